@@ -1,0 +1,40 @@
+# Each target sets up the virtual environment on first use and is quick afterwards.
+PYTHON ?= /usr/bin/python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+JOBS   ?= 2
+
+.PHONY: run test check bench lock format clean
+
+run: $(STAMP)  ## the demo: the embedded API, the daemon and an automation that is due every minute
+	$(BIN)/scheduler up --demo
+
+test: check  ## all checks and every test
+	$(BIN)/pytest -n $(JOBS) --dist worksteal
+
+check: $(STAMP)  ## formatting, lint, types, layers
+	$(BIN)/ruff format --check -q .
+	$(BIN)/ruff check -q .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: $(STAMP)  ## the figures of docs/performance.md
+	$(BIN)/python -m bench
+
+format: $(STAMP)
+	$(BIN)/ruff format -q .
+	$(BIN)/ruff check -q --fix .
+
+lock: $(STAMP)  ## makes requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --group dev --generate-hashes --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-find-links --upgrade -q -o requirements.lock
+
+$(STAMP): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+clean:
+	rm -rf $(VENV) var build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
