@@ -1,0 +1,255 @@
+"""What happened, as frozen values. The daemon publishes them and names no observer; a log line, a metric and a page are made of them.
+
+``name`` is the log event's, ``noun.past_participle``; an event without one is for metrics alone.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+
+from scheduler.core.model import AttemptResult, Definition, Occurrence, Outcome, Reason, RunStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened once."""
+
+    name: ClassVar[str | None] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStarted(Event):
+    """The ledger is ours and open, and the targets are being served."""
+
+    name: ClassVar = "daemon.started"
+    node: str
+    version: str
+    targets: tuple[str, ...]
+    croniter: str
+    tzdata: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonWaiting(Event):
+    """Another daemon holds the ledger's lock; this one fires nothing until it is free."""
+
+    name: ClassVar = "daemon.waiting"
+    holder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStopping(Event):
+    """No new claims from here on."""
+
+    name: ClassVar = "daemon.stopping"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStopped(Event):
+    """The last word of a daemon. ``in_flight`` attempts had no answer yet and are found out at the next start."""
+
+    name: ClassVar = "daemon.stopped"
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotTaken(Event):
+    """The target's automations were read. ``incomplete``: three passes disagreed, so nothing was removed."""
+
+    name: ClassVar = "snapshot.taken"
+    target: str
+    automations: int
+    seconds: float
+    incomplete: bool
+    clock_offset: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotFailed(Event):
+    """The target's automations could not be read. Logged when it begins to fail and when the cause changes."""
+
+    name: ClassVar = "snapshot.failed"
+    target: str
+    error: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OfAutomation(Event):
+    target: str
+    automation_id: str
+    automation: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutomationAdded(_OfAutomation):
+    """An automation is seen for the first time, or again after it was removed."""
+
+    name: ClassVar = "automation.added"
+    definition: Definition | None
+    effective_from: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutomationChanged(_OfAutomation):
+    """Its definition was edited."""
+
+    name: ClassVar = "automation.changed"
+    definition: Definition | None
+    effective_from: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutomationRemoved(_OfAutomation):
+    """It is gone from the API."""
+
+    name: ClassVar = "automation.removed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutomationQuarantined(_OfAutomation):
+    """It cannot be evaluated, fires nothing, and costs nothing until it is edited."""
+
+    name: ClassVar = "automation.quarantined"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OccurrenceClaimed(Event):
+    """An occurrence is ours, durably."""
+
+    name: ClassVar = "occurrence.claimed"
+    occurrence: Occurrence
+    automation: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OccurrenceConcluded(Event):
+    """An occurrence, or ``count`` consecutive ones with the same fate, got its outcome."""
+
+    occurrence: Occurrence
+    automation: str
+    outcome: Outcome
+    reason: Reason
+    attempts: int = 0
+    lateness: float | None = None  # seconds from due to the first byte
+    kind: str | None = None  # of the lateness: on_time, catch_up, retry
+    run_id: str | None = None
+    error: str | None = None
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptBegun(Event):
+    """An attempt's first byte is about to leave."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEnded(Event):
+    """An attempt was answered, or given up."""
+
+    occurrence: Occurrence
+    automation: str
+    attempt: int
+    result: AttemptResult
+    seconds: float
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFinished(_OfAutomation):
+    """A run came to its end, or to the end of what can be known of it."""
+
+    name: ClassVar = "run.finished"
+    run_id: str
+    status: RunStatus
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunForeign(_OfAutomation):
+    """Somebody else started a run of this automation."""
+
+    name: ClassVar = "run.foreign"
+    run_id: str
+    started_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDoubled(_OfAutomation):
+    """A foreign run that is most likely an attempt of ours, carried out after it was taken for not started."""
+
+    name: ClassVar = "run.doubled"
+    run_id: str
+    started_at: datetime | None
+    scheduled_for: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetHeld(Event):
+    """Nothing will be sent to the target until its cause is mended."""
+
+    name: ClassVar = "target.held"
+    target: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetReleased(Event):
+    """The target works again."""
+
+    name: ClassVar = "target.released"
+    target: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockJumped(Event):
+    """The wall clock moved by ``seconds`` more than time went by; ``suspended``: the machine slept for that long."""
+
+    name: ClassVar = "clock.jumped"
+    seconds: float
+    suspended: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerFailed(Event):
+    """A write did not become durable. Told when it begins."""
+
+    name: ClassVar = "ledger.failed"
+    operation: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerRecovered(Event):
+    """Writes are durable again."""
+
+    name: ClassVar = "ledger.recovered"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerCommitted(Event):
+    """One transaction became durable."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigReloaded(Event):
+    """The configuration was read again; with an ``error`` the old one stays."""
+
+    name: ClassVar = "config.reloaded"
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestEnded(Event):
+    """One request to a target. ``code`` is the HTTP status, or a word for what went wrong."""
+
+    target: str
+    endpoint: str
+    code: str
+    seconds: float

@@ -1,0 +1,319 @@
+"""The values that everything else passes around: automations, occurrences, attempts, outcomes and runs.
+
+Frozen, without behaviour beyond their own meaning. Instants are aware and in UTC.
+"""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final, TypeVar
+
+from scheduler.core.instants import from_text
+
+MAX_NAME: Final = 255
+_MAX_ERROR: Final = 500
+
+_T = TypeVar("_T")
+
+
+class State(StrEnum):
+    """Where an open occurrence is."""
+
+    CLAIMED = "claimed"
+    IN_FLIGHT = "in_flight"
+    UNKNOWN = "unknown"
+    WAITING = "waiting"
+
+
+class Outcome(StrEnum):
+    """The one final state of an occurrence."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    SKIPPED = "skipped"
+    EXPIRED = "expired"
+    UNRESOLVED = "unresolved"
+
+
+class Reason(StrEnum):
+    """Why the outcome is what it is; `REASONS` says which belong to which outcome."""
+
+    ANSWERED = "answered"
+    FOUND = "found"
+    MANUAL = "manual"
+    REFUSED = "refused"
+    OVERLAP = "overlap"
+    MISSED = "missed"
+    COALESCED = "coalesced"
+    DELETED = "deleted"
+    PAUSED = "paused"
+    NOT_STARTED = "not_started"
+    UNREADABLE = "unreadable"
+    COVERED = "covered"
+    GONE = "gone"
+
+
+REASONS: Final[Mapping[Outcome, tuple[Reason, ...]]] = {
+    Outcome.ACCEPTED: (Reason.ANSWERED, Reason.FOUND, Reason.MANUAL),
+    Outcome.REJECTED: (Reason.REFUSED,),
+    Outcome.SKIPPED: (Reason.OVERLAP, Reason.MISSED, Reason.COALESCED, Reason.DELETED, Reason.PAUSED),
+    Outcome.EXPIRED: (Reason.NOT_STARTED,),
+    Outcome.UNRESOLVED: (Reason.UNREADABLE, Reason.COVERED, Reason.GONE),
+}
+
+
+class AttemptResult(StrEnum):
+    """What became of one attempt."""
+
+    ANSWERED = "answered"
+    NOT_SENT = "not_sent"
+    THROTTLED = "throttled"
+    UNKNOWN = "unknown"
+    REFUSED = "refused"
+    HELD = "held"
+
+
+class RunStatus(StrEnum):
+    """A run's status: the API's three, and the two ends that only the scheduler can see."""
+
+    RUNNING = "running"
+    SUCCESS = "success"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+    LOST = "lost"
+
+
+class RunOrigin(StrEnum):
+    """Who started a run."""
+
+    OCCURRENCE = "occurrence"
+    MANUAL = "manual"
+    FOREIGN = "foreign"
+    BEFORE = "before"  # it was there when the automation was first seen
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What decides when an automation fires. A change of it is an edit; a new name is not."""
+
+    cron_expression: str
+    timezone: str
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Automation:
+    """One automation as the API last showed it. The newest run's fields are None when it has never run."""
+
+    id: str
+    name: str
+    definition: Definition
+    updated_at: datetime | None = None
+    run_id: str | None = None
+    run_at: datetime | None = None
+    run_status: str | None = None
+    run_error: str | None = None
+
+
+class InvalidAutomation(ValueError):
+    """An object of the API that is no automation we can use. ``automation_id`` and ``name`` are None where they are unreadable."""
+
+    def __init__(self, reason: str, *, automation_id: str | None = None, name: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.automation_id = automation_id
+        self.name = name
+
+
+def parse_automation(value: object) -> Automation:
+    """One object of the API. Unknown fields and null repositories are fine; raises `InvalidAutomation` naming the field that is not."""
+    if not isinstance(value, dict):
+        raise InvalidAutomation(f"expected an object, got {type(value).__name__}")
+    automation_id = canonical_id(value.get("id"))
+    name = _clean_name(value.get("name"))
+    try:
+        definition = Definition(
+            cron_expression=_required(value, "cron_expression", str),
+            timezone=_required(value, "timezone", str),
+            enabled=_required(value, "enabled", bool),
+        )
+        return Automation(
+            id=automation_id,
+            name=name or automation_id,
+            definition=definition,
+            updated_at=_instant(value, "updated_at"),
+            run_id=_optional_text(value, "last_task_run_id"),
+            run_at=_instant(value, "last_run_at"),
+            run_status=_optional_text(value, "last_run_status"),
+            run_error=_shortened(_optional_text(value, "last_error")),
+        )
+    except InvalidAutomation as error:
+        raise InvalidAutomation(error.reason, automation_id=automation_id, name=name) from None
+
+
+def canonical_id(value: object) -> str:
+    """A UUID in its dashed lower-case form. Raises `InvalidAutomation` for anything else."""
+    if isinstance(value, str) and len(value) <= len("{urn:uuid:}") + 36:
+        try:
+            return str(uuid.UUID(value))
+        except ValueError:
+            pass
+    raise InvalidAutomation("its id is not a UUID")
+
+
+def _required(value: Mapping[str, object], field: str, kind: type[_T]) -> _T:
+    found = value.get(field)
+    if not isinstance(found, kind):
+        raise InvalidAutomation(f"its {field} is {_described(found)}, expected {kind.__name__}")
+    return found
+
+
+def _optional_text(value: Mapping[str, object], field: str) -> str | None:
+    found = value.get(field)
+    if found is None or isinstance(found, str):
+        return found
+    raise InvalidAutomation(f"its {field} is {_described(found)}, expected str or null")
+
+
+def _instant(value: Mapping[str, object], field: str) -> datetime | None:
+    text = _optional_text(value, field)
+    if text is None:
+        return None
+    try:
+        return from_text(text)
+    except (ValueError, OverflowError):
+        raise InvalidAutomation(f"its {field} is not an ISO 8601 instant with an offset") from None
+
+
+def _described(found: object) -> str:
+    return "missing or null" if found is None else type(found).__name__
+
+
+def _clean_name(name: object) -> str | None:
+    return name[:MAX_NAME] if isinstance(name, str) else None
+
+
+def _shortened(text: str | None) -> str | None:
+    return text if text is None else text[:_MAX_ERROR]
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """The identity of one automation at one scheduled instant: what may start at most one run."""
+
+    target: str
+    automation_id: str
+    scheduled_for: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One ``POST …/run/`` about to be made. ``baseline`` is the newest run id known when it was written, None if there was none."""
+
+    number: int
+    written_at: datetime
+    baseline: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """What became of an attempt. ``sent_at`` is None when it never left."""
+
+    number: int
+    result: AttemptResult
+    ended_at: datetime
+    sent_at: datetime | None = None
+    http_status: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A row to be made: this occurrence is ours. With ``attempt``, its first attempt is durable with it."""
+
+    occurrence: Occurrence
+    name: str
+    due: datetime
+    deadline: datetime
+    claimed_at: datetime
+    attempt: Attempt | None
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """One or more consecutive occurrences of an automation that get their outcome without an attempt, as one row."""
+
+    occurrence: Occurrence  # the first of them
+    name: str
+    due: datetime
+    last: datetime  # scheduled instant of the last
+    count: int
+    reason: Reason
+    at: datetime
+    error: str | None = None
+    outcome: Outcome = Outcome.SKIPPED
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the API started. ``started_at`` is the API's ``last_run_at``, on its own clock."""
+
+    id: str
+    automation_id: str
+    started_at: datetime | None
+    status: RunStatus
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """The outcome of a claimed occurrence, with what explains it. ``run`` is set exactly when it was accepted."""
+
+    outcome: Outcome
+    reason: Reason
+    at: datetime
+    sent_at: datetime | None = None  # first byte of the attempt that counts
+    lateness: float | None = None  # seconds from due to sent_at
+    error: str | None = None
+    run: Run | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOccurrence:
+    """A claimed occurrence without an outcome, as the ledger knows it."""
+
+    occurrence: Occurrence
+    name: str
+    due: datetime
+    deadline: datetime
+    claimed_at: datetime
+    state: State
+    attempt: Attempt | None  # the newest
+    end: AttemptEnd | None  # of the newest attempt; None while it is open
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One reading of all automations of a target. ``begun`` and ``ended`` count seconds on the clock that counts suspend."""
+
+    begun_at: datetime
+    begun: float
+    ended: float
+    automations: Mapping[str, Automation]
+    broken: Mapping[str, InvalidAutomation]
+    complete: bool  # False: three passes disagreed, so an absence says nothing
+    clock_offset: float | None  # seconds that the API's clock is ahead of ours
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A recorded version of an automation's definition. None as ``definition``: removed, or too broken to have one."""
+
+    automation_id: str
+    name: str
+    definition: Definition | None
+    effective_from: datetime
+    observed_at: datetime
+    invalid: str | None = None  # why it cannot be evaluated

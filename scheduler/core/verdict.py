@@ -1,0 +1,220 @@
+"""What an answer means: was a run started, and what follows.
+
+`judge` is the table for the answer to an attempt, `find_out` the one for a reading after an attempt whose outcome is unknown.
+Both are pure: facts in, a verdict out. Seconds are floats, instants aware UTC.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import Final
+
+from scheduler.core.model import AttemptResult, Automation
+
+# ---------------------------------------------------------------- what came back
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """The request never left: no connection, no name, no TLS. Nothing was started."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The request may have been carried out: it timed out, was cut off, or its answer was unusable."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer. ``automation`` is the body when it is one; ``error`` is the body's own words, shortened."""
+
+    status: int
+    automation: Automation | None = None
+    retry_after: float | None = None
+    location: str | None = None
+    missing_scope: bool = False
+    error: str | None = None
+
+
+# ---------------------------------------------------------------- what it means
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Started: the run is this automation's newest one."""
+
+    automation: Automation
+    result = AttemptResult.ANSWERED
+
+
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    """Nothing was started: to be tried again with back-off."""
+
+    error: str
+    result = AttemptResult.NOT_SENT
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """Nothing was started, and the whole target waits: ``retry_after`` seconds, or with back-off when None."""
+
+    error: str
+    retry_after: float | None
+    result = AttemptResult.THROTTLED
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """It may have been started: find out, and neither ask nor send for ``retry_after`` seconds."""
+
+    error: str
+    retry_after: float | None = None
+    result = AttemptResult.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Nothing was started, nor will anything be on this target until somebody mends it."""
+
+    error: str
+    result = AttemptResult.HELD
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The API refused this occurrence for good."""
+
+    error: str
+    result = AttemptResult.REFUSED
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The API does not know the automation here: the list says whether it is gone or the target is wrong."""
+
+    error: str
+    result = AttemptResult.REFUSED
+
+
+Verdict = Accepted | NotStarted | Throttled | Unknown | Held | Rejected | Absent
+
+_MAYBE_CARRIED_OUT: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY})
+
+
+def judge(came_back: Answer | NotSent | Lost, *, automation_id: str, taken: Callable[[str], bool]) -> Verdict:
+    """The verdict on an attempt for ``automation_id``; ``taken`` says that a run is known already: the baseline, or somebody else's."""
+    match came_back:
+        case NotSent(error=error):
+            return NotStarted(error)
+        case Lost(error=error):
+            return Unknown(error)
+        case Answer(status=status) if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+            return _judge_success(came_back, automation_id, taken)
+        case _:
+            return _judge_refusal(came_back)
+
+
+def _judge_success(answer: Answer, automation_id: str, taken: Callable[[str], bool]) -> Verdict:
+    automation = answer.automation
+    if automation is None:
+        return Unknown(f"HTTP {answer.status} without the automation: {answer.error}", answer.retry_after)
+    if automation.id != automation_id:
+        return Unknown(f"HTTP {answer.status} with another automation, {automation.id}", answer.retry_after)
+    if automation.run_id is None:
+        return Unknown(f"HTTP {answer.status} without a run", answer.retry_after)
+    if taken(automation.run_id):
+        return Unknown(f"HTTP {answer.status} with a run that was there before, {automation.run_id}", answer.retry_after)
+    return Accepted(automation)
+
+
+def _judge_refusal(answer: Answer) -> Verdict:
+    status = answer.status
+    error = f"HTTP {status}" + (f": {answer.error}" if answer.error else "")
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return Throttled(error, answer.retry_after)
+    if status == HTTPStatus.UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and answer.missing_scope):
+        return Held(error)
+    if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+        return Held(f"HTTP {status}: a redirect to {answer.location}; set the target's url to where the API really is")
+    if status == HTTPStatus.NOT_FOUND:
+        return Absent(error)
+    if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _MAYBE_CARRIED_OUT:
+        return Rejected(error)
+    return Unknown(error, answer.retry_after)
+
+
+# ---------------------------------------------------------------- finding out
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An automation's newest run as one reading showed it. ``begun`` counts seconds on the clock that counts suspend."""
+
+    begun: float
+    run_id: str | None
+    run_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """An attempt whose outcome is unknown. ``sent_at`` and ``ended_at`` are wall-clock; ``settled`` is when a reading may say no."""
+
+    baseline: str | None
+    sent_at: datetime
+    ended_at: datetime
+    settled: float
+    settle_time: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRun:
+    """This run is the attempt's."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """A run that began later is the newest one: ours may lie beneath it, and the API shows only the newest."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class NothingStarted:
+    """Two readings agree, the second one after the settle time: nothing was started."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOn:
+    """Not to be told yet."""
+
+
+Finding = FoundRun | Covered | NothingStarted | ReadOn
+
+
+def find_out(
+    doubt: Doubt, reading: Reading, earlier: Reading | None, *, offset: float, margin: float, taken: Callable[[str], bool]
+) -> Finding:
+    """What ``reading`` says of an unknown attempt, given the ``earlier`` reading after it, if any.
+
+    ``offset`` is how many seconds the API's clock is ahead of ours and ``margin`` how far off that may be. The window is widened by the
+    margin: a foreign run taken for ours is one run too few, but a run of ours taken for foreign would be sent twice.
+    """
+    if reading.run_id is not None and reading.run_id != doubt.baseline:
+        if reading.run_at is None:
+            return ReadOn()
+        began = reading.run_at - timedelta(seconds=offset)
+        slack = timedelta(seconds=margin)
+        if began >= doubt.sent_at - slack:
+            ours = began <= doubt.ended_at + doubt.settle_time + slack and not taken(reading.run_id)
+            return FoundRun(reading.run_id) if ours else Covered(reading.run_id)
+    if earlier is not None and earlier.run_id == reading.run_id and reading.begun >= doubt.settled:
+        return NothingStarted()
+    return ReadOn()

@@ -1,0 +1,102 @@
+"""What the daemon needs from the world, as protocols of few methods. Their makers live in `upstream`, `ledger` and `daemon.clock`."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from scheduler.core.events import Event
+from scheduler.core.model import (
+    Attempt,
+    AttemptEnd,
+    Automation,
+    Claim,
+    Conclusion,
+    Occurrence,
+    OpenOccurrence,
+    Run,
+    RunOrigin,
+    Skip,
+    Snapshot,
+    State,
+    Version,
+)
+from scheduler.core.records import RecordedTarget
+from scheduler.core.verdict import Answer, Lost, NotSent
+
+
+class Clock(Protocol):
+    """Two clocks: one that people read, and one that only ever goes forward and counts suspend."""
+
+    def now(self) -> datetime:
+        """The wall clock: aware, UTC."""
+
+    def seconds(self) -> float:
+        """Seconds since some fixed point, also those the machine was suspended for."""
+
+
+class Upstream(Protocol):
+    """One target's API. Nothing here raises what a caller could not foresee: `UpstreamError` is all."""
+
+    async def snapshot(self) -> Snapshot:
+        """A verified reading of all automations. Raises `UpstreamError`."""
+
+    async def retrieve(self, automation_id: str) -> Automation | None:
+        """One automation; None when the API says 404. Raises `UpstreamError` or `InvalidAutomation`."""
+
+    async def run(self, automation_id: str, idempotency_key: str) -> Answer | NotSent | Lost:
+        """One attempt. Never raises for what the network or the API do."""
+
+    async def warm(self, connections: int) -> None:
+        """Have this many connections open and ready, as far as they can be had. Sends no request."""
+
+
+class Ledger(Protocol):
+    """The durable record. Every method that writes returns when its write is durable, and raises `LedgerUnavailable` when it is not."""
+
+    async def bind(self, target: str, url: str, project_id: str) -> RecordedTarget:
+        """Bind the name to its URL and project, or check that it is. Raises `TargetMismatch`. Returns what is recorded of it."""
+
+    async def observe(
+        self, target: str, snapshot_at: datetime, versions: Sequence[Version], changed: Sequence[Automation], removed: Collection[str]
+    ) -> None:
+        """Record what a snapshot changed. The watermark goes back to the earliest ``effective_from``: nothing that it implies is passed over."""
+
+    async def claim(self, target: str, claims: Sequence[Claim], skips: Sequence[Skip], watermark: datetime) -> set[Occurrence]:
+        """Make the rows that are not there yet and move the watermark, in one transaction. Returns those of ``claims`` that became ours."""
+
+    async def attempt(self, occurrence: Occurrence, attempt: Attempt) -> None:
+        """Write an attempt before its first byte; the same number again moves its instant and baseline."""
+
+    async def ended(self, occurrence: Occurrence, end: AttemptEnd, state: State) -> None:
+        """An attempt ended without an outcome for its occurrence, which goes on in ``state``."""
+
+    async def conclude(self, occurrence: Occurrence, conclusion: Conclusion, end: AttemptEnd | None = None) -> bool:
+        """Give the occurrence its outcome. False, and nothing written, when the run belongs to another occurrence already."""
+
+    async def withdraw(self, occurrences: Sequence[Occurrence]) -> None:
+        """Take back claims that were never sent, as if they had not been made."""
+
+    async def unsend(self, occurrences: Sequence[Occurrence]) -> None:
+        """Their newest attempt was written but never sent, and will not be: remove it; they wait on."""
+
+    async def rewind(self, target: str, now: datetime) -> None:
+        """The clock went back to ``now``: withdraw the watermark and the outcomes without an attempt that lie ahead of it."""
+
+    async def open_occurrences(self, target: str) -> list[OpenOccurrence]:
+        """Every claim without an outcome, in the order of due."""
+
+    async def pauses(self, target: str) -> frozenset[str]:
+        """The ids of paused automations; ``*`` means all of them."""
+
+    async def followed(self, target: str, runs: Sequence[tuple[Run, RunOrigin]]) -> None:
+        """Record what became of runs, or runs not known before."""
+
+    async def origin(self, target: str, run_id: str, automation_id: str, started_at: datetime | None) -> RunOrigin | None:
+        """Who started this run, as far as the ledger knows; a manual run that was begun around ``started_at`` counts as known."""
+
+
+class Publish(Protocol):
+    """Where events go."""
+
+    def __call__(self, event: Event, /) -> None:
+        """Tell whoever subscribed."""
