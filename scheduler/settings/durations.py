@@ -1,0 +1,53 @@
+"""Durations as people write them (``30s``, ``1h30m``), to `timedelta` and back."""
+
+import re
+from datetime import timedelta
+from typing import Final
+
+from scheduler.settings.problems import Wrong, shown
+
+_UNITS: Final = {
+    "w": timedelta(weeks=1),
+    "d": timedelta(days=1),
+    "h": timedelta(hours=1),
+    "m": timedelta(minutes=1),
+    "s": timedelta(seconds=1),
+    "ms": timedelta(milliseconds=1),
+}
+# Bounded digits: no text can cost more than its length or overflow a timedelta. Each unit once, the largest first.
+_DURATION: Final = re.compile("".join(rf"(?:(?P<{unit}>[0-9]{{1,12}}(?:\.[0-9]{{1,6}})?){unit})?" for unit in _UNITS))
+_REMEDY: Final = 'write a number with its unit (ms, s, m, h, d, w), as "30s", "5m" or "1h30m"'
+_LONGEST: Final = timedelta(days=36_500)
+
+
+def parse_duration(value: object) -> timedelta:
+    """The duration that a text names; zero or more, at most 100 years. Raises `Wrong`, also for numbers, which have no unit."""
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if not match or not value:
+        raise Wrong(f"should be a duration, not {shown(value)}", _REMEDY)
+    try:
+        total = sum((float(number) * _UNITS[unit] for unit, number in match.groupdict().items() if number), timedelta(0))
+    except OverflowError:
+        total = timedelta.max
+    if total > _LONGEST:
+        raise Wrong(f"{shown(value)} is longer than 100 years", "write a shorter duration")
+    return total
+
+
+def parse_positive_duration(value: object) -> timedelta:
+    """As `parse_duration`, but more than nothing."""
+    duration = parse_duration(value)
+    if not duration:
+        raise Wrong(f"should be more than nothing, not {shown(value)}", 'write a longer duration, as "1s"')
+    return duration
+
+
+def format_duration(duration: timedelta) -> str:
+    """The shortest usual way to write a duration that is not negative; `parse_duration` reads it back to the same."""
+    minutes, seconds = divmod(duration.seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [f"{number}{unit}" for number, unit in ((duration.days, "d"), (hours, "h"), (minutes, "m")) if number]
+    if seconds or duration.microseconds or not parts:
+        fraction = f".{duration.microseconds:06}".rstrip("0") if duration.microseconds else ""
+        parts.append(f"{seconds}{fraction}s")
+    return "".join(parts)

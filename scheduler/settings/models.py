@@ -1,0 +1,262 @@
+"""Every setting with its type, its limits and its default, in the shape of the configuration file.
+
+The only place that knows what settings there are: the reader of the environment, `config show` and the check of `docs/configuration.md`
+all walk these models. Immutable; made by `scheduler.settings.load`.
+"""
+
+import fnmatch
+import re
+import socket
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, StrictBool, StrictInt, model_validator
+
+from scheduler.core.model import InvalidAutomation, canonical_id
+from scheduler.settings.durations import format_duration, parse_duration, parse_positive_duration
+from scheduler.settings.places import DatabaseUrl, Listen, parse_api_url, parse_database_url, parse_listen
+from scheduler.settings.problems import KEY_PREFIX, Wrong, shown
+
+KEY_VARIABLE: Final = "POSTHOG_PERSONAL_API_KEY"
+_LARGEST_ID: Final = 2**63 - 1
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+
+
+def _parse_name(value: object) -> str:
+    if isinstance(value, str) and _NAME.fullmatch(value):
+        return value
+    raise Wrong(f"should be a short name, not {shown(value)}", "use letters, digits, '.', '_' and '-', at most 63, a letter or digit first")
+
+
+def parse_project(value: object) -> str:
+    """The number of a project, as text without leading zeros: the ledger binds a target to it, so it has one form."""
+    if value == "@current":
+        raise Wrong("@current follows the key, but a history belongs to one project", "write the project's number")
+    number = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value) else value
+    if isinstance(number, int) and not isinstance(number, bool) and 0 < number <= _LARGEST_ID:
+        return str(number)
+    raise Wrong(f"should be the number of a project, not {shown(value)}", 'write it as "12345"')
+
+
+def _parse_file(value: object) -> Path | None:
+    """A path, or None for the empty text. A personal API key in its place is refused without being shown."""
+    if not isinstance(value, str):
+        raise Wrong(f"should be the path of a file, not {shown(value)}", 'write it as "/run/keys/posthog"')
+    if KEY_PREFIX in value:
+        raise Wrong("holds what looks like a key", "write the key into a file of mode 0600, and that file's path here")
+    if not value.isprintable():
+        raise Wrong("holds a control character", "write the path of a file")
+    return Path(value) if value else None
+
+
+def _parse_start_within(value: object) -> timedelta | None:
+    return None if value == "auto" else parse_positive_duration(value)
+
+
+def _parse_switch(value: object) -> bool | Literal["auto"]:
+    if isinstance(value, bool):
+        return value
+    if value == "auto":
+        return "auto"
+    raise Wrong(f'should be "auto", true or false, not {shown(value)}', "write one of them")
+
+
+def _parse_node(value: object) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        raise Wrong(f"should be a name, not {shown(value)}", 'write a text, or "" for the host name')
+    return value or socket.gethostname()
+
+
+def _parse_argument(value: object) -> str:
+    if isinstance(value, str) and value and "\0" not in value:
+        return value
+    raise Wrong(
+        f"should be a word of a command, not {shown(value)}", 'write a list of texts, the program first, as ["my-agent", "--quiet"]'
+    )
+
+
+def _parse_variable(value: object) -> str:
+    """The name of an environment variable that a command may have: any but the one that holds the daemon's own key."""
+    if value == KEY_VARIABLE:
+        raise Wrong(
+            f"{KEY_VARIABLE} would hand the daemon's own key to the command", "give the command a key of its own, under another name"
+        )
+    if isinstance(value, str) and _VARIABLE.fullmatch(value):
+        return value
+    raise Wrong(f"should be the name of an environment variable, not {shown(value)}", 'write names alone, as ["PATH", "HOME"]')
+
+
+def _parse_clone_url(value: object) -> str:
+    if not isinstance(value, str) or (value and value.count("{repository}") != 1):
+        raise Wrong("should be a URL that holds {repository} once", 'write "https://github.com/{repository}.git", or "" for no clone')
+    if re.match(r"[A-Za-z+]+://[^/@]*:[^/]*@", value) or re.match(r"https?://[^/]*@", value, re.IGNORECASE):
+        raise Wrong("holds a user name or password", "leave it out; git finds credentials by its own configuration in HOME")
+    return value
+
+
+def _parse_pattern(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise Wrong(f"should be an automation's id or a pattern for its name, not {shown(value)}", 'write it as "nightly-*"')
+    try:
+        return canonical_id(value)
+    except InvalidAutomation:
+        return value
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _start_within_text(value: timedelta | None) -> str:
+    return "auto" if value is None else format_duration(value)
+
+
+_DurationText = PlainSerializer(format_duration, return_type=str)
+_Text = PlainSerializer(_text, return_type=str)
+Duration = Annotated[timedelta, PlainValidator(parse_duration), _DurationText]
+PositiveDuration = Annotated[timedelta, PlainValidator(parse_positive_duration), _DurationText]
+StartWithin = Annotated[timedelta | None, PlainValidator(_parse_start_within), PlainSerializer(_start_within_text, return_type=str)]
+Count = Annotated[StrictInt, Field(ge=1, le=1_000_000)]
+OptionalFile = Annotated[Path | None, PlainValidator(_parse_file), _Text]
+ListenAddress = Annotated[Listen | None, PlainValidator(parse_listen), _Text]
+Database = Annotated[DatabaseUrl, PlainValidator(parse_database_url), _Text]
+
+
+class Section(BaseModel):
+    """A table of the file: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Target(Section):
+    """``[[target]]``: one API."""
+
+    name: Annotated[str, PlainValidator(_parse_name)] = "default"
+    url: Annotated[str, PlainValidator(parse_api_url)]
+    project_id: Annotated[str, PlainValidator(parse_project)]
+    key_file: OptionalFile = None
+    requests_per_minute: Count = 400
+    requests_per_hour: Count = 4000
+    idempotent: StrictBool = False
+    connect_timeout: PositiveDuration = timedelta(seconds=5)
+    request_timeout: PositiveDuration = timedelta(seconds=30)
+    max_in_flight: Count = 64
+    ca_file: OptionalFile = None
+
+
+class Policies(Section):
+    """The five settings that can differ from one automation to another. ``start_within`` None is ``auto``."""
+
+    start_within: StartWithin = None
+    catch_up: Literal["latest", "all", "none"] = "latest"
+    concurrency: Literal["allow", "forbid", "queue"] = "allow"
+    jitter: Duration = timedelta(0)
+    paused: StrictBool = False
+
+
+class ScheduleDefaults(Policies):
+    """``[schedule]``: how automations are read and fired where no override says otherwise."""
+
+    poll_interval: PositiveDuration = timedelta(seconds=30)
+    fresh_for: Duration = timedelta(seconds=10)
+    stale_limit: PositiveDuration = timedelta(hours=24)
+    dst_gap: Literal["after", "skip"] = "after"
+    dst_repeat: Literal["once", "twice"] = "once"
+    settle_time: Duration = timedelta(seconds=30)
+    run_timeout: PositiveDuration = timedelta(hours=24)
+
+
+class Override(Policies):
+    """``[[override]]``: policies for the automations that it matches. Only the fields that were set count."""
+
+    automation: Annotated[str, PlainValidator(_parse_pattern)]
+
+    @property
+    def changes(self) -> frozenset[str]:
+        """The names of the policies that this override sets."""
+        return frozenset(self.model_fields_set - {"automation"})
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not self.changes:
+            raise Wrong("changes nothing", f"set one of {', '.join(Policies.model_fields)}, or remove it")
+        return self
+
+    def matches(self, automation_id: str, name: str) -> bool:
+        """Whether this is the automation's id or name, or a pattern (``*``, ``?``, ``[…]``; case counts) that fits its name."""
+        return self.automation in {automation_id, name} or fnmatch.fnmatchcase(name, self.automation)
+
+    def applied_to(self, policies: Policies) -> Policies:
+        """The given policies with this override's own in their place."""
+        return policies.model_copy(update={field: getattr(self, field) for field in self.changes})
+
+
+class LedgerSettings(Section):
+    """``[ledger]``: the durable record."""
+
+    url: Database = DatabaseUrl("sqlite:////var/lib/scheduler/scheduler.db")
+    retention: PositiveDuration = timedelta(days=180)
+
+
+class ServerSettings(Section):
+    """``[server]``: metrics, health and the status page of the daemon."""
+
+    listen: ListenAddress = Listen("127.0.0.1", 9464)
+    per_automation_metrics: Annotated[bool | Literal["auto"], PlainValidator(_parse_switch)] = "auto"
+
+
+class LogSettings(Section):
+    """``[log]``: what is logged, and how it looks."""
+
+    format: Literal["auto", "console", "json"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class DaemonSettings(Section):
+    """``[daemon]``: the process."""
+
+    node: Annotated[str, PlainValidator(_parse_node)] = Field(default="", validate_default=True)
+    drain_timeout: Duration = timedelta(seconds=25)
+
+
+class RunnerSettings(Section):
+    """``[api.runner]``: how the embedded API carries out a run."""
+
+    command: tuple[Annotated[str, PlainValidator(_parse_argument)], ...] = ()
+    environment: tuple[Annotated[str, PlainValidator(_parse_variable)], ...] = ("PATH", "HOME", "LANG")
+    clone_url: Annotated[str, PlainValidator(_parse_clone_url)] = ""
+    clone_timeout: PositiveDuration = timedelta(minutes=5)
+    timeout: PositiveDuration = timedelta(hours=1)
+    max_parallel: Count = 2
+    retention: PositiveDuration = timedelta(days=30)
+
+
+class ApiSettings(Section):
+    """``[api]``: the embedded API."""
+
+    listen: ListenAddress = Listen("127.0.0.1", 8040)
+    github_integrations: tuple[Annotated[StrictInt, Field(ge=0, le=_LARGEST_ID)], ...] = ()
+    database: Database = DatabaseUrl("sqlite:////var/lib/scheduler/api.db")
+    runner: RunnerSettings = RunnerSettings()
+
+
+class Settings(Section):
+    """All settings, checked."""
+
+    targets: tuple[Target, ...] = Field(default=(), alias="target")
+    schedule: ScheduleDefaults = ScheduleDefaults()
+    overrides: tuple[Override, ...] = Field(default=(), alias="override")
+    ledger: LedgerSettings = LedgerSettings()
+    server: ServerSettings = ServerSettings()
+    log: LogSettings = LogSettings()
+    daemon: DaemonSettings = DaemonSettings()
+    api: ApiSettings = ApiSettings()
+
+    def policies(self, automation_id: str, name: str) -> Policies:
+        """The policies of one automation: the first override that matches, what it leaves open from ``[schedule]``."""
+        for override in self.overrides:
+            if override.matches(automation_id, name):
+                return override.applied_to(self.schedule)
+        return self.schedule

@@ -1,0 +1,112 @@
+"""Settings that say where something is: the API's URL, an address to listen on, a database.
+
+Each reader checks and normalises, and raises `Wrong` without repeating the value: a URL may hold a password that was put there by mistake.
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydantic_core import Url
+
+from scheduler.settings.problems import Wrong, shown
+
+_URL_REMEDY: Final = 'write it as "https://us.posthog.com"'
+_LISTEN_REMEDY: Final = 'write "127.0.0.1:9464", "[::1]:9464", or "" for none'
+_DATABASE_REMEDY: Final = 'write "sqlite:////var/lib/scheduler/scheduler.db": three slashes and a path'
+_LAST_PORT: Final = 65_535
+_HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_-]{1,63})*", re.ASCII)
+
+
+def parse_api_url(value: object) -> str:
+    """An API's base URL in its one normal form: lower-case host, no default port, no slash at its end; a path may stay."""
+    if not isinstance(value, str):
+        raise Wrong(f"should be a URL, not {shown(value)}", _URL_REMEDY)
+    if not value:
+        raise Wrong("is empty", _URL_REMEDY)
+    if not value.lower().startswith(("https://", "http://")):
+        raise Wrong("should begin with https:// or http://", _URL_REMEDY)
+    url = _parsed(value)
+    if url.username or url.password or "@" in value.partition("//")[2].partition("/")[0]:
+        raise Wrong("holds a user name or password", "write it without; the key is read from key_file, a credential or the environment")
+    if "?" in value or "#" in value:
+        raise Wrong("holds a query or a fragment", _URL_REMEDY)
+    return str(url).rstrip("/")
+
+
+def _parsed(value: str) -> Url:
+    if any(character.isspace() or not character.isprintable() for character in value):
+        raise Wrong("holds a space or a control character", _URL_REMEDY)
+    try:
+        return Url(value)
+    except ValueError:
+        raise Wrong("is not a valid URL", _URL_REMEDY) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """An address to listen on. Port 0 lets the system choose one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_listen(value: object) -> Listen | None:
+    """``host:port`` or ``[IPv6]:port``; None for the empty text."""
+    if value == "":
+        return None
+    if not isinstance(value, str):
+        raise Wrong(f"should be an address to listen on, not {shown(value)}", _LISTEN_REMEDY)
+    host, _, port = value.rpartition(":")
+    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > _LAST_PORT:
+        raise Wrong(f"{shown(value)} does not end in a port from 0 to {_LAST_PORT}", _LISTEN_REMEDY)
+    return Listen(_host(host, value), int(port))
+
+
+def _host(host: str, value: str) -> str:
+    if not host:
+        raise Wrong(f"{shown(value)} names no host", 'write "0.0.0.0:PORT" to listen on every IPv4 address, "[::]:PORT" on all')
+    if host.startswith("[") and host.endswith("]"):
+        try:
+            return str(ipaddress.IPv6Address(host[1:-1]))
+        except ValueError:
+            raise Wrong(f"{shown(value)} holds no valid IPv6 address between its brackets", _LISTEN_REMEDY) from None
+    if not _HOST_NAME.fullmatch(host):
+        raise Wrong(f"{shown(value)} holds no valid host", _LISTEN_REMEDY)
+    return host
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseUrl:
+    """A database in SQLAlchemy's form of URL. ``path`` is its file; a relative one counts from the working directory."""
+
+    url: str
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.url.removeprefix("sqlite:///"))
+
+    def __str__(self) -> str:
+        return self.url
+
+
+def parse_database_url(value: object) -> DatabaseUrl:
+    """``sqlite:////absolute`` or ``sqlite:///relative``, a file and nothing else."""
+    if not isinstance(value, str):
+        raise Wrong(f"should be the URL of a database, not {shown(value)}", _DATABASE_REMEDY)
+    if re.match(r"postgres(ql)?(\+\w+)?:", value, re.IGNORECASE):
+        raise Wrong("PostgreSQL is not supported yet: one node, on SQLite", _DATABASE_REMEDY)
+    if not value.startswith("sqlite:///"):
+        raise Wrong("should begin with sqlite:///", _DATABASE_REMEDY)
+    path = value.removeprefix("sqlite:///")
+    if path in {"", ":memory:"} or path.endswith("/"):
+        raise Wrong("names no file, and what is kept must survive a restart", _DATABASE_REMEDY)
+    if "?" in path or "#" in path or not path.isprintable():
+        raise Wrong("holds more than a path: a query, a fragment or a control character", _DATABASE_REMEDY)
+    return DatabaseUrl(value)

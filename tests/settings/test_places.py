@@ -1,0 +1,134 @@
+"""URLs, addresses and databases as text."""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scheduler.settings.places import Listen, parse_api_url, parse_database_url, parse_listen
+from scheduler.settings.problems import Wrong
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("https://us.posthog.com", "https://us.posthog.com"),
+        ("https://us.posthog.com/", "https://us.posthog.com"),
+        ("HTTPS://US.PostHog.com:443", "https://us.posthog.com"),
+        ("http://127.0.0.1:80/", "http://127.0.0.1"),
+        ("http://127.0.0.1:8040", "http://127.0.0.1:8040"),
+        ("http://[::1]:8040/", "http://[::1]:8040"),
+        ("https://example.org/posthog/", "https://example.org/posthog"),
+        ("https://bücher.example", "https://xn--bcher-kva.example"),
+    ],
+)
+def test_one_api_has_one_url(text: str, normal: str) -> None:
+    assert parse_api_url(text) == normal
+    assert parse_api_url(normal) == normal
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        ("", "is empty"),
+        (5, "should be a URL"),
+        ("us.posthog.com", "should begin with https:// or http://"),
+        ("ftp://us.posthog.com", "should begin with https:// or http://"),
+        ("https://", "not a valid URL"),
+        ("https://a b", "space"),
+        ("https://a\n.example", "space or a control"),
+        ("https://a.example:99999", "not a valid URL"),
+        ("https://user:hunter2@a.example", "user name or password"),
+        ("https://user@a.example", "user name or password"),
+        ("https://:@a.example", "user name or password"),
+        ("https://a.example/?x=hunter2", "query"),
+        ("https://a.example/#x", "fragment"),
+    ],
+)
+def test_what_is_no_base_url_is_refused_without_repeating_it(value: object, what: str) -> None:
+    with pytest.raises(Wrong, match=what) as caught:
+        parse_api_url(value)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "written"),
+    [
+        ("127.0.0.1:9464", Listen("127.0.0.1", 9464), "127.0.0.1:9464"),
+        ("localhost:0", Listen("localhost", 0), "localhost:0"),
+        ("[::1]:9464", Listen("::1", 9464), "[::1]:9464"),
+        ("[0:0::1]:65535", Listen("::1", 65535), "[::1]:65535"),
+    ],
+)
+def test_an_address_is_a_host_and_a_port(text: str, address: Listen, written: str) -> None:
+    assert parse_listen(text) == address
+    assert str(address) == written
+
+
+def test_no_address_is_none() -> None:
+    assert parse_listen("") is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        9464,
+        None,
+        "localhost",
+        ":9464",
+        "127.0.0.1:",
+        "127.0.0.1:65536",
+        "127.0.0.1:-1",
+        "::1:9464",
+        "[::g]:1",
+        "a b:1",
+        "http://a:1",
+        "a/b:1",
+    ],
+)
+def test_what_is_no_address_is_refused(value: object) -> None:
+    with pytest.raises(Wrong):
+        parse_listen(value)
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:////var/lib/scheduler/scheduler.db", Path("/var/lib/scheduler/scheduler.db")),
+        ("sqlite:///var/scheduler.db", Path("var/scheduler.db")),
+        ("sqlite:////tmp/with space.db", Path("/tmp/with space.db")),
+    ],
+)
+def test_a_database_is_three_slashes_and_a_path(url: str, path: Path) -> None:
+    assert parse_database_url(url).path == path
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        ("postgresql://user:hunter2@db/scheduler", "not supported yet"),
+        ("postgres://user:hunter2@db/scheduler", "not supported yet"),
+        ("postgresql+psycopg://user:hunter2@db/scheduler", "not supported yet"),
+        ("/var/lib/scheduler.db", "should begin with sqlite:///"),
+        ("sqlite://", "should begin with sqlite:///"),
+        ("sqlite:///", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+        ("sqlite:////var/lib/", "names no file"),
+        ("sqlite:////a.db?mode=ro", "more than a path"),
+        ("sqlite:////a\0.db", "more than a path"),
+        (7, "should be the URL"),
+    ],
+)
+def test_what_is_no_sqlite_file_is_refused_without_repeating_it(value: object, what: str) -> None:
+    with pytest.raises(Wrong, match=what) as caught:
+        parse_database_url(value)
+    assert "hunter2" not in str(caught.value)
+
+
+@given(st.text())
+def test_no_text_breaks_a_reader(text: str) -> None:
+    for read in (parse_api_url, parse_listen, parse_database_url):
+        with contextlib.suppress(Wrong):
+            read(text)
