@@ -13,7 +13,7 @@ class RecordedAutomation:
 
     automation: Automation
     effective_from: datetime
-    invalid: str | None
+    broken: str | None  # why the API's object has no usable definition
 
 
 @dataclass(frozen=True, slots=True)

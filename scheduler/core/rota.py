@@ -1,0 +1,94 @@
+"""Unique schedules in a heap by their next instant, with the automations that share each one.
+
+Apart from the timetable because it alone evaluates: once for each schedule, however many automations hang on it.
+"""
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import count
+
+from scheduler.core.cron import Schedule
+
+
+@dataclass(slots=True)
+class Slot:
+    """One schedule, its next instant after the cursor, and the ids of those who share it."""
+
+    schedule: Schedule
+    next: datetime | None
+    members: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What one schedule gave: its instants, the one that follows them, and whom they are for."""
+
+    instants: tuple[datetime, ...]
+    following: datetime | None
+    members: frozenset[str]
+
+
+class Rota:
+    """All schedules of a target, evaluated up to and including the ``cursor``."""
+
+    def __init__(self, cursor: datetime) -> None:
+        self.cursor = cursor
+        self._slots: dict[Schedule, Slot] = {}
+        self._heap: list[tuple[datetime, int, Slot]] = []
+        self._numbers = count()
+
+    def join(self, automation_id: str, schedule: Schedule) -> None:
+        """From the cursor on, the automation fires by this schedule."""
+        slot = self._slots.get(schedule)
+        if slot is None:
+            slot = self._slots[schedule] = Slot(schedule, schedule.next(self.cursor))
+            self._push(slot)
+        slot.members.add(automation_id)
+
+    def leave(self, automation_id: str, schedule: Schedule) -> None:
+        """It fires by this schedule no more."""
+        self._slots[schedule].members.discard(automation_id)
+
+    def collect(self, until: datetime) -> Iterator[Collected]:
+        """Move the cursor to ``until`` and give what lies between, in no particular order. Must be run to its end."""
+        begin, self.cursor = self.cursor, max(until, self.cursor)
+        while self._heap and self._heap[0][0] <= until:
+            slot = heapq.heappop(self._heap)[2]
+            if not slot.members:
+                del self._slots[slot.schedule]
+                continue
+            instants = tuple(slot.schedule.between(begin, until))
+            slot.next = slot.schedule.next(until)
+            self._push(slot)
+            yield Collected(instants, slot.next, frozenset(slot.members))
+
+    def rewind(self, cursor: datetime) -> None:
+        """Go back to an earlier ``cursor``."""
+        self.cursor = cursor
+        self._heap.clear()
+        for slot in self._slots.values():
+            slot.next = slot.schedule.next(cursor)
+            self._push(slot)
+
+    @property
+    def next(self) -> datetime | None:
+        """The first instant after the cursor at which an automation is scheduled."""
+        while self._heap and not self._heap[0][2].members:
+            del self._slots[heapq.heappop(self._heap)[2].schedule]
+        return self._heap[0][0] if self._heap else None
+
+    def upcoming(self, after: datetime, until: datetime) -> Iterator[tuple[datetime, str]]:
+        """Instants after ``after`` and up to ``until`` with the automations they are for, in order of time; evaluated lazily."""
+        streams = (self._stream(number, slot, after, until) for number, slot in enumerate(self._slots.values()) if slot.members)
+        for instant, _, slot in heapq.merge(*streams):
+            for automation_id in sorted(slot.members):
+                yield instant, automation_id
+
+    def _stream(self, number: int, slot: Slot, after: datetime, until: datetime) -> Iterator[tuple[datetime, int, Slot]]:
+        return ((instant, number, slot) for instant in slot.schedule.between(after, until))
+
+    def _push(self, slot: Slot) -> None:
+        if slot.next is not None:
+            heapq.heappush(self._heap, (slot.next, next(self._numbers), slot))

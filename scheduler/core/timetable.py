@@ -1,0 +1,326 @@
+"""Which automations of a target exist, and what of them is due.
+
+The `Rota` evaluates every unique schedule once, up to its *cursor*; what it gave waits in `Pending` until the planner says that it is
+durable. So a ledger that cannot be written loses nothing, and `watermark` knows what is not in it yet.
+
+An edit divides time at its ``effective_from``: the old definition answers for what was scheduled up to it, the new one for what follows.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import chain, pairwise
+from typing import Final
+
+from scheduler.core.cron import InvalidSchedule, Schedule
+from scheduler.core.model import Automation, Definition, InvalidAutomation, Snapshot, Version
+from scheduler.core.pending import Pending
+from scheduler.core.policy import Moment, Policies, effective_from, moment
+from scheduler.core.records import RecordedAutomation
+from scheduler.core.rota import Rota
+
+_JUST_BEFORE: Final = timedelta(microseconds=1)
+
+
+@dataclass(slots=True)
+class Entry:
+    """An automation on the timetable, in the version that is in force."""
+
+    automation: Automation
+    effective_from: datetime
+    policies: Policies
+    schedule: Schedule | None  # None: disabled, invalid or removed; it fires nothing
+    invalid: str | None = None
+    broken: bool = False  # the API's object has no usable definition
+    removed: bool = False
+
+    @property
+    def state(self) -> str:
+        """The label of ``scheduler_automations``; an operator's pause is not known here."""
+        if self.invalid is not None:
+            return "invalid"
+        if not self.automation.definition.enabled:
+            return "disabled"
+        return "paused" if self.policies.paused else "enabled"
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """The moments of one automation that are due, in order. Some may come from a version that is no longer in force."""
+
+    entry: Entry
+    moments: Sequence[Moment]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a snapshot changed: versions of definitions to record, and the automations of which anything else differs."""
+
+    added: Sequence[Version] = ()
+    changed: Sequence[Version] = ()
+    removed: Sequence[Version] = ()
+    updated: Sequence[Automation] = ()
+
+
+class Timetable:
+    """The automations of one target by what they fire next."""
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        now: datetime,
+        policies: Callable[[str, str], Policies],
+        schedule: Callable[[str, str], Schedule] = Schedule.parse,
+    ) -> None:
+        self._target = target
+        self._policies = policies
+        self._parse = schedule
+        self._rota = Rota(now)
+        self._pending = Pending()
+        self._unconfirmed: dict[str, Sequence[Moment]] = {}
+        self._entries: dict[str, Entry] = {}
+        self._gone: dict[str, Entry] = {}  # removed, with something still pending
+        self._absent: frozenset[str] = frozenset()
+
+    # ------------------------------------------------------------ what exists
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """Every automation that exists, by its id."""
+        return self._entries
+
+    def load(self, recorded: Mapping[str, RecordedAutomation], *, watermark: datetime | None) -> None:
+        """Take up what the ledger recorded. What came due since the watermark waits until an `update` has said that it is still meant."""
+        spans: dict[Schedule, _Span] = {}
+        for automation_id, record in recorded.items():
+            entry = self._enter(record.automation, record.effective_from, broken=record.broken)
+            if entry.schedule is None or watermark is None:
+                continue
+            if entry.schedule not in spans:
+                spans[entry.schedule] = _Span.of(self._target, entry.schedule, watermark, self._rota.cursor)
+            moments = spans[entry.schedule].moments_for(entry)
+            if moments:
+                self._unconfirmed[automation_id] = moments
+
+    def update(self, snapshot: Snapshot, *, previous_poll: datetime | None) -> Changes:
+        """Take up a snapshot and say what it changed. An absence counts when two complete snapshots in a row agree on it."""
+        since = _Since(previous_poll or snapshot.begun_at, snapshot)
+        added: list[Version] = []
+        changed: list[Version] = []
+        updated: list[Automation] = []
+        for automation in snapshot.automations.values():
+            known = self._entries.get(automation.id)
+            if known is None:
+                added.append(self._edit(automation, since.edited(automation, None), snapshot))
+            elif known.broken or known.automation.definition != automation.definition:
+                changed.append(self._edit(automation, since.edited(automation, known.automation), snapshot))
+                updated.append(automation)
+            elif known.automation != automation:
+                self._refresh(known, automation)
+                updated.append(automation)
+        for automation_id, error in snapshot.broken.items():
+            known = self._entries.get(automation_id)
+            if known is None or not known.broken or known.invalid != error.reason:
+                version = self._break(automation_id, error, since.edited(None, None), snapshot)
+                (added if known is None else changed).append(version)
+        removed = self._miss(snapshot)
+        self._confirm()
+        return Changes(added, changed, removed, updated)
+
+    def remove(self, automation_id: str, at: datetime) -> Version | None:
+        """The automation is gone since ``at``; None when it was not there."""
+        entry = self._entries.pop(automation_id, None)
+        if entry is None:
+            return None
+        self._leave(entry, at)
+        entry.removed = True
+        if self._pending.holds(automation_id) or automation_id in self._unconfirmed:
+            self._gone[automation_id] = entry
+        return Version(automation_id, entry.automation.name, None, effective_from=at, observed_at=at)
+
+    def reconsider(self, schedule: Callable[[str, str], Schedule], now: datetime) -> list[Version]:
+        """Evaluate everything anew from the cursor on: the settings or the zone data changed. Gives those whose validity changed."""
+        self._parse = schedule
+        self._rota = Rota(self._rota.cursor)
+        versions = []
+        for entry in self._entries.values():
+            before = entry.invalid
+            entry.policies = self._policies(entry.automation.id, entry.automation.name)
+            if not entry.broken:
+                entry.schedule, entry.invalid = self._evaluate(entry.automation.definition)
+            if entry.schedule is not None:
+                self._rota.join(entry.automation.id, entry.schedule)
+            if entry.invalid != before:
+                versions.append(_version(entry, now, now))
+        return versions
+
+    # ------------------------------------------------------------ what is due
+
+    def due(self, until: datetime) -> list[Due]:
+        """Everything due up to and including ``until``. It stays due until `planned` is told."""
+        for collected in self._rota.collect(until):
+            span = _Span(self._target, collected.instants, collected.following)
+            for automation_id in collected.members:
+                moments = span.moments_for(self._entries[automation_id])
+                if moments:
+                    self._pending.add(automation_id, moments, until)
+        return [Due(self._entries.get(each) or self._gone[each], moments) for each, moments in self._pending.due(until).items()]
+
+    def planned(self, dues: Sequence[Due]) -> None:
+        """These are durable, or need not be: they are not due any more."""
+        for each in dues:
+            automation_id = each.entry.automation.id
+            self._pending.settled(automation_id, each.moments)
+            if not self._pending.holds(automation_id):
+                self._gone.pop(automation_id, None)
+
+    @property
+    def wake_at(self) -> datetime | None:
+        """When something is due next: in the past while something due is not planned, None when nothing ever is."""
+        return min((each for each in (self._rota.next, self._pending.earliest_due) if each is not None), default=None)
+
+    def watermark(self, now: datetime, planned: Sequence[Due] = ()) -> datetime:
+        """The instant up to which everything is planned once ``planned`` are durable; never later than ``now``."""
+        waiting = [moments[0].scheduled_for for moments in self._unconfirmed.values()]
+        if (earliest := self._pending.earliest_scheduled({each.entry.automation.id: each.moments for each in planned})) is not None:
+            waiting.append(earliest)
+        return min([now, self._rota.cursor, *(each - _JUST_BEFORE for each in waiting)])
+
+    def rewind(self, now: datetime) -> None:
+        """The clock went back: what lies ahead of ``now`` is evaluated again. Claims that exist keep it from firing twice."""
+        if now < self._rota.cursor:
+            self._pending.cut_all(now)
+            self._rota.rewind(now)
+
+    def upcoming(self, after: datetime, until: datetime) -> Iterator[tuple[datetime, Entry]]:
+        """What is scheduled after ``after`` and up to ``until``, in order, evaluated lazily."""
+        return ((instant, self._entries[automation_id]) for instant, automation_id in self._rota.upcoming(after, until))
+
+    # ------------------------------------------------------------ entries coming and going
+
+    def _enter(self, automation: Automation, since: datetime, *, broken: str | None = None) -> Entry:
+        schedule, invalid = (None, broken) if broken is not None else self._evaluate(automation.definition)
+        entry = Entry(automation, since, self._policies(automation.id, automation.name), schedule, invalid, broken=broken is not None)
+        self._entries[automation.id] = entry
+        if schedule is not None:
+            self._rota.join(automation.id, schedule)
+        return entry
+
+    def _leave(self, entry: Entry, at: datetime) -> None:
+        """The version ends at ``at``: what it had scheduled later is not meant any more, what it had scheduled before is."""
+        automation_id = entry.automation.id
+        self._pending.cut(automation_id, at)
+        unconfirmed = [each for each in self._unconfirmed.pop(automation_id, ()) if each.scheduled_for <= at]
+        if unconfirmed:
+            self._unconfirmed[automation_id] = unconfirmed
+        if entry.schedule is not None:
+            self._rota.leave(automation_id, entry.schedule)
+            self._add_overdue(entry, entry.schedule, self._rota.cursor, at)
+
+    def _edit(self, automation: Automation, since: datetime, snapshot: Snapshot) -> Version:
+        known = self._entries.get(automation.id)
+        if known is not None:
+            self._leave(known, since)
+        entry = self._enter(automation, since)
+        if entry.schedule is not None:
+            self._add_overdue(entry, entry.schedule, since, self._rota.cursor)
+        return _version(entry, since, snapshot.begun_at)
+
+    def _break(self, automation_id: str, error: InvalidAutomation, since: datetime, snapshot: Snapshot) -> Version:
+        known = self._entries.get(automation_id)
+        if known is not None:
+            self._leave(known, since)
+        automation = (
+            replace(known.automation, definition=_NOTHING) if known else Automation(automation_id, error.name or automation_id, _NOTHING)
+        )
+        entry = self._enter(automation, since, broken=error.reason)
+        return _version(entry, since, snapshot.begun_at)
+
+    def _refresh(self, entry: Entry, automation: Automation) -> None:
+        if entry.automation.name != automation.name:
+            entry.policies = self._policies(automation.id, automation.name)
+        entry.automation = automation
+
+    def _miss(self, snapshot: Snapshot) -> list[Version]:
+        if not snapshot.complete:
+            return []
+        absent = frozenset(each for each in self._entries if each not in snapshot.automations and each not in snapshot.broken)
+        agreed, self._absent = absent & self._absent, absent - self._absent
+        return [version for each in sorted(agreed) if (version := self.remove(each, snapshot.begun_at)) is not None]
+
+    def _confirm(self) -> None:
+        for automation_id, moments in self._unconfirmed.items():
+            self._pending.add(automation_id, moments, self._rota.cursor)
+        self._unconfirmed.clear()
+
+    def _evaluate(self, definition: Definition) -> tuple[Schedule | None, str | None]:
+        if not definition.enabled:
+            return None, None
+        try:
+            return self._parse(definition.cron_expression, definition.timezone), None
+        except InvalidSchedule as error:
+            return None, error.reason
+
+    def _add_overdue(self, entry: Entry, schedule: Schedule, begin: datetime, end: datetime) -> None:
+        moments = _Span.of(self._target, schedule, begin, end).moments_for(entry)
+        if moments:
+            self._pending.add(entry.automation.id, moments, self._rota.cursor)
+
+
+class _Span:
+    """What one schedule gave in one stretch of time, made into moments once for all automations of the same policies."""
+
+    def __init__(self, target: str, instants: tuple[datetime, ...], following: datetime | None) -> None:
+        self._target = target
+        self._instants = instants
+        self._following = following
+        self._shared: dict[Policies, Sequence[Moment]] = {}
+
+    @classmethod
+    def of(cls, target: str, schedule: Schedule, begin: datetime, end: datetime) -> "_Span":
+        """The instants after ``begin`` and up to ``end``; none when that is no span."""
+        return cls(target, tuple(schedule.between(begin, end)) if begin < end else (), schedule.next(end))
+
+    def moments_for(self, entry: Entry) -> Sequence[Moment]:
+        """The entry's moments, in order: those scheduled after its version came into force."""
+        if entry.policies.jitter:
+            moments = self._made(entry)
+        else:
+            if entry.policies not in self._shared:
+                self._shared[entry.policies] = self._made(entry)
+            moments = self._shared[entry.policies]
+        if moments and moments[0].scheduled_for <= entry.effective_from:
+            return tuple(each for each in moments if each.scheduled_for > entry.effective_from)
+        return moments
+
+    def _made(self, entry: Entry) -> Sequence[Moment]:
+        ends = pairwise(chain(self._instants, (self._following,)))
+        return tuple(moment(entry.policies, self._target, entry.automation.id, each, then) for each, then in ends if each is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Since:
+    """From when what a snapshot shows is in force."""
+
+    previous_poll: datetime
+    snapshot: Snapshot
+
+    def edited(self, automation: Automation | None, before: Automation | None) -> datetime:
+        """From when the edit that made ``automation`` out of ``before`` counts; the previous poll when it cannot be told."""
+        moved = bool(before and automation and (before.run_id, before.run_status) != (automation.run_id, automation.run_status))
+        return effective_from(
+            automation.updated_at if automation else None,
+            clock_offset=self.snapshot.clock_offset or 0.0,
+            previous_poll=self.previous_poll,
+            this_poll=self.snapshot.begun_at,
+            run_moved_it=moved,
+        )
+
+
+_NOTHING: Final = Definition("", "", enabled=False)
+
+
+def _version(entry: Entry, since: datetime, observed_at: datetime) -> Version:
+    definition = None if entry.broken else entry.automation.definition
+    return Version(entry.automation.id, entry.automation.name, definition, since, observed_at, entry.invalid)
