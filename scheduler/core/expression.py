@@ -1,0 +1,223 @@
+"""Five-field cron expressions: what croniter makes of them.
+
+croniter alone judges what is valid, which values a field stands for, and which days match, ``L``, ``#`` and ``W`` included. It is
+only ever given local dates without a zone: with zones it breaks the rules at clock changes, which `scheduler.core.cron` applies
+instead. This room exists so that croniter's habits are known in one place:
+
+- It has no limit of length, and takes random (``R``) and hashed (``H``) fields, six and seven fields, and aliases such as
+  ``@daily``. All of these are refused first.
+- It widens a range with equal ends (``5-5``) to the whole field, and takes any ``*`` in a list for one that the field begins
+  with. Both are rewritten.
+- It finds out only when asked for a day that there is none (``31 2``), after fifty years of looking. That is asked at once,
+  and remembered.
+"""
+
+import re
+from calendar import monthrange
+from collections.abc import Iterator
+from copy import copy
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from functools import lru_cache
+from typing import Final, Literal
+
+from croniter import CroniterBadDateError, croniter  # noqa: TID251  (the one place that asks croniter)
+
+MAX_LENGTH: Final = 100  # the API's limit
+
+_FIELDS: Final = ("minute", "hour", "day of month", "month", "day of week")
+_TAKES: Final = ("0-59", "0-23", "1-31, L or a day with W", "1-12 or jan-dec", "0-7 or sun-sat, with # or L")
+_WHOLE: Final = ("0-59", "0-23", "1-31", "1-12", "0-6")
+_MONTHS: Final = ("", "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_WEEKDAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_NAMES: Final = ((), (), (), _MONTHS, _WEEKDAYS)
+_ALIASES: Final = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+
+_FIELD: Final = re.compile(r"\S+", re.ASCII)  # as croniter does: other spaces than ASCII's separate nothing
+_DRAWN: Final = re.compile(r"(?P<kind>[rh])(\(.*\))?(/.*)?")
+_RANGE: Final = re.compile(r"(?P<low>\d+|[a-z]{3})-(?P<high>\d+|[a-z]{3})(/0*[1-9]\d*|(?<=[a-z])(?P<nth>#\d+))?", re.ASCII)
+
+_ANY_DAY: Final = date(2000, 1, 1)
+_MIDNIGHT: Final = time()
+_MINUTE: Final = timedelta(minutes=1)
+
+
+class BadExpression(ValueError):
+    """No five-field expression that ever fires. The text says what is wrong, why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """The values of a valid expression. ``days`` holds its three day fields as croniter is given them."""
+
+    minutes: tuple[int, ...]
+    hours: tuple[int, ...]
+    days: str
+    wildcard: bool  # minute or hour begins with "*"
+
+    @classmethod
+    def read(cls, text: str) -> "Expression":
+        """The expression in this text. Raises BadExpression."""
+        fields = _split(text)
+        _refuse_drawn(fields)
+        minute, hour, *day_fields = (_rewritten(field, index) for index, field in enumerate(fields))
+        days = " ".join(day_fields)
+        try:
+            minutes, hours = _minutes(minute), _hours(hour)
+            comes = _day_from(days, _ANY_DAY)
+        except ValueError as error:
+            raise BadExpression(_blame(fields)) from error
+        if comes is None:
+            raise BadExpression(
+                "no day ever matches " + ", ".join(f"{name} {field!r}" for name, field in _named(fields)[2:]) + "; correct one of them"
+            )
+        return cls(minutes, hours, days, wildcard="*" in (minute[0], hour[0]))
+
+    def day_from(self, day: date) -> date | None:
+        """The first matching local date on or after this one; None when the calendar ends before it comes."""
+        return _day_from(self.days, day)
+
+    def minutes_between(self, begin: int, end: int) -> Iterator[int]:
+        """The matching minutes of a day, counted from midnight, from ``begin`` up to but not including ``end``."""
+        for hour in self.hours:
+            top = hour * 60
+            if top + 60 <= begin:
+                continue
+            for minute in self.minutes:
+                if top + minute >= end:
+                    return
+                if top + minute >= begin:
+                    yield top + minute
+
+
+def text_of(expression: object) -> str:
+    """The expression without the spaces around it. Raises BadExpression when it is no text, or too long to be looked at."""
+    if not isinstance(expression, str):
+        raise BadExpression(f"the expression is {type(expression).__name__}, not text; write five fields, for example '0 9 * * 1-5'")
+    text = expression.strip()
+    if len(text) > MAX_LENGTH:
+        raise BadExpression(f"the expression has {len(text)} characters, more than {MAX_LENGTH}; ranges and steps say more than lists")
+    return text
+
+
+def _named(fields: list[str]) -> list[tuple[str, str]]:
+    return list(zip(_FIELDS, fields, strict=True))
+
+
+def _split(text: str) -> list[str]:
+    if not text:
+        raise BadExpression("the expression is empty; write five fields, for example '0 9 * * 1-5'")
+    if "\0" in text:
+        raise BadExpression("the expression holds a null character; remove it")
+    text = text.lower()
+    if text.startswith("@"):
+        raise BadExpression(f"{text!r} is an alias; write its five fields" + (f": {_ALIASES[text]}" if text in _ALIASES else ""))
+    fields: list[str] = _FIELD.findall(text)
+    if len(fields) != len(_FIELDS):
+        raise BadExpression(
+            f"the expression has {len(fields)} fields instead of five ({', '.join(_FIELDS)}); there are no seconds and no years"
+        )
+    return fields
+
+
+def _refuse_drawn(fields: list[str]) -> None:
+    for name, field in _named(fields):
+        for item in field.split(","):
+            drawn = _DRAWN.fullmatch(item)
+            if drawn and drawn["kind"] == "r":
+                raise BadExpression(f"the {name} {field!r} is random: each evaluation would draw another time; write the values")
+            if drawn:
+                raise BadExpression(
+                    f"the {name} {field!r} is hashed: it stands for a value that another scheduler would derive; write that value"
+                )
+
+
+def _blame(fields: list[str]) -> str:
+    """Which field croniter refuses, and what it would take."""
+    for index, (name, field) in enumerate(_named(fields)):
+        alone = ["*"] * len(_FIELDS)
+        alone[index] = field
+        if not croniter.is_valid(" ".join(alone)):
+            return f"the {name} {field!r} is not valid; it takes {_TAKES[index]}, and lists, ranges and steps of these"
+    return "croniter does not take these fields together; write the standard form, for example '0 9 * * 1-5'"
+
+
+def _rewritten(field: str, index: int) -> str:
+    """The field in words that croniter takes for what they say."""
+    items = [_one_value(item, _NAMES[index]) for item in field.split(",")]
+    if not field.startswith("*"):  # so no item of it may look as if it did
+        items = [_WHOLE[index] + item[1:] if item == "*" or item.startswith("*/") else item for item in items]
+    return ",".join(items)
+
+
+def _one_value(item: str, names: tuple[str, ...]) -> str:
+    """A range with equal ends is its one value, whatever its step. 0-7 is the whole week and stays."""
+    ends = _RANGE.fullmatch(item)
+    if ends is None or _number(ends["low"], names) != _number(ends["high"], names):
+        return item
+    return ends["low"] + (ends["nth"] or "")
+
+
+def _number(end: str, names: tuple[str, ...]) -> int | str:
+    if end in names:
+        return names.index(end)
+    return int(end) if end.isdecimal() else end
+
+
+@lru_cache(maxsize=4096)
+def _minutes(field: str) -> tuple[int, ...]:
+    return _values(croniter.expand(f"{field} * * * *")[0][0], 60)
+
+
+@lru_cache(maxsize=4096)
+def _hours(field: str) -> tuple[int, ...]:
+    return _values(croniter.expand(f"* {field} * * *")[0][1], 24)
+
+
+def _values(expanded: list[int | Literal["*", "l"]], size: int) -> tuple[int, ...]:
+    return tuple(range(size)) if "*" in expanded else tuple(value for value in expanded if isinstance(value, int))
+
+
+def _day_from(days: str, day: date) -> date | None:
+    """Raises ValueError when croniter does not take the fields."""
+    known = _month(days, day.year, day.month)
+    if day not in known:
+        match = _ask(days, day)
+        known |= dict.fromkeys(_month_until(day, match), match)
+    return known[day]
+
+
+@lru_cache(maxsize=2048)
+def _month(days: str, year: int, month: int) -> dict[date, date | None]:  # noqa: ARG001  (they name the memo)
+    """What is known of one month so far: croniter is slow, and one answer holds for all days up to the match."""
+    return {}
+
+
+def _month_until(day: date, match: date | None) -> Iterator[date]:
+    """The days from this one up to the match, at most to the end of the month."""
+    last = monthrange(day.year, day.month)[1]
+    if match is not None and (match.year, match.month) == (day.year, day.month):
+        last = match.day
+    return (day.replace(day=number) for number in range(day.day, last + 1))
+
+
+def _ask(days: str, day: date) -> date | None:
+    calendar = copy(_calendar(days))  # it keeps its position, and threads must not share that
+    try:  # from the minute before the day begins
+        return calendar.get_next(datetime, start_time=datetime.combine(day, _MIDNIGHT) - _MINUTE).date()
+    except (CroniterBadDateError, ValueError, OverflowError):  # no such day within fifty years, or the year 9999 has ended
+        return None
+
+
+@lru_cache(maxsize=1024)
+def _calendar(days: str) -> "croniter[datetime]":
+    # implement_cron_bug: both day fields must match when either begins with "*", as in Debian's cron; otherwise either is enough.
+    return croniter(f"0 0 {days}", datetime.combine(_ANY_DAY, _MIDNIGHT), ret_type=datetime, implement_cron_bug=True)

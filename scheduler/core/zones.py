@@ -1,0 +1,157 @@
+"""Zone data: the newest of the copies that this machine has.
+
+zoneinfo asks the system's directories first, and the `tzdata` package only for names that are missing there, whichever is
+newer. A stable distribution may be a year behind, and a zone whose law has changed since then would fire an hour off. So zones
+are opened here: from the newest copy, and from an older one only where the newest lacks a name. zoneinfo's own search path and
+cache are left alone; whoever shows local time must take the zone from here too, or would show another time than the one that fires.
+
+This room reads files, as zoneinfo itself does, and no clock. It stands apart from evaluation because it changes for other reasons:
+with the machine and not with the rules.
+"""
+
+import re
+import zoneinfo
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Final, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+Source = Literal["system", "package"]
+
+MAX_LENGTH: Final = 128  # the API's limit
+UNKNOWN: Final = "unknown"
+_RELEASE: Final = re.compile(r"(\d{4})([a-z]+)")
+
+
+class BadZone(ValueError):
+    """No name of a zone. The text says what is wrong, why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A directory of compiled zones, and the release of the IANA data that it was made from (``2026a``), if it says so."""
+
+    root: Path
+    source: Source
+    version: str
+
+    @classmethod
+    def at(cls, root: Path, source: Source) -> "Copy":
+        """The copy in this directory. One that names no release counts as older than any that does."""
+        return cls(root, source, _version(root))
+
+    @property
+    def age(self) -> tuple[int, int, str]:
+        """Sorts copies by release: after ``2026z`` comes ``2026za``."""
+        release = _RELEASE.match(self.version)
+        return (int(release[1]), len(release[2]), release[2]) if release else (0, 0, "")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ZoneData:
+    """What was found on this machine, newest copy first, and the zones read from it so far."""
+
+    copies: tuple[Copy, ...]
+    names: frozenset[str]
+    _read: dict[str, ZoneInfo] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, copies: Iterable[Copy]) -> "ZoneData":
+        """The given copies in order of age; of two with the same release the one given first. The names are zoneinfo's."""
+        return cls(tuple(sorted(copies, key=lambda copy: copy.age, reverse=True)), frozenset(available_timezones()))
+
+    @property
+    def version(self) -> str:
+        """The release that is in use, or ``unknown``."""
+        return self.copies[0].version if self.copies else UNKNOWN
+
+    @property
+    def source(self) -> Source:
+        """Where the data in use come from."""
+        return self.copies[0].source if self.copies else "system"
+
+    def zone(self, name: str) -> ZoneInfo:
+        """The zone of this name. Raises ZoneInfoNotFoundError when there is none, or none of the copies can be read."""
+        known = self._read.get(name)
+        return known or self._read.setdefault(name, self._open(name))
+
+    def _open(self, name: str) -> ZoneInfo:
+        if name in self.names:  # so it is no path that leads elsewhere
+            for copy in self.copies:
+                try:
+                    with (copy.root / name).open("rb") as compiled:
+                        return ZoneInfo.from_file(compiled, key=name)
+                except (OSError, ValueError):
+                    continue  # an older copy may have what this one lacks
+        raise ZoneInfoNotFoundError(f"no zone data for {name!r}")
+
+
+@cache
+def current() -> ZoneData:
+    """The zone data of this process, read on first use and again after `reload`."""
+    return ZoneData.of(_found())
+
+
+def reload() -> ZoneData:
+    """Look again which copy is the newest, and read all zones anew from it: for a system or a package that was updated meanwhile."""
+    current.cache_clear()
+    return current()
+
+
+def zone(name: str) -> ZoneInfo:
+    """The zone of this name from the newest copy. Raises ZoneInfoNotFoundError (a KeyError)."""
+    return current().zone(name)
+
+
+def name_of(timezone: object) -> str:
+    """The name, when it is that of a zone which can be read. Raises BadZone."""
+    if not isinstance(timezone, str):
+        raise BadZone(f"the timezone is {type(timezone).__name__}, not text; write the name of a zone, for example 'Europe/Berlin'")
+    data = current()
+    if timezone not in data.names:
+        raise BadZone(_unknown(timezone, data.names))
+    try:
+        data.zone(timezone)
+    except ZoneInfoNotFoundError as error:
+        raise BadZone(f"the data of the timezone {timezone!r} cannot be read; install the system's or Python's tzdata again") from error
+    return timezone
+
+
+def _unknown(name: str, names: frozenset[str]) -> str:
+    if len(name) > MAX_LENGTH:
+        return f"the timezone has {len(name)} characters, more than {MAX_LENGTH}; write the name of a zone, for example 'Europe/Berlin'"
+    if "\0" in name:
+        return "the timezone holds a null character; remove it"
+    if name.startswith("/") or ".." in name or "\\" in name:
+        return f"the timezone {name!r} is a path; write the name of a zone, for example 'Europe/Berlin'"
+    alike = next((known for known in names if known.casefold() == name.strip().casefold()), None)
+    if alike:
+        return f"the timezone {name!r} is unknown; it is written {alike!r}"
+    return f"the timezone {name!r} is unknown; write a name from the IANA time zone database, for example 'Europe/Berlin'"
+
+
+def _found() -> list[Copy]:
+    system = [Copy.at(Path(root), "system") for root in zoneinfo.TZPATH if Path(root).is_dir()]
+    package = _package()
+    return [*system, Copy.at(package, "package")] if package else system
+
+
+def _package() -> Path | None:
+    try:
+        return Path(str(resources.files("tzdata"))) / "zoneinfo"
+    except ModuleNotFoundError:
+        return None
+
+
+def _version(root: Path) -> str:
+    """IANA's own ``tzdata.zi`` names its release on its first line; BSD and macOS have it in ``+VERSION``."""
+    for name, prefix in (("tzdata.zi", "# version "), ("+VERSION", "")):
+        try:
+            with (root / name).open(encoding="utf-8", errors="replace") as text:
+                return text.readline(100).removeprefix(prefix).strip() or UNKNOWN
+        except OSError:
+            continue
+    return UNKNOWN
