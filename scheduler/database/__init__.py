@@ -1,0 +1,13 @@
+"""SQLite for a daemon: durable writes in groups, reads beside them, and a file that is taken for ours only when it is.
+
+The one place that opens databases; what is in them is the business of the ledger and of the embedded API.
+
+- `Database`: a writer thread that makes one transaction of whatever is waiting, and a reader thread; neither waits for the other.
+- `open_for_reading`: a plain connection for a command that looks and changes nothing.
+- `Migration`: one step of a schema.
+"""
+
+from scheduler.database.files import Migration, Tables, open_for_reading
+from scheduler.database.threads import Database
+
+__all__ = ["Database", "Migration", "Tables", "open_for_reading"]
