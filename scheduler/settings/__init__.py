@@ -3,7 +3,7 @@
 from scheduler.settings.keys import KeyUnusable, load_key
 from scheduler.settings.layers import DEFAULT_FILE, Assignment, Origin, option
 from scheduler.settings.load import Configuration, Effective, load
-from scheduler.settings.models import Override, Policies, Settings, Target
+from scheduler.settings.models import Override, Settings, Target
 from scheduler.settings.problems import Problem, SettingsError, SettingsUnreadable
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "KeyUnusable",
     "Origin",
     "Override",
-    "Policies",
     "Problem",
     "Settings",
     "SettingsError",

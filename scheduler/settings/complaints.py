@@ -110,6 +110,7 @@ _TEXTS: Final[Mapping[str, Callable[[ErrorDetails], Text]]] = {
     "model_type": _no_table,
     "tuple_type": _no_list,
     "literal_error": _no_choice,
+    "enum": _no_choice,
     "greater_than_equal": _bound("least", "ge"),
     "less_than_equal": _bound("most", "le"),
     "int_type": _no("a whole number", "write digits alone, as 400"),

@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, StrictBool, StrictInt, model_validator
 
 from scheduler.core.model import InvalidAutomation, canonical_id
+from scheduler.core.policy import CatchUp, Concurrency, Policies
 from scheduler.settings.durations import format_duration, parse_duration, parse_positive_duration
 from scheduler.settings.places import DatabaseUrl, Listen, parse_api_url, parse_database_url, parse_listen
 from scheduler.settings.problems import KEY_PREFIX, Wrong, shown
@@ -146,17 +147,21 @@ class Target(Section):
     ca_file: OptionalFile = None
 
 
-class Policies(Section):
+class PolicySettings(Section):
     """The five settings that can differ from one automation to another. ``start_within`` None is ``auto``."""
 
     start_within: StartWithin = None
-    catch_up: Literal["latest", "all", "none"] = "latest"
-    concurrency: Literal["allow", "forbid", "queue"] = "allow"
+    catch_up: CatchUp = CatchUp.LATEST
+    concurrency: Concurrency = Concurrency.ALLOW
     jitter: Duration = timedelta(0)
     paused: StrictBool = False
 
+    def resolved(self) -> Policies:
+        """These settings as the policies that the core decides by."""
+        return Policies(self.start_within, self.catch_up, self.concurrency, self.jitter, self.paused)
 
-class ScheduleDefaults(Policies):
+
+class ScheduleSettings(PolicySettings):
     """``[schedule]``: how automations are read and fired where no override says otherwise."""
 
     poll_interval: PositiveDuration = timedelta(seconds=30)
@@ -168,7 +173,7 @@ class ScheduleDefaults(Policies):
     run_timeout: PositiveDuration = timedelta(hours=24)
 
 
-class Override(Policies):
+class Override(PolicySettings):
     """``[[override]]``: policies for the automations that it matches. Only the fields that were set count."""
 
     automation: Annotated[str, PlainValidator(_parse_pattern)]
@@ -181,15 +186,15 @@ class Override(Policies):
     @model_validator(mode="after")
     def _changes_something(self) -> Self:
         if not self.changes:
-            raise Wrong("changes nothing", f"set one of {', '.join(Policies.model_fields)}, or remove it")
+            raise Wrong("changes nothing", f"set one of {', '.join(PolicySettings.model_fields)}, or remove it")
         return self
 
     def matches(self, automation_id: str, name: str) -> bool:
         """Whether this is the automation's id or name, or a pattern (``*``, ``?``, ``[…]``; case counts) that fits its name."""
         return self.automation in {automation_id, name} or fnmatch.fnmatchcase(name, self.automation)
 
-    def applied_to(self, policies: Policies) -> Policies:
-        """The given policies with this override's own in their place."""
+    def applied_to(self, policies: PolicySettings) -> PolicySettings:
+        """The given settings with this override's own in their place."""
         return policies.model_copy(update={field: getattr(self, field) for field in self.changes})
 
 
@@ -246,7 +251,7 @@ class Settings(Section):
     """All settings, checked."""
 
     targets: tuple[Target, ...] = Field(default=(), alias="target")
-    schedule: ScheduleDefaults = ScheduleDefaults()
+    schedule: ScheduleSettings = ScheduleSettings()
     overrides: tuple[Override, ...] = Field(default=(), alias="override")
     ledger: LedgerSettings = LedgerSettings()
     server: ServerSettings = ServerSettings()
@@ -258,5 +263,5 @@ class Settings(Section):
         """The policies of one automation: the first override that matches, what it leaves open from ``[schedule]``."""
         for override in self.overrides:
             if override.matches(automation_id, name):
-                return override.applied_to(self.schedule)
-        return self.schedule
+                return override.applied_to(self.schedule).resolved()
+        return self.schedule.resolved()
