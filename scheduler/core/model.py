@@ -4,7 +4,7 @@ Frozen, without behaviour beyond their own meaning. Instants are aware and in UT
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -243,17 +243,29 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """One or more consecutive occurrences of an automation that get their outcome without an attempt, as one row."""
+    """One or more consecutive occurrences of an automation that get their outcome without an attempt, as one row.
+
+    All their instants are named, in order, since some of them may have a row already: the rest is written around those.
+    """
 
     occurrence: Occurrence  # the first of them
     name: str
-    due: datetime
-    last: datetime  # scheduled instant of the last
-    count: int
+    due: datetime  # of the first
+    instants: Sequence[datetime]
     reason: Reason
     at: datetime
     error: str | None = None
     outcome: Outcome = Outcome.SKIPPED
+
+    @property
+    def last(self) -> datetime:
+        """The scheduled instant of the last."""
+        return self.instants[-1]
+
+    @property
+    def count(self) -> int:
+        """How many they are."""
+        return len(self.instants)
 
 
 @dataclass(frozen=True, slots=True)
