@@ -14,6 +14,7 @@ from scheduler.core.instants import from_text
 
 MAX_NAME: Final = 255
 _MAX_ERROR: Final = 500
+_MAX_TEXT: Final = 1000  # longer than anything that decides; a hostile answer must not fill memory and ledger
 
 _T = TypeVar("_T")
 
@@ -132,7 +133,7 @@ def parse_automation(value: object) -> Automation:
     if not isinstance(value, dict):
         raise InvalidAutomation(f"expected an object, got {type(value).__name__}")
     automation_id = canonical_id(value.get("id"))
-    name = _clean_name(value.get("name"))
+    name = _shown(value.get("name"), MAX_NAME)
     try:
         definition = Definition(
             cron_expression=_required(value, "cron_expression", str),
@@ -147,7 +148,7 @@ def parse_automation(value: object) -> Automation:
             run_id=_optional_text(value, "last_task_run_id"),
             run_at=_instant(value, "last_run_at"),
             run_status=_optional_text(value, "last_run_status"),
-            run_error=_shortened(_optional_text(value, "last_error")),
+            run_error=_shown(value.get("last_error"), _MAX_ERROR),
         )
     except InvalidAutomation as error:
         raise InvalidAutomation(error.reason, automation_id=automation_id, name=name) from None
@@ -167,14 +168,29 @@ def _required(value: Mapping[str, object], field: str, kind: type[_T]) -> _T:
     found = value.get(field)
     if not isinstance(found, kind):
         raise InvalidAutomation(f"its {field} is {_described(found)}, expected {kind.__name__}")
+    if isinstance(found, str):
+        _check_text(found, field)
     return found
 
 
 def _optional_text(value: Mapping[str, object], field: str) -> str | None:
     found = value.get(field)
-    if found is None or isinstance(found, str):
-        return found
-    raise InvalidAutomation(f"its {field} is {_described(found)}, expected str or null")
+    if found is None:
+        return None
+    if not isinstance(found, str):
+        raise InvalidAutomation(f"its {field} is {_described(found)}, expected str or null")
+    _check_text(found, field)
+    return found
+
+
+def _check_text(text: str, field: str) -> None:
+    """Raise for what could not be kept: JSON can spell half a surrogate pair, which no database and no terminal takes."""
+    if len(text) > _MAX_TEXT:
+        raise InvalidAutomation(f"its {field} is {len(text)} characters long")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidAutomation(f"its {field} holds half a surrogate pair") from None
 
 
 def _instant(value: Mapping[str, object], field: str) -> datetime | None:
@@ -191,12 +207,9 @@ def _described(found: object) -> str:
     return "missing or null" if found is None else type(found).__name__
 
 
-def _clean_name(name: object) -> str | None:
-    return name[:MAX_NAME] if isinstance(name, str) else None
-
-
-def _shortened(text: str | None) -> str | None:
-    return text if text is None else text[:_MAX_ERROR]
+def _shown(found: object, longest: int) -> str | None:
+    """A text that is for people only, cut and made whole; what is none, is none: nothing depends on it."""
+    return found[:longest].encode(errors="replace").decode() if isinstance(found, str) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +330,7 @@ class Snapshot:
     broken: Mapping[str, InvalidAutomation]
     complete: bool  # False: three passes disagreed, so an absence says nothing
     clock_offset: float | None  # seconds that the API's clock is ahead of ours
+    unidentified: int = 0  # objects without a readable id: they can only be counted
 
 
 @dataclass(frozen=True, slots=True)
