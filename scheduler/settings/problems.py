@@ -31,7 +31,8 @@ class SettingsError(ConfigurationError):
     """The configuration has mistakes; `problems` are all of them."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__("\n".join(str(problem) for problem in problems))
+        many = "a mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
+        super().__init__("\n".join([f"the configuration has {many}", *map(str, problems)]))
         self.problems = tuple(problems)
 
 

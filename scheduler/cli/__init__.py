@@ -1,0 +1,62 @@
+"""The command line. Thin: each command reads settings, asks a room below, and shows the answer.
+
+Nothing is imported here but click, so that ``scheduler --help`` is quick; a command's own rooms are imported when it runs.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final, NoReturn
+
+import click
+from click.shell_completion import shell_complete
+
+from scheduler import __version__
+from scheduler.cli import output
+from scheduler.cli.failures import INTERRUPTED, report
+from scheduler.cli.group import CommandFolder
+from scheduler.core.errors import SchedulerError
+
+PROGRAM: Final = "scheduler"
+COMPLETION_VARIABLE: Final = "_SCHEDULER_COMPLETE"  # where the shell's completion script puts its question
+
+
+@click.group(PROGRAM, cls=CommandFolder, folder="scheduler.cli.commands")
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def root() -> None:
+    """Fire task automations on time, each occurrence once, and keep the record that proves it.
+
+    Try `scheduler up --demo`.
+
+    Exit status: 0 done; 1 the answer is no; 2 wrong use or configuration; 3 the API or the ledger could not be reached.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Carry out one command and leave the process with its exit status."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out one command; its exit status comes back. Nothing that is to be expected ends in a traceback."""
+    try:
+        return _carried_out(arguments)
+    except (click.ClickException, SchedulerError) as error:
+        return report(error)
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except OSError as error:
+        failure = output.failed(error)
+        return report(failure) if failure else 0  # who reads has had enough
+
+
+def _carried_out(arguments: Sequence[str]) -> int:
+    output.prepare()
+    if question := os.environ.get(COMPLETION_VARIABLE):
+        return shell_complete(root, {}, PROGRAM, COMPLETION_VARIABLE, question)
+    try:
+        with root.make_context(PROGRAM, list(arguments)) as context:
+            root.invoke(context)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    return 0

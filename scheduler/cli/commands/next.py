@@ -1,0 +1,86 @@
+"""``scheduler next``: when something fires next."""
+
+from datetime import datetime
+from typing import IO, TYPE_CHECKING
+
+import click
+
+from scheduler.cli.group import Command, Source, as_json
+from scheduler.cli.output import json_text, line, show
+from scheduler.cli.times import instant, now
+
+if TYPE_CHECKING:
+    from scheduler.cli.fires import Planned
+    from scheduler.settings import Settings
+
+_EXAMPLES = (
+    "scheduler next --cron '30 2 * * *' --timezone Europe/Berlin --from 2026-03-28T00:00:00Z",
+    """echo '{"cron": "0 9 * * 1-5", "timezone": "Asia/Tokyo", "count": 3}' | scheduler next --input -""",
+)
+
+
+@click.command("next", cls=Command, section="Schedules", examples=_EXAMPLES)
+@click.argument("automation", required=False)
+@click.option("--cron", metavar="EXPR", help="Evaluate this expression instead of an automation's.")
+@click.option("--timezone", metavar="TZ", help="The zone of --cron; UTC if it is not given.")
+@click.option("--from", "after", type=instant, metavar="INSTANT", help="Fires later than this; the present if it is not given.")
+@click.option("--count", type=click.IntRange(1, 100_000), default=10, show_default=True, help="How many fires.")
+@click.option("--input", "lines", type=click.File("rb"), metavar="FILE", help="Answer the JSON lines of a file; - is standard input.")
+@as_json
+@click.pass_obj
+def command(
+    source: Source,
+    *,
+    automation: str | None,
+    cron: str | None,
+    timezone: str | None,
+    after: datetime | None,
+    count: int,
+    lines: IO[bytes] | None,
+    as_json: bool,
+) -> None:
+    """Print the coming fire times of AUTOMATION (an id or a name), of all automations, or of an expression.
+
+    Clock changes are treated as [schedule] dst_gap and dst_repeat say.
+
+    With --input, each line is {"cron", "timezone", "from", "count"} and gets one line {"cron", "timezone", "from", "fires"}, in
+    order, or with "error" in place of "fires".
+    """
+    if sum(given is not None for given in (automation, cron, lines)) > 1:
+        raise click.UsageError("AUTOMATION, --cron and --input each say what to evaluate; give one of them")
+    if timezone is not None and cron is None:
+        raise click.UsageError("--timezone belongs to --cron; an automation has its own")
+    settings = source.load().settings
+    begin = after or now()
+    if lines is not None:
+        _answer(lines, settings, begin, count)
+    else:
+        planned = [_expression(cron, timezone or "UTC", settings)] if cron is not None else _recorded(settings, automation)
+        _show(planned, begin, count, as_json=as_json)
+
+
+def _answer(lines: IO[bytes], settings: "Settings", after: datetime, count: int) -> None:
+    from scheduler.cli.batch import Defaults, answers
+
+    for answer in answers(lines, Defaults(after, count, settings.schedule.dst_gap, settings.schedule.dst_repeat)):
+        line(json_text(answer))
+
+
+def _expression(cron: str, timezone: str, settings: "Settings") -> "Planned":
+    from scheduler.cli.fires import Planned
+    from scheduler.core.cron import Schedule
+
+    return Planned(Schedule.parse(cron, timezone, dst_gap=settings.schedule.dst_gap, dst_repeat=settings.schedule.dst_repeat))
+
+
+def _recorded(settings: "Settings", automation: str | None) -> list["Planned"]:
+    """The automations of the newest snapshot in the ledger, or the one that is asked for."""
+    del settings, automation
+    raise click.UsageError("give --cron or --input")
+
+
+def _show(planned: list["Planned"], after: datetime, count: int, *, as_json: bool) -> None:
+    from scheduler.cli.fires import columns, coming, fire_json
+
+    named = any(one.automation_id for one in planned)
+    show(coming(planned, after, count), columns(after, named=named), fire_json if as_json else None)

@@ -1,0 +1,37 @@
+"""How a command fails: an exit status for scripts, and on standard error what is wrong, where, and what to do."""
+
+from typing import Final
+
+import click
+
+from scheduler.cli.output import complain, escaped, styled
+from scheduler.core.errors import SchedulerError, Unreachable
+
+ANSWER_IS_NO: Final = 1
+WRONG_USE: Final = 2
+UNREACHABLE: Final = 3
+INTERRUPTED: Final = 130  # as a shell reports SIGINT
+
+
+class AnswerIsNo(click.ClickException):
+    """What was asked for is not there, or not so. For answers that need a word; one that was printed ends in ``context.exit(1)``."""
+
+    exit_code = ANSWER_IS_NO
+
+
+def report(error: click.ClickException | SchedulerError) -> int:
+    """Say what went wrong; the exit status comes back."""
+    if isinstance(error, click.ClickException):
+        complain(f"{_label()} {escaped(error.format_message())}")
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            complain(f"try: {error.ctx.command_path} --help")
+        return error.exit_code
+    first, *rest = str(error).splitlines() or [type(error).__name__]
+    complain(f"{_label()} {escaped(first)}")
+    for line in rest:
+        complain(escaped(line))
+    return UNREACHABLE if isinstance(error, Unreachable) else WRONG_USE
+
+
+def _label() -> str:
+    return styled("error:", "red", error=True)

@@ -1,0 +1,82 @@
+"""Coming fires, of one schedule or of many: as values, as JSON, and as columns of a table."""
+
+import heapq
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Final
+
+from scheduler.cli.output import Column, Json
+from scheduler.cli.times import LAST, local_text, span_text
+from scheduler.core.cron import Note, Schedule
+from scheduler.core.instants import to_text_seconds
+from scheduler.core.zones import zone
+
+_NOTES: Final[dict[Note, str]] = {
+    "after_gap": "makes up for a time that the clock change skips",
+    "first_pass": "first pass of a time that the clock change repeats",
+    "second_pass": "second pass of a time that the clock change repeats",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What is to be evaluated: a schedule, and whose it is if it is an automation's."""
+
+    schedule: Schedule
+    automation_id: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fire:
+    """One coming fire."""
+
+    planned: Planned
+    scheduled_for: datetime
+
+    @property
+    def local(self) -> datetime:
+        """When that is on the wall in the schedule's zone."""
+        return self.scheduled_for.astimezone(zone(self.planned.schedule.timezone))
+
+    @property
+    def note(self) -> Note | None:
+        """What a clock change has to do with it."""
+        return self.planned.schedule.note(self.scheduled_for)
+
+
+def coming(planned: Iterable[Planned], after: datetime, count: int) -> Iterator[Fire]:
+    """The next fires after an instant, of all schedules together, the earliest first."""
+    merged = heapq.merge(*(_of_one(one, after) for one in planned), key=lambda fire: fire.scheduled_for)
+    return islice(merged, count)
+
+
+def _of_one(planned: Planned, after: datetime) -> Iterator[Fire]:
+    return (Fire(planned, instant) for instant in planned.schedule.between(after, LAST))
+
+
+def fire_json(fire: Fire) -> Json:
+    """A fire as a line of ``next --json``."""
+    whose = {"automation_id": fire.planned.automation_id, "name": fire.planned.name} if fire.planned.automation_id else {}
+    return {
+        **whose,
+        "scheduled_for": to_text_seconds(fire.scheduled_for),
+        "local": fire.local.isoformat(timespec="seconds"),
+        "timezone": fire.planned.schedule.timezone,
+        "note": fire.note,
+    }
+
+
+def columns(now: datetime, *, named: bool) -> list[Column[Fire]]:
+    """The columns of ``next`` for people."""
+    names = [Column[Fire]("automation", lambda fire: fire.planned.name or "", shrinks=True)] if named else []
+    return [
+        *names,
+        Column("local", lambda fire: local_text(fire.local)),
+        Column("UTC", lambda fire: to_text_seconds(fire.scheduled_for)),
+        Column("zone", lambda fire: fire.planned.schedule.timezone),
+        Column("in", lambda fire: span_text(fire.scheduled_for - now)),
+        Column("note", lambda fire: _NOTES[fire.note] if fire.note else "", shrinks=True),
+    ]

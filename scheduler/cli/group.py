@@ -1,0 +1,150 @@
+"""What all commands have in common: where their configuration is, an example in their help, and a file of their own.
+
+A command is a module in `scheduler.cli.commands` with an attribute ``command``; its name is the module's. To add one, add the file.
+"""
+
+import difflib
+import importlib
+import os
+import pkgutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+if TYPE_CHECKING:
+    from scheduler.settings import Assignment, Configuration
+
+FILE_NAME: Final = "scheduler.toml"
+"""What the configuration in a state directory is called."""
+
+SECTIONS: Final = ("Start", "Automations", "Record", "Schedules", "Setup")
+"""The headings of the help, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a command was told to find its configuration. Commands get it by ``@click.pass_obj``."""
+
+    file: Path | None = None
+    state_dir: Path | None = None
+
+    def load(self, command_line: Sequence["Assignment"] = ()) -> "Configuration":
+        """The configuration of all layers. Raises `SettingsError`."""
+        from scheduler.settings import load
+
+        file = self.state_dir / FILE_NAME if self.state_dir is not None else self.file
+        return load(file, os.environ, command_line)
+
+
+class Command(click.Command):
+    """A command with examples in its help, and with ``--config`` and ``--state-dir``, which every command takes."""
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        examples: Sequence[str],
+        section: str = "",
+        params: Iterable[click.Parameter] = (),
+        **attributes: Any,
+    ) -> None:
+        super().__init__(name, params=[*params, *_configuration_options()], **attributes)
+        self.examples = tuple(examples)
+        self.section = section
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Carry out the command, with its `Source` as the context's object."""
+        ctx.obj = _source(ctx.params.pop("config"), ctx.params.pop("state_dir"))
+        return super().invoke(ctx)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples, each on a line of its own."""
+        del ctx
+        with formatter.section("Example" if len(self.examples) == 1 else "Examples"):
+            for example in self.examples:
+                formatter.write(f"{'':{formatter.current_indent}}$ {example}\n")
+
+
+class Group(click.Group):
+    """Several commands under one name."""
+
+    command_class = Command
+
+    def __init__(self, *arguments: Any, section: str = "", **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self.section = section
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first argument names; an unknown one is an error that names the nearest known one."""
+        name = args[0]
+        known = self.list_commands(ctx)
+        if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise click.UsageError(
+                f"there is no command {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"), ctx
+            )
+        return super().resolve_command(ctx, args)
+
+
+class CommandFolder(Group):
+    """The commands whose modules are in a package; each is imported when it is asked for."""
+
+    def __init__(self, *arguments: Any, folder: str, **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self.folder = folder
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """What the commands are called, in alphabetical order."""
+        package = importlib.import_module(self.folder)
+        return tuple(sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(package.__path__)))
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """What the commands are called."""
+        del ctx
+        return list(self.names)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, None if there is none."""
+        del ctx
+        if cmd_name not in self.names:
+            return None
+        command = importlib.import_module(f"{self.folder}.{cmd_name.replace('-', '_')}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands under the headings that they name."""
+        commands = [command for name in self.names if (command := self.get_command(ctx, name))]
+        room = formatter.width - max(map(len, self.names)) - 6  # the indentation and the gap between the two columns
+        for section in SECTIONS:
+            rows = [(str(one.name), one.get_short_help_str(room)) for one in commands if getattr(one, "section", "") == section]
+            if rows:
+                with formatter.section(section):
+                    formatter.write_dl(rows)
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+"""For every command that reads."""
+
+
+def _configuration_options() -> list[click.Option]:
+    return [
+        click.Option(["--config"], type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="The configuration, in TOML."),
+        click.Option(
+            ["--state-dir"],
+            type=click.Path(file_okay=False, path_type=Path),
+            metavar="DIR",
+            help=f"Use DIR/{FILE_NAME}, which `scheduler up` wrote.",
+        ),
+    ]
+
+
+def _source(file: Path | None, state_dir: Path | None) -> Source:
+    if file is not None and state_dir is not None:
+        raise click.UsageError("--config and --state-dir both say where the configuration is; give one of them")
+    return Source(file, state_dir)

@@ -1,0 +1,176 @@
+"""What commands print: tables for people, one JSON object a line for programs.
+
+Names come from an API and are hostile until proven otherwise: what could move a cursor, ring a bell or turn the writing round is shown
+as an escape. JSON is plain ASCII for the same reason.
+"""
+
+import contextlib
+import errno
+import io
+import json
+import os
+import shutil
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, Literal, NamedTuple, TextIO, TypeVar
+
+import click
+
+from scheduler.core.errors import Unreachable
+
+Colour = Literal["red", "green", "yellow", "cyan", "bright_black"]
+Json = Mapping[str, object]
+
+_Record = TypeVar("_Record")
+_GAP: Final = "  "
+_NARROWEST: Final = 8  # a column that is cut keeps this much
+_FAILURES: Final = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO})
+
+
+class OutputFailed(Unreachable):
+    """The output could not be written, as on a full disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A piece of text with a colour."""
+
+    text: str
+    colour: Colour | None = None
+
+
+class Column(NamedTuple, Generic[_Record]):
+    """One column of a table: its title, and what it shows of a record. One that ``shrinks`` is cut when the terminal is narrow."""
+
+    title: str
+    cell: Callable[[_Record], str | Cell]
+    shrinks: bool = False
+
+
+def show(records: Iterable[_Record], columns: Sequence[Column[_Record]], as_json: Callable[[_Record], Json] | None) -> None:
+    """Print records: each as a JSON object on a line as soon as it is there, if ``as_json`` says how, else all as one table."""
+    if as_json is not None:
+        for record in records:
+            line(json_text(as_json(record)))
+        return
+    for text in table(list(records), columns, _terminal_width()):
+        line(text)
+
+
+def table(records: Sequence[_Record], columns: Sequence[Column[_Record]], width: int | None = None) -> list[str]:
+    """The lines of a table, the titles first; none without records. ``width`` is how many cells of a terminal there are."""
+    if not records:
+        return []
+    titles = [Cell(column.title, "bright_black") for column in columns]
+    rows = [titles, *([_cell(column.cell(record)) for column in columns] for record in records)]
+    widths = [max(width_of(row[number].text) for row in rows) for number in range(len(columns))]
+    if width is not None:
+        widths = _narrowed(widths, [column.shrinks for column in columns], width)
+    return [_GAP.join(_padded(cell, at) for cell, at in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def json_text(value: object) -> str:
+    """One line of JSON, in ASCII."""
+    return json.dumps(value, separators=(", ", ": "))
+
+
+def line(text: str = "") -> None:
+    """Print one line, at once: a reader may be waiting for it."""
+    click.echo(text)
+
+
+def complain(text: str) -> None:
+    """Print one line on standard error. That nobody can read it is no reason to fail again."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
+
+
+def prepare() -> None:
+    """Make every character writable, whatever the locale: what an encoding lacks is written as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def failed(error: OSError) -> OutputFailed | None:
+    """What an error means that may have come from writing the output: None when its reader has gone, which is nobody's fault.
+
+    Any other error is raised again.
+    """
+    if error.errno not in _FAILURES:
+        raise error
+    # What is still to be written is thrown away, else the interpreter tries once more, and complains, on its way out.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if error.errno == errno.EPIPE:
+        return None
+    return OutputFailed(f"the output cannot be written: {error.strerror}; see where it is redirected to")
+
+
+def escaped(text: str) -> str:
+    """The text on one line, with every character that does not print itself as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else character.encode("unicode_escape").decode() for character in text)
+
+
+def styled(text: str, colour: Colour | None, *, error: bool = False) -> str:
+    """The text in a colour, if it goes to a terminal that is to show colours; ``error``: it goes to standard error."""
+    return click.style(text, fg=colour) if colour and _coloured(sys.stderr if error else sys.stdout) else text
+
+
+def _coloured(stream: TextIO | None) -> bool:
+    # https://no-color.org: set and not empty means none
+    return stream is not None and stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _terminal_width() -> int | None:
+    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
+
+
+def _cell(content: str | Cell) -> Cell:
+    cell = content if isinstance(content, Cell) else Cell(content)
+    return Cell(escaped(cell.text), cell.colour)
+
+
+def _narrowed(widths: Sequence[int], shrinks: Sequence[bool], room: int) -> list[int]:
+    """The widths of the columns when the whole is to fit: the widest of those that shrink gives way, as far as it can."""
+    narrowed = list(widths)
+    excess = sum(narrowed) + len(_GAP) * (len(narrowed) - 1) - room
+    while excess > 0:
+        widest = max((number for number, can in enumerate(shrinks) if can), key=lambda number: narrowed[number], default=None)
+        if widest is None or narrowed[widest] <= _NARROWEST:
+            break
+        narrowed[widest] -= 1
+        excess -= 1
+    return narrowed
+
+
+def _padded(cell: Cell, width: int) -> str:
+    text = _cut(cell.text, width)
+    return styled(text, cell.colour) + " " * (width - width_of(text))
+
+
+def _cut(text: str, width: int) -> str:
+    if width_of(text) <= width:
+        return text
+    kept = ""
+    for character in text:
+        if width_of(kept + character) > width - 1:
+            break
+        kept += character
+    return kept + "…"
+
+
+def width_of(text: str) -> int:
+    """How many cells of a terminal a printable text takes: two for what East Asian typography makes wide, none for combining marks."""
+    if text.isascii():
+        return len(text)
+    return sum(_width_of_character(character) for character in text)
+
+
+def _width_of_character(character: str) -> int:
+    if unicodedata.category(character) in {"Mn", "Me"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1

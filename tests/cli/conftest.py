@@ -1,0 +1,42 @@
+"""Commands carried out in this process, away from whatever this machine has configured."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from scheduler.cli import run
+
+
+@dataclass(frozen=True)
+class Done:
+    status: int
+    out: str
+    err: str
+
+
+Scheduler = Callable[..., Done]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in os.environ:
+        if name.startswith("SCHEDULER_") or name in {"NO_COLOR", "POSTHOG_PERSONAL_API_KEY"}:
+            monkeypatch.delenv(name)
+    empty = tmp_path / "empty.toml"
+    empty.touch()
+    monkeypatch.setenv("SCHEDULER_CONFIG", str(empty))
+
+
+@pytest.fixture
+def scheduler(capsys: pytest.CaptureFixture[str]) -> Scheduler:
+    """Carry out one command and take its output."""
+
+    def carry_out(*arguments: str) -> Done:
+        status = run(arguments)
+        taken = capsys.readouterr()
+        return Done(status, taken.out, taken.err)
+
+    return carry_out

@@ -1,0 +1,95 @@
+"""What holds for every command."""
+
+import re
+import shlex
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from scheduler.cli import root
+from scheduler.cli.group import SECTIONS, Command
+from tests.cli.conftest import Scheduler
+
+
+def tree(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command with its name, groups too."""
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from tree(found, (*path, name))
+
+
+ALL = dict(tree(root))
+LEAVES = {path: command for path, command in ALL.items() if not isinstance(command, click.Group)}
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_every_command_has_help(path: tuple[str, ...], scheduler: Scheduler) -> None:
+    done = scheduler(*path, "--help")
+    assert done.status == 0
+    assert done.err == ""
+    assert ALL[path].help
+    assert " ".join(("Usage: scheduler", *path)) in done.out
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=" ".join)
+def test_every_command_has_an_example_of_itself_that_is_right_use(
+    path: tuple[str, ...], scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = LEAVES[path]
+    assert isinstance(command, Command)
+    assert command.examples
+    called: list[click.Command] = []
+    monkeypatch.setattr(Command, "invoke", lambda self, _context: called.append(self))
+    help_text = scheduler(*path, "--help").out
+    for example in command.examples:
+        assert f"$ {example}\n" in help_text
+        (words,) = re.findall(r"\bscheduler ([^|>#)]+)", example)
+        done = scheduler(*shlex.split(words))
+        assert (done.status, done.err) == (0, ""), example
+    assert called == [command] * len(command.examples)
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=" ".join)
+def test_every_command_takes_a_configuration(path: tuple[str, ...]) -> None:
+    options = {option for parameter in LEAVES[path].params for option in parameter.opts}
+    assert {"--config", "--state-dir"} <= options
+
+
+@pytest.mark.parametrize("path", [path for path in ALL if len(path) == 1], ids=" ".join)
+def test_every_command_is_under_a_heading_of_the_help(path: tuple[str, ...], scheduler: Scheduler) -> None:
+    assert getattr(ALL[path], "section", "") in SECTIONS
+    assert re.search(rf"^  {path[0]}  ", scheduler("--help").out, re.MULTILINE)
+
+
+def test_an_unknown_command_names_the_nearest_one(scheduler: Scheduler) -> None:
+    done = scheduler("confg")
+    assert (done.status, done.out) == (2, "")
+    assert done.err == "error: there is no command 'confg'; did you mean 'config'?\ntry: scheduler --help\n"
+
+
+def test_an_unknown_option_is_wrong_use(scheduler: Scheduler) -> None:
+    done = scheduler("config", "show", "--jsno")
+    assert done.status == 2
+    assert "--json" in done.err
+    assert "try: scheduler config show --help" in done.err
+
+
+def test_two_places_for_the_configuration_are_wrong_use(scheduler: Scheduler) -> None:
+    done = scheduler("config", "show", "--config", "a.toml", "--state-dir", "var")
+    assert done.status == 2
+    assert "give one of them" in done.err
+
+
+def test_a_state_directory_that_nothing_has_made_is_an_error_that_names_the_file(scheduler: Scheduler) -> None:
+    done = scheduler("config", "show", "--state-dir", "/nonexistent")
+    assert done.status == 2
+    assert "/nonexistent/scheduler.toml" in done.err
+
+
+def test_the_version_is_told(scheduler: Scheduler) -> None:
+    assert re.fullmatch(r"scheduler \d+\.\d+\.\d+\n", scheduler("--version").out)
