@@ -1,0 +1,174 @@
+"""What an answer says: the reply to an attempt as `Answer`, `NotSent` or `Lost`, and any other that is no success as an `UpstreamError`.
+
+What the other side wrote is never passed on as it is: it is shortened, and control characters and our own key are taken out.
+"""
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+from scheduler.core.errors import UpstreamError
+from scheduler.core.model import Automation, InvalidAutomation, parse_automation
+from scheduler.core.verdict import Answer, Lost, NotSent
+from scheduler.upstream.exchange import Failure, Reply
+
+Clean = Callable[[str], str]
+"""Makes a text of the other side fit to be shown."""
+
+LONGEST_WAIT: Final = 3600.0
+"""A ``Retry-After`` counts as no longer than this: the API's own limits are by the hour. Seconds."""
+_LONGEST_TEXT: Final = 300
+_UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+# ---------------------------------------------------------------- an attempt
+
+
+def to_attempt(came: Reply | Failure, *, now: datetime, clean: Clean) -> Answer | NotSent | Lost:
+    """What came back of a ``POST …/run/``."""
+    if isinstance(came, Failure):
+        return Lost(clean(came.error)) if came.sent else NotSent(clean(came.error))
+    automation, error = _automation(came, clean)
+    return Answer(
+        status=came.status,
+        automation=automation,
+        retry_after=retry_after(came, now),
+        location=_location(came, clean),
+        missing_scope=_names_a_scope(came),
+        error=error,
+    )
+
+
+def _automation(reply: Reply, clean: Clean) -> tuple[Automation | None, str | None]:
+    if not is_success(reply):
+        return None, said(reply, clean)
+    try:
+        return parse_automation(decoded(reply)), None
+    except InvalidAutomation as error:
+        return None, error.reason
+    except Undecodable as error:
+        return None, clean(str(error))
+
+
+# ---------------------------------------------------------------- any other request
+
+
+def to_error(came: Reply | Failure, *, request: str, target: str, on_list: bool, now: datetime, clean: Clean) -> UpstreamError:
+    """Why ``request`` failed and what to do about it. ``on_list``: a 404 says that the target is wrong, not that something is gone."""
+    if isinstance(came, Failure):
+        how = "got no answer and may have been carried out" if came.sent else "could not be sent"
+        return UpstreamError(f"{request} {how}: {clean(came.error)}")
+    remedy = _remedy(came, target, on_list=on_list, clean=clean)
+    words = said(came, clean)
+    text = f"{request} answered HTTP {came.status}" + (f": {words}" if words else "") + (f"; {remedy}" if remedy else "")
+    return UpstreamError(text, status=came.status, retry_after=retry_after(came, now), held=remedy is not None)
+
+
+def _remedy(reply: Reply, target: str, *, on_list: bool, clean: Clean) -> str | None:
+    """What somebody has to mend before anything works on this target; None when nobody has to."""
+    if reply.status == HTTPStatus.UNAUTHORIZED:
+        return f"check the key of target {target}"
+    if reply.status == HTTPStatus.FORBIDDEN and _names_a_scope(reply):
+        return f"give the key of target {target} that scope"
+    if HTTPStatus.MULTIPLE_CHOICES <= reply.status < HTTPStatus.BAD_REQUEST:
+        return f"it redirects to {_location(reply, clean)}; set the url of target {target} to where the API really is"
+    if on_list and reply.status == HTTPStatus.NOT_FOUND:
+        return f"check the url and the project_id of target {target}"
+    return None
+
+
+# ---------------------------------------------------------------- the parts of an answer
+
+
+class Undecodable(ValueError):
+    """An answer whose body is missing, or is no JSON that we take."""
+
+
+def is_success(reply: Reply) -> bool:
+    """Whether its status is a 2xx."""
+    return HTTPStatus.OK <= reply.status < HTTPStatus.MULTIPLE_CHOICES
+
+
+def decoded(reply: Reply) -> object:
+    """The body as JSON. Raises `Undecodable`, also for what is nested too deeply or holds too long a number."""
+    if reply.body is None:
+        raise Undecodable(reply.problem or "it has no body")
+    try:
+        return json.loads(reply.body)
+    except (ValueError, RecursionError) as error:
+        kind = reply.headers.get("content-type", "of no type")
+        raise Undecodable(f"its body is no JSON ({type(error).__name__}; {len(reply.body)} bytes, {kind})") from None
+
+
+def said(reply: Reply, clean: Clean) -> str | None:
+    """The words of an error's body, ``attr: detail``; of a body that is no such error, its beginning. None when there are none."""
+    try:
+        value = decoded(reply)
+    except Undecodable:
+        value = None
+    if isinstance(value, Mapping) and isinstance(detail := value.get("detail"), str):
+        attr = value.get("attr")
+        return clean(f"{attr}: {detail}" if isinstance(attr, str) else detail)
+    text = reply.problem or (reply.body or b"")[: 8 * _LONGEST_TEXT].decode("utf-8", "replace")
+    return clean(text) or None
+
+
+def retry_after(reply: Reply, now: datetime) -> float | None:
+    """Seconds to wait, as ``Retry-After`` says in either of its forms (RFC 9110, section 10.2.3), at most an hour; None for garbage."""
+    text = reply.headers.get("retry-after", "").strip()
+    if re.fullmatch(r"[0-9]{1,18}", text):
+        return min(float(text), LONGEST_WAIT)
+    instant = http_date(text)
+    if instant is None:
+        return None
+    return min(max((instant - (date(reply) or now)).total_seconds(), 0.0), LONGEST_WAIT)
+
+
+def date(reply: Reply) -> datetime | None:
+    """The server's clock, from ``Date``: whole seconds, UTC. None when there is none to read."""
+    return http_date(reply.headers.get("date", ""))
+
+
+@lru_cache(maxsize=64)
+def http_date(text: str) -> datetime | None:
+    """A date as HTTP writes it, in UTC; None for anything else."""
+    try:
+        instant = parsedate_to_datetime(text)
+        return (instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant).astimezone(UTC)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _names_a_scope(reply: Reply) -> bool:
+    """Whether a 403 is about a scope of the key, and not about this one automation."""
+    return reply.status == HTTPStatus.FORBIDDEN and "scope" in (said(reply, str) or "").lower()
+
+
+def _location(reply: Reply, clean: Clean) -> str | None:
+    """Where a redirect leads, without what might be secret in it."""
+    location = reply.headers.get("location")
+    if location is None:
+        return None
+    try:
+        parts = urlsplit(location)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return clean(location.partition("?")[0])
+    return clean(parts._replace(netloc=host, query="", fragment="").geturl())
+
+
+# ---------------------------------------------------------------- text
+
+
+def cleaned(text: str, *, secret: str) -> str:
+    """One short printable line of ``text``, in which ``secret`` does not occur."""
+    printable = "".join(" " if unicodedata.category(character) in _UNPRINTABLE else character for character in text[: 8 * _LONGEST_TEXT])
+    line = " ".join(printable.split()).replace(secret, "[key]")
+    return line if len(line) <= _LONGEST_TEXT else line[: _LONGEST_TEXT - 1] + "…"

@@ -1,0 +1,230 @@
+"""`ApiClient`: the six calls of one target, and what the daemon makes of them.
+
+A request goes from here to the transport directly: httpx's client layer (cookies, redirects, hooks, merged defaults) would cost more than
+the transport does, and nothing here needs it. Every request but `run` waits in the budget before it is built; `run` sends at once, so that
+an attempt that was written down leaves when it said it would, and `admit` is its wait.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime
+from http import HTTPStatus
+from typing import Final, Self
+
+import httpx  # noqa: TID251  this is the room that talks to the API
+
+from scheduler import __version__
+from scheduler.core.errors import UpstreamError
+from scheduler.core.events import RequestEnded
+from scheduler.core.key import Key
+from scheduler.core.model import Automation, Snapshot, parse_automation
+from scheduler.core.offset import ClockOffset, sampled
+from scheduler.core.verdict import Answer, Lost, NotSent
+from scheduler.upstream import answers
+from scheduler.upstream.budget import Allowance, Budget
+from scheduler.upstream.exchange import Failure, Reply, exchange
+from scheduler.upstream.fields import AutomationEdit, NewAutomation
+from scheduler.upstream.snapshot import Page, PageTooLarge, SnapshotReader, to_page
+from scheduler.upstream.target import Clock, TargetConfig
+from scheduler.upstream.tls import trust
+from scheduler.upstream.transport import PooledTransport
+
+Document = dict[str, object]
+"""An automation as the API shows it, with all its fields."""
+
+USER_AGENT: Final = f"task-automation-scheduler/{__version__}"
+AT_ONCE: Final = 8
+"""Requests besides fires that are under way at the same time."""
+UNSTATED_WAIT: Final = 10.0
+"""How long a 429 that names no ``Retry-After`` stops the target. Seconds."""
+
+
+class ApiClient:
+    """One target. Made outside or inside of an event loop, used in one, and closed there: ``async with ApiClient(…) as api``.
+
+    Raises `ConfigurationError` for a ``ca_file`` that cannot be used. ``observe`` hears of every request that got to its end.
+    """
+
+    def __init__(self, config: TargetConfig, clock: Clock, observe: Callable[[RequestEnded], None] = lambda _: None) -> None:
+        self._config = config
+        self._key = config.key
+        self._clock = clock
+        self._observe = observe
+        self._transport = PooledTransport(tls=trust(config.ca_file), connect_timeout=min(config.connect_timeout, config.request_timeout))
+        self._budget = Budget(Allowance(per_minute=config.requests_per_minute, per_hour=config.requests_per_hour), clock)
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._offset: ClockOffset | None = None
+        self._snapshots = SnapshotReader(self._page, seconds=clock.seconds)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._transport.aclose()
+
+    def use_key(self, key: Key) -> None:
+        """Send this key from now on."""
+        self._key = key
+
+    @property
+    def clock_offset(self) -> tuple[float, float] | None:
+        """How many seconds the API's clock is ahead of ours, and how far off that may be; None while it has shown no ``Date``."""
+        return (self._offset.seconds, self._offset.margin) if self._offset else None
+
+    # ---------------------------------------------------------------- firing
+
+    async def admit(self) -> None:
+        """Wait until the budget allows an attempt, and take its place in it: `run` is to follow at once. Can be cancelled."""
+        await self._budget.fire()
+
+    async def run(self, automation_id: str, idempotency_key: str) -> Answer | NotSent | Lost:
+        """One attempt, sent now. Never raises for what the network or the API do; `InvalidAutomation` for no id."""
+        request = self._request("POST", f"{self._config.automation(automation_id)}run/", {"Idempotency-Key": idempotency_key})
+        came = await self._exchange("run", request)
+        return answers.to_attempt(came, now=self._clock.now(), clean=self._clean)
+
+    async def warm(self, connections: int) -> None:
+        """Have this many connections open and ready, as far as they can be had and ``max_in_flight`` allows. Sends no request."""
+        await self._transport.warm(self._config.collection, min(connections, self._config.max_in_flight))
+
+    # ---------------------------------------------------------------- reading
+
+    async def snapshot(self) -> Snapshot:
+        """A verified reading of all automations. Raises `UpstreamError`."""
+        snapshot = await self._snapshots.read()
+        return replace(snapshot, clock_offset=self._offset.seconds if self._offset else None)
+
+    async def list_page(self, *, offset: int = 0, limit: int = 100) -> Page:
+        """One page of the list, as it is. Raises `UpstreamError`."""
+        try:
+            return await self._page(offset=offset, limit=limit)
+        except PageTooLarge:
+            raise UpstreamError(
+                f"GET {self._config.collection} answered with a page that is too large; ask for fewer than {limit}"
+            ) from None
+
+    async def retrieve(self, automation_id: str) -> Automation | None:
+        """One automation; None when the API says 404. Raises `UpstreamError`, or `InvalidAutomation` for an object that is none."""
+        document = await self.document(automation_id)
+        return None if document is None else parse_automation(document)
+
+    async def document(self, automation_id: str) -> Document | None:
+        """One automation with all its fields; None when the API says 404. Raises `UpstreamError`, and `InvalidAutomation` for no id."""
+        request = self._request("GET", self._config.automation(automation_id))
+        came = await self._in_turn("retrieve", request)
+        if isinstance(came, Reply) and came.status == HTTPStatus.NOT_FOUND:
+            return None
+        return self._document(came, request)
+
+    # ---------------------------------------------------------------- writing
+
+    async def create(self, fields: NewAutomation) -> Document:
+        """Make an automation; the API's view of it. Raises `UpstreamError`."""
+        request = self._request("POST", self._config.collection, body=fields)
+        return self._document(await self._in_turn("create", request), request)
+
+    async def update(self, automation_id: str, fields: AutomationEdit) -> Document:
+        """Change an automation; the API's view of it. Raises `UpstreamError`, and `InvalidAutomation` for no id."""
+        request = self._request("PATCH", self._config.automation(automation_id), body=fields)
+        return self._document(await self._in_turn("update", request), request)
+
+    async def delete(self, automation_id: str) -> None:
+        """Remove an automation. Raises `UpstreamError`, with status 404 when there is none, and `InvalidAutomation` for no id."""
+        request = self._request("DELETE", self._config.automation(automation_id))
+        came = await self._in_turn("delete", request)
+        if isinstance(came, Failure) or not answers.is_success(came):
+            raise self._error(came, request)
+
+    # ---------------------------------------------------------------- one request
+
+    def _request(
+        self, method: str, url: str, headers: Mapping[str, str] | None = None, *, body: Mapping[str, object] | None = None
+    ) -> httpx.Request:
+        always = {
+            "Authorization": f"Bearer {self._key.reveal()}",
+            "User-Agent": USER_AGENT,
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",  # a body that nobody has to unpack is as large as what was sent
+        }
+        if body is None:
+            return httpx.Request(method, url, headers={**always, **(headers or {})})
+        return httpx.Request(method, url, headers={**always, "Content-Type": "application/json"}, content=json.dumps(body).encode())
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """The wait of a request that can wait."""
+        await self._budget.background()
+        async with self._turns:
+            yield
+
+    async def _in_turn(self, endpoint: str, request: httpx.Request) -> Reply | Failure:
+        async with self._turn():
+            return await self._exchange(endpoint, request)
+
+    async def _exchange(self, endpoint: str, request: httpx.Request) -> Reply | Failure:
+        """Send, and learn what every answer tells beside its own content: the time there, and whether to wait."""
+        sent, began = self._clock.now(), self._clock.seconds()
+        came = await exchange(self._transport, request, seconds=self._config.request_timeout)
+        now = self._clock.now()
+        if isinstance(came, Reply):
+            self._learn_offset(came, sent, now)
+            if came.status == HTTPStatus.TOO_MANY_REQUESTS:
+                asked = answers.retry_after(came, now)
+                self._budget.block(UNSTATED_WAIT if asked is None else asked)
+        self._observe(RequestEnded(target=self._config.name, endpoint=endpoint, code=came.code, seconds=self._clock.seconds() - began))
+        return came
+
+    def _learn_offset(self, reply: Reply, sent: datetime, received: datetime) -> None:
+        date = answers.date(reply)
+        sample = date and sampled(date, sent=sent, received=received)
+        if sample:
+            self._offset = self._offset.narrowed(sample) if self._offset else sample
+
+    # ---------------------------------------------------------------- what came
+
+    async def _page(self, *, offset: int, limit: int) -> Page:
+        async with self._turn():
+            begun_at, begun = self._clock.now(), self._clock.seconds()
+            request = self._request("GET", f"{self._config.collection}?limit={limit}&offset={offset}")
+            came = await self._exchange("list", request)
+        if isinstance(came, Reply) and came.too_large and answers.is_success(came):
+            raise PageTooLarge
+        value = self._decoded(came, request, on_list=True)
+        size = len(came.body or b"") if isinstance(came, Reply) else 0
+        return to_page(value, size=size, begun_at=begun_at, begun=begun)
+
+    def _document(self, came: Reply | Failure, request: httpx.Request) -> Document:
+        value = self._decoded(came, request)
+        if not isinstance(value, dict):
+            raise UpstreamError(f"{_named(request)} answered with no object but {type(value).__name__}")
+        return value
+
+    def _decoded(self, came: Reply | Failure, request: httpx.Request, *, on_list: bool = False) -> object:
+        """The JSON of a success. Raises `UpstreamError` for anything else."""
+        if isinstance(came, Failure) or not answers.is_success(came):
+            raise self._error(came, request, on_list=on_list)
+        try:
+            return answers.decoded(came)
+        except answers.Undecodable as error:
+            text = self._clean(f"{_named(request)} answered HTTP {came.status}, but {error}")
+            raise UpstreamError(text, status=came.status, retry_after=answers.retry_after(came, self._clock.now())) from None
+
+    def _error(self, came: Reply | Failure, request: httpx.Request, *, on_list: bool = False) -> UpstreamError:
+        return answers.to_error(
+            came, request=_named(request), target=self._config.name, on_list=on_list, now=self._clock.now(), clean=self._clean
+        )
+
+    def _clean(self, text: str) -> str:
+        return answers.cleaned(text, secret=self._key.reveal())
+
+
+def _named(request: httpx.Request) -> str:
+    """A request as an error names it."""
+    return f"{request.method} {request.url.copy_with(query=None)}"

@@ -1,0 +1,80 @@
+"""One request and what came of it, bounded in time and in size, as a value: nothing that a network or a server does is raised.
+
+A `Failure` says the one thing that matters about a request without an answer: whether it may have been carried out. The errors of the
+libraries end here; they carry the request, and with it the key.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+import httpx  # noqa: TID251  this is the room that talks to the API
+
+MAX_BODY: Final = 8 * 2**20
+"""Bytes of an answer that are taken. The worst JSON of this size makes some hundred megabytes of objects, for a moment."""
+
+UNREACHABLE: Final = "unreachable"
+TIMEOUT: Final = "timeout"
+BROKEN: Final = "broken"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer. ``body`` is None when it was not taken, and ``problem`` says why."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes | None
+    problem: str | None = None
+    too_large: bool = False
+
+    @property
+    def code(self) -> str:
+        """Its status, as the request's code in the metrics."""
+        return str(self.status)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """No answer, or half of one. ``sent``: the request may have been carried out."""
+
+    sent: bool
+    code: str
+    error: str
+
+
+async def exchange(transport: httpx.AsyncBaseTransport, request: httpx.Request, *, seconds: float) -> Reply | Failure:
+    """Send ``request`` and take the whole answer within so many seconds. Only its cancellation is raised."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await _answered(transport, request)
+    except TimeoutError:
+        return Failure(sent=True, code=TIMEOUT, error=f"no whole answer within {seconds:g} s")
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        return Failure(sent=False, code=UNREACHABLE, error=str(error))
+    except httpx.TransportError as error:
+        return Failure(sent=True, code=BROKEN, error=str(error))
+    except Exception as error:  # noqa: BLE001  whatever else a library raises of an answer: it may have been sent, and its text may show the key
+        return Failure(sent=True, code=BROKEN, error=f"the answer could not be read ({type(error).__name__})")
+
+
+async def _answered(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> Reply:
+    response = await transport.handle_async_request(request)
+    try:
+        return await _taken(response)
+    finally:
+        await response.aclose()
+
+
+async def _taken(response: httpx.Response) -> Reply:
+    """The answer with its body. What is encoded or too large stays where it is: its status alone may be all that is needed."""
+    encoding = response.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        return Reply(response.status_code, response.headers, None, f"its body is encoded, though that was not asked for: {encoding}")
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    body = bytearray()
+    async for chunk in response.stream:
+        body += chunk
+        if len(body) > MAX_BODY:
+            return Reply(response.status_code, response.headers, None, f"its body is larger than {MAX_BODY // 2**20} MiB", too_large=True)
+    return Reply(response.status_code, response.headers, bytes(body))

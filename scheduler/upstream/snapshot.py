@@ -1,0 +1,195 @@
+"""Pages into one verified reading of all automations.
+
+The list has no cursor: a row that is added, renamed or deleted while a client pages shifts the rest, so that one pass can show a row
+twice or miss one. A pass counts when its pages agree: the same count throughout, no id twice, none missing. After three passes that do
+not, what they saw is taken together, and an absence says nothing.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, Protocol
+
+from scheduler.core.errors import UpstreamError
+from scheduler.core.model import Automation, InvalidAutomation, Snapshot, parse_automation
+
+PASSES: Final = 3
+LARGEST_PAGE: Final = 1000
+MOST: Final = 1_000_000
+"""A list that claims to be longer is not believed."""
+_PAGE_BYTES: Final = 2 * 2**20
+"""What a page should hold, so that parsing it takes some ten or twenty milliseconds."""
+_AT_A_TIME: Final = 200
+"""Rows that are taken before anybody else may run: some two milliseconds."""
+_TOO_LARGE: Final = 10
+"""Rows of a pass that may be too large for any page before the list is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of ``size`` bytes. ``count`` is how long the whole list is; ``begun_at`` and ``begun``, when its request left."""
+
+    count: int
+    rows: list[object]
+    size: int
+    begun_at: datetime
+    begun: float
+
+
+class PageTooLarge(Exception):
+    """The page holds more bytes than are taken; a shorter one may do."""
+
+
+def to_page(value: object, *, size: int, begun_at: datetime, begun: float) -> Page:
+    """The body of a list's answer. Raises `UpstreamError` when it is no page."""
+    if not isinstance(value, dict):
+        raise UpstreamError(f"the list of automations is no page but {type(value).__name__}; check the target's url")
+    count, rows = value.get("count"), value.get("results")
+    if isinstance(count, bool) or not isinstance(count, int) or not isinstance(rows, list):
+        raise UpstreamError("the list of automations is no page with a count and results; check the target's url")
+    if not 0 <= count <= MOST:
+        raise UpstreamError(f"the list claims to hold {count} automations")
+    return Page(count, rows, size, begun_at, begun)
+
+
+class ReadPage(Protocol):
+    """What reads a page."""
+
+    async def __call__(self, *, offset: int, limit: int) -> Page:
+        """The rows from ``offset``, at most ``limit`` of them. Raises `UpstreamError` or `PageTooLarge`."""
+
+
+@dataclass(slots=True)
+class _Pass:
+    """One way through the list."""
+
+    first: Page | None = None
+    count: int = 0
+    rows: int = 0
+    agrees: bool = True
+    too_large: int = 0
+    automations: dict[str, Automation] = field(default_factory=dict)
+    broken: dict[str, InvalidAutomation] = field(default_factory=dict)
+    unidentified: int = 0
+
+    def begin(self, page: Page) -> None:
+        """Take a page's head, before its rows."""
+        if self.first is None:
+            self.first = page
+        elif page.count != self.count:
+            self.agrees = False
+        self.count = page.count
+
+    def add(self, row: object) -> None:
+        """Take one row: an automation, a broken one, or one that does not even say which."""
+        self.rows += 1
+        try:
+            automation = parse_automation(row)
+        except InvalidAutomation as error:
+            self._put_aside(error)
+        else:
+            self._note(automation.id)
+            self.automations[automation.id] = automation
+
+    def pass_over(self) -> None:
+        """A row that is too large to be read. Raises `UpstreamError` when there are many."""
+        self.rows += 1
+        self.unidentified += 1
+        self.too_large += 1
+        if self.too_large > _TOO_LARGE:
+            raise UpstreamError(f"the list holds more than {_TOO_LARGE} automations that are too large to be read")
+
+    def _put_aside(self, error: InvalidAutomation) -> None:
+        if error.automation_id is None:
+            self.unidentified += 1
+            return
+        self._note(error.automation_id)
+        # Made anew: the one that was raised keeps the row alive through its traceback.
+        self.broken[error.automation_id] = InvalidAutomation(error.reason, automation_id=error.automation_id, name=error.name)
+
+    def _note(self, automation_id: str) -> None:
+        if automation_id in self.automations or automation_id in self.broken:
+            self.agrees = False
+
+
+class SnapshotReader:
+    """Reads snapshots, and remembers how many rows of this target make a page of a good size."""
+
+    def __init__(self, read_page: ReadPage, *, seconds: Callable[[], float]) -> None:
+        self._read_page = read_page
+        self._seconds = seconds
+        self._limit = LARGEST_PAGE
+
+    async def read(self) -> Snapshot:
+        """One snapshot, without a clock offset. Raises `UpstreamError` when the list cannot be read."""
+        passes: list[_Pass] = []
+        while len(passes) < PASSES:
+            passes.append(await self._pass(to_the_end=len(passes) == PASSES - 1))
+            if passes[-1].agrees:
+                return self._snapshot(passes[-1:], complete=True)
+        return self._snapshot(passes, complete=False)
+
+    async def _pass(self, *, to_the_end: bool) -> _Pass:
+        """Read the list once. A pass that is known not to agree is given up, unless it shall go ``to_the_end``."""
+        current = _Pass()
+        while current.agrees or to_the_end:
+            page = await self._page(current)
+            if page is None:
+                current.pass_over()
+                continue
+            current.begin(page)
+            await _take(current, page.rows)
+            if not page.rows or current.rows >= page.count:
+                break
+        current.agrees = current.agrees and current.rows == current.count
+        return current
+
+    async def _page(self, current: _Pass) -> Page | None:
+        """The next page; None when its first row alone is too large. Where it begins is counted by what came, never taken from ``next``."""
+        while True:
+            try:
+                page = await self._read_page(offset=current.rows, limit=self._limit)
+            except PageTooLarge:
+                if self._limit == 1:
+                    self._limit = LARGEST_PAGE
+                    return None
+                self._limit = max(1, self._limit // 8)
+            else:
+                self._limit = _fitting(page)
+                return page
+
+    def _snapshot(self, passes: list[_Pass], *, complete: bool) -> Snapshot:
+        """What the passes saw, taken together; of what they saw differently, the later counts."""
+        automations: dict[str, Automation] = {}
+        broken: dict[str, InvalidAutomation] = {}
+        for each in passes:
+            broken = {id_: error for id_, error in broken.items() if id_ not in each.automations} | each.broken
+            automations = {id_: seen for id_, seen in automations.items() if id_ not in each.broken} | each.automations
+        first = passes[0].first
+        assert first is not None
+        return Snapshot(
+            begun_at=first.begun_at,
+            begun=first.begun,
+            ended=self._seconds(),
+            automations=automations,
+            broken=broken,
+            complete=complete,
+            clock_offset=None,
+            unidentified=max(each.unidentified for each in passes),
+        )
+
+
+async def _take(current: _Pass, rows: list[object]) -> None:
+    """Take the rows of a page, some at a time: a long list must not hold up what is due."""
+    for start in range(0, len(rows), _AT_A_TIME):
+        for row in rows[start : start + _AT_A_TIME]:
+            current.add(row)
+        await asyncio.sleep(0)
+
+
+def _fitting(page: Page) -> int:
+    """How many rows like these make a page of the size that we want."""
+    if not page.rows:
+        return LARGEST_PAGE
+    return max(1, min(LARGEST_PAGE, _PAGE_BYTES * len(page.rows) // max(1, page.size)))

@@ -1,0 +1,148 @@
+"""httpx on aiohttp's connections.
+
+httpx's own pool scans all of its connections at both ends of every request, so its throughput falls as they grow; ``bench.transport``
+measures it beside the alternatives. The package httpx-aiohttp is not used, for a reason that weighs more than speed: it reports a server
+that hangs up after it has read a POST as a *connect* time-out, and here everything hangs on telling "never sent" from "maybe carried out".
+So this module translates aiohttp's errors itself, by one rule: only what aiohttp raises before it has a connection becomes a
+``ConnectError`` or a ``ConnectTimeout``; everything later is another ``TransportError``.
+
+Nothing is taken from the environment: no proxy, no netrc, no cookies. Redirects are not followed. aiohttp sends an idempotent request
+a second time when a kept-alive connection turns out to be dead, and POST and PATCH never.
+"""
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Self
+
+import aiohttp  # noqa: TID251  this is the room that talks to the API
+import httpx  # noqa: TID251  the same
+from multidict import CIMultiDict
+from yarl import URL
+
+from scheduler.upstream.pool import Pool
+
+
+class PooledTransport(httpx.AsyncBaseTransport):
+    """Sends requests whose body is in memory."""
+
+    def __init__(self, *, tls: ssl.SSLContext, connect_timeout: float) -> None:
+        self._tls = tls
+        self._timeout = aiohttp.ClientTimeout(connect=connect_timeout, ceil_threshold=float("inf"))
+        self._opened: tuple[aiohttp.ClientSession, Pool] | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The head of the answer; its body is still to be read, and in any case to be closed. Raises ``httpx.TransportError``."""
+        session, _ = self._open()
+        with _translated():
+            answer = await session.request(
+                request.method,
+                URL(str(request.url), encoded=True),
+                headers=_for_aiohttp(request.headers),
+                data=request.content or None,
+                allow_redirects=False,
+            )
+        return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer))
+
+    async def warm(self, url: str, connections: int) -> None:
+        """Have so many connections to the host of ``url`` open and idle, as far as they can be had. Sends no request."""
+        session, pool = self._open()
+        key = aiohttp.ClientRequest("GET", URL(url, encoded=True), loop=asyncio.get_running_loop(), session=session)
+        await pool.warm(key, self._timeout, connections)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if self._opened is not None:
+            await self._opened[0].close()
+            self._opened = None
+
+    def _open(self) -> tuple[aiohttp.ClientSession, Pool]:
+        """The session and its connections, begun on first use: only then is there an event loop to bind them to."""
+        if self._opened is None:
+            pool = Pool(self._tls)
+            session = aiohttp.ClientSession(
+                connector=pool,
+                timeout=self._timeout,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+                auto_decompress=False,
+            )
+            self._opened = session, pool
+        return self._opened
+
+
+class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
+    """An answer's body as it comes. Closing it early closes its connection; one that was read to its end is kept."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self._answer = answer
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        with _translated():
+            chunk = await self._answer.content.readany()
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
+
+    async def aclose(self) -> None:
+        self._answer.close()
+
+
+class _Unseen(str):
+    """A header's value that no ``repr`` shows: aiohttp's errors carry the headers of their request."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'…'"
+
+
+def _for_aiohttp(headers: httpx.Headers) -> CIMultiDict[str]:
+    return CIMultiDict((name, _Unseen(value) if name == "authorization" else value) for name, value in headers.multi_items())
+
+
+# ---------------------------------------------------------------- errors
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except aiohttp.ClientError as error:
+        raise _translation(error) from None
+
+
+def _translation(error: aiohttp.ClientError) -> httpx.TransportError:
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return httpx.ConnectTimeout("no connection within connect_timeout")
+        case aiohttp.ClientConnectorError():
+            return httpx.ConnectError(_why_no_connection(error.os_error))
+        case aiohttp.ServerDisconnectedError():
+            return httpx.RemoteProtocolError("the server hung up without a whole answer")
+        case aiohttp.ClientPayloadError():
+            return httpx.RemoteProtocolError("the answer was cut off")
+        case aiohttp.ClientResponseError():
+            return httpx.RemoteProtocolError(f"the answer is no HTTP: {error.message}")
+        case _:
+            return httpx.ReadError(str(error))
+
+
+def _why_no_connection(cause: OSError) -> str:
+    match cause:
+        case ssl.SSLCertVerificationError():
+            return f"its TLS certificate is not trusted: {cause.verify_message}"
+        case ssl.SSLError():
+            return f"TLS failed: {cause.reason or cause}"
+        case socket.gaierror():
+            return f"its name could not be resolved: {cause.strerror}"
+        case OSError(errno=int(number)) if number > 0:
+            return os.strerror(number).lower()
+        case _:
+            return str(cause)
