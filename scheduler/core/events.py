@@ -67,12 +67,13 @@ class SnapshotTaken(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotFailed(Event):
-    """The target's automations could not be read. Logged when it begins to fail and when the cause changes."""
+    """The target's automations could not be read. ``first``: the poll before was good."""
 
     name: ClassVar = "snapshot.failed"
     target: str
     error: str
     seconds: float
+    first: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +139,16 @@ class OccurrenceConcluded(Event):
     run_id: str | None = None
     error: str | None = None
     count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarryFailed(Event):
+    """A fault of the daemon itself while it carried an occurrence, which stays open and is tried again."""
+
+    name: ClassVar = "occurrence.faulted"
+    occurrence: Occurrence
+    automation: str
+    error: Exception
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,11 +227,12 @@ class ClockJumped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerFailed(Event):
-    """A write did not become durable. Told when it begins."""
+    """A write did not become durable. ``first``: the one before was."""
 
     name: ClassVar = "ledger.failed"
     operation: str
     error: str
+    first: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,6 +79,10 @@ class Rota:
             del self._slots[heapq.heappop(self._heap)[2].schedule]
         return self._heap[0][0] if self._heap else None
 
+    def next_of(self, schedule: Schedule) -> datetime | None:
+        """The schedule's first instant after the cursor."""
+        return self._slots[schedule].next
+
     def upcoming(self, after: datetime, until: datetime) -> Iterator[tuple[datetime, str]]:
         """Instants after ``after`` and up to ``until`` with the automations they are for, in order of time; evaluated lazily."""
         streams = (self._stream(number, slot, after, until) for number, slot in enumerate(self._slots.values()) if slot.members)

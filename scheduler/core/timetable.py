@@ -90,6 +90,10 @@ class Timetable:
         """Every automation that exists, by its id."""
         return self._entries
 
+    def is_absent(self, automation_id: str) -> bool:
+        """Whether the newest complete snapshot does not have it."""
+        return automation_id not in self._entries or automation_id in self._absent
+
     def load(self, recorded: Mapping[str, RecordedAutomation], *, watermark: datetime | None) -> None:
         """Take up what the ledger recorded. What came due since the watermark waits until an `update` has said that it is still meant."""
         spans: dict[Schedule, _Span] = {}
@@ -180,6 +184,15 @@ class Timetable:
         """When something is due next: in the past while something due is not planned, None when nothing ever is."""
         return min((each for each in (self._rota.next, self._pending.earliest_due) if each is not None), default=None)
 
+    @property
+    def next_fire(self) -> datetime | None:
+        """The next scheduled instant of all; None when nothing ever fires."""
+        return self._rota.next
+
+    def next_of(self, schedule: Schedule) -> datetime | None:
+        """The next instant of a schedule that an automation here has, without evaluating it."""
+        return self._rota.next_of(schedule)
+
     def watermark(self, now: datetime, planned: Sequence[Due] = ()) -> datetime:
         """The instant up to which everything is planned once ``planned`` are durable; never later than ``now``."""
         waiting = [moments[0].scheduled_for for moments in self._unconfirmed.values()]
@@ -244,6 +257,7 @@ class Timetable:
 
     def _miss(self, snapshot: Snapshot) -> list[Version]:
         if not snapshot.complete:
+            self._absent -= snapshot.automations.keys()
             return []
         absent = frozenset(each for each in self._entries if each not in snapshot.automations and each not in snapshot.broken)
         agreed, self._absent = absent & self._absent, absent - self._absent

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Final
 
-from scheduler.core.model import AttemptResult, Automation
+from scheduler.core.model import AttemptResult, Automation, RunStatus
 
 # ---------------------------------------------------------------- what came back
 
@@ -104,6 +104,7 @@ class Absent:
 
 Verdict = Accepted | NotStarted | Throttled | Unknown | Held | Rejected | Absent
 
+_FINISHED: Final = frozenset({RunStatus.SUCCESS, RunStatus.FAILED})
 _MAYBE_CARRIED_OUT: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY})
 
 
@@ -147,6 +148,11 @@ def _judge_refusal(answer: Answer) -> Verdict:
     if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _MAYBE_CARRIED_OUT:
         return Rejected(error)
     return Unknown(error, answer.retry_after)
+
+
+def is_finished(run_status: str | None) -> bool:
+    """Whether the API's word for a run's status is one of its two ends; a word that we do not know is none."""
+    return run_status in _FINISHED
 
 
 # ---------------------------------------------------------------- finding out

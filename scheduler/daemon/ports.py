@@ -1,6 +1,6 @@
 """What the daemon needs from the world, as protocols of few methods. Their makers live in `upstream`, `ledger` and `daemon.clock`."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -43,6 +43,13 @@ class Upstream(Protocol):
     async def retrieve(self, automation_id: str) -> Automation | None:
         """One automation; None when the API says 404. Raises `UpstreamError` or `InvalidAutomation`."""
 
+    @property
+    def clock_offset(self) -> tuple[float, float] | None:
+        """How many seconds the API's clock is ahead of ours, and how far off that may be; None while it has shown no Date."""
+
+    async def admit(self) -> None:
+        """Wait until the request budget allows an attempt, and take its place in it."""
+
     async def run(self, automation_id: str, idempotency_key: str) -> Answer | NotSent | Lost:
         """One attempt. Never raises for what the network or the API do."""
 
@@ -59,16 +66,19 @@ class Ledger(Protocol):
     async def observe(
         self, target: str, snapshot_at: datetime, versions: Sequence[Version], changed: Sequence[Automation], removed: Collection[str]
     ) -> None:
-        """Record what a snapshot changed. The watermark goes back to the earliest ``effective_from``: nothing that it implies is passed over."""
+        """Record what a snapshot changed. The watermark goes back to the earliest ``effective_from``: nothing it implies is missed."""
 
     async def claim(self, target: str, claims: Sequence[Claim], skips: Sequence[Skip], watermark: datetime) -> set[Occurrence]:
-        """Make the rows that are not there yet and move the watermark, in one transaction. Returns those of ``claims`` that became ours."""
+        """Make the rows that are not there yet and move the watermark, in one transaction. Returns whose rows it made."""
 
     async def attempt(self, occurrence: Occurrence, attempt: Attempt) -> None:
         """Write an attempt before its first byte; the same number again moves its instant and baseline."""
 
     async def ended(self, occurrence: Occurrence, end: AttemptEnd, state: State) -> None:
         """An attempt ended without an outcome for its occurrence, which goes on in ``state``."""
+
+    async def settled(self, occurrence: Occurrence) -> None:
+        """Its newest attempt, whose outcome was unknown, turned out to have started nothing: it waits."""
 
     async def conclude(self, occurrence: Occurrence, conclusion: Conclusion, end: AttemptEnd | None = None) -> bool:
         """Give the occurrence its outcome. False, and nothing written, when the run belongs to another occurrence already."""
@@ -79,8 +89,11 @@ class Ledger(Protocol):
     async def unsend(self, occurrences: Sequence[Occurrence]) -> None:
         """Their newest attempt was written but never sent, and will not be: remove it; they wait on."""
 
-    async def rewind(self, target: str, now: datetime) -> None:
-        """The clock went back to ``now``: withdraw the watermark and the outcomes without an attempt that lie ahead of it."""
+    async def rewind(self, target: str, now: datetime) -> datetime:
+        """The clock went back to ``now``: withdraw the watermark and the outcomes without an attempt that lie ahead of it.
+
+        Returns the watermark, which may lie earlier than ``now``: what was scheduled since is to be derived anew.
+        """
 
     async def open_occurrences(self, target: str) -> list[OpenOccurrence]:
         """Every claim without an outcome, in the order of due."""
@@ -88,8 +101,15 @@ class Ledger(Protocol):
     async def pauses(self, target: str) -> frozenset[str]:
         """The ids of paused automations; ``*`` means all of them."""
 
-    async def followed(self, target: str, runs: Sequence[tuple[Run, RunOrigin]]) -> None:
-        """Record what became of runs, or runs not known before."""
+    async def followed(self, target: str, runs: Sequence[tuple[Run, RunOrigin]], at: datetime) -> Mapping[str, datetime]:
+        """Record what became of runs, or runs not known before, as seen at ``at``.
+
+        Returns, by run id, the scheduled instant of the occurrence of which a foreign run seen for the first time is most likely a late
+        double: one whose attempt was unknown, was taken for not started, and was carried out after all.
+        """
+
+    async def newest_runs(self, target: str) -> list[Run]:
+        """The newest run of every automation that has one."""
 
     async def origin(self, target: str, run_id: str, automation_id: str, started_at: datetime | None) -> RunOrigin | None:
         """Who started this run, as far as the ledger knows; a manual run that was begun around ``started_at`` counts as known."""

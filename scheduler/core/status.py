@@ -1,0 +1,78 @@
+"""The state of a running daemon at one instant, as values: what gauges, health checks and pages are made of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from scheduler.core.model import State
+
+
+@dataclass(frozen=True, slots=True)
+class AutomationStatus:
+    """One automation, for the metrics that are kept for each."""
+
+    automation_id: str
+    name: str
+    cron_expression: str
+    timezone: str
+    next_fire: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class TargetStatus:
+    """One target. ``held`` is why nothing is sent to it; ``error`` is why its last poll failed."""
+
+    name: str
+    url: str
+    project_id: str
+    held: str | None
+    error: str | None
+    snapshot_at: datetime | None
+    stale: bool
+    automations: Mapping[str, int]  # by enabled, disabled, paused, invalid
+    open: Mapping[State, int]
+    in_flight: int
+    overdue: Sequence[str]  # for each overdue occurrence: which, and since when
+    next_fire: datetime | None
+    clock_offset: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStatus:
+    """The daemon. ``lock_holder`` names another daemon that holds the ledger; ``ledger_error`` is why it cannot be written."""
+
+    node: str
+    version: str
+    at: datetime
+    started_at: datetime
+    lock_holder: str | None
+    ledger_error: str | None
+    clock_in_doubt: bool
+    stopping: bool
+    targets: Sequence[TargetStatus]
+
+    @property
+    def unready(self) -> list[str]:
+        """What keeps the daemon from doing its work, in words; empty when it is ready."""
+        problems = []
+        if self.lock_holder is not None:
+            problems.append(f"the ledger is held by {self.lock_holder}")
+        if self.ledger_error is not None:
+            problems.append(f"the ledger cannot be written: {self.ledger_error}")
+        if self.clock_in_doubt:
+            problems.append("the clock stepped forward and no API has confirmed it yet")
+        if self.stopping:
+            problems.append("stopping")
+        for target in self.targets:
+            problems.extend(_unready(target))
+        return problems
+
+
+def _unready(target: TargetStatus) -> list[str]:
+    if target.held is not None:
+        return [f"target {target.name} is held: {target.held}"]
+    if target.snapshot_at is None:
+        return [f"target {target.name} has no snapshot yet" + (f": {target.error}" if target.error else "")]
+    if target.stale:
+        return [f"target {target.name} has no snapshot newer than stale_limit: {target.error}"]
+    return []

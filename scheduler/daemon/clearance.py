@@ -1,0 +1,151 @@
+"""Whether an occurrence may be sent now, must wait, or gets its outcome without being sent. One look, without I/O."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from scheduler.core.model import Outcome, Reason
+from scheduler.core.policy import CatchUp, Concurrency, Permission, Policies, permit
+from scheduler.core.verdict import is_finished
+from scheduler.daemon.context import Context
+from scheduler.daemon.lane import Carried, Lane
+from scheduler.daemon.readings import Readings
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """Send it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Look again after so many seconds, or when the lane's alarm rings; None: only then."""
+
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class NeedReading:
+    """Only a reading begun at ``since`` or later can tell."""
+
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """This is its outcome."""
+
+    outcome: Outcome
+    reason: Reason
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """It was claimed ahead, and the definition that implied it ended before its instant: it never was."""
+
+
+Answer = Go | Wait | NeedReading | Stop | Withdraw
+
+
+class Clearance:
+    """One target's rules for sending."""
+
+    def __init__(self, context: Context, readings: Readings) -> None:
+        self._context = context
+        self._readings = readings
+        self.absent_until: datetime | None = None  # nobody ran before; None once a poll has confirmed what came due since
+        self.snapshot_at: datetime | None = None
+
+    def ask(self, carried: Carried, lane: Lane, *, paused: bool) -> Answer:
+        """Look once."""
+        now = self._context.clock.now()
+        policies = self._context.settings.policies(carried.occurrence.automation_id, carried.name)
+        return (
+            self._undecidable(carried)
+            or self._by_definition(carried)
+            or self._by_time(carried, lane, policies, now, paused=paused or policies.paused)
+            or self._by_concurrency(carried, policies, now)
+        )
+
+    def confirmed(self, at: datetime) -> None:
+        """A poll that began then was good: what came due before this process began is still meant."""
+        self.absent_until = None
+        self.snapshot_at = at
+
+    @property
+    def stale(self) -> bool:
+        """Whether the newest snapshot is too old to go on from."""
+        return self.snapshot_at is None or self._context.clock.now() - self.snapshot_at > self._context.settings.stale_limit
+
+    def _undecidable(self, carried: Carried) -> Answer | None:
+        unconfirmed = self.absent_until is not None and carried.due <= self.absent_until
+        if unconfirmed or self.stale or self._context.watch.in_doubt:
+            return Wait(None)
+        return None
+
+    def _by_definition(self, carried: Carried) -> Answer | None:
+        """An edit that came into force before the instant takes the occurrence back; a later one leaves it, unless it switches it off."""
+        entry = self._context.timetable.entries.get(carried.occurrence.automation_id)
+        if entry is None:
+            return Stop(Outcome.SKIPPED, Reason.DELETED, "the automation was deleted before it could be sent")
+        if entry is carried.entry:
+            return None
+        scheduled_for = carried.occurrence.scheduled_for
+        if entry.effective_from < scheduled_for:
+            still_meant = entry.schedule is not None and entry.schedule.fires_at(scheduled_for)
+            return None if still_meant else Withdraw()
+        if entry.schedule is None:
+            what = "disabled" if entry.invalid is None else f"made invalid ({entry.invalid})"
+            return Stop(Outcome.SKIPPED, Reason.DELETED, f"the automation was {what} before it could be sent")
+        return None
+
+    def _by_time(self, carried: Carried, lane: Lane, policies: Policies, now: datetime, *, paused: bool) -> Answer | None:
+        if paused:
+            return Stop(Outcome.SKIPPED, Reason.PAUSED)
+        if now < carried.due:
+            return Wait((carried.due - now).total_seconds())
+        if carried.due_seen is None:
+            carried.due_seen = self._context.clock.seconds()
+        overtaken = (policies.catch_up is not CatchUp.ALL or carried.queued) and not carried.maybe_sent
+        if overtaken and lane.overtakes(now):
+            return Stop(Outcome.SKIPPED, Reason.COALESCED, carried.error)
+        left = (self._deadline(carried) - now).total_seconds()
+        if left < 0:
+            return Stop(Outcome.EXPIRED, Reason.NOT_STARTED, carried.error or self._context.gate.held)
+        wait = max(carried.not_before - self._context.clock.seconds(), self._context.gate.wait())
+        if wait > 0:
+            carried.held_up = True
+            return Wait(min(wait, left + 0.001))
+        return None
+
+    def _deadline(self, carried: Carried) -> datetime:
+        if carried.queued:
+            return max(carried.deadline, carried.due + self._context.settings.run_timeout)
+        return carried.deadline
+
+    def _by_concurrency(self, carried: Carried, policies: Policies, now: datetime) -> Answer:
+        if policies.concurrency is Concurrency.ALLOW:
+            return Go()
+        unfinished = self._newest_unfinished(carried, now)
+        match permit(policies, newest_run_unfinished=unfinished):
+            case Permission.GO:
+                return Go()
+            case Permission.OVERLAP:
+                return Stop(Outcome.SKIPPED, Reason.OVERLAP, "the newest run is not finished")
+        carried.held_up = True
+        if unfinished is None:
+            return NeedReading(carried.due_seen or self._context.clock.seconds())
+        carried.queued = True
+        return Wait(None)
+
+    def _newest_unfinished(self, carried: Carried, now: datetime) -> bool | None:
+        """None: no reading begun after the due instant."""
+        seen = self._readings.latest(carried.occurrence.automation_id)
+        if seen is None or carried.due_seen is None or seen.begun < carried.due_seen:
+            return None
+        newest = seen.automation
+        if newest.run_id is None or is_finished(newest.run_status):
+            return False
+        offset, _ = self._context.upstream.clock_offset or (0.0, 0.0)
+        lost = newest.run_at is not None and now + timedelta(seconds=offset) - newest.run_at > self._context.settings.run_timeout
+        return not lost

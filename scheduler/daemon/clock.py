@@ -1,0 +1,119 @@
+"""The only place that reads a clock, and the watch over it.
+
+The wall clock steps when somebody sets it; the boot-time clock only goes forward, and counts suspend (clock_gettime(2), CLOCK_BOOTTIME).
+Their difference tells a step; the event loop's own clock, which stops in a suspend, tells the two apart.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from scheduler.core.events import ClockJumped
+from scheduler.daemon.ports import Clock, Publish
+
+TICK: Final = 1.0
+"""How often the clocks are compared, in seconds."""
+NOTABLE: Final = 1.0
+"""A smaller difference within one tick is slewing or a slow loop, and is not a jump. Seconds."""
+INCREDIBLE: Final = 60.0
+"""A step forward of more than this is believed only when an API agrees. Seconds."""
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    def now(self) -> datetime:
+        """The wall clock: aware, UTC."""
+        return datetime.now(UTC)  # noqa: TID251  this is the one place
+
+    def seconds(self) -> float:
+        """Seconds since the machine started, counting suspend."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Alarm:
+    """What a loop sleeps on: until an instant of the wall clock, or until somebody rings."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._event = asyncio.Event()
+
+    def ring(self) -> None:
+        """Wake whoever sleeps, or will."""
+        self._event.set()
+
+    async def sleep_until(self, instant: datetime | None) -> None:
+        """Return at ``instant``, never before it, or as soon as it rings; None: only when it rings."""
+        left = None if instant is None else (instant - self._clock.now()).total_seconds()
+        await self.sleep(left)
+
+    async def sleep(self, seconds: float | None) -> None:
+        """Return after so many seconds, or as soon as it rings."""
+        if seconds is None or seconds > 0:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._event.wait()
+            except TimeoutError:
+                pass
+        self._event.clear()
+
+
+@dataclass(slots=True)
+class _Mark:
+    wall: datetime
+    boot: float
+    loop: float
+
+
+class ClockWatch:
+    """Notices jumps of the wall clock and suspends, and tells everybody who sleeps by it."""
+
+    def __init__(self, clock: Clock, publish: Publish) -> None:
+        self._clock = clock
+        self._publish = publish
+        self._listeners: list[Callable[[ClockJumped], None]] = []
+        self._doubted = 0.0  # seconds the clock stepped forward that no API has confirmed
+
+    def listen(self, listener: Callable[[ClockJumped], None]) -> None:
+        """Call ``listener`` after each jump."""
+        self._listeners.append(listener)
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the clock stepped so far forward that nothing may be decided by it."""
+        return self._doubted > INCREDIBLE
+
+    def compare(self, clock_offset: float) -> None:
+        """An API's clock is ``clock_offset`` seconds ahead of ours: when that is small, ours is right."""
+        if abs(clock_offset) <= INCREDIBLE:
+            self._doubted = 0.0
+
+    async def run(self) -> None:
+        """Watch for ever."""
+        mark = self._mark()
+        while True:
+            await asyncio.sleep(TICK)
+            mark = self._look(mark)
+
+    def _mark(self) -> _Mark:
+        return _Mark(self._clock.now(), self._clock.seconds(), asyncio.get_running_loop().time())
+
+    def _look(self, before: _Mark) -> _Mark:
+        after = self._mark()
+        passed = after.boot - before.boot
+        asleep = passed - (after.loop - before.loop)
+        jump = (after.wall - before.wall).total_seconds() - passed
+        if asleep > NOTABLE:
+            self._tell(ClockJumped(seconds=asleep, suspended=True))
+        if abs(jump) > NOTABLE:
+            self._doubted = max(self._doubted + jump, 0.0)
+            self._tell(ClockJumped(seconds=jump, suspended=False))
+        return after
+
+    def _tell(self, event: ClockJumped) -> None:
+        self._publish(event)
+        for listener in self._listeners:
+            listener(event)

@@ -1,0 +1,142 @@
+"""What all parts that serve one target share: its settings, its ports, and what is known of it right now."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final, TypeVar
+
+from scheduler.core.errors import LedgerUnavailable
+from scheduler.core.events import LedgerFailed, LedgerRecovered, TargetHeld, TargetReleased
+from scheduler.core.policy import Policies
+from scheduler.core.timetable import Timetable
+from scheduler.daemon.clock import ClockWatch
+from scheduler.daemon.ports import Clock, Ledger, Publish, Upstream
+
+_T = TypeVar("_T")
+
+FIRST_BACK_OFF: Final = 1.0
+LONGEST_BACK_OFF: Final = 60.0
+
+
+def back_off(failures: int, draw: Callable[[], float] = random.random) -> float:
+    """Seconds to wait after so many failures in a row: exponential with full jitter (Exponential Backoff And Jitter, AWS, 2015)."""
+    return max(0.1, draw() * min(LONGEST_BACK_OFF, FIRST_BACK_OFF * 2.0 ** min(failures, 10)))
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSettings:
+    """The settings of one target, as its parts need them."""
+
+    name: str
+    url: str
+    project_id: str
+    policies: Callable[[str, str], Policies]
+    idempotent: bool = False
+    max_in_flight: int = 64
+    poll_interval: timedelta = timedelta(seconds=30)
+    fresh_for: timedelta = timedelta(seconds=10)
+    stale_limit: timedelta = timedelta(hours=24)
+    settle_time: timedelta = timedelta(seconds=30)
+    run_timeout: timedelta = timedelta(hours=24)
+
+
+class Gate:
+    """Whether the target may be sent to now. Held: not before somebody mends it. Throttled: not before an instant."""
+
+    def __init__(self, target: str, clock: Clock, publish: Publish) -> None:
+        self._target = target
+        self._clock = clock
+        self._publish = publish
+        self._failures = 0
+        self._probe_at = 0.0
+        self._not_before = 0.0
+        self.held: str | None = None
+        self.by_list = False
+
+    def hold(self, error: str, *, by_list: bool = False) -> None:
+        """Hold the target. The next attempt, after a back-off, is the probe that may release it."""
+        self._failures += 1
+        self._probe_at = self._clock.seconds() + back_off(self._failures + 2)
+        if self.held != error:
+            self._publish(TargetHeld(target=self._target, error=error))
+        self.held, self.by_list = error, by_list
+
+    def release(self) -> None:
+        """It works."""
+        if self.held is not None:
+            self._publish(TargetReleased(target=self._target))
+        self.held = None
+        self._failures = 0
+
+    def throttle(self, seconds: float | None) -> None:
+        """Send nothing for so many seconds; None: for a back-off."""
+        self._failures += seconds is None
+        self._not_before = max(self._not_before, self._clock.seconds() + (back_off(self._failures) if seconds is None else seconds))
+
+    def wait(self) -> float:
+        """Seconds until an attempt may be made."""
+        until = self._not_before if self.held is None else max(self._not_before, self._probe_at)
+        return max(0.0, until - self._clock.seconds())
+
+    def sending(self) -> None:
+        """An attempt is about to be made. While held it is the probe, and the others wait for what becomes of it."""
+        if self.held is not None:
+            self._probe_at = self._clock.seconds() + back_off(self._failures + 2)
+
+
+class LedgerHealth:
+    """Whether the ledger can be written; tells when that changes."""
+
+    def __init__(self, publish: Publish) -> None:
+        self._publish = publish
+        self.error: str | None = None
+
+    def failed(self, operation: str, error: str) -> None:
+        """A write or read was not possible."""
+        self._publish(LedgerFailed(operation=operation, error=error, first=self.error is None))
+        self.error = error
+
+    def worked(self) -> None:
+        """One was."""
+        if self.error is not None:
+            self._publish(LedgerRecovered())
+        self.error = None
+
+
+@dataclass(slots=True)
+class Context:
+    """One target's shared state. ``settings`` and ``upstream`` are replaced when the configuration is reloaded."""
+
+    settings: TargetSettings
+    upstream: Upstream
+    ledger: Ledger
+    clock: Clock
+    watch: ClockWatch
+    health: LedgerHealth
+    publish: Publish
+    timetable: Timetable
+    gate: Gate = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.gate = Gate(self.settings.name, self.clock, self.publish)
+
+    @property
+    def target(self) -> str:
+        """The target's name."""
+        return self.settings.name
+
+    async def durably(self, operation: str, write: Callable[[], Awaitable[_T]]) -> _T:
+        """Do a write of the ledger, again and again until it is durable. Nothing may go on without it."""
+        failures = 0
+        while True:
+            try:
+                done = await write()
+            except LedgerUnavailable as error:
+                failures += 1
+                self.health.failed(operation, str(error))
+                await asyncio.sleep(back_off(failures))
+            else:
+                self.health.worked()
+                return done

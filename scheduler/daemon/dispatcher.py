@@ -1,0 +1,407 @@
+"""Carries every claimed occurrence to its one outcome.
+
+Each automation with open occurrences has a lane, and each lane one task, which carries the lane's head: wait until it may be sent, make
+the attempt durable, send it, judge the answer, and find out where the answer does not tell. A lane's next occurrence waits for that.
+The rules are those of `docs/semantics.md`; the decisions are pure and live in `core.policy`, `core.verdict` and `clearance`.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from scheduler.core.errors import UpstreamError
+from scheduler.core.events import AttemptBegun, AttemptEnded, CarryFailed, OccurrenceConcluded
+from scheduler.core.identity import idempotency_key
+from scheduler.core.model import Attempt, AttemptEnd, AttemptResult, Conclusion, OpenOccurrence, Outcome, Reason, Run, RunStatus, State
+from scheduler.core.verdict import Absent, Accepted, Answer, Doubt, Held, NotStarted, Rejected, Throttled, Unknown, Verdict, judge
+from scheduler.daemon.clearance import Clearance, Go, NeedReading, Stop, Wait, Withdraw
+from scheduler.daemon.clock import Alarm
+from scheduler.daemon.context import LONGEST_BACK_OFF, Context, back_off
+from scheduler.daemon.inquiry import Inquiry
+from scheduler.daemon.lane import Carried, Lane
+from scheduler.daemon.readings import Readings
+
+SEND_WITHIN: Final = 10.0
+"""An attempt may be sent this many seconds after its durable instant; later it is written anew."""
+_ABANDONED_AFTER: Final = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """An outcome, with the run and the attempt's end that belong to it."""
+
+    outcome: Outcome
+    reason: Reason
+    error: str | None = None
+    run: Run | None = None
+    end: AttemptEnd | None = None
+
+
+class Dispatcher:
+    """Sends what is claimed, and sees to its outcome."""
+
+    def __init__(self, context: Context, readings: Readings, clearance: Clearance) -> None:
+        self._context = context
+        self._readings = readings
+        self._clearance = clearance
+        self._inquiry = Inquiry(context, readings)
+        self._lanes: dict[str, Lane] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(context.settings.max_in_flight)
+        self._in_flight: set[str] = set()
+        self._listeners: list[Callable[[Run], None]] = []
+        self._stopping = False
+
+    # ------------------------------------------------------------ what others ask
+
+    def lane(self, automation_id: str) -> Lane | None:
+        """The automation's open occurrences, if it has any."""
+        return self._lanes.get(automation_id)
+
+    def is_undecided(self, automation_id: str) -> bool:
+        """Whether an attempt for the automation is on its way or in doubt: a new run may be ours."""
+        lane = self._lanes.get(automation_id)
+        return lane is not None and any(each.state in {State.IN_FLIGHT, State.UNKNOWN} for each in lane.waiting)
+
+    def open(self) -> Iterable[Carried]:
+        """Every open occurrence."""
+        return (each for lane in self._lanes.values() for each in lane.waiting)
+
+    def states(self) -> Counter[State]:
+        """How many open occurrences there are in each state."""
+        return Counter(each.state for each in self.open())
+
+    def listen(self, listener: Callable[[Run], None]) -> None:
+        """Call ``listener`` with every run that an attempt started."""
+        self._listeners.append(listener)
+
+    def wake(self) -> None:
+        """Something changed that lanes may be waiting for."""
+        for lane in self._lanes.values():
+            lane.alarm.ring()
+
+    def resize(self, max_in_flight: int) -> None:
+        """From now on so many attempts may be in flight at once; those that are stay so."""
+        self._slots = asyncio.Semaphore(max_in_flight)
+
+    # ------------------------------------------------------------ coming and going
+
+    def adopt(self, opened: Iterable[OpenOccurrence]) -> None:
+        """Go on with what another process, or this one before it was killed, left open."""
+        self.take(self._adopted(each) for each in opened)
+
+    def take(self, carried: Iterable[Carried]) -> None:
+        """Carry these to their outcomes."""
+        for each in carried:
+            automation_id = each.occurrence.automation_id
+            lane = self._lanes.get(automation_id)
+            if lane is None:
+                lane = self._lanes[automation_id] = Lane(Alarm(self._context.clock))
+                lane.add(each)
+                self._tasks[automation_id] = asyncio.create_task(self._carry(automation_id, lane))
+            else:
+                lane.add(each)
+
+    async def drain(self, seconds: float) -> int:
+        """Send nothing more; give what is in flight so long. Returns how many attempts are left to be found out at the next start."""
+        self._stopping = True
+        for automation_id, task in self._tasks.items():
+            if automation_id not in self._in_flight:
+                task.cancel()
+        flying = [self._tasks[each] for each in self._in_flight]
+        if flying:
+            await asyncio.wait(flying, timeout=seconds)
+        left = len(self._in_flight)
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        unsent = [
+            each.occurrence for each in self.open() if each.state is State.CLAIMED and each.attempt is not None and each.doubt is None
+        ]
+        if unsent:
+            await self._context.ledger.unsend(unsent)
+        return left
+
+    def _adopted(self, found: OpenOccurrence) -> Carried:
+        carried = Carried(found.occurrence, found.name, found.due, found.deadline, late=True, entry=None, state=State.WAITING)
+        carried.attempt = found.attempt
+        if found.attempt is not None and found.end is None:
+            ended_at = min(self._context.clock.now(), found.attempt.written_at + _ABANDONED_AFTER)
+            self._doubt(carried, found.attempt.written_at, ended_at)
+        elif found.end is not None and found.state is State.UNKNOWN:
+            self._doubt(carried, found.end.sent_at or found.end.ended_at, found.end.ended_at)
+        if carried.doubt is not None and self._context.settings.idempotent:
+            carried.doubt = replace(carried.doubt, sent_at=found.claimed_at)  # an earlier attempt under the same key counts as well
+        if found.end is not None:
+            carried.error = found.end.error
+            carried.maybe_sent = carried.maybe_sent or found.end.result is AttemptResult.UNKNOWN
+        return carried
+
+    # ------------------------------------------------------------ one lane
+
+    async def _carry(self, automation_id: str, lane: Lane) -> None:
+        while lane.waiting and not self._stopping:
+            head = lane.waiting[0]
+            try:
+                await self._conclude(lane, head)
+            except Exception as error:  # noqa: BLE001  a fault of ours in one lane must not stop the others
+                await self._survive(head, error)
+            finally:
+                self._in_flight.discard(automation_id)
+            if head.concluded:
+                lane.waiting.popleft()
+        if not lane.waiting:
+            del self._lanes[automation_id], self._tasks[automation_id]
+
+    async def _survive(self, carried: Carried, error: Exception) -> None:
+        self._context.publish(CarryFailed(occurrence=carried.occurrence, automation=carried.name, error=error))
+        if carried.state is State.IN_FLIGHT:
+            self._doubt(carried, carried.sent_at or self._context.clock.now(), self._context.clock.now())
+        await asyncio.sleep(LONGEST_BACK_OFF)
+
+    async def _conclude(self, lane: Lane, carried: Carried) -> None:
+        while not self._stopping:
+            self._in_flight.discard(carried.occurrence.automation_id)
+            if carried.doubt is None or self._may_resend(carried):
+                ending = await self._clear(lane, carried) or await self._attempt(lane, carried)
+                if ending is None:
+                    continue
+                if isinstance(ending, Withdraw):
+                    await self._context.durably("withdraw", lambda: self._context.ledger.withdraw([carried.occurrence]))
+                    carried.concluded = True
+                    return
+                if carried.doubt is None or ending.outcome is Outcome.ACCEPTED:
+                    if await self._finish(carried, ending):
+                        return
+                    continue
+                carried.resend = False  # something forbids to send again; whether it was started, only reading can tell
+            elif (found := await self._find_out(carried)) is not None and await self._finish(carried, found):
+                return
+
+    def _may_resend(self, carried: Carried) -> bool:
+        return self._context.settings.idempotent and carried.resend and self._context.clock.now() <= carried.deadline
+
+    # ------------------------------------------------------------ waiting
+
+    async def _clear(self, lane: Lane, carried: Carried) -> _Ending | Withdraw | None:
+        """Wait until it may be sent; what comes back otherwise is what becomes of it."""
+        while True:
+            match await self._ask(lane, carried):
+                case Go():
+                    return None
+                case Wait(seconds=seconds):
+                    await lane.alarm.sleep(seconds)
+                case NeedReading(since=since):
+                    if await self._read(carried, since):
+                        return _Ending(Outcome.SKIPPED, Reason.DELETED, "the automation was deleted before it could be sent")
+                case Stop(outcome=outcome, reason=reason, error=error):
+                    return _Ending(outcome, reason, error)
+                case Withdraw() as withdraw:
+                    return _Ending(Outcome.EXPIRED, Reason.NOT_STARTED, carried.error) if carried.maybe_sent else withdraw
+
+    async def _ask(self, lane: Lane, carried: Carried) -> Go | Wait | NeedReading | Stop | Withdraw:
+        paused = False if self._is_fresh(carried) else await self._is_paused(carried)
+        return self._clearance.ask(carried, lane, paused=paused)
+
+    async def _is_paused(self, carried: Carried) -> bool:
+        pauses = await self._context.durably("pauses", lambda: self._context.ledger.pauses(self._context.target))
+        return "*" in pauses or carried.occurrence.automation_id in pauses
+
+    def _is_fresh(self, carried: Carried) -> bool:
+        return carried.written is not None and self._context.clock.seconds() - carried.written <= SEND_WITHIN
+
+    async def _read(self, carried: Carried, since: float) -> bool:
+        """Get a reading begun then or later, until the deadline; True when the automation is gone."""
+        left = (carried.deadline - self._context.clock.now()).total_seconds()
+        try:
+            async with asyncio.timeout(max(left, 0.0) + 0.001):
+                return await self._readings.read(carried.occurrence.automation_id, since=since) is None
+        except TimeoutError:
+            carried.error = carried.error or "the automation could not be read, so it could not be told whether its newest run was finished"
+            return False
+
+    # ------------------------------------------------------------ sending
+
+    async def _attempt(self, lane: Lane, carried: Carried) -> _Ending | Withdraw | None:
+        async with self._slots:
+            await self._context.upstream.admit()
+            if not isinstance(await self._ask(lane, carried), Go):
+                return None
+            self._context.gate.sending()
+            if not self._is_fresh(carried):
+                await self._write(carried)
+                if not self._is_fresh(carried):
+                    return None
+            verdict, end = await self._send(carried)
+        return await self._follow(carried, verdict, end)
+
+    async def _write(self, carried: Carried) -> None:
+        """Make the attempt durable before its first byte."""
+        number = carried.attempts if carried.state is State.CLAIMED and carried.attempt else carried.attempts + 1
+        baseline = self._readings.baseline(carried.occurrence.automation_id) if carried.doubt is None else carried.doubt.baseline
+        attempt = Attempt(number, self._context.clock.now(), baseline)
+        written = self._context.clock.seconds()
+        await self._context.durably("attempt", lambda: self._context.ledger.attempt(carried.occurrence, attempt))
+        carried.attempt, carried.written, carried.state = attempt, written, State.CLAIMED
+
+    async def _send(self, carried: Carried) -> tuple[Verdict, AttemptEnd]:
+        context, automation_id = self._context, carried.occurrence.automation_id
+        attempt = carried.attempt
+        assert attempt is not None
+        key = idempotency_key(context.settings.url, context.settings.project_id, automation_id, carried.occurrence.scheduled_for)
+        carried.state, carried.sent_at, carried.written = State.IN_FLIGHT, context.clock.now(), None
+        begun = context.clock.seconds()
+        self._in_flight.add(automation_id)
+        context.publish(AttemptBegun(target=context.target))
+        came_back = await context.upstream.run(automation_id, key)
+        verdict = judge(
+            came_back, automation_id=automation_id, taken=lambda run_id: run_id == attempt.baseline or self._readings.is_taken(run_id)
+        )
+        end = AttemptEnd(
+            number=attempt.number,
+            result=verdict.result,
+            ended_at=context.clock.now(),
+            sent_at=None if isinstance(verdict, NotStarted) else carried.sent_at,
+            http_status=came_back.status if isinstance(came_back, Answer) else None,
+            error=None if isinstance(verdict, Accepted) else verdict.error,
+        )
+        context.publish(
+            AttemptEnded(
+                occurrence=carried.occurrence,
+                automation=carried.name,
+                attempt=attempt.number,
+                result=verdict.result,
+                seconds=context.clock.seconds() - begun,
+                error=end.error,
+            )
+        )
+        return verdict, end
+
+    async def _follow(self, carried: Carried, verdict: Verdict, end: AttemptEnd) -> _Ending | None:
+        """Do what the verdict asks for; its outcome, or None to go on."""
+        carried.error = end.error
+        match verdict:
+            case Accepted(automation=automation):
+                run = Run(automation.run_id or "", automation.id, automation.run_at, RunStatus.RUNNING)
+                return _Ending(Outcome.ACCEPTED, Reason.ANSWERED, None, run, end)
+            case Rejected(error=error):
+                return _Ending(Outcome.REJECTED, Reason.REFUSED, error, None, end)
+            case Unknown(retry_after=retry_after):
+                self._doubt(carried, carried.sent_at or end.ended_at, end.ended_at)
+                carried.failures += 1
+                carried.not_before = self._context.clock.seconds() + (retry_after or 0.0)
+                await self._ended(carried, end, State.UNKNOWN)
+            case Throttled(retry_after=retry_after):
+                self._context.gate.throttle(retry_after)
+                await self._ended(carried, end, State.WAITING)
+            case Held(error=error):
+                self._context.gate.hold(error)
+                await self._ended(carried, end, State.WAITING)
+            case NotStarted():
+                self._back_off(carried)
+                await self._ended(carried, end, State.WAITING)
+            case Absent():
+                self._back_off(carried)
+                await self._ended(carried, end, State.WAITING)
+                return await self._look_at_the_list(carried)
+        return None
+
+    async def _ended(self, carried: Carried, end: AttemptEnd, state: State) -> None:
+        if carried.doubt is not None:
+            state = State.UNKNOWN  # an earlier attempt still is
+        carried.state = state
+        await self._context.durably("ended", lambda: self._context.ledger.ended(carried.occurrence, end, state))
+
+    def _back_off(self, carried: Carried) -> None:
+        carried.failures += 1
+        carried.not_before = self._context.clock.seconds() + back_off(carried.failures)
+
+    async def _look_at_the_list(self, carried: Carried) -> _Ending | None:
+        try:
+            gone = await self._readings.gone(carried.occurrence.automation_id)
+        except UpstreamError:
+            return None
+        return _Ending(Outcome.SKIPPED, Reason.DELETED, carried.error) if gone else None
+
+    # ------------------------------------------------------------ doubt, and the end of it
+
+    def _doubt(self, carried: Carried, sent_at: datetime, ended_at: datetime) -> None:
+        clock, settle_time = self._context.clock, self._context.settings.settle_time
+        since_end = max((clock.now() - ended_at).total_seconds(), 0.0)
+        settled = clock.seconds() + max(settle_time.total_seconds() - since_end, 0.0)
+        if carried.doubt is not None:  # sent again under its key: what the first one started counts too
+            sent_at = carried.doubt.sent_at
+        baseline = carried.attempt.baseline if carried.attempt else None
+        carried.doubt = Doubt(baseline, sent_at, ended_at, settled, settle_time)
+        carried.state, carried.sent_at, carried.maybe_sent = State.UNKNOWN, sent_at, True
+
+    async def _find_out(self, carried: Carried) -> _Ending | None:
+        assert carried.doubt is not None
+        resolved = await self._inquiry.resolve(carried.occurrence.automation_id, carried.doubt, not_before=carried.not_before)
+        if resolved.outcome is None or resolved.reason is None:
+            await self._not_started(carried)
+            return None
+        run = None
+        if resolved.run_id is not None:
+            run = Run(resolved.run_id, carried.occurrence.automation_id, resolved.run_at, RunStatus.RUNNING)
+        return _Ending(resolved.outcome, resolved.reason, resolved.error, run)
+
+    async def _not_started(self, carried: Carried) -> None:
+        carried.doubt, carried.state, carried.resend = None, State.WAITING, True
+        await self._context.durably("state", lambda: self._context.ledger.settled(carried.occurrence))
+
+    async def _finish(self, carried: Carried, ending: _Ending) -> bool:
+        """Make the outcome durable. False when its run turns out to be another occurrence's: then it is unknown again."""
+        sent_at = carried.sent_at if ending.run is not None else None
+        lateness = None if sent_at is None else max((sent_at - carried.due).total_seconds(), 0.0)
+        conclusion = Conclusion(ending.outcome, ending.reason, self._context.clock.now(), sent_at, lateness, ending.error, ending.run)
+        done = await self._context.durably("conclude", lambda: self._context.ledger.conclude(carried.occurrence, conclusion, ending.end))
+        if not done:
+            return await self._disowned(carried, ending)
+        if ending.run is not None:
+            self._readings.started(carried.occurrence.automation_id, ending.run.id)
+            self._context.gate.release()
+            for listener in self._listeners:
+                listener(ending.run)
+        carried.concluded = True
+        self._tell(carried, ending, lateness)
+        return True
+
+    async def _disowned(self, carried: Carried, ending: _Ending) -> bool:
+        """The run that we took for ours is recorded as another's: as an answer it says nothing, and found it hides ours."""
+        if ending.end is None or ending.run is None:
+            covered = _Ending(
+                Outcome.UNRESOLVED, Reason.COVERED, f"run {ending.run.id if ending.run else ''} belongs to another occurrence"
+            )
+            return await self._finish(carried, covered)
+        error = f"the answer named run {ending.run.id}, which belongs to another occurrence"
+        end = AttemptEnd(ending.end.number, AttemptResult.UNKNOWN, ending.end.ended_at, ending.end.sent_at, ending.end.http_status, error)
+        self._doubt(carried, carried.sent_at or end.ended_at, end.ended_at)
+        carried.error = error
+        await self._ended(carried, end, State.UNKNOWN)
+        return False
+
+    def _tell(self, carried: Carried, ending: _Ending, lateness: float | None) -> None:
+        self._context.publish(
+            OccurrenceConcluded(
+                occurrence=carried.occurrence,
+                automation=carried.name,
+                outcome=ending.outcome,
+                reason=ending.reason,
+                attempts=carried.attempts,
+                lateness=lateness,
+                kind=None if lateness is None else _kind(carried),
+                run_id=ending.run.id if ending.run else None,
+                error=ending.error,
+            )
+        )
+
+
+def _kind(carried: Carried) -> str:
+    if carried.late:
+        return "catch_up"
+    return "retry" if carried.attempts > 1 or carried.held_up else "on_time"

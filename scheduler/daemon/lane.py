@@ -1,0 +1,65 @@
+"""One automation's open occurrences, in the order in which they came due. Its head is the only one that is being carried on."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from scheduler.core.model import Attempt, Occurrence, State
+from scheduler.core.timetable import Entry
+from scheduler.core.verdict import Doubt
+from scheduler.daemon.clock import Alarm
+
+
+@dataclass(slots=True)
+class Carried:
+    """An open occurrence on its way to its outcome, with what this process knows of it beyond the ledger's row."""
+
+    occurrence: Occurrence
+    name: str
+    due: datetime
+    deadline: datetime
+    late: bool  # it was planned after it was due, or adopted from another process
+    entry: Entry | None  # the version that implied it; None when it was adopted
+    state: State
+    attempt: Attempt | None = None
+    written: float | None = None  # when the attempt's instant was, on the clock that counts suspend; None: not to be sent on its strength
+    sent_at: datetime | None = None  # of the attempt under way, or in doubt
+    doubt: Doubt | None = None
+    resend: bool = True  # under its idempotency key, where the target honours it
+    maybe_sent: bool = False  # an attempt left, whatever became of it
+    failures: int = 0
+    not_before: float = 0.0
+    due_seen: float | None = None  # when it was first seen to be due; a reading that counts began later
+    held_up: bool = False  # something made it wait after it was due
+    queued: bool = False  # that was the run before it, under `queue`
+    concluded: bool = False  # the ledger has its outcome, or it was withdrawn
+    error: str | None = None
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts were written."""
+        return 0 if self.attempt is None else self.attempt.number
+
+
+@dataclass(slots=True)
+class Lane:
+    """The queue of one automation."""
+
+    alarm: Alarm
+    waiting: deque[Carried] = field(default_factory=deque)
+
+    def add(self, carried: Carried) -> None:
+        """Queue it behind those that came due before it."""
+        at = len(self.waiting)
+        while at > 1 and self.waiting[at - 1].due > carried.due:
+            at -= 1
+        self.waiting.insert(at, carried)
+        self.alarm.ring()
+
+    def overtakes(self, now: datetime) -> bool:
+        """Whether a newer occurrence than the head is due as well."""
+        return any(each.due <= now for each in self._behind_head())
+
+    def _behind_head(self) -> Iterator[Carried]:
+        return (each for index, each in enumerate(self.waiting) if index)

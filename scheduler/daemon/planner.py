@@ -1,0 +1,174 @@
+"""Turns what is due into claims, shortly before it is due, and hands them to the dispatcher."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from scheduler.core.errors import LedgerUnavailable
+from scheduler.core.events import OccurrenceClaimed, OccurrenceConcluded
+from scheduler.core.model import Attempt, Claim, Occurrence, Reason, Skip, State
+from scheduler.core.policy import Concurrency, Decision, Moment, PassOver, Policies, Start, decide
+from scheduler.core.timetable import Due, Entry
+from scheduler.daemon.clearance import Clearance
+from scheduler.daemon.clock import Alarm
+from scheduler.daemon.context import Context, back_off
+from scheduler.daemon.dispatcher import Dispatcher
+from scheduler.daemon.lane import Carried
+from scheduler.daemon.readings import Readings
+
+AHEAD: Final = timedelta(seconds=1)
+"""Claims are made durable this long before they are due, so that the first byte leaves on time. At most 2 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """One transaction's worth of decisions."""
+
+    claims: list[tuple[Claim, Entry]]
+    skips: list[Skip]
+
+
+class Planner:
+    """Sleeps until something is due, or is told that what is due has changed."""
+
+    def __init__(self, context: Context, readings: Readings, clearance: Clearance, dispatcher: Dispatcher) -> None:
+        self._context = context
+        self._readings = readings
+        self._clearance = clearance
+        self._dispatcher = dispatcher
+        self.alarm = Alarm(context.clock)
+        self.absent_until = context.clock.now()
+        self._rewind = False
+        self._listeners: list[Callable[[], None]] = []
+
+    def clock_went_back(self) -> None:
+        """What lies ahead again is to be planned again, before anything else is."""
+        self._rewind = True
+        self.alarm.ring()
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` when what is due next has changed."""
+        self._listeners.append(listener)
+
+    async def run(self) -> None:
+        """Plan for ever."""
+        failures = 0
+        while True:
+            try:
+                await self._plan()
+            except LedgerUnavailable as error:
+                failures += 1
+                self._context.health.failed("claim", str(error))
+                await self.alarm.sleep(back_off(failures))
+                continue
+            failures = 0
+            for listener in self._listeners:
+                listener()
+            await self.alarm.sleep_until(self._next())
+
+    def _next(self) -> datetime | None:
+        if not self._may_plan():
+            return None  # a poll rings when that changes
+        wake_at = self._context.timetable.wake_at
+        return None if wake_at is None else wake_at - AHEAD
+
+    def _may_plan(self) -> bool:
+        return not (self._clearance.stale or self._context.watch.in_doubt)
+
+    async def _plan(self) -> None:
+        if not self._may_plan():
+            return
+        context = self._context
+        if self._rewind:
+            context.timetable.rewind(await context.ledger.rewind(context.target, context.clock.now()))
+            self._rewind = False
+        dues = context.timetable.due(context.clock.now() + AHEAD)
+        if not dues:
+            return
+        pauses = await context.ledger.pauses(context.target)
+        written = context.clock.seconds()
+        plan = self._decided(dues, pauses)
+        won = await context.ledger.claim(
+            context.target,
+            [claim for claim, _ in plan.claims],
+            plan.skips,
+            context.timetable.watermark(context.clock.now(), planned=dues),
+        )
+        context.health.worked()
+        context.timetable.planned(dues)
+        self._hand_over(plan, won, written)
+        await context.upstream.warm(min(len(won), context.settings.max_in_flight))
+
+    # ------------------------------------------------------------ deciding
+
+    def _decided(self, dues: Sequence[Due], pauses: frozenset[str]) -> _Plan:
+        now, plan = self._context.clock.now(), _Plan([], [])
+        shared: dict[tuple[int, Policies, bool], list[Decision]] = {}
+        for due in dues:
+            automation_id = due.entry.automation.id
+            paused = "*" in pauses or automation_id in pauses
+            key = (id(due.moments), due.entry.policies, paused)
+            if key not in shared:
+                shared[key] = decide(due.moments, due.entry.policies, now=now, absent_until=self.absent_until, paused=paused)
+            for decision in shared[key]:
+                self._add(plan, due.entry, decision, now)
+        return plan
+
+    def _add(self, plan: _Plan, entry: Entry, decision: Decision, now: datetime) -> None:
+        if isinstance(decision, PassOver):
+            plan.skips.append(self._skip(entry, decision.moments, decision.reason, now))
+        elif entry.removed:
+            plan.skips.append(self._skip(entry, [decision.moment], Reason.DELETED, now))
+        else:
+            plan.claims.append((self._claim(entry, decision, now), entry))
+
+    def _skip(self, entry: Entry, moments: Sequence[Moment], reason: Reason, now: datetime) -> Skip:
+        automation = entry.automation
+        occurrence = Occurrence(self._context.target, automation.id, moments[0].scheduled_for)
+        return Skip(occurrence, automation.name, moments[0].due, [each.scheduled_for for each in moments], reason, now)
+
+    def _claim(self, entry: Entry, decision: Start, now: datetime) -> Claim:
+        automation, moment = entry.automation, decision.moment
+        occurrence = Occurrence(self._context.target, automation.id, moment.scheduled_for)
+        attempt = None
+        if self._goes_at_once(entry):
+            attempt = Attempt(1, now, self._readings.baseline(automation.id))
+        return Claim(occurrence, automation.name, moment.due, moment.deadline, now, attempt)
+
+    def _goes_at_once(self, entry: Entry) -> bool:
+        """Whether nothing is known that will make it wait, so that its first attempt can ride in the claim's transaction."""
+        return (
+            entry.policies.concurrency is Concurrency.ALLOW
+            and self._context.gate.wait() == 0
+            and self._context.gate.held is None
+            and self._dispatcher.lane(entry.automation.id) is None
+        )
+
+    # ------------------------------------------------------------ handing over
+
+    def _hand_over(self, plan: _Plan, won: set[Occurrence], written: float) -> None:
+        ours = [(claim, entry) for claim, entry in plan.claims if claim.occurrence in won]
+        for claim, _ in ours:
+            self._context.publish(OccurrenceClaimed(occurrence=claim.occurrence, automation=claim.name))
+        self._dispatcher.take(_carried(claim, entry, written) for claim, entry in ours)
+        for skip in (each for each in plan.skips if each.occurrence in won):
+            self._context.publish(_concluded(skip))
+
+
+def _carried(claim: Claim, entry: Entry, written: float) -> Carried:
+    return Carried(
+        claim.occurrence,
+        claim.name,
+        claim.due,
+        claim.deadline,
+        late=claim.claimed_at > claim.due,
+        entry=entry,
+        state=State.WAITING if claim.attempt is None else State.CLAIMED,
+        attempt=claim.attempt,
+        written=None if claim.attempt is None else written,
+    )
+
+
+def _concluded(skip: Skip) -> OccurrenceConcluded:
+    return OccurrenceConcluded(occurrence=skip.occurrence, automation=skip.name, outcome=skip.outcome, reason=skip.reason, count=skip.count)

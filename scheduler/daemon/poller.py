@@ -1,0 +1,173 @@
+"""Reads the target's automations: every so often, shortly before something is due, and when somebody needs to know."""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Final
+
+from scheduler.core.errors import UpstreamError
+from scheduler.core.events import (
+    AutomationAdded,
+    AutomationChanged,
+    AutomationQuarantined,
+    AutomationRemoved,
+    Event,
+    SnapshotFailed,
+    SnapshotTaken,
+)
+from scheduler.core.model import Automation, Snapshot, Version
+from scheduler.core.timetable import Changes
+from scheduler.daemon.clearance import Clearance
+from scheduler.daemon.clock import Alarm
+from scheduler.daemon.context import Context, back_off
+from scheduler.daemon.readings import Readings
+
+_LEAD: Final = timedelta(seconds=2)
+"""A poll before something is due begins at least this long before it, so that it ends before the claims are made."""
+
+
+class Poller:
+    """One target's snapshots."""
+
+    def __init__(self, context: Context, readings: Readings, clearance: Clearance) -> None:
+        self._context = context
+        self._readings = readings
+        self._clearance = clearance
+        self._alarm = Alarm(context.clock)
+        self._wanted = False
+        self._listeners: list[Callable[[Snapshot, Changes], None]] = []
+        self._on_end: list[Callable[[], None]] = []
+        self._failures = 0
+        self._retry_after = timedelta(0)
+        self._took = timedelta(0)
+        self._begun = float("-inf")
+        self.error: str | None = None
+
+    def listen(self, listener: Callable[[Snapshot, Changes], None]) -> None:
+        """Call ``listener`` with every snapshot, after the timetable has taken it up."""
+        self._listeners.append(listener)
+
+    def on_end(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` after every poll, good or not."""
+        self._on_end.append(listener)
+
+    async def run(self) -> None:
+        """Poll for ever."""
+        while True:
+            self._wanted = False
+            await self._poll()
+            while not self._wanted and (pause := self._pause()) > 0:
+                await self._alarm.sleep(pause)
+
+    def nudge(self) -> None:
+        """Poll now, or once more when a poll is under way."""
+        self._wanted = True
+        self._alarm.ring()
+
+    def replan(self) -> None:
+        """What is due next has changed, and with it when the next poll is wanted."""
+        self._alarm.ring()
+
+    async def _poll(self) -> None:
+        context = self._context
+        self._begun = begun = context.clock.seconds()
+        try:
+            snapshot = await context.upstream.snapshot()
+        except UpstreamError as error:
+            self._failed(error, context.clock.seconds() - begun)
+        else:
+            self._took = timedelta(seconds=snapshot.ended - snapshot.begun)
+            await self._take(snapshot)
+        for listener in self._on_end:
+            listener()
+
+    def _failed(self, error: UpstreamError, seconds: float) -> None:
+        self._failures += 1
+        self._retry_after = timedelta(seconds=max(1.0 + back_off(self._failures), error.retry_after or 0.0))
+        self.error = str(error)
+        if error.held:
+            self._context.gate.hold(str(error), by_list=True)
+        if error.status == HTTPStatus.TOO_MANY_REQUESTS:
+            self._context.gate.throttle(error.retry_after)
+        self._context.publish(SnapshotFailed(target=self._context.target, error=str(error), seconds=seconds, first=self._failures == 1))
+        self._readings.poll_ended()
+
+    async def _take(self, snapshot: Snapshot) -> None:
+        context = self._context
+        self._failures, self.error = 0, None
+        if context.gate.by_list:
+            context.gate.release()
+        if snapshot.clock_offset is not None:
+            context.watch.compare(snapshot.clock_offset)
+        changes = context.timetable.update(snapshot, previous_poll=self._clearance.snapshot_at)
+        self._clearance.confirmed(snapshot.begun_at)
+        self._readings.snapshot_taken(snapshot.begun)
+        for event in _events(context.target, snapshot, changes):
+            context.publish(event)
+        for listener in self._listeners:
+            listener(snapshot, changes)
+        await self._record(snapshot, changes)
+
+    async def _record(self, snapshot: Snapshot, changes: Changes) -> None:
+        context = self._context
+        versions = [*changes.added, *changes.changed, *changes.removed]
+        fresh = [each.automation_id for each in changes.added]
+        rows: list[Automation] = [*changes.updated, *(snapshot.automations[each] for each in fresh if each in snapshot.automations)]
+        removed = [each.automation_id for each in changes.removed]
+        await context.durably("observe", lambda: context.ledger.observe(context.target, snapshot.begun_at, versions, rows, removed))
+
+    def _pause(self) -> float:
+        """Seconds until the next poll: the interval, or less when something is due before and the snapshot would be stale then."""
+        settings, clock = self._context.settings, self._context.clock
+        age = timedelta(seconds=clock.seconds() - self._begun)
+        if self._failures:
+            return (min(settings.poll_interval, self._retry_after) - age).total_seconds()
+        pause = settings.poll_interval - age
+        wake_at, now = self._context.timetable.wake_at, clock.now()
+        if wake_at is not None and wake_at > now:
+            lead = _LEAD + 2 * self._took
+            if age + (wake_at - now) > max(settings.fresh_for, lead):
+                pause = min(pause, wake_at - lead - now)
+        return pause.total_seconds()
+
+
+def _events(target: str, snapshot: Snapshot, changes: Changes) -> Sequence[Event]:
+    taken = SnapshotTaken(
+        target=target,
+        automations=len(snapshot.automations) + len(snapshot.broken),
+        seconds=snapshot.ended - snapshot.begun,
+        incomplete=not snapshot.complete,
+        clock_offset=snapshot.clock_offset,
+    )
+    added = [_added(target, each) for each in changes.added]
+    changed = [_changed(target, each) for each in changes.changed]
+    removed = [AutomationRemoved(target=target, automation_id=each.automation_id, automation=each.name) for each in changes.removed]
+    invalid = [quarantined(target, each) for each in (*changes.added, *changes.changed) if each.invalid is not None]
+    return [taken, *added, *changed, *removed, *invalid]
+
+
+def _added(target: str, version: Version) -> Event:
+    return AutomationAdded(
+        target=target,
+        automation_id=version.automation_id,
+        automation=version.name,
+        definition=version.definition,
+        effective_from=version.effective_from,
+    )
+
+
+def _changed(target: str, version: Version) -> Event:
+    return AutomationChanged(
+        target=target,
+        automation_id=version.automation_id,
+        automation=version.name,
+        definition=version.definition,
+        effective_from=version.effective_from,
+    )
+
+
+def quarantined(target: str, version: Version) -> Event:
+    """What is told of a version that cannot be evaluated."""
+    return AutomationQuarantined(
+        target=target, automation_id=version.automation_id, automation=version.name, reason=version.invalid or "no usable definition"
+    )

@@ -1,0 +1,138 @@
+"""What the API was last seen to say of an automation: from the snapshot, or from a reading of its own when that is newer.
+
+A reading says nothing about what began after it, so each one carries when it began, on the clock that counts suspend.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from scheduler.core.errors import UpstreamError
+from scheduler.core.model import Automation, InvalidAutomation
+from scheduler.core.verdict import Reading
+from scheduler.daemon.context import Context, back_off
+
+AT_ONCE: Final = 8
+"""Automations read on their own at the same time; when more are wanted, the next snapshot is quicker and cheaper."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An automation as read, and when that reading began."""
+
+    automation: Automation
+    begun: float
+
+    @property
+    def reading(self) -> Reading:
+        """What tells of its newest run."""
+        return Reading(self.begun, self.automation.run_id, self.automation.run_at)
+
+
+class Readings:
+    """The newest reading of every automation of a target, and how to get a newer one."""
+
+    def __init__(self, context: Context, poll: Callable[[], None]) -> None:
+        self._context = context
+        self._poll = poll
+        self._snapshot_begun = float("-inf")
+        self._singles: dict[str, Seen] = {}
+        self._own: dict[str, tuple[str, float]] = {}  # newest run started by us, and when we knew
+        self._asking = asyncio.Semaphore(AT_ONCE)
+        self._wanted = 0
+        self._listeners: list[Callable[[Seen], None]] = []
+        self._polled = asyncio.Event()
+
+    def listen(self, listener: Callable[[Seen], None]) -> None:
+        """Call ``listener`` with every single reading."""
+        self._listeners.append(listener)
+
+    def snapshot_taken(self, begun: float) -> None:
+        """The timetable holds a snapshot that began then."""
+        self._snapshot_begun = begun
+        self._singles = {each: seen for each, seen in self._singles.items() if seen.begun > begun}
+        self._own = {each: own for each, own in self._own.items() if own[1] >= begun}
+        self.poll_ended()
+
+    def poll_ended(self) -> None:
+        """A poll ended, well or not."""
+        self._polled.set()
+        self._polled = asyncio.Event()
+
+    def latest(self, automation_id: str) -> Seen | None:
+        """The newest reading; None when the automation is not known, or was only recorded by another process."""
+        if (single := self._singles.get(automation_id)) is not None:
+            return single
+        entry = self._context.timetable.entries.get(automation_id)
+        return None if entry is None else Seen(entry.automation, self._snapshot_begun)
+
+    def started(self, automation_id: str, run_id: str) -> None:
+        """We started this run just now."""
+        self._own[automation_id] = (run_id, self._context.clock.seconds())
+
+    def baseline(self, automation_id: str) -> str | None:
+        """The newest run id known, our own attempts' included."""
+        seen = self.latest(automation_id)
+        own = self._own.get(automation_id)
+        if own is not None and (seen is None or seen.begun < own[1]):
+            return own[0]
+        return None if seen is None else seen.automation.run_id
+
+    def is_taken(self, run_id: str) -> bool:
+        """Whether a run is known to be another attempt's. The ledger, which knows all of them, has the last word."""
+        return any(own[0] == run_id for own in self._own.values())
+
+    async def read(self, automation_id: str, *, since: float) -> Seen | None:
+        """A reading begun at ``since`` or later; asks until there is one. None: the automation is gone, the list says so too."""
+        failures = 0
+        self._wanted += 1
+        try:
+            while True:
+                seen = self.latest(automation_id)
+                if seen is not None and seen.begun >= since:
+                    return seen
+                if self._wanted > AT_ONCE:
+                    self._poll()
+                try:
+                    if await self._ask(automation_id, since):
+                        return None
+                except (UpstreamError, InvalidAutomation) as error:
+                    failures += 1
+                    await self._pause(max(back_off(failures), getattr(error, "retry_after", None) or 0.0))
+        finally:
+            self._wanted -= 1
+
+    async def gone(self, automation_id: str) -> bool:
+        """Whether the list, read anew, does not have the automation. Raises `UpstreamError` when the list cannot be read."""
+        since = self._context.clock.seconds()
+        for _ in range(2):  # the first one may have been under way
+            polled = self._polled
+            self._poll()
+            await polled.wait()
+            if self._snapshot_begun >= since:
+                return self._context.timetable.is_absent(automation_id)
+        raise UpstreamError("the list could not be read")
+
+    async def _ask(self, automation_id: str, since: float) -> bool:
+        """Read it once; True when it is gone."""
+        async with self._asking:
+            seen = self.latest(automation_id)
+            if seen is not None and seen.begun >= since:
+                return False
+            begun = self._context.clock.seconds()
+            automation = await self._context.upstream.retrieve(automation_id)
+        if automation is None:
+            return await self.gone(automation_id)
+        self._singles[automation_id] = Seen(automation, begun)
+        for listener in self._listeners:
+            listener(self._singles[automation_id])
+        return False
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not beyond the next snapshot."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._polled.wait()
+        except TimeoutError:
+            pass

@@ -1,0 +1,158 @@
+"""One target, served: its parts put together, started in order, and stopped."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+
+from scheduler.core.cron import Schedule
+from scheduler.core.events import ClockJumped
+from scheduler.core.instants import to_text_seconds
+from scheduler.core.model import State
+from scheduler.core.policy import Policies
+from scheduler.core.status import AutomationStatus, TargetStatus
+from scheduler.core.timetable import Entry, Timetable
+from scheduler.daemon.clearance import Clearance
+from scheduler.daemon.clock import ClockWatch
+from scheduler.daemon.context import Context, LedgerHealth, TargetSettings
+from scheduler.daemon.dispatcher import Dispatcher
+from scheduler.daemon.planner import Planner
+from scheduler.daemon.poller import Poller, quarantined
+from scheduler.daemon.ports import Clock, Ledger, Publish, Upstream
+from scheduler.daemon.readings import Readings
+from scheduler.daemon.tracker import Tracker
+
+Parse = Callable[[str, str], Schedule]
+
+
+class Target:
+    """One API and everything that is done with it. Targets share nothing but the ledger."""
+
+    def __init__(
+        self,
+        settings: TargetSettings,
+        upstream: Upstream,
+        *,
+        ledger: Ledger,
+        clock: Clock,
+        watch: ClockWatch,
+        health: LedgerHealth,
+        publish: Publish,
+        parse: Parse,
+    ) -> None:
+        timetable = Timetable(settings.name, now=clock.now(), policies=self._policies, schedule=parse)
+        self.context = Context(settings, upstream, ledger, clock, watch, health, publish, timetable)
+        readings = Readings(self.context, lambda: self._poller.nudge())
+        self._clearance = Clearance(self.context, readings)
+        self._dispatcher = Dispatcher(self.context, readings, self._clearance)
+        self._planner = Planner(self.context, readings, self._clearance, self._dispatcher)
+        self._poller = Poller(self.context, readings, self._clearance)
+        self._tracker = Tracker(self.context, self._dispatcher)
+        readings.listen(self._tracker.seen)
+        self._dispatcher.listen(self._tracker.started)
+        self._planner.listen(self._poller.replan)
+        self._poller.listen(self._tracker.snapshot_taken)
+        self._poller.on_end(self.wake)
+        watch.listen(self._clock_jumped)
+
+    async def open(self) -> None:
+        """Go on from what the ledger knows. Raises `TargetMismatch` and `LedgerUnavailable`."""
+        context, settings = self.context, self.context.settings
+        recorded = await context.ledger.bind(settings.name, settings.url, settings.project_id)
+        context.timetable.load(recorded.automations, watermark=recorded.watermark)
+        self._clearance.snapshot_at = recorded.snapshot_at
+        self._clearance.absent_until = self._planner.absent_until
+        self._tracker.load(await context.ledger.newest_runs(settings.name))
+        self._dispatcher.adopt(await context.ledger.open_occurrences(settings.name))
+
+    async def run(self, stopping: asyncio.Event, drain: Callable[[], float]) -> int:
+        """Serve until ``stopping`` is set, then give what is in flight ``drain()`` seconds. Returns how much is left in flight."""
+        async with asyncio.TaskGroup() as group:
+            makers = [group.create_task(part.run()) for part in (self._poller, self._planner)]
+            follower = group.create_task(self._tracker.run())
+            await stopping.wait()
+            for task in makers:
+                task.cancel()
+            left = await self._dispatcher.drain(drain())
+            follower.cancel()
+        return left
+
+    async def reconfigure(self, settings: TargetSettings, upstream: Upstream, parse: Parse) -> None:
+        """Go on under other settings, another key or newer zone data. The old upstream is the caller's to close."""
+        context = self.context
+        if settings.max_in_flight != context.settings.max_in_flight:
+            self._dispatcher.resize(settings.max_in_flight)
+        context.settings, context.upstream = settings, upstream
+        versions = context.timetable.reconsider(parse, context.clock.now())
+        for version in versions:
+            if version.invalid is not None:
+                context.publish(quarantined(settings.name, version))
+        if versions and self._clearance.snapshot_at is not None:
+            at = self._clearance.snapshot_at
+            await context.durably("observe", lambda: context.ledger.observe(settings.name, at, versions, [], []))
+        self._poller.nudge()
+        self.wake()
+
+    def wake(self) -> None:
+        """Something changed that somebody may be waiting for."""
+        self._planner.alarm.ring()
+        self._dispatcher.wake()
+
+    # ------------------------------------------------------------ what it is like now
+
+    def status(self) -> TargetStatus:
+        """The state of the target at this instant."""
+        context = self.context
+        states = self._dispatcher.states()
+        offset = context.upstream.clock_offset
+        return TargetStatus(
+            name=context.target,
+            url=context.settings.url,
+            project_id=context.settings.project_id,
+            held=context.gate.held,
+            error=self._poller.error,
+            snapshot_at=self._clearance.snapshot_at,
+            stale=self._clearance.stale,
+            automations=Counter(each.state for each in context.timetable.entries.values()),
+            open=states,
+            in_flight=states[State.IN_FLIGHT],
+            overdue=list(self._overdue()),
+            next_fire=context.timetable.next_fire,
+            clock_offset=None if offset is None else offset[0],
+        )
+
+    def automations(self) -> Iterator[AutomationStatus]:
+        """Every automation, with its next scheduled instant."""
+        for entry in self.context.timetable.entries.values():
+            definition = entry.automation.definition
+            yield AutomationStatus(
+                entry.automation.id,
+                entry.automation.name,
+                definition.cron_expression,
+                definition.timezone,
+                None if entry.schedule is None else self.context.timetable.next_of(entry.schedule),
+            )
+
+    def upcoming(self, span: timedelta) -> Iterator[tuple[datetime, Entry]]:
+        """What is scheduled in the time to come, in order."""
+        now = self.context.clock.now()
+        return self.context.timetable.upcoming(now, now + span)
+
+    def _overdue(self) -> Iterator[str]:
+        now = self.context.clock.now()
+        for carried in self._dispatcher.open():
+            if now > carried.deadline and carried.state is not State.UNKNOWN and not carried.queued:
+                yield f"{carried.name} {to_text_seconds(carried.occurrence.scheduled_for)} ({carried.state})"
+
+    # ------------------------------------------------------------ what happens to it
+
+    def _policies(self, automation_id: str, name: str) -> Policies:
+        return self.context.settings.policies(automation_id, name)
+
+    def _clock_jumped(self, jump: ClockJumped) -> None:
+        if jump.suspended:
+            self._planner.absent_until = self.context.clock.now()
+        elif jump.seconds < 0:
+            self._planner.clock_went_back()
+        self._poller.nudge()
+        self.wake()

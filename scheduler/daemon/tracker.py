@@ -1,0 +1,171 @@
+"""Follows runs to their end by the readings, and notices the runs that nobody here started.
+
+A reading shows only the newest run of an automation, so a run is followed until a newer one covers it.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from scheduler.core.events import Event, RunDoubled, RunFinished, RunForeign
+from scheduler.core.model import Automation, Run, RunOrigin, RunStatus, Snapshot
+from scheduler.core.timetable import Changes
+from scheduler.daemon.context import Context
+from scheduler.daemon.dispatcher import Dispatcher
+from scheduler.daemon.readings import Seen
+
+
+@dataclass(slots=True)
+class _Followed:
+    """The newest run known of an automation, and when we learned of it on the clock that counts suspend."""
+
+    run: Run
+    since: float
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What one batch of readings taught: rows to record, and events to tell once they are durable."""
+
+    records: list[tuple[Run, RunOrigin]] = field(default_factory=list)
+    foreign: list[tuple[Run, str]] = field(default_factory=list)  # with the automation's name
+    events: list[Event] = field(default_factory=list)
+
+
+class Tracker:
+    """One target's runs."""
+
+    def __init__(self, context: Context, dispatcher: Dispatcher) -> None:
+        self._context = context
+        self._dispatcher = dispatcher
+        self._newest: dict[str, _Followed] = {}
+        self._unclear: set[str] = set()
+        self._covered: list[Run] = []
+        self._queue: asyncio.Queue[tuple[list[Seen], frozenset[str]]] = asyncio.Queue()
+
+    def load(self, runs: Iterable[Run]) -> None:
+        """Go on following the newest runs that the ledger knows."""
+        self._newest = {run.automation_id: _Followed(run, float("-inf")) for run in runs}
+
+    def started(self, run: Run) -> None:
+        """One of our attempts started this run."""
+        self._follow(run)
+
+    def snapshot_taken(self, snapshot: Snapshot, changes: Changes) -> None:
+        """Look at what a snapshot changed, and again at what could not be told before."""
+        added = frozenset(each.automation_id for each in changes.added)
+        wanted = {each.id for each in changes.updated} | added | self._unclear
+        self._queue.put_nowait(
+            ([Seen(snapshot.automations[each], snapshot.begun) for each in wanted if each in snapshot.automations], added)
+        )
+        for version in changes.removed:
+            self._newest.pop(version.automation_id, None)
+
+    def seen(self, seen: Seen) -> None:
+        """Look at a single reading."""
+        self._queue.put_nowait(([seen], frozenset()))
+
+    async def run(self) -> None:
+        """Follow for ever."""
+        while True:
+            batch, added = await self._queue.get()
+            findings = _Findings()
+            for seen in batch:
+                await self._look(seen, findings, first=seen.automation.id in added)
+            self._end_what_is_covered_or_lost(findings)
+            await self._record(findings)
+
+    async def _record(self, findings: _Findings) -> None:
+        context, at = self._context, self._context.clock.now()
+        if not findings.records:
+            return
+        doubles = await context.durably("runs", lambda: context.ledger.followed(context.target, findings.records, at))
+        for run, name in findings.foreign:
+            context.publish(self._foreign(run, name, doubles.get(run.id)))
+        for event in findings.events:
+            context.publish(event)
+
+    async def _look(self, seen: Seen, findings: _Findings, *, first: bool) -> None:
+        automation = seen.automation
+        known = self._newest.get(automation.id)
+        self._unclear.discard(automation.id)
+        if automation.run_id is None:
+            return
+        if known is not None and known.run.id == automation.run_id:
+            self._update(known, automation, findings)
+        elif known is None or seen.begun > known.since:
+            await self._meet(seen, findings, first=first)
+
+    def _update(self, known: _Followed, automation: Automation, findings: _Findings) -> None:
+        status = _status(automation.run_status)
+        if status is RunStatus.RUNNING or known.run.status not in {RunStatus.RUNNING, RunStatus.LOST}:
+            return
+        known.run = replace(known.run, status=status, error=automation.run_error)
+        self._finish(known.run, automation.name, findings)
+
+    async def _meet(self, seen: Seen, findings: _Findings, *, first: bool) -> None:
+        """A run that was not the newest one before."""
+        automation = seen.automation
+        run = Run(automation.run_id or "", automation.id, automation.run_at, _status(automation.run_status), automation.run_error)
+        if first:
+            origin: RunOrigin | None = RunOrigin.BEFORE
+        elif self._dispatcher.is_undecided(automation.id):
+            self._unclear.add(automation.id)
+            return
+        else:
+            origin = await self._context.ledger.origin(self._context.target, run.id, automation.id, run.started_at)
+        self._follow(run, since=seen.begun)
+        if origin is None:
+            findings.foreign.append((run, automation.name))
+        findings.records.append((run, origin or RunOrigin.FOREIGN))
+        if run.status is not RunStatus.RUNNING and origin is not RunOrigin.BEFORE:
+            findings.events.append(self._finished(run, automation.name))
+
+    def _foreign(self, run: Run, name: str, doubles: datetime | None) -> Event:
+        if doubles is None:
+            return RunForeign(
+                target=self._context.target, automation_id=run.automation_id, automation=name, run_id=run.id, started_at=run.started_at
+            )
+        return RunDoubled(
+            target=self._context.target,
+            automation_id=run.automation_id,
+            automation=name,
+            run_id=run.id,
+            started_at=run.started_at,
+            scheduled_for=doubles,
+        )
+
+    def _follow(self, run: Run, *, since: float | None = None) -> None:
+        known = self._newest.get(run.automation_id)
+        if known is not None and known.run.id != run.id and known.run.status is RunStatus.RUNNING:
+            self._covered.append(known.run)
+        self._newest[run.automation_id] = _Followed(run, self._context.clock.seconds() if since is None else since)
+
+    def _end_what_is_covered_or_lost(self, findings: _Findings) -> None:
+        covered, self._covered = self._covered, []
+        for run in covered:
+            self._finish(replace(run, status=RunStatus.SUPERSEDED), self._name(run), findings)
+        oldest = self._context.clock.now() - self._context.settings.run_timeout
+        for known in self._newest.values():
+            started_at = known.run.started_at
+            if known.run.status is RunStatus.RUNNING and started_at is not None and started_at < oldest:
+                known.run = replace(known.run, status=RunStatus.LOST, error="the run did not end within run_timeout")
+                self._finish(known.run, self._name(known.run), findings)
+
+    def _finish(self, run: Run, name: str, findings: _Findings) -> None:
+        findings.records.append((run, RunOrigin.OCCURRENCE))
+        findings.events.append(self._finished(run, name))
+
+    def _finished(self, run: Run, name: str) -> Event:
+        return RunFinished(
+            target=self._context.target, automation_id=run.automation_id, automation=name, run_id=run.id, status=run.status, error=run.error
+        )
+
+    def _name(self, run: Run) -> str:
+        entry = self._context.timetable.entries.get(run.automation_id)
+        return run.automation_id if entry is None else entry.automation.name
+
+
+def _status(text: str | None) -> RunStatus:
+    return {"success": RunStatus.SUCCESS, "failed": RunStatus.FAILED}.get(text or "", RunStatus.RUNNING)
