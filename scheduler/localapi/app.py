@@ -1,0 +1,66 @@
+"""The ASGI application: which path leads where.
+
+No middleware and no framework's error pages: every answer of the API, also to a path that there is not, is the contract's own.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Final
+
+from starlette.convertors import StringConvertor, register_url_convertor
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from scheduler.localapi.endpoint import Action, Endpoint, failure, render
+from scheduler.localapi.errors import no_such_endpoint
+from scheduler.localapi.keys import Keys
+from scheduler.localapi.metrics import ApiMetrics
+from scheduler.localapi.views import Views
+
+COLLECTION: Final = "/api/projects/:project_id/task_automations/"
+
+
+class _Segment(StringConvertor):
+    """A part of a path as the framework's router takes it: no id has a dot."""
+
+    regex = "[^/.]+"
+
+
+register_url_convertor("segment", _Segment())
+
+
+def build_app(views: Views, keys: Keys, metrics: ApiMetrics, healthy: Callable[[], Awaitable[Mapping[str, bool]]]) -> ASGIApp:
+    """Build the application. ``healthy`` says of each part whether it works."""
+
+    def endpoint(route: str, actions: dict[str, Action]) -> list[BaseRoute]:
+        path = route.replace(":project_id", "{project:segment}").replace(":id", "{id:segment}")
+        app = Endpoint(route, actions, keys, metrics)
+        return [Route(path, app), Route(path.rstrip("/"), app)]  # with its slash and without
+
+    async def health(_: Request) -> Response:
+        parts = await healthy()
+        status = HTTPStatus.OK if all(parts.values()) else HTTPStatus.SERVICE_UNAVAILABLE
+        return JSONResponse(dict(parts), status)
+
+    async def exposition(request: Request) -> Response:
+        content, content_type = metrics.exposition(request.headers.get("accept", ""))
+        return Response(content, headers={"Content-Type": content_type})
+
+    async def unmatched(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            metrics.answered("unmatched", scope["method"], HTTPStatus.NOT_FOUND, 0)
+            await render(failure(no_such_endpoint()), None, {})(scope, receive, send)
+
+    return Router(
+        [
+            *endpoint(COLLECTION, views.collection()),
+            *endpoint(COLLECTION + ":id/", views.item()),
+            *endpoint(COLLECTION + ":id/run/", views.run()),
+            Route("/healthz", health),
+            Route("/metrics", exposition),
+        ],
+        redirect_slashes=False,
+        default=unmatched,
+    )

@@ -1,0 +1,104 @@
+"""Request bodies: bytes and a Content-Type become plain data, as Django REST framework's three parsers do it.
+
+Apart from `contract`, which judges the data and need not know how it travelled.
+"""
+
+import codecs
+import io
+import json
+import re
+from collections.abc import AsyncGenerator
+from typing import Final, NoReturn
+from urllib.parse import parse_qsl
+
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from scheduler.localapi.errors import unreadable, unsupported_media_type
+from scheduler.localapi.fields import Form, InMemoryUploadedFile
+from scheduler.localapi.negotiation import JSON, MediaType
+
+URLENCODED: Final = "application/x-www-form-urlencoded"
+MULTIPART: Final = "multipart/form-data"
+PARSED: Final = (JSON, URLENCODED, MULTIPART)
+
+_MAX_FIELDS: Final = 1000
+_BOUNDARY: Final = re.compile("[ -~]{0,200}[!-~]")  # RFC 2046, 5.1.1, with the framework's greater length
+
+
+async def parse_body(raw: bytes, content_type: str) -> object:
+    """What a body says: a `Form` for a form, otherwise whatever its JSON is. An empty body says nothing, whatever its type.
+
+    Raises `ApiError`: 415 for a type that is none of `PARSED`, 400 for a body that is not what its type says.
+    """
+    media = MediaType.parse(content_type)
+    if not raw:
+        return Form() if media.kind in {URLENCODED, MULTIPART} else {}
+    if media.covers(JSON):
+        return _json(raw, _charset(media))
+    if media.covers(URLENCODED):
+        return _urlencoded(raw, _charset(media))
+    if media.covers(MULTIPART):
+        return await _multipart(raw, content_type, media.parameters.get("boundary"))
+    raise unsupported_media_type(content_type)
+
+
+def _charset(media: MediaType) -> str:
+    """The charset that the type names, UTF-8 without one or for an unknown one; refuses codecs that are not for text, such as zip."""
+    charset = media.parameters.get("charset", "utf-8")
+    try:
+        codecs.lookup(charset)
+    except LookupError:
+        return "utf-8"
+    try:
+        "".encode(charset)
+    except (LookupError, UnicodeError):
+        raise unreadable(f'Unsupported charset "{charset}" in request Content-Type header.') from None
+    return charset
+
+
+def _json(raw: bytes, charset: str) -> object:
+    try:
+        text = codecs.getreader(charset)(io.BytesIO(raw)).read()
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise unreadable(f"JSON parse error - {error}") from None
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"Out of range float values are not JSON compliant: {constant!r}")
+
+
+def _urlencoded(raw: bytes, charset: str) -> Form:
+    try:
+        text = raw.decode(charset)
+    except UnicodeDecodeError:
+        text = raw.decode("iso-8859-1")
+    try:
+        return Form(parse_qsl(text, keep_blank_values=True, encoding=charset, max_num_fields=_MAX_FIELDS))
+    except ValueError as error:
+        raise unreadable(f"Form parse error - {error}") from None
+
+
+async def _multipart(raw: bytes, content_type: str, boundary: str | None) -> Form:
+    if boundary is None or not _BOUNDARY.fullmatch(boundary):
+        raise unreadable(f"Multipart form parse error - Invalid boundary in multipart: {boundary}")
+    parser = MultiPartParser(
+        Headers({"content-type": content_type}),
+        _whole(raw),
+        max_fields=_MAX_FIELDS,
+        max_files=_MAX_FIELDS,
+        max_part_size=len(raw),
+    )
+    try:
+        parts = await parser.parse()
+    except MultiPartException as error:
+        raise unreadable(f"Multipart form parse error - {error.message}") from None
+    try:
+        return Form((name, InMemoryUploadedFile() if isinstance(value, UploadFile) else value) for name, value in parts.multi_items())
+    finally:
+        await parts.close()
+
+
+async def _whole(raw: bytes) -> AsyncGenerator[bytes, None]:
+    yield raw

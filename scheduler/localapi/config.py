@@ -1,0 +1,25 @@
+"""What the embedded API needs to be told, as plain values. Durations are seconds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerConfig:
+    """How runs are carried out. Without a ``command`` every run fails, and says so."""
+
+    folder: Path  # each run gets a folder of its own in it
+    command: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ("PATH", "HOME", "LANG")  # the names of the variables that a command may see
+    timeout: float = 3600.0
+    grace: float = 10.0  # from SIGTERM to SIGKILL
+    max_parallel: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ApiConfig:
+    """Where the embedded API keeps its data, and which GitHub integrations an automation may name."""
+
+    database: Path
+    runner: RunnerConfig
+    github_integrations: frozenset[int] = frozenset()

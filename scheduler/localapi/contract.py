@@ -1,0 +1,110 @@
+"""The contract: which fields an automation has, in which order, and what makes a new or a changed one valid.
+
+Pure. The order of the fields is the contract's own: it decides which of several mistakes is named.
+"""
+
+from collections.abc import Collection, Mapping
+from functools import cache
+from typing import Final
+from zoneinfo import available_timezones
+
+from scheduler.core.cron import InvalidSchedule, Schedule
+from scheduler.localapi.errors import invalid
+from scheduler.localapi.fields import ABSENT, Field, Flag, Reference, Text, Value
+
+FIELDS: Final = (
+    "id",
+    "name",
+    "prompt",
+    "repository",
+    "github_integration",
+    "cron_expression",
+    "timezone",
+    "template_id",
+    "enabled",
+    "last_run_at",
+    "last_run_status",
+    "last_task_id",
+    "last_task_run_id",
+    "last_error",
+    "created_at",
+    "updated_at",
+)
+"""Every field of an answer, in its order."""
+
+_CRON_FIELDS: Final = 5
+
+
+class Contract:
+    """The rules for what a client may write. ``github_integrations`` are the ids that an automation may name."""
+
+    def __init__(self, github_integrations: Collection[int] = ()) -> None:
+        self.fields: tuple[Field, ...] = (
+            Text(name="name", max_length=255),
+            Text(name="prompt"),
+            Text(name="repository", max_length=255, check=_repository),
+            Reference(name="github_integration", nullable=True, default=None, known=frozenset(github_integrations)),
+            Text(name="cron_expression", max_length=100, check=_cron_expression),
+            Text(name="timezone", max_length=128, default="UTC", check=_timezone),
+            Text(name="template_id", max_length=255, nullable=True, blank=True, default=None),
+            Flag(name="enabled", default=True),
+        )
+
+    def new(self, data: object) -> dict[str, Value]:
+        """Every writable field of a new automation. Raises `ApiError` for the first field that is wrong; unknown ones are ignored."""
+        read = _mapping(data)
+        return {field.name: _read(field, read) for field in self.fields}
+
+    def changes(self, data: object) -> dict[str, Value]:
+        """Only the fields that ``data`` names, for an automation that is there already. Raises as `new` does."""
+        read = _mapping(data)
+        return {field.name: field.read(value) for field in self.fields if (value := field.given(read)) is not ABSENT}
+
+
+def _read(field: Field, data: Mapping[str, object]) -> Value:
+    value = field.given(data)
+    if value is not ABSENT:
+        return field.read(value)
+    if field.default is ABSENT:
+        raise field.missing()
+    return field.default
+
+
+def _mapping(data: object) -> Mapping[str, object]:
+    if data is None:
+        raise invalid("null", "No data provided")
+    if not isinstance(data, dict):
+        raise invalid("invalid", f"Invalid data. Expected a dictionary, but got {type(data).__name__}.")
+    return data
+
+
+def _repository(text: str) -> str:
+    parts = text.split("/")
+    if len(parts) != len(("organization", "repository")) or not all(parts):
+        raise invalid("invalid", "Repository must be in the format organization/repository", attr="repository")
+    return text.lower()
+
+
+def _cron_expression(text: str) -> str:
+    """Accept what this scheduler can evaluate: a schedule that the daemon would quarantine is better refused here."""
+    if len(text.split()) != _CRON_FIELDS:
+        detail = "Only standard 5-field cron expressions are supported (minute hour day month weekday). Example: '0 9 * * 1-5'."
+        raise invalid("invalid", detail, attr="cron_expression")
+    try:
+        Schedule.parse(text, "UTC")
+    except InvalidSchedule:
+        detail = "Invalid cron expression. Use standard 5-field cron syntax (e.g., '0 9 * * 1-5')."
+        raise invalid("invalid", detail, attr="cron_expression") from None
+    return text
+
+
+def _timezone(text: str) -> str:
+    if text not in _timezones():
+        raise invalid("invalid", f"'{text}' is not a valid IANA timezone.", attr="timezone")
+    return text
+
+
+@cache
+def _timezones() -> frozenset[str]:
+    # Listing them walks the zone data's folders, tens of milliseconds each time.
+    return frozenset(available_timezones())

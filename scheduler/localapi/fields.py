@@ -1,0 +1,157 @@
+"""What a value may be and what it becomes: the coercions of Django REST framework's fields, without the framework.
+
+Apart from `contract`, which says which fields an automation has: here is only how one value is read. Every message is the
+framework's own wording (rest_framework.fields, rest_framework.relations, django.core.validators), since clients show it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final, Literal
+
+from scheduler.localapi.errors import invalid
+
+Value = str | int | bool | None
+
+
+class Absent(Enum):
+    """The field is not in the data at all, which is not the same as null."""
+
+    ABSENT = "absent"
+
+
+ABSENT: Final = Absent.ABSENT
+
+
+class Form(dict[str, object]):
+    """The fields of an HTML form. A form cannot say null or nothing, so a blank there may mean either."""
+
+
+class InMemoryUploadedFile:
+    """A file in a form, which no field takes. Errors show its type's name; it is the framework's."""
+
+
+_TRUE: Final = frozenset({"t", "y", "yes", "true", "on", "1", 1})
+_FALSE: Final = frozenset({"f", "n", "no", "false", "off", "0", 0})
+_SURROGATES: Final = range(0xD800, 0xE000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field(ABC):
+    """One writable field. ``default`` stands in when it is left out of a new object; without one the field is required."""
+
+    name: str
+    default: Value | Literal[Absent.ABSENT] = ABSENT
+    nullable: bool = False
+    blank: bool = False
+
+    @property
+    def required(self) -> bool:
+        """Whether a new object must name it."""
+        return self.default is ABSENT
+
+    def given(self, data: Mapping[str, object]) -> object:
+        """What ``data`` says of this field, `ABSENT` if nothing."""
+        value = data.get(self.name, ABSENT)
+        return self._from_form(value) if isinstance(data, Form) else value
+
+    def _from_form(self, value: object) -> object:
+        if value != "" or self.blank:
+            return value
+        if self.nullable:
+            return None
+        return value if self.required else ABSENT
+
+    def read(self, value: object) -> Value:
+        """What ``value`` becomes. Raises `ApiError` naming this field."""
+        if value is not None:
+            return self._coerced(value)
+        if not self.nullable:
+            raise self._refused("null", "This field may not be null.")
+        return None
+
+    def missing(self) -> Exception:
+        """The error for a new object without this field."""
+        return self._refused("required", "This field is required.")
+
+    def _refused(self, code: str, detail: str) -> Exception:
+        return invalid(code, detail, attr=self.name)
+
+    @abstractmethod
+    def _coerced(self, value: object) -> Value: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text(Field):
+    """A string, trimmed. Numbers become their text; truth values do not. ``check`` has the last word, on a well-formed value."""
+
+    max_length: int | None = None
+    check: Callable[[str], str] = field(default=str, repr=False)
+
+    def read(self, value: object) -> Value:
+        """A blank is judged before its type is, as the framework does."""
+        if str(value).strip():
+            return Field.read(self, value)
+        if not self.blank:
+            raise self._refused("blank", "This field may not be blank.")
+        return ""
+
+    def _coerced(self, value: object) -> str:
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise self._refused("invalid", "Not a valid string.")
+        text = str(value).strip()
+        self._bound(text)
+        return self.check(text)
+
+    def _bound(self, text: str) -> None:
+        if self.max_length is not None and len(text) > self.max_length:
+            raise self._refused("max_length", f"Ensure this field has no more than {self.max_length} characters.")
+        if "\0" in text:
+            raise self._refused("null_characters_not_allowed", "Null characters are not allowed.")
+        lone = next((ord(character) for character in text if ord(character) in _SURROGATES), None)
+        if lone is not None:
+            raise self._refused("surrogate_characters_not_allowed", f"Surrogate characters are not allowed: U+{lone:X}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flag(Field):
+    """A boolean in any of its usual spellings."""
+
+    def _coerced(self, value: object) -> bool:
+        spelling = value.lower() if isinstance(value, str) else value
+        if isinstance(spelling, str | int | float):
+            if spelling in _TRUE:
+                return True
+            if spelling in _FALSE:
+                return False
+        raise self._refused("invalid", "Must be a valid boolean.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference(Field):
+    """The integer id of something that exists elsewhere: one of ``known``."""
+
+    known: Collection[int]
+
+    def read(self, value: object) -> Value:
+        """A blank is null, also in JSON."""
+        return Field.read(self, None if value == "" else value)
+
+    def _coerced(self, value: object) -> int:
+        number = _integer(value)
+        if number is None:
+            raise self._refused("incorrect_type", f"Incorrect type. Expected pk value, received {type(value).__name__}.")
+        if number not in self.known:
+            raise self._refused("does_not_exist", f'Invalid pk "{value}" - object does not exist.')
+        return number
+
+
+def _integer(value: object) -> int | None:
+    """``int(value)`` as the framework's database layer would, so "07" and 7.9 are 7; None where that fails, and for booleans."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        return int(value)
+    except (ValueError, OverflowError):
+        return None

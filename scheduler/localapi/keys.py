@@ -1,0 +1,118 @@
+"""API keys: made once, shown once, kept as a hash.
+
+A key is ``phx_``, its public id, and 256 random bits. The id finds its row; the whole key is then compared by its SHA-256 in
+constant time, so that neither the file nor the time of an answer gives a key away. A slow hash (argon2, scrypt) is for secrets
+that can be guessed; nobody guesses 256 random bits, and each request would pay for it.
+"""
+
+import hashlib
+import hmac
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from scheduler.core.errors import ConfigurationError
+from scheduler.core.instants import to_text
+from scheduler.database import Database
+
+_PREFIX: Final = "phx_"
+_ID_BYTES: Final = 8
+_SECRET_BYTES: Final = 32
+_ID_END: Final = len(_PREFIX) + 2 * _ID_BYTES
+
+
+class Scope(StrEnum):
+    """What a key may do. Writing includes reading."""
+
+    READ = "task:read"
+    WRITE = "task:write"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key without its secret."""
+
+    id: str
+    project_id: int
+    scopes: frozenset[Scope]
+    created_at: str
+    revoked_at: str | None = None
+
+    def may(self, scope: Scope) -> bool:
+        """Whether this key may do what needs ``scope``."""
+        return scope in self.scopes or Scope.WRITE in self.scopes
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key just made: the only time that its text exists."""
+
+    key: Key
+    text: str = field(repr=False)
+
+
+class Keys:
+    """The keys of one database. ``now`` is the clock."""
+
+    def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
+        self._database = database
+        self._now = now
+
+    async def create(self, scopes: Iterable[str], project_id: int = 1) -> NewKey:
+        """Make a key. Raises `ConfigurationError` for no scope, or one that there is not."""
+        key_id = secrets.token_hex(_ID_BYTES)
+        text = _PREFIX + key_id + secrets.token_urlsafe(_SECRET_BYTES)
+        key = Key(key_id, project_id, parse_scopes(scopes), to_text(self._now()))
+        await self._database.write(lambda connection: _insert(connection, key, _digest(text)))
+        return NewKey(key, text)
+
+    async def listed(self) -> list[Key]:
+        """All keys, the oldest first, the revoked ones too."""
+        return await self._database.read(
+            lambda connection: [_key(row) for row in connection.execute("SELECT * FROM keys ORDER BY created_at, id")]
+        )
+
+    async def revoke(self, key_id: str) -> bool:
+        """End a key, for the very next request. False when there is none of this id, or it was ended before."""
+        at = to_text(self._now())
+        statement = "UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL"
+        return await self._database.write(lambda connection: connection.execute(statement, (at, key_id)).rowcount == 1)
+
+    async def check(self, text: str) -> Key | None:
+        """The key that this text is, None when it is none, or a revoked one."""
+        row = await self._database.read(
+            lambda connection: connection.execute("SELECT * FROM keys WHERE id = ?", (text[len(_PREFIX) : _ID_END],)).fetchone()
+        )
+        if row is None or row["revoked_at"] is not None:
+            return None
+        return _key(row) if hmac.compare_digest(row["sha256"], _digest(text)) else None
+
+
+def parse_scopes(scopes: Iterable[str]) -> frozenset[Scope]:
+    """The scopes of these names. Raises `ConfigurationError` naming those that there are not."""
+    names = frozenset(scopes)
+    unknown = sorted(names - set(Scope))
+    if unknown or not names:
+        wrong = f"unknown scope {', '.join(map(repr, unknown))}" if unknown else "a key needs at least one scope"
+        raise ConfigurationError(f"{wrong}; the scopes are {', '.join(Scope)}")
+    return frozenset(map(Scope, names))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _insert(connection: sqlite3.Connection, key: Key, digest: str) -> None:
+    connection.execute(
+        "INSERT INTO keys (id, sha256, project_id, scopes, created_at) VALUES (?, ?, ?, ?, ?)",
+        (key.id, digest, key.project_id, " ".join(sorted(key.scopes)), key.created_at),
+    )
+
+
+def _key(row: sqlite3.Row) -> Key:
+    scopes = frozenset(map(Scope, row["scopes"].split()))
+    return Key(row["id"], row["project_id"], scopes, row["created_at"], row["revoked_at"])

@@ -1,0 +1,39 @@
+"""One server for one database: a lock file beside it, held for life.
+
+A second server would take the runs of the first for left behind, and fail them. The lock is the kernel's (flock), so it is free
+again the moment its holder is gone, however it went.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+
+from scheduler.core.errors import ConfigurationError
+
+
+class ServerLock:
+    """The right to carry out the runs of a database."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @classmethod
+    def acquire(cls, database: Path) -> "ServerLock":
+        """Take ``NAME.lock`` beside the database. Raises `ConfigurationError` naming the holder, OSError when it cannot be opened."""
+        path = database.with_name(database.name + ".lock")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "another process"
+            os.close(descriptor)
+            raise ConfigurationError(
+                f"{database} is being served already (process {holder}, which holds {path}); stop that one, or name another database"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        return cls(descriptor)
+
+    def release(self) -> None:
+        """Let another server have it."""
+        os.close(self._descriptor)

@@ -1,0 +1,36 @@
+"""The answer to OPTIONS: a description of a view, as Django REST framework's SimpleMetadata gives it.
+
+Derived from the contract's own fields, so that it cannot say anything else than they do.
+"""
+
+from typing import Any, Final
+
+from scheduler.localapi.bodies import PARSED
+from scheduler.localapi.contract import FIELDS
+from scheduler.localapi.fields import Field, Flag, Reference, Text
+from scheduler.localapi.negotiation import JSON
+
+_DESCRIPTION: Final = "Automations: prompts that are run on a schedule."
+_TYPES: Final[dict[type[Field], str]] = {Text: "string", Flag: "boolean", Reference: "field"}
+_READ_ONLY_TYPES: Final = {"last_run_at": "datetime", "created_at": "datetime", "updated_at": "datetime"}
+
+
+def describe(name: str, fields: tuple[Field, ...] | None) -> dict[str, Any]:
+    """Describe a view. ``fields`` are what a POST takes, None where the key may not POST or the view has none."""
+    described: dict[str, Any] = {"name": name, "description": _DESCRIPTION, "renders": [JSON], "parses": list(PARSED)}
+    if fields is not None:
+        writable = {field.name: field for field in fields}
+        described["actions"] = {"POST": {name: _field(name, writable.get(name)) for name in FIELDS}}
+    return described
+
+
+def _field(name: str, field: Field | None) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "type": _READ_ONLY_TYPES.get(name, "string") if field is None else _TYPES[type(field)],
+        "required": field is not None and field.required,
+        "read_only": field is None,
+        "label": name.replace("_", " ").capitalize(),
+    }
+    if isinstance(field, Text) and field.max_length is not None:
+        described["max_length"] = field.max_length
+    return described

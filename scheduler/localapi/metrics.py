@@ -1,0 +1,60 @@
+"""The embedded API's own metrics, in a registry of their own, so that it can be served beside the daemon or without it.
+
+Every series that can be known beforehand exists from the start, with 0.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram  # noqa: TID251 - this is the room for metrics
+from prometheus_client.exposition import choose_encoder  # noqa: TID251 - this is the room for metrics
+
+METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+"""Any other method is counted as ``other``: a client must not be able to make series."""
+
+_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class ApiMetrics:
+    """What is counted of requests and runs."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "scheduler_api_requests_total",
+            "Requests answered by the embedded API",
+            ("route", "method", "code"),
+            registry=self.registry,
+        )
+        self._durations = Histogram(
+            "scheduler_api_request_duration_seconds",
+            "Time from a request to its answer",
+            ("route",),
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self._runs = Counter("scheduler_api_runs_total", "Runs that ended, by how they ended", ("status",), registry=self.registry)
+        for status in ("success", "failed"):
+            self._runs.labels(status)
+
+    def watch_runner(self, queued: Callable[[], int], in_progress: Callable[[], int]) -> None:
+        """Show how many runs wait, and how many are being carried out, as these say when they are asked."""
+        for name, text, value in (
+            ("scheduler_api_runs_queued", "Runs that wait for their turn", queued),
+            ("scheduler_api_runs_in_progress", "Runs that are being carried out", in_progress),
+        ):
+            Gauge(name, text, registry=self.registry).set_function(value)
+
+    def answered(self, route: str, method: str, code: int, seconds: float) -> None:
+        """Count one request, answered in so many seconds."""
+        self._requests.labels(route, method if method in METHODS else "other", str(code)).inc()
+        self._durations.labels(route).observe(seconds)
+
+    def run_ended(self, status: str) -> None:
+        """Count one run that ended as ``success`` or ``failed``."""
+        self._runs.labels(status).inc()
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """All of it as text for Prometheus, OpenMetrics when ``accept`` asks for it, with its Content-Type."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type

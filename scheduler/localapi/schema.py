@@ -1,0 +1,86 @@
+"""The tables of the embedded API's database, as the migrations that make them.
+
+Times are ISO 8601 text in UTC with microseconds, as everywhere. A run keeps the name, repository and prompt with which it was
+accepted: an edit or a deletion afterwards does not change what was asked for. That is also why no foreign key binds it.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from scheduler.database import Database, Tables
+
+APPLICATION_ID: Final = 0x74736B61  # "tska", in the header of the file: what `file` and we know it by
+
+_TABLES: Final = """
+CREATE TABLE keys (
+    id TEXT PRIMARY KEY,
+    sha256 TEXT NOT NULL,
+    project_id INTEGER NOT NULL,
+    scopes TEXT NOT NULL,  -- separated by blanks
+    created_at TEXT NOT NULL,
+    revoked_at TEXT
+) STRICT;
+
+CREATE TABLE automations (
+    id TEXT PRIMARY KEY,
+    project_id INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    prompt TEXT NOT NULL,
+    repository TEXT NOT NULL,
+    github_integration INTEGER,
+    cron_expression TEXT NOT NULL,
+    timezone TEXT NOT NULL,
+    template_id TEXT,
+    enabled INTEGER NOT NULL,
+    last_run_at TEXT,
+    last_run_status TEXT CHECK (last_run_status IN ('running', 'success', 'failed')),
+    last_task_id TEXT NOT NULL,
+    last_task_run_id TEXT,
+    last_error TEXT,
+    created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL
+) STRICT;
+CREATE INDEX automations_in_order ON automations (project_id, name, created_at DESC, id);
+
+CREATE TABLE runs (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order in which they were accepted
+    id TEXT NOT NULL UNIQUE,
+    automation_id TEXT NOT NULL,
+    project_id INTEGER NOT NULL,
+    task_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    repository TEXT NOT NULL,
+    prompt TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('queued', 'running', 'success', 'failed')),
+    created_at TEXT NOT NULL,
+    started_at TEXT,
+    finished_at TEXT,
+    command TEXT,  -- JSON, the argv
+    exit_status INTEGER,  -- negative: the number of the signal that ended it
+    error TEXT
+) STRICT;
+CREATE INDEX runs_of_automation ON runs (automation_id, sequence);
+CREATE INDEX runs_unfinished ON runs (status, sequence) WHERE status IN ('queued', 'running');
+
+CREATE TABLE idempotent_answers (
+    key_id TEXT NOT NULL,
+    automation_id TEXT NOT NULL,
+    idempotency_key TEXT NOT NULL,
+    status INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    PRIMARY KEY (key_id, automation_id, idempotency_key)
+) STRICT;
+CREATE INDEX idempotent_answers_by_age ON idempotent_answers (created_at);
+"""
+
+
+def open_database(path: Path) -> Database:
+    """Open the embedded API's database, and make or bring up to date its tables. Blocks; raises `DatabaseRefused`."""
+    return Database.open(path, application_id=APPLICATION_ID, migrations=(m001_first_tables,))
+
+
+def m001_first_tables(tables: Tables) -> None:
+    """Make all tables."""
+    for statement in _TABLES.split(";\n"):
+        tables.execute(statement)

@@ -1,0 +1,80 @@
+"""The embedded API as one thing that is started and closed: database, keys, runner and application, put together.
+
+Apart, because this is the only place where all rooms meet. It reads no settings and no clock of its own: `scheduler serve` and
+`scheduler up` hand in plain values, and run ``app`` under uvicorn in their own loop.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from scheduler.core.errors import Unreachable
+from scheduler.database import Database
+from scheduler.localapi.app import build_app
+from scheduler.localapi.config import ApiConfig
+from scheduler.localapi.contract import Contract
+from scheduler.localapi.keys import Keys
+from scheduler.localapi.lock import ServerLock
+from scheduler.localapi.metrics import ApiMetrics
+from scheduler.localapi.runner import Runner
+from scheduler.localapi.runs import RunQueue
+from scheduler.localapi.schema import open_database
+from scheduler.localapi.store import Store
+from scheduler.localapi.views import Views
+
+
+class LocalApi:
+    """The embedded API, running. ``app`` is its ASGI application, ``keys`` its keys, ``runs`` its runs."""
+
+    def __init__(self, config: ApiConfig, lock: ServerLock, database: Database, now: Callable[[], datetime]) -> None:
+        self._lock = lock
+        self._database = database
+        self.metrics = ApiMetrics()
+        self.keys = Keys(database, now)
+        self.runs = RunQueue(database, now)
+        self._runner = Runner(config.runner, self.runs, self.metrics.run_ended)
+        self.metrics.watch_runner(lambda: self._runner.queued, lambda: self._runner.in_progress)
+        views = Views(Contract(config.github_integrations), Store(database, now), self._runner.wake)
+        self.app = build_app(views, self.keys, self.metrics, self._health)
+
+    @classmethod
+    async def start(cls, config: ApiConfig, *, now: Callable[[], datetime]) -> "LocalApi":
+        """Open the database, whose folder must be there, and begin to carry out what waits in it. ``now`` is the clock, in UTC.
+
+        Raises `ConfigurationError` when another process serves this database, `DatabaseRefused` for a file that is no database of
+        ours, and `Unreachable` for one that cannot be written.
+        """
+        lock = ServerLock.acquire(config.database)
+        try:
+            database = await asyncio.to_thread(open_database, config.database)
+        except BaseException:
+            lock.release()
+            raise
+        api = cls(config, lock, database, now)
+        try:
+            await api._runner.start()
+        except BaseException:
+            await api.close()
+            raise
+        return api
+
+    async def close(self) -> None:
+        """End the runs that are going on, which then count as failed, and close the database. What waits, waits for the next start."""
+        await self._runner.close()
+        await asyncio.to_thread(self._database.close)
+        self._lock.release()
+
+    async def _health(self) -> Mapping[str, bool]:
+        return {"database": await self._database_answers(), "runner": self._runner.is_alive()}
+
+    async def _database_answers(self) -> bool:
+        try:
+            await self._database.read(_ping)
+        except Unreachable:
+            return False
+        return True
+
+
+def _ping(connection: sqlite3.Connection) -> None:
+    connection.execute("SELECT 1 FROM keys LIMIT 1").fetchone()

@@ -1,0 +1,202 @@
+"""The automations in the database, and the one write that accepts a run.
+
+Apart from `runs`, which carries the accepted runs to their end. Every method is one read or one write: what must happen
+together is in one transaction, and the database, not the code around it, decides between two who come at once.
+"""
+
+import json
+import sqlite3
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Final
+
+from scheduler.core.instants import to_text
+from scheduler.database import Database
+from scheduler.localapi.contract import FIELDS
+from scheduler.localapi.fields import Value
+from scheduler.localapi.paging import Page
+
+Shown = dict[str, Any]
+"""An automation as an answer shows it: every field of the contract, in its order."""
+
+ANSWERS_KEPT: Final = timedelta(days=7)
+_PURGED_AT_ONCE: Final = 10
+_LARGEST: Final = 2**62  # what is more does not fit into SQLite's integers, and is as good as this
+
+_COLUMNS: Final = ", ".join(FIELDS)
+_ORDER: Final = "name, created_at DESC, id"
+_THIS_ONE: Final = "WHERE id = :id AND project_id = :project_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an automation is looked for: ids of two projects never meet."""
+
+    project_id: int
+    automation_id: str
+
+    def parameters(self) -> dict[str, Value]:
+        """For SQL's ``:id`` and ``:project_id``."""
+        return {"id": self.automation_id, "project_id": self.project_id}
+
+
+@dataclass(frozen=True, slots=True)
+class Repeatable:
+    """A request that its client may send again: whose key it came with, and the client's own name for it."""
+
+    key_id: str
+    idempotency_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What is answered to `run`. ``is_new`` is False when this answer was given before, and nothing was started now."""
+
+    status: int
+    automation: Shown
+    is_new: bool
+
+
+class Store:
+    """The automations of one database. ``now`` is the clock."""
+
+    def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
+        self._database = database
+        self._now = now
+
+    async def page(self, project_id: int, page: Page) -> tuple[int, list[Shown]]:
+        """How many automations the project has, and those of one page: by name, then the newest first."""
+        return await self._database.read(partial(_page, project_id=project_id, page=page))
+
+    async def get(self, place: Place) -> Shown | None:
+        """One automation, None if there is none."""
+        statement = f"SELECT {_COLUMNS} FROM automations {_THIS_ONE}"  # noqa: S608 - the names are constants
+        return await self._database.read(lambda connection: _one(connection, statement, place.parameters()))
+
+    async def create(self, project_id: int, values: Mapping[str, Value]) -> Shown:
+        """Keep a new automation with these valid values."""
+        at = to_text(self._now())
+        made: dict[str, Value] = {
+            "id": str(uuid.uuid4()),
+            "project_id": project_id,
+            **values,
+            "last_task_id": str(uuid.uuid4()),
+            "created_at": at,
+            "updated_at": at,
+        }
+        statement = f"INSERT INTO automations ({', '.join(made)}) VALUES (:{', :'.join(made)}) RETURNING {_COLUMNS}"  # noqa: S608 - the names are constants
+        created = await self._database.write(lambda connection: _one(connection, statement, made))
+        assert created is not None
+        return created
+
+    async def update(self, place: Place, changes: Mapping[str, Value]) -> Shown | None:
+        """Change an automation, None if there is none. ``updated_at`` moves even when nothing else does."""
+        changed = {**changes, "updated_at": to_text(self._now())}
+        assignments = ", ".join(f"{name} = :{name}" for name in changed)
+        statement = f"UPDATE automations SET {assignments} {_THIS_ONE} RETURNING {_COLUMNS}"  # noqa: S608 - the names are constants
+        return await self._database.write(lambda connection: _one(connection, statement, place.parameters() | changed))
+
+    async def delete(self, place: Place) -> bool:
+        """Delete an automation; its runs stay. False if there is none."""
+        statement = f"DELETE FROM automations {_THIS_ONE}"  # noqa: S608 - the names are constants
+        return await self._database.write(lambda connection: connection.execute(statement, place.parameters()).rowcount == 1)
+
+    async def start_run(self, place: Place, repeatable: Repeatable | None) -> Accepted | None:
+        """Accept a run, None if there is no such automation.
+
+        The run, the automation that shows it and the answer to a repeatable request are one transaction, and writes come one after
+        the other: so a repeated request, however close behind the first, finds its answer, also after a restart.
+        """
+        return await self._database.write(partial(_start_run, place=place, repeatable=repeatable, now=self._now()))
+
+
+def _page(connection: sqlite3.Connection, *, project_id: int, page: Page) -> tuple[int, list[Shown]]:
+    (count,) = connection.execute("SELECT count(*) FROM automations WHERE project_id = ?", (project_id,)).fetchone()
+    # What is skipped is skipped in the index alone; only the rows of the page are read.
+    rows = connection.execute(
+        f"""
+        SELECT {_COLUMNS} FROM automations WHERE rowid IN
+        (SELECT rowid FROM automations WHERE project_id = ? ORDER BY {_ORDER} LIMIT ? OFFSET ?)
+        ORDER BY {_ORDER}
+        """,  # noqa: S608 - the names are constants
+        (project_id, min(page.limit, _LARGEST), min(page.offset, _LARGEST)),
+    )
+    return count, [_shown(row) for row in rows]
+
+
+def _start_run(connection: sqlite3.Connection, *, place: Place, repeatable: Repeatable | None, now: datetime) -> Accepted | None:
+    if repeatable is not None and (given := _given_answer(connection, place, repeatable, now)):
+        return given
+    run = {**place.parameters(), "run_id": str(uuid.uuid4()), "now": to_text(now)}
+    automation = _one(
+        connection,
+        f"""
+        UPDATE automations
+        SET last_task_run_id = :run_id, last_run_at = :now, last_run_status = 'running', last_error = NULL, updated_at = :now
+        {_THIS_ONE} RETURNING {_COLUMNS}
+        """,  # noqa: S608 - the names are constants
+        run,
+    )
+    if automation is None:
+        return None
+    connection.execute(
+        """
+        INSERT INTO runs (id, automation_id, project_id, task_id, name, repository, prompt, status, created_at)
+        SELECT :run_id, id, project_id, last_task_id, name, repository, prompt, 'queued', :now FROM automations WHERE id = :id
+        """,
+        run,
+    )
+    accepted = Accepted(HTTPStatus.OK, automation, is_new=True)
+    if repeatable is not None:
+        _keep_answer(connection, place, repeatable, accepted, now)
+    return accepted
+
+
+def _given_answer(connection: sqlite3.Connection, place: Place, repeatable: Repeatable, now: datetime) -> Accepted | None:
+    row = connection.execute(
+        """
+        SELECT status, body FROM idempotent_answers
+        WHERE key_id = ? AND automation_id = ? AND idempotency_key = ? AND created_at > ?
+        """,
+        (repeatable.key_id, place.automation_id, repeatable.idempotency_key, to_text(now - ANSWERS_KEPT)),
+    ).fetchone()
+    return None if row is None else Accepted(row[0], json.loads(row[1]), is_new=False)
+
+
+def _keep_answer(connection: sqlite3.Connection, place: Place, repeatable: Repeatable, accepted: Accepted, now: datetime) -> None:
+    """Keep an answer, and drop a few that are old: more than come in, so that they never pile up and no one write is long."""
+    connection.execute(
+        "INSERT OR REPLACE INTO idempotent_answers VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            repeatable.key_id,
+            place.automation_id,
+            repeatable.idempotency_key,
+            accepted.status,
+            json.dumps(accepted.automation),
+            to_text(now),
+        ),
+    )
+    connection.execute(
+        """
+        DELETE FROM idempotent_answers WHERE rowid IN
+        (SELECT rowid FROM idempotent_answers WHERE created_at <= ? ORDER BY created_at LIMIT ?)
+        """,
+        (to_text(now - ANSWERS_KEPT), _PURGED_AT_ONCE),
+    )
+
+
+def _one(connection: sqlite3.Connection, statement: str, parameters: Mapping[str, Value]) -> Shown | None:
+    cursor = connection.cursor()
+    cursor.row_factory = sqlite3.Row  # the writer's connection gives plain tuples
+    rows = cursor.execute(statement, parameters).fetchall()
+    return _shown(rows[0]) if rows else None
+
+
+def _shown(row: sqlite3.Row) -> Shown:
+    shown = dict(row)
+    shown["enabled"] = bool(shown["enabled"])
+    return shown

@@ -1,0 +1,60 @@
+"""The folder of a run: its prompt, its output and its working directory.
+
+Everything that touches the disk for a run is here, and blocks; the runner calls it on a thread.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_TAIL: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Where one run keeps what it is given and what it makes; only its owner may look."""
+
+    folder: Path
+
+    @classmethod
+    def of(cls, root: Path, run_id: str) -> "Workspace":
+        """Name the workspace of a run; nothing is made yet."""
+        return cls(root / run_id)
+
+    @property
+    def prompt(self) -> Path:
+        """The prompt, as the command's standard input."""
+        return self.folder / "prompt"
+
+    @property
+    def output(self) -> Path:
+        """What the command printed, on standard output and standard error."""
+        return self.folder / "output"
+
+    @property
+    def work(self) -> Path:
+        """The command's working directory."""
+        return self.folder / "work"
+
+    def prepare(self, prompt: str) -> None:
+        """Make the folder and write the prompt. Raises OSError."""
+        self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self.folder, self.work):
+            folder.mkdir(mode=0o700)
+        for path, content in ((self.prompt, prompt.encode()), (self.output, b"")):
+            with open(path, "xb", opener=_private) as file:
+                file.write(content)
+
+    def tail(self) -> bytes:
+        """Read the end of the output; empty if it cannot be read."""
+        try:
+            with self.output.open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+                return file.read()
+        except OSError:
+            return b""
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, mode=0o600)

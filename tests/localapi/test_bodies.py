@@ -1,0 +1,116 @@
+"""Bodies of every kind. The expected answers are those of Django REST framework's parsers, unless a comment says otherwise."""
+
+import asyncio
+import json
+
+import pytest
+
+from scheduler.localapi.bodies import parse_body
+from scheduler.localapi.errors import ApiError
+from scheduler.localapi.fields import Form, InMemoryUploadedFile
+
+FORM = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data; boundary=edge"
+
+
+def parsed(raw: bytes, content_type: str) -> object:
+    return asyncio.run(parse_body(raw, content_type))
+
+
+def part(disposition: str, content: str) -> str:
+    return f"--edge\r\nContent-Disposition: form-data; {disposition}\r\n\r\n{content}\r\n"
+
+
+@pytest.mark.parametrize(
+    ("raw", "content_type", "data"),
+    [
+        (b"", "", {}),
+        (b"", "text/plain", {}),
+        (b"", "application/json", {}),
+        (b'{"a": [1, null]}', "application/json", {"a": [1, None]}),
+        (b'{"a": 1, "a": 2}', "application/json", {"a": 2}),
+        (b"null", "APPLICATION/JSON; charset=utf-8", None),
+        (b"1", "application/*", 1),
+        (b"1", "application/json; charset=nonsense", 1),
+        ('"é"'.encode("latin-1"), "application/json; charset=latin-1", "é"),
+        ('"é"'.encode("utf-16"), "application/json; charset=utf-16", "é"),
+    ],
+)
+def test_json_is_read_in_the_charset_that_it_names(raw: bytes, content_type: str, data: object) -> None:
+    assert parsed(raw, content_type) == data
+
+
+@pytest.mark.parametrize(
+    ("raw", "content_type", "data"),
+    [
+        (b"", FORM, {}),
+        (b"a=1&a=2&b=&c=x+y%C3%A9", FORM, {"a": "2", "b": "", "c": "x yé"}),
+        (b"a=%E9", FORM + "; charset=latin-1", {"a": "é"}),
+        (b"a=\xe9", FORM, {"a": "é"}),
+        (b"", MULTIPART, {}),
+        ((part('name="a"', "1") + part('name="a"', "é") + "--edge--\r\n").encode(), MULTIPART, {"a": "é"}),
+        ((part('name="big"', "x" * 2_000_000) + "--edge--\r\n").encode(), MULTIPART, {"big": "x" * 2_000_000}),
+    ],
+)
+def test_a_form_is_read_field_by_field_the_last_one_wins(raw: bytes, content_type: str, data: dict[str, str]) -> None:
+    read = parsed(raw, content_type)
+    assert isinstance(read, Form)
+    assert read == data
+
+
+def test_a_file_in_a_form_is_no_text() -> None:
+    read = parsed((part('name="name"; filename="x.txt"', "hello") + "--edge--\r\n").encode(), MULTIPART)
+    assert isinstance(read, Form)
+    assert isinstance(read["name"], InMemoryUploadedFile)
+
+
+@pytest.mark.parametrize(
+    ("raw", "detail"),
+    [
+        (b"{", "JSON parse error - Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        (b"{} x", "JSON parse error - Extra data: line 1 column 4 (char 3)"),
+        (b"[NaN]", "JSON parse error - Out of range float values are not JSON compliant: 'NaN'"),
+        (b"-Infinity", "JSON parse error - Out of range float values are not JSON compliant: '-Infinity'"),
+        (b"\xff", "JSON parse error - 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+        (b"\xef\xbb\xbf{}", "JSON parse error - Unexpected UTF-8 BOM (decode using utf-8-sig): line 1 column 1 (char 0)"),
+        (b'{"a": "\xc3', "JSON parse error - Unterminated string starting at: line 1 column 7 (char 6)"),
+    ],
+)
+def test_json_that_is_none_is_answered_in_pythons_own_words(raw: bytes, detail: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        parsed(raw, "application/json")
+    assert (caught.value.status, caught.value.kind, caught.value.code, caught.value.detail) == (
+        400,
+        "invalid_request",
+        "parse_error",
+        detail,
+    )
+
+
+@pytest.mark.parametrize(
+    ("raw", "content_type", "says"),
+    [
+        # The framework answers 500 to JSON that is nested too deeply, and to a form with too many fields.
+        (b"[" * 100_000, "application/json", "JSON parse error - maximum recursion depth exceeded"),
+        (b"&".join([b"a=1"] * 1001), FORM, "Form parse error - Max number of fields exceeded"),
+        (b"{}", "application/json; charset=zip", 'Unsupported charset "zip" in request Content-Type header.'),
+        (b"x", "multipart/form-data", "Multipart form parse error - Invalid boundary in multipart: None"),
+        # The framework takes a multipart body without any part for an empty one.
+        (b"x", MULTIPART, "Multipart form parse error - "),
+    ],
+)
+def test_a_body_that_cannot_be_read_is_refused(raw: bytes, content_type: str, says: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        parsed(raw, content_type)
+    assert (caught.value.status, caught.value.code) == (400, "parse_error")
+    assert caught.value.detail.startswith(says)
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "", "json", "text/json", "application/vnd.api+json", "application/xml; charset=utf-8"]
+)
+def test_a_body_of_another_type_is_refused_with_its_type(content_type: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        parsed(json.dumps({}).encode(), content_type)
+    assert (caught.value.status, caught.value.code) == (415, "unsupported_media_type")
+    assert caught.value.detail == f'Unsupported media type "{content_type}" in request.'

@@ -1,0 +1,77 @@
+"""Keys: shown once, kept as hashes, revoked at once, and found in nothing that is written."""
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+
+from scheduler.core.errors import ConfigurationError
+from scheduler.localapi.keys import Key, Scope
+from tests.localapi.support import COLLECTION, serving
+
+
+def test_a_key_is_random_and_its_text_is_nowhere_but_in_the_answer(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    async def story() -> None:
+        async with serving(tmp_path) as served:
+            new = await served.api.keys.create([Scope.READ], 3)
+            assert re.fullmatch(r"phx_[0-9a-f]{16}[\w-]{43}", new.text)
+            assert new.text != (await served.api.keys.create([Scope.READ])).text
+            assert new.text not in repr(new)
+            assert await served.api.keys.check(new.text) == new.key
+            await served.client.get(COLLECTION, headers={"Authorization": f"Bearer {new.text}"})
+            await served.client.get(COLLECTION, headers={"Authorization": f"Bearer {new.text}x"})
+            secret = new.text[20:].encode()
+            assert not written(tmp_path, secret)
+            printed = capfd.readouterr()
+            assert secret.decode() not in printed.out + printed.err
+
+    asyncio.run(story())
+
+
+def written(folder: Path, secret: bytes) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and secret in path.read_bytes()]
+
+
+def test_a_revoked_key_is_refused_from_the_next_request_on(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving(tmp_path) as served:
+            new = await served.api.keys.create([Scope.READ])
+            header = {"Authorization": f"Bearer {new.text}"}
+            assert (await served.client.get(COLLECTION, headers=header)).status_code == 200
+            assert await served.api.keys.revoke(new.key.id)
+            assert (await served.client.get(COLLECTION, headers=header)).status_code == 401
+            assert not await served.api.keys.revoke(new.key.id)
+            assert not await served.api.keys.revoke("none")
+            listed = {key.id: key for key in await served.api.keys.listed()}
+            assert listed[new.key.id].revoked_at is not None
+
+    asyncio.run(story())
+
+
+def test_only_the_whole_key_is_the_key(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving(tmp_path) as served:
+            text = (await served.api.keys.create([Scope.READ])).text
+            for wrong in (text[:-1], text + "x", text[:20], "", "phx_", text.upper(), text[4:]):
+                assert await served.api.keys.check(wrong) is None
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("scopes", [[], ["task:delete"], ["task:read", "TASK:WRITE"], ["*"]])
+def test_a_key_needs_scopes_that_there_are(tmp_path: Path, scopes: list[str]) -> None:
+    async def story() -> None:
+        async with serving(tmp_path) as served:
+            before = await served.api.keys.listed()
+            with pytest.raises(ConfigurationError, match="task:read, task:write"):
+                await served.api.keys.create(scopes)
+            assert await served.api.keys.listed() == before
+
+    asyncio.run(story())
+
+
+def test_writing_includes_reading_and_reading_does_not_include_writing() -> None:
+    reader = Key("r", 1, frozenset({Scope.READ}), "2026-11-23T19:20:00.000000Z")
+    writer = Key("w", 1, frozenset({Scope.WRITE}), "2026-11-23T19:20:00.000000Z")
+    assert [key.may(scope) for key in (reader, writer) for scope in (Scope.READ, Scope.WRITE)] == [True, False, True, True]

@@ -1,0 +1,99 @@
+"""`/metrics` and `/healthz` of the embedded API."""
+
+import asyncio
+from pathlib import Path
+
+from tests.localapi.support import COLLECTION, Served, eventually, serving
+
+
+async def samples(served: Served) -> dict[str, float]:
+    text = (await served.client.get("/metrics")).text
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")}
+
+
+def requests(route: str, method: str, code: int) -> str:
+    return f'scheduler_api_requests_total{{code="{code}",method="{method}",route="{route}"}}'
+
+
+def test_requests_are_counted_by_route_method_and_code(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving(tmp_path) as served:
+            created = await served.create()
+            await served.client.get(f"{COLLECTION}{created['id']}/")
+            await served.client.get(f"{COLLECTION}nonsense/")
+            await served.client.get(COLLECTION, headers={"Authorization": ""})
+            await served.client.request("SOMETHING", COLLECTION)
+            await served.client.get(f"/nowhere/{created['id']}")
+            seen = await samples(served)
+            base = "/api/projects/:project_id/task_automations/"
+            for expected in (
+                requests(base, "POST", 201),
+                requests(f"{base}:id/", "GET", 200),
+                requests(f"{base}:id/", "GET", 404),
+                requests(base, "GET", 401),
+                requests(base, "other", 405),
+                requests("unmatched", "GET", 404),
+            ):
+                assert seen[expected] == 1
+            assert seen[f'scheduler_api_request_duration_seconds_count{{route="{base}:id/"}}'] == 2
+
+    asyncio.run(story())
+
+
+def test_runs_are_shown_while_they_wait_while_they_go_on_and_when_they_have_ended(tmp_path: Path) -> None:
+    async def story() -> None:
+        flag = tmp_path / "flag"
+        command = ("sh", "-c", f'while [ ! -e {flag} ]; do sleep 0.02; done; test "$(cat)" = good')
+        async with serving(tmp_path, command=command, max_parallel=2) as served:
+            names = ("queued", "in_progress")
+            ended = [f'scheduler_api_runs_total{{status="{status}"}}' for status in ("success", "failed")]
+            seen = await samples(served)
+            assert [seen[name] for name in [*(f"scheduler_api_runs_{name}" for name in names), *ended]] == [0, 0, 0, 0]
+            for prompt in ("good", "bad", "good"):
+                await served.start_run((await served.create(prompt=prompt))["id"])
+
+            async def going() -> list[float]:
+                seen = await samples(served)
+                return [seen[f"scheduler_api_runs_{name}"] for name in names]
+
+            await eventually(going, lambda values: values == [1, 2])
+            flag.touch()
+            await eventually(lambda: samples(served), lambda seen: [seen[name] for name in ended] == [2, 1])
+            assert await going() == [0, 0]
+
+    asyncio.run(story())
+
+
+def test_openmetrics_is_answered_to_whoever_asks_for_it(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving(tmp_path) as served:
+            answer = await served.client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+            assert answer.headers["content-type"].startswith("application/openmetrics-text")
+            assert answer.text.endswith("# EOF\n")
+
+    asyncio.run(story())
+
+
+def test_it_is_healthy_while_it_can_read_and_its_workers_work(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving(tmp_path) as served:
+            answer = await served.client.get("/healthz")
+            assert (answer.status_code, answer.json()) == (200, {"database": True, "runner": True})
+            worker = served.api._runner._workers[0]
+            worker.cancel()
+            await asyncio.wait({worker})
+            answer = await served.client.get("/healthz")
+            assert (answer.status_code, answer.json()) == (503, {"database": True, "runner": False})
+            served.api._runner._workers.remove(worker)
+
+    asyncio.run(story())
+
+
+def test_it_is_not_healthy_when_its_database_cannot_be_read(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving(tmp_path) as served:
+            served.api._database.close()
+            answer = await served.client.get("/healthz")
+            assert (answer.status_code, answer.json()) == (503, {"database": False, "runner": True})
+
+    asyncio.run(story())

@@ -1,0 +1,96 @@
+"""What a server finds when it starts again: a run cut off by its death, runs that still wait, another server, a wrong file."""
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from scheduler.core.errors import ConfigurationError, DatabaseRefused
+from scheduler.localapi.runs import LEFT_BEHIND
+from scheduler.localapi.server import LocalApi
+from tests.localapi.support import Clock, configured, eventually, serving
+
+
+async def doomed(folder: Path, number: int, *command: str) -> Process:
+    """Start a server in a process of its own, in the same group as all that it starts is not."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.localapi.doomed_server", str(folder), str(number), *command, stdout=PIPE
+    )
+    assert process.stdout is not None
+    while await process.stdout.readline() != b"ready\n":
+        assert process.returncode is None
+    return process
+
+
+def test_after_a_kill_no_run_is_without_an_end_and_those_that_waited_are_carried_out(tmp_path: Path) -> None:
+    async def story() -> None:
+        pids = tmp_path / "pids"
+        process = await doomed(tmp_path, 5, "sh", "-c", f"echo $$ >> {pids}; exec sleep 600")
+        await eventually(lambda: lines(pids), lambda seen: len(seen) == 2)
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+        for pid in await lines(pids):
+            os.kill(int(pid), signal.SIGKILL)
+        async with serving(tmp_path, command=("cat",)) as served:
+            ended = await eventually(served.api.runs.runs, lambda runs: all(run["finished_at"] for run in runs))
+            assert Counter((run["status"], run["error"]) for run in ended) == {("failed", LEFT_BEHIND): 2, ("success", None): 3}
+            assert [run["status"] for run in ended[::-1]] == ["failed", "failed", "success", "success", "success"]
+            shown = [await served.show(run["automation_id"]) for run in ended]
+            assert [(one["last_run_status"], one["last_error"]) for one in shown] == [(run["status"], run["error"]) for run in ended]
+
+    asyncio.run(story())
+
+
+async def lines(path: Path) -> list[str]:
+    return read(path).split()
+
+
+def read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def test_one_database_has_one_server_and_the_next_may_begin_when_it_is_gone(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving(tmp_path):
+            with pytest.raises(ConfigurationError, match=rf"being served already \(process {os.getpid()}"):
+                await LocalApi.start(configured(tmp_path), now=Clock())
+        process = await doomed(tmp_path, 0, "true")
+        with pytest.raises(ConfigurationError, match=f"process {process.pid}"):
+            await LocalApi.start(configured(tmp_path), now=Clock())
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+        async with serving(tmp_path) as served:
+            assert await served.api.runs.runs() == []
+
+    asyncio.run(story())
+
+
+def test_a_file_that_is_no_database_of_ours_is_refused_and_leaves_nothing_held(tmp_path: Path) -> None:
+    async def story() -> None:
+        (tmp_path / "api.db").write_bytes(b"something else entirely" * 100)
+        with pytest.raises(DatabaseRefused):
+            await LocalApi.start(configured(tmp_path), now=Clock())
+        (tmp_path / "api.db").unlink()
+        async with serving(tmp_path) as served:
+            await served.create()
+
+    asyncio.run(story())
+
+
+def test_everything_is_still_there_after_a_restart(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving(tmp_path, command=("false",)) as served:
+            key = dict(served.client.headers)["authorization"]
+            created = await served.create()
+            await served.start_run(created["id"])
+            ended = await served.finished(created["id"])
+        async with serving(tmp_path) as served:
+            served.client.headers["authorization"] = key
+            assert await served.show(created["id"]) == ended
+
+    asyncio.run(story())
