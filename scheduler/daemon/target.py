@@ -42,7 +42,7 @@ class Target:
     ) -> None:
         timetable = Timetable(settings.name, now=clock.now(), policies=self._policies, schedule=parse)
         self.context = Context(settings, upstream, ledger, clock, watch, health, publish, timetable)
-        readings = Readings(self.context, lambda: self._poller.nudge())
+        readings = Readings(self.context, self._poll)
         self._clearance = Clearance(self.context, readings)
         self._dispatcher = Dispatcher(self.context, readings, self._clearance)
         self._planner = Planner(self.context, readings, self._clearance, self._dispatcher)
@@ -145,6 +145,9 @@ class Target:
                 yield f"{carried.name} {to_text_seconds(carried.occurrence.scheduled_for)} ({carried.state})"
 
     # ------------------------------------------------------------ what happens to it
+
+    def _poll(self) -> None:
+        self._poller.nudge()
 
     def _policies(self, automation_id: str, name: str) -> Policies:
         return self.context.settings.policies(automation_id, name)
