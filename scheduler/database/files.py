@@ -21,8 +21,8 @@ Tables = sqlite_utils.Database
 BUSY_SECONDS: Final = 1.0
 """How long a statement waits for another process, such as a command that writes a pause."""
 
-_CHECKED_IN_FULL: Final = 256 * 2**20
-"""Bytes up to which the whole file is checked at the opening; it takes about a second. Damage in a bigger one shows in use."""
+_CHECKED_IN_FULL: Final = 128 * 2**20
+"""Bytes up to which the whole file is checked at the opening; it takes less than a second. Damage in a bigger one shows in use."""
 
 _PRAGMAS: Final = (
     "PRAGMA synchronous = FULL",  # a commit is on the disk when it returns
