@@ -59,7 +59,7 @@ class Clearance:
     def ask(self, carried: Carried, lane: Lane, *, paused: bool) -> Answer:
         """Look once."""
         now = self._context.clock.now()
-        policies = self._context.settings.policies(carried.occurrence.automation_id, carried.name)
+        policies = self._policies(carried)
         return (
             self._undecidable(carried)
             or self._by_definition(carried)
@@ -71,6 +71,10 @@ class Clearance:
         """A poll that began then was good: what came due before this process began is still meant."""
         self.absent_until = None
         self.snapshot_at = at
+
+    def _policies(self, carried: Carried) -> Policies:
+        entry = self._context.timetable.entries.get(carried.occurrence.automation_id)
+        return self._context.settings.policies(carried.occurrence.automation_id, carried.name) if entry is None else entry.policies
 
     @property
     def stale(self) -> bool:
