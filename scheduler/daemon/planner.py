@@ -1,5 +1,6 @@
 """Turns what is due into claims, shortly before it is due, and hands them to the dispatcher."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -40,6 +41,7 @@ class Planner:
         self.alarm = Alarm(context.clock)
         self.absent_until = context.clock.now()
         self._rewind = False
+        self._to_warm: asyncio.Queue[int] = asyncio.Queue()
         self._listeners: list[Callable[[], None]] = []
 
     def clock_went_back(self) -> None:
@@ -53,6 +55,16 @@ class Planner:
 
     async def run(self) -> None:
         """Plan for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._warm())
+            group.create_task(self._plan_on())
+
+    async def _warm(self) -> None:
+        """Open connections for what was claimed. On its own, since a connection that hangs must not keep the next claims waiting."""
+        while True:
+            await self._context.upstream.warm(await self._to_warm.get())
+
+    async def _plan_on(self) -> None:
         failures = 0
         while True:
             try:
@@ -98,7 +110,7 @@ class Planner:
         context.health.worked()
         context.timetable.planned(dues)
         self._hand_over(plan, won, written)
-        await context.upstream.warm(min(len(won), context.settings.max_in_flight))
+        self._to_warm.put_nowait(min(len(won), context.settings.max_in_flight))
 
     # ------------------------------------------------------------ deciding
 
