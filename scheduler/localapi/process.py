@@ -7,12 +7,12 @@ pump them, a command that reads nothing blocks nobody, and what was printed is o
 import asyncio
 import os
 import signal
-from asyncio.subprocess import Process
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from subprocess import STDOUT, Popen
 
 
 class EndedBy(StrEnum):
@@ -55,52 +55,74 @@ async def carry_out(command: Command, limits: Limits, stop: asyncio.Event) -> En
 
     Raises OSError when it cannot be started.
     """
-    process = await _started(command)
+    group = _Group(command)
     try:
-        by = await _first(process, limits, stop)
+        by = await _first(group.exited, limits, stop)
         if by is not EndedBy.ITSELF:
-            await _terminate(process, limits.grace)
-        return Ended(by, await process.wait())
+            await _terminate(group, limits.grace)
     finally:
-        # What the command left in the background too. A group that still has members keeps its number, so this can hit no other;
-        # an empty one's number is free again, but is not given out anew within this instant.
-        _signal(process, signal.SIGKILL)
+        exit_status = group.close()
+    return Ended(by, exit_status)
 
 
-async def _started(command: Command) -> Process:
-    with command.input.open("rb") as given, command.output.open("ab") as printed:
-        return await asyncio.create_subprocess_exec(
-            *command.argv,
-            stdin=given,
-            stdout=printed,
-            stderr=asyncio.subprocess.STDOUT,
-            cwd=command.folder,
-            env=command.environment,
-            start_new_session=True,  # a process group of its own, and no terminal
-        )
+class _Group:
+    """A started command, as the leader of a process group. ``exited`` is set when the leader has; the others may go on.
+
+    It is started by `subprocess`, not by the event loop, whose makers differ: libuv hands a file that is no program to a shell. Its
+    end is heard of through a file descriptor of the process (pidfd_open(2)), which any loop can watch.
+    """
+
+    def __init__(self, command: Command) -> None:
+        with command.input.open("rb") as given, command.output.open("ab") as printed:
+            self._leader = Popen(  # noqa: S603 - to run what is configured is what this is for
+                command.argv,
+                stdin=given,
+                stdout=printed,
+                stderr=STDOUT,
+                cwd=command.folder,
+                env=command.environment,
+                start_new_session=True,  # a process group of its own, and no terminal
+            )
+        self.exited = asyncio.Event()
+        try:
+            self._descriptor = os.pidfd_open(self._leader.pid)
+        except OSError:  # no file descriptor is left: what cannot be watched must not go on
+            self.signal(signal.SIGKILL)
+            self._leader.wait()
+            raise
+        asyncio.get_running_loop().add_reader(self._descriptor, self.exited.set)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to every process of the group."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._leader.pid, number)
+
+    def close(self) -> int:
+        """Kill whatever is left of the group, and take the leader's exit status."""
+        # The leader is waited for last: until then its number is its own, and the signal can reach nobody else's group.
+        self.signal(signal.SIGKILL)
+        asyncio.get_running_loop().remove_reader(self._descriptor)
+        os.close(self._descriptor)
+        return self._leader.wait()
 
 
-async def _first(process: Process, limits: Limits, stop: asyncio.Event) -> EndedBy:
+async def _first(exited: asyncio.Event, limits: Limits, stop: asyncio.Event) -> EndedBy:
     """Wait for whichever comes first: the command's own end, its time limit, or ``stop``."""
-    ended, stopped = asyncio.create_task(process.wait()), asyncio.create_task(stop.wait())
+    waiting = [asyncio.create_task(event.wait()) for event in (exited, stop)]
     try:
-        await asyncio.wait({ended, stopped}, timeout=limits.timeout, return_when=asyncio.FIRST_COMPLETED)
-        if ended.done():
-            return EndedBy.ITSELF
-        return EndedBy.STOP if stopped.done() else EndedBy.TIMEOUT
+        await asyncio.wait(waiting, timeout=limits.timeout, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        ended.cancel()
-        stopped.cancel()
+        for task in waiting:
+            task.cancel()
+    if exited.is_set():
+        return EndedBy.ITSELF
+    return EndedBy.STOP if stop.is_set() else EndedBy.TIMEOUT
 
 
-async def _terminate(process: Process, grace: float) -> None:
-    _signal(process, signal.SIGTERM)
+async def _terminate(group: _Group, grace: float) -> None:
+    group.signal(signal.SIGTERM)
     with suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), grace)
+        await asyncio.wait_for(group.exited.wait(), grace)
         return
-    _signal(process, signal.SIGKILL)
-
-
-def _signal(process: Process, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+    group.signal(signal.SIGKILL)
+    await group.exited.wait()

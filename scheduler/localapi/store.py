@@ -115,7 +115,7 @@ class Store:
 
 
 def _page(connection: sqlite3.Connection, *, project_id: int, page: Page) -> tuple[int, list[Shown]]:
-    (count,) = connection.execute("SELECT count(*) FROM automations WHERE project_id = ?", (project_id,)).fetchone()
+    size = connection.execute("SELECT automations FROM project_sizes WHERE project_id = ?", (project_id,)).fetchone()
     # What is skipped is skipped in the index alone; only the rows of the page are read.
     rows = connection.execute(
         f"""
@@ -125,7 +125,7 @@ def _page(connection: sqlite3.Connection, *, project_id: int, page: Page) -> tup
         """,  # noqa: S608 - the names are constants
         (project_id, min(page.limit, _LARGEST), min(page.offset, _LARGEST)),
     )
-    return count, [_shown(row) for row in rows]
+    return size[0] if size else 0, [_shown(row) for row in rows]
 
 
 def _start_run(connection: sqlite3.Connection, *, place: Place, repeatable: Repeatable | None, now: datetime) -> Accepted | None:

@@ -4,10 +4,12 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from scheduler.localapi.workspace import Workspace
 from tests.localapi.support import Served, eventually, serving
@@ -137,7 +139,8 @@ def test_a_run_that_fails_says_why(tmp_path: Path, command: tuple[str, ...], exi
     asyncio.run(story())
 
 
-def test_a_file_that_is_no_program_is_no_command(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_file_that_is_no_program_is_no_command_on_any_loop(tmp_path: Path, loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     async def story() -> None:
         program = tmp_path / "agent"
         program.write_bytes(b"\x7fELF, not really")
@@ -145,7 +148,8 @@ def test_a_file_that_is_no_program_is_no_command(tmp_path: Path) -> None:
         async with serving(tmp_path, command=(str(program),)) as served:
             assert (await run_once(served))["last_error"] == f"The command {str(program)!r} could not be started: Exec format error."
 
-    asyncio.run(story())
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(story())
 
 
 def test_a_folder_that_cannot_be_made_fails_the_run_and_not_the_runner(tmp_path: Path) -> None:
