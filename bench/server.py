@@ -1,0 +1,93 @@
+"""An API that costs next to nothing: it lists automations, starts runs, and notes when each request for a run arrived.
+
+``python -m bench.server PORT COUNT CRON`` serves; ``GET /arrivals`` gives the instants, ``POST /forget`` drops them.
+"""
+
+import asyncio
+import json
+import sys
+import time
+import uuid
+
+import uvloop
+
+
+class Api:
+    """The automations and what happened to them."""
+
+    def __init__(self, count: int, cron: str) -> None:
+        self.cron = cron
+        self.ids = [str(uuid.UUID(int=number + 1)) for number in range(count)]
+        self.arrivals: list[float] = []
+
+    def automation(self, automation_id: str, run: bytes = b"null") -> bytes:
+        return (
+            b'{"id":"%b","name":"automation %b","prompt":"go","repository":"acme/app","github_integration":null,"cron_expression":"%b",'
+            b'"timezone":"UTC","template_id":null,"enabled":true,"last_run_at":%b,"last_run_status":null,"last_task_id":"%b",'
+            b'"last_task_run_id":%b,"last_error":null,"created_at":"2026-01-01T00:00:00.000000Z","updated_at":"2026-01-01T00:00:00.000000Z"}'
+        ) % (
+            automation_id.encode(),
+            automation_id[-6:].encode(),
+            self.cron.encode(),
+            b"null" if run == b"null" else b'"%b"' % time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime()).encode(),
+            automation_id.encode(),
+            run,
+        )
+
+    def page(self, query: str) -> bytes:
+        asked = dict(part.split("=") for part in query.split("&") if part)
+        offset, limit = int(asked.get("offset", 0)), int(asked.get("limit", 100))
+        rows = b",".join(self.automation(each) for each in self.ids[offset : offset + limit])
+        return b'{"count":%d,"next":null,"previous":null,"results":[%b]}' % (len(self.ids), rows)
+
+    def answer(self, method: str, path: str) -> bytes:
+        route, _, query = path.partition("?")
+        if method == "POST" and route.endswith("/run/"):
+            self.arrivals.append(time.time())
+            return self.automation(route.split("/")[-3], b'"%b"' % str(uuid.uuid4()).encode())
+        if route == "/arrivals":
+            return json.dumps(self.arrivals).encode()
+        if route == "/forget":
+            self.arrivals.clear()
+            return b"{}"
+        if route.endswith("/task_automations/"):
+            return self.page(query)
+        return self.automation(route.split("/")[-2])
+
+
+class Connection(asyncio.Protocol):
+    """One connection; requests one after the other, as clients without pipelining send them."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+        self.buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
+            head = self.buffer[:end].decode("latin-1")
+            length = next((int(line[15:]) for line in head.lower().split("\r\n") if line.startswith("content-length:")), 0)
+            if len(self.buffer) < end + 4 + length:
+                return
+            self.buffer = self.buffer[end + 4 + length :]
+            method, path, _ = head.split("\r\n", 1)[0].split(" ")
+            body = self.api.answer(method, path)
+            date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime()).encode()
+            self.transport.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: %b\r\nContent-Length: %d\r\n\r\n%b" % (date, len(body), body)
+            )
+
+
+async def serve(port: int, count: int, cron: str) -> None:
+    api = Api(count, cron)
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(api), "127.0.0.1", port, backlog=4096)
+    async with server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))

@@ -1,0 +1,171 @@
+"""The whole product in a temporary folder: the embedded API and the daemon as processes of their own, as an operator runs them."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sqlite3
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+PATIENCE = 30.0
+SCHEDULER = [sys.executable, "-m", "scheduler"]
+
+
+def free_port() -> int:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port: int = held.getsockname()[1]
+        return port
+
+
+async def until(condition: Callable[[], Awaitable[Any]], *, seconds: float = PATIENCE, what: str) -> Any:
+    """What ``condition`` gives as soon as that is true of it."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not (found := await condition()):
+        assert asyncio.get_running_loop().time() < deadline, f"waited {seconds} s for: {what}"
+        await asyncio.sleep(0.02)
+    return found
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def next_minute(after: datetime) -> datetime:
+    return after.replace(second=0, microsecond=0) + timedelta(minutes=1)
+
+
+@dataclass
+class Stand:
+    folder: Path
+    api_port: int = field(default_factory=free_port)
+    daemon_port: int = field(default_factory=free_port)
+    target_port: int = 0  # where the daemon believes that the API is
+    settings: str = ""  # more of the daemon's TOML
+    target_settings: str = ""
+    key: str = ""
+    processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+
+    @property
+    def ledger(self) -> Path:
+        return self.folder / "scheduler.db"
+
+    @property
+    def api_database(self) -> Path:
+        return self.folder / "api.db"
+
+    def write_configuration(self) -> Path:
+        file = self.folder / "scheduler.toml"
+        file.write_text(f"""
+[[target]]
+name = "main"
+url = "http://127.0.0.1:{self.target_port or self.api_port}"
+project_id = "1"
+key_file = "{self.folder}/key"
+requests_per_minute = 100000
+requests_per_hour = 1000000
+{self.target_settings}
+[ledger]
+url = "sqlite:///{self.ledger}"
+[server]
+listen = "127.0.0.1:{self.daemon_port}"
+[log]
+format = "json"
+level = "debug"
+[api]
+listen = "127.0.0.1:{self.api_port}"
+database = "sqlite:///{self.api_database}"
+[api.runner]
+command = ["true"]
+max_parallel = 2
+{self.settings}
+""")
+        return file
+
+    async def command(self, *arguments: str, check: bool = True) -> str:
+        process = await asyncio.create_subprocess_exec(
+            *SCHEDULER, *arguments, "--config", str(self.folder / "scheduler.toml"), stdout=-1, stderr=-1, env=_environment()
+        )
+        out, err = await process.communicate()
+        assert not check or process.returncode == 0, f"{arguments}: {process.returncode}\n{out.decode()}\n{err.decode()}"
+        return out.decode()
+
+    async def start_api(self) -> None:
+        self.write_configuration()
+        if not self.key:
+            made = json.loads(await self.command("keys", "create", "--scopes", "task:read,task:write", "--json"))
+            self.key = made["key"]
+            (self.folder / "key").write_text(self.key)
+            (self.folder / "key").chmod(0o600)
+        await self._start("serve")
+        await until(lambda: self._answers(self.api_port, "/healthz"), what="the API to be healthy")
+
+    async def start_daemon(self, *, ready: bool = True) -> None:
+        self.write_configuration()
+        await self._start("run")
+        if ready:
+            await until(lambda: self._answers(self.daemon_port, "/readyz"), what="the daemon to be ready")
+
+    async def kill(self, name: str) -> None:
+        self.processes[name].send_signal(signal.SIGKILL)
+        await self.processes.pop(name).wait()
+
+    async def stop(self, name: str) -> int:
+        process = self.processes.pop(name)
+        process.terminate()
+        return await asyncio.wait_for(process.wait(), PATIENCE)
+
+    async def close(self) -> None:
+        for name in list(self.processes):
+            await self.kill(name)
+
+    def client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{self.api_port}/api/projects/1/task_automations",
+            headers={"Authorization": f"Bearer {self.key}"},
+            timeout=PATIENCE,
+        )
+
+    async def get(self, path: str) -> httpx.Response:
+        async with httpx.AsyncClient() as client:
+            return await client.get(f"http://127.0.0.1:{self.daemon_port}{path}")
+
+    def rows(self, sql: str, *values: object, database: Path | None = None) -> list[dict[str, Any]]:
+        connection = sqlite3.connect(f"file:{database or self.ledger}?mode=ro", uri=True)
+        connection.row_factory = sqlite3.Row
+        try:
+            return [dict(row) for row in connection.execute(sql, values)]
+        finally:
+            connection.close()
+
+    def log(self, name: str = "run") -> list[dict[str, Any]]:
+        lines = (self.folder / f"{name}.log").read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    async def _start(self, name: str) -> None:
+        log = (self.folder / f"{name}.log").open("ab")
+        self.processes[name] = await asyncio.create_subprocess_exec(
+            *SCHEDULER, name, "--config", str(self.folder / "scheduler.toml"), stdout=log, stderr=log, env=_environment()
+        )
+        log.close()
+
+    async def _answers(self, port: int, path: str) -> bool:
+        for name, process in self.processes.items():
+            assert process.returncode is None, f"{name} ended: {(self.folder / f'{name}.log').read_text()[-3000:]}"
+        try:
+            async with httpx.AsyncClient() as client:
+                return (await client.get(f"http://127.0.0.1:{port}{path}", timeout=1)).status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("SCHEDULER_")}
