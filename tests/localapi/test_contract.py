@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scheduler.localapi.contract import FIELDS, Contract
@@ -179,6 +179,8 @@ JSON = st.recursive(
 )
 
 
+# How long it takes to make the first text, and the table of Unicode for it, says nothing about the contract.
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from([field.name for field in CONTRACT.fields]), JSON))
 def test_any_json_is_either_refused_or_becomes_valid_values_that_stay_as_they_are(data: dict[str, object]) -> None:
     try:
