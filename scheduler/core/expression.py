@@ -77,7 +77,9 @@ class Expression:
             raise BadExpression(_blame(fields)) from error
         if comes is None:
             raise BadExpression(
-                "no day ever matches " + ", ".join(f"{name} {field!r}" for name, field in _named(fields)[2:]) + "; correct one of them"
+                "croniter finds no day that ever matches "
+                + ", ".join(f"{name} {field!r}" for name, field in _named(fields)[2:])
+                + "; correct one of them"
             )
         return cls(minutes, hours, days, wildcard="*" in (minute[0], hour[0]))
 

@@ -23,7 +23,7 @@ Source = Literal["system", "package"]
 
 MAX_LENGTH: Final = 128  # the API's limit
 UNKNOWN: Final = "unknown"
-_RELEASE: Final = re.compile(r"(\d{4})([a-z]+)")
+_RELEASE: Final = re.compile(r"\d{4}[a-z]+")
 
 
 class BadZone(ValueError):
@@ -44,10 +44,10 @@ class Copy:
         return cls(root, source, _version(root))
 
     @property
-    def age(self) -> tuple[int, int, str]:
-        """Sorts copies by release: after ``2026z`` comes ``2026za``."""
-        release = _RELEASE.match(self.version)
-        return (int(release[1]), len(release[2]), release[2]) if release else (0, 0, "")
+    def release(self) -> str:
+        """The part of the version that sorts by time (``2026z`` comes before ``2026za``)."""
+        found = _RELEASE.match(self.version)
+        return found[0] if found else ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,8 +60,8 @@ class ZoneData:
 
     @classmethod
     def of(cls, copies: Iterable[Copy]) -> "ZoneData":
-        """The given copies in order of age; of two with the same release the one given first. The names are zoneinfo's."""
-        return cls(tuple(sorted(copies, key=lambda copy: copy.age, reverse=True)), frozenset(available_timezones()))
+        """The given copies, newest first; of two with the same release the one given first. The names are zoneinfo's."""
+        return cls(tuple(sorted(copies, key=lambda copy: copy.release, reverse=True)), frozenset(available_timezones()))
 
     @property
     def version(self) -> str:
@@ -84,18 +84,18 @@ class ZoneData:
                 try:
                     with (copy.root / name).open("rb") as compiled:
                         return ZoneInfo.from_file(compiled, key=name)
-                except (OSError, ValueError):
+                except Exception:  # noqa: BLE001, S112  (zoneinfo raises whatever a damaged file makes of it)
                     continue  # an older copy may have what this one lacks
         raise ZoneInfoNotFoundError(f"no zone data for {name!r}")
 
 
 @cache
 def current() -> ZoneData:
-    """The zone data of this process, read on first use and again after `reload`."""
+    """The zone data of this process, read on first use and again after `reload_zones`."""
     return ZoneData.of(_found())
 
 
-def reload() -> ZoneData:
+def reload_zones() -> ZoneData:
     """Look again which copy is the newest, and read all zones anew from it: for a system or a package that was updated meanwhile."""
     current.cache_clear()
     return current()

@@ -1,0 +1,88 @@
+"""What holds for every schedule, at every instant."""
+
+from datetime import datetime, timedelta
+from itertools import islice, pairwise
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from scheduler.core.cron import Gap, Repeat, Schedule
+from tests.core.cron_oracle import DAY, EXAMPLES, GAPS, REPEATS, RULES, Rule, near_changes, parsed
+
+WEEK = 7 * DAY
+few = settings(max_examples=EXAMPLES // 2, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+
+
+@st.composite
+def questions(draw: st.DrawFn) -> tuple[Schedule, datetime]:
+    """Any schedule, asked near a clock change of its zone."""
+    zone, instant = draw(near_changes())
+    rule: Rule = draw(RULES)
+    gap: Gap = draw(GAPS)
+    repeat: Repeat = draw(REPEATS)
+    return parsed(rule, zone, gap, repeat), instant
+
+
+@few
+@given(questions())
+def test_instants_increase_strictly_and_lie_in_their_span(question: tuple[Schedule, datetime]) -> None:
+    schedule, after = question
+    found = list(islice(schedule.between(after, after + WEEK), 500))
+    assert all(first < second for first, second in pairwise([after, *found]))
+    assert all(instant <= after + WEEK for instant in found)
+
+
+@few
+@given(questions(), st.lists(st.integers(0, 3 * 24 * 3600), max_size=4))
+def test_a_span_holds_the_same_however_it_is_split(question: tuple[Schedule, datetime], cuts: list[int]) -> None:
+    schedule, after = question
+    ends = [after, *(after + timedelta(seconds=cut) for cut in sorted(cuts)), after + 3 * DAY]
+    parts = [instant for begin, end in pairwise(ends) for instant in schedule.between(begin, end)]
+    assert parts == list(schedule.between(after, after + 3 * DAY))
+
+
+@few
+@given(questions())
+def test_next_is_the_first_of_the_span_and_fires_there(question: tuple[Schedule, datetime]) -> None:
+    schedule, after = question
+    fire = schedule.next(after)
+    assert fire is not None
+    assert fire > after
+    assert fire == next(schedule.between(after, fire))
+    assert schedule.fires_at(fire)
+    assert not schedule.fires_at(fire + timedelta(seconds=1))
+
+
+@few
+@given(questions(), st.integers(0, 2 * 24 * 60))
+def test_fires_at_agrees_with_the_span(question: tuple[Schedule, datetime], minutes: int) -> None:
+    schedule, after = question
+    minute = after.replace(second=0) + timedelta(minutes=minutes)
+    assert schedule.fires_at(minute) == (minute in set(schedule.between(minute - DAY, minute)))
+
+
+@few
+@given(questions())
+def test_previous_is_the_inverse_of_next(question: tuple[Schedule, datetime]) -> None:
+    schedule, instant = question
+    before = schedule.previous(instant)
+    assert before is not None
+    assert before < instant
+    assert schedule.fires_at(before)
+    following = schedule.next(before)
+    assert following is not None
+    assert following >= instant
+    assert schedule.previous(following) == before
+
+
+@few
+@given(questions())
+def test_skipping_and_firing_once_only_leave_out(question: tuple[Schedule, datetime]) -> None:
+    schedule, after = question
+
+    def instants(gap: Gap, repeat: Repeat) -> set[datetime]:
+        other = Schedule.parse(schedule.expression, schedule.timezone, dst_gap=gap, dst_repeat=repeat)
+        return set(islice(other.between(after, after + 2 * DAY), 4000))
+
+    assert instants("skip", "once") <= instants("after", "once") <= instants("after", "twice")
+    assert instants("skip", "once") <= instants("skip", "twice") <= instants("after", "twice")
