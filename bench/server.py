@@ -8,6 +8,7 @@ import json
 import sys
 import time
 import uuid
+from typing import cast
 
 import uvloop
 
@@ -63,8 +64,7 @@ class Connection(asyncio.Protocol):
         self.buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's own is none by class
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
