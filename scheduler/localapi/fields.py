@@ -92,7 +92,7 @@ class Text(Field):
     def read(self, value: object) -> Value:
         """A blank is judged before its type is, as the framework does."""
         if str(value).strip():
-            return Field.read(self, value)
+            return Field.read(self, value)  # super() does not find its class in a slotted dataclass
         if not self.blank:
             raise self._refused("blank", "This field may not be blank.")
         return ""

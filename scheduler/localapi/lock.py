@@ -8,7 +8,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from scheduler.core.errors import ConfigurationError
+from scheduler.core.errors import ConfigurationError, LedgerUnavailable
 
 
 class ServerLock:
@@ -19,9 +19,12 @@ class ServerLock:
 
     @classmethod
     def acquire(cls, database: Path) -> "ServerLock":
-        """Take ``NAME.lock`` beside the database. Raises `ConfigurationError` naming the holder, OSError when it cannot be opened."""
+        """Take ``NAME.lock`` beside the database. Raises `ConfigurationError` naming the holder, `LedgerUnavailable` without a folder."""
         path = database.with_name(database.name + ".lock")
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise LedgerUnavailable(f"{path}: {error.strerror}; see that its folder exists and that the server may write there") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx  # noqa: TID251 - a test is a client too
+import httpx
 
 from scheduler.localapi.config import ApiConfig, RunnerConfig
 from scheduler.localapi.keys import Scope

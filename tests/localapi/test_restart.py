@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.core.errors import ConfigurationError, DatabaseRefused
+from scheduler.core.errors import ConfigurationError, DatabaseRefused, Unreachable
 from scheduler.localapi.runs import LEFT_BEHIND
 from scheduler.localapi.server import LocalApi
 from tests.localapi.support import Clock, configured, eventually, serving
@@ -78,6 +78,14 @@ def test_a_file_that_is_no_database_of_ours_is_refused_and_leaves_nothing_held(t
         (tmp_path / "api.db").unlink()
         async with serving(tmp_path) as served:
             await served.create()
+
+    asyncio.run(story())
+
+
+def test_a_folder_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    async def story() -> None:
+        with pytest.raises(Unreachable, match="see that its folder exists"):
+            await LocalApi.start(configured(tmp_path / "nowhere"), now=Clock())
 
     asyncio.run(story())
 

@@ -133,7 +133,8 @@ def test_current_is_the_keys_own_project_and_others_are_not_found(tmp_path: Path
             created = await served.create()
             second = await served.key(Scope.WRITE, project_id=2)
             assert (await served.client.get("/api/projects/@current/task_automations/")).json()["results"] == [created]
-            assert (await served.client.get("/api/projects/@current/task_automations/", headers=second)).json()["count"] == 0
+            nothing = {"count": 0, "next": None, "previous": None, "results": []}
+            assert (await served.client.get("/api/projects/@current/task_automations/", headers=second)).json() == nothing
             for project in ("2", "01", "x", "@other", "-1"):
                 assert await error(served, "GET", f"/api/projects/{project}/task_automations/") == NOT_FOUND
             for method, path in (("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "run/")):
