@@ -1,0 +1,168 @@
+"""Attempts: written before their first byte, ended by what came back, removed when they never left.
+
+An attempt is *open* while it has no result. One whose end nobody saw, because its process died, gets the result ``unknown`` and no
+``ended_at``. All of these are for `Database.write_together`, by way of `halving`: a thousand are as few statements as one.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from scheduler.core.model import Attempt, AttemptEnd, Occurrence, State
+from scheduler.ledger.rows import Contradiction, Value, given, identity, packed, to_text
+
+_ATTEMPT: Final = "target, automation_id, scheduled_for, number, written_at, baseline"
+
+_BEGIN: Final = given(
+    _ATTEMPT,
+    """
+    UPDATE occurrence SET state = 'in_flight', attempts = given.number
+    FROM {given} WHERE {same} AND outcome IS NULL AND given.number IN (attempts, attempts + 1) AND given.number > 0
+    """,
+)
+
+_CLOSE_EARLIER: Final = given(
+    _ATTEMPT,
+    """
+    UPDATE attempt SET result = 'unknown'
+    FROM {given}, occurrence
+    WHERE {same} AND attempt.occurrence_id = occurrence.id AND attempt.number < given.number AND attempt.result IS NULL
+    """,
+)
+
+_WRITE: Final = given(
+    _ATTEMPT,
+    """
+    INSERT INTO attempt (occurrence_id, number, written_at, baseline)
+    SELECT occurrence.id, given.number, given.written_at, given.baseline FROM {given} CROSS JOIN occurrence WHERE {same}
+    ON CONFLICT (occurrence_id, number) DO UPDATE SET written_at = excluded.written_at, baseline = excluded.baseline WHERE result IS NULL
+    """,
+)
+
+_END: Final = given(
+    "target, automation_id, scheduled_for, state, number, result, ended_at, sent_at, http_status, error",
+    """
+    UPDATE attempt SET result = given.result, ended_at = given.ended_at, sent_at = given.sent_at,
+        http_status = given.http_status, error = given.error
+    FROM {given}, occurrence
+    WHERE {same} AND attempt.occurrence_id = occurrence.id AND attempt.number = given.number AND attempt.result IS NULL
+    """,
+)
+
+_GO_ON: Final = given(
+    "target, automation_id, scheduled_for, state, number, result, ended_at, sent_at, http_status, error",
+    "UPDATE occurrence SET state = given.state, error = given.error FROM {given} WHERE {same} AND outcome IS NULL",
+)
+
+_WAIT: Final = given(
+    "target, automation_id, scheduled_for",
+    "UPDATE occurrence SET state = 'waiting' FROM {given} WHERE {same} AND outcome IS NULL",
+)
+
+_CLOSE: Final = given(
+    "target, automation_id, scheduled_for",
+    """
+    UPDATE attempt SET result = 'unknown' FROM {given}, occurrence
+    WHERE {same} AND attempt.occurrence_id = occurrence.id AND attempt.result IS NULL
+    """,
+)
+
+_REMOVE_OPEN: Final = given(
+    "target, automation_id, scheduled_for",
+    """
+    DELETE FROM attempt WHERE result IS NULL AND occurrence_id IN (SELECT occurrence.id FROM {given} CROSS JOIN occurrence WHERE {same})
+    """,
+)
+
+_COUNT_AGAIN: Final = given(
+    "target, automation_id, scheduled_for",
+    """
+    UPDATE occurrence SET attempts = (SELECT coalesce(max(number), 0) FROM attempt WHERE occurrence_id = occurrence.id)
+    FROM {given} WHERE {same}
+    """,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An attempt that is about to be made."""
+
+    occurrence: Occurrence
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An attempt that came to its end, and the state in which its occurrence goes on; None: it does not."""
+
+    occurrence: Occurrence
+    end: AttemptEnd
+    state: State | None
+
+
+def write(connection: sqlite3.Connection, items: Sequence[Written]) -> Sequence[None]:
+    """Write attempts, each the newest one of its occurrence again or the one after it. One before it that is open was never seen to end."""
+    rows = packed([_written_row(each) for each in items])
+    if connection.execute(_BEGIN, (rows,)).rowcount != len(items):
+        raise Contradiction(f"an attempt for what is not open, or out of its turn: {items[0]}")
+    if any(each.attempt.number > 1 for each in items):
+        connection.execute(_CLOSE_EARLIER, (rows,))
+    if connection.execute(_WRITE, (rows,)).rowcount != len(items):
+        raise Contradiction(f"an attempt has ended and cannot be made again: {items[0]}")
+    return [None] * len(items)
+
+
+def _written_row(written: Written) -> tuple[Value, ...]:
+    attempt = written.attempt
+    return (*identity(written.occurrence), attempt.number, to_text(attempt.written_at), attempt.baseline)
+
+
+def end(connection: sqlite3.Connection, items: Sequence[Ended]) -> Sequence[None]:
+    """End attempts, each once, and say how their occurrences go on."""
+    rows = packed([ended_row(each) for each in items])
+    end_rows(connection, rows, items)
+    if connection.execute(_GO_ON, (rows,)).rowcount != len(items):
+        raise Contradiction(f"an attempt ended of an occurrence that has its outcome: {items[0]}")
+    return [None] * len(items)
+
+
+def end_rows(connection: sqlite3.Connection, rows: str, items: Sequence[Ended]) -> None:
+    """End the attempts alone; ``rows`` are the packed rows of the ``items``."""
+    if connection.execute(_END, (rows,)).rowcount != len(items):
+        raise Contradiction(f"an attempt ended that was not open: {items[0]}")
+
+
+def ended_row(ended: Ended) -> tuple[Value, ...]:
+    """As it is packed for `end_rows`."""
+    end = ended.end
+    sent_at = None if end.sent_at is None else to_text(end.sent_at)
+    return (*identity(ended.occurrence), ended.state, end.number, end.result, to_text(end.ended_at), sent_at, end.http_status, end.error)
+
+
+def settle(connection: sqlite3.Connection, items: Sequence[Occurrence]) -> Sequence[None]:
+    """Their newest attempt started nothing, as it turned out: they wait. It stays ``unknown``: that is what it was when it ended."""
+    rows = packed([identity(each) for each in items])
+    close_open(connection, rows)
+    if connection.execute(_WAIT, (rows,)).rowcount != len(items):
+        raise Contradiction(f"nothing can be settled that is not open: {items[0]}")
+    return [None] * len(items)
+
+
+def unsend(connection: sqlite3.Connection, items: Sequence[Occurrence]) -> Sequence[None]:
+    """Remove their newest attempt, which was never sent; they wait. Done already is done."""
+    rows = packed([identity(each) for each in items])
+    remove_open(connection, rows)
+    connection.execute(_WAIT, (rows,))
+    return [None] * len(items)
+
+
+def close_open(connection: sqlite3.Connection, rows: str) -> None:
+    """Attempts whose end nobody saw are unknown."""
+    connection.execute(_CLOSE, (rows,))
+
+
+def remove_open(connection: sqlite3.Connection, rows: str) -> None:
+    """Attempts that were never sent have not been made."""
+    if connection.execute(_REMOVE_OPEN, (rows,)).rowcount:
+        connection.execute(_COUNT_AGAIN, (rows,))

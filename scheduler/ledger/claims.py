@@ -1,0 +1,165 @@
+"""Making rows for occurrences: ours, and those that are passed over. The insert under an occurrence's identity decides, nothing else."""
+
+import json
+import sqlite3
+from bisect import bisect_left, insort
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
+from typing import Final
+
+from scheduler.core.model import Attempt, Claim, Occurrence, Skip
+from scheduler.ledger.rows import Contradiction, Value, given, identity, packed, to_text, to_text_seconds
+
+# Each value that goes in costs as much as half a comparison, so what is the same for all is a parameter of its own.
+_INSERT_CLAIMS: Final = given(
+    "automation_id, scheduled_for, name, due, deadline, claimed_at, attempts",
+    """
+    INSERT INTO occurrence (target, node, automation_id, scheduled_for, last, name, due, deadline, claimed_at, attempts, state)
+    SELECT ?2, ?3, automation_id, scheduled_for, scheduled_for, name, due, deadline, claimed_at, attempts,
+        iif(attempts, 'claimed', 'waiting')
+    FROM {given} WHERE NOT EXISTS (
+        SELECT 1 FROM occurrence AS span
+        WHERE span.count > 1 AND span.target = ?2 AND span.automation_id = given.automation_id
+            AND span.last >= given.scheduled_for AND span.scheduled_for <= given.scheduled_for
+    ) ON CONFLICT DO NOTHING
+    """,
+)
+
+_INSERT_FIRST_ATTEMPTS: Final = given(
+    "automation_id, scheduled_for, number, written_at, baseline",
+    """
+    INSERT INTO attempt (occurrence_id, number, written_at, baseline)
+    SELECT occurrence.id, given.number, given.written_at, given.baseline
+    FROM {given} CROSS JOIN occurrence USING (scheduled_for, automation_id) WHERE occurrence.target = ?2 AND occurrence.id > ?3
+    """,
+)
+
+_SELECT_OURS: Final = "SELECT json_group_array(json_array(automation_id, scheduled_for)) FROM occurrence WHERE id > ?"
+
+_INSERT_SKIPS: Final = given(
+    "target, automation_id, scheduled_for, last, count, name, due, outcome, reason, finished_at, error, node",
+    """
+    INSERT INTO occurrence (target, automation_id, scheduled_for, last, count, name, due, outcome, reason, finished_at, error, node)
+    SELECT target, automation_id, scheduled_for, last, count, name, due, outcome, reason, finished_at, error, node
+    FROM {given} WHERE true ON CONFLICT DO NOTHING
+    """,
+)
+
+_SELECT_BETWEEN: Final = """
+    SELECT json_group_array(json_array(automation_id, scheduled_for, last)) FROM (
+        SELECT automation_id, scheduled_for, last FROM occurrence
+        WHERE scheduled_for BETWEEN ?3 AND ?4 AND target = ?2 AND automation_id IN (SELECT value FROM json_each(?1))
+        UNION
+        SELECT automation_id, scheduled_for, last FROM occurrence
+        WHERE count > 1 AND target = ?2 AND automation_id IN (SELECT value FROM json_each(?1)) AND last >= ?3 AND scheduled_for <= ?4
+    )
+"""
+
+_Interval = tuple[str, str]
+"""Last and first scheduled instant of a row; in this order, since rows are looked for by where they end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What becomes of everything that is due up to ``watermark``."""
+
+    claims: Sequence[Claim]
+    skips: Sequence[Skip]
+    watermark: datetime
+
+
+def claim(connection: sqlite3.Connection, target: str, plan: Plan, node: str) -> set[Occurrence]:
+    """Make the rows that are not there yet and set the watermark; returns whose rows it made, a skip under its first occurrence."""
+    made = _insert_claims(connection, target, plan.claims, node) if plan.claims else set()
+    if plan.skips:
+        made |= _insert_skips(connection, target, plan.skips, node)
+    moved = connection.execute("UPDATE target SET watermark = ? WHERE name = ?", (to_text(plan.watermark), target))
+    if moved.rowcount != 1:
+        raise Contradiction(f"the target {target!r} was never bound")
+    return made
+
+
+def _insert_claims(connection: sqlite3.Connection, target: str, claims: Sequence[Claim], node: str) -> set[Occurrence]:
+    (before,) = connection.execute("SELECT coalesce(max(id), 0) FROM occurrence").fetchone()
+    connection.execute(_INSERT_CLAIMS, (packed([_claim_row(each) for each in claims]), target, node))
+    first_attempts = packed([_attempt_row(each.occurrence, each.attempt) for each in claims if each.attempt is not None])
+    connection.execute(_INSERT_FIRST_ATTEMPTS, (first_attempts, target, before))
+    (made,) = connection.execute(_SELECT_OURS, (before,)).fetchone()
+    ours = {(automation_id, scheduled_for) for automation_id, scheduled_for in json.loads(made)}
+    return {each.occurrence for each in claims if identity(each.occurrence)[1:] in ours}
+
+
+def _claim_row(claim: Claim) -> tuple[Value, ...]:
+    return (
+        *identity(claim.occurrence)[1:],
+        claim.name,
+        to_text(claim.due),
+        to_text(claim.deadline),
+        to_text(claim.claimed_at),
+        0 if claim.attempt is None else claim.attempt.number,
+    )
+
+
+def _attempt_row(occurrence: Occurrence, attempt: Attempt) -> tuple[Value, ...]:
+    return (*identity(occurrence)[1:], attempt.number, to_text(attempt.written_at), attempt.baseline)
+
+
+# ---------------------------------------------------------------- passing over
+
+
+def _insert_skips(connection: sqlite3.Connection, target: str, skips: Sequence[Skip], node: str) -> set[Occurrence]:
+    taken = _taken(connection, target, skips)
+    rows, made = [], set()
+    for skip in skips:
+        intervals = taken[skip.occurrence.automation_id]
+        for instants in _free(skip.instants, intervals):
+            rows.append(_skip_row(skip, instants, node))
+            made.add(skip.occurrence)
+            insort(intervals, (to_text_seconds(instants[-1]), to_text_seconds(instants[0])))
+    connection.execute(_INSERT_SKIPS, (packed(rows),))
+    return made
+
+
+def _taken(connection: sqlite3.Connection, target: str, skips: Sequence[Skip]) -> defaultdict[str, list[_Interval]]:
+    """The rows that there are between the first and the last instant of all the skips, by automation and in order."""
+    automations = packed([[each] for each in {skip.occurrence.automation_id for skip in skips}])
+    first, last = min(skip.instants[0] for skip in skips), max(skip.last for skip in skips)
+    (found,) = connection.execute(_SELECT_BETWEEN, (automations, target, to_text_seconds(first), to_text_seconds(last))).fetchone()
+    taken: defaultdict[str, list[_Interval]] = defaultdict(list)
+    for automation_id, scheduled_for, end in sorted(json.loads(found), key=itemgetter(2)):
+        taken[automation_id].append((end, scheduled_for))
+    return taken
+
+
+def _free(instants: Sequence[datetime], taken: Sequence[_Interval]) -> Iterator[Sequence[datetime]]:
+    """The instants that no row has, in groups that no row divides."""
+    free = []
+    for instant in instants:
+        text = to_text_seconds(instant)
+        behind = bisect_left(taken, (text,))  # so many rows end before this instant
+        if behind == len(taken) or taken[behind][1] > text:
+            free.append((behind, instant))
+    for _, group in groupby(free, key=itemgetter(0)):
+        yield [instant for _, instant in group]
+
+
+def _skip_row(skip: Skip, instants: Sequence[datetime], node: str) -> tuple[Value, ...]:
+    jitter = skip.due - skip.instants[0]
+    return (
+        skip.occurrence.target,
+        skip.occurrence.automation_id,
+        to_text_seconds(instants[0]),
+        to_text_seconds(instants[-1]),
+        len(instants),
+        skip.name,
+        to_text(instants[0] + jitter),
+        skip.outcome,
+        skip.reason,
+        to_text(skip.at),
+        skip.error,
+        node,
+    )

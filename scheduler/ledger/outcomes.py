@@ -1,0 +1,177 @@
+"""The one outcome of an occurrence, the run that belongs to it, and what may be taken back."""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from scheduler.core.instants import from_text
+from scheduler.core.model import AttemptEnd, Conclusion, Occurrence, Outcome, Reason, Run, RunStatus
+from scheduler.ledger.attempts import Ended, close_open, end_rows, ended_row, remove_open
+from scheduler.ledger.rows import Contradiction, Value, given, identity, packed, to_text, to_text_seconds
+
+_CONCLUDE: Final = given(
+    "target, automation_id, scheduled_for, outcome, reason, finished_at, sent_at, lateness_seconds, task_run_id, error",
+    """
+    UPDATE occurrence SET state = NULL, outcome = given.outcome, reason = given.reason, finished_at = given.finished_at,
+        sent_at = given.sent_at, lateness_seconds = given.lateness_seconds, task_run_id = given.task_run_id, error = given.error
+    FROM {given} WHERE {same} AND occurrence.outcome IS NULL
+    """,
+)
+
+_RUN: Final = "target, automation_id, scheduled_for, run_id, status, started_at, finished_at, error"
+
+_ADOPT_RUNS: Final = given(
+    _RUN,
+    """
+    UPDATE run SET occurrence_id = occurrence.id, origin = 'occurrence', doubles = NULL
+    FROM {given} CROSS JOIN occurrence
+    WHERE {same} AND run.target = given.target AND run.run_id = given.run_id AND run.origin = 'foreign'
+    """,
+)
+
+_INSERT_RUNS: Final = given(
+    _RUN,
+    """
+    INSERT INTO run (target, run_id, automation_id, occurrence_id, origin, status, started_at, finished_at, error)
+    SELECT target, given.run_id, automation_id, occurrence.id, 'occurrence', given.status, given.started_at, given.finished_at, given.error
+    FROM {given} CROSS JOIN occurrence USING (scheduled_for, automation_id, target)
+    WHERE true ON CONFLICT (target, run_id) DO NOTHING
+    """,
+)
+
+_WITHDRAW: Final = given(
+    "target, automation_id, scheduled_for",
+    """
+    DELETE FROM occurrence WHERE outcome IS NULL
+        AND id IN (SELECT occurrence.id FROM {given} CROSS JOIN occurrence WHERE {same})
+        AND NOT EXISTS (SELECT 1 FROM attempt WHERE occurrence_id = occurrence.id AND result IN ('unknown', 'answered'))
+    """,
+)
+
+_STILL_THERE: Final = given(
+    "target, automation_id, scheduled_for",
+    "SELECT count(*) FROM {given} CROSS JOIN occurrence WHERE {same}",
+)
+
+_RESTS_ON_NO_ATTEMPT: Final = "attempts = 0 AND outcome IN ('skipped', 'expired') AND reason <> 'deleted'"
+_STRADDLING: Final = f"count > 1 AND target = ?1 AND last > ?2 AND scheduled_for <= ?2 AND {_RESTS_ON_NO_ATTEMPT}"
+_EARLIEST_STRADDLING: Final = f"SELECT min(scheduled_for) FROM occurrence WHERE {_STRADDLING}"  # noqa: S608 -- literals of this module
+_DELETE_STRADDLING: Final = f"DELETE FROM occurrence WHERE {_STRADDLING}"  # noqa: S608 -- literals of this module
+_DELETE_AHEAD: Final = f"DELETE FROM occurrence WHERE scheduled_for > ?2 AND target = ?1 AND {_RESTS_ON_NO_ATTEMPT}"  # noqa: S608 -- literals
+
+_NOTHING_STARTED: Final = frozenset({Outcome.SKIPPED, Outcome.EXPIRED})
+_JUST_BEFORE: Final = timedelta(microseconds=1)
+
+
+class RunTaken(Contradiction):
+    """The run is another occurrence's, or somebody else's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """An outcome for an open occurrence, with the end of the attempt that led to it."""
+
+    occurrence: Occurrence
+    conclusion: Conclusion
+    end: AttemptEnd | None
+
+
+def conclude(connection: sqlite3.Connection, items: Sequence[Concluded]) -> Sequence[None]:
+    """Give each its outcome. A second one is a `Contradiction`: the first one stays. `RunTaken`: its run is somebody else's.
+
+    A run that is recorded as foreign becomes an occurrence's when it was ``found`` to be: a reading says more than who was seen first.
+    An answer that names it does not make it ours; that is for finding out.
+    """
+    rows = packed([_conclusion_row(each) for each in items])
+    if connection.execute(_CONCLUDE, (rows,)).rowcount != len(items):
+        raise Contradiction(f"an outcome for what is not open: {items[0]}")
+    _end_attempts(connection, items)
+    _record_runs(connection, items)
+    return [None] * len(items)
+
+
+def _conclusion_row(concluded: Concluded) -> tuple[Value, ...]:
+    conclusion = concluded.conclusion
+    return (
+        *identity(concluded.occurrence),
+        conclusion.outcome,
+        conclusion.reason,
+        to_text(conclusion.at),
+        None if conclusion.sent_at is None else to_text(conclusion.sent_at),
+        conclusion.lateness,
+        None if conclusion.run is None else conclusion.run.id,
+        conclusion.error,
+    )
+
+
+def _end_attempts(connection: sqlite3.Connection, items: Sequence[Concluded]) -> None:
+    """What has no end by now was never sent where nothing can have been started, and was never seen to end otherwise."""
+    ends = [Ended(each.occurrence, each.end, None) for each in items if each.end is not None]
+    if ends:
+        end_rows(connection, packed([ended_row(each) for each in ends]), ends)
+    endless = [each for each in items if each.end is None]
+    unsent = [identity(each.occurrence) for each in endless if each.conclusion.outcome in _NOTHING_STARTED]
+    unseen = [identity(each.occurrence) for each in endless if each.conclusion.outcome not in _NOTHING_STARTED]
+    if unsent:
+        remove_open(connection, packed(unsent))
+    if unseen:
+        close_open(connection, packed(unseen))
+
+
+def _record_runs(connection: sqlite3.Connection, items: Sequence[Concluded]) -> None:
+    runs = [(each, run) for each in items if (run := each.conclusion.run) is not None]
+    found = [(each, run) for each, run in runs if each.conclusion.reason is Reason.FOUND]
+    recorded = connection.execute(_ADOPT_RUNS, (_run_rows(found),)).rowcount if found else 0
+    if runs:
+        recorded += connection.execute(_INSERT_RUNS, (_run_rows(runs),)).rowcount
+    if recorded != len(runs):
+        raise RunTaken(f"a run belongs to somebody else already: {items[0]}")
+
+
+def _run_rows(runs: Sequence[tuple[Concluded, Run]]) -> str:
+    return packed([_run_row(each, run) for each, run in runs])
+
+
+def _run_row(concluded: Concluded, run: Run) -> tuple[Value, ...]:
+    started_at = None if run.started_at is None else to_text(run.started_at)
+    finished_at = None if run.status is RunStatus.RUNNING else to_text(concluded.conclusion.at)
+    return (*identity(concluded.occurrence), run.id, run.status, started_at, finished_at, run.error)
+
+
+# ---------------------------------------------------------------- taking back
+
+
+def withdraw(connection: sqlite3.Connection, occurrences: Sequence[Occurrence]) -> None:
+    """Remove open occurrences of which no attempt can have started a run. What is not there is not missed.
+
+    Raises `Contradiction` for one that has an outcome or may have started a run. The watermark goes back behind them.
+    """
+    rows = packed([identity(each) for each in occurrences])
+    connection.execute(_WITHDRAW, (rows,))
+    (left,) = connection.execute(_STILL_THERE, (rows,)).fetchone()
+    if left:
+        raise Contradiction(f"{left} of these may have been sent or have an outcome: {occurrences}")
+    for occurrence in occurrences:
+        _lower_watermark(connection, occurrence.target, occurrence.scheduled_for - _JUST_BEFORE)
+
+
+def rewind(connection: sqlite3.Connection, target: str, now: datetime) -> datetime:
+    """Take back the outcomes that lie ahead of ``now`` and rest on no attempt; returns the watermark, at ``now`` or before.
+
+    A span that began before and reaches beyond is taken back whole, since nobody here can tell how many of it lie ahead, and the
+    watermark goes back behind it. Not what was skipped as deleted: its automation is gone, so that nothing would imply it again.
+    """
+    present = (target, to_text_seconds(now))
+    (earliest,) = connection.execute(_EARLIEST_STRADDLING, present).fetchone()
+    connection.execute(_DELETE_STRADDLING, present)
+    connection.execute(_DELETE_AHEAD, present)
+    watermark = now if earliest is None else from_text(earliest) - _JUST_BEFORE
+    _lower_watermark(connection, target, watermark)
+    (recorded,) = connection.execute("SELECT watermark FROM target WHERE name = ?", (target,)).fetchone()
+    return watermark if recorded is None else from_text(recorded)
+
+
+def _lower_watermark(connection: sqlite3.Connection, target: str, instant: datetime) -> None:
+    connection.execute("UPDATE target SET watermark = min(watermark, ?) WHERE name = ?", (to_text(instant), target))

@@ -1,0 +1,186 @@
+"""The ledger's tables, for a person with the sqlite3 shell as much as for the code: `.schema` shows the comments too.
+
+Instants are text in UTC that sorts as time does. A released migration never changes; what comes later is a migration of its own.
+`docs/ledger.md` explains every column.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from scheduler import database
+from scheduler.database import Database, Migration, Tables
+
+APPLICATION_ID: Final = int.from_bytes(b"TASL")
+"""In the header of the file, where `file` shows it: a task automation scheduler's ledger."""
+
+_FIRST: Final = (
+    """
+    CREATE TABLE target (
+        name TEXT PRIMARY KEY,
+        url TEXT NOT NULL,           -- lower-case host, no trailing slash
+        project_id TEXT NOT NULL,
+        snapshot_at TEXT,            -- the newest good poll
+        watermark TEXT,              -- every occurrence up to here has a row
+        UNIQUE (url, project_id)
+    ) STRICT
+    """,
+    """
+    CREATE TABLE automation (        -- as the newest snapshot showed it
+        target TEXT NOT NULL REFERENCES target (name) ON UPDATE CASCADE,
+        automation_id TEXT NOT NULL,
+        name TEXT NOT NULL,
+        cron_expression TEXT,        -- these three are NULL when the API's object is broken
+        timezone TEXT,
+        enabled INTEGER CHECK (enabled IN (0, 1)),
+        effective_from TEXT NOT NULL,
+        invalid TEXT,                -- why it cannot be evaluated
+        updated_at TEXT,             -- the API's own
+        run_id TEXT,                 -- the newest run
+        run_at TEXT,
+        run_status TEXT,
+        run_error TEXT,
+        removed_at TEXT,
+        PRIMARY KEY (target, automation_id)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE definition (        -- every version that an automation has had
+        id INTEGER PRIMARY KEY,
+        target TEXT NOT NULL REFERENCES target (name) ON UPDATE CASCADE,
+        automation_id TEXT NOT NULL,
+        name TEXT NOT NULL,
+        cron_expression TEXT,        -- NULL when it was removed or broken
+        timezone TEXT,
+        enabled INTEGER CHECK (enabled IN (0, 1)),
+        effective_from TEXT NOT NULL,
+        observed_at TEXT NOT NULL,   -- until then the version before was still fired
+        invalid TEXT,
+        removed INTEGER NOT NULL CHECK (removed IN (0, 1)),
+        croniter TEXT NOT NULL,
+        tzdata TEXT NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX definition_by_automation ON definition (target, automation_id, id)",
+    """
+    CREATE TABLE evaluation (        -- what schedules were evaluated with, from when on
+        id INTEGER PRIMARY KEY,
+        since TEXT NOT NULL,
+        croniter TEXT NOT NULL,
+        tzdata TEXT NOT NULL,
+        dst_gap TEXT NOT NULL,
+        dst_repeat TEXT NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE occurrence (
+        id INTEGER PRIMARY KEY,
+        target TEXT NOT NULL REFERENCES target (name) ON UPDATE CASCADE,
+        automation_id TEXT NOT NULL,
+        scheduled_for TEXT NOT NULL CHECK (length(scheduled_for) = 20),
+        last TEXT NOT NULL CHECK (length(last) = 20),   -- of a span; otherwise as scheduled_for
+        count INTEGER NOT NULL DEFAULT 1 CHECK (count >= 1),
+        name TEXT NOT NULL,          -- as it was then
+        due TEXT NOT NULL,
+        deadline TEXT,               -- not started after this
+        state TEXT CHECK (state IN ('claimed', 'in_flight', 'unknown', 'waiting')),
+        outcome TEXT,
+        reason TEXT,
+        claimed_at TEXT,
+        sent_at TEXT,                -- first byte of the attempt that counts
+        finished_at TEXT,
+        lateness_seconds REAL,       -- from due to sent_at
+        attempts INTEGER NOT NULL DEFAULT 0,
+        task_run_id TEXT,
+        error TEXT,
+        node TEXT NOT NULL,
+        UNIQUE (scheduled_for, automation_id, target),
+        CHECK ((state IS NULL) <> (outcome IS NULL)),
+        CHECK ((count = 1) = (last = scheduled_for)),
+        CHECK (last >= scheduled_for),
+        CHECK (CASE outcome
+            WHEN 'accepted' THEN reason IN ('answered', 'found', 'manual')
+            WHEN 'rejected' THEN reason IN ('refused')
+            WHEN 'skipped' THEN reason IN ('overlap', 'missed', 'coalesced', 'deleted', 'paused')
+            WHEN 'expired' THEN reason IN ('not_started')
+            WHEN 'unresolved' THEN reason IN ('unreadable', 'covered', 'gone')
+            ELSE outcome IS NULL AND reason IS NULL
+        END)
+    ) STRICT
+    """,
+    "CREATE INDEX occurrence_open ON occurrence (target, due) WHERE outcome IS NULL",
+    "CREATE INDEX occurrence_spans ON occurrence (target, automation_id, last) WHERE count > 1",
+    """
+    CREATE TABLE attempt (           -- one POST, durable before its first byte
+        occurrence_id INTEGER NOT NULL REFERENCES occurrence (id) ON DELETE CASCADE,
+        number INTEGER NOT NULL CHECK (number >= 1),
+        written_at TEXT NOT NULL,
+        baseline TEXT,               -- the newest run known when it was written
+        sent_at TEXT,
+        ended_at TEXT,               -- NULL: open, or nobody saw its end
+        result TEXT CHECK (result IN ('answered', 'not_sent', 'throttled', 'unknown', 'refused', 'held')),
+        http_status INTEGER,
+        error TEXT,
+        PRIMARY KEY (occurrence_id, number),
+        CHECK (ended_at IS NULL OR result IS NOT NULL)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX attempt_unknown ON attempt (written_at) WHERE result = 'unknown'",
+    """
+    CREATE TABLE run (               -- what the API started, whoever asked for it
+        target TEXT NOT NULL REFERENCES target (name) ON UPDATE CASCADE,
+        run_id TEXT NOT NULL,
+        automation_id TEXT NOT NULL,
+        occurrence_id INTEGER UNIQUE REFERENCES occurrence (id) ON DELETE SET NULL,
+        origin TEXT NOT NULL CHECK (origin IN ('occurrence', 'manual', 'foreign', 'before')),
+        status TEXT NOT NULL CHECK (status IN ('running', 'success', 'failed', 'superseded', 'lost')),
+        started_at TEXT,             -- on the API's clock
+        finished_at TEXT,            -- when its end was seen
+        error TEXT,
+        doubles TEXT,                -- scheduled_for of the occurrence whose attempt it most likely is
+        PRIMARY KEY (target, run_id)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX run_running ON run (target, automation_id) WHERE status = 'running'",
+    """
+    CREATE TABLE manual_run (        -- written by `scheduler automations run` before its request
+        id INTEGER PRIMARY KEY,
+        target TEXT NOT NULL REFERENCES target (name) ON UPDATE CASCADE,
+        automation_id TEXT NOT NULL,
+        requested_at TEXT NOT NULL,
+        answered_at TEXT,            -- NULL: it may have started a run that nobody has told of
+        run_id TEXT,
+        error TEXT
+    ) STRICT
+    """,
+    "CREATE INDEX manual_run_by_automation ON manual_run (target, automation_id)",
+    """
+    CREATE TABLE pause (
+        target TEXT NOT NULL REFERENCES target (name) ON UPDATE CASCADE,
+        automation_id TEXT NOT NULL, -- * for all
+        since TEXT NOT NULL,
+        "by" TEXT NOT NULL,
+        PRIMARY KEY (target, automation_id)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+
+def tables_of_version_1(tables: Tables) -> None:
+    """Targets, automations and their definitions, occurrences, attempts, runs, and what operators ask for."""
+    for statement in _FIRST:
+        tables.execute(statement)
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (tables_of_version_1,)
+
+
+def open_ledger(path: Path, *, on_commit: Callable[[float], None] | None = None) -> Database:
+    """The ledger's file, made or migrated where need be; see `Database.open`."""
+    return Database.open(path, application_id=APPLICATION_ID, migrations=MIGRATIONS, on_commit=on_commit)
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """For commands that look and change nothing; see `scheduler.database.open_for_reading`."""
+    return database.open_for_reading(path, application_id=APPLICATION_ID, migrations=MIGRATIONS)

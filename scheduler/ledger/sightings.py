@@ -1,0 +1,277 @@
+"""What the API showed: targets, automations and their definitions, and runs that somebody started."""
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from urllib.parse import urlsplit
+
+from scheduler.core.errors import TargetMismatch
+from scheduler.core.instants import from_text
+from scheduler.core.model import Automation, Definition, Run, RunOrigin, RunStatus, Version
+from scheduler.core.records import RecordedAutomation, RecordedTarget
+from scheduler.ledger.intents import fill_in, intent_of
+from scheduler.ledger.rows import Contradiction, Value, given, packed, to_text
+
+_NOTHING: Final = Definition("", "", enabled=False)
+"""What stands for the definition of an automation that has none."""
+
+_DOUBLES_WITHIN: Final = timedelta(hours=24)
+"""A request that hung is carried out late by minutes, hardly by days."""
+_DOUBLES_SLACK: Final = timedelta(seconds=5)
+"""How far the API's clock may be behind ours."""
+
+# ---------------------------------------------------------------- targets
+
+
+def bind(connection: sqlite3.Connection, target: str, url: str, project_id: str) -> None:
+    """Bind the name to its URL and project, or check that it is. Raises `TargetMismatch`."""
+    url = normalised(url)
+    connection.execute("INSERT INTO target (name, url, project_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (target, url, project_id))
+    known = connection.execute("SELECT url, project_id FROM target WHERE name = ?", (target,)).fetchone()
+    if known == (url, project_id):
+        return
+    (other,) = connection.execute("SELECT name FROM target WHERE url = ? AND project_id = ?", (url, project_id)).fetchone() or (None,)
+    raise TargetMismatch(_mismatch(target, url, project_id, known, other))
+
+
+def _mismatch(target: str, url: str, project_id: str, known: tuple[str, str] | None, other: str | None) -> str:
+    """What is wrong, and the command that renames where one does."""
+    wanted = f"project {project_id} at {url}"
+    if known is None:
+        return (
+            f"the ledger knows {wanted} as target {other!r}, not as {target!r}: to keep its history under the new name, stop the daemon "
+            f"and run `scheduler target rename {other} {target}`; or call it {other!r} again in the configuration"
+        )
+    text = f"the ledger knows target {target!r} as project {known[1]} at {known[0]}, not as {wanted}: "
+    if other is None:
+        return text + "give the new target another name in the configuration, so that the histories stay apart"
+    return text + (
+        f"that one it knows as {other!r}; give it that name in the configuration, or move both: "
+        f"`scheduler target rename {target} {target}-old`, then `scheduler target rename {other} {target}`"
+    )
+
+
+def normalised(url: str) -> str:
+    """The URL in the one form in which two of them are compared: lower-case scheme and host, no default port, no trailing slash."""
+    parts = urlsplit(url.strip())
+    host = (parts.hostname or "").lower()
+    host = f"[{host}]" if ":" in host else host
+    port = "" if parts.port in {None, {"http": 80, "https": 443}.get(parts.scheme.lower())} else f":{parts.port}"
+    return f"{parts.scheme.lower()}://{host}{port}{parts.path.rstrip('/')}"
+
+
+def recorded(connection: sqlite3.Connection, target: str) -> RecordedTarget:
+    """The target as last recorded, without what was removed."""
+    known = connection.execute("SELECT snapshot_at, watermark FROM target WHERE name = ?", (target,)).fetchone()
+    automations = {row["automation_id"]: _automation(row) for row in connection.execute(_SELECT_AUTOMATIONS, (target,))}
+    return RecordedTarget(_instant(known["snapshot_at"]), _instant(known["watermark"]), automations)
+
+
+_SELECT_AUTOMATIONS: Final = "SELECT * FROM automation WHERE target = ? AND removed_at IS NULL"
+
+
+def _automation(row: sqlite3.Row) -> RecordedAutomation:
+    broken = row["cron_expression"] is None
+    automation = Automation(
+        id=row["automation_id"],
+        name=row["name"],
+        definition=_NOTHING if broken else Definition(row["cron_expression"], row["timezone"], bool(row["enabled"])),
+        updated_at=_instant(row["updated_at"]),
+        run_id=row["run_id"],
+        run_at=_instant(row["run_at"]),
+        run_status=row["run_status"],
+        run_error=row["run_error"],
+    )
+    return RecordedAutomation(automation, from_text(row["effective_from"]), row["invalid"] if broken else None)
+
+
+def _instant(text: str | None) -> datetime | None:
+    return None if text is None else from_text(text)
+
+
+def _text(instant: datetime | None) -> str | None:
+    return None if instant is None else to_text(instant)
+
+
+# ---------------------------------------------------------------- snapshots
+
+_VERSION: Final = "automation_id, name, cron_expression, timezone, enabled, effective_from, observed_at, invalid, removed"
+
+_INSERT_VERSIONS: Final = given(
+    _VERSION,
+    """
+    INSERT INTO definition (target, croniter, tzdata, automation_id, name, cron_expression, timezone, enabled, effective_from, observed_at,
+        invalid, removed)
+    SELECT ?2, ?3, ?4, automation_id, name, cron_expression, timezone, enabled, effective_from, observed_at, invalid, removed FROM {given}
+    """,
+)
+
+_TAKE_VERSIONS: Final = given(
+    _VERSION,
+    """
+    INSERT INTO automation (target, automation_id, name, cron_expression, timezone, enabled, effective_from, invalid)
+    SELECT ?2, automation_id, name, cron_expression, timezone, enabled, effective_from, invalid FROM {given} WHERE NOT removed
+    ON CONFLICT (target, automation_id) DO UPDATE SET name = excluded.name, cron_expression = excluded.cron_expression,
+        timezone = excluded.timezone, enabled = excluded.enabled, effective_from = excluded.effective_from,
+        invalid = excluded.invalid, removed_at = NULL
+    """,
+)
+
+_TAKE_CHANGES: Final = given(
+    "automation_id, name, cron_expression, timezone, enabled, updated_at, run_id, run_at, run_status, run_error",
+    """
+    UPDATE automation SET name = given.name, cron_expression = given.cron_expression, timezone = given.timezone, enabled = given.enabled,
+        updated_at = given.updated_at, run_id = given.run_id, run_at = given.run_at, run_status = given.run_status,
+        run_error = given.run_error
+    FROM {given} WHERE automation.target = ?2 AND automation.automation_id = given.automation_id
+    """,
+)
+
+_REMOVE: Final = """
+    UPDATE automation SET removed_at = ?2 WHERE target = ?3 AND automation_id IN (SELECT value FROM json_each(?1))
+"""
+
+_SEE: Final = "UPDATE target SET snapshot_at = ?1, watermark = min(coalesce(watermark, ?1), ?2) WHERE name = ?3"
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What a snapshot changed: new versions of definitions, automations of which anything differs, and the ids of those that are gone."""
+
+    target: str
+    at: datetime
+    versions: Sequence[Version]
+    changed: Sequence[Automation]
+    removed: frozenset[str]
+
+
+def observe(connection: sqlite3.Connection, seen: Sighting, evaluated_by: tuple[str, str]) -> None:
+    """Record what a snapshot changed; nothing but the target's row when that is nothing.
+
+    The watermark goes back to the earliest ``effective_from``, never forward; the first snapshot sets it. ``evaluated_by``: the versions
+    of croniter and of the zone data.
+    """
+    earliest = min((version.effective_from for version in seen.versions), default=seen.at)
+    if connection.execute(_SEE, (to_text(seen.at), to_text(earliest), seen.target)).rowcount != 1:
+        raise Contradiction(f"the target {seen.target!r} was never bound")
+    if seen.versions:
+        rows = packed([_version_row(each, seen.removed) for each in seen.versions])
+        connection.execute(_INSERT_VERSIONS, (rows, seen.target, *evaluated_by))
+        connection.execute(_TAKE_VERSIONS, (rows, seen.target))
+    if seen.changed:
+        connection.execute(_TAKE_CHANGES, (packed([_automation_row(each) for each in seen.changed]), seen.target))
+    if seen.removed:
+        connection.execute(_REMOVE, (json.dumps(list(seen.removed)), to_text(seen.at), seen.target))
+
+
+def _version_row(version: Version, removed: frozenset[str]) -> tuple[Value, ...]:
+    definition = version.definition
+    return (
+        version.automation_id,
+        version.name,
+        *((None, None, None) if definition is None else (definition.cron_expression, definition.timezone, definition.enabled)),
+        to_text(version.effective_from),
+        to_text(version.observed_at),
+        version.invalid,
+        version.automation_id in removed,
+    )
+
+
+def _automation_row(automation: Automation) -> tuple[Value, ...]:
+    definition = automation.definition
+    return (
+        automation.id,
+        automation.name,
+        definition.cron_expression,
+        definition.timezone,
+        definition.enabled,
+        _text(automation.updated_at),
+        automation.run_id,
+        _text(automation.run_at),
+        automation.run_status,
+        automation.run_error,
+    )
+
+
+# ---------------------------------------------------------------- runs
+
+_NEW_FOREIGN: Final = given(
+    "run_id, automation_id, earliest, latest",
+    """
+    SELECT json_group_object(run_id, scheduled_for) FROM (
+        SELECT given.run_id, occurrence.scheduled_for, max(attempt.written_at)
+        FROM {given}
+        CROSS JOIN attempt ON attempt.result = 'unknown' AND attempt.written_at BETWEEN given.earliest AND given.latest
+        CROSS JOIN occurrence ON occurrence.id = attempt.occurrence_id
+        WHERE occurrence.target = ?2 AND occurrence.automation_id = given.automation_id
+            AND NOT (occurrence.reason IS 'found' AND attempt.number = occurrence.attempts)
+            AND NOT EXISTS (SELECT 1 FROM run WHERE run.target = ?2 AND run.run_id = given.run_id)
+        GROUP BY given.run_id
+    )
+    """,
+)
+
+_FOLLOW: Final = given(
+    "run_id, automation_id, origin, status, started_at, finished_at, error",
+    """
+    INSERT INTO run (target, run_id, automation_id, origin, status, started_at, finished_at, error, doubles)
+    SELECT ?2, run_id, automation_id, origin, status, started_at, finished_at, error,
+        (SELECT value FROM json_each(?3) WHERE key = run_id)
+    FROM {given} WHERE true
+    ON CONFLICT (target, run_id) DO UPDATE SET status = excluded.status, finished_at = excluded.finished_at, error = excluded.error,
+        started_at = coalesce(run.started_at, excluded.started_at)
+    WHERE excluded.status <> 'running' AND excluded.status <> run.status
+    """,
+)
+
+
+def follow(connection: sqlite3.Connection, target: str, runs: Sequence[tuple[Run, RunOrigin]], at: datetime) -> Mapping[str, datetime]:
+    """Record runs and what became of them; returns of which occurrences new foreign ones are most likely late doubles.
+
+    Who started a run stays as it was first recorded, and no reading makes one that has ended run again.
+    """
+    foreign = [run for run, origin in runs if origin is RunOrigin.FOREIGN and run.started_at is not None]
+    (doubles,) = connection.execute(_NEW_FOREIGN, (packed([_window_row(each) for each in foreign]), target)).fetchone()
+    connection.execute(_FOLLOW, (packed([_run_row(run, origin, at) for run, origin in runs]), target, doubles))
+    fill_in(connection, target, [run for run, origin in runs if origin is RunOrigin.MANUAL])
+    return {run_id: from_text(scheduled_for) for run_id, scheduled_for in json.loads(doubles).items()}
+
+
+def _window_row(run: Run) -> tuple[Value, ...]:
+    assert run.started_at is not None
+    return run.id, run.automation_id, to_text(run.started_at - _DOUBLES_WITHIN), to_text(run.started_at + _DOUBLES_SLACK)
+
+
+def _run_row(run: Run, origin: RunOrigin, at: datetime) -> tuple[Value, ...]:
+    finished_at = None if run.status is RunStatus.RUNNING else to_text(at)
+    return run.id, run.automation_id, origin, run.status, _text(run.started_at), finished_at, run.error
+
+
+def origin(connection: sqlite3.Connection, target: str, run_id: str, automation_id: str, started_at: datetime | None) -> RunOrigin | None:
+    """Who started this run, as far as is recorded: a run that is known, or one that fits a request by hand."""
+    known = connection.execute("SELECT origin FROM run WHERE target = ? AND run_id = ?", (target, run_id)).fetchone()
+    if known is not None:
+        return RunOrigin(known["origin"])
+    return None if intent_of(connection, target, automation_id, run_id, started_at) is None else RunOrigin.MANUAL
+
+
+_SELECT_NEWEST_RUNS: Final = """
+    SELECT run_id, automation_id, status, error, max(coalesce(started_at, '')) AS started_at FROM (
+        SELECT run.* FROM run INDEXED BY run_running WHERE target = ?1 AND status = 'running'
+        UNION ALL
+        SELECT run.* FROM automation CROSS JOIN run ON run.target = automation.target AND run.run_id = automation.run_id
+        WHERE automation.target = ?1 AND automation.removed_at IS NULL
+    ) GROUP BY automation_id
+"""
+"""A run that is neither the one in the newest snapshot nor still running cannot be the newest."""
+
+
+def newest_runs(connection: sqlite3.Connection, target: str) -> list[Run]:
+    """The newest run of every automation that has one on record."""
+    return [
+        Run(row["run_id"], row["automation_id"], _instant(row["started_at"] or None), RunStatus(row["status"]), row["error"])
+        for row in connection.execute(_SELECT_NEWEST_RUNS, (target,))
+    ]

@@ -1,0 +1,166 @@
+"""`SqliteLedger`: the daemon's verbs on a `Database`. What each does stands in the module that it comes from."""
+
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from scheduler.core.instants import from_text, to_text
+from scheduler.core.model import (
+    Attempt,
+    AttemptEnd,
+    AttemptResult,
+    Automation,
+    Claim,
+    Conclusion,
+    Occurrence,
+    OpenOccurrence,
+    Run,
+    RunOrigin,
+    Skip,
+    State,
+    Version,
+)
+from scheduler.core.records import RecordedTarget
+from scheduler.database import Database
+from scheduler.ledger import attempts, claims, intents, outcomes, sightings
+from scheduler.ledger.rows import halving
+
+_WRITE: Final = halving(attempts.write)
+_END: Final = halving(attempts.end)
+_SETTLE: Final = halving(attempts.settle)
+_CONCLUDE: Final = halving(outcomes.conclude)
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteLedger:
+    """The ledger in a database of ours. ``node`` signs what it writes; ``croniter`` and ``tzdata`` are the versions that evaluate.
+
+    Every method raises `LedgerUnavailable` when it cannot be done now, and those that write return when their write is durable.
+    `Contradiction` is a mistake of the caller's, of which nothing was written.
+    """
+
+    database: Database
+    node: str
+    croniter: str
+    tzdata: str
+
+    # ------------------------------------------------------------ targets and what they show
+
+    async def bind(self, target: str, url: str, project_id: str) -> RecordedTarget:
+        """See `sightings.bind` and `sightings.recorded`."""
+        await self.database.write(lambda connection: sightings.bind(connection, target, url, project_id))
+        return await self.database.read(lambda connection: sightings.recorded(connection, target))
+
+    async def observe(
+        self, target: str, snapshot_at: datetime, versions: Sequence[Version], changed: Sequence[Automation], removed: Collection[str]
+    ) -> None:
+        """See `sightings.observe`."""
+        sighting = sightings.Sighting(target, snapshot_at, versions, changed, frozenset(removed))
+        await self.database.write(lambda connection: sightings.observe(connection, sighting, (self.croniter, self.tzdata)))
+
+    async def evaluating(self, since: datetime, *, dst_gap: str, dst_repeat: str) -> None:
+        """From ``since`` on schedules are evaluated like this: a row when anything of it is new."""
+        row = (to_text(since), self.croniter, self.tzdata, dst_gap, dst_repeat)
+        await self.database.write(lambda connection: connection.execute(_INSERT_EVALUATION, row).rowcount)
+
+    # ------------------------------------------------------------ occurrences
+
+    async def claim(self, target: str, claims_: Sequence[Claim], skips: Sequence[Skip], watermark: datetime) -> set[Occurrence]:
+        """See `claims.claim`."""
+        return await self.database.write(
+            lambda connection: claims.claim(connection, target, claims.Plan(claims_, skips, watermark), self.node)
+        )
+
+    async def attempt(self, occurrence: Occurrence, attempt: Attempt) -> None:
+        """See `attempts.write`."""
+        await self.database.write_together(_WRITE, attempts.Written(occurrence, attempt))
+
+    async def ended(self, occurrence: Occurrence, end: AttemptEnd, state: State) -> None:
+        """See `attempts.end`."""
+        await self.database.write_together(_END, attempts.Ended(occurrence, end, state))
+
+    async def settled(self, occurrence: Occurrence) -> None:
+        """See `attempts.settle`."""
+        await self.database.write_together(_SETTLE, occurrence)
+
+    async def conclude(self, occurrence: Occurrence, conclusion: Conclusion, end: AttemptEnd | None = None) -> bool:
+        """See `outcomes.conclude`; False is its `RunTaken`."""
+        try:
+            await self.database.write_together(_CONCLUDE, outcomes.Concluded(occurrence, conclusion, end))
+        except outcomes.RunTaken:
+            return False
+        return True
+
+    async def withdraw(self, occurrences: Sequence[Occurrence]) -> None:
+        """See `outcomes.withdraw`."""
+        await self.database.write(lambda connection: outcomes.withdraw(connection, occurrences))
+
+    async def unsend(self, occurrences: Sequence[Occurrence]) -> None:
+        """See `attempts.unsend`."""
+        await self.database.write(lambda connection: attempts.unsend(connection, occurrences))
+
+    async def rewind(self, target: str, now: datetime) -> datetime:
+        """See `outcomes.rewind`."""
+        return await self.database.write(lambda connection: outcomes.rewind(connection, target, now))
+
+    async def open_occurrences(self, target: str) -> list[OpenOccurrence]:
+        """Every claim without an outcome, whichever node made it, in the order of due."""
+        return await self.database.read(lambda connection: [_open(row) for row in connection.execute(_SELECT_OPEN, (target,))])
+
+    async def pauses(self, target: str) -> frozenset[str]:
+        """The ids of paused automations; ``*`` means all of them."""
+        return await self.database.read(lambda connection: frozenset(each.automation_id for each in intents.pauses(connection, target)))
+
+    # ------------------------------------------------------------ runs
+
+    async def followed(self, target: str, runs: Sequence[tuple[Run, RunOrigin]], at: datetime) -> Mapping[str, datetime]:
+        """See `sightings.follow`."""
+        return await self.database.write(lambda connection: sightings.follow(connection, target, runs, at))
+
+    async def newest_runs(self, target: str) -> list[Run]:
+        """See `sightings.newest_runs`."""
+        return await self.database.read(lambda connection: sightings.newest_runs(connection, target))
+
+    async def origin(self, target: str, run_id: str, automation_id: str, started_at: datetime | None) -> RunOrigin | None:
+        """See `sightings.origin`."""
+        return await self.database.read(lambda connection: sightings.origin(connection, target, run_id, automation_id, started_at))
+
+
+_INSERT_EVALUATION: Final = """
+    INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat) SELECT ?1, ?2, ?3, ?4, ?5
+    WHERE (?2, ?3, ?4, ?5) IS NOT (SELECT croniter, tzdata, dst_gap, dst_repeat FROM evaluation ORDER BY id DESC LIMIT 1)
+"""
+
+_SELECT_OPEN: Final = """
+    SELECT occurrence.*, attempt.number, attempt.written_at, attempt.baseline, attempt.sent_at AS attempt_sent_at, attempt.ended_at,
+        attempt.result, attempt.http_status, attempt.error AS attempt_error
+    FROM occurrence LEFT JOIN attempt ON attempt.occurrence_id = occurrence.id AND attempt.number = occurrence.attempts
+    WHERE occurrence.outcome IS NULL AND occurrence.target = ? ORDER BY occurrence.due, occurrence.id
+"""
+
+
+def _open(row: sqlite3.Row) -> OpenOccurrence:
+    return OpenOccurrence(
+        occurrence=Occurrence(row["target"], row["automation_id"], from_text(row["scheduled_for"])),
+        name=row["name"],
+        due=from_text(row["due"]),
+        deadline=from_text(row["deadline"]),
+        claimed_at=from_text(row["claimed_at"]),
+        state=State(row["state"]),
+        attempt=None if row["number"] is None else Attempt(row["number"], from_text(row["written_at"]), row["baseline"]),
+        end=None if row["result"] is None else _end(row),
+    )
+
+
+def _end(row: sqlite3.Row) -> AttemptEnd:
+    sent_at = row["attempt_sent_at"]
+    return AttemptEnd(
+        number=row["number"],
+        result=AttemptResult(row["result"]),
+        ended_at=from_text(row["ended_at"] or row["written_at"]),  # nobody saw the end of the attempts of a process that died
+        sent_at=None if sent_at is None else from_text(sent_at),
+        http_status=row["http_status"],
+        error=row["attempt_error"],
+    )
