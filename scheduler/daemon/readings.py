@@ -39,6 +39,7 @@ class Readings:
         self._snapshot_begun = float("-inf")
         self._singles: dict[str, Seen] = {}
         self._own: dict[str, tuple[str, float]] = {}  # newest run started by us, and when we knew
+        self._own_runs: set[str] = set()
         self._asking = asyncio.Semaphore(AT_ONCE)
         self._wanted = 0
         self._listeners: list[Callable[[Seen], None]] = []
@@ -53,6 +54,7 @@ class Readings:
         self._snapshot_begun = begun
         self._singles = {each: seen for each, seen in self._singles.items() if seen.begun > begun}
         self._own = {each: own for each, own in self._own.items() if own[1] >= begun}
+        self._own_runs = {own[0] for own in self._own.values()}
         self.poll_ended()
 
     def poll_ended(self) -> None:
@@ -70,6 +72,7 @@ class Readings:
     def started(self, automation_id: str, run_id: str) -> None:
         """We started this run just now."""
         self._own[automation_id] = (run_id, self._context.clock.seconds())
+        self._own_runs.add(run_id)
 
     def baseline(self, automation_id: str) -> str | None:
         """The newest run id known, our own attempts' included."""
@@ -81,7 +84,7 @@ class Readings:
 
     def is_taken(self, run_id: str) -> bool:
         """Whether a run is known to be another attempt's. The ledger, which knows all of them, has the last word."""
-        return any(own[0] == run_id for own in self._own.values())
+        return run_id in self._own_runs
 
     async def read(self, automation_id: str, *, since: float) -> Seen | None:
         """A reading begun at ``since`` or later; asks until there is one. None: the automation is gone, the list says so too."""
