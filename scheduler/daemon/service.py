@@ -1,0 +1,67 @@
+"""The daemon as a whole: its targets side by side, the watch over the clock, and how all of it stops."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from scheduler.core.events import DaemonStopped, DaemonStopping
+from scheduler.core.status import DaemonStatus
+from scheduler.daemon.clock import ClockWatch
+from scheduler.daemon.context import LedgerHealth
+from scheduler.daemon.ports import Clock, Publish
+from scheduler.daemon.target import Target
+
+
+class Service:
+    """Serves every target until it is told to stop."""
+
+    def __init__(self, *, node: str, version: str, clock: Clock, watch: ClockWatch, health: LedgerHealth, publish: Publish) -> None:
+        self._node = node
+        self._version = version
+        self._clock = clock
+        self._watch = watch
+        self._health = health
+        self._publish = publish
+        self._stopping = asyncio.Event()
+        self._started_at = clock.now()
+        self.targets: Sequence[Target] = ()
+        self.lock_holder: str | None = None
+
+    async def run(self, targets: Sequence[Target], drain_timeout: Callable[[], float]) -> None:
+        """Serve these targets, which are open, until `stop`; then give what is in flight its time."""
+        self.targets = targets
+        async with asyncio.TaskGroup() as group:
+            background = [group.create_task(self._watch.run())]
+            serving = [group.create_task(target.run(self._stopping, drain_timeout)) for target in targets]
+            await asyncio.gather(*serving)
+            for task in background:
+                task.cancel()
+        self._publish(DaemonStopped(in_flight=sum(task.result() for task in serving)))
+
+    def stop(self, reason: str) -> None:
+        """Claim nothing more, and come to an end."""
+        if not self._stopping.is_set():
+            self._publish(DaemonStopping(reason=reason))
+        self._stopping.set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it has been told to stop."""
+        return self._stopping.is_set()
+
+    async def stopped(self) -> None:
+        """Wait until it is told to stop."""
+        await self._stopping.wait()
+
+    def status(self) -> DaemonStatus:
+        """The state of everything at this instant."""
+        return DaemonStatus(
+            node=self._node,
+            version=self._version,
+            at=self._clock.now(),
+            started_at=self._started_at,
+            lock_holder=self.lock_holder,
+            ledger_error=self._health.error,
+            clock_in_doubt=self._watch.in_doubt,
+            stopping=self.stopping,
+            targets=[target.status() for target in self.targets],
+        )
