@@ -87,6 +87,15 @@ def complain(text: str) -> None:
         click.echo(text, err=True)
 
 
+def raw(content: bytes) -> None:
+    """Print what a command has printed: as it is, but on a terminal with escapes for what could take hold of it."""
+    if sys.stdout is not None and sys.stdout.isatty():
+        lines = content.decode(errors="replace").split("\n")
+        click.echo("\n".join(escaped(part.expandtabs()) for part in lines), nl=False)
+    else:
+        click.echo(content, nl=False)
+
+
 def prepare() -> None:
     """Make every character writable, whatever the locale: what an encoding lacks is written as an escape."""
     for stream in (sys.stdout, sys.stderr):

@@ -5,7 +5,8 @@ from typing import Final
 
 import click
 
-from scheduler.core.instants import from_text
+from scheduler.core.instants import from_text, to_text_seconds
+from scheduler.core.model import InvalidAutomation, canonical_id
 
 LAST: Final = datetime.max.replace(tzinfo=UTC)
 """Later than any fire."""
@@ -24,6 +25,19 @@ def instant(text: str) -> datetime:
         return from_text(text)
     except (ValueError, OverflowError) as error:
         raise click.BadParameter(f"{error}; write it as 2026-11-23T19:20:00Z") from None
+
+
+def uuid_text(text: str) -> str:
+    """The type of an option whose value is an automation's or a run's id; comes out in its usual form."""
+    try:
+        return canonical_id(text)
+    except InvalidAutomation:
+        raise click.BadParameter(f"{text!r} is no id; write a UUID, as 0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f") from None
+
+
+def zoned_text(instant: datetime) -> str:
+    """An instant for people, in this machine's zone and in UTC: ``Tue 2026-11-24 09:00:01 CET (2026-11-24T08:00:01Z)``."""
+    return f"{local_text(instant.astimezone())} ({to_text_seconds(instant)})"
 
 
 def local_text(local: datetime) -> str:

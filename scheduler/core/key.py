@@ -28,8 +28,5 @@ class Key:
     def __format__(self, format_spec: str) -> str:
         return format(repr(self), format_spec)
 
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a key is not copied or pickled")
-
     def __getstate__(self) -> NoReturn:
-        raise TypeError("a key has no state to hand out")
+        raise TypeError("a key is not copied or pickled")

@@ -246,6 +246,11 @@ class ApiSettings(Section):
     database: Database = DatabaseUrl("sqlite:////var/lib/scheduler/api.db")
     runner: RunnerSettings = RunnerSettings()
 
+    @property
+    def runs_folder(self) -> Path:
+        """Where the runs keep their outputs and working directories: beside the database, each run in a folder of its own."""
+        return self.database.path.with_name(self.database.path.name + ".runs")
+
 
 class Settings(Section):
     """All settings, checked."""

@@ -29,7 +29,7 @@ def parse_api_url(value: object) -> str:
     if not value.lower().startswith(("https://", "http://")):
         raise Wrong("should begin with https:// or http://", _URL_REMEDY)
     url = _parsed(value)
-    if url.username or url.password or "@" in value.partition("//")[2].partition("/")[0]:
+    if "@" in value.partition("//")[2].partition("/")[0]:
         raise Wrong("holds a user name or password", "write it without; the key is read from key_file, a credential or the environment")
     if "?" in value or "#" in value:
         raise Wrong("holds a query or a fragment", _URL_REMEDY)

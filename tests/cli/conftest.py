@@ -1,13 +1,18 @@
 """Commands carried out in this process, away from whatever this machine has configured."""
 
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from scheduler.cli import run
+
+DAEMON = 54_321  # a user without a name, as systemd's dynamic ones are
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as somebody else; run the tests as root")
 
 
 @dataclass(frozen=True)
@@ -40,3 +45,12 @@ def scheduler(capsys: pytest.CaptureFixture[str]) -> Scheduler:
         return Done(status, taken.out, taken.err)
 
     return carry_out
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that every user can reach, unlike pytest's own."""
+    made = Path(tempfile.mkdtemp())
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)

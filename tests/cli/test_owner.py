@@ -1,26 +1,12 @@
 """Root reads a database as the user to whom it belongs."""
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from scheduler.cli.owner import acting_as_owner
-
-DAEMON = 54_321  # a user without a name, as systemd's dynamic ones are
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as somebody else; run the tests as root")
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that everybody can reach, unlike pytest's own."""
-    made = Path(tempfile.mkdtemp())
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
+from tests.cli.conftest import DAEMON, root_only
 
 
 def whoami() -> tuple[int, int, list[int]]:

@@ -13,6 +13,7 @@ import pytest
 MODULE = (sys.executable, "-m", "scheduler")
 SCRIPT = (str(Path(sys.executable).parent / "scheduler"),)
 ENVIRONMENT = {**os.environ, "SCHEDULER_CONFIG": "/dev/null"}
+ENVIRONMENT.pop("PYTHONUNBUFFERED", None)  # it would hide what is left in a buffer
 
 
 def shell(script: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -4,6 +4,7 @@ import copy
 import json
 import pickle
 import traceback
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -87,8 +88,13 @@ def test_what_cannot_be_a_key_is_refused_without_showing_it(tmp_path: Path, cont
 
 
 def test_a_file_without_end_is_not_read_to_its_end() -> None:
-    with pytest.raises(KeyUnusable, match="too long"):
-        load_key(target(key_file="/dev/zero"), {})
+    tracemalloc.start()
+    try:
+        with pytest.raises(KeyUnusable, match="too long"):
+            load_key(target(key_file="/dev/zero"), {})
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_key_shows_itself_nowhere() -> None:

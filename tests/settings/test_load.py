@@ -163,7 +163,8 @@ def test_an_unknown_key_names_the_nearest_known_one_and_never_its_value(tmp_path
 @pytest.mark.parametrize(
     ("text", "place", "what"),
     [
-        ("[[target]]", "target[0].url", "is missing"),
+        ("[[target]]", "target[0]", "is missing"),
+        (TARGET + "[[target]]", "target[1].url", "is missing"),
         (TARGET + "name = 'a b'", "target[0].name", "short name"),
         (TARGET + "max_in_flight = '3'", "target[0].max_in_flight", 'a whole number, not "3"'),
         (TARGET + "max_in_flight = 0", "target[0].max_in_flight", "at least 1, not 0"),
@@ -199,7 +200,7 @@ def test_an_unknown_key_names_the_nearest_known_one_and_never_its_value(tmp_path
 )
 def test_a_mistake_is_reported_with_its_place_and_without_secrets(tmp_path: Path, text: str, place: str, what: str) -> None:
     problem = problems(tmp_path, text)[0]
-    assert problem.where.endswith(f"scheduler.toml: {place}") or (place in problem.where and text == "[[target]]")
+    assert problem.where.endswith((f"scheduler.toml: {place}", f"scheduler.toml: {place}.url"))
     assert what in problem.what
     assert problem.remedy
     assert "secret" not in str(problem)
@@ -211,6 +212,11 @@ def test_a_mistake_in_a_variable_names_the_variable() -> None:
     (problem,) = caught.value.problems
     assert problem.where == "environment SCHEDULER_API__RUNNER__COMMAND: api.runner.command"
     assert "should be a list" in problem.what
+
+
+def test_a_mistake_is_its_writers_and_not_his_neighbours(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, '[schedule]\njitter = "1s"', {"SCHEDULER_SCHEDULE__CATCH_UP": "some"})
+    assert problem.where == "environment SCHEDULER_SCHEDULE__CATCH_UP: schedule.catch_up"
 
 
 def test_a_mistake_on_the_command_line_names_the_option() -> None:
@@ -271,6 +277,11 @@ def test_two_apis_or_two_projects_are_two_targets(tmp_path: Path, second: str) -
 def test_a_project_is_a_number(tmp_path: Path, project: str) -> None:
     (problem,) = problems(tmp_path, f'[[target]]\nurl = "https://a.example"\nproject_id = {project}')
     assert problem.where.endswith("target[0].project_id")
+
+
+def test_the_keys_own_project_is_refused_because_it_changes_with_the_key(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, '[[target]]\nurl = "https://a.example"\nproject_id = "@current"')
+    assert "follows the key" in problem.what
 
 
 def test_a_file_that_is_no_toml_is_reported_with_the_other_layers_mistakes(tmp_path: Path) -> None:

@@ -1,0 +1,31 @@
+"""The embedded API's database for the length of one command: opened as its owner, beside a server that may have it open too."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from scheduler.cli.owner import acting_as_owner
+from scheduler.core.errors import Unreachable
+from scheduler.database import Database
+from scheduler.localapi.schema import open_database
+
+T = TypeVar("T")
+
+
+def carry_out(path: Path, use: Callable[[Database], Awaitable[T]], *, make: bool = False) -> T:
+    """What ``use`` returns. The file is made only with ``make``; else `Unreachable` is raised when it is not there."""
+    with acting_as_owner(path):
+        if not make and not path.exists():
+            raise Unreachable(
+                f"the embedded API's database {path} is not there; start `scheduler serve`, or name another in [api] database"
+            )
+        return asyncio.run(_carried_out(path, use))
+
+
+async def _carried_out(path: Path, use: Callable[[Database], Awaitable[T]]) -> T:
+    database = open_database(path)
+    try:
+        return await use(database)
+    finally:
+        database.close()

@@ -1,0 +1,166 @@
+"""``scheduler runs``: what the embedded API has carried out."""
+
+import shlex
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from scheduler.cli.failures import AnswerIsNo
+from scheduler.cli.group import Group, Source, as_json
+from scheduler.cli.output import Cell, Colour, Column, Json, escaped, json_text, line, raw, show, styled
+from scheduler.cli.times import now, span_text, uuid_text, zoned_text
+from scheduler.core.instants import from_text
+
+if TYPE_CHECKING:
+    from scheduler.database import Database
+    from scheduler.localapi.runs import RunQueue
+
+Run = dict[str, Any]
+"""A row of the embedded API's runs."""
+
+_UNFINISHED: Final = frozenset({"queued", "running"})
+_COLOURS: Final[dict[str, Colour]] = {"success": "green", "failed": "red", "running": "cyan"}
+_LOOK_EVERY: Final = 0.2  # seconds
+
+
+@click.group("runs", cls=Group, section="Automations")
+def command() -> None:
+    """Show the runs of the embedded API."""
+
+
+@command.command("list", examples=["scheduler runs list", "scheduler runs list --automation 0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f --json"])
+@click.option("--automation", type=uuid_text, metavar="ID", help="Only this automation's.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many, at most.")
+@as_json
+@click.pass_obj
+def list_(source: Source, *, automation: str | None, limit: int, as_json: bool) -> None:
+    """Print the newest runs, the newest first."""
+    from scheduler.cli.api_database import carry_out
+
+    path = source.load().settings.api.database.path
+    runs = carry_out(path, lambda database: _queue(database).runs(automation_id=automation, limit=limit))
+    show(runs, _COLUMNS, _json if as_json else None)
+
+
+@command.command("show", examples=["scheduler runs show 3f2b8c1e-6a54-4b0e-8a53-0c1d2e3f4a5b --follow"])
+@click.argument("run_id", metavar="RUN", type=uuid_text)
+@click.option("--follow", is_flag=True, help="Go on printing the output until the run ends.")
+@as_json
+@click.pass_obj
+def show_(source: Source, *, run_id: str, follow: bool, as_json: bool) -> None:
+    """Print a run: its status, times, command, exit status and output."""
+    from scheduler.cli.api_database import carry_out
+
+    if follow and as_json:
+        raise click.UsageError("--follow prints the output as it comes, --json one object; give one of them")
+    api = source.load().settings.api
+    carry_out(api.database.path, partial(_show, run_id=run_id, folder=api.runs_folder, follow=follow, as_json=as_json))
+
+
+def _queue(database: "Database") -> "RunQueue":
+    from scheduler.localapi.runs import RunQueue
+
+    return RunQueue(database, now)
+
+
+async def _show(database: "Database", *, run_id: str, folder: Path, follow: bool, as_json: bool) -> None:
+    run = await _found(database, run_id)
+    output = Output.of(folder, run_id)
+    if as_json:
+        line(json_text({**_json(run), "prompt": run["prompt"], "output": output.rest().decode(errors="replace")}))
+        return
+    for text in _sheet(run):
+        line(text)
+    line()
+    if follow:
+        await _follow(database, run, output)
+    raw(output.rest())
+
+
+async def _follow(database: "Database", run: Run, output: "Output") -> None:
+    """Print the output of a run as it comes, until the run has ended; what was printed last is left to print."""
+    import asyncio
+
+    while run["status"] in _UNFINISHED:
+        raw(output.rest())
+        await asyncio.sleep(_LOOK_EVERY)
+        run = await _found(database, run["id"])
+
+
+async def _found(database: "Database", run_id: str) -> Run:
+    run = await _queue(database).run(run_id)
+    if run is None:
+        raise AnswerIsNo(f"there is no run {run_id}; see `scheduler runs list`")
+    return run
+
+
+class Output:
+    """What a command prints, in a file that may still grow, or not be there yet."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._read = 0
+
+    @classmethod
+    def of(cls, folder: Path, run_id: str) -> "Output":
+        """The output of one run."""
+        from scheduler.localapi.workspace import Workspace
+
+        return cls(Workspace.of(folder, run_id).output)
+
+    def rest(self) -> bytes:
+        """What was printed since the last time; nothing while there is no file, or when it is gone after its time."""
+        try:
+            with self._file.open("rb") as file:
+                file.seek(self._read)
+                content = file.read()
+        except FileNotFoundError:
+            return b""
+        self._read += len(content)
+        return content
+
+
+def _json(run: Run) -> Json:
+    return {name: value for name, value in run.items() if name != "prompt"}
+
+
+def _sheet(run: Run) -> Iterator[str]:
+    """A run for people, one line for each thing there is to say."""
+    yield f"run         {run['id']}"
+    yield f"automation  {escaped(run['name'])} ({run['automation_id']})"
+    yield f"repository  {escaped(run['repository'])}"
+    yield f"status      {styled(run['status'], _COLOURS.get(run['status']))}{_exit_text(run)}"
+    for event in ("created", "started", "finished"):
+        if run[f"{event}_at"]:
+            yield f"{event:<12}{zoned_text(from_text(run[f'{event}_at']))}"
+    if run["command"]:
+        yield f"command     {escaped(shlex.join(run['command']))}"
+    if run["error"]:
+        yield f"error       {escaped(run['error'])}"
+
+
+def _exit_text(run: Run) -> str:
+    status = run["exit_status"]
+    if status is None:
+        return ""
+    return f", ended by signal {-status}" if status < 0 else f", exit status {status}"
+
+
+def _took(run: Run) -> str:
+    if not run["started_at"] or not run["finished_at"]:
+        return ""
+    return span_text(from_text(run["finished_at"]) - from_text(run["started_at"]))
+
+
+_COLUMNS: tuple[Column[Run], ...] = (
+    Column("run", lambda run: run["id"]),
+    Column("automation", lambda run: run["name"], shrinks=True),
+    Column("status", lambda run: Cell(run["status"], _COLOURS.get(run["status"]))),
+    Column("created", lambda run: zoned_text(from_text(run["created_at"]))),
+    Column("took", _took),
+    Column("exit", lambda run: "" if run["exit_status"] is None else str(run["exit_status"])),
+    Column("error", lambda run: run["error"] or "", shrinks=True),
+)

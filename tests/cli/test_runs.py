@@ -1,0 +1,170 @@
+"""`scheduler runs`."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scheduler.database import Database
+from scheduler.localapi.runs import QueuedRun, RunEnd, RunQueue
+from scheduler.localapi.schema import open_database
+from scheduler.localapi.store import Place, Store
+from tests.cli.conftest import Scheduler
+
+NOW = datetime(2026, 11, 23, 19, 20, tzinfo=UTC)
+AUTOMATION: dict[str, Any] = {
+    "name": "nightly\x1b[31m",
+    "prompt": "do it",
+    "repository": "acme/app",
+    "github_integration": None,
+    "cron_expression": "0 0 * * *",
+    "timezone": "UTC",
+    "template_id": None,
+    "enabled": True,
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "api.db"
+    monkeypatch.setenv("SCHEDULER_API__DATABASE", f"sqlite:///{path}")
+    return path
+
+
+def within(path: Path, use: Callable[[Database], Awaitable[Any]]) -> Any:
+    async def used() -> Any:
+        database = open_database(path)
+        try:
+            return await use(database)
+        finally:
+            database.close()
+
+    return asyncio.run(used())
+
+
+def begin(path: Path) -> str:
+    """A run that is going on; its id."""
+
+    async def use(database: Database) -> str:
+        store = Store(database, lambda: NOW)
+        automation = await store.create(1, AUTOMATION)
+        await store.start_run(Place(1, automation["id"]), None)
+        taken = await RunQueue(database, lambda: NOW).take(["agent", "two words"])
+        assert taken is not None
+        return taken.id
+
+    run_id: str = within(path, use)
+    return run_id
+
+
+def end(path: Path, run_id: str, how: RunEnd) -> None:
+    async def use(database: Database) -> None:
+        queue = RunQueue(database, lambda: NOW.replace(second=7))
+        run = await queue.run(run_id)
+        assert run is not None
+        taken = QueuedRun(*(run[name] for name in ("id", "automation_id", "task_id", "name", "repository", "prompt")))
+        await queue.finish(taken, how)
+
+    within(path, use)
+
+
+def print_output(path: Path, run_id: str, content: bytes) -> None:
+    folder = path.with_name("api.db.runs") / run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "output").open("ab") as file:
+        file.write(content)
+
+
+def test_runs_are_listed_the_newest_first(scheduler: Scheduler, path: Path) -> None:
+    first, second = begin(path), begin(path)
+    listed = [json.loads(line) for line in scheduler("runs", "list", "--json").out.splitlines()]
+    assert [run["id"] for run in listed] == [second, first]
+    assert "prompt" not in listed[0]
+    limited = scheduler("runs", "list", "--json", "--limit", "1").out.splitlines()
+    assert [json.loads(line)["id"] for line in limited] == [second]
+    chosen = scheduler("runs", "list", "--json", "--automation", listed[1]["automation_id"].upper()).out.splitlines()
+    assert [json.loads(line)["id"] for line in chosen] == [first]
+
+
+def test_the_table_of_runs_shows_how_they_ended_and_lets_no_name_take_hold_of_the_terminal(scheduler: Scheduler, path: Path) -> None:
+    end(path, begin(path), RunEnd("failed", 3, "broken"))
+    title, row = scheduler("runs", "list").out.splitlines()
+    assert title.split() == ["run", "automation", "status", "created", "took", "exit", "error"]
+    assert row.split()[1:3] == [r"nightly\x1b[31m", "failed"]
+    assert row.split()[-3:] == ["7s", "3", "broken"]
+    assert "2026-11-23T19:20:00Z" in row
+
+
+def test_no_runs_are_an_empty_answer(scheduler: Scheduler, path: Path) -> None:
+    within(path, lambda database: database.read(lambda _: None))
+    done = scheduler("runs", "list")
+    assert (done.status, done.out, done.err) == (0, "", "")
+
+
+def test_a_run_is_shown_with_its_output(scheduler: Scheduler, path: Path) -> None:
+    run_id = begin(path)
+    print_output(path, run_id, b"line one\nline two\n")
+    end(path, run_id, RunEnd("failed", -9, "out of time"))
+    shown = scheduler("runs", "show", run_id).out
+    for piece in (run_id, r"nightly\x1b[31m", "acme/app", "failed, ended by signal 9", "agent 'two words'", "out of time"):
+        assert piece in shown
+    assert shown.endswith("\n\nline one\nline two\n")
+
+
+def test_a_run_as_json_has_everything(scheduler: Scheduler, path: Path) -> None:
+    run_id = begin(path)
+    print_output(path, run_id, b"caf\xc3\xa9 \xff")
+    end(path, run_id, RunEnd("success", 0))
+    run = json.loads(scheduler("runs", "show", run_id, "--json").out)
+    expected = {"status": "success", "exit_status": 0, "prompt": "do it", "output": "caf\u00e9 \ufffd", "command": ["agent", "two words"]}
+    assert {name: run[name] for name in expected} == expected
+
+
+def test_a_run_without_output_yet_is_shown(scheduler: Scheduler, path: Path) -> None:
+    assert "running" in scheduler("runs", "show", begin(path)).out
+
+
+def test_a_run_that_is_not_there_is_an_answer_of_no(scheduler: Scheduler, path: Path) -> None:
+    begin(path)
+    done = scheduler("runs", "show", "0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f")
+    assert (done.status, done.out) == (1, "")
+
+
+@pytest.mark.parametrize("arguments", [("show", "../../etc/passwd"), ("show", "1"), ("list", "--automation", "nightly")])
+def test_what_is_no_id_is_wrong_use(scheduler: Scheduler, path: Path, arguments: tuple[str, ...]) -> None:
+    begin(path)
+    done = scheduler("runs", *arguments)
+    assert done.status == 2
+    assert "write a UUID" in done.err
+
+
+def test_following_prints_the_output_as_it_comes_until_the_run_ends(path: Path) -> None:
+    run_id = begin(path)
+    print_output(path, run_id, b"first\n")
+    command = [sys.executable, "-m", "scheduler", "runs", "show", run_id, "--follow"]
+    environment = {**os.environ, "SCHEDULER_CONFIG": "/dev/null"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    assert process.stdout is not None
+    while process.stdout.readline() not in {b"first\n", b""}:
+        pass
+    assert process.poll() is None
+    print_output(path, run_id, b"second\n")
+    assert process.stdout.readline() == b"second\n"
+    print_output(path, run_id, b"last, without an end of line")
+    end(path, run_id, RunEnd("success", 0))
+    rest, errors = process.communicate(timeout=30)
+    assert (process.returncode, rest, errors) == (0, b"last, without an end of line", b"")
+
+
+def test_following_a_run_that_has_ended_is_showing_it(scheduler: Scheduler, path: Path) -> None:
+    run_id = begin(path)
+    print_output(path, run_id, b"all\n")
+    end(path, run_id, RunEnd("success", 0))
+    assert scheduler("runs", "show", run_id, "--follow").out == scheduler("runs", "show", run_id).out
