@@ -142,6 +142,7 @@ _FIRST: Final = (
         PRIMARY KEY (target, run_id)
     ) STRICT, WITHOUT ROWID
     """,
+    "CREATE INDEX run_alone ON run (finished_at) WHERE occurrence_id IS NULL",
     "CREATE INDEX run_running ON run (target, automation_id) WHERE status = 'running'",
     """
     CREATE TABLE manual_run (        -- written by `scheduler automations run` before its request

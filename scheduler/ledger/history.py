@@ -1,0 +1,165 @@
+"""What people read: occurrences as lines with the keys of ``scheduler history --json``, and what is known of targets and automations.
+
+Plain functions of a connection, for commands (`schema.open_for_reading`) and for the daemon's pages (`Database.read`). There is no index by
+automation, which would cost each claim a page of its own: the newest lines of one are found by walking back in time.
+"""
+
+import sqlite3
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from scheduler.core.instants import from_text, to_text_seconds
+from scheduler.core.model import Outcome
+
+Line = Mapping[str, str | int | float | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which occurrences. ``automation`` is an id, a name or a pattern for the name (``nightly-*``), as it is now or was then.
+
+    ``since`` is inclusive and ``until`` exclusive; both are instants for which something was scheduled.
+    """
+
+    target: str | None = None
+    automation: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    outcome: Outcome | None = None
+    only_open: bool = False
+    limit: int = 100
+    offset: int = 0
+    oldest_first: bool = False
+
+
+def occurrences(connection: sqlite3.Connection, selection: Selection) -> list[Line]:
+    """A line for each occurrence or span; the newest first, unless asked otherwise. Open ones have a ``state`` too."""
+    conditions, values = _conditions(selection)
+    order = "ASC" if selection.oldest_first else "DESC"
+    rows = connection.execute(
+        f"""
+        SELECT {_COLUMNS} FROM occurrence LEFT JOIN run ON run.target = occurrence.target AND run.run_id = occurrence.task_run_id
+        WHERE {conditions}
+        ORDER BY occurrence.scheduled_for {order}, occurrence.automation_id {order}, occurrence.target {order}
+        LIMIT :limit OFFSET :offset
+        """,  # noqa: S608 -- made of literals below; the values are parameters
+        values | {"limit": selection.limit, "offset": selection.offset},
+    )
+    return [_line(row) for row in rows]
+
+
+_COLUMNS: Final = """
+    occurrence.target, occurrence.automation_id, occurrence.name, occurrence.scheduled_for, occurrence.outcome, occurrence.reason,
+    occurrence.attempts, occurrence.claimed_at, occurrence.sent_at, occurrence.finished_at, occurrence.lateness_seconds,
+    occurrence.task_run_id, run.status AS run_status, coalesce(occurrence.error, run.error) AS error, occurrence.node, occurrence.count,
+    occurrence.state
+"""
+
+_OF_AUTOMATION: Final = """
+    (occurrence.automation_id = :automation_id OR occurrence.name = :automation OR occurrence.name GLOB :pattern
+     OR (occurrence.target, occurrence.automation_id) IN (
+        SELECT target, automation_id FROM automation WHERE name = :automation OR name GLOB :pattern))
+"""
+
+# A span counts when any of it is in time, so the walk begins at the first span that reaches beyond `since`.
+_SINCE: Final = """
+    occurrence.last >= :since AND occurrence.scheduled_for >= min(:since, coalesce(
+        (SELECT min(span.scheduled_for) FROM occurrence AS span WHERE span.count > 1 AND span.last >= :since), :since))
+"""
+
+
+def _conditions(selection: Selection) -> tuple[str, dict[str, str | int | None]]:
+    values: dict[str, str | int | None] = {
+        "target": selection.target,
+        "outcome": selection.outcome,
+        "since": _second(selection.since),
+        "until": _second(selection.until),
+        "automation": selection.automation,
+        "automation_id": _canonical(selection.automation),
+        "pattern": None if selection.automation is None else selection.automation.replace("[!", "[^"),
+    }
+    wanted = {
+        "target": "occurrence.target = :target",
+        "outcome": "occurrence.outcome = :outcome",
+        "since": _SINCE,
+        "until": "occurrence.scheduled_for < :until",
+        "automation": _OF_AUTOMATION,
+    }
+    conditions = [condition for key, condition in wanted.items() if values[key] is not None]
+    if selection.only_open:
+        conditions.append("occurrence.outcome IS NULL")
+    return " AND ".join(conditions) or "true", values
+
+
+def _second(instant: datetime | None) -> str | None:
+    """The first whole second that is not before it: what is scheduled has no fraction."""
+    return None if instant is None else to_text_seconds(instant + _ALMOST_A_SECOND)
+
+
+_ALMOST_A_SECOND: Final = timedelta(microseconds=999_999)
+
+
+def _canonical(automation: str | None) -> str | None:
+    try:
+        return automation and str(uuid.UUID(automation))
+    except ValueError:
+        return None
+
+
+def _line(row: sqlite3.Row) -> Line:
+    line = dict(zip(row.keys(), row, strict=True))
+    if line["state"] is None:
+        del line["state"]
+    return line
+
+
+# ---------------------------------------------------------------- what is known
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTarget:
+    """A target that the ledger has a history of."""
+
+    name: str
+    url: str
+    project_id: str
+    snapshot_at: datetime | None
+    watermark: datetime | None
+
+
+def targets(connection: sqlite3.Connection) -> list[KnownTarget]:
+    """By name."""
+    return [
+        KnownTarget(name, url, project_id, snapshot_at and from_text(snapshot_at), watermark and from_text(watermark))
+        for name, url, project_id, snapshot_at, watermark in connection.execute(
+            "SELECT name, url, project_id, snapshot_at, watermark FROM target ORDER BY name"
+        )
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class LastTimes:
+    """When an automation's newest accepted occurrence was sent, and when its newest run that succeeded was seen to have."""
+
+    accepted_at: datetime | None
+    succeeded_at: datetime | None
+
+
+def last_times(connection: sqlite3.Connection, target: str) -> Mapping[str, LastTimes]:
+    """By automation. Goes through the whole history: for the start of a daemon, on its reader's thread."""
+    accepted, succeeded = (dict(connection.execute(select, (target,)).fetchall()) for select in (_LAST_ACCEPTED, _LAST_SUCCESS))
+    return {each: LastTimes(_instant(accepted.get(each)), _instant(succeeded.get(each))) for each in accepted.keys() | succeeded.keys()}
+
+
+_LAST_ACCEPTED: Final = """
+    SELECT automation_id, max(coalesce(sent_at, finished_at)) FROM occurrence
+    WHERE outcome = 'accepted' AND target = ? GROUP BY automation_id
+"""
+_LAST_SUCCESS: Final = "SELECT automation_id, max(finished_at) FROM run WHERE status = 'success' AND target = ? GROUP BY automation_id"
+
+
+def _instant(text: str | None) -> datetime | None:
+    return None if text is None else from_text(text)

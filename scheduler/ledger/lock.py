@@ -1,0 +1,71 @@
+"""The lock file beside the ledger: of several daemons on one file, the one that holds it fires, and the others wait.
+
+The lock is the kernel's (flock), so that it is free the moment its holder is gone, however it went. The file stays; what stands in it is
+for people, and says who holds the lock or held it last.
+"""
+
+import fcntl
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from scheduler.core.errors import LedgerUnavailable
+from scheduler.core.instants import to_text
+
+_MOST: Final = 4096  # bytes of a holder's text that anybody reads
+
+
+class LedgerLock:
+    """The right to fire and to resolve what is in a ledger, for as long as this process lives or until it is released."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @classmethod
+    def try_acquire(cls, ledger: Path, *, node: str, since: datetime) -> "LedgerLock | None":
+        """Take ``NAME.lock`` beside the ledger; None when another process has it, see `holder`. Does not wait.
+
+        Raises `LedgerUnavailable` when the lock file cannot be opened or written.
+        """
+        path = lock_file(ledger)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise LedgerUnavailable(
+                f"{path}: {error.strerror}; see that its folder exists and the daemon's user may write there"
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _sign(descriptor, f"node {node}, process {os.getpid()}, since {to_text(since)}\n")
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except OSError as error:
+            os.close(descriptor)
+            raise LedgerUnavailable(f"{path}: {error.strerror}; put the ledger on a local disk that has room") from error
+        return cls(descriptor)
+
+    def release(self) -> None:
+        """Let another process have it. Once."""
+        os.ftruncate(self._descriptor, 0)
+        os.close(self._descriptor)
+
+
+def holder(ledger: Path) -> str:
+    """Who holds the lock, as it signed; for messages."""
+    try:
+        text = lock_file(ledger).read_bytes()[:_MOST].decode(errors="replace").strip()
+    except OSError:
+        text = ""
+    return text or "another process"
+
+
+def lock_file(ledger: Path) -> Path:
+    """Where the lock of this ledger lies."""
+    return ledger.with_name(ledger.name + ".lock")
+
+
+def _sign(descriptor: int, text: str) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, text.encode(), 0)
