@@ -27,7 +27,7 @@ Scheduler = Callable[..., Done]
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in os.environ:
+    for name in list(os.environ):
         if name.startswith("SCHEDULER_") or name in {"NO_COLOR", "POSTHOG_PERSONAL_API_KEY"}:
             monkeypatch.delenv(name)
     empty = tmp_path / "empty.toml"
