@@ -82,6 +82,11 @@ class FaultServer:
     def url(self) -> str:
         return f"{self.scheme}://127.0.0.1:{self.port}"
 
+    @property
+    def https_url(self) -> str:
+        """For a client that expects TLS of a server without it."""
+        return f"https://127.0.0.1:{self.port}"
+
 
 @asynccontextmanager
 async def fault_server(behaviour: Behaviour, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[FaultServer]:
@@ -95,8 +100,10 @@ async def fault_server(behaviour: Behaviour, *, tls: ssl.SSLContext | None = Non
             with suppress(ConnectionError, asyncio.IncompleteReadError):
                 await behaviour(Visit(server.connections, reader, writer, server.received))
         finally:
-            server.open -= 1
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+            server.open -= 1
 
     def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.ensure_future(visit(reader, writer))
@@ -152,5 +159,5 @@ def by_request(answer: Callable[[Received], bytes]) -> Behaviour:
 async def until(condition: Callable[[], bool], within: float = REASONABLE) -> None:
     """Wait for a condition; a test fails when it does not come true in time."""
     async with asyncio.timeout(within):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  the condition may be anything, and nobody announces it
             await asyncio.sleep(0.002)

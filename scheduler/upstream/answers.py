@@ -25,6 +25,7 @@ Clean = Callable[[str], str]
 LONGEST_WAIT: Final = 3600.0
 """A ``Retry-After`` counts as no longer than this: the API's own limits are by the hour. Seconds."""
 _LONGEST_TEXT: Final = 300
+_LONGEST_INTEGER: Final = 20
 _UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
@@ -63,12 +64,17 @@ def _automation(reply: Reply, clean: Clean) -> tuple[Automation | None, str | No
 def to_error(came: Reply | Failure, *, request: str, target: str, on_list: bool, now: datetime, clean: Clean) -> UpstreamError:
     """Why ``request`` failed and what to do about it. ``on_list``: a 404 says that the target is wrong, not that something is gone."""
     if isinstance(came, Failure):
-        how = "got no answer and may have been carried out" if came.sent else "could not be sent"
-        return UpstreamError(f"{request} {how}: {clean(came.error)}")
+        return UpstreamError(f"{request} {_fate(came, request)}: {clean(came.error)}")
     remedy = _remedy(came, target, on_list=on_list, clean=clean)
     words = said(came, clean)
     text = f"{request} answered HTTP {came.status}" + (f": {words}" if words else "") + (f"; {remedy}" if remedy else "")
     return UpstreamError(text, status=came.status, retry_after=retry_after(came, now), held=remedy is not None)
+
+
+def _fate(failure: Failure, request: str) -> str:
+    if not failure.sent:
+        return "could not be sent"
+    return "was not answered" if request.startswith("GET ") else "was not answered and may have been carried out all the same"
 
 
 def _remedy(reply: Reply, target: str, *, on_list: bool, clean: Clean) -> str | None:
@@ -101,10 +107,17 @@ def decoded(reply: Reply) -> object:
     if reply.body is None:
         raise Undecodable(reply.problem or "it has no body")
     try:
-        return json.loads(reply.body)
+        return json.loads(reply.body, parse_int=_integer)
     except (ValueError, RecursionError) as error:
         kind = reply.headers.get("content-type", "of no type")
         raise Undecodable(f"its body is no JSON ({type(error).__name__}; {len(reply.body)} bytes, {kind})") from None
+
+
+def _integer(digits: str) -> int:
+    """An integer of a size that the API has; thousands of digits cost quadratic time."""
+    if len(digits) > _LONGEST_INTEGER:
+        raise ValueError("a number with too many digits")
+    return int(digits)
 
 
 def said(reply: Reply, clean: Clean) -> str | None:

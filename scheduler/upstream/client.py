@@ -53,7 +53,9 @@ class ApiClient:
         self._key = config.key
         self._clock = clock
         self._observe = observe
-        self._transport = PooledTransport(tls=trust(config.ca_file), connect_timeout=min(config.connect_timeout, config.request_timeout))
+        # Shorter than the whole, so that a connection that is never made is told from an answer that never comes.
+        connect_timeout = min(config.connect_timeout, 0.9 * config.request_timeout)
+        self._transport = PooledTransport(tls=trust(config.ca_file), connect_timeout=connect_timeout)
         self._budget = Budget(Allowance(per_minute=config.requests_per_minute, per_hour=config.requests_per_hour), clock)
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._offset: ClockOffset | None = None

@@ -11,7 +11,10 @@ from typing import Final
 import httpx  # noqa: TID251  this is the room that talks to the API
 
 MAX_BODY: Final = 8 * 2**20
-"""Bytes of an answer that are taken. The worst JSON of this size makes some hundred megabytes of objects, for a moment."""
+"""Bytes of an answer that are taken."""
+MAX_VALUES: Final = 200_000
+"""JSON values of an answer that are taken, by its commas and brackets; those within strings count too. Eight megabytes of ``[],[],`` would
+otherwise become two hundred megabytes of lists, and hold up the loop for most of a second."""
 
 UNREACHABLE: Final = "unreachable"
 TIMEOUT: Final = "timeout"
@@ -67,14 +70,30 @@ async def _answered(transport: httpx.AsyncBaseTransport, request: httpx.Request)
 
 
 async def _taken(response: httpx.Response) -> Reply:
-    """The answer with its body. What is encoded or too large stays where it is: its status alone may be all that is needed."""
+    """The answer with its body. What is encoded or too large is not taken: its status alone may be all that is needed."""
     encoding = response.headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
         return Reply(response.status_code, response.headers, None, f"its body is encoded, though that was not asked for: {encoding}")
+    body = await _read(response)
+    problem = _excess(body)
+    return Reply(response.status_code, response.headers, None if problem else bytes(body), problem, too_large=problem is not None)
+
+
+async def _read(response: httpx.Response) -> bytearray:
+    """The body, or the beginning of one that is too large."""
     assert isinstance(response.stream, httpx.AsyncByteStream)
     body = bytearray()
     async for chunk in response.stream:
         body += chunk
         if len(body) > MAX_BODY:
-            return Reply(response.status_code, response.headers, None, f"its body is larger than {MAX_BODY // 2**20} MiB", too_large=True)
-    return Reply(response.status_code, response.headers, bytes(body))
+            break
+    return body
+
+
+def _excess(body: bytearray) -> str | None:
+    """What there is too much of in a body; None when it is fit to be parsed."""
+    if len(body) > MAX_BODY:
+        return f"its body is larger than {MAX_BODY // 2**20} MiB"
+    if sum(body.count(mark) for mark in b",[{") > MAX_VALUES:
+        return f"its body holds more than {MAX_VALUES} values"
+    return None

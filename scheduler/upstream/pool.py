@@ -6,6 +6,7 @@ request on it, so that a proxy's late "408" would be read as the answer to a POS
 """
 
 import asyncio
+import select
 import ssl
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -38,7 +39,7 @@ class Pool(aiohttp.TCPConnector):
             if protocol not in self._opened:
                 self._opened[protocol] = self._loop.time()
                 return connection
-            if not protocol.should_close:
+            if not protocol.should_close and _is_silent(connection):
                 return connection
             connection.close()
 
@@ -65,3 +66,13 @@ class Pool(aiohttp.TCPConnector):
             if self._loop.time() - self._opened[protocol] <= KEPT_ALIVE:
                 return connection
             connection.close()
+
+
+def _is_silent(connection: "Connection") -> bool:
+    """Whether nothing has come that the event loop has yet to read: in a burst it does not look for a while, and the server may hang up."""
+    transport = connection.transport
+    if transport is None:
+        return False
+    look = select.poll()
+    look.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return not look.poll(0)
