@@ -12,7 +12,7 @@ import pytest
 
 MODULE = (sys.executable, "-m", "scheduler")
 SCRIPT = (str(Path(sys.executable).parent / "scheduler"),)
-ENVIRONMENT = {**os.environ, "SCHEDULER_CONFIG": "/dev/null"}
+ENVIRONMENT = {name: text for name, text in os.environ.items() if not name.startswith("SCHEDULER_")} | {"SCHEDULER_CONFIG": "/dev/null"}
 ENVIRONMENT.pop("PYTHONUNBUFFERED", None)  # it would hide what is left in a buffer
 
 
