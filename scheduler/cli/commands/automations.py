@@ -1,0 +1,207 @@
+"""``scheduler automations``: the six calls of a target's API."""
+
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from scheduler.cli.group import Group, Source, as_json
+from scheduler.cli.output import Cell, Column, escaped, json_text, line, show, styled
+
+if TYPE_CHECKING:
+    from scheduler.upstream import ApiClient, AutomationEdit, Document
+
+T = TypeVar("T")
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_target = click.option("--target", "target_name", metavar="NAME", help="Which target, where several are configured.")
+
+
+def _fields(*, new: bool) -> Callable[[_F], _F]:
+    """The options that write an automation's fields."""
+    options = [
+        click.option("--name", required=new, help="What it is called."),
+        click.option("--prompt", help="What the agent is told; - reads it from standard input."),
+        click.option("--prompt-file", type=click.File("r", encoding="utf-8"), metavar="FILE", help="The same, from a file."),
+        click.option("--repository", required=new, metavar="ORG/REPO", help="What the agent works on."),
+        click.option("--cron", "cron_expression", required=new, metavar="EXPR", help="When it runs: five fields."),
+        click.option("--timezone", metavar="TZ", help="The zone of --cron." + (" The API's default is UTC." if new else "")),
+        click.option("--enabled/--disabled", "enabled", default=None, help="Whether it runs by its schedule."),
+        click.option("--template-id", metavar="TEXT", help="The template that it was made from."),
+        click.option("--github-integration", type=int, metavar="ID", help="The GitHub integration to use."),
+    ]
+
+    def decorate(function: _F) -> _F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+@click.group("automations", cls=Group, section="Automations")
+def command() -> None:
+    """List, show, create, change, delete and run automations."""
+
+
+@command.command("list", examples=["scheduler automations list", "scheduler automations list --json | jq -r .name"])
+@_target
+@as_json
+@click.pass_obj
+def list_(source: Source, *, target_name: str | None, as_json: bool) -> None:
+    """Print all automations."""
+    from scheduler.cli.target_api import listed
+
+    show(_carry_out(source, target_name, listed), _COLUMNS, (lambda one: one) if as_json else None)
+
+
+@command.command("get", examples=["scheduler automations get nightly-report"])
+@click.argument("automation")
+@_target
+@as_json
+@click.pass_obj
+def get(source: Source, *, automation: str, target_name: str | None, as_json: bool) -> None:
+    """Print AUTOMATION, an id or a name, with all its fields."""
+    from scheduler.cli.target_api import found
+
+    _print(_carry_out(source, target_name, lambda api: found(api, automation)), as_json=as_json)
+
+
+_CREATE = (
+    """scheduler automations create --name nightly --repository acme/app --cron '0 2 * * *' --timezone Europe/Berlin --prompt 'Fix a bug'"""
+)
+
+
+@command.command("create", examples=[_CREATE])
+@_fields(new=True)
+@_target
+@as_json
+@click.pass_obj
+def create(
+    source: Source, /, *, target_name: str | None, as_json: bool, prompt: str | None, prompt_file: IO[str] | None, **fields: Any
+) -> None:
+    """Create an automation."""
+    written = _written(prompt, prompt_file, fields)
+    if "prompt" not in written:
+        raise click.UsageError("an automation needs a prompt; give --prompt or --prompt-file")
+    _print(_carry_out(source, target_name, lambda api: api.create(written)), as_json=as_json)  # type: ignore[arg-type]  # the options are required
+
+
+@command.command(
+    "update", examples=["scheduler automations update nightly --cron '30 3 * * *'", "scheduler automations update nightly --disabled"]
+)
+@click.argument("automation")
+@_fields(new=False)
+@_target
+@as_json
+@click.pass_obj
+def update(
+    source: Source,
+    /,
+    *,
+    automation: str,
+    target_name: str | None,
+    as_json: bool,
+    prompt: str | None,
+    prompt_file: IO[str] | None,
+    **fields: Any,
+) -> None:
+    """Change the fields of AUTOMATION, an id or a name, that are given."""
+    edit = _written(prompt, prompt_file, fields)
+    if not edit:
+        raise click.UsageError("there is nothing to change; give at least one field, such as --cron")
+    _print(_carry_out(source, target_name, lambda api: _update(api, automation, edit)), as_json=as_json)
+
+
+@command.command("delete", examples=["scheduler automations delete nightly"])
+@click.argument("automation")
+@_target
+@click.pass_obj
+def delete(source: Source, *, automation: str, target_name: str | None) -> None:
+    """Delete AUTOMATION, an id or a name."""
+    document = _carry_out(source, target_name, lambda api: _delete(api, automation))
+    line(f"deleted: {escaped(str(document.get('name')))} ({document['id']})")
+
+
+@command.command("run", examples=["scheduler automations run nightly"])
+@click.argument("automation")
+@_target
+@as_json
+@click.pass_obj
+def run(source: Source, *, automation: str, target_name: str | None, as_json: bool) -> None:
+    """Start a run of AUTOMATION, an id or a name, now. It belongs to no occurrence, and costs what a run costs."""
+    from scheduler.cli.manual import start
+
+    settings = source.load().settings
+    _print(start(settings, target_name, automation), as_json=as_json)
+
+
+def _carry_out(source: Source, target_name: str | None, use: "Callable[[ApiClient], Awaitable[T]]") -> T:
+    from scheduler.cli.target_api import carry_out, choose
+
+    return carry_out(choose(source.load().settings, target_name), use)
+
+
+async def _update(api: "ApiClient", automation: str, edit: "AutomationEdit") -> "Document":
+    from scheduler.cli.target_api import found
+
+    return await api.update(str((await found(api, automation))["id"]), edit)
+
+
+async def _delete(api: "ApiClient", automation: str) -> "Document":
+    from scheduler.cli.target_api import found
+
+    document = await found(api, automation)
+    await api.delete(str(document["id"]))
+    return document
+
+
+def _written(prompt: str | None, prompt_file: IO[str] | None, fields: dict[str, Any]) -> "AutomationEdit":
+    """The fields that were given."""
+    if prompt is not None and prompt_file is not None:
+        raise click.UsageError("--prompt and --prompt-file both say what the agent is told; give one of them")
+    given: AutomationEdit = {name: value for name, value in fields.items() if value is not None}  # type: ignore[assignment]  # click named them
+    text = _prompt_text(prompt, prompt_file)
+    return given if text is None else {**given, "prompt": text}
+
+
+def _prompt_text(prompt: str | None, prompt_file: IO[str] | None) -> str | None:
+    if prompt_file is not None:
+        return prompt_file.read()
+    return sys.stdin.read() if prompt == "-" else prompt
+
+
+def _print(document: "Document", *, as_json: bool) -> None:
+    if as_json:
+        line(json_text(document))
+        return
+    width = max(map(len, document))
+    for name, value in document.items():
+        line(f"{escaped(name):<{width}}  {escaped('' if value is None else str(value))}")
+
+
+def _field(name: str) -> "Callable[[Document], str]":
+    return partial(_text, name)
+
+
+def _text(name: str, document: "Document") -> str:
+    value = document.get(name)
+    return "" if value is None else str(value)
+
+
+def _status(document: "Document") -> Cell:
+    status = _text("last_run_status", document)
+    return Cell(status, "green" if status == "success" else "red" if status == "failed" else None)
+
+
+_COLUMNS: "tuple[Column[Document], ...]" = (
+    Column("id", _field("id")),
+    Column("name", _field("name"), shrinks=True),
+    Column("schedule", _field("cron_expression")),
+    Column("zone", _field("timezone")),
+    Column("enabled", lambda one: "yes" if one.get("enabled") else styled("no", "yellow")),
+    Column("last run (UTC)", _field("last_run_at")),
+    Column("status", _status),
+)

@@ -1,0 +1,95 @@
+"""``scheduler history``: what came due, and what became of it."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from scheduler.cli.group import Command, Source, as_json
+from scheduler.cli.output import Cell, Colour, Column, show
+from scheduler.cli.times import instant, zoned_text
+from scheduler.core.instants import from_text
+from scheduler.core.model import Outcome
+
+if TYPE_CHECKING:
+    from scheduler.ledger.history import Line
+
+_EXAMPLES = (
+    "scheduler history --state-dir var --limit 20",
+    "scheduler history --automation 'nightly-*' --since 2026-11-01T00:00:00Z --outcome skipped --json",
+)
+_COLOURS: Final[dict[str, Colour]] = {
+    "accepted": "green",
+    "rejected": "red",
+    "unresolved": "red",
+    "expired": "red",
+    "skipped": "yellow",
+}
+
+
+@click.command("history", cls=Command, section="Record", examples=_EXAMPLES)
+@click.option("--automation", metavar="NAME", help="Only this automation's: an id, a name, or a pattern such as 'nightly-*'.")
+@click.option("--since", type=instant, metavar="INSTANT", help="Only what was scheduled then or later.")
+@click.option("--until", type=instant, metavar="INSTANT", help="Only what was scheduled before.")
+@click.option("--outcome", type=click.Choice([*Outcome, "open"]), help="Only what came to this; open has not come to anything yet.")
+@click.option("--target", metavar="NAME", help="Only this target's.")
+@click.option("--limit", type=click.IntRange(1, 10_000_000), default=50, show_default=True, help="The newest so many.")
+@as_json
+@click.pass_obj
+def command(
+    source: Source,
+    *,
+    automation: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    outcome: str | None,
+    target: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Print the occurrences in the ledger, the newest first, each with its outcome and the reason for it.
+
+    Works whether the daemon runs or not, and changes nothing.
+    """
+    from scheduler.cli.ledger_file import reading
+    from scheduler.ledger.history import Selection, occurrences
+
+    selection = Selection(
+        target=target,
+        automation=automation,
+        since=since,
+        until=until,
+        outcome=Outcome(outcome) if outcome not in {None, "open"} else None,
+        only_open=outcome == "open",
+        limit=limit,
+    )
+    with reading(source.load().settings.ledger.url.path) as connection:
+        lines = occurrences(connection, selection)
+    show(lines, _COLUMNS, (lambda one: one) if as_json else None)
+
+
+def _outcome(line: "Line") -> Cell:
+    if line["outcome"] is None:
+        return Cell(f"open: {line.get('state')}", "cyan")
+    return Cell(f"{line['outcome']}: {line['reason']}", _COLOURS.get(str(line["outcome"])))
+
+
+def _scheduled(line: "Line") -> str:
+    count = f" and {int(line['count']) - 1} more" if line["count"] not in {None, 1} else ""
+    return zoned_text(from_text(str(line["scheduled_for"]))) + count
+
+
+def _late(line: "Line") -> str:
+    seconds = line["lateness_seconds"]
+    return "" if seconds is None else f"{float(seconds):.3f} s"
+
+
+_COLUMNS: "tuple[Column[Line], ...]" = (
+    Column("scheduled for", _scheduled),
+    Column("automation", lambda line: str(line["name"]), shrinks=True),
+    Column("outcome", _outcome),
+    Column("late", _late),
+    Column("attempts", lambda line: str(line["attempts"])),
+    Column("run", lambda line: str(line["run_status"] or "")),
+    Column("error", lambda line: str(line["error"] or ""), shrinks=True),
+)

@@ -1,0 +1,30 @@
+"""``scheduler pause``: record what comes due, and fire nothing."""
+
+import getpass
+
+import click
+
+from scheduler.cli.group import Command, Source
+from scheduler.cli.output import escaped, line
+from scheduler.cli.times import now
+
+_EXAMPLES = ("scheduler pause nightly-report", "scheduler pause --all")
+
+
+@click.command("pause", cls=Command, section="Schedules", examples=_EXAMPLES)
+@click.argument("automation", required=False)
+@click.option("--all", "everything", is_flag=True, help="Pause every automation of the target.")
+@click.option("--target", "target_name", metavar="NAME", help="Which target, where several are configured.")
+@click.pass_obj
+def command(source: Source, *, automation: str | None, everything: bool, target_name: str | None) -> None:
+    """Record the occurrences of AUTOMATION, an id or a name, from now on without firing them.
+
+    Kept in the ledger: it survives restarts, and shows in `scheduler status`.
+    """
+    from scheduler.cli.ledger_file import write
+    from scheduler.cli.pauses import chosen
+    from scheduler.ledger.intents import Pause, pause
+
+    which = chosen(source.load().settings, target_name, automation, everything=everything)
+    made = write(which.ledger, lambda connection: pause(connection, Pause(which.target, which.automation_id, now(), getpass.getuser())))
+    line(f"{'paused' if made else 'was paused already'}: {escaped(which.name)}")

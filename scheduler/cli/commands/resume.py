@@ -1,0 +1,26 @@
+"""``scheduler resume``: fire again what was paused."""
+
+import click
+
+from scheduler.cli.failures import AnswerIsNo
+from scheduler.cli.group import Command, Source
+from scheduler.cli.output import escaped, line
+
+_EXAMPLES = ("scheduler resume nightly-report", "scheduler resume --all")
+
+
+@click.command("resume", cls=Command, section="Schedules", examples=_EXAMPLES)
+@click.argument("automation", required=False)
+@click.option("--all", "everything", is_flag=True, help="End all pauses of the target.")
+@click.option("--target", "target_name", metavar="NAME", help="Which target, where several are configured.")
+@click.pass_obj
+def command(source: Source, *, automation: str | None, everything: bool, target_name: str | None) -> None:
+    """End the pause of AUTOMATION, an id or a name. What came due meanwhile stays skipped."""
+    from scheduler.cli.ledger_file import write
+    from scheduler.cli.pauses import chosen
+    from scheduler.ledger.intents import resume
+
+    which = chosen(source.load().settings, target_name, automation, everything=everything)
+    if not write(which.ledger, lambda connection: resume(connection, which.target, which.automation_id)):
+        raise AnswerIsNo(f"{which.name} was not paused")
+    line(f"resumed: {escaped(which.name)}")

@@ -1,0 +1,50 @@
+"""The ledger for the length of one command, as its owner, beside a daemon that may have it open too."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from scheduler.cli.owner import acting_as_owner
+from scheduler.core.errors import Unreachable
+from scheduler.ledger.schema import open_for_reading, open_ledger
+
+T = TypeVar("T")
+
+
+class NoLedger(Unreachable):
+    """There is no file where the ledger should be: no daemon has run here yet."""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that changes nothing. Raises `NoLedger`."""
+    with acting_as_owner(path):
+        _require(path)
+        connection = open_for_reading(path)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+
+def write(path: Path, operation: Callable[[sqlite3.Connection], T]) -> T:
+    """What ``operation`` returns once it is durable. Raises `NoLedger`."""
+    with acting_as_owner(path):
+        _require(path)
+        return asyncio.run(_written(path, operation))
+
+
+async def _written(path: Path, operation: Callable[[sqlite3.Connection], T]) -> T:
+    database = open_ledger(path)
+    try:
+        return await database.write(operation)
+    finally:
+        database.close()
+
+
+def _require(path: Path) -> None:
+    if not path.exists():
+        raise NoLedger(f"the ledger {path} is not there; start `scheduler run` or `scheduler up` once, or name another in [ledger] url")

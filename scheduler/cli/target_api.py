@@ -1,0 +1,78 @@
+"""One target's API for the length of one command."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import TypeVar
+
+from scheduler.app.wiring import upstream_config
+from scheduler.cli.failures import AnswerIsNo
+from scheduler.core.errors import ConfigurationError, UpstreamError
+from scheduler.core.model import InvalidAutomation, canonical_id
+from scheduler.daemon.clock import SystemClock
+from scheduler.settings import Settings, Target
+from scheduler.upstream import ApiClient, Document
+
+T = TypeVar("T")
+
+_PAGE = 1000
+_OUR_FAULT = range(HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR)
+_NOT_OURS = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+
+
+def choose(settings: Settings, name: str | None) -> Target:
+    """The target of this name, or the only one. Raises `ConfigurationError` when that is not one."""
+    names = [target.name for target in settings.targets]
+    if not names:
+        raise ConfigurationError("no target is configured; set [[target]] url and project_id, or SCHEDULER_TARGET__URL and …__PROJECT_ID")
+    if name is None and len(names) > 1:
+        raise ConfigurationError(f"there are several targets; name one with --target: {', '.join(names)}")
+    for target in settings.targets:
+        if name in {None, target.name}:
+            return target
+    raise ConfigurationError(f"there is no target {name!r}; there are {', '.join(names)}")
+
+
+def carry_out(target: Target, use: Callable[[ApiClient], Awaitable[T]]) -> T:
+    """What ``use`` returns. What the API refuses is `ConfigurationError`, and what it does not have is `AnswerIsNo`."""
+    return asyncio.run(_carried_out(target, use))
+
+
+async def _carried_out(target: Target, use: Callable[[ApiClient], Awaitable[T]]) -> T:
+    async with ApiClient(upstream_config(target, os.environ), SystemClock()) as api:
+        try:
+            return await use(api)
+        except UpstreamError as error:
+            if error.status == HTTPStatus.NOT_FOUND and not error.held:
+                raise AnswerIsNo(str(error)) from None
+            if error.status in _OUR_FAULT and error.status not in _NOT_OURS:
+                raise ConfigurationError(str(error)) from None
+            raise
+
+
+async def listed(api: ApiClient) -> list[Document]:
+    """All automations, as the API shows them. The list may shift while it is read: what is shown twice counts once."""
+    found: dict[object, Document] = {}
+    offset = 0
+    while True:
+        page = await api.list_page(offset=offset, limit=_PAGE)
+        found |= {row.get("id"): row for row in page.rows if isinstance(row, dict)}
+        offset += len(page.rows)
+        if not page.rows or offset >= page.count:
+            return list(found.values())
+
+
+async def found(api: ApiClient, automation: str) -> Document:
+    """The automation of this id or, when it is none, of this name. Raises `AnswerIsNo` when there is none, or are several."""
+    try:
+        document = await api.document(canonical_id(automation))
+        matching = [] if document is None else [document]
+    except InvalidAutomation:
+        matching = [each for each in await listed(api) if each.get("name") == automation]
+    if not matching:
+        raise AnswerIsNo(f"there is no automation {automation!r}; see `scheduler automations list`")
+    if len(matching) > 1:
+        ids = ", ".join(str(each["id"]) for each in matching)
+        raise AnswerIsNo(f"there are {len(matching)} automations called {automation!r}; give the id of one: {ids}")
+    return matching[0]
