@@ -74,9 +74,10 @@ def _expression(cron: str, timezone: str, settings: "Settings") -> "Planned":
 
 
 def _recorded(settings: "Settings", automation: str | None) -> list["Planned"]:
-    """The automations of the newest snapshot in the ledger, or the one that is asked for."""
-    del settings, automation
-    raise click.UsageError("give --cron or --input")
+    """The enabled automations of the newest snapshot in the ledger, or the one that is asked for."""
+    from scheduler.cli.recorded import planned
+
+    return planned(settings, automation)
 
 
 def _show(planned: list["Planned"], after: datetime, count: int, *, as_json: bool) -> None:

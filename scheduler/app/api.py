@@ -1,0 +1,47 @@
+"""The embedded API, answering: as a process of its own, and as a part of `scheduler up`."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from scheduler.app.wiring import api_config
+from scheduler.core.errors import ConfigurationError
+from scheduler.daemon.clock import SystemClock
+from scheduler.localapi.server import LocalApi
+from scheduler.ops.logs import Log
+from scheduler.ops.serving import Serving
+from scheduler.settings import Settings
+
+_KEEP_ALIVE: Final = 75
+"""Seconds for which an idle connection stays open: longer than clients keep theirs, so that it is they who close them."""
+
+
+@asynccontextmanager
+async def answering(settings: Settings) -> AsyncIterator[LocalApi]:
+    """The embedded API on ``[api] listen`` for as long as the block lasts.
+
+    Raises `ConfigurationError` when the address or the database is in use, `DatabaseRefused`, or `Unreachable`.
+    """
+    if settings.api.listen is None:
+        raise ConfigurationError('the embedded API has nowhere to listen; set [api] listen, for example to "127.0.0.1:8040"')
+    api = await LocalApi.start(api_config(settings.api), now=SystemClock().now)
+    try:
+        async with Serving(api.app, str(settings.api.listen), setting="[api] listen", keep_alive=_KEEP_ALIVE):
+            yield api
+    finally:
+        await api.close()
+
+
+async def serve(settings: Settings, announce: Callable[[], None]) -> None:
+    """Serve until a signal says stop; a second one ends at once. ``announce`` is called when requests are answered."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lambda: os._exit(0) if stopping.is_set() else stopping.set())
+    with Log(format=settings.log.format, level=settings.log.level, node=settings.daemon.node, now=SystemClock().now):
+        async with answering(settings):
+            announce()
+            await stopping.wait()

@@ -1,0 +1,97 @@
+"""What `scheduler up` keeps in its state directory: a configuration that `run`, `serve` and every other command can use, and a key.
+
+Made when it is not there, and never changed afterwards: it belongs to the person who runs it.
+"""
+
+import os
+import socket
+from pathlib import Path
+from typing import Final
+
+from scheduler.core.errors import ConfigurationError
+
+FILE_NAME: Final = "scheduler.toml"
+KEY_NAME: Final = "api-key"
+_HOST: Final = "127.0.0.1"
+_API_PORT: Final = 8040
+_SERVER_PORT: Final = 9464
+_PORTS_TRIED: Final = 20
+
+_CONFIGURATION: Final = """\
+# Made by `scheduler up`; yours to change. Every setting: docs/configuration.md
+
+[[target]]
+url = "http://{api}"
+project_id = "1"
+key_file = "{folder}/{key}"
+idempotent = true                # the embedded API honours Idempotency-Key
+requests_per_minute = 100000     # it has no rate limit of its own
+requests_per_hour = 1000000
+
+[ledger]
+url = "sqlite:///{folder}/scheduler.db"
+
+[server]
+listen = "{server}"
+
+[api]
+listen = "{api}"
+database = "sqlite:///{folder}/api.db"
+
+[api.runner]
+command = ["cat"]                # your agent: argv, no shell; the prompt is on its standard input
+"""
+
+
+def prepare(folder: Path) -> Path:
+    """Make the folder and its configuration where they are missing; the configuration's path comes back. Raises `ConfigurationError`."""
+    folder = folder.absolute()
+    file = folder / FILE_NAME
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not file.exists():
+            file.write_text(_configuration(folder))
+    except OSError as error:
+        raise ConfigurationError(f"the state directory {folder} cannot be used: {error.strerror}; name another with --state-dir") from None
+    return file
+
+
+def _configuration(folder: Path) -> str:
+    if not all(character.isprintable() and character not in '"\\?#' for character in str(folder)):
+        raise ConfigurationError(f"the state directory {str(folder)!r} has a character that a configuration cannot hold; name another")
+    api, server = (f"{_HOST}:{_free(first)}" for first in (_API_PORT, _SERVER_PORT))
+    return _CONFIGURATION.format(folder=folder, api=api, server=server, key=KEY_NAME)
+
+
+def _free(first: int) -> int:
+    """The first port from here on that nobody listens on; the first one when all are taken, so that the error names it."""
+    return next((port for port in range(first, first + _PORTS_TRIED) if _is_free(port)), first)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def read_key(file: Path) -> str:
+    """The key in the file; empty when there is none."""
+    try:
+        return file.read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def write_key(file: Path, key: str) -> None:
+    """Keep a key where only its owner can read it, whole or not at all."""
+    part = file.with_name(file.name + ".part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as written:
+        written.write(key + "\n")
+        written.flush()
+        os.fsync(written.fileno())
+    part.replace(file)

@@ -1,0 +1,64 @@
+"""Settings, made into the plain values that the rooms below take. No decision is made here."""
+
+import os
+from collections.abc import Mapping
+from functools import partial
+
+from scheduler.core.cron import Schedule
+from scheduler.daemon.context import TargetSettings
+from scheduler.daemon.target import Parse
+from scheduler.localapi.config import ApiConfig, RunnerConfig
+from scheduler.settings import Settings, Target, load_key
+from scheduler.settings.models import ApiSettings
+from scheduler.upstream import TargetConfig
+
+
+def parser(settings: Settings) -> Parse:
+    """How expressions are read, with the configured rules for clock changes."""
+    return partial(Schedule.parse, dst_gap=settings.schedule.dst_gap, dst_repeat=settings.schedule.dst_repeat)
+
+
+def upstream_config(target: Target, environ: Mapping[str, str] = os.environ) -> TargetConfig:
+    """What the API client of a target is told. Raises `KeyUnusable`."""
+    return TargetConfig(
+        name=target.name,
+        url=target.url,
+        project_id=target.project_id,
+        key=load_key(target, environ),
+        connect_timeout=target.connect_timeout.total_seconds(),
+        request_timeout=target.request_timeout.total_seconds(),
+        max_in_flight=target.max_in_flight,
+        requests_per_minute=target.requests_per_minute,
+        requests_per_hour=target.requests_per_hour,
+        ca_file=target.ca_file,
+    )
+
+
+def target_settings(target: Target, settings: Settings) -> TargetSettings:
+    """What the parts that serve a target are told."""
+    schedule = settings.schedule
+    return TargetSettings(
+        name=target.name,
+        url=target.url,
+        project_id=target.project_id,
+        policies=settings.policies,
+        idempotent=target.idempotent,
+        max_in_flight=target.max_in_flight,
+        poll_interval=schedule.poll_interval,
+        fresh_for=schedule.fresh_for,
+        stale_limit=schedule.stale_limit,
+        settle_time=schedule.settle_time,
+        run_timeout=schedule.run_timeout,
+    )
+
+
+def api_config(api: ApiSettings) -> ApiConfig:
+    """What the embedded API is told."""
+    runner = RunnerConfig(
+        folder=api.runs_folder,
+        command=api.runner.command,
+        environment=api.runner.environment,
+        timeout=api.runner.timeout.total_seconds(),
+        max_parallel=api.runner.max_parallel,
+    )
+    return ApiConfig(database=api.database.path, runner=runner, github_integrations=frozenset(api.github_integrations))

@@ -1,0 +1,26 @@
+"""``scheduler run``: the daemon."""
+
+import click
+
+from scheduler.cli.group import Command, Source
+
+_EXAMPLES = (
+    "scheduler run --config /etc/scheduler/scheduler.toml",
+    "SCHEDULER_TARGET__URL=https://us.posthog.com SCHEDULER_TARGET__PROJECT_ID=12345 scheduler run",
+)
+
+
+@click.command("run", cls=Command, section="Start", examples=_EXAMPLES)
+@click.pass_obj
+def command(source: Source) -> None:
+    """Run the daemon against the configured targets, until SIGTERM.
+
+    SIGHUP reads configuration, keys and zone data again. Exit status 0 on SIGTERM, 2 for a wrong configuration.
+    """
+    from scheduler.app.daemon import Daemon
+    from scheduler.cli.processes import run
+
+    async def main() -> None:
+        await Daemon(source.load).run()
+
+    run(main())

@@ -1,0 +1,66 @@
+"""``scheduler up``: everything in one process, without any configuration."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from scheduler.cli.group import FILE_NAME, Command, Source
+from scheduler.cli.output import line, styled
+
+if TYPE_CHECKING:
+    from scheduler.settings import Settings
+
+
+@click.command("up", cls=Command, section="Start", examples=("scheduler up --demo", "scheduler up --state-dir ~/scheduler"))
+@click.option("--demo", is_flag=True, help="Have an automation that is due every minute.")
+@click.pass_obj
+def command(source: Source, *, demo: bool) -> None:
+    """Run the embedded API and the daemon in one process, until SIGTERM or Ctrl-C.
+
+    Everything is kept in --state-dir, ./var if it is not given: the configuration, which is yours to change, a key, the automations, and
+    the ledger.
+    """
+    from scheduler.app.state import prepare
+    from scheduler.app.up import up
+    from scheduler.cli.processes import run
+
+    if source.file is not None:
+        raise click.UsageError("`up` uses the configuration in its --state-dir; for one of your own there are `run` and `serve`")
+    folder = source.state_dir or Path("var")
+    prepare(folder)
+    load = Source(state_dir=folder).load
+    run(up(folder, load, lambda: _announce(folder, load().settings, demo=demo), demo=demo))
+
+
+def _announce(folder: Path, settings: "Settings", *, demo: bool) -> None:
+    for text in _welcome(folder, settings, demo=demo):
+        line(text)
+
+
+def _welcome(folder: Path, settings: "Settings", *, demo: bool) -> Iterator[str]:
+    """Where everything is, and what to try: each command works as it is printed."""
+    from scheduler.app.state import KEY_NAME
+    from scheduler.cli.processes import program
+
+    here = f"{program()} {{}} --state-dir {folder}"
+    yield ""
+    yield f"  API      http://{settings.api.listen}/api/projects/1/task_automations/"
+    yield f"  key      {folder / KEY_NAME} (mode 0600)"
+    if settings.server.listen is not None:
+        yield f"  status   http://{settings.server.listen}/"
+        yield f"  metrics  http://{settings.server.listen}/metrics"
+    yield f"  settings {folder / FILE_NAME}"
+    yield ""
+    yield styled("  In another terminal:", None)
+    if demo:
+        yield f"    {here.format('history --automation demo')}"
+    yield f"    {here.format('history')}"
+    yield f"    {here.format('next')}"
+    yield f"    {here.format('status')}"
+    yield f"    {here.format('automations list')}"
+    yield f"    {here.format('runs list')}"
+    yield ""
+    yield "  The demo automation is due at every full minute: it fires within 60 seconds." if demo else "  Ctrl-C ends it."
+    yield ""

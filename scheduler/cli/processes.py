@@ -1,0 +1,33 @@
+"""What the commands that do not end by themselves have in common."""
+
+import shlex
+import shutil
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Carry out a process's main coroutine on the fast loop; of several errors at once the first is raised alone."""
+    try:
+        uvloop.run(main)
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def program() -> str:
+    """How this program was called, so that the commands that it prints work as they are printed."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m scheduler"
+    if shutil.which(called.name) and Path(shutil.which(called.name) or "").resolve() == called.resolve():
+        return called.name
+    return shlex.quote(str(called))
