@@ -5,6 +5,7 @@ Apart from the timetable because it alone evaluates: once for each schedule, how
 
 import heapq
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
@@ -83,16 +84,35 @@ class Rota:
         """The schedule's first instant after the cursor."""
         return self._slots[schedule].next
 
-    def upcoming(self, after: datetime, until: datetime) -> Iterator[tuple[datetime, str]]:
-        """Instants after ``after`` and up to ``until`` with the automations they are for, in order of time; evaluated lazily."""
-        streams = (self._stream(number, slot, after, until) for number, slot in enumerate(self._slots.values()) if slot.members)
-        for instant, _, slot in heapq.merge(*streams):
-            for automation_id in sorted(slot.members):
-                yield instant, automation_id
+    def upcoming(self, after: datetime, until: datetime, only: AbstractSet[str] | None = None) -> Iterator[tuple[datetime, str]]:
+        """Instants after ``after`` and up to ``until`` with the automations they are for, in order of time: all of them, or ``only`` these.
 
-    def _stream(self, number: int, slot: Slot, after: datetime, until: datetime) -> Iterator[tuple[datetime, int, Slot]]:
-        return ((instant, number, slot) for instant in slot.schedule.between(after, until))
+        What the cursor has passed is not among them: it is due. The evaluation is lazy and may go on in another thread, since all it
+        goes on from is taken down here; each instant costs one evaluation, and the schedules that have none yet cost nothing.
+        """
+        heap = [
+            (slot.next, number, slot.schedule, members)
+            for number, slot in enumerate(self._slots.values())
+            if slot.next is not None and (members := tuple(slot.members if only is None else slot.members & only))
+        ]
+        heapq.heapify(heap)
+        return _unrolled(heap, after, until)
 
     def _push(self, slot: Slot) -> None:
         if slot.next is not None:
             heapq.heappush(self._heap, (slot.next, next(self._numbers), slot))
+
+
+def _unrolled(
+    heap: list[tuple[datetime, int, Schedule, tuple[str, ...]]], after: datetime, until: datetime
+) -> Iterator[tuple[datetime, str]]:
+    while heap and heap[0][0] <= until:
+        instant, number, schedule, members = heap[0]
+        if instant > after:
+            for automation_id in sorted(members):
+                yield instant, automation_id
+        following = schedule.next(max(instant, after))
+        if following is None:
+            heapq.heappop(heap)
+        else:
+            heapq.heapreplace(heap, (following, number, schedule, members))

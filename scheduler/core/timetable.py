@@ -206,9 +206,16 @@ class Timetable:
             self._pending.cut_all(now)
             self._rota.rewind(now)
 
-    def upcoming(self, after: datetime, until: datetime) -> Iterator[tuple[datetime, Entry]]:
-        """What is scheduled after ``after`` and up to ``until``, in order, evaluated lazily."""
-        return ((instant, self._entries[automation_id]) for instant, automation_id in self._rota.upcoming(after, until))
+    def upcoming(
+        self, after: datetime, until: datetime, only: Callable[[Automation], bool] | None = None
+    ) -> Iterator[tuple[datetime, Entry]]:
+        """What is scheduled after ``after`` and up to ``until``, in order, of all automations or ``only`` of those for which that holds.
+
+        Evaluated lazily, and perhaps in another thread; an automation that is removed meanwhile is left out from there on.
+        """
+        wanted = None if only is None else {each for each, entry in self._entries.items() if only(entry.automation)}
+        upcoming = self._rota.upcoming(after, until, wanted)
+        return ((instant, entry) for instant, automation_id in upcoming if (entry := self._entries.get(automation_id)) is not None)
 
     # ------------------------------------------------------------ entries coming and going
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from scheduler.core.cron import Schedule
 from scheduler.core.events import ClockJumped
 from scheduler.core.instants import to_text_seconds
-from scheduler.core.model import State
+from scheduler.core.model import Automation, State
 from scheduler.core.policy import Policies
 from scheduler.core.status import AutomationStatus, TargetStatus
 from scheduler.core.timetable import Entry, Timetable
@@ -133,10 +133,10 @@ class Target:
                 None if entry.schedule is None else self.context.timetable.next_of(entry.schedule),
             )
 
-    def upcoming(self, span: timedelta) -> Iterator[tuple[datetime, Entry]]:
-        """What is scheduled in the time to come, in order."""
+    def upcoming(self, span: timedelta, only: Callable[[Automation], bool] | None = None) -> Iterator[tuple[datetime, Entry]]:
+        """What is scheduled in the time to come, in order; see `Timetable.upcoming`."""
         now = self.context.clock.now()
-        return self.context.timetable.upcoming(now, now + span)
+        return self.context.timetable.upcoming(now, now + span, only)
 
     def _overdue(self) -> Iterator[str]:
         now = self.context.clock.now()
