@@ -4,18 +4,21 @@ Instants are aware UTC; lateness and deadlines count from *due*, which is the sc
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 from scheduler.core.model import Reason
 
 _SHORTEST: Final = timedelta(minutes=5)
 _LONGEST: Final = timedelta(hours=1)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 RESTART_GRACE: Final = timedelta(seconds=60)
-"""What came due while nobody ran is never missed up to this late: a restart."""
+"""What came due while nobody ran is not missed when somebody ran again so soon after: that was a restart."""
 
 
 class CatchUp(StrEnum):
@@ -58,10 +61,10 @@ def jitter(policies: Policies, target: str, automation_id: str, to_the_next: tim
     """The automation's own share of its jitter: the same every time, and less than half the time to the next occurrence."""
     if not policies.jitter:
         return timedelta(0)
-    digest = hashlib.sha256(f"{target}\0{automation_id}".encode()).digest()
-    share = int.from_bytes(digest[:8]) / 2**64
+    digest = hashlib.sha256(f"{target}\0{automation_id}".encode(errors="replace")).digest()
     most = policies.jitter if to_the_next is None else min(policies.jitter, to_the_next / 2)
-    return timedelta(milliseconds=share * most / timedelta(milliseconds=1) // 1)
+    share = int.from_bytes(digest[:8]) * (most // _MILLISECOND) >> 64  # in whole numbers, so that it never comes to all of it
+    return share * _MILLISECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,42 +108,36 @@ def decide(moments: Sequence[Moment], policies: Policies, *, now: datetime, abse
     """
     if paused or policies.paused:
         return [PassOver(moments, Reason.PAUSED)]
-    startable = [_startable(each, policies, now, absent_until) for each in moments]
-    if policies.catch_up is CatchUp.ALL:
-        return _grouped(moments, lambda index: None if startable[index] else Reason.MISSED)
-    newest = max((index for index, can in enumerate(startable) if can), default=-1)
-    return _grouped(moments, lambda index: _beside(index, newest))
+    missed = [now > each.deadline or _is_forgone(each, policies, absent_until) for each in moments]
+    newest = max((each for each, is_missed in zip(moments, missed, strict=True) if not is_missed), key=_scheduled_for, default=None)
+    reasons = [_reason(each, policies, newest, is_missed=is_missed) for each, is_missed in zip(moments, missed, strict=True)]
+    return list(_grouped(moments, reasons))
 
 
-def _startable(each: Moment, policies: Policies, now: datetime, absent_until: datetime) -> bool:
-    if now > each.deadline:
-        return False
-    nobody_ran = each.due <= absent_until and now - each.due > RESTART_GRACE
-    return not (policies.catch_up is CatchUp.NONE and nobody_ran)
+def _scheduled_for(each: Moment) -> datetime:
+    return each.scheduled_for
 
 
-def _beside(index: int, newest: int) -> Reason | None:
-    if index == newest:
-        return None
-    return Reason.COALESCED if index < newest else Reason.MISSED
+def _is_forgone(each: Moment, policies: Policies, absent_until: datetime) -> bool:
+    """Whether nobody ran when it came due, nor soon after, and it is not to be made up for."""
+    return policies.catch_up is CatchUp.NONE and absent_until - each.due > RESTART_GRACE
 
 
-def _grouped(moments: Sequence[Moment], reason_of: Callable[[int], Reason | None]) -> list[Decision]:
-    decisions: list[Decision] = []
-    begin = 0
-    reasons = [reason_of(index) for index in range(len(moments))]
-    while begin < len(moments):
-        reason = reasons[begin]
+def _reason(each: Moment, policies: Policies, newest: Moment | None, *, is_missed: bool) -> Reason | None:
+    """Why it is not started; None when it is. ``newest`` is the newest one that can be."""
+    coalesces = policies.catch_up is CatchUp.LATEST or (policies.catch_up is CatchUp.NONE and not is_missed)
+    if coalesces and newest is not None and each.scheduled_for < newest.scheduled_for:
+        return Reason.COALESCED
+    return Reason.MISSED if is_missed else None
+
+
+def _grouped(moments: Sequence[Moment], reasons: Sequence[Reason | None]) -> Iterator[Decision]:
+    for reason, group in groupby(zip(moments, reasons, strict=True), key=itemgetter(1)):
+        together = [each for each, _ in group]
         if reason is None:
-            decisions.append(Start(moments[begin]))
-            begin += 1
-            continue
-        end = begin
-        while end < len(moments) and reasons[end] is reason:
-            end += 1
-        decisions.append(PassOver(moments[begin:end], reason))
-        begin = end
-    return decisions
+            yield from map(Start, together)
+        else:
+            yield PassOver(together, reason)
 
 
 class Permission(StrEnum):
@@ -173,6 +170,7 @@ def effective_from(
     ``clock_offset`` is how many seconds the API's clock is ahead. ``run_moved_it``: a run began or ended in between, which moves
     ``updated_at`` too, so that only the previous poll is certain.
     """
-    if updated_at is None or run_moved_it:
-        return previous_poll
-    return min(max(updated_at - timedelta(seconds=clock_offset), previous_poll), this_poll)
+    counted = previous_poll
+    if updated_at is not None and not run_moved_it:
+        counted = max(updated_at - timedelta(seconds=clock_offset), previous_poll)
+    return min(counted, this_poll)  # also when the clock was set back in between
