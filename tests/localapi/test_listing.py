@@ -71,6 +71,18 @@ def test_beyond_the_end_there_is_nothing_but_a_way_back(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+def test_the_count_follows_what_is_created_and_deleted(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving(tmp_path) as served:
+            created = [(await served.create())["id"] for _ in range(3)]
+            for left, automation_id in zip((2, 1, 0), created, strict=True):
+                await served.client.delete(f"{COLLECTION}{automation_id}/")
+                await served.client.delete(f"{COLLECTION}{automation_id}/")
+                assert (await page(served, "?limit=1"))["count"] == left
+
+    asyncio.run(story())
+
+
 def test_a_link_holds_only_what_a_url_may_whatever_the_query_was(tmp_path: Path) -> None:
     async def story() -> None:
         async with serving(tmp_path) as served:

@@ -64,6 +64,17 @@ def test_runs_are_shown_while_they_wait_while_they_go_on_and_when_they_have_ende
     asyncio.run(story())
 
 
+def test_a_repeated_request_is_not_counted_as_a_run_that_waits(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving(tmp_path, max_parallel=0) as served:
+            created = await served.create()
+            for _ in range(2):
+                await served.start_run(created["id"], **{"Idempotency-Key": "k"})
+            assert (await samples(served))["scheduler_api_runs_queued"] == 1
+
+    asyncio.run(story())
+
+
 def test_openmetrics_is_answered_to_whoever_asks_for_it(tmp_path: Path) -> None:
     async def story() -> None:
         async with serving(tmp_path) as served:

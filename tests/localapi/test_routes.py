@@ -133,7 +133,7 @@ def test_current_is_the_keys_own_project_and_others_are_not_found(tmp_path: Path
             created = await served.create()
             second = await served.key(Scope.WRITE, project_id=2)
             assert (await served.client.get("/api/projects/@current/task_automations/")).json()["results"] == [created]
-            nothing = {"count": 0, "next": None, "previous": None, "results": []}
+            nothing: dict[str, object] = {"count": 0, "next": None, "previous": None, "results": []}
             assert (await served.client.get("/api/projects/@current/task_automations/", headers=second)).json() == nothing
             for project in ("2", "01", "x", "@other", "-1"):
                 assert await error(served, "GET", f"/api/projects/{project}/task_automations/") == NOT_FOUND
@@ -221,6 +221,9 @@ def test_a_request_is_judged_by_accept_key_method_scope_body_and_existence_in_th
             assert (await error(served, "PATCH", ITEM, **wrong))[2] == "parse_error"
             wrong["content"] = b'{"name": ""}'
             assert (await error(served, "PATCH", ITEM, **wrong))[2] == "blank"
+            elsewhere = "/api/projects/2/task_automations/"
+            assert (await error(served, "POST", elsewhere, **wrong))[2] == "blank"
+            assert await error(served, "POST", elsewhere, json=VALID) == NOT_FOUND
             wrong["content"] = b"{}"
             assert await error(served, "PATCH", ITEM, **wrong) == NOT_FOUND
 
