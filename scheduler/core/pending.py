@@ -8,8 +8,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain, count
+from typing import TypeVar
 
 from scheduler.core.policy import Moment
+
+_Key = TypeVar("_Key", str, datetime)
 
 
 class Pending:
@@ -70,7 +73,7 @@ class Pending:
     def earliest_scheduled(self, but: Mapping[str, Sequence[Moment]]) -> datetime | None:
         """The first scheduled instant of all but these: everything before it is in the ledger, or is one of them."""
         ready = (left[0].scheduled_for for each, moments in self._ready.items() if (left := _without(moments, but.get(each, ()))))
-        return min(chain(ready, (+self._later_at).keys()), default=None)
+        return min(chain(ready, self._later_at), default=None)
 
     def _make_ready(self, automation_id: str, moments: Sequence[Moment]) -> None:
         known = self._ready.get(automation_id)
@@ -84,8 +87,8 @@ class Pending:
         self._later_at[each.scheduled_for] += 1
 
     def _forget(self, automation_id: str, each: Moment) -> None:
-        self._later_of[automation_id] -= 1
-        self._later_at[each.scheduled_for] -= 1
+        _one_less(self._later_of, automation_id)
+        _one_less(self._later_at, each.scheduled_for)
 
     def _keep(self, automation_id: str, moments: Sequence[Moment]) -> None:
         if moments:
@@ -96,6 +99,12 @@ class Pending:
         heapq.heapify(self._later)
         self._later_of = Counter(each[2] for each in self._later)
         self._later_at = Counter(each[3].scheduled_for for each in self._later)
+
+
+def _one_less(counter: Counter[_Key], key: _Key) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]  # else every instant there ever was would stay
 
 
 def _without(moments: Sequence[Moment], these: Sequence[Moment]) -> Sequence[Moment]:
