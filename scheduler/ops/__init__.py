@@ -1,0 +1,8 @@
+"""The observers of events: what people, Prometheus and probes see of a running daemon. The daemon names none of them.
+
+- `bus`: publishes events to whoever subscribed. `heartbeat`: when the loop was last seen alive.
+- `logs`: the process's log; `narration`: each event as a line of it; `console`: lines for people; `writer`: lines out, without waiting.
+- `metrics`: counters and histograms of events; `gauges`: the state of the daemon when it is scraped.
+- `web`: the pages; `views`: their JSON; `page`: their HTML; `queries`: what may be asked; `hosts`: under which names.
+- `serving`: any application on an address, in the loop that runs already.
+"""

@@ -1,0 +1,161 @@
+"""What is measured when somebody looks: the state of the daemon as gauges, and all metrics as text.
+
+Apart from the counting, because it goes the other way: nothing tells it, it asks. It asks on the loop, where nothing changes underneath,
+and makes the text on another thread, since a thousand automations are some ten milliseconds of it and nothing slow may delay what is due.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from platform import python_version
+from typing import Final, Literal
+
+from prometheus_client.core import GaugeMetricFamily, Metric  # noqa: TID251  what metrics.py keeps is shown with this
+from prometheus_client.exposition import choose_encoder  # noqa: TID251  the same
+
+from scheduler.core import cron
+from scheduler.core.model import State
+from scheduler.core.status import AutomationStatus, DaemonStatus, TargetStatus
+from scheduler.ops.metrics import Metrics
+
+MOST: Final = 1_000
+"""Automations for which ``auto`` keeps metrics of each."""
+AUTOMATION_STATES: Final = ("enabled", "disabled", "paused", "invalid")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Whom to ask. All but ``ledger_size``, which is asked on a thread, and in bytes, are asked on the loop."""
+
+    status: Callable[[], DaemonStatus]
+    automations: Callable[[str], Iterable[AutomationStatus]]
+    per_automation: bool | Literal["auto"]
+    ledger_size: Callable[[], int | None]
+    progress: Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What was so at one instant."""
+
+    status: DaemonStatus
+    automations: Mapping[str, Sequence[AutomationStatus]]
+    progress: datetime
+
+
+class Exposition:
+    """All metrics, as text."""
+
+    def __init__(self, metrics: Metrics, sources: Sources) -> None:
+        self._metrics = metrics
+        self._sources = sources
+
+    async def text(self, accept: str) -> tuple[bytes, str]:
+        """The text for Prometheus, OpenMetrics when the ``Accept`` header asks for it, with its Content-Type."""
+        return await asyncio.to_thread(self._encoded, self._take(), accept)
+
+    def _take(self) -> _Taken:
+        sources = self._sources
+        status = sources.status()
+        shown = status.targets if self._each(status) else ()
+        return _Taken(status, {target.name: list(sources.automations(target.name)) for target in shown}, sources.progress())
+
+    def _each(self, status: DaemonStatus) -> bool:
+        if self._sources.per_automation == "auto":
+            return sum(sum(target.automations.values()) for target in status.targets) <= MOST
+        return self._sources.per_automation
+
+    def _encoded(self, taken: _Taken, accept: str) -> tuple[bytes, str]:
+        encode, content_type = choose_encoder(accept)
+        return encode(_Families(partial(self._families, taken))), content_type
+
+    def _families(self, taken: _Taken) -> Iterator[Metric]:
+        yield from self._metrics.registry.collect()
+        yield from _of_the_process(taken, self._sources.ledger_size())
+        yield from _of_targets(taken.status.targets)
+        yield from _of_automations(taken.automations, self._metrics)
+
+
+@dataclass(frozen=True, slots=True)
+class _Families:
+    """What the library's encoders take for a registry."""
+
+    collect: Callable[[], Iterable[Metric]]
+
+
+def _of_the_process(taken: _Taken, ledger_size: int | None) -> Iterator[Metric]:
+    versions = cron.versions()
+    built = {"version": taken.status.version, "python": python_version(), "croniter": versions.croniter, "tzdata": versions.tzdata}
+    yield _gauge("scheduler_build_info", "What is running", tuple(built), [(tuple(built.values()), 1)])
+    progress = taken.progress.timestamp()
+    yield _gauge("scheduler_loop_progress_timestamp_seconds", "When the loop was last seen to turn", (), [((), progress)])
+    yield _gauge("scheduler_ledger_size_bytes", "Size of the ledger's files", (), [((), ledger_size)])
+
+
+def _of_targets(targets: Sequence[TargetStatus]) -> Iterator[Metric]:
+    def of_each(name: str, text: str, value: Callable[[TargetStatus], float | None]) -> Metric:
+        return _gauge(name, text, ("target",), [((target.name,), value(target)) for target in targets])
+
+    yield of_each("scheduler_attempts_in_flight", "Attempts that wait for their answer", lambda target: target.in_flight)
+    yield of_each("scheduler_occurrences_overdue", "Occurrences that should have started by now", lambda target: len(target.overdue))
+    yield of_each("scheduler_next_fire_timestamp_seconds", "When something is scheduled next", lambda target: _unix(target.next_fire))
+    yield of_each(
+        "scheduler_snapshot_timestamp_seconds",
+        "When all automations were last read; 0: never",
+        lambda target: _unix(target.snapshot_at) or 0,
+    )
+    yield of_each("scheduler_target_held", "Whether nothing is sent until somebody mends it", lambda target: target.held is not None)
+    yield of_each("scheduler_clock_offset_seconds", "How far the API's clock is ahead of ours", lambda target: target.clock_offset)
+    yield _gauge(
+        "scheduler_occurrences_open",
+        "Claimed occurrences without an outcome",
+        ("target", "state"),
+        [((target.name, state), target.open.get(state, 0)) for target in targets for state in State],
+    )
+    yield _gauge(
+        "scheduler_automations",
+        "Automations by their state",
+        ("target", "state"),
+        [((target.name, state), target.automations.get(state, 0)) for target in targets for state in AUTOMATION_STATES],
+    )
+
+
+def _of_automations(automations: Mapping[str, Sequence[AutomationStatus]], metrics: Metrics) -> Iterator[Metric]:
+    every = [(target, each) for target, group in automations.items() for each in group]
+
+    def of_each(name: str, text: str, value: Callable[[str, AutomationStatus], float | None]) -> Metric:
+        labels = ("target", "automation")
+        return _gauge(name, text, labels, [((target, each.automation_id), value(target, each)) for target, each in every])
+
+    yield _gauge(
+        "scheduler_automation_info",
+        "What an automation is called and when it fires",
+        ("target", "automation", "name", "cron", "timezone"),
+        [((target, each.automation_id, each.name, each.cron_expression, each.timezone), 1) for target, each in every],
+    )
+    yield of_each("scheduler_automation_next_fire_timestamp_seconds", "When it is scheduled next", lambda _, each: _unix(each.next_fire))
+    yield of_each(
+        "scheduler_automation_last_accepted_timestamp_seconds",
+        "When an occurrence of it was last accepted",
+        lambda target, each: metrics.last_accepted(target, each.automation_id),
+    )
+    yield of_each(
+        "scheduler_automation_last_success_timestamp_seconds",
+        "When a run of it was last seen to have succeeded",
+        lambda target, each: metrics.last_success(target, each.automation_id),
+    )
+
+
+def _gauge(name: str, text: str, labels: tuple[str, ...], samples: Iterable[tuple[tuple[str, ...], float | None]]) -> Metric:
+    """A gauge with these values; one that is None is not shown, since no number would be true."""
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for values, value in samples:
+        if value is not None:
+            family.add_metric(values, value)
+    return family
+
+
+def _unix(instant: datetime | None) -> float | None:
+    return None if instant is None else instant.timestamp()

@@ -1,0 +1,144 @@
+"""The process's log: structlog with one line for one event, to which the logging of the libraries is joined.
+
+JSON, in plain ASCII, wherever a program reads; for a person on a terminal the same keys, drawn. It goes to standard output, which is what
+a service's log is; what a command has to complain about before there is a log goes to standard error.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from types import TracebackType
+from typing import Final, Literal, Self, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from scheduler.core.instants import to_text
+from scheduler.ops import console
+from scheduler.ops.writer import LIMIT, LineWriter
+
+Format = Literal["auto", "console", "json"]
+Level = Literal["debug", "info", "warning", "error"]
+
+_NUMBERS: Final = {name.lower(): number for name, number in logging.getLevelNamesMapping().items()}
+_ENCODE: Final = json.JSONEncoder(default=str).encode  # json.dumps would make an encoder for every line
+
+
+class Log:
+    """The log of this process while it is open; a context manager. ``now`` is the clock, in UTC, and ``node`` is named in every JSON line.
+
+    ``auto`` is ``console`` when ``stream`` is a terminal, else ``json``. Nobody who logs waits for the stream; see `LineWriter`.
+    """
+
+    def __init__(
+        self,
+        *,
+        format: Format,  # noqa: A002  the setting's name
+        level: Level,
+        node: str,
+        now: Callable[[], datetime],
+        stream: TextIO | None = None,
+        limit: int = LIMIT,
+    ) -> None:
+        self._node, self._now = node, now
+        self._stream = stream or sys.stdout
+        self._drawn = self._stream.isatty() if format == "auto" else format == "console"
+        self._threshold = _NUMBERS[level]
+        self._writer = LineWriter(self._stream, lost=self._loss, limit=limit)
+        self._processors = self._pipeline()
+        structlog.configure(
+            processors=self._processors,
+            wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
+            logger_factory=lambda *_: _Lines(self._writer.write),
+            cache_logger_on_first_use=False,
+        )
+        self._bridge = _Bridge()
+        self._bridge.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write what is left. What is logged later goes where structlog and logging write by default."""
+        self._bridge.leave()
+        structlog.reset_defaults()
+        self._writer.close()
+
+    def set_level(self, level: Level) -> None:
+        """Log what is at this level or above from now on."""
+        self._threshold = _NUMBERS[level]
+
+    def takes(self, level: str) -> bool:
+        """Whether a line of this level is written, for those who would have to prepare it."""
+        return _NUMBERS[level] >= self._threshold
+
+    def _pipeline(self) -> list[Processor]:
+        always: list[Processor] = [self._above_threshold, structlog.processors.format_exc_info]
+        if not self._drawn:
+            return [*always, self._ordered, _json]
+        colours = console.coloured(self._stream, os.environ.get("NO_COLOR"), os.environ.get("TERM"))
+        return [*always, console.indented, self._stamped, console.renderer(colours=colours)]
+
+    def _above_threshold(self, _: WrappedLogger, level: str, event: EventDict) -> EventDict:
+        if _NUMBERS[level] < self._threshold:
+            raise structlog.DropEvent
+        return event
+
+    def _stamped(self, _: WrappedLogger, level: str, event: EventDict) -> EventDict:
+        return {"timestamp": to_text(self._now()), "level": level, "event": event.pop("event"), **event}
+
+    def _ordered(self, logger: WrappedLogger, level: str, event: EventDict) -> EventDict:
+        return {**self._stamped(logger, level, event), "node": self._node}
+
+    def _loss(self, lines: int) -> str:
+        """The line that stands for those which the reader was too slow for."""
+        event: EventDict = {"event": "log.lost", "lines": lines}
+        for process in self._processors[1:]:
+            event = process(None, "warning", event)  # type: ignore[assignment]  # the last of them makes the text
+        return str(event)
+
+
+class _Lines:
+    """What structlog hands finished lines to: every level's method writes the line."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self.debug = self.info = self.warning = self.error = self.critical = write
+
+
+class _Bridge(logging.Handler):
+    """Takes what libraries log through the standard library, warnings and worse, into the same pipeline."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._root = logging.getLogger()
+        self._before = self._root.handlers, self._root.level
+
+    def join(self) -> None:
+        """Be the only handler from now on; Python's own warnings come this way too."""
+        self._root.handlers = [self]
+        self._root.setLevel(logging.WARNING)
+        logging.captureWarnings(capture=True)
+
+    def leave(self) -> None:
+        """Put everything back as it was."""
+        logging.captureWarnings(capture=False)
+        self._root.handlers, level = self._before
+        self._root.setLevel(level)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log the record's message as the event, with the name of its logger."""
+        try:
+            level = min(record.levelno // 10 * 10, logging.CRITICAL)  # a level between two of ours counts as the lower one
+            structlog.get_logger().log(level, record.getMessage().strip(), logger=record.name, exc_info=record.exc_info)
+        except Exception:  # noqa: BLE001  a logger's caller must not learn of it; so the standard library's handlers do it
+            self.handleError(record)
+
+
+def _json(_: WrappedLogger, __: str, event: EventDict) -> str:
+    return _ENCODE(event)

@@ -1,0 +1,184 @@
+"""What is counted: every event that is a number to Prometheus. What is measured when somebody looks is in `gauges`.
+
+Counters exist with 0 from the start, for every target and every label value that can be known beforehand: an alert on an increase would
+not see the first one otherwise. No label holds a prompt, a repository or an error text.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Final
+
+from prometheus_client import (  # noqa: TID251  this is the room for metrics
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from scheduler.core import events
+from scheduler.core.events import Event
+from scheduler.core.model import REASONS, AttemptResult, Outcome, RunStatus
+
+KINDS: Final = ("on_time", "catch_up", "retry")
+POLLS: Final = ("ok", "error", "disagreed")
+ENDPOINTS: Final = ("list", "retrieve", "create", "update", "delete", "run")
+DIRECTIONS: Final = ("forward", "backward", "suspend")
+OPERATIONS: Final = ("attempt", "claim", "conclude", "ended", "lock", "observe", "open", "pauses", "prune", "runs", "state", "withdraw")
+"""What is asked of the ledger, as `LedgerFailed` names it."""
+
+_LATENESS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
+_NETWORK: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_COMMIT: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+
+Of = tuple[str, str]
+"""An automation among those of all targets: the target's name, and its id."""
+
+
+class Metrics:
+    """The observer that counts. ``now`` is the clock, in UTC. Everything is in ``registry``, which is its own and not the library's."""
+
+    def __init__(self, targets: Iterable[str], *, now: Callable[[], datetime]) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left it so; they would double the number of series, and nobody asks when a counter was made
+        self.registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self.registry)
+        self._now = now
+        self._accepted: dict[Of, float] = {}
+        self._succeeded: dict[Of, float] = {}
+        self._make_of_occurrences()
+        self._make_of_targets()
+        self._make_of_the_process()
+        self._observers: Mapping[type[Event], Callable[..., None]] = {
+            events.OccurrenceConcluded: self._concluded,
+            events.AttemptEnded: self._attempt_ended,
+            events.RunFinished: self._run_finished,
+            events.RunForeign: lambda event: self._foreign.labels(event.target).inc(),
+            events.RunDoubled: lambda event: self._doubles.labels(event.target).inc(),
+            events.AutomationRemoved: self._removed,
+            events.SnapshotTaken: lambda event: self._polled(event, "disagreed" if event.incomplete else "ok"),
+            events.SnapshotFailed: lambda event: self._polled(event, "error"),
+            events.RequestEnded: self._request_ended,
+            events.ClockJumped: self._clock_jumped,
+            events.LedgerCommitted: lambda event: self._commits.observe(event.seconds),
+            events.LedgerFailed: lambda event: self._ledger_errors.labels(event.operation).inc(),
+            events.ConfigReloaded: lambda event: self._reloaded.set(event.error is None),
+        }
+        self.expect(targets)
+
+    def observe(self, event: Event) -> None:
+        """Count it."""
+        if (observer := self._observers.get(type(event))) is not None:
+            observer(event)
+
+    def expect(self, targets: Iterable[str]) -> None:
+        """Have the series of these targets, from 0 where they are new."""
+        for target in targets:
+            for outcome, reasons in REASONS.items():
+                for reason in reasons:
+                    self._occurrences.labels(target, outcome, reason)
+            _begin(self._lateness, target, KINDS)
+            _begin(self._attempts, target, AttemptResult)
+            _begin(self._runs, target, (status for status in RunStatus if status is not RunStatus.RUNNING))
+            _begin(self._polls, target, POLLS)
+            _begin(self._request_durations, target, ENDPOINTS)
+            for each in (self._attempt_durations, self._poll_durations, self._foreign, self._doubles):
+                each.labels(target)
+
+    def recall(self, accepted: Mapping[Of, datetime], succeeded: Mapping[Of, datetime]) -> None:
+        """When, as the ledger knows, each automation was last accepted, and when the end of its last successful run was seen."""
+        for kept, known in ((self._accepted, accepted), (self._succeeded, succeeded)):
+            kept.update({of: max(at.timestamp(), kept.get(of, 0.0)) for of, at in known.items()})
+
+    def last_accepted(self, target: str, automation_id: str) -> float | None:
+        """When an occurrence of the automation was last accepted, in Unix time."""
+        return self._accepted.get((target, automation_id))
+
+    def last_success(self, target: str, automation_id: str) -> float | None:
+        """When one of its runs was last seen to have succeeded, in Unix time."""
+        return self._succeeded.get((target, automation_id))
+
+    # ------------------------------------------------------------ the metrics
+
+    def _make_of_occurrences(self) -> None:
+        self._occurrences = self._counter("scheduler_occurrences", "Occurrences by their outcome", "target", "outcome", "reason")
+        self._lateness = self._histogram(
+            "scheduler_fire_lateness_seconds", "From due to the first byte of the attempt that counts", _LATENESS, "target", "kind"
+        )
+        self._attempts = self._counter("scheduler_attempts", "Attempts by what became of them", "target", "result")
+        self._attempt_durations = self._histogram(
+            "scheduler_attempt_duration_seconds", "From an attempt's first byte to its answer or its end", _NETWORK, "target"
+        )
+        self._runs = self._counter("scheduler_runs", "Runs that came to their end", "target", "status")
+        self._foreign = self._counter("scheduler_foreign_runs", "Runs that somebody else started", "target")
+        self._doubles = self._counter("scheduler_late_doubles", "Attempts carried out after they were taken for not started", "target")
+
+    def _make_of_targets(self) -> None:
+        self._polls = self._counter("scheduler_polls", "Readings of all automations", "target", "result")
+        self._poll_durations = self._histogram("scheduler_poll_duration_seconds", "How long a reading took", _NETWORK, "target")
+        self._requests = self._counter("scheduler_target_requests", "Requests to the API", "target", "endpoint", "code")
+        self._request_durations = self._histogram(
+            "scheduler_target_request_duration_seconds", "How long a request took", _NETWORK, "target", "endpoint"
+        )
+
+    def _make_of_the_process(self) -> None:
+        self._jumps = self._counter("scheduler_clock_jumps", "Steps of the wall clock, and suspends", "direction")
+        for direction in DIRECTIONS:
+            self._jumps.labels(direction)
+        self._commits = self._histogram("scheduler_ledger_commit_duration_seconds", "How long a commit took", _COMMIT)
+        self._ledger_errors = self._counter("scheduler_ledger_errors", "Writes and reads of the ledger that failed", "operation")
+        for operation in OPERATIONS:
+            self._ledger_errors.labels(operation)
+        self._reloaded = Gauge(
+            "scheduler_config_last_reload_successful", "Whether the configuration was good when last read", registry=self.registry
+        )
+        self._reloaded.set(1)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+
+    # ------------------------------------------------------------ the events
+
+    def _concluded(self, event: events.OccurrenceConcluded) -> None:
+        target = event.occurrence.target
+        self._occurrences.labels(target, event.outcome, event.reason).inc(event.count)
+        if event.lateness is not None and event.kind is not None:
+            self._lateness.labels(target, event.kind).observe(event.lateness)
+        if event.outcome is Outcome.ACCEPTED:
+            self._accepted[target, event.occurrence.automation_id] = self._now().timestamp()
+
+    def _attempt_ended(self, event: events.AttemptEnded) -> None:
+        target = event.occurrence.target
+        self._attempts.labels(target, event.result).inc()
+        self._attempt_durations.labels(target).observe(event.seconds)
+
+    def _run_finished(self, event: events.RunFinished) -> None:
+        self._runs.labels(event.target, event.status).inc()
+        if event.status is RunStatus.SUCCESS:
+            self._succeeded[event.target, event.automation_id] = self._now().timestamp()
+
+    def _removed(self, event: events.AutomationRemoved) -> None:
+        for kept in (self._accepted, self._succeeded):
+            kept.pop((event.target, event.automation_id), None)
+
+    def _polled(self, event: events.SnapshotTaken | events.SnapshotFailed, result: str) -> None:
+        self._polls.labels(event.target, result).inc()
+        self._poll_durations.labels(event.target).observe(event.seconds)
+
+    def _request_ended(self, event: events.RequestEnded) -> None:
+        self._requests.labels(event.target, event.endpoint, event.code).inc()
+        self._request_durations.labels(event.target, event.endpoint).observe(event.seconds)
+
+    def _clock_jumped(self, event: events.ClockJumped) -> None:
+        self._jumps.labels("suspend" if event.suspended else "forward" if event.seconds > 0 else "backward").inc()
+
+
+def _begin(metric: Counter | Histogram, target: str, values: Iterable[str]) -> None:
+    for value in values:
+        metric.labels(target, value)

@@ -1,0 +1,161 @@
+"""Every event that people should know of, as one line of the log: under which name, at which level, with which keys.
+
+A line is made of an event's fields and nothing else, so nothing that no event holds can be logged. Apart from `logs`, which writes
+lines whatever they say.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from datetime import datetime
+from operator import attrgetter
+from typing import Final
+
+import structlog
+
+from scheduler.core import events
+from scheduler.core.events import Event
+from scheduler.core.instants import to_text, to_text_seconds
+from scheduler.core.model import AttemptResult, Outcome, Reason, RunStatus
+from scheduler.ops.logs import Level
+
+_ORDER: Final = (
+    *("target", "automation_id", "automation", "scheduled_for", "attempt", "attempts", "count"),
+    *("lateness_seconds", "task_run_id", "status", "reason", "error"),
+)
+"""The keys that stand first, in this order; the others follow as the event declares them."""
+
+_WITHIN: Final = {"occurrence": ("target", "automation_id", "scheduled_for"), "definition": ("cron_expression", "timezone", "enabled")}
+"""The fields that hold more than one key, and which."""
+
+_RENAMED: Final = {"run_id": "task_run_id", "lateness": "lateness_seconds", "clock_offset": "clock_offset_seconds"}
+_LEFT_OUT: Final = frozenset({"first", "outcome"})  # the level says it, the name says it
+
+_LEVELS: Final[Mapping[type[Event], Level]] = {
+    events.DaemonStarted: "info",
+    events.DaemonWaiting: "warning",
+    events.DaemonStopping: "info",
+    events.DaemonStopped: "info",
+    events.AutomationAdded: "info",
+    events.AutomationChanged: "info",
+    events.AutomationRemoved: "info",
+    events.AutomationQuarantined: "warning",
+    events.OccurrenceClaimed: "debug",
+    events.CarryFailed: "error",
+    events.RunForeign: "warning",
+    events.RunDoubled: "error",
+    events.TargetHeld: "error",
+    events.TargetReleased: "info",
+    events.ClockJumped: "warning",
+    events.LedgerRecovered: "info",
+}
+_OUTCOMES: Final[Mapping[Outcome, Level]] = {
+    Outcome.ACCEPTED: "info",
+    Outcome.REJECTED: "warning",
+    Outcome.SKIPPED: "info",
+    Outcome.EXPIRED: "warning",
+    Outcome.UNRESOLVED: "error",
+}
+_ATTEMPTS: Final[Mapping[AttemptResult, tuple[str, Level]]] = {
+    AttemptResult.ANSWERED: ("attempt.answered", "debug"),
+    AttemptResult.NOT_SENT: ("attempt.failed", "warning"),
+    AttemptResult.THROTTLED: ("attempt.failed", "warning"),
+    AttemptResult.UNKNOWN: ("attempt.unknown", "warning"),
+    AttemptResult.REFUSED: ("attempt.failed", "info"),  # the occurrence's own line says the rest
+    AttemptResult.HELD: ("attempt.failed", "info"),  # the target's
+}
+_RUNS: Final[Mapping[RunStatus, Level]] = {
+    RunStatus.RUNNING: "debug",
+    RunStatus.SUCCESS: "info",
+    RunStatus.FAILED: "warning",
+    RunStatus.SUPERSEDED: "info",
+    RunStatus.LOST: "warning",
+}
+
+
+class Narrator:
+    """The observer that logs. ``takes`` says of a level whether it is logged at all: an event below it costs next to nothing."""
+
+    def __init__(self, takes: Callable[[str], bool]) -> None:
+        self._takes = takes
+        self._log = structlog.get_logger().bind()
+        self._situations: dict[str, str] = {}  # how the newest poll of each target, and the newest write, went
+
+    def observe(self, event: Event) -> None:
+        """Log one line, or none for an event that is for metrics alone."""
+        name, level = self._judged(event)
+        if name is None or not self._takes(level):
+            return
+        keys = _keys(event)
+        if isinstance(event, events.CarryFailed):
+            keys["exc_info"] = event.error
+        getattr(self._log, level)(name, **keys)
+
+    def _judged(self, event: Event) -> tuple[str | None, Level]:
+        """The name of the event's line, None if it has none, and its level."""
+        match event:
+            case events.OccurrenceConcluded(outcome=outcome, reason=reason):
+                return f"occurrence.{outcome}", "warning" if reason is Reason.MISSED else _OUTCOMES[outcome]
+            case events.AttemptEnded(result=result):
+                return _ATTEMPTS[result]
+            case events.RunFinished(status=status):
+                return event.name, _RUNS[status]
+            case events.ConfigReloaded(error=error):
+                return event.name, "info" if error is None else "error"
+            case _:
+                return event.name, _LEVELS.get(type(event)) or self._by_situation(event)
+
+    def _by_situation(self, event: Event) -> Level:
+        """A poll every half minute is no news, and neither is the tenth failure; that it goes differently from the one before is."""
+        match event:
+            case events.SnapshotTaken(target=target, incomplete=incomplete):
+                changed = self._differs(f"snapshot of {target}", "incomplete" if incomplete else "")
+                level: Level = "warning" if incomplete else "info"
+            case events.SnapshotFailed(target=target, error=error, first=first):
+                changed, level = self._differs(f"snapshot of {target}", f"failed: {error}") or first, "warning"
+            case events.LedgerFailed(error=error, first=first):
+                changed, level = self._differs("ledger", error) or first, "error"
+            case _:
+                return "debug"
+        return level if changed else "debug"
+
+    def _differs(self, of: str, situation: str) -> bool:
+        before, self._situations[of] = self._situations.get(of), situation
+        return before != situation
+
+
+def _keys(event: Event) -> dict[str, object]:
+    """What the line says beside its name: every field that is not what it is by default, and not None."""
+    return {key: _shown(key, value) for key, get, default in _PLANS[type(event)] if (value := get(event)) is not None and value != default}
+
+
+def _shown(key: str, value: object) -> object:
+    match value:
+        case datetime():
+            return to_text_seconds(value) if key == "scheduled_for" else to_text(value)
+        case float():
+            return round(value, 6)
+        case Exception():
+            return f"{type(value).__name__}: {value}"
+        case _:
+            return value
+
+
+class _Plans(dict[type[Event], list[tuple[str, Callable[[Event], object], object]]]):
+    """For a class of events the keys of its lines in their order, each with how to get it and its default; made when first asked for."""
+
+    def __missing__(self, kind: type[Event]) -> list[tuple[str, Callable[[Event], object], object]]:
+        plan = [
+            (_RENAMED.get(name, name), attrgetter(path), field.default)
+            for field in fields(kind)
+            if field.name not in _LEFT_OUT
+            for name, path in _within(field.name)
+        ]
+        self[kind] = sorted(plan, key=lambda each: _ORDER.index(each[0]) if each[0] in _ORDER else len(_ORDER))
+        return self[kind]
+
+
+def _within(field: str) -> list[tuple[str, str]]:
+    return [(name, f"{field}.{name}") for name in _WITHIN[field]] if field in _WITHIN else [(field, field)]
+
+
+_PLANS: Final = _Plans()

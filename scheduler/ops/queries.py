@@ -1,0 +1,169 @@
+"""What a request may ask for, read strictly: a parameter that is misspelt or out of bounds is an error and not something else's answer.
+
+All that is wrong with a query is said together.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
+
+from starlette.datastructures import QueryParams
+
+from scheduler.core.instants import from_text
+from scheduler.core.model import MAX_NAME, Outcome
+
+_T = TypeVar("_T")
+_D = TypeVar("_D")
+
+MOST: Final = 1_000
+"""Records in one answer."""
+_LIMIT: Final = 100
+_OPEN: Final = "open"  # has no outcome yet
+_FARTHEST: Final = 1_000_000
+_SPAN: Final = timedelta(hours=24)
+_LONGEST_SPAN: Final = timedelta(days=366)
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+class BadQuery(ValueError):
+    """The query cannot be answered. ``problems`` says why, by parameter."""
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{name} {problem}" for name, problem in problems.items()))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OccurrenceQuery:
+    """Which occurrences, the newest first: ``limit`` of them, after ``offset`` that are left out.
+
+    ``automation`` is an id, a name or a pattern for the name; they were scheduled for ``since`` or later, and before ``until``.
+    """
+
+    target: str | None = None
+    automation: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    outcome: Outcome | None = None
+    only_open: bool = False
+    limit: int = _LIMIT
+    offset: int = 0
+
+    def with_one_more(self) -> "OccurrenceQuery":
+        """The same, and one record further: so it shows whether there is more."""
+        return replace(self, limit=self.limit + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpcomingQuery:
+    """Which coming fires, the next first, within ``span`` from now: ``limit`` of them, after ``offset``. ``automation`` as above."""
+
+    automation: str | None = None
+    span: timedelta = _SPAN
+    limit: int = _LIMIT
+    offset: int = 0
+
+
+def occurrence_query(parameters: QueryParams) -> OccurrenceQuery:
+    """Read the parameters of ``/api/v1/occurrences``. Raises `BadQuery`."""
+    reader = _Reader(parameters)
+    outcome = reader.read("outcome", _outcome, None)
+    query = OccurrenceQuery(
+        target=reader.read("target", _name, None),
+        automation=reader.read("automation", _name, None),
+        since=reader.read("since", _instant, None),
+        until=reader.read("until", _instant, None),
+        outcome=outcome if isinstance(outcome, Outcome) else None,
+        only_open=outcome == _OPEN,
+        limit=reader.read("limit", _limit, _LIMIT),
+        offset=reader.read("offset", _offset, 0),
+    )
+    reader.end()
+    return query
+
+
+def upcoming_query(parameters: QueryParams) -> UpcomingQuery:
+    """Read the parameters of ``/api/v1/upcoming``. Raises `BadQuery`."""
+    reader = _Reader(parameters)
+    query = UpcomingQuery(
+        automation=reader.read("automation", _name, None),
+        span=reader.read("span", _span, _SPAN),
+        limit=reader.read("limit", _limit, _LIMIT),
+        offset=reader.read("offset", _offset, 0),
+    )
+    reader.end()
+    return query
+
+
+class _Reader:
+    """Reads parameters one by one, and keeps what is wrong until the end."""
+
+    def __init__(self, parameters: QueryParams) -> None:
+        self._parameters = parameters
+        self._known: list[str] = []
+        self._problems: dict[str, str] = {}
+
+    def read(self, name: str, convert: Callable[[str], _T], default: _D) -> _T | _D:
+        self._known.append(name)
+        texts = self._parameters.getlist(name)
+        if len(texts) > 1:
+            self._problems[name] = f"is given {len(texts)} times"
+        elif texts:
+            try:
+                return convert(texts[0])
+            except ValueError as error:
+                self._problems[name] = str(error)
+        return default
+
+    def end(self) -> None:
+        """Raise `BadQuery` if anything was wrong, or is left over."""
+        for name in self._parameters:
+            if name not in self._known:
+                self._problems[name[:MAX_NAME]] = f"is not known here; known are {', '.join(sorted(self._known))}"
+        if self._problems:
+            raise BadQuery(self._problems)
+
+
+def _limit(text: str) -> int:
+    return _number(text, 1, MOST)
+
+
+def _offset(text: str) -> int:
+    return _number(text, 0, _FARTHEST)
+
+
+def _number(text: str, least: int, most: int) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) or not least <= int(text) <= most:
+        raise ValueError(f"should be a whole number from {least} to {most}, not {text[:MAX_NAME]!r}")
+    return int(text)
+
+
+def _name(text: str) -> str:
+    if not 0 < len(text) <= MAX_NAME:
+        raise ValueError(f"should be a name of 1 to {MAX_NAME} characters")
+    return text
+
+
+def _instant(text: str) -> datetime:
+    try:
+        return from_text(text)
+    except (ValueError, OverflowError):
+        hint = "; a + in an address is written %2B" if " " in text else ""
+        raise ValueError(f"should be an instant such as 2026-11-23T19:20:00Z, not {text[:MAX_NAME]!r}{hint}") from None
+
+
+def _outcome(text: str) -> Outcome | str:
+    try:
+        return text if text == _OPEN else Outcome(text)
+    except ValueError:
+        raise ValueError(f"should be one of {', '.join((*Outcome, _OPEN))}, not {text[:MAX_NAME]!r}") from None
+
+
+def _span(text: str) -> timedelta:
+    match = re.fullmatch(r"([0-9]{1,8})([smhd])", text, re.ASCII)
+    span = timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else timedelta(0)
+    if not timedelta(0) < span <= _LONGEST_SPAN:
+        raise ValueError(f"should be a duration such as 90m or 24h, at most {_LONGEST_SPAN.days}d, not {text[:MAX_NAME]!r}")
+    return span

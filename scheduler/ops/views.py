@@ -1,0 +1,119 @@
+"""What the pages show, as JSON: the daemon's state, what comes next, and what happened.
+
+Every answer is made of values that hold neither a prompt nor a key, so none can be in it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from fnmatch import fnmatchcase
+from itertools import islice
+from typing import Final
+
+from scheduler.core.instants import to_text, to_text_seconds
+from scheduler.core.model import Automation, InvalidAutomation, canonical_id
+from scheduler.core.status import DaemonStatus, TargetStatus
+from scheduler.core.timetable import Entry
+from scheduler.core.zones import zone
+from scheduler.ops.queries import OccurrenceQuery, UpcomingQuery
+
+Json = Mapping[str, object]
+
+STALLED: Final = 15.0
+"""Seconds after which a loop that should turn every second does not."""
+_SHOWN: Final = 100
+"""Overdue occurrences that an answer names."""
+
+
+def health(status: DaemonStatus, idle: float) -> tuple[bool, Json]:
+    """Whether the loop makes progress, and ``/healthz``. ``idle`` is the seconds since it last turned."""
+    alive = idle < STALLED
+    return alive, {
+        "alive": alive,
+        "seconds_since_progress": round(idle, 3),
+        "overdue": {each.name: _overdue(each) for each in status.targets},
+    }
+
+
+def missing(status: DaemonStatus) -> list[str]:
+    """What keeps the daemon from doing its work, in words; empty when it is ready."""
+    return status.unready or ([] if status.targets else ["no target is served yet"])
+
+
+def readiness(status: DaemonStatus) -> tuple[bool, Json]:
+    """Whether the daemon is ready, and ``/readyz``."""
+    problems = missing(status)
+    return not problems, {"ready": not problems, "missing": problems}
+
+
+def status_view(status: DaemonStatus) -> Json:
+    """``/api/v1/status``."""
+    return {
+        "node": status.node,
+        "version": status.version,
+        "at": to_text(status.at),
+        "started_at": to_text(status.started_at),
+        **readiness(status)[1],
+        "stopping": status.stopping,
+        "lock_holder": status.lock_holder,
+        "ledger_error": status.ledger_error,
+        "clock_in_doubt": status.clock_in_doubt,
+        "targets": [_target_view(target) for target in status.targets],
+    }
+
+
+def _target_view(target: TargetStatus) -> Json:
+    return {
+        "name": target.name,
+        "url": target.url,
+        "project_id": target.project_id,
+        "held": target.held,
+        "error": target.error,
+        "snapshot_at": target.snapshot_at and to_text(target.snapshot_at),
+        "stale": target.stale,
+        "automations": dict(target.automations),
+        "open": dict(target.open),
+        "in_flight": target.in_flight,
+        "overdue": _overdue(target),
+        "next_fire": target.next_fire and to_text_seconds(target.next_fire),
+        "clock_offset_seconds": target.clock_offset,
+    }
+
+
+def _overdue(target: TargetStatus) -> Json:
+    return {"count": len(target.overdue), "occurrences": list(target.overdue[:_SHOWN])}
+
+
+# ------------------------------------------------------------ records, by pages
+
+
+def wanted(automation: str) -> Callable[[Automation], bool]:
+    """Whether an automation is meant by an id, a name, or a pattern for the name (``nightly-*``)."""
+    try:
+        automation_id = canonical_id(automation)
+    except InvalidAutomation:
+        return lambda each: each.name == automation or fnmatchcase(each.name, automation)
+    return lambda each: each.id == automation_id
+
+
+def page_view(records: Iterable[Json], query: OccurrenceQuery | UpcomingQuery) -> Json:
+    """One page of records, of which there may be one too many: then there is ``more``."""
+    taken = list(records)
+    return {"results": taken[: query.limit], "limit": query.limit, "offset": query.offset, "more": len(taken) > query.limit}
+
+
+def fires(upcoming: Iterator[tuple[datetime, str, Entry]], query: UpcomingQuery) -> Sequence[Json]:
+    """The fires of the page, and one more. Evaluates schedules, so it belongs on another thread than the loop's."""
+    return [_fire_view(*each) for each in islice(upcoming, query.offset, query.offset + query.limit + 1)]
+
+
+def _fire_view(scheduled_for: datetime, target: str, entry: Entry) -> Json:
+    definition = entry.automation.definition
+    return {
+        "target": target,
+        "automation_id": entry.automation.id,
+        "name": entry.automation.name,
+        "scheduled_for": to_text_seconds(scheduled_for),
+        "local": scheduled_for.astimezone(zone(definition.timezone)).isoformat(timespec="seconds"),
+        "timezone": definition.timezone,
+        "note": entry.schedule and entry.schedule.note(scheduled_for),
+    }

@@ -1,0 +1,96 @@
+"""Lines on their way out, so that whoever writes them never waits for a slow reader.
+
+A terminal that is stopped with Ctrl-S, a pipe that nobody empties, a disk that hangs: each would stop the one loop that fires, if it wrote
+there itself. So a thread of its own writes, all that waits in one call, and what exceeds the limit meanwhile is left out and counted.
+It only ever copies bytes: what costs time is done before, since two busy threads take turns of milliseconds.
+"""
+
+import contextlib
+import os
+import select
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Final, TextIO
+
+LIMIT: Final = 20_000
+"""Lines that may wait, a few megabytes."""
+_PATIENCE: Final = 2.0  # seconds in which a reader may take what is left at the end
+
+
+class LineWriter:
+    """Writes lines to the file under ``stream``, in order. ``lost`` makes the line that says how many were left out."""
+
+    def __init__(self, stream: TextIO, *, lost: Callable[[int], str], limit: int = LIMIT) -> None:
+        with contextlib.suppress(OSError):
+            stream.flush()  # what was printed before stays before
+        self._file = stream.fileno()
+        self._encoding = stream.encoding or "utf-8"
+        self._limit = limit
+        self._describe = lost
+        self._lines: SimpleQueue[str | None] = SimpleQueue()
+        self._lost = 0
+        self._counting = threading.Lock()
+        self._torn = False  # the last line in the file has no end
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def write(self, line: str) -> None:
+        """Take one line, without its end. Never waits and never raises."""
+        if self._lines.qsize() < self._limit:
+            self._lines.put(line)
+        else:
+            self._lose(1)
+
+    def close(self, patience: float = _PATIENCE) -> None:
+        """Write what is left, for at most so many seconds: a reader that does not read must not keep the process from ending."""
+        self._lines.put(None)
+        self._thread.join(patience)
+
+    def _run(self) -> None:
+        more = True
+        while more:
+            batch, more = self._next_batch()
+            if self._write(batch) and self._lost:
+                with self._counting:
+                    lost, self._lost = self._lost, 0
+                if not self._write([self._describe(lost)]):
+                    self._lose(lost - 1)
+
+    def _next_batch(self) -> tuple[list[str], bool]:
+        """All lines that wait, at least one, and whether more may come."""
+        batch: list[str] = []
+        line = self._lines.get()
+        try:
+            while line is not None:
+                batch.append(line)
+                line = self._lines.get_nowait()
+        except Empty:
+            return batch, True
+        return batch, False
+
+    def _write(self, lines: list[str]) -> bool:
+        """Whether they are out. The daemon goes on without its log when it must: the ledger is the record."""
+        content = "".join(f"{line}\n" for line in lines).encode(self._encoding, "backslashreplace")
+        try:
+            self._send(b"\n" + content if self._torn else content)
+        except OSError:
+            self._lose(len(lines))
+            return False
+        return True
+
+    def _send(self, content: bytes) -> None:
+        while content:
+            try:
+                sent = os.write(self._file, content)
+            except BlockingIOError:  # somebody who shares the terminal has set it so
+                poll = select.poll()
+                poll.register(self._file, select.POLLOUT)
+                poll.poll()
+                continue
+            self._torn = content[sent - 1 : sent] != b"\n"
+            content = content[sent:]
+
+    def _lose(self, lines: int) -> None:
+        with self._counting:
+            self._lost += lines
