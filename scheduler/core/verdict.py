@@ -1,12 +1,12 @@
 """What an answer means: was a run started, and what follows.
 
 `judge` is the table for the answer to an attempt, `find_out` the one for a reading after an attempt whose outcome is unknown.
-Both are pure: facts in, a verdict out. Seconds are floats, instants aware UTC.
+Both are pure: facts in, a verdict out. Instants are seconds on the clock that counts suspend and that nobody sets: between an attempt and
+the reading that tells of it, the wall clock may have been set.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Final
 
@@ -160,22 +160,26 @@ def is_finished(run_status: str | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """An automation's newest run as one reading showed it. ``begun`` counts seconds on the clock that counts suspend."""
+    """An automation's newest run as one reading showed it: when the reading was begun, and when the run began, if the API says so."""
 
     begun: float
     run_id: str | None
-    run_at: datetime | None
+    run_began: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """An attempt whose outcome is unknown. ``sent_at`` and ``ended_at`` are wall-clock; ``settled`` is when a reading may say no."""
+    """An attempt whose outcome is unknown: when its first byte left at the earliest, and when it ended."""
 
     baseline: str | None
-    sent_at: datetime
-    ended_at: datetime
-    settled: float
-    settle_time: timedelta
+    sent: float
+    ended: float
+    settle_time: float
+
+    @property
+    def settled(self) -> float:
+        """When it can no longer be carried out: from then on a reading may say no."""
+        return self.ended + self.settle_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,21 +209,17 @@ class ReadOn:
 Finding = FoundRun | Covered | NothingStarted | ReadOn
 
 
-def find_out(
-    doubt: Doubt, reading: Reading, earlier: Reading | None, *, offset: float, margin: float, taken: Callable[[str], bool]
-) -> Finding:
+def find_out(doubt: Doubt, reading: Reading, earlier: Reading | None, *, margin: float, taken: Callable[[str], bool]) -> Finding:
     """What ``reading`` says of an unknown attempt, given the ``earlier`` reading after it, if any.
 
-    ``offset`` is how many seconds the API's clock is ahead of ours and ``margin`` how far off that may be. The window is widened by the
+    ``margin`` is how far off it may be when the run began, since that is read from the API's clock. The window is widened by the
     margin: a foreign run taken for ours is one run too few, but a run of ours taken for foreign would be sent twice.
     """
     if reading.run_id is not None and reading.run_id != doubt.baseline:
-        if reading.run_at is None:
+        if reading.run_began is None:
             return ReadOn()
-        began = reading.run_at - timedelta(seconds=offset)
-        slack = timedelta(seconds=margin)
-        if began >= doubt.sent_at - slack:
-            ours = began <= doubt.ended_at + doubt.settle_time + slack and not taken(reading.run_id)
+        if reading.run_began >= doubt.sent - margin:
+            ours = reading.run_began <= doubt.settled + margin and not taken(reading.run_id)
             return FoundRun(reading.run_id) if ours else Covered(reading.run_id)
     if earlier is not None and earlier.run_id == reading.run_id and reading.begun >= doubt.settled:
         return NothingStarted()

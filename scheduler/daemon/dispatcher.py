@@ -8,7 +8,7 @@ The rules are those of `docs/semantics.md`; the decisions are pure and live in `
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -130,12 +130,11 @@ class Dispatcher:
         carried = Carried(found.occurrence, found.name, found.due, found.deadline, late=True, entry=None, state=State.WAITING)
         carried.attempt = found.attempt
         if found.attempt is not None and found.end is None:
-            ended_at = min(self._context.clock.now(), found.attempt.written_at + _ABANDONED_AFTER)
-            self._doubt(carried, found.attempt.written_at, ended_at)
+            carried.sent_at = found.attempt.written_at
+            self._doubt_again(carried, found, found.attempt.written_at + _ABANDONED_AFTER)
         elif found.end is not None and found.state is State.UNKNOWN:
-            self._doubt(carried, found.end.sent_at or found.end.ended_at, found.end.ended_at)
-        if carried.doubt is not None and self._context.settings.idempotent:
-            carried.doubt = replace(carried.doubt, sent_at=found.claimed_at)  # an earlier attempt under the same key counts as well
+            carried.sent_at = found.end.sent_at or found.end.ended_at
+            self._doubt_again(carried, found, found.end.ended_at)
         if found.end is not None:
             carried.error = found.end.error
             carried.maybe_sent = carried.maybe_sent or found.end.result is AttemptResult.UNKNOWN
@@ -160,7 +159,7 @@ class Dispatcher:
     async def _survive(self, carried: Carried, error: Exception) -> None:
         self._context.publish(CarryFailed(occurrence=carried.occurrence, automation=carried.name, error=error))
         if carried.state is State.IN_FLIGHT:
-            self._doubt(carried, carried.sent_at or self._context.clock.now(), self._context.clock.now())
+            self._doubt(carried, self._context.clock.seconds())
         await asyncio.sleep(LONGEST_BACK_OFF)
 
     async def _conclude(self, lane: Lane, carried: Carried) -> None:
@@ -253,8 +252,8 @@ class Dispatcher:
         attempt = carried.attempt
         assert attempt is not None
         key = idempotency_key(context.settings.url, context.settings.project_id, automation_id, carried.occurrence.scheduled_for)
-        carried.state, carried.sent_at, carried.written = State.IN_FLIGHT, context.clock.now(), None
-        begun = context.clock.seconds()
+        carried.state, carried.written = State.IN_FLIGHT, None
+        carried.sent_at, carried.sent = context.clock.now(), context.clock.seconds()
         self._in_flight.add(automation_id)
         context.publish(AttemptBegun(target=context.target))
         came_back = await context.upstream.run(automation_id, key)
@@ -275,7 +274,7 @@ class Dispatcher:
                 automation=carried.name,
                 attempt=attempt.number,
                 result=verdict.result,
-                seconds=context.clock.seconds() - begun,
+                seconds=context.clock.seconds() - carried.sent,
                 error=end.error,
             )
         )
@@ -291,7 +290,7 @@ class Dispatcher:
             case Rejected(error=error):
                 return _Ending(Outcome.REJECTED, Reason.REFUSED, error, None, end)
             case Unknown(retry_after=retry_after):
-                self._doubt(carried, carried.sent_at or end.ended_at, end.ended_at)
+                self._doubt(carried, self._context.clock.seconds())
                 carried.failures += 1
                 carried.not_before = self._context.clock.seconds() + (retry_after or 0.0)
                 await self._ended(carried, end, State.UNKNOWN)
@@ -329,15 +328,20 @@ class Dispatcher:
 
     # ------------------------------------------------------------ doubt, and the end of it
 
-    def _doubt(self, carried: Carried, sent_at: datetime, ended_at: datetime) -> None:
-        clock, settle_time = self._context.clock, self._context.settings.settle_time
-        since_end = max((clock.now() - ended_at).total_seconds(), 0.0)
-        settled = clock.seconds() + max(settle_time.total_seconds() - since_end, 0.0)
+    def _doubt(self, carried: Carried, ended: float) -> None:
         if carried.doubt is not None:  # sent again under its key: what the first one started counts too
-            sent_at = carried.doubt.sent_at
+            carried.sent = carried.doubt.sent
         baseline = carried.attempt.baseline if carried.attempt else None
-        carried.doubt = Doubt(baseline, sent_at, ended_at, settled, settle_time)
-        carried.state, carried.sent_at, carried.maybe_sent = State.UNKNOWN, sent_at, True
+        carried.doubt = Doubt(baseline, carried.sent, ended, self._context.settings.settle_time.total_seconds())
+        carried.state, carried.maybe_sent = State.UNKNOWN, True
+
+    def _doubt_again(self, carried: Carried, found: OpenOccurrence, ended_at: datetime) -> None:
+        """What a process that is no more left in doubt. Its instants are the wall clock's, which may have been set since."""
+        clock = self._context.clock
+        sent_at = found.claimed_at if self._context.settings.idempotent else carried.sent_at  # earlier ones under the same key count too
+        age = (clock.now() - (sent_at or ended_at)).total_seconds()
+        carried.sent = clock.seconds() - age if age >= 0 else float("-inf")  # set back since: any run may be the one
+        self._doubt(carried, clock.seconds() - max((clock.now() - ended_at).total_seconds(), 0.0))
 
     async def _find_out(self, carried: Carried) -> _Ending | None:
         assert carried.doubt is not None
@@ -380,7 +384,7 @@ class Dispatcher:
             return await self._finish(carried, covered)
         error = f"the answer named run {ending.run.id}, which belongs to another occurrence"
         end = AttemptEnd(ending.end.number, AttemptResult.UNKNOWN, ending.end.ended_at, ending.end.sent_at, ending.end.http_status, error)
-        self._doubt(carried, carried.sent_at or end.ended_at, end.ended_at)
+        self._doubt(carried, self._context.clock.seconds())
         carried.error = error
         await self._ended(carried, end, State.UNKNOWN)
         return False

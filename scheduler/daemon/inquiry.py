@@ -2,15 +2,16 @@
 
 import asyncio
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from scheduler.core.model import Outcome, Reason
 from scheduler.core.verdict import Covered, Doubt, FoundRun, NothingStarted, Reading, find_out
 from scheduler.daemon.context import Context
-from scheduler.daemon.readings import Readings
+from scheduler.daemon.readings import Readings, Seen
 
-GIVE_UP_AFTER: Final = timedelta(hours=24)
+GIVE_UP_AFTER: Final = 24 * 3600.0
+"""Seconds in which somebody could have read."""
 LOOK_EVERY: Final = 5.0
 """Seconds between two readings while the attempt may still be carried out."""
 DEFAULT_MARGIN: Final = 2.0
@@ -34,13 +35,13 @@ class Inquiry:
     def __init__(self, context: Context, readings: Readings) -> None:
         self._context = context
         self._readings = readings
+        self._since = context.clock.seconds()
 
     async def resolve(self, automation_id: str, doubt: Doubt, *, not_before: float = 0.0) -> Resolved:
-        """Read until it is clear, or until it has been unclear for 24 h. Asks nothing before ``not_before``."""
-        clock = self._context.clock
-        remaining = (doubt.ended_at + GIVE_UP_AFTER - clock.now()).total_seconds()
+        """Read until it is clear, or until it has been unclear for 24 h in which this process ran. Asks nothing before ``not_before``."""
+        remaining = max(doubt.ended, self._since) + GIVE_UP_AFTER - self._context.clock.seconds()
         try:
-            async with asyncio.timeout(max(remaining, doubt.settled - clock.seconds() + LOOK_EVERY)):
+            async with asyncio.timeout(remaining):
                 return await self._read_on(automation_id, doubt, not_before)
         except TimeoutError:
             return Resolved(Outcome.UNRESOLVED, Reason.UNREADABLE, "it could not be found out for 24 hours whether a run was started")
@@ -55,16 +56,25 @@ class Inquiry:
                 return Resolved(
                     Outcome.UNRESOLVED, Reason.GONE, "the automation was deleted before it could be found out whether a run was started"
                 )
-            offset, margin = self._context.upstream.clock_offset or (0.0, DEFAULT_MARGIN)
-            match find_out(doubt, seen.reading, earlier, offset=offset, margin=margin, taken=self._readings.is_taken):
+            reading, margin = self._reading(seen)
+            match find_out(doubt, reading, earlier, margin=margin, taken=self._readings.is_taken):
                 case FoundRun(run_id=run_id):
                     return Resolved(Outcome.ACCEPTED, Reason.FOUND, None, run_id, seen.automation.run_at)
                 case Covered(run_id=run_id):
                     return Resolved(Outcome.UNRESOLVED, Reason.COVERED, f"run {run_id} began later and hides whether ours was started")
                 case NothingStarted():
                     return Resolved(None)
-            earlier = seen.reading
+            earlier = reading
             since = self._next_look(doubt)
+
+    def _reading(self, seen: Seen) -> tuple[Reading, float]:
+        """What was read, with the API's instant on our clock that nobody sets, and how far off that may be."""
+        clock, automation = self._context.clock, seen.automation
+        offset, margin = self._context.upstream.clock_offset or (0.0, DEFAULT_MARGIN)
+        if automation.run_at is None:
+            return Reading(seen.begun, automation.run_id, None), margin
+        age = (clock.now() - automation.run_at).total_seconds() + offset
+        return Reading(seen.begun, automation.run_id, clock.seconds() - age), margin
 
     def _next_look(self, doubt: Doubt) -> float:
         now = self._context.clock.seconds()

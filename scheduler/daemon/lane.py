@@ -25,6 +25,7 @@ class Carried:
     attempt: Attempt | None = None
     written: float | None = None  # when the attempt's instant was, on the clock that counts suspend; None: not to be sent on its strength
     sent_at: datetime | None = None  # of the attempt under way, or in doubt
+    sent: float = 0.0  # the same on the clock that counts suspend
     doubt: Doubt | None = None
     resend: bool = True  # under its idempotency key, where the target honours it
     maybe_sent: bool = False  # an attempt left, whatever became of it

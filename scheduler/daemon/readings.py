@@ -10,7 +10,6 @@ from typing import Final
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.model import Automation, InvalidAutomation
-from scheduler.core.verdict import Reading
 from scheduler.daemon.context import Context, back_off
 
 AT_ONCE: Final = 8
@@ -23,11 +22,6 @@ class Seen:
 
     automation: Automation
     begun: float
-
-    @property
-    def reading(self) -> Reading:
-        """What tells of its newest run."""
-        return Reading(self.begun, self.automation.run_id, self.automation.run_at)
 
 
 class Readings:

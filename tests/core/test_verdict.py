@@ -1,0 +1,200 @@
+"""What an answer means, and what a reading says of an attempt whose outcome is unknown: row by row."""
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scheduler.core.model import Automation, Definition
+from scheduler.core.verdict import (
+    Absent,
+    Accepted,
+    Answer,
+    Covered,
+    Doubt,
+    FoundRun,
+    Held,
+    Lost,
+    NothingStarted,
+    NotSent,
+    NotStarted,
+    Reading,
+    ReadOn,
+    Rejected,
+    Throttled,
+    Unknown,
+    Verdict,
+    find_out,
+    is_finished,
+    judge,
+)
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+OURS, THEIRS = "01890a5d-ac96-774b-bcce-b302099a8057", "01890a5d-ac96-774b-bcce-b302099a8058"
+
+
+def automation(run_id: str | None, automation_id: str = OURS) -> Automation:
+    return Automation(automation_id, "Nightly", Definition("0 3 * * *", "UTC", enabled=True), run_id=run_id, run_at=NOON)
+
+
+def judged(came_back: Answer | NotSent | Lost) -> Verdict:
+    return judge(came_back, automation_id=OURS, taken=lambda run_id: run_id in {"baseline", "another's"})
+
+
+# ---------------------------------------------------------------- the answer to an attempt
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 299])
+def test_a_new_run_of_ours_is_accepted(status: int) -> None:
+    assert judged(Answer(status, automation("new"))) == Accepted(automation("new"))
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (None, "without the automation"),
+        (automation("new", THEIRS), f"with another automation, {THEIRS}"),
+        (automation(None), "without a run"),
+        (automation("baseline"), "with a run that was there before, baseline"),
+        (automation("another's"), "with a run that was there before, another's"),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 204])
+def test_a_success_with_anything_else_is_unknown(status: int, body: Automation | None, says: str) -> None:
+    verdict = judged(Answer(status, body, retry_after=7.0))
+    assert isinstance(verdict, Unknown)
+    assert verdict.error.startswith(f"HTTP {status} {says}")
+    assert verdict.retry_after == 7.0
+
+
+def test_what_never_left_started_nothing() -> None:
+    assert judged(NotSent("no connection")) == NotStarted("no connection")
+
+
+def test_what_was_lost_is_unknown() -> None:
+    assert judged(Lost("connection reset")) == Unknown("connection reset")
+
+
+@pytest.mark.parametrize("status", [408, 425, 500, 501, 502, 503, 504, 520, 599, 100, 103, 199, 600, 999])
+def test_unknown_unless_told_otherwise(status: int) -> None:
+    assert judged(Answer(status, retry_after=3.0)) == Unknown(f"HTTP {status}", 3.0)
+
+
+@pytest.mark.parametrize("retry_after", [None, 0.0, 12.0])
+def test_429_started_nothing_and_says_how_long_to_wait(retry_after: float | None) -> None:
+    assert judged(Answer(429, retry_after=retry_after)) == Throttled("HTTP 429", retry_after)
+
+
+@pytest.mark.parametrize(("status", "missing_scope"), [(401, False), (401, True), (403, True)])
+def test_a_key_or_scope_that_is_missing_holds_the_target(status: int, missing_scope: bool) -> None:
+    assert judged(Answer(status, missing_scope=missing_scope, error="why")) == Held(f"HTTP {status}: why")
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308, 399])
+def test_a_redirect_holds_the_target_and_is_named(status: int) -> None:
+    verdict = judged(Answer(status, location="https://elsewhere.example/"))
+    assert isinstance(verdict, Held)
+    assert "https://elsewhere.example/" in verdict.error
+
+
+def test_404_asks_for_a_look_at_the_list() -> None:
+    assert judged(Answer(404, error="Not found.")) == Absent("HTTP 404: Not found.")
+
+
+@pytest.mark.parametrize("status", [400, 402, 403, 405, 406, 407, 409, 410, 411, 413, 414, 415, 418, 422, 426, 428, 431, 451, 499])
+def test_any_other_4xx_is_for_good(status: int) -> None:
+    assert judged(Answer(status, error="why")) == Rejected(f"HTTP {status}: why")
+
+
+@given(
+    status=st.integers(100, 999),
+    body=st.none() | st.builds(automation, st.none() | st.sampled_from(["new", "baseline"]), st.sampled_from([OURS, THEIRS])),
+    missing_scope=st.booleans(),
+)
+def test_only_a_success_that_names_a_new_run_of_ours_is_accepted(status: int, body: Automation | None, missing_scope: bool) -> None:
+    verdict = judged(Answer(status, body, missing_scope=missing_scope))
+    names_ours = body is not None and body.id == OURS and body.run_id == "new"
+    assert isinstance(verdict, Accepted) == (200 <= status < 300 and names_ours)
+
+
+@pytest.mark.parametrize(
+    ("status", "finished"), [("success", True), ("failed", True), ("running", False), (None, False), ("paused", False)]
+)
+def test_a_run_is_finished_when_the_api_says_so_in_its_own_words(status: str | None, finished: bool) -> None:
+    assert is_finished(status) is finished
+
+
+# ---------------------------------------------------------------- finding out
+
+SENT, ENDED, SETTLE = 1000.0, 1030.0, 30.0
+SETTLED = ENDED + SETTLE
+MARGIN = 1.0
+DOUBT = Doubt("baseline", SENT, ENDED, SETTLE)
+
+
+def found(reading: Reading, earlier: Reading | None = None, doubt: Doubt = DOUBT) -> FoundRun | Covered | NothingStarted | ReadOn:
+    return find_out(doubt, reading, earlier, margin=MARGIN, taken=lambda run_id: run_id == "taken")
+
+
+@pytest.mark.parametrize(
+    ("began", "expected"),
+    [
+        (SENT - MARGIN - 0.001, ReadOn()),  # earlier: a foreign run; read on
+        (SENT - MARGIN, FoundRun("new")),  # as early as the two clocks may differ
+        (SENT, FoundRun("new")),
+        (ENDED, FoundRun("new")),
+        (SETTLED, FoundRun("new")),
+        (SETTLED + MARGIN, FoundRun("new")),
+        (SETTLED + MARGIN + 0.001, Covered("new")),  # later: ours may lie beneath it
+    ],
+)
+def test_a_new_run_is_ours_when_it_began_between_the_first_byte_and_the_settling(began: float, expected: object) -> None:
+    assert found(Reading(SETTLED + 60, "new", began)) == expected
+
+
+def test_a_run_that_is_another_occurrences_hides_ours() -> None:
+    assert found(Reading(ENDED + 1, "taken", SENT + 1)) == Covered("taken")
+
+
+def test_a_run_of_which_the_api_does_not_say_when_it_began_tells_nothing() -> None:
+    reading = Reading(SETTLED + 60, "new", None)
+    assert found(reading, reading) == ReadOn()
+
+
+@pytest.mark.parametrize("run_id", ["baseline", None, "foreign"])
+@pytest.mark.parametrize(
+    ("earlier", "begun", "expected"),
+    [
+        (None, SETTLED + 60, ReadOn()),  # one reading, however late
+        ("the same", SETTLED - 0.001, ReadOn()),  # two, but it may still be carried out
+        ("the same", SETTLED, NothingStarted()),
+        ("another", SETTLED + 60, ReadOn()),
+    ],
+)
+def test_two_readings_agree_that_nothing_was_started(run_id: str | None, earlier: str | None, begun: float, expected: object) -> None:
+    began = SENT - 100 if run_id is not None else None
+    before = None if earlier is None else Reading(ENDED + 1, run_id if earlier == "the same" else "another one", began)
+    assert found(Reading(begun, run_id, began), before) == expected
+
+
+def test_without_a_baseline_the_first_run_may_be_ours() -> None:
+    doubt = Doubt(None, SENT, ENDED, SETTLE)
+    assert found(Reading(ENDED + 1, "first", SENT + 1), doubt=doubt) == FoundRun("first")
+    assert found(Reading(SETTLED, None, None), Reading(ENDED + 1, None, None), doubt) == NothingStarted()
+
+
+def test_the_baseline_is_not_ours_even_when_it_began_just_before() -> None:
+    assert found(Reading(ENDED + 1, "baseline", SENT - 0.5)) == ReadOn()
+
+
+@given(
+    began=st.floats(SENT - 100, SETTLED + 100),
+    begun=st.floats(ENDED, SETTLED + 200),
+    earlier=st.none() | st.sampled_from(["new", "baseline"]),
+)
+def test_our_own_run_is_never_taken_for_nothing(began: float, begun: float, earlier: str | None) -> None:
+    """Whatever was read: when a run began while ours could have, it is never said that nothing was started."""
+    finding = found(Reading(begun, "new", began), None if earlier is None else Reading(ENDED, earlier, SENT - 1))
+    if began >= SENT - MARGIN:
+        assert isinstance(finding, FoundRun | Covered)
