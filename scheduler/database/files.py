@@ -3,6 +3,7 @@
 The application id in SQLite's header says what kind of database it is, ``user_version`` how many of its migrations it has.
 """
 
+import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -20,6 +21,8 @@ Tables = sqlite_utils.Database
 
 BUSY_SECONDS: Final = 1.0
 """How long a statement waits for another process, such as a command that writes a pause."""
+
+_MAGIC: Final = b"SQLite format 3\0"
 
 _CHECKED_IN_FULL: Final = 128 * 2**20
 """Bytes up to which the whole file is checked at the opening; it takes less than a second. Damage in a bigger one shows in use."""
@@ -54,6 +57,8 @@ def open_for_writing(path: Path, schema: Schema) -> sqlite3.Connection:
     """The file, made or migrated where need be. Raises `DatabaseRefused`, the file unchanged, or `LedgerUnavailable`."""
     with translated(path):
         _version_of(path, schema)
+        if path.exists():
+            _require_writable(path)
         connection = _connect(path, "rwc")
         try:
             _to_write_ahead_log(path, connection)
@@ -68,6 +73,7 @@ def open_for_writing(path: Path, schema: Schema) -> sqlite3.Connection:
 def reopen_for_writing(path: Path, schema: Schema) -> sqlite3.Connection:
     """The same file again after a fault: never made, never migrated, so that a file that went missing is not replaced by an empty one."""
     with translated(path):
+        _require_writable(path)
         connection = _connect(path, "rw")
         try:
             _require(path, connection, schema)
@@ -111,6 +117,12 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     )
 
 
+def _require_writable(path: Path) -> None:
+    """SQLite would open it for reading instead, and give the files beside it the same rights, which then outlast the mistake."""
+    if not os.access(path, os.W_OK, effective_ids=True):
+        raise LedgerUnavailable(f"{path} is read-only; give the daemon's user the right to write to it, or mount its disk for writing")
+
+
 def _prepare(connection: sqlite3.Connection) -> None:
     for pragma in _PRAGMAS:
         connection.execute(pragma)
@@ -131,6 +143,9 @@ def _version_of(path: Path, schema: Schema) -> int:
         raise DatabaseRefused(f"{path} is a folder; name a file in it")
     if not path.exists() or path.stat().st_size == 0:
         return 0
+    with path.open("rb") as file:
+        if file.read(len(_MAGIC)) != _MAGIC:  # SQLite takes a file of a few bytes for an empty database, and would write over it
+            raise DatabaseRefused(damaged(path, "its first bytes are not those of one"))
     with closing(_look(path)) as connection:
         version = _belongs(path, connection, schema)
         if path.stat().st_size <= _CHECKED_IN_FULL:

@@ -7,7 +7,6 @@ Statements are dear in another way. After each of them this thread needs Python'
 up to five milliseconds for it: a thousand small statements take seconds then. `Database.write_together` makes few of many.
 """
 
-import asyncio
 import sqlite3
 import time
 from collections import defaultdict
@@ -17,17 +16,15 @@ from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
-from typing import Final, Generic, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.database.faults import is_fault, unavailable
 from scheduler.database.files import Migration, Schema, connect_for_reading, open_for_writing, reopen_for_writing
+from scheduler.database.requests import Alone, Operation, Request, Requests, answer_all, carry_out
 
 T = TypeVar("T")
 Item = TypeVar("Item")
-
-Operation = Callable[[sqlite3.Connection, Sequence[Item]], Sequence[T | Exception]]
-"""Carries out all items at once. Gives a result for each, in order; an exception as a result is raised for that item's caller."""
 
 _IDLE_SECONDS: Final = 1.0
 """After so long without a write the writer moves its log into the file, so that no commit has to wait for that."""
@@ -36,76 +33,12 @@ _CHECKPOINT_ROWS: Final = 2_000
 """Fewer changed rows than these are left in the log."""
 
 
-class Request(Generic[Item, T]):
-    """An item for an operation, and the future on which somebody waits for what comes of it."""
-
-    __slots__ = ("_future", "item", "loop", "operation", "outcome")
-
-    def __init__(self, operation: Operation[Item, T], item: Item) -> None:
-        self.operation = operation
-        self.item = item
-        self.outcome: T | BaseException | None = None
-        self.loop = asyncio.get_running_loop()
-        self._future: asyncio.Future[T] = self.loop.create_future()
-
-    def settle(self) -> None:
-        """On the loop: wake whoever waits, unless it has been cancelled."""
-        if self._future.done():
-            return
-        if isinstance(self.outcome, StopIteration):
-            self._future.set_exception(RuntimeError("the operation raised StopIteration, which no future takes"))
-        elif isinstance(self.outcome, BaseException):
-            self._future.set_exception(self.outcome)
-        else:
-            self._future.set_result(cast("T", self.outcome))
-
-    async def answer(self) -> T:
-        """What came of it."""
-        return await self._future
-
-
-Requests = Sequence[Request[object, object]]
-
-
-class _Alone(Generic[T]):
-    """A function as an operation that is never carried out together with another."""
-
-    def __init__(self, function: Callable[[sqlite3.Connection], T]) -> None:
-        self._function = function
-
-    def __call__(self, connection: sqlite3.Connection, items: Sequence[None], /) -> Sequence[T | Exception]:
-        return [self._function(connection) for _ in items]
-
-
-def _carry_out(connection: sqlite3.Connection, requests: Requests) -> None:
-    """Carry out requests for the same operation."""
-    outcomes = requests[0].operation(connection, [request.item for request in requests])
-    for request, outcome in zip(requests, outcomes, strict=True):
-        request.outcome = outcome
-
-
-def _answer(requests: Requests, afterwards: Callable[[], None] | None = None) -> None:
-    """Wake each loop once, however many of its requests were done; ``afterwards`` is called on the loop of the first one."""
-    by_loop: defaultdict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = defaultdict(list)
-    for request in requests:
-        by_loop[request.loop].append(request.settle)
-    if afterwards is not None:
-        by_loop[requests[0].loop].append(afterwards)
-    for loop, calls in by_loop.items():
-        with suppress(RuntimeError):  # that loop was closed: nobody waits any more
-            loop.call_soon_threadsafe(_call_all, calls)
-
-
-def _call_all(calls: Sequence[Callable[[], None]]) -> None:
-    for call in calls:
-        call()
-
-
 class _Worker:
     """A thread that serves requests from a queue until it is closed; what was queued before that is still served."""
 
-    def __init__(self, name: str, path: Path) -> None:
+    def __init__(self, name: str, path: Path, connection: sqlite3.Connection | None = None) -> None:
         self._path = path
+        self._connection = connection
         self._queue: SimpleQueue[Request[object, object] | None] = SimpleQueue()
         self._lock = Lock()  # nothing may enter the queue behind the None that ends it
         self._closed = False
@@ -129,6 +62,12 @@ class _Worker:
     def _serve(self) -> None:
         raise NotImplementedError
 
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):  # what is open is rolled back with the connection
+                connection.close()
+
     def _unavailable(self, error: BaseException) -> BaseException:
         return unavailable(self._path, error) if isinstance(error, (sqlite3.Error, OSError)) else LedgerUnavailable(str(error))
 
@@ -136,12 +75,10 @@ class _Worker:
 class _Reader(_Worker):
     """One query after the other, each on one consistent state of the database."""
 
-    _connection: sqlite3.Connection | None = None
-
     def _serve(self) -> None:
         while (request := self._queue.get()) is not None:
             self._look(request)
-            _answer([request])
+            answer_all([request])
         self._drop()
 
     def _look(self, request: Request[object, object]) -> None:
@@ -149,20 +86,11 @@ class _Reader(_Worker):
             if self._connection is None:
                 self._connection = connect_for_reading(self._path)
             self._connection.execute("BEGIN")
-            _carry_out(self._connection, [request])
-        except sqlite3.Error as error:
+            carry_out(self._connection, [request])
+            self._connection.execute("ROLLBACK")
+        except BaseException as error:  # noqa: BLE001 -- it is raised where somebody waits for it
             request.outcome = self._unavailable(error) if is_fault(error) else error
             self._drop()
-        except BaseException as error:  # noqa: BLE001 -- it is raised where somebody waits for it
-            request.outcome = error
-        finally:
-            if self._connection is not None and self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-
-    def _drop(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
 
 
 class _Writer(_Worker):
@@ -171,10 +99,10 @@ class _Writer(_Worker):
     def __init__(self, path: Path, schema: Schema, on_commit: Callable[[float], None] | None) -> None:
         self._schema = schema
         self._on_commit = on_commit
-        self._connection: sqlite3.Connection | None = open_for_writing(path, schema)
-        self._file = _identity(path)
         self._checkpointed = 0
-        super().__init__("database-writer", path)
+        connection = open_for_writing(path, schema)
+        self._file = _identity(path)
+        super().__init__("database-writer", path, connection)
 
     def _serve(self) -> None:
         more_may_come = True
@@ -217,9 +145,9 @@ class _Writer(_Worker):
             self._drop()
             for request in group:  # each gets its own: an exception that is raised in several places collects the tracebacks of all
                 request.outcome = self._unavailable(error)
-            _answer(group)
+            answer_all(group)
         else:
-            _answer(group, partial(self._on_commit, seconds) if self._on_commit is not None else None)
+            answer_all(group, partial(self._on_commit, seconds) if self._on_commit is not None else None)
 
     def _transact(self, group: Requests) -> float:
         """One transaction. Returns the seconds that its commit took; raises when nothing of it is in the file."""
@@ -235,20 +163,16 @@ class _Writer(_Worker):
         return time.perf_counter() - began
 
     def _connected(self) -> sqlite3.Connection:
-        """The connection to the file under our name. One that was moved away or replaced would take writes that nobody ever finds."""
-        if self._connection is not None and _identity(self._path) != self._file:
-            self._drop()
+        """The connection, to the file under our name. One that was moved away or replaced would take writes that nobody ever finds."""
+        if _identity(self._path) != self._file:
+            raise LedgerUnavailable(
+                f"another file has taken the place of {self._path}: put the first one back; or stop the daemon, remove the files "
+                f"{self._path.name}-wal and -shm, which belong to the first one, and start it again"
+            )
         if self._connection is None:
             self._connection = reopen_for_writing(self._path, self._schema)
-            self._file = _identity(self._path)
             self._checkpointed = 0
         return self._connection
-
-    def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(sqlite3.Error):  # what is open is rolled back with the connection
-                connection.close()
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -260,7 +184,7 @@ def _in_savepoint(connection: sqlite3.Connection, requests: Requests) -> None:
     """Carry them out, or undo them alone. Raises a fault, and what destroyed the whole transaction."""
     connection.execute("SAVEPOINT operation")
     try:
-        _carry_out(connection, requests)
+        carry_out(connection, requests)
     except BaseException as error:
         if is_fault(error) or not connection.in_transaction:
             raise
@@ -301,7 +225,7 @@ class Database:
         What it raises undoes it alone and is raised here. `LedgerUnavailable`: nothing of it is in the file; it recovers by itself when
         the cause is gone. A caller that is cancelled stops waiting, but the operation is carried out all the same.
         """
-        return await self._ask(self._writer, Request(_Alone(operation), None))
+        return await self._ask(self._writer, Request(Alone(operation), None))
 
     async def write_together(self, operation: Operation[Item, T], item: Item) -> T:
         """Like `write`, but all items that wait for the same ``operation`` are carried out in one call of it, where the first one stands.
@@ -316,7 +240,7 @@ class Database:
 
         Rows are `sqlite3.Row`; nothing can be changed there. Raises `LedgerUnavailable`.
         """
-        return await self._ask(self._reader, Request(_Alone(query), None))
+        return await self._ask(self._reader, Request(Alone(query), None))
 
     def close(self) -> None:
         """Wait for what is queued, then close the file. Blocks; what is asked for afterwards raises `LedgerUnavailable`."""
