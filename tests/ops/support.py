@@ -1,0 +1,230 @@
+"""One of everything that an observer can meet: every event, a busy daemon's state, and a daemon's pages with nothing behind them."""
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from scheduler.core.cron import Schedule
+from scheduler.core.errors import LedgerUnavailable
+from scheduler.core.events import (
+    AttemptBegun,
+    AttemptEnded,
+    AutomationAdded,
+    AutomationChanged,
+    AutomationQuarantined,
+    AutomationRemoved,
+    CarryFailed,
+    ClockJumped,
+    ConfigReloaded,
+    DaemonStarted,
+    DaemonStopped,
+    DaemonStopping,
+    DaemonWaiting,
+    Event,
+    LedgerCommitted,
+    LedgerFailed,
+    LedgerRecovered,
+    OccurrenceClaimed,
+    OccurrenceConcluded,
+    RequestEnded,
+    RunDoubled,
+    RunFinished,
+    RunForeign,
+    SnapshotFailed,
+    SnapshotTaken,
+    TargetHeld,
+    TargetReleased,
+)
+from scheduler.core.model import (
+    REASONS,
+    AttemptResult,
+    Automation,
+    Definition,
+    Occurrence,
+    Outcome,
+    Reason,
+    RunStatus,
+    State,
+)
+from scheduler.core.policy import Policies
+from scheduler.core.status import AutomationStatus, DaemonStatus, TargetStatus
+from scheduler.core.timetable import Entry
+from scheduler.ops.gauges import Exposition, Sources
+from scheduler.ops.metrics import Metrics
+from scheduler.ops.queries import OccurrenceQuery
+from scheduler.ops.views import Json
+from scheduler.ops.web import Pages
+
+NOW = datetime(2026, 11, 23, 19, 20, tzinfo=UTC)
+ID = "0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f"
+RUN = "0192c4e8-0000-7c3a-9d1b-2f6a3c4d5e6f"
+OCCURRENCE = Occurrence("main", ID, NOW)
+HOSTILE = 'a\nb\r\x1b[31m\x9b2J\u202e\u2028\x00" ]}\\ level=error <script>alert(1)</script>' + "é" * 150
+
+
+def concluded(outcome: Outcome = Outcome.ACCEPTED, reason: Reason = Reason.ANSWERED, **values: object) -> OccurrenceConcluded:
+    base = OccurrenceConcluded(occurrence=OCCURRENCE, automation="nightly", outcome=outcome, reason=reason)
+    return replace(base, **values)  # type: ignore[arg-type]  # what a test wants to differ
+
+
+def attempt(result: AttemptResult, error: str | None = None) -> AttemptEnded:
+    return AttemptEnded(occurrence=OCCURRENCE, automation="nightly", attempt=1, result=result, seconds=0.2, error=error)
+
+
+def run_finished(status: RunStatus, automation_id: str = ID) -> RunFinished:
+    return RunFinished(target="main", automation_id=automation_id, automation="nightly", run_id=RUN, status=status, error=None)
+
+
+def every_event() -> list[Event]:
+    """At least one event of every class, and one of every outcome, reason, result and status."""
+    of = {"target": "main", "automation_id": ID, "automation": "nightly"}
+    definition = Definition("0 3 * * *", "Europe/Berlin", enabled=True)
+    return [
+        DaemonStarted(node="vm1", version="0.1.0", targets=("main",), croniter="6.0.0", tzdata="2026b"),
+        DaemonWaiting(holder="vm2, process 7"),
+        SnapshotTaken(target="main", automations=3, seconds=0.3, incomplete=False, clock_offset=0.25),
+        SnapshotTaken(target="main", automations=3, seconds=0.3, incomplete=True, clock_offset=None),
+        SnapshotFailed(target="main", error="HTTP 500", seconds=1.5, first=True),
+        AutomationAdded(**of, definition=definition, effective_from=NOW),
+        AutomationChanged(**of, definition=definition, effective_from=NOW),
+        AutomationRemoved(**of),
+        AutomationQuarantined(**of, reason="no such zone"),
+        OccurrenceClaimed(occurrence=OCCURRENCE, automation="nightly"),
+        *(concluded(outcome, reason, count=2) for outcome, reasons in REASONS.items() for reason in reasons),
+        *(concluded(lateness=0.012, kind=kind, run_id=RUN, attempts=1) for kind in ("on_time", "catch_up", "retry")),
+        CarryFailed(occurrence=OCCURRENCE, automation="nightly", error=ValueError("a fault")),
+        AttemptBegun(target="main"),
+        *(attempt(result, None if result is AttemptResult.ANSWERED else "because") for result in AttemptResult),
+        *(run_finished(status) for status in RunStatus if status is not RunStatus.RUNNING),
+        RunForeign(**of, run_id=RUN, started_at=NOW),
+        RunDoubled(**of, run_id=RUN, started_at=NOW, scheduled_for=NOW),
+        TargetHeld(target="main", error="401"),
+        TargetReleased(target="main"),
+        ClockJumped(seconds=3600.0, suspended=False),
+        ClockJumped(seconds=-3600.0, suspended=False),
+        ClockJumped(seconds=3600.0, suspended=True),
+        LedgerFailed(operation="claim", error="disk full", first=True),
+        LedgerRecovered(),
+        LedgerCommitted(seconds=0.004),
+        ConfigReloaded(error=None),
+        ConfigReloaded(error="unknown key"),
+        RequestEnded(target="main", endpoint="run", code="200", seconds=0.02),
+        DaemonStopping(reason="SIGTERM"),
+        DaemonStopped(in_flight=0),
+    ]
+
+
+TARGET = TargetStatus(
+    name="main",
+    url="https://us.example.com",
+    project_id="12345",
+    held=None,
+    error=None,
+    snapshot_at=NOW - timedelta(seconds=12),
+    stale=False,
+    automations={"enabled": 2, "invalid": 1},
+    open={State.CLAIMED: 0, State.IN_FLIGHT: 4},
+    in_flight=4,
+    overdue=["nightly 2026-11-23T18:20:00Z (waiting)"],
+    next_fire=NOW + timedelta(seconds=40),
+    clock_offset=0.25,
+)
+STATUS = DaemonStatus(
+    node="vm1",
+    version="0.1.0",
+    at=NOW,
+    started_at=NOW - timedelta(hours=1),
+    lock_holder=None,
+    ledger_error=None,
+    clock_in_doubt=False,
+    stopping=False,
+    targets=[TARGET],
+)
+EMPTY_TARGET = replace(TARGET, snapshot_at=None, next_fire=None, clock_offset=None, automations={}, open={}, in_flight=0, overdue=[])
+
+AUTOMATION = AutomationStatus(ID, "nightly", "0 3 * * *", "Europe/Berlin", NOW + timedelta(hours=6))
+
+
+def exposition(
+    metrics: Metrics | None = None,
+    *,
+    status: Callable[[], DaemonStatus] = lambda: STATUS,
+    automations: Sequence[AutomationStatus] = (AUTOMATION,),
+    per_automation: bool | str = "auto",
+    ledger_size: int | None = 4096,
+) -> Exposition:
+    sources = Sources(
+        status=status,
+        automations=lambda _: automations,
+        per_automation=per_automation,  # type: ignore[arg-type]  # a test's own word
+        ledger_size=lambda: ledger_size,
+        progress=lambda: NOW,
+    )
+    return Exposition(metrics or Metrics(["main"], now=lambda: NOW), sources)
+
+
+def entry(name: str, expression: str = "*/10 * * * *", automation_id: str = ID, timezone: str = "Europe/Berlin") -> Entry:
+    automation = Automation(automation_id, name, Definition(expression, timezone, enabled=True))
+    return Entry(automation, NOW - timedelta(days=1), Policies(), Schedule.parse(expression, timezone))
+
+
+LINE: Json = {
+    "target": "main",
+    "automation_id": ID,
+    "name": "nightly",
+    "scheduled_for": "2026-11-23T19:10:00Z",
+    "outcome": "accepted",
+    "reason": "answered",
+    "attempts": 1,
+    "claimed_at": "2026-11-23T19:09:59.000000Z",
+    "sent_at": "2026-11-23T19:10:00.004000Z",
+    "finished_at": "2026-11-23T19:10:00.104000Z",
+    "lateness_seconds": 0.004,
+    "task_run_id": RUN,
+    "run_status": "success",
+    "error": None,
+    "node": "vm1",
+    "count": 1,
+}
+
+
+class Recorded:
+    """A ledger's lines, and what was asked of it."""
+
+    def __init__(self, *lines: Json, broken: bool = False) -> None:
+        self.lines = lines
+        self.broken = broken
+        self.asked: list[OccurrenceQuery] = []
+
+    async def __call__(self, query: OccurrenceQuery) -> Sequence[Json]:
+        self.asked.append(query)
+        if self.broken:
+            raise LedgerUnavailable("the ledger cannot be read: disk I/O error")
+        return self.lines[query.offset : query.offset + query.limit]
+
+
+def pages(
+    *,
+    status: DaemonStatus = STATUS,
+    idle: float = 0.5,
+    entries: Sequence[Entry] = (),
+    occurrences: Callable[[OccurrenceQuery], Awaitable[Sequence[Json]]] | None = None,
+    metrics: Metrics | None = None,
+) -> Pages:
+    def upcoming(target: str, span: timedelta, only: Callable[[Automation], bool] | None) -> Iterator[tuple[datetime, Entry]]:
+        assert target in {each.name for each in status.targets}
+        chosen = [each for each in entries if each.schedule is not None and (only is None or only(each.automation))]
+        return iter(
+            sorted(
+                ((instant, each) for each in chosen if each.schedule for instant in each.schedule.between(NOW, NOW + span)),
+                key=lambda fire: fire[0],
+            )
+        )
+
+    return Pages(
+        status=lambda: status,
+        idle=lambda: idle,
+        exposition=exposition(metrics, status=lambda: status),
+        upcoming=upcoming,
+        occurrences=occurrences or Recorded(LINE),
+    )

@@ -1,0 +1,411 @@
+"""The pages, asked as a browser, a probe, Prometheus and an attacker would."""
+
+import asyncio
+import base64
+import hashlib
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as plain
+
+from scheduler.core.model import Outcome
+from scheduler.core.status import DaemonStatus
+from scheduler.core.timetable import Entry
+from scheduler.ops.queries import OccurrenceQuery
+from scheduler.ops.views import STALLED
+from scheduler.ops.web import Pages, build_app
+from tests.ops.support import EMPTY_TARGET, HOSTILE, ID, LINE, NOW, STATUS, TARGET, Recorded, entry, pages
+
+PATHS = ["/", "/metrics", "/healthz", "/readyz", "/api/v1/status", "/api/v1/upcoming", "/api/v1/occurrences"]
+OTHER_ID = "0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e70"
+
+
+def asked(path: str, of: Pages | None = None, *, method: str = "GET", listen: str = "127.0.0.1:9464", **headers: str) -> httpx.Response:
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(build_app(of or pages(), listen=listen))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:9464") as client:
+            return await client.request(method, path, headers=headers)
+
+    return asyncio.run(ask())
+
+
+# ------------------------------------------------------------ health and readiness
+
+
+@pytest.mark.parametrize(("idle", "code"), [(0.0, 200), (STALLED - 0.1, 200), (STALLED, 503), (3600.0, 503)])
+def test_health_is_whether_the_loop_makes_progress(idle: float, code: int) -> None:
+    answer = asked("/healthz", pages(idle=idle))
+    assert answer.status_code == code
+    assert answer.json()["alive"] is (code == 200)
+    assert answer.json()["seconds_since_progress"] == idle
+
+
+def test_what_is_overdue_is_in_the_body_of_health_and_not_in_its_status() -> None:
+    many = replace(TARGET, overdue=[f"late {number}" for number in range(5000)], held="401")
+    answer = asked("/healthz", pages(status=replace(STATUS, targets=[many])))
+    assert answer.status_code == 200
+    assert answer.json()["overdue"]["main"]["count"] == 5000
+    assert answer.json()["overdue"]["main"]["occurrences"] == [f"late {number}" for number in range(100)]
+
+
+@pytest.mark.parametrize(
+    ("status", "missing"),
+    [
+        (STATUS, []),
+        (replace(STATUS, targets=[]), ["no target is served yet"]),
+        (replace(STATUS, lock_holder="vm2"), ["the ledger is held by vm2"]),
+        (replace(STATUS, ledger_error="disk full"), ["the ledger cannot be written: disk full"]),
+        (replace(STATUS, stopping=True), ["stopping"]),
+        (
+            replace(STATUS, targets=[replace(TARGET, held="401"), replace(EMPTY_TARGET, name="b")]),
+            ["target main is held: 401", "target b has no snapshot yet"],
+        ),
+    ],
+)
+def test_readiness_says_all_that_is_missing(status: Any, missing: list[str]) -> None:
+    answer = asked("/readyz", pages(status=status))
+    assert answer.status_code == (503 if missing else 200)
+    assert answer.json() == {"ready": not missing, "missing": missing}
+
+
+# ------------------------------------------------------------ the state
+
+
+def test_the_status_is_the_daemons_with_its_instants_as_text() -> None:
+    state = asked("/api/v1/status").json()
+    assert (state["node"], state["at"], state["ready"]) == ("vm1", "2026-11-23T19:20:00.000000Z", True)
+    target = state["targets"][0]
+    assert target["snapshot_at"] == "2026-11-23T19:19:48.000000Z"
+    assert target["next_fire"] == "2026-11-23T19:20:40Z"
+    assert target["open"] == {"claimed": 0, "in_flight": 4}
+    assert target["overdue"]["count"] == 1
+
+
+def test_a_status_without_a_snapshot_has_nulls() -> None:
+    target = asked("/api/v1/status", pages(status=replace(STATUS, targets=[EMPTY_TARGET]))).json()["targets"][0]
+    assert (target["snapshot_at"], target["next_fire"], target["clock_offset_seconds"]) == (None, None, None)
+
+
+# ------------------------------------------------------------ what comes next
+
+
+def test_upcoming_names_each_fire_with_its_local_time() -> None:
+    answer = asked("/api/v1/upcoming?limit=1", pages(entries=[entry("nightly")])).json()
+    assert answer == {
+        "results": [
+            {
+                "target": "main",
+                "automation_id": ID,
+                "name": "nightly",
+                "scheduled_for": "2026-11-23T19:30:00Z",
+                "local": "2026-11-23T20:30:00+01:00",
+                "timezone": "Europe/Berlin",
+                "note": None,
+            }
+        ],
+        "limit": 1,
+        "offset": 0,
+        "more": True,
+    }
+
+
+def test_upcoming_goes_24_hours_ahead_unless_asked_otherwise() -> None:
+    hourly = pages(entries=[entry("hourly", "0 * * * *")])
+    assert len(asked("/api/v1/upcoming", hourly).json()["results"]) == 24
+    assert len(asked("/api/v1/upcoming?span=3h", hourly).json()["results"]) == 3
+
+
+def test_pages_of_upcoming_join_without_a_gap() -> None:
+    hourly = pages(entries=[entry("hourly", "0 * * * *")])
+    whole = asked("/api/v1/upcoming", hourly).json()["results"]
+    parts = [asked(f"/api/v1/upcoming?limit=10&offset={offset}", hourly).json() for offset in (0, 10, 20)]
+    assert [fire for part in parts for fire in part["results"]] == whole
+    assert [part["more"] for part in parts] == [True, True, False]
+
+
+def test_the_fires_of_all_targets_come_in_order_of_time() -> None:
+    two = replace(STATUS, targets=[TARGET, replace(TARGET, name="other")])
+    results = asked("/api/v1/upcoming?limit=4", pages(status=two, entries=[entry("a")])).json()["results"]
+    assert [fire["target"] for fire in results] == ["main", "other"] * 2
+    assert [fire["scheduled_for"] for fire in results] == sorted(fire["scheduled_for"] for fire in results)
+
+
+@pytest.mark.parametrize(
+    ("automation", "names"),
+    [
+        (ID, {"nightly-a"}),
+        (ID.upper(), {"nightly-a"}),
+        ("nightly-b", {"nightly-b"}),
+        ("nightly-*", {"nightly-a", "nightly-b"}),
+        ("Nightly-*", set()),
+        ("[weird]", {"[weird]"}),
+        ("nothing", set()),
+    ],
+)
+def test_upcoming_of_an_automation_by_id_name_or_pattern(automation: str, names: set[str]) -> None:
+    entries = [entry("nightly-a"), entry("nightly-b", automation_id=OTHER_ID), entry("[weird]", automation_id=OTHER_ID)]
+    answer = asked(str(httpx.URL("/api/v1/upcoming", params={"automation": automation})), pages(entries=entries))
+    assert {fire["name"] for fire in answer.json()["results"]} == names
+
+
+def test_schedules_are_gone_through_on_another_thread() -> None:
+    seen: list[int] = []
+
+    def watched() -> Iterator[tuple[datetime, Entry]]:
+        seen.append(threading.get_ident())
+        yield NOW, entry("a")
+
+    assert asked("/api/v1/upcoming", replace(pages(), upcoming=lambda *_: watched())).status_code == 200
+    assert seen
+    assert threading.get_ident() not in seen
+
+
+# ------------------------------------------------------------ what happened
+
+
+def test_occurrences_are_the_records_as_they_come() -> None:
+    answer = asked("/api/v1/occurrences").json()
+    assert answer == {"results": [dict(LINE)], "limit": 100, "offset": 0, "more": False}
+
+
+def test_every_filter_of_occurrences_reaches_the_ledger() -> None:
+    recorded = Recorded()
+    parameters = {
+        "target": "main",
+        "automation": "nightly-*",
+        "since": "2026-11-23T00:00:00+01:00",
+        "until": "2026-11-24T00:00:00Z",
+        "outcome": "skipped",
+        "limit": "7",
+        "offset": "3",
+    }
+    asked(str(httpx.URL("/api/v1/occurrences", params=parameters)), pages(occurrences=recorded))
+    assert recorded.asked == [
+        OccurrenceQuery(
+            target="main",
+            automation="nightly-*",
+            since=datetime(2026, 11, 22, 23, tzinfo=UTC),
+            until=datetime(2026, 11, 24, tzinfo=UTC),
+            outcome=Outcome.SKIPPED,
+            limit=8,  # one more, to see whether there is more
+            offset=3,
+        )
+    ]
+
+
+def test_open_occurrences_can_be_asked_for() -> None:
+    recorded = Recorded()
+    asked("/api/v1/occurrences?outcome=open", pages(occurrences=recorded))
+    assert [(query.outcome, query.only_open) for query in recorded.asked] == [(None, True)]
+
+
+def test_there_is_more_when_a_page_is_full_and_not_the_last() -> None:
+    three = Recorded(LINE, LINE, LINE)
+    answers = [asked(f"/api/v1/occurrences?limit=2&offset={offset}", pages(occurrences=three)).json() for offset in (0, 1, 2)]
+    assert [(len(answer["results"]), answer["more"]) for answer in answers] == [(2, True), (2, False), (1, False)]
+
+
+def test_a_ledger_that_cannot_be_read_is_said_so() -> None:
+    answer = asked("/api/v1/occurrences", pages(occurrences=Recorded(broken=True)))
+    assert answer.status_code == 503
+    assert answer.json() == {"error": "the ledger cannot be read: disk I/O error"}
+
+
+# ------------------------------------------------------------ wrong questions
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter", "says"),
+    [
+        ("limit=0", "limit", "from 1 to 1000, not '0'"),
+        ("limit=1001", "limit", "from 1 to 1000"),
+        ("limit=ten", "limit", "not 'ten'"),
+        ("limit=%D9%A1", "limit", "whole number"),
+        ("limit=5&limit=6", "limit", "given 2 times"),
+        ("offset=-1", "offset", "from 0 to"),
+        ("offset=1000001", "offset", "from 0 to 1000000"),
+        ("since=yesterday", "since", "2026-11-23T19:20:00Z"),
+        ("since=2026-11-23T19:20:00", "since", "2026-11-23T19:20:00Z"),
+        ("until=2026-11-23T19:20:00+01:00", "until", "%2B"),
+        ("since=0001-01-01T00:00:00%2B10:00", "since", "an instant such as"),
+        ("outcome=done", "outcome", "accepted, rejected, skipped, expired, unresolved, open"),
+        ("automation=", "automation", "1 to 255"),
+        ("automation=" + "x" * 256, "automation", "1 to 255"),
+        ("target=", "target", "1 to 255"),
+        ("automaton=x", "automaton", "known are automation, limit, offset, outcome, since, target, until"),
+        ("span=1h", "span", "not known"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_with_what_would_be_right(query: str, parameter: str, says: str) -> None:
+    answer = asked(f"/api/v1/occurrences?{query}")
+    assert answer.status_code == 400
+    assert says in answer.json()["problems"][parameter]
+
+
+@pytest.mark.parametrize("span", ["0h", "367d", "1w", "", "-1h", "1.5h", "99999999d", "24"])
+def test_a_span_that_is_none_or_too_long_is_refused(span: str) -> None:
+    answer = asked(f"/api/v1/upcoming?span={span}")
+    assert answer.status_code == 400
+    assert "such as 90m or 24h, at most 366d" in answer.json()["problems"]["span"]
+
+
+def test_all_that_is_wrong_with_a_query_is_said_together() -> None:
+    answer = asked("/api/v1/occurrences?limit=x&until=y&colour=z")
+    assert set(answer.json()["problems"]) == {"limit", "until", "colour"}
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
+def test_nothing_can_be_changed_here(path: str, method: str) -> None:
+    answer = asked(path, method=method)
+    assert answer.status_code == 405
+    assert answer.json() == {"error": "Method Not Allowed"}
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/healthz/", "/api/v1/", "/api/v1/status/", "/%2F", "/metrics/../status"])
+def test_what_is_not_there_is_not_found_and_nobody_is_sent_elsewhere(path: str) -> None:
+    answer = asked(path)
+    assert answer.status_code == 404
+    assert answer.json() == {"error": "Not Found"}
+
+
+# ------------------------------------------------------------ what every answer is like
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/nothing", "/api/v1/upcoming?limit=x"])
+def test_a_browser_may_show_an_answer_and_do_nothing_else_with_it(path: str) -> None:
+    headers = asked(path).headers
+    assert headers["cache-control"] == "no-store"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+    assert "access-control-allow-origin" not in headers
+    policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert policy["frame-ancestors"] == "'none'"
+    assert "script-src" not in policy
+
+
+def test_a_name_that_is_not_ours_is_refused_before_anything_is_asked() -> None:
+    def status() -> DaemonStatus:
+        raise AssertionError("nobody may ask")
+
+    answer = asked("/api/v1/status", replace(pages(), status=status), host="rebound.example.com")
+    assert answer.status_code == 421
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+# ------------------------------------------------------------ metrics
+
+
+def test_metrics_are_plain_text_for_prometheus_and_openmetrics_when_asked_for() -> None:
+    text = asked("/metrics")
+    assert text.headers["content-type"].startswith("text/plain; version=")
+    assert {family.name for family in plain(text.text)} >= {"scheduler_occurrences", "scheduler_build_info", "process_cpu_seconds"}
+    answer = asked("/metrics", accept="application/openmetrics-text; version=1.0.0")
+    assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert answer.text.endswith("# EOF\n")
+    families = openmetrics(answer.text)  # type: ignore[no-untyped-call]  # the library left it so
+    assert {family.name for family in families} >= {"scheduler_occurrences", "scheduler_fire_lateness_seconds"}
+
+
+# ------------------------------------------------------------ the page
+
+
+class Parsed(HTMLParser):
+    """The page's elements with their attributes, its links, and its text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        self.attributes.extend(attrs)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    @property
+    def links(self) -> list[str]:
+        return [value or "" for name, value in self.attributes if name == "href"]
+
+
+def test_the_page_says_whether_all_is_well_what_is_next_and_what_was_last() -> None:
+    page = Parsed(asked("/", pages(entries=[entry("tidy up")])).text)
+    for text in (
+        "Ready.",
+        "https://us.example.com",
+        "2 enabled, 1 invalid",
+        "tidy up",
+        "2026-11-23T19:30:00Z",
+        "accepted: answered",
+        "0.004 s",
+    ):
+        assert text in page.text
+
+
+def test_the_page_says_why_the_daemon_is_not_ready() -> None:
+    held = replace(STATUS, lock_holder="vm2", targets=[replace(TARGET, held="the key is refused")])
+    page = Parsed(asked("/", pages(status=held)).text)
+    assert "the ledger is held by vm2" in page.text
+    assert "held: the key is refused" in page.text
+    assert "Ready." not in page.text
+
+
+def test_every_link_of_the_page_leads_somewhere() -> None:
+    links = Parsed(asked("/").text).links
+    assert {asked(link).status_code for link in links} == {200}
+    assert set(links) == set(PATHS) - {"/"}
+
+
+def test_the_page_is_there_when_the_ledger_is_not() -> None:
+    answer = asked("/", pages(occurrences=Recorded(broken=True)))
+    assert answer.status_code == 200
+    assert "The ledger cannot be read now." in answer.text
+
+
+def test_an_open_occurrence_and_an_empty_daemon_have_their_page_too() -> None:
+    open_line = {**LINE, "outcome": None, "reason": None, "lateness_seconds": None, "state": "waiting"}
+    assert "open: waiting" in asked("/", pages(occurrences=Recorded(open_line))).text
+    assert "Nothing within 24 hours." in asked("/", pages(occurrences=Recorded())).text
+    assert "None yet." in asked("/", pages(occurrences=Recorded(), status=replace(STATUS, targets=[]))).text
+
+
+def test_no_name_can_add_an_element_to_the_page() -> None:
+    hostile = replace(TARGET, name=HOSTILE, url=HOSTILE, held=HOSTILE, overdue=[HOSTILE])
+    evil = pages(
+        status=replace(STATUS, node=HOSTILE, lock_holder=HOSTILE, targets=[hostile]),
+        entries=[entry(HOSTILE)],
+        occurrences=Recorded({**LINE, "name": HOSTILE, "error": HOSTILE, "target": HOSTILE}),
+    )
+    page, harmless = Parsed(asked("/", evil).text), Parsed(asked("/", pages(entries=[entry("a")])).text)
+    assert set(page.elements) - {"ul", "li"} == set(harmless.elements)
+    assert "script" not in page.elements
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+
+
+def test_the_style_of_the_page_is_the_one_that_its_policy_allows() -> None:
+    answer = asked("/")
+    style = re.search("<style>(.*?)</style>", answer.text, re.DOTALL)
+    assert style is not None
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in answer.headers["content-security-policy"]
+
+
+def test_hostile_names_are_whole_again_in_the_json() -> None:
+    answer = asked("/api/v1/upcoming?limit=1", pages(entries=[entry(HOSTILE)]))
+    assert answer.json()["results"][0]["name"] == HOSTILE
