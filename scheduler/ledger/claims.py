@@ -126,7 +126,7 @@ def _insert_skips(connection: sqlite3.Connection, target: str, skips: Sequence[S
 
 def _taken(connection: sqlite3.Connection, target: str, skips: Sequence[Skip]) -> defaultdict[str, list[_Interval]]:
     """The rows that there are between the first and the last instant of all the skips, by automation and in order."""
-    automations = packed([[each] for each in {skip.occurrence.automation_id for skip in skips}])
+    automations = json.dumps(list({skip.occurrence.automation_id for skip in skips}))
     first, last = min(skip.instants[0] for skip in skips), max(skip.last for skip in skips)
     (found,) = connection.execute(_SELECT_BETWEEN, (automations, target, to_text_seconds(first), to_text_seconds(last))).fetchone()
     taken: defaultdict[str, list[_Interval]] = defaultdict(list)
