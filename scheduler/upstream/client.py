@@ -215,8 +215,8 @@ class ApiClient:
         try:
             return answers.decoded(came)
         except answers.Undecodable as error:
-            text = self._clean(f"{_named(request)} answered HTTP {came.status}, but {error}")
-            raise UpstreamError(text, status=came.status, retry_after=answers.retry_after(came, self._clock.now())) from None
+            why = self._clean(str(error))
+        raise UpstreamError(f"{_named(request)} answered HTTP {came.status}, but {why}", status=came.status)
 
     def _error(self, came: Reply | Failure, request: httpx.Request, *, on_list: bool = False) -> UpstreamError:
         return answers.to_error(

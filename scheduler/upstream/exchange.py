@@ -1,11 +1,11 @@
 """One request and what came of it, bounded in time and in size, as a value: nothing that a network or a server does is raised.
 
 A `Failure` says the one thing that matters about a request without an answer: whether it may have been carried out. The errors of the
-libraries end here; they carry the request, and with it the key.
+libraries end here; they carry the request, and with it the key. What the other side wrote is in no ``repr``, for it may be anything.
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import httpx  # noqa: TID251  this is the room that talks to the API
@@ -26,9 +26,9 @@ class Reply:
     """A whole answer. ``body`` is None when it was not taken, and ``problem`` says why."""
 
     status: int
-    headers: httpx.Headers
-    body: bytes | None
-    problem: str | None = None
+    headers: httpx.Headers = field(repr=False)
+    body: bytes | None = field(repr=False)
+    problem: str | None = field(default=None, repr=False)
     too_large: bool = False
 
     @property
@@ -43,7 +43,7 @@ class Failure:
 
     sent: bool
     code: str
-    error: str
+    error: str = field(repr=False)
 
 
 async def exchange(transport: httpx.AsyncBaseTransport, request: httpx.Request, *, seconds: float) -> Reply | Failure:

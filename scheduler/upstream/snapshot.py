@@ -2,11 +2,12 @@
 
 The list has no cursor: a row that is added, renamed or deleted while a client pages shifts the rest, so that one pass can show a row
 twice or miss one. A pass counts when its pages agree: the same count throughout, no id twice, none missing. After three passes that do
-not, what they saw is taken together, and an absence says nothing.
+not, what they saw is taken together, and an absence says nothing. One change can still hide another (a row deleted before the page, one
+added behind it), so an absence from a good pass is to be confirmed before anything is removed for it.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Protocol
@@ -62,8 +63,9 @@ class ReadPage(Protocol):
 
 @dataclass(slots=True)
 class _Pass:
-    """One way through the list."""
+    """One way through the list. What is as it was in ``known`` is taken from there: a snapshot then costs the memory of its changes."""
 
+    known: Mapping[str, Automation]
     first: Page | None = None
     count: int = 0
     rows: int = 0
@@ -90,7 +92,8 @@ class _Pass:
             self._put_aside(error)
         else:
             self._note(automation.id)
-            self.automations[automation.id] = automation
+            known = self.known.get(automation.id)
+            self.automations[automation.id] = known if known == automation else automation
 
     def pass_over(self) -> None:
         """A row that is too large to be read. Raises `UpstreamError` when there are many."""
@@ -114,12 +117,13 @@ class _Pass:
 
 
 class SnapshotReader:
-    """Reads snapshots, and remembers how many rows of this target make a page of a good size."""
+    """Reads snapshots, and remembers the last one and how many rows of this target make a page of a good size."""
 
     def __init__(self, read_page: ReadPage, *, seconds: Callable[[], float]) -> None:
         self._read_page = read_page
         self._seconds = seconds
         self._limit = LARGEST_PAGE
+        self._known: Mapping[str, Automation] = {}
 
     async def read(self) -> Snapshot:
         """One snapshot, without a clock offset. Raises `UpstreamError` when the list cannot be read."""
@@ -132,7 +136,7 @@ class SnapshotReader:
 
     async def _pass(self, *, to_the_end: bool) -> _Pass:
         """Read the list once. A pass that is known not to agree is given up, unless it shall go ``to_the_end``."""
-        current = _Pass()
+        current = _Pass(self._known)
         while current.agrees or to_the_end:
             page = await self._page(current)
             if page is None:
@@ -166,6 +170,7 @@ class SnapshotReader:
         for each in passes:
             broken = {id_: error for id_, error in broken.items() if id_ not in each.automations} | each.broken
             automations = {id_: seen for id_, seen in automations.items() if id_ not in each.broken} | each.automations
+        self._known = automations
         first = passes[0].first
         assert first is not None
         return Snapshot(
