@@ -38,3 +38,15 @@ def chosen(settings: Settings, target_name: str | None, automation: str | None, 
         found = f"there are {len(rows)} automations called {automation!r}; give an id" if rows else f"there is no automation {automation!r}"
         raise AnswerIsNo(f"{found} in the newest snapshot of target {target}; see `scheduler automations list`")
     return Chosen(ledger, target, *rows[0])
+
+
+def paused(settings: Settings) -> list[dict[str, str]]:
+    """What is paused by hand: target, id, name, since when, and by whom."""
+    with reading(settings.ledger.url.path) as connection:
+        rows = connection.execute(
+            """
+            SELECT pause.target, pause.automation_id, coalesce(automation.name, 'all automations') AS name, since, "by"
+            FROM pause LEFT JOIN automation USING (target, automation_id) ORDER BY since
+            """
+        )
+        return [dict(row) for row in rows]

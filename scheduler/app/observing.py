@@ -1,0 +1,123 @@
+"""Who watches the daemon: the log, the metrics and the pages, subscribed here and nowhere else."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from scheduler.core.errors import LedgerUnavailable
+from scheduler.core.model import Automation
+from scheduler.core.status import AutomationStatus
+from scheduler.core.timetable import Entry
+from scheduler.daemon.ports import Clock
+from scheduler.daemon.service import Service
+from scheduler.daemon.target import Target
+from scheduler.database import Database
+from scheduler.ledger import history
+from scheduler.ops.bus import Bus
+from scheduler.ops.gauges import Exposition, Sources
+from scheduler.ops.heartbeat import Heartbeat
+from scheduler.ops.logs import Log
+from scheduler.ops.metrics import Metrics
+from scheduler.ops.narration import Narrator
+from scheduler.ops.queries import OccurrenceQuery
+from scheduler.ops.serving import Serving
+from scheduler.ops.web import Pages, build_app
+from scheduler.settings import Settings
+
+_FILES: Final = ("", "-wal", "-shm")
+"""What SQLite adds to the name of a database for the files beside it."""
+
+
+class Observing:
+    """All observers of one daemon. Nothing here has a say in what the daemon does."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._log = Log(format=settings.log.format, level=settings.log.level, node=settings.daemon.node, now=clock.now)
+        self._metrics = Metrics([target.name for target in settings.targets], now=clock.now)
+        self._heartbeat = Heartbeat(clock.now, clock.seconds)
+        self._database: Database | None = None
+        bus = Bus()
+        self.publish = bus.publish
+        bus.subscribe(self._metrics.observe)
+        bus.subscribe(Narrator(self._log.takes).observe)
+
+    def set_level(self, settings: Settings) -> None:
+        """Log by the level that is set now."""
+        self._log.set_level(settings.log.level)
+
+    async def recall(self, database: Database) -> None:
+        """Go on from what the ledger knows, and show what is in it. Raises `LedgerUnavailable`."""
+        self._database = database
+        for target in self._settings.targets:
+            times = await database.read(partial(history.last_times, target=target.name))
+            self._metrics.recall(
+                {(target.name, each): last.accepted_at for each, last in times.items() if last.accepted_at is not None},
+                {(target.name, each): last.succeeded_at for each, last in times.items() if last.succeeded_at is not None},
+            )
+
+    @asynccontextmanager
+    async def watching(self, service: Service) -> AsyncIterator[None]:
+        """Log, count and answer for as long as the block lasts. Raises `ConfigurationError` when the address cannot be had."""
+        listen = str(self._settings.server.listen or "")
+        beating = asyncio.create_task(self._heartbeat.run())
+        try:
+            async with Serving(build_app(self._pages(service), listen=listen), listen, setting="[server] listen"):
+                yield
+        finally:
+            beating.cancel()
+            self._log.close()
+
+    def _pages(self, service: Service) -> Pages:
+        sources = Sources(
+            status=service.status,
+            automations=partial(_automations, service),
+            per_automation=self._settings.server.per_automation_metrics,
+            ledger_size=partial(_size, self._settings.ledger.url.path),
+            progress=self._heartbeat.at,
+        )
+        return Pages(
+            status=service.status,
+            idle=self._heartbeat.age,
+            exposition=Exposition(self._metrics, sources),
+            upcoming=partial(_upcoming, service),
+            occurrences=self._occurrences,
+        )
+
+    async def _occurrences(self, query: OccurrenceQuery) -> Sequence[history.Line]:
+        if self._database is None:
+            raise LedgerUnavailable("the ledger is not open yet")
+        selection = history.Selection(
+            automation=query.automation,
+            since=query.since,
+            until=query.until,
+            outcome=query.outcome,
+            limit=query.limit,
+            offset=query.offset,
+        )
+        return await self._database.read(partial(history.occurrences, selection=selection))
+
+
+def _target(service: Service, name: str) -> Target:
+    return next(target for target in service.targets if target.context.target == name)
+
+
+def _automations(service: Service, name: str) -> Iterable[AutomationStatus]:
+    return _target(service, name).automations()
+
+
+def _upcoming(service: Service, name: str, span: timedelta, only: Callable[[Automation], bool] | None) -> Iterator[tuple[datetime, Entry]]:
+    return _target(service, name).upcoming(span, only)
+
+
+def _size(ledger: Path) -> int | None:
+    """The bytes of the ledger's files; None while there is none."""
+    sizes = []
+    for suffix in _FILES:
+        with suppress(FileNotFoundError):
+            sizes.append(ledger.with_name(ledger.name + suffix).stat().st_size)
+    return sum(sizes) if sizes else None

@@ -1,0 +1,73 @@
+"""``scheduler status``: what the running daemon is like."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import click
+
+from scheduler.cli.group import Command, Source, as_json
+from scheduler.cli.output import escaped, json_text, line, styled
+from scheduler.cli.times import span_text, zoned_text
+from scheduler.core.instants import from_text
+
+_NEXT: Final = 5
+
+State = Mapping[str, Any]
+
+
+@click.command("status", cls=Command, section="Record", examples=("scheduler status --state-dir var", "scheduler status --json"))
+@as_json
+@click.pass_obj
+def command(source: Source, *, as_json: bool) -> None:
+    """Ask the running daemon: is it ready, its targets, the age of their snapshots, open occurrences, and what fires next."""
+    from scheduler.cli.daemon_pages import ask
+    from scheduler.cli.pauses import paused
+
+    settings = source.load().settings
+    status = ask(settings, "/api/v1/status")
+    upcoming = ask(settings, f"/api/v1/upcoming?limit={_NEXT}")["results"]
+    pauses = paused(settings)
+    if as_json:
+        line(json_text({**status, "paused": pauses, "upcoming": upcoming}))
+        return
+    for text in (*_of_daemon(status), *_of_targets(status), *_of_pauses(pauses), *_of_upcoming(status, upcoming)):
+        line(text)
+
+
+def _of_daemon(status: State) -> Iterator[str]:
+    up = span_text(from_text(status["at"]) - from_text(status["started_at"]))
+    ready = styled("ready", "green") if status["ready"] else styled("not ready", "red")
+    yield f"{ready}  node {escaped(status['node'])}, up {up}, version {status['version']}"
+    for problem in status["missing"]:
+        yield f"  {styled(escaped(problem), 'red')}"
+
+
+def _of_targets(status: State) -> Iterator[str]:
+    for target in status["targets"]:
+        yield f"\ntarget {escaped(target['name'])}  {escaped(target['url'])}, project {escaped(target['project_id'])}"
+        automations = ", ".join(f"{number} {state}" for state, number in target["automations"].items() if number)
+        yield f"  automations  {automations or 'none'}"
+        if target["snapshot_at"]:
+            yield f"  snapshot     {span_text(from_text(status['at']) - from_text(target['snapshot_at']))} old"
+        for title, key in (("held", "held"), ("last poll", "error")):
+            if target[key]:
+                yield f"  {title:<11}  {styled(escaped(target[key]), 'red')}"
+        states = ", ".join(f"{number} {state}" for state, number in target["open"].items() if number)
+        yield f"  open         {states or 'none'}"
+        if target["overdue"]["count"]:
+            yield f"  overdue      {styled(str(target['overdue']['count']), 'red')}"
+            yield from (f"    {escaped(each)}" for each in target["overdue"]["occurrences"])
+
+
+def _of_pauses(pauses: list[dict[str, str]]) -> Iterator[str]:
+    if pauses:
+        yield "\npaused"
+    for each in pauses:
+        yield f"  {escaped(each['name'])} on target {escaped(each['target'])}, since {each['since']}, by {escaped(each['by'])}"
+
+
+def _of_upcoming(status: State, upcoming: list[State]) -> Iterator[str]:
+    yield "\nnext" if upcoming else "\nnothing fires within 24 hours"
+    for fire in upcoming:
+        at = from_text(fire["scheduled_for"])
+        yield f"  {zoned_text(at)}, in {span_text(at - from_text(status['at']))}  {escaped(fire['name'])}"

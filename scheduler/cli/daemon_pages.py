@@ -1,0 +1,28 @@
+"""Asking the running daemon by its own pages."""
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any, Final
+
+from scheduler.core.errors import ConfigurationError, Unreachable
+from scheduler.settings import Settings
+
+_PATIENCE: Final = 5.0
+_LARGEST: Final = 16 * 2**20
+_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  an address to ask instead of, not to listen on
+
+
+def ask(settings: Settings, path: str) -> Any:
+    """What the daemon answers. Raises `Unreachable` when there is none, and `ConfigurationError` when it serves no pages."""
+    listen = settings.server.listen
+    if listen is None:
+        raise ConfigurationError("the daemon serves no pages: [server] listen is empty; give it an address, for example 127.0.0.1:9464")
+    host = _EVERYWHERE.get(listen.host, listen.host)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{listen.port}{path}"
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is on this machine, whatever the environment says
+    try:
+        with opener.open(url, timeout=_PATIENCE) as answer:
+            return json.loads(answer.read(_LARGEST))
+    except (OSError, ValueError) as error:
+        raise Unreachable(f"no daemon answers at {url}: {error}; is `scheduler run` or `scheduler up` running?") from None
