@@ -43,6 +43,15 @@ class Entry:
             return "disabled"
         return "paused" if self.policies.paused else "enabled"
 
+    @property
+    def ended(self) -> str | None:
+        """What became of it when it fires nothing any more, as a participle; None while it does."""
+        if self.removed:
+            return "deleted"
+        if self.invalid is not None:
+            return f"made invalid ({self.invalid})"
+        return "disabled" if self.schedule is None else None
+
 
 @dataclass(frozen=True, slots=True)
 class Due:
@@ -90,6 +99,11 @@ class Timetable:
         """Every automation that exists, by its id."""
         return self._entries
 
+    @property
+    def has_absent(self) -> bool:
+        """Whether an automation was absent from the newest complete snapshot and not from the one before."""
+        return bool(self._absent)
+
     def is_absent(self, automation_id: str) -> bool:
         """Whether the newest complete snapshot does not have it."""
         return automation_id not in self._entries or automation_id in self._absent
@@ -98,7 +112,8 @@ class Timetable:
         """Take up what the ledger recorded. What came due since the watermark waits until an `update` has said that it is still meant."""
         spans: dict[Schedule, _Span] = {}
         for automation_id, record in recorded.items():
-            entry = self._enter(record.automation, record.effective_from, broken=record.broken)
+            since = min(record.effective_from, self._rota.cursor)  # recorded under a clock that was ahead, it is in force by now
+            entry = self._enter(record.automation, since, broken=record.broken)
             if entry.schedule is None or watermark is None:
                 continue
             if entry.schedule not in spans:
@@ -200,11 +215,13 @@ class Timetable:
             waiting.append(earliest)
         return min([now, self._rota.cursor, *(each - _JUST_BEFORE for each in waiting)])
 
-    def rewind(self, now: datetime) -> None:
-        """The clock went back: what lies ahead of ``now`` is evaluated again. Claims that exist keep it from firing twice."""
-        if now < self._rota.cursor:
-            self._pending.cut_all(now)
-            self._rota.rewind(now)
+    def rewind(self, now: datetime, *, watermark: datetime) -> None:
+        """The clock went back to ``now``: what lies after ``watermark`` is evaluated again. Claims that exist keep it from firing twice."""
+        for entry in self._entries.values():
+            entry.effective_from = min(entry.effective_from, now)  # a version seen under the clock that was ahead is in force by now
+        if watermark < self._rota.cursor:
+            self._pending.cut_all(watermark)
+            self._rota.rewind(watermark)
 
     def upcoming(
         self, after: datetime, until: datetime, only: Callable[[Automation], bool] | None = None
@@ -264,7 +281,7 @@ class Timetable:
 
     def _miss(self, snapshot: Snapshot) -> list[Version]:
         if not snapshot.complete:
-            self._absent -= snapshot.automations.keys()
+            self._absent -= snapshot.automations.keys() | snapshot.broken.keys()
             return []
         absent = frozenset(each for each in self._entries if each not in snapshot.automations and each not in snapshot.broken)
         agreed, self._absent = absent & self._absent, absent - self._absent
@@ -284,6 +301,8 @@ class Timetable:
             return None, error.reason
 
     def _add_overdue(self, entry: Entry, schedule: Schedule, begin: datetime, end: datetime) -> None:
+        if begin >= end:
+            return  # the usual case: nothing is to be evaluated for this automation alone
         moments = _Span.of(self._target, schedule, begin, end).moments_for(entry)
         if moments:
             self._pending.add(entry.automation.id, moments, self._rota.cursor)
@@ -300,8 +319,8 @@ class _Span:
 
     @classmethod
     def of(cls, target: str, schedule: Schedule, begin: datetime, end: datetime) -> "_Span":
-        """The instants after ``begin`` and up to ``end``; none when that is no span."""
-        return cls(target, tuple(schedule.between(begin, end)) if begin < end else (), schedule.next(end))
+        """The instants after ``begin`` and up to ``end``."""
+        return cls(target, tuple(schedule.between(begin, end)), schedule.next(end))
 
     def moments_for(self, entry: Entry) -> Sequence[Moment]:
         """The entry's moments, in order: those scheduled after its version came into force."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from scheduler.core.model import Outcome, Reason
 from scheduler.core.policy import CatchUp, Concurrency, Permission, Policies, permit
@@ -9,6 +10,9 @@ from scheduler.core.verdict import is_finished
 from scheduler.daemon.context import Context
 from scheduler.daemon.lane import Carried, Lane
 from scheduler.daemon.readings import Readings
+
+EVERYTHING: Final = "*"
+"""In place of an automation's id among the pauses: all of the target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,11 @@ class Clearance:
         self._readings = readings
         self.absent_until: datetime | None = None  # nobody ran before; None once a poll has confirmed what came due since
         self.snapshot_at: datetime | None = None
+        self.paused: frozenset[str] = frozenset()  # by an operator, as last read from the ledger
+
+    def is_paused(self, automation_id: str) -> bool:
+        """Whether an operator had paused it when that was last read."""
+        return EVERYTHING in self.paused or automation_id in self.paused
 
     def ask(self, carried: Carried, lane: Lane, *, paused: bool) -> Answer:
         """Look once."""
@@ -98,9 +107,8 @@ class Clearance:
         if entry.effective_from < scheduled_for:
             still_meant = entry.schedule is not None and entry.schedule.fires_at(scheduled_for)
             return None if still_meant else Withdraw()
-        if entry.schedule is None:
-            what = "disabled" if entry.invalid is None else f"made invalid ({entry.invalid})"
-            return Stop(Outcome.SKIPPED, Reason.DELETED, f"the automation was {what} before it could be sent")
+        if entry.ended is not None:
+            return Stop(Outcome.SKIPPED, Reason.DELETED, f"the automation was {entry.ended} before it could be sent")
         return None
 
     def _by_time(self, carried: Carried, lane: Lane, policies: Policies, now: datetime, *, paused: bool) -> Answer | None:

@@ -208,7 +208,8 @@ class Dispatcher:
 
     async def _is_paused(self, carried: Carried) -> bool:
         pauses = await self._context.durably("pauses", lambda: self._context.ledger.pauses(self._context.target))
-        return "*" in pauses or carried.occurrence.automation_id in pauses
+        self._clearance.paused = pauses
+        return self._clearance.is_paused(carried.occurrence.automation_id)
 
     def _is_fresh(self, carried: Carried) -> bool:
         return carried.written is not None and self._context.clock.seconds() - carried.written <= SEND_WITHIN

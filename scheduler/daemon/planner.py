@@ -93,14 +93,15 @@ class Planner:
             return
         context = self._context
         if self._rewind:
-            context.timetable.rewind(await context.ledger.rewind(context.target, context.clock.now()))
+            now = context.clock.now()
+            context.timetable.rewind(now, watermark=await context.ledger.rewind(context.target, now))
             self._rewind = False
+        self._clearance.paused = await context.ledger.pauses(context.target)
         dues = context.timetable.due(context.clock.now() + AHEAD)
         if not dues:
             return
-        pauses = await context.ledger.pauses(context.target)
         written = context.clock.seconds()
-        plan = self._decided(dues, pauses)
+        plan = self._decided(dues)
         won = await context.ledger.claim(
             context.target,
             [claim for claim, _ in plan.claims],
@@ -114,12 +115,12 @@ class Planner:
 
     # ------------------------------------------------------------ deciding
 
-    def _decided(self, dues: Sequence[Due], pauses: frozenset[str]) -> _Plan:
+    def _decided(self, dues: Sequence[Due]) -> _Plan:
         now, plan = self._context.clock.now(), _Plan([], [])
         shared: dict[tuple[int, Policies, bool], list[Decision]] = {}
         for due in dues:
             automation_id = due.entry.automation.id
-            paused = "*" in pauses or automation_id in pauses
+            paused = self._clearance.is_paused(automation_id)
             key = (id(due.moments), due.entry.policies, paused)
             if key not in shared:
                 shared[key] = decide(due.moments, due.entry.policies, now=now, absent_until=self.absent_until, paused=paused)
@@ -130,15 +131,16 @@ class Planner:
     def _add(self, plan: _Plan, entry: Entry, decision: Decision, now: datetime) -> None:
         if isinstance(decision, PassOver):
             plan.skips.append(self._skip(entry, decision.moments, decision.reason, now))
-        elif entry.removed:
-            plan.skips.append(self._skip(entry, [decision.moment], Reason.DELETED, now))
+        elif entry.ended is not None:  # the version that implied it was in force then, and nobody wants it any more
+            error = f"the automation was {entry.ended} before it could be sent"
+            plan.skips.append(self._skip(entry, [decision.moment], Reason.DELETED, now, error))
         else:
             plan.claims.append((self._claim(entry, decision, now), entry))
 
-    def _skip(self, entry: Entry, moments: Sequence[Moment], reason: Reason, now: datetime) -> Skip:
+    def _skip(self, entry: Entry, moments: Sequence[Moment], reason: Reason, now: datetime, error: str | None = None) -> Skip:
         automation = entry.automation
         occurrence = Occurrence(self._context.target, automation.id, moments[0].scheduled_for)
-        return Skip(occurrence, automation.name, moments[0].due, [each.scheduled_for for each in moments], reason, now)
+        return Skip(occurrence, automation.name, moments[0].due, [each.scheduled_for for each in moments], reason, now, error)
 
     def _claim(self, entry: Entry, decision: Start, now: datetime) -> Claim:
         automation, moment = entry.automation, decision.moment

@@ -90,7 +90,7 @@ class Poller:
         if error.status == HTTPStatus.TOO_MANY_REQUESTS:
             self._context.gate.throttle(error.retry_after)
         self._context.publish(SnapshotFailed(target=self._context.target, error=str(error), seconds=seconds, first=self._failures == 1))
-        self._readings.poll_ended()
+        self._readings.poll_ended(self._begun)
 
     async def _take(self, snapshot: Snapshot) -> None:
         context = self._context
@@ -106,6 +106,7 @@ class Poller:
             context.publish(event)
         for listener in self._listeners:
             listener(snapshot, changes)
+        self._wanted = self._wanted or (snapshot.complete and context.timetable.has_absent)  # a second one decides
         await self._record(snapshot, changes)
 
     async def _record(self, snapshot: Snapshot, changes: Changes) -> None:

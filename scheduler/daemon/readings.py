@@ -31,6 +31,7 @@ class Readings:
         self._context = context
         self._poll = poll
         self._snapshot_begun = float("-inf")
+        self._poll_begun = float("-inf")
         self._singles: dict[str, Seen] = {}
         self._own: dict[str, tuple[str, float]] = {}  # newest run started by us, and when we knew
         self._own_runs: set[str] = set()
@@ -49,10 +50,11 @@ class Readings:
         self._singles = {each: seen for each, seen in self._singles.items() if seen.begun > begun}
         self._own = {each: own for each, own in self._own.items() if own[1] >= begun}
         self._own_runs = {own[0] for own in self._own.values()}
-        self.poll_ended()
+        self.poll_ended(begun)
 
-    def poll_ended(self) -> None:
-        """A poll ended, well or not."""
+    def poll_ended(self, begun: float) -> None:
+        """A poll that began then ended, well or not."""
+        self._poll_begun = begun
         self._polled.set()
         self._polled = asyncio.Event()
 
@@ -103,13 +105,13 @@ class Readings:
     async def gone(self, automation_id: str) -> bool:
         """Whether the list, read anew, does not have the automation. Raises `UpstreamError` when the list cannot be read."""
         since = self._context.clock.seconds()
-        for _ in range(2):  # the first one may have been under way
+        while self._poll_begun < since:  # the first one to end may have begun before
             polled = self._polled
             self._poll()
             await polled.wait()
-            if self._snapshot_begun >= since:
-                return self._context.timetable.is_absent(automation_id)
-        raise UpstreamError("the list could not be read")
+        if self._snapshot_begun < since:
+            raise UpstreamError("the list could not be read")
+        return self._context.timetable.is_absent(automation_id)
 
     async def _ask(self, automation_id: str, since: float) -> bool:
         """Read it once; True when it is gone."""

@@ -113,7 +113,7 @@ class Target:
             error=self._poller.error,
             snapshot_at=self._clearance.snapshot_at,
             stale=self._clearance.stale,
-            automations=Counter(each.state for each in context.timetable.entries.values()),
+            automations=Counter(self._state(each) for each in context.timetable.entries.values()),
             open=states,
             in_flight=states[State.IN_FLIGHT],
             overdue=list(self._overdue()),
@@ -137,6 +137,10 @@ class Target:
         """What is scheduled in the time to come, in order; see `Timetable.upcoming`."""
         now = self.context.clock.now()
         return self.context.timetable.upcoming(now, now + span, only)
+
+    def _state(self, entry: Entry) -> str:
+        paused = entry.state == "enabled" and self._clearance.is_paused(entry.automation.id)
+        return "paused" if paused else entry.state
 
     def _overdue(self) -> Iterator[str]:
         now = self.context.clock.now()
