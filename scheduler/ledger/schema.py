@@ -97,6 +97,7 @@ _FIRST: Final = (
         node TEXT NOT NULL,
         UNIQUE (scheduled_for, automation_id, target),
         CHECK ((state IS NULL) <> (outcome IS NULL)),
+        CHECK ((outcome IS NULL) = (reason IS NULL)),
         CHECK ((count = 1) = (last = scheduled_for)),
         CHECK (last >= scheduled_for),
         CHECK (CASE outcome
@@ -105,7 +106,7 @@ _FIRST: Final = (
             WHEN 'skipped' THEN reason IN ('overlap', 'missed', 'coalesced', 'deleted', 'paused')
             WHEN 'expired' THEN reason IN ('not_started')
             WHEN 'unresolved' THEN reason IN ('unreadable', 'covered', 'gone')
-            ELSE outcome IS NULL AND reason IS NULL
+            ELSE outcome IS NULL
         END)
     ) STRICT
     """,

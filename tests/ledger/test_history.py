@@ -1,0 +1,132 @@
+"""What people read of the ledger."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from scheduler.core.model import AttemptResult, Occurrence, Outcome, Reason, RunOrigin, RunStatus
+from scheduler.ledger import history
+from scheduler.ledger.history import LastTimes, Selection
+from scheduler.ledger.schema import open_for_reading
+from tests.ledger.support import (
+    HOURLY,
+    MAIN,
+    NIGHTLY,
+    Stand,
+    accepted,
+    at,
+    attempt,
+    automation,
+    claim,
+    end,
+    occurrence,
+    run,
+    skip,
+    stand,
+    version,
+)
+
+
+@pytest.fixture(scope="module")
+def filled() -> Iterator[Stand]:
+    """Of the nightly one, 1 accepted, 2 open, 3 to 6 missed, 8 paused; of the hourly one, 4 accepted, 5 open; elsewhere, 4 missed."""
+    with tempfile.TemporaryDirectory() as folder, stand(Path(folder) / "ledger.db") as on:
+        verbs, renamed = on.ledger, automation(HOURLY, "hourly [eu]")
+        on.do(verbs.observe(MAIN, at(0), [version(renamed)], [renamed], []))
+        on.do(verbs.bind("other", "https://eu.posthog.com", "1"))
+        nightly = [claim(1, first=attempt()), claim(2)]
+        hourly = [claim(4, HOURLY, name="hourly", first=attempt()), claim(5, HOURLY, name="hourly", first=attempt())]
+        on.do(verbs.claim(MAIN, nightly + hourly, [skip(3, 4, 5, 6), skip(8, reason=Reason.PAUSED)], at(8)))
+        on.do(verbs.conclude(occurrence(1), accepted("run-1"), end(result=AttemptResult.ANSWERED)))
+        on.do(verbs.conclude(occurrence(4, HOURLY), accepted("run-4", automation_id=HOURLY, minute=4), end(result=AttemptResult.ANSWERED)))
+        on.do(verbs.followed(MAIN, [(run("run-4", HOURLY, RunStatus.SUCCESS), RunOrigin.OCCURRENCE)], at(7)))
+        on.do(verbs.claim("other", [], [replace(skip(4), occurrence=Occurrence("other", NIGHTLY, at(4)))], at(8)))
+        yield on
+
+
+def _names(on: Stand, **selection: object) -> list[str]:
+    """Each line as its name's first letter and its minute: n1, and o4 for the other target's."""
+    return [
+        ("o" if line["target"] == "other" else str(line["name"])[0]) + str(line["scheduled_for"])[15:16] for line in on.lines(**selection)
+    ]
+
+
+_ALL = ["n1", "n2", "n3", "o4", "h4", "h5", "n8"]
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        ({}, _ALL),
+        ({"target": "other"}, ["o4"]),
+        ({"target": "nobody"}, []),
+        ({"automation": HOURLY}, ["h4", "h5"]),
+        ({"automation": HOURLY.replace("-", "").upper()}, ["h4", "h5"]),
+        ({"automation": "nightly report", "target": "main"}, ["n1", "n2", "n3", "n8"]),
+        ({"automation": "night*", "target": "main"}, ["n1", "n2", "n3", "n8"]),
+        ({"automation": "[!n]*"}, ["h4", "h5"]),
+        ({"automation": "hourly"}, ["h4", "h5"]),
+        ({"automation": "hourly [eu]"}, ["h4", "h5"]),
+        ({"automation": "weekly"}, []),
+        ({"outcome": Outcome.ACCEPTED}, ["n1", "h4"]),
+        ({"outcome": Outcome.SKIPPED}, ["n3", "o4", "n8"]),
+        ({"outcome": Outcome.EXPIRED}, []),
+        ({"only_open": True}, ["n2", "h5"]),
+        ({"since": at(4)}, ["n3", "o4", "h4", "h5", "n8"]),
+        ({"since": at(6)}, ["n3", "n8"]),
+        ({"since": at(6.01)}, ["n8"]),
+        ({"since": at(9)}, []),
+        ({"until": at(4)}, ["n1", "n2", "n3"]),
+        ({"until": at(4.01)}, ["n1", "n2", "n3", "o4", "h4"]),
+        ({"since": at(2), "until": at(5), "automation": "n*", "only_open": True}, ["n2"]),
+    ],
+)
+def test_a_selection_shows_what_it_says(filled: Stand, selection: dict[str, object], expected: list[str]) -> None:
+    assert _names(filled, **selection) == expected
+
+
+def test_the_newest_come_first_a_page_at_a_time(filled: Stand) -> None:
+    def page(offset: int) -> list[object]:
+        wanted = Selection(limit=3, offset=offset)
+        lines = filled.do(filled.database.read(lambda connection: history.occurrences(connection, wanted)))
+        return [line["scheduled_for"] for line in lines]
+
+    newest_first = [line["scheduled_for"] for line in reversed(filled.lines())]
+    assert page(0) + page(3) + page(6) == newest_first
+    assert page(7) == []
+
+
+def test_an_open_occurrence_has_a_state_and_no_outcome(filled: Stand) -> None:
+    lines = filled.lines(only_open=True)
+    assert [(line["outcome"], line["state"]) for line in lines] == [(None, "waiting"), (None, "claimed")]
+    assert all("state" not in line for line in filled.lines(outcome=Outcome.ACCEPTED))
+
+
+def test_a_span_is_one_line_with_its_count(filled: Stand) -> None:
+    assert [(line["count"], line["reason"], line["claimed_at"], line["attempts"]) for line in filled.lines(since=at(6), until=at(7))] == [
+        (4, "missed", None, 0)
+    ]
+
+
+def test_a_line_shows_what_became_of_the_run(filled: Stand) -> None:
+    assert [(line["task_run_id"], line["run_status"]) for line in filled.lines(outcome=Outcome.ACCEPTED)] == [
+        ("run-1", "running"),
+        ("run-4", "success"),
+    ]
+
+
+def test_a_command_reads_the_same_beside_the_daemon(filled: Stand) -> None:
+    with closing(open_for_reading(filled.path)) as connection:
+        assert history.occurrences(connection, Selection(oldest_first=True)) == filled.lines()
+        assert [(each.name, each.snapshot_at) for each in history.targets(connection)] == [("main", at(0)), ("other", None)]
+
+
+def test_when_each_automation_last_did_well_is_known(filled: Stand) -> None:
+    assert filled.do(filled.database.read(lambda connection: history.last_times(connection, MAIN))) == {
+        NIGHTLY: LastTimes(at(1), None),
+        HOURLY: LastTimes(at(4), at(7)),
+    }

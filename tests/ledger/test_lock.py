@@ -1,0 +1,71 @@
+"""Of several daemons on one ledger, the one that holds its lock fires."""
+
+import subprocess
+import sys
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+
+from scheduler.core.errors import LedgerUnavailable
+from scheduler.ledger.lock import LedgerLock, holder, lock_file
+from tests.database.support import unprivileged
+from tests.ledger.support import at
+
+_HOLD = """
+import sys
+from pathlib import Path
+from scheduler.ledger.lock import LedgerLock
+from tests.ledger.support import at
+lock = LedgerLock.try_acquire(Path(sys.argv[1]), node="other", since=at(0))
+print("held" if lock else "not held", flush=True)
+sys.stdin.readline()
+"""
+
+
+def _take(ledger: Path) -> LedgerLock | None:
+    return LedgerLock.try_acquire(ledger, node="node-1", since=at(5))
+
+
+def test_a_lock_is_held_by_one_and_says_by_whom(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.db"
+    lock = _take(ledger)
+    assert lock is not None
+    assert holder(ledger).startswith("node node-1, process ")
+    assert holder(ledger).endswith(", since 2026-11-23T12:05:00.000000Z")
+    assert _take(ledger) is None
+    lock.release()
+    again = _take(ledger)
+    assert again is not None
+    again.release()
+
+
+def test_a_holder_that_is_killed_holds_no_more(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.db"
+    with subprocess.Popen([sys.executable, "-c", _HOLD, str(ledger)], stdin=PIPE, stdout=PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        assert _take(ledger) is None
+        assert holder(ledger) == f"node other, process {process.pid}, since 2026-11-23T12:00:00.000000Z"
+        process.kill()
+    lock = _take(ledger)
+    assert lock is not None
+    lock.release()
+
+
+def test_nobody_is_named_when_nobody_signed(tmp_path: Path) -> None:
+    assert holder(tmp_path / "ledger.db") == "another process"
+    lock = _take(tmp_path / "ledger.db")
+    assert lock is not None
+    lock.release()
+    assert holder(tmp_path / "ledger.db") == "another process"
+    assert lock_file(tmp_path / "ledger.db").exists(), "removing it would let two processes hold two files of one name"
+
+
+def test_a_lock_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(LedgerUnavailable, match="see that its folder exists"):
+        _take(tmp_path / "nowhere" / "ledger.db")
+    with unprivileged() as folder:
+        folder.chmod(0o500)
+        with pytest.raises(LedgerUnavailable, match="daemon's user"):
+            _take(folder / "ledger.db")

@@ -1,0 +1,138 @@
+"""Old rows go in small steps, and what is needed stays whatever its age."""
+
+from datetime import datetime
+from functools import partial
+
+import pytest
+
+from scheduler.core.model import AttemptResult, Outcome, Reason, RunOrigin, RunStatus
+from scheduler.ledger import retention
+from scheduler.ledger.intents import intend_run
+from scheduler.ledger.retention import prune
+from tests.ledger.support import (
+    HOURLY,
+    MAIN,
+    NIGHTLY,
+    Stand,
+    accepted,
+    at,
+    attempt,
+    automation,
+    claim,
+    concluded,
+    end,
+    occurrence,
+    removal,
+    run,
+    skip,
+    version,
+)
+
+
+def _prune(on: Stand, before: datetime) -> int:
+    return on.do(prune(on.database, before))
+
+
+def _minutes(on: Stand) -> list[int]:
+    return [minute for minute, _, _ in on.outcomes()]
+
+
+def test_what_is_older_goes_with_all_that_belongs_to_it(ledger: Stand) -> None:
+    verbs = ledger.ledger
+    ledger.do(verbs.claim(MAIN, [claim(1, first=attempt()), claim(5)], [skip(2), skip(6)], at(6)))
+    ledger.do(verbs.conclude(occurrence(1), accepted("run-1"), end(result=AttemptResult.ANSWERED)))
+    ledger.do(verbs.followed(MAIN, [(run("run-1", status=RunStatus.SUCCESS), RunOrigin.OCCURRENCE)], at(4)))
+    assert _prune(ledger, at(5)) == 3, "two occurrences and a run"
+    assert _minutes(ledger) == [5, 6]
+    assert ledger.rows("SELECT * FROM attempt") == []
+    assert ledger.rows("SELECT * FROM run") == []
+    assert _prune(ledger, at(5)) == 0
+
+
+def test_open_occurrences_stay(ledger: Stand) -> None:
+    ledger.do(ledger.ledger.claim(MAIN, [claim(1, first=attempt()), claim(2)], [], at(2)))
+    assert _prune(ledger, at(1000)) == 0
+    assert len(ledger.do(ledger.ledger.open_occurrences(MAIN))) == 2
+
+
+def test_a_span_goes_when_all_of_it_is_old(ledger: Stand) -> None:
+    ledger.do(ledger.ledger.claim(MAIN, [], [skip(1, 2, 3)], at(3)))
+    assert _prune(ledger, at(3)) == 0
+    assert _prune(ledger, at(4)) == 1
+
+
+def test_the_newest_run_stays_and_so_does_one_that_has_not_ended(ledger: Stand) -> None:
+    shown = automation(run_id="newest")
+    ledger.do(ledger.ledger.observe(MAIN, at(0), [version(shown)], [shown], []))
+    runs = [
+        run("older", status=RunStatus.SUCCESS),
+        run("newest", status=RunStatus.FAILED),
+        run("running"),
+        run("lost", HOURLY, RunStatus.LOST),
+    ]
+    ledger.do(ledger.ledger.followed(MAIN, [(each, RunOrigin.FOREIGN) for each in runs], at(4)))
+    _prune(ledger, at(4))
+    assert len(ledger.rows("SELECT * FROM run")) == 4
+    _prune(ledger, at(5))
+    assert ledger.rows("SELECT run_id FROM run ORDER BY run_id") == [("newest",), ("running",)]
+
+
+def _versions(on: Stand) -> list[tuple[object, ...]]:
+    return on.rows("SELECT cron_expression FROM definition ORDER BY id")
+
+
+def _edited(on: Stand, *minutes: float) -> None:
+    for minute in minutes:
+        edited = automation(cron=f"{minute:.0f} * * * *")
+        on.do(on.ledger.observe(MAIN, at(minute + 1), [version(edited, minute)], [edited], []))
+
+
+def test_the_newest_definition_stays_and_older_ones_while_they_were_in_force(ledger: Stand) -> None:
+    _edited(ledger, 0, 10, 20)
+    _prune(ledger, at(10.5))
+    assert _versions(ledger) == [("0 * * * *",), ("10 * * * *",), ("20 * * * *",)], "the second was observed at 10.5"
+    _prune(ledger, at(11))
+    assert _versions(ledger) == [("10 * * * *",), ("20 * * * *",)]
+    _prune(ledger, at(1000))
+    assert _versions(ledger) == [("20 * * * *",)]
+
+
+def test_the_definition_that_says_that_an_automation_is_gone_stays(ledger: Stand) -> None:
+    _edited(ledger, 0)
+    ledger.do(ledger.ledger.observe(MAIN, at(5), [removal(automation(), 5)], [], [NIGHTLY]))
+    _prune(ledger, at(1000))
+    assert ledger.rows("SELECT removed FROM definition") == [(1,)]
+
+
+@pytest.mark.parametrize("minute", [5, 10])
+def test_a_definition_stays_while_an_open_occurrence_comes_from_it(ledger: Stand, minute: int) -> None:
+    _edited(ledger, 0, 10)
+    ledger.do(ledger.ledger.claim(MAIN, [claim(minute)], [], at(minute)))
+    _prune(ledger, at(1000))
+    assert len(_versions(ledger)) == 2
+    ledger.do(ledger.ledger.conclude(occurrence(minute), concluded(Outcome.EXPIRED, Reason.NOT_STARTED)))
+    _prune(ledger, at(1000))
+    assert len(_versions(ledger)) == 1
+
+
+def test_requests_by_hand_go_by_their_age(ledger: Stand) -> None:
+    for minute in (1, 9):
+        ledger.write(partial(intend_run, target=MAIN, automation_id=NIGHTLY, at=at(minute)))
+    assert _prune(ledger, at(5)) == 1
+    assert ledger.rows("SELECT requested_at FROM manual_run") == [("2026-11-23T12:09:00.000000Z",)]
+
+
+def test_much_is_removed_in_steps_that_let_others_through(ledger: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "_STEP", 10)
+    ledger.do(ledger.ledger.claim(MAIN, [], [skip(minute, reason=Reason.PAUSED) for minute in range(95)], at(95)))
+    removed: list[int] = []
+    original = retention._removed
+
+    def counting(*args: object) -> int:
+        removed.append(original(*args))  # type: ignore[arg-type]  # passed on as it came
+        return removed[-1]
+
+    monkeypatch.setattr(retention, "_removed", counting)
+    assert _prune(ledger, at(93)) == 93
+    assert removed == [10] * 9 + [3]
+    assert _minutes(ledger) == [93, 94]
