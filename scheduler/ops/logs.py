@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self, TextIO
 
@@ -44,7 +45,7 @@ class Log:
         limit: int = LIMIT,
     ) -> None:
         self._node, self._now = node, now
-        self._stream = stream or sys.stdout
+        self._stream = stream or sys.stdout or sys.stderr or _nowhere()
         self._drawn = self._stream.isatty() if format == "auto" else format == "console"
         self._threshold = _NUMBERS[level]
         self._writer = LineWriter(self._stream, lost=self._loss, limit=limit)
@@ -138,6 +139,11 @@ class _Bridge(logging.Handler):
             structlog.get_logger().log(level, record.getMessage().strip(), logger=record.name, exc_info=record.exc_info)
         except Exception:  # noqa: BLE001  a logger's caller must not learn of it; so the standard library's handlers do it
             self.handleError(record)
+
+
+def _nowhere() -> TextIO:
+    """Where the log of a service goes that was started with its outputs closed."""
+    return Path(os.devnull).open("w")
 
 
 def _json(_: WrappedLogger, __: str, event: EventDict) -> str:

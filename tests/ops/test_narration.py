@@ -160,10 +160,9 @@ def test_a_definition_is_shown_by_its_parts(tmp_path: Path) -> None:
 
 
 def test_a_fault_of_the_daemon_comes_with_its_traceback(tmp_path: Path) -> None:
-    try:
+    with pytest.raises(ValueError, match="lost its way") as raised:
         int("lost its way")
-    except ValueError as error:
-        (line,) = narrated(tmp_path / "log", [CarryFailed(occurrence=OCCURRENCE, automation="nightly", error=error)])
+    (line,) = narrated(tmp_path / "log", [CarryFailed(occurrence=OCCURRENCE, automation="nightly", error=raised.value)])
     assert line["error"].startswith("ValueError: invalid literal")
     assert "test_narration.py" in line["exception"]
 
@@ -214,9 +213,16 @@ def test_a_level_that_is_not_taken_is_not_logged_and_not_prepared(tmp_path: Path
     assert narrated(tmp_path / "log", [OccurrenceClaimed(occurrence=OCCURRENCE, automation="a")], level="info") == []
 
 
-@pytest.mark.parametrize("field", ["automation", "run_id", "error"])
-def test_no_value_can_begin_a_line_or_leave_its_key(field: str, tmp_path: Path) -> None:
-    event = replace(concluded(), **{field: HOSTILE})
+@pytest.mark.parametrize(
+    "event",
+    [
+        replace(concluded(), automation=HOSTILE),
+        replace(concluded(), run_id=HOSTILE),
+        replace(concluded(), error=HOSTILE),
+        replace(concluded(), occurrence=replace(OCCURRENCE, automation_id=HOSTILE)),
+    ],
+)
+def test_no_value_can_begin_a_line_or_leave_its_key(event: Event, tmp_path: Path) -> None:
     (line,) = narrated(tmp_path / "log", [event])
     assert (line["level"], line["event"]) == ("info", "occurrence.accepted")
     assert HOSTILE in line.values()
