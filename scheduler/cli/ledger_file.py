@@ -1,14 +1,17 @@
 """The ledger for the length of one command, as its owner, beside a daemon that may have it open too."""
 
 import asyncio
+import socket
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 from scheduler.cli.owner import acting_as_owner
-from scheduler.core.errors import Unreachable
+from scheduler.core.errors import ConfigurationError, Unreachable
+from scheduler.ledger.lock import LedgerLock, holder
 from scheduler.ledger.schema import open_for_reading, open_ledger
 
 T = TypeVar("T")
@@ -28,6 +31,20 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
             yield connection
         finally:
             connection.close()
+
+
+@contextmanager
+def owning(path: Path, at: datetime) -> Iterator[None]:
+    """Be the only one that uses the ledger. Raises `ConfigurationError` naming the daemon that does, or `NoLedger`."""
+    with acting_as_owner(path):
+        _require(path)
+        lock = LedgerLock.try_acquire(path, node=f"{socket.gethostname()} (scheduler)", since=at)
+    if lock is None:
+        raise ConfigurationError(f"the ledger {path} is in use by {holder(path)}; stop that daemon first")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write(path: Path, operation: Callable[[sqlite3.Connection], T]) -> T:

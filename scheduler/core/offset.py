@@ -27,13 +27,17 @@ class ClockOffset:
 
     @property
     def seconds(self) -> float:
-        """The middle of what is possible; negative when the API's clock is behind."""
-        return (self.low + self.high) / 2
+        """What of the possible is nearest to zero; negative when the API's clock is behind.
+
+        Nearly all machines keep their clocks by NTP, so a difference is believed only as far as the answers prove it. The middle of what is
+        possible would move the instant of every edit by up to a second, and an automation made just after the full minute to before it.
+        """
+        return min(max(0.0, self.low), self.high)
 
     @property
     def margin(self) -> float:
         """How far off `seconds` may be, either way."""
-        return (self.high - self.low) / 2
+        return max(self.high - self.seconds, self.seconds - self.low)
 
     def narrowed(self, sample: Self) -> Self:
         """What is known after one more answer. When the two contradict each other a clock was set, and only the new one counts."""

@@ -25,14 +25,14 @@ def answer(offset: float, *, at: float, took: float = 0.05, kept: float = 0.0) -
 def test_one_answer_tells_the_offset_to_within_about_a_second() -> None:
     sample = answer(7.0, at=0.3)
     assert abs(sample.seconds - 7.0) <= sample.margin
-    assert 1.0 <= sample.margin <= 1.1
+    assert 2.0 <= sample.high - sample.low <= 2.2
 
 
 def test_answers_around_the_beginning_of_a_second_narrow_it() -> None:
     known = answer(7.0, at=0.0)
     for at in (1.97, 2.99, 4.0, 5.02):
         known = known.narrowed(answer(7.0, at=at))
-    assert known.margin < 0.56
+    assert known.high - known.low < 1.12
     assert abs(known.seconds - 7.0) <= known.margin
 
 
@@ -44,7 +44,8 @@ def test_an_answer_that_contradicts_starts_anew() -> None:
 def test_what_is_known_widens_with_time_as_clocks_drift() -> None:
     known = ClockOffset(0.0, 0.1, NOON)
     an_hour_on = ClockOffset(0.5, 2.0, NOON + seconds(3600))
-    assert known.narrowed(an_hour_on) == ClockOffset(0.5, pytest.approx(1.9), an_hour_on.at)
+    narrowed = known.narrowed(an_hour_on)
+    assert (narrowed.low, narrowed.high) == pytest.approx((0.5, 1.9))
 
 
 def test_a_clock_of_ours_that_went_back_during_the_request_says_nothing() -> None:
@@ -63,7 +64,12 @@ def test_the_truth_is_never_outside_of_what_is_known(offset: float, answers: lis
         assert known.low - 1e-4 <= offset <= known.high + 1e-4
 
 
-@pytest.mark.parametrize(("low", "high", "middle", "margin"), [(-1.0, 1.0, 0.0, 1.0), (2.0, 2.5, 2.25, 0.25)])
-def test_the_estimate_is_the_middle_and_the_margin_reaches_the_ends(low: float, high: float, middle: float, margin: float) -> None:
+@pytest.mark.parametrize(
+    ("low", "high", "estimate", "margin"),
+    [(-0.1, 1.9, 0.0, 1.9), (-1.5, 0.5, 0.0, 1.5), (2.0, 2.5, 2.0, 0.5), (-7.0, -6.0, -6.0, 1.0)],
+)
+def test_the_estimate_is_what_is_possible_nearest_to_zero_and_the_margin_reaches_both_ends(
+    low: float, high: float, estimate: float, margin: float
+) -> None:
     offset = ClockOffset(low, high, NOON)
-    assert (offset.seconds, offset.margin) == (middle, margin)
+    assert (offset.seconds, offset.margin) == (estimate, margin)

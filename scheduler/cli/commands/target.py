@@ -1,0 +1,27 @@
+"""``scheduler target``: what the ledger calls a target."""
+
+import click
+
+from scheduler.cli.group import Group, Source
+from scheduler.cli.output import escaped, line
+from scheduler.cli.times import now
+
+
+@click.group("target", cls=Group, section="Setup")
+def command() -> None:
+    """Look after the history of targets."""
+
+
+@command.command("rename", examples=["scheduler target rename default main"])
+@click.argument("old")
+@click.argument("new")
+@click.pass_obj
+def rename(source: Source, *, old: str, new: str) -> None:
+    """Give the history of target OLD the name NEW, which the configuration has for it from now on. No daemon may be running."""
+    from scheduler.cli.ledger_file import owning, write
+    from scheduler.ledger.intents import rename_target
+
+    path = source.load().settings.ledger.url.path
+    with owning(path, now()):
+        write(path, lambda connection: rename_target(connection, old, new))
+    line(f"renamed: {escaped(old)} is {escaped(new)} now; use that name in [[target]]")
