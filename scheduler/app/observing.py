@@ -92,10 +92,12 @@ class Observing:
         if self._database is None:
             raise LedgerUnavailable("the ledger is not open yet")
         selection = history.Selection(
+            target=query.target,
             automation=query.automation,
             since=query.since,
             until=query.until,
             outcome=query.outcome,
+            only_open=query.only_open,
             limit=query.limit,
             offset=query.offset,
         )
