@@ -361,7 +361,8 @@ class Dispatcher:
 
     async def _finish(self, carried: Carried, ending: _Ending) -> bool:
         """Make the outcome durable. False when its run turns out to be another occurrence's: then it is unknown again."""
-        sent_at = carried.sent_at if ending.run is not None else None
+        # What another process sent, it sent at its due instant or later: only the window of the inquiry begins with the attempt's row.
+        sent_at = max(carried.sent_at, carried.due) if carried.sent_at is not None and ending.run is not None else None
         lateness = None if sent_at is None else max((sent_at - carried.due).total_seconds(), 0.0)
         conclusion = Conclusion(ending.outcome, ending.reason, self._context.clock.now(), sent_at, lateness, ending.error, ending.run)
         done = await self._context.durably("conclude", lambda: self._context.ledger.conclude(carried.occurrence, conclusion, ending.end))
