@@ -107,7 +107,7 @@ def decoded(reply: Reply) -> object:
     if reply.body is None:
         raise Undecodable(reply.problem or "it has no body")
     try:
-        return json.loads(reply.body, parse_int=_integer)
+        return _JSON.decode(reply.body.decode())
     except (ValueError, RecursionError) as error:
         kind = reply.headers.get("content-type", "of no type")
         raise Undecodable(f"its body is no JSON ({type(error).__name__}; {len(reply.body)} bytes, {kind})") from None
@@ -118,6 +118,9 @@ def _integer(digits: str) -> int:
     if len(digits) > _LONGEST_INTEGER:
         raise ValueError("a number with too many digits")
     return int(digits)
+
+
+_JSON: Final = json.JSONDecoder(parse_int=_integer)
 
 
 def said(reply: Reply, clean: Clean) -> str | None:

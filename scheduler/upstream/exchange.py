@@ -5,6 +5,7 @@ libraries end here; they carry the request, and with it the key. What the other 
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,7 +27,7 @@ class Reply:
     """A whole answer. ``body`` is None when it was not taken, and ``problem`` says why."""
 
     status: int
-    headers: httpx.Headers = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)  # by their names in lower case; of several with one name, the last
     body: bytes | None = field(repr=False)
     problem: str | None = field(default=None, repr=False)
     too_large: bool = False
@@ -71,12 +72,13 @@ async def _answered(transport: httpx.AsyncBaseTransport, request: httpx.Request)
 
 async def _taken(response: httpx.Response) -> Reply:
     """The answer with its body. What is encoded or too large is not taken: its status alone may be all that is needed."""
-    encoding = response.headers.get("content-encoding", "identity")
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
+    encoding = headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
-        return Reply(response.status_code, response.headers, None, f"its body is encoded, though that was not asked for: {encoding}")
+        return Reply(response.status_code, headers, None, f"its body is encoded, though that was not asked for: {encoding}")
     body = await _read(response)
     problem = _excess(body)
-    return Reply(response.status_code, response.headers, None if problem else bytes(body), problem, too_large=problem is not None)
+    return Reply(response.status_code, headers, None if problem else bytes(body), problem, too_large=problem is not None)
 
 
 async def _read(response: httpx.Response) -> bytearray:

@@ -14,13 +14,11 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from typing import Self
 
 import aiohttp  # noqa: TID251  this is the room that talks to the API
 import httpx  # noqa: TID251  the same
-from multidict import CIMultiDict
 from yarl import URL
 
 from scheduler.upstream.pool import Pool
@@ -37,7 +35,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The head of the answer; its body is still to be read, and in any case to be closed. Raises ``httpx.TransportError``."""
         session, _ = self._open()
-        with _translated():
+        try:
             answer = await session.request(
                 request.method,
                 URL(str(request.url), encoded=True),
@@ -45,6 +43,8 @@ class PooledTransport(httpx.AsyncBaseTransport):
                 data=request.content or None,
                 allow_redirects=False,
             )
+        except aiohttp.ClientError as error:
+            raise _translation(error) from None
         return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer))
 
     async def warm(self, url: str, connections: int) -> None:
@@ -84,8 +84,10 @@ class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
         return self
 
     async def __anext__(self) -> bytes:
-        with _translated():
+        try:
             chunk = await self._answer.content.readany()
+        except aiohttp.ClientError as error:
+            raise _translation(error) from None
         if not chunk:
             raise StopAsyncIteration
         return chunk
@@ -103,19 +105,12 @@ class _Unseen(str):
         return "'…'"
 
 
-def _for_aiohttp(headers: httpx.Headers) -> CIMultiDict[str]:
-    return CIMultiDict((name, _Unseen(value) if name == "authorization" else value) for name, value in headers.multi_items())
+def _for_aiohttp(headers: httpx.Headers) -> list[tuple[str, str]]:
+    decoded = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers.raw)
+    return [(name, _Unseen(value) if name.lower() == "authorization" else value) for name, value in decoded]
 
 
 # ---------------------------------------------------------------- errors
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except aiohttp.ClientError as error:
-        raise _translation(error) from None
 
 
 def _translation(error: aiohttp.ClientError) -> httpx.TransportError:

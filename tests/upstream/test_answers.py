@@ -3,7 +3,6 @@
 import json
 from datetime import UTC, datetime
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +21,7 @@ def clean(text: str) -> str:
 
 def reply(status: int = 200, body: object = AUTOMATION, **headers: str) -> Reply:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Reply(status, httpx.Headers({name.replace("_", "-"): value for name, value in headers.items()}), content)
+    return Reply(status, {name.replace("_", "-"): value for name, value in headers.items()}, content)
 
 
 def attempt(came: Reply | Failure) -> Answer | NotSent | Lost:
