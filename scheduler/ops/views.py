@@ -10,10 +10,11 @@ from itertools import islice
 from typing import Final
 
 from scheduler.core.instants import to_text, to_text_seconds
-from scheduler.core.model import Automation, InvalidAutomation, canonical_id
+from scheduler.core.model import Automation, InvalidAutomation, State, canonical_id
 from scheduler.core.status import DaemonStatus, TargetStatus
 from scheduler.core.timetable import Entry
 from scheduler.core.zones import zone
+from scheduler.ops.gauges import AUTOMATION_STATES
 from scheduler.ops.queries import OccurrenceQuery, UpcomingQuery
 
 Json = Mapping[str, object]
@@ -70,8 +71,8 @@ def _target_view(target: TargetStatus) -> Json:
         "error": target.error,
         "snapshot_at": target.snapshot_at and to_text(target.snapshot_at),
         "stale": target.stale,
-        "automations": dict(target.automations),
-        "open": dict(target.open),
+        "automations": {state: target.automations.get(state, 0) for state in AUTOMATION_STATES},
+        "open": {state: target.open.get(state, 0) for state in State},
         "in_flight": target.in_flight,
         "overdue": _overdue(target),
         "next_fire": target.next_fire and to_text_seconds(target.next_fire),

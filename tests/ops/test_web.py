@@ -85,7 +85,8 @@ def test_the_status_is_the_daemons_with_its_instants_as_text() -> None:
     target = state["targets"][0]
     assert target["snapshot_at"] == "2026-11-23T19:19:48.000000Z"
     assert target["next_fire"] == "2026-11-23T19:20:40Z"
-    assert target["open"] == {"claimed": 0, "in_flight": 4}
+    assert target["automations"] == {"enabled": 2, "disabled": 0, "paused": 0, "invalid": 1}
+    assert target["open"] == {"claimed": 0, "in_flight": 4, "unknown": 0, "waiting": 0}
     assert target["overdue"]["count"] == 1
 
 
