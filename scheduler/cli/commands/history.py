@@ -31,7 +31,7 @@ _COLOURS: Final[dict[str, Colour]] = {
 @click.option("--automation", metavar="NAME", help="Only this automation's: an id, a name, or a pattern such as 'nightly-*'.")
 @click.option("--since", type=instant, metavar="INSTANT", help="Only what was scheduled then or later.")
 @click.option("--until", type=instant, metavar="INSTANT", help="Only what was scheduled before.")
-@click.option("--outcome", type=click.Choice([*Outcome, "open"]), help="Only what came to this; open has not come to anything yet.")
+@click.option("--outcome", type=click.Choice([*(each.value for each in Outcome), "open"]), help="Only what came to this; open has not come to anything yet.")
 @click.option("--target", metavar="NAME", help="Only this target's.")
 @click.option("--limit", type=click.IntRange(1, 10_000_000), default=50, show_default=True, help="The newest so many.")
 @as_json
