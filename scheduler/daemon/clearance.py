@@ -67,6 +67,7 @@ class Clearance:
 
     def ask(self, carried: Carried, lane: Lane, *, paused: bool) -> Answer:
         """Look once."""
+        self._context.watch.look()
         now = self._context.clock.now()
         policies = self._policies(carried)
         return (
@@ -84,6 +85,12 @@ class Clearance:
     def _policies(self, carried: Carried) -> Policies:
         entry = self._context.timetable.entries.get(carried.occurrence.automation_id)
         return self._context.settings.policies(carried.occurrence.automation_id, carried.name) if entry is None else entry.policies
+
+    def clock_was_set(self, seconds: float) -> None:
+        """Ahead by so many seconds: the instants that were taken from it go along."""
+        step = timedelta(seconds=seconds)
+        self.absent_until = None if self.absent_until is None else self.absent_until + step
+        self.snapshot_at = None if self.snapshot_at is None else self.snapshot_at + step
 
     @property
     def stale(self) -> bool:

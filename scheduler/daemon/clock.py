@@ -1,7 +1,8 @@
 """The only place that reads a clock, and the watch over it.
 
 The wall clock steps when somebody sets it; the boot-time clock only goes forward, and counts suspend (clock_gettime(2), CLOCK_BOOTTIME).
-Their difference tells a step; the event loop's own clock, which stops in a suspend, tells the two apart.
+Their difference tells a step; the monotonic clock, which stops in a suspend, tells the two apart. (The event loop's own clock does not: it
+stands still while the loop is busy.)
 """
 
 import asyncio
@@ -33,6 +34,10 @@ class SystemClock:
         """Seconds since the machine started, counting suspend."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
+    def awake(self) -> float:
+        """Seconds since the machine started, without those it was suspended for."""
+        return time.clock_gettime(time.CLOCK_MONOTONIC)
+
 
 class Alarm:
     """What a loop sleeps on: until an instant of the wall clock, or until somebody rings."""
@@ -61,11 +66,11 @@ class Alarm:
         self._event.clear()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Mark:
     wall: datetime
     boot: float
-    loop: float
+    awake: float
 
 
 class ClockWatch:
@@ -75,7 +80,9 @@ class ClockWatch:
         self._clock = clock
         self._publish = publish
         self._listeners: list[Callable[[ClockJumped], None]] = []
+        self._mark = self._marked()
         self._doubted = 0.0  # seconds the clock stepped forward that no API has confirmed
+        self._noticed = float("-inf")  # when the last step was
 
     def listen(self, listener: Callable[[ClockJumped], None]) -> None:
         """Call ``listener`` after each jump."""
@@ -86,32 +93,36 @@ class ClockWatch:
         """Whether the clock stepped so far forward that nothing may be decided by it."""
         return self._doubted > INCREDIBLE
 
-    def compare(self, clock_offset: float) -> None:
-        """An API's clock is ``clock_offset`` seconds ahead of ours: when that is small, ours is right."""
-        if abs(clock_offset) <= INCREDIBLE:
+    def compare(self, clock_offset: float, *, begun: float) -> None:
+        """An API's clock is ``clock_offset`` seconds ahead of ours, as a reading from ``begun`` on says: when that is small, ours is right.
+
+        A reading that began before a step says nothing about the clock after it.
+        """
+        if abs(clock_offset) <= INCREDIBLE and begun >= self._noticed:
             self._doubted = 0.0
 
     async def run(self) -> None:
         """Watch for ever."""
-        mark = self._mark()
         while True:
             await asyncio.sleep(TICK)
-            mark = self._look(mark)
+            self.look()
 
-    def _mark(self) -> _Mark:
-        return _Mark(self._clock.now(), self._clock.seconds(), asyncio.get_running_loop().time())
-
-    def _look(self, before: _Mark) -> _Mark:
-        after = self._mark()
+    def look(self) -> None:
+        """Compare the clocks now. Who is about to decide by the wall clock looks before: it may have been set since the last tick."""
+        before, after = self._mark, self._marked()
+        self._mark = after
         passed = after.boot - before.boot
-        asleep = passed - (after.loop - before.loop)
+        asleep = passed - (after.awake - before.awake)
         jump = (after.wall - before.wall).total_seconds() - passed
         if asleep > NOTABLE:
             self._tell(ClockJumped(seconds=asleep, suspended=True))
         if abs(jump) > NOTABLE:
             self._doubted = max(self._doubted + jump, 0.0)
+            self._noticed = after.boot
             self._tell(ClockJumped(seconds=jump, suspended=False))
-        return after
+
+    def _marked(self) -> _Mark:
+        return _Mark(self._clock.now(), self._clock.seconds(), self._clock.awake())
 
     def _tell(self, event: ClockJumped) -> None:
         self._publish(event)

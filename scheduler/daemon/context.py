@@ -58,7 +58,8 @@ class Gate:
     def hold(self, error: str, *, by_list: bool = False) -> None:
         """Hold the target. The next attempt, after a back-off, is the probe that may release it."""
         self._failures += 1
-        self._probe_at = self._clock.seconds() + back_off(self._failures + 2)
+        probe_at = self._clock.seconds() + back_off(self._failures + 2)
+        self._probe_at = max(self._probe_at, probe_at) if by_list else probe_at  # a probe may be on its way
         if self.held != error:
             self._publish(TargetHeld(target=self._target, error=error))
         self.held, self.by_list = error, by_list
@@ -71,9 +72,11 @@ class Gate:
         self._failures = 0
 
     def throttle(self, seconds: float | None) -> None:
-        """Send nothing for so many seconds; None: for a back-off."""
-        self._failures += seconds is None
-        self._not_before = max(self._not_before, self._clock.seconds() + (back_off(self._failures) if seconds is None else seconds))
+        """Send nothing for so many seconds; None, or none at all: for a back-off."""
+        if not seconds:
+            self._failures += 1
+            seconds = back_off(self._failures)
+        self._not_before = max(self._not_before, self._clock.seconds() + seconds)
 
     def wait(self) -> float:
         """Seconds until an attempt may be made."""
@@ -83,7 +86,7 @@ class Gate:
     def sending(self) -> None:
         """An attempt is about to be made. While held it is the probe, and the others wait for what becomes of it."""
         if self.held is not None:
-            self._probe_at = self._clock.seconds() + back_off(self._failures + 2)
+            self._probe_at = self._clock.seconds() + LONGEST_BACK_OFF
 
 
 class LedgerHealth:

@@ -177,6 +177,8 @@ class Dispatcher:
                     if await self._finish(carried, ending):
                         return
                     continue
+                if ending.end is not None:
+                    await self._ended(carried, ending.end, State.UNKNOWN)
                 carried.resend = False  # something forbids to send again; whether it was started, only reading can tell
             elif (found := await self._find_out(carried)) is not None and await self._finish(carried, found):
                 return
@@ -214,6 +216,11 @@ class Dispatcher:
     def _is_fresh(self, carried: Carried) -> bool:
         return carried.written is not None and self._context.clock.seconds() - carried.written <= SEND_WITHIN
 
+    def _is_outdated(self, carried: Carried) -> bool:
+        """Whether a run was seen to begin since the attempt was written: it is none of ours, and the attempt must know it."""
+        assert carried.attempt is not None
+        return carried.doubt is None and carried.attempt.baseline != self._readings.baseline(carried.occurrence.automation_id)
+
     async def _read(self, carried: Carried, since: float) -> bool:
         """Get a reading begun then or later, until the deadline; True when the automation is gone."""
         left = (carried.deadline - self._context.clock.now()).total_seconds()
@@ -232,7 +239,7 @@ class Dispatcher:
             if not isinstance(await self._ask(lane, carried), Go):
                 return None
             self._context.gate.sending()
-            if not self._is_fresh(carried):
+            if not self._is_fresh(carried) or self._is_outdated(carried):
                 await self._write(carried)
                 if not self._is_fresh(carried):
                     return None
@@ -291,9 +298,10 @@ class Dispatcher:
             case Rejected(error=error):
                 return _Ending(Outcome.REJECTED, Reason.REFUSED, error, None, end)
             case Unknown(retry_after=retry_after):
-                self._doubt(carried, self._context.clock.seconds())
                 carried.failures += 1
-                carried.not_before = self._context.clock.seconds() + (retry_after or 0.0)
+                again = 0.0 if carried.doubt is None else back_off(carried.failures)  # sent again at once, but once
+                self._doubt(carried, self._context.clock.seconds())
+                carried.not_before = self._context.clock.seconds() + max(retry_after or 0.0, again)
                 await self._ended(carried, end, State.UNKNOWN)
             case Throttled(retry_after=retry_after):
                 self._context.gate.throttle(retry_after)
@@ -370,12 +378,18 @@ class Dispatcher:
             return await self._disowned(carried, ending)
         if ending.run is not None:
             self._readings.started(carried.occurrence.automation_id, ending.run.id)
-            self._context.gate.release()
+            self._release()
             for listener in self._listeners:
                 listener(ending.run)
         carried.concluded = True
         self._tell(carried, ending, lateness)
         return True
+
+    def _release(self) -> None:
+        was_held = self._context.gate.held is not None
+        self._context.gate.release()
+        if was_held:
+            self.wake()
 
     async def _disowned(self, carried: Carried, ending: _Ending) -> bool:
         """The run that we took for ours is recorded as another's: as an answer it says nothing, and found it hides ours."""

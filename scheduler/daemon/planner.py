@@ -44,10 +44,10 @@ class Planner:
         self._to_warm: asyncio.Queue[int] = asyncio.Queue()
         self._listeners: list[Callable[[], None]] = []
 
-    def clock_went_back(self) -> None:
-        """What lies ahead again is to be planned again, before anything else is."""
-        self._rewind = True
-        self.alarm.ring()
+    def clock_was_set(self, seconds: float) -> None:
+        """Ahead by so many seconds. After a step back, what lies ahead again is to be planned again before anything else is."""
+        self.absent_until += timedelta(seconds=seconds)
+        self._rewind = self._rewind or seconds < 0
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` when what is due next has changed."""
@@ -89,6 +89,7 @@ class Planner:
         return not (self._clearance.stale or self._context.watch.in_doubt)
 
     async def _plan(self) -> None:
+        self._context.watch.look()
         if not self._may_plan():
             return
         context = self._context
@@ -135,18 +136,19 @@ class Planner:
             error = f"the automation was {entry.ended} before it could be sent"
             plan.skips.append(self._skip(entry, [decision.moment], Reason.DELETED, now, error))
         else:
-            plan.claims.append((self._claim(entry, decision, now), entry))
+            first = not plan.claims or plan.claims[-1][1] is not entry  # the others wait behind it
+            plan.claims.append((self._claim(entry, decision, now, first=first), entry))
 
     def _skip(self, entry: Entry, moments: Sequence[Moment], reason: Reason, now: datetime, error: str | None = None) -> Skip:
         automation = entry.automation
         occurrence = Occurrence(self._context.target, automation.id, moments[0].scheduled_for)
         return Skip(occurrence, automation.name, moments[0].due, [each.scheduled_for for each in moments], reason, now, error)
 
-    def _claim(self, entry: Entry, decision: Start, now: datetime) -> Claim:
+    def _claim(self, entry: Entry, decision: Start, now: datetime, *, first: bool) -> Claim:
         automation, moment = entry.automation, decision.moment
         occurrence = Occurrence(self._context.target, automation.id, moment.scheduled_for)
         attempt = None
-        if self._goes_at_once(entry):
+        if first and self._goes_at_once(entry):
             attempt = Attempt(1, now, self._readings.baseline(automation.id))
         return Claim(occurrence, automation.name, moment.due, moment.deadline, now, attempt)
 

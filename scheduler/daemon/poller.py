@@ -83,7 +83,8 @@ class Poller:
 
     def _failed(self, error: UpstreamError, seconds: float) -> None:
         self._failures += 1
-        self._retry_after = timedelta(seconds=max(1.0 + back_off(self._failures), error.retry_after or 0.0))
+        pause = min(1.0 + back_off(self._failures), self._context.settings.poll_interval.total_seconds())
+        self._retry_after = timedelta(seconds=max(pause, error.retry_after or 0.0))
         self.error = str(error)
         if error.held:
             self._context.gate.hold(str(error), by_list=True)
@@ -98,10 +99,10 @@ class Poller:
         if context.gate.by_list:
             context.gate.release()
         if snapshot.clock_offset is not None:
-            context.watch.compare(snapshot.clock_offset)
+            context.watch.compare(snapshot.clock_offset, begun=snapshot.begun)
         changes = context.timetable.update(snapshot, previous_poll=self._clearance.snapshot_at)
         self._clearance.confirmed(snapshot.begun_at)
-        self._readings.snapshot_taken(snapshot.begun)
+        self._readings.snapshot_taken(snapshot)
         for event in _events(context.target, snapshot, changes):
             context.publish(event)
         for listener in self._listeners:
@@ -122,7 +123,7 @@ class Poller:
         settings, clock = self._context.settings, self._context.clock
         age = timedelta(seconds=clock.seconds() - self._begun)
         if self._failures:
-            return (min(settings.poll_interval, self._retry_after) - age).total_seconds()
+            return (self._retry_after - age).total_seconds()
         pause = settings.poll_interval - age
         wake_at, now = self._context.timetable.wake_at, clock.now()
         if wake_at is not None and wake_at > now:

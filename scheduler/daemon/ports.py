@@ -25,13 +25,16 @@ from scheduler.core.verdict import Answer, Lost, NotSent
 
 
 class Clock(Protocol):
-    """Two clocks: one that people read, and one that only ever goes forward and counts suspend."""
+    """Three clocks: one that people read and set, and two that only ever go forward."""
 
     def now(self) -> datetime:
         """The wall clock: aware, UTC."""
 
     def seconds(self) -> float:
         """Seconds since some fixed point, also those the machine was suspended for."""
+
+    def awake(self) -> float:
+        """Seconds since some fixed point, without those."""
 
 
 class Upstream(Protocol):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from scheduler.core.errors import UpstreamError
-from scheduler.core.model import Automation, InvalidAutomation
+from scheduler.core.model import Automation, InvalidAutomation, Snapshot
 from scheduler.daemon.context import Context, back_off
 
 AT_ONCE: Final = 8
@@ -31,6 +31,7 @@ class Readings:
         self._context = context
         self._poll = poll
         self._snapshot_begun = float("-inf")
+        self._unseen: frozenset[str] = frozenset()
         self._poll_begun = float("-inf")
         self._singles: dict[str, Seen] = {}
         self._own: dict[str, tuple[str, float]] = {}  # newest run started by us, and when we knew
@@ -44,11 +45,12 @@ class Readings:
         """Call ``listener`` with every single reading."""
         self._listeners.append(listener)
 
-    def snapshot_taken(self, begun: float) -> None:
-        """The timetable holds a snapshot that began then."""
-        self._snapshot_begun = begun
-        self._singles = {each: seen for each, seen in self._singles.items() if seen.begun > begun}
-        self._own = {each: own for each, own in self._own.items() if own[1] >= begun}
+    def snapshot_taken(self, snapshot: Snapshot) -> None:
+        """The timetable holds this snapshot. It says nothing of the automations that are not in it."""
+        begun = self._snapshot_begun = snapshot.begun
+        self._unseen = frozenset(each for each in self._context.timetable.entries if each not in snapshot.automations)
+        self._singles = {each: seen for each, seen in self._singles.items() if seen.begun > begun or each in self._unseen}
+        self._own = {each: own for each, own in self._own.items() if own[1] >= begun or each in self._unseen}
         self._own_runs = {own[0] for own in self._own.values()}
         self.poll_ended(begun)
 
@@ -59,11 +61,13 @@ class Readings:
         self._polled = asyncio.Event()
 
     def latest(self, automation_id: str) -> Seen | None:
-        """The newest reading; None when the automation is not known, or was only recorded by another process."""
+        """The newest reading, which began in no time that counts when no reading of this process showed it; None: it is not known."""
         if (single := self._singles.get(automation_id)) is not None:
             return single
         entry = self._context.timetable.entries.get(automation_id)
-        return None if entry is None else Seen(entry.automation, self._snapshot_begun)
+        if entry is None:
+            return None
+        return Seen(entry.automation, float("-inf") if automation_id in self._unseen else self._snapshot_begun)
 
     def started(self, automation_id: str, run_id: str) -> None:
         """We started this run just now."""
@@ -116,17 +120,23 @@ class Readings:
     async def _ask(self, automation_id: str, since: float) -> bool:
         """Read it once; True when it is gone."""
         async with self._asking:
-            seen = self.latest(automation_id)
-            if seen is not None and seen.begun >= since:
+            if self._is_read(automation_id, since):
                 return False
             begun = self._context.clock.seconds()
             automation = await self._context.upstream.retrieve(automation_id)
         if automation is None:
-            return await self.gone(automation_id)
+            gone = await self.gone(automation_id)
+            if not gone and not self._is_read(automation_id, since):
+                raise UpstreamError("the API answers 404 for an automation that is not gone from its list")
+            return gone
         self._singles[automation_id] = Seen(automation, begun)
         for listener in self._listeners:
             listener(self._singles[automation_id])
         return False
+
+    def _is_read(self, automation_id: str, since: float) -> bool:
+        seen = self.latest(automation_id)
+        return seen is not None and seen.begun >= since
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not beyond the next snapshot."""

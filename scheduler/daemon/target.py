@@ -159,7 +159,8 @@ class Target:
     def _clock_jumped(self, jump: ClockJumped) -> None:
         if jump.suspended:
             self._planner.absent_until = self.context.clock.now()
-        elif jump.seconds < 0:
-            self._planner.clock_went_back()
+        else:
+            self._planner.clock_was_set(jump.seconds)
+            self._clearance.clock_was_set(jump.seconds)
         self._poller.nudge()
         self.wake()

@@ -119,6 +119,14 @@ def _translation(error: aiohttp.ClientError) -> httpx.TransportError:
             return httpx.ConnectTimeout("no connection within connect_timeout")
         case aiohttp.ClientConnectorError():
             return httpx.ConnectError(_why_no_connection(error.os_error))
+        case aiohttp.InvalidURL():  # the pool's word on the host; nobody else here says it
+            return httpx.ConnectError(f"its address is of no use: {error.description}")
+        case _:
+            return _once_connected(error)
+
+
+def _once_connected(error: aiohttp.ClientError) -> httpx.TransportError:
+    match error:
         case aiohttp.ServerDisconnectedError():
             return httpx.RemoteProtocolError("the server hung up without a whole answer")
         case aiohttp.ClientPayloadError():

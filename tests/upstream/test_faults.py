@@ -110,9 +110,10 @@ def test_a_refused_connection_means_not_sent(run: Run) -> None:
 
 
 @pytest.mark.parametrize("run", LOOPS.values(), ids=LOOPS)
-def test_a_name_that_does_not_resolve_means_not_sent(run: Run) -> None:
+@pytest.mark.parametrize("host", ["nowhere.invalid", "127.1"], ids=["unknown", "a legacy form of address"])
+def test_a_host_that_does_not_resolve_means_not_sent(host: str, run: Run) -> None:
     async def main() -> None:
-        async with client("http://nowhere.invalid") as api:
+        async with client(f"http://{host}") as api:
             assert isinstance(await api.run(ID, "key"), NotSent)
 
     run(main())

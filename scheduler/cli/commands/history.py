@@ -18,6 +18,7 @@ _EXAMPLES = (
     "scheduler history --state-dir var --limit 20",
     "scheduler history --automation 'nightly-*' --since 2026-11-01T00:00:00Z --outcome skipped --json",
 )
+_OUTCOMES: Final = (*(each.value for each in Outcome), "open")
 _COLOURS: Final[dict[str, Colour]] = {
     "accepted": "green",
     "rejected": "red",
@@ -31,7 +32,7 @@ _COLOURS: Final[dict[str, Colour]] = {
 @click.option("--automation", metavar="NAME", help="Only this automation's: an id, a name, or a pattern such as 'nightly-*'.")
 @click.option("--since", type=instant, metavar="INSTANT", help="Only what was scheduled then or later.")
 @click.option("--until", type=instant, metavar="INSTANT", help="Only what was scheduled before.")
-@click.option("--outcome", type=click.Choice([*(each.value for each in Outcome), "open"]), help="Only what came to this; open has not come to anything yet.")
+@click.option("--outcome", type=click.Choice(_OUTCOMES), help="Only what came to this; open has not come to anything yet.")
 @click.option("--target", metavar="NAME", help="Only this target's.")
 @click.option("--limit", type=click.IntRange(1, 10_000_000), default=50, show_default=True, help="The newest so many.")
 @as_json
