@@ -1,0 +1,279 @@
+"""A daemon's target in a world of its own: virtual time, an API and a ledger with behaviour, and processes that can die at any moment.
+
+A `Process` is one daemon process: what it starts is its own, and when it is killed all of it stops at once, while the API and what is
+durable stay. Each call of the API or the ledger is a *checkpoint*, before it and after it, at which a test can let the process die.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+from scheduler.core.cron import Schedule
+from scheduler.core.events import Event, OccurrenceConcluded
+from scheduler.core.identity import idempotency_key
+from scheduler.core.model import Occurrence, Outcome
+from scheduler.core.policy import Policies
+from scheduler.daemon.clock import ClockWatch
+from scheduler.daemon.context import LedgerHealth, TargetSettings
+from scheduler.daemon.target import Target
+from tests.fakes import FakeApi, MemoryLedger, Row
+from tests.virtual import START, VirtualClock, run_virtual
+
+if TYPE_CHECKING:
+    from scheduler.daemon.ports import Ledger, Upstream
+
+_E = TypeVar("_E", bound=Event)
+
+NOON: Final = START
+_OWNER: ContextVar["Process | None"] = ContextVar("_OWNER", default=None)
+
+
+class Mortal:
+    """A port as a process sees it: every call is a checkpoint, and a dead process gets nothing done."""
+
+    def __init__(self, port: object, name: str, process: "Process") -> None:
+        self._port, self._name, self._process = port, name, process
+
+    def __getattr__(self, attribute: str) -> Any:
+        found = getattr(self._port, attribute)
+        if not asyncio.iscoroutinefunction(found):
+            return found
+
+        async def call(*args: object, **kwargs: object) -> object:
+            self._process.checkpoint(f"before {self._name}.{attribute}")
+            done = await found(*args, **kwargs)
+            self._process.checkpoint(f"after {self._name}.{attribute}")
+            return done
+
+        return call
+
+
+class Process:
+    """One life of a daemon that serves some targets."""
+
+    def __init__(self, world: "World", settings: "list[TargetSettings]") -> None:
+        self._world = world
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._stopping = asyncio.Event()
+        self.alive = True
+        self.checkpoints: list[str] = []
+        self.publish = world.events.append
+        self.watch = ClockWatch(world.clock, self.publish)
+        self.health = LedgerHealth(self.publish)
+        self.targets = {each.name: self._target(each) for each in settings}
+        self.left: dict[str, int] = {}
+        self._main = self._own(self._serve())
+
+    @property
+    def target(self) -> Target:
+        """The only one."""
+        (target,) = self.targets.values()
+        return target
+
+    def checkpoint(self, name: str) -> None:
+        """A call begins or came back. Raises when the process is dead, or dies here."""
+        if self.alive:
+            self.checkpoints.append(name)
+            if self._world.kills(self, name):
+                self.kill()
+        if not self.alive:
+            raise asyncio.CancelledError(f"killed {name}")
+
+    def kill(self) -> None:
+        """SIGKILL: nothing of it runs any more."""
+        self.alive = False
+        for task in self._tasks:
+            task.cancel()
+
+    async def stop(self) -> None:
+        """SIGTERM, and wait until it has ended."""
+        self._stopping.set()
+        await self._main
+
+    def check(self) -> None:
+        """Raise what it died of, if it did."""
+        if self._main.done() and self.alive and not self._stopping.is_set():
+            self._main.result()
+            raise AssertionError("the daemon ended, and nobody had asked it to")
+
+    def adopt(self, task: asyncio.Task[Any]) -> None:
+        """This task is part of it."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _own(self, main: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        token = _OWNER.set(self)
+        try:
+            return asyncio.get_running_loop().create_task(main)
+        finally:
+            _OWNER.reset(token)
+
+    def _target(self, settings: TargetSettings) -> Target:
+        world = self._world
+        return Target(
+            settings,
+            cast("Upstream", Mortal(world.apis[settings.name], "api", self)),
+            ledger=cast("Ledger", Mortal(world.ledger, "ledger", self)),
+            clock=world.clock,
+            watch=self.watch,
+            health=self.health,
+            publish=self.publish,
+            parse=Schedule.parse,
+        )
+
+    async def _serve(self) -> None:
+        for target in self.targets.values():
+            await target.open()
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(self.watch.run())
+            serving = {name: group.create_task(self._run(target)) for name, target in self.targets.items()}
+            self.left = dict(zip(serving, await asyncio.gather(*serving.values()), strict=True))
+            watching.cancel()
+
+    def _run(self, target: Target) -> Coroutine[Any, Any, int]:
+        return target.run(self._stopping, lambda: self._world.drain_timeout)
+
+
+def _owned(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **kwargs: Any) -> asyncio.Task[Any]:
+    """A task that belongs to the process that makes it."""
+    task = asyncio.Task(coroutine, loop=loop, **kwargs)
+    if (owner := _OWNER.get()) is not None:
+        owner.adopt(task)
+    return task
+
+
+@dataclass
+class World:
+    """Everything around a daemon. One target, ``main``, unless `add_target` makes more. To be made on a virtual loop, see `in_world`."""
+
+    policies: Policies = field(default_factory=Policies)
+    drain_timeout: float = 25.0
+    begin: datetime = NOON + timedelta(seconds=20)
+    clock: VirtualClock = field(init=False)
+    ledger: MemoryLedger = field(default_factory=MemoryLedger)
+    apis: dict[str, FakeApi] = field(default_factory=dict)
+    settings: dict[str, TargetSettings] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    own_policies: dict[str, Policies] = field(default_factory=dict)
+    process: Process | None = None
+    kills: Callable[[Process, str], bool] = lambda _process, _name: False
+
+    def __post_init__(self) -> None:
+        self.clock = VirtualClock(self.begin)
+        asyncio.get_running_loop().set_task_factory(_owned)  # type: ignore[arg-type]  # typeshed: a factory may give any future
+        self.add_target("main")
+
+    # ------------------------------------------------------------ what there is
+
+    def add_target(self, name: str) -> FakeApi:
+        """One more API to serve."""
+        api = self.apis[name] = FakeApi(self.clock, name=name)
+        self.settings[name] = TargetSettings(name, f"https://{name}.example", "1", self._policies_of)
+        return api
+
+    @property
+    def api(self) -> FakeApi:
+        """The API of the first target."""
+        return self.apis["main"]
+
+    def set(self, **settings: Any) -> None:
+        """Change settings of the first target, before it is started."""
+        self.settings["main"] = replace(self.settings["main"], **settings)
+
+    def _policies_of(self, automation_id: str, _name: str) -> Policies:
+        return self.own_policies.get(automation_id, self.policies)
+
+    # ------------------------------------------------------------ its course
+
+    def start(self) -> Process:
+        """A daemon begins."""
+        assert self.process is None or not self.process.alive, "one at a time"
+        self.process = Process(self, list(self.settings.values()))
+        return self.process
+
+    def kill(self) -> None:
+        """It is killed."""
+        assert self.process is not None
+        self.process.kill()
+
+    async def stop(self) -> Process:
+        """It is stopped; what it was."""
+        assert self.process is not None
+        process, self.process = self.process, None
+        await process.stop()
+        return process
+
+    async def until(self, clock: str) -> None:
+        """Let time pass up to this time of day on the true clock, ``HH:MM:SS``, today or, when that has gone by, tomorrow."""
+        now = self.clock.true_now()
+        at = datetime.combine(now.date(), datetime.strptime(clock, "%H:%M:%S").time(), now.tzinfo)  # noqa: DTZ007 -- it gets its zone here
+        await self.after((at if at >= now else at + timedelta(days=1)) - now)
+
+    async def after(self, span: timedelta | float) -> None:
+        """Let so much time pass; what the daemon died of meanwhile is raised."""
+        await asyncio.sleep(span.total_seconds() if isinstance(span, timedelta) else span)
+        if self.process is not None:
+            self.process.check()
+
+    # ------------------------------------------------------------ what became of it
+
+    def fates(self, automation_id: str) -> dict[str, str]:
+        """By time of day, what became of each of its occurrences; a span as ``first..last``."""
+        return {_when(row): row.fate for row in self.ledger.of(automation_id)}
+
+    def row(self, automation_id: str, clock: str) -> Row:
+        """Its row for this time of day."""
+        return next(row for row in self.ledger.of(automation_id) if _when(row) == clock)
+
+    def runs(self, automation_id: str, *, api: FakeApi | None = None) -> list[str]:
+        """When its runs were started, whoever did it, to the millisecond."""
+        return [f"{run.at:%H:%M:%S}.{run.at.microsecond // 1000:03}" for run in (api or self.api).runs_of(automation_id)]
+
+    def told(self, kind: type[_E]) -> list[_E]:
+        """The events of this kind, in order."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def concluded(self, automation_id: str) -> list[OccurrenceConcluded]:
+        """What was told of its outcomes."""
+        return [event for event in self.told(OccurrenceConcluded) if event.occurrence.automation_id == automation_id]
+
+    def assert_true(self) -> None:
+        """What must hold at any time: no run twice, and what the ledger calls accepted is what the API started, one to one."""
+        doubled = {key: runs for api in self.apis.values() for key, runs in api.runs_by_key().items() if runs > 1}
+        assert not doubled, f"started twice: {doubled}"
+        for name, api in self.apis.items():
+            keys = {run.key: run.id for run in api.runs}
+            for row in self.ledger.rows.values():
+                if row.occurrence.target == name and row.outcome is not None:
+                    started = keys.get(self._key(row.occurrence))
+                    expected = row.run_id if row.outcome is not Outcome.UNRESOLVED else started
+                    assert started == expected, f"{row} says {expected}, and the API started {started}"
+
+    def assert_settled(self) -> None:
+        """Nothing is open any more, and all that must hold does."""
+        self.assert_true()
+        still_open = [row for row in self.ledger.rows.values() if row.outcome is None]
+        assert not still_open, f"without an outcome: {still_open}"
+
+    def _key(self, occurrence: Occurrence) -> str:
+        settings = self.settings[occurrence.target]
+        return idempotency_key(settings.url, settings.project_id, occurrence.automation_id, occurrence.scheduled_for)
+
+
+def _when(row: Row) -> str:
+    first = f"{row.occurrence.scheduled_for:%H:%M}"
+    return first if row.count == 1 else f"{first}..{row.last:%H:%M}"
+
+
+def in_world(story: Callable[[World], Coroutine[Any, Any, None]], **world: Any) -> None:
+    """Tell a story in a world of its own."""
+
+    async def main() -> None:
+        made = World(**world)
+        await story(made)
+        made.assert_true()
+
+    run_virtual(main())

@@ -1,0 +1,426 @@
+"""`MemoryLedger`: the durable record in memory, by the rules of `scheduler.daemon.ports.Ledger`.
+
+It is as strict as the real one: what does not follow from what is recorded is a `Contradiction`.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Final
+
+from scheduler.core.errors import LedgerUnavailable, TargetMismatch
+from scheduler.core.model import (
+    Attempt,
+    AttemptEnd,
+    AttemptResult,
+    Automation,
+    Claim,
+    Conclusion,
+    Definition,
+    Occurrence,
+    OpenOccurrence,
+    Outcome,
+    Reason,
+    Run,
+    RunOrigin,
+    RunStatus,
+    Skip,
+    State,
+    Version,
+)
+from scheduler.core.records import RecordedAutomation, RecordedTarget
+from scheduler.ledger.rows import Contradiction
+
+
+@dataclass(slots=True)
+class AttemptRow:
+    """One attempt. No ``result``: open. A result without ``end``: nobody saw how it ended."""
+
+    attempt: Attempt
+    result: AttemptResult | None = None
+    end: AttemptEnd | None = None
+
+
+@dataclass(slots=True)
+class Row:
+    """One occurrence, or a span of them."""
+
+    occurrence: Occurrence
+    last: datetime
+    count: int
+    name: str
+    due: datetime
+    deadline: datetime | None = None
+    claimed_at: datetime | None = None
+    state: State | None = None
+    outcome: Outcome | None = None
+    reason: Reason | None = None
+    conclusion: Conclusion | None = None
+    error: str | None = None
+    attempts: dict[int, AttemptRow] = field(default_factory=dict)
+
+    @property
+    def newest(self) -> AttemptRow | None:
+        """The newest attempt."""
+        return self.attempts[max(self.attempts)] if self.attempts else None
+
+    @property
+    def fate(self) -> str:
+        """The outcome with its reason, or the state, in one word for a test to compare."""
+        return str(self.state) if self.outcome is None else f"{self.outcome}: {self.reason}"
+
+    @property
+    def run_id(self) -> str | None:
+        """Of the run that it started."""
+        return None if self.conclusion is None or self.conclusion.run is None else self.conclusion.run.id
+
+
+@dataclass(slots=True)
+class RunRow:
+    """One run that the ledger knows."""
+
+    run: Run
+    origin: RunOrigin
+    occurrence: Occurrence | None = None
+    doubles: datetime | None = None
+    finished_at: datetime | None = None
+
+    def end(self, run: Run, at: datetime) -> None:
+        """It was seen to have ended; nothing makes it run again."""
+        if run.status not in {RunStatus.RUNNING, self.run.status}:
+            self.run, self.finished_at = replace(self.run, status=run.status, error=run.error), at
+
+
+@dataclass(slots=True)
+class _Target:
+    url: str
+    project_id: str
+    snapshot_at: datetime | None = None
+    watermark: datetime | None = None
+    automations: dict[str, RecordedAutomation] = field(default_factory=dict)
+    versions: list[Version] = field(default_factory=list)
+    pauses: set[str] = field(default_factory=set)
+
+
+_RESTS_ON_NO_ATTEMPT: Final = frozenset({Outcome.SKIPPED, Outcome.EXPIRED})
+_JUST_BEFORE: Final = timedelta(microseconds=1)
+_DOUBLES_WITHIN: Final = timedelta(hours=24)
+_DOUBLES_SLACK: Final = timedelta(seconds=5)
+
+
+class MemoryLedger:
+    """The durable record, in memory. ``took`` seconds pass before each write is durable; ``broken`` is why nothing can be written."""
+
+    def __init__(self) -> None:
+        self.took = 0.003
+        self.broken: str | None = None
+        self.rows: dict[Occurrence, Row] = {}
+        self.runs: dict[tuple[str, str], RunRow] = {}
+        self.written: Counter[str] = Counter()
+        self.manual: set[str] = set()  # automations with a run begun by hand that nobody has told of
+        self._targets: dict[str, _Target] = {}
+        self._covers: dict[Occurrence, Row] = {}
+
+    # ------------------------------------------------------------ what tests ask
+
+    def of(self, automation_id: str) -> list[Row]:
+        """Its rows, in the order of their scheduled instants."""
+        rows = (row for row in self.rows.values() if row.occurrence.automation_id == automation_id)
+        return sorted(rows, key=lambda row: row.occurrence.scheduled_for)
+
+    def covering(self, occurrence: Occurrence) -> Row | None:
+        """The row that an occurrence has, of its own or in a span."""
+        return self._covers.get(occurrence)
+
+    def target(self, name: str = "main") -> _Target:
+        """What is recorded of a target."""
+        return self._targets[name]
+
+    def pause(self, automation_id: str = "*", *, target: str = "main") -> None:
+        """An operator pauses an automation, or all."""
+        self._targets[target].pauses.add(automation_id)
+
+    def resume(self, automation_id: str = "*", *, target: str = "main") -> None:
+        """An operator resumes it."""
+        self._targets[target].pauses.discard(automation_id)
+
+    # ------------------------------------------------------------ targets and what they show
+
+    async def bind(self, target: str, url: str, project_id: str) -> RecordedTarget:
+        """See `scheduler.daemon.ports.Ledger`."""
+        await self._durable("bind")
+        known = self._targets.setdefault(target, _Target(url, project_id))
+        if (known.url, known.project_id) != (url, project_id):
+            raise TargetMismatch(f"target {target} is {known.project_id} at {known.url}")
+        return RecordedTarget(known.snapshot_at, known.watermark, dict(known.automations))
+
+    async def observe(
+        self, target: str, snapshot_at: datetime, versions: Sequence[Version], changed: Sequence[Automation], removed: Collection[str]
+    ) -> None:
+        """See `scheduler.daemon.ports.Ledger`."""
+        await self._durable("observe")
+        known = self._targets[target]
+        known.snapshot_at = snapshot_at
+        earliest = min((version.effective_from for version in versions), default=snapshot_at)
+        known.watermark = min(snapshot_at if known.watermark is None else known.watermark, earliest)
+        known.versions.extend(versions)
+        for version in versions:
+            self._take_version(known, version)
+        for automation in changed:
+            recorded = known.automations[automation.id]
+            known.automations[automation.id] = replace(recorded, automation=automation)
+        for automation_id in removed:
+            del known.automations[automation_id]
+
+    def _take_version(self, known: _Target, version: Version) -> None:
+        definition = version.definition or Definition("", "", enabled=False)
+        before = known.automations.get(version.automation_id)
+        fresh = Automation(version.automation_id, version.name, definition)
+        automation = fresh if before is None else replace(before.automation, name=version.name, definition=definition)
+        broken = version.invalid if version.definition is None else None
+        known.automations[version.automation_id] = RecordedAutomation(automation, version.effective_from, broken)
+
+    # ------------------------------------------------------------ claims
+
+    async def claim(self, target: str, claims: Sequence[Claim], skips: Sequence[Skip], watermark: datetime) -> set[Occurrence]:
+        """See `scheduler.daemon.ports.Ledger`."""
+        await self._durable("claim")
+        made = {claim.occurrence for claim in claims if self._claimed(claim)}
+        made |= {skip.occurrence for skip in skips if self._skipped(skip)}
+        self._targets[target].watermark = watermark
+        return made
+
+    def _claimed(self, claim: Claim) -> bool:
+        if claim.occurrence in self._covers:
+            return False
+        state = State.WAITING if claim.attempt is None else State.CLAIMED
+        attempts = {} if claim.attempt is None else {claim.attempt.number: AttemptRow(claim.attempt)}
+        instant = claim.occurrence.scheduled_for
+        row = Row(claim.occurrence, instant, 1, claim.name, claim.due, claim.deadline, claim.claimed_at, state, attempts=attempts)
+        self.rows[claim.occurrence] = self._covers[claim.occurrence] = row
+        return True
+
+    def _skipped(self, skip: Skip) -> bool:
+        """Write a skip around the rows that there are: what these divide becomes a row each."""
+        each_is = [replace(skip.occurrence, scheduled_for=instant) for instant in skip.instants]
+        free = [(self._before(each), each) for each in each_is if each not in self._covers]
+        for _, group in groupby(free, key=lambda pair: pair[0]):
+            span = [each for _, each in group]
+            due = span[0].scheduled_for + (skip.due - skip.instants[0])
+            row = Row(span[0], span[-1].scheduled_for, len(span), skip.name, due, outcome=skip.outcome, reason=skip.reason)
+            row.error = skip.error
+            self.rows[span[0]] = row
+            self._covers.update(dict.fromkeys(span, row))
+        return bool(free)
+
+    def _before(self, occurrence: Occurrence) -> int:
+        """How many rows end before it."""
+        return sum(row.last < occurrence.scheduled_for for row in self.of(occurrence.automation_id))
+
+    async def withdraw(self, occurrences: Sequence[Occurrence]) -> None:
+        """See `scheduler.daemon.ports.Ledger`."""
+        await self._durable("withdraw")
+        there = [self.rows[each] for each in occurrences if each in self.rows]
+        for row in there:
+            ended = {attempt.result for attempt in row.attempts.values()}
+            _must(row.outcome is None and not ended & {AttemptResult.UNKNOWN, AttemptResult.ANSWERED}, f"{row} may have been sent")
+        for row in there:
+            self._delete(row)
+            self._lower(row.occurrence.target, row.occurrence.scheduled_for - _JUST_BEFORE)
+
+    async def rewind(self, target: str, now: datetime) -> datetime:
+        """See `scheduler.daemon.ports.Ledger`."""
+        await self._durable("rewind")
+        ahead = [row for row in self.rows.values() if row.occurrence.target == target and row.last > now and self._is_idle(row)]
+        for row in ahead:
+            self._delete(row)
+        self._lower(target, min((row.occurrence.scheduled_for - _JUST_BEFORE for row in ahead), default=now))
+        self._lower(target, now)
+        watermark = self._targets[target].watermark
+        return now if watermark is None else watermark
+
+    def _is_idle(self, row: Row) -> bool:
+        return row.outcome in _RESTS_ON_NO_ATTEMPT and row.reason is not Reason.DELETED and not row.attempts
+
+    def _lower(self, target: str, instant: datetime) -> None:
+        known = self._targets[target]
+        known.watermark = None if known.watermark is None else min(known.watermark, instant)
+
+    def _delete(self, row: Row) -> None:
+        del self.rows[row.occurrence]
+        self._covers = {each: kept for each, kept in self._covers.items() if kept is not row}
+
+    # ------------------------------------------------------------ attempts
+
+    async def attempt(self, occurrence: Occurrence, attempt: Attempt) -> None:
+        """See `scheduler.daemon.ports.Ledger`."""
+        await self._durable("attempt")
+        row = self._open(occurrence)
+        newest = max(row.attempts, default=0)
+        _must(attempt.number in {newest, newest + 1} and attempt.number > 0, f"attempt {attempt.number} is out of its turn: {row}")
+        known = row.attempts.get(attempt.number)
+        _must(known is None or known.result is None, f"attempt {attempt.number} has ended: {row}")
+        self._close(row for row in row.attempts.values() if row.attempt.number < attempt.number)
+        row.attempts[attempt.number] = AttemptRow(attempt)
+        row.state = State.IN_FLIGHT
+
+    async def ended(self, occurrence: Occurrence, end: AttemptEnd, state: State) -> None:
+        """See `scheduler.daemon.ports.Ledger`."""
+        await self._durable("ended")
+        row = self._open(occurrence)
+        self._end(row, end)
+        row.state, row.error = state, end.error
+
+    async def settled(self, occurrence: Occurrence) -> None:
+        """See `scheduler.daemon.ports.Ledger`."""
+        await self._durable("settled")
+        row = self._open(occurrence)
+        self._close(row.attempts.values())
+        row.state = State.WAITING
+
+    async def unsend(self, occurrences: Sequence[Occurrence]) -> None:
+        """See `scheduler.daemon.ports.Ledger`."""
+        await self._durable("unsend")
+        for each in occurrences:
+            row = self._open(each)
+            row.attempts = {number: attempt for number, attempt in row.attempts.items() if attempt.result is not None}
+            row.state = State.WAITING
+
+    def _end(self, row: Row, end: AttemptEnd) -> None:
+        attempt = row.attempts.get(end.number)
+        if attempt is None or attempt.result is not None:
+            raise Contradiction(f"attempt {end.number} ended that was not open: {row}")
+        attempt.result, attempt.end = end.result, end
+
+    def _close(self, attempts: Iterable[AttemptRow]) -> None:
+        for attempt in attempts:
+            attempt.result = attempt.result or AttemptResult.UNKNOWN
+
+    # ------------------------------------------------------------ outcomes
+
+    async def conclude(self, occurrence: Occurrence, conclusion: Conclusion, end: AttemptEnd | None = None) -> bool:
+        """See `scheduler.daemon.ports.Ledger`."""
+        await self._durable("conclude")
+        row, run = self._open(occurrence), conclusion.run
+        _must((run is not None) == (conclusion.outcome is Outcome.ACCEPTED), f"a run belongs to what was accepted: {conclusion}")
+        if run is not None and not self._own(row, run, conclusion.reason):
+            return False
+        if end is not None:
+            self._end(row, end)
+        elif conclusion.outcome in _RESTS_ON_NO_ATTEMPT:
+            row.attempts = {number: attempt for number, attempt in row.attempts.items() if attempt.result is not None}
+        else:
+            self._close(row.attempts.values())
+        row.state, row.outcome, row.reason = None, conclusion.outcome, conclusion.reason
+        row.conclusion, row.error = conclusion, conclusion.error
+        return True
+
+    def _own(self, row: Row, run: Run, reason: Reason) -> bool:
+        """A run that was recorded as foreign becomes an occurrence's when it was found to be, not because an answer names it."""
+        key = (row.occurrence.target, run.id)
+        known = self.runs.get(key)
+        if known is not None and not (known.origin is RunOrigin.FOREIGN and reason is Reason.FOUND):
+            return False
+        self.runs[key] = RunRow(run if known is None else known.run, RunOrigin.OCCURRENCE, row.occurrence)
+        return True
+
+    async def open_occurrences(self, target: str) -> list[OpenOccurrence]:
+        """See `scheduler.daemon.ports.Ledger`."""
+        await self._durable("open_occurrences")
+        rows = [row for row in self.rows.values() if row.outcome is None and row.occurrence.target == target]
+        return [_opened(row) for row in sorted(rows, key=lambda row: row.due)]
+
+    async def pauses(self, target: str) -> frozenset[str]:
+        """See `scheduler.daemon.ports.Ledger`."""
+        await self._durable("pauses")
+        return frozenset(self._targets[target].pauses)
+
+    # ------------------------------------------------------------ runs
+
+    async def followed(self, target: str, runs: Sequence[tuple[Run, RunOrigin]], at: datetime) -> Mapping[str, datetime]:
+        """See `scheduler.daemon.ports.Ledger`."""
+        await self._durable("followed")
+        doubles: dict[str, datetime] = {}
+        for run, origin in runs:
+            known = self.runs.get((target, run.id))
+            if known is not None:
+                known.end(run, at)
+                continue
+            doubled = self._doubled(target, run) if origin is RunOrigin.FOREIGN else None
+            if doubled is not None:
+                doubles[run.id] = doubled
+            self.runs[target, run.id] = RunRow(run, origin, doubles=doubled, finished_at=None if run.status is RunStatus.RUNNING else at)
+        return doubles
+
+    def _doubled(self, target: str, run: Run) -> datetime | None:
+        """Of which occurrence's unknown attempt this run may be, carried out after all."""
+        if run.started_at is None:
+            return None
+        unknown = [
+            (attempt.attempt.written_at, row.occurrence.scheduled_for)
+            for row in self.of(run.automation_id)
+            for attempt in row.attempts.values()
+            if row.occurrence.target == target
+            and attempt.result is AttemptResult.UNKNOWN
+            and run.started_at - _DOUBLES_WITHIN <= attempt.attempt.written_at <= run.started_at + _DOUBLES_SLACK
+            and not (row.reason is Reason.FOUND and attempt is row.newest)
+        ]
+        return max(unknown)[1] if unknown else None
+
+    async def newest_runs(self, target: str) -> list[Run]:
+        """See `scheduler.daemon.ports.Ledger`."""
+        await self._durable("newest_runs")
+        newest: dict[str, Run] = {}
+        for (of, _), row in self.runs.items():
+            known = newest.get(row.run.automation_id)
+            if of == target and (known is None or _began(row.run) >= _began(known)):
+                newest[row.run.automation_id] = row.run
+        return list(newest.values())
+
+    async def origin(self, target: str, run_id: str, automation_id: str, started_at: datetime | None) -> RunOrigin | None:
+        """See `scheduler.daemon.ports.Ledger`."""
+        await self._durable("origin")
+        known = self.runs.get((target, run_id))
+        if known is not None:
+            return known.origin
+        return RunOrigin.MANUAL if automation_id in self.manual and started_at is not None else None
+
+    # ------------------------------------------------------------ the rules
+
+    async def _durable(self, operation: str) -> None:
+        """Whatever follows happens at once: a process that dies before has written nothing, one that dies after has written it."""
+        await asyncio.sleep(self.took)
+        if self.broken is not None:
+            raise LedgerUnavailable(self.broken)
+        self.written[operation] += 1
+
+    def _open(self, occurrence: Occurrence) -> Row:
+        row = self.rows.get(occurrence)
+        if row is None or row.outcome is not None:
+            raise Contradiction(f"{occurrence} is not open: {row}")
+        return row
+
+
+def _must(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise Contradiction(otherwise)
+
+
+def _opened(row: Row) -> OpenOccurrence:
+    assert row.deadline is not None
+    assert row.claimed_at is not None
+    assert row.state is not None
+    newest = row.newest
+    end = None
+    if newest is not None and newest.result is not None:
+        end = newest.end or AttemptEnd(newest.attempt.number, newest.result, newest.attempt.written_at)
+    return OpenOccurrence(
+        row.occurrence, row.name, row.due, row.deadline, row.claimed_at, row.state, None if newest is None else newest.attempt, end
+    )
+
+
+def _began(run: Run) -> str:
+    return "" if run.started_at is None else run.started_at.isoformat()
