@@ -65,6 +65,12 @@ class Clearance:
         """Whether an operator had paused it when that was last read."""
         return EVERYTHING in self.paused or automation_id in self.paused
 
+    def deadline(self, carried: Carried) -> datetime:
+        """Until when it may start. One that waits for the run before it has until that run counts as lost."""
+        if carried.queued:
+            return max(carried.deadline, carried.due + self._context.settings.run_timeout)
+        return carried.deadline
+
     def ask(self, carried: Carried, lane: Lane, *, paused: bool) -> Answer:
         """Look once."""
         self._context.watch.look()
@@ -128,7 +134,7 @@ class Clearance:
         overtaken = (policies.catch_up is not CatchUp.ALL or carried.queued) and not carried.maybe_sent
         if overtaken and lane.overtakes(now):
             return Stop(Outcome.SKIPPED, Reason.COALESCED, carried.error)
-        left = (self._deadline(carried) - now).total_seconds()
+        left = (self.deadline(carried) - now).total_seconds()
         if left < 0:
             return Stop(Outcome.EXPIRED, Reason.NOT_STARTED, carried.error or self._context.gate.held)
         wait = max(carried.not_before - self._context.clock.seconds(), self._context.gate.wait())
@@ -136,11 +142,6 @@ class Clearance:
             carried.held_up = True
             return Wait(min(wait, left + 0.001))
         return None
-
-    def _deadline(self, carried: Carried) -> datetime:
-        if carried.queued:
-            return max(carried.deadline, carried.due + self._context.settings.run_timeout)
-        return carried.deadline
 
     def _by_concurrency(self, carried: Carried, policies: Policies, now: datetime) -> Answer:
         if policies.concurrency is Concurrency.ALLOW:

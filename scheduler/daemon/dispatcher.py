@@ -235,8 +235,7 @@ class Dispatcher:
 
     async def _attempt(self, lane: Lane, carried: Carried) -> _Ending | Withdraw | None:
         async with self._slots:
-            await self._context.upstream.admit()
-            if not isinstance(await self._ask(lane, carried), Go):
+            if not await self._admitted(carried) or not isinstance(await self._ask(lane, carried), Go):
                 return None
             self._context.gate.sending()
             if not self._is_fresh(carried) or self._is_outdated(carried):
@@ -245,6 +244,17 @@ class Dispatcher:
                     return None
             verdict, end = await self._send(carried)
         return await self._follow(carried, verdict, end)
+
+    async def _admitted(self, carried: Carried) -> bool:
+        """Wait for a place in the request budget; False when that took until the deadline."""
+        left = (self._clearance.deadline(carried) - self._context.clock.now()).total_seconds()
+        try:
+            async with asyncio.timeout(max(left, 0.0) + 0.001):
+                await self._context.upstream.admit()
+        except TimeoutError:
+            carried.error = carried.error or "the request budget of the target had no place for it"
+            return False
+        return True
 
     async def _write(self, carried: Carried) -> None:
         """Make the attempt durable before its first byte."""
