@@ -4,7 +4,7 @@ A reading shows only the newest run of an automation, so a run is followed until
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -23,6 +23,12 @@ class _Followed:
     run: Run
     since: float
 
+    def is_older_than(self, run: Run, seen: float) -> bool:
+        """Whether ``run``, in a reading begun at ``seen``, is a newer one. Both runs' instants are the API's own."""
+        if run.started_at is None or self.run.started_at is None or run.started_at == self.run.started_at:
+            return seen > self.since
+        return run.started_at > self.run.started_at
+
 
 @dataclass(slots=True)
 class _Findings:
@@ -33,6 +39,15 @@ class _Findings:
     events: list[Event] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Readings to be looked at together. ``added``: automations seen for the first time. ``whole``: they are a snapshot's."""
+
+    seen: Sequence[Seen]
+    added: frozenset[str] = frozenset()
+    whole: bool = False
+
+
 class Tracker:
     """One target's runs."""
 
@@ -40,9 +55,9 @@ class Tracker:
         self._context = context
         self._dispatcher = dispatcher
         self._newest: dict[str, _Followed] = {}
-        self._unclear: set[str] = set()
+        self._unclear: dict[str, dict[str, Seen]] = {}  # by automation and run: seen while an attempt of ours was under way or in doubt
         self._covered: list[Run] = []
-        self._queue: asyncio.Queue[tuple[list[Seen], frozenset[str]]] = asyncio.Queue()
+        self._queue: asyncio.Queue[_Batch] = asyncio.Queue()
 
     def load(self, runs: Iterable[Run]) -> None:
         """Go on following the newest runs that the ledger knows."""
@@ -55,25 +70,26 @@ class Tracker:
     def snapshot_taken(self, snapshot: Snapshot, changes: Changes) -> None:
         """Look at what a snapshot changed, and again at what could not be told before."""
         added = frozenset(each.automation_id for each in changes.added)
-        wanted = {each.id for each in changes.updated} | added | self._unclear
-        self._queue.put_nowait(
-            ([Seen(snapshot.automations[each], snapshot.begun) for each in wanted if each in snapshot.automations], added)
-        )
+        wanted = {each.id for each in changes.updated} | added
+        seen = [Seen(snapshot.automations[each], snapshot.begun) for each in wanted if each in snapshot.automations]
+        self._queue.put_nowait(_Batch(seen, added, whole=True))
         for version in changes.removed:
             self._newest.pop(version.automation_id, None)
 
     def seen(self, seen: Seen) -> None:
         """Look at a single reading."""
-        self._queue.put_nowait(([seen], frozenset()))
+        self._queue.put_nowait(_Batch([seen]))
 
     async def run(self) -> None:
         """Follow for ever."""
         while True:
-            batch, added = await self._queue.get()
+            batch = await self._queue.get()
             findings = _Findings()
-            for seen in batch:
-                await self._look(seen, findings, first=seen.automation.id in added)
-            self._end_what_is_covered_or_lost(findings)
+            for seen in (*self._clear_by_now(), *batch.seen):
+                await self._look(seen, findings, first=seen.automation.id in batch.added)
+            self._end_what_is_covered(findings)
+            if batch.whole:
+                self._end_what_is_lost(findings)
             await self._record(findings)
 
     async def _record(self, findings: _Findings) -> None:
@@ -86,16 +102,22 @@ class Tracker:
         for event in findings.events:
             context.publish(event)
 
+    def _clear_by_now(self) -> Iterator[Seen]:
+        """What was seen before its automation's attempt came to its outcome."""
+        for automation_id in [each for each in self._unclear if not self._dispatcher.is_undecided(each)]:
+            yield from self._unclear.pop(automation_id).values()
+
     async def _look(self, seen: Seen, findings: _Findings, *, first: bool) -> None:
         automation = seen.automation
         known = self._newest.get(automation.id)
-        self._unclear.discard(automation.id)
         if automation.run_id is None:
             return
         if known is not None and known.run.id == automation.run_id:
             self._update(known, automation, findings)
-        elif known is None or seen.begun > known.since:
-            await self._meet(seen, findings, first=first)
+        elif not first and self._dispatcher.is_undecided(automation.id):
+            self._unclear.setdefault(automation.id, {})[automation.run_id] = seen
+        else:
+            await self._meet(seen, known, findings, first=first)
 
     def _update(self, known: _Followed, automation: Automation, findings: _Findings) -> None:
         status = _status(automation.run_status)
@@ -104,23 +126,26 @@ class Tracker:
         known.run = replace(known.run, status=status, error=automation.run_error)
         self._finish(known.run, automation.name, findings)
 
-    async def _meet(self, seen: Seen, findings: _Findings, *, first: bool) -> None:
-        """A run that was not the newest one before."""
+    async def _meet(self, seen: Seen, known: _Followed | None, findings: _Findings, *, first: bool) -> None:
+        """A run that is not the newest one that we know of: a newer one, or one that a newer one has covered by now."""
         automation = seen.automation
         run = Run(automation.run_id or "", automation.id, automation.run_at, _status(automation.run_status), automation.run_error)
-        if first:
-            origin: RunOrigin | None = RunOrigin.BEFORE
-        elif self._dispatcher.is_undecided(automation.id):
-            self._unclear.add(automation.id)
-            return
-        else:
-            origin = await self._context.ledger.origin(self._context.target, run.id, automation.id, run.started_at)
-        self._follow(run, since=seen.begun)
+        origin = RunOrigin.BEFORE if first else await self._origin(run)
+        if known is None or known.is_older_than(run, seen.begun):
+            self._follow(run, since=seen.begun)
+        elif origin is not None:
+            return  # an old acquaintance, in a reading that lags behind
+        elif run.status is RunStatus.RUNNING:
+            run = replace(run, status=RunStatus.SUPERSEDED)
         if origin is None:
             findings.foreign.append((run, automation.name))
         findings.records.append((run, origin or RunOrigin.FOREIGN))
         if run.status is not RunStatus.RUNNING and origin is not RunOrigin.BEFORE:
             findings.events.append(self._finished(run, automation.name))
+
+    async def _origin(self, run: Run) -> RunOrigin | None:
+        context = self._context
+        return await context.durably("origin", lambda: context.ledger.origin(context.target, run.id, run.automation_id, run.started_at))
 
     def _foreign(self, run: Run, name: str, doubles: datetime | None) -> Event:
         if doubles is None:
@@ -142,10 +167,12 @@ class Tracker:
             self._covered.append(known.run)
         self._newest[run.automation_id] = _Followed(run, self._context.clock.seconds() if since is None else since)
 
-    def _end_what_is_covered_or_lost(self, findings: _Findings) -> None:
+    def _end_what_is_covered(self, findings: _Findings) -> None:
         covered, self._covered = self._covered, []
         for run in covered:
             self._finish(replace(run, status=RunStatus.SUPERSEDED), self._name(run), findings)
+
+    def _end_what_is_lost(self, findings: _Findings) -> None:
         oldest = self._context.clock.now() - self._context.settings.run_timeout
         for known in self._newest.values():
             started_at = known.run.started_at

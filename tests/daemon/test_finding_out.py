@@ -1,0 +1,486 @@
+"""After an attempt whose outcome is unknown the daemon reads until it knows; it never sends again without knowing."""
+
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from scheduler.core.errors import UpstreamError
+from scheduler.core.events import RunDoubled, RunForeign
+from scheduler.core.model import AttemptResult, InvalidAutomation
+from scheduler.core.policy import Policies
+from scheduler.core.verdict import Answer, Lost
+from tests.daemon.world import NOON, World, in_world
+from tests.fakes import (
+    LOST_ANSWER,
+    LOST_REQUEST,
+    NULL_RUN,
+    RESET_AFTER,
+    RESET_BEFORE,
+    Deed,
+    answered,
+    carried_out_after,
+)
+
+HOURLY = "0 * * * *"
+Story = Callable[[World], Coroutine[Any, Any, None]]
+UNKNOWN, ANSWERED = AttemptResult.UNKNOWN, AttemptResult.ANSWERED
+
+
+def before_one(story: Story, **world: Any) -> None:
+    """Tell it from just before one o'clock."""
+    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), **world)
+
+
+def results(world: World, automation: str) -> list[AttemptResult | None]:
+    return [attempt.result for attempt in world.row(automation, "13:00").attempts.values()]
+
+
+# ---------------------------------------------------------------- found
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        LOST_ANSWER,
+        RESET_AFTER,
+        NULL_RUN,
+        answered(500, starts=0.01),
+        answered(502, starts=10.0),
+        answered(408, starts=0.01),
+        answered(425, starts=0.01),
+        answered(200, starts=0.01),  # without the automation
+        Deed(hears=Answer(200, None)),
+        carried_out_after(45.0),  # while it settles
+        Deed(took=0.02, starts=29.0, hears=Lost("reset")),
+    ],
+)
+def test_a_run_that_was_started_is_found_and_nothing_is_sent_again(deed: Deed) -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.api.script(automation, deed)
+        world.start()
+        await world.until("13:05:00")
+        assert world.fates(automation) == {"13:00": "accepted: found"}
+        assert results(world, automation) == [UNKNOWN]
+        assert len(world.api.arrivals) == 1
+        (run,) = world.api.runs
+        assert world.row(automation, "13:00").run_id == run.id
+        (told,) = world.concluded(automation)
+        assert told.lateness is not None
+        assert told.lateness < 0.01  # its first byte was on time, however long it took to find out
+        assert world.told(RunForeign) == []
+
+    before_one(story)
+
+
+def test_what_is_found_is_found_soon() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.api.script(automation, RESET_AFTER)
+        world.start()
+        await world.until("13:00:01")
+        assert world.fates(automation) == {"13:00": "accepted: found"}
+
+    before_one(story)
+
+
+# ---------------------------------------------------------------- not started
+
+
+@pytest.mark.parametrize("deed", [LOST_REQUEST, RESET_BEFORE, answered(500), answered(503), answered(408), Deed(starts=None)])
+def test_what_started_nothing_is_sent_again_when_it_has_settled(deed: Deed) -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.api.run_by_somebody(automation)
+        world.api.script(automation, deed)
+        world.start()
+        ended = NOON + timedelta(hours=1, seconds=deed.took)
+        await world.until("13:05:00")
+        assert world.fates(automation) == {"13:00": "accepted: answered"}
+        assert results(world, automation) == [UNKNOWN, ANSWERED]
+        second = world.row(automation, "13:00").attempts[2].attempt.written_at
+        assert ended + timedelta(seconds=30) <= second <= ended + timedelta(seconds=32)
+        readings = [at for automation_id, at in world.api.readings if automation_id == automation]
+        assert len(readings) <= 10
+
+    before_one(story)
+
+
+def test_settle_time_counts_from_the_end_of_the_attempt() -> None:
+    """A request that hung for 30 s and is carried out 29 s after it was given up: found, because nothing was sent before 30 s."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.api.script(automation, carried_out_after(59.0, given_up_after=30.0))
+        world.start()
+        await world.until("13:05:00")
+        assert world.fates(automation) == {"13:00": "accepted: found"}
+
+    before_one(story)
+
+
+def test_one_reading_is_not_enough_and_none_before_the_attempt_counts() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.api.script(automation, RESET_BEFORE)
+        world.start()
+        await world.until("12:59:59")
+        before = len(world.api.readings)
+        await world.until("13:00:31")
+        assert len(world.api.readings) - before >= 2
+        assert len(world.api.arrivals) == 2
+
+    before_one(story)
+
+
+def test_after_a_second_unknown_attempt_it_is_found_out_again() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.api.script(automation, RESET_BEFORE, answered(500), RESET_AFTER)
+        world.start()
+        await world.until("13:05:00")
+        assert world.fates(automation) == {"13:00": "accepted: found"}
+        assert results(world, automation) == [UNKNOWN] * 3
+
+    before_one(story)
+
+
+def test_what_was_not_started_in_time_expires_when_that_is_known() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.api.deed = answered(500)
+        world.start()
+        await world.until("13:31:00")
+        assert world.fates(automation) == {"13:00": "expired: not_started"}
+        assert len(world.api.arrivals) > 30
+
+    before_one(story)
+
+
+def test_retry_after_is_waited_out_before_asking_and_before_sending() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.set(poll_interval=timedelta(hours=1))
+        world.api.script(automation, answered(503, retry_after=200.0))
+        world.start()
+        await world.until("13:03:19")
+        assert world.api.readings == []
+        assert len(world.api.arrivals) == 1
+        await world.until("13:03:30")
+        assert world.fates(automation) == {"13:00": "accepted: answered"}
+
+    before_one(story)
+
+
+# ---------------------------------------------------------------- runs of others
+
+
+def test_a_run_that_somebody_started_before_ours_is_not_taken_for_it() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.api.script(automation, RESET_BEFORE)
+        world.start()
+        await world.until("12:59:30")
+        world.api.list_error = UpstreamError("HTTP 500", status=500)  # or the poll that goes before would show it
+        await world.until("12:59:50")
+        foreign = world.api.run_by_somebody(automation)
+        await world.until("13:02:00")
+        world.api.list_error = None
+        await world.until("13:05:00")
+        assert world.fates(automation) == {"13:00": "accepted: answered"}
+        assert results(world, automation) == [UNKNOWN, ANSWERED]
+        assert [event.run_id for event in world.told(RunForeign)] == [foreign]
+
+    before_one(story)
+
+
+def test_a_run_that_began_after_ours_could_have_hides_it() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.api.get_error = UpstreamError("HTTP 500", status=500)
+        world.api.script(automation, RESET_AFTER)
+        world.start()
+        await world.until("12:59:59")
+        world.api.list_error = UpstreamError("HTTP 500", status=500)
+        await world.until("13:02:00")
+        world.api.run_by_somebody(automation)
+        world.api.get_error = world.api.list_error = None
+        await world.until("13:05:00")
+        assert world.fates(automation) == {"13:00": "unresolved: covered"}
+        assert len(world.api.arrivals) == 1
+
+    before_one(story)
+
+
+def test_an_answer_that_names_the_run_from_before_is_found_out() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        stale = world.api.run_by_somebody(automation)
+        world.api.script(automation, Deed(shows_run=stale), Deed(starts=None, shows_run=stale))
+        world.start()
+        await world.until("14:05:00")
+        assert world.fates(automation) == {"13:00": "accepted: found", "14:00": "accepted: answered"}
+
+    before_one(story)
+
+
+def test_an_answer_that_names_another_occurrences_run_is_found_out() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0,1 * * * *")
+        world.start()
+        await world.until("13:00:30")
+        first = world.row(automation, "13:00").run_id
+        world.api.run_by_somebody(automation)
+        await world.until("13:00:58")
+        world.api.script(automation, Deed(shows_run=first))
+        await world.until("13:05:00")
+        assert world.fates(automation) == {"13:00": "accepted: answered", "13:01": "accepted: found"}
+
+    before_one(story)
+
+
+def test_a_run_seen_between_the_claim_and_the_first_byte_is_not_ours() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.start()
+        await world.until("12:59:59")
+        await world.after(0.2)
+        assert world.fates(automation) == {"13:00": "claimed"}
+        foreign = world.api.run_by_somebody(automation)
+        assert world.process is not None
+        world.process.target._poll()
+        world.api.script(automation, Deed(starts=None, shows_run=foreign))
+        await world.until("13:05:00")
+        row = world.row(automation, "13:00")
+        assert row.attempts[1].attempt.baseline == foreign
+        assert row.fate == "accepted: answered"
+        assert results(world, automation) == [UNKNOWN, ANSWERED]
+
+    before_one(story)
+
+
+# ---------------------------------------------------------------- what cannot be found out
+
+
+def test_what_cannot_be_read_for_24_hours_is_unresolved() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        world.api.script(automation, RESET_AFTER)
+        world.start()
+        await world.until("12:59:59")
+        world.api.get_error = world.api.list_error = UpstreamError("HTTP 500", status=500)
+        await world.after(timedelta(hours=23, minutes=59))
+        assert world.fates(automation) == {"13:00": "unknown"}
+        await world.after(timedelta(minutes=2))
+        assert world.fates(automation)["13:00"] == "unresolved: unreadable"
+        assert len(world.api.arrivals) == 1
+
+    before_one(story)
+
+
+def test_what_was_deleted_before_it_was_found_out_is_unresolved() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.api.script(automation, LOST_ANSWER)
+        world.start()
+        await world.until("13:00:10")
+        world.api.delete(automation)
+        await world.until("13:05:00")
+        assert world.fates(automation) == {"13:00": "unresolved: gone"}
+
+    before_one(story)
+
+
+def test_a_single_404_does_not_make_it_gone() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.api.script(automation, LOST_ANSWER)
+        world.api.get_hides.add(automation)
+        world.start()
+        await world.until("13:05:00")
+        assert world.fates(automation) == {"13:00": "accepted: found"}  # the list shows it
+
+    before_one(story)
+
+
+@pytest.mark.parametrize("how", ["incomplete", "broken"])
+def test_a_snapshot_without_it_says_nothing_about_its_run(how: str) -> None:
+    """Two of them are not the two readings that agree."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.set(poll_interval=timedelta(seconds=3))
+        world.api.script(automation, LOST_ANSWER)
+        world.start()
+        await world.until("13:00:01")
+        world.api.get_error = UpstreamError("HTTP 500", status=500)
+        if how == "incomplete":
+            world.api.list_hides.add(automation)
+            world.api.list_complete = False
+        else:
+            world.api.broken[automation] = InvalidAutomation("its enabled is int", automation_id=automation)
+        await world.until("13:10:00")
+        assert world.fates(automation) == {"13:00": "unknown"}
+        assert len(world.api.arrivals) == 1
+        world.api.get_error = None
+        world.api.list_hides.clear()
+        world.api.broken.clear()
+        world.api.list_complete = True
+        await world.until("13:11:00")
+        assert world.fates(automation) == {"13:00": "accepted: found"}
+
+    before_one(story)
+
+
+def test_a_404_while_the_list_shows_it_broken_is_asked_again_with_pauses() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.api.script(automation, LOST_ANSWER)
+        world.start()
+        await world.until("13:00:01")
+        world.api.get_hides.add(automation)
+        world.api.broken[automation] = InvalidAutomation("its enabled is int", automation_id=automation)
+        polls = len(world.api.polls)
+        await world.until("13:10:00")
+        assert world.fates(automation) == {"13:00": "unknown"}
+        assert len(world.api.polls) - polls < 150
+
+    before_one(story)
+
+
+def test_many_unknown_at_once_are_found_out_by_the_list() -> None:
+    async def story(world: World) -> None:
+        automations = [world.api.create(HOURLY) for _ in range(200)]
+        world.api.deed = RESET_BEFORE
+        world.api.get_took = 1.0
+        world.start()
+        await world.until("13:00:10")
+        world.api.deed = Deed()
+        await world.until("13:02:00")
+        assert {world.row(each, "13:00").fate for each in automations} == {"accepted: answered"}
+        assert len(world.api.readings) < 400
+
+    before_one(story)
+
+
+# ---------------------------------------------------------------- one at a time
+
+
+def test_while_one_is_unknown_the_next_one_waits() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0,1,2 * * * *")
+        world.api.script(automation, LOST_REQUEST)
+        world.start()
+        await world.until("13:00:59")
+        await world.after(0.9)
+        assert world.fates(automation) == {"13:00": "unknown", "13:01": "waiting"}
+        await world.until("13:05:00")
+        assert set(world.fates(automation).values()) == {"accepted: answered"}
+        starts = world.runs(automation)
+        assert starts == sorted(starts)
+        assert starts[0].startswith("13:01:0")  # half a minute to give up, half a minute to settle
+        keys = [arrival.key for arrival in world.api.arrivals]
+        assert keys[0] == keys[1]
+        assert len(set(keys)) == 3
+
+    before_one(story, policies=Policies(start_within=timedelta(minutes=10)))
+
+
+def test_only_what_was_never_sent_is_coalesced() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0,1,2 * * * *")
+        world.api.script(automation, Deed(took=150.0, starts=None, hears=Lost("no answer")))
+        world.start()
+        await world.until("13:05:00")
+        assert world.fates(automation) == {
+            "13:00": "accepted: answered",
+            "13:01": "skipped: coalesced",
+            "13:02": "accepted: answered",
+        }
+
+    before_one(story, policies=Policies(start_within=timedelta(minutes=10)))
+
+
+# ---------------------------------------------------------------- late doubles
+
+
+def test_an_attempt_that_is_carried_out_long_after_is_told_as_a_late_double() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.api.script(automation, carried_out_after(100.0, given_up_after=30.0))
+        world.start()
+        await world.until("13:05:00")
+        assert world.fates(automation) == {"13:00": "accepted: answered"}
+        (double,) = world.told(RunDoubled)
+        assert double.scheduled_for == NOON + timedelta(hours=1)
+        assert world.told(RunForeign) == []
+        assert len(world.api.runs) == 2
+        world.api.runs.clear()  # what the API was made to do here is what no client can prevent
+        world.ledger.rows.clear()
+
+    before_one(story)
+
+
+# ---------------------------------------------------------------- idempotent targets
+
+
+def test_an_idempotent_target_is_sent_to_again_at_once_under_the_same_key() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.set(idempotent=True)
+        world.api.honours_keys = True
+        world.api.script(automation, RESET_AFTER)
+        world.start()
+        await world.until("13:00:01")
+        assert world.fates(automation) == {"13:00": "accepted: answered"}
+        assert results(world, automation) == [UNKNOWN, ANSWERED]
+        first, second = world.api.arrivals
+        assert first.key == second.key
+        assert len(world.api.runs) == 1
+        assert world.api.readings == []
+
+    before_one(story)
+
+
+def test_an_idempotent_target_that_stays_silent_is_sent_to_with_back_off() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.set(idempotent=True)
+        world.api.honours_keys = True
+        world.api.deed = answered(500)
+        world.start()
+        await world.until("13:10:00")
+        assert 5 < len(world.api.arrivals) < 60
+        world.api.deed = Deed()
+        await world.until("13:12:00")
+        assert world.fates(automation) == {"13:00": "accepted: answered"}
+
+    before_one(story)
+
+
+def test_a_refusal_after_an_unknown_attempt_leaves_it_to_the_readings() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.set(idempotent=True)
+        world.api.script(automation, RESET_AFTER, answered(409, error="busy"))
+        world.start()
+        await world.until("13:05:00")
+        assert world.fates(automation) == {"13:00": "accepted: found"}
+        assert results(world, automation) == [UNKNOWN, AttemptResult.REFUSED]
+
+    before_one(story)
+
+
+def test_past_its_time_an_idempotent_attempt_is_found_out_and_not_sent_again() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.set(idempotent=True)
+        world.api.deed = answered(500)
+        world.start()
+        await world.until("13:32:00")
+        assert world.fates(automation) == {"13:00": "expired: not_started"}
+        assert world.api.arrivals[-1].at <= NOON + timedelta(minutes=90)
+
+    before_one(story)
