@@ -106,7 +106,6 @@ def connect_for_reading(path: Path) -> sqlite3.Connection:
     """A read-only connection to a file that is known to be ours."""
     connection = _connect(path, "ro")
     connection.row_factory = sqlite3.Row
-    connection.execute("PRAGMA query_only = ON")
     return connection
 
 

@@ -32,7 +32,7 @@ _STEPS: Final = (
         """
         SELECT json_group_array(json_array(target, run_id)) FROM (
             SELECT target, run_id FROM run
-            WHERE occurrence_id IS NULL AND status <> 'running' AND finished_at < :instant AND NOT EXISTS (
+            WHERE occurrence_id IS NULL AND finished_at < :instant AND NOT EXISTS (
                 SELECT 1 FROM automation
                 WHERE automation.target = run.target AND automation.automation_id = run.automation_id AND automation.run_id = run.run_id
             ) LIMIT :step

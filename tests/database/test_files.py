@@ -148,6 +148,15 @@ def test_a_new_file_says_whose_it_is(tmp_path: Path, empty: bool) -> None:
     assert _pragma(path, "journal_mode") == "wal"
 
 
+@pytest.mark.parametrize(("pragma", "value"), [("synchronous", 2), ("foreign_keys", 1), ("journal_mode", "wal")])
+def test_what_is_written_is_on_the_disk_and_consistent(tmp_path: Path, pragma: str, value: object) -> None:
+    def setting(connection: sqlite3.Connection) -> object:
+        return connection.execute(f"PRAGMA {pragma}").fetchone()[0]
+
+    with opened(tmp_path / "words.db") as database:
+        assert asyncio.run(database.write(setting)) == value
+
+
 def test_an_older_file_is_migrated_and_keeps_its_rows(tmp_path: Path) -> None:
     path = tmp_path / "words.db"
     _make(path)
@@ -169,12 +178,16 @@ def test_a_migration_that_fails_leaves_no_trace(tmp_path: Path) -> None:
 
 
 _OPEN_AT_ONCE = """
-import sys
+import sys, time
 from pathlib import Path
 from tests.database.support import add_language, make_words, opened
+
+def dawdle(tables):
+    time.sleep(0.3)  # long enough for all of them to arrive
+
 print("ready", flush=True)
 sys.stdin.readline()
-with opened(Path(sys.argv[1]), (make_words, add_language)):
+with opened(Path(sys.argv[1]), (dawdle, make_words, add_language)):
     print("opened")
 """
 
@@ -187,7 +200,7 @@ def test_several_processes_that_make_the_same_file_make_it_once(tmp_path: Path) 
             assert each.stdout is not None
             assert each.stdout.readline() == "ready\n"
         assert [each.communicate("go\n")[0] for each in processes] == ["opened\n"] * 3
-    assert _pragma(tmp_path / "words.db", "user_version") == 2
+    assert _pragma(tmp_path / "words.db", "user_version") == 3
 
 
 # ---------------------------------------------------------------- reading

@@ -140,15 +140,15 @@ def test_a_cancelled_caller_stops_waiting_and_the_operation_is_carried_out(tmp_p
         gate = Gate()
         busy = asyncio.create_task(database.write(gate))
         await gate.entered()
-        cancelled = asyncio.create_task(database.write(add("cancelled")))
+        cancelled, next_one = (asyncio.create_task(database.write(add(text))) for text in ("cancelled", "next"))
         await asyncio.sleep(0)
         cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
             await cancelled
-        assert database.pending == 1
+        assert database.pending == 2
         gate.open()
         await busy
-        assert await database.write(add("next")) == 2
+        assert await next_one == 2
 
     with opened(tmp_path / "words.db") as database:
         asyncio.run(main(database))

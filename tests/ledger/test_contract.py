@@ -91,6 +91,7 @@ def test_an_attempt_rides_only_with_a_claim_that_was_won(ledger: Stand) -> None:
     ledger.do(ledger.ledger.claim(MAIN, [claim(1)], [], at(1)))
     assert ledger.do(ledger.ledger.claim(MAIN, [claim(1, first=attempt())], [], at(1))) == set()
     assert _open(ledger).attempt is None
+    assert ledger.rows("SELECT * FROM attempt") == []
 
 
 def test_the_watermark_is_what_the_caller_gives(ledger: Stand) -> None:
@@ -161,6 +162,11 @@ def test_a_span_is_written_around_another_that_began_before(ledger: Stand) -> No
     assert ledger.outcomes() == [(1, 3, "missed"), (4, 2, "coalesced")]
 
 
+def test_spans_that_come_together_are_written_around_each_other(ledger: Stand) -> None:
+    ledger.do(ledger.ledger.claim(MAIN, [claim(2)], [skip(1, 2, 3), skip(3, 4, reason=Reason.COALESCED), skip(4)], at(5)))
+    assert ledger.outcomes() == [(1, 1, "missed"), (2, 1, None), (3, 1, "missed"), (4, 1, "coalesced")]
+
+
 _some = st.sets(st.integers(0, 12), min_size=1).map(sorted)
 _consecutive = st.tuples(st.integers(0, 12), st.integers(1, 8)).map(lambda span: [*range(span[0], sum(span))])
 _steps = st.lists(
@@ -204,6 +210,12 @@ def test_an_attempt_that_has_ended_is_not_made_again(ledger: Stand) -> None:
     with pytest.raises(Contradiction, match="ended"):
         ledger.do(ledger.ledger.attempt(occurrence(1), attempt(1, 7)))
     assert _open(ledger).attempt == attempt()
+
+
+def test_the_first_attempt_has_the_number_one(ledger: Stand) -> None:
+    ledger.do(ledger.ledger.claim(MAIN, [claim(1)], [], at(1)))
+    with pytest.raises(Contradiction, match="out of its turn"):
+        ledger.do(ledger.ledger.attempt(occurrence(1), attempt(0)))
 
 
 @pytest.mark.parametrize("number", [0, 3])

@@ -156,6 +156,7 @@ def test_what_was_removed_is_gone_and_may_come_back(ledger: Stand) -> None:
     _added(ledger, automation())
     _observe(ledger, 5, [removal(automation(), 5)], [], [NIGHTLY])
     assert _recorded(ledger).automations == {}
+    assert ledger.rows("SELECT cron_expression, removed_at FROM automation") == [("0 3 * * *", "2026-11-23T12:05:00.000000Z")]
     assert ledger.rows("SELECT removed, cron_expression FROM definition ORDER BY id") == [(0, "0 3 * * *"), (1, None)]
     _added(ledger, automation(), minute=8)
     assert _recorded(ledger).automations[NIGHTLY].effective_from == at(8)
