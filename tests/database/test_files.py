@@ -199,7 +199,11 @@ def test_several_processes_that_make_the_same_file_make_it_once(tmp_path: Path) 
         for each in processes:
             assert each.stdout is not None
             assert each.stdout.readline() == "ready\n"
-        assert [each.communicate("go\n")[0] for each in processes] == ["opened\n"] * 3
+        for each in processes:
+            assert each.stdin is not None
+            each.stdin.write("go\n")
+            each.stdin.flush()
+        assert [each.communicate()[0] for each in processes] == ["opened\n"] * 3
     assert _pragma(tmp_path / "words.db", "user_version") == 3
 
 
