@@ -152,3 +152,10 @@ def test_nor_when_it_is_killed_again_and_again(seed: int) -> None:
     draw = random.Random(seed)
     scene = draw.choice(list(SCENES))
     told(scene, *[(draw.randint(1, 60), draw.choice([0.0, 0.5, 5.0, 45.0])) for _ in range(draw.randint(2, 5))])
+
+
+@pytest.mark.parametrize("scene", ["all goes well", "an answer is lost", "a request is lost"])
+def test_nor_when_several_are_caught_up_with_at_once(scene: str) -> None:
+    """Both of an automation's occurrences are claimed together then, and only one of them can have been sent."""
+    for kill_at in range(8, 40):
+        told(scene, (1, 125.0), (kill_at, 1.0))
