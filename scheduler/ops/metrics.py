@@ -27,7 +27,21 @@ KINDS: Final = ("on_time", "catch_up", "retry")
 POLLS: Final = ("ok", "error", "disagreed")
 ENDPOINTS: Final = ("list", "retrieve", "create", "update", "delete", "run")
 DIRECTIONS: Final = ("forward", "backward", "suspend")
-OPERATIONS: Final = ("attempt", "claim", "conclude", "ended", "lock", "observe", "open", "pauses", "prune", "runs", "state", "withdraw")
+OPERATIONS: Final = (
+    "attempt",
+    "claim",
+    "conclude",
+    "ended",
+    "lock",
+    "observe",
+    "open",
+    "origin",
+    "pauses",
+    "prune",
+    "runs",
+    "state",
+    "withdraw",
+)
 """What is asked of the ledger, as `LedgerFailed` names it."""
 
 _LATENESS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)

@@ -26,6 +26,9 @@ DEADLINE = 20.0
 ESCAPE = "\x1b"
 
 
+CONTROLS = ["\x1b[31mred", "\x9b2J", "\u202egnp.exe", "\x07", "a\u2028b", "\ufeff"]
+
+
 @contextmanager
 def a_log(stream: TextIO, *, format: Format = "auto", level: Level = "info", limit: int = 20_000) -> Iterator[Log]:  # noqa: A002  as the log calls it
     with Log(format=format, level=level, node="vm1", now=lambda: NOW, stream=stream, limit=limit) as log:
@@ -111,7 +114,7 @@ def test_what_is_set_counts_wherever_it_goes(tmp_path: Path) -> None:
 
 def test_on_a_terminal_no_name_can_begin_a_line_add_a_key_or_be_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    for keys in ({"automation": HOSTILE}, {"error": HOSTILE}, {"event": HOSTILE}):
+    for keys in ({"automation": HOSTILE}, {"error": HOSTILE}, {"event": HOSTILE}, *({"automation": each} for each in CONTROLS)):
         shown = on_a_terminal(lambda keys=keys: say(**keys))  # type: ignore[misc]  # the event is among the keys
         assert shown.count("\n") == 1
         assert shown.endswith("\n")
@@ -126,10 +129,8 @@ def test_a_value_that_could_be_taken_for_more_is_quoted(name: str, tmp_path: Pat
 
 def test_a_traceback_is_below_its_line_where_it_cannot_be_taken_for_one() -> None:
     def fail() -> None:
-        try:
-            int(f"x\n2026-11-23T19:20:00.000Z [info] forged {ESCAPE}[31m")
-        except ValueError as error:
-            structlog.get_logger().error("occurrence.faulted", exc_info=error)
+        error = ValueError(f"x\n2026-11-23T19:20:00.000Z [info] forged {ESCAPE}[31m")
+        structlog.get_logger().error("occurrence.faulted", exc_info=error)
 
     first, *others = on_a_terminal(fail, format="console").splitlines()
     assert "occurrence.faulted" in first

@@ -73,6 +73,19 @@ def test_localhost_is_every_address_that_the_machine_calls_so() -> None:
     asyncio.run(run())
 
 
+def test_a_host_with_two_addresses_has_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def both(*_: object, **__: object) -> list[Any]:
+        return [(socket.AF_INET, 1, 6, "", (address, 0)) for address in ("127.0.0.1", "127.0.0.2")]
+
+    async def run() -> None:
+        async with served(listen="both.example.com:0") as running:
+            port = running.address.rpartition(":")[2]
+            assert [(await get(f"{host}:{port}")).status_code for host in ("127.0.0.1", "127.0.0.2")] == [200, 200]
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", both)
+    asyncio.run(run())
+
+
 def called_localhost() -> set[str]:
     return {str(found[4][0]) for found in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}
 
