@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from scheduler.core.errors import UpstreamError
+from scheduler.core.errors import LedgerUnavailable, UpstreamError
 from scheduler.core.events import AttemptBegun, AttemptEnded, CarryFailed, OccurrenceConcluded
 from scheduler.core.identity import idempotency_key
 from scheduler.core.model import Attempt, AttemptEnd, AttemptResult, Conclusion, OpenOccurrence, Outcome, Reason, Run, RunStatus, State
@@ -116,15 +116,26 @@ class Dispatcher:
             await asyncio.wait(flying, timeout=seconds)
         left = len(self._in_flight)
         tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
+        self.abandon()
         await asyncio.gather(*tasks, return_exceptions=True)
-        unsent = [
-            each.occurrence for each in self.open() if each.state is State.CLAIMED and each.attempt is not None and each.doubt is None
-        ]
-        if unsent:
-            await self._context.ledger.unsend(unsent)
         return left
+
+    async def take_back(self, seconds: float) -> None:
+        """What was never sent simply waits for the next start. What the ledger does not take back in time is found out then instead."""
+        unsent = [each.occurrence for each in self.open() if each.state is not State.IN_FLIGHT and each.doubt is None]
+        if not unsent:
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._context.ledger.unsend(unsent)
+        except (LedgerUnavailable, TimeoutError) as error:
+            self._context.health.failed("unsend", str(error) or f"it took longer than {seconds:g} s")
+
+    def abandon(self) -> None:
+        """Let go of everything, at once."""
+        self._stopping = True
+        for task in self._tasks.values():
+            task.cancel()
 
     def _adopted(self, found: OpenOccurrence) -> Carried:
         carried = Carried(found.occurrence, found.name, found.due, found.deadline, late=True, entry=None, state=State.WAITING)

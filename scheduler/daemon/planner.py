@@ -41,6 +41,7 @@ class Planner:
         self.alarm = Alarm(context.clock)
         self.absent_until = context.clock.now()
         self._rewind = False
+        self._stopping = False
         self._to_warm: asyncio.Queue[int] = asyncio.Queue()
         self._listeners: list[Callable[[], None]] = []
 
@@ -53,11 +54,17 @@ class Planner:
         """Call ``listener`` when what is due next has changed."""
         self._listeners.append(listener)
 
+    def stop(self) -> None:
+        """Claim nothing more. What is being claimed is claimed to the end: half a claim would have to be found out."""
+        self._stopping = True
+        self.alarm.ring()
+
     async def run(self) -> None:
-        """Plan for ever."""
+        """Plan until told to stop."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._warm())
-            group.create_task(self._plan_on())
+            warming = group.create_task(self._warm())
+            await self._plan_on()
+            warming.cancel()
 
     async def _warm(self) -> None:
         """Open connections for what was claimed. On its own, since a connection that hangs must not keep the next claims waiting."""
@@ -66,7 +73,7 @@ class Planner:
 
     async def _plan_on(self) -> None:
         failures = 0
-        while True:
+        while not self._stopping:
             try:
                 await self._plan()
             except LedgerUnavailable as error:

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from typing import Final
 
 from scheduler.core.cron import Schedule
 from scheduler.core.events import ClockJumped
@@ -23,6 +24,9 @@ from scheduler.daemon.readings import Readings
 from scheduler.daemon.tracker import Tracker
 
 Parse = Callable[[str, str], Schedule]
+
+_LAST_WRITES: Final = 5.0
+"""Seconds for what is left to be written when nothing is in flight any more."""
 
 
 class Target:
@@ -67,15 +71,20 @@ class Target:
 
     async def run(self, stopping: asyncio.Event, drain: Callable[[], float]) -> int:
         """Serve until ``stopping`` is set, then give what is in flight ``drain()`` seconds. Returns how much is left in flight."""
-        async with asyncio.TaskGroup() as group:
-            makers = [group.create_task(part.run()) for part in (self._poller, self._planner)]
-            follower = group.create_task(self._tracker.run())
-            await stopping.wait()
-            for task in makers:
-                task.cancel()
-            left = await self._dispatcher.drain(drain())
-            follower.cancel()
-        return left
+        try:
+            async with asyncio.TaskGroup() as group:
+                polling, planning, following = (group.create_task(part.run()) for part in (self._poller, self._planner, self._tracker))
+                await stopping.wait()
+                polling.cancel()
+                self._planner.stop()
+                left = await self._dispatcher.drain(drain())
+                await asyncio.wait([planning], timeout=_LAST_WRITES)
+                planning.cancel()
+                await self._dispatcher.take_back(_LAST_WRITES)
+                following.cancel()
+            return left
+        finally:
+            self._dispatcher.abandon()
 
     async def reconfigure(self, settings: TargetSettings, upstream: Upstream, parse: Parse) -> None:
         """Go on under other settings, another key or newer zone data. The old upstream is the caller's to close."""

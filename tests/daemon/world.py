@@ -6,7 +6,7 @@ durable stay. Each call of the API or the ledger is a *checkpoint*, before it an
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -45,11 +45,23 @@ class Mortal:
 
         async def call(*args: object, **kwargs: object) -> object:
             self._process.checkpoint(f"before {self._name}.{attribute}")
-            done = await found(*args, **kwargs)
+            done = await self._called(found(*args, **kwargs))
             self._process.checkpoint(f"after {self._name}.{attribute}")
             return done
 
         return call
+
+    def _called(self, coroutine: Coroutine[Any, Any, object]) -> Awaitable[object]:
+        return coroutine
+
+
+class MortalLedger(Mortal):
+    """What the ledger was told goes on in a thread of its own, also when whoever asked for it was cancelled; only death ends it."""
+
+    def _called(self, coroutine: Coroutine[Any, Any, object]) -> Awaitable[object]:
+        task = asyncio.ensure_future(coroutine)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return asyncio.shield(task)
 
 
 class Process:
@@ -123,7 +135,7 @@ class Process:
         return Target(
             settings,
             cast("Upstream", Mortal(world.apis[settings.name], "api", self)),
-            ledger=cast("Ledger", Mortal(world.ledger, "ledger", self)),
+            ledger=cast("Ledger", MortalLedger(world.ledger, "ledger", self)),
             clock=world.clock,
             watch=self.watch,
             health=self.health,

@@ -284,8 +284,7 @@ class MemoryLedger:
     async def unsend(self, occurrences: Sequence[Occurrence]) -> None:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("unsend")
-        for each in occurrences:
-            row = self._open(each)
+        for row in (self.rows[each] for each in occurrences if each in self.rows and self.rows[each].outcome is None):
             row.attempts = {number: attempt for number, attempt in row.attempts.items() if attempt.result is not None}
             row.state = State.WAITING
 

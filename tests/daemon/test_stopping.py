@@ -1,0 +1,209 @@
+"""SIGTERM: nothing new is claimed or sent; what is in flight gets its time; what was never sent simply waits for the next start."""
+
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+
+from scheduler.core.policy import CatchUp, Policies
+from tests.daemon.world import NOON, World, in_world
+from tests.fakes import RESET_BEFORE, Deed, answered
+
+Story = Callable[[World], Coroutine[Any, Any, None]]
+HOURLY = "0 * * * *"
+
+
+def before_one(story: Story, **world: Any) -> None:
+    """Tell it from just before one o'clock."""
+    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), **world)
+
+
+def test_it_stops_at_once_when_nothing_is_in_flight() -> None:
+    async def story(world: World) -> None:
+        world.api.create()
+        world.start()
+        await world.until("12:00:40")
+        process = await world.stop()
+        assert world.clock.now() == NOON + timedelta(seconds=40)
+        assert process.left == {"main": 0}
+
+    in_world(story)
+
+
+def test_what_is_in_flight_gets_its_time() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.api.script(automation, Deed(took=20.0))
+        world.start()
+        await world.until("13:00:01")
+        process = await world.stop()
+        assert world.clock.now().second == 20
+        assert world.fates(automation) == {"13:00": "accepted: answered"}
+        assert process.left == {"main": 0}
+
+    before_one(story)
+
+
+def test_what_takes_longer_is_found_out_at_the_next_start() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.drain_timeout = 10.0
+        world.api.script(automation, Deed(took=20.0, starts=15.0))
+        world.start()
+        await world.until("13:00:01")
+        process = await world.stop()
+        assert world.clock.now().second == 11
+        assert process.left == {"main": 1}
+        assert world.fates(automation) == {"13:00": "claimed"}
+        await world.after(2.0)
+        world.start()
+        await world.until("13:05:00")
+        assert world.fates(automation) == {"13:00": "accepted: found"}
+
+    before_one(story)
+
+
+def test_nothing_new_is_sent_while_it_drains() -> None:
+    async def story(world: World) -> None:
+        slow, other = world.api.create("0 13 * * *"), world.api.create("1 13 * * *")
+        world.drain_timeout = 60.0
+        world.api.script(slow, Deed(took=29.0))
+        world.start()
+        await world.until("13:00:10")
+        world.api.script(slow, Deed())
+        await world.until("13:00:15")
+        await world.stop()
+        await world.until("13:01:30")
+        assert world.fates(other) == {}
+        assert len(world.api.arrivals) == 1
+
+    before_one(story)
+
+
+def test_a_claim_ahead_that_was_not_sent_is_not_found_out_but_waits() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.start()
+        await world.until("12:59:59")
+        await world.after(0.5)
+        assert world.row(automation, "13:00").attempts.keys() == {1}
+        await world.stop()
+        row = world.row(automation, "13:00")
+        assert (row.fate, row.attempts) == ("waiting", {})
+        await world.until("13:00:02")
+        world.start()
+        await world.until("13:00:03")
+        assert world.fates(automation) == {"13:00": "accepted: answered"}  # at once: there is nothing to find out
+
+    before_one(story)
+
+
+def test_a_claim_that_is_being_made_when_it_is_told_to_stop_waits_too() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.start()
+        await world.until("12:59:59")
+        await world.after(0.004)  # between the beginning of the transaction and its end
+        assert world.fates(automation) == {}
+        await world.stop()
+        row = world.row(automation, "13:00")
+        assert (row.fate, row.attempts) == ("waiting", {})
+
+    before_one(story)
+
+
+def test_an_attempt_that_is_being_written_when_it_is_told_to_stop_was_not_made() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.api.script(automation, answered(429, retry_after=20.0))
+        world.start()
+        await world.until("13:00:20")
+        world.ledger.took = 0.5
+        await world.after(0.8)  # the pauses are read, and the second attempt is being written
+        stopped = world.clock.now()
+        await world.stop()
+        assert world.clock.now() - stopped < timedelta(seconds=2)
+        row = world.row(automation, "13:00")
+        assert row.fate == "waiting"
+        assert row.attempts.keys() == {1}
+
+    before_one(story)
+
+
+def test_what_is_in_doubt_stays_in_doubt() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.api.script(automation, RESET_BEFORE)
+        world.start()
+        await world.until("13:00:10")
+        await world.stop()
+        assert world.fates(automation) == {"13:00": "unknown"}
+        await world.until("13:00:20")
+        world.start()
+        await world.until("13:00:29")
+        assert len(world.api.arrivals) == 1
+        await world.until("13:00:40")
+        assert world.fates(automation) == {"13:00": "accepted: answered"}
+
+    before_one(story)
+
+
+def test_a_ledger_that_cannot_be_written_does_not_keep_it_from_stopping() -> None:
+    async def story(world: World) -> None:
+        automation, other = world.api.create(HOURLY), world.api.create(HOURLY)
+        world.api.script(automation, Deed(took=5.0))
+        world.api.script(other, RESET_BEFORE)
+        world.start()
+        await world.until("13:00:01")
+        world.ledger.broken = "disk full"
+        await world.stop()
+        assert world.clock.now() <= NOON + timedelta(hours=1, seconds=27)
+        world.ledger.broken = None
+        world.start()
+        await world.until("13:05:00")
+        assert world.fates(automation) == {"13:00": "accepted: found"}
+        assert world.fates(other) == {"13:00": "accepted: answered"}
+
+    before_one(story)
+
+
+def test_a_ledger_that_hangs_does_not_keep_it_from_stopping() -> None:
+    async def story(world: World) -> None:
+        world.api.create(HOURLY)
+        world.start()
+        await world.until("12:59:50")
+        world.ledger.took = 3600.0
+        await world.until("13:00:01")
+        await world.stop()
+        assert world.clock.now() <= NOON + timedelta(hours=1, seconds=60)
+
+    before_one(story)
+
+
+def test_restarting_across_a_full_minute_loses_nothing_also_without_catching_up() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.start()
+        await world.until("12:00:58")
+        await world.stop()
+        await world.until("12:01:04")
+        world.start()
+        await world.until("12:02:30")
+        assert world.fates(automation) == {"12:01": "accepted: answered", "12:02": "accepted: answered"}
+
+    in_world(story, policies=Policies(catch_up=CatchUp.NONE))
+
+
+def test_the_tasks_of_a_target_that_is_cancelled_end_with_it() -> None:
+    """A second SIGTERM, or a fault somewhere else."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.api.script(automation, RESET_BEFORE)
+        process = world.start()
+        await world.until("13:00:10")
+        process.alive = False  # nobody is to wonder
+        process._main.cancel()
+        await world.until("13:00:11")
+        assert process._tasks == set()
+
+    before_one(story)
