@@ -40,6 +40,7 @@ OPERATIONS: Final = (
     "prune",
     "runs",
     "state",
+    "unsend",
     "withdraw",
 )
 """What is asked of the ledger, as `LedgerFailed` names it."""
