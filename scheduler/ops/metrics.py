@@ -28,20 +28,8 @@ POLLS: Final = ("ok", "error", "disagreed")
 ENDPOINTS: Final = ("list", "retrieve", "create", "update", "delete", "run")
 DIRECTIONS: Final = ("forward", "backward", "suspend")
 OPERATIONS: Final = (
-    "attempt",
-    "claim",
-    "conclude",
-    "ended",
-    "lock",
-    "observe",
-    "open",
-    "origin",
-    "pauses",
-    "prune",
-    "runs",
-    "state",
-    "unsend",
-    "withdraw",
+    *("attempt", "claim", "conclude", "ended", "lock", "observe", "open", "origin"),
+    *("pauses", "prune", "runs", "state", "unsend", "withdraw"),
 )
 """What is asked of the ledger, as `LedgerFailed` names it."""
 
@@ -57,7 +45,8 @@ class Metrics:
     """The observer that counts. ``now`` is the clock, in UTC. Everything is in ``registry``, which is its own and not the library's."""
 
     def __init__(self, targets: Iterable[str], *, now: Callable[[], datetime]) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left it so; they would double the number of series, and nobody asks when a counter was made
+        # When a counter was made, nobody asks; to say it would double the number of series.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left it so
         self.registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)

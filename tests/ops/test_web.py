@@ -272,6 +272,11 @@ def test_nothing_can_be_changed_here(path: str, method: str) -> None:
     assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_who_wants_only_the_headers_may_have_them(path: str) -> None:
+    assert asked(path, method="HEAD").status_code == asked(path).status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/nothing", "/healthz/", "/api/v1/", "/api/v1/status/", "/%2F", "/metrics/../status"])
 def test_what_is_not_there_is_not_found_and_nobody_is_sent_elsewhere(path: str) -> None:
     answer = asked(path)
