@@ -5,6 +5,7 @@ The application id in SQLite's header says what kind of database it is, ``user_v
 
 import os
 import sqlite3
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Final, Protocol
 import sqlite_utils  # noqa: TID251 -- this package is the one that may
 
 from scheduler.core.errors import DatabaseRefused, LedgerUnavailable
-from scheduler.database.faults import damaged, translated
+from scheduler.database.faults import damaged, primary_code, translated
 
 Tables = sqlite_utils.Database
 """What a migration works on."""
@@ -22,7 +23,12 @@ Tables = sqlite_utils.Database
 BUSY_SECONDS: Final = 1.0
 """How long a statement waits for another process, such as a command that writes a pause."""
 
-_MAGIC: Final = b"SQLite format 3\0"
+_HEADER: Final = 100
+"""Bytes that every database begins with (https://www.sqlite.org/fileformat.html). They are read by SQLite and never by us: closing a
+file takes away the locks that SQLite has on it (https://www.sqlite.org/howtocorrupt.html, 2.2)."""
+
+_TRIES: Final = 20
+"""So often in `BUSY_SECONDS` a lock is asked for that SQLite does not wait for."""
 
 _CHECKED_IN_FULL: Final = 128 * 2**20
 """Bytes up to which the whole file is checked at the opening; it takes less than a second. Damage in a bigger one shows in use."""
@@ -128,9 +134,28 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 
 def _to_write_ahead_log(path: Path, connection: sqlite3.Connection) -> None:
-    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    """Of several processes that make the same file, SQLite lets none wait for the lock that this takes; so they try again."""
+    connection.execute("PRAGMA busy_timeout = 0")
+    for _ in range(_TRIES):
+        if (mode := _switched(connection)) is not None:
+            break
+        time.sleep(BUSY_SECONDS / _TRIES)
+    else:
+        raise LedgerUnavailable(f"{path} is locked; another process holds it: end its transaction, or wait")
     if mode != "wal":
         raise LedgerUnavailable(f"{path} cannot have a write-ahead log, only {mode!r}: put it on a local disk")
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
+
+
+def _switched(connection: sqlite3.Connection) -> str | None:
+    """The mode that the journal is in now; None when somebody else holds the lock."""
+    try:
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    except sqlite3.OperationalError as error:
+        if primary_code(error) != sqlite3.SQLITE_BUSY:
+            raise
+        return None
+    return str(mode)
 
 
 # ---------------------------------------------------------------- looking
@@ -140,14 +165,14 @@ def _version_of(path: Path, schema: Schema) -> int:
     """How many migrations the file has, 0 when it has no content. Raises `DatabaseRefused` for what we must not touch."""
     if path.is_dir():
         raise DatabaseRefused(f"{path} is a folder; name a file in it")
-    if not path.exists() or path.stat().st_size == 0:
+    size = path.stat().st_size if path.exists() else 0
+    if size == 0:
         return 0
-    with path.open("rb") as file:
-        if file.read(len(_MAGIC)) != _MAGIC:  # SQLite takes a file of a few bytes for an empty database, and would write over it
-            raise DatabaseRefused(damaged(path, "its first bytes are not those of one"))
+    if size < _HEADER:  # SQLite takes a file of one byte for an empty one, and would write over it
+        raise DatabaseRefused(damaged(path, f"it has {size} bytes"))
     with closing(_look(path)) as connection:
         version = _belongs(path, connection, schema)
-        if path.stat().st_size <= _CHECKED_IN_FULL:
+        if size <= _CHECKED_IN_FULL:
             _require_sound(path, connection)
         return version
 
