@@ -1,0 +1,348 @@
+"""A wall clock that is set, and a machine that sleeps: nothing fires twice, nothing early, and nothing is decided by a clock in doubt."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from scheduler.core.errors import UpstreamError
+from scheduler.core.events import ClockJumped, Event
+from scheduler.core.policy import CatchUp, Policies
+from scheduler.daemon.clock import Alarm, ClockWatch, SystemClock
+from tests.daemon.world import NOON, World, in_world
+from tests.fakes import LOST_ANSWER, RESET_BEFORE, Deed
+from tests.virtual import VirtualClock, run_virtual
+
+# ---------------------------------------------------------------- the watch and the alarm
+
+
+def watched(*happens: tuple[str, float]) -> tuple[list[tuple[float, bool]], bool]:
+    """What a watch tells when these happen, two seconds apart; and whether it is in doubt in the end."""
+
+    async def main() -> tuple[list[tuple[float, bool]], bool]:
+        clock, told = VirtualClock(), list[Event]()
+        watch = ClockWatch(clock, told.append)
+        watching = asyncio.ensure_future(watch.run())
+        for what, seconds in happens:
+            if what == "confirm":
+                watch.compare(0.3, begun=clock.seconds())
+            else:
+                getattr(clock, what)(seconds)
+            await asyncio.sleep(2.0)
+        watching.cancel()
+        jumps = [event for event in told if isinstance(event, ClockJumped)]
+        return [(round(jump.seconds, 3), jump.suspended) for jump in jumps], watch.in_doubt
+
+    return run_virtual(main())
+
+
+@pytest.mark.parametrize(
+    ("happens", "jumps", "in_doubt"),
+    [
+        ([], [], False),
+        ([("step", 0.5), ("step", -0.5)], [], False),
+        ([("step", 5.0)], [(5.0, False)], False),
+        ([("step", -3600.0)], [(-3600.0, False)], False),
+        ([("suspend", 3600.0)], [(3600.0, True)], False),
+        ([("step", 60.5)], [(60.5, False)], True),
+        ([("step", 40.0), ("step", 40.0)], [(40.0, False)] * 2, True),
+        ([("step", 3600.0), ("step", -3600.0)], [(3600.0, False), (-3600.0, False)], False),
+        ([("step", 3600.0), ("confirm", 0.0)], [(3600.0, False)], False),
+        ([("step", 3600.0), ("suspend", 10.0)], [(3600.0, False), (10.0, True)], True),
+    ],
+)
+def test_the_watch_tells_steps_from_suspends_and_doubts_long_steps_ahead(
+    happens: list[tuple[str, float]], jumps: list[tuple[float, bool]], in_doubt: bool
+) -> None:
+    assert watched(*happens) == (jumps, in_doubt)
+
+
+def test_a_step_and_a_suspend_at_once_are_both_told() -> None:
+    async def main() -> None:
+        clock, told = VirtualClock(), list[Event]()
+        watch = ClockWatch(clock, told.append)
+        clock.suspend(100.0)
+        clock.step(30.0)
+        watch.look()
+        assert [(event.seconds, event.suspended) for event in told if isinstance(event, ClockJumped)] == [(100.0, True), (30.0, False)]
+
+    run_virtual(main())
+
+
+def test_an_answer_to_a_request_from_before_a_step_does_not_confirm_it() -> None:
+    async def main() -> None:
+        clock = VirtualClock()
+        watch = ClockWatch(clock, lambda _: None)
+        begun = clock.seconds()
+        await asyncio.sleep(1.0)
+        clock.step(3600.0)
+        watch.look()
+        watch.compare(0.0, begun=begun)
+        assert watch.in_doubt
+        watch.compare(-3600.0, begun=clock.seconds())  # the API says otherwise
+        assert watch.in_doubt
+        watch.compare(0.0, begun=clock.seconds())
+        assert not watch.in_doubt
+
+    run_virtual(main())
+
+
+def test_an_alarm_wakes_when_it_rings_and_remembers_that_it_rang() -> None:
+    async def main() -> None:
+        clock = VirtualClock()
+        alarm = Alarm(clock)
+        await alarm.sleep_until(clock.now() + timedelta(seconds=7))
+        assert clock.seconds() == pytest.approx(7.0)
+        asyncio.get_running_loop().call_later(3.0, alarm.ring)
+        await alarm.sleep(None)
+        assert clock.seconds() == pytest.approx(10.0)
+        alarm.ring()
+        await alarm.sleep(100.0)
+        await alarm.sleep_until(clock.now() - timedelta(hours=1))
+        assert clock.seconds() == pytest.approx(10.0)
+
+    run_virtual(main())
+
+
+def test_the_systems_clocks() -> None:
+    clock = SystemClock()
+    assert clock.now().utcoffset() == timedelta(0)
+    awake = clock.awake()
+    assert clock.seconds() >= awake > 0
+
+
+# ---------------------------------------------------------------- steps back
+
+
+def test_after_a_step_back_nothing_fires_twice() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.start()
+        await world.until("12:05:20")
+        world.clock.step(-150.0)
+        await world.after(timedelta(minutes=5))
+        fates = world.fates(automation)
+        assert fates == dict.fromkeys([f"12:{minute:02}" for minute in range(1, 8)], "accepted: answered")
+        assert len(world.api.runs) == 7
+
+    in_world(story)
+
+
+def test_after_a_step_back_what_was_passed_over_ahead_of_the_present_is_decided_anew() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.ledger.took = 0.001
+        world.start()
+        await world.until("12:01:30")
+        world.ledger.pause(automation)
+        await world.until("12:04:30")
+        world.ledger.resume(automation)
+        world.clock.step(-120.0)
+        await world.after(timedelta(minutes=3))
+        assert world.fates(automation) == {
+            "12:01": "accepted: answered",
+            "12:02": "skipped: paused",
+            "12:03": "accepted: answered",
+            "12:04": "accepted: answered",
+            "12:05": "accepted: answered",
+        }
+
+    in_world(story)
+
+
+def test_a_claim_ahead_waits_for_its_time_when_the_clock_steps_back() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.start()
+        await world.until("12:00:59")
+        await world.after(0.5)
+        assert world.fates(automation) == {"12:01": "claimed"}
+        world.clock.step(-30.0)
+        await world.after(29.0)
+        assert world.api.arrivals == []
+        await world.after(3.0)
+        assert world.fates(automation) == {"12:01": "accepted: answered"}
+        assert world.api.arrivals[0].at >= NOON + timedelta(minutes=1)
+
+    in_world(story)
+
+
+def test_a_machine_that_starts_with_its_clock_ahead_fires_when_it_is_set_right() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.clock.step(3600.0)
+        world.start()
+        await world.after(10.0)
+        world.clock.step(-3600.0)
+        await world.until("12:03:30")
+        assert world.runs(automation) == ["12:01:00.010", "12:02:00.010", "12:03:00.010"]
+
+    in_world(story, policies=Policies(catch_up=CatchUp.NONE))
+
+
+# ---------------------------------------------------------------- steps forward
+
+
+def test_a_long_step_forward_is_not_believed_until_the_api_agrees() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.start()
+        await world.until("12:01:30")
+        world.clock.step(7200.0)
+        await world.until("12:10:00")
+        assert len(world.api.runs) == 1
+        world.clock.step(-7200.0)  # it was a mistake
+        await world.until("12:12:30")
+        assert world.fates(automation) == {
+            "12:01": "accepted: answered",
+            "12:02..12:09": "skipped: coalesced",
+            "12:10": "accepted: answered",
+            "12:11": "accepted: answered",
+            "12:12": "accepted: answered",
+        }
+
+    in_world(story)
+
+
+def test_a_clock_that_was_behind_and_is_set_right_is_believed_when_the_api_agrees() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("*/10 * * * *")
+        world.clock.step(-7200.0)
+        world.start()
+        await world.after(30.0)
+        world.clock.step(7200.0)
+        await world.until("12:20:30")
+        assert world.runs(automation)[-2:] == ["12:10:00.010", "12:20:00.010"]
+
+    in_world(story)
+
+
+def test_nothing_is_fired_between_a_step_and_its_being_noticed() -> None:
+    """Between two ticks of the watch something comes due: whoever decides looks at the clock first."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.start()
+        await world.until("12:00:58")
+        await world.after(0.95)  # the planner wakes 50 ms later
+        world.clock.step(1800.0)
+        await world.after(0.5)
+        assert world.fates(automation) == {}
+        await world.after(60.0)
+        assert world.api.arrivals == []
+
+    in_world(story)
+
+
+def test_a_short_step_forward_makes_late_what_it_passes_over() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.start()
+        await world.until("12:00:40")
+        world.clock.step(30.0)
+        await world.after(10.0)
+        assert world.fates(automation) == {"12:01": "accepted: answered"}
+        assert [event.kind for event in world.concluded(automation)] == ["catch_up"]
+
+    in_world(story)
+
+
+@pytest.mark.parametrize(
+    ("step", "deed", "expected"),
+    [
+        (-1800.0, LOST_ANSWER, "accepted: found"),
+        (-45.0, LOST_ANSWER, "accepted: found"),
+        (45.0, LOST_ANSWER, "accepted: found"),
+        (1800.0, LOST_ANSWER, "accepted: found"),  # to find out, no wall clock is needed
+        (-1800.0, RESET_BEFORE, "waiting"),  # it is half past twelve again
+        (-45.0, RESET_BEFORE, "accepted: answered"),
+        (45.0, RESET_BEFORE, "accepted: answered"),
+        (1800.0, RESET_BEFORE, "waiting"),  # nobody can tell whether there is still time
+    ],
+)
+def test_an_attempt_in_doubt_is_found_out_rightly_whatever_the_clock_is_set_to(step: float, deed: Deed, expected: str) -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        world.api.script(automation, deed)
+        world.start()
+        await world.until("13:00:05")
+        world.clock.step(step)
+        await world.after(180.0)
+        assert world.fates(automation) == {"13:00": expected}
+        assert len(world.api.runs) == (expected != "waiting")
+
+    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(hours=1)))
+
+
+# ---------------------------------------------------------------- suspends
+
+
+@pytest.mark.parametrize(
+    ("catch_up", "expected"),
+    [
+        ("latest", {"12:10..12:20": "skipped: coalesced", "12:30": "accepted: answered"}),
+        ("none", {"12:10..12:30": "skipped: missed"}),
+    ],
+)
+def test_a_suspend_is_late_time_under_the_policies(catch_up: str, expected: dict[str, str]) -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("*/10 * * * *")
+        world.start()
+        await world.until("12:05:00")
+        world.clock.suspend(28 * 60.0)
+        await world.after(30.0)
+        assert world.fates(automation) == expected
+
+    in_world(story, policies=Policies(catch_up=CatchUp(catch_up)))
+
+
+def test_an_attempt_that_was_written_before_a_suspend_is_written_anew() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.start()
+        await world.until("12:00:59")
+        await world.after(0.5)
+        assert world.fates(automation) == {"12:01": "claimed"}
+        world.clock.suspend(30.0)
+        await world.after(5.0)
+        row = world.row(automation, "12:01")
+        assert row.fate == "accepted: answered"
+        assert row.attempts.keys() == {1}
+        assert row.attempts[1].attempt.written_at >= NOON + timedelta(seconds=89)
+
+    in_world(story)
+
+
+def test_what_is_disabled_while_the_machine_sleeps_is_not_sent() -> None:
+    """The attempt in the claim is too old by then, so policy is asked again; and a poll comes with the awakening."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        world.start()
+        await world.until("12:59:59")
+        await world.after(0.5)
+        world.clock.suspend(1800.0)
+        world.ledger.pause(automation)
+        await world.after(5.0)
+        assert world.fates(automation) == {"13:00": "skipped: paused"}
+
+    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(hours=1)))
+
+
+def test_the_api_going_down_with_the_clock_in_doubt_stops_everything_until_it_is_back() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.start()
+        await world.until("12:00:30")
+        world.api.list_error = UpstreamError("HTTP 500", status=500)
+        world.api.shows_date = False
+        world.clock.step(120.0)
+        await world.until("12:05:00")
+        assert world.api.arrivals == []
+        world.clock.step(-120.0)
+        world.api.list_error = None
+        world.api.shows_date = True
+        await world.until("12:06:30")
+        assert world.fates(automation)["12:06"] == "accepted: answered"
+
+    in_world(story)
