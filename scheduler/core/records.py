@@ -1,10 +1,10 @@
 """What the ledger gives back when a target is bound: everything a starting daemon goes on from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from scheduler.core.model import Automation
+from scheduler.core.model import Automation, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +17,22 @@ class RecordedAutomation:
 
 
 @dataclass(frozen=True, slots=True)
+class EndedVersion:
+    """A version that a later one, or a removal, ended at ``until``."""
+
+    version: Version
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class RecordedTarget:
-    """A target as last recorded. ``snapshot_at`` and ``watermark`` are None before the first good poll."""
+    """A target as last recorded. ``snapshot_at`` and ``watermark`` are None before the first good poll.
+
+    ``ended`` are the versions that ended after the watermark, the oldest first: what they implied until then may have no row yet, when the
+    process that recorded their end was killed before it made them.
+    """
 
     snapshot_at: datetime | None
     watermark: datetime | None
     automations: Mapping[str, RecordedAutomation]
+    ended: Sequence[EndedVersion] = ()

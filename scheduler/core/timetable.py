@@ -16,7 +16,7 @@ from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.model import Automation, Definition, InvalidAutomation, Snapshot, Version
 from scheduler.core.pending import Pending
 from scheduler.core.policy import Moment, Policies, effective_from, moment
-from scheduler.core.records import RecordedAutomation
+from scheduler.core.records import EndedVersion, RecordedAutomation
 from scheduler.core.rota import Rota
 
 _JUST_BEFORE: Final = timedelta(microseconds=1)
@@ -108,19 +108,38 @@ class Timetable:
         """Whether the newest complete snapshot does not have it."""
         return automation_id not in self._entries or automation_id in self._absent
 
-    def load(self, recorded: Mapping[str, RecordedAutomation], *, watermark: datetime | None) -> None:
+    def load(self, recorded: Mapping[str, RecordedAutomation], *, watermark: datetime | None, ended: Sequence[EndedVersion] = ()) -> None:
         """Take up what the ledger recorded. What came due since the watermark waits until an `update` has said that it is still meant."""
-        spans: dict[Schedule, _Span] = {}
-        for automation_id, record in recorded.items():
+        spans: dict[tuple[Schedule, datetime], _Span] = {}
+        for record in recorded.values():
             since = min(record.effective_from, self._rota.cursor)  # recorded under a clock that was ahead, it is in force by now
-            entry = self._enter(record.automation, since, broken=record.broken)
-            if entry.schedule is None or watermark is None:
-                continue
-            if entry.schedule not in spans:
-                spans[entry.schedule] = _Span.of(self._target, entry.schedule, watermark, self._rota.cursor)
-            moments = spans[entry.schedule].moments_for(entry)
-            if moments:
-                self._unconfirmed[automation_id] = moments
+            self._enter(record.automation, since, broken=record.broken)
+        if watermark is None:
+            return
+        for each in ended:
+            self._recall(self._ended(each), watermark, min(each.until, self._rota.cursor), spans)
+        for automation_id in recorded:
+            self._recall(self._entries[automation_id], watermark, self._rota.cursor, spans)
+
+    def _ended(self, each: EndedVersion) -> Entry:
+        version = each.version
+        automation = Automation(version.automation_id, version.name, version.definition or _NOTHING)
+        schedule, _ = self._evaluate(automation.definition)
+        entry = Entry(automation, version.effective_from, self._policies(automation.id, automation.name), schedule, removed=True)
+        if automation.id not in self._entries:
+            self._gone[automation.id] = entry
+        return entry
+
+    def _recall(self, entry: Entry, begin: datetime, end: datetime, spans: dict[tuple[Schedule, datetime], "_Span"]) -> None:
+        if entry.schedule is None or begin >= end:
+            return
+        key = (entry.schedule, end)
+        if key not in spans:
+            spans[key] = _Span.of(self._target, entry.schedule, begin, end)
+        moments = spans[key].moments_for(entry)
+        if moments:
+            before = self._unconfirmed.get(entry.automation.id)
+            self._unconfirmed[entry.automation.id] = moments if before is None else [*before, *moments]
 
     def update(self, snapshot: Snapshot, *, previous_poll: datetime | None) -> Changes:
         """Take up a snapshot and say what it changed. An absence counts when two complete snapshots in a row agree on it."""

@@ -63,7 +63,7 @@ class Target:
         """Go on from what the ledger knows. Raises `TargetMismatch` and `LedgerUnavailable`."""
         context, settings = self.context, self.context.settings
         recorded = await context.ledger.bind(settings.name, settings.url, settings.project_id)
-        context.timetable.load(recorded.automations, watermark=recorded.watermark)
+        context.timetable.load(recorded.automations, watermark=recorded.watermark, ended=recorded.ended)
         self._clearance.snapshot_at = recorded.snapshot_at
         self._clearance.absent_until = self._planner.absent_until
         self._tracker.load(await context.ledger.newest_runs(settings.name))

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from scheduler.core.errors import TargetMismatch
 from scheduler.core.instants import from_text
 from scheduler.core.model import Automation, Definition, Run, RunOrigin, RunStatus, Version
-from scheduler.core.records import RecordedAutomation, RecordedTarget
+from scheduler.core.records import EndedVersion, RecordedAutomation, RecordedTarget
 from scheduler.ledger.intents import fill_in, intent_of
 from scheduler.ledger.rows import Contradiction, Value, given, packed, to_text
 
@@ -67,10 +67,26 @@ def recorded(connection: sqlite3.Connection, target: str) -> RecordedTarget:
     """The target as last recorded, without what was removed."""
     known = connection.execute("SELECT snapshot_at, watermark FROM target WHERE name = ?", (target,)).fetchone()
     automations = {row["automation_id"]: _automation(row) for row in connection.execute(_SELECT_AUTOMATIONS, (target,))}
-    return RecordedTarget(_instant(known["snapshot_at"]), _instant(known["watermark"]), automations)
+    ended = tuple(_ended(row) for row in connection.execute(_SELECT_ENDED, (target, known["watermark"])))
+    return RecordedTarget(_instant(known["snapshot_at"]), _instant(known["watermark"]), automations, ended)
 
 
 _SELECT_AUTOMATIONS: Final = "SELECT * FROM automation WHERE target = ? AND removed_at IS NULL"
+
+
+_SELECT_ENDED: Final = """
+    SELECT * FROM (
+        SELECT *, lead(effective_from) OVER (PARTITION BY automation_id ORDER BY id) AS until FROM definition WHERE target = ?1
+    ) WHERE until > ?2 AND enabled ORDER BY id
+"""
+
+
+def _ended(row: sqlite3.Row) -> EndedVersion:
+    definition = Definition(row["cron_expression"], row["timezone"], enabled=True)
+    version = Version(
+        row["automation_id"], row["name"], definition, from_text(row["effective_from"]), from_text(row["observed_at"]), row["invalid"]
+    )
+    return EndedVersion(version, from_text(row["until"]))
 
 
 def _automation(row: sqlite3.Row) -> RecordedAutomation:

@@ -1,16 +1,19 @@
 """However readings, edits, planning and crashes follow each other: every instant of every version in force is handed out, and only once."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scheduler.core import model
 from scheduler.core.cron import Schedule
 from scheduler.core.model import Automation, Definition, Snapshot
 from scheduler.core.policy import Policies
-from scheduler.core.records import RecordedAutomation
+from scheduler.core.records import EndedVersion, RecordedAutomation
 from scheduler.core.timetable import Due, Timetable
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -133,8 +136,18 @@ class Model:
     def crash(self) -> None:
         self.now += SECOND
         self.timetable = self._made()
-        self.timetable.load(self.recorded, watermark=self.watermark)
+        self.timetable.load(self.recorded, watermark=self.watermark, ended=[*self._ended()])
         self.absent.clear()
+
+    def _ended(self) -> Iterator[EndedVersion]:
+        """The versions that ended after the watermark, as the ledger would recall them."""
+        for automation_id, versions in self.versions.items():
+            for version, following in pairwise(versions):
+                if version.expression is not None and self.watermark is not None and following.since > self.watermark:
+                    definition = Definition(version.expression, "UTC", enabled=True)
+                    yield EndedVersion(
+                        model.Version(automation_id, automation_id, definition, version.since, version.since), following.since
+                    )
 
     # ------------------------------------------------------------ what must have come of it
 
@@ -174,22 +187,22 @@ CRASHES = st.tuples(st.just("crash"), st.none(), st.none())
 @settings(max_examples=150, deadline=None)
 @given(policies=POLICIES, steps=st.lists(PASSES | EDITS | POLLS, max_size=40))
 def test_every_instant_of_every_version_in_force_is_handed_out_once(policies: Policies, steps: list[Step]) -> None:
-    model = Model(policies)
+    story = Model(policies)
     for step in steps:
-        model.take(step)
-    model.finish()
-    settled = model.now - timedelta(hours=1)
+        story.take(step)
+    story.finish()
+    settled = story.now - timedelta(hours=1)
     for each in IDS:
-        handed = {instant: count for instant, count in model.handed[each].items() if instant <= settled}
-        assert handed == dict.fromkeys(model.meant(each), 1)
+        handed = {instant: count for instant, count in story.handed[each].items() if instant <= settled}
+        assert handed == dict.fromkeys(story.meant(each), 1)
 
 
 @settings(max_examples=150, deadline=None)
 @given(policies=POLICIES, steps=st.lists(PASSES | EDITS | POLLS | CRASHES, max_size=40))
 def test_no_crash_loses_an_instant_and_none_invents_one(policies: Policies, steps: list[Step]) -> None:
-    model = Model(policies)
+    story = Model(policies)
     for step in steps:
-        model.take(step)
-    model.finish()
+        story.take(step)
+    story.finish()
     for each in IDS:
-        assert model.meant(each) <= model.ever[each] <= model.implied(each)
+        assert story.meant(each) <= story.ever[each] <= story.implied(each)

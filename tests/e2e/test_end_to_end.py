@@ -93,7 +93,7 @@ def test_three_hundred_automations_through_every_trouble_at_once_agree_one_to_on
 
 
 async def _through_every_trouble(folder: Path) -> None:
-    stand = Stand(folder, settings='[schedule]\nsettle_time = "2s"\npoll_interval = "5s"\n')
+    stand = Stand(folder, settings='[schedule]\nsettle_time = "2s"\npoll_interval = "5s"\nfresh_for = "2s"\n')
     spoiler = Spoiler()
     proxy = Proxy(stand.api_port, spoiler)
     await proxy.start()

@@ -5,10 +5,10 @@ It is as strict as the real one: what does not follow from what is recorded is a
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Final
 
 from scheduler.core.errors import LedgerUnavailable, TargetMismatch
@@ -31,7 +31,7 @@ from scheduler.core.model import (
     State,
     Version,
 )
-from scheduler.core.records import RecordedAutomation, RecordedTarget
+from scheduler.core.records import EndedVersion, RecordedAutomation, RecordedTarget
 from scheduler.ledger.rows import Contradiction
 
 
@@ -104,6 +104,15 @@ class _Target:
     versions: list[Version] = field(default_factory=list)
     pauses: set[str] = field(default_factory=set)
 
+    def ended(self) -> Iterator[EndedVersion]:
+        """The versions that ended after the watermark, by automation and the oldest first."""
+        for automation_id in {version.automation_id for version in self.versions}:
+            own = [version for version in self.versions if version.automation_id == automation_id]
+            for version, following in pairwise(own):
+                enabled = version.definition is not None and version.definition.enabled
+                if enabled and self.watermark is not None and following.effective_from > self.watermark:
+                    yield EndedVersion(version, following.effective_from)
+
 
 _RESTS_ON_NO_ATTEMPT: Final = frozenset({Outcome.SKIPPED, Outcome.EXPIRED})
 _JUST_BEFORE: Final = timedelta(microseconds=1)
@@ -155,7 +164,7 @@ class MemoryLedger:
         known = self._targets.setdefault(target, _Target(url, project_id))
         if (known.url, known.project_id) != (url, project_id):
             raise TargetMismatch(f"target {target} is {known.project_id} at {known.url}")
-        return RecordedTarget(known.snapshot_at, known.watermark, dict(known.automations))
+        return RecordedTarget(known.snapshot_at, known.watermark, dict(known.automations), tuple(known.ended()))
 
     async def observe(
         self, target: str, snapshot_at: datetime, versions: Sequence[Version], changed: Sequence[Automation], removed: Collection[str]

@@ -106,6 +106,16 @@ def test_what_a_snapshot_showed_is_there_after_a_restart(ledger: Stand) -> None:
     assert recorded.automations.keys() == {NIGHTLY, HOURLY}
 
 
+def test_a_version_that_ended_after_the_watermark_is_recalled_with_its_end(ledger: Stand) -> None:
+    first = automation()
+    _added(ledger, first)
+    edited = replace(first, definition=replace(first.definition, cron_expression="*/7 * * * *"))
+    ledger.do(ledger.ledger.observe(MAIN, at(5), [version(edited, 4)], [edited], []))
+    assert [(each.version.definition, each.until) for each in _recorded(ledger).ended] == [(first.definition, at(4))]
+    ledger.do(ledger.ledger.claim(MAIN, [], [], at(5)))
+    assert _recorded(ledger).ended == ()
+
+
 def test_an_unchanged_snapshot_writes_the_targets_row_alone(ledger: Stand) -> None:
     _added(ledger, automation())
     before = ledger.rows("SELECT * FROM automation UNION ALL SELECT *, 0 FROM definition")
