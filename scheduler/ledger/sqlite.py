@@ -24,7 +24,8 @@ from scheduler.core.model import (
 )
 from scheduler.core.records import RecordedTarget
 from scheduler.database import Database
-from scheduler.ledger import attempts, claims, intents, outcomes, sightings
+from scheduler.ledger import attempts, intents, outcomes, sightings
+from scheduler.ledger.claims import Plan, claim
 from scheduler.ledger.rows import halving
 
 _WRITE: Final = halving(attempts.write)
@@ -67,11 +68,10 @@ class SqliteLedger:
 
     # ------------------------------------------------------------ occurrences
 
-    async def claim(self, target: str, claims_: Sequence[Claim], skips: Sequence[Skip], watermark: datetime) -> set[Occurrence]:
+    async def claim(self, target: str, claims: Sequence[Claim], skips: Sequence[Skip], watermark: datetime) -> set[Occurrence]:
         """See `claims.claim`."""
-        return await self.database.write(
-            lambda connection: claims.claim(connection, target, claims.Plan(claims_, skips, watermark), self.node)
-        )
+        plan = Plan(claims, skips, watermark)
+        return await self.database.write(lambda connection: claim(connection, target, plan, self.node))
 
     async def attempt(self, occurrence: Occurrence, attempt: Attempt) -> None:
         """See `attempts.write`."""
