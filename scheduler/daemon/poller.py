@@ -1,11 +1,13 @@
 """Reads the target's automations: every so often, shortly before something is due, and when somebody needs to know."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Final
 
-from scheduler.core.errors import UpstreamError
+from scheduler.core.errors import LedgerUnavailable, UpstreamError
 from scheduler.core.events import (
     AutomationAdded,
     AutomationChanged,
@@ -40,6 +42,7 @@ class Poller:
         self._failures = 0
         self._retry_after = timedelta(0)
         self._took = timedelta(0)
+        self._unrecorded: deque[_Sighting] = deque()
         self._begun = float("-inf")
         self.error: str | None = None
 
@@ -108,15 +111,22 @@ class Poller:
         for listener in self._listeners:
             listener(snapshot, changes)
         self._wanted = self._wanted or (snapshot.complete and context.timetable.has_absent)  # a second one decides
-        await self._record(snapshot, changes)
+        self._unrecorded.append(_sighting(snapshot, changes))
+        await self._record()
 
-    async def _record(self, snapshot: Snapshot, changes: Changes) -> None:
+    async def _record(self) -> None:
+        """Record what was seen, in its order. What the ledger does not take now waits for the next poll, and the next poll not for it."""
         context = self._context
-        versions = [*changes.added, *changes.changed, *changes.removed]
-        fresh = [each.automation_id for each in changes.added]
-        rows: list[Automation] = [*changes.updated, *(snapshot.automations[each] for each in fresh if each in snapshot.automations)]
-        removed = [each.automation_id for each in changes.removed]
-        await context.durably("observe", lambda: context.ledger.observe(context.target, snapshot.begun_at, versions, rows, removed))
+        try:
+            while self._unrecorded:
+                seen = self._unrecorded[0]
+                await context.ledger.observe(context.target, seen.at, seen.versions, seen.changed, seen.removed)
+                self._unrecorded.popleft()
+        except LedgerUnavailable as error:
+            context.health.failed("observe", str(error))
+            self._unrecorded = deque(each for each in self._unrecorded if each.tells or each is self._unrecorded[-1])
+        else:
+            context.health.worked()
 
     def _pause(self) -> float:
         """Seconds until the next poll: the interval, or less when something is due before and the snapshot would be stale then."""
@@ -131,6 +141,31 @@ class Poller:
             if age + (wake_at - now) > max(settings.fresh_for, lead):
                 pause = min(pause, wake_at - lead - now)
         return pause.total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class _Sighting:
+    """What the ledger is to know of one snapshot."""
+
+    at: datetime
+    versions: Sequence[Version]
+    changed: Sequence[Automation]
+    removed: Sequence[str]
+
+    @property
+    def tells(self) -> bool:
+        """Whether it tells more than that there was a snapshot."""
+        return bool(self.versions or self.changed)
+
+
+def _sighting(snapshot: Snapshot, changes: Changes) -> _Sighting:
+    fresh = [snapshot.automations[each.automation_id] for each in changes.added if each.automation_id in snapshot.automations]
+    return _Sighting(
+        snapshot.begun_at,
+        [*changes.added, *changes.changed, *changes.removed],
+        [*changes.updated, *fresh],
+        [each.automation_id for each in changes.removed],
+    )
 
 
 def _events(target: str, snapshot: Snapshot, changes: Changes) -> Sequence[Event]:

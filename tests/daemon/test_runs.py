@@ -1,0 +1,190 @@
+"""Runs are followed to their end, and those that nobody here started are noticed."""
+
+from datetime import timedelta
+
+import pytest
+
+from scheduler.core.events import RunDoubled, RunFinished, RunForeign
+from scheduler.core.model import RunOrigin, RunStatus
+from scheduler.core.policy import Policies
+from tests.daemon.world import World, in_world
+from tests.fakes import RESET_BEFORE, Deed
+
+
+def ends(world: World) -> list[tuple[str, RunStatus]]:
+    return [(event.run_id, event.status) for event in world.told(RunFinished)]
+
+
+@pytest.mark.parametrize("status", ["success", "failed"])
+def test_a_run_is_followed_to_its_end(status: str) -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("1 12 * * *")
+        world.start()
+        await world.until("12:01:30")
+        assert ends(world) == []
+        world.api.finish(automation, status, error="why")
+        await world.until("12:02:30")
+        (run,) = world.api.runs
+        assert ends(world) == [(run.id, RunStatus(status))]
+        assert world.told(RunFinished)[0].error == "why"
+        recorded = world.ledger.runs["main", run.id]
+        assert (recorded.run.status, recorded.origin) == (RunStatus(status), RunOrigin.OCCURRENCE)
+        assert world.told(RunForeign) == []
+
+    in_world(story)
+
+
+def test_a_run_that_ended_before_anybody_looked_is_told_too() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("1 12 * * *")
+        world.api.run_lasts = 0.015
+        world.start()
+        await world.until("12:02:30")
+        assert ends(world) == [(world.row(automation, "12:01").run_id, RunStatus.SUCCESS)]
+
+    in_world(story)
+
+
+def test_a_run_that_a_newer_one_covers_is_superseded() -> None:
+    async def story(world: World) -> None:
+        world.api.create("1,2 12 * * *")
+        world.start()
+        await world.until("12:03:30")
+        first, _ = world.api.runs
+        assert ends(world) == [(first.id, RunStatus.SUPERSEDED)]
+
+    in_world(story)
+
+
+def test_a_run_without_an_end_is_lost_and_may_still_come_to_one() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("1 12 * * *")
+        world.set(run_timeout=timedelta(hours=1))
+        world.start()
+        await world.until("13:02:30")
+        (run,) = world.api.runs
+        assert ends(world) == [(run.id, RunStatus.LOST)]
+        world.api.finish(automation)
+        await world.until("13:03:30")
+        assert ends(world) == [(run.id, RunStatus.LOST), (run.id, RunStatus.SUCCESS)]
+        assert world.ledger.runs["main", run.id].run.status is RunStatus.SUCCESS
+
+    in_world(story)
+
+
+def test_a_run_from_before_is_nobodys() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("1 12 * * *")
+        before = world.api.run_by_somebody(automation)
+        world.start()
+        await world.until("12:00:55")
+        assert world.ledger.runs["main", before].origin is RunOrigin.BEFORE
+        await world.until("12:01:30")
+        assert ends(world) == [(before, RunStatus.SUPERSEDED)]
+        assert world.told(RunForeign) == []
+
+    in_world(story)
+
+
+def test_a_foreign_run_is_told_once() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 0 * * *")
+        world.start()
+        await world.until("12:01:00")
+        foreign = world.api.run_by_somebody(automation)
+        await world.until("12:03:00")
+        world.api.finish(automation)
+        await world.until("12:05:00")
+        assert [(event.run_id, event.automation_id) for event in world.told(RunForeign)] == [(foreign, automation)]
+        assert world.ledger.runs["main", foreign].origin is RunOrigin.FOREIGN
+        assert ends(world) == [(foreign, RunStatus.SUCCESS)]
+
+    in_world(story)
+
+
+def test_a_run_that_was_begun_by_hand_is_not_foreign() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 0 * * *")
+        world.start()
+        await world.until("12:01:00")
+        world.ledger.manual.add(automation)
+        by_hand = world.api.run_by_somebody(automation)
+        await world.until("12:03:00")
+        assert world.told(RunForeign) == []
+        assert world.ledger.runs["main", by_hand].origin is RunOrigin.MANUAL
+
+    in_world(story)
+
+
+def test_a_run_that_begins_while_an_attempt_is_in_doubt_may_be_ours_and_is_not_told_as_foreign() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("1 12 * * *")
+        world.api.script(automation, Deed(took=25.0, starts=5.0))
+        world.set(poll_interval=timedelta(seconds=4))
+        world.start()
+        await world.until("12:05:00")
+        assert world.fates(automation) == {"12:01": "accepted: answered"}
+        assert world.told(RunForeign) == []
+
+    in_world(story)
+
+
+def test_a_foreign_run_that_ours_covered_at_once_is_told_too() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("1 12 * * *")
+        world.api.script(automation, Deed(took=0.1, starts=None, hears=RESET_BEFORE.hears))
+        world.start()
+        await world.until("12:00:59")
+        foreign = world.api.run_by_somebody(automation)
+        await world.until("12:05:00")
+        assert world.told(RunForeign) == []
+        assert [event.run_id for event in world.told(RunDoubled)] == [foreign]  # so close to an attempt in doubt it may be that one's
+        assert world.ledger.runs["main", foreign].run.status is RunStatus.SUPERSEDED
+
+    in_world(story, policies=Policies(start_within=timedelta(minutes=5)))
+
+
+def test_runs_are_followed_across_a_restart() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("1 12 * * *")
+        world.start()
+        await world.until("12:01:30")
+        world.kill()
+        world.api.finish(automation)
+        await world.until("12:02:00")
+        world.start()
+        await world.until("12:02:30")
+        (run,) = world.api.runs
+        assert ends(world) == [(run.id, RunStatus.SUCCESS)]
+        assert world.told(RunForeign) == []
+
+    in_world(story)
+
+
+def test_a_foreign_run_of_the_time_in_which_nobody_ran_is_told() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("1 12 * * *")
+        world.start()
+        await world.until("12:01:30")
+        world.kill()
+        foreign = world.api.run_by_somebody(automation)
+        world.start()
+        await world.until("12:02:30")
+        assert [event.run_id for event in world.told(RunForeign)] == [foreign]
+
+    in_world(story)
+
+
+def test_following_survives_a_ledger_that_fails() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 0 * * *")
+        world.start()
+        await world.until("12:01:00")
+        foreign = world.api.run_by_somebody(automation)
+        world.ledger.broken = "disk full"
+        await world.until("12:03:00")
+        world.ledger.broken = None
+        await world.until("12:05:00")
+        assert [event.run_id for event in world.told(RunForeign)] == [foreign]
+
+    in_world(story)
