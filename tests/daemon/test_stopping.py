@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
+from scheduler.core.events import DaemonStopped, DaemonStopping
 from scheduler.core.policy import CatchUp, Policies
 from tests.daemon.world import NOON, World, in_world
 from tests.fakes import RESET_BEFORE, Deed, answered
@@ -22,9 +23,10 @@ def test_it_stops_at_once_when_nothing_is_in_flight() -> None:
         world.api.create()
         world.start()
         await world.until("12:00:40")
-        process = await world.stop()
+        await world.stop()
         assert world.clock.now() == NOON + timedelta(seconds=40)
-        assert process.left == {"main": 0}
+        assert [event.reason for event in world.told(DaemonStopping)] == ["told to"]
+        assert [event.in_flight for event in world.told(DaemonStopped)] == [0]
 
     in_world(story)
 
@@ -35,10 +37,10 @@ def test_what_is_in_flight_gets_its_time() -> None:
         world.api.script(automation, Deed(took=20.0))
         world.start()
         await world.until("13:00:01")
-        process = await world.stop()
+        await world.stop()
         assert world.clock.now().second == 20
         assert world.fates(automation) == {"13:00": "accepted: answered"}
-        assert process.left == {"main": 0}
+        assert [event.in_flight for event in world.told(DaemonStopped)] == [0]
 
     before_one(story)
 
@@ -50,9 +52,9 @@ def test_what_takes_longer_is_found_out_at_the_next_start() -> None:
         world.api.script(automation, Deed(took=20.0, starts=15.0))
         world.start()
         await world.until("13:00:01")
-        process = await world.stop()
+        await world.stop()
         assert world.clock.now().second == 11
-        assert process.left == {"main": 1}
+        assert [event.in_flight for event in world.told(DaemonStopped)] == [1]
         assert world.fates(automation) == {"13:00": "claimed"}
         await world.after(2.0)
         world.start()

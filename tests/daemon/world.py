@@ -19,6 +19,7 @@ from scheduler.core.model import Occurrence, Outcome
 from scheduler.core.policy import Policies
 from scheduler.daemon.clock import ClockWatch
 from scheduler.daemon.context import LedgerHealth, TargetSettings
+from scheduler.daemon.service import Service
 from scheduler.daemon.target import Target
 from tests.fakes import FakeApi, MemoryLedger, Row
 from tests.virtual import START, VirtualClock, run_virtual
@@ -70,14 +71,13 @@ class Process:
     def __init__(self, world: "World", settings: "list[TargetSettings]") -> None:
         self._world = world
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._stopping = asyncio.Event()
         self.alive = True
         self.checkpoints: list[str] = []
         self.publish = world.events.append
         self.watch = ClockWatch(world.clock, self.publish)
         self.health = LedgerHealth(self.publish)
         self.targets = {each.name: self._target(each) for each in settings}
-        self.left: dict[str, int] = {}
+        self.service = Service(node="test", version="0", clock=world.clock, watch=self.watch, health=self.health, publish=self.publish)
         self._main = self._own(self._serve())
 
     @property
@@ -109,12 +109,12 @@ class Process:
 
     async def stop(self) -> None:
         """SIGTERM, and wait until it has ended."""
-        self._stopping.set()
+        self.service.stop("told to")
         await self._main
 
     def check(self) -> None:
         """Raise what it died of, if it did."""
-        if self._main.done() and self.alive and not self._stopping.is_set():
+        if self._main.done() and self.alive and not self.service.stopping:
             self._main.result()
             raise AssertionError("the daemon ended, and nobody had asked it to")
 
@@ -146,14 +146,7 @@ class Process:
     async def _serve(self) -> None:
         for target in self.targets.values():
             await target.open()
-        async with asyncio.TaskGroup() as group:
-            watching = group.create_task(self.watch.run())
-            serving = {name: group.create_task(self._run(target)) for name, target in self.targets.items()}
-            self.left = dict(zip(serving, await asyncio.gather(*serving.values()), strict=True))
-            watching.cancel()
-
-    def _run(self, target: Target) -> Coroutine[Any, Any, int]:
-        return target.run(self._stopping, lambda: self._world.drain_timeout)
+        await self.service.run(list(self.targets.values()), lambda: self._world.drain_timeout)
 
 
 def _owned(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **kwargs: Any) -> asyncio.Task[Any]:

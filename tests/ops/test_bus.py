@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from scheduler.core.events import Event, LedgerRecovered, TargetReleased
 from scheduler.ops.bus import Bus
 from scheduler.ops.heartbeat import Heartbeat
-from tests.virtual_time import run_virtual
+from tests.virtual import run_virtual
 
 FIRST, SECOND = LedgerRecovered(), TargetReleased(target="main")
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.upstream.budget import HOUR, MINUTE, Allowance, Budget, Window
-from tests.virtual_time import VirtualClock, run_virtual
+from tests.virtual import VirtualClock, run_virtual
 
 Ask = Callable[[], Awaitable[None]]
 
@@ -149,7 +149,7 @@ def test_a_suspend_counts_as_time_that_went_by() -> None:
         await asked.fire()
         waiting = asyncio.ensure_future(asked.fire())
         await asyncio.sleep(1)
-        clock.suspended = 300.0
+        clock.suspend(300.0)
         await waiting
         return asyncio.get_running_loop().time()
 
