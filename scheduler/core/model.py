@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, TypeVar
 
-from scheduler.core.instants import from_text
+from scheduler.core.instants import from_text, is_credible
 
 MAX_NAME: Final = 255
 _MAX_ERROR: Final = 500
@@ -129,7 +129,10 @@ class InvalidAutomation(ValueError):
 
 
 def parse_automation(value: object) -> Automation:
-    """One object of the API. Unknown fields and null repositories are fine; raises `InvalidAutomation` naming the field that is not."""
+    """One object of the API. Unknown fields and null repositories are fine; raises `InvalidAutomation` naming the field that is not.
+
+    An ``updated_at`` or ``last_run_at`` outside of the years 1970 to 2999 counts as none: it must not keep an automation from firing.
+    """
     if not isinstance(value, dict):
         raise InvalidAutomation(f"expected an object, got {type(value).__name__}")
     automation_id = canonical_id(value.get("id"))
@@ -194,13 +197,17 @@ def _check_text(text: str, field: str) -> None:
 
 
 def _instant(value: Mapping[str, object], field: str) -> datetime | None:
+    """The instant in this field; None also for one that no clock can have shown: the arithmetic of datetimes overflows near such."""
     text = _optional_text(value, field)
     if text is None:
         return None
     try:
-        return from_text(text)
-    except (ValueError, OverflowError):
+        instant = from_text(text)
+    except OverflowError:  # beyond the years 1 to 9999 once it is in UTC
+        return None
+    except ValueError:
         raise InvalidAutomation(f"its {field} is not an ISO 8601 instant with an offset") from None
+    return instant if is_credible(instant) else None
 
 
 def _described(found: object) -> str:
@@ -317,6 +324,7 @@ class OpenOccurrence:
     state: State
     attempt: Attempt | None  # the newest
     end: AttemptEnd | None  # of the newest attempt; None while it is open
+    maybe_sent: bool = False  # any of its attempts ended in doubt
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,8 @@ class Clearance:
         return None
 
     def _by_concurrency(self, carried: Carried, policies: Policies, now: datetime) -> Answer:
-        if policies.concurrency is Concurrency.ALLOW:
+        # One that is sent again under its key starts no second run, and the newest one may be its own.
+        if policies.concurrency is Concurrency.ALLOW or carried.doubt is not None:
             return Go()
         unfinished = self._newest_unfinished(carried, now)
         match permit(policies, newest_run_unfinished=unfinished):

@@ -80,6 +80,7 @@ class ClockWatch:
         self._clock = clock
         self._publish = publish
         self._listeners: list[Callable[[ClockJumped], None]] = []
+        self._believed: list[Callable[[], None]] = []
         self._mark = self._marked()
         self._doubted = 0.0  # seconds the clock stepped forward that no API has confirmed
         self._noticed = float("-inf")  # when the last step was
@@ -87,6 +88,10 @@ class ClockWatch:
     def listen(self, listener: Callable[[ClockJumped], None]) -> None:
         """Call ``listener`` after each jump."""
         self._listeners.append(listener)
+
+    def when_believed(self, wake: Callable[[], None]) -> None:
+        """Call ``wake`` when the clock is believed again after it was in doubt."""
+        self._believed.append(wake)
 
     @property
     def in_doubt(self) -> bool:
@@ -98,8 +103,11 @@ class ClockWatch:
 
         A reading that began before a step says nothing about the clock after it.
         """
-        if abs(clock_offset) <= INCREDIBLE and begun >= self._noticed:
-            self._doubted = 0.0
+        if abs(clock_offset) <= INCREDIBLE and begun >= self._noticed and self._doubted:
+            was_in_doubt, self._doubted = self.in_doubt, 0.0
+            if was_in_doubt:
+                for wake in self._believed:
+                    wake()
 
     async def run(self) -> None:
         """Watch for ever."""

@@ -132,14 +132,17 @@ class Context:
 
     async def durably(self, operation: str, write: Callable[[], Awaitable[_T]]) -> _T:
         """Do a write of the ledger, again and again until it is durable. Nothing may go on without it."""
+        done = await self.readably(operation, write)
+        self.health.worked()
+        return done
+
+    async def readably(self, operation: str, read: Callable[[], Awaitable[_T]]) -> _T:
+        """Read the ledger, again and again until it can be read. That says nothing about whether it can be written."""
         failures = 0
         while True:
             try:
-                done = await write()
+                return await read()
             except LedgerUnavailable as error:
                 failures += 1
                 self.health.failed(operation, str(error))
                 await asyncio.sleep(back_off(failures))
-            else:
-                self.health.worked()
-                return done

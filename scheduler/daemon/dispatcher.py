@@ -16,6 +16,7 @@ from scheduler.core.errors import LedgerUnavailable, UpstreamError
 from scheduler.core.events import AttemptBegun, AttemptEnded, CarryFailed, OccurrenceConcluded
 from scheduler.core.identity import idempotency_key
 from scheduler.core.model import Attempt, AttemptEnd, AttemptResult, Conclusion, OpenOccurrence, Outcome, Reason, Run, RunStatus, State
+from scheduler.core.policy import Concurrency
 from scheduler.core.verdict import Absent, Accepted, Answer, Doubt, Held, NotStarted, Rejected, Throttled, Unknown, Verdict, judge
 from scheduler.daemon.clearance import Clearance, Go, NeedReading, Stop, Wait, Withdraw
 from scheduler.daemon.clock import Alarm
@@ -26,6 +27,8 @@ from scheduler.daemon.readings import Readings
 
 SEND_WITHIN: Final = 10.0
 """An attempt may be sent this many seconds after its durable instant; later it is written anew."""
+_MOST_FAULTS: Final = 5
+"""After so many faults of our own an occurrence is left open in the ledger for the next start, and those behind it go on."""
 _ABANDONED_AFTER: Final = timedelta(seconds=10)
 
 
@@ -148,8 +151,14 @@ class Dispatcher:
             self._doubt_again(carried, found, found.end.ended_at)
         if found.end is not None:
             carried.error = found.end.error
-            carried.maybe_sent = carried.maybe_sent or found.end.result is AttemptResult.UNKNOWN
+        carried.maybe_sent = carried.maybe_sent or found.maybe_sent
+        # One that waits for the run before it may wait beyond its deadline, and that is what such a claim nearly always waits for.
+        carried.queued = found.attempt is None and self._queues(found)
         return carried
+
+    def _queues(self, found: OpenOccurrence) -> bool:
+        policies = self._context.settings.policies(found.occurrence.automation_id, found.name)
+        return policies.concurrency is Concurrency.QUEUE
 
     # ------------------------------------------------------------ one lane
 
@@ -162,12 +171,13 @@ class Dispatcher:
                 await self._survive(head, error)
             finally:
                 self._in_flight.discard(automation_id)
-            if head.concluded:
+            if head.concluded or head.faults >= _MOST_FAULTS:
                 lane.waiting.popleft()
         if not lane.waiting:
             del self._lanes[automation_id], self._tasks[automation_id]
 
     async def _survive(self, carried: Carried, error: Exception) -> None:
+        carried.faults += 1
         self._context.publish(CarryFailed(occurrence=carried.occurrence, automation=carried.name, error=error))
         if carried.state is State.IN_FLIGHT:
             self._doubt(carried, self._context.clock.seconds())
@@ -177,7 +187,10 @@ class Dispatcher:
         while not self._stopping:
             self._in_flight.discard(carried.occurrence.automation_id)
             if carried.doubt is None or self._may_resend(carried):
-                ending = await self._clear(lane, carried) or await self._attempt(lane, carried)
+                ending = await self._clear(lane, carried)
+                if ending is None and carried.doubt is not None and not self._may_resend(carried):
+                    continue
+                ending = ending or await self._attempt(lane, carried)
                 if ending is None:
                     continue
                 if isinstance(ending, Withdraw):
@@ -220,7 +233,7 @@ class Dispatcher:
         return self._clearance.ask(carried, lane, paused=paused)
 
     async def _is_paused(self, carried: Carried) -> bool:
-        pauses = await self._context.durably("pauses", lambda: self._context.ledger.pauses(self._context.target))
+        pauses = await self._context.readably("pauses", lambda: self._context.ledger.pauses(self._context.target))
         self._clearance.paused = pauses
         return self._clearance.is_paused(carried.occurrence.automation_id)
 
@@ -234,7 +247,7 @@ class Dispatcher:
 
     async def _read(self, carried: Carried, since: float) -> bool:
         """Get a reading begun then or later, until the deadline; True when the automation is gone."""
-        left = (carried.deadline - self._context.clock.now()).total_seconds()
+        left = (self._clearance.deadline(carried) - self._context.clock.now()).total_seconds()
         try:
             async with asyncio.timeout(max(left, 0.0) + 0.001):
                 return await self._readings.read(carried.occurrence.automation_id, since=since) is None

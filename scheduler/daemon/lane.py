@@ -30,6 +30,7 @@ class Carried:
     resend: bool = True  # under its idempotency key, where the target honours it
     maybe_sent: bool = False  # an attempt left, whatever became of it
     failures: int = 0
+    faults: int = 0  # of our own, while it was carried
     not_before: float = 0.0
     due_seen: float | None = None  # when it was first seen to be due; a reading that counts began later
     held_up: bool = False  # something made it wait after it was due

@@ -59,13 +59,19 @@ class Poller:
         while True:
             self._wanted = False
             await self._poll()
-            while not self._wanted and (pause := self._pause()) > 0:
+            # While it fails, whoever needs a snapshot waits for the next try as well: an API in trouble is asked no more for that.
+            while (self._failures or not self._wanted) and (pause := self._pause()) > 0:
                 await self._alarm.sleep(pause)
 
     def nudge(self) -> None:
-        """Poll now, or once more when a poll is under way."""
+        """Poll now, or once more when a poll is under way; while polls fail, at the next try."""
         self._wanted = True
         self._alarm.ring()
+
+    def begin_anew(self) -> None:
+        """The settings or the key are others: what failed before says nothing any more."""
+        self._failures = 0
+        self.nudge()
 
     def replan(self) -> None:
         """What is due next has changed, and with it when the next poll is wanted."""

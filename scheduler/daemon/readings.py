@@ -40,6 +40,7 @@ class Readings:
         self._wanted = 0
         self._listeners: list[Callable[[Seen], None]] = []
         self._polled = asyncio.Event()
+        self._taken = asyncio.Event()
 
     def listen(self, listener: Callable[[Seen], None]) -> None:
         """Call ``listener`` with every single reading."""
@@ -52,6 +53,8 @@ class Readings:
         self._singles = {each: seen for each, seen in self._singles.items() if seen.begun > begun or each in self._unseen}
         self._own = {each: own for each, own in self._own.items() if own[1] >= begun or each in self._unseen}
         self._own_runs = {own[0] for own in self._own.values()}
+        self._taken.set()
+        self._taken = asyncio.Event()
         self.poll_ended(begun)
 
     def poll_ended(self, begun: float) -> None:
@@ -129,9 +132,11 @@ class Readings:
             if not gone and not self._is_read(automation_id, since):
                 raise UpstreamError("the API answers 404 for an automation that is not gone from its list")
             return gone
-        self._singles[automation_id] = Seen(automation, begun)
-        for listener in self._listeners:
-            listener(self._singles[automation_id])
+        seen = self.latest(automation_id)
+        if seen is None or seen.begun < begun:  # a snapshot that began later may have come meanwhile
+            self._singles[automation_id] = Seen(automation, begun)
+            for listener in self._listeners:
+                listener(self._singles[automation_id])
         return False
 
     def _is_read(self, automation_id: str, since: float) -> bool:
@@ -142,6 +147,6 @@ class Readings:
         """Wait, but not beyond the next snapshot."""
         try:
             async with asyncio.timeout(seconds):
-                await self._polled.wait()
+                await self._taken.wait()
         except TimeoutError:
             pass

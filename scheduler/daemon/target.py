@@ -58,16 +58,19 @@ class Target:
         self._poller.listen(self._tracker.snapshot_taken)
         self._poller.on_end(self.wake)
         watch.listen(self._clock_jumped)
+        watch.when_believed(self.wake)
 
     async def open(self) -> None:
-        """Go on from what the ledger knows. Raises `TargetMismatch` and `LedgerUnavailable`."""
+        """Go on from what the ledger knows. Raises `TargetMismatch`, and `LedgerUnavailable`, after which it can be tried again."""
         context, settings = self.context, self.context.settings
         recorded = await context.ledger.bind(settings.name, settings.url, settings.project_id)
+        runs = await context.ledger.newest_runs(settings.name)
+        opened = await context.ledger.open_occurrences(settings.name)
         context.timetable.load(recorded.automations, watermark=recorded.watermark, ended=recorded.ended)
         self._clearance.snapshot_at = recorded.snapshot_at
         self._clearance.absent_until = self._planner.absent_until
-        self._tracker.load(await context.ledger.newest_runs(settings.name))
-        self._dispatcher.adopt(await context.ledger.open_occurrences(settings.name))
+        self._tracker.load(runs)
+        self._dispatcher.adopt(opened)
 
     async def run(self, stopping: asyncio.Event, drain: Callable[[], float]) -> int:
         """Serve until ``stopping`` is set, then give what is in flight ``drain()`` seconds. Returns how much is left in flight."""
@@ -99,7 +102,7 @@ class Target:
         if versions and self._clearance.snapshot_at is not None:
             at = self._clearance.snapshot_at
             await context.durably("observe", lambda: context.ledger.observe(settings.name, at, versions, [], []))
-        self._poller.nudge()
+        self._poller.begin_anew()
         self.wake()
 
     def wake(self) -> None:

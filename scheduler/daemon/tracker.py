@@ -57,6 +57,7 @@ class Tracker:
         self._newest: dict[str, _Followed] = {}
         self._unclear: dict[str, dict[str, Seen]] = {}  # by automation and run: seen while an attempt of ours was under way or in doubt
         self._covered: list[Run] = []
+        self._is_first = True
         self._queue: asyncio.Queue[_Batch] = asyncio.Queue()
 
     def load(self, runs: Iterable[Run]) -> None:
@@ -71,6 +72,9 @@ class Tracker:
         """Look at what a snapshot changed, and again at what could not be told before."""
         added = frozenset(each.automation_id for each in changes.added)
         wanted = {each.id for each in changes.updated} | added
+        if self._is_first:  # the process before may have been killed between its record of a snapshot and that of the runs in it
+            wanted |= snapshot.automations.keys()
+            self._is_first = False
         seen = [Seen(snapshot.automations[each], snapshot.begun) for each in wanted if each in snapshot.automations]
         self._queue.put_nowait(_Batch(seen, added, whole=True))
         for version in changes.removed:
@@ -145,7 +149,7 @@ class Tracker:
 
     async def _origin(self, run: Run) -> RunOrigin | None:
         context = self._context
-        return await context.durably("origin", lambda: context.ledger.origin(context.target, run.id, run.automation_id, run.started_at))
+        return await context.readably("origin", lambda: context.ledger.origin(context.target, run.id, run.automation_id, run.started_at))
 
     def _foreign(self, run: Run, name: str, doubles: datetime | None) -> Event:
         if doubles is None:

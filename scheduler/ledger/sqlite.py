@@ -135,7 +135,8 @@ _INSERT_EVALUATION: Final = """
 
 _SELECT_OPEN: Final = """
     SELECT occurrence.*, attempt.number, attempt.written_at, attempt.baseline, attempt.sent_at AS attempt_sent_at, attempt.ended_at,
-        attempt.result, attempt.http_status, attempt.error AS attempt_error
+        attempt.result, attempt.http_status, attempt.error AS attempt_error,
+        EXISTS (SELECT 1 FROM attempt AS any WHERE any.occurrence_id = occurrence.id AND any.result = 'unknown') AS maybe_sent
     FROM occurrence LEFT JOIN attempt ON attempt.occurrence_id = occurrence.id AND attempt.number = occurrence.attempts
     WHERE occurrence.outcome IS NULL AND occurrence.target = ? ORDER BY occurrence.due, occurrence.id
 """
@@ -151,6 +152,7 @@ def _open(row: sqlite3.Row) -> OpenOccurrence:
         state=State(row["state"]),
         attempt=None if row["number"] is None else Attempt(row["number"], from_text(row["written_at"]), row["baseline"]),
         end=None if row["result"] is None else _end(row),
+        maybe_sent=bool(row["maybe_sent"]),
     )
 
 

@@ -130,7 +130,7 @@ class MemoryLedger:
         self.runs: dict[tuple[str, str], RunRow] = {}
         self.written: Counter[str] = Counter()
         self.manual: set[str] = set()  # automations with a run begun by hand that nobody has told of
-        self._targets: dict[str, _Target] = {}
+        self.targets: dict[str, _Target] = {}
         self._covers: dict[Occurrence, Row] = {}
 
     # ------------------------------------------------------------ what tests ask
@@ -146,22 +146,22 @@ class MemoryLedger:
 
     def target(self, name: str = "main") -> _Target:
         """What is recorded of a target."""
-        return self._targets[name]
+        return self.targets[name]
 
     def pause(self, automation_id: str = "*", *, target: str = "main") -> None:
         """An operator pauses an automation, or all."""
-        self._targets[target].pauses.add(automation_id)
+        self.targets[target].pauses.add(automation_id)
 
     def resume(self, automation_id: str = "*", *, target: str = "main") -> None:
-        """An operator resumes it."""
-        self._targets[target].pauses.discard(automation_id)
+        """An operator resumes it, or everything."""
+        self.targets[target].pauses -= {automation_id} if automation_id != "*" else self.targets[target].pauses.copy()
 
     # ------------------------------------------------------------ targets and what they show
 
     async def bind(self, target: str, url: str, project_id: str) -> RecordedTarget:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("bind")
-        known = self._targets.setdefault(target, _Target(url, project_id))
+        known = self.targets.setdefault(target, _Target(url, project_id))
         if (known.url, known.project_id) != (url, project_id):
             raise TargetMismatch(f"target {target} is {known.project_id} at {known.url}")
         return RecordedTarget(known.snapshot_at, known.watermark, dict(known.automations), tuple(known.ended()))
@@ -171,7 +171,7 @@ class MemoryLedger:
     ) -> None:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("observe")
-        known = self._targets[target]
+        known = self.targets[target]
         known.snapshot_at = snapshot_at
         earliest = min((version.effective_from for version in versions), default=snapshot_at)
         known.watermark = min(snapshot_at if known.watermark is None else known.watermark, earliest)
@@ -199,7 +199,7 @@ class MemoryLedger:
         await self._durable("claim")
         made = {claim.occurrence for claim in claims if self._claimed(claim)}
         made |= {skip.occurrence for skip in skips if self._skipped(skip)}
-        self._targets[target].watermark = watermark
+        self.targets[target].watermark = watermark
         return made
 
     def _claimed(self, claim: Claim) -> bool:
@@ -248,14 +248,14 @@ class MemoryLedger:
             self._delete(row)
         self._lower(target, min((row.occurrence.scheduled_for - _JUST_BEFORE for row in ahead), default=now))
         self._lower(target, now)
-        watermark = self._targets[target].watermark
+        watermark = self.targets[target].watermark
         return now if watermark is None else watermark
 
     def _is_idle(self, row: Row) -> bool:
         return row.outcome in _RESTS_ON_NO_ATTEMPT and row.reason is not Reason.DELETED and not row.attempts
 
     def _lower(self, target: str, instant: datetime) -> None:
-        known = self._targets[target]
+        known = self.targets[target]
         known.watermark = None if known.watermark is None else min(known.watermark, instant)
 
     def _delete(self, row: Row) -> None:
@@ -344,7 +344,7 @@ class MemoryLedger:
     async def pauses(self, target: str) -> frozenset[str]:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("pauses")
-        return frozenset(self._targets[target].pauses)
+        return frozenset(self.targets[target].pauses)
 
     # ------------------------------------------------------------ runs
 
@@ -426,7 +426,15 @@ def _opened(row: Row) -> OpenOccurrence:
     if newest is not None and newest.result is not None:
         end = newest.end or AttemptEnd(newest.attempt.number, newest.result, newest.attempt.written_at)
     return OpenOccurrence(
-        row.occurrence, row.name, row.due, row.deadline, row.claimed_at, row.state, None if newest is None else newest.attempt, end
+        row.occurrence,
+        row.name,
+        row.due,
+        row.deadline,
+        row.claimed_at,
+        row.state,
+        None if newest is None else newest.attempt,
+        end,
+        maybe_sent=any(each.result is AttemptResult.UNKNOWN for each in row.attempts.values()),
     )
 
 
