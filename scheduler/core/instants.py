@@ -1,8 +1,17 @@
 """Instants as text: one fixed-width form, so that text sorts as time does and a person can read it in any table."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 _ZERO = timedelta(0)
+
+_CREDIBLE: Final = range(1970, 3000)
+"""Years that a clock may show. So far from both ends of what a datetime can hold that adding the difference of two clocks stays within."""
+
+
+def is_credible(instant: datetime) -> bool:
+    """Whether a clock may have shown this. Go's zero time, year 1, and the year 9999 that stands for "never" are nobody's clock."""
+    return instant.year in _CREDIBLE
 
 
 def to_text(instant: datetime) -> str:

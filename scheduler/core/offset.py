@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
 
+from scheduler.core.instants import is_credible
+
 _RESOLUTION: Final = 1.0
 """Seconds that ``Date`` may have dropped (RFC 9110, section 5.6.7)."""
 _KEPT: Final = 1.0
@@ -50,9 +52,9 @@ class ClockOffset:
 def sampled(date: datetime, *, sent: datetime, received: datetime) -> ClockOffset | None:
     """What one answer says: its ``date``, and our wall clock before the request left and after the answer came.
 
-    None when our own clock was set back in between, so that they say nothing.
+    None when they say nothing: our own clock was set back in between, or no clock can have shown that date.
     """
-    if received < sent:
+    if received < sent or not is_credible(date):
         return None
     low = (date - received).total_seconds()
     high = (date - sent).total_seconds() + _RESOLUTION + _KEPT

@@ -1,6 +1,7 @@
 """One object of the API becomes an automation, or an error that says which field is wrong; nothing else."""
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ from scheduler.core.model import (
     canonical_id,
     parse_automation,
 )
+from scheduler.core.offset import sampled
+from scheduler.core.policy import effective_from
 
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -100,7 +103,6 @@ def test_without_an_id_it_cannot_be_named(bad: object) -> None:
         ("updated_at", 7, "its updated_at is int, expected str or null"),
         ("updated_at", "yesterday", "its updated_at is not an ISO 8601 instant with an offset"),
         ("updated_at", "2026-11-23T12:00:00", "its updated_at is not an ISO 8601 instant with an offset"),
-        ("updated_at", "0001-01-01T00:00:00+14:00", "its updated_at is not an ISO 8601 instant with an offset"),
         ("last_run_at", True, "its last_run_at is bool, expected str or null"),
         ("last_run_status", 3, "its last_run_status is int, expected str or null"),
         ("last_task_run_id", 3, "its last_task_run_id is int, expected str or null"),
@@ -111,6 +113,36 @@ def test_a_field_that_decides_must_be_what_it_should_be(field: str, bad: object,
     with pytest.raises(InvalidAutomation) as refused:
         parse_automation(OBJECT | {field: bad})
     assert (refused.value.reason, refused.value.automation_id, refused.value.name) == (reason, ID, "Nightly")
+
+
+NO_CLOCK_SHOWED = [
+    "0001-01-01T00:00:00Z",
+    "0001-01-01T00:00:00+14:00",
+    "1969-12-31T23:59:59Z",
+    "3000-01-01T00:00:00Z",
+    "9999-12-31T23:59:59Z",
+    "9999-12-31T23:59:59-14:00",
+]
+
+
+@pytest.mark.parametrize("text", NO_CLOCK_SHOWED)
+def test_an_instant_that_no_clock_can_have_shown_counts_as_none(text: str) -> None:
+    parsed = parse_automation(OBJECT | {"updated_at": text, "last_run_at": text})
+    assert parsed == replace(parse_automation(OBJECT), updated_at=None, run_at=None)
+
+
+@pytest.mark.parametrize("text", [*NO_CLOCK_SHOWED, "1970-01-01T00:00:00Z", "2999-12-31T23:59:59.999999Z"])
+@pytest.mark.parametrize("date", [datetime.min, datetime(1970, 1, 1), datetime(2999, 12, 31), datetime.max])  # noqa: DTZ001, DTZ901  # all in UTC
+def test_whatever_the_api_says_of_time_an_edit_of_it_can_be_placed(text: str, date: datetime) -> None:
+    offset = sampled(date.replace(tzinfo=UTC), sent=NOON, received=NOON)
+    counted = effective_from(
+        parse_automation(OBJECT | {"updated_at": text}).updated_at,
+        clock_offset=offset.seconds if offset else 0.0,
+        previous_poll=NOON,
+        this_poll=NOON + timedelta(minutes=1),
+        run_moved_it=False,
+    )
+    assert NOON <= counted <= NOON + timedelta(minutes=1)
 
 
 @pytest.mark.parametrize("spelt", [ID, ID.upper(), ID.replace("-", ""), f"{{{ID}}}", f"urn:uuid:{ID}"])

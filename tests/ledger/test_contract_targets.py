@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from scheduler.core.errors import ConfigurationError, TargetMismatch
-from scheduler.core.model import Automation, Definition, RunOrigin, RunStatus, Version
+from scheduler.core.model import Automation, Definition, RunOrigin, RunStatus, Version, parse_automation
 from scheduler.core.records import RecordedAutomation, RecordedTarget
 from scheduler.ledger.intents import EVERYTHING, Pause, failed_run, intend_run, pause, pauses, rename_target, resume, started_run
 from scheduler.ledger.rows import Contradiction
@@ -300,6 +300,16 @@ def test_a_request_that_was_refused_explains_nothing(ledger: Stand, refused_at: 
 def test_a_run_by_hand_of_a_target_that_nobody_knows_is_refused(ledger: Stand) -> None:
     with pytest.raises(ConfigurationError, match="no target"):
         ledger.write(lambda connection: intend_run(connection, "nobody", NIGHTLY, at(1)))
+
+
+@pytest.mark.parametrize("began", ["0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "2999-12-31T23:59:59Z", "9999-12-31T23:59:59Z"])
+def test_whenever_the_api_says_that_a_run_began_it_is_recorded(ledger: Stand, began: str) -> None:
+    definition = {"cron_expression": "* * * * *", "timezone": "UTC", "enabled": True}
+    seen = parse_automation({"id": NIGHTLY, "last_run_at": began, "last_task_run_id": "run-1", **definition})
+    stranger = replace(run("run-1"), started_at=seen.run_at)
+    assert ledger.do(ledger.ledger.origin(MAIN, "run-1", NIGHTLY, seen.run_at)) is None
+    ledger.do(ledger.ledger.followed(MAIN, [(stranger, RunOrigin.FOREIGN)], at(2)))
+    assert ledger.do(ledger.ledger.newest_runs(MAIN)) == [stranger]
 
 
 # ---------------------------------------------------------------- what evaluates
