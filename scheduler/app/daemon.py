@@ -8,33 +8,33 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from scheduler import __version__
 from scheduler.app.observing import Observing
+from scheduler.app.opening import Opening
 from scheduler.app.wiring import parser, target_settings, upstream_config
 from scheduler.core.cron import versions
 from scheduler.core.errors import ConfigurationError, LedgerUnavailable, SchedulerError
-from scheduler.core.events import ConfigReloaded, DaemonStarted, DaemonWaiting, LedgerCommitted
+from scheduler.core.events import ConfigReloaded, DaemonStarted, DaemonStopped
+from scheduler.core.model import Version
 from scheduler.core.zones import reload_zones
 from scheduler.daemon.clock import ClockWatch, SystemClock
-from scheduler.daemon.context import LedgerHealth, back_off
+from scheduler.daemon.context import LedgerHealth
 from scheduler.daemon.service import Service
 from scheduler.daemon.target import Target
 from scheduler.database import Database
-from scheduler.ledger.lock import LedgerLock, holder
+from scheduler.ledger.lock import LedgerLock, lock_file
 from scheduler.ledger.retention import prune
-from scheduler.ledger.schema import open_ledger
 from scheduler.ledger.sqlite import SqliteLedger
 from scheduler.settings import Configuration, Settings
 from scheduler.upstream import ApiClient
 
-_LOOK_AGAIN: Final = 1.0
-"""Seconds between two tries to take the lock."""
 _PRUNE_EVERY: Final = 3600.0
+_GUARD_EVERY: Final = 2.0
 _SWITCH_INTERVAL: Final = 0.0005
 """Seconds for which a busy loop keeps Python's lock from the ledger's thread. By default ten times that, for each statement of a claim."""
 _RESTART_FOR: Final = ("ledger", "server", "daemon", "api")
@@ -60,103 +60,77 @@ class Daemon:
             health=self._health,
             publish=self._observing.publish,
         )
+        self._targets: list[Target] = []
+        self._evaluated_since = self._clock.now()
+        self._background: set[asyncio.Future[None]] = set()
+        self._recording = asyncio.Lock()
 
     async def run(self) -> None:
         """Serve until a signal says stop. Raises `ConfigurationError`, `DatabaseRefused`, or what a fault of ours raises."""
         self._listen_to_signals()
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self._disconnect)
+            closing.push_async_callback(self._end_background)
             await closing.enter_async_context(self._observing.watching(self._service))
-            lock = await self._own()
-            if lock is None:
-                return
-            closing.callback(lock.release)
-            database = await self._opened()
-            if database is None:
-                return
-            closing.push_async_callback(asyncio.to_thread, database.close)
-            await self._serve(database)
+            lock = await self._opened(closing)
+            if lock is not None:
+                await self._serve(lock)
+            else:
+                self._observing.publish(DaemonStopped(in_flight=0))
 
-    async def _serve(self, database: Database) -> None:
+    async def _serve(self, lock: LedgerLock) -> None:
+        self._announce()
+        sys.setswitchinterval(_SWITCH_INTERVAL)
+        gc.freeze()  # what was loaded stays; looking through it again and again would stop the loop for a hundredth of a second
+        async with asyncio.TaskGroup() as group:
+            background = [group.create_task(self._guard(lock)), group.create_task(self._prune())]
+            await self._service.run(self._targets, self._drain_seconds)
+            for task in background:
+                task.cancel()
+
+    def _announce(self) -> None:
         evaluated = versions()
-        ledger = SqliteLedger(database, self._settings.daemon.node, evaluated.croniter, evaluated.tzdata)
-        schedule = self._settings.schedule
-        await ledger.evaluating(self._clock.now(), dst_gap=schedule.dst_gap, dst_repeat=schedule.dst_repeat)
-        await self._observing.recall(database)
-        targets = [self._target(number, ledger) for number in range(len(self._clients))]
-        for target in targets:
-            await target.open()
         self._observing.publish(
             DaemonStarted(
                 node=self._settings.daemon.node,
                 version=__version__,
-                targets=tuple(target.context.target for target in targets),
+                targets=tuple(target.name for target in self._settings.targets),
                 croniter=evaluated.croniter,
                 tzdata=f"{evaluated.tzdata} ({evaluated.source})",
             )
         )
-        sys.setswitchinterval(_SWITCH_INTERVAL)
-        gc.freeze()  # what was loaded stays; looking through it again and again would stop the loop for a hundredth of a second
-        async with asyncio.TaskGroup() as group:
-            pruning = group.create_task(self._prune(database))
-            await self._service.run(targets, self._drain_seconds)
-            pruning.cancel()
 
     def _drain_seconds(self) -> float:
         return self._settings.daemon.drain_timeout.total_seconds()
 
     # ------------------------------------------------------------ opening
 
-    @property
-    def _ledger_path(self) -> Path:
-        return self._settings.ledger.url.path
+    async def _opened(self, closing: AsyncExitStack) -> LedgerLock | None:
+        """Have the ledger, by its lock, and the targets as it knows them; None when told to stop before that. ``closing`` undoes it."""
+        opening = Opening(self._settings.ledger.url.path, self._service, self._health, self._observing.publish)
+        lock = await opening.lock(self._settings.daemon.node, self._clock.now)
+        if lock is None:
+            return None
+        closing.callback(lock.release)
+        database = await opening.database()
+        if database is None:
+            return None
+        closing.push_async_callback(asyncio.to_thread, database.close)
+        self._ledger = self._signing(database)
+        self._targets = [self._target(number) for number in range(len(self._clients))]
+        steps: list[Callable[[], Awaitable[None]]] = [self._record_evaluation, partial(self._observing.recall, database)]
+        for step in (*steps, *(target.open for target in self._targets)):
+            await opening.insist(step)
+        return None if self._service.stopping else lock
 
-    async def _own(self) -> LedgerLock | None:
-        """The lock, as soon as it is free; None when told to stop before that."""
-        while not self._service.stopping:
-            try:
-                taken = LedgerLock.try_acquire(self._ledger_path, node=self._settings.daemon.node, since=self._clock.now())
-            except LedgerUnavailable as error:
-                self._health.failed("lock", str(error))
-            else:
-                self._health.worked()
-                if taken is not None:
-                    self._service.lock_holder = None
-                    return taken
-                self._wait_for(holder(self._ledger_path))
-            await self._pause(_LOOK_AGAIN)
-        return None
+    def _signing(self, database: Database) -> SqliteLedger:
+        """The ledger for what evaluates schedules now."""
+        evaluated = versions()
+        return SqliteLedger(database, self._settings.daemon.node, evaluated.croniter, evaluated.tzdata)
 
-    def _wait_for(self, other: str) -> None:
-        if self._service.lock_holder != other:
-            self._observing.publish(DaemonWaiting(holder=other))
-        self._service.lock_holder = other
-
-    async def _opened(self) -> Database | None:
-        """The ledger, as soon as it can be opened; None when told to stop before that."""
-        loop, failures = asyncio.get_running_loop(), 0
-
-        def committed(seconds: float) -> None:
-            loop.call_soon_threadsafe(self._observing.publish, LedgerCommitted(seconds=seconds))
-
-        while not self._service.stopping:
-            try:
-                database = await asyncio.to_thread(open_ledger, self._ledger_path, on_commit=committed)
-            except LedgerUnavailable as error:
-                failures += 1
-                self._health.failed("open", str(error))
-                await self._pause(back_off(failures))
-            else:
-                self._health.worked()
-                return database
-        return None
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._service.stopped()
-        except TimeoutError:
-            pass
+    async def _record_evaluation(self) -> None:
+        schedule = self._settings.schedule
+        await self._ledger.evaluating(self._evaluated_since, dst_gap=schedule.dst_gap, dst_repeat=schedule.dst_repeat)
 
     def _connected(self, settings: Settings) -> list[ApiClient]:
         publish = self._observing.publish
@@ -166,11 +140,11 @@ class Daemon:
         for client in self._clients:
             await client.aclose()
 
-    def _target(self, number: int, ledger: SqliteLedger) -> Target:
+    def _target(self, number: int) -> Target:
         return Target(
             target_settings(self._settings.targets[number], self._settings),
             self._clients[number],
-            ledger=ledger,
+            ledger=self._ledger,
             clock=self._clock,
             watch=self._watch,
             health=self._health,
@@ -180,10 +154,20 @@ class Daemon:
 
     # ------------------------------------------------------------ while it runs
 
-    async def _prune(self, database: Database) -> None:
+    async def _guard(self, lock: LedgerLock) -> None:
+        """Raises `LedgerUnavailable` when others may have the ledger too: at once, since what is sent now may be sent by them as well."""
+        while lock.is_held:
+            await asyncio.sleep(_GUARD_EVERY)
+        error = (
+            f"{lock_file(self._settings.ledger.url.path)} was removed or replaced while it was locked, and another daemon may hold it now"
+        )
+        self._health.failed("lock", error)
+        raise LedgerUnavailable(f"{error}; start this one again, and leave the file in its place")
+
+    async def _prune(self) -> None:
         while True:
             try:
-                await prune(database, before=self._clock.now() - self._settings.ledger.retention)
+                await prune(self._ledger.database, before=self._clock.now() - self._settings.ledger.retention)
             except LedgerUnavailable as error:
                 self._health.failed("prune", str(error))
             await asyncio.sleep(_PRUNE_EVERY)
@@ -200,26 +184,60 @@ class Daemon:
         self._service.stop(number.name)
 
     def _told_to_reload(self) -> None:
-        self._reloading = asyncio.ensure_future(self._reload())
-
-    async def _reload(self) -> None:
-        """Take up configuration, keys and zone data, or say why not and go on as before."""
+        if self._service.stopping:
+            return  # the next start reads everything
+        error = None
         try:
-            settings = _checked(self._load().settings)
-            _refuse_what_needs_a_restart(self._settings, settings)
-            clients = self._connected(settings)
-        except SchedulerError as error:
-            self._observing.publish(ConfigReloaded(error=str(error)))
-            return
+            self._reload()
+        except SchedulerError as refusal:
+            error = str(refusal)
+        except Exception as fault:  # noqa: BLE001  whatever it is, what is served goes on, and somebody has to hear of it
+            error = f"{type(fault).__name__}: {fault}"
+        self._observing.publish(ConfigReloaded(error=error))
+
+    def _reload(self) -> None:
+        """Take up configuration, keys and zone data. Raises what is wrong with them, and then nothing has changed.
+
+        Nothing here waits. So there is no moment in which one target goes by the new zone data and another by the old, which may know a zone
+        that is gone; and of two reloads the first is over when the second begins. The ledger is told afterwards.
+        """
+        settings = _checked(self._load().settings)
+        _refuse_what_needs_a_restart(self._settings, settings)
+        clients = self._connected(settings)
         reload_zones()
+        for client, predecessor in zip(clients, self._clients, strict=True):
+            client.succeed(predecessor)
+            self._afterwards(predecessor.retire())
+        self._settings, self._clients = settings, clients
         self._observing.set_level(settings)
-        old, self._clients, self._settings = self._clients, clients, settings
-        for target, client, setting in zip(self._service.targets, clients, settings.targets, strict=False):
-            await target.reconfigure(target_settings(setting, settings), client, parser(settings))
-        self._observing.publish(ConfigReloaded(error=None))
-        await asyncio.sleep(max(setting.request_timeout.total_seconds() for setting in settings.targets))
-        for client in old:  # by now nothing is under way on them
-            await client.aclose()
+        if self._targets:  # otherwise they will be made from these settings
+            self._reconfigure()
+
+    def _reconfigure(self) -> None:
+        settings = self._settings
+        self._ledger, self._evaluated_since = self._signing(self._ledger.database), self._clock.now()
+        changed = [
+            (target, target.reconfigure(target_settings(setting, settings), client, self._ledger, parser(settings)))
+            for target, client, setting in zip(self._targets, self._clients, settings.targets, strict=True)
+        ]
+        self._afterwards(self._record(changed))
+
+    async def _record(self, changed: Sequence[tuple[Target, Sequence[Version]]]) -> None:
+        """Make durable what evaluates from now on, and what it changed; after what an earlier reload has to record."""
+        async with self._recording:
+            await self._targets[0].context.durably("state", self._record_evaluation)
+            for target, versions in changed:
+                await target.record(versions)
+
+    def _afterwards(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _end_background(self) -> None:
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
 
 
 def _checked(settings: Settings) -> Settings:
@@ -232,6 +250,8 @@ def _checked(settings: Settings) -> Settings:
 
 def _refuse_what_needs_a_restart(old: Settings, new: Settings) -> None:
     changed = [f"[{section}]" for section in _RESTART_FOR if getattr(old, section) != getattr(new, section)]
+    if old.log.format != new.log.format:
+        changed.append("[log] format")
     if _targets(old) != _targets(new):
         changed.append("name, url or project_id of a [[target]], or their number")
     if changed:

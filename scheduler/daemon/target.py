@@ -2,14 +2,14 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 from scheduler.core.cron import Schedule
 from scheduler.core.events import ClockJumped
 from scheduler.core.instants import to_text_seconds
-from scheduler.core.model import Automation, State
+from scheduler.core.model import Automation, State, Version
 from scheduler.core.policy import Policies
 from scheduler.core.status import AutomationStatus, TargetStatus
 from scheduler.core.timetable import Entry, Timetable
@@ -89,21 +89,32 @@ class Target:
         finally:
             self._dispatcher.abandon()
 
-    async def reconfigure(self, settings: TargetSettings, upstream: Upstream, parse: Parse) -> None:
-        """Go on under other settings, another key or newer zone data. The old upstream is the caller's to close."""
+    def reconfigure(self, settings: TargetSettings, upstream: Upstream, ledger: Ledger, parse: Parse) -> Sequence[Version]:
+        """Go on at once under other settings, another key or newer zone data. The old upstream is the caller's to close.
+
+        Nothing is written here, so that no target has to wait for another's write: what comes back is to be told to `record`.
+        """
         context = self.context
         if settings.max_in_flight != context.settings.max_in_flight:
             self._dispatcher.resize(settings.max_in_flight)
-        context.settings, context.upstream = settings, upstream
+        context.settings, context.upstream, context.ledger = settings, upstream, ledger
         versions = context.timetable.reconsider(parse, context.clock.now())
         for version in versions:
             if version.invalid is not None:
                 context.publish(quarantined(settings.name, version))
-        if versions and self._clearance.snapshot_at is not None:
-            at = self._clearance.snapshot_at
-            await context.durably("observe", lambda: context.ledger.observe(settings.name, at, versions, [], []))
         self._poller.begin_anew()
         self.wake()
+        return versions
+
+    async def record(self, versions: Sequence[Version]) -> None:
+        """Make durable what `reconfigure` changed."""
+
+        async def observe() -> None:
+            if self._clearance.snapshot_at is not None:
+                await self.context.ledger.observe(self.context.target, self._clearance.snapshot_at, versions, [], [])
+
+        if versions:
+            await self.context.durably("observe", observe)
 
     def wake(self) -> None:
         """Something changed that somebody may be waiting for."""
