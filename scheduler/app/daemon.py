@@ -156,13 +156,16 @@ class Daemon:
 
     async def _guard(self, lock: LedgerLock) -> None:
         """Raises `LedgerUnavailable` when others may have the ledger too: at once, since what is sent now may be sent by them as well."""
-        while lock.is_held:
+        while True:
+            if not lock.is_held:
+                raise self._lock_lost()
             await asyncio.sleep(_GUARD_EVERY)
-        error = (
-            f"{lock_file(self._settings.ledger.url.path)} was removed or replaced while it was locked, and another daemon may hold it now"
-        )
+
+    def _lock_lost(self) -> LedgerUnavailable:
+        file = lock_file(self._settings.ledger.url.path)
+        error = f"{file} was removed or replaced while it was locked, so that another daemon may fire too; start again, and leave it there"
         self._health.failed("lock", error)
-        raise LedgerUnavailable(f"{error}; start this one again, and leave the file in its place")
+        return LedgerUnavailable(error)
 
     async def _prune(self) -> None:
         while True:
@@ -198,8 +201,8 @@ class Daemon:
     def _reload(self) -> None:
         """Take up configuration, keys and zone data. Raises what is wrong with them, and then nothing has changed.
 
-        Nothing here waits. So there is no moment in which one target goes by the new zone data and another by the old, which may know a zone
-        that is gone; and of two reloads the first is over when the second begins. The ledger is told afterwards.
+        Nothing here waits: no target goes by a schedule whose zone is gone from the data that the others go by, and of two reloads the
+        first is over when the second begins. The ledger is told afterwards.
         """
         settings = _checked(self._load().settings)
         _refuse_what_needs_a_restart(self._settings, settings)

@@ -19,7 +19,8 @@ _MOST: Final = 4096  # bytes of a holder's text that anybody reads
 class LedgerLock:
     """The right to fire and to resolve what is in a ledger, for as long as this process lives or until it is released."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
         self._descriptor = descriptor
 
     @classmethod
@@ -29,14 +30,12 @@ class LedgerLock:
         Raises `LedgerUnavailable` when the lock file cannot be opened or written.
         """
         path = lock_file(ledger)
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise LedgerUnavailable(
-                f"{path}: {error.strerror}; see that its folder exists and the daemon's user may write there"
-            ) from error
+        descriptor = _opened(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_at(path, descriptor):  # removed between the two; whoever comes next locks another file
+                os.close(descriptor)
+                return cls.try_acquire(ledger, node=node, since=since)
             _sign(descriptor, f"node {node}, process {os.getpid()}, since {to_text(since)}\n")
         except BlockingIOError:
             os.close(descriptor)
@@ -44,7 +43,12 @@ class LedgerLock:
         except OSError as error:
             os.close(descriptor)
             raise LedgerUnavailable(f"{path}: {error.strerror}; put the ledger on a local disk that has room") from error
-        return cls(descriptor)
+        return cls(path, descriptor)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it keeps others out: the file that is locked still lies in its place. Nobody can take the lock of one that does."""
+        return _is_at(self._path, self._descriptor)
 
     def release(self) -> None:
         """Let another process have it. Once."""
@@ -64,6 +68,23 @@ def holder(ledger: Path) -> str:
 def lock_file(ledger: Path) -> Path:
     """Where the lock of this ledger lies."""
     return ledger.with_name(ledger.name + ".lock")
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise LedgerUnavailable(f"{path}: {error.strerror}; see that its folder exists and the daemon's user may write there") from error
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether this open file is the one of that name. A folder that cannot be looked into says nothing against it."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def _sign(descriptor: int, text: str) -> None:

@@ -38,6 +38,12 @@ class Window:
         """The newest request was not sent after all."""
         self._taken.pop()
 
+    def limited(self, limit: int) -> "Window":
+        """The same requests under another limit."""
+        window = Window(limit, self._length)
+        window._taken.extend(self._taken)
+        return window
+
 
 class Allowance:
     """The windows of a target, and the wait that it asked for. Instants are seconds of one clock."""
@@ -59,6 +65,11 @@ class Allowance:
         """The newest request was not sent after all."""
         for window in self._windows:
             window.give_back()
+
+    def limit(self, *, per_minute: int, per_hour: int) -> None:
+        """Other limits from now on; what was sent counts."""
+        minute, hour = self._windows
+        self._windows = (minute.limited(per_minute), hour.limited(per_hour))
 
     def block(self, until: float) -> None:
         """Nothing may be sent before ``until``."""
@@ -86,6 +97,11 @@ class Budget:
     def block(self, seconds: float) -> None:
         """Let nothing through for so many seconds."""
         self._allowance.block(self._clock.seconds() + seconds)
+
+    def limit(self, *, per_minute: int, per_hour: int) -> None:
+        """Other limits from now on, also for those who wait."""
+        self._allowance.limit(per_minute=per_minute, per_hour=per_hour)
+        self._serve()
 
     async def _admission(self, queue: deque[asyncio.Future[None]]) -> None:
         place = asyncio.get_running_loop().create_future()

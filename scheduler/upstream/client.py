@@ -7,8 +7,8 @@ an attempt that was written down leaves when it said it would, and `admit` is it
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
@@ -61,6 +61,9 @@ class ApiClient:
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._offset: ClockOffset | None = None
         self._snapshots = SnapshotReader(self._page, seconds=clock.seconds)
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -71,6 +74,23 @@ class ApiClient:
     async def aclose(self) -> None:
         """Close all connections."""
         await self._transport.aclose()
+
+    async def retire(self) -> None:
+        """Close all connections as soon as nothing that was begun is under way, or at once when this is cancelled."""
+        try:
+            await self._idle.wait()
+        finally:
+            await self.aclose()
+
+    def succeed(self, predecessor: "ApiClient") -> None:
+        """Go on, under limits of its own, where another client of the same project is: what was sent counts, a wait is waited out.
+
+        Who waits to send by the predecessor waits in the same budget. Before the first request.
+        """
+        self._budget = predecessor._budget  # noqa: SLF001  its own kind
+        self._turns = predecessor._turns  # noqa: SLF001  the same
+        self._offset = predecessor._offset  # noqa: SLF001  the same
+        self._budget.limit(per_minute=self._config.requests_per_minute, per_hour=self._config.requests_per_hour)
 
     def use_key(self, key: Key) -> None:
         """Send this key from now on."""
@@ -90,18 +110,21 @@ class ApiClient:
     async def run(self, automation_id: str, idempotency_key: str) -> Answer | NotSent | Lost:
         """One attempt, sent now. Never raises for what the network or the API do; `InvalidAutomation` for no id."""
         request = self._request("POST", f"{self._config.automation(automation_id)}run/", {"Idempotency-Key": idempotency_key})
-        came = await self._exchange("run", request)
+        with self._in_use():
+            came = await self._exchange("run", request)
         return answers.to_attempt(came, now=self._clock.now(), clean=self._clean)
 
     async def warm(self, connections: int) -> None:
         """Have this many connections open and ready, as far as they can be had and ``max_in_flight`` allows. Sends no request."""
-        await self._transport.warm(self._config.collection, min(connections, self._config.max_in_flight))
+        with self._in_use():
+            await self._transport.warm(self._config.collection, min(connections, self._config.max_in_flight))
 
     # ---------------------------------------------------------------- reading
 
     async def snapshot(self) -> Snapshot:
         """A verified reading of all automations. Raises `UpstreamError`."""
-        snapshot = await self._snapshots.read()
+        with self._in_use():
+            snapshot = await self._snapshots.read()
         return replace(snapshot, clock_offset=self._offset.seconds if self._offset else None)
 
     async def list_page(self, *, offset: int = 0, limit: int = 100) -> Page:
@@ -165,9 +188,22 @@ class ApiClient:
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         """The wait of a request that can wait."""
-        await self._budget.background()
-        async with self._turns:
+        with self._in_use():
+            await self._budget.background()
+            async with self._turns:
+                yield
+
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """Something is under way."""
+        self._under_way += 1
+        self._idle.clear()
+        try:
             yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
 
     async def _in_turn(self, endpoint: str, request: httpx.Request) -> Reply | Failure:
         async with self._turn():

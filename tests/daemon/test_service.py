@@ -119,7 +119,7 @@ def test_new_settings_take_hold_while_it_runs() -> None:
         await world.until("12:59:40")
         world.set(max_in_flight=4)
         context = target.context
-        await target.reconfigure(world.settings["main"], context.upstream, context.timetable._parse)
+        target.reconfigure(world.settings["main"], context.upstream, context.ledger, context.timetable._parse)
         await world.until("13:00:06")
         assert {world.row(each, "13:00").fate for each in automations} == {"accepted: answered"}
 
