@@ -14,6 +14,7 @@ class RecordedAutomation:
     automation: Automation
     effective_from: datetime
     broken: str | None  # why the API's object has no usable definition
+    invalid: str | None = None  # why the definition could not be evaluated when it was recorded
 
 
 @dataclass(frozen=True, slots=True)

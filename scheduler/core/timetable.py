@@ -108,18 +108,30 @@ class Timetable:
         """Whether the newest complete snapshot does not have it."""
         return automation_id not in self._entries or automation_id in self._absent
 
-    def load(self, recorded: Mapping[str, RecordedAutomation], *, watermark: datetime | None, ended: Sequence[EndedVersion] = ()) -> None:
-        """Take up what the ledger recorded. What came due since the watermark waits until an `update` has said that it is still meant."""
+    def load(
+        self, recorded: Mapping[str, RecordedAutomation], *, watermark: datetime | None, ended: Sequence[EndedVersion] = ()
+    ) -> list[Version]:
+        """Take up what the ledger recorded. What came due since the watermark waits until an `update` has said that it is still meant.
+
+        Gives the versions of those whose validity is not what was recorded, since the zone data or the rules are other ones: from now on.
+        """
         spans: dict[tuple[Schedule, datetime], _Span] = {}
-        for record in recorded.values():
-            since = min(record.effective_from, self._rota.cursor)  # recorded under a clock that was ahead, it is in force by now
-            self._enter(record.automation, since, broken=record.broken)
-        if watermark is None:
-            return
-        for each in ended:
-            self._recall(self._ended(each), watermark, min(each.until, self._rota.cursor), spans)
-        for automation_id in recorded:
-            self._recall(self._entries[automation_id], watermark, self._rota.cursor, spans)
+        versions = [version for each in recorded.values() if (version := self._take_up(each)) is not None]
+        if watermark is not None:
+            for each in ended:
+                self._recall(self._ended(each), watermark, min(each.until, self._rota.cursor), spans)
+            for automation_id in recorded:
+                self._recall(self._entries[automation_id], watermark, self._rota.cursor, spans)
+        return versions
+
+    def _take_up(self, record: RecordedAutomation) -> Version | None:
+        """Enter an automation as recorded; a version that is in force from now on when it was not valid then and is now, or the reverse."""
+        now = self._rota.cursor
+        entry = self._enter(record.automation, min(record.effective_from, now), broken=record.broken)  # min: under a clock that was ahead
+        if entry.broken or entry.invalid == record.invalid:
+            return None
+        entry.effective_from = now  # else one that could not be evaluated then would fire the past
+        return _version(entry, now, now)
 
     def _ended(self, each: EndedVersion) -> Entry:
         version = each.version
@@ -137,6 +149,9 @@ class Timetable:
         if key not in spans:
             spans[key] = _Span.of(self._target, entry.schedule, begin, end)
         moments = spans[key].moments_for(entry)
+        if moments and moments[-1].due > self._rota.cursor:
+            self._pending.add(entry.automation.id, [each for each in moments if each.due > self._rota.cursor], self._rota.cursor)
+            moments = [each for each in moments if each.due <= self._rota.cursor]
         if moments:
             before = self._unconfirmed.get(entry.automation.id)
             self._unconfirmed[entry.automation.id] = moments if before is None else [*before, *moments]
@@ -178,20 +193,28 @@ class Timetable:
         return Version(automation_id, entry.automation.name, None, effective_from=at, observed_at=at)
 
     def reconsider(self, schedule: Callable[[str, str], Schedule], now: datetime) -> list[Version]:
-        """Evaluate everything anew from the cursor on: the settings or the zone data changed. Gives those whose validity changed."""
+        """Evaluate everything anew from the cursor on: the settings or the zone data changed.
+
+        Gives the versions of those whose validity changed. As with an edit, that divides time at ``now``.
+        """
         self._parse = schedule
+        changed = [entry for entry in self._entries.values() if not self._reconsidered(entry, now)]
         self._rota = Rota(self._rota.cursor)
-        versions = []
         for entry in self._entries.values():
-            before = entry.invalid
-            entry.policies = self._policies(entry.automation.id, entry.automation.name)
-            if not entry.broken:
-                entry.schedule, entry.invalid = self._evaluate(entry.automation.definition)
             if entry.schedule is not None:
                 self._rota.join(entry.automation.id, entry.schedule)
-            if entry.invalid != before:
-                versions.append(_version(entry, now, now))
-        return versions
+        return [_version(self._begin(entry.automation, now), now, now) for entry in changed]
+
+    def _reconsidered(self, entry: Entry, now: datetime) -> bool:
+        """Evaluate the entry anew; when that makes it valid or invalid, its version ends here instead, and False is given."""
+        entry.policies = self._policies(entry.automation.id, entry.automation.name)
+        schedule, invalid = (None, entry.invalid) if entry.broken else self._evaluate(entry.automation.definition)
+        if invalid == entry.invalid:
+            entry.schedule = schedule
+            return True
+        self._leave(entry, now)
+        entry.schedule = None
+        return False
 
     # ------------------------------------------------------------ what is due
 
@@ -210,7 +233,7 @@ class Timetable:
         for each in dues:
             automation_id = each.entry.automation.id
             self._pending.settled(automation_id, each.moments)
-            if not self._pending.holds(automation_id):
+            if not self._pending.holds(automation_id) and automation_id not in self._unconfirmed:
                 self._gone.pop(automation_id, None)
 
     @property
@@ -285,13 +308,17 @@ class Timetable:
 
     def _break(self, automation_id: str, error: InvalidAutomation, since: datetime, snapshot: Snapshot) -> Version:
         known = self._entries.get(automation_id)
+        return _version(self._begin(automation, since), since, snapshot.begun_at)
+
+    def _begin(self, automation: Automation, since: datetime) -> Entry:
+        """Another version is in force from ``since`` on, also for what the cursor has passed."""
         if known is not None:
             self._leave(known, since)
         automation = (
             replace(known.automation, definition=_NOTHING) if known else Automation(automation_id, error.name or automation_id, _NOTHING)
         )
         entry = self._enter(automation, since, broken=error.reason)
-        return _version(entry, since, snapshot.begun_at)
+        return entry
 
     def _refresh(self, entry: Entry, automation: Automation) -> None:
         if entry.automation.name != automation.name:

@@ -66,11 +66,13 @@ class Target:
         recorded = await context.ledger.bind(settings.name, settings.url, settings.project_id)
         runs = await context.ledger.newest_runs(settings.name)
         opened = await context.ledger.open_occurrences(settings.name)
-        context.timetable.load(recorded.automations, watermark=recorded.watermark, ended=recorded.ended)
+        versions = context.timetable.load(recorded.automations, watermark=recorded.watermark, ended=recorded.ended)
+        self._tell_of(versions)
         self._clearance.snapshot_at = recorded.snapshot_at
         self._clearance.absent_until = self._planner.absent_until
         self._tracker.load(runs)
         self._dispatcher.adopt(opened)
+        await self.record(versions)
 
     async def run(self, stopping: asyncio.Event, drain: Callable[[], float]) -> int:
         """Serve until ``stopping`` is set, then give what is in flight ``drain()`` seconds. Returns how much is left in flight."""
@@ -99,15 +101,18 @@ class Target:
             self._dispatcher.resize(settings.max_in_flight)
         context.settings, context.upstream, context.ledger = settings, upstream, ledger
         versions = context.timetable.reconsider(parse, context.clock.now())
-        for version in versions:
-            if version.invalid is not None:
-                context.publish(quarantined(settings.name, version))
+        self._tell_of(versions)
         self._poller.begin_anew()
         self.wake()
         return versions
 
+    def _tell_of(self, versions: Sequence[Version]) -> None:
+        for version in versions:
+            if version.invalid is not None:
+                self.context.publish(quarantined(self.context.target, version))
+
     async def record(self, versions: Sequence[Version]) -> None:
-        """Make durable what `reconfigure` changed."""
+        """Make durable what `reconfigure`, or a start with newer zone data, changed."""
 
         async def observe() -> None:
             if self._clearance.snapshot_at is not None:

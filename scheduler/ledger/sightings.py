@@ -77,15 +77,13 @@ _SELECT_AUTOMATIONS: Final = "SELECT * FROM automation WHERE target = ? AND remo
 _SELECT_ENDED: Final = """
     SELECT * FROM (
         SELECT *, lead(effective_from) OVER (PARTITION BY automation_id ORDER BY id) AS until FROM definition WHERE target = ?1
-    ) WHERE until > ?2 AND enabled ORDER BY id
+    ) WHERE until > ?2 AND enabled AND invalid IS NULL ORDER BY id
 """
 
 
 def _ended(row: sqlite3.Row) -> EndedVersion:
     definition = Definition(row["cron_expression"], row["timezone"], enabled=True)
-    version = Version(
-        row["automation_id"], row["name"], definition, from_text(row["effective_from"]), from_text(row["observed_at"]), row["invalid"]
-    )
+    version = Version(row["automation_id"], row["name"], definition, from_text(row["effective_from"]), from_text(row["observed_at"]))
     return EndedVersion(version, from_text(row["until"]))
 
 
@@ -101,7 +99,8 @@ def _automation(row: sqlite3.Row) -> RecordedAutomation:
         run_status=row["run_status"],
         run_error=row["run_error"],
     )
-    return RecordedAutomation(automation, from_text(row["effective_from"]), row["invalid"] if broken else None)
+    why = row["invalid"]
+    return RecordedAutomation(automation, from_text(row["effective_from"]), why if broken else None, None if broken else why)
 
 
 def _instant(text: str | None) -> datetime | None:

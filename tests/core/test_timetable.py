@@ -1,6 +1,7 @@
 """Which automations exist and what of them is due: every instant of every version in force, once."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from scheduler.core.cron import Schedule
 from scheduler.core.model import Automation, Definition, InvalidAutomation, Snapshot, Version
 from scheduler.core.policy import Policies
-from scheduler.core.records import RecordedAutomation
+from scheduler.core.records import EndedVersion, RecordedAutomation
 from scheduler.core.timetable import Changes, Due, Timetable
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -42,9 +43,17 @@ class Told:
         self.timetable = Timetable("main", now=at(now), policies=lambda each, _: self.policies.get(each, self.default))
         self.previous: datetime | None = None
 
-    def load(self, recorded: Mapping[str, RecordedAutomation], *, watermark: str | None, previous: str | None = None) -> None:
-        self.timetable.load(recorded, watermark=None if watermark is None else at(watermark))
+    def load(
+        self,
+        recorded: Mapping[str, RecordedAutomation],
+        *,
+        watermark: str | None,
+        previous: str | None = None,
+        ended: Sequence[EndedVersion] = (),
+    ) -> list[Version]:
+        versions = self.timetable.load(recorded, watermark=None if watermark is None else at(watermark), ended=ended)
         self.previous = None if previous is None else at(previous)
+        return versions
 
     def poll(
         self, when: str, *automations: Automation, complete: bool = True, broken: Mapping[str, str] | None = None, offset: float = 0.0
@@ -425,6 +434,54 @@ def test_a_jittered_one_scheduled_before_the_end_and_due_after_the_start_is_not_
     assert moment.due > at("12:01:20")
 
 
+def test_a_jittered_one_that_comes_due_after_the_start_waits_for_no_reading() -> None:
+    told = Told("12:01:10", policies=Policies(jitter=timedelta(minutes=30)))
+    told.load(recorded(automation(cron="0 * * * *"), since="10:00:00"), watermark="10:59:59", previous="10:59:59")
+    assert told.plan("12:31:00") == {A: ["12:00"]}
+    told.poll("12:31:10", automation(cron="0 * * * *"))
+    assert told.plan("12:31:20") == {A: ["11:00"]}
+
+
+def test_what_was_removed_is_remembered_for_what_no_reading_has_confirmed() -> None:
+    told = Told("12:03:30", policies=Policies(jitter=timedelta(minutes=2)))
+    ended = EndedVersion(Version(A, "a", Definition("*/4 * * * *", "UTC", enabled=True), at("11:00:00"), at("11:00:00")), at("12:03:00"))
+    told.load({}, watermark="11:50:00", previous="12:03:00", ended=[ended])
+    told.plan("12:10:00")
+    told.poll("12:10:10")
+    assert [due.entry.ended for due in told.timetable.due(at("12:10:20"))] == ["deleted"]
+
+
+# ---------------------------------------------------------------- validity that is not what was recorded
+
+
+def test_one_recorded_as_invalid_that_is_valid_now_fires_nothing_from_before() -> None:
+    told = Told("12:03:10")
+    known = {A: replace(recorded(automation())[A], invalid="unknown time zone")}
+    definition = Definition("* * * * *", "UTC", enabled=True)
+    assert told.load(known, watermark="12:01:00", previous="12:01:00") == [Version(A, "a", definition, at("12:03:10"), at("12:03:10"))]
+    assert told.timetable.entries[A].effective_from == at("12:03:10")
+    told.poll("12:03:20", automation())
+    assert told.plan("12:05:00") == {A: ["12:04", "12:05"]}
+
+
+def test_one_recorded_as_valid_that_is_invalid_now_is_a_version() -> None:
+    told = Told("12:03:10")
+    (version,) = told.load(recorded(automation(timezone="Mars/Olympus")), watermark="12:01:00", previous="12:01:00")
+    assert (version.automation_id, version.effective_from, version.invalid is None) == (A, at("12:03:10"), False)
+    assert told.timetable.entries[A].effective_from == at("12:03:10")
+
+
+def test_what_is_as_valid_as_it_was_recorded_is_no_version() -> None:
+    wrong = automation(B, timezone="Mars/Olympus")
+    told = Told("12:00:10")
+    (added,) = told.poll("12:00:20", wrong).added
+    known = recorded(automation(), automation("c" * 8, cron="61 * * * *", enabled=False)) | {
+        B: replace(recorded(wrong)[B], invalid=added.invalid),
+        "d" * 8: replace(recorded(automation("d" * 8))["d" * 8], broken="its enabled is int"),
+    }
+    assert Told("12:03:10").load(known, watermark="12:01:00") == []
+
+
 # ---------------------------------------------------------------- the watermark
 
 
@@ -540,3 +597,29 @@ def test_what_becomes_invalid_under_new_zone_data_is_told() -> None:
     assert version.automation_id == A
     assert version.invalid is not None
     assert told.plan("12:04:00") == {}
+
+
+def under_other_zone_data(expression: str, timezone: str) -> Schedule:
+    """Mars/Olympus is known now, and UTC not any more."""
+    return Schedule.parse(expression, "UTC" if timezone == "Mars/Olympus" else "Mars/Olympus")
+
+
+@pytest.mark.parametrize(("passed", "reloaded"), [("12:01:30", "12:04:30"), ("12:04:31", "12:04:30")])
+def test_new_zone_data_divides_time_as_an_edit_does(passed: str, reloaded: str) -> None:
+    """Whether what was evaluated before lies behind the present or, claimed ahead, beyond it."""
+    told = Told("12:00:10")
+    told.poll("12:00:20", automation(), automation(B, timezone="Mars/Olympus"))
+    told.due(passed)
+    versions = told.timetable.reconsider(under_other_zone_data, at(reloaded))
+    assert {each.automation_id: each.effective_from for each in versions} == {A: at(reloaded), B: at(reloaded)}
+    assert {entry.effective_from for entry in told.timetable.entries.values()} == {at(reloaded)}
+    assert told.plan("12:06:00") == {A: ["12:01", "12:02", "12:03", "12:04"], B: ["12:05", "12:06"]}
+
+
+def test_what_was_claimed_ahead_of_new_zone_data_is_the_new_versions() -> None:
+    told = Told("12:00:10")
+    told.poll("12:00:20", automation(), automation(B, timezone="Mars/Olympus"))
+    told.plan("12:00:59")
+    told.due("12:01:00")
+    told.timetable.reconsider(under_other_zone_data, at("12:00:59"))
+    assert told.plan("12:01:01") == {B: ["12:01"]}

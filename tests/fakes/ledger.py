@@ -109,8 +109,8 @@ class _Target:
         for automation_id in {version.automation_id for version in self.versions}:
             own = [version for version in self.versions if version.automation_id == automation_id]
             for version, following in pairwise(own):
-                enabled = version.definition is not None and version.definition.enabled
-                if enabled and self.watermark is not None and following.effective_from > self.watermark:
+                fired = version.definition is not None and version.definition.enabled and version.invalid is None
+                if fired and self.watermark is not None and following.effective_from > self.watermark:
                     yield EndedVersion(version, following.effective_from)
 
 
@@ -189,8 +189,8 @@ class MemoryLedger:
         before = known.automations.get(version.automation_id)
         fresh = Automation(version.automation_id, version.name, definition)
         automation = fresh if before is None else replace(before.automation, name=version.name, definition=definition)
-        broken = version.invalid if version.definition is None else None
-        known.automations[version.automation_id] = RecordedAutomation(automation, version.effective_from, broken)
+        broken, invalid = (version.invalid, None) if version.definition is None else (None, version.invalid)
+        known.automations[version.automation_id] = RecordedAutomation(automation, version.effective_from, broken, invalid)
 
     # ------------------------------------------------------------ claims
 

@@ -116,6 +116,15 @@ def test_a_version_that_ended_after_the_watermark_is_recalled_with_its_end(ledge
     assert _recorded(ledger).ended == ()
 
 
+def test_a_version_that_could_not_be_evaluated_is_not_recalled(ledger: Stand) -> None:
+    """Now perhaps it can, under newer zone data, but then it fired nothing."""
+    first = automation()
+    _observe(ledger, 0, [version(first, 0, invalid="unknown time zone")], [first])
+    _observe(ledger, 5, [version(first, 4)])
+    assert _recorded(ledger).ended == ()
+    assert _recorded(ledger).automations[NIGHTLY] == RecordedAutomation(first, at(4), None)
+
+
 def test_an_unchanged_snapshot_writes_the_targets_row_alone(ledger: Stand) -> None:
     _added(ledger, automation())
     before = ledger.rows("SELECT * FROM automation UNION ALL SELECT *, 0 FROM definition")
@@ -158,7 +167,7 @@ def test_a_broken_automation_keeps_its_reason_and_its_newest_run(ledger: Stand) 
 def test_an_invalid_schedule_is_recorded_as_it_stands(ledger: Stand) -> None:
     wrong = automation(cron="0 0 31 2 *")
     _observe(ledger, 4, [version(wrong, 4, invalid="it never fires")], [wrong])
-    assert _recorded(ledger).automations[NIGHTLY] == RecordedAutomation(wrong, at(4), None), "to be evaluated anew"
+    assert _recorded(ledger).automations[NIGHTLY] == RecordedAutomation(wrong, at(4), None, "it never fires")
     assert ledger.rows("SELECT invalid FROM automation UNION ALL SELECT invalid FROM definition") == [("it never fires",)] * 2
 
 
