@@ -28,6 +28,9 @@ idempotent = true                # the embedded API honours Idempotency-Key
 requests_per_minute = 100000     # it has no rate limit of its own
 requests_per_hour = 1000000
 
+[schedule]
+poll_interval = "5s"             # so the end of a run is seen soon; asking this API costs nothing
+
 [ledger]
 url = "sqlite:///{folder}/scheduler.db"
 
@@ -50,7 +53,7 @@ def prepare(folder: Path) -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not file.exists():
-            file.write_text(_configuration(folder))
+            _write(file, _configuration(folder), 0o644)
     except OSError as error:
         raise ConfigurationError(f"the state directory {folder} cannot be used: {error.strerror}; name another with --state-dir") from None
     return file
@@ -79,19 +82,35 @@ def _is_free(port: int) -> bool:
 
 
 def read_key(file: Path) -> str:
-    """The key in the file; empty when there is none."""
+    """The key in the file; empty when there is none. Raises `ConfigurationError`."""
     try:
-        return file.read_text().strip()
+        return file.read_bytes().decode(errors="replace").strip()  # whatever is no key is replaced by one
     except FileNotFoundError:
         return ""
+    except OSError as error:
+        raise _unusable_key(file, error) from None
 
 
 def write_key(file: Path, key: str) -> None:
-    """Keep a key where only its owner can read it, whole or not at all."""
+    """Keep a key where only its owner can read it. Raises `ConfigurationError`."""
+    try:
+        _write(file, key + "\n", 0o600)
+    except OSError as error:
+        raise _unusable_key(file, error) from None
+
+
+def _unusable_key(file: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"the key file {file} cannot be used: {error.strerror}; see that it is a file of yours and that its disk has room"
+    )
+
+
+def _write(file: Path, text: str, mode: int) -> None:
+    """Have the whole text in the file, or leave it as it is: half a file on a full disk would be taken for the person's own."""
     part = file.with_name(file.name + ".part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "w") as written:
-        written.write(key + "\n")
+        written.write(text)
         written.flush()
         os.fsync(written.fileno())
     part.replace(file)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from scheduler.core.cron import Schedule
+from scheduler.core.errors import ConfigurationError
 from scheduler.daemon.context import TargetSettings
 from scheduler.daemon.target import Parse
 from scheduler.localapi.config import ApiConfig, RunnerConfig
@@ -53,7 +54,11 @@ def target_settings(target: Target, settings: Settings) -> TargetSettings:
 
 
 def api_config(api: ApiSettings) -> ApiConfig:
-    """What the embedded API is told."""
+    """What the embedded API is told. Raises `ConfigurationError` for what it cannot do yet."""
+    if api.runner.clone_url:
+        raise ConfigurationError(
+            "[api.runner] clone_url: this version clones nothing; leave it empty and let your command clone $REPOSITORY itself"
+        )
     runner = RunnerConfig(
         folder=api.runs_folder,
         command=api.runner.command,

@@ -25,4 +25,5 @@ def ask(settings: Settings, path: str) -> Any:
         with opener.open(url, timeout=_PATIENCE) as answer:
             return json.loads(answer.read(_LARGEST))
     except (OSError, ValueError) as error:
-        raise Unreachable(f"no daemon answers at {url}: {error}; is `scheduler run` or `scheduler up` running?") from None
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise Unreachable(f"no daemon answers at {url}: {reason}; is `scheduler run` or `scheduler up` running?") from None

@@ -21,6 +21,9 @@ class AnswerIsNo(click.ClickException):
 
 def report(error: click.ClickException | SchedulerError) -> int:
     """Say what went wrong; the exit status comes back."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        complain(error.format_message())  # a group without a command: its help, on its many lines
+        return error.exit_code
     if isinstance(error, click.ClickException):
         complain(f"{_label()} {escaped(error.format_message())}")
         if isinstance(error, click.UsageError) and error.ctx is not None:

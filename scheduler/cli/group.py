@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from scheduler.core.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from scheduler.settings import Assignment, Configuration
 
@@ -33,11 +35,16 @@ class Source:
     state_dir: Path | None = None
 
     def load(self, command_line: Sequence["Assignment"] = ()) -> "Configuration":
-        """The configuration of all layers. Raises `SettingsError`."""
+        """The configuration of all layers. Raises `SettingsError`, and `ConfigurationError` when nothing was kept in the folder."""
         from scheduler.settings import load
 
-        file = self.state_dir / FILE_NAME if self.state_dir is not None else self.file
-        return load(file, os.environ, command_line)
+        return load(self.file if self.state_dir is None else self._kept_in(self.state_dir), os.environ, command_line)
+
+    def _kept_in(self, folder: Path) -> Path:
+        file = folder / FILE_NAME
+        if not file.exists():
+            raise ConfigurationError(f"there is no {file}; name the --state-dir that `scheduler up` was started with")
+        return file
 
 
 class Command(click.Command):

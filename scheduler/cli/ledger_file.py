@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from scheduler.cli.owner import acting_as_owner
 from scheduler.core.errors import ConfigurationError, Unreachable
+from scheduler.database.faults import translated
 from scheduler.ledger.lock import LedgerLock, holder
 from scheduler.ledger.schema import open_for_reading, open_ledger
 
@@ -23,8 +24,8 @@ class NoLedger(Unreachable):
 
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that changes nothing. Raises `NoLedger`."""
-    with acting_as_owner(path):
+    """A connection that changes nothing. Raises `NoLedger`, and what the file is found to be while it is read: `DatabaseRefused`."""
+    with acting_as_owner(path), translated(path):
         _require(path)
         connection = open_for_reading(path)
         try:
@@ -64,4 +65,7 @@ async def _written(path: Path, operation: Callable[[sqlite3.Connection], T]) -> 
 
 def _require(path: Path) -> None:
     if not path.exists():
-        raise NoLedger(f"the ledger {path} is not there; start `scheduler run` or `scheduler up` once, or name another in [ledger] url")
+        raise NoLedger(
+            f"the ledger {path} is not there; say which one is meant by --state-dir, --config or [ledger] url, "
+            "or start `scheduler run` or `scheduler up` once"
+        )

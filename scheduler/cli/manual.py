@@ -10,7 +10,8 @@ from typing import TypeVar
 from uuid import uuid4
 
 from scheduler.cli.ledger_file import NoLedger, write
-from scheduler.cli.target_api import carry_out, choose, found
+from scheduler.cli.target_api import carry_out, found
+from scheduler.cli.targets import choose
 from scheduler.cli.times import now
 from scheduler.core.errors import ConfigurationError, UpstreamError
 from scheduler.core.model import Automation, Run, RunStatus

@@ -49,14 +49,26 @@ class Column(NamedTuple, Generic[_Record]):
     shrinks: bool = False
 
 
-def show(records: Iterable[_Record], columns: Sequence[Column[_Record]], as_json: Callable[[_Record], Json] | None) -> None:
-    """Print records: each as a JSON object on a line as soon as it is there, if ``as_json`` says how, else all as one table."""
+def show(
+    records: Iterable[_Record],
+    columns: Sequence[Column[_Record]],
+    as_json: Callable[[_Record], Json] | None,
+    *,
+    empty: str = "nothing found",
+) -> None:
+    """Print records: each as a JSON object on a line as soon as it is there, if ``as_json`` says how, else all as one table.
+
+    ``empty`` tells a person that there are none, where it does not get into what is printed.
+    """
     if as_json is not None:
         for record in records:
             line(json_text(as_json(record)))
         return
-    for text in table(list(records), columns, _terminal_width()):
+    lines = table(list(records), columns, _terminal_width())
+    for text in lines:
         line(text)
+    if not lines:
+        complain(empty)
 
 
 def table(records: Sequence[_Record], columns: Sequence[Column[_Record]], width: int | None = None) -> list[str]:

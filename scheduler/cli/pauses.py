@@ -1,5 +1,6 @@
-"""Which automation `pause` and `resume` mean."""
+"""What is paused, and which automation `pause` and `resume` mean."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import click
 
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.ledger_file import reading
-from scheduler.cli.target_api import choose
+from scheduler.cli.targets import choose
 from scheduler.ledger.intents import EVERYTHING
 from scheduler.settings import Settings
 
@@ -40,8 +41,18 @@ def chosen(settings: Settings, target_name: str | None, automation: str | None, 
     return Chosen(ledger, target, *rows[0])
 
 
+def still_paused(settings: Settings, which: Chosen) -> str | None:
+    """What goes on pausing an automation, or some of all, when its own pause has ended; None when nothing does."""
+    if any(each["target"] == which.target and each["automation_id"] == EVERYTHING for each in paused(settings)):
+        return f"all automations of {which.target} are paused, {which.name} too; end that with `scheduler resume --all`"
+    everything = which.automation_id == EVERYTHING
+    if settings.schedule.paused if everything else settings.policies(which.automation_id, which.name).paused:
+        return f"the configuration pauses {which.name}; see `paused` in [schedule] and [[override]]"
+    return None
+
+
 def paused(settings: Settings) -> list[dict[str, str]]:
-    """What is paused by hand: target, id, name, since when, and by whom."""
+    """What is paused by hand: target, id, name, since when, and by whom. Raises `NoLedger`."""
     with reading(settings.ledger.url.path) as connection:
         rows = connection.execute(
             """
@@ -50,3 +61,16 @@ def paused(settings: Settings) -> list[dict[str, str]]:
             """
         )
         return [dict(row) for row in rows]
+
+
+class Paused:
+    """Whether an automation is paused, by hand or by the configuration, so that what comes due is recorded but not fired."""
+
+    def __init__(self, settings: Settings, by_hand: Iterable[Mapping[str, str]]) -> None:
+        self._settings = settings
+        self._by_hand = {(each["target"], each["automation_id"]) for each in by_hand}
+
+    def covers(self, target: str, automation_id: str, name: str) -> bool:
+        """Whether that is so of this one."""
+        by_hand = self._by_hand & {(target, automation_id), (target, EVERYTHING)}
+        return bool(by_hand) or self._settings.policies(automation_id, name).paused

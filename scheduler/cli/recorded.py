@@ -6,17 +6,18 @@ from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.fires import Planned
 from scheduler.cli.ledger_file import reading
 from scheduler.cli.output import complain, escaped
+from scheduler.cli.pauses import Paused, paused
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.settings import Settings
 
 _SELECT = """
-    SELECT automation_id, name, cron_expression, timezone, enabled FROM automation
+    SELECT target, automation_id, name, cron_expression, timezone, enabled FROM automation
     WHERE removed_at IS NULL AND (?1 IS NULL OR ?1 IN (automation_id, name)) ORDER BY name, automation_id
 """
 
 
 def planned(settings: Settings, automation: str | None) -> list[Planned]:
-    """What fires: all enabled automations, or the one of this id or name. Says which of them have no valid schedule.
+    """What comes due: all enabled automations, or the one of this id or name. Says which of them have no valid schedule, or are paused.
 
     Raises `AnswerIsNo` when the one that is asked for is not there or fires nothing, and `NoLedger`.
     """
@@ -24,7 +25,9 @@ def planned(settings: Settings, automation: str | None) -> list[Planned]:
         rows = connection.execute(_SELECT, (automation,)).fetchall()
     if automation is not None:
         _check(automation, rows)
-    return [found for row in rows if row["enabled"] and (found := _planned(row, settings))]
+    enabled = [row for row in rows if row["enabled"]]
+    _tell_of_pauses(enabled, settings)
+    return [found for row in enabled if (found := _planned(row, settings))]
 
 
 def _check(automation: str, rows: list[sqlite3.Row]) -> None:
@@ -32,6 +35,14 @@ def _check(automation: str, rows: list[sqlite3.Row]) -> None:
         raise AnswerIsNo(f"there is no automation {automation!r} in the newest snapshot; see `scheduler automations list`")
     if not any(row["enabled"] for row in rows):
         raise AnswerIsNo(f"{automation} is disabled and fires nothing")
+
+
+def _tell_of_pauses(rows: list[sqlite3.Row], settings: Settings) -> None:
+    pauses = Paused(settings, paused(settings))
+    names = [row["name"] for row in rows if pauses.covers(row["target"], row["automation_id"], row["name"])]
+    if names:
+        which = escaped(names[0]) if len(names) == 1 else f"{len(names)} automations"
+        complain(f"paused: {which}; what comes due is recorded and not fired until `scheduler resume`")
 
 
 def _planned(row: sqlite3.Row, settings: Settings) -> Planned | None:

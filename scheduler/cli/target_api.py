@@ -11,7 +11,7 @@ from scheduler.cli.failures import AnswerIsNo
 from scheduler.core.errors import ConfigurationError, UpstreamError
 from scheduler.core.model import InvalidAutomation, canonical_id
 from scheduler.daemon.clock import SystemClock
-from scheduler.settings import Settings, Target
+from scheduler.settings import Target
 from scheduler.upstream import ApiClient, Document
 
 T = TypeVar("T")
@@ -19,19 +19,6 @@ T = TypeVar("T")
 _PAGE = 1000
 _OUR_FAULT = range(HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR)
 _NOT_OURS = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
-
-
-def choose(settings: Settings, name: str | None) -> Target:
-    """The target of this name, or the only one. Raises `ConfigurationError` when that is not one."""
-    names = [target.name for target in settings.targets]
-    if not names:
-        raise ConfigurationError("no target is configured; set [[target]] url and project_id, or SCHEDULER_TARGET__URL and …__PROJECT_ID")
-    if name is None and len(names) > 1:
-        raise ConfigurationError(f"there are several targets; name one with --target: {', '.join(names)}")
-    for target in settings.targets:
-        if name in {None, target.name}:
-            return target
-    raise ConfigurationError(f"there is no target {name!r}; there are {', '.join(names)}")
 
 
 def carry_out(target: Target, use: Callable[[ApiClient], Awaitable[T]]) -> T:

@@ -23,8 +23,8 @@ def instant(text: str) -> datetime:
     """The type of an option whose value is an instant: ISO 8601 with its offset. Comes out in UTC."""
     try:
         return from_text(text)
-    except (ValueError, OverflowError) as error:
-        raise click.BadParameter(f"{error}; write it as 2026-11-23T19:20:00Z") from None
+    except (ValueError, OverflowError):
+        raise click.BadParameter(f"{text!r} is no instant with its offset from UTC; write it as 2026-11-23T19:20:00Z") from None
 
 
 def uuid_text(text: str) -> str:

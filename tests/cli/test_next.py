@@ -57,7 +57,7 @@ def test_an_end_of_the_calendar_is_an_end_of_the_list(scheduler: Scheduler) -> N
         (("--timezone", "UTC"), "--timezone belongs to --cron"),
         (("nightly", "--cron", "* * * * *"), "give one of them"),
         (("--cron", "* * * * *", "--from", "tomorrow"), "write it as 2026-11-23T19:20:00Z"),
-        (("--cron", "* * * * *", "--from", "2026-01-01T00:00:00"), "names no offset"),
+        (("--cron", "* * * * *", "--from", "2026-01-01T00:00:00"), "is no instant with its offset from UTC"),
         (("--cron", "* * * * *", "--from", "0001-01-01T00:00:00+14:00"), "--from"),
         (("--cron", "* * * * *", "--count", "0"), "--count"),
         (("--input", "/nonexistent"), "/nonexistent"),

@@ -105,7 +105,7 @@ def test_the_table_of_runs_shows_how_they_ended_and_lets_no_name_take_hold_of_th
 def test_no_runs_are_an_empty_answer(scheduler: Scheduler, path: Path) -> None:
     within(path, lambda database: database.read(lambda _: None))
     done = scheduler("runs", "list")
-    assert (done.status, done.out, done.err) == (0, "", "")
+    assert (done.status, done.out, done.err) == (0, "", "no runs\n")
 
 
 def test_a_run_is_shown_with_its_output(scheduler: Scheduler, path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import click
 
 from scheduler.cli.group import Group, Source, as_json
-from scheduler.cli.output import Cell, Column, escaped, json_text, line, show, styled
+from scheduler.cli.output import Cell, Column, escaped, json_text, line, show
 
 if TYPE_CHECKING:
     from scheduler.upstream import ApiClient, AutomationEdit, Document
@@ -24,7 +24,7 @@ def _fields(*, new: bool) -> Callable[[_F], _F]:
     options = [
         click.option("--name", required=new, help="What it is called."),
         click.option("--prompt", help="What the agent is told; - reads it from standard input."),
-        click.option("--prompt-file", type=click.File("r", encoding="utf-8"), metavar="FILE", help="The same, from a file."),
+        click.option("--prompt-file", type=click.File("rb"), metavar="FILE", help="The same, from a file."),
         click.option("--repository", required=new, metavar="ORG/REPO", help="What the agent works on."),
         click.option("--cron", "cron_expression", required=new, metavar="EXPR", help="When it runs: five fields."),
         click.option("--timezone", metavar="TZ", help="The zone of --cron." + (" The API's default is UTC." if new else "")),
@@ -54,7 +54,8 @@ def list_(source: Source, *, target_name: str | None, as_json: bool) -> None:
     """Print all automations."""
     from scheduler.cli.target_api import listed
 
-    show(_carry_out(source, target_name, listed), _COLUMNS, (lambda one: one) if as_json else None)
+    documents = _carry_out(source, target_name, listed)
+    show(documents, _COLUMNS, (lambda one: one) if as_json else None, empty="no automations; make one with `scheduler automations create`")
 
 
 @command.command("get", examples=["scheduler automations get nightly-report"])
@@ -80,7 +81,7 @@ _CREATE = (
 @as_json
 @click.pass_obj
 def create(
-    source: Source, /, *, target_name: str | None, as_json: bool, prompt: str | None, prompt_file: IO[str] | None, **fields: Any
+    source: Source, /, *, target_name: str | None, as_json: bool, prompt: str | None, prompt_file: IO[bytes] | None, **fields: Any
 ) -> None:
     """Create an automation."""
     written = _written(prompt, prompt_file, fields)
@@ -105,7 +106,7 @@ def update(
     target_name: str | None,
     as_json: bool,
     prompt: str | None,
-    prompt_file: IO[str] | None,
+    prompt_file: IO[bytes] | None,
     **fields: Any,
 ) -> None:
     """Change the fields of AUTOMATION, an id or a name, that are given."""
@@ -139,7 +140,8 @@ def run(source: Source, *, automation: str, target_name: str | None, as_json: bo
 
 
 def _carry_out(source: Source, target_name: str | None, use: "Callable[[ApiClient], Awaitable[T]]") -> T:
-    from scheduler.cli.target_api import carry_out, choose
+    from scheduler.cli.target_api import carry_out
+    from scheduler.cli.targets import choose
 
     return carry_out(choose(source.load().settings, target_name), use)
 
@@ -158,7 +160,7 @@ async def _delete(api: "ApiClient", automation: str) -> "Document":
     return document
 
 
-def _written(prompt: str | None, prompt_file: IO[str] | None, fields: dict[str, Any]) -> "AutomationEdit":
+def _written(prompt: str | None, prompt_file: IO[bytes] | None, fields: dict[str, Any]) -> "AutomationEdit":
     """The fields that were given."""
     if prompt is not None and prompt_file is not None:
         raise click.UsageError("--prompt and --prompt-file both say what the agent is told; give one of them")
@@ -167,10 +169,16 @@ def _written(prompt: str | None, prompt_file: IO[str] | None, fields: dict[str, 
     return given if text is None else {**given, "prompt": text}
 
 
-def _prompt_text(prompt: str | None, prompt_file: IO[str] | None) -> str | None:
-    if prompt_file is not None:
-        return prompt_file.read()
-    return sys.stdin.read() if prompt == "-" else prompt
+def _prompt_text(prompt: str | None, prompt_file: IO[bytes] | None) -> str | None:
+    source = sys.stdin.buffer if prompt == "-" else prompt_file
+    if source is None:
+        return prompt
+    try:
+        return source.read().decode()
+    except UnicodeDecodeError as error:
+        raise click.UsageError(
+            f"the prompt in {source.name} is not UTF-8 text: byte {error.start + 1} is {error.object[error.start]:#04x}"
+        ) from None
 
 
 def _print(document: "Document", *, as_json: bool) -> None:
@@ -201,7 +209,7 @@ _COLUMNS: "tuple[Column[Document], ...]" = (
     Column("name", _field("name"), shrinks=True),
     Column("schedule", _field("cron_expression")),
     Column("zone", _field("timezone")),
-    Column("enabled", lambda one: "yes" if one.get("enabled") else styled("no", "yellow")),
+    Column("enabled", lambda one: "yes" if one.get("enabled") else Cell("no", "yellow")),
     Column("last run (UTC)", _field("last_run_at")),
     Column("status", _status),
 )

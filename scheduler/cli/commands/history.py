@@ -66,7 +66,9 @@ def command(
     )
     with reading(source.load().settings.ledger.url.path) as connection:
         lines = occurrences(connection, selection)
-    show(lines, _COLUMNS, (lambda one: one) if as_json else None)
+    filtered = any((automation, since, until, outcome, target))
+    empty = "no occurrence matches" if filtered else "nothing has come due yet"
+    show(lines, _COLUMNS, (lambda one: one) if as_json else None, empty=empty)
 
 
 def _outcome(line: "Line") -> Cell:

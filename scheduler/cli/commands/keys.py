@@ -53,7 +53,7 @@ def list_(source: Source, *, as_json: bool) -> None:
     from scheduler.localapi.keys import Keys
 
     keys = carry_out(source.load().settings.api.database.path, lambda database: Keys(database, now).listed())
-    show(keys, _COLUMNS, _json if as_json else None)
+    show(keys, _COLUMNS, _json if as_json else None, empty="no keys; make one with `scheduler keys create`")
 
 
 @command.command("revoke", examples=["scheduler keys revoke 9f86d081884c7d65"])

@@ -84,4 +84,4 @@ def _show(planned: list["Planned"], after: datetime, count: int, *, as_json: boo
     from scheduler.cli.fires import columns, coming, fire_json
 
     named = any(one.automation_id for one in planned)
-    show(coming(planned, after, count), columns(after, named=named), fire_json if as_json else None)
+    show(coming(planned, after, count), columns(after, named=named), fire_json if as_json else None, empty="nothing fires")

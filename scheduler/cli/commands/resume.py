@@ -4,7 +4,7 @@ import click
 
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import Command, Source
-from scheduler.cli.output import escaped, line
+from scheduler.cli.output import complain, escaped, line
 
 _EXAMPLES = ("scheduler resume nightly-report", "scheduler resume --all")
 
@@ -17,10 +17,15 @@ _EXAMPLES = ("scheduler resume nightly-report", "scheduler resume --all")
 def command(source: Source, *, automation: str | None, everything: bool, target_name: str | None) -> None:
     """End the pause of AUTOMATION, an id or a name. What came due meanwhile stays skipped."""
     from scheduler.cli.ledger_file import write
-    from scheduler.cli.pauses import chosen
+    from scheduler.cli.pauses import chosen, still_paused
     from scheduler.ledger.intents import resume
 
-    which = chosen(source.load().settings, target_name, automation, everything=everything)
-    if not write(which.ledger, lambda connection: resume(connection, which.target, which.automation_id)):
-        raise AnswerIsNo(f"{which.name} was not paused")
+    settings = source.load().settings
+    which = chosen(settings, target_name, automation, everything=everything)
+    ended = write(which.ledger, lambda connection: resume(connection, which.target, which.automation_id))
+    remaining = still_paused(settings, which)
+    if not ended:
+        raise AnswerIsNo(remaining or f"nothing was paused: {which.name}")
     line(f"resumed: {escaped(which.name)}")
+    if remaining:
+        complain(escaped(remaining))

@@ -42,7 +42,7 @@ def list_(source: Source, *, automation: str | None, limit: int, as_json: bool) 
 
     path = source.load().settings.api.database.path
     runs = carry_out(path, lambda database: _queue(database).runs(automation_id=automation, limit=limit))
-    show(runs, _COLUMNS, _json if as_json else None)
+    show(runs, _COLUMNS, _json if as_json else None, empty="no runs")
 
 
 @command.command("show", examples=["scheduler runs show 3f2b8c1e-6a54-4b0e-8a53-0c1d2e3f4a5b --follow"])

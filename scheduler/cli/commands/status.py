@@ -1,14 +1,18 @@
 """``scheduler status``: what the running daemon is like."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from scheduler.cli.group import Command, Source, as_json
-from scheduler.cli.output import escaped, json_text, line, styled
+from scheduler.cli.output import complain, escaped, json_text, line, styled
 from scheduler.cli.times import span_text, zoned_text
+from scheduler.core.errors import DatabaseRefused, Unreachable
 from scheduler.core.instants import from_text
+
+if TYPE_CHECKING:
+    from scheduler.cli.pauses import Paused
 
 _NEXT: Final = 5
 
@@ -21,16 +25,20 @@ State = Mapping[str, Any]
 def command(source: Source, *, as_json: bool) -> None:
     """Ask the running daemon: is it ready, its targets, the age of their snapshots, open occurrences, and what fires next."""
     from scheduler.cli.daemon_pages import ask
-    from scheduler.cli.pauses import paused
+    from scheduler.cli.pauses import Paused, paused
 
     settings = source.load().settings
     status = ask(settings, "/api/v1/status")
     upcoming = ask(settings, f"/api/v1/upcoming?limit={_NEXT}")["results"]
-    pauses = paused(settings)
+    try:
+        pauses = paused(settings)
+    except (Unreachable, DatabaseRefused) as error:  # what the daemon says is wanted all the more
+        complain(f"what is paused is not known: {escaped(str(error))}")
+        pauses = []
     if as_json:
         line(json_text({**status, "paused": pauses, "upcoming": upcoming}))
         return
-    for text in (*_of_daemon(status), *_of_targets(status), *_of_pauses(pauses), *_of_upcoming(status, upcoming)):
+    for text in (*_of_daemon(status), *_of_targets(status), *_of_pauses(pauses), *_of_upcoming(status, upcoming, Paused(settings, pauses))):
         line(text)
 
 
@@ -66,8 +74,9 @@ def _of_pauses(pauses: list[dict[str, str]]) -> Iterator[str]:
         yield f"  {escaped(each['name'])} on target {escaped(each['target'])}, since {each['since']}, by {escaped(each['by'])}"
 
 
-def _of_upcoming(status: State, upcoming: list[State]) -> Iterator[str]:
+def _of_upcoming(status: State, upcoming: list[State], paused: "Paused") -> Iterator[str]:
     yield "\nnext" if upcoming else "\nnothing fires within 24 hours"
     for fire in upcoming:
         at = from_text(fire["scheduled_for"])
-        yield f"  {zoned_text(at)}, in {span_text(at - from_text(status['at']))}  {escaped(fire['name'])}"
+        mark = styled("  paused", "yellow") if paused.covers(fire["target"], fire["automation_id"], fire["name"]) else ""
+        yield f"  {zoned_text(at)}, in {span_text(at - from_text(status['at']))}  {escaped(fire['name'])}{mark}"

@@ -1,5 +1,6 @@
 """``scheduler up``: everything in one process, without any configuration."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scheduler.cli.group import FILE_NAME, Command, Source
-from scheduler.cli.output import line, styled
+from scheduler.cli.output import line
 
 if TYPE_CHECKING:
     from scheduler.settings import Settings
@@ -44,7 +45,7 @@ def _welcome(folder: Path, settings: "Settings", *, demo: bool) -> Iterator[str]
     from scheduler.app.state import KEY_NAME
     from scheduler.cli.processes import program
 
-    here = f"{program()} {{}} --state-dir {folder}"
+    here = f"{program()} {{}} --state-dir {shlex.quote(str(folder))}"
     yield ""
     yield f"  API      http://{settings.api.listen}/api/projects/1/task_automations/"
     yield f"  key      {folder / KEY_NAME} (mode 0600)"
@@ -53,7 +54,7 @@ def _welcome(folder: Path, settings: "Settings", *, demo: bool) -> Iterator[str]
         yield f"  metrics  http://{settings.server.listen}/metrics"
     yield f"  settings {folder / FILE_NAME}"
     yield ""
-    yield styled("  In another terminal:", None)
+    yield "  In another terminal:"
     if demo:
         yield f"    {here.format('history --automation demo')}"
     yield f"    {here.format('history')}"
@@ -61,6 +62,8 @@ def _welcome(folder: Path, settings: "Settings", *, demo: bool) -> Iterator[str]
     yield f"    {here.format('status')}"
     yield f"    {here.format('automations list')}"
     yield f"    {here.format('runs list')}"
+    if demo:
+        yield f"    {here.format('automations run demo')}"
     yield ""
     yield "  The demo automation is due at every full minute: it fires within 60 seconds." if demo else "  Ctrl-C ends it."
     yield ""
