@@ -7,7 +7,6 @@ import asyncio
 import gc
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -35,8 +34,6 @@ from scheduler.upstream import ApiClient
 
 _PRUNE_EVERY: Final = 3600.0
 _GUARD_EVERY: Final = 2.0
-_SWITCH_INTERVAL: Final = 0.0005
-"""Seconds for which a busy loop keeps Python's lock from the ledger's thread. By default ten times that, for each statement of a claim."""
 _RESTART_FOR: Final = ("ledger", "server", "daemon", "api")
 """Sections that a reload cannot change."""
 
@@ -70,17 +67,21 @@ class Daemon:
         self._listen_to_signals()
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self._disconnect)
-            closing.push_async_callback(self._end_background)
             await closing.enter_async_context(self._observing.watching(self._service))
-            lock = await self._opened(closing)
-            if lock is not None:
-                await self._serve(lock)
-            else:
-                self._observing.publish(DaemonStopped(in_flight=0))
+            try:
+                await self._open_and_serve(closing)
+            finally:
+                await self._end_background()  # before anything is closed that it may be using
+
+    async def _open_and_serve(self, closing: AsyncExitStack) -> None:
+        lock = await self._opened(closing)
+        if lock is None:
+            self._observing.publish(DaemonStopped(in_flight=0))
+        else:
+            await self._serve(lock)
 
     async def _serve(self, lock: LedgerLock) -> None:
         self._announce()
-        sys.setswitchinterval(_SWITCH_INTERVAL)
         gc.freeze()  # what was loaded stays; looking through it again and again would stop the loop for a hundredth of a second
         async with asyncio.TaskGroup() as group:
             background = [group.create_task(self._guard(lock)), group.create_task(self._prune())]
@@ -116,7 +117,7 @@ class Daemon:
         if database is None:
             return None
         closing.push_async_callback(asyncio.to_thread, database.close)
-        self._ledger = self._signing(database)
+        self._ledger, self._evaluated_since = self._signing(database), self._clock.now()
         self._targets = [self._target(number) for number in range(len(self._clients))]
         steps: list[Callable[[], Awaitable[None]]] = [self._record_evaluation, partial(self._observing.recall, database)]
         for step in (*steps, *(target.open for target in self._targets)):
