@@ -1,0 +1,43 @@
+"""Zone data or rules that changed while no daemon ran: what is valid now begins with the start, and nothing from before it fires."""
+
+from dataclasses import replace
+
+from scheduler.core.events import AutomationQuarantined
+from tests.daemon.world import World, in_world
+
+
+def test_one_that_became_valid_while_nobody_ran_fires_from_the_start_on() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.start()
+        await world.until("12:01:30")
+        world.kill()
+        known = world.ledger.target()
+        known.automations[automation] = replace(known.automations[automation], invalid="unknown time zone")
+        known.versions[-1] = replace(known.versions[-1], invalid="unknown time zone")
+        await world.until("12:03:30")
+        world.start()
+        await world.until("12:04:30")
+        assert world.fates(automation) == dict.fromkeys(["12:01", "12:04"], "accepted: answered")
+        assert [f"{each.effective_from:%H:%M:%S}" for each in known.versions if each.invalid is None] == ["12:03:30"]
+        assert known.automations[automation].invalid is None
+
+    in_world(story)
+
+
+def test_one_that_became_invalid_while_nobody_ran_is_told_once() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(cron="61 * * * *")
+        world.start()
+        await world.until("12:01:30")
+        world.kill()
+        known = world.ledger.target()
+        known.automations[automation] = replace(known.automations[automation], invalid=None)
+        for clock, told in (("12:02:30", 2), ("12:03:30", 2)):
+            world.start()
+            await world.until(clock)
+            world.kill()
+            assert len(world.told(AutomationQuarantined)) == told
+        assert known.automations[automation].invalid is not None
+
+    in_world(story)
