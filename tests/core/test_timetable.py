@@ -443,12 +443,13 @@ def test_a_jittered_one_that_comes_due_after_the_start_waits_for_no_reading() ->
 
 
 def test_what_was_removed_is_remembered_for_what_no_reading_has_confirmed() -> None:
-    told = Told("12:03:30", policies=Policies(jitter=timedelta(minutes=2)))
-    ended = EndedVersion(Version(A, "a", Definition("*/4 * * * *", "UTC", enabled=True), at("11:00:00"), at("11:00:00")), at("12:03:00"))
-    told.load({}, watermark="11:50:00", previous="12:03:00", ended=[ended])
-    told.plan("12:10:00")
-    told.poll("12:10:10")
-    assert [due.entry.ended for due in told.timetable.due(at("12:10:20"))] == ["deleted"]
+    told = Told("12:01:10", policies=Policies(jitter=timedelta(minutes=30)))
+    hourly = Version(A, "a", Definition("0 * * * *", "UTC", enabled=True), at("10:00:00"), at("10:00:00"))
+    told.load({}, watermark="10:30:00", previous="12:01:00", ended=[EndedVersion(hourly, at("12:01:00"))])
+    assert told.plan("12:31:00") == {A: ["12:00"]}
+    told.poll("12:31:10")
+    (due,) = told.timetable.due(at("12:31:20"))
+    assert (shown([due]), due.entry.ended) == ({A: ["11:00"]}, "deleted")
 
 
 # ---------------------------------------------------------------- validity that is not what was recorded
