@@ -1,6 +1,8 @@
 """Runs are followed to their end, and those that nobody here started are noticed."""
 
+import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -186,5 +188,51 @@ def test_following_survives_a_ledger_that_fails() -> None:
         world.ledger.broken = None
         await world.until("12:05:00")
         assert [event.run_id for event in world.told(RunForeign)] == [foreign]
+
+    in_world(story)
+
+
+async def killed_between_two_commits(world: World) -> None:
+    """The snapshot that comes next is recorded, and the process dies before the runs in it are."""
+    followed = world.ledger.followed
+
+    async def slowly(*args: Any) -> object:
+        await asyncio.sleep(0.05)
+        return await followed(*args)
+
+    world.ledger.__dict__["followed"] = slowly
+    world.kills = lambda _, name: name == "after ledger.observe"
+    assert world.process is not None
+    assert await world.process.dies(60.0)
+    del world.ledger.__dict__["followed"]
+    world.kills = lambda *_: False
+    world.start()
+    await world.after(60.0)
+
+
+def test_a_run_whose_end_only_the_snapshot_before_a_kill_showed_has_its_end() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("1 12 * * *")
+        world.start()
+        await world.until("12:01:30")
+        world.api.finish(automation, "failed", error="why")
+        await killed_between_two_commits(world)
+        (run,) = world.api.runs
+        assert ends(world) == [(run.id, RunStatus.FAILED)]
+        assert world.ledger.runs["main", run.id].run.status is RunStatus.FAILED
+        assert world.told(RunForeign) == []
+
+    in_world(story)
+
+
+def test_a_foreign_run_that_only_the_snapshot_before_a_kill_showed_is_told() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("1 12 * * *")
+        world.start()
+        await world.until("12:01:30")
+        foreign = world.api.run_by_somebody(automation)
+        await killed_between_two_commits(world)
+        assert [event.run_id for event in world.told(RunForeign)] == [foreign]
+        assert world.ledger.runs["main", foreign].origin is RunOrigin.FOREIGN
 
     in_world(story)
