@@ -8,7 +8,7 @@ from scheduler.core.errors import LedgerUnavailable, TargetMismatch
 from scheduler.core.events import CarryFailed, LedgerFailed, LedgerRecovered
 from scheduler.core.policy import CatchUp, Policies
 from tests.daemon.world import NOON, Process, World, in_world
-from tests.fakes import LOST_REQUEST, RESET_AFTER, Deed, answered
+from tests.fakes import LOST_REQUEST, REFUSED, RESET_AFTER, RESET_BEFORE, Deed, answered
 
 
 async def trouble(world: World, begin: str, end: str) -> None:
@@ -47,6 +47,36 @@ def test_it_is_told_once_that_it_fails_and_once_that_it_works() -> None:
         assert len(world.told(LedgerRecovered)) == 1
 
     in_world(story)
+
+
+def test_that_it_can_be_read_does_not_mean_that_it_works() -> None:
+    async def story(world: World) -> None:
+        automations = [world.api.create("0 13 * * *") for _ in range(5)]
+        world.api.deed = REFUSED
+        process = world.start()
+        await world.until("13:00:05")
+        writes = ("observe", "claim", "attempt", "ended", "settled", "conclude", "followed")
+        for write in writes:
+            world.ledger.__dict__[write] = full
+        read = world.ledger.written["pauses"]
+        await world.until("13:05:00")
+        assert world.ledger.written["pauses"] > read
+        assert [event.first for event in world.told(LedgerFailed)].count(True) == 1
+        assert world.told(LedgerRecovered) == []
+        assert process.health.error == "disk full"
+        for write in writes:
+            del world.ledger.__dict__[write]
+        world.api.deed = Deed()
+        await world.until("13:08:00")
+        assert len(world.told(LedgerRecovered)) == 1
+        assert {world.row(each, "13:00").fate for each in automations} == {"accepted: answered"}
+
+    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20))
+
+
+async def full(*_: object) -> object:
+    """A write for which there is no room."""
+    raise LedgerUnavailable("disk full")
 
 
 def test_what_came_due_meanwhile_is_decided_when_it_recovers() -> None:
@@ -217,6 +247,31 @@ def test_a_fault_of_our_own_in_one_lane_stops_no_other_and_is_found_out() -> Non
         assert len(world.api.runs) == 2
 
     in_world(story, begin=NOON + timedelta(minutes=59, seconds=20))
+
+
+def test_a_fault_that_does_not_go_away_blocks_its_lane_only_for_a_while() -> None:
+    """What cannot be carried stays open in the ledger, for the next process to try."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("0,5 13 * * *")
+        world.api.script(automation, RESET_BEFORE)
+        process = world.start()
+        await world.until("13:00:10")
+        process.target.context.upstream.__dict__["retrieve"] = raising
+        await world.until("13:20:00")
+        assert world.fates(automation) == {"13:00": "unknown", "13:05": "accepted: answered"}
+        assert len(world.told(CarryFailed)) == 5
+        world.kill()
+        world.start()
+        await world.until("13:25:00")
+        assert world.fates(automation)["13:00"].startswith(("accepted", "unresolved", "expired"))
+
+    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20))
+
+
+async def raising(_: str) -> object:
+    """What no client may do."""
+    raise ZeroDivisionError
 
 
 def fault(process: Process, automation_id: str) -> None:
