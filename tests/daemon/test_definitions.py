@@ -10,6 +10,7 @@ from scheduler.core.events import (
     AutomationChanged,
     AutomationQuarantined,
     AutomationRemoved,
+    CarryFailed,
     OccurrenceConcluded,
     SnapshotFailed,
     SnapshotTaken,
@@ -17,7 +18,7 @@ from scheduler.core.events import (
 from scheduler.core.model import InvalidAutomation
 from scheduler.core.policy import Policies
 from tests.daemon.world import NOON, World, in_world
-from tests.fakes import Deed, answered
+from tests.fakes import LOST_REQUEST, REFUSED, Deed, answered
 
 # ---------------------------------------------------------------- when it polls
 
@@ -283,3 +284,29 @@ def test_without_any_snapshot_nothing_is_fired() -> None:
         assert world.told(OccurrenceConcluded) == []
 
     in_world(story)
+
+
+def test_an_edit_does_not_take_back_what_may_have_been_sent() -> None:
+    """An old attempt may have started it, newer ones did not; another process only knows that from the ledger."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        world.api.script(automation, LOST_REQUEST, *[REFUSED] * 400)
+        world.start()
+        await world.until("13:00:00")
+        world.api.list_error = UpstreamError("HTTP 503", status=503)
+        await world.until("13:03:00")
+        assert [attempt.result for attempt in world.row(automation, "13:00").attempts.values()][:2] == ["unknown", "not_sent"]
+        assert world.row(automation, "13:00").fate == "waiting"
+        await world.stop()
+        world.api.edit(automation, cron_expression="5 13 * * *")
+        world.api.run_by_somebody(automation)  # so that the edit may be from any time since the last snapshot
+        world.api.list_error = None
+        world.start()
+        await world.until("13:40:00")
+        assert world.fates(automation) == {"13:00": "expired: not_started", "13:05": "waiting"}
+        await world.until("14:10:00")
+        assert world.fates(automation) == {"13:00": "expired: not_started", "13:05": "expired: not_started"}
+        assert world.told(CarryFailed) == []
+
+    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(hours=1)))
