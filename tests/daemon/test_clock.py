@@ -217,6 +217,23 @@ def test_a_clock_that_was_behind_and_is_set_right_is_believed_when_the_api_agree
     in_world(story)
 
 
+def test_a_clock_that_one_target_confirms_is_believed_by_all_at_once() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("*/10 * * * *")
+        other = world.add_target("other")
+        world.clock.step(-7200.0)
+        world.start()
+        await world.after(10.0)
+        world.api.list_error = UpstreamError("HTTP 503", status=503, retry_after=3600.0)
+        world.api.shows_date = False
+        other.list_took = 1.0  # so it answers after the first one has failed
+        world.clock.step(7200.0)
+        await world.until("12:20:30")
+        assert world.runs(automation)[-2:] == ["12:10:00.010", "12:20:00.010"]
+
+    in_world(story)
+
+
 def test_nothing_is_fired_between_a_step_and_its_being_noticed() -> None:
     """Between two ticks of the watch something comes due: whoever decides looks at the clock first."""
 
