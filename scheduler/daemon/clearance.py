@@ -66,8 +66,8 @@ class Clearance:
         return EVERYTHING in self.paused or automation_id in self.paused
 
     def deadline(self, carried: Carried) -> datetime:
-        """Until when it may start. One that waits for the run before it has until that run counts as lost."""
-        if carried.queued:
+        """Until when it may start. One that waits for the run before it has until that run counts as lost, but waits for none in doubt."""
+        if carried.queued and carried.doubt is None:
             return max(carried.deadline, carried.due + self._context.settings.run_timeout)
         return carried.deadline
 

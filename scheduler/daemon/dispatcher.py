@@ -17,7 +17,20 @@ from scheduler.core.events import AttemptBegun, AttemptEnded, CarryFailed, Occur
 from scheduler.core.identity import idempotency_key
 from scheduler.core.model import Attempt, AttemptEnd, AttemptResult, Conclusion, OpenOccurrence, Outcome, Reason, Run, RunStatus, State
 from scheduler.core.policy import Concurrency
-from scheduler.core.verdict import Absent, Accepted, Answer, Doubt, Held, NotStarted, Rejected, Throttled, Unknown, Verdict, judge
+from scheduler.core.verdict import (
+    Absent,
+    Accepted,
+    Answer,
+    Doubt,
+    Held,
+    NotStarted,
+    Rejected,
+    Throttled,
+    Unknown,
+    Verdict,
+    is_finished,
+    judge,
+)
 from scheduler.daemon.clearance import Clearance, Go, NeedReading, Stop, Wait, Withdraw
 from scheduler.daemon.clock import Alarm
 from scheduler.daemon.context import LONGEST_BACK_OFF, Context, back_off
@@ -152,13 +165,15 @@ class Dispatcher:
         if found.end is not None:
             carried.error = found.end.error
         carried.maybe_sent = carried.maybe_sent or found.maybe_sent
-        # One that waits for the run before it may wait beyond its deadline, and that is what such a claim nearly always waits for.
-        carried.queued = found.attempt is None and self._queues(found)
+        carried.queued = self._queued(found)
         return carried
 
-    def _queues(self, found: OpenOccurrence) -> bool:
-        policies = self._context.settings.policies(found.occurrence.automation_id, found.name)
-        return policies.concurrency is Concurrency.QUEUE
+    def _queued(self, found: OpenOccurrence) -> bool:
+        """Whether it waited for the run before it, and so has beyond its deadline: as far as the newest recorded snapshot tells."""
+        entry = self._context.timetable.entries.get(found.occurrence.automation_id)
+        if entry is None or entry.policies.concurrency is not Concurrency.QUEUE:
+            return False
+        return entry.automation.run_id is not None and not is_finished(entry.automation.run_status)
 
     # ------------------------------------------------------------ one lane
 
@@ -187,10 +202,7 @@ class Dispatcher:
         while not self._stopping:
             self._in_flight.discard(carried.occurrence.automation_id)
             if carried.doubt is None or self._may_resend(carried):
-                ending = await self._clear(lane, carried)
-                if ending is None and carried.doubt is not None and not self._may_resend(carried):
-                    continue
-                ending = ending or await self._attempt(lane, carried)
+                ending = await self._clear(lane, carried) or await self._attempt(lane, carried)
                 if ending is None:
                     continue
                 if isinstance(ending, Withdraw):

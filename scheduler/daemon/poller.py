@@ -78,12 +78,13 @@ class Poller:
         self._alarm.ring()
 
     async def _poll(self) -> None:
-        context = self._context
+        context, upstream = self._context, self._context.upstream
         self._begun = begun = context.clock.seconds()
         try:
-            snapshot = await context.upstream.snapshot()
+            snapshot = await upstream.snapshot()
         except UpstreamError as error:
-            self._failed(error, context.clock.seconds() - begun)
+            if upstream is context.upstream:  # otherwise it was asked with a key that is no more, and is asked anew at once
+                self._failed(error, context.clock.seconds() - begun)
         else:
             self._took = timedelta(seconds=snapshot.ended - snapshot.begun)
             await self._take(snapshot)

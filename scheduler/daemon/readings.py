@@ -105,7 +105,7 @@ class Readings:
                         return None
                 except (UpstreamError, InvalidAutomation) as error:
                     failures += 1
-                    await self._pause(max(back_off(failures), getattr(error, "retry_after", None) or 0.0))
+                    await self._pause(automation_id, since, max(back_off(failures), getattr(error, "retry_after", None) or 0.0))
         finally:
             self._wanted -= 1
 
@@ -143,10 +143,11 @@ class Readings:
         seen = self.latest(automation_id)
         return seen is not None and seen.begun >= since
 
-    async def _pause(self, seconds: float) -> None:
-        """Wait, but not beyond the next snapshot."""
+    async def _pause(self, automation_id: str, since: float, seconds: float) -> None:
+        """Wait, but not beyond a snapshot that shows it: one that does not is no reason to ask again sooner."""
         try:
             async with asyncio.timeout(seconds):
-                await self._taken.wait()
+                while not self._is_read(automation_id, since):
+                    await self._taken.wait()
         except TimeoutError:
             pass

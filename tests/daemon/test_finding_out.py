@@ -9,7 +9,7 @@ import pytest
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import RunDoubled, RunForeign
 from scheduler.core.model import AttemptResult, InvalidAutomation
-from scheduler.core.policy import Policies
+from scheduler.core.policy import Concurrency, Policies
 from scheduler.core.verdict import Answer, Lost
 from tests.daemon.world import NOON, World, in_world
 from tests.fakes import (
@@ -365,6 +365,35 @@ def test_many_unknown_at_once_are_found_out_by_the_list() -> None:
     before_one(story)
 
 
+@pytest.mark.parametrize("how", ["the list fails too", "the list does not show them", "the list shows them broken"])
+def test_many_unknown_at_an_api_in_trouble_are_no_storm_of_requests(how: str) -> None:
+    async def story(world: World) -> None:
+        api = world.api
+        automations = [api.create(HOURLY) for _ in range(12)]
+        for automation in automations:
+            api.script(automation, answered(500))
+        world.start()
+        await world.until("13:00:00")
+        api.get_error = UpstreamError("HTTP 503", status=503, retry_after=20.0)
+        match how:
+            case "the list fails too":
+                api.list_error = UpstreamError("HTTP 503", status=503, retry_after=60.0)
+            case "the list does not show them":
+                api.list_complete, api.list_hides = False, set(automations)
+            case _:
+                api.broken = {each: InvalidAutomation("no name", automation_id=each) for each in automations}
+        await world.until("13:00:05")
+        polls, readings = len(api.polls), len(api.readings)
+        await world.until("13:02:05")
+        assert len(api.polls) - polls <= (3 if api.list_error else 24)
+        assert len(api.readings) - readings <= 12 * 6
+        api.get_error, api.list_error, api.list_complete, api.list_hides, api.broken = None, None, True, set(), {}
+        await world.until("13:10:00")
+        assert {world.row(each, "13:00").fate for each in automations} == {"accepted: answered"}
+
+    before_one(story)
+
+
 # ---------------------------------------------------------------- one at a time
 
 
@@ -421,6 +450,24 @@ def test_an_attempt_that_is_carried_out_long_after_is_told_as_a_late_double() ->
         world.ledger.rows.clear()
 
     before_one(story)
+
+
+def test_a_reading_that_began_before_a_snapshot_does_not_take_its_place() -> None:
+    """The run in the way ends after a slow reading looked and before the snapshot did, which is the quicker of the two."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.api.run_by_somebody(automation)
+        world.api.get_took = 4.0
+        world.set(poll_interval=timedelta(seconds=1))
+        world.start()
+        await world.until("13:00:02")
+        await world.after(0.5)
+        world.api.finish(automation)
+        await world.until("13:00:30")
+        assert world.fates(automation) == {"13:00": "accepted: answered"}
+
+    before_one(story, policies=Policies(concurrency=Concurrency.FORBID))
 
 
 # ---------------------------------------------------------------- idempotent targets
@@ -484,3 +531,36 @@ def test_past_its_time_an_idempotent_attempt_is_found_out_and_not_sent_again() -
         assert world.api.arrivals[-1].at <= NOON + timedelta(minutes=90)
 
     before_one(story)
+
+
+@pytest.mark.parametrize("concurrency", [Concurrency.QUEUE, Concurrency.FORBID])
+def test_what_is_sent_again_under_its_key_does_not_wait_for_its_own_run(concurrency: Concurrency) -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.set(idempotent=True)
+        world.api.honours_keys = True
+        world.api.script(automation, LOST_ANSWER)
+        world.start()
+        await world.until("13:00:31")
+        assert world.fates(automation) == {"13:00": "accepted: answered"}
+        assert len(world.api.runs) == 1
+
+    before_one(story, policies=Policies(concurrency=concurrency))
+
+
+def test_what_had_to_queue_is_not_sent_again_after_its_time_either() -> None:
+    """While it queued it had until the run before it counts as lost; in doubt it has no more time than any other."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.set(idempotent=True)
+        world.api.run_by_somebody(automation)
+        world.api.script(automation, LOST_ANSWER, answered(429, retry_after=7200.0))
+        world.start()
+        await world.until("13:10:00")
+        world.api.finish(automation)
+        await world.until("13:31:00")
+        assert world.fates(automation) == {"13:00": "accepted: found"}
+        assert len(world.api.arrivals) == 2
+
+    before_one(story, policies=Policies(concurrency=Concurrency.QUEUE))

@@ -258,6 +258,65 @@ def test_queue_waits_no_longer_than_a_run_may_take() -> None:
     in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=QUEUE)
 
 
+def test_what_queues_goes_on_queueing_after_a_restart() -> None:
+    async def story(world: World) -> None:
+        sent, lost = world.api.create("0 13 * * *"), world.api.create("0 13 * * *")
+        world.set(run_timeout=timedelta(hours=3))
+        world.api.run_by_somebody(sent)
+        world.start()
+        await world.until("12:59:50")
+        world.api.run_by_somebody(lost)
+        await an_outage(world, "14:30:00", "14:40:00")  # longer after its time than anything else may start
+        await world.until("14:50:00")
+        assert world.fates(sent) == world.fates(lost) == {"13:00": "waiting"}
+        world.api.finish(sent)
+        await world.until("14:51:00")
+        assert world.fates(sent) == {"13:00": "accepted: answered"}
+        await world.stop()
+        await world.until("16:01:00")
+        world.start()
+        await world.until("16:02:00")
+        assert world.fates(lost) == {"13:00": "expired: not_started"}
+
+    in_world(story, begin=NOON + timedelta(minutes=30), policies=QUEUE)
+
+
+def test_what_had_nothing_to_queue_for_has_no_longer_to_start() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        world.start()
+        await world.until("12:59:59")
+        await world.after(0.5)
+        assert world.fates(automation) == {"13:00": "waiting"}
+        world.kill()
+        await world.until("14:30:00")
+        world.start()
+        await world.until("14:31:00")
+        assert world.fates(automation) == {"13:00": "expired: not_started"}
+        assert world.api.arrivals == []
+
+    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=QUEUE)
+
+
+def test_what_queues_longer_than_others_may_wait_still_reads_in_peace() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        world.api.run_by_somebody(automation)
+        world.start()
+        await world.until("14:30:00")
+        world.api.list_complete, world.api.list_hides = False, {automation}
+        before = len(world.api.readings)
+        await world.until("14:35:00")
+        assert len(world.api.readings) - before < 12
+        assert world.fates(automation) == {"13:00": "waiting"}
+        world.api.list_complete, world.api.list_hides = True, set()
+        world.api.finish(automation)
+        await world.until("14:36:00")
+        assert world.fates(automation) == {"13:00": "accepted: answered"}
+
+    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=QUEUE)
+
+
 def test_forbid_is_not_in_the_way_of_what_an_outage_coalesces() -> None:
     async def story(world: World) -> None:
         automation = world.api.create()

@@ -1,14 +1,18 @@
 """Targets side by side, and what a daemon tells of itself."""
 
 from datetime import timedelta
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.model import State
 from scheduler.core.policy import Policies
-from tests.daemon.world import NOON, World, in_world
+from tests.daemon.world import NOON, Mortal, World, in_world
 from tests.fakes import LOST_REQUEST, Deed, answered
+
+if TYPE_CHECKING:
+    from scheduler.daemon.ports import Upstream
 
 
 def test_it_tells_what_keeps_it_from_its_work() -> None:
@@ -119,8 +123,26 @@ def test_new_settings_take_hold_while_it_runs() -> None:
         await world.until("12:59:40")
         world.set(max_in_flight=4)
         context = target.context
-        target.reconfigure(world.settings["main"], context.upstream, context.ledger, context.timetable._parse)
+        target.reconfigure(world.settings["main"], context.upstream, context.ledger, context.timetable._parse, since=world.clock.now())
         await world.until("13:00:06")
         assert {world.row(each, "13:00").fate for each in automations} == {"accepted: answered"}
 
     in_world(story, begin=NOON + timedelta(minutes=59, seconds=20))
+
+
+@pytest.mark.parametrize("polling", [True, False])
+def test_a_new_key_is_tried_at_once_whatever_became_of_the_old_one(polling: bool) -> None:
+    """Also when the old one is being refused just then, or has a long time to wait."""
+
+    async def story(world: World) -> None:
+        world.set(poll_interval=timedelta(minutes=10))
+        world.api.list_error = UpstreamError("HTTP 429", status=429, retry_after=3600.0)
+        world.api.list_took = 2.0
+        process = world.start()
+        await world.after(1.5 if polling else 5.0)
+        process.target.context.upstream = cast("Upstream", Mortal(world.api, "api", process))
+        process.target._poller.begin_anew()
+        await world.after(1.0)
+        assert len(world.api.polls) == 2
+
+    in_world(story)
