@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
@@ -158,7 +159,7 @@ class Daemon:
     async def _guard(self, lock: LedgerLock) -> None:
         """Raises `LedgerUnavailable` when others may have the ledger too: at once, since what is sent now may be sent by them as well."""
         while True:
-            if not lock.is_held:
+            if not lock.is_held():
                 raise self._lock_lost()
             await asyncio.sleep(_GUARD_EVERY)
 
@@ -208,6 +209,9 @@ class Daemon:
         settings = _checked(self._load().settings)
         _refuse_what_needs_a_restart(self._settings, settings)
         clients = self._connected(settings)
+        now = self._clock.now()
+        for target in self._targets:
+            target.evaluate(now)
         reload_zones()
         for client, predecessor in zip(clients, self._clients, strict=True):
             client.succeed(predecessor)
@@ -215,13 +219,13 @@ class Daemon:
         self._settings, self._clients = settings, clients
         self._observing.set_level(settings)
         if self._targets:  # otherwise they will be made from these settings
-            self._reconfigure()
+            self._reconfigure(now)
 
-    def _reconfigure(self) -> None:
+    def _reconfigure(self, now: datetime) -> None:
         settings = self._settings
-        self._ledger, self._evaluated_since = self._signing(self._ledger.database), self._clock.now()
+        self._ledger, self._evaluated_since = self._signing(self._ledger.database), now
         changed = [
-            (target, target.reconfigure(target_settings(setting, settings), client, self._ledger, parser(settings)))
+            (target, target.reconfigure(target_settings(setting, settings), client, self._ledger, parser(settings), since=now))
             for target, client, setting in zip(self._targets, self._clients, settings.targets, strict=True)
         ]
         self._afterwards(self._record(changed))

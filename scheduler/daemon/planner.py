@@ -69,7 +69,8 @@ class Planner:
     async def _warm(self) -> None:
         """Open connections for what was claimed. On its own, since a connection that hangs must not keep the next claims waiting."""
         while True:
-            await self._context.upstream.warm(await self._to_warm.get())
+            connections = await self._to_warm.get()
+            await self._context.upstream.warm(connections)  # the upstream by now: a reload may have replaced it meanwhile
 
     async def _plan_on(self) -> None:
         failures = 0

@@ -91,16 +91,23 @@ class Target:
         finally:
             self._dispatcher.abandon()
 
-    def reconfigure(self, settings: TargetSettings, upstream: Upstream, ledger: Ledger, parse: Parse) -> Sequence[Version]:
-        """Go on at once under other settings, another key or newer zone data. The old upstream is the caller's to close.
+    def evaluate(self, until: datetime) -> None:
+        """Find out what is scheduled up to ``until``, before other settings or zone data count: those may lack the zone it is in."""
+        self.context.timetable.due(until)
 
-        Nothing is written here, so that no target has to wait for another's write: what comes back is to be told to `record`.
+    def reconfigure(
+        self, settings: TargetSettings, upstream: Upstream, ledger: Ledger, parse: Parse, *, since: datetime
+    ) -> Sequence[Version]:
+        """Go on at once under other settings, another key or newer zone data, which count from ``since`` on: `evaluate` up to it first.
+
+        The old upstream is the caller's to close. Nothing is written here, so that no target has to wait for another's write: what comes
+        back is to be told to `record`.
         """
         context = self.context
         if settings.max_in_flight != context.settings.max_in_flight:
             self._dispatcher.resize(settings.max_in_flight)
         context.settings, context.upstream, context.ledger = settings, upstream, ledger
-        versions = context.timetable.reconsider(parse, context.clock.now())
+        versions = context.timetable.reconsider(parse, since)
         self._tell_of(versions)
         self._poller.begin_anew()
         self.wake()

@@ -45,7 +45,6 @@ class LedgerLock:
             raise LedgerUnavailable(f"{path}: {error.strerror}; put the ledger on a local disk that has room") from error
         return cls(path, descriptor)
 
-    @property
     def is_held(self) -> bool:
         """Whether it keeps others out: the file that is locked still lies in its place. Nobody can take the lock of one that does."""
         return _is_at(self._path, self._descriptor)

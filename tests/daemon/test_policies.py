@@ -388,7 +388,7 @@ def test_other_policies_may_be_given_while_it_runs() -> None:
         await world.until("12:01:30")
         world.policies = Policies(paused=True)
         context = process.target.context
-        process.target.reconfigure(context.settings, context.upstream, context.ledger, context.timetable._parse)
+        process.target.reconfigure(context.settings, context.upstream, context.ledger, context.timetable._parse, since=world.clock.now())
         await world.until("12:02:30")
         assert world.fates(automation) == {"12:01": "accepted: answered", "12:02": "skipped: paused"}
 

@@ -1,0 +1,92 @@
+"""One client takes over from another: what was sent counts, and what is under way comes to its end."""
+
+import asyncio
+
+import pytest
+
+from scheduler.core.verdict import Answer
+from scheduler.daemon.clock import SystemClock
+from scheduler.upstream import ApiClient
+from scheduler.upstream.budget import MINUTE, Allowance, Budget, Window
+from tests.fault_server import Visit, always, fault_server, response, until
+from tests.upstream.support import AUTOMATION, ID, client, target
+from tests.virtual import VirtualClock, run_virtual
+
+
+def test_an_answer_that_is_under_way_is_waited_for() -> None:
+    async def main() -> None:
+        answered = asyncio.Event()
+
+        async def slow(visit: Visit) -> None:
+            while await visit.request():
+                await answered.wait()
+                await visit.send(response(200, AUTOMATION))
+
+        async with fault_server(slow) as server:
+            old = client(server)
+            run = asyncio.create_task(old.run(ID, "key-1"))
+            await until(lambda: len(server.received) == 1)
+            retiring = asyncio.create_task(old.retire())
+            await asyncio.sleep(0)
+            answered.set()
+            assert isinstance(await run, Answer)
+            await retiring
+            await until(lambda: server.open == 0)
+
+    asyncio.run(main())
+
+
+def test_whoever_ends_the_waiting_closes_at_once() -> None:
+    async def main() -> None:
+        async def silent(visit: Visit) -> None:
+            await visit.request()
+            await visit.hang()
+
+        async with fault_server(silent) as server:
+            old = client(server)
+            run = asyncio.create_task(old.run(ID, "key-1"))
+            await until(lambda: len(server.received) == 1)
+            retiring = asyncio.create_task(old.retire())
+            await asyncio.sleep(0)
+            retiring.cancel()
+            await asyncio.wait([retiring])
+            assert not isinstance(await asyncio.wait_for(run, 2), Answer)
+
+    asyncio.run(main())
+
+
+def test_a_wait_that_the_api_asked_for_outlives_the_client() -> None:
+    async def main() -> None:
+        async with fault_server(always(response(429, headers={"Retry-After": "3600"}))) as server, client(server) as old:
+            await old.run(ID, "key-1")
+            async with ApiClient(target(server.url), SystemClock()) as new:
+                await asyncio.wait_for(new.admit(), 1)  # on its own it knows nothing of it
+                new.succeed(old)
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(new.admit(), 0.05)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "free_at"), [(4, 4, -float("inf")), (4, 3, MINUTE), (4, 2, 10.0 + MINUTE), (3, 9, -float("inf"))]
+)
+def test_another_limit_counts_what_was_sent(before: int, after: int, free_at: float) -> None:
+    window = Window(before, MINUTE)
+    for at in (0.0, 10.0, 20.0):
+        window.take(at)
+    assert window.limited(after).free_at(background=False) == free_at
+
+
+def test_who_waits_goes_when_another_limit_lets_it() -> None:
+    async def main() -> float:
+        clock = VirtualClock()
+        budget = Budget(Allowance(per_minute=1, per_hour=100), clock)
+        await budget.fire()
+        waiting = asyncio.create_task(budget.fire())
+        await asyncio.sleep(5.0)
+        budget.limit(per_minute=2, per_hour=100)
+        await waiting
+        return clock.seconds()
+
+    assert run_virtual(main()) == 5.0
