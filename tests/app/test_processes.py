@@ -1,0 +1,173 @@
+"""`run` and `serve` as processes: exit statuses, signals, a second daemon, and what reaches the log."""
+
+import json
+import signal
+import socket
+import sqlite3
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from scheduler.ledger.lock import LedgerLock
+from tests.fault_server import unused_port
+from tests.operated import KEY, Place, page, place, until
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Place]:
+    with place(tmp_path) as made:
+        yield made
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_daemon_that_is_told_to_stop_exits_with_0(here: Place, number: signal.Signals) -> None:
+    daemon = here.start("run")
+    daemon.told("snapshot.failed")  # nobody serves the API; that keeps no daemon from running, nor from stopping
+    status, ready = until(lambda: page(here.server_port, "/readyz"), "the pages")
+    assert (status, ready["ready"]) == (503, False)
+    daemon.signal(number)
+    assert daemon.ended() == 0
+    assert [line["event"] for line in daemon.log] == ["daemon.started", "snapshot.failed", "daemon.stopping", "daemon.stopped"]
+    assert daemon.events("daemon.stopping")[0]["reason"] == number.name
+    assert len(daemon.log) == len(daemon.text.splitlines()), "nothing but the log is printed"
+
+
+def test_serve_exits_with_0_when_it_is_told_to_stop(here: Place) -> None:
+    serving = here.start("serve")
+    until(lambda: page(here.api_port, "/healthz")[0] == 200, "the API")
+    assert serving.text == f"serving the API at http://127.0.0.1:{here.api_port}/api/projects/\n"
+    assert serving.stop() == 0
+
+
+def _newer_ledger(here: Place) -> None:
+    with sqlite3.connect(here.ledger) as connection:
+        connection.execute("PRAGMA application_id = 1413567308")
+        connection.execute("PRAGMA user_version = 9")
+    connection.close()
+
+
+def _overwritten_ledger(here: Place) -> None:
+    here.ledger.write_text("This is no database. " * 100)
+
+
+def _no_target(here: Place) -> None:
+    here.file.write_text("")
+
+
+REFUSED: list[tuple[str, Callable[[Place], object], str]] = [
+    ("run", lambda here: here.write("[lgo]"), "is no known setting"),
+    ("run", lambda here: here.file.unlink(), "scheduler.toml"),
+    ("run", _no_target, "no target is configured"),
+    ("run", lambda here: (here.folder / "key").unlink(), "key cannot be read"),
+    ("run", lambda here: (here.folder / "key").write_text(f"{KEY} {KEY}"), "key there and nothing else"),
+    ("run", _newer_ledger, "was written by a newer version of the scheduler"),
+    ("run", _overwritten_ledger, "is damaged or no SQLite database"),
+    ("serve", lambda here: here.write('clone_url = "https://git.example/{repository}"'), "[api.runner] clone_url: this version clones"),
+]
+
+
+@pytest.mark.parametrize(("command", "spoil", "message"), REFUSED, ids=[f"{command}: {message}" for command, _, message in REFUSED])
+def test_what_has_to_be_mended_first_is_exit_status_2_and_one_message(
+    here: Place, command: str, spoil: Callable[[Place], object], message: str
+) -> None:
+    spoil(here)
+    before = here.ledger.read_bytes() if here.ledger.exists() else None
+    done = here.command(command)
+    assert done.returncode == 2
+    assert (done.stdout, done.stderr[:7]) == ("", "error: ")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert KEY not in done.stderr
+    assert (here.ledger.read_bytes() if here.ledger.exists() else None) == before, "a ledger that is refused is left as it is"
+
+
+@pytest.mark.parametrize(("command", "section"), [("run", "server"), ("serve", "api")])
+def test_an_address_in_use_is_exit_status_2_and_named(here: Place, command: str, section: str) -> None:
+    port = here.server_port if section == "server" else here.api_port
+    with socket.create_server(("127.0.0.1", port)):
+        done = here.command(command)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: cannot listen on 127.0.0.1:{port} ([{section}] listen): ")
+
+
+def test_a_second_daemon_names_the_first_is_not_ready_and_takes_over_when_that_is_killed(here: Place) -> None:
+    first = here.start("run")
+    first.told("daemon.started")
+    here.server_port = unused_port()
+    here.write()
+    second = here.start("run")
+    assert f"process {first.process.pid}," in second.told("daemon.waiting")["holder"]
+    status, ready = here.ready()
+    assert status == 503
+    assert f"the ledger is held by node {socket.gethostname()}, process {first.process.pid}," in ready["missing"][0]
+    assert not second.events("daemon.started")
+    first.process.kill()
+    second.told("daemon.started")
+    assert second.stop() == 0
+
+
+def test_a_daemon_that_still_waits_for_the_ledger_can_be_stopped(here: Place) -> None:
+    lock = LedgerLock.try_acquire(here.ledger, node="another", since=datetime(2026, 11, 23, tzinfo=UTC))
+    assert lock is not None
+    daemon = here.start("run")
+    assert "node another" in daemon.told("daemon.waiting")["holder"]
+    assert daemon.stop() == 0
+    lock.release()
+    assert [line["event"] for line in daemon.log] == ["daemon.waiting", "daemon.stopping", "daemon.stopped"]
+
+
+def test_sighup_takes_up_a_good_configuration_and_refuses_a_bad_one(here: Place) -> None:
+    daemon = here.start("run")
+    daemon.told("daemon.started")
+
+    def reload(count: int) -> str | None:
+        daemon.signal(signal.SIGHUP)
+        error: str | None = daemon.told("config.reloaded", count).get("error")
+        return error
+
+    here.write("[lgo]")
+    assert "is no known setting" in (reload(1) or "")
+    here.write()
+    here.edit("scheduler.db", "other.db")
+    assert reload(2) == "a reload cannot change [ledger]; restart the daemon for that"
+    here.write('[log]\nformat = "console"')
+    assert reload(3) == "a reload cannot change [log] format; restart the daemon for that"
+    (here.folder / "key").unlink()
+    here.write()
+    assert "key cannot be read" in (reload(4) or "")
+    assert "\nscheduler_config_last_reload_successful 0.0\n" in here.metrics()
+    (here.folder / "key").write_text(KEY)
+    here.write('[log]\nlevel = "warning"')
+    daemon.signal(signal.SIGHUP)
+    until(lambda: "\nscheduler_config_last_reload_successful 1.0\n" in here.metrics(), "the reload that is good")
+    assert daemon.stop() == 0
+    assert not daemon.events("daemon.stopped"), "that is below the level which is set now"
+
+
+def test_a_folder_that_is_not_there_yet_is_told_and_waited_for(here: Place) -> None:
+    here.edit(str(here.ledger), f"{here.folder}/late/scheduler.db")
+    daemon = here.start("run")
+    assert "see that its folder exists" in daemon.told("ledger.failed")["error"]
+    assert any("cannot be written" in missing for missing in here.ready()[1]["missing"])
+    (here.folder / "late").mkdir()
+    daemon.told("daemon.started")
+    assert daemon.events("ledger.recovered")
+    assert daemon.stop() == 0
+
+
+def test_the_key_is_nowhere_but_in_its_file(here: Place) -> None:
+    serving = here.start("serve")
+    until(lambda: page(here.api_port, "/healthz")[0] == 200, "the API")
+    here.write('[log]\nlevel = "debug"')
+    daemon = here.start("run")
+    assert "401" in daemon.told("target.held")["error"], "the key is no key of this API's"
+    status = here.command("status", "--json")
+    assert json.loads(status.stdout)["targets"][0]["held"]
+    assert [daemon.stop(), serving.stop()] == [0, 0]
+    shown = here.command("config", "show")
+    told = [status.stdout, shown.stdout, *(each.text for each in here.running)]
+    kept = [each.read_bytes() for each in here.folder.rglob("*") if each.is_file() and each.name != "key"]
+    assert not [text for text in told if KEY in text]
+    assert not [content for content in kept if KEY.encode() in content]
