@@ -257,13 +257,20 @@ class Timetable:
             waiting.append(earliest)
         return min([now, self._rota.cursor, *(each - _JUST_BEFORE for each in waiting)])
 
-    def rewind(self, now: datetime, *, watermark: datetime) -> None:
-        """The clock went back to ``now``: what lies after ``watermark`` is evaluated again. Claims that exist keep it from firing twice."""
+    def rewind(self, now: datetime, *, watermark: datetime, ended: Sequence[EndedVersion] = ()) -> None:
+        """The clock went back to ``now``: what lies after ``watermark`` is evaluated again, also of the versions that ``ended`` since.
+
+        Claims that exist keep it from firing twice. What is not planned yet and lies behind ``now`` stays as it is.
+        """
         for entry in self._entries.values():
             entry.effective_from = min(entry.effective_from, now)  # a version seen under the clock that was ahead is in force by now
         if watermark < self._rota.cursor:
-            self._pending.cut_all(watermark)
+            self._pending.cut_all(now)
             self._rota.rewind(watermark)
+            for each in ended:
+                entry = self._ended(each)
+                if entry.schedule is not None:
+                    self._add_overdue(entry, entry.schedule, watermark, min(each.until, now))
 
     def upcoming(
         self, after: datetime, until: datetime, only: Callable[[Automation], bool] | None = None
@@ -301,24 +308,24 @@ class Timetable:
         known = self._entries.get(automation.id)
         if known is not None:
             self._leave(known, since)
-        entry = self._enter(automation, since)
-        if entry.schedule is not None:
-            self._add_overdue(entry, entry.schedule, since, self._rota.cursor)
-        return _version(entry, since, snapshot.begun_at)
-
-    def _break(self, automation_id: str, error: InvalidAutomation, since: datetime, snapshot: Snapshot) -> Version:
-        known = self._entries.get(automation_id)
         return _version(self._begin(automation, since), since, snapshot.begun_at)
 
     def _begin(self, automation: Automation, since: datetime) -> Entry:
         """Another version is in force from ``since`` on, also for what the cursor has passed."""
+        entry = self._enter(automation, since)
+        if entry.schedule is not None:
+            self._add_overdue(entry, entry.schedule, since, self._rota.cursor)
+        return entry
+
+    def _break(self, automation_id: str, error: InvalidAutomation, since: datetime, snapshot: Snapshot) -> Version:
+        known = self._entries.get(automation_id)
         if known is not None:
             self._leave(known, since)
         automation = (
             replace(known.automation, definition=_NOTHING) if known else Automation(automation_id, error.name or automation_id, _NOTHING)
         )
         entry = self._enter(automation, since, broken=error.reason)
-        return entry
+        return _version(entry, since, snapshot.begun_at)
 
     def _refresh(self, entry: Entry, automation: Automation) -> None:
         if entry.automation.name != automation.name:

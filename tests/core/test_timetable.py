@@ -553,6 +553,41 @@ def test_after_a_step_back_it_is_all_due_again() -> None:
     assert told.plan("12:07:00") == {A: ["12:03", "12:04", "12:05", "12:06", "12:07"]}
 
 
+def test_after_a_step_back_what_was_not_planned_before_stays_due_also_of_a_version_that_ended() -> None:
+    told = Told("12:00:10")
+    told.poll("12:00:20", automation())
+    told.due("12:05:00")
+    told.poll("12:05:10", automation(enabled=False, updated="12:03:30"))
+    told.timetable.rewind(at("12:04:00"), watermark=at("12:00:59"))
+    assert told.plan("12:06:00") == {A: ["12:01", "12:02", "12:03"]}
+
+
+def test_after_a_step_back_what_a_version_that_ended_had_is_due_again() -> None:
+    """A span that reached beyond the new present was taken back whole."""
+    told = Told("12:00:10")
+    told.poll("12:00:20", automation())
+    told.plan("12:05:00")
+    told.poll("12:05:10", automation(cron="*/2 * * * *", updated="12:03:30"))
+    told.plan("12:05:20")
+    before = Version(A, "a", Definition("* * * * *", "UTC", enabled=True), at("12:00:20"), at("12:00:20"))
+    told.timetable.rewind(at("12:04:30"), watermark=at("12:01:30"), ended=[EndedVersion(before, at("12:03:30"))])
+    assert told.plan("12:06:00") == {A: ["12:02", "12:03", "12:04", "12:06"]}
+
+
+@pytest.mark.parametrize(
+    "shown", [[automation(cron="30 * * * *", updated="12:02:05")], [automation(enabled=False, updated="12:02:05")], []]
+)
+def test_after_a_step_back_what_its_jitter_lets_wait_stays_also_of_a_version_that_ended(shown: list[Automation]) -> None:
+    told = Told("11:50:10", policies=Policies(jitter=timedelta(minutes=30)))
+    told.poll("11:50:20", automation(cron="0 * * * *"))
+    assert told.plan("12:02:00") == {}
+    told.poll("12:02:10", *shown)
+    told.poll("12:02:20", *shown)
+    told.timetable.rewind(at("12:01:00"), watermark=at("11:50:15"))
+    assert told.plan("12:29:00") == {A: ["12:00"]}
+    assert told.watermark("12:29:00") == "12:29:00"
+
+
 def test_a_version_observed_under_a_clock_that_was_ahead_fires_when_the_clock_is_right() -> None:
     """A machine starts with its clock an hour ahead, reads the API, and is set right. Nothing from before it is set right fires."""
     told = Told("13:00:10")
