@@ -70,7 +70,7 @@ class Target:
         self._tell_of(versions)
         self._clearance.snapshot_at = recorded.snapshot_at
         self._clearance.absent_until = self._planner.absent_until
-        self._tracker.load(runs)
+        self._tracker.load(runs, snapshot_at=recorded.snapshot_at)
         self._dispatcher.adopt(opened)
         await self.record(versions)
 

@@ -58,10 +58,12 @@ class Tracker:
         self._unclear: dict[str, dict[str, Seen]] = {}  # by automation and run: seen while an attempt of ours was under way or in doubt
         self._covered: list[Run] = []
         self._is_first = True
+        self._snapshot_at: datetime | None = None
         self._queue: asyncio.Queue[_Batch] = asyncio.Queue()
 
-    def load(self, runs: Iterable[Run]) -> None:
-        """Go on following the newest runs that the ledger knows."""
+    def load(self, runs: Iterable[Run], *, snapshot_at: datetime | None) -> None:
+        """Go on following the newest runs that the ledger knows. ``snapshot_at`` is when the newest recorded snapshot was begun."""
+        self._snapshot_at = snapshot_at
         self._newest = {run.automation_id: _Followed(run, float("-inf")) for run in runs}
 
     def started(self, run: Run) -> None:
@@ -135,6 +137,8 @@ class Tracker:
         automation = seen.automation
         run = Run(automation.run_id or "", automation.id, automation.run_at, _status(automation.run_status), automation.run_error)
         origin = RunOrigin.BEFORE if first else await self._origin(run)
+        if origin is None and known is None and self._was_there(run):
+            origin = RunOrigin.BEFORE
         if known is None or known.is_older_than(run, seen.begun):
             self._follow(run, since=seen.begun)
         elif origin is not None:
@@ -146,6 +150,10 @@ class Tracker:
         findings.records.append((run, origin or RunOrigin.FOREIGN))
         if run.status is not RunStatus.RUNNING and origin is not RunOrigin.BEFORE:
             findings.events.append(self._finished(run, automation.name))
+
+    def _was_there(self, run: Run) -> bool:
+        """Whether it began before the newest snapshot of a process that was killed before it recorded the runs that it saw first."""
+        return self._snapshot_at is not None and run.started_at is not None and run.started_at <= self._snapshot_at
 
     async def _origin(self, run: Run) -> RunOrigin | None:
         context = self._context

@@ -236,3 +236,15 @@ def test_a_foreign_run_that_only_the_snapshot_before_a_kill_showed_is_told() -> 
         assert world.ledger.runs["main", foreign].origin is RunOrigin.FOREIGN
 
     in_world(story)
+
+
+def test_a_run_from_before_the_very_first_start_is_not_foreign_although_that_start_was_killed() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 0 * * *")
+        before = world.api.run_by_somebody(automation)
+        world.start()
+        await killed_between_two_commits(world)
+        assert world.told(RunForeign) == []
+        assert world.ledger.runs["main", before].origin is RunOrigin.BEFORE
+
+    in_world(story)
