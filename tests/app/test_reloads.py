@@ -119,7 +119,8 @@ def test_clients_that_were_replaced_are_closed_and_nobody_waits_for_them(tmp_pat
             await until(lambda: old._transport._opened is None)
             (still_in_use,) = life.daemon._clients
             await until(lambda: still_in_use._transport._opened is not None)
-            still_in_use._in_use().__enter__()  # for ever
+            for_ever = still_in_use._in_use()
+            for_ever.__enter__()
             await life.reload()
         assert still_in_use._transport._opened is None, "the daemon has ended"
 
