@@ -1,6 +1,7 @@
 """`run` and `serve` as processes: exit statuses, signals, a second daemon, and what reaches the log."""
 
 import json
+import os
 import signal
 import socket
 import sqlite3
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from scheduler.cli import run
 from scheduler.ledger.lock import LedgerLock
 from tests.fault_server import unused_port
-from tests.operated import KEY, Place, page, place, until
+from tests.operated import KEY, Place, environment, page, place, until
 
 
 @pytest.fixture
@@ -39,6 +41,19 @@ def test_serve_exits_with_0_when_it_is_told_to_stop(here: Place) -> None:
     until(lambda: page(here.api_port, "/healthz")[0] == 200, "the API")
     assert serving.text == f"serving the API at http://127.0.0.1:{here.api_port}/api/projects/\n"
     assert serving.stop() == 0
+
+
+@pytest.fixture
+def within(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """Carries out a command in this process, which takes a tenth of the time: its exit status, and what it printed on both streams."""
+    monkeypatch.setattr(os, "umask", lambda _: None)  # for good, in a process that goes on
+    for name in set(os.environ) - set(environment()):
+        monkeypatch.delenv(name)
+
+    def carry_out(*arguments: str) -> tuple[int, str, str]:
+        return run(arguments), *capfd.readouterr()
+
+    return carry_out
 
 
 def _newer_ledger(here: Place) -> None:
@@ -70,16 +85,18 @@ REFUSED: list[tuple[str, Callable[[Place], object], str]] = [
 
 @pytest.mark.parametrize(("command", "spoil", "message"), REFUSED, ids=[f"{command}: {message}" for command, _, message in REFUSED])
 def test_what_has_to_be_mended_first_is_exit_status_2_and_one_message(
-    here: Place, command: str, spoil: Callable[[Place], object], message: str
+    here: Place,
+    command: str,
+    spoil: Callable[[Place], object],
+    message: str,
+    within: Callable[..., tuple[int, str, str]],
 ) -> None:
     spoil(here)
     before = here.ledger.read_bytes() if here.ledger.exists() else None
-    done = here.command(command)
-    assert done.returncode == 2
-    assert (done.stdout, done.stderr[:7]) == ("", "error: ")
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert KEY not in done.stderr
+    status, out, err = within(command, "--config", str(here.file))
+    assert (status, out, err[:7]) == (2, "", "error: ")
+    assert message in err
+    assert KEY not in err
     assert (here.ledger.read_bytes() if here.ledger.exists() else None) == before, "a ledger that is refused is left as it is"
 
 
