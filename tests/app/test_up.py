@@ -1,0 +1,195 @@
+"""`scheduler up`: what it makes in its folder and keeps, the demo, and that every command that it prints works as printed."""
+
+import asyncio
+import re
+import socket
+import stat
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scheduler.app import state
+from scheduler.app.api import answering
+from scheduler.app.state import KEY_NAME, prepare, read_key, write_key
+from scheduler.app.up import DEMO, up
+from scheduler.core.errors import ConfigurationError
+from scheduler.localapi.schema import open_database
+from scheduler.settings import Configuration, load
+from tests.operated import PATIENCE, Place, environment, place
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "the state"
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Place]:
+    with place(tmp_path) as made:
+        yield made
+
+
+class _Announced(Exception):
+    """The API answers, and the daemon is about to start."""
+
+
+def begin(folder: Path, *, demo: bool = False) -> str:
+    """What `up` does until it starts the daemon; the key that it has then comes back."""
+
+    def announce() -> None:
+        raise _Announced
+
+    def configuration() -> Configuration:
+        return load(folder / state.FILE_NAME, {})
+
+    prepare(folder)
+    with pytest.raises(_Announced):
+        asyncio.run(up(folder, configuration, announce, demo=demo))
+    return read_key(folder / KEY_NAME)
+
+
+def automations(folder: Path) -> list[tuple[str, bool]]:
+    """The name of each, and whether it is enabled."""
+    database = open_database(folder / "api.db")
+    try:
+        rows = asyncio.run(database.read(lambda connection: connection.execute("SELECT name, enabled FROM automations").fetchall()))
+    finally:
+        database.close()
+    return [(name, bool(enabled)) for name, enabled in rows]
+
+
+def test_the_folder_gets_a_configuration_that_is_right_and_never_changed_again(folder: Path) -> None:
+    file = prepare(folder)
+    settings = load(file, {}).settings
+    assert [(target.url, target.idempotent) for target in settings.targets] == [(f"http://{settings.api.listen}", True)]
+    assert settings.schedule.poll_interval.total_seconds() == 5
+    assert settings.ledger.url.path.parent == settings.api.database.path.parent == folder
+    file.write_text("# mine\n")
+    prepare(folder)
+    assert file.read_text() == "# mine\n"
+
+
+def test_ports_that_are_taken_are_left_to_their_owners(folder: Path) -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(("127.0.0.1", 8040))
+        except OSError:
+            pass  # somebody else has it already
+        else:
+            taken.listen()
+        listen = tomllib.loads(prepare(folder).read_text())["api"]["listen"]
+    assert re.fullmatch(r"127\.0\.0\.1:80(4[1-9]|5\d)", listen)
+
+
+def test_a_configuration_that_could_not_be_written_whole_is_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        with pytest.raises(ConfigurationError, match="No space left on device"):
+            prepare(folder)
+    assert prepare(folder).read_text().startswith("# Made by `scheduler up`")
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match=r"the state directory .*/file/state cannot be used: Not a directory"):
+        prepare(tmp_path / "file" / "state")
+
+
+@pytest.mark.parametrize("name", ['quo"te', "back\\slash", "ques?tion", "ha#sh", "li\nne"])
+def test_a_folder_that_a_configuration_could_not_name_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigurationError, match="has a character"):
+        prepare(tmp_path / name)
+    assert not (tmp_path / name / state.FILE_NAME).exists()
+
+
+def test_a_key_file_is_its_owners_alone_whatever_was_there_before(tmp_path: Path) -> None:
+    file = tmp_path / KEY_NAME
+    file.touch(0o644)
+    write_key(file, "phx_secret")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert read_key(file) == "phx_secret"
+    assert [each.name for each in tmp_path.iterdir()] == [KEY_NAME]
+
+
+def test_a_key_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=f"the key file {tmp_path} cannot be used: Is a directory"):
+        read_key(tmp_path)
+    with pytest.raises(ConfigurationError, match="cannot be used: No such file or directory"):
+        write_key(tmp_path / "missing" / KEY_NAME, "phx_secret")
+
+
+def test_the_key_is_made_once_and_kept(folder: Path) -> None:
+    assert begin(folder) == begin(folder)
+
+
+@pytest.mark.parametrize("spoilt", [None, "", "phx_of_somebody_else", "\udcff"])
+def test_a_key_that_does_not_work_is_replaced_by_one_that_does(folder: Path, spoilt: str | None) -> None:
+    first = begin(folder)
+    if spoilt is None:
+        revoke_all(folder)
+    else:
+        (folder / KEY_NAME).write_bytes(spoilt.encode(errors="surrogateescape"))
+    second = begin(folder)
+    assert second not in {first, spoilt}
+    assert begin(folder) == second
+
+
+def revoke_all(folder: Path) -> None:
+    async def main() -> None:
+        async with answering(load(folder / state.FILE_NAME, {}).settings) as api:
+            for key in await api.keys.listed():
+                assert await api.keys.revoke(key.id)
+
+    asyncio.run(main())
+
+
+def test_the_demo_is_made_once_and_enabled_again(folder: Path) -> None:
+    begin(folder)
+    assert automations(folder) == []
+    begin(folder, demo=True)
+    begin(folder, demo=True)
+    assert automations(folder) == [(DEMO["name"], True)]
+    database = open_database(folder / "api.db")
+    asyncio.run(database.write(lambda connection: connection.execute("UPDATE automations SET enabled = 0").rowcount))
+    database.close()
+    begin(folder)
+    assert automations(folder) == [(DEMO["name"], False)]
+    begin(folder, demo=True)
+    assert automations(folder) == [(DEMO["name"], True)]
+
+
+def test_the_demo_is_not_made_at_somebody_elses_api(folder: Path) -> None:
+    file = prepare(folder)
+    text = file.read_text()
+    listen = tomllib.loads(text)["api"]["listen"]
+    file.write_text(text.replace(f'url = "http://{listen}"', 'url = "https://us.posthog.com"'))
+    with pytest.raises(ConfigurationError, match=f"no \\[\\[target\\]\\] has its url http://{listen}; start without --demo"):
+        asyncio.run(up(folder, lambda: load(file, {}), lambda: None, demo=True))
+    assert not (folder / KEY_NAME).exists()
+
+
+def test_every_command_that_is_printed_works_as_printed(here: Place, folder: Path) -> None:
+    running = here.start("up", "--demo", options=("--state-dir", str(folder)))
+    running.told("automation.added")
+    welcome = running.text.partition("\n{")[0]
+    commands = [line.strip() for line in welcome.splitlines() if " --state-dir " in line]
+    assert len(commands) == 7
+    done = subprocess.run(
+        ["bash", "-ec", "\n".join(commands)], check=False, capture_output=True, text=True, env=environment(), timeout=PATIENCE
+    )
+    assert done.returncode == 0, done.stderr
+    assert "demo" in done.stdout
+    (key,) = re.findall(r"^  key +(.+) \(mode 0600\)$", welcome, re.MULTILINE)
+    assert Path(key).read_text() not in running.text + done.stdout + done.stderr
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    again = here.start("up", options=("--state-dir", str(folder)))
+    assert again.ended() == 2
+    assert f"is being served already (process {running.process.pid}," in again.text
+    assert running.stop() == 0
