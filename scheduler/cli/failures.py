@@ -4,8 +4,9 @@ from typing import Final
 
 import click
 
-from scheduler.cli.output import complain, escaped, styled
+from scheduler.cli.output import complain, styled
 from scheduler.core.errors import SchedulerError, Unreachable
+from scheduler.core.printable import escaped
 
 ANSWER_IS_NO: Final = 1
 WRONG_USE: Final = 2

@@ -19,6 +19,7 @@ from typing import Final, Generic, Literal, NamedTuple, TextIO, TypeVar
 import click
 
 from scheduler.core.errors import Unreachable
+from scheduler.core.printable import escaped
 
 Colour = Literal["red", "green", "yellow", "cyan", "bright_black"]
 Json = Mapping[str, object]
@@ -127,13 +128,6 @@ def failed(error: OSError) -> OutputFailed | None:
     if error.errno == errno.EPIPE:
         return None
     return OutputFailed(f"the output cannot be written: {error.strerror}; see where it is redirected to")
-
-
-def escaped(text: str) -> str:
-    """The text on one line, with every character that does not print itself as an escape."""
-    if text.isprintable():
-        return text
-    return "".join(character if character.isprintable() else character.encode("unicode_escape").decode() for character in text)
 
 
 def styled(text: str, colour: Colour | None, *, error: bool = False) -> str:

@@ -5,9 +5,10 @@ import sqlite3
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.fires import Planned
 from scheduler.cli.ledger_file import reading
-from scheduler.cli.output import complain, escaped
+from scheduler.cli.output import complain
 from scheduler.cli.pauses import Paused, paused
 from scheduler.core.cron import InvalidSchedule, Schedule
+from scheduler.core.printable import escaped
 from scheduler.settings import Settings
 
 _SELECT = """

@@ -11,6 +11,8 @@ from typing import Final, TextIO
 from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter, LogLevelColumnFormatter
 from structlog.typing import EventDict, WrappedLogger
 
+from scheduler.core.printable import escaped
+
 _PLAIN: Final = re.compile(r"[^\s='\"]+")
 _EVENT_WIDTH: Final = 22
 
@@ -18,13 +20,6 @@ _EVENT_WIDTH: Final = 22
 def coloured(stream: TextIO, no_color: str | None, terminal: str | None) -> bool:
     """Whether to colour what goes there: a terminal that can, and nobody has asked not to (https://no-color.org: set, and not empty)."""
     return stream.isatty() and not no_color and terminal != "dumb"
-
-
-def escaped(text: str) -> str:
-    """The text on one line, with every character that does not print as an escape."""
-    if text.isprintable():
-        return text
-    return "".join(character if character.isprintable() else character.encode("unicode_escape").decode() for character in text)
 
 
 def indented(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

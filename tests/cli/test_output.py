@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from scheduler.cli import output
-from scheduler.cli.output import Cell, Column, escaped, json_text, show, table, width_of
+from scheduler.cli.output import Cell, Column, json_text, show, table, width_of
+from scheduler.core.printable import escaped
 
 Row = tuple[str, str]
 COLUMNS: list[Column[Row]] = [Column("name", lambda row: row[0], shrinks=True), Column("state", lambda row: Cell(row[1], "red"))]

@@ -8,7 +8,8 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import click
 
 from scheduler.cli.group import Group, Source, as_json
-from scheduler.cli.output import Cell, Column, escaped, json_text, line, show
+from scheduler.cli.output import Cell, Column, json_text, line, show
+from scheduler.core.printable import escaped
 
 if TYPE_CHECKING:
     from scheduler.upstream import ApiClient, AutomationEdit, Document

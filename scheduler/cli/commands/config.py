@@ -7,7 +7,8 @@ import click
 
 from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import Group, Source, as_json
-from scheduler.cli.output import Cell, Column, Json, complain, escaped, json_text, line, show
+from scheduler.cli.output import Cell, Column, Json, complain, json_text, line, show
+from scheduler.core.printable import escaped
 
 if TYPE_CHECKING:
     from scheduler.settings import Configuration, Effective, SettingsError

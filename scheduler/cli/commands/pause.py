@@ -5,8 +5,9 @@ import getpass
 import click
 
 from scheduler.cli.group import Command, Source
-from scheduler.cli.output import escaped, line
+from scheduler.cli.output import line
 from scheduler.cli.times import now
+from scheduler.core.printable import escaped
 
 _EXAMPLES = ("scheduler pause nightly-report", "scheduler pause --all")
 

@@ -4,7 +4,8 @@ import click
 
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import Command, Source
-from scheduler.cli.output import complain, escaped, line
+from scheduler.cli.output import complain, line
+from scheduler.core.printable import escaped
 
 _EXAMPLES = ("scheduler resume nightly-report", "scheduler resume --all")
 

@@ -10,9 +10,10 @@ import click
 
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import Group, Source, as_json
-from scheduler.cli.output import Cell, Colour, Column, Json, escaped, json_text, line, raw, show, styled
+from scheduler.cli.output import Cell, Colour, Column, Json, json_text, line, raw, show, styled
 from scheduler.cli.times import now, span_text, uuid_text, zoned_text
 from scheduler.core.instants import from_text
+from scheduler.core.printable import escaped
 
 if TYPE_CHECKING:
     from scheduler.database import Database

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from scheduler.cli.group import Command, Source, as_json
-from scheduler.cli.output import complain, escaped, json_text, line, styled
+from scheduler.cli.output import complain, json_text, line, styled
 from scheduler.cli.times import span_text, zoned_text
 from scheduler.core.errors import DatabaseRefused, Unreachable
 from scheduler.core.instants import from_text
+from scheduler.core.printable import escaped
 
 if TYPE_CHECKING:
     from scheduler.cli.pauses import Paused

@@ -3,8 +3,9 @@
 import click
 
 from scheduler.cli.group import Group, Source
-from scheduler.cli.output import escaped, line
+from scheduler.cli.output import line
 from scheduler.cli.times import now
+from scheduler.core.printable import escaped
 
 
 @click.group("target", cls=Group, section="Setup")
