@@ -1,0 +1,213 @@
+"""`scheduler automations`, and what a running daemon makes of it: against the embedded API and a daemon, each a process of its own."""
+
+import json
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scheduler.cli import output
+from scheduler.cli.commands.automations import _COLUMNS
+from tests.cli.conftest import Done, Scheduler
+from tests.operated import Place, Running, page, place, until
+
+FIELDS = ("--repository", "acme/app", "--cron", "0 3 * * *", "--prompt", "Fix a bug")
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[Place, Running]]:
+    """The API and a daemon, with a key that may do everything."""
+    with tempfile.TemporaryDirectory() as folder, place(Path(folder)) as made:
+        made.start("serve")
+        (made.folder / "key").write_text(json.loads(made.command("keys", "create", "--json").stdout)["key"])
+        daemon = made.start("run")
+        until(lambda: made.ready()[0] == 200, "the daemon to be ready")
+        yield made, daemon
+
+
+@pytest.fixture
+def here(served: tuple[Place, Running], monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setenv("SCHEDULER_CONFIG", str(served[0].file))
+    return served[0]
+
+
+@pytest.fixture
+def daemon(served: tuple[Place, Running]) -> Running:
+    return served[1]
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest, scheduler: Scheduler, here: Place, daemon: Running) -> str:  # noqa: ARG001  it configures
+    """An automation of the test's own, which the daemon knows."""
+    name = str(request.node.name)
+    assert scheduler("automations", "create", "--name", name, *FIELDS).status == 0
+    until(lambda: any(event["automation"] == name for event in daemon.events("automation.added")), "the daemon to know it")
+    return name
+
+
+def shown(scheduler: Scheduler, name: str) -> dict[str, object]:
+    done = scheduler("automations", "get", name, "--json")
+    assert (done.status, done.err) == (0, "")
+    document: dict[str, object] = json.loads(done.out)
+    return document
+
+
+@pytest.mark.usefixtures("here")
+def test_an_automation_is_made_shown_changed_listed_and_deleted(scheduler: Scheduler) -> None:
+    made = scheduler("automations", "create", "--name", "whole", *FIELDS, "--timezone", "Europe/Berlin", "--json")
+    assert (made.status, made.err) == (0, "")
+    document = shown(scheduler, "whole")
+    assert document == json.loads(made.out)
+    assert document["timezone"] == "Europe/Berlin"
+    assert shown(scheduler, str(document["id"])) == document
+    assert scheduler("automations", "update", "whole", "--disabled", "--cron", "30 3 * * *").status == 0
+    changed = shown(scheduler, "whole")
+    assert (changed["enabled"], changed["cron_expression"], changed["prompt"]) == (False, "30 3 * * *", "Fix a bug")
+    listed = [json.loads(line) for line in scheduler("automations", "list", "--json").out.splitlines()]
+    assert changed in listed
+    row = next(line for line in scheduler("automations", "list").out.splitlines() if " whole " in line)
+    assert row.split()[-1] == "no", "it never ran, and is disabled"
+    deleted = scheduler("automations", "delete", "whole")
+    assert (deleted.status, deleted.out) == (0, f"deleted: whole ({document['id']})\n")
+    gone = scheduler("automations", "get", str(document["id"]))
+    assert (gone.status, gone.out) == (1, "")
+    assert "see `scheduler automations list`" in gone.err
+
+
+def test_a_prompt_comes_from_a_file_as_it_is(scheduler: Scheduler, name: str, tmp_path: Path) -> None:
+    file = tmp_path / "prompt"
+    file.write_bytes("Tidy up.\r\n\nUse ünïcode 日本.".encode())
+    assert scheduler("automations", "update", name, "--prompt-file", str(file)).status == 0
+    assert shown(scheduler, name)["prompt"] == "Tidy up.\r\n\nUse ünïcode 日本."
+    file.write_bytes(b"ab\xff")
+    done = scheduler("automations", "update", name, "--prompt-file", str(file))
+    assert (done.status, done.err.splitlines()[0]) == (2, f"error: the prompt in {file} is not UTF-8 text: byte 3 is 0xff")
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (("create", "--name", "x", *FIELDS[:4]), 2, "an automation needs a prompt"),
+        (("create", "--name", "x", *FIELDS, "--prompt-file", __file__), 2, "give one of them"),
+        (("create", "--name", "x", *FIELDS, "--timezone", "Mars/Olympus"), 2, "timezone: 'Mars/Olympus' is not a valid IANA timezone."),
+        (("create", "--name", "x", "--repository", "a/b", "--prompt", "p", "--cron", "nope"), 2, "HTTP 400: cron_expression: "),
+        (("update", "nothing"), 2, "there is nothing to change"),
+        (("update", "nothing", "--disabled"), 1, "there is no automation 'nothing'"),
+        (("delete", "nothing"), 1, "there is no automation 'nothing'"),
+        (("run", "nothing"), 1, "there is no automation 'nothing'"),
+        (("run", "0190e1a0-0000-7000-8000-00000000000a"), 1, "there is no automation '0190e1a0"),
+        (("list", "--target", "other"), 2, "there is no target 'other'; there are main"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else None,
+)
+def test_what_cannot_be_done_is_told(scheduler: Scheduler, arguments: tuple[str, ...], status: int, message: str) -> None:
+    done = scheduler("automations", *arguments)
+    assert (done.status, done.out) == (status, "")
+    assert message in done.err
+
+
+def test_a_disabled_automation_stands_out_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "_coloured", lambda _: True)
+    assert "\x1b[33mno\x1b[0m" in output.table([{"name": "off", "enabled": False}], _COLUMNS)[1]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_name_that_two_have_is_no_answer(scheduler: Scheduler) -> None:
+    ids = [json.loads(scheduler("automations", "create", "--name", "twin", *FIELDS, "--json").out)["id"] for _ in range(2)]
+    done = scheduler("automations", "run", "twin")
+    assert done.status == 1
+    assert all(each in done.err for each in ids)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_key_that_is_refused_and_an_api_that_is_down_are_told_apart(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "wrong").write_text("phx_wrong")
+    monkeypatch.setenv("SCHEDULER_TARGET__KEY_FILE", str(tmp_path / "wrong"))
+    refused = scheduler("automations", "list")
+    assert refused.status == 2
+    assert "HTTP 401" in refused.err
+    assert "phx_wrong" not in refused.err
+    monkeypatch.setenv("SCHEDULER_TARGET__URL", "http://127.0.0.1:1")
+    down = scheduler("automations", "list")
+    assert (down.status, down.err) == (
+        3,
+        "error: GET http://127.0.0.1:1/api/projects/1/task_automations/ could not be sent: connection refused\n",
+    )
+
+
+def test_a_run_by_hand_is_known_for_one_and_somebody_elses_is_foreign(
+    scheduler: Scheduler, here: Place, daemon: Running, name: str
+) -> None:
+    by_hand = scheduler("automations", "run", name, "--json")
+    assert (by_hand.status, by_hand.err) == (0, "")
+    ours = json.loads(by_hand.out)["last_task_run_id"]
+    until(lambda: ours in {event["task_run_id"] for event in daemon.events("run.finished")}, "the run by hand to have ended")
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{here.api_port}/api/projects/1/task_automations/{json.loads(by_hand.out)['id']}/run/",
+        method="POST",
+        headers={"Authorization": f"Bearer {(here.folder / 'key').read_text()}"},
+    )
+    with urllib.request.urlopen(request) as answer:
+        theirs = json.loads(answer.read())["last_task_run_id"]
+    until(lambda: theirs in {event["task_run_id"] for event in daemon.events("run.foreign")}, "their run to be foreign")
+    assert ours not in {event["task_run_id"] for event in daemon.events("run.foreign")}
+    assert 'scheduler_foreign_runs_total{target="main"} 1.0' in here.metrics()
+    assert shown(scheduler, name)["last_run_status"] == "success"
+
+
+def test_a_run_by_hand_needs_no_ledger(scheduler: Scheduler, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SCHEDULER_LEDGER__URL", f"sqlite:///{tmp_path}/none.db")
+    done = scheduler("automations", "run", name, "--json")
+    assert (done.status, done.err) == (0, "")
+    assert json.loads(done.out)["last_task_run_id"]
+    assert not (tmp_path / "none.db").exists()
+
+
+def status_of(scheduler: Scheduler) -> Done:
+    done = scheduler("status")
+    assert (done.status, done.err) == (0, "")
+    return done
+
+
+def test_a_pause_shows_in_the_status_as_soon_as_it_is_made(scheduler: Scheduler, here: Place, name: str) -> None:
+    cron = ("automations", "update", name, "--cron", "* * * * *", "--timezone", "UTC")
+    assert scheduler(*cron).status == 0
+    until(lambda: f"  {name}\n" in status_of(scheduler).out, "it to be among what fires next")
+    assert scheduler("pause", name).out == f"paused: {name}\n"
+    paused = status_of(scheduler).out
+    assert f"\npaused\n  {name} on target main, since " in paused
+    assert f"  {name}  paused\n" in paused
+    until(lambda: page(here.server_port, "/api/v1/status")[1]["targets"][0]["automations"]["paused"] == 1, "the daemon to honour it")
+    (told,) = json.loads(scheduler("status", "--json").out)["paused"]
+    assert (told["name"], told["target"]) == (name, "main")
+    assert scheduler("resume", name).out == f"resumed: {name}\n"
+    until(lambda: page(here.server_port, "/api/v1/status")[1]["targets"][0]["automations"]["paused"] == 0, "the daemon to go on")
+    assert "paused" not in status_of(scheduler).out
+
+
+@pytest.mark.usefixtures("here")
+def test_the_status_is_told_also_when_the_ledger_is_somewhere_else(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SCHEDULER_LEDGER__URL", f"sqlite:///{tmp_path}/none.db")
+    done = scheduler("status")
+    assert done.status == 0
+    assert done.out.startswith("ready  node ")
+    assert done.err.startswith(f"what is paused is not known: the ledger {tmp_path}/none.db is not there")
+
+
+def test_without_a_daemon_the_status_says_where_it_was_looked_for(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCHEDULER_SERVER__LISTEN", "127.0.0.1:1")
+    done = scheduler("status")
+    assert (done.status, done.out) == (3, "")
+    assert done.err == (
+        "error: no daemon answers at http://127.0.0.1:1/api/v1/status: [Errno 111] Connection refused; "
+        "is `scheduler run` or `scheduler up` running?\n"
+    )
+    monkeypatch.setenv("SCHEDULER_SERVER__LISTEN", "")
+    assert scheduler("status").status == 2
