@@ -1,0 +1,217 @@
+"""`history`, `next`, `pause`, `resume` and `target rename`, on a ledger in a file, without a daemon."""
+
+import getpass
+import json
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from scheduler.core.model import AttemptResult, Automation, Definition
+from scheduler.ledger.intents import pauses
+from scheduler.ledger.lock import LedgerLock
+from scheduler.ledger.schema import open_for_reading
+from tests.cli.conftest import Done, Scheduler
+from tests.ledger.support import (
+    HOURLY,
+    MAIN,
+    NIGHTLY,
+    URL,
+    Stand,
+    accepted,
+    at,
+    attempt,
+    automation,
+    claim,
+    end,
+    occurrence,
+    skip,
+    stand,
+    version,
+)
+
+OFF = "0190e1a0-0000-7000-8000-00000000000c"
+BROKEN = "0190e1a0-0000-7000-8000-00000000000d"
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of the nightly report, minute 1 is accepted, 2 open and 3 to 6 missed; of the hourly one, 4 is accepted; two more fire nothing."""
+    path = tmp_path / "ledger.db"
+    monkeypatch.setenv("SCHEDULER_LEDGER__URL", f"sqlite:///{path}")
+    monkeypatch.setenv("SCHEDULER_TARGET__NAME", MAIN)
+    monkeypatch.setenv("SCHEDULER_TARGET__URL", URL)
+    monkeypatch.setenv("SCHEDULER_TARGET__PROJECT_ID", "1")
+    with stand(path) as on:
+        _fill(on)
+    return path
+
+
+def _fill(on: Stand) -> None:
+    known = [
+        automation(),
+        automation(HOURLY, "hourly", "0 * * * *"),
+        Automation(OFF, "off", Definition("0 3 * * *", "UTC", enabled=False)),
+        Automation(BROKEN, "broken", Definition("61 * * * *", "UTC", enabled=True)),
+    ]
+    on.do(on.ledger.observe(MAIN, at(0), [version(each) for each in known], known, []))
+    claims = [claim(1, first=attempt()), claim(2), claim(4, HOURLY, name="hourly", first=attempt())]
+    on.do(on.ledger.claim(MAIN, claims, [skip(3, 4, 5, 6)], at(8)))
+    for done, run_id in ((occurrence(1), "run-1"), (occurrence(4, HOURLY), "run-4")):
+        of_it = accepted(run_id, automation_id=done.automation_id, minute=4)
+        on.do(on.ledger.conclude(done, of_it, end(result=AttemptResult.ANSWERED)))
+
+
+def minutes(scheduler: Scheduler, *options: str) -> list[str]:
+    """What `history` prints of each occurrence: the minute, and what became of it."""
+    done = scheduler("history", "--json", *options)
+    assert (done.status, done.err) == (0, "")
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    return [f"{line['scheduled_for'][15]} {line['reason'] or line['state']}" for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), ["4 answered", "3 missed", "2 waiting", "1 answered"]),
+        (("--limit", "2"), ["4 answered", "3 missed"]),
+        (("--automation", "night*"), ["3 missed", "2 waiting", "1 answered"]),
+        (("--automation", HOURLY), ["4 answered"]),
+        (("--outcome", "accepted"), ["4 answered", "1 answered"]),
+        (("--outcome", "skipped"), ["3 missed"]),
+        (("--outcome", "open"), ["2 waiting"]),
+        (("--outcome", "rejected"), []),
+        (("--since", "2026-11-23T13:02:00+01:00", "--until", "2026-11-23T12:03:00Z"), ["2 waiting"]),
+        (("--target", "main", "--outcome", "open"), ["2 waiting"]),
+        (("--target", "other"), []),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.usefixtures("ledger")
+def test_history_prints_what_is_asked_for_the_newest_first(scheduler: Scheduler, options: tuple[str, ...], expected: list[str]) -> None:
+    assert minutes(scheduler, *options) == expected
+
+
+@pytest.mark.usefixtures("ledger")
+def test_history_for_people_has_a_line_for_each_occurrence(scheduler: Scheduler) -> None:
+    titles, *lines = scheduler("history").out.splitlines()
+    assert titles.split() == ["scheduled", "for", "automation", "outcome", "late", "attempts", "run", "error"]
+    assert "hourly" in lines[0]
+    assert "accepted: answered  0.250 s  1" in lines[0]
+    assert "(2026-11-23T12:03:00Z) and 3 more" in lines[1]
+    assert "open: waiting" in lines[2]
+
+
+@pytest.mark.parametrize(("options", "told"), [((), "nothing has come due yet"), (("--outcome", "open"), "no occurrence matches")])
+def test_an_empty_history_says_so_beside_what_is_printed(scheduler: Scheduler, ledger: Path, options: tuple[str, ...], told: str) -> None:
+    ledger.unlink()
+    with stand(ledger):
+        pass
+    done = scheduler("history", *options)
+    assert (done.status, done.out, done.err) == (0, "", f"{told}\n")
+    done = scheduler("history", "--json", *options)
+    assert (done.status, done.out, done.err) == (0, "", "")
+
+
+@pytest.mark.usefixtures("ledger")
+def test_all_automations_fire_in_one_list_without_those_that_fire_nothing(scheduler: Scheduler) -> None:
+    done = scheduler("next", "--from", "2026-11-24T00:30:00Z", "--count", "3", "--json")
+    assert done.status == 0
+    fires = [json.loads(line) for line in done.out.splitlines()]
+    assert [(fire["name"], fire["scheduled_for"]) for fire in fires] == [
+        ("hourly", "2026-11-24T01:00:00Z"),
+        ("hourly", "2026-11-24T02:00:00Z"),  # 3:00 in Berlin
+        ("nightly report", "2026-11-24T02:00:00Z"),
+    ]
+    assert f"broken ({BROKEN}) fires nothing: the minute '61' is not valid" in done.err
+
+
+@pytest.mark.usefixtures("ledger")
+def test_next_of_one_automation_is_by_its_id_or_its_name(scheduler: Scheduler) -> None:
+    by_name, by_id = (scheduler("next", which, "--from", "2026-11-24T00:30:00Z", "--json") for which in ("nightly report", NIGHTLY))
+    assert by_name == by_id
+    assert json.loads(by_name.out.splitlines()[0])["local"] == "2026-11-24T03:00:00+01:00"
+    assert scheduler("next", "off").err == "error: off is disabled and fires nothing\n"
+    assert scheduler("next", "nothing").status == 1
+
+
+def test_a_pause_is_kept_with_whoever_made_it_and_told_by_next(scheduler: Scheduler, ledger: Path) -> None:
+    assert scheduler("pause", "hourly").out == "paused: hourly\n"
+    assert scheduler("pause", HOURLY).out == "was paused already: hourly\n"
+    with closing(open_for_reading(ledger)) as connection:
+        assert [(each.target, each.automation_id, each.by) for each in pauses(connection)] == [(MAIN, HOURLY, getpass.getuser())]
+    assert scheduler("next", "hourly").err == "paused: hourly; what comes due is recorded and not fired until `scheduler resume`\n"
+    assert scheduler("next", "nightly report").err == ""
+    assert scheduler("resume", "hourly").out == "resumed: hourly\n"
+    assert scheduler("next", "hourly").err == ""
+
+
+@pytest.mark.usefixtures("ledger")
+def test_resume_says_what_goes_on_pausing(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert scheduler("resume", "hourly") == Done(1, "", "error: nothing was paused: hourly\n")
+    for paused in (("hourly",), ("--all",)):
+        assert scheduler("pause", *paused).status == 0
+    still = "all automations of main are paused, hourly too; end that with `scheduler resume --all`\n"
+    assert scheduler("resume", "hourly") == Done(0, "resumed: hourly\n", still)
+    assert scheduler("resume", "hourly") == Done(1, "", f"error: {still}")
+    assert scheduler("next", "hourly").err.startswith("paused: hourly;")
+    assert scheduler("resume", "--all") == Done(0, "resumed: all automations of main\n", "")
+    monkeypatch.setenv("SCHEDULER_SCHEDULE__PAUSED", "true")
+    assert scheduler("resume", "hourly").err == "error: the configuration pauses hourly; see `paused` in [schedule] and [[override]]\n"
+
+
+@pytest.mark.usefixtures("ledger")
+def test_resume_all_ends_the_pauses_of_single_ones_too(scheduler: Scheduler) -> None:
+    assert scheduler("pause", "hourly").status == 0
+    assert scheduler("resume", "--all").status == 0
+    assert scheduler("resume", "hourly").status == 1
+
+
+@pytest.mark.parametrize("command", ["pause", "resume"])
+@pytest.mark.usefixtures("ledger")
+def test_what_is_to_be_paused_has_to_be_one_that_is_known(scheduler: Scheduler, command: str) -> None:
+    unknown = scheduler(command, "nothing")
+    assert (unknown.status, unknown.out) == (1, "")
+    assert "there is no automation 'nothing' in the newest snapshot of target main" in unknown.err
+    for wrong in ((), ("hourly", "--all")):
+        assert scheduler(command, *wrong).status == 2
+
+
+def test_a_target_is_renamed_with_its_history_when_no_daemon_runs(scheduler: Scheduler, ledger: Path) -> None:
+    lock = LedgerLock.try_acquire(ledger, node="another", since=datetime(2026, 11, 23, tzinfo=UTC))
+    assert lock is not None
+    held = scheduler("target", "rename", "main", "us")
+    assert held.status == 2
+    assert "is in use by node another, process" in held.err
+    lock.release()
+    assert scheduler("target", "rename", "other", "us").status == 2
+    assert scheduler("target", "rename", "main", "us").status == 0
+    assert len(minutes(scheduler, "--target", "us")) == 4
+    assert minutes(scheduler, "--target", "main") == []
+
+
+COMMANDS = [("history",), ("next",), ("next", "hourly"), ("pause", "hourly"), ("resume", "hourly"), ("target", "rename", "main", "us")]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_without_a_ledger_a_command_says_where_it_looked(scheduler: Scheduler, ledger: Path, command: tuple[str, ...]) -> None:
+    ledger.unlink()
+    done = scheduler(*command)
+    assert (done.status, done.out) == (3, "")
+    assert done.err.startswith(f"error: the ledger {ledger} is not there; say which one is meant by --state-dir")
+    assert not ledger.exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_damaged_ledger_is_told_and_left_as_it_is(scheduler: Scheduler, ledger: Path, command: tuple[str, ...]) -> None:
+    size = ledger.stat().st_size
+    with ledger.open("r+b") as file:
+        file.seek(4096)  # the header stays: it opens, and fails when it is read
+        file.write(b"\xff" * (size - 4096))
+    before = ledger.read_bytes()
+    done = scheduler(*command)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith(f"error: {ledger} is damaged or no SQLite database")
+    assert "restore a backup" in done.err
+    assert ledger.read_bytes() == before
