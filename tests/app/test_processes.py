@@ -1,20 +1,25 @@
 """`run` and `serve` as processes: exit statuses, signals, a second daemon, and what reaches the log."""
 
+import asyncio
 import json
 import os
 import signal
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from scheduler.cli import run
+from scheduler.core.instants import to_text
 from scheduler.ledger.lock import LedgerLock
-from tests.fault_server import unused_port
+from tests.fault_server import Visit, fault_server, response, unused_port
+from tests.fault_server import until as until_async
 from tests.operated import KEY, Place, environment, page, place, until
+from tests.upstream.support import AUTOMATION
 
 
 @pytest.fixture
@@ -133,6 +138,45 @@ def test_a_daemon_that_still_waits_for_the_ledger_can_be_stopped(here: Place) ->
     assert daemon.stop() == 0
     lock.release()
     assert [line["event"] for line in daemon.log] == ["daemon.waiting", "daemon.stopping", "daemon.stopped"]
+
+
+def test_the_second_signal_ends_a_daemon_that_still_waits_for_an_answer(here: Place) -> None:
+    automation = {**AUTOMATION, "cron_expression": "* * * * *", "timezone": "UTC"}
+
+    async def never_answers_a_run(visit: Visit) -> None:
+        while request := await visit.request():
+            if request.method == "POST":
+                await visit.hang()
+            await visit.send(response(200, {"count": 1, "next": None, "previous": None, "results": [automation]}, {"Date": ""}))
+
+    async def main() -> None:
+        async with fault_server(never_answers_a_run) as server:
+            here.edit(f"http://127.0.0.1:{here.api_port}", server.url)
+            await asyncio.to_thread(_came_due_meanwhile, here)
+            daemon = here.start("run")
+            await until_async(lambda: any(request.method == "POST" for request in server.received))
+            daemon.signal(signal.SIGTERM)
+            await asyncio.to_thread(daemon.told, "daemon.stopping")
+            assert daemon.process.poll() is None, "the attempt in flight gets drain_timeout"
+            daemon.signal(signal.SIGTERM)
+            assert await asyncio.to_thread(daemon.ended) == 0
+            assert not daemon.events("daemon.stopped")
+
+    asyncio.run(main())
+    with closing(sqlite3.connect(here.ledger)) as connection:
+        (left,) = connection.execute("SELECT count(*) FROM attempt WHERE result IS NULL").fetchone()
+    assert left == 1, "the next start finds out what became of it"
+
+
+def _came_due_meanwhile(here: Place) -> None:
+    """Let a daemon see the automation, stop it, and make believe that minutes have passed since."""
+    daemon = here.start("run")
+    daemon.told("automation.added")
+    assert daemon.stop() == 0
+    earlier = to_text(datetime.now(UTC) - timedelta(minutes=3))
+    with closing(sqlite3.connect(here.ledger, isolation_level=None)) as connection:
+        connection.execute("UPDATE target SET watermark = ?", (earlier,))
+        connection.execute("UPDATE definition SET effective_from = ?", (earlier,))
 
 
 def test_sighup_takes_up_a_good_configuration_and_refuses_a_bad_one(here: Place) -> None:
