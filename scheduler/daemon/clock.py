@@ -98,12 +98,16 @@ class ClockWatch:
         """Whether the clock stepped so far forward that nothing may be decided by it."""
         return self._doubted > INCREDIBLE
 
+    def was_set_since(self, begun: float) -> bool:
+        """Whether the wall clock was set after ``begun``: instants taken from it before and after do not belong together."""
+        return self._noticed > begun
+
     def compare(self, clock_offset: float, *, begun: float) -> None:
         """An API's clock is ``clock_offset`` seconds ahead of ours, as a reading from ``begun`` on says: when that is small, ours is right.
 
         A reading that began before a step says nothing about the clock after it.
         """
-        if abs(clock_offset) <= INCREDIBLE and begun >= self._noticed and self._doubted:
+        if abs(clock_offset) <= INCREDIBLE and self._doubted and not self.was_set_since(begun):
             was_in_doubt, self._doubted = self.in_doubt, 0.0
             if was_in_doubt:
                 for wake in self._believed:

@@ -102,9 +102,7 @@ class Planner:
             return
         context = self._context
         if self._rewind:
-            now = context.clock.now()
-            context.timetable.rewind(now, watermark=await context.ledger.rewind(context.target, now))
-            self._rewind = False
+            await self._go_back()
         self._clearance.paused = await context.ledger.pauses(context.target)
         dues = context.timetable.due(context.clock.now() + AHEAD)
         if not dues:
@@ -121,6 +119,18 @@ class Planner:
         context.timetable.planned(dues)
         self._hand_over(plan, won, written)
         self._to_warm.put_nowait(min(len(won), context.settings.max_in_flight))
+
+    async def _go_back(self) -> None:
+        """What lies ahead again was not to be: the ledger takes it back, and the timetable goes on from there."""
+        context, settings, now = self._context, self._context.settings, self._context.clock.now()
+        self._rewind = False  # it may go back again meanwhile
+        try:
+            watermark = await context.ledger.rewind(context.target, now)
+            recorded = await context.ledger.bind(settings.name, settings.url, settings.project_id)
+        except LedgerUnavailable:
+            self._rewind = True
+            raise
+        context.timetable.rewind(now, watermark=watermark, ended=recorded.ended)
 
     # ------------------------------------------------------------ deciding
 

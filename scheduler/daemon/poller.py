@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Final
@@ -73,6 +73,11 @@ class Poller:
         self._failures = 0
         self.nudge()
 
+    def clock_was_set(self) -> None:
+        """What is not recorded yet lies nowhere ahead of the present."""
+        now = self._context.clock.now()
+        self._unrecorded = deque(each.not_after(now) for each in self._unrecorded)
+
     def replan(self) -> None:
         """What is due next has changed, and with it when the next poll is wanted."""
         self._alarm.ring()
@@ -87,7 +92,11 @@ class Poller:
                 self._failed(error, context.clock.seconds() - begun)
         else:
             self._took = timedelta(seconds=snapshot.ended - snapshot.begun)
-            await self._take(snapshot)
+            context.watch.look()
+            if context.watch.was_set_since(snapshot.begun):
+                self._wanted = True  # its instants do not fit together
+            else:
+                await self._take(snapshot)
         for listener in self._on_end:
             listener()
 
@@ -163,6 +172,11 @@ class _Sighting:
     def tells(self) -> bool:
         """Whether it tells more than that there was a snapshot."""
         return bool(self.versions or self.changed)
+
+    def not_after(self, now: datetime) -> "_Sighting":
+        """The same, seen and in force by now, since the clock that says otherwise was ahead."""
+        versions = [replace(each, effective_from=min(each.effective_from, now)) for each in self.versions]
+        return replace(self, at=min(self.at, now), versions=versions)
 
 
 def _sighting(snapshot: Snapshot, changes: Changes) -> _Sighting:

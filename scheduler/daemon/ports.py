@@ -95,6 +95,7 @@ class Ledger(Protocol):
     async def rewind(self, target: str, now: datetime) -> datetime:
         """The clock went back to ``now``: withdraw the watermark and the outcomes without an attempt that lie ahead of it.
 
+        Versions that would come into force ahead of it are in force from ``now`` on.
         Returns the watermark, which may lie earlier than ``now``: what was scheduled since is to be derived anew.
         """
 

@@ -197,5 +197,6 @@ class Target:
         else:
             self._planner.clock_was_set(jump.seconds)
             self._clearance.clock_was_set(jump.seconds)
+            self._poller.clock_was_set()
         self._poller.nudge()
         self.wake()

@@ -61,6 +61,8 @@ _EARLIEST_STRADDLING: Final = f"SELECT min(scheduled_for) FROM occurrence WHERE 
 _DELETE_STRADDLING: Final = f"DELETE FROM occurrence WHERE {_STRADDLING}"  # noqa: S608 -- literals of this module
 _DELETE_AHEAD: Final = f"DELETE FROM occurrence WHERE scheduled_for > ?2 AND target = ?1 AND {_RESTS_ON_NO_ATTEMPT}"  # noqa: S608 -- literals
 
+_IN_FORCE: Final = "UPDATE {table} SET effective_from = ?2 WHERE target = ?1 AND effective_from > ?2"
+
 _NOTHING_STARTED: Final = frozenset({Outcome.SKIPPED, Outcome.EXPIRED})
 _JUST_BEFORE: Final = timedelta(microseconds=1)
 
@@ -162,7 +164,11 @@ def rewind(connection: sqlite3.Connection, target: str, now: datetime) -> dateti
 
     A span that began before and reaches beyond is taken back whole, since nobody here can tell how many of it lie ahead, and the
     watermark goes back behind it. Not what was skipped as deleted: its automation is gone, so that nothing would imply it again.
+
+    Versions of definitions that would come into force ahead of ``now`` were seen under the clock that was ahead: they are in force now.
     """
+    for table in ("definition", "automation"):
+        connection.execute(_IN_FORCE.format(table=table), (target, to_text(now)))
     present = (target, to_text_seconds(now))
     (earliest,) = connection.execute(_EARLIEST_STRADDLING, present).fetchone()
     connection.execute(_DELETE_STRADDLING, present)

@@ -7,6 +7,7 @@ out, also when whoever asked for it is dead by then.
 import asyncio
 import uuid
 from collections import Counter, defaultdict, deque
+from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import count
@@ -103,6 +104,7 @@ class FakeApi:
         self._deeds: defaultdict[str, deque[Deed]] = defaultdict(deque)
         self._answers: dict[str, Answer] = {}
         self._offset: float | None = None
+        self._made = count(1)
         self._numbers = count(1)
 
     # ------------------------------------------------------------ what people do to it
@@ -113,7 +115,7 @@ class FakeApi:
 
     def create(self, cron: str = "* * * * *", *, timezone: str = "UTC", enabled: bool = True, name: str | None = None) -> str:
         """Make an automation; its id."""
-        number = len(self._automations) + len(self.broken) + 1
+        number = next(self._made)
         automation_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.name}/{number}"))
         definition = Definition(cron, timezone, enabled)
         self._automations[automation_id] = Automation(automation_id, name or f"automation {number}", definition, self.now())
@@ -142,6 +144,11 @@ class FakeApi:
     def script(self, automation_id: str, *deeds: Deed) -> None:
         """What the next requests to run this automation meet, in order; afterwards it is `deed` again."""
         self._deeds[automation_id].extend(deeds)
+
+    @property
+    def ids(self) -> list[str]:
+        """Of the automations that there are."""
+        return list(self._automations)
 
     def show(self, automation_id: str) -> Automation:
         """The automation as it is."""
@@ -172,7 +179,7 @@ class FakeApi:
         await asyncio.sleep(self.list_took / 2)
         self._answer()
         if error is not None:
-            raise error
+            raise copy(error)
         kept = {each: automation for each, automation in automations.items() if each not in broken}
         return Snapshot(begun_at, begun, self.clock.seconds(), kept, broken, complete, self._offset)
 
@@ -185,9 +192,9 @@ class FakeApi:
         await asyncio.sleep(self.get_took / 2)
         self._answer()
         if error is not None:
-            raise error
+            raise copy(error)
         if broken is not None:
-            raise broken
+            raise copy(broken)
         return automation
 
     async def admit(self) -> None:

@@ -243,13 +243,17 @@ class MemoryLedger:
     async def rewind(self, target: str, now: datetime) -> datetime:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("rewind")
+        known = self.targets[target]
+        known.versions = [replace(each, effective_from=min(each.effective_from, now)) for each in known.versions]
+        known.automations = {
+            each: replace(recorded, effective_from=min(recorded.effective_from, now)) for each, recorded in known.automations.items()
+        }
         ahead = [row for row in self.rows.values() if row.occurrence.target == target and row.last > now and self._is_idle(row)]
         for row in ahead:
             self._delete(row)
         self._lower(target, min((row.occurrence.scheduled_for - _JUST_BEFORE for row in ahead), default=now))
         self._lower(target, now)
-        watermark = self.targets[target].watermark
-        return now if watermark is None else watermark
+        return now if known.watermark is None else known.watermark
 
     def _is_idle(self, row: Row) -> bool:
         return row.outcome in _RESTS_ON_NO_ATTEMPT and row.reason is not Reason.DELETED and not row.attempts

@@ -17,10 +17,12 @@ from tests.ledger.support import (
     HOURLY,
     MAIN,
     NIGHTLY,
+    URL,
     Stand,
     accepted,
     at,
     attempt,
+    automation,
     claim,
     concluded,
     end,
@@ -29,6 +31,7 @@ from tests.ledger.support import (
     skip,
     sqlite_ledger,
     stand,
+    version,
 )
 
 
@@ -490,6 +493,18 @@ def test_a_watermark_that_lies_before_the_present_stays(ledger: Stand) -> None:
     ledger.do(ledger.ledger.claim(MAIN, [], [], at(2)))
     assert ledger.do(ledger.ledger.rewind(MAIN, at(5))) == at(2)
     assert ledger.watermark() == at(2)
+
+
+def test_a_version_that_would_come_into_force_ahead_of_the_present_is_in_force(ledger: Stand) -> None:
+    seen, later = automation(), automation(HOURLY)
+    ledger.do(ledger.ledger.observe(MAIN, at(9), [version(seen, 3), version(later, 8)], [seen, later], []))
+    ledger.do(ledger.ledger.rewind(MAIN, at(5)))
+    recorded = ledger.do(ledger.ledger.bind(MAIN, URL, "1")).automations
+    assert {each: known.effective_from for each, known in recorded.items()} == {NIGHTLY: at(3), HOURLY: at(5)}
+    assert ledger.rows("SELECT effective_from FROM definition ORDER BY id") == [
+        ("2026-11-23T12:03:00.000000Z",),
+        ("2026-11-23T12:05:00.000000Z",),
+    ]
 
 
 def test_before_the_first_poll_there_is_nothing_to_rewind(ledger: Stand) -> None:
