@@ -205,10 +205,13 @@ def test_without_a_ledger_a_command_says_where_it_looked(scheduler: Scheduler, l
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_a_damaged_ledger_is_told_and_left_as_it_is(scheduler: Scheduler, ledger: Path, command: tuple[str, ...]) -> None:
-    size = ledger.stat().st_size
+    with closing(open_for_reading(ledger)) as connection:
+        tables = "SELECT rootpage FROM sqlite_master WHERE name IN ('automation', 'occurrence', 'pause', 'target')"
+        roots = [page for (page,) in connection.execute(tables)]
     with ledger.open("r+b") as file:
-        file.seek(4096)  # the header stays: it opens, and fails when it is read
-        file.write(b"\xff" * (size - 4096))
+        for page in roots:  # the schema stays: it opens, and fails when it is read
+            file.seek((page - 1) * 4096)
+            file.write(b"\xff" * 4096)
     before = ledger.read_bytes()
     done = scheduler(*command)
     assert (done.status, done.out) == (2, "")
