@@ -17,6 +17,7 @@ from scheduler.daemon.context import Context, back_off
 from scheduler.daemon.dispatcher import Dispatcher
 from scheduler.daemon.lane import Carried
 from scheduler.daemon.readings import Readings
+from scheduler.daemon.record import Record
 
 AHEAD: Final = timedelta(seconds=1)
 """Claims are made durable this long before they are due, so that the first byte leaves on time. At most 2 s."""
@@ -33,10 +34,11 @@ class _Plan:
 class Planner:
     """Sleeps until something is due, or is told that what is due has changed."""
 
-    def __init__(self, context: Context, readings: Readings, clearance: Clearance, dispatcher: Dispatcher) -> None:
+    def __init__(self, context: Context, readings: Readings, clearance: Clearance, record: Record, dispatcher: Dispatcher) -> None:
         self._context = context
         self._readings = readings
         self._clearance = clearance
+        self._record = record
         self._dispatcher = dispatcher
         self.alarm = Alarm(context.clock)
         self.absent_until = context.clock.now()
@@ -104,6 +106,8 @@ class Planner:
         if self._rewind:
             await self._go_back()
         self._clearance.paused = await context.ledger.pauses(context.target)
+        while self._record.lacks_versions:
+            await self._record.write()
         dues = context.timetable.due(context.clock.now() + AHEAD)
         if not dues:
             return

@@ -1,9 +1,7 @@
 """Reads the target's automations: every so often, shortly before something is due, and when somebody needs to know."""
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Final
 
@@ -17,12 +15,13 @@ from scheduler.core.events import (
     SnapshotFailed,
     SnapshotTaken,
 )
-from scheduler.core.model import Automation, Snapshot, Version
+from scheduler.core.model import Snapshot, Version
 from scheduler.core.timetable import Changes
 from scheduler.daemon.clearance import Clearance
 from scheduler.daemon.clock import Alarm
 from scheduler.daemon.context import Context, back_off
 from scheduler.daemon.readings import Readings
+from scheduler.daemon.record import Record
 
 _LEAD: Final = timedelta(seconds=2)
 """A poll before something is due begins at least this long before it, so that it ends before the claims are made."""
@@ -31,10 +30,11 @@ _LEAD: Final = timedelta(seconds=2)
 class Poller:
     """One target's snapshots."""
 
-    def __init__(self, context: Context, readings: Readings, clearance: Clearance) -> None:
+    def __init__(self, context: Context, readings: Readings, clearance: Clearance, record: Record) -> None:
         self._context = context
         self._readings = readings
         self._clearance = clearance
+        self._record = record
         self._alarm = Alarm(context.clock)
         self._wanted = False
         self._listeners: list[Callable[[Snapshot, Changes], None]] = []
@@ -42,7 +42,6 @@ class Poller:
         self._failures = 0
         self._retry_after = timedelta(0)
         self._took = timedelta(0)
-        self._unrecorded: deque[_Sighting] = deque()
         self._begun = float("-inf")
         self.error: str | None = None
 
@@ -72,11 +71,6 @@ class Poller:
         """The settings or the key are others: what failed before says nothing any more."""
         self._failures = 0
         self.nudge()
-
-    def clock_was_set(self) -> None:
-        """What is not recorded yet lies nowhere ahead of the present."""
-        now = self._context.clock.now()
-        self._unrecorded = deque(each.not_after(now) for each in self._unrecorded)
 
     def replan(self) -> None:
         """What is due next has changed, and with it when the next poll is wanted."""
@@ -127,22 +121,17 @@ class Poller:
         for listener in self._listeners:
             listener(snapshot, changes)
         self._wanted = self._wanted or (snapshot.complete and context.timetable.has_absent)  # a second one decides
-        self._unrecorded.append(_sighting(snapshot, changes))
-        await self._record()
+        self._record.add(snapshot, changes)
+        await self._write()
 
-    async def _record(self) -> None:
-        """Record what was seen, in its order. What the ledger does not take now waits for the next poll, and the next poll not for it."""
-        context = self._context
+    async def _write(self) -> None:
+        """Record what was seen. What the ledger does not take now waits for the next poll, and the next poll not for it."""
         try:
-            while self._unrecorded:
-                seen = self._unrecorded[0]
-                await context.ledger.observe(context.target, seen.at, seen.versions, seen.changed, seen.removed)
-                self._unrecorded.popleft()
+            await self._record.write()
         except LedgerUnavailable as error:
-            context.health.failed("observe", str(error))
-            self._unrecorded = deque(each for each in self._unrecorded if each.tells or each is self._unrecorded[-1])
+            self._context.health.failed("observe", str(error))
         else:
-            context.health.worked()
+            self._context.health.worked()
 
     def _pause(self) -> float:
         """Seconds until the next poll: the interval, or less when something is due before and the snapshot would be stale then."""
@@ -157,36 +146,6 @@ class Poller:
             if age + (wake_at - now) > max(settings.fresh_for, lead):
                 pause = min(pause, wake_at - lead - now)
         return pause.total_seconds()
-
-
-@dataclass(frozen=True, slots=True)
-class _Sighting:
-    """What the ledger is to know of one snapshot."""
-
-    at: datetime
-    versions: Sequence[Version]
-    changed: Sequence[Automation]
-    removed: Sequence[str]
-
-    @property
-    def tells(self) -> bool:
-        """Whether it tells more than that there was a snapshot."""
-        return bool(self.versions or self.changed)
-
-    def not_after(self, now: datetime) -> "_Sighting":
-        """The same, seen and in force by now, since the clock that says otherwise was ahead."""
-        versions = [replace(each, effective_from=min(each.effective_from, now)) for each in self.versions]
-        return replace(self, at=min(self.at, now), versions=versions)
-
-
-def _sighting(snapshot: Snapshot, changes: Changes) -> _Sighting:
-    fresh = [snapshot.automations[each.automation_id] for each in changes.added if each.automation_id in snapshot.automations]
-    return _Sighting(
-        snapshot.begun_at,
-        [*changes.added, *changes.changed, *changes.removed],
-        [*changes.updated, *fresh],
-        [each.automation_id for each in changes.removed],
-    )
 
 
 def _events(target: str, snapshot: Snapshot, changes: Changes) -> Sequence[Event]:

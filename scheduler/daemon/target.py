@@ -21,6 +21,7 @@ from scheduler.daemon.planner import Planner
 from scheduler.daemon.poller import Poller, quarantined
 from scheduler.daemon.ports import Clock, Ledger, Publish, Upstream
 from scheduler.daemon.readings import Readings
+from scheduler.daemon.record import Record
 from scheduler.daemon.tracker import Tracker
 
 Parse = Callable[[str, str], Schedule]
@@ -49,8 +50,9 @@ class Target:
         readings = Readings(self.context, self._poll)
         self._clearance = Clearance(self.context, readings)
         self._dispatcher = Dispatcher(self.context, readings, self._clearance)
-        self._planner = Planner(self.context, readings, self._clearance, self._dispatcher)
-        self._poller = Poller(self.context, readings, self._clearance)
+        self._record = Record(self.context)
+        self._planner = Planner(self.context, readings, self._clearance, self._record, self._dispatcher)
+        self._poller = Poller(self.context, readings, self._clearance, self._record)
         self._tracker = Tracker(self.context, self._dispatcher)
         readings.listen(self._tracker.seen)
         self._dispatcher.listen(self._tracker.started)
@@ -197,6 +199,6 @@ class Target:
         else:
             self._planner.clock_was_set(jump.seconds)
             self._clearance.clock_was_set(jump.seconds)
-            self._poller.clock_was_set()
+            self._record.clock_was_set()
         self._poller.nudge()
         self.wake()

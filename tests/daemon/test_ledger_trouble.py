@@ -287,3 +287,21 @@ def fault(process: Process, automation_id: str) -> None:
         return await run(asked, key)
 
     upstream.__dict__["run"] = faulty
+
+
+def test_nothing_is_planned_by_a_version_that_is_not_on_record() -> None:
+    """Killed between the two, the process would have done what nobody could explain."""
+
+    async def story(world: World) -> None:
+        world.api.create()
+        process = world.start()
+        await world.until("12:00:57")
+        edited = world.api.create()
+        world.ledger.slow["observe"] = 3.0
+        process.target._poll()
+        await world.until("12:01:10")
+        passed = process.checkpoints
+        assert passed.index("before ledger.claim") > max(at for at, name in enumerate(passed) if name == "after ledger.observe")
+        assert world.fates(edited) == {"12:01": "accepted: answered"}
+
+    in_world(story)
