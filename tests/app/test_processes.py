@@ -175,8 +175,8 @@ def _came_due_meanwhile(here: Place) -> None:
     assert daemon.stop() == 0
     earlier = to_text(datetime.now(UTC) - timedelta(minutes=3))
     with closing(sqlite3.connect(here.ledger, isolation_level=None)) as connection:
-        connection.execute("UPDATE target SET watermark = ?", (earlier,))
-        connection.execute("UPDATE definition SET effective_from = ?", (earlier,))
+        for setting in ("target SET watermark", "automation SET effective_from", "definition SET effective_from"):
+            connection.execute(f"UPDATE {setting} = ?", (earlier,))
 
 
 def test_sighup_takes_up_a_good_configuration_and_refuses_a_bad_one(here: Place) -> None:
