@@ -61,7 +61,8 @@ _EARLIEST_STRADDLING: Final = f"SELECT min(scheduled_for) FROM occurrence WHERE 
 _DELETE_STRADDLING: Final = f"DELETE FROM occurrence WHERE {_STRADDLING}"  # noqa: S608 -- literals of this module
 _DELETE_AHEAD: Final = f"DELETE FROM occurrence WHERE scheduled_for > ?2 AND target = ?1 AND {_RESTS_ON_NO_ATTEMPT}"  # noqa: S608 -- literals
 
-_IN_FORCE: Final = "UPDATE {table} SET effective_from = ?2 WHERE target = ?1 AND effective_from > ?2"
+_DEFINITIONS_IN_FORCE: Final = "UPDATE definition SET effective_from = ?2 WHERE target = ?1 AND effective_from > ?2"
+_AUTOMATIONS_IN_FORCE: Final = "UPDATE automation SET effective_from = ?2 WHERE target = ?1 AND effective_from > ?2"
 
 _NOTHING_STARTED: Final = frozenset({Outcome.SKIPPED, Outcome.EXPIRED})
 _JUST_BEFORE: Final = timedelta(microseconds=1)
@@ -167,8 +168,8 @@ def rewind(connection: sqlite3.Connection, target: str, now: datetime) -> dateti
 
     Versions of definitions that would come into force ahead of ``now`` were seen under the clock that was ahead: they are in force now.
     """
-    for table in ("definition", "automation"):
-        connection.execute(_IN_FORCE.format(table=table), (target, to_text(now)))
+    for statement in (_DEFINITIONS_IN_FORCE, _AUTOMATIONS_IN_FORCE):
+        connection.execute(statement, (target, to_text(now)))
     present = (target, to_text_seconds(now))
     (earliest,) = connection.execute(_EARLIEST_STRADDLING, present).fetchone()
     connection.execute(_DELETE_STRADDLING, present)
