@@ -210,13 +210,16 @@ def test_edits_are_seen_and_honoured_while_nothing_can_be_recorded() -> None:
     in_world(story, policies=Policies(start_within=timedelta(hours=1)))
 
 
-def test_at_the_start_it_must_be_there() -> None:
+def test_a_ledger_that_is_not_there_at_the_start_can_be_tried_again() -> None:
     async def story(world: World) -> None:
+        automation = world.api.create()
         world.ledger.broken = "locked"
-        process = world.start()
-        with pytest.raises(LedgerUnavailable):
-            await world.after(1.0)
-        process.kill()
+        world.start()
+        await world.until("12:00:40")
+        assert {event.operation for event in world.told(LedgerFailed)} == {"open"}
+        world.ledger.broken = None
+        await world.until("12:01:30")
+        assert world.fates(automation) == {"12:01": "accepted: answered"}
 
     in_world(story)
 

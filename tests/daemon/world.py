@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from scheduler.core.cron import Schedule
+from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import Event, OccurrenceConcluded
 from scheduler.core.identity import idempotency_key
 from scheduler.core.model import Occurrence, Outcome
@@ -143,9 +144,17 @@ class Process:
             parse=Schedule.parse,
         )
 
+    async def _open(self, target: Target) -> None:
+        while True:
+            try:
+                return await target.open()
+            except LedgerUnavailable as error:
+                self.health.failed("open", str(error))
+                await asyncio.sleep(1.0)
+
     async def _serve(self) -> None:
         for target in self.targets.values():
-            await target.open()
+            await self._open(target)
         await self.service.run(list(self.targets.values()), lambda: self._world.drain_timeout)
 
 

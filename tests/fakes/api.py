@@ -245,6 +245,8 @@ class FakeApi:
         if self.honours_keys and key in self._answers:
             return self._answers[key]
         automation = self._automations.get(automation_id)
+        if automation is None and any(run.key == key for run in self.runs):
+            return Answer(500, error="It was deleted while its run was being started.")
         if automation is None:
             return Answer(404, error="Not found.")
         self._answers[key] = Answer(200, automation if deed.shows_run == NEWEST else replace(automation, run_id=deed.shows_run))
