@@ -42,6 +42,8 @@ SEND_WITHIN: Final = 10.0
 """An attempt may be sent this many seconds after its durable instant; later it is written anew."""
 _MOST_FAULTS: Final = 5
 """After so many faults of our own an occurrence is left open in the ledger for the next start, and those behind it go on."""
+PAUSES_HOLD: Final = 0.5
+"""Seconds for which it is taken for granted what operators have paused."""
 _ABANDONED_AFTER: Final = timedelta(seconds=10)
 
 
@@ -68,6 +70,8 @@ class Dispatcher:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(context.settings.max_in_flight)
         self._in_flight: set[str] = set()
+        self._reading_pauses = asyncio.Lock()
+        self._pauses_read = float("-inf")
         self._listeners: list[Callable[[Run], None]] = []
         self._stopping = False
 
@@ -245,8 +249,12 @@ class Dispatcher:
         return self._clearance.ask(carried, lane, paused=paused)
 
     async def _is_paused(self, carried: Carried) -> bool:
-        pauses = await self._context.readably("pauses", lambda: self._context.ledger.pauses(self._context.target))
-        self._clearance.paused = pauses
+        """As the ledger said a moment ago: when a target is released, thousands ask at the same time."""
+        context = self._context
+        async with self._reading_pauses:
+            if context.clock.seconds() - self._pauses_read > PAUSES_HOLD:
+                self._clearance.paused = await context.readably("pauses", lambda: context.ledger.pauses(context.target))
+                self._pauses_read = context.clock.seconds()
         return self._clearance.is_paused(carried.occurrence.automation_id)
 
     def _is_fresh(self, carried: Carried) -> bool:

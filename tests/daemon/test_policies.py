@@ -10,7 +10,7 @@ import pytest
 from scheduler.core.errors import UpstreamError
 from scheduler.core.policy import CatchUp, Concurrency, Policies
 from tests.daemon.world import NOON, World, in_world
-from tests.fakes import REFUSED, Deed
+from tests.fakes import REFUSED, Deed, answered
 
 Story = Callable[[World], Coroutine[Any, Any, None]]
 FORBID = Policies(concurrency=Concurrency.FORBID)
@@ -379,6 +379,20 @@ def test_what_waits_when_it_is_paused_is_not_sent() -> None:
         assert world.fates(automation) == {"12:01": "skipped: paused"}
 
     in_world(story)
+
+
+def test_many_that_wait_ask_once_for_all_what_is_paused() -> None:
+    async def story(world: World) -> None:
+        for _ in range(200):
+            world.api.create("0 13 * * *")
+        world.api.deed = answered(401)
+        world.start()
+        await world.until("13:01:00")
+        before = world.ledger.written["pauses"]
+        await world.until("13:06:00")
+        assert world.ledger.written["pauses"] - before < 100
+
+    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20))
 
 
 def test_other_policies_may_be_given_while_it_runs() -> None:

@@ -53,6 +53,8 @@ class Storm:
         for _ in range(self.draw.randint(10, 60)):
             await self.world.after(self.draw.expovariate(1 / 20))
             self.draw.choice(self._kinds())()
+        self._mend()
+        await self.world.after(5.0)  # time for a process that was just started to read what the one before it wrote
         self._calm()
         await self.world.after(timedelta(minutes=20))
 
