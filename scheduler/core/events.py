@@ -126,6 +126,18 @@ class OccurrenceClaimed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OccurrenceOverdue(Event):
+    """Occurrences, ``count`` of them new, should have their outcome by now and have none. Named is the first of the new ones."""
+
+    name: ClassVar = "occurrence.overdue"
+    occurrence: Occurrence
+    automation: str
+    state: str
+    count: int
+    overdue: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OccurrenceConcluded(Event):
     """An occurrence, or ``count`` consecutive ones with the same fate, got its outcome."""
 

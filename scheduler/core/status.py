@@ -60,7 +60,7 @@ class DaemonStatus:
         if self.ledger_error is not None:
             problems.append(f"the ledger cannot be written: {self.ledger_error}")
         if self.clock_in_doubt:
-            problems.append("the clock stepped forward and no API has confirmed it yet")
+            problems.append("the clock stepped forward, or shows less than the ledger has seen, and no API has confirmed it yet")
         if self.stopping:
             problems.append("stopping")
         for target in self.targets:

@@ -116,6 +116,8 @@ class Timetable:
         Gives the versions of those whose validity is not what was recorded, since the zone data or the rules are other ones: from now on.
         """
         spans: dict[tuple[Schedule, datetime], _Span] = {}
+        if watermark is not None and watermark > self._rota.cursor:
+            self._rota = Rota(watermark)  # the clock went back, which is for the caller to say with `rewind`, or is not right yet
         versions = [version for each in recorded.values() if (version := self._take_up(each)) is not None]
         if watermark is not None:
             for each in ended:
@@ -257,20 +259,23 @@ class Timetable:
             waiting.append(earliest)
         return min([now, self._rota.cursor, *(each - _JUST_BEFORE for each in waiting)])
 
+    def in_force_by(self, now: datetime) -> None:
+        """The clock went back to ``now``: the versions that were seen under the one that was ahead are in force by now."""
+        for entry in self._entries.values():
+            entry.effective_from = min(entry.effective_from, now)
+
     def rewind(self, now: datetime, *, watermark: datetime, ended: Sequence[EndedVersion] = ()) -> None:
         """The clock went back to ``now``: what lies after ``watermark`` is evaluated again, also of the versions that ``ended`` since.
 
         Claims that exist keep it from firing twice. What is not planned yet and lies behind ``now`` stays as it is.
         """
-        for entry in self._entries.values():
-            entry.effective_from = min(entry.effective_from, now)  # a version seen under the clock that was ahead is in force by now
         if watermark < self._rota.cursor:
             self._pending.cut_all(now)
             self._rota.rewind(watermark)
             for each in ended:
                 entry = self._ended(each)
                 if entry.schedule is not None:
-                    self._add_overdue(entry, entry.schedule, watermark, min(each.until, now))
+                    self._add_overdue(entry, entry.schedule, watermark, each.until)
 
     def upcoming(
         self, after: datetime, until: datetime, only: Callable[[Automation], bool] | None = None

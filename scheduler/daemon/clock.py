@@ -95,8 +95,15 @@ class ClockWatch:
 
     @property
     def in_doubt(self) -> bool:
-        """Whether the clock stepped so far forward that nothing may be decided by it."""
+        """Whether the clock stepped so far forward, or lies so far behind the ledger, that nothing may be decided by it."""
         return self._doubted > INCREDIBLE
+
+    def begin_at_least(self, known: datetime) -> None:
+        """It was ``known`` before this process began. A clock that shows much less is in doubt, as after a step forward."""
+        behind = (known - self._clock.now()).total_seconds()
+        if behind > INCREDIBLE:
+            self._doubted = max(self._doubted, behind)
+            self._publish(ClockJumped(seconds=-behind, suspended=False))
 
     def was_set_since(self, begun: float) -> bool:
         """Whether the wall clock was set after ``begun``: instants taken from it before and after do not belong together."""

@@ -42,7 +42,8 @@ class Planner:
         self._dispatcher = dispatcher
         self.alarm = Alarm(context.clock)
         self.absent_until = context.clock.now()
-        self._rewind = False
+        self.known_until: datetime | None = None  # what the ledger knew of when this process began reaches up to here
+        self._back_at: datetime | None = None  # the earliest instant that the clock went back to since the timetable was told
         self._stopping = False
         self._to_warm: asyncio.Queue[int] = asyncio.Queue()
         self._listeners: list[Callable[[], None]] = []
@@ -50,7 +51,8 @@ class Planner:
     def clock_was_set(self, seconds: float) -> None:
         """Ahead by so many seconds. After a step back, what lies ahead again is to be planned again before anything else is."""
         self.absent_until += timedelta(seconds=seconds)
-        self._rewind = self._rewind or seconds < 0
+        if seconds < 0:
+            self._go_back(self._context.clock.now())
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` when what is due next has changed."""
@@ -103,11 +105,8 @@ class Planner:
         if not self._may_plan():
             return
         context = self._context
-        if self._rewind:
-            await self._go_back()
         self._clearance.paused = await context.ledger.pauses(context.target)
-        while self._record.lacks_versions:
-            await self._record.write()
+        await self._catch_up()
         dues = context.timetable.due(context.clock.now() + AHEAD)
         if not dues:
             return
@@ -124,17 +123,25 @@ class Planner:
         self._hand_over(plan, won, written)
         self._to_warm.put_nowait(min(len(won), context.settings.max_in_flight))
 
-    async def _go_back(self) -> None:
-        """What lies ahead again was not to be: the ledger takes it back, and the timetable goes on from there."""
+    def _go_back(self, now: datetime) -> None:
+        self._back_at = now if self._back_at is None else min(now, self._back_at)
+        self._context.timetable.in_force_by(now)
+        self._record.go_back(now)
+
+    async def _catch_up(self) -> None:
+        """Have on record what plans rest on. After the clock went back, the timetable goes on from what the ledger has left."""
         context, settings, now = self._context, self._context.settings, self._context.clock.now()
-        self._rewind = False  # it may go back again meanwhile
-        try:
-            watermark = await context.ledger.rewind(context.target, now)
+        if self.known_until is not None and now < self.known_until:
+            self._go_back(now)  # it did so while nobody ran
+        self.known_until = None
+        await self._record.catch_up()
+        while self._back_at is not None:
             recorded = await context.ledger.bind(settings.name, settings.url, settings.project_id)
-        except LedgerUnavailable:
-            self._rewind = True
-            raise
-        context.timetable.rewind(now, watermark=watermark, ended=recorded.ended)
+            if self._record.is_behind:  # there was news meanwhile, of which this does not know
+                await self._record.catch_up()
+                continue
+            context.timetable.rewind(self._back_at, watermark=recorded.watermark or self._back_at, ended=recorded.ended)
+            self._back_at = None
 
     # ------------------------------------------------------------ deciding
 

@@ -92,15 +92,21 @@ class Ledger(Protocol):
     async def unsend(self, occurrences: Sequence[Occurrence]) -> None:
         """Their newest attempt was written but never sent, and will not be: remove it; they wait on."""
 
-    async def rewind(self, target: str, now: datetime) -> datetime:
+    async def rewind(self, target: str, now: datetime) -> None:
         """The clock went back to ``now``: withdraw the watermark and the outcomes without an attempt that lie ahead of it.
 
-        Versions that would come into force ahead of it are in force from ``now`` on.
-        Returns the watermark, which may lie earlier than ``now``: what was scheduled since is to be derived anew.
+        Versions that would come into force ahead of it are in force from ``now`` on, and the newest snapshot is no newer. The watermark may
+        come to lie earlier than ``now``: what was scheduled since is to be derived anew.
         """
 
     async def open_occurrences(self, target: str) -> list[OpenOccurrence]:
         """Every claim without an outcome, in the order of due."""
+
+    async def lacking(self, target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
+        """Those of them that have no row, neither of their own nor in a span."""
+
+    async def late(self, target: str, now: datetime) -> list[OpenOccurrence]:
+        """Every claim without an outcome whose deadline is before ``now``, in the order of due."""
 
     async def pauses(self, target: str) -> frozenset[str]:
         """The ids of paused automations; ``*`` means all of them."""

@@ -1,4 +1,4 @@
-"""What snapshots showed, on its way into the ledger.
+"""What was seen, on its way into the ledger: what snapshots showed, and that the clock went back, in the order in which it happened.
 
 Apart from the poller because it must not wait for the ledger, and because the planner must wait for this: nothing may be planned by a
 version of a definition that is not on record, or nobody could say afterwards why it was.
@@ -7,7 +7,7 @@ version of a definition that is not on record, or nobody could say afterwards wh
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from scheduler.core.model import Automation, Snapshot, Version
@@ -24,43 +24,60 @@ class _Sighting:
     changed: Sequence[Automation]
     removed: Sequence[str]
 
-    def not_after(self, now: datetime) -> "_Sighting":
-        """The same, seen and in force by now, since the clock that says otherwise was ahead."""
-        versions = [replace(each, effective_from=min(each.effective_from, now)) for each in self.versions]
-        return replace(self, at=min(self.at, now), versions=versions)
+
+@dataclass(frozen=True, slots=True)
+class _Return:
+    """The clock went back to ``now``. What was seen before this, and lies ahead of it, was seen under a clock that was ahead."""
+
+    now: datetime
 
 
 class Record:
-    """One target's sightings that are not durable yet, in their order."""
+    """One target's news that are not durable yet, in their order."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._waiting: deque[_Sighting] = deque()
+        self._waiting: deque[_Sighting | _Return] = deque()
         self._writing = asyncio.Lock()
 
     @property
-    def lacks_versions(self) -> bool:
-        """Whether a version of a definition is not durable yet."""
-        return any(each.versions for each in self._waiting)
+    def is_behind(self) -> bool:
+        """Whether something is not durable yet that plans rest on: a version of a definition, or a return of the clock."""
+        return any(isinstance(each, _Return) or each.versions for each in self._waiting)
 
     def add(self, snapshot: Snapshot, changes: Changes) -> None:
         """Take a snapshot down. One that tells of no change stands for those before it that told of none, except the one being written."""
-        while len(self._waiting) > 1 and not (self._waiting[-1].versions or self._waiting[-1].changed):
+        while len(self._waiting) > 1 and _tells_nothing(self._waiting[-1]):
             self._waiting.pop()
         self._waiting.append(_sighting(snapshot, changes))
 
-    def clock_was_set(self) -> None:
-        """Nothing that waits may lie ahead of the present."""
-        now = self._context.clock.now()
-        self._waiting = deque(each.not_after(now) for each in self._waiting)
+    def go_back(self, now: datetime) -> None:
+        """The clock went back to ``now``."""
+        self._waiting.append(_Return(now))
+
+    async def catch_up(self) -> None:
+        """Make durable whatever plans rest on. Raises `LedgerUnavailable`."""
+        while self.is_behind:
+            await self.write()
 
     async def write(self) -> None:
         """Make durable what waits, as far as the ledger takes it. Raises `LedgerUnavailable`."""
         async with self._writing:
             while self._waiting:
-                seen = self._waiting[0]
-                await self._context.ledger.observe(self._context.target, seen.at, seen.versions, seen.changed, seen.removed)
+                await self._write(self._waiting[0])
                 self._waiting.popleft()
+
+    async def _write(self, news: _Sighting | _Return) -> None:
+        context = self._context
+        match news:
+            case _Sighting():
+                await context.ledger.observe(context.target, news.at, news.versions, news.changed, news.removed)
+            case _Return():
+                await context.ledger.rewind(context.target, news.now)
+
+
+def _tells_nothing(news: _Sighting | _Return) -> bool:
+    return isinstance(news, _Sighting) and not news.versions and not news.changed
 
 
 def _sighting(snapshot: Snapshot, changes: Changes) -> _Sighting:

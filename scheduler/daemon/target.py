@@ -8,15 +8,16 @@ from typing import Final
 
 from scheduler.core.cron import Schedule
 from scheduler.core.events import ClockJumped
-from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Automation, State, Version
 from scheduler.core.policy import Policies
+from scheduler.core.records import RecordedTarget
 from scheduler.core.status import AutomationStatus, TargetStatus
 from scheduler.core.timetable import Entry, Timetable
 from scheduler.daemon.clearance import Clearance
 from scheduler.daemon.clock import ClockWatch
 from scheduler.daemon.context import Context, LedgerHealth, TargetSettings
 from scheduler.daemon.dispatcher import Dispatcher
+from scheduler.daemon.overdue import Overdue
 from scheduler.daemon.planner import Planner
 from scheduler.daemon.poller import Poller, quarantined
 from scheduler.daemon.ports import Clock, Ledger, Publish, Upstream
@@ -54,6 +55,7 @@ class Target:
         self._planner = Planner(self.context, readings, self._clearance, self._record, self._dispatcher)
         self._poller = Poller(self.context, readings, self._clearance, self._record)
         self._tracker = Tracker(self.context, self._dispatcher)
+        self._overdue = Overdue(self.context, self._clearance, self._dispatcher)
         readings.listen(self._tracker.seen)
         self._dispatcher.listen(self._tracker.started)
         self._planner.listen(self._poller.replan)
@@ -72,6 +74,7 @@ class Target:
         self._tell_of(versions)
         self._clearance.snapshot_at = recorded.snapshot_at
         self._clearance.absent_until = self._planner.absent_until
+        self._take_as_known(recorded)
         self._tracker.load(runs, snapshot_at=recorded.snapshot_at)
         self._dispatcher.adopt(opened)
         await self.record(versions)
@@ -80,9 +83,11 @@ class Target:
         """Serve until ``stopping`` is set, then give what is in flight ``drain()`` seconds. Returns how much is left in flight."""
         try:
             async with asyncio.TaskGroup() as group:
-                polling, planning, following = (group.create_task(part.run()) for part in (self._poller, self._planner, self._tracker))
+                parts = (self._poller, self._planner, self._tracker, self._overdue)
+                polling, planning, following, watching = (group.create_task(part.run()) for part in parts)
                 await stopping.wait()
                 polling.cancel()
+                watching.cancel()
                 self._planner.stop()
                 left = await self._dispatcher.drain(drain())
                 await asyncio.wait([planning], timeout=_LAST_WRITES)
@@ -92,6 +97,12 @@ class Target:
             return left
         finally:
             self._dispatcher.abandon()
+
+    def _take_as_known(self, recorded: RecordedTarget) -> None:
+        """What the ledger knows of was in the past once. If it is in the future, the clock went back while nobody ran, or is wrong now."""
+        known = self._planner.known_until = max((each for each in (recorded.snapshot_at, recorded.watermark) if each), default=None)
+        if known is not None:
+            self.context.watch.begin_at_least(known)
 
     def evaluate(self, until: datetime) -> None:
         """Find out what is scheduled up to ``until``, before other settings or zone data count: those may lack the zone it is in."""
@@ -110,6 +121,7 @@ class Target:
             self._dispatcher.resize(settings.max_in_flight)
         context.settings, context.upstream, context.ledger = settings, upstream, ledger
         versions = context.timetable.reconsider(parse, since)
+        self._overdue.begin_anew()
         self._tell_of(versions)
         self._poller.begin_anew()
         self.wake()
@@ -153,7 +165,7 @@ class Target:
             automations=Counter(self._state(each) for each in context.timetable.entries.values()),
             open=states,
             in_flight=states[State.IN_FLIGHT],
-            overdue=list(self._overdue()),
+            overdue=self._overdue.lines(),
             next_fire=context.timetable.next_fire,
             clock_offset=None if offset is None else offset[0],
         )
@@ -179,12 +191,6 @@ class Target:
         paused = entry.state == "enabled" and self._clearance.is_paused(entry.automation.id)
         return "paused" if paused else entry.state
 
-    def _overdue(self) -> Iterator[str]:
-        now = self.context.clock.now()
-        for carried in self._dispatcher.open():
-            if now > carried.deadline and carried.state is not State.UNKNOWN and not carried.queued:
-                yield f"{carried.name} {to_text_seconds(carried.occurrence.scheduled_for)} ({carried.state})"
-
     # ------------------------------------------------------------ what happens to it
 
     def _poll(self) -> None:
@@ -199,6 +205,6 @@ class Target:
         else:
             self._planner.clock_was_set(jump.seconds)
             self._clearance.clock_was_set(jump.seconds)
-            self._record.clock_was_set()
+            self._overdue.begin_anew()
         self._poller.nudge()
         self.wake()

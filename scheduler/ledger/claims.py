@@ -63,6 +63,21 @@ _Interval = tuple[str, str]
 """Last and first scheduled instant of a row; in this order, since rows are looked for by where they end."""
 
 
+_SELECT_LACKING: Final = given(
+    "automation_id, scheduled_for",
+    """
+    SELECT json_group_array(json_array(automation_id, scheduled_for)) FROM {given} WHERE NOT EXISTS (
+        SELECT 1 FROM occurrence AS own
+        WHERE own.scheduled_for = given.scheduled_for AND own.automation_id = given.automation_id AND own.target = ?2
+    ) AND NOT EXISTS (
+        SELECT 1 FROM occurrence AS span
+        WHERE span.count > 1 AND span.target = ?2 AND span.automation_id = given.automation_id
+            AND span.last >= given.scheduled_for AND span.scheduled_for <= given.scheduled_for
+    )
+    """,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What becomes of everything that is due up to ``watermark``."""
@@ -106,6 +121,13 @@ def _claim_row(claim: Claim) -> tuple[Value, ...]:
 
 def _attempt_row(occurrence: Occurrence, attempt: Attempt) -> tuple[Value, ...]:
     return (*identity(occurrence)[1:], attempt.number, to_text(attempt.written_at), attempt.baseline)
+
+
+def lacking(connection: sqlite3.Connection, target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
+    """Those of the target's occurrences that have no row, neither of their own nor in a span."""
+    by_identity = {identity(each)[1:]: each for each in expected}
+    (without,) = connection.execute(_SELECT_LACKING, (packed(list(by_identity)), target)).fetchone()
+    return {by_identity[automation_id, scheduled_for] for automation_id, scheduled_for in json.loads(without)}
 
 
 # ---------------------------------------------------------------- passing over

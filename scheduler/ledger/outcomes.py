@@ -160,24 +160,23 @@ def withdraw(connection: sqlite3.Connection, occurrences: Sequence[Occurrence]) 
         _lower_watermark(connection, occurrence.target, occurrence.scheduled_for - _JUST_BEFORE)
 
 
-def rewind(connection: sqlite3.Connection, target: str, now: datetime) -> datetime:
-    """Take back the outcomes that lie ahead of ``now`` and rest on no attempt; returns the watermark, at ``now`` or before.
+def rewind(connection: sqlite3.Connection, target: str, now: datetime) -> None:
+    """Take back the outcomes that lie ahead of ``now`` and rest on no attempt. The watermark goes back to ``now`` or before.
 
     A span that began before and reaches beyond is taken back whole, since nobody here can tell how many of it lie ahead, and the
     watermark goes back behind it. Not what was skipped as deleted: its automation is gone, so that nothing would imply it again.
 
-    Versions of definitions that would come into force ahead of ``now`` were seen under the clock that was ahead: they are in force now.
+    Versions of definitions that would come into force ahead of ``now`` were seen under the clock that was ahead: they are in force now, and
+    so was the snapshot.
     """
     for statement in (_DEFINITIONS_IN_FORCE, _AUTOMATIONS_IN_FORCE):
         connection.execute(statement, (target, to_text(now)))
+    connection.execute("UPDATE target SET snapshot_at = min(snapshot_at, ?) WHERE name = ?", (to_text(now), target))
     present = (target, to_text_seconds(now))
     (earliest,) = connection.execute(_EARLIEST_STRADDLING, present).fetchone()
     connection.execute(_DELETE_STRADDLING, present)
     connection.execute(_DELETE_AHEAD, present)
-    watermark = now if earliest is None else from_text(earliest) - _JUST_BEFORE
-    _lower_watermark(connection, target, watermark)
-    (recorded,) = connection.execute("SELECT watermark FROM target WHERE name = ?", (target,)).fetchone()
-    return watermark if recorded is None else from_text(recorded)
+    _lower_watermark(connection, target, now if earliest is None else from_text(earliest) - _JUST_BEFORE)
 
 
 def _lower_watermark(connection: sqlite3.Connection, target: str, instant: datetime) -> None:

@@ -25,7 +25,7 @@ from scheduler.core.model import (
 from scheduler.core.records import RecordedTarget
 from scheduler.database import Database
 from scheduler.ledger import attempts, intents, outcomes, sightings
-from scheduler.ledger.claims import Plan, claim
+from scheduler.ledger.claims import Plan, claim, lacking
 from scheduler.ledger.rows import halving
 
 _WRITE: Final = halving(attempts.write)
@@ -101,13 +101,24 @@ class SqliteLedger:
         """See `attempts.unsend`."""
         await self.database.write(lambda connection: attempts.unsend(connection, occurrences))
 
-    async def rewind(self, target: str, now: datetime) -> datetime:
+    async def rewind(self, target: str, now: datetime) -> None:
         """See `outcomes.rewind`."""
-        return await self.database.write(lambda connection: outcomes.rewind(connection, target, now))
+        await self.database.write(lambda connection: outcomes.rewind(connection, target, now))
 
     async def open_occurrences(self, target: str) -> list[OpenOccurrence]:
         """Every claim without an outcome, whichever node made it, in the order of due."""
-        return await self.database.read(lambda connection: [_open(row) for row in connection.execute(_SELECT_OPEN, (target,))])
+        return await self._open_ones(target, None)
+
+    async def late(self, target: str, now: datetime) -> list[OpenOccurrence]:
+        """Those of them whose deadline is before ``now``."""
+        return await self._open_ones(target, to_text(now))
+
+    async def lacking(self, target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
+        """See `claims.lacking`."""
+        return await self.database.read(lambda connection: lacking(connection, target, expected))
+
+    async def _open_ones(self, target: str, before: str | None) -> list[OpenOccurrence]:
+        return await self.database.read(lambda connection: [_open(row) for row in connection.execute(_SELECT_OPEN, (target, before))])
 
     async def pauses(self, target: str) -> frozenset[str]:
         """The ids of paused automations; ``*`` means all of them."""
@@ -138,7 +149,8 @@ _SELECT_OPEN: Final = """
         attempt.result, attempt.http_status, attempt.error AS attempt_error,
         EXISTS (SELECT 1 FROM attempt AS any WHERE any.occurrence_id = occurrence.id AND any.result = 'unknown') AS maybe_sent
     FROM occurrence LEFT JOIN attempt ON attempt.occurrence_id = occurrence.id AND attempt.number = occurrence.attempts
-    WHERE occurrence.outcome IS NULL AND occurrence.target = ? ORDER BY occurrence.due, occurrence.id
+    WHERE occurrence.outcome IS NULL AND occurrence.target = ?1 AND (?2 IS NULL OR occurrence.deadline < ?2)
+    ORDER BY occurrence.due, occurrence.id
 """
 
 

@@ -40,6 +40,7 @@ _LEVELS: Final[Mapping[type[Event], Level]] = {
     events.AutomationRemoved: "info",
     events.AutomationQuarantined: "warning",
     events.OccurrenceClaimed: "debug",
+    events.OccurrenceOverdue: "error",
     events.CarryFailed: "error",
     events.RunForeign: "warning",
     events.RunDoubled: "error",

@@ -592,6 +592,7 @@ def test_a_version_observed_under_a_clock_that_was_ahead_fires_when_the_clock_is
     """A machine starts with its clock an hour ahead, reads the API, and is set right. Nothing from before it is set right fires."""
     told = Told("13:00:10")
     told.poll("13:00:20", automation())
+    told.timetable.in_force_by(at("12:00:25"))
     told.timetable.rewind(at("12:00:25"), watermark=at("11:30:00"))
     assert told.plan("12:02:00") == {A: ["12:01", "12:02"]}
 

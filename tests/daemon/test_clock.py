@@ -167,6 +167,76 @@ def test_a_claim_ahead_waits_for_its_time_when_the_clock_steps_back() -> None:
     in_world(story)
 
 
+def test_what_was_seen_under_a_clock_that_was_ahead_is_on_record_as_it_is_evaluated() -> None:
+    """The ledger is full while the clock goes back, so that what was seen before is recorded after."""
+
+    async def story(world: World) -> None:
+        world.start()
+        await world.until("12:05:20")
+        world.ledger.broken = "disk full"
+        automation = world.api.create()
+        await world.until("12:06:00")
+        world.clock.step(-150.0)
+        await world.after(60.0)
+        world.ledger.broken = None
+        await world.after(180.0)
+        (version,) = world.ledger.target().versions
+        assert version.effective_from < NOON + timedelta(minutes=4)
+        assert world.fates(automation) == dict.fromkeys([f"12:0{minute}" for minute in range(4, 8)], "accepted: answered")
+
+    in_world(story)
+
+
+def test_a_clock_that_went_back_while_nobody_ran_is_noticed_at_the_start() -> None:
+    """What was passed over ahead of the new present is decided anew, and nothing fires twice."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.ledger.took = 0.001
+        world.start()
+        await world.until("12:01:30")
+        world.ledger.pause(automation)
+        await world.until("12:04:30")
+        await world.stop()
+        world.ledger.resume(automation)
+        world.clock.step(-50.0)
+        world.start()
+        await world.after(70.0)
+        assert world.fates(automation) == {
+            "12:01": "accepted: answered",
+            **dict.fromkeys(["12:02", "12:03"], "skipped: paused"),
+            "12:04": "accepted: answered",
+        }
+
+    in_world(story)
+
+
+def test_a_start_with_a_clock_from_long_ago_fires_nothing_until_an_api_agrees() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.start()
+        await world.until("12:02:30")
+        await world.stop()
+        world.clock.step(-365 * 86400.0)
+        process = world.start()
+        await world.after(timedelta(minutes=3))
+        assert len(world.api.runs) == 2
+        assert process.service.status().unready == [
+            "the clock stepped forward, or shows less than the ledger has seen, and no API has confirmed it yet"
+        ]
+        assert [jump.seconds < -364 * 86400 for jump in world.told(ClockJumped)] == [True]
+        world.clock.step(365 * 86400.0)
+        await world.after(timedelta(minutes=2))
+        assert world.fates(automation) == {
+            "12:01": "accepted: answered",
+            "12:02": "accepted: answered",
+            "12:03..12:04": "skipped: coalesced",
+            **dict.fromkeys(["12:05", "12:06", "12:07"], "accepted: answered"),
+        }
+
+    in_world(story)
+
+
 def test_a_machine_that_starts_with_its_clock_ahead_fires_when_it_is_set_right() -> None:
     async def story(world: World) -> None:
         automation = world.api.create()

@@ -241,7 +241,7 @@ class MemoryLedger:
             self._delete(row)
             self._lower(row.occurrence.target, row.occurrence.scheduled_for - _JUST_BEFORE)
 
-    async def rewind(self, target: str, now: datetime) -> datetime:
+    async def rewind(self, target: str, now: datetime) -> None:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("rewind")
         known = self.targets[target]
@@ -249,12 +249,12 @@ class MemoryLedger:
         known.automations = {
             each: replace(recorded, effective_from=min(recorded.effective_from, now)) for each, recorded in known.automations.items()
         }
+        known.snapshot_at = None if known.snapshot_at is None else min(known.snapshot_at, now)
         ahead = [row for row in self.rows.values() if row.occurrence.target == target and row.last > now and self._is_idle(row)]
         for row in ahead:
             self._delete(row)
         self._lower(target, min((row.occurrence.scheduled_for - _JUST_BEFORE for row in ahead), default=now))
         self._lower(target, now)
-        return now if known.watermark is None else known.watermark
 
     def _is_idle(self, row: Row) -> bool:
         return row.outcome in _RESTS_ON_NO_ATTEMPT and row.reason is not Reason.DELETED and not row.attempts
@@ -345,6 +345,15 @@ class MemoryLedger:
         await self._durable("open_occurrences")
         rows = [row for row in self.rows.values() if row.outcome is None and row.occurrence.target == target]
         return [_opened(row) for row in sorted(rows, key=lambda row: row.due)]
+
+    async def lacking(self, target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
+        """See `scheduler.daemon.ports.Ledger`."""
+        assert all(each.target == target for each in expected)
+        return {each for each in expected if self.covering(each) is None}
+
+    async def late(self, target: str, now: datetime) -> list[OpenOccurrence]:
+        """See `scheduler.daemon.ports.Ledger`."""
+        return [each for each in await self.open_occurrences(target) if each.deadline < now]
 
     async def pauses(self, target: str) -> frozenset[str]:
         """See `scheduler.daemon.ports.Ledger`."""

@@ -65,6 +65,8 @@ _VERBS: Final = (
     "unsend",
     "rewind",
     "open_occurrences",
+    "lacking",
+    "late",
     "pauses",
     "followed",
     "origin",

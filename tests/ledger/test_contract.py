@@ -447,8 +447,9 @@ def test_what_has_its_outcome_is_not_withdrawn(ledger: Stand) -> None:
 
 
 def _rewound(on: Stand, now: datetime) -> list[tuple[int, int, str | None]]:
-    watermark = on.do(on.ledger.rewind(MAIN, now))
-    assert watermark == on.watermark()
+    on.do(on.ledger.rewind(MAIN, now))
+    watermark = on.watermark()
+    assert watermark is not None
     assert watermark <= now
     return on.outcomes()
 
@@ -491,7 +492,7 @@ def test_a_span_that_ends_now_stays(ledger: Stand) -> None:
 
 def test_a_watermark_that_lies_before_the_present_stays(ledger: Stand) -> None:
     ledger.do(ledger.ledger.claim(MAIN, [], [], at(2)))
-    assert ledger.do(ledger.ledger.rewind(MAIN, at(5))) == at(2)
+    ledger.do(ledger.ledger.rewind(MAIN, at(5)))
     assert ledger.watermark() == at(2)
 
 
@@ -499,7 +500,9 @@ def test_a_version_that_would_come_into_force_ahead_of_the_present_is_in_force(l
     seen, later = automation(), automation(HOURLY)
     ledger.do(ledger.ledger.observe(MAIN, at(9), [version(seen, 3), version(later, 8)], [seen, later], []))
     ledger.do(ledger.ledger.rewind(MAIN, at(5)))
-    recorded = ledger.do(ledger.ledger.bind(MAIN, URL, "1")).automations
+    known_target = ledger.do(ledger.ledger.bind(MAIN, URL, "1"))
+    assert known_target.snapshot_at == at(5)
+    recorded = known_target.automations
     assert {each: known.effective_from for each, known in recorded.items()} == {NIGHTLY: at(3), HOURLY: at(5)}
     assert ledger.rows("SELECT effective_from FROM definition ORDER BY id") == [
         ("2026-11-23T12:03:00.000000Z",),
@@ -508,7 +511,7 @@ def test_a_version_that_would_come_into_force_ahead_of_the_present_is_in_force(l
 
 
 def test_before_the_first_poll_there_is_nothing_to_rewind(ledger: Stand) -> None:
-    assert ledger.do(ledger.ledger.rewind(MAIN, at(5))) == at(5)
+    ledger.do(ledger.ledger.rewind(MAIN, at(5)))
     assert ledger.watermark() is None
 
 
@@ -606,3 +609,22 @@ def test_a_run_that_was_found_is_nobodys_double(ledger: Stand) -> None:
 def test_other_runs_are_no_late_doubles(ledger: Stand, minute: float, automation_id: str, origin: RunOrigin) -> None:
     _unknown(ledger)
     assert _stranger(ledger, minute, automation_id=automation_id, origin=origin) == {}
+
+
+# ---------------------------------------------------------------- what is late
+
+
+def test_what_has_a_row_of_its_own_or_in_a_span_is_not_lacking(ledger: Stand) -> None:
+    ledger.do(ledger.ledger.bind("other", "https://eu.posthog.com", "1"))
+    ledger.do(ledger.ledger.claim(MAIN, [claim(1), claim(7, HOURLY)], [skip(3, 4, 5)], at(5)))
+    expected = [*(occurrence(minute) for minute in range(1, 8)), occurrence(7, HOURLY)]
+    assert ledger.do(ledger.ledger.lacking(MAIN, expected)) == {occurrence(2), occurrence(6), occurrence(7)}
+    assert ledger.do(ledger.ledger.lacking(MAIN, [])) == set()
+
+
+def test_late_is_what_is_open_past_its_deadline(ledger: Stand) -> None:
+    ledger.do(ledger.ledger.claim(MAIN, [claim(1), claim(2), claim(3)], [], at(5)))
+    ledger.do(ledger.ledger.conclude(occurrence(1), concluded(Outcome.EXPIRED, Reason.NOT_STARTED)))
+    assert [each.occurrence for each in ledger.do(ledger.ledger.late(MAIN, at(7)))] == []
+    assert [each.occurrence for each in ledger.do(ledger.ledger.late(MAIN, at(7.5)))] == [occurrence(2)]
+    assert [each.occurrence for each in ledger.do(ledger.ledger.late(MAIN, at(9)))] == [occurrence(2), occurrence(3)]

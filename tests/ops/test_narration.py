@@ -18,6 +18,7 @@ from scheduler.core.events import (
     LedgerFailed,
     LedgerRecovered,
     OccurrenceClaimed,
+    OccurrenceOverdue,
     RunDoubled,
     RunForeign,
     SnapshotFailed,
@@ -66,6 +67,7 @@ def test_an_event_is_one_line_and_one_for_metrics_alone_is_none(event: Event, tm
     ("event", "level", "name"),
     [
         (OccurrenceClaimed(occurrence=OCCURRENCE, automation="a"), "debug", "occurrence.claimed"),
+        (OccurrenceOverdue(occurrence=OCCURRENCE, automation="a", state="waiting", count=1, overdue=1), "error", "occurrence.overdue"),
         (CarryFailed(occurrence=OCCURRENCE, automation="a", error=ValueError()), "error", "occurrence.faulted"),
         *((concluded(Outcome.ACCEPTED, reason), "info", "occurrence.accepted") for reason in REASONS[Outcome.ACCEPTED]),
         (concluded(Outcome.REJECTED, Reason.REFUSED), "warning", "occurrence.rejected"),

@@ -1,0 +1,65 @@
+"""What should be on record, as the overdue check derives it."""
+
+from datetime import UTC, datetime, timedelta
+
+from scheduler.core.cron import Schedule
+from scheduler.core.expected import Expected
+from scheduler.core.model import Automation, Definition, Occurrence
+from scheduler.core.policy import Policies
+from scheduler.core.timetable import Entry
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+TEN_SECONDS = Policies(start_within=timedelta(seconds=10))
+
+
+def at(minutes: float) -> datetime:
+    return NOON + timedelta(minutes=minutes)
+
+
+def entry(cron: str = "* * * * *", *, since: datetime = NOON, policies: Policies = TEN_SECONDS) -> Entry:
+    automation = Automation("a", "nightly", Definition(cron, "UTC", enabled=True))
+    return Entry(automation, since, policies, Schedule.parse(cron, "UTC"))
+
+
+def past(expected: Expected, now: datetime, shown: Entry | None) -> list[float]:
+    """The minutes after noon of what is past its time."""
+    entries = {} if shown is None else {"a": shown}
+    return [(each.scheduled_for - NOON).total_seconds() / 60 for each in expected.past(entries, now)]
+
+
+def test_what_may_not_start_any_more_is_past() -> None:
+    expected = Expected("main", NOON)
+    assert past(expected, at(1), entry()) == []
+    assert past(expected, at(1) + timedelta(seconds=10), entry()) == []
+    assert past(expected, at(1) + timedelta(seconds=11), entry()) == [1]
+    assert past(expected, at(3), entry()) == [1, 2]
+
+
+def test_what_is_confirmed_is_past_no_more() -> None:
+    expected = Expected("main", NOON)
+    assert past(expected, at(2.5), entry()) == [1, 2]
+    expected.confirm([Occurrence("main", "a", at(1))])
+    assert past(expected, at(2.6), entry()) == [2]
+
+
+def test_its_jitter_counts() -> None:
+    expected = Expected("main", NOON)
+    jittered = entry("0 * * * *", policies=Policies(start_within=timedelta(seconds=10), jitter=timedelta(minutes=20)))
+    first = next(minute for minute in range(60, 90) if past(expected, at(minute), jittered))
+    assert 60 < first <= 81
+
+
+def test_only_the_version_in_force_is_asked() -> None:
+    expected = Expected("main", NOON)
+    assert past(expected, at(1.5), entry()) == [1]
+    assert past(expected, at(2.5), entry("*/5 * * * *", since=at(1.2))) == []
+    assert past(expected, at(5.5), entry("*/5 * * * *", since=at(1.2))) == [5]
+    assert past(expected, at(6.5), None) == []
+
+
+def test_after_a_step_back_it_is_derived_again() -> None:
+    expected = Expected("main", NOON)
+    assert past(expected, at(3.5), entry()) == [1, 2, 3]
+    expected.confirm([Occurrence("main", "a", at(minute)) for minute in (1, 2, 3)])
+    expected.begin_anew(at(1.5))
+    assert past(expected, at(2.5), entry()) == [2]
