@@ -194,11 +194,13 @@ class RunFinished(_OfAutomation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunForeign(_OfAutomation):
-    """Somebody else started a run of this automation."""
+    """Somebody else started a run of this automation; with ``scheduled_for``, so close to ours that a second scheduler may be firing it."""
 
     name: ClassVar = "run.foreign"
     run_id: str
     started_at: datetime | None
+    scheduled_for: datetime | None = None
+    hint: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +211,7 @@ class RunDoubled(_OfAutomation):
     run_id: str
     started_at: datetime | None
     scheduled_for: datetime
+    hint: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

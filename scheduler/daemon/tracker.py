@@ -6,7 +6,8 @@ A reading shows only the newest run of an automation, so a run is followed until
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final, TypedDict
 
 from scheduler.core.events import Event, RunDoubled, RunFinished, RunForeign
 from scheduler.core.model import Automation, Run, RunOrigin, RunStatus, Snapshot
@@ -14,6 +15,23 @@ from scheduler.core.timetable import Changes
 from scheduler.daemon.context import Context
 from scheduler.daemon.dispatcher import Dispatcher
 from scheduler.daemon.readings import Seen
+
+BESIDE: Final = timedelta(minutes=1)
+"""A foreign run that began this close to a scheduled instant looks like the work of a second scheduler."""
+_FOREIGN: Final = "to start a run by hand without this line, use `scheduler automations run`"
+_DOUBLE_SCHEDULE: Final = (
+    "a second scheduler seems to fire this automation, so that each occurrence is paid for twice: "
+    "switch that one off, or `scheduler pause` the automation here"
+)
+_LATE_DOUBLE: Final = (
+    "the API carried out a request after it had been given up: if that happens again, raise settle_time and request_timeout"
+)
+
+
+class _Of(TypedDict):
+    target: str
+    automation_id: str
+    automation: str
 
 
 @dataclass(slots=True)
@@ -160,18 +178,22 @@ class Tracker:
         return await context.readably("origin", lambda: context.ledger.origin(context.target, run.id, run.automation_id, run.started_at))
 
     def _foreign(self, run: Run, name: str, doubles: datetime | None) -> Event:
-        if doubles is None:
-            return RunForeign(
-                target=self._context.target, automation_id=run.automation_id, automation=name, run_id=run.id, started_at=run.started_at
-            )
-        return RunDoubled(
-            target=self._context.target,
-            automation_id=run.automation_id,
-            automation=name,
-            run_id=run.id,
-            started_at=run.started_at,
-            scheduled_for=doubles,
-        )
+        of: _Of = {"target": self._context.target, "automation_id": run.automation_id, "automation": name}
+        if doubles is not None:
+            return RunDoubled(**of, run_id=run.id, started_at=run.started_at, scheduled_for=doubles, hint=_LATE_DOUBLE)
+        beside = self._beside(run)
+        hint = _FOREIGN if beside is None else _DOUBLE_SCHEDULE
+        return RunForeign(**of, run_id=run.id, started_at=run.started_at, scheduled_for=beside, hint=hint)
+
+    def _beside(self, run: Run) -> datetime | None:
+        """The scheduled instant of the automation that is so close to the run's beginning that it may be the reason for it."""
+        entry = self._context.timetable.entries.get(run.automation_id)
+        if entry is None or entry.schedule is None or run.started_at is None:
+            return None
+        offset, _ = self._context.upstream.clock_offset or (0.0, 0.0)
+        began = run.started_at - timedelta(seconds=offset)
+        instants = entry.schedule.between(began - BESIDE, began + BESIDE)
+        return min(instants, key=lambda instant: abs(instant - began), default=None)
 
     def _follow(self, run: Run, *, since: float | None = None) -> None:
         known = self._newest.get(run.automation_id)

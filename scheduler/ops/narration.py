@@ -98,6 +98,8 @@ class Narrator:
                 return f"occurrence.{outcome}", "warning" if reason is Reason.MISSED else _OUTCOMES[outcome]
             case events.AttemptEnded(result=result):
                 return _ATTEMPTS[result]
+            case events.RunForeign(scheduled_for=beside) if beside is not None:
+                return event.name, "error"
             case events.RunFinished(status=status):
                 return event.name, _RUNS[status]
             case events.ConfigReloaded(error=error):

@@ -9,7 +9,7 @@ import pytest
 from scheduler.core.events import RunDoubled, RunFinished, RunForeign
 from scheduler.core.model import RunOrigin, RunStatus
 from scheduler.core.policy import Policies
-from tests.daemon.world import World, in_world
+from tests.daemon.world import NOON, World, in_world
 from tests.fakes import RESET_BEFORE, Deed
 
 
@@ -100,6 +100,28 @@ def test_a_foreign_run_is_told_once() -> None:
         assert [(event.run_id, event.automation_id) for event in world.told(RunForeign)] == [(foreign, automation)]
         assert world.ledger.runs["main", foreign].origin is RunOrigin.FOREIGN
         assert ends(world) == [(foreign, RunStatus.SUCCESS)]
+
+    in_world(story)
+
+
+def test_a_foreign_run_close_to_our_own_is_told_as_a_double_schedule() -> None:
+    """On the scheduler's clock: the API's is twenty minutes ahead, so its own instants are no measure."""
+
+    async def story(world: World) -> None:
+        world.api.skew = 1200.0
+        automation = world.api.create("*/10 12 * * *", name="nightly")
+        world.start()
+        await world.until("12:10:20")
+        world.api.run_by_somebody(automation)
+        await world.until("12:15:00")
+        world.api.run_by_somebody(automation)
+        await world.until("12:17:00")
+        beside, apart = world.told(RunForeign)
+        assert (beside.automation, beside.scheduled_for) == ("nightly", NOON + timedelta(minutes=10))
+        assert "second scheduler" in beside.hint
+        assert "scheduler pause" in beside.hint
+        assert apart.scheduled_for is None
+        assert "scheduler automations run" in apart.hint
 
     in_world(story)
 

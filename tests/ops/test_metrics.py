@@ -162,13 +162,15 @@ COUNTED: list[tuple[Event, str, Mapping[str, str], float]] = [
         if status is not RunStatus.RUNNING
     ),
     (
-        RunForeign(target="main", automation_id=ID, automation="a", run_id=RUN, started_at=None),
+        RunForeign(target="main", automation_id=ID, automation="a", run_id=RUN, started_at=None, hint="ask around"),
         "foreign_runs_total",
         {"target": "main"},
         1,
     ),
     (
-        RunDoubled(target="main", automation_id=ID, automation="a", run_id=RUN, started_at=None, scheduled_for=NOW),
+        RunDoubled(
+            target="main", automation_id=ID, automation="a", run_id=RUN, started_at=None, scheduled_for=NOW, hint="raise settle_time"
+        ),
         "late_doubles_total",
         {"target": "main"},
         1,

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,12 @@ def failed(error: str = "HTTP 500", target: str = "main", *, first: bool = False
     return SnapshotFailed(target=target, error=error, seconds=0.3, first=first)
 
 
+def _foreign(*, beside: datetime | None) -> RunForeign:
+    return RunForeign(
+        target="main", automation_id=ID, automation="nightly", run_id=RUN, started_at=None, scheduled_for=beside, hint="ask around"
+    )
+
+
 def test_the_examples_hold_every_event_there_is() -> None:
     known = {each for each in vars(events).values() if isinstance(each, type) and issubclass(each, Event)}
     assert {each for each in known if not each.__name__.startswith("_")} - {Event} == {type(event) for event in every_event()}
@@ -83,6 +89,8 @@ def test_an_event_is_one_line_and_one_for_metrics_alone_is_none(event: Event, tm
         (run_finished(RunStatus.SUCCESS), "info", "run.finished"),
         (run_finished(RunStatus.FAILED), "warning", "run.finished"),
         (run_finished(RunStatus.LOST), "warning", "run.finished"),
+        (_foreign(beside=None), "warning", "run.foreign"),
+        (_foreign(beside=NOW), "error", "run.foreign"),
         (ConfigReloaded(error=None), "info", "config.reloaded"),
         (ConfigReloaded(error="unknown key"), "error", "config.reloaded"),
     ],
@@ -149,7 +157,7 @@ def test_what_is_not_known_or_goes_without_saying_is_left_out(tmp_path: Path) ->
 def test_instants_are_text_with_whole_seconds_for_what_was_scheduled(tmp_path: Path) -> None:
     of = {"target": "main", "automation_id": ID, "automation": "nightly"}
     later = NOW + timedelta(microseconds=5)
-    doubled = RunDoubled(**of, run_id=RUN, started_at=later, scheduled_for=NOW)
+    doubled = RunDoubled(**of, run_id=RUN, started_at=later, scheduled_for=NOW, hint="raise settle_time")
     (line,) = narrated(tmp_path / "log", [doubled])
     assert (line["scheduled_for"], line["started_at"]) == ("2026-11-23T19:20:00Z", "2026-11-23T19:20:00.000005Z")
 
@@ -232,5 +240,6 @@ def test_no_value_can_begin_a_line_or_leave_its_key(event: Event, tmp_path: Path
 
 
 def test_a_foreign_run_without_a_start_is_logged_all_the_same(tmp_path: Path) -> None:
-    event = RunForeign(target="main", automation_id=ID, automation="nightly", run_id=RUN, started_at=None)
-    assert "started_at" not in narrated(tmp_path / "log", [event])[0]
+    line = narrated(tmp_path / "log", [_foreign(beside=None)])[0]
+    assert "started_at" not in line
+    assert line["hint"] == "ask around"
