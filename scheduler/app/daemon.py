@@ -16,7 +16,7 @@ from typing import Any, Final
 from scheduler import __version__
 from scheduler.app.observing import Observing
 from scheduler.app.opening import Opening
-from scheduler.app.wiring import parser, target_settings, upstream_config
+from scheduler.app.wiring import parser, policy_texts, target_settings, upstream_config
 from scheduler.core.cron import versions
 from scheduler.core.errors import ConfigurationError, LedgerUnavailable, SchedulerError
 from scheduler.core.events import ConfigReloaded, DaemonStarted, DaemonStopped
@@ -132,7 +132,9 @@ class Daemon:
 
     async def _record_evaluation(self) -> None:
         schedule = self._settings.schedule
+        texts = policy_texts(self._settings)
         await self._ledger.evaluating(self._evaluated_since, dst_gap=schedule.dst_gap, dst_repeat=schedule.dst_repeat)
+        await self._ledger.governed(self._evaluated_since, schedule=texts[0], overrides=texts[1])
 
     def _connected(self, settings: Settings) -> list[ApiClient]:
         publish = self._observing.publish

@@ -1,5 +1,6 @@
 """Settings, made into the plain values that the rooms below take. No decision is made here."""
 
+import json
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -17,6 +18,12 @@ from scheduler.upstream import TargetConfig
 def parser(settings: Settings) -> Parse:
     """How expressions are read, with the configured rules for clock changes."""
     return partial(Schedule.parse, dst_gap=settings.schedule.dst_gap, dst_repeat=settings.schedule.dst_repeat)
+
+
+def policy_texts(settings: Settings) -> tuple[str, str]:
+    """``[schedule]`` and the ``[[override]]`` tables as JSON, for the ledger: as much as says which policies an automation had."""
+    overrides = [each.model_dump(mode="json", include={"automation", *each.changes}) for each in settings.overrides]
+    return settings.schedule.model_dump_json(), json.dumps(overrides)
 
 
 def upstream_config(target: Target, environ: Mapping[str, str] = os.environ) -> TargetConfig:

@@ -325,6 +325,7 @@ class OpenOccurrence:
     attempt: Attempt | None  # the newest
     end: AttemptEnd | None  # of the newest attempt; None while it is open
     maybe_sent: bool = False  # any of its attempts ended in doubt
+    asked_at: datetime | None = None  # somebody asked for it by hand, to make up for an outcome that it had
 
 
 @dataclass(frozen=True, slots=True)

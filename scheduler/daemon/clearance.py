@@ -6,6 +6,7 @@ from typing import Final
 
 from scheduler.core.model import Outcome, Reason
 from scheduler.core.policy import CatchUp, Concurrency, Permission, Policies, permit
+from scheduler.core.steps import Cause
 from scheduler.core.verdict import is_finished
 from scheduler.daemon.context import Context
 from scheduler.daemon.lane import Carried, Lane
@@ -22,9 +23,11 @@ class Go:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Look again after so many seconds, or when the lane's alarm rings; None: only then."""
+    """Look again after so many seconds, or when the lane's alarm rings; None: only then. ``cause`` is what people are told."""
 
     seconds: float | None
+    cause: Cause | None = None
+    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +108,11 @@ class Clearance:
 
     def _undecidable(self, carried: Carried) -> Answer | None:
         unconfirmed = self.absent_until is not None and carried.due <= self.absent_until
-        if unconfirmed or self.stale or self._context.watch.in_doubt:
-            return Wait(None)
-        return None
+        if self._context.watch.in_doubt:
+            return Wait(None, Cause.CLOCK)
+        if unconfirmed:
+            return Wait(None, Cause.UNCONFIRMED)
+        return Wait(None, Cause.STALE) if self.stale else None
 
     def _by_definition(self, carried: Carried) -> Answer | None:
         """An edit that came into force before the instant takes the occurrence back; a later one leaves it, unless it switches it off."""
@@ -137,11 +142,20 @@ class Clearance:
         left = (self.deadline(carried) - now).total_seconds()
         if left < 0:
             return Stop(Outcome.EXPIRED, Reason.NOT_STARTED, carried.error or self._context.gate.held)
-        wait = max(carried.not_before - self._context.clock.seconds(), self._context.gate.wait())
-        if wait > 0:
-            carried.held_up = True
-            return Wait(min(wait, left + 0.001))
-        return None
+        return self._by_gate(carried, left)
+
+    def _by_gate(self, carried: Carried, left: float) -> Answer | None:
+        gate = self._context.gate
+        own, common = carried.not_before - self._context.clock.seconds(), gate.wait()
+        wait = max(own, common)
+        if wait <= 0:
+            return None
+        carried.held_up = True
+        if own >= common:
+            cause, detail = Cause.BACK_OFF, carried.error
+        else:
+            cause, detail = (Cause.THROTTLED, None) if gate.held is None else (Cause.HELD, gate.held)
+        return Wait(min(wait, left + 0.001), cause, detail)
 
     def _by_concurrency(self, carried: Carried, policies: Policies, now: datetime) -> Answer:
         # One that is sent again under its key starts no second run, and the newest one may be its own.
@@ -157,7 +171,7 @@ class Clearance:
         if unfinished is None:
             return NeedReading(carried.due_seen or self._context.clock.seconds())
         carried.queued = True
-        return Wait(None)
+        return Wait(None, Cause.QUEUED)
 
     def _newest_unfinished(self, carried: Carried, now: datetime) -> bool | None:
         """None: no reading begun after the due instant."""

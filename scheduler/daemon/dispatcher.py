@@ -7,16 +7,18 @@ The rules are those of `docs/semantics.md`; the decisions are pure and live in `
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from scheduler.core.errors import LedgerUnavailable, UpstreamError
 from scheduler.core.events import AttemptBegun, AttemptEnded, CarryFailed, OccurrenceConcluded
 from scheduler.core.identity import idempotency_key
+from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Attempt, AttemptEnd, AttemptResult, Conclusion, OpenOccurrence, Outcome, Reason, Run, RunStatus, State
 from scheduler.core.policy import Concurrency
+from scheduler.core.steps import Cause, Step
 from scheduler.core.verdict import (
     Absent,
     Accepted,
@@ -38,6 +40,8 @@ from scheduler.daemon.inquiry import Inquiry
 from scheduler.daemon.lane import Carried, Lane
 from scheduler.daemon.readings import Readings
 
+_T = TypeVar("_T")
+
 SEND_WITHIN: Final = 10.0
 """An attempt may be sent this many seconds after its durable instant; later it is written anew."""
 _MOST_FAULTS: Final = 5
@@ -45,6 +49,7 @@ _MOST_FAULTS: Final = 5
 PAUSES_HOLD: Final = 0.5
 """Seconds for which it is taken for granted what operators have paused."""
 _ABANDONED_AFTER: Final = timedelta(seconds=10)
+_NOTABLE: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +175,7 @@ class Dispatcher:
             carried.error = found.end.error
         carried.maybe_sent = carried.maybe_sent or found.maybe_sent
         carried.queued = self._queued(found)
+        carried.steps.append(Step(self._context.clock.now(), Cause.ADOPTED))
         return carried
 
     def _queued(self, found: OpenOccurrence) -> bool:
@@ -192,8 +198,15 @@ class Dispatcher:
                 self._in_flight.discard(automation_id)
             if head.concluded or head.faults >= _MOST_FAULTS:
                 lane.waiting.popleft()
+                self._had_its_turn(lane, head)
         if not lane.waiting:
             del self._lanes[automation_id], self._tasks[automation_id]
+
+    def _had_its_turn(self, lane: Lane, head: Carried) -> None:
+        now = self._context.clock.now()
+        if lane.waiting and now - lane.waiting[0].due >= _NOTABLE:
+            behind, occurrence = lane.waiting[0], head.occurrence
+            behind.steps.append(Step(behind.due, Cause.TURN, now, to_text_seconds(occurrence.scheduled_for)))
 
     async def _survive(self, carried: Carried, error: Exception) -> None:
         carried.faults += 1
@@ -230,19 +243,31 @@ class Dispatcher:
 
     async def _clear(self, lane: Lane, carried: Carried) -> _Ending | Withdraw | None:
         """Wait until it may be sent; what comes back otherwise is what becomes of it."""
+        clock = self._context.clock
         while True:
-            match await self._ask(lane, carried):
-                case Go():
-                    return None
-                case Wait(seconds=seconds):
+            answer = await self._ask(lane, carried)
+            match answer:
+                case Wait(seconds=seconds, cause=cause, detail=detail):
+                    carried.waits_for(cause, clock, detail)
                     await lane.alarm.sleep(seconds)
+                    continue
                 case NeedReading(since=since):
+                    carried.waits_for(Cause.READING, clock)
                     if await self._read(carried, since):
+                        carried.goes_on(clock)
                         return _Ending(Outcome.SKIPPED, Reason.DELETED, "the automation was deleted before it could be sent")
-                case Stop(outcome=outcome, reason=reason, error=error):
-                    return _Ending(outcome, reason, error)
-                case Withdraw() as withdraw:
-                    return _Ending(Outcome.EXPIRED, Reason.NOT_STARTED, carried.error) if carried.maybe_sent else withdraw
+                    continue
+            carried.goes_on(clock)
+            return self._stopped(carried, answer)
+
+    def _stopped(self, carried: Carried, answer: Go | Stop | Withdraw) -> _Ending | Withdraw | None:
+        match answer:
+            case Go():
+                return None
+            case Stop(outcome=outcome, reason=reason, error=error):
+                return _Ending(outcome, reason, error)
+            case Withdraw() as withdraw:
+                return _Ending(Outcome.EXPIRED, Reason.NOT_STARTED, carried.error) if carried.maybe_sent else withdraw
 
     async def _ask(self, lane: Lane, carried: Carried) -> Go | Wait | NeedReading | Stop | Withdraw:
         paused = False if self._is_fresh(carried) else await self._is_paused(carried)
@@ -292,12 +317,15 @@ class Dispatcher:
     async def _admitted(self, carried: Carried) -> bool:
         """Wait for a place in the request budget; False when that took until the deadline."""
         left = (self._clearance.deadline(carried) - self._context.clock.now()).total_seconds()
+        carried.waits_for(Cause.BUDGET, self._context.clock)
         try:
             async with asyncio.timeout(max(left, 0.0) + 0.001):
                 await self._context.upstream.admit()
         except TimeoutError:
             carried.error = carried.error or "the request budget of the target had no place for it"
             return False
+        finally:
+            carried.goes_on(self._context.clock)
         return True
 
     async def _write(self, carried: Carried) -> None:
@@ -306,7 +334,9 @@ class Dispatcher:
         baseline = self._readings.baseline(carried.occurrence.automation_id) if carried.doubt is None else carried.doubt.baseline
         attempt = Attempt(number, self._context.clock.now(), baseline)
         written = self._context.clock.seconds()
-        await self._context.durably("attempt", lambda: self._context.ledger.attempt(carried.occurrence, attempt))
+        carried.waits_for(Cause.LEDGER, self._context.clock)
+        await self._written("attempt", carried, lambda steps: self._context.ledger.attempt(carried.occurrence, attempt, steps))
+        carried.goes_on(self._context.clock)
         carried.attempt, carried.written, carried.state = attempt, written, State.CLAIMED
 
     async def _send(self, carried: Carried) -> tuple[Verdict, AttemptEnd]:
@@ -376,7 +406,15 @@ class Dispatcher:
         if carried.doubt is not None:
             state = State.UNKNOWN  # an earlier attempt still is
         carried.state = state
-        await self._context.durably("ended", lambda: self._context.ledger.ended(carried.occurrence, end, state))
+        await self._written("ended", carried, lambda steps: self._context.ledger.ended(carried.occurrence, end, state, steps))
+
+    async def _written(self, operation: str, carried: Carried, write: Callable[[Sequence[Step]], Awaitable[_T]]) -> _T:
+        """Make durable what happened to it, and with it what did before that nobody has written down yet."""
+        steps = tuple(carried.steps)
+        done = await self._context.durably(operation, lambda: write(steps))
+        if done is not False:
+            del carried.steps[: len(steps)]
+        return done
 
     def _back_off(self, carried: Carried) -> None:
         carried.failures += 1
@@ -419,7 +457,8 @@ class Dispatcher:
 
     async def _not_started(self, carried: Carried) -> None:
         carried.doubt, carried.state, carried.resend = None, State.WAITING, True
-        await self._context.durably("state", lambda: self._context.ledger.settled(carried.occurrence))
+        carried.steps.append(Step(self._context.clock.now(), Cause.NOTHING_STARTED))
+        await self._written("state", carried, lambda steps: self._context.ledger.settled(carried.occurrence, steps))
 
     async def _finish(self, carried: Carried, ending: _Ending) -> bool:
         """Make the outcome durable. False when its run turns out to be another occurrence's: then it is unknown again."""
@@ -427,7 +466,9 @@ class Dispatcher:
         sent_at = max(carried.sent_at, carried.due) if carried.sent_at is not None and ending.run is not None else None
         lateness = None if sent_at is None else max((sent_at - carried.due).total_seconds(), 0.0)
         conclusion = Conclusion(ending.outcome, ending.reason, self._context.clock.now(), sent_at, lateness, ending.error, ending.run)
-        done = await self._context.durably("conclude", lambda: self._context.ledger.conclude(carried.occurrence, conclusion, ending.end))
+        done = await self._written(
+            "conclude", carried, lambda steps: self._context.ledger.conclude(carried.occurrence, conclusion, ending.end, steps)
+        )
         if not done:
             return await self._disowned(carried, ending)
         if ending.run is not None:

@@ -4,11 +4,27 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from scheduler.core.model import Attempt, Occurrence, State
+from scheduler.core.steps import Cause, Step
 from scheduler.core.timetable import Entry
 from scheduler.core.verdict import Doubt
 from scheduler.daemon.clock import Alarm
+from scheduler.daemon.ports import Clock
+
+_NOTABLE: Final = 1.0
+"""What held an occurrence up for fewer seconds is not told."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """What an occurrence waits for now, and since when on both clocks."""
+
+    cause: Cause
+    detail: str | None
+    at: datetime
+    since: float
 
 
 @dataclass(slots=True)
@@ -37,11 +53,26 @@ class Carried:
     queued: bool = False  # that was the run before it, under `queue`
     concluded: bool = False  # the ledger has its outcome, or it was withdrawn
     error: str | None = None
+    steps: list[Step] = field(default_factory=list)  # that are not in the ledger yet
+    wait: _Wait | None = None
 
     @property
     def attempts(self) -> int:
         """How many attempts were written."""
         return 0 if self.attempt is None else self.attempt.number
+
+    def waits_for(self, cause: Cause | None, clock: Clock, detail: str | None = None) -> None:
+        """It waits for this from now on, or still; None: for nothing that is worth telling."""
+        if self.wait is not None and (self.wait.cause, self.wait.detail) == (cause, detail):
+            return
+        wait, now = self.wait, clock.now()
+        if wait is not None and clock.seconds() - wait.since >= _NOTABLE:
+            self.steps.append(Step(wait.at, wait.cause, now, wait.detail))
+        self.wait = None if cause is None else _Wait(cause, detail, now, clock.seconds())
+
+    def goes_on(self, clock: Clock) -> None:
+        """It waits no more."""
+        self.waits_for(None, clock)
 
 
 @dataclass(slots=True)

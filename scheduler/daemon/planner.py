@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -10,6 +10,7 @@ from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import OccurrenceClaimed, OccurrenceConcluded
 from scheduler.core.model import Attempt, Claim, Occurrence, Reason, Skip, State
 from scheduler.core.policy import Concurrency, Decision, Moment, PassOver, Policies, Start, decide
+from scheduler.core.steps import Cause, Step
 from scheduler.core.timetable import Due, Entry
 from scheduler.daemon.clearance import Clearance
 from scheduler.daemon.clock import Alarm
@@ -45,6 +46,7 @@ class Planner:
         self.known_until: datetime | None = None  # what the ledger knew of when this process began reaches up to here
         self._back_at: datetime | None = None  # the earliest instant that the clock went back to since the timetable was told
         self._stopping = False
+        self._hindrance: Step | None = None  # what has kept it from planning, and since when
         self._to_warm: asyncio.Queue[int] = asyncio.Queue()
         self._listeners: list[Callable[[], None]] = []
 
@@ -84,6 +86,7 @@ class Planner:
             except LedgerUnavailable as error:
                 failures += 1
                 self._context.health.failed("claim", str(error))
+                self._is_hindered(Cause.LEDGER, str(error))
                 await self.alarm.sleep(back_off(failures))
                 continue
             failures = 0
@@ -103,12 +106,14 @@ class Planner:
     async def _plan(self) -> None:
         self._context.watch.look()
         if not self._may_plan():
+            self._is_hindered(Cause.CLOCK if self._context.watch.in_doubt else Cause.STALE)
             return
         context = self._context
         self._clearance.paused = await context.ledger.pauses(context.target)
         await self._catch_up()
         dues = context.timetable.due(context.clock.now() + AHEAD)
         if not dues:
+            self._hindrance = None
             return
         written = context.clock.seconds()
         plan = self._decided(dues)
@@ -122,6 +127,9 @@ class Planner:
         context.timetable.planned(dues)
         self._hand_over(plan, won, written)
         self._to_warm.put_nowait(min(len(won), context.settings.max_in_flight))
+
+    def _is_hindered(self, cause: Cause, detail: str | None = None) -> None:
+        self._hindrance = self._hindrance or Step(self._context.clock.now(), cause, detail=detail)
 
     def _go_back(self, now: datetime) -> None:
         self._back_at = now if self._back_at is None else min(now, self._back_at)
@@ -196,12 +204,23 @@ class Planner:
         ours = [(claim, entry) for claim, entry in plan.claims if claim.occurrence in won]
         for claim, _ in ours:
             self._context.publish(OccurrenceClaimed(occurrence=claim.occurrence, automation=claim.name))
-        self._dispatcher.take(_carried(claim, entry, written) for claim, entry in ours)
+        self._dispatcher.take(_carried(claim, entry, written, self._late_for(claim)) for claim, entry in ours)
+        self._hindrance = None
         for skip in (each for each in plan.skips if each.occurrence in won):
             self._context.publish(_concluded(skip))
 
+    def _late_for(self, claim: Claim) -> list[Step]:
+        """Why it was claimed so late, if it was."""
+        if claim.claimed_at - claim.due < AHEAD:
+            return []
+        absent = [] if claim.due > self.absent_until else [Step(claim.due, Cause.ABSENT, min(self.absent_until, claim.claimed_at))]
+        hindrance = self._hindrance
+        if hindrance is None:
+            return absent
+        return [*absent, replace(hindrance, at=max(hindrance.at, claim.due), until=claim.claimed_at)]
 
-def _carried(claim: Claim, entry: Entry, written: float) -> Carried:
+
+def _carried(claim: Claim, entry: Entry, written: float, steps: list[Step]) -> Carried:
     return Carried(
         claim.occurrence,
         claim.name,
@@ -212,6 +231,7 @@ def _carried(claim: Claim, entry: Entry, written: float) -> Carried:
         state=State.WAITING if claim.attempt is None else State.CLAIMED,
         attempt=claim.attempt,
         written=None if claim.attempt is None else written,
+        steps=steps,
     )
 
 

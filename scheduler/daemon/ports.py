@@ -21,6 +21,7 @@ from scheduler.core.model import (
     Version,
 )
 from scheduler.core.records import RecordedTarget
+from scheduler.core.steps import Step
 from scheduler.core.verdict import Answer, Lost, NotSent
 
 
@@ -61,7 +62,10 @@ class Upstream(Protocol):
 
 
 class Ledger(Protocol):
-    """The durable record. Every method that writes returns when its write is durable, and raises `LedgerUnavailable` when it is not."""
+    """The durable record. Every method that writes returns when its write is durable, and raises `LedgerUnavailable` when it is not.
+
+    ``steps`` are what became of an occurrence before, for people to read; they ride in a write that is made anyway.
+    """
 
     async def bind(self, target: str, url: str, project_id: str) -> RecordedTarget:
         """Bind the name to its URL and project, or check that it is. Raises `TargetMismatch`. Returns what is recorded of it."""
@@ -74,16 +78,18 @@ class Ledger(Protocol):
     async def claim(self, target: str, claims: Sequence[Claim], skips: Sequence[Skip], watermark: datetime) -> set[Occurrence]:
         """Make the rows that are not there yet and move the watermark, in one transaction. Returns whose rows it made."""
 
-    async def attempt(self, occurrence: Occurrence, attempt: Attempt) -> None:
+    async def attempt(self, occurrence: Occurrence, attempt: Attempt, steps: Sequence[Step] = ()) -> None:
         """Write an attempt before its first byte; the same number again moves its instant and baseline."""
 
-    async def ended(self, occurrence: Occurrence, end: AttemptEnd, state: State) -> None:
+    async def ended(self, occurrence: Occurrence, end: AttemptEnd, state: State, steps: Sequence[Step] = ()) -> None:
         """An attempt ended without an outcome for its occurrence, which goes on in ``state``."""
 
-    async def settled(self, occurrence: Occurrence) -> None:
+    async def settled(self, occurrence: Occurrence, steps: Sequence[Step] = ()) -> None:
         """Its newest attempt, whose outcome was unknown, turned out to have started nothing: it waits."""
 
-    async def conclude(self, occurrence: Occurrence, conclusion: Conclusion, end: AttemptEnd | None = None) -> bool:
+    async def conclude(
+        self, occurrence: Occurrence, conclusion: Conclusion, end: AttemptEnd | None = None, steps: Sequence[Step] = ()
+    ) -> bool:
         """Give the occurrence its outcome. False, and nothing written, when the run belongs to another occurrence already."""
 
     async def withdraw(self, occurrences: Sequence[Occurrence]) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from scheduler.core.model import Attempt, AttemptEnd, Occurrence, State
+from scheduler.core.steps import Step
+from scheduler.ledger import steps
 from scheduler.ledger.rows import Contradiction, Value, given, identity, packed, to_text
 
 _ATTEMPT: Final = "target, automation_id, scheduled_for, number, written_at, baseline"
@@ -86,10 +88,11 @@ _COUNT_AGAIN: Final = given(
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """An attempt that is about to be made."""
+    """An attempt that is about to be made, and what came before it."""
 
     occurrence: Occurrence
     attempt: Attempt
+    steps: Sequence[Step] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,15 @@ class Ended:
     occurrence: Occurrence
     end: AttemptEnd
     state: State | None
+    steps: Sequence[Step] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An occurrence whose newest attempt, of unknown outcome, turned out to have started nothing."""
+
+    occurrence: Occurrence
+    steps: Sequence[Step] = ()
 
 
 def write(connection: sqlite3.Connection, items: Sequence[Written]) -> Sequence[None]:
@@ -110,6 +122,7 @@ def write(connection: sqlite3.Connection, items: Sequence[Written]) -> Sequence[
         connection.execute(_CLOSE_EARLIER, (rows,))
     if connection.execute(_WRITE, (rows,)).rowcount != len(items):
         raise Contradiction(f"an attempt has ended and cannot be made again: {items[0]}")
+    steps.record(connection, [(each.occurrence, each.steps) for each in items])
     return [None] * len(items)
 
 
@@ -124,6 +137,7 @@ def end(connection: sqlite3.Connection, items: Sequence[Ended]) -> Sequence[None
     end_rows(connection, rows, items)
     if connection.execute(_GO_ON, (rows,)).rowcount != len(items):
         raise Contradiction(f"an attempt ended of an occurrence that has its outcome: {items[0]}")
+    steps.record(connection, [(each.occurrence, each.steps) for each in items])
     return [None] * len(items)
 
 
@@ -140,12 +154,13 @@ def ended_row(ended: Ended) -> tuple[Value, ...]:
     return (*identity(ended.occurrence), ended.state, end.number, end.result, to_text(end.ended_at), sent_at, end.http_status, end.error)
 
 
-def settle(connection: sqlite3.Connection, items: Sequence[Occurrence]) -> Sequence[None]:
+def settle(connection: sqlite3.Connection, items: Sequence[Settled]) -> Sequence[None]:
     """Their newest attempt started nothing, as it turned out: they wait. It stays ``unknown``: that is what it was when it ended."""
-    rows = packed([identity(each) for each in items])
+    rows = packed([identity(each.occurrence) for each in items])
     close_open(connection, rows)
     if connection.execute(_WAIT, (rows,)).rowcount != len(items):
         raise Contradiction(f"nothing can be settled that is not open: {items[0]}")
+    steps.record(connection, [(each.occurrence, each.steps) for each in items])
     return [None] * len(items)
 
 

@@ -41,11 +41,17 @@ def pause(connection: sqlite3.Connection, wanted: Pause) -> bool:
     return made.rowcount == 1
 
 
-def resume(connection: sqlite3.Connection, target: str, automation_id: str) -> bool:
-    """End a pause; with `EVERYTHING`, all pauses of the target. False when there was none."""
-    which = (target, automation_id, automation_id, EVERYTHING)
-    ended = connection.execute("DELETE FROM pause WHERE target = ? AND (automation_id = ? OR ? = ?)", which)
-    return ended.rowcount > 0
+def resume(connection: sqlite3.Connection, target: str, automation_id: str, *, at: datetime, by: str) -> bool:
+    """End a pause; with `EVERYTHING`, all pauses of the target. False when there was none. It stays on record that there was one."""
+    connection.execute(_REMEMBER_PAUSES, (target, automation_id, EVERYTHING, to_text(at), by))
+    return connection.execute(_END_PAUSES, (target, automation_id, EVERYTHING)).rowcount > 0
+
+
+_REMEMBER_PAUSES: Final = """
+    INSERT INTO past_pause (target, automation_id, since, "by", until, ended_by)
+    SELECT target, automation_id, since, "by", ?4, ?5 FROM pause WHERE target = ?1 AND (automation_id = ?2 OR ?2 = ?3)
+"""
+_END_PAUSES: Final = "DELETE FROM pause WHERE target = ?1 AND (automation_id = ?2 OR ?2 = ?3)"
 
 
 def pauses(connection: sqlite3.Connection, target: str | None = None) -> list[Pause]:

@@ -8,6 +8,8 @@ from typing import Final
 
 from scheduler.core.instants import from_text
 from scheduler.core.model import AttemptEnd, Conclusion, Occurrence, Outcome, Reason, Run, RunStatus
+from scheduler.core.steps import Step
+from scheduler.ledger import steps
 from scheduler.ledger.attempts import Ended, close_open, end_rows, ended_row, remove_open
 from scheduler.ledger.rows import Contradiction, Value, given, identity, packed, to_text, to_text_seconds
 
@@ -79,6 +81,7 @@ class Concluded:
     occurrence: Occurrence
     conclusion: Conclusion
     end: AttemptEnd | None
+    steps: Sequence[Step] = ()
 
 
 def conclude(connection: sqlite3.Connection, items: Sequence[Concluded]) -> Sequence[None]:
@@ -92,6 +95,7 @@ def conclude(connection: sqlite3.Connection, items: Sequence[Concluded]) -> Sequ
         raise Contradiction(f"an outcome for what is not open: {items[0]}")
     _end_attempts(connection, items)
     _record_runs(connection, items)
+    steps.record(connection, [(each.occurrence, each.steps) for each in items])
     return [None] * len(items)
 
 
@@ -125,12 +129,17 @@ def _end_attempts(connection: sqlite3.Connection, items: Sequence[Concluded]) ->
 
 def _record_runs(connection: sqlite3.Connection, items: Sequence[Concluded]) -> None:
     runs = [(each, run) for each in items if (run := each.conclusion.run) is not None]
-    found = [(each, run) for each, run in runs if each.conclusion.reason is Reason.FOUND]
+    found = [(each, run) for each, run in runs if _was_found(each)]
     recorded = connection.execute(_ADOPT_RUNS, (_run_rows(found),)).rowcount if found else 0
     if runs:
         recorded += connection.execute(_INSERT_RUNS, (_run_rows(runs),)).rowcount
     if recorded != len(runs):
         raise RunTaken(f"a run belongs to somebody else already: {items[0]}")
+
+
+def _was_found(concluded: Concluded) -> bool:
+    """Whether its run was found by reading: of what was made up for by hand the reason does not tell, but an answer ends an attempt."""
+    return concluded.conclusion.reason is Reason.FOUND or (concluded.conclusion.reason is Reason.MANUAL and concluded.end is None)
 
 
 def _run_rows(runs: Sequence[tuple[Concluded, Run]]) -> str:

@@ -57,16 +57,43 @@ _STEPS: Final = (
         "SELECT json_group_array(id) FROM (SELECT id FROM manual_run WHERE requested_at < :instant LIMIT :step)",
         "DELETE FROM manual_run WHERE id IN (SELECT value FROM json_each(?))",
     ),
+    (
+        "SELECT json_group_array(id) FROM (SELECT id FROM past_pause WHERE until < :instant LIMIT :step)",
+        "DELETE FROM past_pause WHERE id IN (SELECT value FROM json_each(?))",
+    ),
+    (
+        """
+        SELECT json_group_array(id) FROM (
+            SELECT id FROM policy WHERE EXISTS (SELECT 1 FROM policy AS newer WHERE newer.id > policy.id AND newer.since < :instant)
+            LIMIT :step
+        )
+        """,
+        "DELETE FROM policy WHERE id IN (SELECT value FROM json_each(?))",
+    ),
+    (
+        """
+        SELECT json_group_array(json_array(target, automation_id, scheduled_for)) FROM (
+            SELECT target, automation_id, scheduled_for FROM fire_request WHERE requested_at < :instant AND refused IS NOT NULL LIMIT :step
+        )
+        """,
+        """
+        DELETE FROM fire_request
+        WHERE (target, automation_id, scheduled_for) IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?))
+        """,
+    ),
 )
 
 
 async def prune(database: Database, before: datetime) -> int:
-    """Remove what is older than ``before``, as far as nothing needs it; returns how many rows. Raises `LedgerUnavailable`."""
+    """Remove what is older than ``before``, as far as nothing needs it; returns how many rows. Raises `LedgerUnavailable`.
+
+    That there may be none of what was scheduled before is on record with the first row that goes: nobody is to miss them.
+    """
     bounds: dict[str, str | int] = {"instant": to_text(before), "second": to_text_seconds(before), "step": _STEP}
     removed = 0
     for select, delete in _STEPS:
         while (found := await database.read(partial(_found, select, bounds))) != "[]":
-            removed += await database.write(partial(_removed, delete, found))
+            removed += await database.write(partial(_removed, delete, found, to_text(before)))
             if len(json.loads(found)) < _STEP:
                 break
     return removed
@@ -77,5 +104,11 @@ def _found(select: str, bounds: dict[str, str | int], connection: sqlite3.Connec
     return str(found)
 
 
-def _removed(delete: str, found: str, connection: sqlite3.Connection) -> int:
+def _removed(delete: str, found: str, before: str, connection: sqlite3.Connection) -> int:
+    connection.execute(_REMEMBER, (before,))
     return connection.execute(delete, (found,)).rowcount
+
+
+_REMEMBER: Final = """
+    INSERT INTO pruned (id, before) VALUES (1, ?1) ON CONFLICT (id) DO UPDATE SET before = max(before, excluded.before)
+"""

@@ -175,7 +175,72 @@ def tables_of_version_1(tables: Tables) -> None:
         tables.execute(statement)
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (tables_of_version_1,)
+_SECOND: Final = (
+    """
+    CREATE TABLE policy (            -- what [schedule] and [[override]] said, from when on
+        id INTEGER PRIMARY KEY,
+        since TEXT NOT NULL,
+        schedule TEXT NOT NULL CHECK (json_valid(schedule)),
+        overrides TEXT NOT NULL CHECK (json_valid(overrides))  -- a list: the first that matches counts
+    ) STRICT
+    """,
+    """
+    CREATE TABLE past_pause (        -- pauses that were ended
+        id INTEGER PRIMARY KEY,
+        target TEXT NOT NULL REFERENCES target (name) ON UPDATE CASCADE,
+        automation_id TEXT NOT NULL, -- * for all
+        since TEXT NOT NULL,
+        "by" TEXT NOT NULL,
+        until TEXT NOT NULL,
+        ended_by TEXT NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX past_pause_by_automation ON past_pause (target, automation_id, until)",
+    """
+    CREATE TABLE step (              -- what the attempts of an occurrence do not tell
+        occurrence_id INTEGER NOT NULL REFERENCES occurrence (id) ON DELETE CASCADE,
+        at TEXT NOT NULL,
+        cause TEXT NOT NULL CHECK (cause IN ('absent', 'ledger', 'unconfirmed', 'stale', 'clock', 'held', 'throttled', 'back_off',
+            'budget', 'reading', 'queued', 'turn', 'adopted', 'nothing_started', 'reopened')),
+        until TEXT,                  -- NULL for what happened at one instant
+        detail TEXT,
+        "by" TEXT,                   -- whoever asked for it
+        PRIMARY KEY (occurrence_id, at, cause)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE fire_request (      -- written by `scheduler fire`, and gone when it has been taken up
+        target TEXT NOT NULL REFERENCES target (name) ON UPDATE CASCADE,
+        automation_id TEXT NOT NULL,
+        scheduled_for TEXT NOT NULL CHECK (length(scheduled_for) = 20),
+        requested_at TEXT NOT NULL,
+        "by" TEXT NOT NULL,
+        span TEXT,                   -- the first instant of the span that it lies in
+        previous TEXT,               -- its neighbours in that span
+        following TEXT,
+        before INTEGER NOT NULL DEFAULT 0 CHECK (before >= 0),  -- how many of the span come before it
+        refused TEXT,                -- why the daemon would not
+        PRIMARY KEY (target, automation_id, scheduled_for)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE pruned (            -- one row, once anything was removed because of its age
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        before TEXT NOT NULL
+    ) STRICT
+    """,
+    "ALTER TABLE occurrence ADD COLUMN asked_at TEXT",  # by hand: it is made up for
+    "CREATE INDEX run_doubles ON run (target, doubles) WHERE doubles IS NOT NULL",
+)
+
+
+def what_explains_of_version_2(tables: Tables) -> None:
+    """What `scheduler why` and `audit` tell from: settings, past pauses, steps; and what `scheduler fire` asks for."""
+    for statement in _SECOND:
+        tables.execute(statement)
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (tables_of_version_1, what_explains_of_version_2)
 
 
 def open_ledger(path: Path, *, on_commit: Callable[[float], None] | None = None) -> Database:

@@ -222,7 +222,7 @@ _NEW_FOREIGN: Final = given(
         CROSS JOIN attempt ON attempt.result = 'unknown' AND attempt.written_at BETWEEN given.earliest AND given.latest
         CROSS JOIN occurrence ON occurrence.id = attempt.occurrence_id
         WHERE occurrence.target = ?2 AND occurrence.automation_id = given.automation_id
-            AND NOT (occurrence.reason IS 'found' AND attempt.number = occurrence.attempts)
+            AND NOT (coalesce(occurrence.reason, '') IN ('found', 'manual') AND attempt.number = occurrence.attempts)
             AND NOT EXISTS (SELECT 1 FROM run WHERE run.target = ?2 AND run.run_id = given.run_id)
         GROUP BY given.run_id
     )

@@ -23,6 +23,7 @@ from scheduler.core.model import (
     Version,
 )
 from scheduler.core.records import RecordedTarget
+from scheduler.core.steps import Step
 from scheduler.database import Database
 from scheduler.ledger import attempts, intents, outcomes, sightings
 from scheduler.ledger.claims import Plan, claim, lacking
@@ -66,6 +67,11 @@ class SqliteLedger:
         row = (to_text(since), self.croniter, self.tzdata, dst_gap, dst_repeat)
         await self.database.write(lambda connection: connection.execute(_INSERT_EVALUATION, row).rowcount)
 
+    async def governed(self, since: datetime, *, schedule: str, overrides: str) -> None:
+        """From ``since`` on these settings decide, both as JSON: a row when they are not those of the newest one."""
+        row = (to_text(since), schedule, overrides)
+        await self.database.write(lambda connection: connection.execute(_INSERT_POLICY, row).rowcount)
+
     # ------------------------------------------------------------ occurrences
 
     async def claim(self, target: str, claims: Sequence[Claim], skips: Sequence[Skip], watermark: datetime) -> set[Occurrence]:
@@ -73,22 +79,24 @@ class SqliteLedger:
         plan = Plan(claims, skips, watermark)
         return await self.database.write(lambda connection: claim(connection, target, plan, self.node))
 
-    async def attempt(self, occurrence: Occurrence, attempt: Attempt) -> None:
+    async def attempt(self, occurrence: Occurrence, attempt: Attempt, steps: Sequence[Step] = ()) -> None:
         """See `attempts.write`."""
-        await self.database.write_together(_WRITE, attempts.Written(occurrence, attempt))
+        await self.database.write_together(_WRITE, attempts.Written(occurrence, attempt, steps))
 
-    async def ended(self, occurrence: Occurrence, end: AttemptEnd, state: State) -> None:
+    async def ended(self, occurrence: Occurrence, end: AttemptEnd, state: State, steps: Sequence[Step] = ()) -> None:
         """See `attempts.end`."""
-        await self.database.write_together(_END, attempts.Ended(occurrence, end, state))
+        await self.database.write_together(_END, attempts.Ended(occurrence, end, state, steps))
 
-    async def settled(self, occurrence: Occurrence) -> None:
+    async def settled(self, occurrence: Occurrence, steps: Sequence[Step] = ()) -> None:
         """See `attempts.settle`."""
-        await self.database.write_together(_SETTLE, occurrence)
+        await self.database.write_together(_SETTLE, attempts.Settled(occurrence, steps))
 
-    async def conclude(self, occurrence: Occurrence, conclusion: Conclusion, end: AttemptEnd | None = None) -> bool:
+    async def conclude(
+        self, occurrence: Occurrence, conclusion: Conclusion, end: AttemptEnd | None = None, steps: Sequence[Step] = ()
+    ) -> bool:
         """See `outcomes.conclude`; False is its `RunTaken`."""
         try:
-            await self.database.write_together(_CONCLUDE, outcomes.Concluded(occurrence, conclusion, end))
+            await self.database.write_together(_CONCLUDE, outcomes.Concluded(occurrence, conclusion, end, steps))
         except outcomes.RunTaken:
             return False
         return True
@@ -144,6 +152,11 @@ _INSERT_EVALUATION: Final = """
     WHERE (?2, ?3, ?4, ?5) IS NOT (SELECT croniter, tzdata, dst_gap, dst_repeat FROM evaluation ORDER BY id DESC LIMIT 1)
 """
 
+_INSERT_POLICY: Final = """
+    INSERT INTO policy (since, schedule, overrides) SELECT ?1, ?2, ?3
+    WHERE (?2, ?3) IS NOT (SELECT schedule, overrides FROM policy ORDER BY id DESC LIMIT 1)
+"""
+
 _SELECT_OPEN: Final = """
     SELECT occurrence.*, attempt.number, attempt.written_at, attempt.baseline, attempt.sent_at AS attempt_sent_at, attempt.ended_at,
         attempt.result, attempt.http_status, attempt.error AS attempt_error,
@@ -165,6 +178,7 @@ def _open(row: sqlite3.Row) -> OpenOccurrence:
         attempt=None if row["number"] is None else Attempt(row["number"], from_text(row["written_at"]), row["baseline"]),
         end=None if row["result"] is None else _end(row),
         maybe_sent=bool(row["maybe_sent"]),
+        asked_at=None if row["asked_at"] is None else from_text(row["asked_at"]),
     )
 
 

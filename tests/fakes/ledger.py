@@ -32,6 +32,7 @@ from scheduler.core.model import (
     Version,
 )
 from scheduler.core.records import EndedVersion, RecordedAutomation, RecordedTarget
+from scheduler.core.steps import Step
 from scheduler.ledger.rows import Contradiction
 
 
@@ -61,6 +62,7 @@ class Row:
     conclusion: Conclusion | None = None
     error: str | None = None
     attempts: dict[int, AttemptRow] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
 
     @property
     def newest(self) -> AttemptRow | None:
@@ -269,7 +271,7 @@ class MemoryLedger:
 
     # ------------------------------------------------------------ attempts
 
-    async def attempt(self, occurrence: Occurrence, attempt: Attempt) -> None:
+    async def attempt(self, occurrence: Occurrence, attempt: Attempt, steps: Sequence[Step] = ()) -> None:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("attempt")
         row = self._open(occurrence)
@@ -280,20 +282,23 @@ class MemoryLedger:
         self._close(row for row in row.attempts.values() if row.attempt.number < attempt.number)
         row.attempts[attempt.number] = AttemptRow(attempt)
         row.state = State.IN_FLIGHT
+        row.steps.extend(steps)
 
-    async def ended(self, occurrence: Occurrence, end: AttemptEnd, state: State) -> None:
+    async def ended(self, occurrence: Occurrence, end: AttemptEnd, state: State, steps: Sequence[Step] = ()) -> None:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("ended")
         row = self._open(occurrence)
         self._end(row, end)
         row.state, row.error = state, end.error
+        row.steps.extend(steps)
 
-    async def settled(self, occurrence: Occurrence) -> None:
+    async def settled(self, occurrence: Occurrence, steps: Sequence[Step] = ()) -> None:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("settled")
         row = self._open(occurrence)
         self._close(row.attempts.values())
         row.state = State.WAITING
+        row.steps.extend(steps)
 
     async def unsend(self, occurrences: Sequence[Occurrence]) -> None:
         """See `scheduler.daemon.ports.Ledger`."""
@@ -314,7 +319,9 @@ class MemoryLedger:
 
     # ------------------------------------------------------------ outcomes
 
-    async def conclude(self, occurrence: Occurrence, conclusion: Conclusion, end: AttemptEnd | None = None) -> bool:
+    async def conclude(
+        self, occurrence: Occurrence, conclusion: Conclusion, end: AttemptEnd | None = None, steps: Sequence[Step] = ()
+    ) -> bool:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("conclude")
         row, run = self._open(occurrence), conclusion.run
@@ -329,6 +336,7 @@ class MemoryLedger:
             self._close(row.attempts.values())
         row.state, row.outcome, row.reason = None, conclusion.outcome, conclusion.reason
         row.conclusion, row.error = conclusion, conclusion.error
+        row.steps.extend(steps)
         return True
 
     def _own(self, row: Row, run: Run, reason: Reason) -> bool:

@@ -103,7 +103,7 @@ class TwinLedger(MemoryLedger):
     def resume(self, automation_id: str = "*", *, target: str = "main") -> None:
         """An operator resumes it, or everything."""
         super().resume(automation_id, target=target)
-        resume(self._inline.connection, target, automation_id)
+        resume(self._inline.connection, target, automation_id, at=datetime.fromisoformat("2026-11-23T13:00:00Z"), by="ada")
 
 
 def _both(verb: str) -> Callable[..., Awaitable[object]]:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler.core.model import AttemptResult, OpenOccurrence, Outcome, Reason, RunOrigin, RunStatus, State
+from scheduler.core.steps import Cause, Step
 from scheduler.ledger.rows import Contradiction
 from scheduler.ledger.schema import open_ledger
 from tests.ledger.support import (
@@ -628,3 +629,39 @@ def test_late_is_what_is_open_past_its_deadline(ledger: Stand) -> None:
     assert [each.occurrence for each in ledger.do(ledger.ledger.late(MAIN, at(7)))] == []
     assert [each.occurrence for each in ledger.do(ledger.ledger.late(MAIN, at(7.5)))] == [occurrence(2)]
     assert [each.occurrence for each in ledger.do(ledger.ledger.late(MAIN, at(9)))] == [occurrence(2), occurrence(3)]
+
+
+# ---------------------------------------------------------------- steps
+
+_TWO_STEPS = (Step(at(1), Cause.HELD, at(2), "no such key"), Step(at(2), Cause.ADOPTED))
+
+
+def _taken_down(on: Stand) -> list[tuple[object, ...]]:
+    return on.rows("SELECT at, cause, until, detail FROM step ORDER BY at")
+
+
+def test_steps_ride_in_every_write_of_their_occurrence(ledger: Stand) -> None:
+    verbs = ledger.ledger
+    _claimed(ledger)
+    ledger.do(verbs.ended(occurrence(1), end(), State.UNKNOWN, [Step(at(1), Cause.BACK_OFF, at(2), "reset")]))
+    ledger.do(verbs.settled(occurrence(1), [Step(at(3), Cause.NOTHING_STARTED)]))
+    ledger.do(verbs.attempt(occurrence(1), attempt(2, 4), [Step(at(4), Cause.THROTTLED, at(5))]))
+    ledger.do(verbs.conclude(occurrence(1), accepted("run-1"), end(2, AttemptResult.ANSWERED), [Step(at(5), Cause.ADOPTED)]))
+    assert [cause for _, cause, _, _ in _taken_down(ledger)] == ["back_off", "nothing_started", "throttled", "adopted"]
+
+
+def test_a_step_that_is_written_again_is_one(ledger: Stand) -> None:
+    _claimed(ledger)
+    for number in (1, 2):
+        ledger.do(ledger.ledger.attempt(occurrence(1), attempt(number, number), _TWO_STEPS))
+    assert _taken_down(ledger) == [
+        ("2026-11-23T12:01:00.000000Z", "held", "2026-11-23T12:02:00.000000Z", "no such key"),
+        ("2026-11-23T12:02:00.000000Z", "adopted", None, None),
+    ]
+
+
+def test_the_steps_of_what_contradicts_are_not_written(ledger: Stand) -> None:
+    _claimed(ledger)
+    with pytest.raises(Contradiction):
+        ledger.do(ledger.ledger.ended(occurrence(1), end(7), State.UNKNOWN, _TWO_STEPS))
+    assert _taken_down(ledger) == []

@@ -221,8 +221,8 @@ def test_a_pause_is_kept_until_it_is_ended(ledger: Stand) -> None:
     assert ledger.write(pauses) == [wanted], "the older one stays"
     assert ledger.do(ledger.ledger.pauses(MAIN)) == {NIGHTLY}
     assert ledger.do(ledger.ledger.pauses("nobody")) == frozenset()
-    assert ledger.write(lambda connection: resume(connection, MAIN, NIGHTLY))
-    assert not ledger.write(lambda connection: resume(connection, MAIN, NIGHTLY))
+    assert ledger.write(lambda connection: resume(connection, MAIN, NIGHTLY, at=at(9), by="bob"))
+    assert not ledger.write(lambda connection: resume(connection, MAIN, NIGHTLY, at=at(9), by="bob"))
     assert ledger.do(ledger.ledger.pauses(MAIN)) == frozenset()
 
 
@@ -230,13 +230,31 @@ def test_everything_can_be_paused_and_resumed(ledger: Stand) -> None:
     for each in (NIGHTLY, EVERYTHING):
         ledger.write(partial(pause, wanted=Pause(MAIN, each, at(1), "ada")))
     assert ledger.do(ledger.ledger.pauses(MAIN)) == {NIGHTLY, "*"}
-    assert ledger.write(lambda connection: resume(connection, MAIN, EVERYTHING))
+    assert ledger.write(lambda connection: resume(connection, MAIN, EVERYTHING, at=at(9), by="bob"))
     assert ledger.do(ledger.ledger.pauses(MAIN)) == frozenset()
+
+
+def test_what_was_paused_and_by_whom_survives_its_end(ledger: Stand) -> None:
+    for automation_id in (NIGHTLY, EVERYTHING):
+        ledger.write(partial(pause, wanted=Pause(MAIN, automation_id, at(1), "ada")))
+    ledger.write(partial(resume, target=MAIN, automation_id=EVERYTHING, at=at(9), by="bob"))
+    assert ledger.rows('SELECT automation_id, since, "by", until, ended_by FROM past_pause ORDER BY automation_id') == [
+        (each, "2026-11-23T12:01:00.000000Z", "ada", "2026-11-23T12:09:00.000000Z", "bob") for each in (EVERYTHING, NIGHTLY)
+    ]
+    assert not ledger.write(partial(resume, target=MAIN, automation_id=EVERYTHING, at=at(10), by="bob"))
+    assert len(ledger.rows("SELECT 1 FROM past_pause")) == 2
+
+
+def test_policies_are_recorded_when_they_change(ledger: Stand) -> None:
+    assert isinstance(ledger.ledger, SqliteLedger)
+    for minute, text in enumerate(("{}", "{}", '{"jitter": "5s"}', "{}")):
+        ledger.do(ledger.ledger.governed(at(minute), schedule=text, overrides="[]"))
+    assert [str(since)[14:16] for (since,) in ledger.rows("SELECT since FROM policy ORDER BY id")] == ["00", "02", "03"]
 
 
 def test_resuming_one_does_not_resume_everything(ledger: Stand) -> None:
     ledger.write(lambda connection: pause(connection, Pause(MAIN, EVERYTHING, at(1), "ada")))
-    assert not ledger.write(lambda connection: resume(connection, MAIN, NIGHTLY))
+    assert not ledger.write(lambda connection: resume(connection, MAIN, NIGHTLY, at=at(9), by="bob"))
     assert ledger.do(ledger.ledger.pauses(MAIN)) == {"*"}
 
 

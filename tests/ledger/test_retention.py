@@ -7,8 +7,9 @@ import pytest
 
 from scheduler.core.model import AttemptResult, Outcome, Reason, RunOrigin, RunStatus
 from scheduler.ledger import retention
-from scheduler.ledger.intents import intend_run
+from scheduler.ledger.intents import Pause, intend_run, pause, resume
 from scheduler.ledger.retention import prune
+from scheduler.ledger.sqlite import SqliteLedger
 from tests.ledger.support import (
     HOURLY,
     MAIN,
@@ -120,6 +121,34 @@ def test_requests_by_hand_go_by_their_age(ledger: Stand) -> None:
         ledger.write(partial(intend_run, target=MAIN, automation_id=NIGHTLY, at=at(minute)))
     assert _prune(ledger, at(5)) == 1
     assert ledger.rows("SELECT requested_at FROM manual_run") == [("2026-11-23T12:09:00.000000Z",)]
+
+
+def test_a_past_pause_goes_when_it_ended_long_ago_and_one_that_lasts_stays(ledger: Stand) -> None:
+    for automation_id in (NIGHTLY, HOURLY):
+        ledger.write(partial(pause, wanted=Pause(MAIN, automation_id, at(1), "ada")))
+    ledger.write(partial(resume, target=MAIN, automation_id=NIGHTLY, at=at(5), by="bob"))
+    assert _prune(ledger, at(5)) == 0
+    assert _prune(ledger, at(6)) == 1
+    assert ledger.rows("SELECT automation_id FROM pause") == [(HOURLY,)]
+
+
+def test_the_policies_that_were_in_force_since_stay(ledger: Stand) -> None:
+    assert isinstance(ledger.ledger, SqliteLedger)
+    for minute in (1, 5, 9):
+        ledger.do(ledger.ledger.governed(at(minute), schedule=f'{{"jitter": "{minute}s"}}', overrides="[]"))
+    assert _prune(ledger, at(5)) == 0
+    assert _prune(ledger, at(6)) == 1
+    assert _prune(ledger, at(1000)) == 1
+    assert ledger.rows("SELECT since FROM policy") == [("2026-11-23T12:09:00.000000Z",)]
+
+
+def test_it_is_on_record_what_may_be_gone(ledger: Stand) -> None:
+    ledger.do(ledger.ledger.claim(MAIN, [], [skip(3), skip(8)], at(9)))
+    _prune(ledger, at(2))
+    assert ledger.rows("SELECT before FROM pruned") == []
+    for minute in (5, 4):
+        _prune(ledger, at(minute))
+        assert ledger.rows("SELECT before FROM pruned") == [("2026-11-23T12:05:00.000000Z",)]
 
 
 def test_much_is_removed_in_steps_that_let_others_through(ledger: Stand, monkeypatch: pytest.MonkeyPatch) -> None:

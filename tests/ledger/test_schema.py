@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from scheduler.core.model import REASONS, AttemptResult, Outcome, Reason, RunOrigin, RunStatus, State
+from scheduler.core.steps import Cause
 from scheduler.database import Tables
-from scheduler.ledger import attempts, claims, intents, outcomes, sightings, sqlite
+from scheduler.ledger import attempts, claims, intents, outcomes, sightings, sqlite, steps
 from scheduler.ledger.schema import MIGRATIONS
 from tests.ledger.support import Stand
 
@@ -78,6 +79,7 @@ def test_a_row_that_contradicts_itself_is_refused(tables: sqlite3.Connection, wr
 
 
 _ATTEMPT = {"occurrence_id": 1, "number": 1, "written_at": "w"}
+_STEP = {"occurrence_id": 1, "at": "a"}
 _RUN = {"target": "main", "run_id": "r", "automation_id": "a", "origin": "manual", "status": "running"}
 
 
@@ -88,6 +90,7 @@ _RUN = {"target": "main", "run_id": "r", "automation_id": "a", "origin": "manual
         (AttemptResult, "attempt", "result", _ATTEMPT),
         (RunStatus, "run", "status", _RUN),
         (RunOrigin, "run", "origin", _RUN),
+        (Cause, "step", "cause", _STEP),
     ],
 )
 def test_a_column_takes_the_words_of_the_model_and_no_others(
@@ -99,7 +102,7 @@ def test_a_column_takes_the_words_of_the_model_and_no_others(
 
 _STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": value
-    for module in (attempts, claims, intents, outcomes, sightings, sqlite)
+    for module in (attempts, claims, intents, outcomes, sightings, sqlite, steps)
     for name, value in vars(module).items()
     if isinstance(value, str) and re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE) ", value)
 }
@@ -146,7 +149,7 @@ def test_every_column_is_documented_and_no_other(ledger: Stand) -> None:
 
 def test_every_word_that_a_column_may_hold_is_documented() -> None:
     text = _DOCUMENT.read_text()
-    words = {word for kind in (State, Outcome, Reason, AttemptResult, RunStatus, RunOrigin) for word in kind}
+    words = {word for kind in (State, Outcome, Reason, AttemptResult, RunStatus, RunOrigin, Cause) for word in kind}
     assert {word for word in words if f"`{word}`" not in text} == set()
 
 

@@ -1,10 +1,13 @@
 """``scheduler resume``: fire again what was paused."""
 
+import getpass
+
 import click
 
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import Command, Source
 from scheduler.cli.output import complain, line
+from scheduler.cli.times import now
 from scheduler.core.printable import escaped
 
 _EXAMPLES = ("scheduler resume nightly-report", "scheduler resume --all")
@@ -23,7 +26,8 @@ def command(source: Source, *, automation: str | None, everything: bool, target_
 
     settings = source.load().settings
     which = chosen(settings, target_name, automation, everything=everything)
-    ended = write(which.ledger, lambda connection: resume(connection, which.target, which.automation_id))
+    at, by = now(), getpass.getuser()
+    ended = write(which.ledger, lambda connection: resume(connection, which.target, which.automation_id, at=at, by=by))
     remaining = still_paused(settings, which)
     if not ended:
         raise AnswerIsNo(remaining or f"nothing was paused: {which.name}")

@@ -1,0 +1,30 @@
+"""Steps of occurrences, written with whatever else is written of them: never in a transaction of their own."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from scheduler.core.model import Occurrence
+from scheduler.core.steps import Step
+from scheduler.ledger.rows import Value, given, identity, packed, to_text
+
+_INSERT: Final = given(
+    "target, automation_id, scheduled_for, at, cause, until, detail, by",
+    """
+    INSERT INTO step (occurrence_id, at, cause, until, detail, "by")
+    SELECT occurrence.id, given.at, given.cause, given.until, given.detail, given.by FROM {given} CROSS JOIN occurrence WHERE {same}
+    ON CONFLICT (occurrence_id, at, cause) DO UPDATE SET until = excluded.until, detail = excluded.detail
+    """,
+)
+
+
+def record(connection: sqlite3.Connection, taken: Iterable[tuple[Occurrence, Sequence[Step]]]) -> None:
+    """Write the steps of these occurrences, of which most have none."""
+    rows = [_row(occurrence, step) for occurrence, steps in taken for step in steps]
+    if rows:
+        connection.execute(_INSERT, (packed(rows),))
+
+
+def _row(occurrence: Occurrence, step: Step) -> tuple[Value, ...]:
+    until = None if step.until is None else to_text(step.until)
+    return (*identity(occurrence), to_text(step.at), step.cause, until, step.detail, step.by)
