@@ -101,21 +101,27 @@ class PassOver:
 Decision = Start | PassOver
 
 
-def decide(moments: Sequence[Moment], policies: Policies, *, now: datetime, absent_until: datetime, paused: bool = False) -> list[Decision]:
+def decide(
+    moments: Sequence[Moment],
+    policies: Policies,
+    *,
+    now: datetime,
+    absent_until: datetime,
+    paused: bool = False,
+    claimed: datetime | None = None,
+) -> list[Decision]:
     """What becomes of the moments of one automation that are planned together, in their order.
 
-    ``absent_until``: nobody ran before this instant. ``paused``: by an operator, beyond what the policies say.
+    ``absent_until``: nobody ran before this instant. ``paused``: by an operator, beyond what the policies say. ``claimed``: the newest
+    scheduled instant of which there is a claim; an older one that was held up until now is overdue together with it.
     """
     if paused or policies.paused:
         return [PassOver(moments, Reason.PAUSED)]
     missed = [now > each.deadline or _is_forgone(each, policies, absent_until) for each in moments]
-    newest = max((each for each, is_missed in zip(moments, missed, strict=True) if not is_missed), key=_scheduled_for, default=None)
+    able = [each.scheduled_for for each, is_missed in zip(moments, missed, strict=True) if not is_missed]
+    newest = max(able if claimed is None else [*able, claimed], default=None)
     reasons = [_reason(each, policies, newest, is_missed=is_missed) for each, is_missed in zip(moments, missed, strict=True)]
     return list(_grouped(moments, reasons))
-
-
-def _scheduled_for(each: Moment) -> datetime:
-    return each.scheduled_for
 
 
 def _is_forgone(each: Moment, policies: Policies, absent_until: datetime) -> bool:
@@ -123,10 +129,10 @@ def _is_forgone(each: Moment, policies: Policies, absent_until: datetime) -> boo
     return policies.catch_up is CatchUp.NONE and absent_until - each.due > RESTART_GRACE
 
 
-def _reason(each: Moment, policies: Policies, newest: Moment | None, *, is_missed: bool) -> Reason | None:
-    """Why it is not started; None when it is. ``newest`` is the newest one that can be."""
+def _reason(each: Moment, policies: Policies, newest: datetime | None, *, is_missed: bool) -> Reason | None:
+    """Why it is not started; None when it is. ``newest`` is when the newest one is scheduled that can be or was."""
     coalesces = policies.catch_up is CatchUp.LATEST or (policies.catch_up is CatchUp.NONE and not is_missed)
-    if coalesces and newest is not None and each.scheduled_for < newest.scheduled_for:
+    if coalesces and newest is not None and each.scheduled_for < newest:
         return Reason.COALESCED
     return Reason.MISSED if is_missed else None
 

@@ -33,6 +33,7 @@ class Entry:
     invalid: str | None = None
     broken: bool = False  # the API's object has no usable definition
     removed: bool = False
+    claimed: datetime | None = None  # the newest scheduled instant that was claimed by this version, since the clock last went back
 
     @property
     def state(self) -> str:
@@ -262,6 +263,7 @@ class Timetable:
     def in_force_by(self, now: datetime) -> None:
         """The clock went back to ``now``: the versions that were seen under the one that was ahead are in force by now."""
         for entry in self._entries.values():
+            entry.claimed = None
             entry.effective_from = min(entry.effective_from, now)
 
     def rewind(self, now: datetime, *, watermark: datetime, ended: Sequence[EndedVersion] = ()) -> None:

@@ -125,6 +125,8 @@ class Planner:
         )
         context.health.worked()
         context.timetable.planned(dues)
+        for claim, entry in plan.claims:
+            entry.claimed = max(entry.claimed or claim.occurrence.scheduled_for, claim.occurrence.scheduled_for)
         self._hand_over(plan, won, written)
         self._to_warm.put_nowait(min(len(won), context.settings.max_in_flight))
 
@@ -155,13 +157,14 @@ class Planner:
 
     def _decided(self, dues: Sequence[Due]) -> _Plan:
         now, plan = self._context.clock.now(), _Plan([], [])
-        shared: dict[tuple[int, Policies, bool], list[Decision]] = {}
+        shared: dict[tuple[int, Policies, bool, datetime | None], list[Decision]] = {}
         for due in dues:
             automation_id = due.entry.automation.id
             paused = self._clearance.is_paused(automation_id)
-            key = (id(due.moments), due.entry.policies, paused)
+            policies, claimed = due.entry.policies, due.entry.claimed
+            key = (id(due.moments), policies, paused, claimed)
             if key not in shared:
-                shared[key] = decide(due.moments, due.entry.policies, now=now, absent_until=self.absent_until, paused=paused)
+                shared[key] = decide(due.moments, policies, now=now, absent_until=self.absent_until, paused=paused, claimed=claimed)
             for decision in shared[key]:
                 self._add(plan, due.entry, decision, now)
         return plan

@@ -251,3 +251,24 @@ def test_after_a_step_back_between_the_polls_an_edit_counts_from_the_later_poll(
     counted = effective_from(NOON - HOUR, clock_offset=0.0, previous_poll=NOON + HOUR, this_poll=NOON, run_moved_it=False)
     assert counted == NOON
     assert effective_from(None, clock_offset=0.0, previous_poll=NOON + HOUR, this_poll=NOON, run_moved_it=True) == NOON
+
+
+@pytest.mark.parametrize(
+    ("catch_up", "claimed", "expected"),
+    [
+        (CatchUp.LATEST, 3, [Reason.COALESCED] * 2),
+        (CatchUp.NONE, 3, [Reason.COALESCED] * 2),
+        (CatchUp.ALL, 3, [None, None]),
+        (CatchUp.LATEST, 0, [Reason.COALESCED, None]),
+        (CatchUp.LATEST, None, [Reason.COALESCED, None]),
+    ],
+)
+def test_what_was_held_up_is_coalesced_into_a_newer_one_that_was_claimed(
+    catch_up: CatchUp, claimed: int | None, expected: list[Reason | None]
+) -> None:
+    moments = [Moment(each, each, each + HOUR) for each in (NOON + MINUTE, NOON + 2 * MINUTE)]
+    newer = None if claimed is None else NOON + claimed * MINUTE
+    decisions = decide(moments, Policies(catch_up=catch_up), now=NOON + 4 * MINUTE, absent_until=NOON, claimed=newer)
+    assert [
+        reason for each in decisions for reason in ([None] if isinstance(each, Start) else [each.reason] * len(each.moments))
+    ] == expected

@@ -588,6 +588,14 @@ def test_after_a_step_back_what_its_jitter_lets_wait_stays_also_of_a_version_tha
     assert told.watermark("12:29:00") == "12:29:00"
 
 
+def test_after_a_step_back_nothing_is_claimed_that_an_older_one_could_be_coalesced_into() -> None:
+    told = Told("12:00:10")
+    told.poll("12:00:20", automation())
+    told.timetable.entries[A].claimed = at("13:00:00")
+    told.timetable.in_force_by(at("12:02:30"))
+    assert told.timetable.entries[A].claimed is None
+
+
 def test_a_version_observed_under_a_clock_that_was_ahead_fires_when_the_clock_is_right() -> None:
     """A machine starts with its clock an hour ahead, reads the API, and is set right. Nothing from before it is set right fires."""
     told = Told("13:00:10")

@@ -407,3 +407,21 @@ def test_other_policies_may_be_given_while_it_runs() -> None:
         assert world.fates(automation) == {"12:01": "accepted: answered", "12:02": "skipped: paused"}
 
     in_world(story)
+
+
+def test_what_waited_for_a_poll_is_coalesced_into_a_newer_one_that_did_not() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(cron="*/10 * * * *")
+        world.start()
+        await world.until("12:11:00")
+        world.kill()
+        world.api.list_error = UpstreamError("HTTP 500", status=500)
+        await world.until("12:25:00")
+        world.start()
+        await world.until("12:42:00")
+        world.api.list_error = None
+        await world.until("12:51:00")
+        answered = dict.fromkeys(["12:10", "12:30", "12:40", "12:50"], "accepted: answered")
+        assert world.fates(automation) == answered | {"12:20": "skipped: coalesced"}
+
+    in_world(story, policies=Policies(start_within=timedelta(hours=6)))

@@ -132,6 +132,10 @@ class FakeApi:
         """Remove it."""
         self._automations.pop(automation_id)
 
+    def bring_back(self, automation: Automation) -> None:
+        """One that was removed is there again, as of now, under its old id."""
+        self._automations[automation.id] = replace(automation, updated_at=self.now())
+
     def run_by_somebody(self, automation_id: str) -> str:
         """Somebody else starts a run; its id."""
         return self._start(automation_id, None)
