@@ -31,7 +31,7 @@ from scheduler.upstream.fields import AutomationEdit, NewAutomation
 from scheduler.upstream.snapshot import Page, PageTooLarge, SnapshotReader, to_page
 from scheduler.upstream.target import Clock, TargetConfig
 from scheduler.upstream.tls import trust
-from scheduler.upstream.transport import PooledTransport
+from scheduler.upstream.transport import PooledTransport, Transport
 
 Document = dict[str, object]
 """An automation as the API shows it, with all its fields."""
@@ -47,16 +47,22 @@ class ApiClient:
     """One target. Made outside or inside of an event loop, used in one, and closed there: ``async with ApiClient(…) as api``.
 
     Raises `ConfigurationError` for a ``ca_file`` that cannot be used. ``observe`` hears of every request that got to its end.
+    ``transport`` is for one that is not a connection of this machine; it is closed with the client.
     """
 
-    def __init__(self, config: TargetConfig, clock: Clock, observe: Callable[[RequestEnded], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        config: TargetConfig,
+        clock: Clock,
+        observe: Callable[[RequestEnded], None] = lambda _: None,
+        *,
+        transport: Transport | None = None,
+    ) -> None:
         self._config = config
         self._key = config.key
         self._clock = clock
         self._observe = observe
-        # Shorter than the whole, so that a connection that is never made is told from an answer that never comes.
-        connect_timeout = min(config.connect_timeout, 0.9 * config.request_timeout)
-        self._transport = PooledTransport(tls=trust(config.ca_file), connect_timeout=connect_timeout)
+        self._transport = transport or _connections(config)
         self._budget = Budget(Allowance(per_minute=config.requests_per_minute, per_hour=config.requests_per_hour), clock)
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._offset: ClockOffset | None = None
@@ -264,6 +270,11 @@ class ApiClient:
 
     def _clean(self, text: str) -> str:
         return answers.cleaned(text, secret=self._key.reveal())
+
+
+def _connections(config: TargetConfig) -> Transport:
+    # Shorter than the whole, so that a connection that is never made is told from an answer that never comes.
+    return PooledTransport(tls=trust(config.ca_file), connect_timeout=min(config.connect_timeout, 0.9 * config.request_timeout))
 
 
 @lru_cache(maxsize=10_000)

@@ -14,6 +14,7 @@ import asyncio
 import os
 import socket
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from typing import Self
 
@@ -24,7 +25,15 @@ from yarl import URL
 from scheduler.upstream.pool import Pool
 
 
-class PooledTransport(httpx.AsyncBaseTransport):
+class Transport(httpx.AsyncBaseTransport, ABC):
+    """How requests leave and answers come. One that is not this module's may stand in: a network that is simulated, for one."""
+
+    @abstractmethod
+    async def warm(self, url: str, connections: int) -> None:
+        """Have so many connections to the host of ``url`` open and idle, as far as they can be had. Sends no request."""
+
+
+class PooledTransport(Transport):
     """Sends requests whose body is in memory."""
 
     def __init__(self, *, tls: ssl.SSLContext, connect_timeout: float) -> None:
@@ -48,7 +57,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
         return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer))
 
     async def warm(self, url: str, connections: int) -> None:
-        """Have so many connections to the host of ``url`` open and idle, as far as they can be had. Sends no request."""
+        """See `Transport`."""
         session, pool = self._open()
         key = aiohttp.ClientRequest("GET", URL(url, encoded=True), loop=asyncio.get_running_loop(), session=session)
         await pool.warm(key, self._timeout, connections)

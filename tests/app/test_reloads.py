@@ -11,6 +11,8 @@ from scheduler.core import zones
 from scheduler.core.cron import versions
 from scheduler.core.events import ConfigReloaded, DaemonStarted, DaemonWaiting
 from scheduler.ledger.lock import LedgerLock
+from scheduler.upstream import ApiClient
+from scheduler.upstream.transport import PooledTransport
 from tests.app.living import another, living
 from tests.fault_server import until
 from tests.ledger.support import at
@@ -108,6 +110,11 @@ def test_a_reload_before_the_ledger_is_ours_counts_when_it_is(tmp_path: Path, mo
     asyncio.run(main())
 
 
+def _connections(client: ApiClient) -> object:
+    assert isinstance(client._transport, PooledTransport)
+    return client._transport._opened
+
+
 def test_clients_that_were_replaced_are_closed_and_nobody_waits_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         async with living(tmp_path, monkeypatch) as (life, _):
@@ -115,13 +122,13 @@ def test_clients_that_were_replaced_are_closed_and_nobody_waits_for_them(tmp_pat
             with old._in_use():
                 await life.reload()
                 await asyncio.sleep(0)
-                assert old._transport._opened is not None, "something is under way on it"
-            await until(lambda: old._transport._opened is None)
+                assert _connections(old) is not None, "something is under way on it"
+            await until(lambda: _connections(old) is None)
             (still_in_use,) = life.daemon._clients
-            await until(lambda: still_in_use._transport._opened is not None)
+            await until(lambda: _connections(still_in_use) is not None)
             for_ever = still_in_use._in_use()
             for_ever.__enter__()
             await life.reload()
-        assert still_in_use._transport._opened is None, "the daemon has ended"
+        assert _connections(still_in_use) is None, "the daemon has ended"
 
     asyncio.run(main())
