@@ -148,17 +148,23 @@ class _Plans(dict[type[Event], list[tuple[str, Callable[[Event], object], object
 
     def __missing__(self, kind: type[Event]) -> list[tuple[str, Callable[[Event], object], object]]:
         plan = [
-            (_RENAMED.get(name, name), attrgetter(path), field.default)
+            (_RENAMED.get(name, name), get, field.default)
             for field in fields(kind)
             if field.name not in _LEFT_OUT
-            for name, path in _within(field.name)
+            for name, get in _within(field.name)
         ]
         self[kind] = sorted(plan, key=lambda each: _ORDER.index(each[0]) if each[0] in _ORDER else len(_ORDER))
         return self[kind]
 
 
-def _within(field: str) -> list[tuple[str, str]]:
-    return [(name, f"{field}.{name}") for name in _WITHIN[field]] if field in _WITHIN else [(field, field)]
+def _within(field: str) -> list[tuple[str, Callable[[Event], object]]]:
+    return [(name, _part(field, name)) for name in _WITHIN[field]] if field in _WITHIN else [(field, attrgetter(field))]
+
+
+def _part(field: str, name: str) -> Callable[[Event], object]:
+    """The ``name`` of what is in that field; None when nothing is: what the API has made unusable has no definition."""
+    whole, part = attrgetter(field), attrgetter(name)
+    return lambda event: None if (value := whole(event)) is None else part(value)
 
 
 _PLANS: Final = _Plans()

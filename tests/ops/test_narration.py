@@ -12,6 +12,7 @@ import pytest
 from scheduler.core import events
 from scheduler.core.events import (
     AutomationAdded,
+    AutomationChanged,
     CarryFailed,
     ConfigReloaded,
     Event,
@@ -160,6 +161,14 @@ def test_instants_are_text_with_whole_seconds_for_what_was_scheduled(tmp_path: P
     doubled = RunDoubled(**of, run_id=RUN, started_at=later, scheduled_for=NOW, hint="raise settle_time")
     (line,) = narrated(tmp_path / "log", [doubled])
     assert (line["scheduled_for"], line["started_at"]) == ("2026-11-23T19:20:00Z", "2026-11-23T19:20:00.000005Z")
+
+
+@pytest.mark.parametrize("kind", [AutomationAdded, AutomationChanged])
+def test_an_automation_without_a_usable_definition_has_its_line(kind: type[AutomationAdded | AutomationChanged], tmp_path: Path) -> None:
+    event = kind(target="main", automation_id=ID, automation="nightly", definition=None, effective_from=NOW)
+    (line,) = narrated(tmp_path / "log", [event])
+    assert line["automation"] == "nightly"
+    assert not line.keys() & {"cron_expression", "timezone", "enabled"}
 
 
 def test_a_definition_is_shown_by_its_parts(tmp_path: Path) -> None:
