@@ -1,7 +1,7 @@
 """Turns what is due into claims, shortly before it is due, and hands them to the dispatcher."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -203,14 +203,15 @@ class Planner:
 
     # ------------------------------------------------------------ handing over
 
-    def _hand_over(self, plan: _Plan, won: set[Occurrence], written: float) -> None:
+    def _hand_over(self, plan: _Plan, won: Mapping[Occurrence, int], written: float) -> None:
         ours = [(claim, entry) for claim, entry in plan.claims if claim.occurrence in won]
         for claim, _ in ours:
             self._context.publish(OccurrenceClaimed(occurrence=claim.occurrence, automation=claim.name))
         self._dispatcher.take(_carried(claim, entry, written, self._late_for(claim)) for claim, entry in ours)
         self._hindrance = None
-        for skip in (each for each in plan.skips if each.occurrence in won):
-            self._context.publish(_concluded(skip))
+        for skip in plan.skips:
+            for first, count in _made(skip, won):
+                self._context.publish(_concluded(skip, first, count))
 
     def _late_for(self, claim: Claim) -> list[Step]:
         """Why it was claimed so late, if it was."""
@@ -238,5 +239,13 @@ def _carried(claim: Claim, entry: Entry, written: float, steps: list[Step]) -> C
     )
 
 
-def _concluded(skip: Skip) -> OccurrenceConcluded:
-    return OccurrenceConcluded(occurrence=skip.occurrence, automation=skip.name, outcome=skip.outcome, reason=skip.reason, count=skip.count)
+def _made(skip: Skip, won: Mapping[Occurrence, int]) -> Iterator[tuple[Occurrence, int]]:
+    """The rows that were made for it, and how many each holds. Fewer than it names, when some of it had a row already."""
+    for instant in skip.instants:
+        occurrence = replace(skip.occurrence, scheduled_for=instant)
+        if (count := won.get(occurrence)) is not None:
+            yield occurrence, count
+
+
+def _concluded(skip: Skip, first: Occurrence, count: int) -> OccurrenceConcluded:
+    return OccurrenceConcluded(occurrence=first, automation=skip.name, outcome=skip.outcome, reason=skip.reason, count=count)

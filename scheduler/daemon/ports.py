@@ -75,8 +75,12 @@ class Ledger(Protocol):
     ) -> None:
         """Record what a snapshot changed. The watermark goes back to the earliest ``effective_from``: nothing it implies is missed."""
 
-    async def claim(self, target: str, claims: Sequence[Claim], skips: Sequence[Skip], watermark: datetime) -> set[Occurrence]:
-        """Make the rows that are not there yet and move the watermark, in one transaction. Returns whose rows it made."""
+    async def claim(self, target: str, claims: Sequence[Claim], skips: Sequence[Skip], watermark: datetime) -> Mapping[Occurrence, int]:
+        """Make the rows that are not there yet and move the watermark, in one transaction.
+
+        Returns the rows that it made, by their first occurrence, with how many each of them holds: of what is passed over some may have
+        a row already, and what these divide becomes a row each.
+        """
 
     async def attempt(self, occurrence: Occurrence, attempt: Attempt, steps: Sequence[Step] = ()) -> None:
         """Write an attempt before its first byte; the same number again moves its instant and baseline."""

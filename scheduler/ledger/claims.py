@@ -5,7 +5,7 @@ import sqlite3
 from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
@@ -87,9 +87,9 @@ class Plan:
     watermark: datetime
 
 
-def claim(connection: sqlite3.Connection, target: str, plan: Plan, node: str) -> set[Occurrence]:
-    """Make the rows that are not there yet and set the watermark; returns whose rows it made, a skip under its first occurrence."""
-    made = _insert_claims(connection, target, plan.claims, node) if plan.claims else set()
+def claim(connection: sqlite3.Connection, target: str, plan: Plan, node: str) -> dict[Occurrence, int]:
+    """Make the rows that are not there yet and set the watermark; returns them by their first occurrence, with how many each holds."""
+    made = dict.fromkeys(_insert_claims(connection, target, plan.claims, node), 1) if plan.claims else {}
     if plan.skips:
         made |= _insert_skips(connection, target, plan.skips, node)
     moved = connection.execute("UPDATE target SET watermark = ? WHERE name = ?", (to_text(plan.watermark), target))
@@ -133,14 +133,15 @@ def lacking(connection: sqlite3.Connection, target: str, expected: Sequence[Occu
 # ---------------------------------------------------------------- passing over
 
 
-def _insert_skips(connection: sqlite3.Connection, target: str, skips: Sequence[Skip], node: str) -> set[Occurrence]:
+def _insert_skips(connection: sqlite3.Connection, target: str, skips: Sequence[Skip], node: str) -> dict[Occurrence, int]:
     taken = _taken(connection, target, skips)
-    rows, made = [], set()
+    rows: list[tuple[Value, ...]] = []
+    made: dict[Occurrence, int] = {}
     for skip in skips:
         intervals = taken[skip.occurrence.automation_id]
         for instants in _free(skip.instants, intervals):
             rows.append(_skip_row(skip, instants, node))
-            made.add(skip.occurrence)
+            made[replace(skip.occurrence, scheduled_for=instants[0])] = len(instants)
             insort(intervals, (to_text_seconds(instants[-1]), to_text_seconds(instants[0])))
     connection.execute(_INSERT_SKIPS, (packed(rows),))
     return made

@@ -74,7 +74,7 @@ class SqliteLedger:
 
     # ------------------------------------------------------------ occurrences
 
-    async def claim(self, target: str, claims: Sequence[Claim], skips: Sequence[Skip], watermark: datetime) -> set[Occurrence]:
+    async def claim(self, target: str, claims: Sequence[Claim], skips: Sequence[Skip], watermark: datetime) -> Mapping[Occurrence, int]:
         """See `claims.claim`."""
         plan = Plan(claims, skips, watermark)
         return await self.database.write(lambda connection: claim(connection, target, plan, self.node))

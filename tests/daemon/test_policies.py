@@ -425,3 +425,19 @@ def test_what_waited_for_a_poll_is_coalesced_into_a_newer_one_that_did_not() -> 
         assert world.fates(automation) == answered | {"12:20": "skipped: coalesced"}
 
     in_world(story, policies=Policies(start_within=timedelta(hours=6)))
+
+
+def test_what_is_told_of_those_passed_over_leaves_out_what_had_its_row() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.start()
+        await world.until("12:01:30")
+        world.kill()
+        world.ledger.target().watermark = NOON  # an edit that counts from then was recorded, and the process killed before it planned
+        await world.until("12:30:30")
+        world.start()
+        await world.until("12:31:30")
+        passed_over = [(event.occurrence.scheduled_for, event.count) for event in world.concluded(automation) if event.run_id is None]
+        assert passed_over == [(NOON + timedelta(minutes=2), 28)]
+
+    in_world(story)

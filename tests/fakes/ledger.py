@@ -197,11 +197,11 @@ class MemoryLedger:
 
     # ------------------------------------------------------------ claims
 
-    async def claim(self, target: str, claims: Sequence[Claim], skips: Sequence[Skip], watermark: datetime) -> set[Occurrence]:
+    async def claim(self, target: str, claims: Sequence[Claim], skips: Sequence[Skip], watermark: datetime) -> Mapping[Occurrence, int]:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("claim")
-        made = {claim.occurrence for claim in claims if self._claimed(claim)}
-        made |= {skip.occurrence for skip in skips if self._skipped(skip)}
+        made = {claim.occurrence: 1 for claim in claims if self._claimed(claim)}
+        made |= {row.occurrence: row.count for skip in skips for row in self._skipped(skip)}
         self.targets[target].watermark = watermark
         return made
 
@@ -215,10 +215,11 @@ class MemoryLedger:
         self.rows[claim.occurrence] = self._covers[claim.occurrence] = row
         return True
 
-    def _skipped(self, skip: Skip) -> bool:
+    def _skipped(self, skip: Skip) -> Sequence[Row]:
         """Write a skip around the rows that there are: what these divide becomes a row each."""
         each_is = [replace(skip.occurrence, scheduled_for=instant) for instant in skip.instants]
         free = [(self._before(each), each) for each in each_is if each not in self._covers]
+        made = []
         for _, group in groupby(free, key=lambda pair: pair[0]):
             span = [each for _, each in group]
             due = span[0].scheduled_for + (skip.due - skip.instants[0])
@@ -226,7 +227,8 @@ class MemoryLedger:
             row.error = skip.error
             self.rows[span[0]] = row
             self._covers.update(dict.fromkeys(span, row))
-        return bool(free)
+            made.append(row)
+        return made
 
     def _before(self, occurrence: Occurrence) -> int:
         """How many rows end before it."""

@@ -100,4 +100,4 @@ def test_a_killed_daemon_leaves_whole_claims_and_whole_outcomes(tmp_path: Path, 
         assert on.rows("SELECT count(*) FROM run") == [accepted_ones]
         assert on.rows("SELECT count(*) FROM attempt WHERE result = 'answered'") == [accepted_ones]
         assert all(each.attempt == attempt() and each.end is None for each in on.do(on.ledger.open_occurrences(MAIN)))
-        assert on.do(on.ledger.claim(MAIN, [claim(0), claim(15)], [], at(0))) == set(), "what is there is there"
+        assert on.do(on.ledger.claim(MAIN, [claim(0), claim(15)], [], at(0))) == {}, "what is there is there"
