@@ -35,6 +35,14 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 @contextmanager
+def using(path: Path) -> Iterator[None]:
+    """Be whoever the ledger belongs to, for what opens it by itself. Raises as `reading` does."""
+    with acting_as_owner(path), translated(path):
+        _require(path)
+        yield
+
+
+@contextmanager
 def owning(path: Path, at: datetime) -> Iterator[None]:
     """Be the only one that uses the ledger. Raises `ConfigurationError` naming the daemon that does, or `NoLedger`."""
     with acting_as_owner(path):

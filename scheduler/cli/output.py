@@ -100,6 +100,18 @@ def complain(text: str) -> None:
         click.echo(text, err=True)
 
 
+def progress(done: str) -> Callable[[float], None]:
+    """What shows on a terminal, on one line of standard error, which share of long work is ``done``."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return lambda _: None
+
+    def show_share(share: float) -> None:
+        with contextlib.suppress(OSError):
+            click.echo("\r\x1b[K" if share >= 1 else f"\r{done} {share:.0%}", err=True, nl=False)
+
+    return show_share
+
+
 def raw(content: bytes) -> None:
     """Print what a command has printed: as it is, but on a terminal with escapes for what could take hold of it."""
     if sys.stdout is not None and sys.stdout.isatty():

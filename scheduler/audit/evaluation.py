@@ -1,0 +1,101 @@
+"""Which instants a definition implied, by the rules for clock changes that were set at the time.
+
+croniter and the zone data are those of now; which ones evaluated then is on record, so that a difference can be told from a loss.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple, cast
+
+from scheduler.audit.lineage import FOREVER
+from scheduler.core.cron import Gap, InvalidSchedule, Repeat, Schedule
+from scheduler.core.model import Definition
+
+_JUST_BEFORE: Final = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What schedules were evaluated with after ``since``."""
+
+    since: datetime
+    croniter: str
+    tzdata: str
+    dst_gap: str
+    dst_repeat: str
+
+    @property
+    def evaluator(self) -> tuple[str, str]:
+        """The versions of croniter and of the zone data."""
+        return self.croniter, self.tzdata
+
+    def schedule(self, definition: Definition) -> Schedule:
+        """Raises `InvalidSchedule`: by the zone data of now, for one."""
+        gap, repeat = cast("Gap", self.dst_gap), cast("Repeat", self.dst_repeat)
+        return Schedule.parse(definition.cron_expression, definition.timezone, dst_gap=gap, dst_repeat=repeat)
+
+
+class _Key(NamedTuple):
+    expression: str
+    timezone: str
+    rules: int
+
+
+class Evaluation:
+    """Evaluates definitions by the recorded ``rules``, oldest first. Within a `window` each unique schedule is evaluated once."""
+
+    def __init__(self, rules: Sequence[Rules]) -> None:
+        self._rules = rules
+        self._since = [each.since for each in rules]
+        self._different = {(each.dst_gap, each.dst_repeat): each for each in rules}.values()
+        self._memo: dict[_Key, tuple[datetime, ...]] = {}
+        self._window = (FOREVER, FOREVER)
+
+    def window(self, begin: datetime, end: datetime) -> None:
+        """What is asked for next lies after ``begin`` and not after ``end``."""
+        self._window = (begin, end)
+        self._memo.clear()
+
+    def rules_at(self, instant: datetime) -> Rules:
+        """The rules by which it was decided whether something was scheduled at this instant."""
+        return self._rules[self._number(instant - _JUST_BEFORE)]
+
+    def instants(self, definition: Definition, begin: datetime, end: datetime) -> tuple[datetime, ...]:
+        """The scheduled instants after ``begin`` and up to ``end``; none of a definition that is no schedule by now."""
+        if self._window[0] <= begin and end <= self._window[1]:
+            found = tuple(each for number in self._numbers(*self._window) for each in self._memoised(definition, number))
+            return found if (begin, end) == self._window else found[bisect_right(found, begin) : bisect_right(found, end)]
+        return tuple(each for number in self._numbers(begin, end) for each in self._evaluated(definition, number, begin, end))
+
+    def implies(self, definition: Definition, instant: datetime) -> bool:
+        """Whether it is scheduled at exactly this instant."""
+        return bool(self.instants(definition, instant - _JUST_BEFORE, instant))
+
+    def by_all_rules(self, definition: Definition, instant: datetime) -> set[bool]:
+        """Whether it is scheduled at this instant by each of the settings for clock changes that there have been."""
+        try:
+            return {rules.schedule(definition).fires_at(instant) for rules in self._different}
+        except InvalidSchedule:
+            return {False}
+
+    def _number(self, instant: datetime) -> int:
+        return max(bisect_right(self._since, instant) - 1, 0)
+
+    def _numbers(self, begin: datetime, end: datetime) -> range:
+        return range(self._number(begin), self._number(end - _JUST_BEFORE) + 1)
+
+    def _memoised(self, definition: Definition, number: int) -> tuple[datetime, ...]:
+        key = _Key(definition.cron_expression, definition.timezone, number)
+        if key not in self._memo:
+            self._memo[key] = tuple(self._evaluated(definition, number, *self._window))
+        return self._memo[key]
+
+    def _evaluated(self, definition: Definition, number: int, begin: datetime, end: datetime) -> Iterator[datetime]:
+        until = self._since[number + 1] if number + 1 < len(self._since) else FOREVER
+        since = self._since[number] if number else begin
+        try:
+            return self._rules[number].schedule(definition).between(max(begin, since), min(end, until))
+        except InvalidSchedule:
+            return iter(())

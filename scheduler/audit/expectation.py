@@ -1,0 +1,127 @@
+"""What all automations of one target implied in a stretch of time.
+
+Each automation has a random weight, and the weights of those that are scheduled for an instant are added up. So SQLite, which counts and
+adds up what has a row, can be compared with for each instant instead of for each occurrence: two different sets of automations have the
+same count and the same sum once in a million million times. Only where these differ, the occurrences are looked at one by one.
+"""
+
+import random
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from scheduler.audit.evaluation import Evaluation
+from scheduler.audit.lineage import Force, Recorded, in_force
+
+if TYPE_CHECKING:
+    from scheduler.core.model import Definition
+
+_BITS: Final = 40  # so that a million of them fit into SQLite's integers when they are added up
+
+Tally = tuple[int, int]
+"""How many automations, and the sum of their weights."""
+Lineages = Mapping[str, Sequence[Force]]
+"""By automation, its versions in force."""
+
+
+def lineages(versions: Iterable[Recorded]) -> Lineages:
+    """From the versions of any number of automations, those of each in the order of recording."""
+    of_each: defaultdict[str, list[Recorded]] = defaultdict(list)
+    for version in versions:
+        of_each[version.automation_id].append(version)
+    return {automation_id: in_force(recorded) for automation_id, recorded in of_each.items()}
+
+
+def weights(automations: Iterable[str]) -> dict[str, int]:
+    """A weight for each automation, the same ones for the same automations."""
+    draw = random.Random(0)  # noqa: S311 -- nobody is to be kept from guessing them
+    return {each: draw.getrandbits(_BITS) + 1 for each in sorted(automations)}
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A row that stands for several consecutive occurrences of an automation, both ends included."""
+
+    automation_id: str
+    first: datetime
+    last: datetime
+    count: int
+    outcome: str
+    reason: str
+
+    def covers(self, instant: datetime) -> bool:
+        """Whether this instant lies in it, and is not its first, which the row itself stands at."""
+        return self.first < instant <= self.last
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """Automations with the same schedule, in force in the same part of the stretch."""
+
+    instants: tuple[datetime, ...]
+    members: list[str]
+
+    def has(self, instant: datetime) -> bool:
+        at = bisect_left(self.instants, instant)
+        return at < len(self.instants) and self.instants[at] == instant
+
+
+@dataclass(slots=True)
+class Expectation:
+    """What was implied after ``begin`` and up to ``end``. What `spans` stand for, except at their first instants, is taken out."""
+
+    lineages: Lineages
+    weights: Mapping[str, int]
+    evaluation: Evaluation
+    begin: datetime
+    end: datetime
+    spans: Sequence[Span] = ()
+    tally: dict[datetime, Tally] = field(default_factory=dict)
+    in_spans: dict[Span, int] = field(default_factory=dict)
+    _dues: list[_Due] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.evaluation.window(self.begin, self.end)
+        self._derive()
+        for due in self._dues:
+            self._add(due.instants, len(due.members), sum(self.weights[each] for each in due.members))
+        for span in self.spans:
+            covered = [each for each in self.required_of(span.automation_id, self.begin, self.end) if span.first <= each <= span.last]
+            self.in_spans[span] = len(covered)
+            self._add([each for each in covered if span.covers(each)], -1, -self.weights.get(span.automation_id, 0))
+
+    def required_of(self, automation_id: str, begin: datetime, end: datetime) -> list[datetime]:
+        """The instants of one automation that must be on record, after ``begin`` and up to ``end``, wherever these lie."""
+        return sorted({each for force in self.lineages.get(automation_id, ()) for each in self._of(force, begin, end, force.end)})
+
+    def tolerated_of(self, automation_id: str, begin: datetime, end: datetime) -> set[datetime]:
+        """Those that may be on record: they were implied by a version of which nobody knew yet that it had ended."""
+        return {each for force in self.lineages.get(automation_id, ()) for each in self._of(force, begin, end, force.tolerated)}
+
+    def required_at(self, instant: datetime) -> set[str]:
+        """The automations that must be on record with this instant, those in spans included."""
+        return {each for due in self._dues if due.has(instant) for each in due.members}
+
+    def _of(self, force: Force, begin: datetime, end: datetime, until: datetime) -> tuple[datetime, ...]:
+        definition, since = force.version.fires, max(begin, force.begin)
+        return () if definition is None or since >= min(end, until) else self.evaluation.instants(definition, since, min(end, until))
+
+    def _derive(self) -> None:
+        members: defaultdict[tuple[Definition, datetime, datetime], list[str]] = defaultdict(list)
+        for automation_id, force in self._forces():
+            definition, begin, end = force.version.fires, max(self.begin, force.begin), min(self.end, force.end)
+            if definition is not None and begin < end:
+                members[definition, begin, end].append(automation_id)
+        for (definition, begin, end), sharing in members.items():
+            self._dues.append(_Due(self.evaluation.instants(definition, begin, end), sharing))
+
+    def _forces(self) -> Iterator[tuple[str, Force]]:
+        return ((automation_id, force) for automation_id, forces in self.lineages.items() for force in forces)
+
+    def _add(self, instants: Iterable[datetime], count: int, weight: int) -> None:
+        for instant in instants:
+            known = self.tally.get(instant, (0, 0))
+            self.tally[instant] = known[0] + count, known[1] + weight

@@ -1,0 +1,67 @@
+"""Which recorded version of an automation's definition was in force when.
+
+A version counts from its ``effective_from`` up to and including that of the next one. Until the next one is observed, though, the daemon
+cannot know, and still fires the one before: what that implied meanwhile is *tolerated*: it may have a row, and need not.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from scheduler.core.model import Definition
+
+FOREVER: Final = datetime.max.replace(tzinfo=UTC)
+TAKES: Final = timedelta(minutes=5)
+"""How long after the beginning of the poll that showed an edit the daemon may have gone on by what it knew before: reading takes time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A version as it is on record. None as ``definition``: the automation was removed, or too broken to have one."""
+
+    automation_id: str
+    name: str
+    definition: Definition | None
+    effective_from: datetime
+    observed_at: datetime
+    invalid: str | None
+    removed: bool
+    croniter: str
+    tzdata: str
+
+    @property
+    def fires(self) -> Definition | None:
+        """What it fires by; None when it fires nothing."""
+        fires = self.definition is not None and self.definition.enabled and self.invalid is None
+        return self.definition if fires else None
+
+    @property
+    def ended(self) -> str | None:
+        """Why it fires nothing, as a participle; None when it does."""
+        if self.removed:
+            return "deleted"
+        if self.invalid is not None:
+            return f"invalid: {self.invalid}"
+        return None if self.fires is not None else "disabled"
+
+
+@dataclass(frozen=True, slots=True)
+class Force:
+    """A version in force after ``begin`` and up to and including ``end``, and tolerated up to ``tolerated``."""
+
+    version: Recorded
+    begin: datetime
+    end: datetime
+    tolerated: datetime
+
+
+def in_force(versions: Sequence[Recorded]) -> list[Force]:
+    """When each of an automation's versions was in force, given in the order of recording. One may never have been, and is given too."""
+    forces: list[Force] = []
+    end, seen = FOREVER, FOREVER
+    for version in reversed(versions):
+        begin = version.effective_from
+        forces.append(Force(version, begin, max(begin, end), max(begin, end, seen)))
+        end, seen = min(begin, end), version.observed_at + TAKES  # min: a clock that went back can put a later version before it
+    return forces[::-1]

@@ -1,0 +1,170 @@
+"""``scheduler audit``: what should have happened, set against what did."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from scheduler.cli.failures import ANSWER_IS_NO
+from scheduler.cli.group import Command, Source, as_json
+from scheduler.cli.output import Colour, Json, complain, json_text, line, progress, styled
+from scheduler.cli.times import instant, now, zoned_text
+from scheduler.core.instants import to_text, to_text_seconds
+from scheduler.core.printable import escaped
+
+if TYPE_CHECKING:
+    from scheduler.audit.course import Audit, Bounds, Summary
+    from scheduler.audit.findings import Finding
+
+_EXAMPLES = (
+    "scheduler audit --state-dir var --since 2026-11-01T00:00:00Z",
+    "scheduler audit --automation 'nightly-*' --since 2026-11-01T00:00:00Z --until 2026-11-08T00:00:00Z --json",
+)
+_COLOURS: Final[dict[str, Colour]] = {"missing": "red", "double": "red", "unexplained": "red", "differently": "yellow"}
+_MOST: Final = 200  # that a person reads
+
+
+@click.command("audit", cls=Command, section="Record", examples=_EXAMPLES)
+@click.option("--since", type=instant, metavar="INSTANT", required=True, help="Audit what was scheduled then or later.")
+@click.option("--until", type=instant, metavar="INSTANT", help="Audit what was scheduled before; the present if it is not given.")
+@click.option("--automation", metavar="NAME", help="Only this automation's: an id, a name, or a pattern such as 'nightly-*'.")
+@click.option("--target", metavar="NAME", help="Only this target's.")
+@click.option("--offline", is_flag=True, help="Do not ask the API for the newest runs.")
+@as_json
+@click.pass_context
+def command(
+    context: click.Context,
+    *,
+    since: datetime,
+    until: datetime | None,
+    automation: str | None,
+    target: str | None,
+    offline: bool,
+    as_json: bool,
+) -> None:
+    """Derive from the recorded definitions what should have happened, and compare it with what the ledger says did.
+
+    Every occurrence is to have one outcome and at most one run, every outcome an explanation, and every run that the API shows is to be
+    known. What is wrong is listed, with what to do; then a summary. The exit status is 1 when anything is missing, double or unexplained.
+
+    Works whether the daemon runs or not, and changes nothing.
+    """
+    from scheduler.audit.course import Audit, Wanted
+    from scheduler.audit.findings import BAD
+    from scheduler.cli.auditing import asked, patience
+    from scheduler.cli.ledger_file import using
+
+    source: Source = context.obj
+    settings, at = source.load().settings, now()
+    wanted = Wanted(since=since, until=until or at, now=at, target=target, automation=automation, patience=patience(settings))
+    if wanted.until <= wanted.since:
+        raise click.UsageError("--until is not later than --since")
+    path = settings.ledger.url.path
+    notes = ["the API was not asked for the newest runs"] if offline else []
+    with using(path):
+        audit = Audit(path, wanted)
+        shown = _show(audit.run(progress("audited")), as_json=as_json)
+    if not offline:
+        shown = _show(asked(settings, path, audit, notes), shown, as_json=as_json)
+    if shown > _MOST and not as_json:
+        complain(f"and {shown - _MOST:,} more; --json prints all of them")
+    _conclude(audit, notes, as_json=as_json)
+    if BAD & audit.summary.kinds.keys():
+        context.exit(ANSWER_IS_NO)
+
+
+def _show(findings: "Iterator[Finding]", shown: int = 0, *, as_json: bool) -> int:
+    """Print findings after so many that were; a person gets the first ones. How many there are now."""
+    for finding in findings:
+        shown += 1
+        if as_json:
+            line(json_text(_json(finding)))
+        elif shown <= _MOST:
+            for text in _lines(finding):
+                line(text)
+    return shown
+
+
+def _json(finding: "Finding") -> Json:
+    return {
+        "finding": finding.kind,
+        "target": finding.target,
+        "automation_id": finding.automation_id,
+        "name": finding.name,
+        "scheduled_for": None if finding.scheduled_for is None else to_text_seconds(finding.scheduled_for),
+        "text": finding.text,
+        "advice": finding.advice,
+    }
+
+
+def _lines(finding: "Finding") -> Iterator[str]:
+    at = "" if finding.scheduled_for is None else f"  {zoned_text(finding.scheduled_for)}"
+    kind = styled(f"{finding.kind:<11}", _COLOURS[finding.kind])
+    yield f"{kind}{at}  {escaped(finding.name)} ({finding.automation_id}, target {escaped(finding.target)})"
+    yield f"             {escaped(finding.text)}"
+    yield f"             {escaped(finding.advice)}"
+
+
+# ---------------------------------------------------------------- the summary
+
+
+def _conclude(audit: "Audit", notes: list[str], *, as_json: bool) -> None:
+    if as_json:
+        line(json_text(_summary_json(audit.summary, notes)))
+        return
+    for text in (*map(_bounds_text, audit.summary.bounds), *_summary(audit.summary), *(escaped(note) for note in notes)):
+        line(text)
+    if not audit.summary.bounds:
+        complain("the ledger knows no such target")
+
+
+def _bounds_text(bounds: "Bounds") -> str:
+    name = escaped(bounds.target)
+    if bounds.is_empty:
+        reason = "nothing has been decided yet" if bounds.watermark is None else f"decided up to {to_text(bounds.watermark)}"
+        gone = "" if bounds.pruned_before is None else f", what is older than {to_text(bounds.pruned_before)} may have been removed"
+        return f"target {name}: nothing to audit: {reason}{gone}"
+    kept = bounds.pruned_before is not None and bounds.begin < bounds.pruned_before
+    began = zoned_text(bounds.since) + (", before which rows may have been removed for their age," if kept else "")
+    undecided = "" if bounds.is_all else "; what is later is not decided yet"
+    return f"target {name}: audited from {began} up to {zoned_text(bounds.end)}{undecided}"
+
+
+def _summary(summary: "Summary") -> Iterator[str]:
+    from scheduler.audit.findings import BAD, told
+
+    by_outcome: dict[str, int] = {}
+    for (outcome, _), number in summary.outcomes.items():
+        by_outcome[outcome or "open"] = by_outcome.get(outcome or "open", 0) + number
+    outcomes = ", ".join(f"{outcome} {number:,}" for outcome, number in sorted(by_outcome.items(), key=lambda pair: -pair[1]))
+    yield f"{summary.outcomes.total():,} occurrences of {summary.automations:,} automations" + (f": {outcomes}" if outcomes else "")
+    clean = not BAD & summary.kinds.keys()
+    yield f"{styled('clean', 'green') if clean else styled('not clean', 'red')}: {told(summary.kinds)}"
+
+
+def _summary_json(summary: "Summary", notes: list[str]) -> Json:
+    from scheduler.audit.findings import Kind
+
+    return {
+        "summary": {
+            "targets": [
+                {
+                    "target": each.target,
+                    "since": to_text(each.since),
+                    "up_to": None if each.is_empty else to_text(each.end),
+                    "watermark": None if each.watermark is None else to_text(each.watermark),
+                    "pruned_before": None if each.pruned_before is None else to_text(each.pruned_before),
+                }
+                for each in summary.bounds
+            ],
+            "automations": summary.automations,
+            "occurrences": summary.outcomes.total(),
+            "outcomes": [
+                {"outcome": outcome, "reason": reason, "count": number}
+                for (outcome, reason), number in sorted(summary.outcomes.items(), key=str)
+            ],
+            "findings": {kind: summary.kinds[kind] for kind in Kind},
+            "notes": notes,
+        }
+    }

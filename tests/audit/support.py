@@ -1,0 +1,60 @@
+"""Ledgers to audit: what a daemon wrote of a story, in a file, and how to spoil it."""
+
+import sqlite3
+from collections.abc import Callable, Coroutine
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from scheduler.audit.course import Audit, Wanted
+from scheduler.audit.findings import Finding
+from scheduler.core.cron import versions
+from scheduler.core.instants import to_text
+from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS
+from tests.daemon.world import NOON, World, in_world
+from tests.fakes.twin import TwinLedger
+
+Story = Callable[[World], Coroutine[Any, Any, None]]
+
+
+def recorded(path: Path, story: Story, **world: Any) -> Path:
+    """The ledger that a daemon left after a story, evaluated with what evaluates now."""
+    ledger = TwinLedger()
+    in_world(story, ledger=ledger, **world)
+    connection = ledger._inline.connection
+    connection.execute("VACUUM INTO ?", (str(path),))
+    with closing(sqlite3.connect(path)) as copy:
+        copy.execute("PRAGMA journal_mode = WAL")
+        copy.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
+        copy.execute(f"PRAGMA user_version = {len(MIGRATIONS):d}")
+    evaluated = versions()
+    spoil(
+        path,
+        "INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat) VALUES (?, ?, ?, 'after', 'once')",
+        to_text(NOON - timedelta(days=1)),
+        evaluated.croniter,
+        evaluated.tzdata,
+    )
+    return path
+
+
+def spoil(path: Path, sql: str, *values: object) -> int:
+    """Change the ledger behind everybody's back; how many rows that were."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        return connection.execute(sql, values).rowcount
+
+
+def audit(path: Path, *, since: datetime = NOON, hours: float = 24.0, now: datetime | None = None, **wanted: Any) -> Audit:
+    until = since + timedelta(hours=hours)
+    return Audit(path, Wanted(since=since, until=until, now=now or until, **wanted), processes=1)
+
+
+def found(path: Path, **wanted: Any) -> list[Finding]:
+    """All findings, in order."""
+    return sorted(audit(path, **wanted).run(), key=lambda each: (str(each.scheduled_for), each.automation_id))
+
+
+def told(path: Path, **wanted: Any) -> list[str]:
+    """The findings as a kind and a time of day each."""
+    return [f"{each.kind} {each.scheduled_for:%H:%M}" for each in found(path, **wanted)]

@@ -1,0 +1,35 @@
+"""Runs that the API shows are to be known, as far as the daemon can have seen them."""
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from scheduler.audit.findings import Finding, Kind
+from scheduler.audit.soundness import Shown, of_shown
+from tests.daemon.world import NOON
+
+
+def unknown(run_at: datetime | None, *, is_known: bool = False, snapshot_at: datetime | None = NOON) -> list[Finding]:
+    shown = Shown("a", "nightly report", "run-1", run_at)
+    return list(of_shown("main", [shown], {"run-1": is_known}, snapshot_at))
+
+
+def test_a_run_that_nobody_knows_is_unexplained() -> None:
+    (finding,) = unknown(NOON - timedelta(hours=1))
+    assert (finding.kind, finding.scheduled_for) == (Kind.UNEXPLAINED, None)
+    assert "the API shows run run-1, begun 2026-11-23T11:00:00.000000Z, which the ledger does not know" in finding.text
+
+
+@pytest.mark.parametrize("run_at", [NOON - timedelta(minutes=1), NOON + timedelta(hours=1)])
+def test_one_that_no_snapshot_can_have_shown_yet_is_not(run_at: datetime) -> None:
+    assert unknown(run_at) == []
+
+
+def test_one_that_is_known_is_not() -> None:
+    assert unknown(NOON - timedelta(hours=1), is_known=True) == []
+
+
+def test_without_a_snapshot_nothing_is() -> None:
+    assert unknown(NOON - timedelta(hours=1), snapshot_at=None) == []
+    assert unknown(None, snapshot_at=None) == []
+    assert len(unknown(None)) == 1
