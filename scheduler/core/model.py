@@ -230,11 +230,16 @@ class Occurrence:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One ``POST …/run/`` about to be made. ``baseline`` is the newest run id known when it was written, None if there was none."""
+    """One ``POST …/run/`` about to be made. ``baseline`` is the newest run id known when it was written, None if there was none.
+
+    ``clock_offset`` is how many seconds the API's clock was ahead of ours then, None if unknown: with it the attempt has its place on the
+    API's clock, whatever becomes of ours.
+    """
 
     number: int
     written_at: datetime
     baseline: str | None
+    clock_offset: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

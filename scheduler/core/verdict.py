@@ -2,11 +2,12 @@
 
 `judge` is the table for the answer to an attempt, `find_out` the one for a reading after an attempt whose outcome is unknown.
 Both are pure: facts in, a verdict out. Instants are seconds on the clock that counts suspend and that nobody sets: between an attempt and
-the reading that tells of it, the wall clock may have been set.
+the reading that tells of it, the wall clock may have been set, and the API's too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from typing import Final
 
@@ -160,21 +161,29 @@ def is_finished(run_status: str | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """An automation's newest run as one reading showed it: when the reading was begun, and when the run began, if the API says so."""
+    """An automation's newest run as one reading showed it: when the reading was begun, and when the run began, if the API says so.
+
+    ``run_began`` is that by what the API's clock showed at the reading; ``run_at`` is what it showed itself.
+    """
 
     begun: float
     run_id: str | None
     run_began: float | None
+    run_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """An attempt whose outcome is unknown: when its first byte left at the earliest, and when it ended."""
+    """An attempt whose outcome is unknown: when its first byte left at the earliest, and when it ended.
+
+    ``sent_by_api`` is what the API's clock showed when it left, None if that was not known.
+    """
 
     baseline: str | None
     sent: float
     ended: float
     settle_time: float
+    sent_by_api: datetime | None = None
 
     @property
     def settled(self) -> float:
@@ -216,11 +225,23 @@ def find_out(doubt: Doubt, reading: Reading, earlier: Reading | None, *, margin:
     margin: a foreign run taken for ours is one run too few, but a run of ours taken for foreign would be sent twice.
     """
     if reading.run_id is not None and reading.run_id != doubt.baseline:
-        if reading.run_began is None:
+        began = list(_began(doubt, reading))
+        if not began:
             return ReadOn()
-        if reading.run_began >= doubt.sent - margin:
-            ours = reading.run_began <= doubt.settled + margin and not taken(reading.run_id)
-            return FoundRun(reading.run_id) if ours else Covered(reading.run_id)
+        if max(began) >= doubt.sent - margin:
+            ours = any(doubt.sent - margin <= each <= doubt.settled + margin for each in began)
+            return FoundRun(reading.run_id) if ours and not taken(reading.run_id) else Covered(reading.run_id)
     if earlier is not None and earlier.run_id == reading.run_id and reading.begun >= doubt.settled:
         return NothingStarted()
     return ReadOn()
+
+
+def _began(doubt: Doubt, reading: Reading) -> Iterator[float]:
+    """When the run began by the API's clock as it is now, and by that clock as it was when the attempt was sent.
+
+    They differ when somebody set that clock, or ours while no daemon ran; then either may be right.
+    """
+    if reading.run_began is not None:
+        yield reading.run_began
+    if reading.run_at is not None and doubt.sent_by_api is not None:
+        yield doubt.sent + (reading.run_at - doubt.sent_by_api).total_seconds()

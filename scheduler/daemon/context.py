@@ -130,6 +130,12 @@ class Context:
         """The target's name."""
         return self.settings.name
 
+    @property
+    def clock_offset(self) -> float | None:
+        """How many seconds the API's clock is ahead of ours, None as long as it has shown no ``Date``."""
+        offset = self.upstream.clock_offset
+        return None if offset is None else offset[0]
+
     async def durably(self, operation: str, write: Callable[[], Awaitable[_T]]) -> _T:
         """Do a write of the ledger, again and again until it is durable. Nothing may go on without it."""
         done = await self.readably(operation, write)

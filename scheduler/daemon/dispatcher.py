@@ -332,7 +332,7 @@ class Dispatcher:
         """Make the attempt durable before its first byte."""
         number = carried.attempts if carried.state is State.CLAIMED and carried.attempt else carried.attempts + 1
         baseline = self._readings.baseline(carried.occurrence.automation_id) if carried.doubt is None else carried.doubt.baseline
-        attempt = Attempt(number, self._context.clock.now(), baseline)
+        attempt = Attempt(number, self._context.clock.now(), baseline, self._context.clock_offset)
         written = self._context.clock.seconds()
         carried.waits_for(Cause.LEDGER, self._context.clock)
         await self._written("attempt", carried, lambda steps: self._context.ledger.attempt(carried.occurrence, attempt, steps))
@@ -346,6 +346,7 @@ class Dispatcher:
         key = idempotency_key(context.settings.url, context.settings.project_id, automation_id, carried.occurrence.scheduled_for)
         carried.state, carried.written = State.IN_FLIGHT, None
         carried.sent_at, carried.sent = context.clock.now(), context.clock.seconds()
+        carried.sent_by_api = _by_api(carried.sent_at, context.clock_offset)
         self._in_flight.add(automation_id)
         context.publish(AttemptBegun(target=context.target))
         came_back = await context.upstream.run(automation_id, key)
@@ -431,15 +432,16 @@ class Dispatcher:
 
     def _doubt(self, carried: Carried, ended: float) -> None:
         if carried.doubt is not None:  # sent again under its key: what the first one started counts too
-            carried.sent = carried.doubt.sent
+            carried.sent, carried.sent_by_api = carried.doubt.sent, carried.doubt.sent_by_api
         baseline = carried.attempt.baseline if carried.attempt else None
-        carried.doubt = Doubt(baseline, carried.sent, ended, self._context.settings.settle_time.total_seconds())
+        carried.doubt = Doubt(baseline, carried.sent, ended, self._context.settings.settle_time.total_seconds(), carried.sent_by_api)
         carried.state, carried.maybe_sent = State.UNKNOWN, True
 
     def _doubt_again(self, carried: Carried, found: OpenOccurrence, ended_at: datetime) -> None:
         """What a process that is no more left in doubt. Its instants are the wall clock's, which may have been set since."""
         clock = self._context.clock
         sent_at = found.claimed_at if self._context.settings.idempotent else carried.sent_at  # earlier ones under the same key count too
+        carried.sent_by_api = _by_api(sent_at or ended_at, found.attempt.clock_offset if found.attempt else None)
         age = (clock.now() - (sent_at or ended_at)).total_seconds()
         carried.sent = clock.seconds() - age if age >= 0 else float("-inf")  # set back since: any run may be the one
         self._doubt(carried, clock.seconds() - max((clock.now() - ended_at).total_seconds(), 0.0))
@@ -514,6 +516,10 @@ class Dispatcher:
                 error=ending.error,
             )
         )
+
+
+def _by_api(instant: datetime, clock_offset: float | None) -> datetime | None:
+    return None if clock_offset is None else instant + timedelta(seconds=clock_offset)
 
 
 def _kind(carried: Carried) -> str:

@@ -1,7 +1,7 @@
 """Finding out what became of an attempt whose outcome is unknown, by reading the automation. Never by sending again."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -57,6 +57,7 @@ class Inquiry:
                     Outcome.UNRESOLVED, Reason.GONE, "the automation was deleted before it could be found out whether a run was started"
                 )
             reading, margin = self._reading(seen)
+            doubt = self._placed(doubt)
             match find_out(doubt, reading, earlier, margin=margin, taken=self._readings.is_taken):
                 case FoundRun(run_id=run_id):
                     return Resolved(Outcome.ACCEPTED, Reason.FOUND, None, run_id, seen.automation.run_at)
@@ -74,7 +75,20 @@ class Inquiry:
         if automation.run_at is None:
             return Reading(seen.begun, automation.run_id, None), margin
         age = (clock.now() - automation.run_at).total_seconds() + offset
-        return Reading(seen.begun, automation.run_id, clock.seconds() - age), margin
+        return Reading(seen.begun, automation.run_id, clock.seconds() - age, automation.run_at), margin
+
+    def _placed(self, doubt: Doubt) -> Doubt:
+        """What another process left stands on the wall clock, which may have been set since.
+
+        When the API's clock says that it is older or younger, it is taken to have ended when this process began.
+        """
+        offset, clock = self._context.upstream.clock_offset, self._context.clock
+        if doubt.ended >= self._since or doubt.sent_by_api is None or offset is None:
+            return doubt
+        sent = clock.seconds() - (clock.now() - doubt.sent_by_api).total_seconds() - offset[0]
+        if abs(sent - doubt.sent) <= 2 * offset[1]:
+            return doubt
+        return replace(doubt, sent=sent if doubt.sent == float("-inf") else doubt.sent, ended=self._since)
 
     def _next_look(self, doubt: Doubt) -> float:
         now = self._context.clock.seconds()

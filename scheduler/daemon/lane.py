@@ -42,6 +42,7 @@ class Carried:
     written: float | None = None  # when the attempt's instant was, on the clock that counts suspend; None: not to be sent on its strength
     sent_at: datetime | None = None  # of the attempt under way, or in doubt
     sent: float = 0.0  # the same on the clock that counts suspend
+    sent_by_api: datetime | None = None  # the same on the API's clock, as far as it was known then
     doubt: Doubt | None = None
     resend: bool = True  # under its idempotency key, where the target honours it
     maybe_sent: bool = False  # an attempt left, whatever became of it

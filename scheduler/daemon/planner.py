@@ -189,7 +189,7 @@ class Planner:
         occurrence = Occurrence(self._context.target, automation.id, moment.scheduled_for)
         attempt = None
         if first and self._goes_at_once(entry):
-            attempt = Attempt(1, now, self._readings.baseline(automation.id))
+            attempt = Attempt(1, now, self._readings.baseline(automation.id), self._context.clock_offset)
         return Claim(occurrence, automation.name, moment.due, moment.deadline, now, attempt)
 
     def _goes_at_once(self, entry: Entry) -> bool:

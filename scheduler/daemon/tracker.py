@@ -190,8 +190,7 @@ class Tracker:
         entry = self._context.timetable.entries.get(run.automation_id)
         if entry is None or entry.schedule is None or run.started_at is None:
             return None
-        offset, _ = self._context.upstream.clock_offset or (0.0, 0.0)
-        began = run.started_at - timedelta(seconds=offset)
+        began = run.started_at - timedelta(seconds=self._context.clock_offset or 0.0)
         instants = entry.schedule.between(began - BESIDE, began + BESIDE)
         return min(instants, key=lambda instant: abs(instant - began), default=None)
 

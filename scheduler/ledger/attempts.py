@@ -14,7 +14,7 @@ from scheduler.core.steps import Step
 from scheduler.ledger import steps
 from scheduler.ledger.rows import Contradiction, Value, given, identity, packed, to_text
 
-_ATTEMPT: Final = "target, automation_id, scheduled_for, number, written_at, baseline"
+_ATTEMPT: Final = "target, automation_id, scheduled_for, number, written_at, baseline, clock_offset"
 
 _BEGIN: Final = given(
     _ATTEMPT,
@@ -36,9 +36,11 @@ _CLOSE_EARLIER: Final = given(
 _WRITE: Final = given(
     _ATTEMPT,
     """
-    INSERT INTO attempt (occurrence_id, number, written_at, baseline)
-    SELECT occurrence.id, given.number, given.written_at, given.baseline FROM {given} CROSS JOIN occurrence WHERE {same}
-    ON CONFLICT (occurrence_id, number) DO UPDATE SET written_at = excluded.written_at, baseline = excluded.baseline WHERE result IS NULL
+    INSERT INTO attempt (occurrence_id, number, written_at, baseline, clock_offset)
+    SELECT occurrence.id, given.number, given.written_at, given.baseline, given.clock_offset
+    FROM {given} CROSS JOIN occurrence WHERE {same}
+    ON CONFLICT (occurrence_id, number) DO UPDATE
+    SET written_at = excluded.written_at, baseline = excluded.baseline, clock_offset = excluded.clock_offset WHERE result IS NULL
     """,
 )
 
@@ -128,7 +130,7 @@ def write(connection: sqlite3.Connection, items: Sequence[Written]) -> Sequence[
 
 def _written_row(written: Written) -> tuple[Value, ...]:
     attempt = written.attempt
-    return (*identity(written.occurrence), attempt.number, to_text(attempt.written_at), attempt.baseline)
+    return (*identity(written.occurrence), attempt.number, to_text(attempt.written_at), attempt.baseline, attempt.clock_offset)
 
 
 def end(connection: sqlite3.Connection, items: Sequence[Ended]) -> Sequence[None]:

@@ -30,10 +30,10 @@ _INSERT_CLAIMS: Final = given(
 )
 
 _INSERT_FIRST_ATTEMPTS: Final = given(
-    "automation_id, scheduled_for, number, written_at, baseline",
+    "automation_id, scheduled_for, number, written_at, baseline, clock_offset",
     """
-    INSERT INTO attempt (occurrence_id, number, written_at, baseline)
-    SELECT occurrence.id, given.number, given.written_at, given.baseline
+    INSERT INTO attempt (occurrence_id, number, written_at, baseline, clock_offset)
+    SELECT occurrence.id, given.number, given.written_at, given.baseline, given.clock_offset
     FROM {given} CROSS JOIN occurrence USING (scheduled_for, automation_id) WHERE occurrence.target = ?2 AND occurrence.id > ?3
     """,
 )
@@ -120,7 +120,7 @@ def _claim_row(claim: Claim) -> tuple[Value, ...]:
 
 
 def _attempt_row(occurrence: Occurrence, attempt: Attempt) -> tuple[Value, ...]:
-    return (*identity(occurrence)[1:], attempt.number, to_text(attempt.written_at), attempt.baseline)
+    return (*identity(occurrence)[1:], attempt.number, to_text(attempt.written_at), attempt.baseline, attempt.clock_offset)
 
 
 def lacking(connection: sqlite3.Connection, target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:

@@ -176,6 +176,7 @@ def tables_of_version_1(tables: Tables) -> None:
 
 
 _SECOND: Final = (
+    "ALTER TABLE attempt ADD COLUMN clock_offset REAL",  # a comment would swallow what SQLite writes behind it
     """
     CREATE TABLE policy (            -- what [schedule] and [[override]] said, from when on
         id INTEGER PRIMARY KEY,

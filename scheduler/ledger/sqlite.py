@@ -158,8 +158,8 @@ _INSERT_POLICY: Final = """
 """
 
 _SELECT_OPEN: Final = """
-    SELECT occurrence.*, attempt.number, attempt.written_at, attempt.baseline, attempt.sent_at AS attempt_sent_at, attempt.ended_at,
-        attempt.result, attempt.http_status, attempt.error AS attempt_error,
+    SELECT occurrence.*, attempt.number, attempt.written_at, attempt.baseline, attempt.clock_offset,
+        attempt.sent_at AS attempt_sent_at, attempt.ended_at, attempt.result, attempt.http_status, attempt.error AS attempt_error,
         EXISTS (SELECT 1 FROM attempt AS any WHERE any.occurrence_id = occurrence.id AND any.result = 'unknown') AS maybe_sent
     FROM occurrence LEFT JOIN attempt ON attempt.occurrence_id = occurrence.id AND attempt.number = occurrence.attempts
     WHERE occurrence.outcome IS NULL AND occurrence.target = ?1 AND (?2 IS NULL OR occurrence.deadline < ?2)
@@ -175,11 +175,15 @@ def _open(row: sqlite3.Row) -> OpenOccurrence:
         deadline=from_text(row["deadline"]),
         claimed_at=from_text(row["claimed_at"]),
         state=State(row["state"]),
-        attempt=None if row["number"] is None else Attempt(row["number"], from_text(row["written_at"]), row["baseline"]),
+        attempt=None if row["number"] is None else _attempt(row),
         end=None if row["result"] is None else _end(row),
         maybe_sent=bool(row["maybe_sent"]),
         asked_at=None if row["asked_at"] is None else from_text(row["asked_at"]),
     )
+
+
+def _attempt(row: sqlite3.Row) -> Attempt:
+    return Attempt(row["number"], from_text(row["written_at"]), row["baseline"], row["clock_offset"])
 
 
 def _end(row: sqlite3.Row) -> AttemptEnd:

@@ -1,6 +1,6 @@
 """What an answer means, and what a reading says of an attempt whose outcome is unknown: row by row."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -13,6 +13,7 @@ from scheduler.core.verdict import (
     Answer,
     Covered,
     Doubt,
+    Finding,
     FoundRun,
     Held,
     Lost,
@@ -198,3 +199,23 @@ def test_our_own_run_is_never_taken_for_nothing(began: float, begun: float, earl
     finding = found(Reading(begun, "new", began), None if earlier is None else Reading(ENDED, earlier, SENT - 1))
     if began >= SENT - MARGIN:
         assert isinstance(finding, FoundRun | Covered)
+
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("by_now", "by_then", "expected"),
+    [
+        (SENT + 5, 5, FoundRun("new")),
+        (SENT - 3600, 5, FoundRun("new")),  # the API's clock was set forward since, or ours back while nobody ran
+        (SETTLED + 3600, 5, FoundRun("new")),  # the other way round
+        (SENT + 5, -3600, FoundRun("new")),  # it was set before the run began
+        (SENT - 3600, -60, ReadOn()),  # before the attempt, whichever clock is right
+        (SETTLED + 3600, -60, Covered("new")),  # after it by one clock, so that ours may lie beneath
+        (SENT - 3600, 3600, Covered("new")),
+    ],
+)
+def test_a_run_is_ours_by_either_clock_when_one_was_set_meanwhile(by_now: float, by_then: float, expected: Finding) -> None:
+    doubt = Doubt("baseline", SENT, ENDED, SETTLE, sent_by_api=NOON)
+    assert found(Reading(ENDED + 1, "new", by_now, NOON + timedelta(seconds=by_then)), doubt=doubt) == expected

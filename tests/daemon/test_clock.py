@@ -364,6 +364,52 @@ def test_an_attempt_in_doubt_is_found_out_rightly_whatever_the_clock_is_set_to(s
 # ---------------------------------------------------------------- suspends
 
 
+@pytest.mark.parametrize("step", [-40.0, -5.0, 5.0, 40.0])
+@pytest.mark.parametrize("deed", [LOST_ANSWER, RESET_BEFORE, Deed(took=30.0, starts=25.0)])
+def test_nor_does_it_matter_what_the_clock_is_set_to_while_nobody_runs(step: float, deed: Deed) -> None:
+    """What a dead process left stands on the wall clock of then; the API's clock says where that was."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("1,6 12 * * *")
+        world.api.script(automation, deed)
+        world.start()
+        await world.until("12:01:05")
+        world.kill()
+        world.clock.step(step)
+        await world.after(2.0)
+        world.start()
+        await world.until("12:05:00")
+        started = "answered" if deed is RESET_BEFORE else "found"
+        assert world.fates(automation) == {"12:01": f"accepted: {started}"}
+        assert len(world.api.runs) == 1
+
+    in_world(story)
+
+
+@pytest.mark.parametrize("step", [-3600.0, -50.0, -10.0, 10.0, 50.0])
+@pytest.mark.parametrize(("killed", "starts"), [(False, 0.5), (False, 20.0), (True, 0.5)])
+def test_nor_that_the_clock_of_the_api_is_set_with_it(step: float, killed: bool, starts: float) -> None:
+    """Both on one machine: the run began on one side of the step or on the other."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("1 12 * * *")
+        world.api.script(automation, Deed(took=30.0, starts=starts, hears=LOST_ANSWER.hears))
+        world.start()
+        await world.until("12:01:05")
+        if killed:
+            world.kill()
+        world.clock.step(step)
+        world.api.skew = step
+        await world.after(2.0)
+        if killed:
+            world.start()
+        await world.until("12:04:00")
+        assert world.fates(automation) == {"12:01": "accepted: found"}
+        assert len(world.api.runs) == 1
+
+    in_world(story)
+
+
 @pytest.mark.parametrize(
     ("catch_up", "expected"),
     [

@@ -50,7 +50,7 @@ def occurrence(minute: int, automation_id: str = NIGHTLY) -> Occurrence:
 
 
 def attempt(number: int = 1, minute: float = 0, baseline: str | None = "run-0") -> Attempt:
-    return Attempt(number, at(minute), baseline)
+    return Attempt(number, at(minute), baseline, 0.25)
 
 
 def claim(minute: int, automation_id: str = NIGHTLY, *, first: Attempt | None = None, name: str = "nightly report") -> Claim:
