@@ -27,6 +27,21 @@ def instant(text: str) -> datetime:
         raise click.BadParameter(f"{text!r} is no instant with its offset from UTC; write it as 2026-11-23T19:20:00Z") from None
 
 
+def past(text: str) -> datetime:
+    """The type of an option whose value is an instant, or how long ago it was: ``24h``. Comes out in UTC."""
+    from scheduler.settings.durations import parse_duration
+    from scheduler.settings.problems import Wrong
+
+    try:
+        return now() - parse_duration(text)
+    except (Wrong, OverflowError):
+        pass
+    try:
+        return instant(text)
+    except click.BadParameter as error:
+        raise click.BadParameter(f"{error.message}, or how long ago it was, as 24h") from None
+
+
 def uuid_text(text: str) -> str:
     """The type of an option whose value is an automation's or a run's id; comes out in its usual form."""
     try:

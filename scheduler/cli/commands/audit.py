@@ -9,7 +9,7 @@ import click
 from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import Command, Source, as_json
 from scheduler.cli.output import Colour, Json, complain, json_text, line, progress, styled
-from scheduler.cli.times import instant, now, zoned_text
+from scheduler.cli.times import now, past, zoned_text
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.printable import escaped
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scheduler.audit.findings import Finding
 
 _EXAMPLES = (
-    "scheduler audit --state-dir var --since 2026-11-01T00:00:00Z",
+    "scheduler audit --state-dir var --since 24h",
     "scheduler audit --automation 'nightly-*' --since 2026-11-01T00:00:00Z --until 2026-11-08T00:00:00Z --json",
 )
 _COLOURS: Final[dict[str, Colour]] = {"missing": "red", "double": "red", "unexplained": "red", "differently": "yellow"}
@@ -26,8 +26,8 @@ _MOST: Final = 200  # that a person reads
 
 
 @click.command("audit", cls=Command, section="Record", examples=_EXAMPLES)
-@click.option("--since", type=instant, metavar="INSTANT", required=True, help="Audit what was scheduled then or later.")
-@click.option("--until", type=instant, metavar="INSTANT", help="Audit what was scheduled before; the present if it is not given.")
+@click.option("--since", type=past, metavar="INSTANT|AGO", required=True, help="Audit what was scheduled then or later.")
+@click.option("--until", type=past, metavar="INSTANT|AGO", help="Audit what was scheduled before; the present if it is not given.")
 @click.option("--automation", metavar="NAME", help="Only this automation's: an id, a name, or a pattern such as 'nightly-*'.")
 @click.option("--target", metavar="NAME", help="Only this target's.")
 @click.option("--offline", is_flag=True, help="Do not ask the API for the newest runs.")

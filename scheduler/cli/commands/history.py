@@ -7,7 +7,7 @@ import click
 
 from scheduler.cli.group import Command, Source, as_json
 from scheduler.cli.output import Cell, Colour, Column, show
-from scheduler.cli.times import instant, zoned_text
+from scheduler.cli.times import past, zoned_text
 from scheduler.core.instants import from_text
 from scheduler.core.model import Outcome
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from scheduler.ledger.history import Line
 
 _EXAMPLES = (
-    "scheduler history --state-dir var --limit 20",
+    "scheduler history --state-dir var --since 24h",
     "scheduler history --automation 'nightly-*' --since 2026-11-01T00:00:00Z --outcome skipped --json",
 )
 _OUTCOMES: Final = (*(each.value for each in Outcome), "open")
@@ -30,8 +30,8 @@ _COLOURS: Final[dict[str, Colour]] = {
 
 @click.command("history", cls=Command, section="Record", examples=_EXAMPLES)
 @click.option("--automation", metavar="NAME", help="Only this automation's: an id, a name, or a pattern such as 'nightly-*'.")
-@click.option("--since", type=instant, metavar="INSTANT", help="Only what was scheduled then or later.")
-@click.option("--until", type=instant, metavar="INSTANT", help="Only what was scheduled before.")
+@click.option("--since", type=past, metavar="INSTANT|AGO", help="Only what was scheduled then or later.")
+@click.option("--until", type=past, metavar="INSTANT|AGO", help="Only what was scheduled before.")
 @click.option("--outcome", type=click.Choice(_OUTCOMES), help="Only what came to this; open has not come to anything yet.")
 @click.option("--target", metavar="NAME", help="Only this target's.")
 @click.option("--limit", type=click.IntRange(1, 10_000_000), default=50, show_default=True, help="The newest so many.")
