@@ -1,6 +1,7 @@
 """Time at the command line: reading an instant, telling the present, and writing both for people."""
 
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
 from typing import Final
 
 import click
@@ -40,6 +41,57 @@ def past(text: str) -> datetime:
         return instant(text)
     except click.BadParameter as error:
         raise click.BadParameter(f"{error.message}, or how long ago it was, as 24h") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Understood:
+    """An instant, and how it was understood, where that needs saying."""
+
+    instant: datetime
+    note: str | None = None
+
+
+def understood(text: str, timezone: str, present: datetime) -> Understood:
+    """An instant with its offset, or a local time in a zone: ``2026-11-23T09:00``, or ``09:00`` for the last time that the clock showed it.
+
+    A time that the clock skips is the first minute after the gap; of one that it shows twice, the first. Raises `click.BadParameter`.
+    """
+    try:
+        return Understood(from_text(text))
+    except (ValueError, OverflowError):
+        pass
+    from scheduler.core.zones import zone
+
+    today = present.astimezone(zone(timezone)).date()
+    try:
+        if ":" in text[:3] and len(text) in {4, 5, 7, 8}:
+            time_of_day = time.fromisoformat(text.zfill(5))
+            found = _placed(datetime.combine(today, time_of_day), timezone)
+            return found if found.instant <= present else _placed(datetime.combine(today - timedelta(days=1), time_of_day), timezone)
+        return _placed(datetime.fromisoformat(text), timezone)
+    except (ValueError, OverflowError):
+        raise click.BadParameter(
+            f"{text!r} is no time; write it as 2026-11-23T09:00:00Z, or in the automation's own zone as 2026-11-23T09:00 or 09:00"
+        ) from None
+
+
+def _placed(reading: datetime, timezone: str) -> Understood:
+    """The instant at which the zone's clock showed a reading (naive)."""
+    from scheduler.core.wallclock import stretches
+    from scheduler.core.zones import zone
+
+    local = zone(timezone)
+    instants = [reading.replace(tzinfo=local, fold=fold).astimezone(UTC) for fold in (0, 1)]
+    said = f"read as {reading:%Y-%m-%d %H:%M} in {timezone}"
+    if all(each.astimezone(local).replace(tzinfo=None) != reading for each in instants):
+        days = {each.date() for each in instants}
+        gaps = [each.begin for day in sorted(days) for each in stretches(local, day) if each.shown <= reading < each.first]
+        return Understood(gaps[0] if gaps else instants[0], f"{said}, which the clock skips that day: taken as the first minute after")
+    if instants[0] != instants[1]:
+        return Understood(
+            min(instants), f"{said}, which the clock shows twice that day: taken as the first, not {to_text_seconds(max(instants))}"
+        )
+    return Understood(instants[0], said)
 
 
 def uuid_text(text: str) -> str:

@@ -138,7 +138,7 @@ def test_two_attempts_that_were_answered_are_double(ledger: Path) -> None:
     of = "SELECT id FROM occurrence WHERE name = 'automation 2' AND scheduled_for = '2026-11-23T12:06:00Z'"
     spoil(
         ledger,
-        "INSERT INTO attempt SELECT occurrence_id, 2, written_at, NULL, sent_at, ended_at, result, 200, NULL FROM attempt "
+        "INSERT INTO attempt (occurrence_id, number, written_at, result) SELECT occurrence_id, 2, written_at, result FROM attempt "
         f"WHERE occurrence_id = ({of})",
     )
     spoil(ledger, f"UPDATE occurrence SET attempts = 2 WHERE id = ({of})")

@@ -1,0 +1,219 @@
+"""Everything on record that bears on one automation at one instant."""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from scheduler.audit import reading
+from scheduler.audit.evaluation import Evaluation
+from scheduler.audit.lineage import Force, in_force
+from scheduler.core.instants import from_text, to_text, to_text_seconds
+from scheduler.core.steps import Cause, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The row that an occurrence has, of its own or in a span."""
+
+    scheduled_for: datetime
+    last: datetime
+    count: int
+    name: str
+    due: datetime
+    deadline: datetime | None
+    state: str | None
+    outcome: str | None
+    reason: str | None
+    claimed_at: datetime | None
+    finished_at: datetime | None
+    lateness: float | None
+    run_id: str | None
+    error: str | None
+    node: str
+    asked_at: datetime | None
+
+    @property
+    def fate(self) -> str:
+        """The outcome with its reason, or the state."""
+        return f"open: {self.state}" if self.outcome is None else f"{self.outcome}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One attempt."""
+
+    number: int
+    written_at: datetime
+    baseline: str | None
+    sent_at: datetime | None
+    ended_at: datetime | None
+    result: str | None
+    http_status: int | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A run; ``is_own``: the occurrence's, else most likely a late double of it."""
+
+    run_id: str
+    status: str
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: str | None
+    is_own: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """A pause by hand, of the automation or of all; without ``until`` it lasts."""
+
+    everything: bool
+    since: datetime
+    by: str
+    until: datetime | None
+    ended_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What ``[schedule]`` and ``[[override]]`` said from ``since`` on, as JSON."""
+
+    since: datetime
+    schedule: str
+    overrides: str
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """All of it. ``instant`` is the one that is asked about."""
+
+    target: str
+    automation_id: str
+    name: str
+    instant: datetime
+    forces: Sequence[Force]
+    evaluation: Evaluation
+    row: Row | None
+    attempts: Sequence[Tried]
+    steps: Sequence[Step]
+    runs: Sequence[Ran]
+    pauses: Sequence[Paused]
+    policy: Policy | None
+    watermark: datetime | None
+    snapshot_at: datetime | None
+    pruned_before: datetime | None
+
+
+def recall(connection: sqlite3.Connection, target: str, automation_id: str, instant: datetime, evaluator: tuple[str, str]) -> Account:
+    """What the ledger knows. ``evaluator``: the versions of croniter and of the zone data that evaluate now."""
+    recorded = reading.recorded_of(connection, target, automation_id)
+    forces = in_force(recorded)
+    found = connection.execute(_ROW, (target, automation_id, to_text_seconds(instant))).fetchone()
+    (watermark, snapshot_at) = connection.execute("SELECT watermark, snapshot_at FROM target WHERE name = ?", (target,)).fetchone()
+    doubles = connection.execute(_DOUBLES, (target, automation_id, to_text_seconds(instant))).fetchall()
+    runs = [] if found is None else connection.execute(_RUNS, (found["id"],)).fetchall()
+    return Account(
+        target=target,
+        automation_id=automation_id,
+        name=recorded[-1].name if recorded else automation_id,
+        instant=instant,
+        forces=forces,
+        evaluation=Evaluation(reading.rules(connection, evaluator)),
+        row=None if found is None else _row(found),
+        attempts=[] if found is None else [_tried(each) for each in connection.execute(_ATTEMPTS, (found["id"],))],
+        steps=[] if found is None else [_step(each) for each in connection.execute(_STEPS, (found["id"],))],
+        runs=[*(_ran(each, is_own=True) for each in runs), *(_ran(each, is_own=False) for each in doubles)],
+        pauses=[_paused(each) for each in connection.execute(_PAUSES, (target, automation_id, to_text(instant)))],
+        policy=_policy(connection, instant if found is None else _decided_at(found)),
+        watermark=_instant(watermark),
+        snapshot_at=_instant(snapshot_at),
+        pruned_before=reading.pruned_before(connection),
+    )
+
+
+def fate_at(connection: sqlite3.Connection, target: str, automation_id: str, instant: datetime) -> str | None:
+    """What became of the occurrence at this instant; None when it has no row."""
+    found = connection.execute(_ROW, (target, automation_id, to_text_seconds(instant))).fetchone()
+    return None if found is None else _row(found).fate
+
+
+_ROW: Final = """
+    SELECT * FROM occurrence WHERE scheduled_for = ?3 AND automation_id = ?2 AND target = ?1
+    UNION ALL
+    SELECT * FROM occurrence WHERE count > 1 AND target = ?1 AND automation_id = ?2 AND last >= ?3 AND scheduled_for < ?3
+    LIMIT 1
+"""
+_ATTEMPTS: Final = "SELECT * FROM attempt WHERE occurrence_id = ? ORDER BY number"
+_STEPS: Final = "SELECT * FROM step WHERE occurrence_id = ? ORDER BY at"
+_RUNS: Final = "SELECT * FROM run WHERE occurrence_id = ?"
+_DOUBLES: Final = "SELECT * FROM run WHERE doubles IS NOT NULL AND target = ?1 AND doubles = ?3 AND automation_id = ?2"
+_PAUSES: Final = """
+    SELECT automation_id, since, "by", until, ended_by FROM past_pause
+    WHERE target = ?1 AND automation_id IN (?2, '*') AND since <= ?3 AND until >= ?3
+    UNION ALL
+    SELECT automation_id, since, "by", NULL, NULL FROM pause WHERE target = ?1 AND automation_id IN (?2, '*') AND since <= ?3
+    ORDER BY since
+"""
+_POLICY: Final = "SELECT since, schedule, overrides FROM policy WHERE since <= ? ORDER BY id DESC LIMIT 1"
+
+
+def _decided_at(row: sqlite3.Row) -> datetime:
+    return from_text(row["claimed_at"] or row["finished_at"])
+
+
+def _policy(connection: sqlite3.Connection, instant: datetime) -> Policy | None:
+    found = connection.execute(_POLICY, (to_text(instant),)).fetchone()
+    return None if found is None else Policy(from_text(found["since"]), found["schedule"], found["overrides"])
+
+
+def _row(row: sqlite3.Row) -> Row:
+    return Row(
+        scheduled_for=from_text(row["scheduled_for"]),
+        last=from_text(row["last"]),
+        count=row["count"],
+        name=row["name"],
+        due=from_text(row["due"]),
+        deadline=_instant(row["deadline"]),
+        state=row["state"],
+        outcome=row["outcome"],
+        reason=row["reason"],
+        claimed_at=_instant(row["claimed_at"]),
+        finished_at=_instant(row["finished_at"]),
+        lateness=row["lateness_seconds"],
+        run_id=row["task_run_id"],
+        error=row["error"],
+        node=row["node"],
+        asked_at=_instant(row["asked_at"]),
+    )
+
+
+def _tried(row: sqlite3.Row) -> Tried:
+    return Tried(
+        row["number"],
+        from_text(row["written_at"]),
+        row["baseline"],
+        _instant(row["sent_at"]),
+        _instant(row["ended_at"]),
+        row["result"],
+        row["http_status"],
+        row["error"],
+    )
+
+
+def _step(row: sqlite3.Row) -> Step:
+    return Step(from_text(row["at"]), Cause(row["cause"]), _instant(row["until"]), row["detail"], row["by"])
+
+
+def _ran(row: sqlite3.Row, *, is_own: bool) -> Ran:
+    return Ran(row["run_id"], row["status"], _instant(row["started_at"]), _instant(row["finished_at"]), row["error"], is_own)
+
+
+def _paused(row: sqlite3.Row) -> Paused:
+    return Paused(row["automation_id"] == "*", from_text(row["since"]), row["by"], _instant(row["until"]), row["ended_by"])
+
+
+def _instant(text: str | None) -> datetime | None:
+    return None if text is None else from_text(text)

@@ -1,0 +1,65 @@
+"""What each outcome, step and attempt means, in a sentence that somebody understands who is woken by it."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from scheduler.core.model import AttemptResult, Reason, RunStatus, State
+from scheduler.core.steps import Cause
+
+REASONS: Final[Mapping[Reason, str]] = {
+    Reason.ANSWERED: "the API answered that it had started a run",
+    Reason.FOUND: "the answer was lost; reading the automation showed the run that had been started",
+    Reason.MANUAL: "it was made up for by hand, and the API started a run",
+    Reason.REFUSED: "the API refused it for good; nothing was started",
+    Reason.OVERLAP: "the run before it had not ended, and concurrency is forbid; nothing was sent",
+    Reason.MISSED: "it was too late to start it when it was decided; nothing was sent",
+    Reason.COALESCED: "a newer occurrence was due by then and was sent in its place; nothing was sent for this one",
+    Reason.DELETED: "the automation had been deleted or disabled before it could be sent; nothing was started",
+    Reason.PAUSED: "it was paused; nothing was sent",
+    Reason.NOT_STARTED: "nothing was started until its deadline, and then it was too late",
+    Reason.UNREADABLE: "whether a run was started could not be found out for a day; it is not sent again",
+    Reason.COVERED: "a later run hides whether one was started; it is not sent again",
+    Reason.GONE: "the automation was deleted before it could be found out whether a run was started",
+}
+
+STATES: Final[Mapping[State, str]] = {
+    State.WAITING: "it waits; nothing is on its way",
+    State.CLAIMED: "its first attempt is about to be made",
+    State.IN_FLIGHT: "an attempt is being made",
+    State.UNKNOWN: "an attempt may have started a run; that is being found out, and nothing is sent meanwhile",
+}
+
+CAUSES: Final[Mapping[Cause, str]] = {
+    Cause.ABSENT: "no daemon ran, or the machine slept",
+    Cause.LEDGER: "the ledger could not be written",
+    Cause.UNCONFIRMED: "waited for the first good poll after a start",
+    Cause.STALE: "waited for a good poll: the newest snapshot was too old to go by",
+    Cause.CLOCK: "waited until an API confirmed the clock, which had stepped forward",
+    Cause.HELD: "waited: the target was held",
+    Cause.THROTTLED: "waited: the API had asked to be left alone",
+    Cause.BACK_OFF: "waited after a failed attempt",
+    Cause.BUDGET: "waited for a place in the request budget",
+    Cause.READING: "waited for a reading that tells whether the run before had ended",
+    Cause.QUEUED: "queued behind the run before",
+    Cause.TURN: "waited for its turn, behind the automation's earlier occurrence",
+    Cause.ADOPTED: "another process took it up",
+    Cause.NOTHING_STARTED: "found out: nothing had been started",
+    Cause.REOPENED: "had an outcome, until it was asked for by hand",
+}
+
+RESULTS: Final[Mapping[AttemptResult, str]] = {
+    AttemptResult.ANSWERED: "answered with a run",
+    AttemptResult.NOT_SENT: "not sent: no connection, so nothing was started",
+    AttemptResult.THROTTLED: "refused for now (429), so nothing was started",
+    AttemptResult.UNKNOWN: "outcome unknown: it may have started a run",
+    AttemptResult.REFUSED: "refused, so nothing was started",
+    AttemptResult.HELD: "key, scope or URL are wrong, so nothing was started",
+}
+
+RUNS: Final[Mapping[RunStatus, str]] = {
+    RunStatus.RUNNING: "has not ended yet, as far as is known",
+    RunStatus.SUCCESS: "ended well",
+    RunStatus.FAILED: "failed",
+    RunStatus.SUPERSEDED: "is hidden by a newer one, so that its end cannot be seen",
+    RunStatus.LOST: "did not end within run_timeout",
+}

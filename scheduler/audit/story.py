@@ -1,0 +1,224 @@
+"""What happened to one automation at one instant, step by step; or why nothing did, and what was the nearest to it. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from scheduler.audit.account import Account, Ran, Row, Tried
+from scheduler.audit.lineage import Force
+from scheduler.audit.sentences import CAUSES, REASONS, RESULTS, RUNS, STATES
+from scheduler.core.cron import InvalidSchedule, Schedule
+from scheduler.core.instants import to_text, to_text_seconds
+from scheduler.core.model import AttemptResult, Reason, RunStatus, State
+from scheduler.core.steps import Cause, Step
+
+_JUST_AFTER: Final = timedelta(microseconds=1)
+
+
+class Verdict(StrEnum):
+    """The answer in one word."""
+
+    ON_RECORD = "on_record"
+    TO_COME = "to_come"  # implied, and not decided yet
+    MISSING = "missing"  # implied, and should be on record
+    NOTHING = "nothing"  # nothing was due
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Something that happened at an instant, or lasted until another."""
+
+    at: datetime
+    text: str
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """The answer. ``force`` is the version that was in force; ``before`` and ``after`` are the nearest instants that are implied."""
+
+    account: Account
+    verdict: Verdict
+    why: str
+    force: Force | None
+    entries: tuple[Entry, ...]
+    before: datetime | None
+    after: datetime | None
+
+
+def tell(account: Account, now: datetime) -> Story:
+    """The story as far as it has come by ``now``."""
+    force = force_at(account, account.instant)
+    verdict, why = _judged(account, force, now)
+    entries = tuple(sorted(_entries(account), key=lambda each: each.at))
+    return Story(account, verdict, why, force, entries, nearest_before(account, account.instant), nearest_after(account, account.instant))
+
+
+def force_at(account: Account, instant: datetime) -> Force | None:
+    """The version that was in force; None before the first one."""
+    return next((each for each in account.forces if each.begin < instant <= each.end), None)
+
+
+def is_implied(account: Account, instant: datetime) -> bool:
+    """Whether the version in force implied an occurrence at exactly this instant."""
+    force = force_at(account, instant)
+    definition = None if force is None else force.version.fires
+    return definition is not None and account.evaluation.implies(definition, instant)
+
+
+def nearest_before(account: Account, instant: datetime) -> datetime | None:
+    """The last instant before this one that a version in force implied."""
+    found = []
+    for each in account.forces:
+        schedule = _schedule(account, each)
+        end = instant if each.end >= instant else each.end + _JUST_AFTER
+        previous = None if schedule is None or each.begin >= end else schedule.previous(end)
+        if previous is not None and previous > each.begin:
+            found.append(previous)
+    return max(found, default=None)
+
+
+def nearest_after(account: Account, instant: datetime) -> datetime | None:
+    """The first instant after this one that a version in force implies."""
+    found = []
+    for each in account.forces:
+        schedule = _schedule(account, each)
+        following = None if schedule is None or each.end <= instant else schedule.next(max(each.begin, instant))
+        if following is not None and following <= each.end:
+            found.append(following)
+    return min(found, default=None)
+
+
+def _schedule(account: Account, force: Force) -> Schedule | None:
+    """What the version fires by; None when it fires nothing, or cannot be evaluated any more."""
+    definition = force.version.fires
+    if definition is None:
+        return None
+    try:
+        return account.evaluation.rules_at(min(force.end, account.instant)).schedule(definition)
+    except InvalidSchedule:
+        return None
+
+
+# ---------------------------------------------------------------- the answer
+
+
+def _judged(account: Account, force: Force | None, now: datetime) -> tuple[Verdict, str]:
+    row, instant = account.row, account.instant
+    if row is not None:
+        return Verdict.ON_RECORD, _why(row)
+    if not is_implied(account, instant):
+        return Verdict.NOTHING, _why_not(account, force)
+    if account.pruned_before is not None and instant < account.pruned_before:
+        return (
+            Verdict.NOTHING,
+            f"it was due, but what was scheduled before {to_text(account.pruned_before)} may have been removed for its age",
+        )
+    if instant > now:
+        return Verdict.TO_COME, "it is still to come"
+    if account.watermark is None or instant > account.watermark:
+        reaches = "" if account.watermark is None else f": the record is complete up to {to_text(account.watermark)}"
+        return Verdict.TO_COME, f"it is due, and not decided yet{reaches}; when no daemon runs, start it"
+    return Verdict.MISSING, "it was due, and is not on record, which must not be: make up for it with `scheduler fire`, and report this"
+
+
+def _why(row: Row) -> str:
+    sentence = REASONS[Reason(row.reason)] if row.reason is not None else STATES[State(str(row.state))]
+    together = (
+        ""
+        if row.count == 1
+        else (f"; one of {row.count:,} with the same fate, from {to_text_seconds(row.scheduled_for)} to {to_text_seconds(row.last)}")
+    )
+    return f"{sentence}{together}" + (f" ({row.error})" if row.error else "")
+
+
+def _why_not(account: Account, force: Force | None) -> str:
+    if force is None:
+        first = account.forces[0].version if account.forces else None
+        return (
+            "the ledger has no definition of it"
+            if first is None
+            else f"it was first seen later: it counts from {to_text(first.effective_from)}"
+        )
+    version = force.version
+    if version.ended is not None:
+        return f"it was {version.ended} then, from {to_text(force.begin)} on"
+    return _mismatch(account, force)
+
+
+def _mismatch(account: Account, force: Force) -> str:
+    definition, schedule = force.version.definition, _schedule(account, force)
+    assert definition is not None  # else it would have ended
+    which = f"{definition.cron_expression!r} in {definition.timezone}"
+    if schedule is None:
+        return f"{which} cannot be evaluated with the zone data of now"
+    rules = account.evaluation.rules_at(account.instant)
+    if replace(rules, dst_repeat="twice").schedule(definition).fires_at(account.instant):
+        return f"{which} names a time that the clock shows twice that day, and fires the first time (dst_repeat is {rules.dst_repeat})"
+    if replace(rules, dst_gap="after").schedule(definition).fires_at(account.instant):
+        return f"{which} names a time that the clock skips that day, and is not to make up for it (dst_gap is {rules.dst_gap})"
+    return f"{which} does not match it"
+
+
+# ---------------------------------------------------------------- the steps
+
+
+def _entries(account: Account) -> Iterator[Entry]:
+    row = account.row
+    if row is not None:
+        yield from _of_row(row, account.instant)
+    for step in account.steps:
+        yield _of_step(step)
+    for attempt in account.attempts:
+        yield from _of_attempt(attempt)
+    if row is not None and row.finished_at is not None:
+        yield Entry(row.finished_at, f"{row.fate}: {_why(row)}")
+    for run in account.runs:
+        yield from _of_run(run)
+    for pause in account.pauses:
+        which = "everything was paused" if pause.everything else "it was paused"
+        ended = f", ended by {pause.ended_by}" if pause.ended_by else ""
+        yield Entry(pause.since, f"{which} by {pause.by}{ended}", pause.until)
+
+
+def _of_row(row: Row, instant: datetime) -> Iterator[Entry]:
+    yield Entry(instant, "scheduled")
+    jitter = row.due - row.scheduled_for
+    if jitter:
+        yield Entry(instant + jitter, f"due, by {jitter.total_seconds():g} s of jitter")
+    if row.claimed_at is not None:
+        late = (row.claimed_at - row.due).total_seconds()
+        yield Entry(row.claimed_at, f"claimed by {row.node}" + (f", {late:.0f} s after it was due" if late >= 1 else ""))
+    if row.asked_at is not None:
+        yield Entry(row.asked_at, "asked for by hand")
+    if row.deadline is not None and row.reason in {None, Reason.NOT_STARTED}:
+        yield Entry(row.deadline, "the deadline: it may not start after this")
+
+
+def _of_step(step: Step) -> Entry:
+    if step.cause is Cause.REOPENED:
+        return Entry(step.at, f"{step.detail}; then {step.by} asked for it by hand", step.until)
+    return Entry(step.at, CAUSES[step.cause] + (f": {step.detail}" if step.detail else ""), step.until)
+
+
+def _of_attempt(attempt: Tried) -> Iterator[Entry]:
+    which = f"attempt {attempt.number}"
+    if attempt.sent_at is not None:
+        yield Entry(attempt.sent_at, f"{which} sent")
+    if attempt.ended_at is None:
+        text = "was on record as about to be sent" if attempt.result else "is on record as about to be sent"
+        yield Entry(attempt.written_at, f"{which} {text}; nobody has seen its end")
+    elif attempt.result is not None:
+        http = "" if attempt.http_status is None else f" (HTTP {attempt.http_status})"
+        error = f": {attempt.error}" if attempt.error else ""
+        yield Entry(attempt.ended_at, f"{which} {RESULTS[AttemptResult(attempt.result)]}{http}{error}")
+
+
+def _of_run(run: Ran) -> Iterator[Entry]:
+    if run.started_at is not None:
+        late = "" if run.is_own else ": most likely a late attempt for this occurrence, a second run"
+        yield Entry(run.started_at, f"run {run.run_id} began, by the API's clock{late}")
+    if run.finished_at is not None:
+        yield Entry(run.finished_at, f"run {run.run_id} {RUNS[RunStatus(run.status)]}" + (f": {run.error}" if run.error else ""))

@@ -1,0 +1,209 @@
+"""``scheduler why``: what happened to one automation at one time, and why."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from scheduler.cli.failures import ANSWER_IS_NO
+from scheduler.cli.group import Command, Source, as_json
+from scheduler.cli.output import Colour, Json, json_text, line, styled
+from scheduler.cli.times import local_text, now, understood, zoned_text
+from scheduler.core.instants import to_text, to_text_seconds
+from scheduler.core.printable import escaped
+from scheduler.core.zones import zone
+
+if TYPE_CHECKING:
+    from scheduler.audit.story import Entry, Story
+
+_EXAMPLES = (
+    "scheduler why nightly-report 2026-11-23T02:00:00Z",
+    "scheduler why nightly-report 03:00",
+    "scheduler why 0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f 2026-11-23T03:00 --json",
+)
+_COLOURS: Final[dict[str | None, Colour]] = {
+    "accepted": "green",
+    "rejected": "red",
+    "unresolved": "red",
+    "expired": "red",
+    "skipped": "yellow",
+    None: "cyan",
+}
+Fates = Mapping[datetime, str | None]
+
+
+@click.command("why", cls=Command, section="Record", examples=_EXAMPLES)
+@click.argument("automation")
+@click.argument("time")
+@click.option("--target", metavar="NAME", help="The automation of this target, where several have one of that name.")
+@as_json
+@click.pass_context
+def command(context: click.Context, *, automation: str, time: str, target: str | None, as_json: bool) -> None:
+    """Tell what happened to AUTOMATION (an id or a name) at TIME, step by step, and why.
+
+    TIME is an instant, as 2026-11-23T02:00:00Z, or the local time in the automation's own zone, as 2026-11-23T03:00, or 03:00 for the last
+    time that the clock showed it. When nothing was due, it says why not, and what the nearest was; the exit status is 1 then.
+
+    Works whether the daemon runs or not, and changes nothing.
+    """
+    from scheduler.audit.account import fate_at, recall
+    from scheduler.audit.story import Verdict, tell
+    from scheduler.cli.ledger_file import reading
+    from scheduler.cli.named import named
+    from scheduler.core.cron import versions
+
+    source: Source = context.obj
+    at, evaluated = now(), versions()
+    with reading(source.load().settings.ledger.url.path) as connection:
+        which = named(connection, target, automation)
+        asked = understood(time, which.timezone, at)
+        account = recall(connection, which.target, which.automation_id, asked.instant, (evaluated.croniter, evaluated.tzdata))
+        story = tell(account, at)
+        near = (each for each in (story.before, story.after) if each is not None)
+        fates = {each: fate_at(connection, which.target, which.automation_id, each) for each in near}
+    if as_json:
+        line(json_text(_json(story, asked.note, fates)))
+    else:
+        for text in _lines(story, asked.note, fates, at):
+            line(text)
+    if story.verdict in {Verdict.NOTHING, Verdict.MISSING}:
+        context.exit(ANSWER_IS_NO)
+
+
+# ---------------------------------------------------------------- for people
+
+
+def _lines(story: "Story", note: str | None, fates: Fates, at: datetime) -> Iterator[str]:
+    account = story.account
+    yield f"{escaped(account.name)} ({account.automation_id}, target {escaped(account.target)})"
+    yield f"  at {_when(story, account.instant)}" + (f", {escaped(note)}" if note else "")
+    yield ""
+    yield _answer(story)
+    yield f"  {escaped(story.why)}"
+    yield ""
+    yield from _definition(story)
+    yield from _policies(story)
+    if story.entries:
+        yield ""
+        yield from (f"  {_entry(each)}" for each in story.entries)
+    yield ""
+    for title, instant in (("before", story.before), ("after", story.after)):
+        fate = "none" if instant is None else f"{_when(story, instant)}  {fates.get(instant) or ('still to come' if instant > at else '')}"
+        yield f"{title:<11}{fate}".rstrip()
+
+
+def _answer(story: "Story") -> str:
+    row = story.account.row
+    if row is not None:
+        return styled(row.fate, _COLOURS[row.outcome])
+    titles: dict[str, tuple[str, Colour]] = {
+        "to_come": ("not decided yet", "cyan"),
+        "missing": ("missing", "red"),
+        "nothing": ("nothing was due", "yellow"),
+    }
+    return styled(*titles[story.verdict])
+
+
+def _when(story: "Story", instant: datetime) -> str:
+    """In the automation's own zone, and in UTC."""
+    timezone = _timezone(story)
+    return zoned_text(instant) if timezone is None else f"{local_text(instant.astimezone(zone(timezone)))} ({to_text_seconds(instant)})"
+
+
+def _timezone(story: "Story") -> str | None:
+    definition = None if story.force is None else story.force.version.definition
+    try:
+        return None if definition is None else zone(definition.timezone).key
+    except KeyError:  # the zone data of now do not have it
+        return None
+
+
+def _definition(story: "Story") -> Iterator[str]:
+    if story.force is None:
+        yield "definition none was in force"
+        return
+    version = story.force.version
+    what = version.ended or ""
+    if version.definition is not None:
+        definition = version.definition
+        what = f"{definition.cron_expression!r} in {definition.timezone}, {version.ended or 'enabled'}"
+    yield f"definition {escaped(what)}"
+    yield f"           counts from {to_text(version.effective_from)}, seen {to_text(version.observed_at)}"
+    yield f"           evaluated by croniter {escaped(version.croniter)} with zone data {escaped(version.tzdata)}"
+
+
+def _policies(story: "Story") -> Iterator[str]:
+    policies = _policies_then(story)
+    if policies is None:
+        yield "policies   not on record"
+        return
+    since = "" if story.account.policy is None else f" (since {to_text(story.account.policy.since)})"
+    settings = ", ".join(f"{name} {str(value).lower() if isinstance(value, bool) else value}" for name, value in policies.items())
+    yield f"policies   {escaped(settings)}{since}"
+
+
+def _policies_then(story: "Story") -> dict[str, str | bool] | None:
+    from scheduler.cli.governing import as_settings, policies_then
+
+    account = story.account
+    if account.policy is None:
+        return None
+    name = account.name if story.force is None else story.force.version.name
+    found = policies_then(account.policy, account.automation_id, account.row.name if account.row else name)
+    return None if found is None else as_settings(found)
+
+
+def _entry(entry: "Entry") -> str:
+    lasted = "" if entry.until is None else f" (until {to_text(entry.until)})"
+    return f"{to_text(entry.at)}  {escaped(entry.text)}{lasted}"
+
+
+# ---------------------------------------------------------------- for programs
+
+
+def _json(story: "Story", note: str | None, fates: Fates) -> Json:
+    account, row, force = story.account, story.account.row, story.force
+    return {
+        "target": account.target,
+        "automation_id": account.automation_id,
+        "name": account.name,
+        "instant": to_text_seconds(account.instant),
+        "understood": note,
+        "verdict": story.verdict,
+        "why": story.why,
+        "outcome": None if row is None else row.outcome,
+        "reason": None if row is None else row.reason,
+        "state": None if row is None else row.state,
+        "span": None
+        if row is None
+        else {"first": to_text_seconds(row.scheduled_for), "last": to_text_seconds(row.last), "count": row.count},
+        "definition": None if force is None else _version_json(force.version),
+        "policies": _policies_then(story),
+        "steps": [
+            {"at": to_text(each.at), "until": None if each.until is None else to_text(each.until), "text": each.text}
+            for each in story.entries
+        ],
+        "attempts": [{**{name: _plain(getattr(each, name)) for name in each.__slots__}} for each in account.attempts],
+        "runs": [{name: _plain(getattr(each, name)) for name in each.__slots__} for each in account.runs],
+        "before": _near_json(story.before, fates),
+        "after": _near_json(story.after, fates),
+    }
+
+
+def _version_json(version: object) -> Json:
+    definition = getattr(version, "definition", None)
+    return {
+        "cron_expression": None if definition is None else definition.cron_expression,
+        "timezone": None if definition is None else definition.timezone,
+        "enabled": None if definition is None else definition.enabled,
+        **{name: _plain(getattr(version, name)) for name in ("effective_from", "observed_at", "invalid", "removed", "croniter", "tzdata")},
+    }
+
+
+def _near_json(instant: datetime | None, fates: Fates) -> Json | None:
+    return None if instant is None else {"scheduled_for": to_text_seconds(instant), "fate": fates.get(instant)}
+
+
+def _plain(value: object) -> object:
+    return to_text(value) if isinstance(value, datetime) else value

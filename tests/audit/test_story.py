@@ -1,0 +1,177 @@
+"""`why` tells what happened as it happened, and of what did not happen why not."""
+
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from scheduler.audit.account import recall
+from scheduler.audit.sentences import CAUSES, REASONS, RESULTS, RUNS, STATES
+from scheduler.audit.story import Story, Verdict, tell
+from scheduler.core.cron import versions
+from scheduler.core.instants import to_text
+from scheduler.core.model import AttemptResult, Reason, RunStatus, State
+from scheduler.core.policy import Policies
+from scheduler.core.steps import Cause
+from scheduler.ledger.schema import open_for_reading
+from tests.audit.support import recorded, spoil
+from tests.daemon.world import NOON, World
+from tests.fakes import LOST_ANSWER, RESET_BEFORE, answered
+
+NOW = datetime(2026, 11, 23, 16, tzinfo=UTC)
+
+
+async def _story(world: World) -> None:
+    """*report*: on time, in trouble, paused, edited, missed for an hour, deleted. *off*: disabled at first."""
+    report = world.api.create("*/10 * * * *", name="report")
+    off = world.api.create("0 * * * *", name="off", enabled=False)
+    world.api.run_lasts = 30.0
+    world.start()
+    await world.until("12:15:00")
+    world.api.script(report, RESET_BEFORE, answered(429, retry_after=20.0), LOST_ANSWER)
+    await world.until("12:28:00")
+    world.ledger.pause(report)
+    await world.until("12:35:00")
+    world.ledger.resume(report)
+    await world.until("12:45:30")
+    world.api.edit(report, cron_expression="*/15 * * * *", name="the report")
+    world.api.edit(off, enabled=True)
+    await world.until("12:50:00")
+    world.kill()
+    await world.until("14:20:00")
+    world.start()
+    await world.until("14:40:00")
+    world.api.delete(report)
+    world.api.create("17 * * * *", name="later")
+    await world.until("14:50:00")
+    await world.stop()
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = recorded(tmp_path_factory.mktemp("why") / "ledger.db", _story, policies=Policies(start_within=timedelta(minutes=9)))
+    spoil(path, "INSERT INTO policy (since, schedule, overrides) VALUES (?, '{}', '[]')", to_text(NOON - timedelta(days=1)))
+    spoil(path, "UPDATE past_pause SET since = '2026-11-23T12:28:00.000000Z', until = '2026-11-23T12:35:00.000000Z', ended_by = 'bob'")
+    return path
+
+
+def why(path: Path, name: str, clock: str, *, now: datetime = NOW) -> Story:
+    instant = datetime.fromisoformat(f"2026-11-23T{clock}:00Z" if len(clock) == 5 else f"2026-11-23T{clock}Z")
+    evaluated = versions()
+    with closing(open_for_reading(path)) as connection:
+        (automation_id,) = connection.execute("SELECT DISTINCT automation_id FROM definition WHERE name = ?", (name,)).fetchone()
+        return tell(recall(connection, "main", automation_id, instant, (evaluated.croniter, evaluated.tzdata)), now)
+
+
+def texts(story: Story) -> list[str]:
+    return [each.text for each in story.entries]
+
+
+def test_what_was_on_time_is_told_in_a_few_steps(ledger: Path) -> None:
+    story = why(ledger, "report", "12:10")
+    assert (story.verdict, story.why) == (Verdict.ON_RECORD, "the API answered that it had started a run")
+    assert texts(story) == [
+        "claimed by node-1",
+        "scheduled",
+        "attempt 1 sent",
+        "run main-run-1 began, by the API's clock",
+        "attempt 1 answered with a run (HTTP 200)",
+        "accepted: answered: the API answered that it had started a run",
+        "run main-run-1 ended well",
+    ]
+    assert (story.before, story.after) == (None, NOON + timedelta(minutes=20))
+    assert story.force is not None
+    assert story.force.version.name == "report"
+
+
+def test_every_attempt_and_what_it_got_is_told_and_what_was_waited_for(ledger: Path) -> None:
+    told = texts(why(ledger, "report", "12:20"))
+    for text in (
+        "attempt 1 outcome unknown: it may have started a run: connection reset",
+        "found out: nothing had been started",
+        "attempt 2 refused for now (429), so nothing was started (HTTP 429)",
+        "waited: the API had asked to be left alone",
+        "attempt 3 outcome unknown: it may have started a run: no answer within 30 s",
+        "accepted: found: the answer was lost; reading the automation showed the run that had been started",
+    ):
+        assert any(each.startswith(text) for each in told), told
+    at = [each.at for each in why(ledger, "report", "12:20").entries]
+    assert at == sorted(at)
+
+
+def test_who_paused_it_from_when_to_when_is_told(ledger: Path) -> None:
+    story = why(ledger, "report", "12:30")
+    assert story.why == "it was paused; nothing was sent"
+    assert "it was paused by ada, ended by bob" in texts(story)
+
+
+def test_one_of_a_span_is_told_with_the_others(ledger: Path) -> None:
+    story = why(ledger, "report", "13:30")
+    assert story.verdict is Verdict.ON_RECORD
+    assert "; one of 5 with the same fate, from 2026-11-23T13:00:00Z to 2026-11-23T14:00:00Z" in story.why
+    assert story.account.row is not None
+    assert story.account.row.fate == "skipped: coalesced"
+
+
+@pytest.mark.parametrize(
+    ("name", "clock", "verdict", "reason", "near"),
+    [
+        ("report", "12:15", Verdict.NOTHING, "'*/10 * * * *' in UTC does not match it", ["12:10", "12:20"]),
+        ("report", "12:10:30", Verdict.NOTHING, "'*/10 * * * *' in UTC does not match it", ["12:10", "12:20"]),
+        ("report", "12:50", Verdict.NOTHING, "'*/15 * * * *' in UTC does not match it", ["12:40", "13:00"]),
+        ("report", "14:45", Verdict.NOTHING, "it was deleted then, from 2026-11-23T14:", ["14:30", None]),
+        ("off", "12:30", Verdict.NOTHING, "it was disabled then, from 2026-11-23T12:00", [None, "13:00"]),
+        ("later", "12:17", Verdict.NOTHING, "it was first seen later: it counts from 2026-11-23T14:", [None, "15:17"]),
+        ("off", "15:00", Verdict.TO_COME, "it is due, and not decided yet: the record is complete up to", ["14:00", "16:00"]),
+        ("off", "17:00", Verdict.TO_COME, "it is still to come", ["16:00", "18:00"]),
+    ],
+)
+def test_what_did_not_happen_is_told_with_the_nearest_that_did(  # noqa: PLR0917 -- a table's columns
+    ledger: Path, name: str, clock: str, verdict: Verdict, reason: str, near: list[str | None]
+) -> None:
+    story = why(ledger, name, clock)
+    assert story.verdict is verdict
+    assert story.why.startswith(reason), story.why
+    assert [None if each is None else f"{each:%H:%M}" for each in (story.before, story.after)] == near
+
+
+def test_what_is_gone_from_the_record_is_told_as_missing(ledger: Path, tmp_path: Path) -> None:
+    spoiled = tmp_path / "ledger.db"
+    spoiled.write_bytes(ledger.read_bytes())
+    spoil(spoiled, "DELETE FROM occurrence WHERE scheduled_for = '2026-11-23T12:10:00Z'")
+    assert why(spoiled, "report", "12:10").verdict is Verdict.MISSING
+    spoil(spoiled, "INSERT INTO pruned VALUES (1, '2026-11-23T12:15:00.000000Z')")
+    story = why(spoiled, "report", "12:10")
+    assert (story.verdict, story.why[:40]) == (Verdict.NOTHING, "it was due, but what was scheduled befor")
+
+
+async def _at_a_clock_change(world: World) -> None:
+    world.api.create("30 2 * * *", timezone="Europe/Berlin", name="fixed")
+    world.start()
+    await world.after(60.0)
+    await world.stop()
+
+
+@pytest.mark.parametrize(
+    ("day", "clock", "gap", "reason"),
+    [
+        (25, "01:30", "after", "names a time that the clock shows twice that day, and fires the first time (dst_repeat is once)"),
+        (29, "01:00", "skip", "names a time that the clock skips that day, and is not to make up for it (dst_gap is skip)"),
+    ],
+)
+def test_what_a_clock_change_has_to_do_with_it_is_told(tmp_path: Path, day: int, clock: str, gap: str, reason: str) -> None:
+    month = {25: 10, 29: 3}[day]
+    instant = datetime.fromisoformat(f"2026-{month:02}-{day}T{clock}:00Z")
+    path = recorded(tmp_path / "ledger.db", _at_a_clock_change, begin=datetime(2026, 3, 1, tzinfo=UTC))
+    spoil(path, "UPDATE evaluation SET since = '2026-02-01T00:00:00.000000Z', dst_gap = ?", gap)
+    evaluated = versions()
+    with closing(open_for_reading(path)) as connection:
+        (automation_id,) = connection.execute("SELECT automation_id FROM definition").fetchone()
+        story = tell(recall(connection, "main", automation_id, instant, (evaluated.croniter, evaluated.tzdata)), NOW)
+    assert reason in story.why
+
+
+def test_there_is_a_sentence_for_everything() -> None:
+    for sentences, words in ((REASONS, Reason), (STATES, State), (CAUSES, Cause), (RESULTS, AttemptResult), (RUNS, RunStatus)):
+        assert set(sentences) == set(words)
