@@ -63,6 +63,11 @@ class _Ending:
     end: AttemptEnd | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Behind:
+    """Another one is the head of its lane now."""
+
+
 class Dispatcher:
     """Sends what is claimed, and sees to its outcome."""
 
@@ -197,7 +202,7 @@ class Dispatcher:
             finally:
                 self._in_flight.discard(automation_id)
             if head.concluded or head.faults >= _MOST_FAULTS:
-                lane.waiting.popleft()
+                lane.waiting.remove(head)
                 self._had_its_turn(lane, head)
         if not lane.waiting:
             del self._lanes[automation_id], self._tasks[automation_id]
@@ -216,11 +221,11 @@ class Dispatcher:
         await asyncio.sleep(LONGEST_BACK_OFF)
 
     async def _conclude(self, lane: Lane, carried: Carried) -> None:
-        while not self._stopping:
+        while not self._stopping and lane.waiting[0] is carried:
             self._in_flight.discard(carried.occurrence.automation_id)
             if carried.doubt is None or self._may_resend(carried):
                 ending = await self._clear(lane, carried) or await self._attempt(lane, carried)
-                if ending is None:
+                if ending is None or isinstance(ending, _Behind):
                     continue
                 if isinstance(ending, Withdraw):
                     await self._context.durably("withdraw", lambda: self._context.ledger.withdraw([carried.occurrence]))
@@ -241,7 +246,7 @@ class Dispatcher:
 
     # ------------------------------------------------------------ waiting
 
-    async def _clear(self, lane: Lane, carried: Carried) -> _Ending | Withdraw | None:
+    async def _clear(self, lane: Lane, carried: Carried) -> _Ending | Withdraw | _Behind | None:
         """Wait until it may be sent; what comes back otherwise is what becomes of it."""
         clock = self._context.clock
         while True:
@@ -250,6 +255,9 @@ class Dispatcher:
                 case Wait(seconds=seconds, cause=cause, detail=detail):
                     carried.waits_for(cause, clock, detail)
                     await lane.alarm.sleep(seconds)
+                    if lane.waiting[0] is not carried:
+                        carried.goes_on(clock)
+                        return _Behind()
                     continue
                 case NeedReading(since=since):
                     carried.waits_for(Cause.READING, clock)

@@ -62,6 +62,11 @@ class Carried:
         """How many attempts were written."""
         return 0 if self.attempt is None else self.attempt.number
 
+    @property
+    def is_on_its_way(self) -> bool:
+        """Whether it has been due, or an attempt for it is in doubt."""
+        return self.due_seen is not None or self.doubt is not None
+
     def waits_for(self, cause: Cause | None, clock: Clock, detail: str | None = None) -> None:
         """It waits for this from now on, or still; None: for nothing that is worth telling."""
         if self.wait is not None and (self.wait.cause, self.wait.detail) == (cause, detail):
@@ -84,9 +89,12 @@ class Lane:
     waiting: deque[Carried] = field(default_factory=deque)
 
     def add(self, carried: Carried) -> None:
-        """Queue it behind those that came due before it."""
-        at = len(self.waiting)
-        while at > 1 and self.waiting[at - 1].due > carried.due:
+        """Queue it behind those that came due before it, and behind a head that is on its way.
+
+        Before a head that is not: one that was claimed by a clock that was ahead may have hours to wait.
+        """
+        at, first = len(self.waiting), int(bool(self.waiting) and self.waiting[0].is_on_its_way)
+        while at > first and self.waiting[at - 1].due > carried.due:
             at -= 1
         self.waiting.insert(at, carried)
         self.alarm.ring()

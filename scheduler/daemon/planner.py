@@ -111,6 +111,9 @@ class Planner:
         context = self._context
         self._clearance.paused = await context.ledger.pauses(context.target)
         await self._catch_up()
+        context.watch.look()
+        if not self._may_plan() or self._back_at is not None:
+            return  # the clock was set meanwhile, and has rung the alarm
         dues = context.timetable.due(context.clock.now() + AHEAD)
         if not dues:
             self._hindrance = None

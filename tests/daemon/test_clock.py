@@ -479,3 +479,38 @@ def test_the_api_going_down_with_the_clock_in_doubt_stops_everything_until_it_is
         assert world.fates(automation)["12:06"] == "accepted: answered"
 
     in_world(story)
+
+
+def test_no_plan_is_made_by_a_clock_that_was_set_while_it_was_prepared() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.start()
+        await world.until("12:00:50")
+        world.ledger.slow["pauses"] = 0.2
+        await world.until("12:00:59")
+        await world.after(0.1)
+        world.clock.step(7200.0)
+        await world.after(0.4)
+        world.clock.step(-7200.0)
+        await world.until("12:03:30")
+        assert world.fates(automation) == dict.fromkeys(["12:01", "12:02", "12:03"], "accepted: answered")
+
+    in_world(story, policies=Policies(catch_up=CatchUp.ALL))
+
+
+def test_one_that_was_claimed_by_a_clock_that_was_ahead_holds_up_none_that_is_due_before() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.clock.step(3600.0)
+        world.start()
+        await world.until("12:00:59")
+        await world.after(0.5)
+        world.clock.step(-3600.0)
+        await world.until("12:03:30")
+        fates = world.fates(automation)
+        assert fates.pop("13:01") == "claimed"
+        assert fates == dict.fromkeys(["12:02", "12:03"], "accepted: answered")  # what it is was known from 12:01 on
+        await world.until("13:01:30")
+        assert world.fates(automation)["13:01"] == "accepted: answered"
+
+    in_world(story)
