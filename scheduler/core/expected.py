@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 class _Expectation:
     name: str
     deadline: datetime
+    schedule: "Schedule"
 
 
 class Expected:
@@ -41,7 +42,8 @@ class Expected:
     def past(self, entries: Mapping[str, Entry], now: datetime) -> dict[Occurrence, str]:
         """Every occurrence that may not start any more and is not confirmed to be on record, with the automation's name."""
         self._derive(entries.values(), now)
-        self._open = {each: expectation for each, expectation in self._open.items() if _is_implied(entries.get(each.automation_id), each)}
+        kept = ((each, expectation, entries.get(each.automation_id)) for each, expectation in self._open.items())
+        self._open = {each: expectation for each, expectation, entry in kept if _is_implied(entry, each, expectation)}
         return {each: expectation.name for each, expectation in self._open.items() if expectation.deadline < now}
 
     def confirm(self, occurrences: Iterable[Occurrence]) -> None:
@@ -59,16 +61,16 @@ class Expected:
             while (instant := self._next[schedule]) is not None and instant <= now:
                 following = self._next[schedule] = schedule.next(instant)
                 for entry in sharers:
-                    self._expect(entry, instant, following)
+                    self._expect(entry, schedule, instant, following)
         self._cursor = max(self._cursor, now)
 
-    def _expect(self, entry: Entry, instant: datetime, following: datetime | None) -> None:
+    def _expect(self, entry: Entry, schedule: "Schedule", instant: datetime, following: datetime | None) -> None:
         if instant > entry.effective_from:
             automation = entry.automation
             deadline = moment(entry.policies, self._target, automation.id, instant, following).deadline
-            self._open[Occurrence(self._target, automation.id, instant)] = _Expectation(automation.name, deadline)
+            self._open[Occurrence(self._target, automation.id, instant)] = _Expectation(automation.name, deadline, schedule)
 
 
-def _is_implied(entry: Entry | None, occurrence: Occurrence) -> bool:
+def _is_implied(entry: Entry | None, occurrence: Occurrence, expectation: _Expectation) -> bool:
     """Whether the version in force implied it: what an older one did, only the recorded versions can tell."""
-    return entry is not None and entry.schedule is not None and entry.effective_from < occurrence.scheduled_for
+    return entry is not None and entry.schedule == expectation.schedule and entry.effective_from < occurrence.scheduled_for

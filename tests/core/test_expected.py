@@ -57,6 +57,12 @@ def test_only_the_version_in_force_is_asked() -> None:
     assert past(expected, at(6.5), None) == []
 
 
+def test_an_edit_that_is_seen_late_leaves_nothing_of_the_version_before() -> None:
+    expected = Expected("main", NOON)
+    assert past(expected, at(3.5), entry()) == [1, 2, 3]
+    assert past(expected, at(4.5), entry("*/2 * * * *", since=at(0.5))) == [4]
+
+
 def test_after_a_step_back_it_is_derived_again() -> None:
     expected = Expected("main", NOON)
     assert past(expected, at(3.5), entry()) == [1, 2, 3]
