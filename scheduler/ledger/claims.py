@@ -4,7 +4,7 @@ import json
 import sqlite3
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
@@ -13,6 +13,7 @@ from typing import Final
 
 from scheduler.core.model import Attempt, Claim, Occurrence, Skip
 from scheduler.ledger.rows import Contradiction, Value, given, identity, packed, to_text, to_text_seconds
+from scheduler.ledger.spans import divide, intervals
 
 # Each value that goes in costs as much as half a comparison, so what is the same for all is a parameter of its own.
 _INSERT_CLAIMS: Final = given(
@@ -41,10 +42,11 @@ _INSERT_FIRST_ATTEMPTS: Final = given(
 _SELECT_OURS: Final = "SELECT json_group_array(json_array(automation_id, scheduled_for)) FROM occurrence WHERE id > ?"
 
 _INSERT_SKIPS: Final = given(
-    "target, automation_id, scheduled_for, last, count, name, due, outcome, reason, finished_at, error, node",
+    "target, automation_id, scheduled_for, last, count, intervals, name, due, outcome, reason, finished_at, error, node",
     """
-    INSERT INTO occurrence (target, automation_id, scheduled_for, last, count, name, due, outcome, reason, finished_at, error, node)
-    SELECT target, automation_id, scheduled_for, last, count, name, due, outcome, reason, finished_at, error, node
+    INSERT INTO occurrence
+        (target, automation_id, scheduled_for, last, count, intervals, name, due, outcome, reason, finished_at, error, node)
+    SELECT target, automation_id, scheduled_for, last, count, intervals, name, due, outcome, reason, finished_at, error, node
     FROM {given} WHERE true ON CONFLICT DO NOTHING
     """,
 )
@@ -89,13 +91,28 @@ class Plan:
 
 def claim(connection: sqlite3.Connection, target: str, plan: Plan, node: str) -> dict[Occurrence, int]:
     """Make the rows that are not there yet and set the watermark; returns them by their first occurrence, with how many each holds."""
-    made = dict.fromkeys(_insert_claims(connection, target, plan.claims, node), 1) if plan.claims else {}
+    made = dict.fromkeys(_claimed(connection, target, plan.claims, node), 1) if plan.claims else {}
     if plan.skips:
         made |= _insert_skips(connection, target, plan.skips, node)
     moved = connection.execute("UPDATE target SET watermark = ? WHERE name = ?", (to_text(plan.watermark), target))
     if moved.rowcount != 1:
         raise Contradiction(f"the target {target!r} was never bound")
     return made
+
+
+def _claimed(connection: sqlite3.Connection, target: str, claims: Sequence[Claim], node: str) -> set[Occurrence]:
+    made = _insert_claims(connection, target, claims, node)
+    refused = [each for each in claims if each.occurrence not in made]
+    if divide(connection, target, _by_automation((each.occurrence, [each.occurrence.scheduled_for]) for each in refused)):
+        made |= _insert_claims(connection, target, refused, node)
+    return made
+
+
+def _by_automation(wanted: Iterable[tuple[Occurrence, Sequence[datetime]]]) -> Mapping[str, Sequence[datetime]]:
+    instants: defaultdict[str, list[datetime]] = defaultdict(list)
+    for occurrence, each in wanted:
+        instants[occurrence.automation_id].extend(each)
+    return instants
 
 
 def _insert_claims(connection: sqlite3.Connection, target: str, claims: Sequence[Claim], node: str) -> set[Occurrence]:
@@ -134,15 +151,16 @@ def lacking(connection: sqlite3.Connection, target: str, expected: Sequence[Occu
 
 
 def _insert_skips(connection: sqlite3.Connection, target: str, skips: Sequence[Skip], node: str) -> dict[Occurrence, int]:
+    divide(connection, target, _by_automation((skip.occurrence, skip.instants) for skip in skips))
     taken = _taken(connection, target, skips)
     rows: list[tuple[Value, ...]] = []
     made: dict[Occurrence, int] = {}
     for skip in skips:
-        intervals = taken[skip.occurrence.automation_id]
-        for instants in _free(skip.instants, intervals):
+        rows_there = taken[skip.occurrence.automation_id]
+        for instants in _free(skip.instants, rows_there):
             rows.append(_skip_row(skip, instants, node))
             made[replace(skip.occurrence, scheduled_for=instants[0])] = len(instants)
-            insort(intervals, (to_text_seconds(instants[-1]), to_text_seconds(instants[0])))
+            insort(rows_there, (to_text_seconds(instants[-1]), to_text_seconds(instants[0])))
     connection.execute(_INSERT_SKIPS, (packed(rows),))
     return made
 
@@ -178,6 +196,7 @@ def _skip_row(skip: Skip, instants: Sequence[datetime], node: str) -> tuple[Valu
         to_text_seconds(instants[0]),
         to_text_seconds(instants[-1]),
         len(instants),
+        intervals(instants),
         skip.name,
         to_text(instants[0] + jitter),
         skip.outcome,

@@ -177,6 +177,7 @@ def tables_of_version_1(tables: Tables) -> None:
 
 _SECOND: Final = (
     "ALTER TABLE attempt ADD COLUMN clock_offset REAL",  # a comment would swallow what SQLite writes behind it
+    "ALTER TABLE occurrence ADD COLUMN intervals TEXT",
     """
     CREATE TABLE policy (            -- what [schedule] and [[override]] said, from when on
         id INTEGER PRIMARY KEY,

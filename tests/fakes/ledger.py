@@ -208,6 +208,7 @@ class MemoryLedger:
     def _claimed(self, claim: Claim) -> bool:
         if claim.occurrence in self._covers:
             return False
+        self._divide([claim.occurrence])
         state = State.WAITING if claim.attempt is None else State.CLAIMED
         attempts = {} if claim.attempt is None else {claim.attempt.number: AttemptRow(claim.attempt)}
         instant = claim.occurrence.scheduled_for
@@ -218,6 +219,7 @@ class MemoryLedger:
     def _skipped(self, skip: Skip) -> Sequence[Row]:
         """Write a skip around the rows that there are: what these divide becomes a row each."""
         each_is = [replace(skip.occurrence, scheduled_for=instant) for instant in skip.instants]
+        self._divide([each for each in each_is if each not in self._covers])
         free = [(self._before(each), each) for each in each_is if each not in self._covers]
         made = []
         for _, group in groupby(free, key=lambda pair: pair[0]):
@@ -229,6 +231,19 @@ class MemoryLedger:
             self._covers.update(dict.fromkeys(span, row))
             made.append(row)
         return made
+
+    def _divide(self, free: Sequence[Occurrence]) -> None:
+        """A span within which these lie becomes several."""
+        for row in self.of(free[0].automation_id) if free else []:
+            between = [each.scheduled_for for each in free if row.occurrence.scheduled_for < each.scheduled_for < row.last]
+            if between:
+                jitter = row.due - row.occurrence.scheduled_for
+                own = sorted((each for each, kept in self._covers.items() if kept is row), key=lambda each: each.scheduled_for)
+                for _, group in groupby(own, key=lambda each: sum(instant < each.scheduled_for for instant in between)):
+                    part = list(group)
+                    first, last = part[0], part[-1].scheduled_for
+                    self.rows[first] = replace(row, occurrence=first, last=last, count=len(part), due=first.scheduled_for + jitter)
+                    self._covers.update(dict.fromkeys(part, self.rows[first]))
 
     def _before(self, occurrence: Occurrence) -> int:
         """How many rows end before it."""

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -614,6 +615,56 @@ def test_a_run_that_was_found_is_nobodys_double(ledger: Stand) -> None:
 def test_other_runs_are_no_late_doubles(ledger: Stand, minute: float, automation_id: str, origin: RunOrigin) -> None:
     _unknown(ledger)
     assert _stranger(ledger, minute, automation_id=automation_id, origin=origin) == {}
+
+
+# ---------------------------------------------------------------- spans that are divided
+
+
+def spans(on: Stand) -> list[tuple[int, int, str | None]]:
+    """Of each row the minute, the count, and how its instants follow each other."""
+    rows = on.rows("SELECT scheduled_for, count, intervals FROM occurrence ORDER BY scheduled_for")
+    return [(int(str(row[0])[14:16]), int(str(row[1])), None if row[2] is None else str(row[2])) for row in rows]
+
+
+def test_what_lies_in_a_span_and_is_none_of_it_divides_the_span(ledger: Stand) -> None:
+    """An edit that was seen late implied it, and so it has a row of its own."""
+    ledger.do(ledger.ledger.claim(MAIN, [], [skip(2, 4, 6, 8, 12)], at(12)))
+    assert spans(ledger) == [(2, 5, "[[120,3],[240,1]]")]
+    made = ledger.do(ledger.ledger.claim(MAIN, [claim(6), claim(7), claim(20)], [skip(9, 10, 11, 12, 13)], at(13)))
+    assert made == {occurrence(7): 1, occurrence(20): 1, occurrence(9): 3, occurrence(13): 1}
+    assert spans(ledger) == [
+        (2, 3, "[[120,2]]"),
+        (7, 1, None),
+        (8, 1, None),
+        (9, 3, "[[60,2]]"),
+        (12, 1, None),
+        (13, 1, None),
+        (20, 1, None),
+    ]
+    lines = [(line["reason"], line["count"]) for line in ledger.lines() if line["outcome"] == "skipped"]
+    assert lines == [("missed", 3), ("missed", 1), ("missed", 3), ("missed", 1), ("missed", 1)]
+
+
+def test_what_a_span_stands_for_divides_nothing(ledger: Stand) -> None:
+    ledger.do(ledger.ledger.claim(MAIN, [], [skip(2, 4, 6)], at(6)))
+    assert ledger.do(ledger.ledger.claim(MAIN, [claim(4)], [skip(2, 4, 6)], at(6))) == {}
+    assert spans(ledger) == [(2, 3, "[[120,2]]")]
+
+
+def test_the_spans_of_other_automations_and_targets_are_not_divided(ledger: Stand) -> None:
+    ledger.do(ledger.ledger.bind("other", "https://eu.posthog.com", "1"))
+    ledger.do(ledger.ledger.claim(MAIN, [], [skip(2, 4, 6)], at(6)))
+    ledger.do(ledger.ledger.claim(MAIN, [claim(3, HOURLY)], [skip(5, 7, automation_id=HOURLY)], at(7)))
+    elsewhere = replace(claim(3), occurrence=replace(occurrence(3), target="other"))
+    assert ledger.do(ledger.ledger.claim("other", [elsewhere], [], at(6))) == {elsewhere.occurrence: 1}
+    assert spans(ledger) == [(2, 3, "[[120,2]]"), (3, 1, None), (3, 1, None), (5, 2, "[[120,1]]")]
+
+
+def test_a_divided_span_is_due_where_its_jitter_says(ledger: Stand) -> None:
+    late = replace(skip(2, 4, 6), due=at(2.5))
+    ledger.do(ledger.ledger.claim(MAIN, [], [late], at(6)))
+    ledger.do(ledger.ledger.claim(MAIN, [claim(3)], [], at(6)))
+    assert [str(row[0])[14:19] for row in ledger.rows("SELECT due FROM occurrence ORDER BY scheduled_for")] == ["02:30", "03:00", "04:30"]
 
 
 # ---------------------------------------------------------------- what is late
