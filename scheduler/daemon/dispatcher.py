@@ -448,8 +448,10 @@ class Dispatcher:
     def _doubt_again(self, carried: Carried, found: OpenOccurrence, ended_at: datetime) -> None:
         """What a process that is no more left in doubt. Its instants are the wall clock's, which may have been set since."""
         clock = self._context.clock
-        sent_at = found.claimed_at if self._context.settings.idempotent else carried.sent_at  # earlier ones under the same key count too
-        carried.sent_by_api = _by_api(sent_at or ended_at, found.attempt.clock_offset if found.attempt else None)
+        sent_at, placed = carried.sent_at, found.attempt
+        if self._context.settings.idempotent and found.first is not None:  # earlier ones under the same key count too
+            sent_at, placed = found.first.written_at, found.first
+        carried.sent_by_api = _by_api(sent_at or ended_at, placed.clock_offset if placed else None)
         age = (clock.now() - (sent_at or ended_at)).total_seconds()
         carried.sent = clock.seconds() - age if age >= 0 else float("-inf")  # set back since: any run may be the one
         self._doubt(carried, clock.seconds() - max((clock.now() - ended_at).total_seconds(), 0.0))

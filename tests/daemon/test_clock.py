@@ -10,7 +10,7 @@ from scheduler.core.events import ClockJumped, Event
 from scheduler.core.policy import CatchUp, Policies
 from scheduler.daemon.clock import Alarm, ClockWatch, SystemClock
 from tests.daemon.world import NOON, World, in_world
-from tests.fakes import LOST_ANSWER, RESET_BEFORE, Deed
+from tests.fakes import LOST_ANSWER, NULL_RUN, RESET_BEFORE, Deed
 from tests.virtual import VirtualClock, run_virtual
 
 # ---------------------------------------------------------------- the watch and the alarm

@@ -472,6 +472,7 @@ def _opened(row: Row) -> OpenOccurrence:
         row.claimed_at,
         row.state,
         None if newest is None else newest.attempt,
+        None if newest is None else row.attempts[1].attempt,
         end,
         maybe_sent=any(each.result is AttemptResult.UNKNOWN for each in row.attempts.values()),
     )
