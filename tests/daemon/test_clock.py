@@ -361,6 +361,27 @@ def test_an_attempt_in_doubt_is_found_out_rightly_whatever_the_clock_is_set_to(s
     in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(hours=1)))
 
 
+def test_what_was_sent_again_under_its_key_is_placed_by_its_first_attempt() -> None:
+    """The clock went back after the first one, which started the run; the newest one was written under the clock of then."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("1 12 * * *")
+        world.api.honours_keys = True
+        world.set(idempotent=True)
+        world.api.script(automation, NULL_RUN)
+        world.start()
+        await world.until("12:01:05")
+        world.clock.step(-40.0)
+        await world.until("12:01:50")
+        world.kill()
+        world.start()
+        await world.until("12:06:00")
+        assert world.fates(automation) == {"12:01": "accepted: found"}
+        assert len(world.api.runs) == 1
+
+    in_world(story, policies=Policies(start_within=timedelta(minutes=2)))
+
+
 # ---------------------------------------------------------------- suspends
 
 
