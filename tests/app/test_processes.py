@@ -15,7 +15,7 @@ import pytest
 
 from scheduler.cli import run
 from scheduler.core.instants import to_text
-from scheduler.ledger.lock import LedgerLock
+from scheduler.ledger.lock import LedgerLock, lock_file
 from tests.fault_server import Visit, fault_server, response, unused_port
 from tests.fault_server import until as until_async
 from tests.operated import KEY, Place, environment, page, place, until
@@ -128,6 +128,27 @@ def test_a_second_daemon_names_the_first_is_not_ready_and_takes_over_when_that_i
     first.process.kill()
     second.told("daemon.started")
     assert second.stop() == 0
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced, and locked by another"])
+def test_a_daemon_that_lost_its_lock_file_exits_with_3_and_the_next_start_works(here: Place, how: str) -> None:
+    daemon = here.start("run")
+    daemon.told("daemon.started")
+    lock_file(here.ledger).unlink()
+    another = LedgerLock.try_acquire(here.ledger, node="another", since=datetime(2026, 11, 23, tzinfo=UTC)) if "locked" in how else None
+    assert daemon.ended() == 3
+    (lost,) = daemon.events("ledger.failed")
+    assert "was removed or replaced while it was locked, so that another daemon may fire too" in lost["error"]
+    *_, last = daemon.text.splitlines()
+    assert last == f"error: {lost['error']}", "one message, and no traceback"
+    if another is not None:
+        waiting = here.start("run")
+        assert "node another" in waiting.told("daemon.waiting")["holder"]
+        assert waiting.stop() == 0
+        another.release()
+    again = here.start("run")
+    again.told("daemon.started")
+    assert again.stop() == 0
 
 
 def test_a_daemon_that_still_waits_for_the_ledger_can_be_stopped(here: Place) -> None:

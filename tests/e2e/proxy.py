@@ -30,6 +30,17 @@ class Lose(Exception):
     """Cut the connection: before the request reaches the API, or instead of handing on its answer."""
 
 
+class Cut(Lose):
+    """Hand on the beginning of an answer, and cut the connection then."""
+
+    def __init__(self, beginning: bytes) -> None:
+        super().__init__(beginning)
+        self.beginning = beginning
+
+
+_STEPS = 20
+"""So many times a second a bit of an answer leaves when it is throttled."""
+
 Rule = Callable[[Request, Callable[[], Awaitable[bytes]]], Awaitable[bytes]]
 
 
@@ -44,13 +55,17 @@ class Proxy:
 
     api_port: int
     rule: Rule = pass_on
+    drops: bytes = b""  # the name, in lower case, of a header that the API never gets to see
+    bytes_per_second: float = float("inf")  # of answers
     seen: Counter[tuple[str, str]] = field(default_factory=Counter)
     _idle: set[asyncio.StreamWriter] = field(default_factory=set)
+    _visits: set[asyncio.Task[None]] = field(default_factory=set)  # held here, since a server that was closed holds them no more
     _server: asyncio.Server | None = None
     port: int = 0
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024)
+        """Listen; after a `close`, on the same port again."""
+        self._server = await asyncio.start_server(self._begin, "127.0.0.1", self.port, backlog=1024)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -64,6 +79,11 @@ class Proxy:
         for writer in idle:
             writer.close()
         return len(idle)
+
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        visit = asyncio.create_task(self._serve(reader, writer))
+        self._visits.add(visit)
+        visit.add_done_callback(self._visits.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
@@ -80,11 +100,13 @@ class Proxy:
                     nonlocal upstream
                     if upstream is None:
                         upstream = await asyncio.open_connection("127.0.0.1", self.api_port)
-                    upstream[1].write(request.raw)
+                    upstream[1].write(_without(self.drops, request.raw))
                     return await _read_answer(upstream[0])
 
-                writer.write(await self.rule(request, forward))
-                await writer.drain()
+                await self._answer(writer, await self.rule(request, forward))
+        except Cut as cut:
+            writer.write(cut.beginning)  # sent at once: it is less than a socket holds
+            writer.close()
         except (Lose, ConnectionError, asyncio.IncompleteReadError):
             writer.transport.abort()
         finally:
@@ -93,6 +115,14 @@ class Proxy:
                 if each is not None:
                     with contextlib.suppress(ConnectionError):
                         each.close()
+
+    async def _answer(self, writer: asyncio.StreamWriter, answer: bytes) -> None:
+        step = len(answer) if self.bytes_per_second == float("inf") else max(int(self.bytes_per_second / _STEPS), 1)
+        for begin in range(0, len(answer), step):
+            writer.write(answer[begin : begin + step])
+            await writer.drain()
+            if begin + step < len(answer):
+                await asyncio.sleep(1 / _STEPS)
 
 
 async def _read_request(reader: asyncio.StreamReader) -> Request | None:
@@ -107,6 +137,13 @@ async def _read_request(reader: asyncio.StreamReader) -> Request | None:
 async def _read_answer(reader: asyncio.StreamReader) -> bytes:
     head = await reader.readuntil(b"\r\n\r\n")
     return head + await reader.readexactly(_length(head))
+
+
+def _without(name: bytes, raw: bytes) -> bytes:
+    """A request without the header of this name."""
+    head, _, body = raw.partition(b"\r\n\r\n")
+    lines = [line for line in head.split(b"\r\n") if not name or line.partition(b":")[0].lower() != name]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
 def _length(head: bytes) -> int:

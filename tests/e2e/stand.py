@@ -51,6 +51,9 @@ class Stand:
     target_port: int = 0  # where the daemon believes that the API is
     settings: str = ""  # more of the daemon's TOML
     target_settings: str = ""
+    target_name: str = "main"
+    node: str = ""  # the host's name when it is empty
+    environments: dict[str, dict[str, str]] = field(default_factory=dict)  # by command, beside our own
     key: str = ""
     processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
 
@@ -62,11 +65,18 @@ class Stand:
     def api_database(self) -> Path:
         return self.folder / "api.db"
 
+    @property
+    def file(self) -> Path:
+        return self.folder / "scheduler.toml"
+
     def write_configuration(self) -> Path:
-        file = self.folder / "scheduler.toml"
-        file.write_text(f"""
+        self.file.write_text(self.configuration())
+        return self.file
+
+    def configuration(self) -> str:
+        return f"""
 [[target]]
-name = "main"
+name = "{self.target_name}"
 url = "http://127.0.0.1:{self.target_port or self.api_port}"
 project_id = "1"
 key_file = "{self.folder}/key"
@@ -86,13 +96,14 @@ database = "sqlite:///{self.api_database}"
 [api.runner]
 command = ["true"]
 max_parallel = 2
+[daemon]
+node = "{self.node}"
 {self.settings}
-""")
-        return file
+"""
 
     async def command(self, *arguments: str, check: bool = True) -> str:
         process = await asyncio.create_subprocess_exec(
-            *SCHEDULER, *arguments, "--config", str(self.folder / "scheduler.toml"), stdout=-1, stderr=-1, env=_environment()
+            *SCHEDULER, *arguments, "--config", str(self.file), stdout=-1, stderr=-1, env=_environment()
         )
         out, err = await process.communicate()
         assert not check or process.returncode == 0, f"{arguments}: {process.returncode}\n{out.decode()}\n{err.decode()}"
@@ -105,14 +116,14 @@ max_parallel = 2
             self.key = made["key"]
             (self.folder / "key").write_text(self.key)
             (self.folder / "key").chmod(0o600)
-        await self._start("serve")
-        await until(lambda: self._answers(self.api_port, "/healthz"), what="the API to be healthy")
+        await self.start("serve")
+        await until(lambda: self.answers(self.api_port, "/healthz"), what="the API to be healthy")
 
     async def start_daemon(self, *, ready: bool = True) -> None:
         self.write_configuration()
-        await self._start("run")
+        await self.start("run")
         if ready:
-            await until(lambda: self._answers(self.daemon_port, "/readyz"), what="the daemon to be ready")
+            await until(lambda: self.answers(self.daemon_port, "/readyz"), what="the daemon to be ready")
 
     async def kill(self, name: str) -> None:
         self.processes[name].send_signal(signal.SIGKILL)
@@ -150,14 +161,16 @@ max_parallel = 2
         lines = (self.folder / f"{name}.log").read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
 
-    async def _start(self, name: str) -> None:
-        log = (self.folder / f"{name}.log").open("ab")
-        self.processes[name] = await asyncio.create_subprocess_exec(
-            *SCHEDULER, name, "--config", str(self.folder / "scheduler.toml"), stdout=log, stderr=log, env=_environment()
-        )
-        log.close()
+    async def start(self, command: str, *, name: str = "", file: Path | None = None) -> None:
+        """Start a process that goes on, under a name of its own where there are several of a kind."""
+        name = name or command
+        environment = _environment() | self.environments.get(command, {})
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = await asyncio.create_subprocess_exec(
+                *SCHEDULER, command, "--config", str(file or self.file), stdout=log, stderr=log, env=environment
+            )
 
-    async def _answers(self, port: int, path: str) -> bool:
+    async def answers(self, port: int, path: str) -> bool:
         for name, process in self.processes.items():
             assert process.returncode is None, f"{name} ended: {(self.folder / f'{name}.log').read_text()[-3000:]}"
         try:

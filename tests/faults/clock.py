@@ -1,0 +1,92 @@
+"""Faults of the wall clock, by libfaketime: the daemon's is set, or the daemon's and the API's together.
+
+The clock that counts suspend and the one that the event loop goes by are left alone, as setting the time of a machine leaves them.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from tests.faults.fault import Fault
+from tests.faults.site import Site
+
+TOO_LATE = frozenset({"skipped: missed", "expired: not_started"})
+"""What becomes of what was due in the hour that was left out."""
+
+
+def preload_clock(site: Site) -> str | None:
+    """Have clocks that can be set; what comes back otherwise is why not."""
+    library = next(iter(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None)
+    if library is None:
+        return "no libfaketime: apt install faketime"
+    for command in ("run", "serve"):
+        site.environments[command] = {
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(_file(site, command)),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "NO_FAKE_STAT": "1",
+        }
+    set_clock(site, timedelta(0), api=False)
+    return None
+
+
+def set_clock(site: Site, step: timedelta, *, api: bool) -> None:
+    """Set the daemon's clock off by so much, and the API's along with it or right."""
+    site.step = step
+    for command, off in (("run", step), ("serve", step if api else timedelta(0))):
+        _file(site, command).write_text(f"{off.total_seconds():+.3f}\n")
+
+
+def _file(site: Site, command: str) -> Path:
+    return site.folder / f"{command}.clock"
+
+
+class _ClockFault(Fault):
+    lane = "clock"
+    errors = frozenset({"occurrence.overdue"})
+    outcomes = TOO_LATE
+    steps: Sequence[tuple[float, float]] = ()
+    api = False
+
+    @classmethod
+    def lacks(cls, site: Site) -> str | None:
+        return None if "FAKETIME_NO_CACHE" in site.environments.get("run", {}) else "libfaketime: apt install faketime"
+
+    async def begin(self, site: Site) -> None:
+        step = timedelta(seconds=self.draw.uniform(*self.draw.choice(self.steps)))
+        set_clock(site, step, api=self.api)
+
+    async def end(self, site: Site) -> None:
+        set_clock(site, timedelta(0), api=False)
+
+
+class ClockSlightlyOff(_ClockFault):
+    """The daemon's clock is set by less than a minute, either way, and set right again: believed at once."""
+
+    steps = ((-55, -2), (2, 55))
+
+
+class ClockAhead(_ClockFault):
+    """The daemon's clock is set ahead by minutes or hours: nothing may be decided by it until it is right again."""
+
+    steps = ((65, 600), (600, 7200))
+    lasts = (5.0, 40.0)
+
+
+class ClockBehind(_ClockFault):
+    """The daemon's clock is set back by minutes or hours, and later right."""
+
+    steps = ((-600, -65), (-7200, -600))
+    lasts = (5.0, 40.0)
+
+
+class ClocksTogether(_ClockFault):
+    """Both clocks are set, so that the API's agrees: an hour that did not happen is passed over, or one is had twice."""
+
+    steps = ((-3700, -65), (65, 3700))
+    lasts = (5.0, 40.0)
+    api = True
+
+
+CLOCK: tuple[type[Fault], ...] = (ClockSlightlyOff, ClockAhead, ClockBehind, ClocksTogether)

@@ -1,0 +1,167 @@
+"""Plays faults on a site, drawn from a seed for so many minutes, or named ones around one full minute; then lets all of it calm down."""
+
+import asyncio
+import random
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from scheduler.core.instants import from_text
+from tests.e2e.stand import next_minute, until
+from tests.faults import accounts
+from tests.faults.clock import CLOCK
+from tests.faults.editor import Editor
+from tests.faults.fault import Fault, Lane
+from tests.faults.network import NETWORK
+from tests.faults.processes import PROCESSES
+from tests.faults.site import PATIENCE, Site
+from tests.faults.storage import STORAGE
+
+FAULTS: tuple[type[Fault], ...] = (*NETWORK, *PROCESSES, *STORAGE, *CLOCK)
+
+_AROUND = (-1.2, -0.9, -0.3, 0.0, 0.01, 0.05, 0.3)
+"""Seconds from the full minute: before the claims, between claims and sends, at the first bytes, and after."""
+_LOOK_EVERY = 0.25
+
+AFTERMATH = 45.0
+"""Seconds for which a fault that is over may still be what an error is about."""
+AUTOMATIONS = 24
+
+
+@dataclass
+class Storm:
+    """What happens on one site, and what was seen of it."""
+
+    site: Site
+    draw: random.Random
+    say: Callable[[str], None] = lambda _: None
+    faults: Counter[str] = field(default_factory=Counter)
+    allowed: set[str] = field(default_factory=set)  # outcomes
+    _active: list[Fault] = field(default_factory=list)
+    _over: dict[str, float] = field(default_factory=dict)  # until when an error may still come of what was
+
+    async def prepare(self, automations: int = AUTOMATIONS) -> None:
+        """Start everything, and wait until the daemon has seen what there is."""
+        await self.site.open()
+        self._editor = Editor(self.site, self.draw)
+        await self._editor.furnish(automations)
+        await self.site.start_daemon(ready=False)
+        await until(lambda: self.site.answers(self.site.daemon_port, "/readyz"), seconds=PATIENCE, what="the daemon to be ready")
+
+    async def rage(self, seconds: float) -> None:
+        """Faults of all lanes at once, and edits, for so long."""
+        lanes: dict[Lane, list[type[Fault]]] = defaultdict(list)
+        for each in FAULTS:
+            if each.lacks(self.site) is None:
+                lanes[each.lane].append(each)
+        until = asyncio.get_running_loop().time() + seconds
+        async with self._watched():
+            editing = asyncio.create_task(self._editor.work())
+            await asyncio.gather(*(self._draw_on(kinds, until) for kinds in lanes.values()))
+            editing.cancel()
+
+    async def play(self, kinds: Sequence[type[Fault]], *, seconds: float) -> None:
+        """These faults, so many seconds each, one after the other; the first of them across a full minute."""
+        now = self.site.now()
+        await asyncio.sleep(max((next_minute(now) - now).total_seconds() - 2.0, 0.0))
+        async with self._watched():
+            for kind in kinds:
+                fault = kind(self.draw)
+                fault.seconds = seconds
+                await self._have(fault)
+
+    async def calm(self, *, more: timedelta = timedelta(0)) -> None:
+        """Wait until all that comes due up to the last full minute, or ``more``, has its outcome; then stop the daemon."""
+        async with self._watched():
+            await until(lambda: self.site.answers(self.site.daemon_port, "/readyz"), seconds=PATIENCE, what="the daemon to be ready")
+            minute = next_minute(self.site.now() + more) - timedelta(minutes=1)
+            await until(lambda: self._is_settled(minute), seconds=60 + 2 * PATIENCE, what=f"everything up to {minute} to be settled")
+            await self.site.terminated()
+        self._read_log()
+
+    async def _is_settled(self, minute: datetime) -> bool:
+        open_ones = self.site.rows("SELECT 1 FROM occurrence WHERE outcome IS NULL")
+        (target,) = self.site.rows("SELECT watermark FROM target")
+        return not open_ones and from_text(target["watermark"]) >= minute
+
+    def account(self) -> list[str]:
+        """All violations."""
+        books = accounts.read(self.site, clock_was_set=any(kind.name() in self.faults for kind in CLOCK))
+        found = [*self.site.violations, *accounts.violations(books, self.allowed)]
+        if self.site.idempotent != self._keys_known():
+            found.append("the API was to see idempotency keys, and saw none" if self.site.idempotent else "the API saw idempotency keys")
+        return found
+
+    # ------------------------------------------------------------ one after the other
+
+    async def _draw_on(self, kinds: Sequence[type[Fault]], until: float) -> None:
+        bag: list[type[Fault]] = []
+        while asyncio.get_running_loop().time() < until:
+            bag = bag or self.draw.sample(list(kinds), len(kinds))  # each kind as often as the others
+            await asyncio.sleep(self._break())
+            await self._have(bag.pop()(self.draw))
+
+    def _break(self) -> float:
+        """Until soon; or until a little before, at or after the full minute."""
+        if self.draw.random() < 0.5:
+            return self.draw.uniform(0.5, 10.0)
+        now = self.site.now()
+        to_minute = (next_minute(now) - now).total_seconds()
+        return max(to_minute + self.draw.choice(_AROUND) + self.draw.uniform(-0.05, 0.05), 0.0)
+
+    async def _have(self, fault: Fault) -> None:
+        self.faults[fault.name()] += 1
+        self.allowed |= fault.outcomes
+        self._active.append(fault)
+        if await self._held_to(fault, fault.begin):
+            await asyncio.sleep(fault.seconds)
+        await self._held_to(fault, fault.end)
+        self._active.remove(fault)
+        for event in fault.errors:
+            self._over[event] = asyncio.get_running_loop().time() + AFTERMATH
+
+    async def _held_to(self, fault: Fault, step: Callable[[Site], Awaitable[None]]) -> bool:
+        """Take the step; what it finds wrong, or waits for in vain, is a violation."""
+        try:
+            await step(self.site)
+        except AssertionError as error:
+            self._violated(f"{fault.name()}: {error}")
+            return False
+        return True
+
+    # ------------------------------------------------------------ meanwhile
+
+    @asynccontextmanager
+    async def _watched(self) -> AsyncIterator[None]:
+        watch = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            watch.cancel()
+
+    async def _watch(self) -> None:
+        """Read the log, and start again what ended without being told to."""
+        while True:
+            self._read_log()
+            for name, death in list(self.site.died()):
+                self._violated(death)
+                await self.site.start("serve" if name == "serve" else "run", name=name)
+            await asyncio.sleep(_LOOK_EVERY)
+
+    def _read_log(self) -> None:
+        now = asyncio.get_running_loop().time()
+        expected = {event for fault in self._active for event in fault.errors} | {each for each, end in self._over.items() if end > now}
+        for event, line in self.site.errors():
+            if event in expected:
+                self.site.told[f"errors logged, as they should be: {event}"] += 1
+            else:
+                self._violated(f"an error that no fault explains: {line}")
+
+    def _violated(self, what: str) -> None:
+        self.site.violations.append(what)
+        self.say(f"VIOLATION {what}")
+
+    def _keys_known(self) -> bool:
+        return bool(self.site.rows("SELECT 1 FROM idempotent_answers LIMIT 1", database=self.site.api_database))
