@@ -80,15 +80,28 @@ class Storm:
             await until(lambda: self._is_settled(minute), seconds=60 + 2 * PATIENCE, what=f"everything up to {minute} to be settled")
             await self.site.terminated()
         self._read_log()
+        await self._audit()
 
     async def _is_settled(self, minute: datetime) -> bool:
         open_ones = self.site.rows("SELECT 1 FROM occurrence WHERE outcome IS NULL")
         (target,) = self.site.rows("SELECT watermark FROM target")
         return not open_ones and from_text(target["watermark"]) >= minute
 
+    async def _audit(self) -> None:
+        """What the operators' own proof says; under a clock that was set, also back, some definitions ended before what they implied."""
+        self.site.write_configuration()
+        status, said = await self.site.told_by("audit", "--since", "2d")
+        self.say(f"audit: {status} {said.strip().splitlines()[-1]}")
+        if status != 0 and not self._clock_was_set:
+            self._violated(f"the audit: {said}")
+
+    @property
+    def _clock_was_set(self) -> bool:
+        return any(kind.name() in self.faults for kind in CLOCK)
+
     def account(self) -> list[str]:
         """All violations."""
-        books = accounts.read(self.site, clock_was_set=any(kind.name() in self.faults for kind in CLOCK))
+        books = accounts.read(self.site, clock_was_set=self._clock_was_set)
         found = [*self.site.violations, *accounts.violations(books, self.allowed)]
         if self.site.idempotent != self._keys_known():
             found.append("the API was to see idempotency keys, and saw none" if self.site.idempotent else "the API saw idempotency keys")
