@@ -18,7 +18,12 @@ from tests.faults.site import Site
 from tests.faults.storage import mount_disk, preload_failing_calls
 from tests.faults.storm import Storm
 
-_SITES = (("keys honoured", True, False), ("keys ignored", False, False), ("keys ignored, clocks set", False, True))
+_SITES = (
+    ("keys honoured", True, False),
+    ("keys ignored", False, False),
+    ("keys honoured, clocks set", True, True),
+    ("keys ignored, clocks set", False, True),
+)
 """What each is called, whether the API honours idempotency keys, and whether its clocks can be set instead of its system calls failing."""
 
 

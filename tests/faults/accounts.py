@@ -7,7 +7,7 @@ of its own.
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import chain, pairwise
 from pathlib import Path
@@ -32,7 +32,8 @@ ALWAYS = frozenset({"accepted: answered", "accepted: found", "skipped: coalesced
 class Books:
     """What is on record in the end. ``until``: the watermark, up to which every occurrence has its row.
 
-    ``clock_was_set``: rows may have been made under a clock that was ahead, by versions that ended before it once it was right again.
+    ``clock_was_set``: rows may have been made under a clock that was ahead, by versions that ended before it once it was right again; and
+    what was claimed and not sent is due ahead again.
     """
 
     until: datetime
@@ -58,7 +59,12 @@ def read(stand: Stand, *, clock_was_set: bool = False) -> Books:
 
 def violations(books: Books, allowed: Collection[str] = ()) -> Iterator[str]:
     """Everything that is not as it was promised. ``allowed``: outcomes that the faults may have cost beyond those that are `ALWAYS`."""
-    return chain(_runs(books), _outcomes(books, ALWAYS | set(allowed)), _occurrences(books))
+    decided = replace(books, occurrences=[row for row in books.occurrences if not (books.clock_was_set and _is_ahead(row, books.until))])
+    return chain(_runs(decided), _outcomes(decided, ALWAYS | set(allowed)), _occurrences(decided))
+
+
+def _is_ahead(row: Row, until: datetime) -> bool:
+    return row["outcome"] is None and from_text(row["due"]) > until
 
 
 # ---------------------------------------------------------------- runs and accepted occurrences are the same

@@ -82,7 +82,15 @@ class ClockBehind(_ClockFault):
 
 
 class ClocksTogether(_ClockFault):
-    """Both clocks are set, so that the API's agrees: an hour that did not happen is passed over, or one is had twice."""
+    """Both clocks are set, so that the API's agrees: an hour that did not happen is passed over, or one is had twice.
+
+    Only where keys are honoured. To find out about an attempt without them the API's clock is what everything is measured by, and an API
+    that ignores them lives on a machine of its own.
+    """
+
+    @classmethod
+    def lacks(cls, site: Site) -> str | None:
+        return super().lacks(site) if site.idempotent else "an API that honours keys"
 
     steps = ((-3700, -65), (65, 3700))
     lasts = (5.0, 40.0)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from scheduler.core.instants import from_text
+from scheduler.core.instants import from_text, to_text
 from tests.e2e.stand import next_minute, until
 from tests.faults import accounts
 from tests.faults.clock import CLOCK
@@ -27,7 +27,7 @@ _LOOK_EVERY = 0.25
 
 AFTERMATH = 45.0
 """Seconds for which a fault that is over may still be what an error is about."""
-AUTOMATIONS = 24
+AUTOMATIONS = 18
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Storm:
         await self._audit()
 
     async def _is_settled(self, minute: datetime) -> bool:
-        open_ones = self.site.rows("SELECT 1 FROM occurrence WHERE outcome IS NULL")
+        open_ones = self.site.rows("SELECT 1 FROM occurrence WHERE outcome IS NULL AND due <= ?", to_text(self.site.now()))
         (target,) = self.site.rows("SELECT watermark FROM target")
         return not open_ones and from_text(target["watermark"]) >= minute
 
