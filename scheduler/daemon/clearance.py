@@ -133,6 +133,8 @@ class Clearance:
         if paused:
             return Stop(Outcome.SKIPPED, Reason.PAUSED)
         if now < carried.due:
+            if carried.doubt is not None:  # the clock was set back: not to be sent again before it is due again, but found out now
+                return Stop(Outcome.EXPIRED, Reason.NOT_STARTED)
             return Wait((carried.due - now).total_seconds())
         if carried.due_seen is None:
             carried.due_seen = self._context.clock.seconds()

@@ -120,8 +120,11 @@ class Dispatcher:
     # ------------------------------------------------------------ coming and going
 
     def adopt(self, opened: Iterable[OpenOccurrence]) -> None:
-        """Go on with what another process, or this one before it was killed, left open."""
-        self.take(self._adopted(each) for each in opened)
+        """Go on with what another process, or this one before it was killed, left open.
+
+        What is in doubt first: a run of another would hide its own. By due it may come later when the clock was set back.
+        """
+        self.take(sorted(map(self._adopted, opened), key=lambda each: each.doubt is None))
 
     def take(self, carried: Iterable[Carried]) -> None:
         """Carry these to their outcomes."""

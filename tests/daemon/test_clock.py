@@ -10,7 +10,7 @@ from scheduler.core.events import ClockJumped, Event
 from scheduler.core.policy import CatchUp, Policies
 from scheduler.daemon.clock import Alarm, ClockWatch, SystemClock
 from tests.daemon.world import NOON, World, in_world
-from tests.fakes import LOST_ANSWER, NULL_RUN, RESET_BEFORE, Deed
+from tests.fakes import LOST_ANSWER, NULL_RUN, RESET_BEFORE, Deed, carried_out_after
 from tests.virtual import VirtualClock, run_virtual
 
 # ---------------------------------------------------------------- the watch and the alarm
@@ -250,6 +250,65 @@ def test_a_machine_that_starts_with_its_clock_ahead_fires_when_it_is_set_right()
     in_world(story, policies=Policies(catch_up=CatchUp.NONE))
 
 
+def test_what_was_claimed_under_a_clock_that_was_ahead_keeps_nothing_of_the_present_waiting() -> None:
+    """The API's clock is set along with ours, so that the time ahead is believed; what waits of it is due in half an hour again."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.start()
+        await world.until("12:01:10")
+        world.api.script(automation, Deed(took=20.0, starts=1.0))
+        for step in (1800.0, -1800.0):
+            world.clock.step(step)
+            world.api.skew += step
+            await world.after(15.0)
+        await world.until("12:05:30")
+        assert world.fates(automation)["12:31"] == "waiting"
+        assert [fate for when, fate in world.fates(automation).items() if when < "12:06"] == ["accepted: answered"] * 5
+        assert [each[:8] for each in world.runs(automation)[-3:]] == ["12:03:00", "12:04:00", "12:05:00"]
+
+    in_world(story, policies=Policies(catch_up=CatchUp.ALL))
+
+
+def test_what_a_killed_process_left_in_doubt_comes_first_also_when_it_is_due_ahead_again() -> None:
+    """Else the run of what is due now would be the newest one, and hide whether the other one has started its own."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.start()
+        await world.until("12:01:40")
+        world.api.script(automation, LOST_ANSWER)
+        for step in (1800.0, -1800.0):
+            world.clock.step(step)
+            world.api.skew += step
+            await world.after(3.0)
+        await world.until("12:02:02")
+        assert world.fates(automation)["12:02"] == "waiting"
+        world.kill()
+        world.start()
+        await world.until("12:05:30")
+        fates = {when: fate for when, fate in world.fates(automation).items() if fate != "waiting"}
+        assert fates == {f"12:0{minute}": "accepted: answered" for minute in range(1, 6)} | {"12:27": "accepted: found"}
+        assert len(world.api.runs) == 6
+
+    in_world(story, policies=Policies(catch_up=CatchUp.ALL))
+
+
+def test_what_is_in_doubt_and_due_ahead_again_is_found_out_now_also_when_it_could_be_sent_again() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        world.api.honours_keys = True
+        world.set(idempotent=True)
+        world.api.script(automation, LOST_ANSWER)
+        world.start()
+        await world.until("13:00:05")
+        world.clock.step(-1800.0)
+        await world.after(60.0)
+        assert world.fates(automation) == {"13:00": "accepted: found"}
+
+    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20))
+
+
 # ---------------------------------------------------------------- steps forward
 
 
@@ -380,6 +439,63 @@ def test_what_was_sent_again_under_its_key_is_placed_by_its_first_attempt() -> N
         assert len(world.api.runs) == 1
 
     in_world(story, policies=Policies(start_within=timedelta(minutes=2)))
+
+
+@pytest.mark.parametrize("step", [-1800.0, -45.0, 45.0, 1800.0])
+def test_a_run_in_doubt_is_found_also_when_the_clock_of_the_api_is_set_along_with_ours(step: float) -> None:
+    """As on one machine: the run began by a clock that shows something else since."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        world.api.script(automation, LOST_ANSWER)
+        world.start()
+        await world.until("13:00:05")
+        world.clock.step(step)
+        world.api.skew += step
+        await world.after(180.0)
+        assert world.fates(automation) == {"13:00": "accepted: found"}
+        assert len(world.api.runs) == 1
+
+    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(hours=1)))
+
+
+@pytest.mark.parametrize("step", [-1800.0, -45.0, 45.0, 1800.0])
+@pytest.mark.parametrize("along", [False, True], ids=["ours alone", "the API's along with it"])
+def test_a_run_in_doubt_is_found_by_the_next_process_also_when_the_clock_was_set_in_between(step: float, *, along: bool) -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        world.api.script(automation, LOST_ANSWER)
+        world.start()
+        await world.until("13:00:02")
+        world.kill()
+        world.clock.step(step)
+        world.api.skew += step * along
+        world.start()
+        await world.after(180.0)
+        assert world.fates(automation) == {"13:00": "accepted: found"}
+        assert len(world.api.runs) == 1
+
+    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(hours=1)))
+
+
+def test_what_a_killed_process_sent_settles_also_when_the_clock_went_ahead_in_between() -> None:
+    """By the wall clock it settled long ago; by the clock that counts, the request is still on its way."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        world.api.script(automation, carried_out_after(15.0))
+        world.start()
+        await world.until("13:00:02")
+        world.kill()
+        world.clock.step(1800.0)
+        world.start()
+        await world.after(10.0)
+        world.clock.step(-1800.0)
+        await world.after(180.0)
+        assert world.fates(automation) == {"13:00": "accepted: found"}
+        assert len(world.api.runs) == 1
+
+    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(hours=1)))
 
 
 # ---------------------------------------------------------------- suspends
