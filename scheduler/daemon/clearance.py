@@ -138,8 +138,8 @@ class Clearance:
             return Wait((carried.due - now).total_seconds())
         if carried.due_seen is None:
             carried.due_seen = self._context.clock.seconds()
-        overtaken = (policies.catch_up is not CatchUp.ALL or carried.queued) and not carried.maybe_sent
-        if overtaken and lane.overtakes(now):
+        may_be_overtaken = (policies.catch_up is not CatchUp.ALL or carried.queued) and not carried.maybe_sent
+        if may_be_overtaken and any(self._by_definition(each) is None for each in lane.due_behind_head(now)):
             return Stop(Outcome.SKIPPED, Reason.COALESCED, carried.error)
         left = (self.deadline(carried) - now).total_seconds()
         if left < 0:

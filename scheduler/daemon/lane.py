@@ -99,9 +99,6 @@ class Lane:
         self.waiting.insert(at, carried)
         self.alarm.ring()
 
-    def overtakes(self, now: datetime) -> bool:
-        """Whether a newer occurrence than the head is due as well."""
-        return any(each.due <= now for each in self._behind_head())
-
-    def _behind_head(self) -> Iterator[Carried]:
-        return (each for index, each in enumerate(self.waiting) if index)
+    def due_behind_head(self, now: datetime) -> Iterator[Carried]:
+        """The newer occurrences than the head that are due as well."""
+        return (each for index, each in enumerate(self.waiting) if index and each.due <= now)

@@ -441,3 +441,19 @@ def test_what_is_told_of_those_passed_over_leaves_out_what_had_its_row() -> None
         assert passed_over == [(NOON + timedelta(minutes=2), 28)]
 
     in_world(story)
+
+
+def test_nothing_is_coalesced_into_one_that_an_edit_takes_back() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("*/2 * * * *")
+        world.start()
+        await world.until("12:01:30")
+        world.api.get_took, world.api.list_error = 400.0, UpstreamError("HTTP 500", status=500)
+        await world.until("12:03:50")
+        world.api.edit(automation, cron_expression="*/30 * * * *")
+        await world.until("12:05:00")
+        world.api.get_took, world.api.list_error = 0.02, None
+        await world.until("12:06:00")
+        assert world.fates(automation) == {"12:02": "accepted: answered"}
+
+    in_world(story, policies=FORBID)
