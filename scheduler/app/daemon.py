@@ -27,6 +27,7 @@ from scheduler.daemon.context import LedgerHealth
 from scheduler.daemon.service import Service
 from scheduler.daemon.target import Target
 from scheduler.database import Database
+from scheduler.ledger.fires import any_request
 from scheduler.ledger.lock import LedgerLock, lock_file
 from scheduler.ledger.retention import prune
 from scheduler.ledger.sqlite import SqliteLedger
@@ -35,6 +36,7 @@ from scheduler.upstream import ApiClient
 
 _PRUNE_EVERY: Final = 3600.0
 _GUARD_EVERY: Final = 2.0
+_LOOK_FOR_REQUESTS_EVERY: Final = 1.0
 _RESTART_FOR: Final = ("ledger", "server", "daemon", "api")
 """Sections that a reload cannot change."""
 
@@ -85,7 +87,7 @@ class Daemon:
         self._announce()
         gc.freeze()  # what was loaded stays; looking through it again and again would stop the loop for a hundredth of a second
         async with asyncio.TaskGroup() as group:
-            background = [group.create_task(self._guard(lock)), group.create_task(self._prune())]
+            background = [group.create_task(each) for each in (self._guard(lock), self._prune(), self._make_up())]
             await self._service.run(self._targets, self._drain_seconds)
             for task in background:
                 task.cancel()
@@ -178,6 +180,17 @@ class Daemon:
             except LedgerUnavailable as error:
                 self._health.failed("prune", str(error))
             await asyncio.sleep(_PRUNE_EVERY)
+
+    async def _make_up(self) -> None:
+        """Look for what `scheduler fire` asks for. One indexed look a second costs next to nothing."""
+        while not self._service.stopping:
+            await asyncio.sleep(_LOOK_FOR_REQUESTS_EVERY)
+            try:
+                if await self._ledger.database.read(any_request):
+                    for target in self._targets:
+                        await target.make_up()
+            except LedgerUnavailable as error:
+                self._health.failed("fire", str(error))
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()

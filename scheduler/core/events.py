@@ -154,6 +154,26 @@ class OccurrenceConcluded(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OccurrenceReopened(Event):
+    """Somebody asked for an occurrence that had its outcome, or was missing: it is to be started after all."""
+
+    name: ClassVar = "occurrence.reopened"
+    occurrence: Occurrence
+    automation: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FireRefused(Event):
+    """Somebody asked for an occurrence that is not to be made up for."""
+
+    name: ClassVar = "fire.refused"
+    occurrence: Occurrence
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CarryFailed(Event):
     """A fault of the daemon itself while it carried an occurrence, which stays open and is tried again."""
 

@@ -78,6 +78,8 @@ class Clearance:
         """Look once."""
         self._context.watch.look()
         now = self._context.clock.now()
+        if carried.asked:
+            return self._undecidable(carried) or self._by_order(carried, now)
         policies = self._policies(carried)
         return (
             self._undecidable(carried)
@@ -128,6 +130,15 @@ class Clearance:
         if entry.ended is not None:
             return Stop(Outcome.SKIPPED, Reason.DELETED, f"the automation was {entry.ended} before it could be sent")
         return None
+
+    def _by_order(self, carried: Carried, now: datetime) -> Answer:
+        """Somebody asked for it, who knows what was edited, paused or is running."""
+        if carried.occurrence.automation_id not in self._context.timetable.entries:
+            return Stop(Outcome.SKIPPED, Reason.DELETED, "the automation was deleted before it could be sent")
+        left = (carried.deadline - now).total_seconds()
+        if left < 0:
+            return Stop(Outcome.EXPIRED, Reason.NOT_STARTED, carried.error or self._context.gate.held)
+        return self._by_gate(carried, left) or Go()
 
     def _by_time(self, carried: Carried, lane: Lane, policies: Policies, now: datetime, *, paused: bool) -> Answer | None:
         if paused:

@@ -8,7 +8,7 @@ The rules are those of `docs/semantics.md`; the decisions are pure and live in `
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
@@ -126,6 +126,10 @@ class Dispatcher:
         """
         self.take(sorted(map(self._adopted, opened), key=lambda each: each.doubt is None))
 
+    def reopened(self, opened: OpenOccurrence) -> None:
+        """Go on with what somebody asked for: it had its outcome, and has no attempt under way."""
+        self.take([self._waiting(opened)])
+
     def take(self, carried: Iterable[Carried]) -> None:
         """Carry these to their outcomes."""
         for each in carried:
@@ -171,25 +175,27 @@ class Dispatcher:
             task.cancel()
 
     def _adopted(self, found: OpenOccurrence) -> Carried:
-        carried = Carried(found.occurrence, found.name, found.due, found.deadline, late=True, entry=None, state=State.WAITING)
-        carried.attempt = found.attempt
+        carried = self._waiting(found)
         if found.attempt is not None and found.end is None:
             carried.sent_at = found.attempt.written_at
             self._doubt_again(carried, found, found.attempt.written_at + _ABANDONED_AFTER)
         elif found.end is not None and found.state is State.UNKNOWN:
             carried.sent_at = found.end.sent_at or found.end.ended_at
             self._doubt_again(carried, found, found.end.ended_at)
-        if found.end is not None:
-            carried.error = found.end.error
-        carried.maybe_sent = carried.maybe_sent or found.maybe_sent
         carried.queued = self._queued(found)
         carried.steps.append(Step(self._context.clock.now(), Cause.ADOPTED))
+        return carried
+
+    def _waiting(self, found: OpenOccurrence) -> Carried:
+        carried = Carried(found.occurrence, found.name, found.due, found.deadline, late=True, entry=None, state=State.WAITING)
+        carried.attempt, carried.asked, carried.maybe_sent = found.attempt, found.asked_at is not None, found.maybe_sent
+        carried.error = None if found.end is None else found.end.error
         return carried
 
     def _queued(self, found: OpenOccurrence) -> bool:
         """Whether it waited for the run before it, and so has beyond its deadline: as far as the newest recorded snapshot tells."""
         entry = self._context.timetable.entries.get(found.occurrence.automation_id)
-        if entry is None or entry.policies.concurrency is not Concurrency.QUEUE:
+        if found.asked_at is not None or entry is None or entry.policies.concurrency is not Concurrency.QUEUE:
             return False
         return entry.automation.run_id is not None and not is_finished(entry.automation.run_status)
 
@@ -212,7 +218,7 @@ class Dispatcher:
 
     def _had_its_turn(self, lane: Lane, head: Carried) -> None:
         now = self._context.clock.now()
-        if lane.waiting and now - lane.waiting[0].due >= _NOTABLE:
+        if lane.waiting and not lane.waiting[0].asked and now - lane.waiting[0].due >= _NOTABLE:
             behind, occurrence = lane.waiting[0], head.occurrence
             behind.steps.append(Step(behind.due, Cause.TURN, now, to_text_seconds(occurrence.scheduled_for)))
 
@@ -479,6 +485,8 @@ class Dispatcher:
         """Make the outcome durable. False when its run turns out to be another occurrence's: then it is unknown again."""
         # What another process sent, it sent at its due instant or later: only the window of the inquiry begins with the attempt's row.
         sent_at = max(carried.sent_at, carried.due) if carried.sent_at is not None and ending.run is not None else None
+        if carried.asked and ending.run is not None:
+            ending = replace(ending, reason=Reason.MANUAL)
         lateness = None if sent_at is None else max((sent_at - carried.due).total_seconds(), 0.0)
         conclusion = Conclusion(ending.outcome, ending.reason, self._context.clock.now(), sent_at, lateness, ending.error, ending.run)
         done = await self._written(
@@ -524,7 +532,7 @@ class Dispatcher:
                 reason=ending.reason,
                 attempts=carried.attempts,
                 lateness=lateness,
-                kind=None if lateness is None else _kind(carried),
+                kind=None if lateness is None or carried.asked else _kind(carried),
                 run_id=ending.run.id if ending.run else None,
                 error=ending.error,
             )

@@ -52,6 +52,7 @@ class Carried:
     due_seen: float | None = None  # when it was first seen to be due; a reading that counts began later
     held_up: bool = False  # something made it wait after it was due
     queued: bool = False  # that was the run before it, under `queue`
+    asked: bool = False  # for by hand: pauses, catching up and concurrency are no matter
     concluded: bool = False  # the ledger has its outcome, or it was withdrawn
     error: str | None = None
     steps: list[Step] = field(default_factory=list)  # that are not in the ledger yet
@@ -93,12 +94,20 @@ class Lane:
 
         Before a head that is not: one that was claimed by a clock that was ahead may have hours to wait.
         """
+        self.waiting.insert(self._place_of_what_is_asked() if carried.asked else self._place_by_due(carried), carried)
+        self.alarm.ring()
+
+    def _place_by_due(self, carried: Carried) -> int:
         at, first = len(self.waiting), int(bool(self.waiting) and self.waiting[0].is_on_its_way)
         while at > first and self.waiting[at - 1].due > carried.due:
             at -= 1
-        self.waiting.insert(at, carried)
-        self.alarm.ring()
+        return at
+
+    def _place_of_what_is_asked(self) -> int:
+        """Behind the head, which is to be on time; before one that only waits for the run before it; in the order of the requests."""
+        at = 0 if self.waiting and self.waiting[0].queued and self.waiting[0].doubt is None else min(1, len(self.waiting))
+        return next((place for place in range(at, len(self.waiting)) if not self.waiting[place].asked), len(self.waiting))
 
     def due_behind_head(self, now: datetime) -> Iterator[Carried]:
-        """The newer occurrences than the head that are due as well."""
-        return (each for index, each in enumerate(self.waiting) if index and each.due <= now)
+        """The newer occurrences than the head that are due as well, but for those that were asked for by hand."""
+        return (each for index, each in enumerate(self.waiting) if index and each.due <= now and not each.asked)

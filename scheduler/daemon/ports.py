@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from scheduler.core.events import Event
+from scheduler.core.fires import FireRequest, Reopening
 from scheduler.core.model import (
     Attempt,
     AttemptEnd,
@@ -117,6 +118,15 @@ class Ledger(Protocol):
 
     async def late(self, target: str, now: datetime) -> list[OpenOccurrence]:
         """Every claim without an outcome whose deadline is before ``now``, in the order of due."""
+
+    async def fire_requests(self, target: str) -> list[FireRequest]:
+        """What people ask to be made up for, the oldest first."""
+
+    async def reopen(self, request: FireRequest, reopening: Reopening) -> OpenOccurrence | str:
+        """Open an occurrence again, or make it, and be done with the request, in one transaction. A text: why it may not be, noted."""
+
+    async def refuse(self, request: FireRequest, why: str) -> None:
+        """It is not to be made up for."""
 
     async def pauses(self, target: str) -> frozenset[str]:
         """The ids of paused automations; ``*`` means all of them."""

@@ -17,6 +17,7 @@ from scheduler.daemon.clearance import Clearance
 from scheduler.daemon.clock import ClockWatch
 from scheduler.daemon.context import Context, LedgerHealth, TargetSettings
 from scheduler.daemon.dispatcher import Dispatcher
+from scheduler.daemon.making_up import MakingUp
 from scheduler.daemon.overdue import Overdue
 from scheduler.daemon.planner import Planner
 from scheduler.daemon.poller import Poller, quarantined
@@ -56,6 +57,7 @@ class Target:
         self._poller = Poller(self.context, readings, self._clearance, self._record)
         self._tracker = Tracker(self.context, self._dispatcher)
         self._overdue = Overdue(self.context, self._clearance, self._dispatcher)
+        self._making_up = MakingUp(self.context, self._dispatcher)
         readings.listen(self._tracker.seen)
         self._dispatcher.listen(self._tracker.started)
         self._planner.listen(self._poller.replan)
@@ -97,6 +99,10 @@ class Target:
             return left
         finally:
             self._dispatcher.abandon()
+
+    async def make_up(self) -> None:
+        """Take up what people ask for by hand. Raises `LedgerUnavailable`."""
+        await self._making_up.take_up()
 
     def _take_as_known(self, recorded: RecordedTarget) -> None:
         """What the ledger knows of was in the past once. If it is in the future, the clock went back while nobody ran, or is wrong now."""

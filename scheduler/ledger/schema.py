@@ -217,10 +217,8 @@ _SECOND: Final = (
         scheduled_for TEXT NOT NULL CHECK (length(scheduled_for) = 20),
         requested_at TEXT NOT NULL,
         "by" TEXT NOT NULL,
-        span TEXT,                   -- the first instant of the span that it lies in
-        previous TEXT,               -- its neighbours in that span
-        following TEXT,
-        before INTEGER NOT NULL DEFAULT 0 CHECK (before >= 0),  -- how many of the span come before it
+        span TEXT,                   -- the first instant of a span that does not know its intervals
+        intervals TEXT,              -- which these are
         refused TEXT,                -- why the daemon would not
         PRIMARY KEY (target, automation_id, scheduled_for)
     ) STRICT, WITHOUT ROWID

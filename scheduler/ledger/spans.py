@@ -13,12 +13,17 @@ from itertools import groupby, pairwise
 from typing import Final
 
 from scheduler.core.instants import from_text
-from scheduler.ledger.rows import to_text, to_text_seconds
+from scheduler.core.model import Occurrence
+from scheduler.ledger.rows import identity, to_text, to_text_seconds
 
 _SELECT_AROUND: Final = """
     SELECT id, automation_id, scheduled_for, due, intervals FROM occurrence
     WHERE count > 1 AND target = ?1 AND automation_id IN (SELECT value FROM json_each(?2))
         AND last > ?3 AND scheduled_for < ?4 AND intervals IS NOT NULL
+"""
+_SELECT_OVER: Final = """
+    SELECT id, last, count, scheduled_for, due, intervals FROM occurrence
+    WHERE count > 1 AND target = ?1 AND automation_id = ?2 AND last >= ?3 AND scheduled_for <= ?3
 """
 _SHORTEN: Final = "UPDATE occurrence SET last = ?2, count = ?3, intervals = ?4 WHERE id = ?1"
 _REPEAT: Final = """
@@ -66,17 +71,46 @@ def divide(connection: sqlite3.Connection, target: str, wanted: Mapping[str, Seq
     return sum(_divide(connection, span, wanted[span.automation_id]) for span in around) > 0
 
 
+def take_out(connection: sqlite3.Connection, occurrence: Occurrence, instants: Sequence[datetime] = ()) -> bool:
+    """Give an occurrence that lies in a span a row of its own, with the same fate; what is before and after it stays together.
+
+    ``instants`` are those of a span that does not know its own, as one of the ledger's first version. False when there is no such span.
+    """
+    found = connection.execute(_SELECT_OVER, identity(occurrence)).fetchone()
+    span = None if found is None else _known(found, instants)
+    if span is None or occurrence.scheduled_for not in span.instants:
+        return False
+    at = span.instants.index(occurrence.scheduled_for)
+    _cut(connection, span, [group for group in (span.instants[:at], span.instants[at : at + 1], span.instants[at + 1 :]) if group])
+    return True
+
+
+def _known(found: tuple[int, str, int, str, str, str | None], instants: Sequence[datetime]) -> _Span | None:
+    """The span, if it knows its instants, or if these can be them."""
+    row_id, last, count, first, due, text = found
+    if text is None:
+        if not instants or (to_text_seconds(instants[0]), to_text_seconds(instants[-1]), len(instants)) != (first, last, count):
+            return None
+        text = intervals(instants)
+    return None if text is None else _Span.of(row_id, "", first, due, text)
+
+
 def _divide(connection: sqlite3.Connection, span: _Span, wanted: Sequence[datetime]) -> bool:
     own, strangers = set(span.instants), sorted(wanted)
     between = [each for each in strangers if span.instants[0] < each < span.instants[-1] and each not in own]
     if not between:
         return False
     groups = [list(group) for _, group in groupby(span.instants, key=lambda instant: sum(each < instant for each in between))]
+    _cut(connection, span, groups)
+    return True
+
+
+def _cut(connection: sqlite3.Connection, span: _Span, groups: Sequence[Sequence[datetime]]) -> None:
+    """A row for each group; the span's own for the first."""
     for group in groups[1:]:
         connection.execute(_REPEAT, (span.id, *_extent(group), to_text(group[0] + span.jitter)))
     _, *extent = _extent(groups[0])
     connection.execute(_SHORTEN, (span.id, *extent))
-    return True
 
 
 def _extent(instants: Sequence[datetime]) -> tuple[str, str, int, str | None]:

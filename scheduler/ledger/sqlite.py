@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from scheduler.core.fires import FireRequest, Reopening
 from scheduler.core.instants import from_text, to_text
 from scheduler.core.model import (
     Attempt,
@@ -25,9 +26,9 @@ from scheduler.core.model import (
 from scheduler.core.records import RecordedTarget
 from scheduler.core.steps import Step
 from scheduler.database import Database
-from scheduler.ledger import attempts, intents, outcomes, sightings
+from scheduler.ledger import attempts, fires, intents, outcomes, sightings
 from scheduler.ledger.claims import Plan, claim, lacking
-from scheduler.ledger.rows import halving
+from scheduler.ledger.rows import halving, identity
 
 _WRITE: Final = halving(attempts.write)
 _END: Final = halving(attempts.end)
@@ -132,6 +133,25 @@ class SqliteLedger:
         """The ids of paused automations; ``*`` means all of them."""
         return await self.database.read(lambda connection: frozenset(each.automation_id for each in intents.pauses(connection, target)))
 
+    # ------------------------------------------------------------ what is asked for by hand
+
+    async def fire_requests(self, target: str) -> list[FireRequest]:
+        """See `fires.requests`."""
+        return await self.database.read(lambda connection: fires.requests(connection, target))
+
+    async def reopen(self, request: FireRequest, reopening: Reopening) -> OpenOccurrence | str:
+        """See `fires.reopen`."""
+
+        def opened(connection: sqlite3.Connection) -> OpenOccurrence | str:
+            why = fires.reopen(connection, request, reopening, self.node)
+            return _open_one(connection, request.occurrence) if why is None else why
+
+        return await self.database.write(opened)
+
+    async def refuse(self, request: FireRequest, why: str) -> None:
+        """See `fires.refuse`."""
+        await self.database.write(lambda connection: fires.refuse(connection, request, why))
+
     # ------------------------------------------------------------ runs
 
     async def followed(self, target: str, runs: Sequence[tuple[Run, RunOrigin]], at: datetime) -> Mapping[str, datetime]:
@@ -157,16 +177,23 @@ _INSERT_POLICY: Final = """
     WHERE (?2, ?3) IS NOT (SELECT schedule, overrides FROM policy ORDER BY id DESC LIMIT 1)
 """
 
-_SELECT_OPEN: Final = """
+_OPEN_ONES: Final = """
     SELECT occurrence.*, attempt.number, attempt.written_at, attempt.baseline, attempt.clock_offset,
         attempt.sent_at AS attempt_sent_at, attempt.ended_at, attempt.result, attempt.http_status, attempt.error AS attempt_error,
         first.written_at AS first_written_at, first.baseline AS first_baseline, first.clock_offset AS first_clock_offset,
         EXISTS (SELECT 1 FROM attempt AS any WHERE any.occurrence_id = occurrence.id AND any.result = 'unknown') AS maybe_sent
     FROM occurrence LEFT JOIN attempt ON attempt.occurrence_id = occurrence.id AND attempt.number = occurrence.attempts
     LEFT JOIN attempt AS first ON first.occurrence_id = occurrence.id AND first.number = 1
-    WHERE occurrence.outcome IS NULL AND occurrence.target = ?1 AND (?2 IS NULL OR occurrence.deadline < ?2)
-    ORDER BY occurrence.due, occurrence.id
+    WHERE occurrence.outcome IS NULL AND occurrence.target = ?1
 """
+_SELECT_OPEN: Final = f"{_OPEN_ONES} AND (?2 IS NULL OR occurrence.deadline < ?2) ORDER BY occurrence.due, occurrence.id"
+_SELECT_OPEN_ONE: Final = f"{_OPEN_ONES} AND occurrence.automation_id = ?2 AND occurrence.scheduled_for = ?3"
+
+
+def _open_one(connection: sqlite3.Connection, occurrence: Occurrence) -> OpenOccurrence:
+    cursor = connection.cursor()
+    cursor.row_factory = sqlite3.Row  # the writer's connection gives plain tuples
+    return _open(cursor.execute(_SELECT_OPEN_ONE, identity(occurrence)).fetchone())
 
 
 def _open(row: sqlite3.Row) -> OpenOccurrence:

@@ -28,7 +28,7 @@ POLLS: Final = ("ok", "error", "disagreed")
 ENDPOINTS: Final = ("list", "retrieve", "create", "update", "delete", "run")
 DIRECTIONS: Final = ("forward", "backward", "suspend")
 OPERATIONS: Final = (
-    *("attempt", "claim", "conclude", "ended", "lock", "observe", "open", "origin", "overdue"),
+    *("attempt", "claim", "conclude", "ended", "fire", "lock", "observe", "open", "origin", "overdue"),
     *("pauses", "prune", "runs", "state", "unsend", "withdraw"),
 )
 """What is asked of the ledger, as `LedgerFailed` names it."""

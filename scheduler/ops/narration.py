@@ -41,6 +41,8 @@ _LEVELS: Final[Mapping[type[Event], Level]] = {
     events.AutomationQuarantined: "warning",
     events.OccurrenceClaimed: "debug",
     events.OccurrenceOverdue: "error",
+    events.OccurrenceReopened: "info",
+    events.FireRefused: "warning",
     events.CarryFailed: "error",
     events.RunForeign: "warning",
     events.RunDoubled: "error",

@@ -12,6 +12,7 @@ from itertools import groupby, pairwise
 from typing import Final
 
 from scheduler.core.errors import LedgerUnavailable, TargetMismatch
+from scheduler.core.fires import MAY_BE_MADE_UP_FOR, FireRequest, Reopening
 from scheduler.core.model import (
     Attempt,
     AttemptEnd,
@@ -32,7 +33,7 @@ from scheduler.core.model import (
     Version,
 )
 from scheduler.core.records import EndedVersion, RecordedAutomation, RecordedTarget
-from scheduler.core.steps import Step
+from scheduler.core.steps import Cause, Step
 from scheduler.ledger.rows import Contradiction
 
 
@@ -63,6 +64,8 @@ class Row:
     error: str | None = None
     attempts: dict[int, AttemptRow] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
+    asked_at: datetime | None = None
+    finished_at: datetime | None = None
 
     @property
     def newest(self) -> AttemptRow | None:
@@ -134,6 +137,8 @@ class MemoryLedger:
         self.written: Counter[str] = Counter()
         self.manual: set[str] = set()  # automations with a run begun by hand that nobody has told of
         self.targets: dict[str, _Target] = {}
+        self.requests: dict[Occurrence, FireRequest] = {}
+        self.refused: dict[Occurrence, str] = {}
         self._covers: dict[Occurrence, Row] = {}
 
     # ------------------------------------------------------------ what tests ask
@@ -158,6 +163,10 @@ class MemoryLedger:
     def resume(self, automation_id: str = "*", *, target: str = "main") -> None:
         """An operator resumes it, or everything."""
         self.targets[target].pauses -= {automation_id} if automation_id != "*" else self.targets[target].pauses.copy()
+
+    def ask(self, request: FireRequest) -> None:
+        """An operator asks for an occurrence to be made up for."""
+        self.requests[request.occurrence] = request
 
     # ------------------------------------------------------------ targets and what they show
 
@@ -226,7 +235,7 @@ class MemoryLedger:
             span = [each for _, each in group]
             due = span[0].scheduled_for + (skip.due - skip.instants[0])
             row = Row(span[0], span[-1].scheduled_for, len(span), skip.name, due, outcome=skip.outcome, reason=skip.reason)
-            row.error = skip.error
+            row.error, row.finished_at = skip.error, skip.at
             self.rows[span[0]] = row
             self._covers.update(dict.fromkeys(span, row))
             made.append(row)
@@ -343,7 +352,8 @@ class MemoryLedger:
         await self._durable("conclude")
         row, run = self._open(occurrence), conclusion.run
         _must((run is not None) == (conclusion.outcome is Outcome.ACCEPTED), f"a run belongs to what was accepted: {conclusion}")
-        if run is not None and not self._own(row, run, conclusion.reason):
+        found = conclusion.reason is Reason.FOUND or (conclusion.reason is Reason.MANUAL and end is None)
+        if run is not None and not self._own(row, run, found=found):
             return False
         if end is not None:
             self._end(row, end)
@@ -352,15 +362,15 @@ class MemoryLedger:
         else:
             self._close(row.attempts.values())
         row.state, row.outcome, row.reason = None, conclusion.outcome, conclusion.reason
-        row.conclusion, row.error = conclusion, conclusion.error
+        row.conclusion, row.error, row.finished_at = conclusion, conclusion.error, conclusion.at
         row.steps.extend(steps)
         return True
 
-    def _own(self, row: Row, run: Run, reason: Reason) -> bool:
+    def _own(self, row: Row, run: Run, *, found: bool) -> bool:
         """A run that was recorded as foreign becomes an occurrence's when it was found to be, not because an answer names it."""
         key = (row.occurrence.target, run.id)
         known = self.runs.get(key)
-        if known is not None and not (known.origin is RunOrigin.FOREIGN and reason is Reason.FOUND):
+        if known is not None and not (known.origin is RunOrigin.FOREIGN and found):
             return False
         self.runs[key] = RunRow(run if known is None else known.run, RunOrigin.OCCURRENCE, row.occurrence)
         return True
@@ -384,6 +394,70 @@ class MemoryLedger:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("pauses")
         return frozenset(self.targets[target].pauses)
+
+    # ------------------------------------------------------------ what is asked for by hand
+
+    async def fire_requests(self, target: str) -> list[FireRequest]:
+        """See `scheduler.daemon.ports.Ledger`."""
+        await self._durable("fire_requests")
+        return sorted(
+            (each for each in self.requests.values() if each.occurrence.target == target),
+            key=lambda each: (each.at, each.occurrence.scheduled_for),
+        )
+
+    async def reopen(self, request: FireRequest, reopening: Reopening) -> OpenOccurrence | str:
+        """See `scheduler.daemon.ports.Ledger`."""
+        await self._durable("reopen")
+        occurrence = request.occurrence
+        del self.requests[occurrence]
+        self._take_out(occurrence)
+        why = self._objection(request)
+        if why is not None:
+            self.refused[occurrence] = why
+            return why
+        row = self.rows.get(occurrence)
+        if row is None:
+            row = self.rows[occurrence] = self._covers[occurrence] = Row(
+                occurrence, occurrence.scheduled_for, 1, reopening.name, reopening.due
+            )
+            row.steps.append(Step(request.at, Cause.REOPENED, reopening.at, "not on record", request.by))
+        else:
+            row.steps.append(Step(row.finished_at or request.at, Cause.REOPENED, reopening.at, row.fate, request.by))
+        row.state, row.outcome, row.reason, row.conclusion, row.finished_at = State.WAITING, None, None, None, None
+        row.deadline, row.claimed_at, row.asked_at = reopening.deadline, row.claimed_at or reopening.at, request.at
+        return _opened(row)
+
+    async def refuse(self, request: FireRequest, why: str) -> None:
+        """See `scheduler.daemon.ports.Ledger`."""
+        await self._durable("refuse")
+        del self.requests[request.occurrence]
+        self.refused[request.occurrence] = why
+
+    def _objection(self, request: FireRequest) -> str | None:
+        row = self._covers.get(request.occurrence)
+        if row is None:
+            return None
+        if row.count != 1:
+            return "what is on record of it has changed meanwhile; ask again"
+        if row.outcome not in MAY_BE_MADE_UP_FOR:
+            return f"it is open ({row.state})" if row.outcome is None else f"it is {row.fate}"
+        of = (request.occurrence.automation_id, request.occurrence.scheduled_for)
+        late = (each.run.id for each in self.runs.values() if (each.run.automation_id, each.doubles) == of)
+        return next((f"run {run} is most likely a late attempt for it" for run in late), None)
+
+    def _take_out(self, occurrence: Occurrence) -> None:
+        span = self._covers.get(occurrence)
+        if span is None or span.count == 1:
+            return
+        covered = sorted((each for each, row in self._covers.items() if row is span), key=lambda each: each.scheduled_for)
+        at = covered.index(occurrence)
+        self._delete(span)
+        for group in (covered[:at], covered[at : at + 1], covered[at + 1 :]):
+            if group:
+                due = group[0].scheduled_for + (span.due - span.occurrence.scheduled_for)
+                row = replace(span, occurrence=group[0], last=group[-1].scheduled_for, count=len(group), due=due, steps=[])
+                self.rows[group[0]] = row
+                self._covers.update(dict.fromkeys(group, row))
 
     # ------------------------------------------------------------ runs
 
@@ -413,7 +487,7 @@ class MemoryLedger:
             if row.occurrence.target == target
             and attempt.result is AttemptResult.UNKNOWN
             and run.started_at - _DOUBLES_WITHIN <= attempt.attempt.written_at <= run.started_at + _DOUBLES_SLACK
-            and not (row.reason is Reason.FOUND and attempt is row.newest)
+            and not (row.reason in {Reason.FOUND, Reason.MANUAL} and attempt is row.newest)
         ]
         return max(unknown)[1] if unknown else None
 
@@ -475,6 +549,7 @@ def _opened(row: Row) -> OpenOccurrence:
         None if newest is None else row.attempts[1].attempt,
         end,
         maybe_sent=any(each.result is AttemptResult.UNKNOWN for each in row.attempts.values()),
+        asked_at=row.asked_at,
     )
 
 

@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from scheduler.core.fires import FireRequest
 from scheduler.core.model import RunStatus
 from scheduler.core.records import RecordedTarget
+from scheduler.ledger.fires import ask
 from scheduler.ledger.intents import Pause, pause, resume
 from scheduler.ledger.schema import MIGRATIONS
 from scheduler.ledger.sqlite import SqliteLedger
@@ -68,6 +70,9 @@ _VERBS: Final = (
     "lacking",
     "late",
     "pauses",
+    "fire_requests",
+    "reopen",
+    "refuse",
     "followed",
     "origin",
 )
@@ -94,6 +99,12 @@ class TwinLedger(MemoryLedger):
         mine, theirs = await super().newest_runs(target), await self._real.newest_runs(target)
         assert {run.id for run in theirs} >= {run.id for run in mine if run.status is RunStatus.RUNNING}, f"{mine}, {theirs}"
         return theirs  # which may lack runs that have ended: nothing more is to be learned of those
+
+    def ask(self, request: FireRequest) -> None:
+        """An operator asks for an occurrence to be made up for."""
+        super().ask(request)
+        with self._inline.transaction():
+            ask(self._inline.connection, request)
 
     def pause(self, automation_id: str = "*", *, target: str = "main") -> None:
         """An operator pauses an automation, or all."""

@@ -1,0 +1,317 @@
+"""What somebody asks for by hand is started once, whatever pauses, policies and deaths there are; and nothing that may have run."""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import cache
+
+import pytest
+
+from scheduler.core.errors import LedgerUnavailable
+from scheduler.core.events import FireRefused, OccurrenceConcluded, OccurrenceReopened
+from scheduler.core.fires import FireRequest
+from scheduler.core.model import Occurrence, Reason
+from scheduler.core.policy import CatchUp, Concurrency, Policies
+from scheduler.core.steps import Cause
+from tests.daemon.world import NOON, Process, World, in_world
+from tests.fakes import LOST_ANSWER, LOST_REQUEST, REFUSED, RESET_AFTER, RESET_BEFORE, SERVED, Deed, MemoryLedger, answered
+from tests.fakes.twin import TwinLedger
+
+BEGIN = NOON + timedelta(minutes=59, seconds=20)
+ONE = NOON + timedelta(hours=1)
+
+
+def started(world: World) -> Process:
+    """A process that looks every second for what is asked for."""
+    process = world.start()
+
+    async def look() -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            with contextlib.suppress(LedgerUnavailable):
+                await process.target.make_up()
+
+    process._own(look())
+    return process
+
+
+def ask(world: World, automation: str, scheduled_for: datetime = ONE) -> None:
+    world.ledger.ask(FireRequest(Occurrence("main", automation, scheduled_for), world.clock.now(), "ada"))
+
+
+def story_of_a_paused_one(policies: Policies, *, runs: bool = False) -> tuple[list[str], str]:
+    """When the runs of an automation began that was paused at one, and is asked for at five past; and what came of it."""
+    outcome: list[tuple[list[str], str]] = []
+
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        started(world)
+        await world.after(5.0)
+        world.ledger.pause(automation)
+        await world.until("13:04:30")
+        assert world.fates(automation) == {"13:00": "skipped: paused"}
+        if runs:
+            world.api.run_by_somebody(automation)
+        await world.until("13:05:00")
+        ask(world, automation)
+        await world.until("13:06:00")
+        keyed = [run for run in world.api.runs_of(automation) if run.key is not None]
+        outcome.append(([f"{run.at:%H:%M}" for run in keyed], world.fates(automation)["13:00"]))
+
+    in_world(story, begin=BEGIN, ledger=TwinLedger(), policies=policies)
+    return outcome[0]
+
+
+@pytest.mark.parametrize(
+    ("policies", "runs"),
+    [
+        (Policies(), False),
+        (Policies(paused=True), False),
+        (Policies(catch_up=CatchUp.NONE), False),
+        (Policies(concurrency=Concurrency.FORBID), True),
+        (Policies(concurrency=Concurrency.QUEUE), True),
+    ],
+)
+def test_what_is_asked_for_is_started_whatever_the_policies_say(policies: Policies, runs: bool) -> None:
+    assert story_of_a_paused_one(policies, runs=runs) == (["13:05"], "accepted: manual")
+
+
+def test_it_is_told_and_on_record_who_asked_and_what_it_was_before() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        world.api.script(automation, answered(400, error="no such repository"))
+        started(world)
+        await world.until("13:05:00")
+        assert world.fates(automation) == {"13:00": "rejected: refused"}
+        ask(world, automation)
+        await world.until("13:05:03")
+        row = world.row(automation, "13:00")
+        assert row.fate == "accepted: manual"
+        assert len(row.attempts) == 2
+        (step,) = row.steps
+        assert (step.cause, step.detail, step.by) == (Cause.REOPENED, "rejected: refused", "ada")
+        assert step.until is not None
+        assert ONE < step.at < ONE + timedelta(minutes=5) < step.until
+        assert [event.by for event in world.told(OccurrenceReopened)] == ["ada"]
+        assert [(event.reason, event.kind) for event in world.told(OccurrenceConcluded)][-1] == (Reason.MANUAL, None)
+
+    in_world(story, begin=BEGIN, ledger=TwinLedger())
+
+
+def test_one_of_a_long_outage_is_taken_out_of_its_span() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("*/10 * * * *")
+        world.start()
+        await world.after(5.0)
+        world.kill()
+        await world.until("14:06:00")
+        started(world)
+        await world.until("14:06:30")
+        assert world.fates(automation) == {"13:00..14:00": "skipped: missed"}
+        ask(world, automation, ONE + timedelta(minutes=20))
+        await world.until("14:07:00")
+        assert world.fates(automation) == {
+            "13:00..13:10": "skipped: missed",
+            "13:20": "accepted: manual",
+            "13:30..14:00": "skipped: missed",
+        }
+
+    in_world(story, begin=BEGIN, ledger=TwinLedger())
+
+
+def test_several_go_one_at_a_time_and_none_of_them_makes_another_coalesce() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("*/10 * * * *")
+        world.api.deed = Deed(took=5.0, starts=4.0)
+        started(world)
+        await world.after(5.0)
+        world.ledger.pause()
+        await world.until("13:41:00")
+        for minutes in (20, 0, 10):
+            ask(world, automation, ONE + timedelta(minutes=minutes))
+        await world.until("13:42:00")
+        assert [world.fates(automation)[clock] for clock in ("13:00", "13:10", "13:20")] == ["accepted: manual"] * 3
+        began = [run.at for run in world.api.runs_of(automation)]
+        assert all(later - earlier >= timedelta(seconds=5) for earlier, later in itertools.pairwise(began))
+
+    in_world(story, begin=BEGIN, ledger=TwinLedger())
+
+
+def test_what_is_due_is_on_time_beside_it_and_not_coalesced() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("*/10 * * * *")
+        started(world)
+        await world.after(5.0)
+        world.ledger.pause()
+        await world.until("13:05:00")
+        world.ledger.resume()
+        await world.until("13:09:58")
+        ask(world, automation)
+        await world.until("13:11:00")
+        assert world.fates(automation) == {"13:00": "accepted: manual", "13:10": "accepted: answered"}
+        (told,) = [event for event in world.concluded(automation) if event.reason is Reason.ANSWERED]
+        assert told.lateness is not None
+        assert told.lateness < 0.05
+
+    in_world(story, begin=BEGIN, ledger=TwinLedger())
+
+
+def test_while_a_target_is_held_it_waits_as_long_as_it_may_start() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        started(world)
+        await world.after(5.0)
+        world.ledger.pause()
+        await world.until("13:05:00")
+        world.api.deed = answered(401, error="bad key")
+        ask(world, automation)
+        await world.until("13:14:00")
+        assert world.row(automation, "13:00").outcome is None
+        await world.until("13:16:00")
+        assert world.fates(automation) == {"13:00": "expired: not_started"}
+        world.api.deed = SERVED
+        await world.until("13:30:00")
+        ask(world, automation)
+        await world.until("13:31:00")
+        assert world.fates(automation) == {"13:00": "accepted: manual"}
+        assert [step.detail for step in world.row(automation, "13:00").steps if step.cause is Cause.REOPENED] == [
+            "skipped: paused",
+            "expired: not_started",
+        ]
+
+    in_world(story, begin=BEGIN, ledger=TwinLedger(), policies=Policies(start_within=timedelta(minutes=10)))
+
+
+def test_what_may_not_be_made_up_for_is_refused_and_told() -> None:
+    async def story(world: World) -> None:
+        automation, gone = world.api.create("0 13 * * *"), world.api.create("0 13 * * *")
+        started(world)
+        await world.until("13:01:00")
+        world.api.delete(gone)
+        await world.until("13:03:00")
+        ask(world, automation)
+        ask(world, automation, ONE + timedelta(hours=1))
+        ask(world, gone)
+        await world.until("13:04:00")
+        assert sorted(event.reason for event in world.told(FireRefused)) == [
+            "it is accepted: answered",
+            "it is still to come",
+            "the automation is gone",
+        ]
+        assert len(world.api.runs) == 2
+
+    in_world(story, begin=BEGIN, ledger=TwinLedger())
+
+
+def test_a_request_that_nobody_took_up_in_time_is_refused() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        started(world)
+        await world.after(5.0)
+        world.ledger.pause()
+        await world.until("13:05:00")
+        world.kill()
+        ask(world, automation)
+        await world.until("14:30:00")
+        started(world)
+        await world.until("14:31:00")
+        (refused,) = world.told(FireRefused)
+        assert refused.reason == "it was asked for longer ago than it may wait to be started; ask again"
+        assert world.fates(automation) == {"13:00": "skipped: paused"}
+
+    in_world(story, begin=BEGIN, ledger=TwinLedger())
+
+
+def test_an_automation_that_is_deleted_while_it_waits_is_not_paid_for() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        started(world)
+        await world.after(5.0)
+        world.ledger.pause()
+        await world.until("13:05:00")
+        world.api.script(automation, *[REFUSED] * 20)
+        ask(world, automation)
+        await world.until("13:05:10")
+        world.api.delete(automation)
+        await world.until("13:07:00")
+        assert world.fates(automation) == {"13:00": "skipped: deleted"}
+
+    in_world(story, begin=BEGIN, ledger=TwinLedger())
+
+
+# ---------------------------------------------------------------- deaths
+
+SCENES: dict[str, Sequence[Deed]] = {
+    "all goes well": (),
+    "an answer is lost": (LOST_ANSWER,),
+    "a request is lost": (LOST_REQUEST,),
+    "a reset before, then one after": (RESET_BEFORE, RESET_AFTER),
+    "no connection, twice": (REFUSED, REFUSED),
+    "bad key": (answered(401),),
+}
+
+
+BESIDE = {"ledger.fire_requests", "ledger.observe", "ledger.lacking", "ledger.late", "api.snapshot"}
+"""What goes on beside it, and has no part in it."""
+
+
+async def asked_for(world: World, scene: str) -> str:
+    """An automation that was paused at one, and is asked for at five past; the process has not looked yet."""
+    automation = world.api.create("0,10 13 * * *")
+    world.start()
+    await world.after(5.0)
+    world.ledger.pause()
+    await world.until("13:04:00")
+    world.kill()
+    world.api.script(automation, *SCENES[scene])
+    await world.after(5.0)
+    started(world)
+    await world.until("13:05:00")
+    ask(world, automation)
+    return automation
+
+
+@cache
+def steps_of(scene: str) -> list[int]:
+    """The checkpoints that a process passes from the request on, until nothing is left to do."""
+    passed: list[int] = []
+
+    async def story(world: World) -> None:
+        await asked_for(world, scene)
+        process = world.process
+        assert process is not None
+        before = len(process.checkpoints)
+        await world.until("13:07:00")
+        names = process.checkpoints[before:]
+        passed.extend(before + number for number, name in enumerate(names, 1) if name.partition(" ")[2] not in BESIDE or number < 4)
+
+    in_world(story, begin=BEGIN, policies=Policies(start_within=timedelta(minutes=30)))
+    return passed
+
+
+def told(scene: str, kill_at: int, down_for: float, ledger: MemoryLedger) -> None:
+    async def story(world: World) -> None:
+        automation = await asked_for(world, scene)
+        victim = world.process
+        assert victim is not None
+        world.kills = lambda process, _: process is victim and len(process.checkpoints) == kill_at
+        assert await victim.dies(within=180.0)
+        await world.after(down_for)
+        started(world)
+        await world.until("13:15:00")
+        world.assert_settled()
+        assert world.ledger.requests == {}
+        assert world.fates(automation) == {"13:00": "accepted: manual", "13:10": "skipped: paused"}
+        assert len(world.api.runs_of(automation)) == 1
+        reopened = [step for step in world.row(automation, "13:00").steps if step.cause is Cause.REOPENED]
+        assert len(reopened) == 1
+
+    in_world(story, begin=BEGIN, policies=Policies(start_within=timedelta(minutes=30)), ledger=ledger)
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_whenever_it_is_killed_it_is_started_once(scene: str) -> None:
+    for turn, kill_at in enumerate(steps_of(scene)):
+        told(scene, kill_at, 1.0 if turn % 2 else 70.0, TwinLedger() if turn % 4 == 0 else MemoryLedger())
