@@ -5,6 +5,7 @@ occurrence. Nothing here goes by what the daemon decided, except that the schedu
 of its own.
 """
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,8 +33,7 @@ ALWAYS = frozenset({"accepted: answered", "accepted: found", "skipped: coalesced
 class Books:
     """What is on record in the end. ``until``: the watermark, up to which every occurrence has its row.
 
-    ``clock_was_set``: rows may have been made under a clock that was ahead, by versions that ended before it once it was right again; and
-    what was claimed and not sent is due ahead again.
+    ``clock_was_set``: rows may have been made under a clock that was ahead, by versions that ended before it once it was right again.
     """
 
     until: datetime
@@ -59,11 +59,12 @@ def read(stand: Stand, *, clock_was_set: bool = False) -> Books:
 
 def violations(books: Books, allowed: Collection[str] = ()) -> Iterator[str]:
     """Everything that is not as it was promised. ``allowed``: outcomes that the faults may have cost beyond those that are `ALWAYS`."""
-    decided = replace(books, occurrences=[row for row in books.occurrences if not (books.clock_was_set and _is_ahead(row, books.until))])
+    decided = replace(books, occurrences=[row for row in books.occurrences if not _is_ahead(row, books.until)])
     return chain(_runs(decided), _outcomes(decided, ALWAYS | set(allowed)), _occurrences(decided))
 
 
 def _is_ahead(row: Row, until: datetime) -> bool:
+    """Whether it was claimed and is not due yet."""
     return row["outcome"] is None and from_text(row["due"]) > until
 
 
@@ -99,6 +100,8 @@ def _outcomes(books: Books, allowed: Collection[str]) -> Iterator[str]:
     for row in books.occurrences:
         if row["outcome"] is None:
             yield f"open: {dict(row)}"
+        elif len(instants := list(_instants(row))) != row["count"] or instants[-1] != from_text(row["last"]):
+            yield f"a span that does not add up: {dict(row)}"
         elif f"{row['outcome']}: {row['reason']}" not in allowed:
             yield f"not explained by any fault: {dict(row)}"
 
@@ -121,7 +124,7 @@ def _occurrences(books: Books) -> Iterator[str]:
 
 
 def _missing(automation_id: str, versions: Sequence[Row], rows: Sequence[Row], until: datetime) -> Iterator[str]:
-    recorded = {instant for row in rows for instant in _instants(row, versions)}
+    recorded = {instant for row in rows for instant in _instants(row)}
     for version, following in pairwise([*versions, None]):
         assert version is not None
         end = until if following is None else min(from_text(following["effective_from"]), until)
@@ -137,19 +140,14 @@ def _implied(version: Row, end: datetime) -> Iterator[datetime]:
         yield from Schedule.parse(version["cron_expression"], version["timezone"]).between(begin, end)
 
 
-def _instants(row: Row, versions: Sequence[Row]) -> Iterator[datetime]:
-    """The instants that a row stands for: one, or those of a span, which are as many as it counts."""
-    first, last = from_text(row["scheduled_for"]), from_text(row["last"])
-    if row["count"] == 1:
-        yield first
-        return
-    just_before = first - timedelta(microseconds=1)
-    candidates = (
-        list(Schedule.parse(version["cron_expression"], version["timezone"]).between(just_before, last))
-        for version in versions
-        if version["enabled"]
-    )
-    yield from next((each for each in candidates if len(each) == row["count"] and each[0] == first and each[-1] == last), ())
+def _instants(row: Row) -> Iterator[datetime]:
+    """The instants that a row stands for: one, or those of a span by the intervals between them."""
+    instant = from_text(row["scheduled_for"])
+    yield instant
+    for seconds, times in json.loads(row["intervals"] or "[]"):
+        for _ in range(times):
+            instant += timedelta(seconds=seconds)
+            yield instant
 
 
 def _unimplied(versions: Sequence[Row], rows: Sequence[Row], *, clock_was_set: bool) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from typing import Any
 import httpx
 
 from tests.e2e.proxy import Proxy
-from tests.e2e.stand import SCHEDULER, Stand, free_port, until
+from tests.e2e.stand import SCHEDULER, Stand, free_port, plain_client, until
 from tests.e2e.stand import now as true_now
 from tests.faults.fault import Violation
 
@@ -123,7 +124,8 @@ class Site(Stand):
 
     async def close(self) -> None:
         await super().close()
-        if self.mounted:
+        if self.mounted:  # what is on it is kept, for whoever wants to look
+            shutil.copytree(self.disk, self.folder / "disk.kept")
             subprocess.run(["umount", "--lazy", str(self.disk)], check=True)  # noqa: ASYNC221  nothing else is going on any more
         if self.proxy.port:
             await self.proxy.close()
@@ -181,7 +183,7 @@ class Site(Stand):
     async def page(self, port: int, path: str) -> tuple[int, Any]:
         """The status and the JSON of a daemon's page; (0, None) while nobody answers."""
         try:
-            async with httpx.AsyncClient() as client:
+            async with plain_client() as client:
                 page = await client.get(f"http://127.0.0.1:{port}{path}", timeout=5)
         except httpx.TransportError:
             return 0, None

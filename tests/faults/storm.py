@@ -24,6 +24,8 @@ FAULTS: tuple[type[Fault], ...] = (*NETWORK, *PROCESSES, *STORAGE, *CLOCK)
 _AROUND = (-1.2, -0.9, -0.3, 0.0, 0.01, 0.05, 0.3)
 """Seconds from the full minute: before the claims, between claims and sends, at the first bytes, and after."""
 _LOOK_EVERY = 0.25
+_SOON = timedelta(seconds=5)
+"""The daemon is stopped when nothing is due for so long; what it has claimed beyond that waits for the next start."""
 
 AFTERMATH = 45.0
 """Seconds for which a fault that is over may still be what an error is about."""
@@ -83,7 +85,8 @@ class Storm:
         await self._audit()
 
     async def _is_settled(self, minute: datetime) -> bool:
-        open_ones = self.site.rows("SELECT 1 FROM occurrence WHERE outcome IS NULL AND due <= ?", to_text(self.site.now()))
+        soon = to_text(self.site.now() + _SOON)
+        open_ones = self.site.rows("SELECT 1 FROM occurrence WHERE outcome IS NULL AND due <= ?", soon)
         (target,) = self.site.rows("SELECT watermark FROM target")
         return not open_ones and from_text(target["watermark"]) >= minute
 

@@ -16,7 +16,7 @@ MINUTES = [NOON + timedelta(minutes=number) for number in range(1, 6)]
 
 def occurrence(at: datetime, **differs: Any) -> Row:
     scheduled_for, run = to_text_seconds(at), f"run {at:%H:%M}"
-    row = {"automation_id": "a", "scheduled_for": scheduled_for, "last": scheduled_for, "count": 1}
+    row = {"automation_id": "a", "scheduled_for": scheduled_for, "last": scheduled_for, "count": 1, "intervals": None, "due": to_text(at)}
     return {**row, "outcome": "accepted", "reason": "answered", "task_run_id": run, **differs}
 
 
@@ -45,6 +45,7 @@ def test_books_in_order_have_no_violations() -> None:
     assert list(violations(in_order())) == []
 
 
+OFF = {"scheduled_for": "2026-11-23T12:01:30Z", "last": "2026-11-23T12:01:30Z"}
 SPOILED: list[tuple[str, Callable[[Books], Books], list[str]]] = [
     ("a run that nobody claims", lambda books: replace(books, runs=[*books.runs, {**books.runs[0], "id": "another"}]), ["doubled"]),
     ("a run that never was", lambda books: replace(books, runs=books.runs[1:]), ["lost"]),
@@ -55,7 +56,7 @@ SPOILED: list[tuple[str, Callable[[Books], Books], list[str]]] = [
         ["lost", "doubled"],
     ),
     ("a row that is missing", lambda books: replace(books, occurrences=books.occurrences[1:], runs=books.runs[1:]), ["missing"]),
-    ("a row too many", lambda books: with_occurrence(books, 0, scheduled_for="2026-11-23T12:01:30Z"), ["missing", "unexplained"]),
+    ("a row at another time", lambda books: with_occurrence(books, 0, **OFF), ["missing", "unexplained"]),
     ("a row of nobody", lambda books: with_occurrence(books, 0, automation_id="b"), ["lost", "doubled", "missing", "unexplained"]),
     ("a row without an outcome", lambda books: with_occurrence(books, 0, outcome=None, reason=None), ["open", "doubled"]),
     (
@@ -88,13 +89,22 @@ def test_an_outcome_that_a_fault_may_cost_is_allowed() -> None:
     assert list(violations(books, {"skipped: missed"})) == []
 
 
+def test_what_is_claimed_and_not_due_yet_may_be_open() -> None:
+    ahead = occurrence(MINUTES[-1] + timedelta(minutes=1), outcome=None, reason=None, task_run_id=None)
+    books = in_order()
+    assert list(violations(replace(books, occurrences=[*books.occurrences, ahead]))) == []
+
+
 def test_a_span_stands_for_all_of_its_instants() -> None:
     books = in_order()
-    span = occurrence(MINUTES[0], last=to_text_seconds(MINUTES[3]), count=4, outcome="skipped", reason="coalesced", task_run_id=None)
+    skipped = {"outcome": "skipped", "reason": "coalesced", "task_run_id": None}
+    span = occurrence(MINUTES[0], last=to_text_seconds(MINUTES[3]), count=4, intervals="[[60, 3]]", **skipped)
     books = replace(books, occurrences=[span, books.occurrences[4]], runs=books.runs[4:])
     assert list(violations(books)) == []
-    (missing, *_) = violations(replace(books, occurrences=[{**span, "count": 3}, books.occurrences[1]]))
-    assert missing.startswith("missing")
+    (wrong,) = violations(replace(books, occurrences=[{**span, "count": 3}, books.occurrences[1]]))
+    assert wrong.startswith("a span that does not add up")
+    (missing,) = violations(replace(books, occurrences=[{**span, "count": 3, "intervals": "[[60, 1], [120, 1]]"}, books.occurrences[1]]))
+    assert missing.startswith("missing: a at 2026-11-23 12:03")
 
 
 def test_an_edit_ends_what_was_implied_before_when_it_counts_and_what_may_be_fired_when_it_was_seen() -> None:
