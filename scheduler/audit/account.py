@@ -10,6 +10,7 @@ from scheduler.audit import reading
 from scheduler.audit.evaluation import Evaluation
 from scheduler.audit.lineage import Force, in_force
 from scheduler.core.instants import from_text, to_text, to_text_seconds
+from scheduler.core.model import Occurrence
 from scheduler.core.steps import Cause, Step
 
 
@@ -32,6 +33,7 @@ class Row:
     run_id: str | None
     error: str | None
     node: str
+    intervals: str | None
     asked_at: datetime | None
 
     @property
@@ -134,10 +136,11 @@ def recall(connection: sqlite3.Connection, target: str, automation_id: str, inst
     )
 
 
-def fate_at(connection: sqlite3.Connection, target: str, automation_id: str, instant: datetime) -> str | None:
-    """What became of the occurrence at this instant; None when it has no row."""
-    found = connection.execute(_ROW, (target, automation_id, to_text_seconds(instant))).fetchone()
-    return None if found is None else _row(found).fate
+def row_of(connection: sqlite3.Connection, occurrence: Occurrence) -> Row | None:
+    """The row that an occurrence has; None when it has none."""
+    wanted = (occurrence.target, occurrence.automation_id, to_text_seconds(occurrence.scheduled_for))
+    found = connection.execute(_ROW, wanted).fetchone()
+    return None if found is None else _row(found)
 
 
 _ROW: Final = """
@@ -186,6 +189,7 @@ def _row(row: sqlite3.Row) -> Row:
         run_id=row["task_run_id"],
         error=row["error"],
         node=row["node"],
+        intervals=row["intervals"],
         asked_at=_instant(row["asked_at"]),
     )
 

@@ -64,6 +64,24 @@ def holder(ledger: Path) -> str:
     return text or "another process"
 
 
+def is_locked(ledger: Path) -> bool:
+    """Whether some process holds the lock now. Leaves the file as it is. Raises `LedgerUnavailable` when nobody can tell."""
+    path = lock_file(ledger)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise LedgerUnavailable(f"{path}: {error.strerror}; ask as the user that the daemon runs as") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def lock_file(ledger: Path) -> Path:
     """Where the lock of this ledger lies."""
     return ledger.with_name(ledger.name + ".lock")

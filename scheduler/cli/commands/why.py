@@ -11,6 +11,7 @@ from scheduler.cli.group import Command, Source, as_json
 from scheduler.cli.output import Colour, Json, json_text, line, styled
 from scheduler.cli.times import local_text, now, understood, zoned_text
 from scheduler.core.instants import to_text, to_text_seconds
+from scheduler.core.model import Occurrence
 from scheduler.core.printable import escaped
 from scheduler.core.zones import zone
 
@@ -47,7 +48,7 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
 
     Works whether the daemon runs or not, and changes nothing.
     """
-    from scheduler.audit.account import fate_at, recall
+    from scheduler.audit.account import recall, row_of
     from scheduler.audit.story import Verdict, tell
     from scheduler.cli.ledger_file import reading
     from scheduler.cli.named import named
@@ -61,7 +62,8 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
         account = recall(connection, which.target, which.automation_id, asked.instant, (evaluated.croniter, evaluated.tzdata))
         story = tell(account, at)
         near = (each for each in (story.before, story.after) if each is not None)
-        fates = {each: fate_at(connection, which.target, which.automation_id, each) for each in near}
+        rows = {each: row_of(connection, Occurrence(which.target, which.automation_id, each)) for each in near}
+    fates = {each: None if row is None else row.fate for each, row in rows.items()}
     if as_json:
         line(json_text(_json(story, asked.note, fates)))
     else:

@@ -1,0 +1,79 @@
+"""Whether an occurrence may be made up for by hand, and what the daemon has to be told for that. Pure."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from scheduler.audit.account import Account, Row
+from scheduler.audit.story import is_implied
+from scheduler.core.fires import MAY_BE_MADE_UP_FOR, FireRequest
+from scheduler.core.instants import to_text, to_text_seconds
+from scheduler.core.model import Occurrence, Outcome
+
+_JUST_BEFORE: Final = timedelta(microseconds=1)
+
+
+class NotToBeMadeUpFor(Exception):
+    """It is not; the text says why, and what to do."""
+
+
+def request(account: Account, now: datetime, by: str) -> FireRequest:
+    """What to ask the daemon for. Raises `NotToBeMadeUpFor`."""
+    _refuse_what_is_gone(account)
+    if account.instant > now:
+        raise NotToBeMadeUpFor("it is still to come")
+    if account.row is None:
+        _refuse_what_is_not_missing(account)
+    else:
+        _refuse_what_may_have_run(account, account.row)
+    occurrence = Occurrence(account.target, account.automation_id, account.instant)
+    return FireRequest(occurrence, now, by, _instants(account, account.row))
+
+
+def _refuse_what_is_gone(account: Account) -> None:
+    if not account.forces or account.forces[-1].version.removed:
+        raise NotToBeMadeUpFor("the automation is gone")
+
+
+def _refuse_what_is_not_missing(account: Account) -> None:
+    why = f"see `scheduler why {account.automation_id} {to_text_seconds(account.instant)}`"
+    if not is_implied(account, account.instant):
+        raise NotToBeMadeUpFor(f"nothing was scheduled for it then; {why}")
+    if account.pruned_before is not None and account.instant < account.pruned_before:
+        raise NotToBeMadeUpFor(
+            f"what was scheduled before {to_text(account.pruned_before)} may have been removed for its age, and nobody knows whether it "
+            "ran; start a run without an occurrence: `scheduler automations run`"
+        )
+    if account.watermark is None or account.instant > account.watermark:
+        raise NotToBeMadeUpFor(f"the daemon has not decided about it yet; {why}")
+
+
+def _refuse_what_may_have_run(account: Account, row: Row) -> None:
+    if row.outcome == Outcome.ACCEPTED:
+        raise NotToBeMadeUpFor(f"it was accepted already ({row.reason}), as run {row.run_id}")
+    if row.outcome is None:
+        raise NotToBeMadeUpFor(f"it is open ({row.state}), and will have its outcome")
+    if row.outcome not in MAY_BE_MADE_UP_FOR:
+        raise NotToBeMadeUpFor(
+            f"it is {row.fate}: a run may have been started; look at its runs at the API, and if there is none, `scheduler automations run`"
+        )
+    late = next((run.run_id for run in account.runs if not run.is_own), None)
+    if late is not None:
+        raise NotToBeMadeUpFor(f"run {late} is most likely a late attempt for it")
+
+
+def _instants(account: Account, row: Row | None) -> tuple[datetime, ...]:
+    """All instants of the span that it lies in, where that does not know them: derived by the versions of then."""
+    if row is None or row.count == 1 or row.intervals is not None:
+        return ()
+    since, evaluation = row.scheduled_for - _JUST_BEFORE, account.evaluation
+    found: set[datetime] = set()
+    for force in account.forces:
+        definition, begin, end = force.version.fires, max(since, force.begin), min(row.last, force.end)
+        if definition is not None and begin < end:
+            found.update(evaluation.instants(definition, begin, end))
+    if len(found) != row.count or account.instant not in found:
+        raise NotToBeMadeUpFor(
+            f"it lies in a row for {row.count:,} occurrences of which {len(found):,} can be derived now: croniter, the zone data or the "
+            "rules for clock changes were others then; start a run without an occurrence: `scheduler automations run`"
+        )
+    return tuple(sorted(found))
