@@ -34,21 +34,28 @@ def differing(expectation: Expectation, counted: Mapping[datetime, Tally]) -> li
 
 def discrepancies(expectation: Expectation, instant: datetime, rows: Mapping[str, str]) -> Iterator[Discrepancy]:
     """What is wrong at one instant. ``rows``: by automation, what became of the occurrence that has a row of its own or begins a span."""
-    covered = {each.automation_id for each in expectation.spans if each.covers(instant)}
+    covered = {automation_id: fates[instant] for automation_id, fates in expectation.covered.items() if instant in fates}
     required = expectation.required_at(instant)
-    for automation_id in sorted(required - rows.keys() - covered):
+    for automation_id in sorted(required - rows.keys() - covered.keys()):
         yield Discrepancy(instant, automation_id, Kind.MISSING)
-    for automation_id in sorted(rows.keys() & covered):
+    for automation_id in sorted(rows.keys() & covered.keys()):
         yield Discrepancy(instant, automation_id, Kind.DOUBLE, rows[automation_id])
-    for automation_id in sorted(rows.keys() - required - covered):
-        if not expectation.tolerated_of(automation_id, instant - _JUST_BEFORE, instant):
-            yield Discrepancy(instant, automation_id, Kind.UNEXPLAINED, rows[automation_id])
+    for automation_id, fate in sorted((covered | dict(rows)).items()):
+        if automation_id not in required and not expectation.tolerated_of(automation_id, instant - _JUST_BEFORE, instant):
+            yield Discrepancy(instant, automation_id, Kind.UNEXPLAINED, fate)
 
 
 def miscounted(expectation: Expectation) -> Iterator[tuple[Span, int]]:
-    """Spans that stand for more or fewer occurrences than lie in them, and how many do. Only those that begin in the stretch."""
+    """Spans that stand for more or fewer occurrences than lie in them, and how many do. Only those that begin in the stretch.
+
+    One that knows its intervals is compared instant by instant; here only whether it has as many as it says.
+    """
     for span in expectation.spans:
         if not expectation.begin < span.first <= expectation.end:
+            continue
+        if span.intervals is not None:
+            if span.count != (known := 1 + sum(times for _, times in span.intervals)):
+                yield span, known
             continue
         since = span.first - _JUST_BEFORE
         required = set(expectation.required_of(span.automation_id, since, span.last))

@@ -7,10 +7,11 @@ same count and the same sum once in a million million times. Only where these di
 
 import random
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from scheduler.audit.evaluation import Evaluation
@@ -43,7 +44,11 @@ def weights(automations: Iterable[str]) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A row that stands for several consecutive occurrences of an automation, both ends included."""
+    """A row that stands for several consecutive occurrences of an automation, both ends included.
+
+    ``intervals`` says which, in runs of seconds between one and the next and how often; None for one of the ledger's first version, which
+    stands for whatever its definitions implied in between.
+    """
 
     automation_id: str
     first: datetime
@@ -51,10 +56,27 @@ class Span:
     count: int
     outcome: str
     reason: str
+    intervals: tuple[tuple[int, int], ...] | None
 
-    def covers(self, instant: datetime) -> bool:
-        """Whether this instant lies in it, and is not its first, which the row itself stands at."""
-        return self.first < instant <= self.last
+    @property
+    def fate(self) -> str:
+        """What became of all of them."""
+        return f"{self.outcome}: {self.reason}"
+
+    def within(self, begin: datetime, end: datetime) -> Iterator[datetime]:
+        """Its instants after ``begin`` and up to ``end``, however many it has before; to be asked of one that knows its intervals."""
+        if begin < self.first <= end:
+            yield self.first
+        at = self.first
+        for seconds, times in self.intervals or ():
+            step = timedelta(seconds=seconds)
+            passed = min(max((begin - at) // step, 0), times)
+            for number in range(passed + 1, times + 1):
+                if at + number * step > end:
+                    return
+                if at + number * step > begin:
+                    yield at + number * step
+            at += times * step
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +93,10 @@ class _Due:
 
 @dataclass(slots=True)
 class Expectation:
-    """What was implied after ``begin`` and up to ``end``. What `spans` stand for, except at their first instants, is taken out."""
+    """What was implied after ``begin`` and up to ``end``. What `spans` stand for, except at their first instants, is taken out.
+
+    ``covered`` says by automation and instant what became of what spans stand for, their first instants aside, at which they have a row.
+    """
 
     lineages: Lineages
     weights: Mapping[str, int]
@@ -80,7 +105,8 @@ class Expectation:
     end: datetime
     spans: Sequence[Span] = ()
     tally: dict[datetime, Tally] = field(default_factory=dict)
-    in_spans: dict[Span, int] = field(default_factory=dict)
+    in_spans: Counter[Span] = field(default_factory=Counter)
+    covered: defaultdict[str, dict[datetime, str]] = field(default_factory=partial(defaultdict, dict))
     _dues: list[_Due] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -89,9 +115,17 @@ class Expectation:
         for due in self._dues:
             self._add(due.instants, len(due.members), sum(self.weights[each] for each in due.members))
         for span in self.spans:
-            covered = [each for each in self.required_of(span.automation_id, self.begin, self.end) if span.first <= each <= span.last]
-            self.in_spans[span] = len(covered)
-            self._add([each for each in covered if span.covers(each)], -1, -self.weights.get(span.automation_id, 0))
+            self._take_out(span)
+
+    def _take_out(self, span: Span) -> None:
+        instants = list(span.within(self.begin, self.end)) if span.intervals is not None else self._derived(span)
+        self.in_spans[span] = len(instants)
+        behind = [each for each in instants if each != span.first]
+        self.covered[span.automation_id].update(dict.fromkeys(behind, span.fate))
+        self._add(behind, -1, -self.weights.get(span.automation_id, 0))
+
+    def _derived(self, span: Span) -> list[datetime]:
+        return [each for each in self.required_of(span.automation_id, self.begin, self.end) if span.first <= each <= span.last]
 
     def required_of(self, automation_id: str, begin: datetime, end: datetime) -> list[datetime]:
         """The instants of one automation that must be on record, after ``begin`` and up to ``end``, wherever these lie."""

@@ -3,6 +3,7 @@
 What grows with the number of occurrences is counted and added up by SQLite, for a stretch of time after the other.
 """
 
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ def fates(connection: sqlite3.Connection, target: str, instant: datetime) -> dic
 _FATE: Final = "coalesce(outcome || ': ' || reason, 'open: ' || state)"
 
 _SPANS: Final = """
-    SELECT automation_id, scheduled_for, last, count, outcome, reason FROM occurrence
+    SELECT automation_id, scheduled_for, last, count, outcome, reason, intervals FROM occurrence
     WHERE count > 1 AND target = ?1 AND last > ?2 AND scheduled_for <= ?3 ORDER BY scheduled_for, automation_id
 """
 
@@ -121,9 +122,13 @@ _SPANS: Final = """
 def spans(connection: sqlite3.Connection, stretch: Stretch) -> list[Span]:
     """Those of which any part lies in the stretch."""
     return [
-        Span(automation_id, from_text(first), from_text(last), count, outcome, reason)
-        for automation_id, first, last, count, outcome, reason in connection.execute(_SPANS, _bounds(stretch))
+        Span(automation_id, from_text(first), from_text(last), count, outcome, reason, _intervals(intervals))
+        for automation_id, first, last, count, outcome, reason, intervals in connection.execute(_SPANS, _bounds(stretch))
     ]
+
+
+def _intervals(text: str | None) -> tuple[tuple[int, int], ...] | None:
+    return None if text is None else tuple((seconds, times) for seconds, times in json.loads(text))
 
 
 # ---------------------------------------------------------------- what is wrong of itself

@@ -1,5 +1,8 @@
 """An audit finds what was done to a ledger behind the daemon's back, and nothing else; and nothing in what a daemon wrote itself."""
 
+import json
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -160,12 +163,34 @@ def test_a_late_double_that_the_daemon_noticed_is_told(tmp_path: Path) -> None:
     assert finding.text.startswith("a second run, main-run-")
 
 
-def test_a_span_that_counts_wrong_is_found(ledger: Path) -> None:
+@pytest.mark.parametrize("knows_itself", [True, False])
+def test_a_span_that_counts_wrong_is_found(ledger: Path, knows_itself: bool) -> None:
+    if not knows_itself:  # as those that the first version of the ledger wrote
+        spoil(ledger, "UPDATE occurrence SET intervals = NULL")
+    assert told(ledger) == []
     for change, kind in (("- 1", Kind.MISSING), ("+ 2", Kind.UNEXPLAINED)):
         assert spoil(ledger, f"UPDATE occurrence SET count = count {change} WHERE count > 2 AND name = 'automation 4'") == 1
         (finding,) = found(ledger)
         assert finding.kind is kind
         assert "stands for" in finding.text
+
+
+def test_what_a_span_leaves_out_is_missing_and_what_it_should_not_have_is_unexplained(ledger: Path) -> None:
+    (intervals,) = _one(ledger, "SELECT intervals FROM occurrence WHERE count > 2 AND name = 'automation 4'")
+    ((seconds, times),) = json.loads(intervals)
+    assert (seconds, times) == (300, 16)
+    left_out = json.dumps([[300, 4], [600, 1], [300, 10]])
+    moved = json.dumps([[300, 4], [240, 1], [360, 1], [300, 10]])
+    spoil(ledger, "UPDATE occurrence SET intervals = ?, count = 16 WHERE intervals = ?", left_out, intervals)
+    assert told(ledger) == ["missing 13:10"]
+    spoil(ledger, "UPDATE occurrence SET intervals = ?, count = 17 WHERE intervals = ?", moved, left_out)
+    assert told(ledger) == ["unexplained 13:09", "missing 13:10"]
+
+
+def _one(path: Path, select: str) -> tuple[str, ...]:
+    with closing(sqlite3.connect(path)) as connection:
+        (found,) = connection.execute(select).fetchall()
+        return tuple(found)
 
 
 def test_a_row_within_a_span_is_double(ledger: Path) -> None:
