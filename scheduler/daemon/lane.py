@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from scheduler.core.model import Attempt, Occurrence, State
@@ -80,6 +80,14 @@ class Carried:
     def goes_on(self, clock: Clock) -> None:
         """It waits no more."""
         self.waits_for(None, clock)
+
+    def fall_into_doubt(self, ended: float, settle_time: timedelta) -> None:
+        """Its newest attempt ended then, on the clock that counts suspend, and nobody knows what it started."""
+        if self.doubt is not None:  # sent again under its key: what the first one started counts too
+            self.sent, self.sent_by_api = self.doubt.sent, self.doubt.sent_by_api
+        baseline = self.attempt.baseline if self.attempt else None
+        self.doubt = Doubt(baseline, self.sent, ended, settle_time.total_seconds(), self.sent_by_api)
+        self.state, self.maybe_sent = State.UNKNOWN, True
 
 
 @dataclass(slots=True)

@@ -1,0 +1,71 @@
+"""Open occurrences from the ledger: what another process, or this one before it was killed, left on its way.
+
+Apart from the dispatcher because nothing of it concerns what this process claims itself. Its instants are the wall clock's, which may have
+been set since; what an attempt knew of the API's clock tells where they were.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from scheduler.core.model import Attempt, OpenOccurrence, State
+from scheduler.core.policy import Concurrency
+from scheduler.core.steps import Cause, Step
+from scheduler.core.verdict import is_finished
+from scheduler.daemon.context import Context
+from scheduler.daemon.lane import Carried
+
+_ABANDONED_AFTER: Final = timedelta(seconds=10)
+"""An attempt whose end nobody saw is taken to have ended so long after it was written, when that was before the start."""
+
+
+class Adoption:
+    """Makes of recorded occurrences what a lane carries."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def adopted(self, found: OpenOccurrence) -> Carried:
+        """One that another process left open: in doubt, when it may have been sent."""
+        carried = self.reopened(found)
+        if found.attempt is not None and found.end is None:
+            carried.sent_at = found.attempt.written_at
+            self._leave_in_doubt(carried, found, found.attempt.written_at + _ABANDONED_AFTER)
+        elif found.end is not None and found.state is State.UNKNOWN:
+            carried.sent_at = found.end.sent_at or found.end.ended_at
+            self._leave_in_doubt(carried, found, found.end.ended_at)
+        carried.queued = self._has_queued(found)
+        carried.steps.append(Step(self._context.clock.now(), Cause.ADOPTED))
+        return carried
+
+    def reopened(self, found: OpenOccurrence) -> Carried:
+        """One that had its outcome and was asked for by hand: no attempt of it is under way."""
+        carried = Carried(found.occurrence, found.name, found.due, found.deadline, late=True, entry=None, state=State.WAITING)
+        carried.attempt, carried.asked, carried.maybe_sent = found.attempt, found.asked_at is not None, found.maybe_sent
+        carried.error = None if found.end is None else found.end.error
+        return carried
+
+    def _has_queued(self, found: OpenOccurrence) -> bool:
+        """Whether it waited for the run before it, and so has beyond its deadline: as far as the newest recorded snapshot tells."""
+        entry = self._context.timetable.entries.get(found.occurrence.automation_id)
+        if found.asked_at is not None or entry is None or entry.policies.concurrency is not Concurrency.QUEUE:
+            return False
+        return entry.automation.run_id is not None and not is_finished(entry.automation.run_status)
+
+    def _leave_in_doubt(self, carried: Carried, found: OpenOccurrence, ended_at: datetime) -> None:
+        clock, first = self._context.clock, self._first_that_counts(found)
+        sent_at = carried.sent_at if first is None else first.written_at
+        placed = found.attempt if first is None else first
+        carried.sent_by_api = by_api(sent_at or ended_at, placed.clock_offset if placed else None)
+        age = (clock.now() - (sent_at or ended_at)).total_seconds()
+        carried.sent = clock.seconds() - age if age >= 0 else float("-inf")  # set back since: any run may be the one
+        ended = clock.seconds() - max((clock.now() - ended_at).total_seconds(), 0.0)
+        carried.fall_into_doubt(ended, self._context.settings.settle_time)
+
+    def _first_that_counts(self, found: OpenOccurrence) -> Attempt | None:
+        """The first of those that were sent under the same key, where the target honours it."""
+        return found.first if self._context.settings.idempotent else None
+
+
+def by_api(instant: datetime, clock_offset: float | None) -> datetime | None:
+    """What the API's clock showed at an instant of ours; None when the difference was not known."""
+    return None if clock_offset is None else instant + timedelta(seconds=clock_offset)

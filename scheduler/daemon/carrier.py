@@ -1,0 +1,125 @@
+"""The way of one occurrence from its claim to its outcome: wait, send, find out what the answer does not tell, make the outcome durable."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from scheduler.core.events import OccurrenceConcluded
+from scheduler.core.model import AttemptEnd, AttemptResult, Conclusion, Outcome, Reason, Run, RunStatus, State
+from scheduler.core.steps import Cause, Step
+from scheduler.daemon.clearance import Clearance, Withdraw
+from scheduler.daemon.context import Context
+from scheduler.daemon.inquiry import Inquiry
+from scheduler.daemon.lane import Carried, Lane
+from scheduler.daemon.readings import Readings
+from scheduler.daemon.sending import Sender, write_down
+from scheduler.daemon.waiting import Behind, Ending, Waiting
+
+
+class Carrier:
+    """Carries the occurrences of one target. ``started`` is called with every run that an attempt started."""
+
+    def __init__(self, context: Context, readings: Readings, clearance: Clearance, started: Callable[[Run], None]) -> None:
+        self._context = context
+        self._readings = readings
+        self._started = started
+        self._waiting = Waiting(context, readings, clearance)
+        self.sender = Sender(context, readings, clearance, self._waiting)
+        self._inquiry = Inquiry(context, readings)
+        self.stopping = False  # what is in flight comes to its end, and nothing else is begun
+
+    async def conclude(self, lane: Lane, carried: Carried) -> None:
+        """Carry the head of a lane until it has its outcome, is withdrawn, or is the head no more."""
+        while not self.stopping and lane.waiting[0] is carried:
+            self.sender.in_flight.discard(carried.occurrence.automation_id)
+            if carried.doubt is None or self._may_resend(carried):
+                ending = await self._waiting.clear(lane, carried) or await self.sender.attempt(lane, carried)
+                if ending is None or isinstance(ending, Behind):
+                    continue
+                if isinstance(ending, Withdraw):
+                    await self._context.durably("withdraw", lambda: self._context.ledger.withdraw([carried.occurrence]))
+                    carried.concluded = True
+                    return
+                if carried.doubt is None or ending.outcome is Outcome.ACCEPTED:
+                    if await self._finish(carried, ending):
+                        return
+                    continue
+                if ending.end is not None:
+                    await self.sender.ended(carried, ending.end, State.UNKNOWN)
+                carried.resend = False  # something forbids to send again; whether it was started, only reading can tell
+            elif (found := await self._find_out(carried)) is not None and await self._finish(carried, found):
+                return
+
+    def _may_resend(self, carried: Carried) -> bool:
+        return self._context.settings.idempotent and carried.resend and self._context.clock.now() <= carried.deadline
+
+    async def _find_out(self, carried: Carried) -> Ending | None:
+        assert carried.doubt is not None
+        resolved = await self._inquiry.resolve(carried.occurrence.automation_id, carried.doubt, not_before=carried.not_before)
+        if resolved.outcome is None or resolved.reason is None:
+            await self._not_started(carried)
+            return None
+        run = None
+        if resolved.run_id is not None:
+            run = Run(resolved.run_id, carried.occurrence.automation_id, resolved.run_at, RunStatus.RUNNING)
+        return Ending(resolved.outcome, resolved.reason, resolved.error, run)
+
+    async def _not_started(self, carried: Carried) -> None:
+        carried.doubt, carried.state, carried.resend = None, State.WAITING, True
+        carried.steps.append(Step(self._context.clock.now(), Cause.NOTHING_STARTED))
+        await write_down(self._context, "state", carried, lambda steps: self._context.ledger.settled(carried.occurrence, steps))
+
+    async def _finish(self, carried: Carried, ending: Ending) -> bool:
+        """Make the outcome durable. False when its run turns out to be another occurrence's: then it is unknown again."""
+        # What another process sent, it sent at its due instant or later: only the window of the inquiry begins with the attempt's row.
+        sent_at = max(carried.sent_at, carried.due) if carried.sent_at is not None and ending.run is not None else None
+        if carried.asked and ending.run is not None:
+            ending = replace(ending, reason=Reason.MANUAL)
+        lateness = None if sent_at is None else max((sent_at - carried.due).total_seconds(), 0.0)
+        conclusion = Conclusion(ending.outcome, ending.reason, self._context.clock.now(), sent_at, lateness, ending.error, ending.run)
+        done = await write_down(
+            self._context,
+            "conclude",
+            carried,
+            lambda steps: self._context.ledger.conclude(carried.occurrence, conclusion, ending.end, steps),
+        )
+        if not done:
+            return await self._disowned(carried, ending)
+        if ending.run is not None:
+            self._readings.started(carried.occurrence.automation_id, ending.run.id)
+            self._started(ending.run)
+        carried.concluded = True
+        self._tell(carried, ending, lateness)
+        return True
+
+    async def _disowned(self, carried: Carried, ending: Ending) -> bool:
+        """The run that we took for ours is recorded as another's: as an answer it says nothing, and found it hides ours."""
+        if ending.end is None or ending.run is None:
+            covered = Ending(Outcome.UNRESOLVED, Reason.COVERED, f"run {ending.run.id if ending.run else ''} belongs to another occurrence")
+            return await self._finish(carried, covered)
+        error = f"the answer named run {ending.run.id}, which belongs to another occurrence"
+        end = AttemptEnd(ending.end.number, AttemptResult.UNKNOWN, ending.end.ended_at, ending.end.sent_at, ending.end.http_status, error)
+        carried.fall_into_doubt(self._context.clock.seconds(), self._context.settings.settle_time)
+        carried.error = error
+        await self.sender.ended(carried, end, State.UNKNOWN)
+        return False
+
+    def _tell(self, carried: Carried, ending: Ending, lateness: float | None) -> None:
+        self._context.publish(
+            OccurrenceConcluded(
+                occurrence=carried.occurrence,
+                automation=carried.name,
+                outcome=ending.outcome,
+                reason=ending.reason,
+                attempts=carried.attempts,
+                lateness=lateness,
+                kind=None if lateness is None or carried.asked else _kind(carried),
+                run_id=ending.run.id if ending.run else None,
+                error=ending.error,
+            )
+        )
+
+
+def _kind(carried: Carried) -> str:
+    if carried.late:
+        return "catch_up"
+    return "retry" if carried.attempts > 1 or carried.held_up else "on_time"

@@ -1,0 +1,107 @@
+"""Waiting until an occurrence may be sent, or gets its outcome without being sent.
+
+`Clearance` decides, in one look and without I/O; here is what happens between two looks: sleeping, reading the automation, asking what is
+paused, and keeping in mind what was waited for.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from scheduler.core.model import AttemptEnd, Outcome, Reason, Run
+from scheduler.core.steps import Cause
+from scheduler.daemon.clearance import Clearance, Go, NeedReading, Stop, Wait, Withdraw
+from scheduler.daemon.context import Context
+from scheduler.daemon.lane import Carried, Lane
+from scheduler.daemon.readings import Readings
+
+SEND_WITHIN: Final = 10.0
+"""An attempt may be sent this many seconds after its durable instant; later it is written anew."""
+PAUSES_HOLD: Final = 0.5
+"""Seconds for which it is taken for granted what operators have paused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """An outcome, with the run and the attempt's end that belong to it."""
+
+    outcome: Outcome
+    reason: Reason
+    error: str | None = None
+    run: Run | None = None
+    end: AttemptEnd | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """Another one is the head of its lane now."""
+
+
+class Waiting:
+    """One target's way of waiting."""
+
+    def __init__(self, context: Context, readings: Readings, clearance: Clearance) -> None:
+        self._context = context
+        self._readings = readings
+        self._clearance = clearance
+        self._reading_pauses = asyncio.Lock()
+        self._pauses_read = float("-inf")
+
+    async def clear(self, lane: Lane, carried: Carried) -> Ending | Withdraw | Behind | None:
+        """Wait until it may be sent; what comes back otherwise is what becomes of it."""
+        clock = self._context.clock
+        while True:
+            answer = await self.ask(lane, carried)
+            match answer:
+                case Wait(seconds=seconds, cause=cause, detail=detail):
+                    carried.waits_for(cause, clock, detail)
+                    await lane.alarm.sleep(seconds)
+                    if lane.waiting[0] is not carried:
+                        carried.goes_on(clock)
+                        return Behind()
+                    continue
+                case NeedReading(since=since):
+                    carried.waits_for(Cause.READING, clock)
+                    if await self._read(carried, since):
+                        carried.goes_on(clock)
+                        return Ending(Outcome.SKIPPED, Reason.DELETED, "the automation was deleted before it could be sent")
+                    continue
+            carried.goes_on(clock)
+            return self._stopped(carried, answer)
+
+    def _stopped(self, carried: Carried, answer: Go | Stop | Withdraw) -> Ending | Withdraw | None:
+        match answer:
+            case Go():
+                return None
+            case Stop(outcome=outcome, reason=reason, error=error):
+                return Ending(outcome, reason, error)
+            case Withdraw() as withdraw:
+                return Ending(Outcome.EXPIRED, Reason.NOT_STARTED, carried.error) if carried.maybe_sent else withdraw
+
+    async def ask(self, lane: Lane, carried: Carried) -> Go | Wait | NeedReading | Stop | Withdraw:
+        """Look once whether it may be sent. What was claimed a moment ago was claimed with the pauses of then."""
+        paused = False if self.is_fresh(carried) else await self._is_paused(carried)
+        return self._clearance.ask(carried, lane, paused=paused)
+
+    async def _is_paused(self, carried: Carried) -> bool:
+        """As the ledger said a moment ago: when a target is released, thousands ask at the same time."""
+        context = self._context
+        async with self._reading_pauses:
+            if context.clock.seconds() - self._pauses_read > PAUSES_HOLD:
+                self._clearance.paused = await context.readably("pauses", lambda: context.ledger.pauses(context.target))
+                self._pauses_read = context.clock.seconds()
+        return self._clearance.is_paused(carried.occurrence.automation_id)
+
+    def is_fresh(self, carried: Carried) -> bool:
+        """Whether its attempt may be sent on the strength of the instant that is durable."""
+        return carried.written is not None and self._context.clock.seconds() - carried.written <= SEND_WITHIN
+
+    async def _read(self, carried: Carried, since: float) -> bool:
+        """Get a reading begun then or later, until the deadline; True when the automation is gone."""
+        left = (self._clearance.deadline(carried) - self._context.clock.now()).total_seconds()
+        try:
+            async with asyncio.timeout(max(left, 0.0) + 0.001):
+                return await self._readings.read(carried.occurrence.automation_id, since=since) is None
+        except TimeoutError:
+            carried.error = carried.error or "the automation could not be read, so it could not be told whether its newest run was finished"
+            return False
