@@ -1,6 +1,7 @@
 """``scheduler why``: what happened to one automation at one time, and why."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,8 @@ from scheduler.core.printable import escaped
 from scheduler.core.zones import zone
 
 if TYPE_CHECKING:
+    from scheduler.audit.account import Ran, Tried
+    from scheduler.audit.lineage import Recorded
     from scheduler.audit.story import Entry, Story
 
 _EXAMPLES = (
@@ -186,20 +189,25 @@ def _json(story: "Story", note: str | None, fates: Fates) -> Json:
             {"at": to_text(each.at), "until": None if each.until is None else to_text(each.until), "text": each.text}
             for each in story.entries
         ],
-        "attempts": [{**{name: _plain(getattr(each, name)) for name in each.__slots__}} for each in account.attempts],
-        "runs": [{name: _plain(getattr(each, name)) for name in each.__slots__} for each in account.runs],
+        "attempts": [_plain(each) for each in account.attempts],
+        "runs": [_plain(each) for each in account.runs],
         "before": _near_json(story.before, fates),
         "after": _near_json(story.after, fates),
     }
 
 
-def _version_json(version: object) -> Json:
-    definition = getattr(version, "definition", None)
+def _version_json(version: "Recorded") -> Json:
+    definition = version.definition
     return {
-        "cron_expression": None if definition is None else definition.cron_expression,
-        "timezone": None if definition is None else definition.timezone,
-        "enabled": None if definition is None else definition.enabled,
-        **{name: _plain(getattr(version, name)) for name in ("effective_from", "observed_at", "invalid", "removed", "croniter", "tzdata")},
+        "cron_expression": definition and definition.cron_expression,
+        "timezone": definition and definition.timezone,
+        "enabled": definition and definition.enabled,
+        "effective_from": to_text(version.effective_from),
+        "observed_at": to_text(version.observed_at),
+        "invalid": version.invalid,
+        "removed": version.removed,
+        "croniter": version.croniter,
+        "tzdata": version.tzdata,
     }
 
 
@@ -207,5 +215,6 @@ def _near_json(instant: datetime | None, fates: Fates) -> Json | None:
     return None if instant is None else {"scheduled_for": to_text_seconds(instant), "fate": fates.get(instant)}
 
 
-def _plain(value: object) -> object:
-    return to_text(value) if isinstance(value, datetime) else value
+def _plain(fact: "Tried | Ran") -> Json:
+    """All that is known of an attempt or a run."""
+    return {name: to_text(value) if isinstance(value, datetime) else value for name, value in asdict(fact).items()}
