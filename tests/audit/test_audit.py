@@ -107,6 +107,14 @@ def test_a_row_that_nothing_implies_is_unexplained(ledger: Path) -> None:
     assert told(ledger) == ["unexplained 12:07", "missing 12:10"]
 
 
+def test_a_row_that_is_anothers_by_now_is_both(ledger: Path) -> None:
+    """So that as many rows as are expected are there at that instant."""
+    other = "(SELECT automation_id FROM definition WHERE name = 'automation 3')"
+    of = "name = 'automation 1' AND scheduled_for = '2026-11-23T12:05:00Z'"
+    assert spoil(ledger, f"UPDATE occurrence SET automation_id = {other} WHERE {of}") == 1
+    assert sorted(told(ledger)) == ["missing 12:05", "unexplained 12:05"]
+
+
 def test_a_row_of_an_automation_that_nobody_has_seen_is_unexplained(ledger: Path) -> None:
     spoil(ledger, "DELETE FROM definition WHERE name = 'automation 4'")
     assert {each.kind for each in found(ledger)} == {Kind.UNEXPLAINED}
