@@ -3,12 +3,13 @@
 import argparse
 import asyncio
 import random
+import sqlite3
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -55,7 +56,8 @@ async def _through(storms: Sequence[Storm], minutes: float) -> None:
 async def _progress(storms: Sequence[Storm], began: float) -> None:
     while True:
         await asyncio.sleep(60)
-        _say(f"{(time.monotonic() - began) / 60:.0f} min: {_figures(storms)}")
+        with suppress(sqlite3.OperationalError):  # a full disk, and no daemon that has the ledger open
+            _say(f"{(time.monotonic() - began) / 60:.0f} min: {_figures(storms)}")
 
 
 def _figures(storms: Sequence[Storm]) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sqlite3
 from datetime import timedelta
 from typing import Any
 
@@ -45,8 +46,8 @@ class Editor:
             try:
                 async with self._site.client() as client:
                     await self._edit(client)
-            except httpx.TransportError:
-                continue  # the API is away, and so whether it was done is not known here
+            except (httpx.TransportError, sqlite3.OperationalError):
+                continue  # the API or the ledger is away, and so whether it was done is not known here
             self._site.told["edits"] += 1
 
     async def _edit(self, client: httpx.AsyncClient) -> None:

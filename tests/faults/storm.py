@@ -3,10 +3,11 @@
 import asyncio
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from scheduler.core.instants import from_text, to_text
 from tests.e2e.stand import next_minute, until
@@ -59,16 +60,14 @@ class Storm:
             if each.lacks(self.site) is None:
                 lanes[each.lane].append(each)
         until = asyncio.get_running_loop().time() + seconds
-        async with self._watched():
-            editing = asyncio.create_task(self._editor.work())
+        async with _beside(self._watch()), _beside(self._editor.work()):
             await asyncio.gather(*(self._draw_on(kinds, until) for kinds in lanes.values()))
-            editing.cancel()
 
     async def play(self, kinds: Sequence[type[Fault]], *, seconds: float) -> None:
         """These faults, so many seconds each, one after the other; the first of them across a full minute."""
         now = self.site.now()
         await asyncio.sleep(max((next_minute(now) - now).total_seconds() - 2.0, 0.0))
-        async with self._watched():
+        async with _beside(self._watch()):
             for kind in kinds:
                 fault = kind(self.draw)
                 fault.seconds = seconds
@@ -76,7 +75,7 @@ class Storm:
 
     async def calm(self, *, more: timedelta = timedelta(0)) -> None:
         """Wait until all that comes due up to the last full minute, or ``more``, has its outcome; then stop the daemon."""
-        async with self._watched():
+        async with _beside(self._watch()):
             await until(lambda: self.site.answers(self.site.daemon_port, "/readyz"), seconds=PATIENCE, what="the daemon to be ready")
             minute = next_minute(self.site.now() + more) - timedelta(minutes=1)
             await until(lambda: self._is_settled(minute), seconds=60 + 2 * PATIENCE, what=f"everything up to {minute} to be settled")
@@ -94,7 +93,7 @@ class Storm:
         """What the operators' own proof says; under a clock that was set, also back, some definitions ended before what they implied."""
         self.site.write_configuration()
         status, said = await self.site.told_by("audit", "--since", "2d")
-        self.say(f"audit: {status} {said.strip().splitlines()[-1]}")
+        self.say(f"audit: exit status {status}\n{said.strip()}")
         if status != 0 and not self._clock_was_set:
             self._violated(f"the audit: {said}")
 
@@ -149,14 +148,6 @@ class Storm:
 
     # ------------------------------------------------------------ meanwhile
 
-    @asynccontextmanager
-    async def _watched(self) -> AsyncIterator[None]:
-        watch = asyncio.create_task(self._watch())
-        try:
-            yield
-        finally:
-            watch.cancel()
-
     async def _watch(self) -> None:
         """Read the log, and start again what ended without being told to."""
         while True:
@@ -181,3 +172,15 @@ class Storm:
 
     def _keys_known(self) -> bool:
         return bool(self.site.rows("SELECT 1 FROM idempotent_answers LIMIT 1", database=self.site.api_database))
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Have this done for as long as the block lasts. What it ended by before that is raised."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
