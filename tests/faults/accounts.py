@@ -8,7 +8,7 @@ of its own.
 import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain, pairwise
 from pathlib import Path
@@ -59,13 +59,7 @@ def read(stand: Stand, *, clock_was_set: bool = False) -> Books:
 
 def violations(books: Books, allowed: Collection[str] = ()) -> Iterator[str]:
     """Everything that is not as it was promised. ``allowed``: outcomes that the faults may have cost beyond those that are `ALWAYS`."""
-    decided = replace(books, occurrences=[row for row in books.occurrences if not _is_ahead(row, books.until)])
-    return chain(_runs(decided), _outcomes(decided, ALWAYS | set(allowed)), _occurrences(decided))
-
-
-def _is_ahead(row: Row, until: datetime) -> bool:
-    """Whether it was claimed and is not due yet."""
-    return row["outcome"] is None and from_text(row["due"]) > until
+    return chain(_runs(books), _outcomes(books, ALWAYS | set(allowed)), _occurrences(books))
 
 
 # ---------------------------------------------------------------- runs and accepted occurrences are the same
@@ -97,30 +91,43 @@ def _near(books: Books, automation_id: str, begun: str) -> Sequence[Row]:
 
 
 def _outcomes(books: Books, allowed: Collection[str]) -> Iterator[str]:
+    versions = _by_automation(books.definitions)
     for row in books.occurrences:
         if row["outcome"] is None:
-            yield f"open: {dict(row)}"
+            if from_text(row["due"]) <= books.until:  # later: claimed, and not due yet
+                yield f"open: {dict(row)}"
         elif len(instants := list(_instants(row))) != row["count"] or instants[-1] != from_text(row["last"]):
             yield f"a span that does not add up: {dict(row)}"
-        elif f"{row['outcome']}: {row['reason']}" not in allowed:
+        elif f"{row['outcome']}: {row['reason']}" not in allowed and not _is_taken_back(row, versions[row["automation_id"]]):
             yield f"not explained by any fault: {dict(row)}"
+
+
+def _is_taken_back(row: Row, versions: Sequence[Row]) -> bool:
+    """Whether an edit that counts from before its instant was seen when it had been tried in vain: it is not tried again."""
+    instant = from_text(row["scheduled_for"])
+    return row["outcome"] == "expired" and any(
+        each["effective_from"] < row["due"] < each["observed_at"] <= row["finished_at"] and not _may_have_implied(each, None, instant)
+        for each in versions
+    )
 
 
 # ---------------------------------------------------------------- the occurrences are those that the definitions imply
 
 
 def _occurrences(books: Books) -> Iterator[str]:
-    versions: dict[str, list[Row]] = defaultdict(list)
-    for row in books.definitions:
-        versions[row["automation_id"]].append(row)
-    rows: dict[str, list[Row]] = defaultdict(list)
-    for row in books.occurrences:
-        rows[row["automation_id"]].append(row)
+    versions, rows = _by_automation(books.definitions), _by_automation(books.occurrences)
     for automation_id, of_it in versions.items():
         yield from _missing(automation_id, of_it, rows[automation_id], books.until)
         yield from _unimplied(of_it, rows[automation_id], clock_was_set=books.clock_was_set)
     for automation_id in rows.keys() - versions.keys():
         yield f"unexplained: {automation_id} has occurrences and was never seen"
+
+
+def _by_automation(rows: Sequence[Row]) -> Mapping[str, Sequence[Row]]:
+    sorted_out: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        sorted_out[row["automation_id"]].append(row)
+    return sorted_out
 
 
 def _missing(automation_id: str, versions: Sequence[Row], rows: Sequence[Row], until: datetime) -> Iterator[str]:

@@ -16,7 +16,15 @@ MINUTES = [NOON + timedelta(minutes=number) for number in range(1, 6)]
 
 def occurrence(at: datetime, **differs: Any) -> Row:
     scheduled_for, run = to_text_seconds(at), f"run {at:%H:%M}"
-    row = {"automation_id": "a", "scheduled_for": scheduled_for, "last": scheduled_for, "count": 1, "intervals": None, "due": to_text(at)}
+    row = {
+        "automation_id": "a",
+        "scheduled_for": scheduled_for,
+        "last": scheduled_for,
+        "count": 1,
+        "intervals": None,
+        "due": to_text(at),
+        "finished_at": to_text(at),
+    }
     return {**row, "outcome": "accepted", "reason": "answered", "task_run_id": run, **differs}
 
 
@@ -90,9 +98,18 @@ def test_an_outcome_that_a_fault_may_cost_is_allowed() -> None:
 
 
 def test_what_is_claimed_and_not_due_yet_may_be_open() -> None:
-    ahead = occurrence(MINUTES[-1] + timedelta(minutes=1), outcome=None, reason=None, task_run_id=None)
-    books = in_order()
-    assert list(violations(replace(books, occurrences=[*books.occurrences, ahead]))) == []
+    due = to_text(MINUTES[-1] + timedelta(seconds=20))
+    books = with_occurrence(in_order(), -1, outcome=None, reason=None, task_run_id=None, due=due)
+    assert list(violations(replace(books, runs=books.runs[:-1]))) == []
+
+
+def test_what_an_edit_took_back_after_an_attempt_may_have_expired() -> None:
+    before, seen = MINUTES[-1] - timedelta(seconds=1), MINUTES[-1] + timedelta(seconds=9)
+    books = with_occurrence(in_order(), -1, outcome="expired", reason="not_started", task_run_id=None, finished_at=to_text(seen))
+    books = replace(books, runs=books.runs[:-1])
+    assert len(list(violations(books))) == 1
+    edit = version(before, enabled=0, observed_at=to_text(seen))
+    assert list(violations(replace(books, definitions=[*books.definitions, edit]))) == []
 
 
 def test_a_span_stands_for_all_of_its_instants() -> None:

@@ -100,8 +100,11 @@ async def _all_of(folder: Path, plays: Sequence[Play]) -> list[str]:
     """Play them side by side; what is lacking for some of them comes back."""
     async with AsyncExitStack() as closing:
         sites = [_site(closing, folder / str(number), play) for number, play in enumerate(plays)]
-        lacking = await asyncio.gather(*(_through(site, play) for site, play in zip(sites, plays, strict=True)))
-        return [lack for of_one in lacking for lack in of_one]
+        ends = await asyncio.gather(*(_through(site, play) for site, play in zip(sites, plays, strict=True)), return_exceptions=True)
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
+    return [lack for end in ends if isinstance(end, list) for lack in end]
 
 
 def _site(closing: AsyncExitStack, folder: Path, play: Play) -> Site:
