@@ -48,6 +48,20 @@ class Carrier:
                 carried.resend = False  # something forbids to send again; whether it was started, only reading can tell
             elif (found := await self._find_out(carried)) is not None and await self._finish(carried, found):
                 return
+        if not self.stopping:
+            await self._put_off(carried)
+
+    async def _put_off(self, carried: Carried) -> None:
+        """Another goes first, since the clock was set back: an attempt that was written and not sent has not been made.
+
+        Else the next process would find it in doubt, behind the run of the one that went first.
+        """
+        if carried.attempt is None or carried.state is not State.CLAIMED or carried.doubt is not None:
+            return
+        await self._context.durably("unsend", lambda: self._context.ledger.unsend([carried.occurrence]))
+        number = carried.attempt.number - 1
+        carried.attempt = replace(carried.attempt, number=number) if number else None
+        carried.written, carried.state = None, State.WAITING
 
     def _may_resend(self, carried: Carried) -> bool:
         return self._context.settings.idempotent and carried.resend and self._context.clock.now() <= carried.deadline
