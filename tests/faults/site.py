@@ -220,5 +220,14 @@ class Site(Stand):
             if not line.startswith("{"):
                 if not line.startswith("serving the API at "):
                     yield "", f"{name}: {line}"
-            elif (told := json.loads(line))["level"] in {"error", "critical"} or "exception" in told:
+            elif (told := _parsed(line))["level"] in {"error", "critical"} or "exception" in told:
                 yield told["event"], f"{name}: {line}"
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    """A line of a log. One whose process was killed in the middle of it is followed by the next one's first, or by nothing."""
+    try:
+        parsed: dict[str, Any] = json.loads(line[line.rfind('{"timestamp"') :])
+    except json.JSONDecodeError:
+        return {"level": "torn"}
+    return parsed

@@ -77,17 +77,20 @@ class Storm:
         """Wait until all that comes due up to the last full minute, or ``more``, has its outcome; then stop the daemon."""
         async with _beside(self._watch()):
             await until(lambda: self.site.answers(self.site.daemon_port, "/readyz"), seconds=PATIENCE, what="the daemon to be ready")
-            minute = next_minute(self.site.now() + more) - timedelta(minutes=1)
-            await until(lambda: self._is_settled(minute), seconds=60 + 2 * PATIENCE, what=f"everything up to {minute} to be settled")
+            began = self.site.now()
+            minute = next_minute(began + more) - timedelta(minutes=1)
+            await until(lambda: self._is_settled(began, minute), seconds=60 + 2 * PATIENCE, what=f"everything up to {minute} to be settled")
             await self.site.terminated()
         self._read_log()
         await self._audit()
 
-    async def _is_settled(self, minute: datetime) -> bool:
-        soon = to_text(self.site.now() + _SOON)
-        open_ones = self.site.rows("SELECT 1 FROM occurrence WHERE outcome IS NULL AND due <= ?", soon)
-        (target,) = self.site.rows("SELECT watermark FROM target")
-        return not open_ones and from_text(target["watermark"]) >= minute
+    async def _is_settled(self, began: datetime, minute: datetime) -> bool:
+        """Whether nothing is open that is due, by a ledger of the present: the daemon may not know yet that its clock is right again."""
+        soon = self.site.now() + _SOON
+        open_ones = self.site.rows("SELECT 1 FROM occurrence WHERE outcome IS NULL AND due <= ?", to_text(soon))
+        (target,) = self.site.rows("SELECT watermark, snapshot_at FROM target")
+        is_present = began <= from_text(target["snapshot_at"]) <= soon and minute <= from_text(target["watermark"]) <= soon
+        return is_present and not open_ones
 
     async def _audit(self) -> None:
         """What the operators' own proof says; under a clock that was set, also back, some definitions ended before what they implied."""
