@@ -340,7 +340,7 @@ class Timetable:
         entry.automation = automation
 
     def _miss(self, snapshot: Snapshot) -> list[Version]:
-        if not snapshot.complete:
+        if not snapshot.complete or snapshot.unidentified:  # what nobody can identify may be the one that is missed
             self._absent -= snapshot.automations.keys() | snapshot.broken.keys()
             return []
         absent = frozenset(each for each in self._entries if each not in snapshot.automations and each not in snapshot.broken)

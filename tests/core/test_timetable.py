@@ -56,10 +56,16 @@ class Told:
         return versions
 
     def poll(
-        self, when: str, *automations: Automation, complete: bool = True, broken: Mapping[str, str] | None = None, offset: float = 0.0
+        self,
+        when: str,
+        *automations: Automation,
+        complete: bool = True,
+        broken: Mapping[str, str] | None = None,
+        offset: float = 0.0,
+        unidentified: int = 0,
     ) -> Changes:
         errors = {each: InvalidAutomation(reason, automation_id=each, name=None) for each, reason in (broken or {}).items()}
-        snapshot = Snapshot(at(when), 0.0, 0.0, {each.id: each for each in automations}, errors, complete, offset)
+        snapshot = Snapshot(at(when), 0.0, 0.0, {each.id: each for each in automations}, errors, complete, offset, unidentified)
         changes = self.timetable.update(snapshot, previous_poll=self.previous)
         self.previous = at(when)
         return changes
@@ -286,6 +292,15 @@ def test_an_incomplete_snapshot_removes_nothing() -> None:
     told.poll("12:00:20", automation())
     for second in range(30, 60):
         assert told.poll(f"12:00:{second}", complete=False).removed == []
+    assert told.due("12:01:00") == {A: ["12:01"]}
+
+
+def test_nothing_is_gone_while_the_list_shows_something_that_cannot_be_identified() -> None:
+    told = Told("12:00:10")
+    told.poll("12:00:20", automation())
+    assert told.poll("12:00:30", unidentified=1).removed == []
+    assert told.poll("12:00:40", unidentified=1).removed == []
+    assert not told.timetable.is_absent(A)
     assert told.due("12:01:00") == {A: ["12:01"]}
 
 
