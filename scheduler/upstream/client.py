@@ -21,7 +21,7 @@ from scheduler import __version__
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import RequestEnded
 from scheduler.core.key import Key
-from scheduler.core.model import Automation, Snapshot, parse_automation
+from scheduler.core.model import Automation, Snapshot, canonical_id, parse_automation
 from scheduler.core.offset import ClockOffset, sampled
 from scheduler.core.verdict import Answer, Lost, NotSent
 from scheduler.upstream import answers
@@ -145,7 +145,12 @@ class ApiClient:
     async def retrieve(self, automation_id: str) -> Automation | None:
         """One automation; None when the API says 404. Raises `UpstreamError`, or `InvalidAutomation` for an object that is none."""
         document = await self.document(automation_id)
-        return None if document is None else parse_automation(document)
+        if document is None:
+            return None
+        automation = parse_automation(document)
+        if automation.id != canonical_id(automation_id):
+            raise UpstreamError(f"GET {self._config.automation(automation_id)} answered with another automation, {automation.id}")
+        return automation
 
     async def document(self, automation_id: str) -> Document | None:
         """One automation with all its fields; None when the API says 404. Raises `UpstreamError`, and `InvalidAutomation` for no id."""

@@ -171,6 +171,12 @@ def test_a_404_on_the_list_holds_the_target_and_says_what_to_check() -> None:
     assert raised.value.held
 
 
+def test_another_automation_is_no_answer() -> None:
+    other = {**AUTOMATION, "id": "00000000-0000-0000-0000-000000000001"}
+    with pytest.raises(UpstreamError, match="another automation"):
+        asyncio.run(call_on(response(200, other), lambda api: api.retrieve(ID)))
+
+
 @pytest.mark.parametrize("name", ["list", "snapshot", "retrieve", "create", "update"])
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[" * 100_000, b"[1]", b'"text"'])
 def test_a_success_of_no_use_is_an_upstream_error(name: str, body: bytes) -> None:
