@@ -146,6 +146,7 @@ class Clearance:
         if now < carried.due:
             if carried.doubt is not None:  # the clock was set back: not to be sent again before it is due again, but found out now
                 return Stop(Outcome.EXPIRED, Reason.NOT_STARTED)
+            carried.due_seen = None  # it may have been due before the clock was set back
             return Wait((carried.due - now).total_seconds())
         if carried.due_seen is None:
             carried.due_seen = self._context.clock.seconds()

@@ -10,7 +10,7 @@ from scheduler.core.events import ClockJumped, Event
 from scheduler.core.policy import CatchUp, Policies
 from scheduler.daemon.clock import Alarm, ClockWatch, SystemClock
 from tests.daemon.world import NOON, World, in_world
-from tests.fakes import LOST_ANSWER, NULL_RUN, RESET_BEFORE, Deed, carried_out_after
+from tests.fakes import LOST_ANSWER, NULL_RUN, REFUSED, RESET_BEFORE, Deed, carried_out_after
 from tests.virtual import VirtualClock, run_virtual
 
 # ---------------------------------------------------------------- the watch and the alarm
@@ -674,5 +674,22 @@ def test_one_that_was_claimed_by_a_clock_that_was_ahead_holds_up_none_that_is_du
         assert fates == dict.fromkeys(["12:02", "12:03"], "accepted: answered")  # what it is was known from 12:01 on
         await world.until("13:01:30")
         assert world.fates(automation)["13:01"] == "accepted: answered"
+
+    in_world(story)
+
+
+def test_nor_does_one_that_was_due_by_that_clock() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.clock.step(3600.0)
+        world.api.deed = REFUSED
+        world.start()
+        await world.until("12:01:30")
+        world.clock.step(-3600.0)
+        world.api.deed = Deed()
+        await world.until("12:04:30")
+        fates = world.fates(automation)
+        assert fates.pop("13:01") == "waiting"
+        assert fates == dict.fromkeys(["12:02", "12:03", "12:04"], "accepted: answered")
 
     in_world(story)
