@@ -7,7 +7,7 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import partial
@@ -20,7 +20,6 @@ from scheduler.app.wiring import parser, policy_texts, target_settings, upstream
 from scheduler.core.cron import versions
 from scheduler.core.errors import ConfigurationError, LedgerUnavailable, SchedulerError
 from scheduler.core.events import ConfigReloaded, DaemonStarted, DaemonStopped
-from scheduler.core.model import Version
 from scheduler.core.zones import reload_zones
 from scheduler.daemon.clock import ClockWatch, SystemClock
 from scheduler.daemon.context import LedgerHealth
@@ -239,18 +238,16 @@ class Daemon:
     def _reconfigure(self, now: datetime) -> None:
         settings = self._settings
         self._ledger, self._evaluated_since = self._signing(self._ledger.database), now
-        changed = [
-            (target, target.reconfigure(target_settings(setting, settings), client, self._ledger, parser(settings), since=now))
-            for target, client, setting in zip(self._targets, self._clients, settings.targets, strict=True)
-        ]
-        self._afterwards(self._record(changed))
+        for target, client, setting in zip(self._targets, self._clients, settings.targets, strict=True):
+            target.reconfigure(target_settings(setting, settings), client, self._ledger, parser(settings), since=now)
+        self._afterwards(self._record())
 
-    async def _record(self, changed: Sequence[tuple[Target, Sequence[Version]]]) -> None:
+    async def _record(self) -> None:
         """Make durable what evaluates from now on, and what it changed; after what an earlier reload has to record."""
         async with self._recording:
             await self._targets[0].context.durably("state", self._record_evaluation)
-            for target, versions in changed:
-                await target.record(versions)
+            for target in self._targets:
+                await target.record()
 
     def _afterwards(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

@@ -1,4 +1,4 @@
-"""What was seen, on its way into the ledger: what snapshots showed, and that the clock went back, in the order in which it happened.
+"""What was seen, on its way into the ledger: what snapshots showed, what a reload made of it, and that the clock went back, in this order.
 
 Apart from the poller because it must not wait for the ledger, and because the planner must wait for this: nothing may be planned by a
 version of a definition that is not on record, or nobody could say afterwards why it was.
@@ -17,7 +17,7 @@ from scheduler.daemon.context import Context
 
 @dataclass(frozen=True, slots=True)
 class _Sighting:
-    """What the ledger is to know of one snapshot."""
+    """What the ledger is to know of one snapshot, or of what other rules make of it."""
 
     at: datetime
     versions: Sequence[Version]
@@ -50,6 +50,11 @@ class Record:
         while len(self._waiting) > 1 and _tells_nothing(self._waiting[-1]):
             self._waiting.pop()
         self._waiting.append(_sighting(snapshot, changes))
+
+    def revise(self, versions: Sequence[Version], snapshot_at: datetime | None) -> None:
+        """Other rules or zone data made these versions out of what the snapshot of ``snapshot_at`` had shown; None: there was none."""
+        if versions and snapshot_at is not None:
+            self._waiting.append(_Sighting(snapshot_at, versions, [], []))
 
     def go_back(self, now: datetime) -> None:
         """The clock went back to ``now``."""

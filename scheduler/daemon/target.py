@@ -79,7 +79,8 @@ class Target:
         self._take_as_known(recorded)
         self._tracker.load(runs, snapshot_at=recorded.snapshot_at)
         self._dispatcher.adopt(opened)
-        await self.record(versions)
+        self._record.revise(versions, recorded.snapshot_at)
+        await self.record()
 
     async def run(self, stopping: asyncio.Event, drain: Callable[[], float]) -> int:
         """Serve until ``stopping`` is set, then give what is in flight ``drain()`` seconds. Returns how much is left in flight."""
@@ -114,39 +115,31 @@ class Target:
         """Find out what is scheduled up to ``until``, before other settings or zone data count: those may lack the zone it is in."""
         self.context.timetable.due(until)
 
-    def reconfigure(
-        self, settings: TargetSettings, upstream: Upstream, ledger: Ledger, parse: Parse, *, since: datetime
-    ) -> Sequence[Version]:
+    def reconfigure(self, settings: TargetSettings, upstream: Upstream, ledger: Ledger, parse: Parse, *, since: datetime) -> None:
         """Go on at once under other settings, another key or newer zone data, which count from ``since`` on: `evaluate` up to it first.
 
-        The old upstream is the caller's to close. Nothing is written here, so that no target has to wait for another's write: what comes
-        back is to be told to `record`.
+        The old upstream is the caller's to close. Nothing is written here, so that no target waits for another's write: `record` does that.
         """
         context = self.context
         if settings.max_in_flight != context.settings.max_in_flight:
             self._dispatcher.resize(settings.max_in_flight)
         context.settings, context.upstream, context.ledger = settings, upstream, ledger
         versions = context.timetable.reconsider(parse, since)
+        self._record.revise(versions, self._clearance.snapshot_at)  # before whatever is seen next
         self._overdue.begin_anew()
         self._tell_of(versions)
         self._poller.begin_anew()
         self.wake()
-        return versions
 
     def _tell_of(self, versions: Sequence[Version]) -> None:
         for version in versions:
             if version.invalid is not None:
                 self.context.publish(quarantined(self.context.target, version))
 
-    async def record(self, versions: Sequence[Version]) -> None:
+    async def record(self) -> None:
         """Make durable what `reconfigure`, or a start with newer zone data, changed."""
-
-        async def observe() -> None:
-            if self._clearance.snapshot_at is not None:
-                await self.context.ledger.observe(self.context.target, self._clearance.snapshot_at, versions, [], [])
-
-        if versions:
-            await self.context.durably("observe", observe)
+        if self._record.is_behind:
+            await self.context.durably("observe", self._record.catch_up)
 
     def wake(self) -> None:
         """Something changed that somebody may be waiting for."""

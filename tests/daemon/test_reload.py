@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from scheduler.core import zones
-from scheduler.core.cron import Schedule
+from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.policy import Policies
 from tests.daemon.world import World, in_world
 
@@ -33,9 +33,9 @@ def test_what_a_reload_changes_holds_at_once_and_is_recorded_when_that_is_possib
         now, context = world.clock.now(), target.context
         target.evaluate(now)
         zones_gone()
-        versions = target.reconfigure(context.settings, context.upstream, context.ledger, Schedule.parse, since=now)
+        target.reconfigure(context.settings, context.upstream, context.ledger, Schedule.parse, since=now)
         assert dict(target.status().automations) == {"invalid": 1}
-        recording = asyncio.create_task(target.record(versions))
+        recording = asyncio.create_task(target.record())
         await world.until("12:03:30")
         assert not recording.done()
         world.ledger.broken = None
@@ -62,3 +62,31 @@ def test_what_came_due_under_the_old_zone_data_is_not_lost_with_the_zone(zones_g
         assert list(world.fates(automation)) == ["12:01", "12:02", "12:03"]
 
     in_world(story, policies=Policies())
+
+
+def without_berlin(expression: object, timezone: object) -> Schedule:
+    """Reads schedules by zone data that lack a zone."""
+    if timezone == "Europe/Berlin":
+        raise InvalidSchedule(expression, timezone, "the timezone 'Europe/Berlin' is unknown")
+    return Schedule.parse(expression, timezone)
+
+
+def test_what_a_reload_changed_is_on_record_before_what_is_seen_after_it() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("* * * * *", timezone="Europe/Berlin")
+        target = world.start().target
+        await world.until("12:01:30")
+        now, context = world.clock.now(), target.context
+        target.evaluate(now)
+        target.reconfigure(context.settings, context.upstream, context.ledger, without_berlin, since=now)
+        world.api.edit(automation, timezone="UTC")
+        await world.until("12:02:30")
+        await target.record()
+        versions = [version for version in world.ledger.target().versions if version.automation_id == automation]
+        assert [(version.definition and version.definition.timezone, version.invalid is None) for version in versions] == [
+            ("Europe/Berlin", True),
+            ("Europe/Berlin", False),
+            ("UTC", True),
+        ]
+
+    in_world(story)
