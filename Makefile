@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 JOBS   ?= 2
 
-.PHONY: run test check faults bench lock format clean
+.PHONY: run test check soak faults bench lock format clean
 
 run: $(STAMP)  ## the demo: the embedded API, the daemon and an automation that is due every minute
 	$(BIN)/scheduler up --demo
@@ -18,6 +18,9 @@ check: $(STAMP)  ## formatting, lint, types, layers
 	$(BIN)/ruff check -q .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+soak: $(STAMP)  ## simulations on all cores: SEEDS of them, beginning with FROM; exit status 1 on any violation
+	$(BIN)/python -m tests.simulation soak --seeds $(or $(SEEDS),1000) --from $(or $(FROM),0)
 
 faults: $(STAMP)  ## MINUTES of real faults, drawn from SEED or from a seed that it prints; exit status 1 on any violation
 	$(BIN)/python -m tests.faults --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED)) $(if $(FOLDER),--folder $(FOLDER))

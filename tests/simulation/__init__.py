@@ -1,0 +1,26 @@
+"""The whole daemon on virtual time and a simulated network: whatever happens, every occurrence has its one outcome, and it is true.
+
+One seed decides everything. From it a `script` is *drawn*: the settings, and a list of timed actions (`drawing`). Then it is *played*
+(`world`): first the storm, then twenty minutes of calm in which all has to settle. Then the *checks* look at what it left behind.
+
+What is real: `scheduler.app.daemon.Daemon` with all that it is made of, from its lock file to its reloads and its shutdown; the
+`ApiClient` with its pages, budget and judgement; the ledger on SQLite; metrics and log lines. What is simulated, and where:
+
+- `process`: the machine: clocks, signals, threads. A process can be killed at each step of each of its tasks, and at each commit.
+- `disk`: the ledger's file, which can be full, locked or slow, or fail at its fsync, and what a killed process leaves of it.
+- `network`: under the client's transport. Requests and answers are late, lost, cut, reset, refused, answered by somebody else, or carried
+  out long after the client gave up; reads lag behind.
+- `api`: the service, with its own truth: every run that it started, for whom, and all that every automation ever was.
+
+The checks (`checks`, on the `evidence`) use none of the daemon's decisions: they compare the ledger with what the API really did and was
+asked, with what the definitions imply (`core.cron` alone is shared; it has tests of its own), and with what was told in events, metrics
+and log.
+
+::
+
+    python -m tests.simulation 1234              # play a seed again; a failing one is made short, and what was seen of it is printed
+    make soak SEEDS=5000 FROM=0                  # as many as wanted, on all cores; exit status 1 when anything is violated
+    python -m tests.simulation sabotage          # the daemon broken on purpose, one way at a time: how many seeds it takes to notice
+
+The same seed does the same everywhere: hashes of strings are fixed by ``PYTHONHASHSEED=0``, which the command sets itself.
+"""

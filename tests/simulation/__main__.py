@@ -1,0 +1,93 @@
+"""Plays simulations: one seed again, many of them, or the sabotages. See the package's docstring.
+
+Strings hash differently in every interpreter unless it is told not to, and sets are walked in that order, so all of this runs with
+``PYTHONHASHSEED=0``: a seed does the same everywhere.
+"""
+
+import argparse
+import gc
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+
+from tests.simulation import reporting
+from tests.simulation.drawing import draw
+from tests.simulation.judging import Judged, judge, judge_seed
+from tests.simulation.sabotages import report
+from tests.simulation.shrinking import shrunk
+
+
+def main() -> int:
+    """Exit status 1 when anything was violated, or a sabotage went unnoticed."""
+    arguments = _parser().parse_args()
+    if os.environ.get("PYTHONHASHSEED") != "0":
+        os.environ["PYTHONHASHSEED"] = "0"
+        os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
+    gc.disable()  # a world is dropped whole; looking for cycles in it again and again would take a fifth of the time
+    if arguments.what == "sabotage":
+        return report(arguments.only, range(arguments.begin, arguments.begin + arguments.seeds))
+    if arguments.what == "soak":
+        return _soak(range(arguments.begin, arguments.begin + arguments.seeds), arguments.jobs)
+    return _replay(int(arguments.what), shrink=not arguments.whole)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("what", help="a seed to play again, `soak` for many, or `sabotage`")
+    parser.add_argument("--whole", action="store_true", help="do not make a failing script shorter")
+    parser.add_argument("--seeds", type=int, default=500, help="how many; of a sabotage at most")
+    parser.add_argument("--from", dest="begin", type=int, default=0, help="the first seed")
+    parser.add_argument("--only", nargs="*", default=[], help="these sabotages")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes side by side")
+    return parser
+
+
+def _replay(seed: int, *, shrink: bool) -> int:
+    script = draw(seed)
+    world, found = judge(script)
+    if not found:
+        print(f"seed {seed}: nothing is violated")
+        return 0
+    rule = found[0].rule
+    if shrink:
+        script = shrunk(script, lambda shorter: any(each.rule == rule for each in judge(shorter)[1]))
+        world, found = judge(script)
+    for line in reporting.trace(script, world, sorted(found, key=lambda each: each.rule != rule)):
+        print(line)
+    print(f"again: {reporting.replay(seed)}")
+    return 1
+
+
+def _soak(seeds: Iterable[int], jobs: int) -> int:
+    judged, began = Judged(), time.perf_counter()
+    for each in _judged(seeds, jobs):
+        judged.add(each)
+        for seed, text in each.violations[:1]:
+            print(f"\r{reporting.replay(seed)}    # {text[:400]}", flush=True)
+        if judged.seeds % 50 == 0:
+            seconds = time.perf_counter() - began
+            rate = judged.occurrences / seconds
+            print(f"{judged.seeds} seeds, {judged.occurrences} occurrences, {rate:.0f}/s, {len(judged.violations)} violations", flush=True)
+    for line in reporting.summary(judged, time.perf_counter() - began):
+        print(line)
+    return 1 if judged.violations else 0
+
+
+def _judged(seeds: Iterable[int], jobs: int) -> Iterator[Judged]:
+    if jobs == 1:
+        yield from map(_one, seeds)
+        return
+    with multiprocessing.Pool(jobs, initializer=gc.disable, maxtasksperchild=400) as pool:
+        yield from pool.imap_unordered(_one, seeds, chunksize=2)
+
+
+def _one(seed: int) -> Judged:
+    judged = judge_seed(seed)
+    gc.collect()
+    return judged
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""`SimulatedApi`: the service, with its own truth: every run that it ever started, and all that every automation ever was.
+
+It speaks HTTP as values, from a request to the bytes of an answer, and keeps what each automation was at any time, so that a read can lag
+behind. It knows nothing of networks, and outlives its clients: what has arrived is carried out.
+"""
+
+import asyncio
+import json
+import random
+import uuid
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from email.utils import format_datetime
+from typing import Final
+
+from scheduler.core.instants import to_text
+from tests.simulation.script import TargetPlan
+from tests.virtual import VirtualClock
+
+Document = dict[str, object]
+NOBODY: Final = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StartedRun:
+    """A run that really was started. ``key`` is the Idempotency-Key of the request that did it; empty: somebody else's."""
+
+    id: str
+    automation_id: str
+    at: datetime
+    key: str
+    number: int  # of all the API's runs
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What an automation was from an instant on. ``document`` None: it was not there."""
+
+    at: datetime
+    document: Document | None
+    text: str
+
+    @property
+    def fires(self) -> tuple[str, str] | None:
+        """Expression and zone by which it was meant to fire; None: by none."""
+        document = self.document
+        if document is None or not document["enabled"] or document["cron_expression"] is None:
+            return None
+        return str(document["cron_expression"]), str(document["timezone"])
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the API answers."""
+
+    status: int
+    body: bytes
+    shows: Mapping[str, str | None] | None = None  # of a read: the newest run of each automation in it
+
+
+class SimulatedApi:
+    """One target's API. Its clock is right, but for its ``skew``."""
+
+    def __init__(self, name: str, plan: TargetPlan, clock: VirtualClock, draw: random.Random) -> None:
+        self.name, self._plan, self._clock, self._draw = name, plan, clock, draw
+        self.runs: list[StartedRun] = []
+        self.by_key: defaultdict[str, list[StartedRun]] = defaultdict(list)
+        self.shapes: defaultdict[str, list[Shape]] = defaultdict(list)
+        self.ends: dict[str, datetime] = {}  # of runs, on the true clock
+        self.run_lasts = plan.run_lasts
+        self._instants: defaultdict[str, list[datetime]] = defaultdict(list)
+        self._answers: dict[str, bytes] = {}
+
+    def id_of(self, number: int) -> str:
+        """The id of an automation."""
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.name}/{number}"))
+
+    def now(self) -> datetime:
+        """What its clock shows."""
+        return self._clock.true_now() + timedelta(seconds=self._plan.skew)
+
+    @property
+    def date(self) -> str:
+        """The ``Date`` of an answer."""
+        return format_datetime(self.now(), usegmt=True)
+
+    # ------------------------------------------------------------ what people do
+
+    def create(self, automation_id: str, name: str, expression: str, timezone: str) -> None:
+        """Make an automation, or make one again."""
+        if self._newest(automation_id) is not None:
+            return
+        now = to_text(self.now())
+        self._put(
+            automation_id,
+            {
+                "id": automation_id,
+                "name": name,
+                "cron_expression": expression,
+                "timezone": timezone,
+                "enabled": True,
+                "last_run_at": None,
+                "last_run_status": None,
+                "last_task_run_id": None,
+                "last_error": None,
+                "created_at": now,
+                "updated_at": now,
+            },
+        )
+
+    def edit(self, automation_id: str, **changes: object) -> None:
+        """Change it."""
+        before = self._newest(automation_id)
+        if before is not None and any(before[field] != value for field, value in changes.items()):
+            self._put(automation_id, before | changes | {"updated_at": to_text(self.now())})
+
+    def delete(self, automation_id: str) -> None:
+        """Remove it."""
+        if self._newest(automation_id) is not None:
+            self._put(automation_id, None)
+
+    def start(self, automation_id: str, key: str = NOBODY) -> StartedRun | None:
+        """Start a run; None when there is no such automation."""
+        before = self._newest(automation_id)
+        if before is None:
+            return None
+        at = self.now()
+        run = StartedRun(str(uuid.UUID(int=self._draw.getrandbits(128))), automation_id, self._clock.true_now(), key, len(self.runs))
+        self.runs.append(run)
+        if key != NOBODY:
+            self.by_key[key].append(run)
+        shown = {"last_run_at": to_text(at), "last_run_status": "running", "last_task_run_id": run.id, "last_error": None}
+        self._put(automation_id, before | shown | {"updated_at": to_text(at)})
+        lasts = self._draw.choice(self.run_lasts)
+        if lasts is not None:
+            asyncio.get_running_loop().call_later(lasts, self.finish, run)
+        return run
+
+    def finish(self, run: StartedRun) -> None:
+        """A run comes to its end."""
+        if run.id in self.ends:
+            return
+        self.ends[run.id] = self._clock.true_now()
+        document = self._newest(run.automation_id)
+        if document is not None and document["last_task_run_id"] == run.id:
+            failed = {"last_run_status": "failed", "last_error": "it broke"} if run.number % 5 == 0 else {"last_run_status": "success"}
+            self._put(run.automation_id, document | failed | {"updated_at": to_text(self.now())})
+
+    def finish_all(self) -> None:
+        """All runs come to their end, and those that follow soon."""
+        self.run_lasts = (5.0,)
+        for run in self.runs:
+            self.finish(run)
+
+    # ------------------------------------------------------------ what it was
+
+    def shape(self, automation_id: str, at: datetime) -> Shape | None:
+        """What the automation was then; None: it had never been."""
+        index = bisect_right(self._instants[automation_id], at)
+        return self.shapes[automation_id][index - 1] if index else None
+
+    def shapes_between(self, automation_id: str, begin: datetime, end: datetime) -> list[Shape]:
+        """All that it was from then to then."""
+        instants = self._instants[automation_id]
+        first = max(bisect_right(instants, begin) - 1, 0)
+        return self.shapes[automation_id][first : bisect_right(instants, end)]
+
+    def _newest(self, automation_id: str) -> Document | None:
+        shapes = self.shapes.get(automation_id)
+        return shapes[-1].document if shapes else None
+
+    def _put(self, automation_id: str, document: Document | None) -> None:
+        at = self._clock.true_now()
+        self._instants[automation_id].append(at)
+        self.shapes[automation_id].append(Shape(at, document, "" if document is None else json.dumps(document)))
+
+    # ------------------------------------------------------------ what its clients ask
+
+    def page(self, offset: int, limit: int, *, lag: float = 0.0, short: bool = False) -> Reply:
+        """A page of the list. ``short``: the first row is missing from it, and the count knows nothing of that."""
+        at = self._clock.true_now() - timedelta(seconds=lag)
+        shown = [shape for each in self.shapes if (shape := self.shape(each, at)) is not None and shape.document is not None]
+        shown.sort(key=lambda shape: str(shape.document["created_at"]) if shape.document else "", reverse=True)
+        shown.sort(key=lambda shape: str(shape.document["name"]) if shape.document else "")
+        rows = (shown[1:] if short else shown)[offset : offset + min(limit, self._plan.page)]
+        text = ", ".join(row.text for row in rows)
+        body = f'{{"count": {len(shown)}, "next": null, "previous": null, "results": [{text}]}}'
+        return Reply(200, body.encode(), {str(row.document["id"]): _run_of(row) for row in rows if row.document})
+
+    def retrieve(self, automation_id: str, *, lag: float = 0.0) -> Reply:
+        """One automation."""
+        shape = self.shape(automation_id, self._clock.true_now() - timedelta(seconds=lag))
+        if shape is None or shape.document is None:
+            return NOT_FOUND
+        return Reply(200, shape.text.encode(), {automation_id: _run_of(shape)})
+
+    def run(self, automation_id: str, key: str, then: Callable[[Reply], None]) -> None:
+        """Carry out a request to run, and call ``then`` with the answer."""
+        if self._plan.idempotent and key in self._answers:
+            then(Reply(200, self._answers[key]))
+            return
+        run = self.start(automation_id, key)
+        if run is None:
+            then(NOT_FOUND)
+            return
+        body = self._answers[key] = self.shapes[automation_id][-1].text.encode()
+        then(Reply(200, body))
+
+    def show(self, automation_id: str) -> Document | None:
+        """It as it is."""
+        return self._newest(automation_id)
+
+
+def _run_of(shape: Shape) -> str | None:
+    run = shape.document and shape.document["last_task_run_id"]
+    return None if run is None else str(run)
+
+
+NOT_FOUND: Final = Reply(404, b'{"type": "invalid_request", "code": "not_found", "detail": "Not found.", "attr": null}')

@@ -1,0 +1,44 @@
+"""`scheduler audit` on what a simulation left behind: it finds nothing that the simulation does not know of."""
+
+import sqlite3
+from contextlib import closing
+from datetime import datetime, timedelta
+
+from scheduler.audit.course import Audit, Wanted
+from scheduler.audit.findings import BAD, Finding
+from tests.simulation.evidence import Check, Evidence
+from tests.simulation.violation import Violation
+
+
+def the_audit_is_clean(evidence: Evidence) -> Check:
+    """Nothing is missing, double or unexplained, but for what the API could not tell and the ledger says so."""
+    world = evidence.world
+    if not world.is_audited or any(each.zones_missing for each in world.configured):
+        return  # zone data that lacked a zone for a while evaluate it now
+    assert world.ended is not None
+    path = world.folder / "audited.db"
+    with closing(sqlite3.connect(path)) as copy:
+        evidence.file.connection.backup(copy)
+    latest = world.ended + timedelta(days=1)
+    audit = Audit(path, Wanted(since=world.setting.begin - timedelta(days=1), until=world.ended, now=latest))
+    known = _known(evidence)
+    for finding in audit.run():
+        if finding.kind in BAD and _about(finding) not in known:
+            yield Violation("audit", f"{finding.kind}: {finding.text}", finding.automation_id, finding.scheduled_for)
+
+
+def _about(finding: Finding) -> tuple[str, str, datetime | None]:
+    return finding.target, finding.automation_id, finding.scheduled_for
+
+
+def _known(evidence: Evidence) -> set[tuple[str, str, datetime | None]]:
+    """What is open or could not be found out, and late doubles: that is so, and told."""
+    known: set[tuple[str, str, datetime | None]] = set()
+    for row in evidence.rows:
+        if row.outcome in {None, "unresolved"}:
+            known.add((row.target, row.automation_id, row.scheduled_for))
+    for (target, run_id), run in evidence.run_rows.items():
+        if run["doubles"] is not None:
+            known.add((target, run["automation_id"], datetime.fromisoformat(run["doubles"])))
+            known.add((target, run_id, None))
+    return known

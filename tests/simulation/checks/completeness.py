@@ -1,0 +1,142 @@
+"""Definitions and occurrences: what a version implied while it was in force has its one row, and no row is without such a version.
+
+Once by the versions that the ledger recorded, and once by what the API really had, for what the daemon cannot help knowing.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+from scheduler.core.events import SnapshotTaken
+from tests.simulation.evidence import Check, Evidence, Row, VersionRow
+from tests.simulation.violation import Violation
+
+_OBSERVED_WITHIN = timedelta(minutes=2)
+"""A snapshot takes so long at most from its beginning until it counts."""
+
+
+def every_implied_occurrence_has_a_row(evidence: Evidence) -> Check:
+    """By the recorded versions: what one implied while it was in force, up to the watermark, has a row."""
+    for (target, automation_id), versions in evidence.versions.items():
+        watermark = evidence.watermark(target)
+        if watermark is None:
+            continue
+        if evidence.was_set_back and any(each.schedule and each.schedule[1] in _zones_missing(evidence) for each in versions):
+            continue  # what was taken back cannot be evaluated again by zone data that lack its zone
+        rows = _Rows(evidence.rows_of.get((target, automation_id), []))
+        ends = [*(each.effective_from for each in versions[1:]), watermark]
+        for version, end in zip(versions, ends, strict=True):
+            surely, _ = evidence.implied(version.schedule, version.effective_from, min(end, watermark))
+            for instant in sorted(surely):
+                if not rows.covers(instant):
+                    yield Violation("missing", f"implied by {version}, and has no row", automation_id, instant)
+        yield from rows.overlaps()
+
+
+def no_row_without_a_version_that_implied_it(evidence: Evidence) -> Check:
+    """A version fires until the one after it is observed; a span counts what is in it."""
+    for (target, automation_id), rows in evidence.rows_of.items():
+        versions = evidence.versions.get((target, automation_id), [])
+        surely, maybe = _all_implied(evidence, versions, rows)
+        for row in rows:
+            for instant in {row.scheduled_for, row.last}:
+                if instant not in maybe and not evidence.was_set:
+                    yield Violation("unimplied", f"{row.fate}, and no version implies it: {versions}", automation_id, instant)
+            if row.count > 1 and not evidence.was_set:
+                least = sum(row.scheduled_for <= each <= row.last for each in surely)
+                most = sum(row.scheduled_for <= each <= row.last for each in maybe)
+                if not least <= row.count <= most:
+                    yield Violation("span", f"counts {row.count}, and holds {least} to {most}", automation_id, row.scheduled_for)
+
+
+def the_definitions_of_the_api_are_honoured(evidence: Evidence) -> Check:
+    """What the API had unchanged from one good poll to the next one was due by that, whatever the ledger recorded."""
+    if evidence.was_set:
+        return
+    for target, link in evidence.world.links.items():
+        polls = _polls(evidence, target)
+        watermark = evidence.watermark(target)
+        for automation_id in link.api.shapes:
+            versions = evidence.versions.get((target, automation_id), [])
+            rows = _Rows(evidence.rows_of.get((target, automation_id), []))
+            for before, after in pairwise(polls):
+                shapes = link.api.shapes_between(automation_id, before.begun, after.ended)
+                fires = {shape.fires for shape in shapes}
+                known = [each for each in versions if each.observed_at <= before.ended]
+                missing = evidence.world.zones_missing or any(each.zones_missing for each in evidence.world.configured)
+                if len(fires) != 1 or not known or watermark is None or missing or shapes[0].at > before.begun:
+                    continue
+                surely, _ = evidence.implied(fires.pop(), before.ended, min(after.begun, watermark))
+                for instant in surely:
+                    if not rows.covers(instant):
+                        yield Violation("not honoured", f"the API had {shapes[-1].text}, and there is no row", automation_id, instant)
+
+
+# ---------------------------------------------------------------- rows
+
+
+def _zones_missing(evidence: Evidence) -> set[str]:
+    return {zone for each in evidence.world.configured for zone in each.zones_missing}
+
+
+class _Rows:
+    """The rows of one automation, by the time that they cover."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._rows = sorted(rows, key=lambda row: row.scheduled_for)
+        self._single = {row.scheduled_for for row in rows}
+        self._spans = [row for row in self._rows if row.count > 1]
+
+    def covers(self, instant: datetime) -> bool:
+        return instant in self._single or any(row.scheduled_for <= instant <= row.last for row in self._spans)
+
+    def overlaps(self) -> Iterator[Violation]:
+        for row, following in pairwise(self._rows):
+            if following.scheduled_for <= row.last:
+                yield Violation("overlapping", f"{row} and {following}", row.automation_id, following.scheduled_for)
+
+
+def _all_implied(evidence: Evidence, versions: Sequence[VersionRow], rows: Sequence[Row]) -> tuple[set[datetime], set[datetime]]:
+    surely, maybe = set(), set()
+    last = max(row.last for row in rows)
+    for number, version in enumerate(versions):
+        following = versions[number + 1] if number + 1 < len(versions) else None
+        least = last if following is None else following.effective_from
+        most = last if following is None else max(following.effective_from, following.observed_at + _OBSERVED_WITHIN)
+        surely |= evidence.implied(version.schedule, version.effective_from, min(least, last))[0]
+        maybe |= evidence.implied(version.schedule, version.effective_from, min(most, last))[1]
+    return surely, maybe
+
+
+# ---------------------------------------------------------------- polls
+
+
+@dataclass(frozen=True, slots=True)
+class _Poll:
+    """A good poll: what was read in this time was taken up."""
+
+    begun: datetime
+    ended: datetime
+
+
+def _polls(evidence: Evidence, target: str) -> list[_Poll]:
+    """The good polls of a target that were surely recorded, too; with room for readings that lag behind."""
+    polls = []
+    for told in evidence.world.events:
+        event = told.event
+        if isinstance(event, SnapshotTaken) and event.target == target and not event.incomplete:
+            begun = told.at - timedelta(seconds=event.seconds + 26)
+            if _is_kept(evidence, told.process, told.at):
+                polls.append(_Poll(begun, told.at))
+    return polls
+
+
+def _is_kept(evidence: Evidence, process: int, at: datetime) -> bool:
+    """Whether the process lived on for a while in which the ledger could be written."""
+    end = at + timedelta(seconds=20)
+    ended = evidence.process(process).ended_at
+    trouble = any(
+        each.what.startswith("ledger") and each.begin <= end and (each.end is None or each.end >= at) for each in evidence.world.troubles
+    )
+    return not trouble and (ended is None or ended > end)

@@ -1,0 +1,105 @@
+"""When what was sent: not before its time, not after somebody had stopped it, and in time when nothing was in its way."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+from scheduler.core.policy import CatchUp, Concurrency
+from tests.simulation.api import Shape
+from tests.simulation.evidence import Check, Evidence, Row
+from tests.simulation.script import LIST
+from tests.simulation.violation import Violation
+
+_TICK = timedelta(milliseconds=1)
+_RECOVERY = timedelta(seconds=150)
+"""The longest hold of a target, or back-off, and what follows it."""
+_PAUSED_WITHIN = timedelta(seconds=15)
+"""An attempt that is durable is sent within ten seconds, whatever is paused meanwhile; and connections take their time."""
+_WHOLE_LIST = 100
+"""Rows of a page that is the whole list."""
+_MANY = 50
+"""With fewer requests at once or a minute, automations that are due together wait for each other."""
+_ROOM = timedelta(seconds=20)
+
+
+def nothing_before_its_time(evidence: Evidence) -> Check:
+    """No request leaves before it is due, by the machine's clock; nor by the true one, unless the machine's was wrong."""
+    for row in evidence.rows:
+        for sent in evidence.sent.get(evidence.key(row.occurrence), []):
+            if sent.wall < row.due - _TICK and not _set_back_before(evidence, sent.at):
+                yield Violation("early", f"sent at {sent.wall} by its clock, due at {row.due}", row.automation_id, row.scheduled_for)
+            if sent.at < row.scheduled_for - _TICK and not evidence.was_set:
+                yield Violation("early", f"sent at {sent.at}", row.automation_id, row.scheduled_for)
+
+
+def _set_back_before(evidence: Evidence, at: datetime) -> bool:
+    """Whether the clock was set back while the request was on its way out: it was due by the clock that let it go."""
+    offsets = evidence.world.offsets
+    return any(after[1] < before[1] and _ROOM >= at - after[0] >= timedelta(0) for before, after in pairwise(offsets))
+
+
+def nothing_that_was_stopped(evidence: Evidence) -> Check:
+    """Nothing is sent for an automation that the list had shown to the process as disabled, or unusable."""
+    for link in evidence.world.links.values():
+        for sent in link.sent if link.plan.page >= _WHOLE_LIST else ():
+            stopped = _stopped_since(link.api.shapes_between(sent.automation_id, evidence.world.setting.begin, sent.at))
+            if stopped is None:
+                continue
+            for each in evidence.shown(sent.automation_id, stopped, sent.at - timedelta(milliseconds=50)):
+                if each.process == sent.process and each.endpoint == LIST and each.begun - timedelta(seconds=each.lag) > stopped:
+                    text = f"sent at {sent.at}, stopped at {stopped}, shown at {each.ended}"
+                    yield Violation("stopped", text, sent.automation_id)
+                    break
+
+
+def _stopped_since(shapes: Sequence[Shape]) -> datetime | None:
+    """Since when an automation that is there fires nothing; None while it does, and when it is gone."""
+    since = None
+    for shape in reversed(shapes):
+        if shape.document is None or shape.fires is not None:
+            break
+        since = shape.at
+    return since
+
+
+def nothing_that_was_paused(evidence: Evidence) -> Check:
+    """Nothing is sent of what an operator had paused some seconds before."""
+    for pause in evidence.world.pauses:
+        for sent in evidence.link(pause.target or "").sent:
+            paused = pause.begin + _PAUSED_WITHIN < sent.at and (pause.end is None or sent.at < pause.end)
+            if paused and pause.what in {"*", sent.automation_id}:
+                yield Violation("paused", f"sent at {sent.at}, paused since {pause.begin}", sent.automation_id)
+
+
+def what_had_its_chance_was_sent(evidence: Evidence) -> Check:
+    """What was not sent, or was sent late, had something in its way, all the time that it could have been sent."""
+    for row in evidence.rows:
+        if row.count == 1 and evidence.right(row.scheduled_for - _RECOVERY, row.scheduled_for + timedelta(hours=2)):
+            if row.outcome == "expired" or (row.outcome, row.reason) == ("skipped", "missed"):
+                yield from _not_sent(evidence, row)
+            elif row.outcome == "accepted":
+                yield from _late(evidence, row)
+
+
+def _not_sent(evidence: Evidence, row: Row) -> Check:
+    policies = evidence.policies(row, row.scheduled_for - timedelta(days=1), row.scheduled_for + timedelta(hours=3))
+    if any(each.concurrency is not Concurrency.ALLOW or each.start_within is not None or each.paused for each in policies):
+        return
+    begin = row.due
+    settle = timedelta(seconds=60)
+    if evidence.quiet(row.target, begin - _RECOVERY - settle, begin + _ROOM):
+        yield Violation("no chance", f"{row.fate}, and nothing was in its way from the beginning", row.automation_id, row.scheduled_for)
+
+
+def _late(evidence: Evidence, row: Row) -> Check:
+    sent, plan = evidence.sent.get(evidence.key(row.occurrence), []), evidence.link(row.target).plan
+    if not sent or sent[0].at <= row.due + timedelta(seconds=2) or plan.max_in_flight < _MANY or plan.requests_per_minute < _MANY:
+        return
+    policies = evidence.policies(row, row.scheduled_for - timedelta(days=1), sent[0].at)
+    if any(each.concurrency is not Concurrency.ALLOW or each.catch_up is CatchUp.ALL for each in policies):
+        return
+    begin = row.scheduled_for - _RECOVERY - timedelta(seconds=90)
+    if len({shape.fires for shape in evidence.link(row.target).api.shapes_between(row.automation_id, begin, sent[0].at)}) > 1:
+        return  # it may be due by a definition that nobody knew at the time
+    if evidence.quiet(row.target, begin, sent[0].at):
+        yield Violation("late", f"sent at {sent[0].at}, due at {row.due}, and nothing was in its way", row.automation_id, row.scheduled_for)

@@ -1,0 +1,167 @@
+"""Occurrences and the runs that the API really started: at most one each, and the ledger names it.
+
+What the API cannot tell is allowed, and only that: a request that is carried out after two readings, the second one after the settle time,
+had shown nothing of it. Whether those readings were made is looked up among what the API was asked.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+from tests.simulation.api import NOBODY, StartedRun
+from tests.simulation.evidence import Check, Evidence, Row
+from tests.simulation.network import Sent, Shown
+from tests.simulation.violation import Violation
+
+_MARGIN = timedelta(seconds=4)
+"""How far off the difference of the two clocks may be, with room."""
+_LATEST_START = timedelta(seconds=60)
+"""A reload may have made the settle time longer."""
+
+
+def at_most_one_run(evidence: Evidence) -> Check:
+    """Of two requests for one occurrence the second one leaves only when the first one started nothing, as far as can be known."""
+    for row in evidence.rows:
+        plan = evidence.link(row.target).plan
+        key = evidence.key(row.occurrence)
+        sent, runs = evidence.sent.get(key, []), evidence.link(row.target).api.by_key.get(key, [])
+        if row.count > 1 and sent:
+            yield _violation("sent", "was sent and is part of a span", row)
+        if plan.idempotent:
+            if len(runs) > 1:
+                yield _violation("double", f"{len(runs)} runs under one key that is honoured", row)
+            continue
+        for first, second in pairwise(sent):
+            if not _is_refused(first) and (why := _careless(evidence, first, second.at, second.process)) is not None:
+                started = [run for run in runs if run.at == first.arrived]
+                yield _violation("double" if started else "resent", f"sent at {second.at:%H:%M:%S.%f} again, {why}", row)
+    keys = {evidence.key(row.occurrence) for row in evidence.rows}
+    for key, requests in evidence.sent.items():
+        if key not in keys:
+            yield Violation("sent", f"a request at {requests[0].at} for what has no row", requests[0].automation_id)
+
+
+def outcomes_name_the_run_that_was_started(evidence: Evidence) -> Check:
+    """Accepted: the run that was started for it. Anything else that is final: nothing was started, as far as can be known."""
+    for row in evidence.rows:
+        if row.outcome is None:
+            continue
+        runs = evidence.link(row.target).api.by_key.get(evidence.key(row.occurrence), [])
+        if row.outcome == "accepted":
+            yield from _accepted(evidence, row, runs)
+        elif row.outcome != "unresolved" and runs:
+            yield from _disregarded(evidence, row, runs)
+
+
+def foreign_runs_are_known(evidence: Evidence) -> Check:
+    """What is recorded as foreign was started by somebody else, or is a late double; what is recorded as ours is ours."""
+    for (target, run_id), recorded in evidence.run_rows.items():
+        run = next((each for each in evidence.link(target).api.runs if each.id == run_id), None)
+        if run is None:
+            yield Violation("run", f"run {run_id} is recorded, and was never started", recorded["automation_id"])
+        elif recorded["origin"] == "foreign" and run.key != NOBODY and recorded["doubles"] is None:
+            row = _row_of(evidence, target, run)
+            if row is None or (row.outcome != "unresolved" and row.reason != "found"):
+                fate = None if row is None else row.fate
+                at = None if row is None else row.scheduled_for
+                yield Violation("foreign", f"run {run_id} is ours ({fate}) and taken for foreign", run.automation_id, at)
+
+
+# ---------------------------------------------------------------- what came of a request
+
+
+def _is_refused(sent: Sent) -> bool:
+    """Whether its answer said for sure that nothing was started."""
+    status = sent.status
+    return status is not None and 300 <= status < 500 and status not in {408, 425}
+
+
+def _careless(evidence: Evidence, first: Sent, decided: datetime, process: int) -> str | None:
+    """Why it was wrong to decide then that ``first`` had started nothing; None when it was right."""
+    base = first.at
+    if first.process == process and first.ended is not None:
+        base = first.ended
+    elif evidence.was_set:
+        return None  # what a dead process wrote down stands on a clock that nobody remembers
+    settled = base + evidence.settle(first.at, decided) - timedelta(milliseconds=1)
+    reads = evidence.shown(first.automation_id, base, decided)
+    run = next((each for each in evidence.link(_target(evidence, first)).api.by_key.get(first.key, []) if each.at == first.arrived), None)
+    if run is not None and (seen := _first_showing(evidence, first, run, reads)) is not None:
+        return f"though its run was shown at {seen.ended:%H:%M:%S.%f}"
+    if not any(each.begun >= settled for each in reads):
+        return f"without a reading that was begun after it was settled at {settled:%H:%M:%S.%f}"
+    if all(_looks(reads, each.number, settled) < 2 for each in evidence.world.processes):
+        return "after a single reading"
+    return None
+
+
+def _looks(reads: list[Shown], process: int, settled: datetime) -> int:
+    """How many readings a process had, when one of them was late enough; it may have died after it had decided."""
+    own = [each for each in reads if each.process == process]
+    return len(own) if any(each.begun >= settled for each in own) else 0
+
+
+def _first_showing(evidence: Evidence, first: Sent, run: StartedRun, reads: list[Shown]) -> Shown | None:
+    whole = evidence.link(_target(evidence, first)).plan.page >= 100
+    return next((each for each in reads if each.runs.get(run.automation_id) == run.id and (whole or each.endpoint == "retrieve")), None)
+
+
+def _target(evidence: Evidence, sent: Sent) -> str:
+    return next(name for name, link in evidence.world.links.items() if sent.automation_id in link.api.shapes)
+
+
+# ---------------------------------------------------------------- the run of an outcome
+
+
+def _accepted(evidence: Evidence, row: Row, runs: list[StartedRun]) -> Iterator[Violation]:
+    api = evidence.link(row.target).api
+    run = next((each for each in api.runs if each.id == row.run_id), None)
+    if run is None or run.automation_id != row.automation_id:
+        yield _violation("accepted", f"by run {row.run_id}, which the API never started for it", row)
+    elif run not in runs:
+        yield from _mistaken(evidence, row, run)
+
+
+def _mistaken(evidence: Evidence, row: Row, run: StartedRun) -> Iterator[Violation]:
+    """A run that somebody else started was taken for ours: that must have looked just the same."""
+    sent = evidence.sent.get(evidence.key(row.occurrence), [])
+    if row.reason != "found":
+        yield _violation("accepted", f"{row.reason} by run {run.id}, which was not started for it", row)
+    elif not _looks_like_ours(evidence, row, run, sent):
+        yield _violation("adopted", f"run {run.id} at {run.at:%H:%M:%S.%f}, which began at another time than what was sent: {sent}", row)
+
+
+def _looks_like_ours(evidence: Evidence, row: Row, run: StartedRun, sent: list[Sent]) -> bool:
+    """Whether it began between the beginning of an attempt whose end is unknown and the time when that could no longer be carried out."""
+    if evidence.was_set:
+        return True
+    for attempt in row.attempts:
+        if attempt.result in {None, "unknown"}:
+            ends = [each.ended for each in sent if each.ended is not None and each.at >= attempt.written_at]
+            end = max([attempt.written_at + timedelta(seconds=10), *ends]) + evidence.settle(attempt.written_at, run.at)
+            if attempt.written_at - _MARGIN <= run.at <= end + _MARGIN + _LATEST_START:
+                return True
+    return False
+
+
+def _disregarded(evidence: Evidence, row: Row, runs: list[StartedRun]) -> Iterator[Violation]:
+    """Runs were started for what is said to have started none."""
+    told = evidence.conclusions.get(row.occurrence, [])
+    sent = [each for each in evidence.sent[evidence.key(row.occurrence)] if any(each.arrived == run.at for run in runs)]
+    for each in sent:
+        later = [other for other in evidence.sent[evidence.key(row.occurrence)] if other.at > each.at]
+        if later:
+            continue  # at_most_one_run looks at that
+        if not told:
+            continue
+        if (why := _careless(evidence, each, told[-1].at, told[-1].process)) is not None:
+            yield _violation("lost run", f"{row.fate} at {told[-1].at:%H:%M:%S.%f}, {why}", row)
+
+
+def _row_of(evidence: Evidence, target: str, run: StartedRun) -> Row | None:
+    rows = evidence.rows_of.get((target, run.automation_id), [])
+    return next((row for row in rows if evidence.key(row.occurrence) == run.key), None)
+
+
+def _violation(rule: str, text: str, row: Row) -> Violation:
+    return Violation(rule, text, row.automation_id, row.scheduled_for)

@@ -1,0 +1,281 @@
+"""What a simulation left behind, read for the checks: the ledger's rows, what the API really did, what was sent, shown and told.
+
+Nothing of the daemon's own decisions is used here, and nothing is judged.
+"""
+
+import sqlite3
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property, lru_cache
+from itertools import pairwise
+
+from scheduler.core.cron import InvalidSchedule, Schedule
+from scheduler.core.events import OccurrenceConcluded
+from scheduler.core.identity import idempotency_key
+from scheduler.core.instants import from_text
+from scheduler.core.model import Occurrence
+from scheduler.core.policy import Policies
+from tests.simulation.network import Link, Sent, Shown
+from tests.simulation.process import Process
+from tests.simulation.violation import Violation
+from tests.simulation.world import Told, World
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """An attempt as recorded."""
+
+    number: int
+    written_at: datetime
+    result: str | None
+
+
+@dataclass(slots=True)
+class Row:
+    """An occurrence or a span as recorded."""
+
+    id: int
+    target: str
+    automation_id: str
+    scheduled_for: datetime
+    last: datetime
+    count: int
+    name: str
+    due: datetime
+    deadline: datetime | None
+    state: str | None
+    outcome: str | None
+    reason: str | None
+    claimed_at: datetime | None
+    finished_at: datetime | None
+    run_id: str | None
+    error: str | None
+    attempts: list[AttemptRow] = field(default_factory=list)
+
+    @property
+    def occurrence(self) -> Occurrence:
+        """Its identity; of a span, that of the first."""
+        return Occurrence(self.target, self.automation_id, self.scheduled_for)
+
+    @property
+    def fate(self) -> str:
+        """Its outcome with its reason, or its state."""
+        return f"open: {self.state}" if self.outcome is None else f"{self.outcome}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow:
+    """A version of a definition as recorded. ``schedule`` None: it fires nothing."""
+
+    automation_id: str
+    schedule: tuple[str, str] | None
+    effective_from: datetime
+    observed_at: datetime
+
+
+class Evidence:
+    """All of it, by what it is asked for."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.file = world.file
+
+    # ------------------------------------------------------------ the ledger
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """Every row, in the order of the scheduled instants."""
+        rows = [_row(each) for each in self._select("SELECT * FROM occurrence ORDER BY scheduled_for, id")]
+        by_id = {row.id: row for row in rows}
+        for each in self._select("SELECT * FROM attempt ORDER BY number"):
+            by_id[each["occurrence_id"]].attempts.append(AttemptRow(each["number"], from_text(each["written_at"]), each["result"]))
+        return rows
+
+    @cached_property
+    def rows_of(self) -> dict[tuple[str, str], list[Row]]:
+        """By target and automation."""
+        found: defaultdict[tuple[str, str], list[Row]] = defaultdict(list)
+        for row in self.rows:
+            found[row.target, row.automation_id].append(row)
+        return dict(found)
+
+    @cached_property
+    def versions(self) -> dict[tuple[str, str], list[VersionRow]]:
+        """By target and automation, in the order in which they were recorded."""
+        found: defaultdict[tuple[str, str], list[VersionRow]] = defaultdict(list)
+        for each in self._select("SELECT * FROM definition ORDER BY id"):
+            fires = each["enabled"] and each["invalid"] is None and not each["removed"]
+            schedule = (each["cron_expression"], each["timezone"]) if fires else None
+            version = VersionRow(each["automation_id"], schedule, from_text(each["effective_from"]), from_text(each["observed_at"]))
+            found[each["target"], each["automation_id"]].append(version)
+        return dict(found)
+
+    @cached_property
+    def run_rows(self) -> dict[tuple[str, str], sqlite3.Row]:
+        """By target and run."""
+        return {(each["target"], each["run_id"]): each for each in self._select("SELECT * FROM run")}
+
+    def watermark(self, target: str) -> datetime | None:
+        """Of a target."""
+        for each in self._select("SELECT watermark FROM target WHERE name = ?", target):
+            return None if each["watermark"] is None else from_text(each["watermark"])
+        return None
+
+    def _select(self, query: str, *values: str) -> list[sqlite3.Row]:
+        return self.file.read(lambda connection: connection.execute(query, values).fetchall())
+
+    # ------------------------------------------------------------ what really happened
+
+    def link(self, target: str) -> Link:
+        """The way to its API."""
+        return self.world.links[target]
+
+    def key(self, occurrence: Occurrence) -> str:
+        """Under which it is sent."""
+        return idempotency_key(f"https://{occurrence.target}.example", "1", occurrence.automation_id, occurrence.scheduled_for)
+
+    @cached_property
+    def sent(self) -> dict[str, list[Sent]]:
+        """Requests to run by their key, in order."""
+        found: defaultdict[str, list[Sent]] = defaultdict(list)
+        for link in self.world.links.values():
+            for sent in link.sent:
+                found[sent.key].append(sent)
+        return dict(found)
+
+    @cached_property
+    def _shown(self) -> dict[str, list[Shown]]:
+        found: defaultdict[str, list[Shown]] = defaultdict(list)
+        for link in self.world.links.values():
+            for shown in link.shown:
+                for automation_id in shown.runs:
+                    found[automation_id].append(shown)
+        return {each: sorted(shown, key=lambda one: one.ended) for each, shown in found.items()}
+
+    def shown(self, automation_id: str, begin: datetime, end: datetime) -> list[Shown]:
+        """Reads of an automation that were begun at ``begin`` or later and had ended by ``end``."""
+        shown = self._shown.get(automation_id, [])
+        first = bisect_left(shown, begin, key=lambda one: one.ended)
+        last = bisect_left(shown, end, key=lambda one: one.ended)
+        return [each for each in shown[first:last] if each.begun >= begin]
+
+    @cached_property
+    def conclusions(self) -> dict[Occurrence, list[Told]]:
+        """What was told of outcomes, by the occurrence."""
+        found: defaultdict[Occurrence, list[Told]] = defaultdict(list)
+        for told in self.world.events:
+            if isinstance(told.event, OccurrenceConcluded):
+                found[told.event.occurrence].append(told)
+        return dict(found)
+
+    def concluded_at(self, row: Row) -> datetime | None:
+        """When it was told that a row had its outcome, on the true clock; None when nobody got to tell."""
+        told = [each for each in self.conclusions.get(row.occurrence, []) if _same(each, row)]
+        return told[-1].at if told else None
+
+    def process(self, number: int) -> Process:
+        """By its number."""
+        return self.world.processes[number]
+
+    # ------------------------------------------------------------ settings and clocks
+
+    def policies(self, row: Row, begin: datetime, end: datetime) -> set[Policies]:
+        """What the policies of its automation may have been in that time."""
+        newer = [each for each in self.world.configured if each.at <= end]
+        older = [each for each in newer if each.at <= begin]
+        counted = newer[max(len(older) - 1, 0) :]
+        return {each.settings.policies(row.automation_id, row.name) for each in counted}
+
+    def settle(self, begin: datetime, end: datetime) -> timedelta:
+        """The shortest settle time in force in that time."""
+        newer = [each for each in self.world.configured if each.at <= end]
+        older = [each for each in newer if each.at <= begin]
+        return min(each.settings.schedule.settle_time for each in newer[max(len(older) - 1, 0) :])
+
+    @property
+    def was_set(self) -> bool:
+        """Whether the wall clock ever was."""
+        return len(self.world.offsets) > 1
+
+    @property
+    def was_set_back(self) -> bool:
+        """Whether it was ever set to an earlier time."""
+        offsets = [offset for _, offset in self.world.offsets]
+        return any(after < before for before, after in pairwise(offsets))
+
+    def right(self, begin: datetime, end: datetime) -> bool:
+        """Whether the wall clock was right all that time."""
+        before = [offset for at, offset in self.world.offsets if at <= begin] or [0.0]
+        within = [offset for at, offset in self.world.offsets if begin < at <= end]
+        return not any(abs(each) > 0.001 for each in (before[-1], *within))
+
+    @cached_property
+    def variants(self) -> list[tuple[str, str]]:
+        """The rules for clock changes that ever were in force."""
+        return sorted({(each.settings.schedule.dst_gap, each.settings.schedule.dst_repeat) for each in self.world.configured})
+
+    def implied(self, schedule: tuple[str, str] | None, begin: datetime, end: datetime) -> tuple[set[datetime], set[datetime]]:
+        """The instants after ``begin`` up to ``end`` that a schedule surely implies, and those that it may imply."""
+        if schedule is None or begin >= end:
+            return set(), set()
+        each = [set(_instants(schedule, rules, begin, end)) for rules in self.variants]
+        return set.intersection(*each), set.union(*each)
+
+    def quiet(self, target: str, begin: datetime, end: datetime) -> bool:
+        """Whether nothing was wrong in all that time: no trouble of the target or the machine, one process that served, the clock right."""
+        if any(
+            trouble.begin <= end and (trouble.end is None or trouble.end >= begin)
+            for trouble in self.world.troubles
+            if trouble.target in {None, target}
+        ):
+            return False
+        if any(at <= end and at + timedelta(seconds=asked) >= begin for at, asked in self.link(target).throttled):
+            return False
+        if any(begin <= at <= end for at, _ in self.world.offsets) or not self.right(begin, end):
+            return False
+        return any(each.began <= begin and (each.ended_at is None or each.ended_at >= end) for each in self.world.processes)
+
+
+def _row(each: sqlite3.Row) -> Row:
+    return Row(
+        each["id"],
+        each["target"],
+        each["automation_id"],
+        from_text(each["scheduled_for"]),
+        from_text(each["last"]),
+        each["count"],
+        each["name"],
+        from_text(each["due"]),
+        _instant(each["deadline"]),
+        each["state"],
+        each["outcome"],
+        each["reason"],
+        _instant(each["claimed_at"]),
+        _instant(each["finished_at"]),
+        each["task_run_id"],
+        each["error"],
+    )
+
+
+def _instant(text: str | None) -> datetime | None:
+    return None if text is None else from_text(text)
+
+
+def _same(told: Told, row: Row) -> bool:
+    event = told.event
+    return isinstance(event, OccurrenceConcluded) and (event.outcome, event.reason) == (row.outcome, row.reason)
+
+
+@lru_cache(maxsize=4096)
+def _instants(schedule: tuple[str, str], rules: tuple[str, str], begin: datetime, end: datetime) -> Sequence[datetime]:
+    try:
+        parsed = Schedule.parse(*schedule, dst_gap=rules[0], dst_repeat=rules[1])  # type: ignore[arg-type]  # settings are literals
+    except InvalidSchedule:
+        return ()
+    return tuple(parsed.between(begin, end))
+
+
+Check = Iterator[Violation]

@@ -1,0 +1,176 @@
+"""The daemon broken on purpose, one way at a time: whether the simulation notices, and after how many seeds.
+
+Each sabotage is a small patch of what keeps a promise. One that goes unnoticed is a hole in the checks or in what is drawn.
+"""
+
+import asyncio
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final
+from unittest import mock
+
+from scheduler.app import opening
+from scheduler.core import policy, verdict
+from scheduler.core.model import Attempt, Claim, Occurrence, Skip
+from scheduler.core.timetable import Timetable
+from scheduler.core.verdict import Doubt, FoundRun, Reading
+from scheduler.daemon import inquiry
+from scheduler.daemon.carrier import Carrier
+from scheduler.daemon.clearance import Clearance
+from scheduler.daemon.overdue import Overdue
+from scheduler.daemon.readings import Readings, Seen
+from scheduler.ledger.sqlite import SqliteLedger
+from scheduler.upstream import snapshot
+from tests.simulation.judging import judge_seed
+
+if TYPE_CHECKING:
+    from scheduler.daemon.lane import Carried
+
+Patch = tuple[object, str, object]
+_ours: Final = verdict.find_out
+_claim: Final = SqliteLedger.claim
+_attempt: Final = SqliteLedger.attempt
+_pages: Final = snapshot.SnapshotReader._pass
+_start_within: Final = policy.start_within
+
+
+def _meanwhile(work: Any) -> None:
+    """Have it done, sometime, by a process that may be dead by then."""
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
+async def _claim_not_durable(
+    self: SqliteLedger, target: str, claims: Sequence[Claim], skips: Sequence[Skip], watermark: datetime
+) -> Mapping[Occurrence, int]:
+    """Goes on before its rows are there."""
+    if skips or not claims:
+        return await _claim(self, target, claims, skips, watermark)
+    _meanwhile(_claim(self, target, claims, skips, watermark))
+    return {each.occurrence: 1 for each in claims}
+
+
+async def _second_attempt_not_durable(self: SqliteLedger, occurrence: Occurrence, attempt: Attempt, *more: Any) -> None:
+    """Only the first attempt is on record before it is sent."""
+    if attempt.number == 1:
+        await _attempt(self, occurrence, attempt, *more)
+    else:
+        _meanwhile(_attempt(self, occurrence, attempt, *more))
+
+
+async def _sent_before_the_commit(self: SqliteLedger, occurrence: Occurrence, attempt: Attempt, *more: Any) -> None:
+    """The write of an attempt is on its way when it is sent."""
+    _meanwhile(_attempt(self, occurrence, attempt, *more))
+
+
+async def _retry_without_looking(self: Carrier, carried: "Carried") -> None:
+    """What is unknown is taken for not started."""
+    await self._not_started(carried)
+
+
+def _foreign_run_adopted(doubt: Doubt, reading: Reading, earlier: Reading | None, *, margin: float, taken: Any) -> verdict.Finding:
+    """Any new run is the attempt's, whenever it began."""
+    if reading.run_id is not None and reading.run_id != doubt.baseline and not taken(reading.run_id):
+        return FoundRun(reading.run_id)
+    return _ours(doubt, reading, earlier, margin=margin, taken=taken)
+
+
+async def _without_the_lock(_self: object, _node: str, _now: object) -> object:
+    """A second daemon does not wait for the first one."""
+    return SimpleNamespace(release=lambda: None, is_held=lambda: True)
+
+
+def _deadline_too_early(policies: policy.Policies, to_the_next: timedelta | None) -> timedelta:
+    """Every occurrence is over a minute before its time."""
+    return _start_within(policies, to_the_next) - timedelta(minutes=1)
+
+
+async def _short_page_trusted(self: snapshot.SnapshotReader, *, to_the_end: bool) -> Any:
+    """What the pages show is all that there is."""
+    current = await _pages(self, to_the_end=to_the_end)
+    current.agrees = True
+    return current
+
+
+def _watermark_ahead(self: Timetable, now: datetime, planned: Sequence[object] = ()) -> datetime:
+    """Everything up to now is said to be planned."""
+    del self, planned
+    return now
+
+
+async def _old_reading_believed(self: Readings, automation_id: str, *, since: float) -> Seen | None:
+    """Whatever was read last will do."""
+    if (seen := self.latest(automation_id)) is not None:
+        await asyncio.sleep(0.01)
+        return Seen(seen.automation, max(seen.begun, since))
+    return await _read(self, automation_id, since=since)
+
+
+_read: Final = Readings.read
+
+
+def _never_overdue(_self: Overdue, _new: Sequence[Occurrence]) -> None:
+    """The overdue check says nothing."""
+
+
+def _told_before_it_is_so(self: Carrier, carried: "Carried", ending: Any) -> Any:
+    """An outcome is told, and then written."""
+    self._tell(carried, ending, None)
+    return _finish(self, carried, ending)
+
+
+_finish: Final = Carrier._finish
+
+_Settled = property(lambda doubt: doubt.ended)
+_SettledFromStart = property(lambda doubt: doubt.sent + doubt.settle_time)
+
+SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
+    "claim not durable": [(SqliteLedger, "claim", _claim_not_durable)],
+    "attempt 2 not durable": [(SqliteLedger, "attempt", _second_attempt_not_durable)],
+    "sending before the commit": [(SqliteLedger, "attempt", _sent_before_the_commit)],
+    "retry without looking": [(Carrier, "_find_out", _retry_without_looking)],
+    "settle time ignored": [(Doubt, "settled", _Settled)],
+    "settle time from the start of the attempt": [(Doubt, "settled", _SettledFromStart)],
+    "foreign run adopted": [(inquiry, "find_out", _foreign_run_adopted)],
+    "open claims adopted without the lock": [(opening.Opening, "lock", _without_the_lock)],
+    "overdue off by one": [(policy, "start_within", _deadline_too_early)],
+    "overdue and not told": [(Overdue, "_tell_of", _never_overdue)],
+    "trusting a short page": [(snapshot.SnapshotReader, "_pass", _short_page_trusted)],
+    "watermark ahead of its rows": [(Timetable, "watermark", _watermark_ahead)],
+    "a reading older than the attempt believed": [(Readings, "read", _old_reading_believed)],
+    "told before it is so": [(Carrier, "_finish", _told_before_it_is_so)],
+    "pauses ignored": [(Clearance, "is_paused", lambda _self, _automation_id: False)],
+}
+
+
+@contextmanager
+def sabotaged(name: str) -> Iterator[None]:
+    """The daemon is broken in this way."""
+    with ExitStack() as patches:
+        for owner, attribute, stand_in in SABOTAGES[name]:
+            patches.enter_context(mock.patch.object(owner, attribute, stand_in))
+        yield
+
+
+def noticed(name: str, seeds: Iterable[int]) -> tuple[int, int, str] | None:
+    """After how many seeds a sabotage is noticed, by which one, and what is said of it; None when it is not."""
+    with sabotaged(name):
+        for tried, seed in enumerate(seeds, 1):
+            gc.collect()
+            if found := judge_seed(seed).violations:
+                return tried, seed, found[0][1]
+    return None
+
+
+def report(names: Sequence[str], seeds: range, say: Callable[[str], None] = print) -> int:
+    """The table; 1 when one was not noticed."""
+    unnoticed = 0
+    for name in names or list(SABOTAGES):
+        found = noticed(name, seeds)
+        unnoticed += found is None
+        tried, seed, text = found or (len(seeds), None, "NOT NOTICED")
+        say(f"{name:45} {tried:4} seeds  (seed {seed})  {text[:160]}")
+    return 1 if unnoticed else 0

@@ -1,0 +1,62 @@
+"""Some hundred seeds, the same every time; `make soak` plays as many as wanted. And the sabotages: what breaks the daemon is noticed."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import pytest
+
+from tests.simulation.drawing import draw
+from tests.simulation.script import Action, Edit, Script
+from tests.simulation.shrinking import shrunk
+
+pytestmark = pytest.mark.timeout(600)  # a machine that is busy with other things
+_SEEDS = 120
+_AT_ONCE = 10
+
+NOTICED_BY = {
+    "claim not durable": 1,
+}
+"""A seed that notices each sabotage; `python -m tests.simulation sabotage` says after how many others."""
+
+
+def told(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """What the command says: in a process of its own, since hashes are fixed for a whole interpreter."""
+    environment = os.environ | {"PYTHONHASHSEED": "0"}
+    return subprocess.run(
+        [sys.executable, "-m", "tests.simulation", *arguments], env=environment, capture_output=True, text=True, timeout=580, check=False
+    )
+
+
+@pytest.mark.parametrize("begin", range(0, _SEEDS, _AT_ONCE))
+def test_whatever_happens_every_occurrence_has_its_one_true_outcome(begin: int) -> None:
+    done = told("soak", "--from", str(begin), "--seeds", str(_AT_ONCE), "--jobs", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{_AT_ONCE} seeds" in done.stdout
+
+
+@pytest.mark.parametrize("name", NOTICED_BY)
+def test_a_daemon_that_is_broken_on_purpose_is_noticed(name: str) -> None:
+    done = told("sabotage", "--only", name, "--from", str(NOTICED_BY[name]), "--seeds", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_same_seed_plays_the_same_story() -> None:
+    first, second = (told("soak", "--from", "7", "--seeds", "2", "--jobs", "1").stdout for _ in range(2))
+    assert _without_times(first) == _without_times(second)
+
+
+def _without_times(text: str) -> Sequence[str]:
+    return [line for line in text.splitlines() if "/s" not in line]
+
+
+def test_a_failing_script_is_made_as_short_as_it_fails() -> None:
+    def fails(script: Script) -> bool:
+        numbers = [each.automation for each in script.actions if isinstance(each, Edit)]
+        return 3 in numbers and 7 in numbers
+
+    actions: list[Action] = [Edit(at=float(number), target=0, automation=number) for number in range(10)]
+    script = draw(1)
+    short = shrunk(Script(1, script.setting, tuple(actions)), fails)
+    assert [each.automation for each in short.actions if isinstance(each, Edit)] == [3, 7]

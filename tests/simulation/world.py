@@ -1,0 +1,416 @@
+"""Everything around a daemon, and how a script is played: first the storm, then calm in which all has to settle.
+
+What really happened is kept, on the true clock, for the checks: every event with the process that told it, every trouble with its span,
+every setting with its time. Nothing here decides whether it was right.
+"""
+
+import asyncio
+import random
+import signal
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import singledispatchmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from scheduler.core.events import Event
+from scheduler.core.identity import idempotency_key
+from scheduler.core.instants import from_text
+from scheduler.ledger.intents import EVERYTHING
+from scheduler.ledger.intents import Pause as PauseRow
+from scheduler.ledger.intents import pause as pause_in
+from scheduler.ledger.intents import resume as resume_in
+from scheduler.settings import Configuration, Settings
+from tests.simulation import script as s
+from tests.simulation.api import SimulatedApi
+from tests.simulation.disk import File
+from tests.simulation.network import Link, Sent
+from tests.simulation.process import MachineLoop, Process, machine, owned
+from tests.simulation.script import Script
+from tests.simulation.violation import Violation
+from tests.virtual import VirtualClock
+
+if TYPE_CHECKING:
+    from scheduler.daemon.service import Service
+
+CALM: Final = 1200.0
+"""Seconds in which all has to settle: the longest back-off, hold, time-out and settle time one after the other, several times."""
+
+
+_OPEN_ATTEMPTS: Final = """
+    SELECT scheduled_for, written_at FROM occurrence JOIN attempt ON attempt.occurrence_id = occurrence.id
+    WHERE outcome IS NULL AND target = ? AND automation_id = ? AND result IS NULL
+"""
+_SEND_WITHIN: Final = timedelta(seconds=15)
+"""What is durable may be sent within ten seconds; the connection may take its own time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event, who told it, and when."""
+
+    process: int
+    at: datetime
+    wall: datetime
+    event: Event
+
+
+@dataclass(slots=True)
+class Trouble:
+    """From when to when something kept one target (None: all of them) from working as it should."""
+
+    begin: datetime
+    end: datetime | None
+    target: str | None
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """The settings from an instant on."""
+
+    at: datetime
+    settings: Settings
+    zones_missing: frozenset[str]
+
+
+class World:
+    """One simulation. To be made on a `MachineLoop`."""
+
+    def __init__(self, script: Script, folder: Path) -> None:
+        self.script, self.setting = script, script.setting
+        self.draw = random.Random(f"{script.seed}/world")
+        self.clock = VirtualClock(self.setting.begin)
+        self.file = File(self.setting.commit)
+        self.narrates = script.seed % 4 == 0
+        self.is_audited = script.seed % 3 == 0
+        self.zones_missing = self.setting.zones_missing
+        self.schedule, self.policies = dict(self.setting.schedule), dict(self.setting.policies)
+        self.links = {name: self._link(name, plan) for name, plan in zip(("main", "other"), self.setting.targets, strict=False)}
+        self.processes: list[Process] = []
+        self.services: dict[int, Service] = {}
+        self.events: list[Told] = []
+        self.troubles: list[Trouble] = []
+        self.configured: list[Configured] = []
+        self.pauses: list[Trouble] = []
+        self.offsets: list[tuple[datetime, float]] = [(self.setting.begin, 0.0)]  # of the wall clock
+        self.violations: list[Violation] = []
+        self.counts: defaultdict[str, int] = defaultdict(int)
+        self.folder = folder
+        self._ledger = folder / "ledger.db"
+        self._offset = 0.0
+        self._set_back: list[float] = []
+        self.calm_since: datetime | None = None
+        self.ended: datetime | None = None
+
+    def _link(self, name: str, plan: s.TargetPlan) -> Link:
+        draw = random.Random(f"{self.script.seed}/{name}")
+        return Link(SimulatedApi(name, plan, self.clock, draw), plan, self.clock, draw)
+
+    # ------------------------------------------------------------ what processes ask
+
+    def configuration(self) -> Configuration:
+        """The configuration as it is now."""
+        return Configuration(self.configured[-1].settings, None, {})
+
+    def _configure(self) -> None:
+        tables = {
+            "target": [self._target_table(name, link) for name, link in self.links.items()],
+            "schedule": self.schedule,
+            "override": [
+                {"automation": self.api_of(number).id_of(number), **policy} for number, policy in self.policies.items() if self.links
+            ],
+            "ledger": {"url": f"sqlite:///{self._ledger}"},
+            "server": {"listen": ""},
+            "daemon": {"node": "simulated", "drain_timeout": self.setting.drain},
+        }
+        self.configured.append(Configured(self.clock.true_now(), Settings.model_validate(tables), self.zones_missing))
+
+    def _target_table(self, name: str, link: Link) -> dict[str, object]:
+        plan = link.plan
+        return {
+            "name": name,
+            "url": f"https://{name}.example",
+            "project_id": "1",
+            "idempotent": plan.idempotent,
+            "request_timeout": f"{plan.request_timeout:g}s",
+            "max_in_flight": plan.max_in_flight,
+            "requests_per_minute": plan.requests_per_minute,
+            "requests_per_hour": 100_000,
+        }
+
+    def api_of(self, number: int) -> SimulatedApi:
+        """The API that has the automation of this number."""
+        return list(self.links.values())[number % len(self.links)].api
+
+    def told(self, process: Process, event: Event) -> None:
+        """A process says that something happened."""
+        self.events.append(Told(process.number, self.clock.true_now(), self.clock.now(), event))
+
+    def leaves(self, target: str, sent: Sent) -> None:
+        """A request to run leaves: by now its attempt must be durable, and not long ago."""
+        found = self.file.connection.execute(_OPEN_ATTEMPTS, (target, sent.automation_id)).fetchall()
+        for scheduled_for, written_at in found:
+            if idempotency_key(f"https://{target}.example", "1", sent.automation_id, from_text(scheduled_for)) == sent.key:
+                if not self.offsets[1:] and sent.at - from_text(written_at) > _SEND_WITHIN:
+                    text = f"sent at {sent.at}, on the strength of {written_at}"
+                    self.violations.append(Violation("stale", text, sent.automation_id, from_text(scheduled_for)))
+                return
+        self.violations.append(Violation("not durable", f"sent at {sent.at} without an attempt on record: {found}", sent.automation_id))
+
+    def died(self, process: Process) -> None:
+        """A process was killed."""
+        self.counts["kills"] += 1
+        self._begin_trouble(None, f"process {process.number} was killed")
+        self._end_trouble(f"process {process.number} was killed")
+
+    def fell(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Something was raised where nobody could catch it."""
+        self.violations.append(Violation("loop", f"{context.get('message')} {context.get('exception')!r}"))
+
+    # ------------------------------------------------------------ its course
+
+    async def play(self) -> None:
+        """The storm, then the calm."""
+        for number, planned in enumerate(self.setting.automations):
+            self.api_of(number).create(self.api_of(number).id_of(number), f"name {number}", planned.expression, planned.timezone)
+        self._configure()
+        self.start()
+        begun = asyncio.get_running_loop().time()
+        for action in self.script.actions:
+            await self._wait(begun + action.at)
+            self.counts[_kind(action)] += 1
+            self._do(action)
+        await self._wait(begun + self.setting.span)
+        await self._calm()
+
+    async def _wait(self, until: float) -> None:
+        await asyncio.sleep(max(0.0, until - asyncio.get_running_loop().time()))
+
+    async def _calm(self) -> None:
+        self._mend()
+        while self._alive() is None or self._waits_to_start:
+            self._waits_to_start = False
+            self.start()
+            await asyncio.sleep(1.0)
+        self.calm_since = self.clock.true_now()
+        await asyncio.sleep(CALM)
+        for process in self.processes:
+            if process.alive:
+                process.signal(signal.SIGTERM)
+                await asyncio.wait([process.main], timeout=120.0)
+        self.ended = self.clock.true_now()
+
+    _waits_to_start = False
+
+    def _mend(self) -> None:
+        for link in self.links.values():
+            link.weather.clear()
+            link.api.finish_all()
+            for automation_id in list(link.api.shapes):
+                self._unbreak(link.api, automation_id)
+        self.file.trouble = None
+        for trouble in self.troubles:
+            trouble.end = trouble.end or self.clock.true_now()
+        if self._offset:
+            self._set_clock(-self._offset)
+        for target in self.links:
+            self._resume(target, EVERYTHING)
+        for process in self.processes:
+            process._doom = None
+
+    def _alive(self) -> Process | None:
+        return next((each for each in self.processes if each.alive), None)
+
+    def start(self) -> None:
+        """Another process begins, unless the storm is over and one is alive."""
+        self.processes.append(Process(self, len(self.processes)))
+        self.counts["processes"] += 1
+
+    def _start_again(self) -> None:
+        if self._alive() is None and self.ended is None:
+            self.start()
+
+    # ------------------------------------------------------------ actions
+
+    @singledispatchmethod
+    def _do(self, action: s.Action) -> None:
+        raise NotImplementedError(action)
+
+    @_do.register
+    def _(self, action: s.Weather) -> None:
+        name = list(self.links)[action.target]
+        link = self.links[name]
+        link.weather.append(action)
+        what = f"{action.fault} {action.status or ''} {'/'.join(action.endpoints)} #{id(action)}"
+        self._begin_trouble(name, what)
+        self._later(action.lasts, lambda: self._weather_ends(link, action, what))
+
+    def _weather_ends(self, link: Link, action: s.Weather, what: str) -> None:
+        if action in link.weather:
+            link.weather.remove(action)
+        self._end_trouble(what)
+
+    @_do.register
+    def _(self, action: s.Edit) -> None:
+        changes = {"cron_expression": action.expression, "timezone": action.timezone, "enabled": action.enabled, "name": action.name}
+        api = self.api_of(action.automation)
+        api.edit(api.id_of(action.automation), **{field: value for field, value in changes.items() if value is not None})
+
+    @_do.register
+    def _(self, action: s.Create) -> None:
+        api = self.api_of(action.automation)
+        api.create(api.id_of(action.automation), f"name {action.automation}", action.expression, action.timezone)
+
+    @_do.register
+    def _(self, action: s.Delete) -> None:
+        api = self.api_of(action.automation)
+        api.delete(api.id_of(action.automation))
+
+    @_do.register
+    def _(self, action: s.Break) -> None:
+        api = self.api_of(action.automation)
+        automation_id = api.id_of(action.automation)
+        document = api.show(automation_id)
+        if document is not None and document["cron_expression"] is not None:
+            self._broken[automation_id] = document["cron_expression"]
+            api.edit(automation_id, cron_expression=None)
+            self._later(action.lasts, lambda: self._unbreak(api, automation_id))
+
+    _broken: dict[str, object] = {}  # noqa: RUF012  replaced below, for each world its own
+
+    def _unbreak(self, api: SimulatedApi, automation_id: str) -> None:
+        document = api.show(automation_id)
+        if document is not None and document["cron_expression"] is None:
+            api.edit(automation_id, cron_expression=self._broken[automation_id])
+
+    @_do.register
+    def _(self, action: s.Somebody) -> None:
+        api = self.api_of(action.automation)
+        api.start(api.id_of(action.automation))
+
+    @_do.register
+    def _(self, action: s.Ledger) -> None:
+        self.file.trouble = action
+        what = f"ledger {action.trouble} #{id(action)}"
+        self._begin_trouble(None, what)
+        self._later(action.lasts, lambda: self._ledger_ends(action, what))
+
+    def _ledger_ends(self, action: s.Ledger, what: str) -> None:
+        if self.file.trouble is action:
+            self.file.trouble = None
+        self._end_trouble(what)
+
+    @_do.register
+    def _(self, action: s.Step) -> None:
+        self._set_clock(action.seconds)
+        if action.back_after is not None:
+            self._later(action.back_after, lambda: self._set_clock(-action.seconds) if self.calm_since is None and self._offset else None)
+
+    def _set_clock(self, seconds: float) -> None:
+        self.clock.step(seconds)
+        self._offset += seconds
+        self.offsets.append((self.clock.true_now(), self._offset))
+        self._disturb()
+
+    @_do.register
+    def _(self, action: s.Suspend) -> None:
+        before = self.clock.true_now()
+        self.clock.suspend(action.seconds)
+        self.troubles.append(Trouble(before, self.clock.true_now() + timedelta(seconds=1), None, "suspended"))
+        self._disturb()
+
+    def _disturb(self) -> None:
+        for process in self.processes:
+            if process.alive and process.watch is not None:
+                process.watch.disturbed.set()
+
+    @_do.register
+    def _(self, action: s.Kill) -> None:
+        process = self._alive()
+        if process is not None:
+            process.doom(action.dies, action.count)
+            process.main.add_done_callback(lambda _: self._later(action.down, self._start_again))
+
+    @_do.register
+    def _(self, action: s.Terminate) -> None:
+        process = self._alive()
+        if process is not None:
+            process.signal(signal.SIGTERM)
+            process.main.add_done_callback(lambda _: self._later(action.down, self._start_again))
+
+    @_do.register
+    def _(self, _: s.Second) -> None:
+        if sum(process.alive for process in self.processes) == 1:
+            self.start()
+
+    @_do.register
+    def _(self, action: s.Reload) -> None:
+        self.schedule, self.policies, self.zones_missing = dict(action.schedule), dict(action.policies), action.zones_missing
+        self._configure()
+        for process in self.processes:
+            if process.alive and signal.SIGHUP in process.handlers:
+                process.signal(signal.SIGHUP)
+
+    @_do.register
+    def _(self, action: s.Pause) -> None:
+        name = list(self.links)[action.target]
+        which = EVERYTHING if action.automation is None else self.links[name].api.id_of(action.automation)
+        if self.file.connection.execute("SELECT 1 FROM target WHERE name = ?", (name,)).fetchone() is None:
+            return
+        if pause_in(self.file.connection, PauseRow(name, which, self.clock.now(), "ada")):
+            self.pauses.append(Trouble(self.clock.true_now(), None, name, which))
+            self._later(action.lasts, lambda: self._resume(name, which))
+
+    def _resume(self, target: str, which: str) -> None:
+        resume_in(self.file.connection, target, which, at=self.clock.now(), by="ada")
+        for pause in self.pauses:
+            if pause.target == target and pause.end is None and which in {pause.what, EVERYTHING}:
+                pause.end = self.clock.true_now()
+
+    # ------------------------------------------------------------ keeping
+
+    def _later(self, seconds: float, then: Callable[[], Any]) -> None:
+        asyncio.get_running_loop().call_later(seconds, then)
+
+    def _begin_trouble(self, target: str | None, what: str) -> None:
+        self.troubles.append(Trouble(self.clock.true_now(), None, target, what))
+
+    def _end_trouble(self, what: str) -> None:
+        for trouble in self.troubles:
+            if trouble.what == what and trouble.end is None:
+                trouble.end = self.clock.true_now()
+
+
+def _kind(action: s.Action) -> str:
+    match action:
+        case s.Weather(fault=fault):
+            return f"network: {fault}"
+        case s.Ledger(trouble=trouble):
+            return f"ledger: {trouble}"
+        case s.Kill(dies=dies):
+            return f"kill: {dies}"
+        case _:
+            return type(action).__name__.lower()
+
+
+def played(script: Script, folder: Path) -> World:
+    """Play a script from its beginning to its end; what happened."""
+
+    async def main() -> World:
+        asyncio.get_running_loop().set_task_factory(owned)  # type: ignore[arg-type]  # typeshed: a factory may give any future
+        world = World(script, folder)
+        asyncio.get_running_loop().set_exception_handler(world.fell)
+        world._broken = {}
+        await world.play()
+        return world
+
+    before = random.getstate()
+    random.seed(script.seed)  # back-off draws
+    try:
+        with machine(), asyncio.Runner(loop_factory=MachineLoop) as runner:
+            return runner.run(main())
+    finally:
+        random.setstate(before)
