@@ -45,7 +45,7 @@ def test_a_clean_ledger_is_told_in_three_lines_and_exits_with_0(scheduler: Sched
     bounds, occurrences, clean, note = done.out.splitlines()
     assert bounds.startswith("target main: audited from ")
     assert "(2026-11-23T12:06:29Z)" in bounds
-    assert occurrences == "6 occurrences of 1 automations: skipped 4, accepted 2"
+    assert occurrences == "6 occurrences of 1 automation: skipped 4, accepted 2"
     assert clean == "clean: missing 0, double 0, unexplained 0, evaluated differently 0"
     assert note == "the API was not asked for the newest runs"
 

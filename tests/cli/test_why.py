@@ -55,7 +55,9 @@ def test_what_happened_is_told_with_the_definition_and_the_policies_of_then(sche
     assert (
         "policies   start_within 7m, catch_up all, concurrency allow, jitter 3s, paused false (since 2026-11-23T11:00:00.000000Z)" in lines
     )
-    assert "  2026-11-23T12:01:00.000000Z  attempt 1 sent" in lines
+    assert "steps      in Europe/Berlin" in lines
+    assert "  13:01:00.000  attempt 1 sent" in lines
+    assert "  13:01:30.000  attempt 1 answered with a run" in lines
     assert lines[-1] == "after      Mon 2026-11-23 13:02 CET (2026-11-23T12:02:00Z)  skipped: missed"
 
 

@@ -43,10 +43,11 @@ def command(
     offline: bool,
     as_json: bool,
 ) -> None:
-    """Derive from the recorded definitions what should have happened, and compare it with what the ledger says did.
+    """Prove that nothing is missing, and nothing double.
 
-    Every occurrence is to have one outcome and at most one run, every outcome an explanation, and every run that the API shows is to be
-    known. What is wrong is listed, with what to do; then a summary. The exit status is 1 when anything is missing, double or unexplained.
+    Derives from the recorded definitions what should have happened, and compares it with what the ledger says did. Every occurrence is to
+    have one outcome and at most one run, every outcome an explanation, and every run that the API shows is to be known. What is wrong is
+    listed, with what to do; then a summary. The exit status is 1 when anything is missing, double or unexplained.
 
     Works whether the daemon runs or not, and changes nothing.
     """
@@ -138,9 +139,15 @@ def _summary(summary: "Summary") -> Iterator[str]:
     for (outcome, _), number in summary.outcomes.items():
         by_outcome[outcome or "open"] = by_outcome.get(outcome or "open", 0) + number
     outcomes = ", ".join(f"{outcome} {number:,}" for outcome, number in sorted(by_outcome.items(), key=lambda pair: -pair[1]))
-    yield f"{summary.outcomes.total():,} occurrences of {summary.automations:,} automations" + (f": {outcomes}" if outcomes else "")
+    occurrences, automations = summary.outcomes.total(), summary.automations
+    of = f"{_number(occurrences, 'occurrence')} of {_number(automations, 'automation')}"
+    yield of + (f": {outcomes}" if outcomes else "")
     clean = not BAD & summary.kinds.keys()
     yield f"{styled('clean', 'green') if clean else styled('not clean', 'red')}: {told(summary.kinds)}"
+
+
+def _number(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 def _summary_json(summary: "Summary", notes: list[str]) -> Json:

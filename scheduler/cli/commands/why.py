@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -19,7 +19,7 @@ from scheduler.core.zones import zone
 if TYPE_CHECKING:
     from scheduler.audit.account import Ran, Tried
     from scheduler.audit.lineage import Recorded
-    from scheduler.audit.story import Entry, Story
+    from scheduler.audit.story import Story
 
 _EXAMPLES = (
     "scheduler why nightly-report 2026-11-23T02:00:00Z",
@@ -44,10 +44,12 @@ Fates = Mapping[datetime, str | None]
 @as_json
 @click.pass_context
 def command(context: click.Context, *, automation: str, time: str, target: str | None, as_json: bool) -> None:
-    """Tell what happened to AUTOMATION (an id or a name) at TIME, step by step, and why.
+    """Tell what happened to AUTOMATION at TIME, and why.
 
-    TIME is an instant, as 2026-11-23T02:00:00Z, or the local time in the automation's own zone, as 2026-11-23T03:00, or 03:00 for the last
-    time that the clock showed it. When nothing was due, it says why not, and what the nearest was; the exit status is 1 then.
+    AUTOMATION is an id or a name, also of one that is gone. TIME is an instant, as 2026-11-23T02:00:00Z, or the local time in the
+    automation's own zone, as 2026-11-23T03:00, or 03:00 for the last time that the clock showed it. What is shown: the outcome, the
+    definition and the policies of then, and every step. When nothing was due, it says why not, and what the nearest was; the exit status
+    is 1 then.
 
     Works whether the daemon runs or not, and changes nothing.
     """
@@ -89,9 +91,7 @@ def _lines(story: "Story", note: str | None, fates: Fates, at: datetime) -> Iter
     yield ""
     yield from _definition(story)
     yield from _policies(story)
-    if story.entries:
-        yield ""
-        yield from (f"  {_entry(each)}" for each in story.entries)
+    yield from _steps(story)
     yield ""
     for title, instant in (("before", story.before), ("after", story.after)):
         fate = "none" if instant is None else f"{_when(story, instant)}  {fates.get(instant) or ('still to come' if instant > at else '')}"
@@ -159,9 +159,25 @@ def _policies_then(story: "Story") -> dict[str, str | bool] | None:
     return None if found is None else as_settings(found)
 
 
-def _entry(entry: "Entry") -> str:
-    lasted = "" if entry.until is None else f" (until {to_text(entry.until)})"
-    return f"{to_text(entry.at)}  {escaped(entry.text)}{lasted}"
+def _steps(story: "Story") -> Iterator[str]:
+    """In the automation's own zone, with the date where that is not the day that was asked about."""
+    if not story.entries:
+        return
+    timezone = _timezone(story) or "UTC"
+    local = zone(timezone)
+    day = story.account.instant.astimezone(local).date()
+    times = [(_time(each.at.astimezone(local), day), each.until and _time(each.until.astimezone(local), day)) for each in story.entries]
+    spans = [at if until is None else f"{at} to {until}" for at, until in times]
+    width = max(map(len, spans))
+    yield ""
+    yield f"steps      in {escaped(timezone)}"
+    for span, entry in zip(spans, story.entries, strict=True):
+        yield f"  {span:<{width}}  {escaped(entry.text)}"
+
+
+def _time(local: datetime, day: date) -> str:
+    clock = local.isoformat(" ", "milliseconds")[11:23]
+    return clock if local.date() == day else f"{local.date()} {clock}"
 
 
 # ---------------------------------------------------------------- for programs
