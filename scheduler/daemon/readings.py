@@ -4,12 +4,12 @@ A reading says nothing about what began after it, so each one carries when it be
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from scheduler.core.errors import UpstreamError
-from scheduler.core.model import Automation, InvalidAutomation, Snapshot
+from scheduler.core.model import Automation, InvalidAutomation, Run, Snapshot
 from scheduler.daemon.context import Context, back_off
 
 AT_ONCE: Final = 8
@@ -36,6 +36,7 @@ class Readings:
         self._singles: dict[str, Seen] = {}
         self._own: dict[str, tuple[str, float]] = {}  # newest run started by us, and when we knew
         self._own_runs: set[str] = set()
+        self._recalled: dict[str, str] = {}  # of the process before: counts until a reading of this one shows the automation
         self._asking = asyncio.Semaphore(AT_ONCE)
         self._wanted = 0
         self._listeners: list[Callable[[Seen], None]] = []
@@ -72,6 +73,10 @@ class Readings:
             return None
         return Seen(entry.automation, float("-inf") if automation_id in self._unseen else self._snapshot_begun)
 
+    def recall(self, runs: Iterable[Run]) -> None:
+        """The newest runs that the ledger knows. It may not have the snapshot that showed them: its process was killed before that."""
+        self._recalled = {run.automation_id: run.id for run in runs}
+
     def started(self, automation_id: str, run_id: str) -> None:
         """We started this run just now."""
         self._own[automation_id] = (run_id, self._context.clock.seconds())
@@ -83,7 +88,9 @@ class Readings:
         own = self._own.get(automation_id)
         if own is not None and (seen is None or seen.begun < own[1]):
             return own[0]
-        return None if seen is None else seen.automation.run_id
+        if seen is None or (seen.begun == float("-inf") and automation_id in self._recalled):
+            return self._recalled.get(automation_id)
+        return seen.automation.run_id
 
     def is_taken(self, run_id: str) -> bool:
         """Whether a run is known to be another attempt's. The ledger, which knows all of them, has the last word."""

@@ -49,7 +49,7 @@ class Target:
     ) -> None:
         timetable = Timetable(settings.name, now=clock.now(), policies=self._policies, schedule=parse)
         self.context = Context(settings, upstream, ledger, clock, watch, health, publish, timetable)
-        readings = Readings(self.context, self._poll)
+        self._readings = readings = Readings(self.context, self._poll)
         self._clearance = Clearance(self.context, readings)
         self._dispatcher = Dispatcher(self.context, readings, self._clearance)
         self._record = Record(self.context)
@@ -77,6 +77,7 @@ class Target:
         self._clearance.snapshot_at = recorded.snapshot_at
         self._clearance.absent_until = self._planner.absent_until
         self._take_as_known(recorded)
+        self._readings.recall(runs)
         self._tracker.load(runs, snapshot_at=recorded.snapshot_at)
         self._dispatcher.adopt(opened)
         self._record.revise(versions, recorded.snapshot_at)

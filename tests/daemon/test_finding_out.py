@@ -108,6 +108,22 @@ def test_what_started_nothing_is_sent_again_when_it_has_settled(deed: Deed) -> N
     before_one(story)
 
 
+def test_the_baseline_at_a_start_is_the_newest_run_of_the_process_before_also_when_no_snapshot_showed_it() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.start()
+        await world.until("12:01:01")
+        world.kill()
+        world.api.list_took = 60.0
+        world.start()
+        await world.until("12:01:59")
+        await world.after(0.5)
+        (run,) = world.api.runs
+        assert world.row(automation, "12:02").attempts[1].attempt.baseline == run.id
+
+    in_world(story)
+
+
 def test_settle_time_counts_from_the_end_of_the_attempt() -> None:
     """A request that hung for 30 s and is carried out 29 s after it was given up: found, because nothing was sent before 30 s."""
 
