@@ -6,6 +6,8 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -20,6 +22,7 @@ from scheduler.audit.expectation import Expectation, Lineages, lineages, weights
 from scheduler.audit.findings import Finding, Kind
 from scheduler.audit.soundness import of_doubled, of_open, of_wrong
 from scheduler.core.cron import versions
+from scheduler.core.errors import Unreachable
 from scheduler.ledger import history
 from scheduler.ledger.schema import open_for_reading
 
@@ -247,8 +250,14 @@ class Audit:
                 yield from (auditor.audit(connection, *each) for each in stretches)
             return
         # Forked, so that they are the user whose ledger it is, as this process may have become; it has no other threads here.
-        with multiprocessing.get_context("fork").Pool(self._processes, _begin, (auditor,)) as pool:
-            yield from pool.imap(_audit, stretches)
+        forked = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(self._processes, mp_context=forked, initializer=_begin, initargs=(auditor,)) as pool:
+            try:
+                yield from pool.map(_audit, stretches)
+            except BrokenProcessPool:
+                raise Unreachable("a process of the audit was killed; when memory is short, audit a shorter time, or one target") from None
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _bounds(target: history.KnownTarget, wanted: Wanted, pruned: datetime | None) -> Bounds:

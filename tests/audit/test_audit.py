@@ -1,6 +1,8 @@
 """An audit finds what was done to a ledger behind the daemon's back, and nothing else; and nothing in what a daemon wrote itself."""
 
 import json
+import os
+import signal
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
@@ -10,6 +12,7 @@ import pytest
 
 from scheduler.audit import course
 from scheduler.audit.findings import Kind
+from scheduler.core.errors import Unreachable
 from scheduler.core.policy import CatchUp, Concurrency, Policies
 from tests.audit.support import audit, found, recorded, spoil, told
 from tests.daemon.world import NOON, World
@@ -89,6 +92,15 @@ def test_processes_side_by_side_find_the_same(ledger: Path, monkeypatch: pytest.
     side_by_side._processes = 2
     assert sorted(side_by_side.run()) == sorted(audit(ledger).run())
     assert side_by_side.summary.kinds[Kind.MISSING] == 4
+
+
+def test_a_process_that_is_killed_is_told(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(course, "STRETCH", timedelta(minutes=20))
+    monkeypatch.setattr(course._Auditor, "audit", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    looked = audit(ledger)
+    looked._processes = 2
+    with pytest.raises(Unreachable, match="a process of the audit was killed"):
+        list(looked.run())
 
 
 def test_a_row_that_is_gone_is_missing(ledger: Path) -> None:

@@ -191,7 +191,17 @@ def test_a_target_is_renamed_with_its_history_when_no_daemon_runs(scheduler: Sch
     assert minutes(scheduler, "--target", "main") == []
 
 
-COMMANDS = [("history",), ("next",), ("next", "hourly"), ("pause", "hourly"), ("resume", "hourly"), ("target", "rename", "main", "us")]
+COMMANDS = [
+    ("audit", "--since", "2026-11-23T12:00:00Z", "--offline"),
+    ("why", "hourly", "12:00"),
+    ("fire", "hourly", "2026-11-23T12:05:00Z"),
+    ("history",),
+    ("next",),
+    ("next", "hourly"),
+    ("pause", "hourly"),
+    ("resume", "hourly"),
+    ("target", "rename", "main", "us"),
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
