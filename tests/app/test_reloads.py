@@ -2,20 +2,26 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from scheduler.app import daemon as daemon_module
+from scheduler.audit.account import Policy
+from scheduler.cli.governing import policies_then
 from scheduler.core import zones
 from scheduler.core.cron import versions
 from scheduler.core.events import ConfigReloaded, DaemonStarted, DaemonWaiting
+from scheduler.core.instants import from_text
+from scheduler.core.policy import Concurrency, Policies
 from scheduler.ledger.lock import LedgerLock
 from scheduler.upstream import ApiClient
 from scheduler.upstream.transport import PooledTransport
 from tests.app.living import another, living
 from tests.fault_server import until
 from tests.ledger.support import at
+from tests.upstream.support import ID
 
 
 @pytest.fixture
@@ -37,6 +43,25 @@ def test_what_evaluates_after_a_reload_is_recorded_and_signs_what_is_seen(tmp_pa
             life.automations.append(another(8))
             await until(lambda: len(life.rows("SELECT 1 FROM definition")) == 2)
             assert life.rows("SELECT tzdata FROM definition ORDER BY id")[1] == ("2099z",)
+
+    asyncio.run(main())
+
+
+def test_the_policies_of_any_time_are_on_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with living(tmp_path, monkeypatch) as (life, _):
+            before = life.daemon._clock.now()
+            await life.reload()
+            life.write(schedule='jitter = "7s"\n[[override]]\nautomation = "nightly*"\nconcurrency = "forbid"')
+            await life.reload()
+            await until(lambda: len(life.rows("SELECT 1 FROM policy")) == 2)
+            policies = [Policy(from_text(since), *texts) for since, *texts in life.rows("SELECT since, schedule, overrides FROM policy")]
+            assert policies[0].since < before < policies[1].since
+            assert [policies_then(each, ID, "nightly report") for each in policies] == [
+                Policies(),
+                Policies(jitter=timedelta(seconds=7), concurrency=Concurrency.FORBID),
+            ]
+            assert policies_then(policies[1], ID, "hourly") == Policies(jitter=timedelta(seconds=7))
 
     asyncio.run(main())
 
