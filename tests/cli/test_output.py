@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from scheduler.cli import output
-from scheduler.cli.output import Cell, Column, json_text, show, table, width_of
+from scheduler.cli.output import Cell, Column, json_text, progress, show, table, width_of
 from scheduler.core.printable import escaped
 
 Row = tuple[str, str]
@@ -88,3 +88,19 @@ def test_an_empty_no_color_means_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_an_error_that_is_not_of_the_output_goes_on() -> None:
     with pytest.raises(FileNotFoundError):
         output.failed(FileNotFoundError(2, "no such file"))
+
+
+def test_progress_is_one_line_of_a_terminal_that_is_gone_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    show_share = progress("audited")
+    for share in (0.25, 0.5, 1.0):
+        show_share(share)
+    assert terminal.getvalue() == "\raudited 25%\raudited 50%\r\x1b[K"
+
+
+def test_progress_is_for_terminals_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    redirected = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", redirected)
+    progress("audited")(0.5)
+    assert redirected.getvalue() == ""
