@@ -1,0 +1,37 @@
+"""What the documents tell people to run is there, and their links lead somewhere."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def named(pattern: str) -> list[tuple[str, str]]:
+    """What of this form the documents name, each with the document."""
+    return [(each.name, found) for each in DOCUMENTS for found in re.findall(pattern, each.read_text())]
+
+
+@pytest.mark.parametrize(("document", "target"), sorted(set(named(r"`make ([a-z]+)"))))
+def test_every_make_target_that_is_named_is_there(document: str, target: str) -> None:
+    assert target in TARGETS, f"{document} names `make {target}`"
+
+
+@pytest.mark.parametrize(("document", "module"), sorted(set(named(r"python -m ([a-z_.]+)"))))
+def test_every_module_that_is_to_be_run_is_there(document: str, module: str) -> None:
+    assert importlib.util.find_spec(module) is not None, f"{document} names `python -m {module}`"
+
+
+@pytest.mark.parametrize(("document", "link"), sorted(set(named(r"\]\(((?!https?:)[^)#]*(?:#[^)]+)?)\)"))))
+def test_every_link_leads_to_a_file_and_a_heading(document: str, link: str) -> None:
+    path, _, anchor = link.partition("#")
+    source = next(each for each in DOCUMENTS if each.name == document)
+    found = source if not path else (source.parent / path).resolve()
+    assert found.exists(), f"{document} links to {link}"
+    if anchor:
+        headings = re.findall(r"^#+ (.+)$", found.read_text(), re.MULTILINE)
+        assert anchor in {re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-") for heading in headings}, f"{document}: {link}"
