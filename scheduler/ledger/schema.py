@@ -231,6 +231,11 @@ _SECOND: Final = (
     """,
     "ALTER TABLE occurrence ADD COLUMN asked_at TEXT",  # by hand: it is made up for
     "CREATE INDEX run_doubles ON run (target, doubles) WHERE doubles IS NOT NULL",
+    # What the version before removed because of its age, it did not note: nothing older than its oldest row may be missed.
+    """
+    INSERT INTO pruned (id, before)
+    SELECT 1, substr(min(scheduled_for), 1, 19) || '.000000Z' FROM occurrence HAVING min(scheduled_for) IS NOT NULL
+    """,
 )
 
 

@@ -59,6 +59,13 @@ def test_what_was_in_it_stays_as_it_was(of_version_1: Path) -> None:
     assert _rows(of_version_1, TABLES) == before
 
 
+def test_nothing_that_may_have_been_removed_before_is_missed(of_version_1: Path, tmp_path: Path) -> None:
+    open_ledger(of_version_1).close()
+    assert _rows(of_version_1, ["pruned"]) == {"pruned": [{"id": 1, "before": "2026-11-23T12:01:00.000000Z"}]}
+    open_ledger(tmp_path / "new.db").close()
+    assert _rows(tmp_path / "new.db", ["pruned"]) == {"pruned": []}
+
+
 def test_it_has_the_same_tables_as_a_new_one(of_version_1: Path, tmp_path: Path) -> None:
     open_ledger(of_version_1).close()
     open_ledger(tmp_path / "new.db").close()
