@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import random
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
 from functools import cache
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.core.errors import LedgerUnavailable
+from scheduler.core.errors import LedgerUnavailable, UpstreamError
 from scheduler.core.events import FireRefused, OccurrenceConcluded, OccurrenceReopened
 from scheduler.core.fires import FireRequest
 from scheduler.core.model import Occurrence, Reason
@@ -369,3 +370,68 @@ def told(scene: str, kill_at: int, down_for: float, ledger: MemoryLedger) -> Non
 def test_whenever_it_is_killed_it_is_started_once(scene: str) -> None:
     for turn, kill_at in enumerate(steps_of(scene)):
         told(scene, kill_at, 1.0 if turn % 2 else 70.0, TwinLedger() if turn % 4 == 0 else MemoryLedger())
+
+
+# ---------------------------------------------------------------- storms
+
+DEEDS = (*[SERVED] * 4, LOST_ANSWER, LOST_REQUEST, RESET_AFTER, RESET_BEFORE, REFUSED, answered(401), answered(400), answered(503))
+
+
+class Storm:
+    """Everything at once, drawn from a seed, around automations of which much is passed over and asked for again and again."""
+
+    def __init__(self, world: World, seed: int) -> None:
+        self.world, self.draw = world, random.Random(seed)
+        self.automations = [world.api.create(each) for each in ("*/2 * * * *", "*/3 * * * *", "1-59/4 * * * *")]
+        for each in self.automations:
+            world.own_policies[each] = Policies(
+                start_within=timedelta(minutes=self.draw.choice([2, 9])),
+                catch_up=self.draw.choice(list(CatchUp)),
+                concurrency=self.draw.choice(list(Concurrency)),
+            )
+
+    async def blow(self) -> None:
+        started(self.world)
+        await self.world.after(5.0)
+        for _ in range(60):
+            await self.world.after(self.draw.expovariate(1 / 15))
+            self.draw.choice([*[self._ask] * 4, *[self._deed] * 4, self._pause, self._kill, self._ledger, self._list])()
+        self.world.ledger.broken = self.world.api.list_error = None
+        self.world.ledger.resume()
+        for each in self.automations:
+            self.world.api.edit(each, enabled=False)
+        await self.world.after(timedelta(minutes=20))
+
+    def _ask(self) -> None:
+        ledger = self.world.ledger
+        over = [row.occurrence for row in ledger.rows.values() if row.outcome is not None]
+        if over and (wanted := self.draw.choice(over)) not in ledger.requests:
+            ledger.ask(FireRequest(wanted, self.world.clock.now(), "ada"))
+
+    def _deed(self) -> None:
+        self.world.api.script(self.draw.choice(self.automations), self.draw.choice(DEEDS))
+
+    def _pause(self) -> None:
+        self.draw.choice([self.world.ledger.pause, self.world.ledger.resume])()
+
+    def _kill(self) -> None:
+        self.world.kill()
+        self.world.ledger.broken = None
+        started(self.world)
+
+    def _ledger(self) -> None:
+        self.world.ledger.broken = self.draw.choice([None, "disk full"])
+
+    def _list(self) -> None:
+        self.world.api.list_error = self.draw.choice([None, UpstreamError("HTTP 500", status=500)])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_happens_meanwhile_nothing_is_started_twice_and_nothing_stays_open(seed: int) -> None:
+    async def story(world: World) -> None:
+        await Storm(world, seed).blow()
+        world.assert_settled()
+        assert world.ledger.requests == {}
+        assert world.told(OccurrenceReopened)
+
+    tell(story, ledger=TwinLedger())

@@ -455,7 +455,7 @@ class MemoryLedger:
         for group in (covered[:at], covered[at : at + 1], covered[at + 1 :]):
             if group:
                 due = group[0].scheduled_for + (span.due - span.occurrence.scheduled_for)
-                row = replace(span, occurrence=group[0], last=group[-1].scheduled_for, count=len(group), due=due, steps=[])
+                row = replace(span, occurrence=group[0], last=group[-1].scheduled_for, count=len(group), due=due, steps=[], attempts={})
                 self.rows[group[0]] = row
                 self._covers.update(dict.fromkeys(group, row))
 
