@@ -22,7 +22,7 @@ from scheduler.audit.expectation import Expectation, Lineages, lineages, weights
 from scheduler.audit.findings import Finding, Kind
 from scheduler.audit.soundness import of_doubled, of_open, of_wrong
 from scheduler.core.cron import versions
-from scheduler.core.errors import Unreachable
+from scheduler.core.errors import ConfigurationError, Unreachable
 from scheduler.ledger import history
 from scheduler.ledger.schema import open_for_reading
 
@@ -59,6 +59,7 @@ class Bounds:
     begin: datetime
     end: datetime
     watermark: datetime | None
+    snapshot_at: datetime | None
     pruned_before: datetime | None
     is_all: bool = False
 
@@ -110,8 +111,10 @@ class _Auditor:
         self.bounds = self._extended(bounds, min(wanted.until - _JUST_BEFORE, wanted.now))
 
     def _extended(self, bounds: Bounds, wanted: datetime) -> Bounds:
-        if bounds.watermark is None:
+        """Beyond the watermark, but not beyond the newest snapshot: an edit that a later one shows may count from then on."""
+        if bounds.watermark is None or bounds.snapshot_at is None:
             return bounds
+        whole, wanted = wanted, min(wanted, bounds.snapshot_at)
         begin = bounds.end
         with closing(self.connected()) as connection:
             while begin < wanted:
@@ -120,7 +123,8 @@ class _Auditor:
                 if missing is not None:
                     return replace(bounds, end=missing - _JUST_BEFORE)
                 begin = end
-        return replace(bounds, end=max(bounds.end, wanted), is_all=True)
+        end = max(bounds.end, wanted)
+        return replace(bounds, end=end, is_all=end >= whole)
 
     def _first_missing(self, connection: Connection, stretch: reading.Stretch) -> datetime | None:
         expectation, instants = self._expected(connection, stretch)
@@ -177,7 +181,10 @@ def _is_meant(automation: str | None, automation_id: str, recorded: Lineages) ->
 
 
 class Audit:
-    """An audit of the ledger in a file. Raises what opening it does. ``summary`` grows while `run` goes on."""
+    """An audit of the ledger in a file. Raises what opening it does, and `ConfigurationError` for a target that it does not know.
+
+    ``summary`` grows while `run` goes on.
+    """
 
     def __init__(self, path: Path, wanted: Wanted, *, processes: int | None = None) -> None:
         self._path = path
@@ -186,7 +193,11 @@ class Audit:
         self.summary = Summary()
         with closing(open_for_reading(path)) as connection:
             pruned = reading.pruned_before(connection)
-            self.targets = [each for each in history.targets(connection) if wanted.target in {None, each.name}]
+            known = history.targets(connection)
+        self.targets = [each for each in known if wanted.target in {None, each.name}]
+        if not self.targets:
+            names = ", ".join(each.name for each in known) or "none: start the daemon once"
+            raise ConfigurationError(f"the ledger has no target {wanted.target!r}; it knows {names}")
         self._auditors = [_Auditor(path, wanted, _bounds(each, wanted, pruned)) for each in self.targets]
         self.summary.bounds = [each.bounds for each in self._auditors]
         self.summary.automations = sum(len(each.lineages) for each in self._auditors)
@@ -263,7 +274,7 @@ class Audit:
 def _bounds(target: history.KnownTarget, wanted: Wanted, pruned: datetime | None) -> Bounds:
     begin = max(wanted.since, pruned or wanted.since) - _JUST_BEFORE
     end = max(min(wanted.until - _JUST_BEFORE, target.watermark or begin), begin)
-    return Bounds(target.name, begin, end, target.watermark, pruned)
+    return Bounds(target.name, begin, end, target.watermark, target.snapshot_at, pruned)
 
 
 # ---------------------------------------------------------------- in a process of its own

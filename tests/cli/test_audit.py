@@ -74,7 +74,7 @@ def test_as_json_each_finding_is_a_line_and_the_summary_the_last(scheduler: Sche
 @pytest.mark.usefixtures("ledger")
 def test_up_to_where_it_was_audited_is_told(scheduler: Scheduler) -> None:
     out = scheduler("audit", "--since", "2026-11-23T12:00:00Z", "--offline").out
-    assert "(2026-11-23T12:06:59Z); what is later is not decided yet" in out
+    assert "(2026-11-23T12:06:30Z); what is later is not decided yet" in out
     out = scheduler("audit", "--since", "2026-11-23T12:30:00Z", "--offline").out
     assert "target main: nothing to audit: decided up to 2026-11-23T12:06:30.000000Z" in out
 
@@ -102,5 +102,8 @@ def test_without_a_ledger_it_exits_with_3(scheduler: Scheduler, ledger: Path) ->
 
 
 @pytest.mark.usefixtures("ledger")
-def test_a_target_that_nobody_knows_is_told(scheduler: Scheduler) -> None:
-    assert scheduler("audit", *SINCE, "--target", "other", "--offline").err == "the ledger knows no such target\n"
+def test_what_nobody_knows_is_told_and_is_not_clean(scheduler: Scheduler) -> None:
+    done = scheduler("audit", *SINCE, "--target", "other", "--offline")
+    assert (done.status, done.out, done.err) == (2, "", "error: the ledger has no target 'other'; it knows main\n")
+    done = scheduler("audit", *SINCE, "--automation", "other", "--offline")
+    assert (done.status, done.out, done.err) == (1, "", "error: the ledger has no automation 'other'\n")

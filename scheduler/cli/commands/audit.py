@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from scheduler.cli.failures import ANSWER_IS_NO
+from scheduler.cli.failures import ANSWER_IS_NO, AnswerIsNo
 from scheduler.cli.group import Command, Source, as_json
 from scheduler.cli.output import Colour, Json, complain, json_text, line, progress, styled
 from scheduler.cli.times import now, past, zoned_text
@@ -65,6 +65,8 @@ def command(
     notes = ["the API was not asked for the newest runs"] if offline else []
     with using(path):
         audit = Audit(path, wanted)
+        if automation is not None and not audit.summary.automations:
+            raise AnswerIsNo(f"the ledger has no automation {automation!r}" + ("" if target is None else f" of target {target!r}"))
         shown = _show(audit.run(progress("audited")), as_json=as_json)
     if not offline:
         shown = _show(asked(settings, path, audit, notes), shown, as_json=as_json)
@@ -116,8 +118,6 @@ def _conclude(audit: "Audit", notes: list[str], *, as_json: bool) -> None:
         return
     for text in (*map(_bounds_text, audit.summary.bounds), *_summary(audit.summary), *(escaped(note) for note in notes)):
         line(text)
-    if not audit.summary.bounds:
-        complain("the ledger knows no such target")
 
 
 def _bounds_text(bounds: "Bounds") -> str:
