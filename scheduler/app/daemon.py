@@ -119,6 +119,7 @@ class Daemon:
         if database is None:
             return None
         closing.push_async_callback(asyncio.to_thread, database.close)
+        self._watch.look()  # while it waited, the clock may have been set: that is nothing to targets that are made now
         self._ledger, self._evaluated_since = self._signing(database), self._clock.now()
         self._targets = [self._target(number) for number in range(len(self._clients))]
         steps: list[Callable[[], Awaitable[None]]] = [self._record_evaluation, partial(self._observing.recall, database)]
