@@ -142,13 +142,14 @@ class _Drawing:
         target = number % self._targets
         fault = draw.choice([Fault.LOST_REQUEST, Fault.RESET_BEFORE, Fault.RESET_BEFORE, Fault.RESET_AFTER, Fault.LOST_ANSWER, Fault.LATE])
         minute = self._full_minute(at)
-        somebody = max(0.5, minute + draw.choice([-25.0, -9.0, -6.0, -1.5, -0.5, 0.05, 0.5, 5.0, 31.0, 70.0]))
         late = draw.choice([20.0, 45.0, 130.0])
-        return (
-            s.Weather(at=max(0.5, minute - 40.0), lasts=41.0, target=target, endpoints=(LIST,), fault=Fault.RESET_BEFORE),
-            s.Weather(at=max(0.5, minute - 1.5), lasts=3.0, target=target, endpoints=(RUN,), fault=fault, amount=late),
-            s.Somebody(at=somebody, target=target, automation=number),
-        )[draw.randrange(2) :]
+        unheard = s.Weather(at=max(0.5, minute - 1.5), lasts=3.0, target=target, endpoints=(RUN,), fault=fault, amount=late)
+        if draw.random() < 0.5:
+            after = minute + draw.choice([-1.5, -0.5, 0.05, 0.5, 5.0, 31.0, 70.0])
+            return unheard, s.Somebody(at=max(0.5, after), target=target, automation=number)
+        before = minute - draw.choice([25.0, 9.0, 6.0])
+        blind = s.Weather(at=max(0.5, minute - 40.0), lasts=41.0, target=target, endpoints=(LIST,), fault=Fault.RESET_BEFORE)
+        return blind, unheard, s.Somebody(at=max(0.5, before), target=target, automation=number)
 
     def _full_minute(self, at: float) -> float:
         offset = self._begin.second + self._begin.microsecond / 1e6
@@ -167,7 +168,7 @@ class _Drawing:
             (self._suspend, 3),
             (self._kill, 14),
             (self._terminate, 4),
-            (self._second, 1),
+            (self._second, 2),
             (self._reload, 3),
             (self._pause, 4),
         )

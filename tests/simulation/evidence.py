@@ -224,6 +224,10 @@ class Evidence:
         each = [set(_instants(schedule, rules, begin, end)) for rules in self.variants]
         return set.intersection(*each), set.union(*each)
 
+    def slept(self, begin: datetime, end: datetime) -> bool:
+        """Whether the machine was suspended in that time."""
+        return any(each.what == "suspended" and each.begin <= end and (each.end or end) >= begin for each in self.world.troubles)
+
     def quiet(self, target: str, begin: datetime, end: datetime) -> bool:
         """Whether nothing was wrong in all that time: no trouble of the target or the machine, one process that served, the clock right."""
         if any(

@@ -16,7 +16,18 @@ _SEEDS = 120
 _AT_ONCE = 10
 
 NOTICED_BY = {
-    "claim not durable": 1,
+    "claim not durable": 0,
+    "attempt 2 not durable": 1,
+    "sending before the commit": 0,
+    "retry without looking": 1,
+    "settle time ignored": 1,
+    "settle time from the start of the attempt": 1,
+    "overdue off by one": 2,
+    "watermark ahead of its rows": 1,
+    "a reading older than the attempt believed": 1,
+    "pauses ignored": 0,
+    "told before it is so": 4,
+    "open claims adopted without the lock": 21,
 }
 """A seed that notices each sabotage; `python -m tests.simulation sabotage` says after how many others."""
 

@@ -11,6 +11,7 @@ from itertools import pairwise
 from scheduler.core.events import SnapshotTaken
 from tests.simulation.evidence import Check, Evidence, Row, VersionRow
 from tests.simulation.violation import Violation
+from tests.simulation.world import Configured
 
 _OBSERVED_WITHIN = timedelta(minutes=2)
 """A snapshot takes so long at most from its beginning until it counts."""
@@ -22,8 +23,8 @@ def every_implied_occurrence_has_a_row(evidence: Evidence) -> Check:
         watermark = evidence.watermark(target)
         if watermark is None:
             continue
-        if evidence.was_set_back and any(each.schedule and each.schedule[1] in _zones_missing(evidence) for each in versions):
-            continue  # what was taken back cannot be evaluated again by zone data that lack its zone
+        if any(each.schedule and each.schedule[1] in _zones_missing(evidence) for each in versions):
+            continue  # what is derived again, by a new process or after a step back, cannot be by zone data that lack its zone
         rows = _Rows(evidence.rows_of.get((target, automation_id), []))
         ends = [*(each.effective_from for each in versions[1:]), watermark]
         for version, end in zip(versions, ends, strict=True):
@@ -77,7 +78,13 @@ def the_definitions_of_the_api_are_honoured(evidence: Evidence) -> Check:
 
 
 def _zones_missing(evidence: Evidence) -> set[str]:
-    return {zone for each in evidence.world.configured for zone in each.zones_missing}
+    """Zones that were missing when a process began; or ever, when the clock was set back."""
+    begun = [max((each for each in evidence.world.configured if each.at <= process.began), key=_at) for process in evidence.world.processes]
+    return {zone for each in (evidence.world.configured if evidence.was_set_back else begun) for zone in each.zones_missing}
+
+
+def _at(configured: Configured) -> datetime:
+    return configured.at
 
 
 class _Rows:

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+from scheduler.core.events import OccurrenceOverdue
 from scheduler.core.policy import CatchUp, Concurrency
 from tests.simulation.api import Shape
 from tests.simulation.evidence import Check, Evidence, Row
 from tests.simulation.script import LIST
 from tests.simulation.violation import Violation
+from tests.simulation.world import Told
 
 _TICK = timedelta(milliseconds=1)
 _RECOVERY = timedelta(seconds=150)
@@ -19,6 +21,8 @@ _WHOLE_LIST = 100
 """Rows of a page that is the whole list."""
 _MANY = 50
 """With fewer requests at once or a minute, automations that are due together wait for each other."""
+_TOLD_WITHIN = timedelta(seconds=150)
+"""The overdue check looks every half minute, and twice; a ledger in trouble makes it slower."""
 _ROOM = timedelta(seconds=20)
 
 
@@ -79,6 +83,33 @@ def what_had_its_chance_was_sent(evidence: Evidence) -> Check:
                 yield from _not_sent(evidence, row)
             elif row.outcome == "accepted":
                 yield from _late(evidence, row)
+
+
+def what_is_overdue_is_told(evidence: Evidence) -> Check:
+    """What has no outcome for minutes after its deadline, and is not being found out, shows in an event."""
+    overdue = [told for told in evidence.world.events if isinstance(told.event, OccurrenceOverdue)]
+    for row in evidence.rows:
+        at, deadline = evidence.concluded_at(row), row.deadline
+        if at is None or deadline is None or at < deadline + _TOLD_WITHIN or evidence.was_set:
+            continue
+        if any(each.result in {None, "unknown"} for each in row.attempts) or _may_queue(evidence, row, at):
+            continue
+        served = [
+            each for each in evidence.world.processes if each.began < row.due - _ROOM and (each.ended_at is None or each.ended_at > at)
+        ]
+        told = [each for each in overdue if deadline <= each.at <= deadline + _TOLD_WITHIN and _target_of(each) == row.target]
+        if served and not told and not evidence.slept(deadline, at):
+            yield Violation(
+                "overdue", f"{row.fate} at {at}, due until {deadline}, and nothing was told", row.automation_id, row.scheduled_for
+            )
+
+
+def _target_of(told: Told) -> str | None:
+    return told.event.occurrence.target if isinstance(told.event, OccurrenceOverdue) else None
+
+
+def _may_queue(evidence: Evidence, row: Row, at: datetime) -> bool:
+    return any(each.concurrency is Concurrency.QUEUE for each in evidence.policies(row, row.due, at))
 
 
 def _not_sent(evidence: Evidence, row: Row) -> Check:

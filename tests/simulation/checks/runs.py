@@ -10,11 +10,14 @@ from itertools import pairwise
 
 from tests.simulation.api import NOBODY, StartedRun
 from tests.simulation.evidence import Check, Evidence, Row
-from tests.simulation.network import Sent, Shown
+from tests.simulation.network import Link, Sent, Shown
+from tests.simulation.script import RETRIEVE
 from tests.simulation.violation import Violation
 
 _MARGIN = timedelta(seconds=4)
 """How far off the difference of the two clocks may be, with room."""
+_WHOLE_LIST = 100
+"""Rows of a page that is the whole list."""
 _LATEST_START = timedelta(seconds=60)
 """A reload may have made the settle time longer."""
 
@@ -65,6 +68,22 @@ def foreign_runs_are_known(evidence: Evidence) -> Check:
                 fate = None if row is None else row.fate
                 at = None if row is None else row.scheduled_for
                 yield Violation("foreign", f"run {run_id} is ours ({fate}) and taken for foreign", run.automation_id, at)
+
+
+def what_was_shown_is_on_record(evidence: Evidence) -> Check:
+    """Every run that a process was shown, and that process was not killed, is in the ledger: ours, or as foreign, or as a late double."""
+    for target, link in evidence.world.links.items():
+        runs = {run.id: run for run in link.api.runs}
+        shown = {run_id for each in link.shown if _is_kept(evidence, link, each) for run_id in each.runs.values() if run_id is not None}
+        for run in (runs[each] for each in sorted(shown) if (target, each) not in evidence.run_rows):
+            yield Violation("not on record", f"run {run.id}, which began at {run.at}, was shown", run.automation_id)
+
+
+def _is_kept(evidence: Evidence, link: Link, shown: Shown) -> bool:
+    process = evidence.process(shown.process)
+    whole = link.plan.page >= _WHOLE_LIST or shown.endpoint == RETRIEVE
+    soon = process.ended_at is not None and process.ended_at < shown.ended + timedelta(seconds=60)
+    return whole and not process.killed and not soon and process.began <= shown.begun
 
 
 # ---------------------------------------------------------------- what came of a request
