@@ -47,6 +47,7 @@ class Target:
         publish: Publish,
         parse: Parse,
     ) -> None:
+        watch.look()  # it may have been waiting for the ledger's lock: what the clock did before is no news to a target that begins now
         timetable = Timetable(settings.name, now=clock.now(), policies=self._policies, schedule=parse)
         self.context = Context(settings, upstream, ledger, clock, watch, health, publish, timetable)
         self._readings = readings = Readings(self.context, self._poll)

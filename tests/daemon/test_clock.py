@@ -523,6 +523,22 @@ def test_what_a_killed_process_sent_settles_also_when_the_clock_went_ahead_in_be
     in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(hours=1)))
 
 
+def test_what_the_clock_did_before_a_target_began_is_no_news_to_it() -> None:
+    """A daemon that waits for the lock of another one watches nothing; when it takes over, nothing of the coming hour is missed."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("*/5 * * * *")
+        world.clock.step(-3000.0)
+        watch = ClockWatch(world.clock, world.events.append)
+        world.clock.step(3000.0)
+        world.start(watch)
+        await world.until("12:11:00")
+        assert [jump.seconds for jump in world.told(ClockJumped)] == [3000.0]
+        assert world.fates(automation) == {"12:05": "accepted: answered", "12:10": "accepted: answered"}
+
+    in_world(story, policies=Policies(catch_up=CatchUp.NONE))
+
+
 # ---------------------------------------------------------------- suspends
 
 

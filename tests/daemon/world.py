@@ -69,13 +69,13 @@ class MortalLedger(Mortal):
 class Process:
     """One life of a daemon that serves some targets."""
 
-    def __init__(self, world: "World", settings: "list[TargetSettings]") -> None:
+    def __init__(self, world: "World", settings: "list[TargetSettings]", watch: ClockWatch | None) -> None:
         self._world = world
         self._tasks: set[asyncio.Task[Any]] = set()
         self.alive = True
         self.checkpoints: list[str] = []
         self.publish = world.events.append
-        self.watch = ClockWatch(world.clock, self.publish)
+        self.watch = watch or ClockWatch(world.clock, self.publish)
         self.health = LedgerHealth(self.publish)
         self.targets = {each.name: self._target(each) for each in settings}
         self.service = Service(node="test", version="0", clock=world.clock, watch=self.watch, health=self.health, publish=self.publish)
@@ -209,10 +209,10 @@ class World:
 
     # ------------------------------------------------------------ its course
 
-    def start(self) -> Process:
-        """A daemon begins."""
+    def start(self, watch: ClockWatch | None = None) -> Process:
+        """A daemon begins; with a ``watch``, it has been waiting for the ledger since that was made."""
         assert self.process is None or not self.process.alive, "one at a time"
-        self.process = Process(self, list(self.settings.values()))
+        self.process = Process(self, list(self.settings.values()), watch)
         return self.process
 
     def kill(self) -> None:
