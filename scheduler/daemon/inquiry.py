@@ -56,6 +56,9 @@ class Inquiry:
                 return Resolved(
                     Outcome.UNRESOLVED, Reason.GONE, "the automation was deleted before it could be found out whether a run was started"
                 )
+            if self._clock_was_set_since(seen):
+                since = self._context.clock.seconds()
+                continue
             reading, margin = self._reading(seen)
             doubt = self._placed(doubt)
             match find_out(doubt, reading, earlier, margin=margin, taken=self._readings.is_taken):
@@ -67,6 +70,11 @@ class Inquiry:
                     return Resolved(None)
             earlier = reading
             since = self._next_look(doubt)
+
+    def _clock_was_set_since(self, seen: Seen) -> bool:
+        """Whether the instants of a reading do not fit to those of now."""
+        self._context.watch.look()
+        return self._context.watch.was_set_since(seen.begun)
 
     def _reading(self, seen: Seen) -> tuple[Reading, float]:
         """What was read, with the API's instant on our clock that nobody sets, and how far off that may be."""

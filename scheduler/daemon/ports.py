@@ -52,6 +52,9 @@ class Upstream(Protocol):
     def clock_offset(self) -> tuple[float, float] | None:
         """How many seconds the API's clock is ahead of ours, and how far off that may be; None while it has shown no Date."""
 
+    def clock_was_set(self) -> None:
+        """Ours was: how far ahead the API's is now, its next answer says."""
+
     async def admit(self) -> None:
         """Wait until the request budget allows an attempt, and take its place in it."""
 

@@ -204,6 +204,7 @@ class Target:
         if jump.suspended:
             self._planner.absent_until = self.context.clock.now()
         else:
+            self.context.upstream.clock_was_set()
             self._planner.clock_was_set(jump.seconds)
             self._clearance.clock_was_set(jump.seconds)
             self._overdue.begin_anew()

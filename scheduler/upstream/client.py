@@ -107,6 +107,10 @@ class ApiClient:
         """How many seconds the API's clock is ahead of ours, and how far off that may be; None while it has shown no ``Date``."""
         return (self._offset.seconds, self._offset.margin) if self._offset else None
 
+    def clock_was_set(self) -> None:
+        """Ours was: how far ahead the API's is now, its next answer says."""
+        self._offset = None
+
     # ---------------------------------------------------------------- firing
 
     async def admit(self) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import ClockJumped, Event
+from scheduler.core.model import Automation
 from scheduler.core.policy import CatchUp, Policies
 from scheduler.daemon.clock import Alarm, ClockWatch, SystemClock
 from tests.daemon.world import NOON, World, in_world
@@ -464,6 +465,45 @@ def test_what_was_sent_again_under_its_key_is_placed_by_its_first_attempt() -> N
         assert len(world.api.runs) == 1
 
     in_world(story, policies=Policies(start_within=timedelta(minutes=2)))
+
+
+def test_an_attempt_is_not_placed_by_what_was_known_of_the_clocks_before_ours_was_set() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.start()
+        await world.until("12:01:10")
+        assert world.row(automation, "12:01").attempts[1].attempt.clock_offset == 0.0
+        world.api.list_took = 120.0  # no answer shows the API's clock before the next attempt is written
+        world.clock.step(-20.0)
+        await world.until("12:02:19")
+        await world.after(0.5)
+        assert world.row(automation, "12:02").attempts[1].attempt.clock_offset is None
+
+    in_world(story)
+
+
+@pytest.mark.parametrize("step", [-1200.0, 1200.0])
+def test_a_reading_after_which_the_clock_was_set_says_nothing_of_an_attempt_in_doubt(monkeypatch: pytest.MonkeyPatch, step: float) -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.api.script(automation, LOST_ANSWER)
+        world.api.shows_date = False  # so that the attempt has no place on the API's clock
+        steps = iter([step])
+        retrieve = world.api.retrieve
+
+        async def set_right_then(automation_id: str) -> Automation | None:
+            found = await retrieve(automation_id)
+            world.clock.step(next(steps, 0.0))
+            return found
+
+        monkeypatch.setattr(world.api, "retrieve", set_right_then)
+        world.start()
+        await world.until("12:01:20")
+        world.api.shows_date = True
+        await world.after(50.0)
+        assert world.row(automation, "12:01").fate == "accepted: found"
+
+    in_world(story)
 
 
 @pytest.mark.parametrize("step", [-1800.0, -45.0, 45.0, 1800.0])

@@ -173,6 +173,10 @@ class FakeApi:
         """How far the API's clock was ahead of the client's when it last answered."""
         return None if self._offset is None else (self._offset, 0.5)
 
+    def clock_was_set(self) -> None:
+        """The client's was."""
+        self._offset = None
+
     async def snapshot(self) -> Snapshot:
         """All automations, as they are half-way through the reading."""
         begun_at, begun = self.clock.now(), self.clock.seconds()
