@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import random
+import signal
 import sqlite3
 import sys
 import tempfile
@@ -102,6 +103,10 @@ def _outcomes(storms: Sequence[Storm]) -> Counter[str]:
 
 async def _main(minutes: float, seed: int, folder: Path) -> int:
     _say(f"seed {seed}, {minutes:g} minutes of faults in {folder}; the same again: make faults MINUTES={minutes:g} SEED={seed}")
+    main = asyncio.current_task()
+    assert main is not None
+    for number in (signal.SIGINT, signal.SIGTERM):  # also as a job in the background: no process and no mounted disk is left behind
+        asyncio.get_running_loop().add_signal_handler(number, main.cancel)
     async with AsyncExitStack() as closing:
         storms = [await _open(closing, folder, seed, number) for number in range(len(_SITES))]
         await _through(storms, minutes)
