@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.simulation.script import Action, Edit, Script
 from tests.simulation.shrinking import shrunk
 
 pytestmark = pytest.mark.timeout(600)  # a machine that is busy with other things
+_ROOT = Path(__file__).parents[2]
 _SEEDS = 120
 _AT_ONCE = 10
 
@@ -35,9 +37,8 @@ NOTICED_BY = {
 def told(*arguments: str) -> subprocess.CompletedProcess[str]:
     """What the command says: in a process of its own, since hashes are fixed for a whole interpreter."""
     environment = os.environ | {"PYTHONHASHSEED": "0"}
-    return subprocess.run(
-        [sys.executable, "-m", "tests.simulation", *arguments], env=environment, capture_output=True, text=True, timeout=580, check=False
-    )
+    command = [sys.executable, "-m", "tests.simulation", *arguments]
+    return subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, timeout=580, check=False)
 
 
 @pytest.mark.parametrize("begin", range(0, _SEEDS, _AT_ONCE))

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from scheduler.core.events import SnapshotTaken
 from tests.simulation.evidence import Check, Evidence, Row, VersionRow
+from tests.simulation.script import Fault, Weather
 from tests.simulation.violation import Violation
 from tests.simulation.world import Configured
 
@@ -130,10 +131,13 @@ class _Poll:
 def _polls(evidence: Evidence, target: str) -> list[_Poll]:
     """The good polls of a target that were surely recorded, too; with room for readings that lag behind."""
     polls = []
+    lag = max(
+        (each.amount for each in evidence.world.script.actions if isinstance(each, Weather) and each.fault is Fault.LAGGING), default=0.0
+    )
     for told in evidence.world.events:
         event = told.event
         if isinstance(event, SnapshotTaken) and event.target == target and not event.incomplete:
-            begun = told.at - timedelta(seconds=event.seconds + 26)
+            begun = told.at - timedelta(seconds=event.seconds + lag)
             if _is_kept(evidence, told.process, told.at):
                 polls.append(_Poll(begun, told.at))
     return polls

@@ -89,7 +89,7 @@ def what_is_overdue_is_told(evidence: Evidence) -> Check:
     """What has no outcome for minutes after its deadline, and is not being found out, shows in an event."""
     overdue = [told for told in evidence.world.events if isinstance(told.event, OccurrenceOverdue)]
     for row in evidence.rows:
-        at, deadline = evidence.concluded_at(row), row.deadline
+        at, deadline = evidence.concluded_at(row), _deadline(evidence, row)
         if at is None or deadline is None or at < deadline + _TOLD_WITHIN or evidence.was_set:
             continue
         if any(each.result in {None, "unknown"} for each in row.attempts) or _may_queue(evidence, row, at):
@@ -102,6 +102,13 @@ def what_is_overdue_is_told(evidence: Evidence) -> Check:
             yield Violation(
                 "overdue", f"{row.fate} at {at}, due until {deadline}, and nothing was told", row.automation_id, row.scheduled_for
             )
+
+
+def _deadline(evidence: Evidence, row: Row) -> datetime | None:
+    """Until when it may start, at the latest; what was missed was never claimed, and has none on record."""
+    if row.deadline is not None or row.reason not in {"missed", "coalesced"} or row.finished_at is None:
+        return row.deadline
+    return row.due + max(each.start_within or timedelta(hours=1) for each in evidence.policies(row, row.due, row.finished_at))
 
 
 def _target_of(told: Told) -> str | None:
