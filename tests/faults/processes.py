@@ -116,7 +116,7 @@ class SecondDaemon(Fault):
         await until(waits, seconds=PATIENCE, what=f"the second daemon not to be ready and to name {holder}")
 
     async def end(self, site: Site) -> None:
-        if fired := site.rows("SELECT * FROM occurrence WHERE node = ?", self._second.node):
+        if fired := await site.found("SELECT * FROM occurrence WHERE node = ?", self._second.node):
             raise Violation(f"a daemon without the lock has claimed: {fired}")
         site.told["kills of the daemon"] += 1
         await site.kill("run")

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import shutil
+import sqlite3
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -179,6 +180,20 @@ class Site(Stand):
         self.processes["run"] = self.processes.pop(second.node)
 
     # ------------------------------------------------------------ what it says
+
+    async def found(self, sql: str, *values: object) -> list[dict[str, Any]]:
+        """What the ledger says, as soon as it can be read: it cannot while its disk is full and what SQLite needs beside it has no room."""
+        rows: list[dict[str, Any]] = []
+
+        async def is_read() -> bool:
+            try:
+                rows[:] = self.rows(sql, *values)
+            except sqlite3.OperationalError:
+                return False
+            return True
+
+        await until(is_read, seconds=PATIENCE, what="the ledger to be readable")
+        return rows
 
     async def page(self, port: int, path: str) -> tuple[int, Any]:
         """The status and the JSON of a daemon's page; (0, None) while nobody answers."""
