@@ -30,6 +30,9 @@ NOTICED_BY = {
     "pauses ignored": 0,
     "told before it is so": 4,
     "open claims adopted without the lock": 21,
+    "foreign run adopted": 118,
+    "trusting a short page": 115,
+    "overdue and not told": 35,
 }
 """A seed that notices each sabotage; `python -m tests.simulation sabotage` says after how many others."""
 

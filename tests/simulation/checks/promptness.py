@@ -108,7 +108,8 @@ def _deadline(evidence: Evidence, row: Row) -> datetime | None:
     """Until when it may start, at the latest; what was missed was never claimed, and has none on record."""
     if row.deadline is not None or row.reason not in {"missed", "coalesced"} or row.finished_at is None:
         return row.deadline
-    return row.due + max(each.start_within or timedelta(hours=1) for each in evidence.policies(row, row.due, row.finished_at))
+    allowed = [each.start_within or timedelta(hours=1) for each in evidence.policies(row, row.due, row.finished_at)]
+    return row.due + max(allowed) if allowed else None
 
 
 def _target_of(told: Told) -> str | None:
