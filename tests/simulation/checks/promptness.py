@@ -97,7 +97,7 @@ def what_is_overdue_is_told(evidence: Evidence) -> Check:
         served = [
             each for each in evidence.world.processes if each.began < row.due - _ROOM and (each.ended_at is None or each.ended_at > at)
         ]
-        told = [each for each in overdue if deadline <= each.at <= deadline + _TOLD_WITHIN and _target_of(each) == row.target]
+        told = [each for each in overdue if row.due <= each.at <= deadline + _TOLD_WITHIN and _target_of(each) == row.target]
         if served and not told and not evidence.slept(deadline, at):
             yield Violation(
                 "overdue", f"{row.fate} at {at}, due until {deadline}, and nothing was told", row.automation_id, row.scheduled_for
@@ -138,7 +138,8 @@ def _late(evidence: Evidence, row: Row) -> Check:
     if any(each.concurrency is not Concurrency.ALLOW or each.catch_up is CatchUp.ALL for each in policies):
         return
     begin = row.scheduled_for - _RECOVERY - timedelta(seconds=90)
-    if len({shape.fires for shape in evidence.link(row.target).api.shapes_between(row.automation_id, begin, sent[0].at)}) > 1:
+    shapes = evidence.link(row.target).api.shapes_between(row.automation_id, begin, sent[0].at)
+    if shapes[0].at > begin or len({shape.fires for shape in shapes}) > 1:
         return  # it may be due by a definition that nobody knew at the time
     if evidence.quiet(row.target, begin, sent[0].at):
         yield Violation("late", f"sent at {sent[0].at}, due at {row.due}, and nothing was in its way", row.automation_id, row.scheduled_for)
