@@ -123,13 +123,17 @@ def test_commits_are_counted_from_0_and_the_configuration_is_good_that_it_starte
 
 
 def operations() -> set[str]:
-    """What the source asks of the ledger: the first argument of ``durably``, of what calls it, and of the health's ``failed``."""
+    """What the source asks of the ledger: the first text given to what does it again and again, and to the health's ``failed``."""
     found: set[str] = set()
     for file in [*SOURCE.glob("daemon/*.py"), *SOURCE.glob("app/*.py")]:
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in {"durably", "failed", "_written"}:
-                found.update(each.value for each in node.args[:1] if isinstance(each, ast.Constant) and isinstance(each.value, str))
+            if isinstance(node, ast.Call) and _called(node) in {"durably", "readably", "failed", "write_down"}:
+                found.update(each.value for each in node.args[:2] if isinstance(each, ast.Constant) and isinstance(each.value, str))
     return found
+
+
+def _called(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 
 def test_every_operation_of_the_ledger_that_can_fail_is_there_with_0() -> None:
