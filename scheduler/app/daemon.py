@@ -119,7 +119,6 @@ class Daemon:
         if database is None:
             return None
         closing.push_async_callback(asyncio.to_thread, database.close)
-        self._watch.look()  # while it waited, the clock may have been set: that is nothing to targets that are made now
         self._ledger, self._evaluated_since = self._signing(database), self._clock.now()
         self._targets = [self._target(number) for number in range(len(self._clients))]
         steps: list[Callable[[], Awaitable[None]]] = [self._record_evaluation, partial(self._observing.recall, database)]
@@ -197,6 +196,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told_to_stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._told_to_reload)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
     def _told_to_stop(self, number: signal.Signals) -> None:
         if self._service.stopping:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Expectation:
+    entry: Entry  # in the version that implied it
     name: str
     deadline: datetime
-    schedule: "Schedule"
 
 
 class Expected:
@@ -42,8 +42,7 @@ class Expected:
     def past(self, entries: Mapping[str, Entry], now: datetime) -> dict[Occurrence, str]:
         """Every occurrence that may not start any more and is not confirmed to be on record, with the automation's name."""
         self._derive(entries.values(), now)
-        kept = ((each, expectation, entries.get(each.automation_id)) for each, expectation in self._open.items())
-        self._open = {each: expectation for each, expectation, entry in kept if _is_implied(entry, each, expectation)}
+        self._open = {each: expectation for each, expectation in self._open.items() if _answers(expectation.entry, each)}
         return {each: expectation.name for each, expectation in self._open.items() if expectation.deadline < now}
 
     def confirm(self, occurrences: Iterable[Occurrence]) -> None:
@@ -61,16 +60,16 @@ class Expected:
             while (instant := self._next[schedule]) is not None and instant <= now:
                 following = self._next[schedule] = schedule.next(instant)
                 for entry in sharers:
-                    self._expect(entry, schedule, instant, following)
+                    self._expect(entry, instant, following)
         self._cursor = max(self._cursor, now)
 
-    def _expect(self, entry: Entry, schedule: "Schedule", instant: datetime, following: datetime | None) -> None:
+    def _expect(self, entry: Entry, instant: datetime, following: datetime | None) -> None:
         if instant > entry.effective_from:
             automation = entry.automation
             deadline = moment(entry.policies, self._target, automation.id, instant, following).deadline
-            self._open[Occurrence(self._target, automation.id, instant)] = _Expectation(automation.name, deadline, schedule)
+            self._open[Occurrence(self._target, automation.id, instant)] = _Expectation(entry, automation.name, deadline)
 
 
-def _is_implied(entry: Entry | None, occurrence: Occurrence, expectation: _Expectation) -> bool:
-    """Whether the version in force implied it: what an older one did, only the recorded versions can tell."""
-    return entry is not None and entry.schedule == expectation.schedule and entry.effective_from < occurrence.scheduled_for
+def _answers(entry: Entry, occurrence: Occurrence) -> bool:
+    """Whether the version that implied it still does: not when an edit that is seen late counts from before it."""
+    return entry.until is None or occurrence.scheduled_for <= entry.until

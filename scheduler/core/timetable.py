@@ -33,6 +33,7 @@ class Entry:
     invalid: str | None = None
     broken: bool = False  # the API's object has no usable definition
     removed: bool = False
+    until: datetime | None = None  # the last instant that it answers for; None while it is in force
     claimed: datetime | None = None  # the newest scheduled instant that was claimed by this version, since the clock last went back
 
     @property
@@ -302,6 +303,7 @@ class Timetable:
 
     def _leave(self, entry: Entry, at: datetime) -> None:
         """The version ends at ``at``: what it had scheduled later is not meant any more, what it had scheduled before is."""
+        entry.until = at
         automation_id = entry.automation.id
         self._pending.cut(automation_id, at)
         unconfirmed = [each for each in self._unconfirmed.pop(automation_id, ()) if each.scheduled_for <= at]

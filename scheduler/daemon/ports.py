@@ -134,11 +134,14 @@ class Ledger(Protocol):
     async def pauses(self, target: str) -> frozenset[str]:
         """The ids of paused automations; ``*`` means all of them."""
 
-    async def followed(self, target: str, runs: Sequence[tuple[Run, RunOrigin]], at: datetime) -> Mapping[str, datetime]:
+    async def followed(
+        self, target: str, runs: Sequence[tuple[Run, RunOrigin]], at: datetime, *, clock_offset: float | None = None
+    ) -> Mapping[str, datetime]:
         """Record what became of runs, or runs not known before, as seen at ``at``.
 
         Returns, by run id, the scheduled instant of the occurrence of which a foreign run seen for the first time is most likely a late
-        double: one whose attempt was unknown, was taken for not started, and was carried out after all.
+        double: one whose attempt was unknown, was taken for not started, and was carried out after all. ``clock_offset`` is how many
+        seconds the API's clock is ahead now, for attempts of which that is not on record.
         """
 
     async def newest_runs(self, target: str) -> list[Run]:

@@ -120,7 +120,8 @@ class Tracker:
         context, at = self._context, self._context.clock.now()
         if not findings.records:
             return
-        doubles = await context.durably("runs", lambda: context.ledger.followed(context.target, findings.records, at))
+        offset = context.clock_offset
+        doubles = await context.durably("runs", lambda: context.ledger.followed(context.target, findings.records, at, clock_offset=offset))
         for run, name in findings.foreign:
             context.publish(self._foreign(run, name, doubles.get(run.id)))
         for event in findings.events:

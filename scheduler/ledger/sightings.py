@@ -21,7 +21,9 @@ _NOTHING: Final = Definition("", "", enabled=False)
 _DOUBLES_WITHIN: Final = timedelta(hours=24)
 """A request that hung is carried out late by minutes, hardly by days."""
 _DOUBLES_SLACK: Final = timedelta(seconds=5)
-"""How far the API's clock may be behind ours."""
+"""How far the API's clock may be behind where we take it to be."""
+_CLOCKS_WITHIN: Final = timedelta(days=1)
+"""How far apart the two clocks may be."""
 
 # ---------------------------------------------------------------- targets
 
@@ -213,20 +215,27 @@ def _automation_row(automation: Automation) -> tuple[Value, ...]:
 
 # ---------------------------------------------------------------- runs
 
+_WRITTEN_BY_API: Final = "strftime('%Y-%m-%dT%H:%M:%f', attempt.written_at, printf('%+.3f seconds', coalesce(attempt.clock_offset, ?3)))"
+"""When an attempt was written by the API's clock, which a run's beginning stands on; in thousandths, which compare as text all the same.
+
+What was not known of that clock then is taken for what is known now."""
+
 _NEW_FOREIGN: Final = given(
-    "run_id, automation_id, earliest, latest",
-    """
+    "run_id, automation_id, earliest, latest, first, last",
+    f"""
     SELECT json_group_object(run_id, scheduled_for) FROM (
         SELECT given.run_id, occurrence.scheduled_for, max(attempt.written_at)
-        FROM {given}
-        CROSS JOIN attempt ON attempt.result = 'unknown' AND attempt.written_at BETWEEN given.earliest AND given.latest
+        FROM {{given}}
+        CROSS JOIN attempt ON attempt.result = 'unknown' AND attempt.written_at BETWEEN given.first AND given.last AND (
+            attempt.written_at BETWEEN given.earliest AND given.latest OR {_WRITTEN_BY_API} BETWEEN given.earliest AND given.latest
+        )
         CROSS JOIN occurrence ON occurrence.id = attempt.occurrence_id
         WHERE occurrence.target = ?2 AND occurrence.automation_id = given.automation_id
             AND NOT (coalesce(occurrence.reason, '') IN ('found', 'manual') AND attempt.number = occurrence.attempts)
             AND NOT EXISTS (SELECT 1 FROM run WHERE run.target = ?2 AND run.run_id = given.run_id)
         GROUP BY given.run_id
     )
-    """,
+    """,  # noqa: S608 -- literals of this module
 )
 
 _FOLLOW: Final = given(
@@ -243,13 +252,15 @@ _FOLLOW: Final = given(
 )
 
 
-def follow(connection: sqlite3.Connection, target: str, runs: Sequence[tuple[Run, RunOrigin]], at: datetime) -> Mapping[str, datetime]:
+def follow(
+    connection: sqlite3.Connection, target: str, runs: Sequence[tuple[Run, RunOrigin]], at: datetime, clock_offset: float | None
+) -> Mapping[str, datetime]:
     """Record runs and what became of them; returns of which occurrences new foreign ones are most likely late doubles.
 
     Who started a run stays as it was first recorded, and no reading makes one that has ended run again.
     """
     foreign = [run for run, origin in runs if origin is RunOrigin.FOREIGN and run.started_at is not None]
-    (doubles,) = connection.execute(_NEW_FOREIGN, (packed([_window_row(each) for each in foreign]), target)).fetchone()
+    (doubles,) = connection.execute(_NEW_FOREIGN, (packed([_window_row(each) for each in foreign]), target, clock_offset or 0.0)).fetchone()
     connection.execute(_FOLLOW, (packed([_run_row(run, origin, at) for run, origin in runs]), target, doubles))
     fill_in(connection, target, [run for run, origin in runs if origin is RunOrigin.MANUAL])
     return {run_id: from_text(scheduled_for) for run_id, scheduled_for in json.loads(doubles).items()}
@@ -257,7 +268,9 @@ def follow(connection: sqlite3.Connection, target: str, runs: Sequence[tuple[Run
 
 def _window_row(run: Run) -> tuple[Value, ...]:
     assert run.started_at is not None
-    return run.id, run.automation_id, to_text(run.started_at - _DOUBLES_WITHIN), to_text(run.started_at + _DOUBLES_SLACK)
+    earliest, latest = run.started_at - _DOUBLES_WITHIN, run.started_at + _DOUBLES_SLACK
+    window = (earliest, latest, earliest - _CLOCKS_WITHIN, latest + _CLOCKS_WITHIN)
+    return run.id, run.automation_id, *(to_text(each) for each in window)
 
 
 def _run_row(run: Run, origin: RunOrigin, at: datetime) -> tuple[Value, ...]:

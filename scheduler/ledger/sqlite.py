@@ -154,9 +154,11 @@ class SqliteLedger:
 
     # ------------------------------------------------------------ runs
 
-    async def followed(self, target: str, runs: Sequence[tuple[Run, RunOrigin]], at: datetime) -> Mapping[str, datetime]:
+    async def followed(
+        self, target: str, runs: Sequence[tuple[Run, RunOrigin]], at: datetime, *, clock_offset: float | None = None
+    ) -> Mapping[str, datetime]:
         """See `sightings.follow`."""
-        return await self.database.write(lambda connection: sightings.follow(connection, target, runs, at))
+        return await self.database.write(lambda connection: sightings.follow(connection, target, runs, at, clock_offset))
 
     async def newest_runs(self, target: str) -> list[Run]:
         """See `sightings.newest_runs`."""

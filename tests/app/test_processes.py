@@ -228,6 +228,22 @@ def test_sighup_takes_up_a_good_configuration_and_refuses_a_bad_one(here: Place)
     assert not daemon.events("daemon.stopped"), "that is below the level which is set now"
 
 
+def test_a_sighup_while_the_daemon_starts_is_a_reload_and_not_the_end_of_it(here: Place) -> None:
+    daemon = here.start("run")
+    until(lambda: signal.SIGHUP in _blocked(daemon.process.pid), "the daemon to hold reloads back until it listens")
+    daemon.signal(signal.SIGHUP)
+    assert daemon.told("config.reloaded").get("error") is None
+    daemon.told("daemon.started")
+    assert daemon.stop() == 0
+
+
+def _blocked(process: int) -> set[int]:
+    """The signals that wait until this process takes them."""
+    text = Path(f"/proc/{process}/status").read_text()
+    mask = int(next(line for line in text.splitlines() if line.startswith("SigBlk:")).split()[1], 16)
+    return {number for number in range(1, 64) if mask >> (number - 1) & 1}
+
+
 def test_a_folder_that_is_not_there_yet_is_told_and_waited_for(here: Place) -> None:
     here.edit(str(here.ledger), f"{here.folder}/late/scheduler.db")
     daemon = here.start("run")

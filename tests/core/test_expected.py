@@ -49,17 +49,25 @@ def test_its_jitter_counts() -> None:
     assert 60 < first <= 81
 
 
-def test_only_the_version_in_force_is_asked() -> None:
-    expected = Expected("main", NOON)
-    assert past(expected, at(1.5), entry()) == [1]
-    assert past(expected, at(2.5), entry("*/5 * * * *", since=at(1.2))) == []
-    assert past(expected, at(5.5), entry("*/5 * * * *", since=at(1.2))) == [5]
-    assert past(expected, at(6.5), None) == []
+def test_a_version_that_ended_still_answers_for_what_it_had_implied() -> None:
+    expected, before = Expected("main", NOON), entry()
+    assert past(expected, at(1.5), before) == [1]
+    before.until = at(1.2)
+    assert past(expected, at(2.5), entry("*/5 * * * *", since=at(1.2))) == [1]
+    assert past(expected, at(5.5), entry("*/5 * * * *", since=at(1.2))) == [1, 5]
 
 
-def test_an_edit_that_is_seen_late_leaves_nothing_of_the_version_before() -> None:
-    expected = Expected("main", NOON)
-    assert past(expected, at(3.5), entry()) == [1, 2, 3]
+def test_of_what_is_deleted_only_the_past_is_expected() -> None:
+    expected, before = Expected("main", NOON), entry()
+    assert past(expected, at(1.5), before) == [1]
+    before.until = at(1.2)
+    assert past(expected, at(6.5), None) == [1]
+
+
+def test_what_an_edit_that_is_seen_late_withdrew_is_not_expected() -> None:
+    expected, before = Expected("main", NOON), entry()
+    assert past(expected, at(3.5), before) == [1, 2, 3]
+    before.until = at(0.5)
     assert past(expected, at(4.5), entry("*/2 * * * *", since=at(0.5))) == [4]
 
 

@@ -218,9 +218,9 @@ async def killed_between_two_commits(world: World) -> None:
     """The snapshot that comes next is recorded, and the process dies before the runs in it are."""
     followed = world.ledger.followed
 
-    async def slowly(*args: Any) -> object:
+    async def slowly(*args: Any, **kwargs: Any) -> object:
         await asyncio.sleep(0.05)
-        return await followed(*args)
+        return await followed(*args, **kwargs)
 
     world.ledger.__dict__["followed"] = slowly
     world.kills = lambda _, name: name == "after ledger.observe"

@@ -461,7 +461,9 @@ class MemoryLedger:
 
     # ------------------------------------------------------------ runs
 
-    async def followed(self, target: str, runs: Sequence[tuple[Run, RunOrigin]], at: datetime) -> Mapping[str, datetime]:
+    async def followed(
+        self, target: str, runs: Sequence[tuple[Run, RunOrigin]], at: datetime, *, clock_offset: float | None = None
+    ) -> Mapping[str, datetime]:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("followed")
         doubles: dict[str, datetime] = {}
@@ -470,23 +472,29 @@ class MemoryLedger:
             if known is not None:
                 known.end(run, at)
                 continue
-            doubled = self._doubled(target, run) if origin is RunOrigin.FOREIGN else None
+            doubled = self._doubled(target, run, clock_offset or 0.0) if origin is RunOrigin.FOREIGN else None
             if doubled is not None:
                 doubles[run.id] = doubled
             self.runs[target, run.id] = RunRow(run, origin, doubles=doubled, finished_at=None if run.status is RunStatus.RUNNING else at)
         return doubles
 
-    def _doubled(self, target: str, run: Run) -> datetime | None:
+    def _doubled(self, target: str, run: Run, clock_offset: float) -> datetime | None:
         """Of which occurrence's unknown attempt this run may be, carried out after all."""
-        if run.started_at is None:
+        began = run.started_at
+        if began is None:
             return None
+
+        def is_since(attempt: Attempt) -> bool:
+            by_api = attempt.written_at + timedelta(seconds=clock_offset if attempt.clock_offset is None else attempt.clock_offset)
+            return any(began - _DOUBLES_WITHIN <= each <= began + _DOUBLES_SLACK for each in (attempt.written_at, by_api))
+
         unknown = [
             (attempt.attempt.written_at, row.occurrence.scheduled_for)
             for row in self.of(run.automation_id)
             for attempt in row.attempts.values()
             if row.occurrence.target == target
             and attempt.result is AttemptResult.UNKNOWN
-            and run.started_at - _DOUBLES_WITHIN <= attempt.attempt.written_at <= run.started_at + _DOUBLES_SLACK
+            and is_since(attempt.attempt)
             and not (row.reason in {Reason.FOUND, Reason.MANUAL} and attempt is row.newest)
         ]
         return max(unknown)[1] if unknown else None

@@ -120,9 +120,9 @@ class TwinLedger(MemoryLedger):
 def _both(verb: str) -> Callable[..., Awaitable[object]]:
     fake, real = getattr(MemoryLedger, verb), getattr(SqliteLedger, verb)
 
-    async def both(self: TwinLedger, *args: object) -> object:
-        mine = await fake(self, *args)
-        theirs = await real(self._real, *args)
+    async def both(self: TwinLedger, *args: object, **named: object) -> object:
+        mine = await fake(self, *args, **named)
+        theirs = await real(self._real, *args, **named)
         assert mine == theirs, f"{verb}{args}: {mine} in memory, {theirs} in the database"
         return mine
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.model import AttemptResult, OpenOccurrence, Outcome, Reason, RunOrigin, RunStatus, State
+from scheduler.core.model import Attempt, AttemptResult, OpenOccurrence, Outcome, Reason, RunOrigin, RunStatus, State
 from scheduler.core.steps import Cause, Step
 from scheduler.ledger.rows import Contradiction
 from scheduler.ledger.schema import open_ledger
@@ -615,6 +615,23 @@ def test_a_run_that_was_found_is_nobodys_double(ledger: Stand) -> None:
 def test_other_runs_are_no_late_doubles(ledger: Stand, minute: float, automation_id: str, origin: RunOrigin) -> None:
     _unknown(ledger)
     assert _stranger(ledger, minute, automation_id=automation_id, origin=origin) == {}
+
+
+@pytest.mark.parametrize(("known", "now"), [(-600.0, None), (None, -600.0)])
+def test_a_late_double_is_known_by_the_clock_of_the_api(ledger: Stand, known: float | None, now: float | None) -> None:
+    """It is ten minutes behind ours: so the run began after the attempt, though its time says before."""
+    first = Attempt(1, at(30), None, known)
+    ledger.do(ledger.ledger.claim(MAIN, [claim(30, first=first)], [], at(30)))
+    ledger.do(ledger.ledger.ended(occurrence(30), end(minute=30), State.UNKNOWN))
+    stranger = [(run("stranger", minute=21), RunOrigin.FOREIGN)]
+    assert ledger.do(ledger.ledger.followed(MAIN, stranger, at(31), clock_offset=now)) == {"stranger": at(30)}
+
+
+def test_a_run_before_the_attempt_by_the_clock_of_the_api_is_not_its_double(ledger: Stand) -> None:
+    first = Attempt(1, at(30), None, 5.0)
+    ledger.do(ledger.ledger.claim(MAIN, [claim(30, first=first)], [], at(30)))
+    ledger.do(ledger.ledger.ended(occurrence(30), end(minute=30), State.UNKNOWN))
+    assert ledger.do(ledger.ledger.followed(MAIN, [(run("stranger", minute=21), RunOrigin.FOREIGN)], at(31), clock_offset=-600.0)) == {}
 
 
 # ---------------------------------------------------------------- spans that are divided

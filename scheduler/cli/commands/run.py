@@ -1,5 +1,7 @@
 """``scheduler run``: the daemon."""
 
+import signal
+
 import click
 
 from scheduler.cli.group import Command, Source
@@ -17,6 +19,7 @@ def command(source: Source) -> None:
 
     SIGHUP reads configuration, keys and zone data again. Exit status 0 on SIGTERM, 2 for a wrong configuration.
     """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # until the daemon listens: it ends no start, and a reload is not lost
     from scheduler.app.daemon import Daemon
     from scheduler.cli.processes import run
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from scheduler.core.events import OccurrenceOverdue
+from scheduler.core.events import DaemonStarted, OccurrenceOverdue
 from scheduler.core.policy import CatchUp, Concurrency
 from tests.simulation.api import Shape
 from tests.simulation.evidence import Check, Evidence, Row
@@ -94,14 +94,22 @@ def what_is_overdue_is_told(evidence: Evidence) -> Check:
             continue
         if any(each.result in {None, "unknown"} for each in row.attempts) or _may_queue(evidence, row, at):
             continue
-        served = [
-            each for each in evidence.world.processes if each.began < row.due - _ROOM and (each.ended_at is None or each.ended_at > at)
-        ]
+        served = [each for each in _opened(evidence) if each.at < row.due - _ROOM and _outlived(evidence, each, at)]
         told = [each for each in overdue if row.due <= each.at <= deadline + _TOLD_WITHIN and _target_of(each) == row.target]
         if served and not told and not evidence.slept(deadline, at):
             yield Violation(
                 "overdue", f"{row.fate} at {at}, due until {deadline}, and nothing was told", row.automation_id, row.scheduled_for
             )
+
+
+def _opened(evidence: Evidence) -> list[Told]:
+    """When each process had opened its ledger: before that it has no definitions, and tells that the ledger fails."""
+    return [told for told in evidence.world.events if isinstance(told.event, DaemonStarted)]
+
+
+def _outlived(evidence: Evidence, told: Told, at: datetime) -> bool:
+    ended = evidence.process(told.process).ended_at
+    return ended is None or ended > at
 
 
 def _deadline(evidence: Evidence, row: Row) -> datetime | None:
