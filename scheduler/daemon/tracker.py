@@ -81,7 +81,8 @@ class Tracker:
 
     def load(self, runs: Iterable[Run], *, snapshot_at: datetime | None) -> None:
         """Go on following the newest runs that the ledger knows. ``snapshot_at`` is when the newest recorded snapshot was begun."""
-        self._snapshot_at = snapshot_at
+        if snapshot_at is not None and snapshot_at <= self._context.clock.now():  # else it stands on a clock that was ahead
+            self._snapshot_at = snapshot_at
         self._newest = {run.automation_id: _Followed(run, float("-inf")) for run in runs}
 
     def started(self, run: Run) -> None:
@@ -172,7 +173,8 @@ class Tracker:
 
     def _was_there(self, run: Run) -> bool:
         """Whether it began before the newest snapshot of a process that was killed before it recorded the runs that it saw first."""
-        return self._snapshot_at is not None and run.started_at is not None and run.started_at <= self._snapshot_at
+        began = self._began(run)
+        return self._snapshot_at is not None and began is not None and began <= self._snapshot_at
 
     async def _origin(self, run: Run) -> RunOrigin | None:
         context = self._context
@@ -189,11 +191,15 @@ class Tracker:
     def _beside(self, run: Run) -> datetime | None:
         """The scheduled instant of the automation that is so close to the run's beginning that it may be the reason for it."""
         entry = self._context.timetable.entries.get(run.automation_id)
-        if entry is None or entry.schedule is None or run.started_at is None:
+        began = self._began(run)
+        if entry is None or entry.schedule is None or began is None:
             return None
-        began = run.started_at - timedelta(seconds=self._context.clock_offset or 0.0)
         instants = entry.schedule.between(began - BESIDE, began + BESIDE)
         return min(instants, key=lambda instant: abs(instant - began), default=None)
+
+    def _began(self, run: Run) -> datetime | None:
+        """When a run began, on our clock."""
+        return None if run.started_at is None else run.started_at - timedelta(seconds=self._context.clock_offset or 0.0)
 
     def _follow(self, run: Run, *, since: float | None = None) -> None:
         known = self._newest.get(run.automation_id)

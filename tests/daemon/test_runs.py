@@ -199,6 +199,38 @@ def test_a_foreign_run_of_the_time_in_which_nobody_ran_is_told() -> None:
     in_world(story)
 
 
+def test_a_first_run_is_nothing_from_before_only_because_the_clock_of_the_api_is_behind() -> None:
+    async def story(world: World) -> None:
+        world.api.skew = -3600.0
+        automation = world.api.create("0 0 * * *")
+        world.start()
+        await world.until("12:01:30")
+        world.kill()
+        foreign = world.api.run_by_somebody(automation)
+        world.start()
+        await world.until("12:02:30")
+        assert [event.run_id for event in world.told(RunForeign)] == [foreign]
+
+    in_world(story)
+
+
+def test_a_first_run_is_nothing_from_before_only_because_our_clock_was_ahead_before_a_kill() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 0 * * *")
+        world.start()
+        await world.until("12:01:00")
+        world.clock.step(50.0)
+        await world.until("12:02:30")
+        world.kill()
+        world.clock.step(-50.0)
+        foreign = world.api.run_by_somebody(automation)
+        world.start()
+        await world.after(60.0)
+        assert [event.run_id for event in world.told(RunForeign)] == [foreign]
+
+    in_world(story)
+
+
 def test_following_survives_a_ledger_that_fails() -> None:
     async def story(world: World) -> None:
         automation = world.api.create("0 0 * * *")
