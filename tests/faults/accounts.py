@@ -103,10 +103,12 @@ def _outcomes(books: Books, allowed: Collection[str]) -> Iterator[str]:
 
 
 def _is_taken_back(row: Row, versions: Sequence[Row]) -> bool:
-    """Whether an edit that counts from before its instant was seen when it had been tried in vain: it is not tried again."""
+    """Whether an edit that counts from before its instant was seen when its attempt was on record: it is not tried again."""
     instant = from_text(row["scheduled_for"])
     return row["outcome"] == "expired" and any(
-        each["effective_from"] < row["due"] < each["observed_at"] <= row["finished_at"] and not _may_have_implied(each, None, instant)
+        each["effective_from"] < row["due"]
+        and row["claimed_at"] < each["observed_at"] <= row["finished_at"]
+        and not _may_have_implied(each, None, instant)
         for each in versions
     )
 
