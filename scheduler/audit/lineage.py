@@ -12,8 +12,8 @@ from typing import Final
 from scheduler.core.model import Definition
 
 FOREVER: Final = datetime.max.replace(tzinfo=UTC)
-TAKES: Final = timedelta(minutes=5)
-"""How long after the beginning of the poll that showed an edit the daemon may have gone on by what it knew before: reading takes time."""
+_AHEAD: Final = timedelta(seconds=10)
+"""How long after an edit was observed what the version before had scheduled may be on record: claims are made ahead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,5 +63,5 @@ def in_force(versions: Sequence[Recorded]) -> list[Force]:
     for version in reversed(versions):
         begin = version.effective_from
         forces.append(Force(version, begin, max(begin, end), max(begin, end, seen)))
-        end, seen = min(begin, end), version.observed_at + TAKES  # min: a clock that went back can put a later version before it
+        end, seen = min(begin, end), version.observed_at + _AHEAD  # min: a clock that went back can put a later version before it
     return forces[::-1]

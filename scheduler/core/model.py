@@ -6,7 +6,7 @@ Frozen, without behaviour beyond their own meaning. Instants are aware and in UT
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, TypeVar
 
@@ -346,6 +346,11 @@ class Snapshot:
     complete: bool  # False: three passes disagreed, so an absence says nothing
     clock_offset: float | None  # seconds that the API's clock is ahead of ours
     unidentified: int = 0  # objects without a readable id: they can only be counted
+
+    @property
+    def ended_at(self) -> datetime:
+        """When it had been read, on the wall clock that it began by."""
+        return self.begun_at + timedelta(seconds=self.ended - self.begun)
 
 
 @dataclass(frozen=True, slots=True)

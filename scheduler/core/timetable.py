@@ -185,8 +185,8 @@ class Timetable:
         self._confirm()
         return Changes(added, changed, removed, updated)
 
-    def remove(self, automation_id: str, at: datetime) -> Version | None:
-        """The automation is gone since ``at``; None when it was not there."""
+    def remove(self, automation_id: str, at: datetime, observed_at: datetime) -> Version | None:
+        """The automation is gone since ``at``, as was known at ``observed_at``; None when it was not there."""
         entry = self._entries.pop(automation_id, None)
         if entry is None:
             return None
@@ -194,7 +194,7 @@ class Timetable:
         entry.removed = True
         if self._pending.holds(automation_id) or automation_id in self._unconfirmed:
             self._gone[automation_id] = entry
-        return Version(automation_id, entry.automation.name, None, effective_from=at, observed_at=at)
+        return Version(automation_id, entry.automation.name, None, effective_from=at, observed_at=observed_at)
 
     def reconsider(self, schedule: Callable[[str, str], Schedule], now: datetime) -> list[Version]:
         """Evaluate everything anew from the cursor on: the settings or the zone data changed.
@@ -317,7 +317,7 @@ class Timetable:
         known = self._entries.get(automation.id)
         if known is not None:
             self._leave(known, since)
-        return _version(self._begin(automation, since), since, snapshot.begun_at)
+        return _version(self._begin(automation, since), since, snapshot.ended_at)
 
     def _begin(self, automation: Automation, since: datetime) -> Entry:
         """Another version is in force from ``since`` on, also for what the cursor has passed."""
@@ -334,7 +334,7 @@ class Timetable:
             replace(known.automation, definition=_NOTHING) if known else Automation(automation_id, error.name or automation_id, _NOTHING)
         )
         entry = self._enter(automation, since, broken=error.reason)
-        return _version(entry, since, snapshot.begun_at)
+        return _version(entry, since, snapshot.ended_at)
 
     def _refresh(self, entry: Entry, automation: Automation) -> None:
         if entry.automation.name != automation.name:
@@ -347,7 +347,7 @@ class Timetable:
             return []
         absent = frozenset(each for each in self._entries if each not in snapshot.automations and each not in snapshot.broken)
         agreed, self._absent = absent & self._absent, absent - self._absent
-        return [version for each in sorted(agreed) if (version := self.remove(each, snapshot.begun_at)) is not None]
+        return [version for each in sorted(agreed) if (version := self.remove(each, snapshot.begun_at, snapshot.ended_at)) is not None]
 
     def _confirm(self) -> None:
         for automation_id, moments in self._unconfirmed.items():

@@ -27,12 +27,13 @@ class Adoption:
     def adopted(self, found: OpenOccurrence) -> Carried:
         """One that another process left open: in doubt, when it may have been sent."""
         carried = self.reopened(found)
-        if found.attempt is not None and found.end is None:
-            carried.sent_at = found.attempt.written_at
-            self._leave_in_doubt(carried, found, found.attempt.written_at + _ABANDONED_AFTER)
-        elif found.end is not None and found.state is State.UNKNOWN:
-            carried.sent_at = found.end.sent_at or found.end.ended_at
-            self._leave_in_doubt(carried, found, found.end.ended_at)
+        attempt, end = found.attempt, found.end
+        if attempt is not None and end is None:
+            carried.sent_at = attempt.written_at
+            self._leave_in_doubt(carried, self._first_that_counts(found) or attempt, attempt.written_at + _ABANDONED_AFTER)
+        elif attempt is not None and end is not None and found.state is State.UNKNOWN:
+            carried.sent_at = end.sent_at or end.ended_at
+            self._leave_in_doubt(carried, self._first_that_counts(found) or attempt, end.ended_at)
         carried.queued = self._has_queued(found)
         carried.steps.append(Step(self._context.clock.now(), Cause.ADOPTED))
         return carried
@@ -51,12 +52,11 @@ class Adoption:
             return False
         return entry.automation.run_id is not None and not is_finished(entry.automation.run_status)
 
-    def _leave_in_doubt(self, carried: Carried, found: OpenOccurrence, ended_at: datetime) -> None:
-        clock, first = self._context.clock, self._first_that_counts(found)
-        sent_at = carried.sent_at if first is None else first.written_at
-        placed = found.attempt if first is None else first
-        carried.sent_by_api = by_api(sent_at or ended_at, placed.clock_offset if placed else None)
-        age = (clock.now() - (sent_at or ended_at)).total_seconds()
+    def _leave_in_doubt(self, carried: Carried, attempt: Attempt, ended_at: datetime) -> None:
+        """Whatever began since ``attempt`` was written may be its run, since the clock may have been set before the first byte left."""
+        clock = self._context.clock
+        carried.sent_by_api = by_api(attempt.written_at, attempt.clock_offset)
+        age = (clock.now() - min(attempt.written_at, carried.sent_at or ended_at)).total_seconds()
         carried.sent = clock.seconds() - age if age >= 0 else float("-inf")  # set back since: any run may be the one
         ended = clock.seconds() - max((clock.now() - ended_at).total_seconds(), 0.0)
         carried.fall_into_doubt(ended, self._context.settings.settle_time)

@@ -66,7 +66,7 @@ def test_a_removal_while_it_is_read_takes_away_what_was_still_to_come() -> None:
     timetable = a_timetable(("*/10 * * * *", "UTC"), ("*/10 * * * *", "UTC"))
     upcoming = timetable.upcoming(NOW, NOW + DAY)
     first = listed(islice(upcoming, 2))
-    timetable.remove("id-1", NOW)
+    timetable.remove("id-1", NOW, NOW)
     assert [of for _, of in first] == ["id-0", "id-1"]
     assert {of for _, of in listed(upcoming)} == {"id-0"}
 

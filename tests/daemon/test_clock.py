@@ -11,7 +11,7 @@ from scheduler.core.model import Automation
 from scheduler.core.policy import CatchUp, Policies
 from scheduler.daemon.clock import Alarm, ClockWatch, SystemClock
 from tests.daemon.world import NOON, World, in_world
-from tests.fakes import LOST_ANSWER, NULL_RUN, REFUSED, RESET_BEFORE, Deed, carried_out_after
+from tests.fakes import LOST_ANSWER, NULL_RUN, REFUSED, RESET_BEFORE, Deed, answered, carried_out_after
 from tests.virtual import VirtualClock, run_virtual
 
 # ---------------------------------------------------------------- the watch and the alarm
@@ -535,6 +535,33 @@ def test_a_run_in_doubt_is_found_by_the_next_process_also_when_the_clock_was_set
         world.kill()
         world.clock.step(step)
         world.api.skew += step * along
+        world.start()
+        await world.after(180.0)
+        assert world.fates(automation) == {"13:00": "accepted: found"}
+        assert len(world.api.runs) == 1
+
+    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(hours=1)))
+
+
+@pytest.mark.parametrize("set_right", [False, True])
+def test_a_run_is_found_by_the_next_process_also_when_the_clock_was_set_between_its_claim_and_its_first_byte(*, set_right: bool) -> None:
+    """What was known of the API's clock when the attempt was written says nothing of the clock by which it was sent."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        world.api.script(automation, answered(502, starts=0.01))
+        world.start()
+        await world.until("12:59:59")
+        await world.after(0.4)
+        world.api.list_error = world.api.get_error = UpstreamError("HTTP 500", status=500)
+        world.clock.step(21.0)
+        await world.after(1.0)
+        world.kill()
+        world.api.list_error = world.api.get_error = None
+        assert len(world.api.runs) == 1
+        if set_right:
+            world.clock.step(-21.0)
+        await world.after(21.0)
         world.start()
         await world.after(180.0)
         assert world.fates(automation) == {"13:00": "accepted: found"}

@@ -23,6 +23,7 @@ def occurrence(at: datetime, **differs: Any) -> Row:
         "count": 1,
         "intervals": None,
         "due": to_text(at),
+        "claimed_at": to_text(at - timedelta(seconds=1)),
         "finished_at": to_text(at),
     }
     return {**row, "outcome": "accepted", "reason": "answered", "task_run_id": run, **differs}

@@ -14,8 +14,8 @@ from tests.simulation.script import Fault, Weather
 from tests.simulation.violation import Violation
 from tests.simulation.world import Configured
 
-_OBSERVED_WITHIN = timedelta(minutes=2)
-"""A snapshot takes so long at most from its beginning until it counts."""
+_AHEAD = timedelta(seconds=2)
+"""Claims are made so long before they are due at most."""
 
 
 def every_implied_occurrence_has_a_row(evidence: Evidence) -> Check:
@@ -111,7 +111,7 @@ def _all_implied(evidence: Evidence, versions: Sequence[VersionRow], rows: Seque
     for number, version in enumerate(versions):
         following = versions[number + 1] if number + 1 < len(versions) else None
         least = last if following is None else following.effective_from
-        most = last if following is None else max(following.effective_from, following.observed_at + _OBSERVED_WITHIN)
+        most = last if following is None else max(following.effective_from, following.observed_at + _AHEAD)
         surely |= evidence.implied(version.schedule, version.effective_from, min(least, last))[0]
         maybe |= evidence.implied(version.schedule, version.effective_from, min(most, last))[1]
     return surely, maybe
