@@ -49,7 +49,7 @@ class Dispatcher:
     def is_undecided(self, automation_id: str) -> bool:
         """Whether an attempt for the automation is on its way or in doubt: a new run may be ours."""
         lane = self._lanes.get(automation_id)
-        return lane is not None and any(each.state in {State.IN_FLIGHT, State.UNKNOWN} for each in lane.waiting)
+        return lane is not None and any(each.is_undecided for each in lane.waiting)
 
     def open(self) -> Iterable[Carried]:
         """Every open occurrence."""

@@ -68,6 +68,11 @@ class Carried:
         """Whether it has been due, or an attempt for it is in doubt."""
         return self.due_seen is not None or self.doubt is not None
 
+    @property
+    def is_undecided(self) -> bool:
+        """Whether an attempt is on its way or in doubt, so that a run may be its. In doubt it stays while another one is written."""
+        return self.state is State.IN_FLIGHT or self.doubt is not None
+
     def waits_for(self, cause: Cause | None, clock: Clock, detail: str | None = None) -> None:
         """It waits for this from now on, or still; None: for nothing that is worth telling."""
         if self.wait is not None and (self.wait.cause, self.wait.detail) == (cause, detail):

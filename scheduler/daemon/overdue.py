@@ -14,7 +14,7 @@ from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import OccurrenceOverdue
 from scheduler.core.expected import Expected
 from scheduler.core.instants import to_text_seconds
-from scheduler.core.model import Occurrence, State
+from scheduler.core.model import Occurrence
 from scheduler.daemon.clearance import Clearance
 from scheduler.daemon.context import Context
 from scheduler.daemon.dispatcher import Dispatcher
@@ -95,5 +95,4 @@ class Overdue:
 
     def _rightly_open(self, now: datetime) -> set[Occurrence]:
         """What was sent in time and is being found out, or waits for the run before it."""
-        sent = {State.IN_FLIGHT, State.UNKNOWN}
-        return {each.occurrence for each in self._dispatcher.open() if each.state in sent or now <= self._clearance.deadline(each)}
+        return {each.occurrence for each in self._dispatcher.open() if each.is_undecided or now <= self._clearance.deadline(each)}

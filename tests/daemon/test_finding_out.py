@@ -523,6 +523,29 @@ def test_an_idempotent_target_that_stays_silent_is_sent_to_with_back_off() -> No
     before_one(story)
 
 
+def test_the_run_of_an_attempt_in_doubt_is_not_foreign_while_another_attempt_is_written() -> None:
+    """The ledger is full when it is to be sent again, and when there is room the clock says that it is not due."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.set(idempotent=True)
+        world.api.honours_keys = True
+        world.api.script(automation, RESET_AFTER, answered(500), answered(500))
+        world.start()
+        await world.until("13:00:00")
+        await world.after(0.5)
+        world.ledger.broken = "disk full"
+        await world.after(9.0)
+        world.clock.step(-1800.0)
+        await world.after(5.0)
+        world.ledger.broken = None
+        await world.after(60.0)
+        assert world.fates(automation)["13:00"] == "accepted: found"
+        assert world.told(RunForeign) == []
+
+    before_one(story)
+
+
 def test_a_refusal_after_an_unknown_attempt_leaves_it_to_the_readings() -> None:
     async def story(world: World) -> None:
         automation = world.api.create(HOURLY)
