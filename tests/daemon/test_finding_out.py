@@ -1,5 +1,6 @@
 """After an attempt whose outcome is unknown the daemon reads until it knows; it never sends again without knowing."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
@@ -523,27 +524,36 @@ def test_an_idempotent_target_that_stays_silent_is_sent_to_with_back_off() -> No
     before_one(story)
 
 
-def test_the_run_of_an_attempt_in_doubt_is_not_foreign_while_another_attempt_is_written() -> None:
-    """The ledger is full when it is to be sent again, and when there is room the clock says that it is not due."""
+def test_the_run_of_an_attempt_in_doubt_is_nobody_elses_when_another_attempt_is_written_and_not_sent() -> None:
+    """The ledger takes so long for it that the time to send is over; then it is found out, and that is recorded slowly too."""
 
     async def story(world: World) -> None:
         automation = world.api.create(HOURLY)
         world.set(idempotent=True)
         world.api.honours_keys = True
-        world.api.script(automation, RESET_AFTER, answered(500), answered(500))
+        world.api.script(automation, RESET_AFTER)
+        _slow(world, "attempt", 30.0)
+        _slow(world, "conclude", 1.0)
         world.start()
-        await world.until("13:00:00")
-        await world.after(0.5)
-        world.ledger.broken = "disk full"
-        await world.after(9.0)
-        world.clock.step(-1800.0)
-        await world.after(5.0)
-        world.ledger.broken = None
-        await world.after(60.0)
-        assert world.fates(automation)["13:00"] == "accepted: found"
+        await world.until("13:01:30")
+        assert world.fates(automation) == {"13:00": "accepted: found"}
+        assert len(results(world, automation)) == 2, "another attempt was written"
+        assert len(world.api.arrivals) == 1, "and not sent"
         assert world.told(RunForeign) == []
+        assert world.told(RunDoubled) == []
 
-    before_one(story)
+    before_one(story, policies=Policies(start_within=timedelta(seconds=15)))
+
+
+def _slow(world: World, verb: str, seconds: float) -> None:
+    """The ledger takes its time for this."""
+    quickly = getattr(world.ledger, verb)
+
+    async def slowly(*args: Any) -> object:
+        await asyncio.sleep(seconds)
+        return await quickly(*args)
+
+    world.ledger.__dict__[verb] = slowly
 
 
 def test_a_refusal_after_an_unknown_attempt_leaves_it_to_the_readings() -> None:
