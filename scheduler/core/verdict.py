@@ -236,6 +236,16 @@ def find_out(doubt: Doubt, reading: Reading, earlier: Reading | None, *, margin:
     return ReadOn()
 
 
+def turned_up(doubt: Doubt, reading: Reading, *, margin: float, taken: Callable[[str], bool]) -> bool:
+    """Whether ``reading`` shows a run that began since an attempt which was taken for not started: it was carried out late after all.
+
+    Or somebody else started it just then, which cannot be told apart: one run too few, where sending again may be one too many.
+    """
+    if reading.run_id in {None, doubt.baseline} or taken(reading.run_id or ""):
+        return False
+    return max(_began(doubt, reading), default=float("-inf")) >= doubt.sent - margin
+
+
 def _began(doubt: Doubt, reading: Reading) -> Iterator[float]:
     """When the run began by the API's clock as it is now, and by that clock as it was when the attempt was sent.
 

@@ -7,7 +7,7 @@ been set since; what an attempt knew of the API's clock tells where they were.
 from datetime import datetime, timedelta
 from typing import Final
 
-from scheduler.core.model import Attempt, OpenOccurrence, State
+from scheduler.core.model import Attempt, AttemptResult, OpenOccurrence, State
 from scheduler.core.policy import Concurrency
 from scheduler.core.steps import Cause, Step
 from scheduler.core.verdict import is_finished
@@ -31,9 +31,11 @@ class Adoption:
         if attempt is not None and end is None:
             carried.sent_at = attempt.written_at
             self._leave_in_doubt(carried, self._first_that_counts(found) or attempt, attempt.written_at + _ABANDONED_AFTER)
-        elif attempt is not None and end is not None and found.state is State.UNKNOWN:
+        elif attempt is not None and end is not None and (found.state is State.UNKNOWN or end.result is AttemptResult.UNKNOWN):
             carried.sent_at = end.sent_at or end.ended_at
             self._leave_in_doubt(carried, self._first_that_counts(found) or attempt, end.ended_at)
+            if found.state is State.WAITING:
+                carried.wait_again()
         carried.queued = self._has_queued(found)
         carried.steps.append(Step(self._context.clock.now(), Cause.ADOPTED))
         return carried

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from scheduler.core.events import OccurrenceConcluded
-from scheduler.core.model import AttemptEnd, AttemptResult, Conclusion, Outcome, Reason, Run, RunStatus, State
+from scheduler.core.model import AttemptEnd, AttemptResult, Conclusion, Outcome, Reason, Run, RunOrigin, RunStatus, State
 from scheduler.core.steps import Cause, Step
 from scheduler.daemon.clearance import Clearance, Withdraw
 from scheduler.daemon.context import Context
-from scheduler.daemon.inquiry import Inquiry
+from scheduler.daemon.inquiry import Inquiry, Resolved
 from scheduler.daemon.lane import Carried, Lane
 from scheduler.daemon.readings import Readings
 from scheduler.daemon.sending import Sender, write_down
@@ -23,8 +23,8 @@ class Carrier:
         self._readings = readings
         self._started = started
         self._waiting = Waiting(context, readings, clearance)
-        self.sender = Sender(context, readings, clearance, self._waiting)
         self._inquiry = Inquiry(context, readings)
+        self.sender = Sender(context, readings, clearance, self._waiting, self._inquiry)
         self.stopping = False  # what is in flight comes to its end, and nothing else is begun
 
     async def conclude(self, lane: Lane, carried: Carried) -> None:
@@ -32,7 +32,7 @@ class Carrier:
         while not self.stopping and lane.waiting[0] is carried:
             self.sender.in_flight.discard(carried.occurrence.automation_id)
             if carried.doubt is None or self._may_resend(carried):
-                ending = await self._waiting.clear(lane, carried) or await self.sender.attempt(lane, carried)
+                ending = await self._tried(lane, carried)
                 if ending is None or isinstance(ending, Behind):
                     continue
                 if isinstance(ending, Withdraw):
@@ -50,6 +50,22 @@ class Carrier:
                 return
         if not self.stopping:
             await self._put_off(carried)
+
+    async def _tried(self, lane: Lane, carried: Carried) -> Ending | Withdraw | Behind | None:
+        """Wait for its time and make an attempt: what came of it, or of the one before, when its run turns up only now."""
+        ending = await self._waiting.clear(lane, carried) or await self.sender.attempt(lane, carried)
+        late = self._inquiry.turned_up(carried)
+        if late is not None and await self._is_known(carried, late):
+            carried.disproved = late = None
+        return ending if late is None else _ending(carried, late)
+
+    async def _is_known(self, carried: Carried, late: Resolved) -> bool:
+        """Whether the run is on record as another occurrence's, or as begun by hand."""
+        context, of = self._context, carried.occurrence
+        assert late.run_id is not None
+        run_id = late.run_id
+        origin = await context.readably("origin", lambda: context.ledger.origin(of.target, run_id, of.automation_id, late.run_at))
+        return origin not in {None, RunOrigin.FOREIGN}
 
     async def _put_off(self, carried: Carried) -> None:
         """Another goes first, since the clock was set back: an attempt that was written and not sent has not been made.
@@ -69,16 +85,13 @@ class Carrier:
     async def _find_out(self, carried: Carried) -> Ending | None:
         assert carried.doubt is not None
         resolved = await self._inquiry.resolve(carried.occurrence.automation_id, carried.doubt, not_before=carried.not_before)
-        if resolved.outcome is None or resolved.reason is None:
+        if resolved is None:
             await self._not_started(carried)
             return None
-        run = None
-        if resolved.run_id is not None:
-            run = Run(resolved.run_id, carried.occurrence.automation_id, resolved.run_at, RunStatus.RUNNING)
-        return Ending(resolved.outcome, resolved.reason, resolved.error, run)
+        return _ending(carried, resolved)
 
     async def _not_started(self, carried: Carried) -> None:
-        carried.doubt, carried.state, carried.resend = None, State.WAITING, True
+        carried.wait_again()
         carried.steps.append(Step(self._context.clock.now(), Cause.NOTHING_STARTED))
         await write_down(self._context, "state", carried, lambda steps: self._context.ledger.settled(carried.occurrence, steps))
 
@@ -131,6 +144,13 @@ class Carrier:
                 error=ending.error,
             )
         )
+
+
+def _ending(carried: Carried, resolved: Resolved) -> Ending:
+    run = None
+    if resolved.run_id is not None:
+        run = Run(resolved.run_id, carried.occurrence.automation_id, resolved.run_at, RunStatus.RUNNING)
+    return Ending(resolved.outcome, resolved.reason, resolved.error, run)
 
 
 def _kind(carried: Carried) -> str:

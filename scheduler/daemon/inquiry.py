@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Final
 
 from scheduler.core.model import Outcome, Reason
-from scheduler.core.verdict import Covered, Doubt, FoundRun, NothingStarted, Reading, find_out
+from scheduler.core.verdict import Covered, Doubt, FoundRun, NothingStarted, Reading, find_out, turned_up
 from scheduler.daemon.context import Context
+from scheduler.daemon.lane import Carried
 from scheduler.daemon.readings import Readings, Seen
 
 GIVE_UP_AFTER: Final = 24 * 3600.0
@@ -20,10 +21,10 @@ DEFAULT_MARGIN: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What an inquiry came to. ``run_id`` and ``run_at`` are set when the run was found; no ``outcome``: nothing was started."""
+    """The outcome that an inquiry came to. ``run_id`` and ``run_at`` are set when the run was found."""
 
-    outcome: Outcome | None
-    reason: Reason | None = None
+    outcome: Outcome
+    reason: Reason
     error: str | None = None
     run_id: str | None = None
     run_at: datetime | None = None
@@ -37,8 +38,11 @@ class Inquiry:
         self._readings = readings
         self._since = context.clock.seconds()
 
-    async def resolve(self, automation_id: str, doubt: Doubt, *, not_before: float = 0.0) -> Resolved:
-        """Read until it is clear, or until it has been unclear for 24 h in which this process ran. Asks nothing before ``not_before``."""
+    async def resolve(self, automation_id: str, doubt: Doubt, *, not_before: float = 0.0) -> Resolved | None:
+        """Read until it is clear, or until it has been unclear for 24 h in which this process ran. None: nothing was started.
+
+        Asks nothing before ``not_before``.
+        """
         remaining = max(doubt.ended, self._since) + GIVE_UP_AFTER - self._context.clock.seconds()
         try:
             async with asyncio.timeout(remaining):
@@ -46,7 +50,7 @@ class Inquiry:
         except TimeoutError:
             return Resolved(Outcome.UNRESOLVED, Reason.UNREADABLE, "it could not be found out for 24 hours whether a run was started")
 
-    async def _read_on(self, automation_id: str, doubt: Doubt, not_before: float) -> Resolved:
+    async def _read_on(self, automation_id: str, doubt: Doubt, not_before: float) -> Resolved | None:
         earlier: Reading | None = None
         since = max(not_before, self._context.clock.seconds())
         while True:
@@ -67,9 +71,19 @@ class Inquiry:
                 case Covered(run_id=run_id):
                     return Resolved(Outcome.UNRESOLVED, Reason.COVERED, f"run {run_id} began later and hides whether ours was started")
                 case NothingStarted():
-                    return Resolved(None)
+                    return None
             earlier = reading
             since = self._next_look(doubt)
+
+    def turned_up(self, carried: Carried) -> Resolved | None:
+        """The run of an attempt that was taken for not started, when the newest reading shows one before it is sent again."""
+        seen = None if carried.disproved is None else self._readings.latest(carried.occurrence.automation_id)
+        if carried.disproved is None or seen is None or self._clock_was_set_since(seen):
+            return None
+        reading, margin = self._reading(seen)
+        if not turned_up(self._placed(carried.disproved), reading, margin=margin, taken=self._readings.is_taken):
+            return None
+        return Resolved(Outcome.ACCEPTED, Reason.FOUND, None, reading.run_id, reading.run_at)
 
     def _clock_was_set_since(self, seen: Seen) -> bool:
         """Whether the instants of a reading do not fit to those of now."""

@@ -44,6 +44,7 @@ class Carried:
     sent: float = 0.0  # the same on the clock that counts suspend
     sent_by_api: datetime | None = None  # the same on the API's clock, as far as it was known then
     doubt: Doubt | None = None
+    disproved: Doubt | None = None  # the doubt about an attempt that has started nothing, as readings say, until it is sent again
     resend: bool = True  # under its idempotency key, where the target honours it
     maybe_sent: bool = False  # an attempt left, whatever became of it
     failures: int = 0
@@ -69,9 +70,14 @@ class Carried:
         return self.due_seen is not None or self.doubt is not None
 
     @property
-    def is_undecided(self) -> bool:
-        """Whether an attempt is on its way or in doubt, so that a run may be its. In doubt it stays while another one is written."""
+    def may_have_started(self) -> bool:
+        """Whether an attempt is on its way or in doubt. In doubt it stays while another one is written."""
         return self.state is State.IN_FLIGHT or self.doubt is not None
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether a run that turns up now may be its."""
+        return self.may_have_started or self.disproved is not None
 
     def waits_for(self, cause: Cause | None, clock: Clock, detail: str | None = None) -> None:
         """It waits for this from now on, or still; None: for nothing that is worth telling."""
@@ -93,6 +99,11 @@ class Carried:
         baseline = self.attempt.baseline if self.attempt else None
         self.doubt = Doubt(baseline, self.sent, ended, settle_time.total_seconds(), self.sent_by_api)
         self.state, self.maybe_sent = State.UNKNOWN, True
+
+    def wait_again(self) -> None:
+        """Readings agree that its newest attempt started nothing: it is to be sent again."""
+        self.disproved, self.doubt = self.doubt, None
+        self.state, self.resend = State.WAITING, True
 
 
 @dataclass(slots=True)

@@ -95,4 +95,4 @@ class Overdue:
 
     def _rightly_open(self, now: datetime) -> set[Occurrence]:
         """What was sent in time and is being found out, or waits for the run before it."""
-        return {each.occurrence for each in self._dispatcher.open() if each.is_undecided or now <= self._clearance.deadline(each)}
+        return {each.occurrence for each in self._dispatcher.open() if each.may_have_started or now <= self._clearance.deadline(each)}

@@ -13,6 +13,7 @@ from scheduler.core.verdict import Absent, Accepted, Answer, Held, NotStarted, R
 from scheduler.daemon.adoption import by_api
 from scheduler.daemon.clearance import Clearance, Go
 from scheduler.daemon.context import Context, back_off
+from scheduler.daemon.inquiry import Inquiry
 from scheduler.daemon.lane import Carried, Lane
 from scheduler.daemon.readings import Readings
 from scheduler.daemon.waiting import Ending, Waiting
@@ -23,11 +24,12 @@ _T = TypeVar("_T")
 class Sender:
     """Makes the attempts of one target, so many at a time."""
 
-    def __init__(self, context: Context, readings: Readings, clearance: Clearance, waiting: Waiting) -> None:
+    def __init__(self, context: Context, readings: Readings, clearance: Clearance, waiting: Waiting, inquiry: Inquiry) -> None:
         self._context = context
         self._readings = readings
         self._clearance = clearance
         self._waiting = waiting
+        self._inquiry = inquiry
         self._slots = asyncio.Semaphore(context.settings.max_in_flight)
         self.in_flight: set[str] = set()  # automations with an attempt that was sent and not followed up
 
@@ -45,6 +47,8 @@ class Sender:
                 await self._write(carried)
                 if not self._waiting.is_fresh(carried):
                     return None
+            if self._inquiry.turned_up(carried) is not None:
+                return None
             verdict, end = await self._send(carried)
         return await self._follow(carried, verdict, end)
 
@@ -83,7 +87,7 @@ class Sender:
         attempt = carried.attempt
         assert attempt is not None
         key = idempotency_key(context.settings.url, context.settings.project_id, automation_id, carried.occurrence.scheduled_for)
-        carried.state, carried.written = State.IN_FLIGHT, None
+        carried.state, carried.written, carried.disproved = State.IN_FLIGHT, None, None
         carried.sent_at, carried.sent = context.clock.now(), context.clock.seconds()
         carried.sent_by_api = by_api(carried.sent_at, context.clock_offset)
         self.in_flight.add(automation_id)

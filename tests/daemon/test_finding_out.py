@@ -469,6 +469,58 @@ def test_an_attempt_that_is_carried_out_long_after_is_told_as_a_late_double() ->
     before_one(story)
 
 
+def test_what_was_taken_for_not_started_and_turns_up_before_it_is_sent_again_is_found() -> None:
+    """The ledger takes so long to note that nothing was started that the run shows after all."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.api.script(automation, carried_out_after(70.0, given_up_after=30.0))
+        _slow(world, "settled", 30.0)
+        world.start()
+        await world.until("13:05:00")
+        assert world.fates(automation) == {"13:00": "accepted: found"}
+        assert len(world.api.arrivals) == 1
+        assert world.told(RunDoubled) == []
+        assert world.told(RunForeign) == []
+
+    before_one(story, policies=Policies(start_within=timedelta(minutes=10)))
+
+
+def test_a_run_begun_by_hand_before_it_is_sent_again_is_not_its_own() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.api.script(automation, LOST_REQUEST)
+        _slow(world, "settled", 30.0)
+        world.start()
+        await world.until("13:01:10")
+        world.ledger.manual.add(automation)
+        by_hand = world.api.run_by_somebody(automation)
+        await world.until("13:05:00")
+        assert world.fates(automation) == {"13:00": "accepted: answered"}
+        assert world.row(automation, "13:00").run_id != by_hand
+
+    before_one(story, policies=Policies(start_within=timedelta(minutes=10)))
+
+
+def test_also_by_the_next_process() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.api.script(automation, carried_out_after(70.0, given_up_after=30.0))
+        _slow(world, "attempt", 30.0)
+        world.start()
+        await world.until("13:01:06")
+        world.kill()
+        await world.until("13:01:15")
+        world.start()
+        await world.until("13:05:00")
+        assert world.fates(automation) == {"13:00": "accepted: found"}
+        assert len(world.api.arrivals) == 1
+        assert world.told(RunDoubled) == []
+        assert world.told(RunForeign) == []
+
+    before_one(story, policies=Policies(start_within=timedelta(minutes=10)))
+
+
 def test_a_reading_that_began_before_a_snapshot_does_not_take_its_place() -> None:
     """The run in the way ends after a slow reading looked and before the snapshot did, which is the quicker of the two."""
 
