@@ -10,7 +10,7 @@ import random
 import uuid
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import format_datetime
@@ -188,14 +188,14 @@ class SimulatedApi:
         rows = (shown[1:] if short else shown)[offset : offset + min(limit, self._plan.page)]
         text = ", ".join(row.text for row in rows)
         body = f'{{"count": {len(shown)}, "next": null, "previous": null, "results": [{text}]}}'
-        return Reply(200, body.encode(), {str(row.document["id"]): _run_of(row) for row in rows if row.document})
+        return Reply(200, body.encode(), _runs_of(rows))
 
     def retrieve(self, automation_id: str, *, lag: float = 0.0) -> Reply:
         """One automation."""
         shape = self.shape(automation_id, self._clock.true_now() - timedelta(seconds=lag))
         if shape is None or shape.document is None:
             return NOT_FOUND
-        return Reply(200, shape.text.encode(), {automation_id: _run_of(shape)})
+        return Reply(200, shape.text.encode(), _runs_of([shape]))
 
     def run(self, automation_id: str, key: str, then: Callable[[Reply], None]) -> None:
         """Carry out a request to run, and call ``then`` with the answer."""
@@ -214,9 +214,11 @@ class SimulatedApi:
         return self._newest(automation_id)
 
 
-def _run_of(shape: Shape) -> str | None:
-    run = shape.document and shape.document["last_task_run_id"]
-    return None if run is None else str(run)
+def _runs_of(shapes: Iterable[Shape]) -> Mapping[str, str | None]:
+    """The newest run of each automation; of an object that is none that can be read, nothing is shown."""
+    documents = [shape.document for shape in shapes if shape.document is not None and shape.document["cron_expression"] is not None]
+    runs = {str(each["id"]): each["last_task_run_id"] for each in documents}
+    return {automation_id: None if run is None else str(run) for automation_id, run in runs.items()}
 
 
 NOT_FOUND: Final = Reply(404, b'{"type": "invalid_request", "code": "not_found", "detail": "Not found.", "attr": null}')
