@@ -146,7 +146,7 @@ def _mistaken(evidence: Evidence, row: Row, run: StartedRun) -> Iterator[Violati
     sent = evidence.sent.get(evidence.key(row.occurrence), [])
     if row.reason != "found":
         yield _violation("accepted", f"{row.reason} by run {run.id}, which was not started for it", row)
-    elif not _looks_like_ours(evidence, row, run, sent):
+    elif not _looks_like_ours(evidence, row, run, sent) and not _turned_up_late(evidence, run, sent):
         yield _violation("adopted", f"run {run.id} at {run.at:%H:%M:%S.%f}, which began at another time than what was sent: {sent}", row)
 
 
@@ -161,6 +161,14 @@ def _looks_like_ours(evidence: Evidence, row: Row, run: StartedRun, sent: list[S
             if attempt.written_at - _MARGIN <= run.at <= end + _MARGIN + _LATEST_START:
                 return True
     return False
+
+
+def _turned_up_late(evidence: Evidence, run: StartedRun, sent: list[Sent]) -> bool:
+    """Whether it began when a reading had shown that nothing was started, and before anything was sent again."""
+    if not sent or sent[-1].at > run.at:
+        return False
+    settled = (sent[-1].ended or sent[-1].at) + evidence.settle(sent[-1].at, run.at)
+    return any(each.begun >= settled for each in evidence.shown(run.automation_id, sent[-1].at, run.at))
 
 
 def _disregarded(evidence: Evidence, row: Row, runs: list[StartedRun]) -> Iterator[Violation]:
