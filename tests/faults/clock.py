@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from scheduler.core.instants import to_text
 from tests.faults.fault import Fault
 from tests.faults.site import Site
 
 TOO_LATE = frozenset({"skipped: missed", "expired: not_started"})
 """What becomes of what was due in the hour that was left out."""
-_LOOKS = 80
-"""Half seconds."""
+_LOOKS = 300
+"""Fifths of a second."""
+_JUST_AHEAD = timedelta(seconds=0.5)
+"""What is due so soon counts as on its way."""
 
 
 def preload_clock(site: Site) -> str | None:
@@ -91,8 +94,8 @@ class ClocksTogether(_ClockFault):
     Only where keys are honoured. To find out about an attempt without them the API's clock is what everything is measured by, and an API
     that ignores them lives on a machine of its own.
 
-    Nor while an attempt is in doubt that was sent when nobody knew the difference of the clocks: no reading can tell where it stands on a
-    clock that is set before it is read again. docs/guarantees.md says so.
+    Nor while a request is on its way or in doubt: where its process dies too, or the difference of the clocks is not known, nothing shows
+    where it stands. docs/guarantees.md says so.
     """
 
     @classmethod
@@ -104,20 +107,29 @@ class ClocksTogether(_ClockFault):
     api = True
 
     async def begin(self, site: Site) -> None:
-        for _ in range(_LOOKS):
-            if _all_are_placed(site):
-                await super().begin(site)
-                return
-            await asyncio.sleep(0.5)
-        site.told[f"{self.name()}: not set, since an attempt was in doubt all the time"] += 1
+        await _nothing_under_way(site)
+        await super().begin(site)
+
+    async def end(self, site: Site) -> None:
+        await _nothing_under_way(site)
+        await super().end(site)
 
 
-def _all_are_placed(site: Site) -> bool:
-    """Whether each attempt that may be in doubt knows where it stands on the API's clock."""
+async def _nothing_under_way(site: Site) -> None:
+    """Wait until no attempt is on its way or in doubt, but not for ever."""
+    for _ in range(_LOOKS):
+        if _is_quiet(site):
+            return
+        await asyncio.sleep(0.2)
+    site.told["clocks set together with something under way all the time"] += 1
+
+
+def _is_quiet(site: Site) -> bool:
     try:
         return not site.rows(
             "SELECT 1 FROM occurrence JOIN attempt ON attempt.occurrence_id = occurrence.id WHERE occurrence.outcome IS NULL "
-            "AND coalesce(attempt.result, 'unknown') = 'unknown' AND attempt.clock_offset IS NULL LIMIT 1"
+            "AND coalesce(attempt.result, 'unknown') = 'unknown' AND occurrence.due <= ? LIMIT 1",
+            to_text(site.now() + _JUST_AHEAD),
         )
     except sqlite3.OperationalError:  # a full disk, and no daemon that has the ledger open
         return False
