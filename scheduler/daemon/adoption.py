@@ -36,6 +36,8 @@ class Adoption:
             self._leave_in_doubt(carried, self._first_that_counts(found) or attempt, end.ended_at)
             if found.state is State.WAITING:
                 carried.wait_again()
+            if found.asked_at is not None and attempt.written_at < found.asked_at:
+                carried.disproved = None  # it had its outcome since, and whatever began until it was asked for is not what is asked for
         carried.queued = self._has_queued(found)
         carried.steps.append(Step(self._context.clock.now(), Cause.ADOPTED))
         return carried

@@ -12,7 +12,7 @@ from scheduler.daemon.inquiry import Inquiry, Resolved
 from scheduler.daemon.lane import Carried, Lane
 from scheduler.daemon.readings import Readings
 from scheduler.daemon.sending import Sender, write_down
-from scheduler.daemon.waiting import Behind, Ending, Waiting
+from scheduler.daemon.waiting import Anew, Ending, Waiting
 
 
 class Carrier:
@@ -33,7 +33,7 @@ class Carrier:
             self.sender.in_flight.discard(carried.occurrence.automation_id)
             if carried.doubt is None or self._may_resend(carried):
                 ending = await self._tried(lane, carried)
-                if ending is None or isinstance(ending, Behind):
+                if ending is None or isinstance(ending, Anew):
                     continue
                 if isinstance(ending, Withdraw):
                     await self._context.durably("withdraw", lambda: self._context.ledger.withdraw([carried.occurrence]))
@@ -51,13 +51,16 @@ class Carrier:
         if not self.stopping:
             await self._put_off(carried)
 
-    async def _tried(self, lane: Lane, carried: Carried) -> Ending | Withdraw | Behind | None:
+    async def _tried(self, lane: Lane, carried: Carried) -> Ending | Withdraw | Anew | None:
         """Wait for its time and make an attempt: what came of it, or of the one before, when its run turns up only now."""
         ending = await self._waiting.clear(lane, carried) or await self.sender.attempt(lane, carried)
         late = self._inquiry.turned_up(carried)
         if late is not None and await self._is_known(carried, late):
             carried.disproved = late = None
-        return ending if late is None else _ending(carried, late)
+        if late is None:
+            return ending
+        await self._put_off(carried)
+        return _ending(carried, late)
 
     async def _is_known(self, carried: Carried, late: Resolved) -> bool:
         """Whether the run is on record as another occurrence's, or as begun by hand."""
@@ -68,7 +71,7 @@ class Carrier:
         return origin not in {None, RunOrigin.FOREIGN}
 
     async def _put_off(self, carried: Carried) -> None:
-        """Another goes first, since the clock was set back: an attempt that was written and not sent has not been made.
+        """An attempt that was written and is not sent has not been made: another goes first, or none is needed any more.
 
         Else the next process would find it in doubt, behind the run of the one that went first.
         """

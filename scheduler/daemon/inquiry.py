@@ -81,7 +81,10 @@ class Inquiry:
         if carried.disproved is None or seen is None or self._clock_was_set_since(seen):
             return None
         reading, margin = self._reading(seen)
-        if not turned_up(self._placed(carried.disproved), reading, margin=margin, taken=self._readings.is_taken):
+        doubt = self._placed(carried.disproved)
+        if doubt.sent == float("-inf"):  # nobody can tell what began since
+            return None
+        if not turned_up(doubt, reading, margin=margin, taken=self._readings.is_taken):
             return None
         return Resolved(Outcome.ACCEPTED, Reason.FOUND, None, reading.run_id, reading.run_at)
 
@@ -102,11 +105,14 @@ class Inquiry:
     def _placed(self, doubt: Doubt) -> Doubt:
         """What another process left stands on the wall clock, which may have been set since.
 
-        When the API's clock says that it is older or younger, it is taken to have ended when this process began.
+        When the API's clock says that it is older or younger, it is taken to have ended when this process began. When nobody
+        knew that clock as it was sent, it may have been at any time before.
         """
         offset, clock = self._context.upstream.clock_offset, self._context.clock
-        if doubt.ended >= self._since or doubt.sent_by_api is None or offset is None:
+        if doubt.ended >= self._since or offset is None:
             return doubt
+        if doubt.sent_by_api is None:
+            return replace(doubt, sent=float("-inf"), ended=self._since)
         sent = clock.seconds() - (clock.now() - doubt.sent_by_api).total_seconds() - offset[0]
         if abs(sent - doubt.sent) <= 2 * offset[1]:
             return doubt

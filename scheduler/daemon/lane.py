@@ -44,7 +44,7 @@ class Carried:
     sent: float = 0.0  # the same on the clock that counts suspend
     sent_by_api: datetime | None = None  # the same on the API's clock, as far as it was known then
     doubt: Doubt | None = None
-    disproved: Doubt | None = None  # the doubt about an attempt that has started nothing, as readings say, until it is sent again
+    disproved: Doubt | None = None  # the doubt about an attempt that has started nothing, as readings say, until another may have
     resend: bool = True  # under its idempotency key, where the target honours it
     maybe_sent: bool = False  # an attempt left, whatever became of it
     failures: int = 0
@@ -98,7 +98,7 @@ class Carried:
             self.sent, self.sent_by_api = self.doubt.sent, self.doubt.sent_by_api
         baseline = self.attempt.baseline if self.attempt else None
         self.doubt = Doubt(baseline, self.sent, ended, settle_time.total_seconds(), self.sent_by_api)
-        self.state, self.maybe_sent = State.UNKNOWN, True
+        self.state, self.maybe_sent, self.disproved = State.UNKNOWN, True, None
 
     def wait_again(self) -> None:
         """Readings agree that its newest attempt started nothing: it is to be sent again."""

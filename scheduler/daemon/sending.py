@@ -49,7 +49,12 @@ class Sender:
                     return None
             if self._inquiry.turned_up(carried) is not None:
                 return None
+            before = carried.sent_at, carried.sent, carried.sent_by_api
             verdict, end = await self._send(carried)
+            if isinstance(verdict, Accepted | Unknown):
+                carried.disproved = None
+            else:
+                carried.sent_at, carried.sent, carried.sent_by_api = before  # of the attempt whose run may still turn up
         return await self._follow(carried, verdict, end)
 
     def _is_outdated(self, carried: Carried) -> bool:
@@ -87,7 +92,7 @@ class Sender:
         attempt = carried.attempt
         assert attempt is not None
         key = idempotency_key(context.settings.url, context.settings.project_id, automation_id, carried.occurrence.scheduled_for)
-        carried.state, carried.written, carried.disproved = State.IN_FLIGHT, None, None
+        carried.state, carried.written = State.IN_FLIGHT, None
         carried.sent_at, carried.sent = context.clock.now(), context.clock.seconds()
         carried.sent_by_api = by_api(carried.sent_at, context.clock_offset)
         self.in_flight.add(automation_id)

@@ -33,8 +33,8 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Behind:
-    """Another one is the head of its lane now."""
+class Anew:
+    """To be looked at anew: another one is the head of its lane now, or its run may have turned up."""
 
 
 class Waiting:
@@ -47,7 +47,7 @@ class Waiting:
         self._reading_pauses = asyncio.Lock()
         self._pauses_read = float("-inf")
 
-    async def clear(self, lane: Lane, carried: Carried) -> Ending | Withdraw | Behind | None:
+    async def clear(self, lane: Lane, carried: Carried) -> Ending | Withdraw | Anew | None:
         """Wait until it may be sent; what comes back otherwise is what becomes of it."""
         clock = self._context.clock
         while True:
@@ -58,7 +58,9 @@ class Waiting:
                     await lane.alarm.sleep(seconds)
                     if lane.waiting[0] is not carried:
                         carried.goes_on(clock)
-                        return Behind()
+                        return Anew()
+                    if carried.disproved is not None:
+                        return Anew()
                     continue
                 case NeedReading(since=since):
                     carried.waits_for(Cause.READING, clock)

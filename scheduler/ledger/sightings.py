@@ -22,8 +22,8 @@ _DOUBLES_WITHIN: Final = timedelta(hours=24)
 """A request that hung is carried out late by minutes, hardly by days."""
 _DOUBLES_SLACK: Final = timedelta(seconds=5)
 """How far the API's clock may be behind where we take it to be."""
-_CLOCKS_WITHIN: Final = timedelta(days=1)
-"""How far apart the two clocks may be."""
+_CLOCKS_WITHIN: Final = timedelta(hours=1)
+"""How far apart the two clocks may be for that."""
 
 # ---------------------------------------------------------------- targets
 
@@ -220,17 +220,17 @@ _WRITTEN_BY_API: Final = "strftime('%Y-%m-%dT%H:%M:%f', attempt.written_at, prin
 
 What was not known of that clock then is taken for what is known now."""
 
+# CASE: only for what is the automation's; it is asked for each pair otherwise.
 _NEW_FOREIGN: Final = given(
     "run_id, automation_id, earliest, latest, first, last",
     f"""
     SELECT json_group_object(run_id, scheduled_for) FROM (
         SELECT given.run_id, occurrence.scheduled_for, max(attempt.written_at)
         FROM {{given}}
-        CROSS JOIN attempt ON attempt.result = 'unknown' AND attempt.written_at BETWEEN given.first AND given.last AND (
-            attempt.written_at BETWEEN given.earliest AND given.latest OR {_WRITTEN_BY_API} BETWEEN given.earliest AND given.latest
-        )
+        CROSS JOIN attempt ON attempt.result = 'unknown' AND attempt.written_at BETWEEN given.first AND given.last
         CROSS JOIN occurrence ON occurrence.id = attempt.occurrence_id
         WHERE occurrence.target = ?2 AND occurrence.automation_id = given.automation_id
+            AND CASE WHEN occurrence.automation_id = given.automation_id THEN {_WRITTEN_BY_API} END BETWEEN given.earliest AND given.latest
             AND NOT (coalesce(occurrence.reason, '') IN ('found', 'manual') AND attempt.number = occurrence.attempts)
             AND NOT EXISTS (SELECT 1 FROM run WHERE run.target = ?2 AND run.run_id = given.run_id)
         GROUP BY given.run_id

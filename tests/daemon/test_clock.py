@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from scheduler.core.errors import UpstreamError
-from scheduler.core.events import ClockJumped, Event
-from scheduler.core.model import Automation
+from scheduler.core.events import ClockJumped, Event, RunDoubled, RunForeign
+from scheduler.core.model import Automation, Reason
 from scheduler.core.policy import CatchUp, Policies
 from scheduler.daemon.clock import Alarm, ClockWatch, SystemClock
 from tests.daemon.world import NOON, World, in_world
@@ -568,6 +568,35 @@ def test_a_run_is_found_by_the_next_process_also_when_the_clock_was_set_between_
         assert len(world.api.runs) == 1
 
     in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(hours=1)))
+
+
+@pytest.mark.parametrize(("first", "then"), [(-430.0, 560.0), (-430.0, 430.0), (40.0, -40.0), (40.0, 0.0), (-50.0, 20.0)])
+def test_a_run_is_found_by_the_next_process_also_when_it_was_sent_by_a_clock_that_nobody_could_compare(first: float, then: float) -> None:
+    """The list could not be read since it was set, and it is set again before the next start."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("* * * * *")
+        world.start()
+        await world.until("12:01:10")
+        world.api.script(automation, LOST_ANSWER)
+        world.api.list_error = world.api.get_error = UpstreamError("HTTP 500", status=500)
+        world.api.shows_date = False
+        world.clock.step(first)
+        while len(world.api.runs) == 1:
+            await world.after(1.0)
+        await world.after(2.0)
+        world.kill()
+        world.clock.step(then)
+        world.api.list_error = world.api.get_error = None
+        world.api.shows_date = True
+        await world.after(90.0)
+        world.start()
+        await world.after(20.0)
+        assert [row.run_id for row in world.ledger.rows.values() if row.reason is Reason.FOUND] == [world.api.runs[1].id]
+        assert world.told(RunDoubled) == []
+        assert world.told(RunForeign) == []
+
+    in_world(story, policies=Policies(start_within=timedelta(hours=1)))
 
 
 def test_what_a_killed_process_sent_settles_also_when_the_clock_went_ahead_in_between() -> None:

@@ -1,6 +1,5 @@
 """After an attempt whose outcome is unknown the daemon reads until it knows; it never sends again without knowing."""
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
@@ -12,7 +11,7 @@ from scheduler.core.events import RunDoubled, RunForeign
 from scheduler.core.model import AttemptResult, InvalidAutomation
 from scheduler.core.policy import Concurrency, Policies
 from scheduler.core.verdict import Answer, Lost
-from tests.daemon.world import NOON, World, in_world
+from tests.daemon.world import NOON, World, in_world, slow
 from tests.fakes import (
     LOST_ANSWER,
     LOST_REQUEST,
@@ -469,58 +468,6 @@ def test_an_attempt_that_is_carried_out_long_after_is_told_as_a_late_double() ->
     before_one(story)
 
 
-def test_what_was_taken_for_not_started_and_turns_up_before_it_is_sent_again_is_found() -> None:
-    """The ledger takes so long to note that nothing was started that the run shows after all."""
-
-    async def story(world: World) -> None:
-        automation = world.api.create(HOURLY)
-        world.api.script(automation, carried_out_after(70.0, given_up_after=30.0))
-        _slow(world, "settled", 30.0)
-        world.start()
-        await world.until("13:05:00")
-        assert world.fates(automation) == {"13:00": "accepted: found"}
-        assert len(world.api.arrivals) == 1
-        assert world.told(RunDoubled) == []
-        assert world.told(RunForeign) == []
-
-    before_one(story, policies=Policies(start_within=timedelta(minutes=10)))
-
-
-def test_a_run_begun_by_hand_before_it_is_sent_again_is_not_its_own() -> None:
-    async def story(world: World) -> None:
-        automation = world.api.create(HOURLY)
-        world.api.script(automation, LOST_REQUEST)
-        _slow(world, "settled", 30.0)
-        world.start()
-        await world.until("13:01:10")
-        world.ledger.manual.add(automation)
-        by_hand = world.api.run_by_somebody(automation)
-        await world.until("13:05:00")
-        assert world.fates(automation) == {"13:00": "accepted: answered"}
-        assert world.row(automation, "13:00").run_id != by_hand
-
-    before_one(story, policies=Policies(start_within=timedelta(minutes=10)))
-
-
-def test_also_by_the_next_process() -> None:
-    async def story(world: World) -> None:
-        automation = world.api.create(HOURLY)
-        world.api.script(automation, carried_out_after(70.0, given_up_after=30.0))
-        _slow(world, "attempt", 30.0)
-        world.start()
-        await world.until("13:01:06")
-        world.kill()
-        await world.until("13:01:15")
-        world.start()
-        await world.until("13:05:00")
-        assert world.fates(automation) == {"13:00": "accepted: found"}
-        assert len(world.api.arrivals) == 1
-        assert world.told(RunDoubled) == []
-        assert world.told(RunForeign) == []
-
-    before_one(story, policies=Policies(start_within=timedelta(minutes=10)))
-
-
 def test_a_reading_that_began_before_a_snapshot_does_not_take_its_place() -> None:
     """The run in the way ends after a slow reading looked and before the snapshot did, which is the quicker of the two."""
 
@@ -584,8 +531,8 @@ def test_the_run_of_an_attempt_in_doubt_is_nobody_elses_when_another_attempt_is_
         world.set(idempotent=True)
         world.api.honours_keys = True
         world.api.script(automation, RESET_AFTER)
-        _slow(world, "attempt", 30.0)
-        _slow(world, "conclude", 1.0)
+        slow(world, "attempt", 30.0)
+        slow(world, "conclude", 1.0)
         world.start()
         await world.until("13:01:30")
         assert world.fates(automation) == {"13:00": "accepted: found"}
@@ -595,17 +542,6 @@ def test_the_run_of_an_attempt_in_doubt_is_nobody_elses_when_another_attempt_is_
         assert world.told(RunDoubled) == []
 
     before_one(story, policies=Policies(start_within=timedelta(seconds=15)))
-
-
-def _slow(world: World, verb: str, seconds: float) -> None:
-    """The ledger takes its time for this."""
-    quickly = getattr(world.ledger, verb)
-
-    async def slowly(*args: Any) -> object:
-        await asyncio.sleep(seconds)
-        return await quickly(*args)
-
-    world.ledger.__dict__[verb] = slowly
 
 
 def test_a_refusal_after_an_unknown_attempt_leaves_it_to_the_readings() -> None:

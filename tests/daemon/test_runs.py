@@ -231,6 +231,21 @@ def test_a_first_run_is_nothing_from_before_only_because_our_clock_was_ahead_bef
     in_world(story)
 
 
+def test_a_foreign_run_from_before_an_attempt_is_no_late_double_of_it_though_the_clock_of_the_api_is_ahead() -> None:
+    async def story(world: World) -> None:
+        world.api.skew = 30.0
+        automation = world.api.create("0 13 * * *")
+        world.api.script(automation, RESET_BEFORE)
+        world.start()
+        await world.until("12:59:52")
+        foreign = world.api.run_by_somebody(automation)
+        await world.until("13:05:00")
+        assert [event.run_id for event in world.told(RunForeign)] == [foreign]
+        assert world.told(RunDoubled) == []
+
+    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(minutes=10)))
+
+
 def test_following_survives_a_ledger_that_fails() -> None:
     async def story(world: World) -> None:
         automation = world.api.create("0 0 * * *")

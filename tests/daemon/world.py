@@ -305,3 +305,14 @@ def in_world(story: Callable[[World], Coroutine[Any, Any, None]], **world: Any) 
         run_virtual(main())
     finally:
         random.setstate(before)
+
+
+def slow(world: World, verb: str, seconds: float) -> None:
+    """The ledger takes its time for this."""
+    quickly = getattr(world.ledger, verb)
+
+    async def slowly(*args: Any) -> object:
+        await asyncio.sleep(seconds)
+        return await quickly(*args)
+
+    world.ledger.__dict__[verb] = slowly

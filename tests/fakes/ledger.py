@@ -486,7 +486,7 @@ class MemoryLedger:
 
         def is_since(attempt: Attempt) -> bool:
             by_api = attempt.written_at + timedelta(seconds=clock_offset if attempt.clock_offset is None else attempt.clock_offset)
-            return any(began - _DOUBLES_WITHIN <= each <= began + _DOUBLES_SLACK for each in (attempt.written_at, by_api))
+            return began - _DOUBLES_WITHIN <= by_api <= began + _DOUBLES_SLACK
 
         unknown = [
             (attempt.attempt.written_at, row.occurrence.scheduled_for)

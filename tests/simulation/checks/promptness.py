@@ -94,6 +94,8 @@ def what_is_overdue_is_told(evidence: Evidence) -> Check:
             continue
         if any(each.result in {None, "unknown"} for each in row.attempts) or _may_queue(evidence, row, at):
             continue
+        if row.outcome == "accepted" and any(each.at <= deadline for each in evidence.sent.get(evidence.key(row.occurrence), [])):
+            continue  # it was sent in time, and its answer could not be recorded
         served = [each for each in _opened(evidence) if each.at < row.due - _ROOM and _outlived(evidence, each, at)]
         told = [each for each in overdue if row.due <= each.at <= deadline + _TOLD_WITHIN and _target_of(each) == row.target]
         if served and not told and not evidence.slept(deadline, at):

@@ -1,0 +1,205 @@
+"""A request that is carried out long after it was taken for not started: when its run turns up before it is sent again, that is its run."""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from scheduler.core.events import OccurrenceConcluded, RunDoubled, RunForeign
+from scheduler.core.policy import Concurrency, Policies
+from scheduler.core.verdict import Answer, Lost, NotSent
+from tests.daemon.test_making_up import ask, started, tell
+from tests.daemon.world import NOON, World, in_world, slow
+from tests.fakes import LOST_REQUEST, RESET_BEFORE, answered, carried_out_after
+
+AFTER_70_SECONDS = carried_out_after(70.0, given_up_after=30.0)
+"""Settled at 13:01:00, when two readings have shown nothing; carried out at 13:01:10."""
+QUEUE = Policies(start_within=timedelta(minutes=10), concurrency=Concurrency.QUEUE)
+Story = Callable[[World], Coroutine[Any, Any, None]]
+
+
+def told(story: Story, policies: Policies | None = None) -> None:
+    """Tell it from just before one o'clock."""
+    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=policies or Policies(start_within=timedelta(minutes=10)))
+
+
+def hourly(world: World) -> str:
+    automation = world.api.create("0 * * * *")
+    world.api.script(automation, AFTER_70_SECONDS)
+    return automation
+
+
+def is_found(world: World, automation: str) -> None:
+    """It has the first run, was sent once, and nothing else is told of that run."""
+    assert world.fates(automation) == {"13:00": "accepted: found"}
+    assert world.row(automation, "13:00").run_id == world.api.runs[0].id
+    assert len(world.api.arrivals) == 1
+    assert world.told(RunDoubled) == []
+    assert [event.run_id for event in world.told(RunForeign)] == [run.id for run in world.api.runs[1:] if run.key is None]
+
+
+def test_it_is_found_when_the_ledger_takes_long_to_note_that_nothing_was_started() -> None:
+    async def story(world: World) -> None:
+        automation = hourly(world)
+        slow(world, "settled", 30.0)
+        world.start()
+        await world.until("13:05:00")
+        is_found(world, automation)
+
+    told(story)
+
+
+def test_it_is_found_by_the_next_process() -> None:
+    async def story(world: World) -> None:
+        automation = hourly(world)
+        slow(world, "attempt", 30.0)
+        world.start()
+        await world.until("13:01:06")
+        world.kill()
+        await world.until("13:01:15")
+        world.start()
+        await world.until("13:05:00")
+        is_found(world, automation)
+
+    told(story)
+
+
+def test_an_attempt_that_was_written_meanwhile_and_not_sent_is_none() -> None:
+    """Else what somebody starts in the next hours would count as that attempt, carried out late."""
+
+    async def story(world: World) -> None:
+        automation = hourly(world)
+        slow(world, "attempt", 30.0)
+        world.start()
+        await world.until("13:05:00")
+        world.api.run_by_somebody(automation)
+        await world.until("13:20:00")
+        is_found(world, automation)
+        assert len(world.row(automation, "13:00").attempts) == 1
+
+    told(story)
+
+
+def test_it_is_found_when_the_target_was_throttled() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 * * * *")
+        world.api.script(automation, AFTER_70_SECONDS, answered(429))
+        run = world.api.run
+
+        async def for_long(automation_id: str, key: str) -> Answer | NotSent | Lost:
+            came_back = await run(automation_id, key)
+            throttled = isinstance(came_back, Answer) and came_back.status == 429
+            return replace(came_back, retry_after=90.0) if isinstance(came_back, Answer) and throttled else came_back
+
+        world.api.__dict__["run"] = for_long
+        world.start()
+        await world.until("13:10:00")
+        assert world.fates(automation) == {"13:00": "accepted: found"}
+        assert len(world.api.runs) == 1
+        (concluded,) = world.told(OccurrenceConcluded)
+        assert concluded.lateness == 0.0, "that of the attempt which started it"
+        assert world.told(RunDoubled) == []
+
+    told(story)
+
+
+def test_it_does_not_queue_behind_its_own_run() -> None:
+    async def story(world: World) -> None:
+        automation = hourly(world)
+        slow(world, "settled", 30.0)
+        world.start()
+        await world.until("13:05:00")
+        is_found(world, automation)
+
+    told(story, QUEUE)
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_it_is_found_before_a_newer_run_hides_it(*, by_hand: bool) -> None:
+    async def story(world: World) -> None:
+        automation = hourly(world)
+        slow(world, "settled", 30.0)
+        world.start()
+        await world.until("13:05:00")
+        if by_hand:
+            world.ledger.manual.add(automation)
+        world.api.run_by_somebody(automation)
+        await world.until("13:09:00")
+        assert world.fates(automation) == {"13:00": "accepted: found"}
+        assert world.row(automation, "13:00").run_id == world.api.runs[0].id
+
+    told(story, QUEUE)
+
+
+def test_it_is_found_before_the_automation_is_deleted() -> None:
+    async def story(world: World) -> None:
+        automation = hourly(world)
+        slow(world, "settled", 30.0)
+        world.start()
+        await world.until("13:05:00")
+        world.api.delete(automation)
+        await world.until("13:09:00")
+        is_found(world, automation)
+
+    told(story, QUEUE)
+
+
+def test_a_run_begun_by_hand_is_not_its_own() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 * * * *")
+        world.api.script(automation, LOST_REQUEST)
+        slow(world, "settled", 30.0)
+        world.start()
+        await world.until("13:01:10")
+        world.ledger.manual.add(automation)
+        by_hand = world.api.run_by_somebody(automation)
+        await world.until("13:05:00")
+        assert world.fates(automation) == {"13:00": "accepted: answered"}
+        assert world.row(automation, "13:00").run_id != by_hand
+
+    told(story)
+
+
+def test_a_run_from_before_is_not_its_own_though_the_clock_was_set_back_since() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 * * * *")
+        world.api.script(automation, RESET_BEFORE)
+        slow(world, "attempt", 30.0)
+        world.start()
+        await world.until("12:59:55")
+        older = world.api.run_by_somebody(automation)
+        await world.until("13:00:35")
+        world.kill()
+        world.clock.step(-50.0)
+        world.start()
+        await world.after(300.0)
+        assert world.row(automation, "13:00").run_id != older
+
+    told(story)
+
+
+def test_what_is_asked_for_by_hand_is_not_what_somebody_started_before() -> None:
+    """It expired a day ago; the process that reopens it dies before it sends it."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        world.api.script(automation, LOST_REQUEST)
+        started(world)
+        await world.until("13:05:00")
+        await world.after(timedelta(hours=24, minutes=25))
+        foreign = world.api.run_by_somebody(automation)
+        await world.after(120.0)
+        world.kills = lambda _, name: name == "after ledger.reopen"
+        ask(world, automation)
+        assert world.process is not None
+        assert await world.process.dies(30.0)
+        world.kills = lambda *_: False
+        started(world)
+        await world.after(300.0)
+        first = min(world.ledger.of(automation), key=lambda row: row.occurrence.scheduled_for)
+        assert first.fate == "accepted: manual"
+        assert first.run_id != foreign
+
+    tell(story, policies=Policies(start_within=timedelta(seconds=20)))
