@@ -132,6 +132,10 @@ class Lane:
         at = 0 if self.waiting and self.waiting[0].queued and self.waiting[0].doubt is None else min(1, len(self.waiting))
         return next((place for place in range(at, len(self.waiting)) if not self.waiting[place].asked), len(self.waiting))
 
-    def due_behind_head(self, now: datetime) -> Iterator[Carried]:
-        """The newer occurrences than the head that are due as well, but for those that were asked for by hand."""
-        return (each for index, each in enumerate(self.waiting) if index and each.due <= now and not each.asked)
+    def newer_and_due(self, now: datetime) -> Iterator[Carried]:
+        """The newer occurrences than the head that are due as well, but for those that were asked for by hand.
+
+        Not whatever waits behind it: what came due before it may have been confirmed only when it was on its way.
+        """
+        head = self.waiting[0].occurrence.scheduled_for
+        return (each for each in self.waiting if each.occurrence.scheduled_for > head and each.due <= now and not each.asked)

@@ -427,6 +427,29 @@ def test_what_waited_for_a_poll_is_coalesced_into_a_newer_one_that_did_not() -> 
     in_world(story, policies=Policies(start_within=timedelta(hours=6)))
 
 
+def test_what_queues_is_not_coalesced_into_an_older_one_that_was_confirmed_later() -> None:
+    """The list could not be read since the start, so what came due before had to wait; what is due now does not."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("*/5 * * * *")
+        world.start()
+        await world.until("12:06:00")
+        world.kill()
+        await world.until("12:24:30")
+        world.api.list_error = UpstreamError("HTTP 500", status=500)
+        world.api.run_by_somebody(automation)
+        world.start()
+        await world.until("12:25:30")
+        world.api.list_error = None
+        await world.until("12:26:30")
+        assert world.fates(automation)["12:25"] == "waiting"
+        world.api.finish(automation)
+        await world.until("12:28:00")
+        assert world.fates(automation)["12:25"] == "accepted: answered"
+
+    in_world(story, policies=Policies(concurrency=Concurrency.QUEUE, catch_up=CatchUp.ALL, start_within=timedelta(minutes=30)))
+
+
 def test_what_is_told_of_those_passed_over_leaves_out_what_had_its_row() -> None:
     async def story(world: World) -> None:
         automation = world.api.create()
