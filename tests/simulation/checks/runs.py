@@ -82,8 +82,16 @@ def what_was_shown_is_on_record(evidence: Evidence) -> Check:
 def _is_kept(evidence: Evidence, link: Link, shown: Shown) -> bool:
     process = evidence.process(shown.process)
     whole = link.plan.page >= _WHOLE_LIST or shown.endpoint == RETRIEVE
-    soon = process.ended_at is not None and process.ended_at < shown.ended + timedelta(seconds=60)
+    ended = process.ended_at
+    soon = ended is not None and ended < max([shown.ended, *_recoveries(evidence, shown.ended, ended)]) + timedelta(seconds=60)
     return whole and not process.killed and not soon and process.began <= shown.begun
+
+
+def _recoveries(evidence: Evidence, begin: datetime, end: datetime) -> Iterator[datetime]:
+    """When each trouble of the ledger in that time was over: what was seen in it is recorded at the next try."""
+    for each in evidence.world.troubles:
+        if each.what.startswith("ledger") and each.end is not None and each.begin <= end and each.end >= begin:
+            yield each.end
 
 
 # ---------------------------------------------------------------- what came of a request
