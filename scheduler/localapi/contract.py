@@ -65,9 +65,10 @@ def _read(field: Field, data: Mapping[str, object]) -> Value:
     value = field.given(data)
     if value is not ABSENT:
         return field.read(value)
-    if field.default is ABSENT:
+    left_out = field.left_out(data)
+    if left_out is ABSENT:
         raise field.missing()
-    return field.default
+    return left_out
 
 
 def _mapping(data: object) -> Mapping[str, object]:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 from scheduler.localapi.errors import invalid
 
@@ -45,6 +45,8 @@ class Field(ABC):
     default: Value | Literal[Absent.ABSENT] = ABSENT
     nullable: bool = False
     blank: bool = False
+    is_box: ClassVar = False
+    """Whether a form shows it as a box, of which it says nothing when it is not ticked."""
 
     @property
     def required(self) -> bool:
@@ -62,6 +64,11 @@ class Field(ABC):
         if self.nullable:
             return None
         return value if self.required else ABSENT
+
+    def left_out(self, data: Mapping[str, object]) -> Value | Literal[Absent.ABSENT]:
+        """What a new object has whose ``data`` say nothing of this field, `ABSENT` when that is a mistake."""
+        is_unticked = self.is_box and isinstance(data, Form) and self.name not in data
+        return False if is_unticked else self.default
 
     def read(self, value: object) -> Value:
         """What ``value`` becomes. Raises `ApiError` naming this field."""
@@ -117,6 +124,8 @@ class Text(Field):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flag(Field):
     """A boolean in any of its usual spellings."""
+
+    is_box: ClassVar = True
 
     def _coerced(self, value: object) -> bool:
         spelling = value.lower() if isinstance(value, str) else value

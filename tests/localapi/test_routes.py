@@ -76,13 +76,13 @@ def test_an_empty_change_still_moves_updated_at(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["form", "multipart"])
-def test_a_form_creates_an_automation_as_json_does(tmp_path: Path, kind: str) -> None:
+def test_a_form_creates_an_automation_with_its_box_not_ticked(tmp_path: Path, kind: str) -> None:
     async def story() -> None:
         async with serving(tmp_path) as served:
             body: dict[str, Any] = {"data": VALID} if kind == "form" else {"files": {name: (None, text) for name, text in VALID.items()}}
             answer = await served.client.post(COLLECTION, **body)
             assert answer.status_code == 201
-            assert answer.json() == answer.json() | VALID | {"enabled": True}
+            assert answer.json() == answer.json() | VALID | {"enabled": False}
 
     asyncio.run(story())
 
