@@ -3,6 +3,7 @@
 Apart from `contract`, which judges the data and need not know how it travelled.
 """
 
+import asyncio
 import codecs
 import io
 import json
@@ -13,8 +14,9 @@ from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
 
-from scheduler.localapi.errors import unreadable, unsupported_media_type
+from scheduler.localapi.errors import too_large, too_slow, unreadable, unsupported_media_type
 from scheduler.localapi.fields import Form, InMemoryUploadedFile
 from scheduler.localapi.negotiation import JSON, MediaType
 
@@ -22,8 +24,32 @@ URLENCODED: Final = "application/x-www-form-urlencoded"
 MULTIPART: Final = "multipart/form-data"
 PARSED: Final = (JSON, URLENCODED, MULTIPART)
 
+MAX_BODY: Final = 10 * 2**20
+"""Bytes of a body: room for any prompt, and nothing that fills the memory."""
+ARRIVES_WITHIN: Final = 30.0
+"""Seconds for the whole body: who is slower holds a place that others wait for."""
 _MAX_FIELDS: Final = 1000
 _BOUNDARY: Final = re.compile("[ -~]{0,200}[!-~]")  # RFC 2046, 5.1.1, with the framework's greater length
+
+
+async def read_body(request: Request) -> bytes:
+    """The whole body of a request. Raises `ApiError`: 413 for one over `MAX_BODY`, 408 for one that takes longer than `ARRIVES_WITHIN`.
+
+    One that says beforehand that it is too large is not read at all.
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > MAX_BODY:
+        raise too_large(MAX_BODY)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(ARRIVES_WITHIN):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    raise too_large(MAX_BODY)
+    except TimeoutError:
+        raise too_slow(ARRIVES_WITHIN) from None
+    return bytes(body)
 
 
 async def parse_body(raw: bytes, content_type: str) -> object:

@@ -90,6 +90,18 @@ def unsupported_media_type(content_type: str) -> ApiError:
     return ApiError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "invalid_request", "unsupported_media_type", detail)
 
 
+def too_large(most: int) -> ApiError:
+    """413: the body has more than ``most`` bytes. The framework has no such answer of its own."""
+    detail = f"The body is larger than {most} bytes."
+    return ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "invalid_request", "payload_too_large", detail, headers={"Connection": "close"})
+
+
+def too_slow(seconds: float) -> ApiError:
+    """408: the body did not arrive in time."""
+    detail = f"The body did not arrive within {seconds:g} seconds."
+    return ApiError(HTTPStatus.REQUEST_TIMEOUT, "invalid_request", "request_timeout", detail, headers={"Connection": "close"})
+
+
 def server_error() -> ApiError:
     """500: a fault of ours; what it was is in the log, not in the answer."""
     return ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, "server_error", "error", "A server error occurred.")

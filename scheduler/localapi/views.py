@@ -13,7 +13,7 @@ from urllib.parse import quote
 from starlette.datastructures import URL
 from starlette.requests import Request
 
-from scheduler.localapi.bodies import parse_body
+from scheduler.localapi.bodies import parse_body, read_body
 from scheduler.localapi.contract import Contract
 from scheduler.localapi.endpoint import Action, Answer, Call
 from scheduler.localapi.errors import not_found
@@ -106,7 +106,7 @@ class Views:
 
 
 async def _data(request: Request) -> object:
-    return await parse_body(await request.body(), request.headers.get("content-type", ""))
+    return await parse_body(await read_body(request), request.headers.get("content-type", ""))
 
 
 def _absolute_url(request: Request) -> str:

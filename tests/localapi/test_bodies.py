@@ -2,12 +2,17 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+from starlette.requests import Request
 
-from scheduler.localapi.bodies import parse_body
+from scheduler.localapi import bodies
+from scheduler.localapi.bodies import MAX_BODY, parse_body, read_body
 from scheduler.localapi.errors import ApiError
 from scheduler.localapi.fields import Form, InMemoryUploadedFile
+from tests.localapi.support import COLLECTION, VALID, serving
 
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=edge"
@@ -114,3 +119,44 @@ def test_a_body_of_another_type_is_refused_with_its_type(content_type: str) -> N
         parsed(json.dumps({}).encode(), content_type)
     assert (caught.value.status, caught.value.code) == (415, "unsupported_media_type")
     assert caught.value.detail == f'Unsupported media type "{content_type}" in request.'
+
+
+# ---------------------------------------------------------------- reading
+
+
+async def pieces(*chunks: bytes, pause: float = 0.0) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+        await asyncio.sleep(pause)
+
+
+def refused(tmp_path: Path, content: AsyncIterator[bytes] | bytes, headers: dict[str, str] | None = None) -> tuple[int, str]:
+    async def story() -> tuple[int, str]:
+        async with serving(tmp_path) as served:
+            answer = await served.client.post(COLLECTION, content=content, headers={"Content-Type": "application/json", **(headers or {})})
+            return answer.status_code, answer.json()["code"]
+
+    return asyncio.run(story())
+
+
+def test_a_body_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    half = b" " * (MAX_BODY // 2)
+    assert refused(tmp_path, pieces(half, half, b" ")) == (413, "payload_too_large")
+
+
+def test_the_largest_body_is_read(tmp_path: Path) -> None:
+    start = json.dumps(VALID).encode()
+    assert refused(tmp_path, pieces(start[:-1] + b" " * (MAX_BODY - len(start)), b"]")) == (400, "parse_error")
+
+
+def test_one_that_says_beforehand_that_it_is_too_large_is_not_read() -> None:
+    request = Request(
+        {"type": "http", "method": "POST", "headers": [(b"content-length", str(MAX_BODY + 1).encode())]}
+    )  # with nothing to read
+    with pytest.raises(ApiError, match="larger than"):
+        asyncio.run(read_body(request))
+
+
+def test_a_body_that_takes_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "ARRIVES_WITHIN", 0.05)
+    assert refused(tmp_path, pieces(b"{", b"}", pause=30.0)) == (408, "request_timeout")
