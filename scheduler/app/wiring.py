@@ -73,4 +73,9 @@ def api_config(api: ApiSettings) -> ApiConfig:
         timeout=api.runner.timeout.total_seconds(),
         max_parallel=api.runner.max_parallel,
     )
-    return ApiConfig(database=api.database.path, runner=runner, github_integrations=frozenset(api.github_integrations))
+    return ApiConfig(
+        database=api.database.path,
+        runner=runner,
+        github_integrations=frozenset(api.github_integrations),
+        requests_per_minute=api.requests_per_minute,
+    )

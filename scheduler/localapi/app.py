@@ -17,6 +17,7 @@ from scheduler.localapi.endpoint import Action, Endpoint, failure, render
 from scheduler.localapi.errors import no_such_endpoint
 from scheduler.localapi.keys import Keys
 from scheduler.localapi.metrics import ApiMetrics
+from scheduler.localapi.throttle import Throttle
 from scheduler.localapi.views import Views
 
 COLLECTION: Final = "/api/projects/:project_id/task_automations/"
@@ -31,12 +32,14 @@ class _Segment(StringConvertor):
 register_url_convertor("segment", _Segment())
 
 
-def build_app(views: Views, keys: Keys, metrics: ApiMetrics, healthy: Callable[[], Awaitable[Mapping[str, bool]]]) -> ASGIApp:
+def build_app(
+    views: Views, keys: Keys, throttle: Throttle, metrics: ApiMetrics, healthy: Callable[[], Awaitable[Mapping[str, bool]]]
+) -> ASGIApp:
     """Build the application. ``healthy`` says of each part whether it works."""
 
     def endpoint(route: str, actions: dict[str, Action]) -> list[BaseRoute]:
         path = route.replace(":project_id", "{project:segment}").replace(":id", "{id:segment}")
-        app = Endpoint(route, actions, keys, metrics)
+        app = Endpoint(route, actions, keys, throttle, metrics)
         return [Route(path, app), Route(path.rstrip("/"), app)]  # with its slash and without
 
     async def health(_: Request) -> Response:

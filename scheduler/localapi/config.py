@@ -23,3 +23,4 @@ class ApiConfig:
     database: Path
     runner: RunnerConfig
     github_integrations: frozenset[int] = frozenset()
+    requests_per_minute: int = 0  # of each key; 0: as many as it likes

@@ -1,7 +1,7 @@
 """One route: the checks that come before any work, in the contract's order, and the answer as bytes.
 
-The order is the contract's: Accept header (406), key (401), method (405), scope (403); then the view: body (415, 400), existence
-(404). Whatever is raised ends here as an answer, so that one bad request, or a fault of ours, is never more than that.
+The order is the contract's: Accept header (406), key (401), method (405), scope (403), rate (429); then the view: body (415, 400),
+existence (404). Whatever is raised ends here as an answer, so that one bad request, or a fault of ours, is never more than that.
 """
 
 import asyncio
@@ -31,6 +31,7 @@ from scheduler.localapi.errors import (
 from scheduler.localapi.keys import Key, Keys, Scope
 from scheduler.localapi.metrics import ApiMetrics
 from scheduler.localapi.negotiation import JSON, accepted_indent
+from scheduler.localapi.throttle import Throttle
 
 _COMPACT: Final = (",", ":")
 _INDENTED: Final = (",", ": ")
@@ -66,11 +67,12 @@ class Action:
 class Endpoint:
     """The ASGI application of one route: ``actions`` by method, in the order in which ``Allow`` names them."""
 
-    def __init__(self, route: str, actions: Mapping[str, Action], keys: Keys, metrics: ApiMetrics) -> None:
+    def __init__(self, route: str, actions: Mapping[str, Action], keys: Keys, throttle: Throttle, metrics: ApiMetrics) -> None:
         self._route = route
         self._actions = actions
         self._allow = ", ".join(actions)
         self._keys = keys
+        self._throttle = throttle
         self._metrics = metrics
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
@@ -97,6 +99,7 @@ class Endpoint:
             raise method_not_allowed(request.method)
         if not key.may(action.scope):
             raise missing_scope(action.scope)
+        self._throttle.admit(key.id)
         return await action.perform(Call(request, key))
 
     async def _key(self, request: Request) -> Key:

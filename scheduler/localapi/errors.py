@@ -90,6 +90,12 @@ def unsupported_media_type(content_type: str) -> ApiError:
     return ApiError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "invalid_request", "unsupported_media_type", detail)
 
 
+def throttled(seconds: int) -> ApiError:
+    """429: the key has made too many requests; the next one is taken in so many seconds."""
+    detail = f"Request was throttled. Expected available in {seconds} second{'' if seconds == 1 else 's'}."
+    return ApiError(HTTPStatus.TOO_MANY_REQUESTS, "throttled_error", "throttled", detail, headers={"Retry-After": str(seconds)})
+
+
 def too_large(most: int) -> ApiError:
     """413: the body has more than ``most`` bytes. The framework has no such answer of its own."""
     detail = f"The body is larger than {most} bytes."

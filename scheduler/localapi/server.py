@@ -21,6 +21,7 @@ from scheduler.localapi.runner import Runner
 from scheduler.localapi.runs import RunQueue
 from scheduler.localapi.schema import open_database
 from scheduler.localapi.store import Store
+from scheduler.localapi.throttle import Throttle
 from scheduler.localapi.views import Views
 
 
@@ -36,7 +37,8 @@ class LocalApi:
         self._runner = Runner(config.runner, self.runs, self.metrics.run_ended)
         self.metrics.watch_runner(lambda: self._runner.queued, lambda: self._runner.in_progress)
         views = Views(Contract(config.github_integrations), Store(database, now), self._runner.wake)
-        self.app = build_app(views, self.keys, self.metrics, self._health)
+        throttle = Throttle(config.requests_per_minute, asyncio.get_running_loop().time)
+        self.app = build_app(views, self.keys, throttle, self.metrics, self._health)
 
     @classmethod
     async def start(cls, config: ApiConfig, *, now: Callable[[], datetime]) -> "LocalApi":

@@ -243,6 +243,7 @@ class ApiSettings(Section):
 
     listen: ListenAddress = Listen("127.0.0.1", 8040)
     github_integrations: tuple[Annotated[StrictInt, Field(ge=0, le=_LARGEST_ID)], ...] = ()
+    requests_per_minute: Annotated[StrictInt, Field(ge=0, le=1_000_000)] = 0
     database: Database = DatabaseUrl("sqlite:////var/lib/scheduler/api.db")
     runner: RunnerSettings = RunnerSettings()
 

@@ -78,19 +78,22 @@ async def eventually(look: Callable[[], Any], good: Callable[[Any], bool]) -> An
     return seen
 
 
-def configured(folder: Path, *, github_integrations: frozenset[int] = frozenset({7}), **runner: Any) -> ApiConfig:
+def configured(
+    folder: Path, *, github_integrations: frozenset[int] = frozenset({7}), requests_per_minute: int = 0, **runner: Any
+) -> ApiConfig:
     return ApiConfig(
         database=folder / "api.db",
         runner=RunnerConfig(folder=folder / "runs", **runner),
         github_integrations=github_integrations,
+        requests_per_minute=requests_per_minute,
     )
 
 
 @asynccontextmanager
-async def serving(folder: Path, clock: Clock | None = None, **runner: Any) -> AsyncIterator[Served]:
+async def serving(folder: Path, clock: Clock | None = None, **config: Any) -> AsyncIterator[Served]:
     """The API over a database in ``folder``; what is in it already stays."""
     clock = clock or Clock()
-    api = await LocalApi.start(configured(folder, **runner), now=clock)
+    api = await LocalApi.start(configured(folder, **config), now=clock)
     try:
         headers = {"Authorization": f"Bearer {(await api.keys.create(BOTH)).text}"}
         transport = httpx.ASGITransport(api.app)
