@@ -133,12 +133,12 @@ class ClockWatch:
         passed = after.boot - before.boot
         asleep = passed - (after.awake - before.awake)
         jump = (after.wall - before.wall).total_seconds() - passed
-        if asleep > NOTABLE:
-            self._tell(ClockJumped(seconds=asleep, suspended=True))
         if abs(jump) > NOTABLE:
             self._doubted = max(self._doubted + jump, 0.0)
             self._noticed = after.boot
             self._tell(ClockJumped(seconds=jump, suspended=False))
+        if asleep > NOTABLE:  # told last: until when nobody ran is said by the clock as it is now
+            self._tell(ClockJumped(seconds=asleep, suspended=True))
 
     def _marked(self) -> _Mark:
         return _Mark(self._clock.now(), self._clock.seconds(), self._clock.awake())

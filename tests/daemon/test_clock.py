@@ -65,7 +65,7 @@ def test_a_step_and_a_suspend_at_once_are_both_told() -> None:
         clock.suspend(100.0)
         clock.step(30.0)
         watch.look()
-        assert [(event.seconds, event.suspended) for event in told if isinstance(event, ClockJumped)] == [(100.0, True), (30.0, False)]
+        assert [(event.seconds, event.suspended) for event in told if isinstance(event, ClockJumped)] == [(30.0, False), (100.0, True)]
 
     run_virtual(main())
 
@@ -718,6 +718,24 @@ def test_an_attempt_that_was_written_before_a_suspend_is_written_anew() -> None:
         assert row.attempts[1].attempt.written_at >= NOON + timedelta(seconds=89)
 
     in_world(story)
+
+
+def test_a_clock_that_is_set_right_when_the_machine_awakes_makes_nothing_missed_that_comes_due_afterwards() -> None:
+    """A virtual machine that is resumed has its clock set at once: nobody ran until then, by the clock as it is now."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.start()
+        await world.until("12:02:30")
+        world.clock.step(-3700.0)
+        await world.after(10.0)
+        world.clock.suspend(600.0)
+        world.clock.step(3700.0)
+        await world.until("12:15:30")
+        fates = world.fates(automation)
+        assert [fates[minute] for minute in ("12:14", "12:15")] == ["accepted: answered"] * 2
+
+    in_world(story, policies=Policies(catch_up=CatchUp.NONE))
 
 
 def test_what_is_disabled_while_the_machine_sleeps_is_not_sent() -> None:
