@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 import structlog
 
 from scheduler.core.errors import Unreachable
+from scheduler.localapi import strays
 from scheduler.localapi.config import RunnerConfig
 from scheduler.localapi.endings import NO_COMMAND, judge, not_prepared, not_started
 from scheduler.localapi.process import Command, Limits, carry_out
@@ -38,7 +39,8 @@ class Runner:
         self.in_progress = 0
 
     async def start(self) -> None:
-        """Fail what a dead process left running, and go on with what is queued. Raises `Unreachable`."""
+        """End and fail what a dead process left running, and go on with what is queued. Raises `Unreachable`."""
+        await asyncio.gather(*(strays.end(run_id, self._config.grace) for run_id in await self._queue.left_running()))
         for _ in range(await self._queue.recover()):
             self.wake()
         self._workers = [asyncio.create_task(self._work(), name=f"runner-{number}") for number in range(self._config.max_parallel)]
@@ -115,6 +117,7 @@ class Runner:
             ended = await carry_out(self._command(run, workspace), limits, self._stop)
         except OSError as error:
             return not_started(self._config.command[0], error)
+        await strays.end(run.id, limits.grace)
         return judge(ended, limits.timeout, await asyncio.to_thread(workspace.tail))
 
     def _command(self, run: QueuedRun, workspace: Workspace) -> Command:
@@ -134,5 +137,5 @@ class Runner:
             "AUTOMATION_NAME": run.name,
             "REPOSITORY": run.repository,
             "TASK_ID": run.task_id,
-            "TASK_RUN_ID": run.id,
+            strays.MARK: run.id,
         }

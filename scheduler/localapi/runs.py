@@ -46,6 +46,12 @@ class RunQueue:
         self._database = database
         self._now = now
 
+    async def left_running(self) -> list[str]:
+        """The runs that are marked as running: before any was taken, those that a dead process left."""
+        return await self._database.read(
+            lambda connection: [row["id"] for row in connection.execute("SELECT id FROM runs WHERE status = 'running'")]
+        )
+
     async def recover(self) -> int:
         """Fail what a dead process left running; only then, and only by the one process that runs, may runs be taken.
 

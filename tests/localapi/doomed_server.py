@@ -11,7 +11,7 @@ from tests.localapi.support import serving
 
 
 async def main(folder: str, number: str, *command: str) -> None:
-    async with serving(Path(folder), command=command, max_parallel=2) as served:
+    async with serving(Path(folder), command=command, max_parallel=2, grace=0.2) as served:
         for name in range(int(number)):
             await served.start_run((await served.create(name=str(name)))["id"])
         sys.stdout.write("ready\n")

@@ -101,3 +101,11 @@ async def serving(folder: Path, clock: Clock | None = None, **config: Any) -> As
             yield Served(api, client, clock)
     finally:
         await api.close()
+
+
+def alive(pid: int) -> bool:
+    """Whether the process is there; one that only waits to be reaped is not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -6,14 +6,16 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from scheduler.core.errors import ConfigurationError, DatabaseRefused, Unreachable
+from scheduler.localapi import strays
 from scheduler.localapi.runs import LEFT_BEHIND
 from scheduler.localapi.server import LocalApi
-from tests.localapi.support import Clock, configured, eventually, serving
+from tests.localapi.support import Clock, alive, configured, eventually, serving
 
 
 async def doomed(folder: Path, number: int, *command: str) -> Process:
@@ -34,9 +36,9 @@ def test_after_a_kill_no_run_is_without_an_end_and_those_that_waited_are_carried
         await eventually(lambda: lines(pids), lambda seen: len(seen) == 2)
         process.send_signal(signal.SIGKILL)
         await process.wait()
-        for pid in await lines(pids):
-            os.kill(int(pid), signal.SIGKILL)
+        assert all(alive(int(pid)) for pid in await lines(pids))
         async with serving(tmp_path, command=("cat",)) as served:
+            assert not any(alive(int(pid)) for pid in await lines(pids)), "nothing of a run goes on without its server"
             ended = await eventually(served.api.runs.runs, lambda runs: all(run["finished_at"] for run in runs))
             assert Counter((run["status"], run["error"]) for run in ended) == {("failed", LEFT_BEHIND): 2, ("success", None): 3}
             assert [run["status"] for run in ended[::-1]] == ["failed", "failed", "success", "success", "success"]
@@ -44,6 +46,39 @@ def test_after_a_kill_no_run_is_without_an_end_and_those_that_waited_are_carried
             assert [(one["last_run_status"], one["last_error"]) for one in shown] == [(run["status"], run["error"]) for run in ended]
 
     asyncio.run(story())
+
+
+@pytest.mark.timeout(120)
+def test_ten_kills_leave_no_process_and_no_run_without_an_end(tmp_path: Path) -> None:
+    """Also none that has a session of its own, ignores SIGTERM, or was left by a parent that is gone."""
+    ways = (
+        "exec sleep 600",
+        "setsid sleep 600 & exit 0",
+        "trap '' TERM; while :; do sleep 0.1; done",
+        "(setsid setsid sleep 600 &) ; sleep 600",
+    )
+
+    async def story() -> None:
+        pids = tmp_path / "pids"
+        for number in range(10):
+            way = ways[number % len(ways)]
+            process = await doomed(tmp_path, 2, "sh", "-c", f"echo $$ >> {pids}; {way}")
+            seen = await lines(pids)
+            await eventually(lambda: lines(pids), partial(is_longer, than=seen))
+            await asyncio.sleep(number * 0.02)
+            process.send_signal(signal.SIGKILL)
+            await process.wait()
+        async with serving(tmp_path, command=("true",), grace=0.2) as served:
+            ended = await eventually(lambda: served.api.runs.runs(limit=1000), lambda runs: all(run["finished_at"] for run in runs))
+            assert len(ended) == 20
+            assert {run["error"] for run in ended} == {None, LEFT_BEHIND}
+            assert [each for run in ended for each in strays.of_run(run["id"])] == []
+
+    asyncio.run(story())
+
+
+def is_longer(seen: list[str], *, than: list[str]) -> bool:
+    return len(seen) > len(than)
 
 
 async def lines(path: Path) -> list[str]:

@@ -13,7 +13,7 @@ import uvloop
 from structlog.testing import capture_logs
 
 from scheduler.localapi.workspace import Workspace
-from tests.localapi.support import Served, eventually, serving
+from tests.localapi.support import Served, alive, eventually, serving
 
 PYTHON = sys.executable
 
@@ -191,14 +191,6 @@ def test_a_new_run_clears_the_error_of_the_last_one_and_an_older_one_shows_no_mo
     asyncio.run(story())
 
 
-def alive(pid: int) -> bool:
-    """Whether the process is there; one that only waits to be reaped is not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def pids(folder: Path, automation: dict[str, Any]) -> list[int]:
     return [int(line) for line in output(folder, automation).split()]
 
@@ -236,9 +228,17 @@ def test_sigterm_comes_first_and_leaves_time_to_tidy_up(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
-def test_what_a_command_leaves_in_the_background_ends_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "script",
+    [
+        "sleep 600 & echo $!",
+        "setsid sleep 600 & echo $!",
+        "setsid sh -c 'env -i sleep 600 & echo $!; wait' & sleep 0.5",  # no trace of the run in its environment, but in its parent's
+    ],
+)
+def test_what_a_command_leaves_in_the_background_ends_with_it(tmp_path: Path, script: str) -> None:
     async def story() -> None:
-        async with serving(tmp_path, command=shell("sleep 600 & echo $!")) as served:
+        async with serving(tmp_path, command=shell(script), grace=0.2) as served:
             ended = await run_once(served)
             assert ended["last_run_status"] == "success"
             await eventually(lambda: gone(pids(tmp_path, ended)), bool)
