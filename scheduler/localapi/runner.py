@@ -123,13 +123,13 @@ class Runner:
     def _command(self, run: QueuedRun, workspace: Workspace) -> Command:
         return Command(
             argv=self._config.command,
-            environment=self._environment(run),
+            environment=self._environment(run, workspace),
             folder=workspace.work,
             input=workspace.prompt,
             output=workspace.output,
         )
 
-    def _environment(self, run: QueuedRun) -> dict[str, str]:
+    def _environment(self, run: QueuedRun, workspace: Workspace) -> dict[str, str]:
         """An allow list, read when the run starts, and what the run is. Nothing else of our own environment passes."""
         allowed = {name: os.environ[name] for name in self._config.environment if name in os.environ and name not in NEVER_PASSED}
         return allowed | {
@@ -138,4 +138,6 @@ class Runner:
             "REPOSITORY": run.repository,
             "TASK_ID": run.task_id,
             strays.MARK: run.id,
+            "PROMPT_FILE": str(workspace.prompt),
+            "OUTPUT_FILE": str(workspace.output),
         }

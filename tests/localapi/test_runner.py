@@ -13,7 +13,7 @@ import uvloop
 from structlog.testing import capture_logs
 
 from scheduler.localapi.workspace import Workspace
-from tests.localapi.support import Served, alive, eventually, serving
+from tests.localapi.support import VALID, Served, alive, eventually, serving
 
 PYTHON = sys.executable
 
@@ -82,7 +82,10 @@ def test_a_command_sees_what_it_may_and_nothing_else(tmp_path: Path, monkeypatch
                 "REPOSITORY": "acme/widgets",
                 "TASK_ID": ended["last_task_id"],
                 "TASK_RUN_ID": ended["last_task_run_id"],
+                "PROMPT_FILE": str(tmp_path / "runs" / ended["last_task_run_id"] / "prompt"),
+                "OUTPUT_FILE": str(tmp_path / "runs" / ended["last_task_run_id"] / "output"),
             }
+            assert Path(environment["PROMPT_FILE"]).read_text() == VALID["prompt"]
             assert folder == str(tmp_path / "runs" / ended["last_task_run_id"] / "work")
             assert files == []
             assert leads_a_session
