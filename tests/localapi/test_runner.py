@@ -68,11 +68,12 @@ def test_a_command_sees_what_it_may_and_nothing_else(tmp_path: Path, monkeypatch
         monkeypatch.setenv("POSTHOG_PERSONAL_API_KEY", "phx_daemon")
         monkeypatch.setenv("SECRET_OF_THE_DAEMON", "s")
         monkeypatch.setenv("AGENT_TOKEN", "t")
-        program = "import json, os; print(json.dumps([dict(os.environ), os.getcwd(), os.listdir(), os.getsid(0) == os.getpid()]))"
+        facts = "dict(os.environ), os.getcwd(), os.listdir(), os.getsid(0) == os.getpid(), open(os.environ['PROMPT_FILE']).read()"
+        program = f"import json, os; print(json.dumps([{facts}]))"
         allowed = ("PATH", "AGENT_TOKEN", "NOT_SET", "POSTHOG_PERSONAL_API_KEY")
         async with serving(tmp_path, command=(PYTHON, "-c", program), environment=allowed) as served:
             ended = await run_once(served, name="Näme", repository="Acme/Widgets")
-            environment, folder, files, leads_a_session = json.loads(output(tmp_path, ended))
+            environment, folder, files, leads_a_session, prompt = json.loads(output(tmp_path, ended))
             environment.pop("LC_CTYPE", None)  # Python sets it for itself
             assert environment == {
                 "PATH": os.environ["PATH"],
@@ -85,7 +86,7 @@ def test_a_command_sees_what_it_may_and_nothing_else(tmp_path: Path, monkeypatch
                 "PROMPT_FILE": str(tmp_path / "runs" / ended["last_task_run_id"] / "prompt"),
                 "OUTPUT_FILE": str(tmp_path / "runs" / ended["last_task_run_id"] / "output"),
             }
-            assert Path(environment["PROMPT_FILE"]).read_text() == VALID["prompt"]
+            assert prompt == VALID["prompt"]
             assert folder == str(tmp_path / "runs" / ended["last_task_run_id"] / "work")
             assert files == []
             assert leads_a_session
