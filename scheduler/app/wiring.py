@@ -72,6 +72,7 @@ def api_config(api: ApiSettings) -> ApiConfig:
         environment=api.runner.environment,
         timeout=api.runner.timeout.total_seconds(),
         max_parallel=api.runner.max_parallel,
+        retention=api.runner.retention.total_seconds(),
     )
     return ApiConfig(
         database=api.database.path,

@@ -14,6 +14,7 @@ class RunnerConfig:
     timeout: float = 3600.0
     grace: float = 10.0  # from SIGTERM to SIGKILL
     max_parallel: int = 2
+    retention: float = 30 * 86400.0  # of outputs and working directories
 
 
 @dataclass(frozen=True, slots=True)

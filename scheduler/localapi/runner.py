@@ -20,6 +20,7 @@ NEVER_PASSED: Final = frozenset({"POSTHOG_PERSONAL_API_KEY"})
 """The daemon's own key: no command sees it, whatever the configuration lists."""
 
 _RETRY_AFTER: Final = 1.0  # seconds, while the database cannot be written
+_TIDY_EVERY: Final = 3600.0  # seconds
 
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
@@ -35,6 +36,7 @@ class Runner:
         self._waiting = asyncio.Semaphore(0)  # as many permits as runs wait
         self._stop = asyncio.Event()
         self._workers: list[asyncio.Task[None]] = []
+        self._tidying: asyncio.Task[None] | None = None
         self.queued = 0
         self.in_progress = 0
 
@@ -43,6 +45,7 @@ class Runner:
         await asyncio.gather(*(strays.end(run_id, self._config.grace) for run_id in await self._queue.left_running()))
         for _ in range(await self._queue.recover()):
             self.wake()
+        self._tidying = asyncio.create_task(self._tidy(), name="runner-tidying")
         self._workers = [asyncio.create_task(self._work(), name=f"runner-{number}") for number in range(self._config.max_parallel)]
 
     def wake(self) -> None:
@@ -59,7 +62,7 @@ class Runner:
         self._stop.set()
         for _ in self._workers:
             self._waiting.release()
-        await asyncio.gather(*self._workers)
+        await asyncio.gather(*self._workers, *([self._tidying] if self._tidying else []))
 
     async def _work(self) -> None:
         while True:
@@ -91,6 +94,21 @@ class Runner:
             status=end.status,
             exit_status=end.exit_status,
         )
+
+    async def _tidy(self) -> None:
+        """Remove the outputs and working directories of runs that ended longer ago than they are kept, now and again."""
+        while not self._stop.is_set():
+            try:
+                await self._remove_old()
+            except (OSError, Unreachable) as error:
+                _log.warning("workspace.kept", error=str(error))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), _TIDY_EVERY)
+
+    async def _remove_old(self) -> None:
+        names = await asyncio.to_thread(Workspace.all_in, self._config.folder)
+        for run_id in await self._queue.ended_long_ago(names, self._config.retention):
+            await asyncio.to_thread(Workspace.of(self._config.folder, run_id).remove)
 
     async def _insisted(self, write: Callable[[], Awaitable[_T]]) -> _T:
         """Write until it is written: a full disk must lose neither a run's turn nor its end. Raises `Unreachable` when stopped."""

@@ -8,7 +8,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -50,6 +50,14 @@ class RunQueue:
         """The runs that are marked as running: before any was taken, those that a dead process left."""
         return await self._database.read(
             lambda connection: [row["id"] for row in connection.execute("SELECT id FROM runs WHERE status = 'running'")]
+        )
+
+    async def ended_long_ago(self, run_ids: Sequence[str], seconds: float) -> list[str]:
+        """Which of these are runs that ended so long ago, or before."""
+        before = to_text(self._now() - timedelta(seconds=seconds))
+        statement = "SELECT id FROM runs WHERE id IN (SELECT value FROM json_each(?)) AND finished_at <= ?"
+        return await self._database.read(
+            lambda connection: [row["id"] for row in connection.execute(statement, (json.dumps(run_ids), before))]
         )
 
     async def recover(self) -> int:

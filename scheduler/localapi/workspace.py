@@ -4,6 +4,7 @@ Everything that touches the disk for a run is here, and blocks; the runner calls
 """
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,11 @@ class Workspace:
     def of(cls, root: Path, run_id: str) -> "Workspace":
         """Name the workspace of a run; nothing is made yet."""
         return cls(root / run_id)
+
+    @staticmethod
+    def all_in(root: Path) -> list[str]:
+        """The names of whatever lies where the workspaces do. Raises OSError."""
+        return [each.name for each in root.iterdir()] if root.exists() else []
 
     @property
     def prompt(self) -> Path:
@@ -45,6 +51,12 @@ class Workspace:
         for path, content in ((self.prompt, prompt.encode()), (self.output, b"")):
             with open(path, "xb", opener=_private) as file:
                 file.write(content)
+
+    def remove(self) -> None:
+        """Remove the folder with all that is in it, also what the command has made read-only. Raises OSError."""
+        for folder, _, _ in os.walk(self.folder):
+            Path(folder).chmod(0o700)
+        shutil.rmtree(self.folder)
 
     def tail(self) -> bytes:
         """Read the end of the output; empty if it cannot be read."""
