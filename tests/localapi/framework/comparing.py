@@ -13,7 +13,7 @@ import httpx
 from tests.localapi.framework.reference import application, empty, prepare
 
 _UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z")  # the framework leaves out a fraction that is zero
 _HEADERS = ("content-type", "allow")
 """Of an answer. Not the challenge of a 401: RFC 9110 asks for one, and drf-exceptions-hog leaves it out."""
 _THREAD = ThreadPoolExecutor(1)
