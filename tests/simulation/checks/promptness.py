@@ -96,12 +96,22 @@ def what_is_overdue_is_told(evidence: Evidence) -> Check:
             continue
         if row.outcome == "accepted" and any(each.at <= deadline for each in evidence.sent.get(evidence.key(row.occurrence), [])):
             continue  # it was sent in time, and its answer could not be recorded
+        if (known := _known_since(evidence, row)) is None or known + _TOLD_WITHIN > at:
+            continue  # an edit that was seen only then had implied it
         served = [each for each in _opened(evidence) if each.at < row.due - _ROOM and _outlived(evidence, each, at)]
         told = [each for each in overdue if row.due <= each.at <= deadline + _TOLD_WITHIN and _target_of(each) == row.target]
         if served and not told and not evidence.slept(deadline, at):
             yield Violation(
                 "overdue", f"{row.fate} at {at}, due until {deadline}, and nothing was told", row.automation_id, row.scheduled_for
             )
+
+
+def _known_since(evidence: Evidence, row: Row) -> datetime | None:
+    """Since when there was a version on record that implied it."""
+    just_before = row.scheduled_for - timedelta(microseconds=1)
+    versions = evidence.versions.get((row.target, row.automation_id), [])
+    known = (each.observed_at for each in versions if evidence.implied(each.schedule, just_before, row.scheduled_for)[1])
+    return min(known, default=None)
 
 
 def _opened(evidence: Evidence) -> list[Told]:
