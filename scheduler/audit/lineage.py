@@ -62,6 +62,7 @@ def in_force(versions: Sequence[Recorded]) -> list[Force]:
     end, seen = FOREVER, FOREVER
     for version in reversed(versions):
         begin = version.effective_from
-        forces.append(Force(version, begin, max(begin, end), max(begin, end, seen)))
+        went_back = seen < version.observed_at  # the clock did: nobody knows until when it had gone on by then
+        forces.append(Force(version, begin, max(begin, end), FOREVER if went_back else max(begin, end, seen)))
         end, seen = min(begin, end), version.observed_at + _AHEAD  # min: a clock that went back can put a later version before it
     return forces[::-1]
