@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from functools import partial
 
 from scheduler.core.cron import Schedule
-from scheduler.core.errors import ConfigurationError
 from scheduler.daemon.context import TargetSettings
 from scheduler.daemon.target import Parse
 from scheduler.localapi.config import ApiConfig, RunnerConfig
@@ -61,17 +60,16 @@ def target_settings(target: Target, settings: Settings) -> TargetSettings:
 
 
 def api_config(api: ApiSettings) -> ApiConfig:
-    """What the embedded API is told. Raises `ConfigurationError` for what it cannot do yet."""
-    if api.runner.clone_url:
-        raise ConfigurationError(
-            "[api.runner] clone_url: this version clones nothing; leave it empty and let your command clone $REPOSITORY itself"
-        )
+    """What the embedded API is told."""
     runner = RunnerConfig(
         folder=api.runs_folder,
         command=api.runner.command,
         environment=api.runner.environment,
+        clone_url=api.runner.clone_url,
+        clone_timeout=api.runner.clone_timeout.total_seconds(),
         timeout=api.runner.timeout.total_seconds(),
         max_parallel=api.runner.max_parallel,
+        output_limit=api.runner.output_limit,
         retention=api.runner.retention.total_seconds(),
     )
     return ApiConfig(

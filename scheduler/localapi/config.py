@@ -11,9 +11,12 @@ class RunnerConfig:
     folder: Path  # each run gets a folder of its own in it
     command: tuple[str, ...] = ()
     environment: tuple[str, ...] = ("PATH", "HOME", "LANG")  # the names of the variables that a command may see
+    clone_url: str = ""  # with ``{repository}`` in it; "": the working directory is empty
+    clone_timeout: float = 300.0
     timeout: float = 3600.0
     grace: float = 10.0  # from SIGTERM to SIGKILL
     max_parallel: int = 2
+    output_limit: int = 10 * 2**20  # bytes
     retention: float = 30 * 86400.0  # of outputs and working directories
 
 

@@ -10,17 +10,33 @@ from scheduler.localapi.process import Ended, EndedBy
 from scheduler.localapi.runs import RunEnd
 
 NO_COMMAND: Final = RunEnd("failed", error="No command is configured to carry out runs; set `command` in [api.runner].")
+CANCELLED_EARLY: Final = RunEnd("failed", error="The run was cancelled before it began.")
 
-_LONGEST_LINE: Final = 200
+_LONGEST: Final = 200
 
 
 def judge(ended: Ended, timeout: float, tail: bytes) -> RunEnd:
     """Judge a command by its exit status. ``tail`` is the end of its output, whose last line often says what was wrong."""
-    if ended.by is EndedBy.ITSELF and ended.exit_status == 0:
+    if _succeeded(ended):
         return RunEnd("success", 0)
-    last = last_line(tail)
-    said = f" The last line of its output: {last}" if last else ""
-    return RunEnd("failed", ended.exit_status, _what(ended, timeout) + said)
+    last = _lines(tail)[-1:]
+    said = f" The last line of its output: {_cut(last[0])}" if last else ""
+    return RunEnd("failed", ended.exit_status, _what("The command", ended, timeout) + said)
+
+
+def judge_clone(ended: Ended, timeout: float, tail: bytes) -> RunEnd | None:
+    """Judge ``git clone``: None when there is a clone to work in. git explains itself in several lines, of which none is always the one."""
+    if _succeeded(ended):
+        return None
+    said = _cut(" ".join(_lines(tail)))
+    return RunEnd("failed", ended.exit_status, f"{_what('git clone', ended, timeout)} {said}".rstrip())
+
+
+def not_clonable(repository: str) -> RunEnd:
+    """Judge a run whose repository has a name that cannot stand in a URL."""
+    return RunEnd(
+        "failed", error=f"The repository {repository!r} cannot be cloned: its name may have letters, digits, '.', '_' and '-' only."
+    )
 
 
 def not_prepared(error: OSError) -> RunEnd:
@@ -33,23 +49,37 @@ def not_started(program: str, error: OSError) -> RunEnd:
     return RunEnd("failed", error=f"The command {program!r} could not be started: {error.strerror}.")
 
 
-def last_line(tail: bytes) -> str:
-    """Give the last line with anything on it, in printable characters, whatever the bytes are; cut to a readable length."""
-    lines = [line for line in tail.decode(errors="replace").splitlines() if line.strip()]
-    if not lines:
-        return ""
-    printable = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in lines[-1].strip())
-    return printable if len(printable) <= _LONGEST_LINE else printable[: _LONGEST_LINE - 1] + "…"
+def _succeeded(ended: Ended) -> bool:
+    return ended.by is EndedBy.ITSELF and ended.exit_status == 0
 
 
-def _what(ended: Ended, timeout: float) -> str:
-    if ended.by is EndedBy.TIMEOUT:
-        return f"The command was still going after {timeout:g} s, its time limit, and was ended."
-    if ended.by is EndedBy.STOP:
-        return "The server was stopped while the command was going on, and ended it."
-    if ended.exit_status < 0:
-        return f"The command was killed by {_signal_name(-ended.exit_status)}."
-    return f"The command ended with exit status {ended.exit_status}."
+def _lines(tail: bytes) -> list[str]:
+    """The lines with anything on them, in printable characters, whatever the bytes are."""
+    lines = (line.strip() for line in tail.decode(errors="replace").splitlines())
+    return ["".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line) for line in lines if line]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _what(subject: str, ended: Ended, timeout: float) -> str:
+    match ended.by:
+        case EndedBy.TIMEOUT:
+            return f"{subject} was still going after {timeout:g} s, its time limit, and was ended."
+        case EndedBy.STOP:
+            return f"The server was stopped while {_inside(subject)} was going on, and ended it."
+        case EndedBy.CANCEL:
+            return f"The run was cancelled, and {_inside(subject)} was ended."
+        case EndedBy.ITSELF if ended.exit_status is None:
+            return f"{subject} was ended because the process that watched over it was killed."
+        case EndedBy.ITSELF if ended.exit_status < 0:
+            return f"{subject} was killed by {_signal_name(-ended.exit_status)}."
+    return f"{subject} ended with exit status {ended.exit_status}."
+
+
+def _inside(subject: str) -> str:
+    return subject[0].lower() + subject[1:]
 
 
 def _signal_name(number: int) -> str:

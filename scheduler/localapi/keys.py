@@ -10,12 +10,13 @@ import hmac
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from scheduler.core.errors import ConfigurationError
+from scheduler.core.errors import ConfigurationError, Unreachable
 from scheduler.core.instants import to_text
 from scheduler.database import Database
 
@@ -23,6 +24,8 @@ _PREFIX: Final = "phx_"
 _ID_BYTES: Final = 8
 _SECRET_BYTES: Final = 32
 _ID_END: Final = len(_PREFIX) + 2 * _ID_BYTES
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+_NOTED_EVERY: Final = timedelta(minutes=1)
 
 
 class Scope(StrEnum):
@@ -40,6 +43,7 @@ class Key:
     project_id: int
     scopes: frozenset[Scope]
     created_at: str
+    last_used_at: str | None = None
     revoked_at: str | None = None
 
     def may(self, scope: Scope) -> bool:
@@ -61,6 +65,7 @@ class Keys:
     def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
         self._database = database
         self._now = now
+        self._used: dict[str, datetime] = {}  # when each key's use was last written down, or tried to be
 
     async def create(self, scopes: Iterable[str], project_id: int = 1) -> NewKey:
         """Make a key. Raises `ConfigurationError` for no scope, or one that there is not."""
@@ -89,7 +94,20 @@ class Keys:
         )
         if row is None or row["revoked_at"] is not None:
             return None
-        return _key(row) if hmac.compare_digest(row["sha256"], _digest(text)) else None
+        if not hmac.compare_digest(row["sha256"], _digest(text)):
+            return None
+        await self._note_use(row["id"])
+        return _key(row)
+
+    async def _note_use(self, key_id: str) -> None:
+        """Write down that a key is in use, at most once a minute; never at the cost of the request."""
+        now = self._now()
+        if abs(now - self._used.get(key_id, _NEVER)) < _NOTED_EVERY:
+            return
+        self._used[key_id] = now
+        with suppress(Unreachable):
+            statement = "UPDATE keys SET last_used_at = ? WHERE id = ?"
+            await self._database.write(lambda connection: connection.execute(statement, (to_text(now), key_id)).rowcount)
 
 
 def parse_scopes(scopes: Iterable[str]) -> frozenset[Scope]:
@@ -115,4 +133,4 @@ def _insert(connection: sqlite3.Connection, key: Key, digest: str) -> None:
 
 def _key(row: sqlite3.Row) -> Key:
     scopes = frozenset(map(Scope, row["scopes"].split()))
-    return Key(row["id"], row["project_id"], scopes, row["created_at"], row["revoked_at"])
+    return Key(row["id"], row["project_id"], scopes, row["created_at"], row["last_used_at"], row["revoked_at"])

@@ -1,18 +1,25 @@
-"""One command as a process group of its own: started, given time, ended.
+"""One command with all that it starts: begun, listened to, given time, ended.
 
-Apart from `runner`, which knows runs; here are only processes. Files, not pipes, are a command's input and output: nobody has to
-pump them, a command that reads nothing blocks nobody, and what was printed is on disk whatever becomes of us.
+Apart from `runner`, which knows runs; here are only processes. Between us and the command stands `subreaper`, which lets nothing of it get
+away, and ends it also when we are killed.
 """
 
 import asyncio
+import json
 import os
-import signal
-from collections.abc import Mapping
-from contextlib import suppress
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from subprocess import STDOUT, Popen
+from typing import Any, BinaryIO, Final
+
+_SUBREAPER: Final = Path(__file__).with_name("subreaper.py")
+_LAST_WORDS: Final = 1.0
+"""Seconds in which the output of processes that are gone has been read; longer only when one that could not be ended holds it open."""
 
 
 class EndedBy(StrEnum):
@@ -21,6 +28,7 @@ class EndedBy(StrEnum):
     ITSELF = "itself"
     TIMEOUT = "timeout"
     STOP = "stop"
+    CANCEL = "cancel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +38,7 @@ class Command:
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     folder: Path  # the working directory
-    input: Path
-    output: Path  # standard output and standard error
+    input: Path = Path(os.devnull)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,85 +51,115 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a command ended. ``exit_status`` is negative for the signal that killed it."""
+    """How a command ended. ``exit_status`` is negative for the signal that killed it, None when nobody is left who knows it."""
 
     by: EndedBy
-    exit_status: int
+    exit_status: int | None
 
 
-async def carry_out(command: Command, limits: Limits, stop: asyncio.Event) -> Ended:
-    """Run a command to its end, which comes at the latest with ``limits``, or when ``stop`` is set. Nothing of its group is left.
+async def carry_out(command: Command, limits: Limits, interruption: "asyncio.Future[EndedBy]", printed: Callable[[bytes], None]) -> Ended:
+    """Run a command to its end, which comes at the latest with ``limits``, or when somebody interrupts. Nothing that it started is left.
 
-    Raises OSError when it cannot be started.
+    ``printed`` is given what it prints, on standard output and standard error. Raises OSError when it cannot be started.
     """
-    group = _Group(command)
+    subreaper = await _Subreaper.start(command, limits.grace, printed)
+    report = asyncio.create_task(subreaper.report())
     try:
-        by = await _first(group.exited, limits, stop)
-        if by is not EndedBy.ITSELF:
-            await _terminate(group, limits.grace)
+        await asyncio.wait((report, interruption), timeout=limits.timeout, return_when=asyncio.FIRST_COMPLETED)
+        by = EndedBy.ITSELF if report.done() else interruption.result() if interruption.done() else EndedBy.TIMEOUT
+        subreaper.end()
+        said = await report
     finally:
-        exit_status = group.close()
-    return Ended(by, exit_status)
+        report.cancel()
+        await subreaper.close()
+    if "errno" in said:
+        raise OSError(said["errno"], os.strerror(said["errno"]))
+    return Ended(by, said.get("exit_status"))
 
 
-class _Group:
-    """A started command, as the leader of a process group. ``exited`` is set when the leader has; the others may go on.
+class _Subreaper:
+    """The process that stands between us and a command, at our end of its socket and of the command's output."""
 
-    It is started by `subprocess`, not by the event loop, whose makers differ: libuv hands a file that is no program to a shell. Its
-    end is heard of through a file descriptor of the process (pidfd_open(2)), which any loop can watch.
+    def __init__(self, process: "subprocess.Popen[bytes]", reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._listener: _Listener | None = None
+
+    @classmethod
+    async def start(cls, command: Command, grace: float, printed: Callable[[bytes], None]) -> "_Subreaper":
+        """Start it, and with it the command. Raises OSError."""
+        process, ours, heard = _started(command, grace)
+        subreaper = cls(process, *await asyncio.open_unix_connection(sock=ours))
+        _, subreaper._listener = await asyncio.get_running_loop().connect_read_pipe(lambda: _Listener(printed), heard)
+        return subreaper
+
+    async def report(self) -> dict[str, Any]:
+        """What it said when all had ended; nothing if it was killed."""
+        with suppress(ConnectionError):
+            if line := await self._reader.readline():
+                said: dict[str, Any] = json.loads(line)
+                return said
+        return {}
+
+    def end(self) -> None:
+        """Tell it to end the command."""
+        self._writer.write_eof()
+
+    async def close(self) -> None:
+        """Take the last of the output, and leave nothing behind."""
+        self._writer.close()
+        if self._listener is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._listener.closed.wait(), _LAST_WORDS)
+            self._listener.close()
+        await asyncio.to_thread(self._process.wait)
+
+
+def _started(command: Command, grace: float) -> "tuple[subprocess.Popen[bytes], socket.socket, BinaryIO]":
+    """Start the subreaper of a command; our ends of its socket and of its output come with it.
+
+    Not by the event loop, whose makers differ: libuv hands a file that is no program to a shell.
     """
-
-    def __init__(self, command: Command) -> None:
-        with command.input.open("rb") as given, command.output.open("ab") as printed:
-            self._leader = Popen(  # noqa: S603 - to run what is configured is what this is for
-                command.argv,
-                stdin=given,
-                stdout=printed,
-                stderr=STDOUT,
-                cwd=command.folder,
-                env=command.environment,
-                start_new_session=True,  # a process group of its own, and no terminal
-            )
-        self.exited = asyncio.Event()
-        try:
-            self._descriptor = os.pidfd_open(self._leader.pid)
-        except OSError:  # no file descriptor is left: what cannot be watched must not go on
-            self.signal(signal.SIGKILL)
-            self._leader.wait()
-            raise
-        asyncio.get_running_loop().add_reader(self._descriptor, self.exited.set)
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to every process of the group."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._leader.pid, number)
-
-    def close(self) -> int:
-        """Kill whatever is left of the group, and take the leader's exit status."""
-        # The leader is waited for last: until then its number is its own, and the signal can reach nobody else's group.
-        self.signal(signal.SIGKILL)
-        asyncio.get_running_loop().remove_reader(self._descriptor)
-        os.close(self._descriptor)
-        return self._leader.wait()
+    with ExitStack() as closing, ExitStack() as closing_on_error:
+        ours, theirs = socket.socketpair()
+        closing_on_error.enter_context(ours)
+        closing.enter_context(theirs)
+        read, write = os.pipe()
+        heard = closing_on_error.enter_context(os.fdopen(read, "rb"))
+        printing = closing.enter_context(os.fdopen(write, "wb"))
+        process = subprocess.Popen(  # noqa: S603 - to run what is configured is what this is for
+            (sys.executable, "-I", "-S", str(_SUBREAPER), str(theirs.fileno()), str(grace), *command.argv),
+            stdin=closing.enter_context(command.input.open("rb")),
+            stdout=printing,
+            stderr=subprocess.STDOUT,
+            cwd=command.folder,
+            env=command.environment,
+            pass_fds=(theirs.fileno(),),
+            start_new_session=True,  # a terminal's Ctrl-C is for the server
+        )
+        closing_on_error.pop_all()
+    return process, ours, heard
 
 
-async def _first(exited: asyncio.Event, limits: Limits, stop: asyncio.Event) -> EndedBy:
-    """Wait for whichever comes first: the command's own end, its time limit, or ``stop``."""
-    waiting = [asyncio.create_task(event.wait()) for event in (exited, stop)]
-    try:
-        await asyncio.wait(waiting, timeout=limits.timeout, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in waiting:
-            task.cancel()
-    if exited.is_set():
-        return EndedBy.ITSELF
-    return EndedBy.STOP if stop.is_set() else EndedBy.TIMEOUT
+class _Listener(asyncio.Protocol):
+    """Hands on what comes out of a pipe."""
 
+    def __init__(self, printed: Callable[[bytes], None]) -> None:
+        self._printed = printed
+        self._transport: asyncio.BaseTransport | None = None
+        self.closed = asyncio.Event()
 
-async def _terminate(group: _Group, grace: float) -> None:
-    group.signal(signal.SIGTERM)
-    with suppress(TimeoutError):
-        await asyncio.wait_for(group.exited.wait(), grace)
-        return
-    group.signal(signal.SIGKILL)
-    await group.exited.wait()
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._printed(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
+        self.closed.set()
+
+    def close(self) -> None:
+        """Listen no longer."""
+        if self._transport is not None:
+            self._transport.close()

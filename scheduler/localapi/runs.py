@@ -6,7 +6,7 @@ taken twice; and its end is written together with what the automation shows of i
 
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -67,6 +67,20 @@ class RunQueue:
         """
         return await self._database.write(partial(_recover, now=self._stamp()))
 
+    async def cancel(self, run_id: str) -> bool:
+        """Take note that a run is to be cancelled; whoever carries out the runs ends it soon. False when it has no end to be brought to."""
+        statement = "UPDATE runs SET cancelled_at = coalesce(cancelled_at, ?) WHERE id = ? AND status IN ('queued', 'running')"
+        return await self._database.write(lambda connection: connection.execute(statement, (self._stamp(), run_id)).rowcount == 1)
+
+    async def cancelled(self) -> list[str]:
+        """The runs that are to be cancelled and have not ended."""
+        statement = "SELECT id FROM runs WHERE status IN ('queued', 'running') AND cancelled_at IS NOT NULL"
+        return await self._database.read(lambda connection: [row["id"] for row in connection.execute(statement)])
+
+    async def finish_waiting(self, run_ids: Iterable[str], end: RunEnd) -> int:
+        """Write down how those of these runs ended that still wait; how many they were."""
+        return await self._database.write(partial(_finish_waiting, run_ids=tuple(run_ids), end=end, now=self._stamp()))
+
     async def take(self, command: Sequence[str]) -> QueuedRun | None:
         """Mark the run that waits longest as running, with the command that will carry it out; None when none waits."""
         return await self._database.write(partial(_take, command=json.dumps(command), now=self._stamp()))
@@ -99,12 +113,21 @@ def _take(connection: sqlite3.Connection, *, command: str, now: str) -> QueuedRu
     row = connection.execute(
         """
         UPDATE runs SET status = 'running', started_at = ?, command = ?
-        WHERE sequence = (SELECT min(sequence) FROM runs WHERE status = 'queued')
+        WHERE sequence = (SELECT min(sequence) FROM runs WHERE status = 'queued' AND cancelled_at IS NULL)
         RETURNING id, automation_id, task_id, name, repository, prompt
         """,
         (now, command),
     ).fetchone()
     return None if row is None else QueuedRun(*row)
+
+
+def _finish_waiting(connection: sqlite3.Connection, *, run_ids: Sequence[str], end: RunEnd, now: str) -> int:
+    waiting = connection.execute(
+        "SELECT id, automation_id FROM runs WHERE status = 'queued' AND id IN (SELECT value FROM json_each(?))", (json.dumps(run_ids),)
+    ).fetchall()
+    for run_id, automation_id in waiting:
+        _finish(connection, run_id=run_id, automation_id=automation_id, end=end, now=now)
+    return len(waiting)
 
 
 def _finish(connection: sqlite3.Connection, *, run_id: str, automation_id: str, end: RunEnd, now: str) -> None:
@@ -139,7 +162,8 @@ def _run(connection: sqlite3.Connection, *, run_id: str) -> dict[str, Any] | Non
 
 
 _RUN_COLUMNS: Final = (
-    "id, automation_id, project_id, task_id, name, repository, status, created_at, started_at, finished_at, command, exit_status, error"
+    "id, automation_id, project_id, task_id, name, repository, status, created_at, started_at, cancelled_at, finished_at, command, "
+    "exit_status, error"
 )
 
 

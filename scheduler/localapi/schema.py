@@ -107,10 +107,17 @@ _FIRST_TABLES: Final = (
 
 def open_database(path: Path) -> Database:
     """Open the embedded API's database, and make or bring up to date its tables. Blocks; raises `DatabaseRefused`."""
-    return Database.open(path, application_id=APPLICATION_ID, migrations=(m001_first_tables,))
+    return Database.open(path, application_id=APPLICATION_ID, migrations=(m001_first_tables, m002_cancelling_and_use))
 
 
 def m001_first_tables(tables: Tables) -> None:
     """Make all tables."""
     for statement in _FIRST_TABLES:
         tables.execute(statement)
+
+
+def m002_cancelling_and_use(tables: Tables) -> None:
+    """Runs can be cancelled, by whatever process has the file open; keys know when they were last used."""
+    tables.execute("ALTER TABLE runs ADD COLUMN cancelled_at TEXT")
+    tables.execute("CREATE INDEX runs_cancelled ON runs (cancelled_at) WHERE cancelled_at IS NOT NULL AND status IN ('queued', 'running')")
+    tables.execute("ALTER TABLE keys ADD COLUMN last_used_at TEXT")

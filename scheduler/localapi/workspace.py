@@ -7,9 +7,6 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
-
-_TAIL: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +54,6 @@ class Workspace:
         for folder, _, _ in os.walk(self.folder):
             Path(folder).chmod(0o700)
         shutil.rmtree(self.folder)
-
-    def tail(self) -> bytes:
-        """Read the end of the output; empty if it cannot be read."""
-        try:
-            with self.output.open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-                return file.read()
-        except OSError:
-            return b""
 
 
 def _private(path: str, flags: int) -> int:

@@ -18,6 +18,7 @@ from scheduler.core.policy import CatchUp, Concurrency, Policies
 from scheduler.settings.durations import format_duration, parse_duration, parse_positive_duration
 from scheduler.settings.places import DatabaseUrl, Listen, parse_api_url, parse_database_url, parse_listen
 from scheduler.settings.problems import KEY_PREFIX, Wrong, shown
+from scheduler.settings.sizes import format_size, parse_size
 
 KEY_VARIABLE: Final = "POSTHOG_PERSONAL_API_KEY"
 _LARGEST_ID: Final = 2**63 - 1
@@ -120,6 +121,7 @@ Duration = Annotated[timedelta, PlainValidator(parse_duration), _DurationText]
 PositiveDuration = Annotated[timedelta, PlainValidator(parse_positive_duration), _DurationText]
 StartWithin = Annotated[timedelta | None, PlainValidator(_parse_start_within), PlainSerializer(_start_within_text, return_type=str)]
 Count = Annotated[StrictInt, Field(ge=1, le=1_000_000)]
+Size = Annotated[int, PlainValidator(parse_size), PlainSerializer(format_size, return_type=str)]
 OptionalFile = Annotated[Path | None, PlainValidator(_parse_file), _Text]
 ListenAddress = Annotated[Listen | None, PlainValidator(parse_listen), _Text]
 Database = Annotated[DatabaseUrl, PlainValidator(parse_database_url), _Text]
@@ -235,6 +237,7 @@ class RunnerSettings(Section):
     clone_timeout: PositiveDuration = timedelta(minutes=5)
     timeout: PositiveDuration = timedelta(hours=1)
     max_parallel: Count = 2
+    output_limit: Size = 10 * 2**20
     retention: PositiveDuration = timedelta(days=30)
 
 

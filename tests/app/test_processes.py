@@ -84,7 +84,6 @@ REFUSED: list[tuple[str, Callable[[Place], object], str]] = [
     ("run", lambda here: (here.folder / "key").write_text(f"{KEY} {KEY}"), "key there and nothing else"),
     ("run", _newer_ledger, "was written by a newer version of the scheduler"),
     ("run", _overwritten_ledger, "is damaged or no SQLite database"),
-    ("serve", lambda here: here.write('clone_url = "https://git.example/{repository}"'), "[api.runner] clone_url: this version clones"),
 ]
 
 

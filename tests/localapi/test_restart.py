@@ -36,14 +36,31 @@ def test_after_a_kill_no_run_is_without_an_end_and_those_that_waited_are_carried
         await eventually(lambda: lines(pids), lambda seen: len(seen) == 2)
         process.send_signal(signal.SIGKILL)
         await process.wait()
-        assert all(alive(int(pid)) for pid in await lines(pids))
+        await eventually(lambda: lines(pids), lambda seen: not any(alive(int(pid)) for pid in seen))  # before any next start
         async with serving(tmp_path, command=("cat",)) as served:
-            assert not any(alive(int(pid)) for pid in await lines(pids)), "nothing of a run goes on without its server"
             ended = await eventually(served.api.runs.runs, lambda runs: all(run["finished_at"] for run in runs))
             assert Counter((run["status"], run["error"]) for run in ended) == {("failed", LEFT_BEHIND): 2, ("success", None): 3}
             assert [run["status"] for run in ended[::-1]] == ["failed", "failed", "success", "success", "success"]
             shown = [await served.show(run["automation_id"]) for run in ended]
             assert [(one["last_run_status"], one["last_error"]) for one in shown] == [(run["status"], run["error"]) for run in ended]
+
+    asyncio.run(story())
+
+
+def test_what_is_left_when_the_watcher_was_killed_too_ends_with_the_next_start(tmp_path: Path) -> None:
+    async def story() -> None:
+        pids = tmp_path / "pids"
+        process = await doomed(tmp_path, 1, "sh", "-c", f"echo $PPID $$ > {pids}; exec sleep 600")
+        watcher, command = map(int, await eventually(lambda: lines(pids), lambda seen: len(seen) == 2))
+        process.send_signal(signal.SIGSTOP)  # so that it does not hear of it
+        os.kill(watcher, signal.SIGKILL)
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+        assert alive(command)
+        async with serving(tmp_path, command=("cat",), grace=0.2) as served:
+            assert not alive(command), "nothing of a run goes on without its server"
+            (run,) = await served.api.runs.runs()
+            assert (run["status"], run["error"]) == ("failed", LEFT_BEHIND)
 
     asyncio.run(story())
 

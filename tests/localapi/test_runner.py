@@ -13,7 +13,7 @@ import pytest
 import uvloop
 from structlog.testing import capture_logs
 
-from scheduler.localapi import runner
+from scheduler.localapi import process, runner
 from scheduler.localapi.workspace import Workspace
 from tests.localapi.support import VALID, Clock, Served, alive, eventually, serving
 
@@ -240,6 +240,8 @@ def test_sigterm_comes_first_and_leaves_time_to_tidy_up(tmp_path: Path) -> None:
         "sleep 600 & echo $!",
         "setsid sleep 600 & echo $!",
         "setsid sh -c 'env -i sleep 600 & echo $!; wait' & sleep 0.5",  # no trace of the run in its environment, but in its parent's
+        "(setsid env -i sh -c 'echo $$; exec sleep 600' &) & sleep 0.5",  # nor there: its parents are gone
+        "(trap '' TERM; setsid env -i sh -c 'echo $$; exec sleep 600' &) & sleep 0.5",
     ],
 )
 def test_what_a_command_leaves_in_the_background_ends_with_it(tmp_path: Path, script: str) -> None:
@@ -248,6 +250,48 @@ def test_what_a_command_leaves_in_the_background_ends_with_it(tmp_path: Path, sc
             ended = await run_once(served)
             assert ended["last_run_status"] == "success"
             await eventually(lambda: gone(pids(tmp_path, ended)), bool)
+
+    asyncio.run(story())
+
+
+def test_a_command_whose_watcher_is_killed_ends_and_says_so(tmp_path: Path) -> None:
+    async def story() -> None:
+        script = "setsid sleep 600 & echo $!; echo $$; sleep 0.5; kill -KILL $PPID; sleep 600"
+        async with serving(tmp_path, command=shell(script), grace=0.2) as served:
+            ended = await run_once(served)
+            assert ended["last_error"].startswith("The command was ended because the process that watched over it was killed.")
+            processes = pids(tmp_path, ended)
+            assert len(processes) == 2
+            await eventually(lambda: gone(processes), bool)
+
+    asyncio.run(story())
+
+
+def test_an_output_is_kept_up_to_its_limit_and_its_end(tmp_path: Path) -> None:
+    async def story() -> None:
+        script = "echo begin; head -c 3000000 /dev/zero; echo; echo the end; exit 1"
+        async with serving(tmp_path, command=shell(script), output_limit=2**20) as served:
+            ended = await run_once(served)
+            assert ended["last_error"].endswith("The last line of its output: the end")
+            content = output(tmp_path, ended)
+            assert content.startswith(b"begin\n\0")
+            assert content.endswith(b"\0\nthe end\n")
+            assert 2**20 < len(content) < 2**20 + 20_000
+
+    asyncio.run(story())
+
+
+def test_a_command_ends_though_what_it_left_prints_on_and_cannot_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As another user's process would: here one that hears of nothing, since the subreaper is made to send nothing."""
+    lazy = tmp_path / "subreaper.py"
+    lazy.write_text(
+        process._SUBREAPER.read_text().replace("os.kill(child, number)", "pass").replace("KILLED_WITHIN = 5.0", "KILLED_WITHIN = 0.1")
+    )
+    monkeypatch.setattr(process, "_SUBREAPER", lazy)
+
+    async def story() -> None:
+        async with serving(tmp_path, command=shell("setsid sleep 5 & echo done"), grace=0.1) as served:
+            assert (await run_once(served))["last_run_status"] == "success"
 
     asyncio.run(story())
 

@@ -85,6 +85,7 @@ def _json(key: "Key") -> Json:
         "scopes": sorted(key.scopes),
         "project_id": key.project_id,
         "created_at": key.created_at,
+        "last_used_at": key.last_used_at,
         "revoked_at": key.revoked_at,
     }
 
@@ -94,5 +95,6 @@ _COLUMNS: tuple[Column["Key"], ...] = (
     Column("project", lambda key: str(key.project_id)),
     Column("scopes", lambda key: ", ".join(sorted(key.scopes))),
     Column("created (UTC)", lambda key: key.created_at),
+    Column("last used (UTC)", lambda key: key.last_used_at or ""),
     Column("revoked (UTC)", lambda key: Cell(key.revoked_at or "", "red")),
 )

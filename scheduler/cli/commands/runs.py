@@ -12,6 +12,7 @@ from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import Group, Source, as_json
 from scheduler.cli.output import Cell, Colour, Column, Json, json_text, line, raw, show, styled
 from scheduler.cli.times import now, span_text, uuid_text, zoned_text
+from scheduler.core.errors import Unreachable
 from scheduler.core.instants import from_text
 from scheduler.core.printable import escaped
 
@@ -25,11 +26,13 @@ Run = dict[str, Any]
 _UNFINISHED: Final = frozenset({"queued", "running"})
 _COLOURS: Final[dict[str, Colour]] = {"success": "green", "failed": "red", "running": "cyan"}
 _LOOK_EVERY: Final = 0.2  # seconds
+_CANCELLED_WITHIN: Final = 20.0
+"""Seconds: a command has ten to end when it is told to."""
 
 
 @click.group("runs", cls=Group, section="Automations")
 def command() -> None:
-    """Show the runs of the embedded API."""
+    """Show and cancel the runs of the embedded API."""
 
 
 @command.command("list", examples=["scheduler runs list", "scheduler runs list --automation 0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f --json"])
@@ -61,6 +64,16 @@ def show_(source: Source, *, run_id: str, follow: bool, as_json: bool) -> None:
     carry_out(api.database.path, partial(_show, run_id=run_id, folder=api.runs_folder, follow=follow, as_json=as_json))
 
 
+@command.command("cancel", examples=["scheduler runs cancel 3f2b8c1e-6a54-4b0e-8a53-0c1d2e3f4a5b"])
+@click.argument("run_id", metavar="RUN", type=uuid_text)
+@click.pass_obj
+def cancel(source: Source, *, run_id: str) -> None:
+    """End a run, or take it out of the queue: it has failed then, and says that it was cancelled."""
+    from scheduler.cli.api_database import carry_out
+
+    carry_out(source.load().settings.api.database.path, partial(_cancel, run_id=run_id))
+
+
 def _queue(database: "Database") -> "RunQueue":
     from scheduler.localapi.runs import RunQueue
 
@@ -79,6 +92,23 @@ async def _show(database: "Database", *, run_id: str, folder: Path, follow: bool
     if follow:
         await _follow(database, run, output)
     raw(output.rest())
+
+
+async def _cancel(database: "Database", *, run_id: str) -> None:
+    import asyncio
+
+    if not await _queue(database).cancel(run_id):
+        run = await _found(database, run_id)
+        raise AnswerIsNo(f"the run {run_id} has ended already: {run['status']}")
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + _CANCELLED_WITHIN
+    while (run := await _found(database, run_id))["status"] in _UNFINISHED:
+        if clock() > deadline:
+            raise Unreachable(
+                f"the run {run_id} is to be cancelled, but nobody has done so yet; is `scheduler serve` or `scheduler up` running?"
+            )
+        await asyncio.sleep(_LOOK_EVERY)
+    line(f"{run['status']}: {run_id}: {escaped(run['error'] or '')}")
 
 
 async def _follow(database: "Database", run: Run, output: "Output") -> None:
@@ -134,7 +164,7 @@ def _sheet(run: Run) -> Iterator[str]:
     yield f"automation  {escaped(run['name'])} ({run['automation_id']})"
     yield f"repository  {escaped(run['repository'])}"
     yield f"status      {styled(run['status'], _COLOURS.get(run['status']))}{_exit_text(run)}"
-    for event in ("created", "started", "finished"):
+    for event in ("created", "started", "cancelled", "finished"):
         if run[f"{event}_at"]:
             yield f"{event:<12}{zoned_text(from_text(run[f'{event}_at']))}"
     if run["command"]:

@@ -1,0 +1,24 @@
+"""Sizes as people write them (``10MiB``), to bytes and back."""
+
+import re
+from typing import Final
+
+from scheduler.settings.problems import Wrong, shown
+
+_UNITS: Final = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10}
+_SIZE: Final = re.compile(rf"([1-9][0-9]{{0,5}})({'|'.join(_UNITS)})")
+
+
+def parse_size(value: object) -> int:
+    """The bytes that a text names: more than nothing. Raises `Wrong`, also for numbers, which have no unit."""
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if not match:
+        raise Wrong(
+            f"should be a size, not {shown(value)}", f'write a whole number with its unit ({", ".join(reversed(_UNITS))}), as "10MiB"'
+        )
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def format_size(size: int) -> str:
+    """The shortest way to write a size that `parse_size` gave; it is read back to the same."""
+    return next(f"{size // scale}{unit}" for unit, scale in _UNITS.items() if size % scale == 0)
