@@ -18,6 +18,9 @@ from scheduler.settings import Settings
 _KEEP_ALIVE: Final = 75
 """Seconds for which an idle connection stays open: longer than clients keep theirs, so that it is they who close them."""
 
+_CONNECTIONS: Final = 512
+"""More are answered with 503: each takes a file descriptor, of which a process often has 1,024, and runs need some too."""
+
 
 @asynccontextmanager
 async def answering(settings: Settings) -> AsyncIterator[LocalApi]:
@@ -29,7 +32,7 @@ async def answering(settings: Settings) -> AsyncIterator[LocalApi]:
         raise ConfigurationError('the embedded API has nowhere to listen; set [api] listen, for example to "127.0.0.1:8040"')
     api = await LocalApi.start(api_config(settings.api), now=SystemClock().now)
     try:
-        async with Serving(api.app, str(settings.api.listen), setting="[api] listen", keep_alive=_KEEP_ALIVE):
+        async with Serving(api.app, str(settings.api.listen), setting="[api] listen", keep_alive=_KEEP_ALIVE, connections=_CONNECTIONS):
             yield api
     finally:
         await api.close()

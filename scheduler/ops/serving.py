@@ -16,6 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from scheduler.core.errors import ConfigurationError
+from scheduler.ops.connection import MAX_HEAD, Connection
 
 _BACKLOG: Final = 2048
 _LAST_PORT: Final = 65_535
@@ -39,6 +40,8 @@ class Serving:
         self._server = _Server(
             uvicorn.Config(
                 app,
+                http=Connection,
+                h11_max_incomplete_event_size=MAX_HEAD,
                 lifespan="off",
                 log_config=None,
                 access_log=False,

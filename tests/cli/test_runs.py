@@ -17,6 +17,7 @@ from scheduler.localapi.runs import QueuedRun, RunEnd, RunQueue
 from scheduler.localapi.schema import open_database
 from scheduler.localapi.store import Place, Store
 from tests.cli.conftest import Scheduler
+from tests.localapi.support import eventually
 
 NOW = datetime(2026, 11, 23, 19, 20, tzinfo=UTC)
 AUTOMATION: dict[str, Any] = {
@@ -168,3 +169,34 @@ def test_following_a_run_that_has_ended_is_showing_it(scheduler: Scheduler, path
     print_output(path, run_id, b"all\n")
     end(path, run_id, RunEnd("success", 0))
     assert scheduler("runs", "show", run_id, "--follow").out == scheduler("runs", "show", run_id).out
+
+
+def test_a_run_that_is_carried_out_is_cancelled_by_the_server_and_waited_for(path: Path) -> None:
+    run_id = begin(path)
+    command = [sys.executable, "-m", "scheduler", "runs", "cancel", run_id]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "SCHEDULER_CONFIG": "/dev/null"})
+
+    async def cancelled(database: Database) -> None:
+        await eventually(RunQueue(database, lambda: NOW).cancelled, lambda runs: runs == [run_id])
+
+    within(path, cancelled)
+    assert process.poll() is None
+    end(path, run_id, RunEnd("failed", -15, "The run was cancelled."))
+    assert process.communicate(timeout=30) == (f"failed: {run_id}: The run was cancelled.\n".encode(), b"")
+    assert process.returncode == 0
+
+
+def test_cancelling_says_when_nobody_is_there_to_do_it(scheduler: Scheduler, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scheduler.cli.commands.runs._CANCELLED_WITHIN", 0.3)
+    done = scheduler("runs", "cancel", begin(path))
+    assert done.status == 3
+    assert "is `scheduler serve` or `scheduler up` running?" in done.err
+
+
+def test_what_has_ended_or_is_not_there_cannot_be_cancelled(scheduler: Scheduler, path: Path) -> None:
+    run_id = begin(path)
+    end(path, run_id, RunEnd("success", 0))
+    done = scheduler("runs", "cancel", run_id)
+    assert (done.status, done.out) == (1, "")
+    assert f"the run {run_id} has ended already: success" in done.err
+    assert scheduler("runs", "cancel", "0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f").status == 1

@@ -2,11 +2,12 @@
 
 import asyncio
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from scheduler.core.errors import ConfigurationError
+from scheduler.core.errors import ConfigurationError, Unreachable
 from scheduler.localapi.keys import Key, Scope
 from tests.localapi.support import COLLECTION, serving
 
@@ -55,6 +56,45 @@ def test_only_the_whole_key_is_the_key(tmp_path: Path) -> None:
             text = (await served.api.keys.create([Scope.READ])).text
             for wrong in (text[:-1], text + "x", text[:20], "", "phx_", text.upper(), text[4:]):
                 assert await served.api.keys.check(wrong) is None
+
+    asyncio.run(story())
+
+
+def test_a_key_knows_when_it_was_last_used_to_the_minute(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving(tmp_path) as served:
+            new = await served.api.keys.create([Scope.READ])
+
+            async def last_used() -> str | None:
+                return next(key.last_used_at for key in await served.api.keys.listed() if key.id == new.key.id)
+
+            assert await last_used() is None
+            assert await served.api.keys.check(new.text[:-1] + "x") is None
+            assert await last_used() is None, "a wrong key is no use"
+            await served.api.keys.check(new.text)
+            first = await last_used()
+            assert first is not None
+            await served.api.keys.check(new.text)
+            assert await last_used() == first
+            served.clock.instant += timedelta(minutes=1)
+            await served.api.keys.check(new.text)
+            later = await last_used()
+            assert later is not None
+            assert later > first
+
+    asyncio.run(story())
+
+
+def test_a_key_is_good_though_its_use_cannot_be_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        async with serving(tmp_path) as served:
+            new = await served.api.keys.create([Scope.READ])
+
+            async def full(_: object) -> None:
+                raise Unreachable("the disk is full")
+
+            monkeypatch.setattr(served.api.keys._database, "write", full)
+            assert await served.api.keys.check(new.text) is not None
 
     asyncio.run(story())
 
