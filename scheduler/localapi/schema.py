@@ -107,7 +107,9 @@ _FIRST_TABLES: Final = (
 
 def open_database(path: Path) -> Database:
     """Open the embedded API's database, and make or bring up to date its tables. Blocks; raises `DatabaseRefused`."""
-    return Database.open(path, application_id=APPLICATION_ID, migrations=(m001_first_tables, m002_cancelling_and_use))
+    return Database.open(
+        path, application_id=APPLICATION_ID, migrations=(m001_first_tables, m002_cancelling_and_use, m003_version_of_the_order)
+    )
 
 
 def m001_first_tables(tables: Tables) -> None:
@@ -121,3 +123,29 @@ def m002_cancelling_and_use(tables: Tables) -> None:
     tables.execute("ALTER TABLE runs ADD COLUMN cancelled_at TEXT")
     tables.execute("CREATE INDEX runs_cancelled ON runs (cancelled_at) WHERE cancelled_at IS NOT NULL AND status IN ('queued', 'running')")
     tables.execute("ALTER TABLE keys ADD COLUMN last_used_at TEXT")
+
+
+def m003_version_of_the_order(tables: Tables) -> None:
+    """Each project's order of automations has a number that changes with it: what comes, goes or is renamed."""
+    for statement in (
+        "ALTER TABLE project_sizes ADD COLUMN version INTEGER NOT NULL DEFAULT 0",
+        "DROP TRIGGER automation_created",
+        """
+        CREATE TRIGGER automation_created AFTER INSERT ON automations BEGIN
+            INSERT INTO project_sizes (project_id, automations) VALUES (new.project_id, 1)
+            ON CONFLICT DO UPDATE SET automations = automations + 1, version = version + 1;
+        END
+        """,
+        "DROP TRIGGER automation_deleted",
+        """
+        CREATE TRIGGER automation_deleted AFTER DELETE ON automations BEGIN
+            UPDATE project_sizes SET automations = automations - 1, version = version + 1 WHERE project_id = old.project_id;
+        END
+        """,
+        """
+        CREATE TRIGGER automation_renamed AFTER UPDATE OF name ON automations WHEN new.name != old.name BEGIN
+            UPDATE project_sizes SET version = version + 1 WHERE project_id = new.project_id;
+        END
+        """,
+    ):
+        tables.execute(statement)

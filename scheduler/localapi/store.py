@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from scheduler.core.instants import to_text
 from scheduler.database import Database
+from scheduler.localapi.anchors import Anchor, Anchors
 from scheduler.localapi.contract import FIELDS
 from scheduler.localapi.fields import Value
 from scheduler.localapi.paging import Page
@@ -29,6 +30,7 @@ _LARGEST: Final = 2**62  # what is more does not fit into SQLite's integers, and
 
 _COLUMNS: Final = ", ".join(FIELDS)
 _ORDER: Final = "name, created_at DESC, id"
+_FROM_ANCHOR: Final = "name >= :name AND (name > :name OR created_at < :created_at OR (created_at = :created_at AND id >= :id))"
 _THIS_ONE: Final = "WHERE id = :id AND project_id = :project_id"
 
 
@@ -67,10 +69,11 @@ class Store:
     def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
         self._database = database
         self._now = now
+        self._anchors = Anchors()  # used by the thread that reads
 
     async def page(self, project_id: int, page: Page) -> tuple[int, list[Shown]]:
         """How many automations the project has, and those of one page: by name, then the newest first."""
-        return await self._database.read(partial(_page, project_id=project_id, page=page))
+        return await self._database.read(partial(_page, project_id=project_id, page=page, anchors=self._anchors))
 
     async def get(self, place: Place) -> Shown | None:
         """One automation, None if there is none."""
@@ -114,18 +117,33 @@ class Store:
         return await self._database.write(partial(_start_run, place=place, repeatable=repeatable, now=self._now()))
 
 
-def _page(connection: sqlite3.Connection, *, project_id: int, page: Page) -> tuple[int, list[Shown]]:
-    size = connection.execute("SELECT automations FROM project_sizes WHERE project_id = ?", (project_id,)).fetchone()
+def _page(connection: sqlite3.Connection, *, project_id: int, page: Page, anchors: Anchors) -> tuple[int, list[Shown]]:
+    project = connection.execute("SELECT automations, version FROM project_sizes WHERE project_id = ?", (project_id,)).fetchone()
+    count, version = project or (0, 0)
+    offset, limit = min(page.offset, _LARGEST), min(page.limit, _LARGEST)
+    if offset >= count:
+        return count, []
+    anchor = anchors.before(project_id, version, offset)
     # What is skipped is skipped in the index alone; only the rows of the page are read.
     rows = connection.execute(
         f"""
         SELECT {_COLUMNS} FROM automations WHERE rowid IN
-        (SELECT rowid FROM automations WHERE project_id = ? ORDER BY {_ORDER} LIMIT ? OFFSET ?)
+        (SELECT rowid FROM automations WHERE project_id = :project_id {"AND " + _FROM_ANCHOR if anchor else ""}
+        ORDER BY {_ORDER} LIMIT :limit OFFSET :skipped)
         ORDER BY {_ORDER}
         """,  # noqa: S608 - the names are constants
-        (project_id, min(page.limit, _LARGEST), min(page.offset, _LARGEST)),
+        {
+            "project_id": project_id,
+            "limit": limit,
+            "skipped": offset - (anchor.offset if anchor else 0),
+            **(anchor._asdict() if anchor else {}),
+        },
     )
-    return size[0] if size else 0, [_shown(row) for row in rows]
+    shown = [_shown(row) for row in rows]
+    for place in {0, len(shown) - 1} if shown else ():
+        row = shown[place]
+        anchors.keep(project_id, version, Anchor(offset + place, row["name"], row["created_at"], row["id"]))
+    return count, shown
 
 
 def _start_run(connection: sqlite3.Connection, *, place: Place, repeatable: Repeatable | None, now: datetime) -> Accepted | None:

@@ -1,10 +1,29 @@
 """Pages of automations: their order, their size, and the way from one to the next."""
 
 import asyncio
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.localapi.support import COLLECTION, Served, serving
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scheduler.localapi import anchors
+from scheduler.localapi.anchors import Anchor, Anchors
+from scheduler.localapi.paging import Page
+from scheduler.localapi.schema import open_database
+from scheduler.localapi.store import Place, Store
+from tests.localapi.support import COLLECTION, Clock, Served, serving
+
+AUTOMATION: dict[str, Any] = {
+    "name": "a",
+    "prompt": "p",
+    "repository": "a/b",
+    "cron_expression": "0 3 * * *",
+    "timezone": "UTC",
+    "enabled": True,
+}
 
 BASE = f"http://api.test{COLLECTION}"
 
@@ -104,3 +123,60 @@ def test_a_link_holds_only_what_a_url_may_whatever_the_query_was(tmp_path: Path)
             assert b"&offset=1&x=%EF%BF%BD%C3%A9" in sent[1]["body"]
 
     asyncio.run(story())
+
+
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_pages_are_those_of_the_order_of_this_moment_whatever_was_read_before(data: st.DataObject) -> None:
+    """Where rows were found before is remembered; what comes, goes or is renamed, or is only changed, must not lead to another's page."""
+    steps = data.draw(
+        st.lists(
+            st.one_of(
+                st.tuples(st.sampled_from(["create", "delete", "rename", "edit"]), st.integers(0, 100), st.sampled_from("abcd")),
+                st.tuples(st.just("page"), st.integers(0, 12), st.integers(1, 5)),
+            ),
+            min_size=10,
+            max_size=40,
+        )
+    )
+
+    async def story(folder: str) -> None:
+        database = open_database(Path(folder) / "api.db")
+        store = Store(database, Clock())
+        for name in "abcdabcdabcd":
+            await store.create(1, AUTOMATION | {"name": name})
+        await store.create(2, AUTOMATION)
+        _, expected = await store.page(1, Page())
+        for kind, number, what in steps:
+            chosen = Place(1, expected[number % len(expected)]["id"]) if expected else Place(1, "none")
+            if kind == "create":
+                await store.create(1, AUTOMATION | {"name": what})
+            elif kind == "delete":
+                await store.delete(chosen)
+            elif kind == "rename":
+                await store.update(chosen, {"name": what})
+            elif kind == "edit":
+                await store.update(chosen, {"prompt": what})
+            else:
+                count, rows = await store.page(1, Page(limit=int(what), offset=number))
+                assert (count, rows) == (len(expected), expected[number : number + int(what)])
+                continue
+            _, every = await store.page(1, Page())
+            expected = sorted(every, key=lambda row: (row["name"], [-ord(digit) for digit in row["created_at"]], row["id"]))
+            assert every == expected
+        database.close()
+
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setattr(anchors, "SPACING", 2)
+        asyncio.run(story(folder))
+
+
+def test_a_row_is_remembered_only_where_none_is_near() -> None:
+    known = Anchors()
+    for offset in (0, 999, 1000, 1500, 2100, 5000, 3500):
+        known.keep(1, 7, Anchor(offset, "n", "c", "i"))
+    found = [known.before(1, 7, offset) for offset in (999, 1000, 2099, 2100, 4999, 9999)]
+    assert [anchor and anchor.offset for anchor in found] == [None, 1000, 1000, 2100, 3500, 5000]
+    assert known.before(2, 7, 9999) is None
+    assert known.before(1, 8, 9999) is None, "another version"
+    assert known.before(1, 7, 9999) is None, "what was known of the one before is forgotten"
