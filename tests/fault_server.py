@@ -121,13 +121,6 @@ async def fault_server(behaviour: Behaviour, *, tls: ssl.SSLContext | None = Non
         await asyncio.gather(*visits, return_exceptions=True)
 
 
-def unused_port() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def response(status: int = 200, body: bytes | object = b"", headers: dict[str, str] | None = None) -> bytes:
     """A whole response; a ``body`` that is no bytes is sent as JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()

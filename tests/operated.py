@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.fault_server import unused_port
+from tests.ports import free_port
 
 T = TypeVar("T")
 
@@ -95,8 +95,8 @@ class Place:
     """A folder with a configuration, in which an API that nobody serves yet is the target ``main``."""
 
     folder: Path
-    api_port: int = field(default_factory=unused_port)
-    server_port: int = field(default_factory=unused_port)
+    api_port: int = field(default_factory=free_port)
+    server_port: int = field(default_factory=free_port)
     running: list[Running] = field(default_factory=list)
 
     def __post_init__(self) -> None:

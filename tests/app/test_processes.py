@@ -16,9 +16,10 @@ import pytest
 from scheduler.cli import run
 from scheduler.core.instants import to_text
 from scheduler.ledger.lock import LedgerLock, lock_file
-from tests.fault_server import Visit, fault_server, response, unused_port
+from tests.fault_server import Visit, fault_server, response
 from tests.fault_server import until as until_async
 from tests.operated import KEY, Place, environment, page, place, until
+from tests.ports import free_port
 from tests.upstream.support import AUTOMATION
 
 
@@ -116,7 +117,7 @@ def test_an_address_in_use_is_exit_status_2_and_named(here: Place, command: str,
 def test_a_second_daemon_names_the_first_is_not_ready_and_takes_over_when_that_is_killed(here: Place) -> None:
     first = here.start("run")
     first.told("daemon.started")
-    here.server_port = unused_port()
+    here.server_port = free_port()
     here.write()
     second = here.start("run")
     assert f"process {first.process.pid}," in second.told("daemon.waiting")["holder"]

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from tests.ports import free_port
+
 
 @dataclass(frozen=True)
 class Request:
@@ -61,16 +63,15 @@ class Proxy:
     _idle: set[asyncio.StreamWriter] = field(default_factory=set)
     _visits: set[asyncio.Task[None]] = field(default_factory=set)  # held here, since a server that was closed holds them no more
     _server: asyncio.Server | None = None
-    port: int = 0
+    port: int = field(default_factory=free_port)
 
     async def start(self) -> None:
         """Listen; after a `close`, on the same port again."""
         self._server = await asyncio.start_server(self._begin, "127.0.0.1", self.port, backlog=1024)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
-        assert self._server is not None
-        self._server.close()
+        if self._server is not None:
+            self._server.close()
         self.close_idle()
 
     def close_idle(self) -> int:

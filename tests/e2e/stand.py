@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sqlite3
 import sys
 from collections.abc import Awaitable, Callable
@@ -15,15 +14,10 @@ from typing import Any
 
 import httpx
 
+from tests.ports import free_port
+
 PATIENCE = 30.0
 SCHEDULER = [sys.executable, "-m", "scheduler"]
-
-
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port: int = held.getsockname()[1]
-        return port
 
 
 async def until(condition: Callable[[], Awaitable[Any]], *, seconds: float = PATIENCE, what: str) -> Any:
@@ -140,8 +134,10 @@ node = "{self.node}"
         return await asyncio.wait_for(process.wait(), PATIENCE)
 
     async def close(self) -> None:
-        for name in list(self.processes):
-            await self.kill(name)
+        """Leave nothing behind. What ended by itself is told by whoever waited for it, and not hidden here by another error."""
+        for name, process in list(self.processes.items()):
+            if process.returncode is None:
+                await self.kill(name)
 
     def client(self) -> httpx.AsyncClient:
         return plain_client(

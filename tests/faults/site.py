@@ -16,9 +16,10 @@ from typing import Any
 import httpx
 
 from tests.e2e.proxy import Proxy
-from tests.e2e.stand import SCHEDULER, Stand, free_port, plain_client, until
+from tests.e2e.stand import SCHEDULER, Stand, plain_client, until
 from tests.e2e.stand import now as true_now
 from tests.faults.fault import Violation
+from tests.ports import free_port
 
 REQUEST_TIMEOUT = 3.0
 LATEST = 5.0
@@ -128,8 +129,7 @@ class Site(Stand):
         if self.mounted:  # what is on it is kept, for whoever wants to look
             shutil.copytree(self.disk, self.folder / "disk.kept")
             subprocess.run(["umount", "--lazy", str(self.disk)], check=True)  # noqa: ASYNC221  nothing else is going on any more
-        if self.proxy.port:
-            await self.proxy.close()
+        await self.proxy.close()
 
     def died(self) -> Iterator[tuple[str, str]]:
         """The processes that ended without being told to, and how."""

@@ -20,7 +20,8 @@ from scheduler.core.model import InvalidAutomation
 from scheduler.core.verdict import Answer
 from scheduler.daemon.clock import SystemClock
 from scheduler.upstream import ApiClient, NewAutomation, TargetConfig
-from tests.fault_server import Received, Visit, always, by_request, fault_server, response, until, unused_port
+from tests.fault_server import Received, Visit, always, by_request, fault_server, response, until
+from tests.ports import free_port
 from tests.upstream.support import AUTOMATION, ID, KEY, client
 
 if TYPE_CHECKING:
@@ -267,7 +268,7 @@ def test_every_request_is_told_with_its_endpoint_and_what_became_of_it() -> None
                 with pytest.raises(UpstreamError):
                     await CALLS[call][0](api)
             await api.run(ID, "key")
-        async with client(f"http://127.0.0.1:{unused_port()}", observe=told.append) as api:
+        async with client(f"http://127.0.0.1:{free_port()}", observe=told.append) as api:
             await api.run(ID, "key")
         async with fault_server(Visit.hang) as server, client(server, request_timeout=0.1, observe=told.append) as api:
             await api.run(ID, "key")
@@ -288,7 +289,7 @@ def test_every_request_is_told_with_its_endpoint_and_what_became_of_it() -> None
 def test_nothing_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No proxy, no netrc: what a target is asked, and by whom, is in its configuration alone."""
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{unused_port()}")
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password else\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     assert received(response(200, AUTOMATION), lambda api: api.run(ID, "key")).headers["authorization"] == f"Bearer {KEY}"

@@ -9,7 +9,8 @@ import socket
 import pytest
 
 from scheduler.core.verdict import Answer, Lost, NotSent
-from tests.fault_server import Behaviour, Visit, always, fault_server, response, unused_port
+from tests.fault_server import Behaviour, Visit, always, fault_server, response
+from tests.ports import free_port
 from tests.upstream.support import AUTOMATION, ID, LOOPS, Run, client
 
 GOOD = response(200, AUTOMATION)
@@ -103,7 +104,7 @@ def test_a_request_that_may_have_been_carried_out_is_lost_and_is_sent_only_once(
 @pytest.mark.parametrize("run", LOOPS.values(), ids=LOOPS)
 def test_a_refused_connection_means_not_sent(run: Run) -> None:
     async def main() -> None:
-        async with client(f"http://127.0.0.1:{unused_port()}") as api:
+        async with client(f"http://127.0.0.1:{free_port()}") as api:
             assert await api.run(ID, "key") == NotSent("connection refused")
 
     run(main())
