@@ -5,11 +5,12 @@ No middleware and no framework's error pages: every answer of the API, also to a
 
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Final
 
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -21,6 +22,9 @@ from scheduler.localapi.throttle import Throttle
 from scheduler.localapi.views import Views
 
 COLLECTION: Final = "/api/projects/:project_id/task_automations/"
+OPENAPI: Final = Path(__file__).with_name("openapi.yaml")
+"""The contract, for programs; served to whoever asks."""
+_YAML: Final = "application/yaml"  # RFC 9512
 
 
 class _Segment(StringConvertor):
@@ -51,6 +55,9 @@ def build_app(
         content, content_type = metrics.exposition(request.headers.get("accept", ""))
         return Response(content, headers={"Content-Type": content_type})
 
+    async def description(_: Request) -> Response:
+        return FileResponse(OPENAPI, media_type=_YAML)
+
     async def unmatched(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             metrics.answered("unmatched", scope["method"], HTTPStatus.NOT_FOUND, 0)
@@ -63,6 +70,7 @@ def build_app(
             *endpoint(COLLECTION + ":id/run/", views.run()),
             Route("/healthz", health),
             Route("/metrics", exposition),
+            Route("/openapi.yaml", description),
         ],
         redirect_slashes=False,
         default=unmatched,

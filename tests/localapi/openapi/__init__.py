@@ -1,0 +1,1 @@
+"""`openapi.yaml` against the code and, by schemathesis, against the running server."""
