@@ -3,6 +3,7 @@
 No middleware and no framework's error pages: every answer of the API, also to a path that there is not, is the contract's own.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
@@ -36,6 +37,14 @@ class _Segment(StringConvertor):
 register_url_convertor("segment", _Segment())
 
 
+class _Exactly(Route):
+    """A route that takes its path and nothing more. Starlette's own also takes a line break at the end, which ``$`` passes over."""
+
+    def __init__(self, path: str, endpoint: ASGIApp) -> None:
+        super().__init__(path, endpoint)
+        self.path_regex = re.compile(self.path_regex.pattern.removesuffix("$") + r"\Z")
+
+
 def build_app(
     views: Views, keys: Keys, throttle: Throttle, metrics: ApiMetrics, healthy: Callable[[], Awaitable[Mapping[str, bool]]]
 ) -> ASGIApp:
@@ -44,7 +53,7 @@ def build_app(
     def endpoint(route: str, actions: dict[str, Action]) -> list[BaseRoute]:
         path = route.replace(":project_id", "{project:segment}").replace(":id", "{id:segment}")
         app = Endpoint(route, actions, keys, throttle, metrics)
-        return [Route(path, app), Route(path.rstrip("/"), app)]  # with its slash and without
+        return [_Exactly(path, app), _Exactly(path.rstrip("/"), app)]  # with its slash and without
 
     async def health(_: Request) -> Response:
         parts = await healthy()

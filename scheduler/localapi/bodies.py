@@ -7,18 +7,15 @@ import asyncio
 import codecs
 import io
 import json
-import re
-from collections.abc import AsyncGenerator
 from typing import Final, NoReturn
 from urllib.parse import parse_qsl
 
-from starlette.datastructures import Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from scheduler.localapi.errors import too_large, too_slow, unreadable, unsupported_media_type
-from scheduler.localapi.fields import Form, InMemoryUploadedFile
-from scheduler.localapi.negotiation import JSON, MediaType
+from scheduler.localapi.fields import Form
+from scheduler.localapi.multipart import parse_multipart
+from scheduler.localapi.negotiation import JSON, MAX_MEDIA_TYPE, MediaType
 
 URLENCODED: Final = "application/x-www-form-urlencoded"
 MULTIPART: Final = "multipart/form-data"
@@ -29,7 +26,6 @@ MAX_BODY: Final = 10 * 2**20
 ARRIVES_WITHIN: Final = 30.0
 """Seconds for the whole body: who is slower holds a place that others wait for."""
 _MAX_FIELDS: Final = 1000
-_BOUNDARY: Final = re.compile("[ -~]{0,200}[!-~]")  # RFC 2046, 5.1.1, with the framework's greater length
 
 
 async def read_body(request: Request) -> bytes:
@@ -52,7 +48,7 @@ async def read_body(request: Request) -> bytes:
     return bytes(body)
 
 
-async def parse_body(raw: bytes, content_type: str) -> object:
+def parse_body(raw: bytes, content_type: str) -> object:
     """What a body says: a `Form` for a form, otherwise whatever its JSON is. An empty body says nothing, whatever its type.
 
     Raises `ApiError`: 415 for a type that is none of `PARSED`, 400 for a body that is not what its type says.
@@ -60,12 +56,14 @@ async def parse_body(raw: bytes, content_type: str) -> object:
     media = MediaType.parse(content_type)
     if not raw:
         return Form() if media.kind in {URLENCODED, MULTIPART} else {}
+    if len(content_type) > MAX_MEDIA_TYPE:
+        raise unsupported_media_type(content_type)
     if media.covers(JSON):
         return _json(raw, _charset(media))
     if media.covers(URLENCODED):
         return _urlencoded(raw, _charset(media))
     if media.covers(MULTIPART):
-        return await _multipart(raw, content_type, media.parameters.get("boundary"))
+        return parse_multipart(raw, content_type, _charset(media))
     raise unsupported_media_type(content_type)
 
 
@@ -104,27 +102,3 @@ def _urlencoded(raw: bytes, charset: str) -> Form:
         return Form(parse_qsl(text, keep_blank_values=True, encoding=charset, max_num_fields=_MAX_FIELDS))
     except ValueError as error:
         raise unreadable(f"Form parse error - {error}") from None
-
-
-async def _multipart(raw: bytes, content_type: str, boundary: str | None) -> Form:
-    if boundary is None or not _BOUNDARY.fullmatch(boundary):
-        raise unreadable(f"Multipart form parse error - Invalid boundary in multipart: {boundary}")
-    parser = MultiPartParser(
-        Headers({"content-type": content_type}),
-        _whole(raw),
-        max_fields=_MAX_FIELDS,
-        max_files=_MAX_FIELDS,
-        max_part_size=len(raw),
-    )
-    try:
-        parts = await parser.parse()
-    except MultiPartException as error:
-        raise unreadable(f"Multipart form parse error - {error.message}") from None
-    try:
-        return Form((name, InMemoryUploadedFile() if isinstance(value, UploadFile) else value) for name, value in parts.multi_items())
-    finally:
-        await parts.close()
-
-
-async def _whole(raw: bytes) -> AsyncGenerator[bytes, None]:
-    yield raw

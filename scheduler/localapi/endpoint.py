@@ -1,6 +1,6 @@
 """One route: the checks that come before any work, in the contract's order, and the answer as bytes.
 
-The order is the contract's: Accept header (406), key (401), method (405), scope (403), rate (429); then the view: body (415, 400),
+The order is the contract's: Accept header (406), key (401), scope (403), rate (429), method (405); then the view: body (415, 400),
 existence (404). Whatever is raised ends here as an answer, so that one bad request, or a fault of ours, is never more than that.
 """
 
@@ -95,11 +95,11 @@ class Endpoint:
     async def _performed(self, request: Request) -> Answer:
         key = await self._key(request)
         action = self._actions.get(request.method)
-        if action is None:
-            raise method_not_allowed(request.method)
-        if not key.may(action.scope):
+        if action is not None and not key.may(action.scope):
             raise missing_scope(action.scope)
         self._throttle.admit(key.id)
+        if action is None:
+            raise method_not_allowed(request.method)
         return await action.perform(Call(request, key))
 
     async def _key(self, request: Request) -> Key:
@@ -149,4 +149,5 @@ def _negotiated(request: Request) -> int | None:
     # ``?format=`` names a renderer, and JSON is the only one.
     if request.query_params.get("format", "json") not in {"json", ""}:
         raise not_found()
-    return accepted_indent(request.headers.get("accept"))
+    ranges = request.headers.getlist("accept")  # RFC 9110, 5.3: several lines are one list
+    return accepted_indent(", ".join(ranges) if ranges else None)

@@ -28,8 +28,18 @@ class Form(dict[str, object]):
     """The fields of an HTML form. A form cannot say null or nothing, so a blank there may mean either."""
 
 
+@dataclass(frozen=True, slots=True)
 class InMemoryUploadedFile:
-    """A file in a form, which no field takes. Errors show its type's name; it is the framework's."""
+    """A file in a form, which no field takes. Errors show its type's name; it is the framework's. As a text it is its name."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class TemporaryUploadedFile(InMemoryUploadedFile):
+    """The same in a large form."""
 
 
 _TRUE: Final = frozenset({"t", "y", "yes", "true", "on", "1", 1})

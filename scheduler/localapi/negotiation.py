@@ -4,8 +4,10 @@ Apart from `bodies`, since the Accept header is judged before anything else is k
 Django REST framework's default negotiation (rest_framework.negotiation), for a server that speaks only JSON.
 """
 
+import codecs
 from dataclasses import dataclass
 from email.message import Message
+from email.utils import collapse_rfc2231_value
 from typing import Final
 
 from scheduler.localapi.errors import not_acceptable
@@ -14,6 +16,35 @@ JSON: Final = "application/json"
 _MAX_INDENT: Final = 8
 _MAX_HEADER: Final = 8192
 _MAX_TYPES: Final = 64
+MAX_MEDIA_TYPE: Final = 256
+"""Characters of a media type with its parameters; one that is longer is none."""
+
+
+def header_parameters(text: str) -> tuple[str, dict[str, str]]:
+    """The main value of a header such as Content-Type, in lower case, and its parameters (RFC 2045, 5.1; RFC 2231).
+
+    Raises ValueError for parameters that contradict each other, or are in a charset that there is not.
+    """
+    if ";" not in text:
+        return text.strip().lower(), {}
+    message = Message()
+    message["content-type"] = text
+    try:
+        (main, _), *parameters = message.get_params(failobj=[("", "")])
+    except TypeError as error:  # email.utils does not foresee ``x*=`` beside ``x*0=``
+        raise ValueError(text) from error
+    return main.lower(), {name: _collapsed(value) for name, value in parameters if name}
+
+
+def _collapsed(value: str | tuple[str | None, str | None, str]) -> str:
+    if isinstance(value, str):
+        return value
+    if value[0]:
+        try:
+            codecs.lookup(value[0])
+        except LookupError as error:
+            raise ValueError(str(error)) from None
+    return collapse_rfc2231_value(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +57,10 @@ class MediaType:
     @classmethod
     def parse(cls, text: str) -> "MediaType":
         """Read a Content-Type, or one range of an Accept header. Anything can be read; nonsense matches nothing."""
-        if ";" not in text:
-            return cls(text.strip().lower(), {})
-        message = Message()
-        message["content-type"] = text
-        (kind, _), *parameters = message.get_params(failobj=[("", "")])
-        return cls(kind.lower(), {name: value for name, value in parameters if name and isinstance(value, str)})
+        try:
+            return cls(*header_parameters(text))
+        except ValueError:
+            return cls("", {})
 
     def covers(self, other: str) -> bool:
         """Whether ``other``, a plain ``type/subtype``, is within this range."""
@@ -56,7 +85,7 @@ def accepted_indent(accept: str | None) -> int | None:
     """
     if accept is None or accept in {"*/*", JSON}:
         return None
-    ranges = [MediaType.parse(text) for text in _listed(accept[:_MAX_HEADER])]
+    ranges = [MediaType.parse(text) for text in _listed(accept)]
     fitting = [media for media in ranges if media.covers(JSON)]
     if not fitting:
         raise not_acceptable()
@@ -64,7 +93,9 @@ def accepted_indent(accept: str | None) -> int | None:
 
 
 def _listed(accept: str) -> list[str]:
-    return [text for text in (part.strip() for part in accept.split(",")) if text][:_MAX_TYPES]
+    if len(accept) > _MAX_HEADER:  # cut where a range ends, so that half of one is not taken for another
+        accept = accept[: accept.rfind(",", 0, _MAX_HEADER) + 1]
+    return [text for text in (part.strip() for part in accept.split(",")) if 0 < len(text) <= MAX_MEDIA_TYPE][:_MAX_TYPES]
 
 
 def _indent(media: MediaType) -> int | None:

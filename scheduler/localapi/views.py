@@ -106,7 +106,7 @@ class Views:
 
 
 async def _data(request: Request) -> object:
-    return await parse_body(await read_body(request), request.headers.get("content-type", ""))
+    return parse_body(await read_body(request), request.headers.get("content-type", ""))
 
 
 def _absolute_url(request: Request) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from scheduler.localapi.keys import Scope
@@ -22,6 +22,7 @@ BASE = "http://api.test"
 NOWHERE = "11111111-2222-4333-8444-555555555555"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 MULTIPART = {"Content-Type": "multipart/form-data; boundary=edge"}
+JSON = {"Content-Type": "application/json"}
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, 2, -1, 7, 8, 7.0, 7.9, 1e20, 1e400, 0.1, 10**30, [], [1], ["x"], {}, {"a": 1}),
     *("", " ", "x", " x ", "7", " 07 ", "٣", "seven", "true", "True", "TRUE", "t", "yes", "on", "off", "N", "f", "null", "None", "maybe"),
@@ -43,15 +44,15 @@ def compared(folder: Path, asks: list[Ask]) -> str:
             found = []
             for ask in asks:
                 good, mine = await theirs.answer(ask), await ours.answer(ask)
-                found += [f"{ask}\n    {difference}" for difference in differences(good, mine)]
+                found += [f"{ask}\n    {difference}" for difference in differences(theirs, good, ours, mine)]
             return "\n".join(found)
 
     return asyncio.run(ask_all())
 
 
-async def _sides(closing: AsyncExitStack, folder: Path) -> tuple[Side, Side]:
+async def _sides(closing: AsyncExitStack, folder: Path, **config: Any) -> tuple[Side, Side]:
     framework = await closing.enter_async_context(httpx.AsyncClient(transport=Framework(), base_url=BASE))
-    served = await closing.enter_async_context(serving(folder, command=("/bin/sleep", "60")))
+    served = await closing.enter_async_context(serving(folder, command=("/bin/sleep", "60"), **config))
     keys = {name: (await served.key(*map(Scope, scopes)))["Authorization"][7:] for name, scopes in reference.KEYS.items()}
     ours = await closing.enter_async_context(httpx.AsyncClient(transport=httpx.ASGITransport(served.api.app), base_url=BASE))
     theirs = Side(framework, {name: name for name in keys}, "")
@@ -157,6 +158,98 @@ def test_each_body_is_read_or_refused_as_the_framework_does(tmp_path: Path) -> N
     assert compared(tmp_path, list(_bodies())) == ""
 
 
+FIELD = 'Content-Disposition: form-data; name="template_id"'
+WHOLE = _multipart(NEW)[: -len("--edge--\r\n")]
+
+
+def _part(head: str, content: str | bytes = "x", end: bytes = b"\r\n") -> bytes:
+    return b"--edge\r\n" + head.encode() + b"\r\n\r\n" + (content if isinstance(content, bytes) else content.encode()) + end
+
+
+PARTS: tuple[bytes, ...] = (
+    *(
+        _part(f"{FIELD}; filename{name}")
+        for name in ("", "=", '=""', '="a"', '="."', '="a/"', '="a\\\\b"', "*=utf-8''x", '="&#46;"', '=" "')
+    ),
+    *(_part(f"Content-Disposition: form-data; name{name}") for name in ("", '=" template_id "', "=template_id", "*=utf-8''template_id")),
+    *(_part(f"Content-Disposition: form-data; name{name}") for name in ("*0=template; name*1=_id", "*=nonsense''template_id", '=""')),
+    *(
+        _part(f"{FIELD}\r\nContent-Transfer-Encoding: {way}", content)
+        for way in ("base64", " BASE64 ", "8bit")
+        for content in ("eA==", "eA", "é")
+    ),
+    *(_part(f'{FIELD}; filename="a"\r\nContent-Transfer-Encoding: base64', content) for content in ("e A = =", "eA", "e" * 5)),
+    *(_part(head) for head in ("", "nonsense", f"{FIELD}\r\nnonsense", f"né: x\r\n{FIELD}", f"{FIELD}\r\nContent-Type: a/b; charset=x*")),
+    *(_part(f"X: {'x' * length}\r\n{FIELD}") for length in (900, 1000, 2000)),
+    *(_part(FIELD, content) for content in ("", "\r", "\n", "\r\n", "a\r\n\r\n", "a--edge", "a\n--edgeb", b"\xe9", "\0", "x" * 2000)),
+    *(_part(FIELD, end=end) for end in (b"", b"\n", b"\r", b"\n\r", b" \r\n")),
+    _part(f'{FIELD}; filename="a"') + _part(FIELD),
+    _part(FIELD) + _part(FIELD, "y"),
+    _part(FIELD).replace(b"\r\n", b"\n"),
+    _part(FIELD).replace(b"--edge\r", b"--edge \r"),
+)
+MULTIPART_TYPES = (
+    *(
+        f"multipart/form-data; boundary=edge; charset={charset}"
+        for charset in ("latin-1", "utf-16", "nonsense", "undefined", "rot13", "zlib")
+    ),
+    *("Multipart/form-data; boundary=edge", "*/form-data; boundary=edge", "multipart/*; boundary=edge", "multipart/form-data; boundary"),
+    *(
+        "multipart/form-data; boundary*=utf-8''edge",
+        "multipart/form-data; boundary*0=ed; boundary*1=ge",
+        "multipart/form-data; BOUNDARY=edge",
+    ),
+    f"multipart/form-data; boundary={'e' * 201}",
+    f"multipart/form-data; boundary=edge; x={'y' * 256}",
+)
+
+
+def test_each_multipart_body_too(tmp_path: Path) -> None:
+    end = b"--edge--\r\n"
+    asks = [
+        Ask("POST", content=content, headers=MULTIPART) for part in PARTS for content in (WHOLE + part + end, WHOLE + part, part + WHOLE)
+    ]
+    asks += [
+        Ask("PATCH", "{id}/", content=content, headers=MULTIPART) for part in PARTS for content in (part, b"x\r\n" + part + b"--edge--x")
+    ]
+    asks += [
+        Ask("POST", content=content, headers={"Content-Type": each})
+        for each in MULTIPART_TYPES
+        for content in (WHOLE, WHOLE + _part(FIELD, "é"))
+    ]
+    asks += [Ask("PATCH", "{id}/", content=cut, headers=MULTIPART) for cut in (WHOLE[:length] for length in range(0, len(WHOLE), 7))]
+    asks.append(Ask("PATCH", "{id}/", content=_multipart({"name": "x" * 2_700_000}, file="name"), headers=MULTIPART))
+    assert compared(tmp_path, asks) == ""
+
+
+@settings(
+    max_examples=15,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # what differs is told with its request; to make that shorter takes minutes
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_and_what_chance_makes_of_them(tmp_path: Path, data: st.DataObject) -> None:
+    """Parts in any order, with pieces cut out of them and put elsewhere."""
+    scraps = (b"--edge", b"--", b"\r\n", b"\n", b"\r", b"\r\n\r\n", b'"', b";", b"name=", b" ", b"\xff", b"Content-Disposition: ")
+    bodies = []
+    for _ in range(20):
+        body = b"".join(data.draw(st.lists(st.sampled_from((*PARTS, WHOLE, b"--edge--\r\n")), max_size=4)))
+        for _ in range(data.draw(st.integers(0, 3))):
+            place = data.draw(st.integers(0, len(body)))
+            body = body[:place] + data.draw(st.sampled_from(scraps)) + body[place + data.draw(st.integers(0, 5)) :]
+        bodies.append(body)
+    folder = tmp_path / str(len(list(tmp_path.iterdir())))
+    folder.mkdir()
+    assert compared(folder, [Ask("PATCH", "{id}/", content=body, headers=MULTIPART) for body in bodies]) == ""
+
+
+def test_a_content_type_has_a_length(tmp_path: Path) -> None:
+    types = [f"application/json; x={'y' * length}" for length in (230, 236, 237, 300)] + ["application/json; x*=utf-8''y"]
+    asks = [Ask("POST", content=content, headers={"Content-Type": each}) for each in types for content in (json.dumps(NEW).encode(), b"")]
+    assert compared(tmp_path, asks) == ""
+
+
 # ---------------------------------------------------------------- routes, methods, keys
 
 
@@ -189,6 +282,8 @@ def test_projects_paths_and_ids(tmp_path: Path) -> None:
     asks += [asked("POST", "", body, host=host) for host in hosts for body in (NEW, {})]
     ids = ("{{{id}}}", "urn:uuid:{id}", "{id}x", "%20", "1", "0" * 32, "{hex}", "a.b")
     asks += [asked("GET", f"{each}/") for each in ids]
+    asks += [asked(method, f"{path}%0A") for path in ("", "{id}/", "{id}", "{id}/run/", "{id}/run") for method in ("GET", "POST")]
+    asks += [asked("GET", f"{each}/") for each in ("%EF%BC%91", "%FF", "%00", "{id}%0D", "a%2Fb")]
     paths = ("/", "/api", "/api/", "/api/projects/1/", "/api/projects/1/task_automations", "/api/projects/1/task_automations//", "/x?y=z")
     asks += [asked(method, path) for path in paths for method in ("GET", "POST", "HEAD")]
     assert compared(tmp_path, asks) == ""
@@ -235,8 +330,34 @@ ACCEPTS += ("application/jsonp", "application/json;version=1", "image/*", "x" * 
 @pytest.mark.parametrize("key", ["both", None])
 def test_each_accept_header(tmp_path: Path, key: str | None) -> None:
     asks = [asked(method, path, headers={"Accept": each}, key=key) for each in ACCEPTS for method, path in (("GET", "{id}/"), ("PUT", ""))]
+    lines: tuple[tuple[str, ...], ...] = (
+        ("text/html", "application/json"),
+        ("application/json;indent=1", "*/*"),
+        ("", "text/html"),
+        ("", ""),
+    )
+    lines += ((f"application/json;x={'y' * 239}, text/html",), (f"application/json;x={'y' * 238}",), ("application/json;indent*=utf-8''4",))
+    lines += ((",".join(["text/html;x=1234567"] * 450) + ",*/*",), (",".join(["a/b"] * 70) + ",*/*",))
+    asks += [asked("GET", "{id}/", headers={"Accept": each}, key=key) for each in lines]
     asks += [asked("GET", f"?format={each}", key=key) for each in ("json", "", "api", "JSON", "xml")]
     assert compared(tmp_path, asks) == ""
+
+
+def test_a_rate_is_counted_before_a_method_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference.Throttle, "limit", "4/min")
+    asks = [asked("POST", key="reads"), asked("PUT", "{id}/", {}), asked("GET", "{id}/", key=None), asked("TRACE"), asked("OPTIONS")]
+    asks += [asked("PUT", "{id}/", {}), asked("GET", key="wrong"), asked("POST", "", {}), asked("GET", "", headers={"Accept": "a/b"})]
+
+    async def story() -> None:
+        async with AsyncExitStack() as closing:
+            sides = await _sides(closing, tmp_path, requests_per_minute=4)
+            theirs, ours = [[(await side.answer(ask)) for ask in asks] for side in sides]
+        assert [answer.status_code for answer in ours] == [403, 405, 401, 405, 200, 429, 401, 429, 406]
+        for good, mine in zip(theirs, ours, strict=True):
+            assert (mine.status_code, mine.text[:60]) == (good.status_code, good.text[:60])
+            assert ("Retry-After" in mine.headers) == (mine.status_code == 429)
+
+    asyncio.run(story())
 
 
 # ---------------------------------------------------------------- pages
@@ -291,11 +412,13 @@ ON_PURPOSE = [
         Ask("POST", content=b"[" * 100_000, headers={"Content-Type": "application/json"}), 500, "parse_error", id="too deep for the parser"
     ),
     pytest.param(
-        Ask("POST", content=b"--edge\r\n\r\nx\r\n--edge--\r\n", headers=MULTIPART), 400, "parse_error", id="a part without a name"
+        Ask("POST", content=json.dumps(NEW | {"github_integration": 7}).replace("7", "1e400").encode(), headers=JSON),
+        500,
+        "incorrect_type",
+        id="a number without an end",
     ),
-    pytest.param(
-        Ask("PATCH", "{id}/", content=_multipart(NEW).replace(b"\r\n", b"\n"), headers=MULTIPART), 200, "parse_error", id="no part at all"
-    ),
+    pytest.param(Ask("POST", content=b"a=1&" * 1001, headers=FORM), 500, "parse_error", id="too many fields"),
+    pytest.param(Ask("POST", content=_part(FIELD) * 1003, headers=MULTIPART), 500, "parse_error", id="too many parts"),
 ]
 """What the framework answers with, and our code. docs/api.md names them."""
 

@@ -12,6 +12,7 @@ from zoneinfo import available_timezones
 import django
 from croniter import croniter
 from django.conf import settings
+from django.core.cache import cache
 from django.core.wsgi import get_wsgi_application
 from django.db import connection
 from django.http import JsonResponse
@@ -29,6 +30,7 @@ settings.configure(
     DATA_UPLOAD_MAX_MEMORY_SIZE=None,
     DEFAULT_AUTO_FIELD="django.db.models.AutoField",
     INSTALLED_APPS=["rest_framework"],
+    LOGGING={"version": 1, "loggers": {"django.request": {"level": "CRITICAL"}}},  # thousands of bad requests are what it is for
     MIDDLEWARE=[],
     REST_FRAMEWORK={
         "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.LimitOffsetPagination",
@@ -53,6 +55,7 @@ from rest_framework.exceptions import AuthenticationFailed, NotFound, Permission
 from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.throttling import SimpleRateThrottle
 
 
 def _now() -> datetime:
@@ -160,12 +163,24 @@ class HasScope(BasePermission):
         return True
 
 
+class Throttle(SimpleRateThrottle):
+    limit: ClassVar[str | None] = None
+    """As ``3/min``; None for none."""
+
+    def get_rate(self) -> str | None:
+        return self.limit
+
+    def get_cache_key(self, request: Request, view: Any) -> str:
+        return "all"
+
+
 class TaskAutomationViewSet(viewsets.ModelViewSet):
     """Automations: prompts that are run on a schedule."""
 
     http_method_names = ("get", "post", "patch", "delete", "head", "options")
     authentication_classes = (KeyAuthentication,)
     permission_classes = (IsAuthenticated, HasScope)
+    throttle_classes = (Throttle,)
     serializer_class = TaskAutomationSerializer
     queryset = TaskAutomation.objects.all()
 
@@ -228,5 +243,6 @@ def prepare() -> None:
 
 
 def empty() -> None:
-    """Forget all automations."""
+    """Forget all automations and requests."""
     TaskAutomation.objects.all().delete()
+    cache.clear()
