@@ -4,6 +4,7 @@ Names come from an API and are hostile until proven otherwise: what could move a
 as an escape. JSON is plain ASCII for the same reason.
 """
 
+import codecs
 import contextlib
 import errno
 import io
@@ -112,13 +113,23 @@ def progress(done: str) -> Callable[[float], None]:
     return show_share
 
 
-def raw(content: bytes) -> None:
-    """Print what a command has printed: as it is, but on a terminal with escapes for what could take hold of it."""
-    if sys.stdout is not None and sys.stdout.isatty():
-        lines = content.decode(errors="replace").split("\n")
-        click.echo("\n".join(escaped(part.expandtabs()) for part in lines), nl=False)
-    else:
-        click.echo(content, nl=False)
+class Raw:
+    """Prints what a command has printed: as it is, but on a terminal with escapes for what could take hold of it.
+
+    A character may come in two pieces.
+    """
+
+    def __init__(self) -> None:
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+
+    def print(self, pieces: Iterable[bytes]) -> None:
+        """Print some more of it."""
+        on_terminal = sys.stdout is not None and sys.stdout.isatty()
+        for piece in pieces:
+            click.echo(self._harmless(piece) if on_terminal else piece, nl=False)
+
+    def _harmless(self, piece: bytes) -> str:
+        return "\n".join(escaped(line.expandtabs()) for line in self._decode(piece).split("\n"))
 
 
 def prepare() -> None:

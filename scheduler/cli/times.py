@@ -114,8 +114,8 @@ def local_text(local: datetime) -> str:
 
 
 def span_text(span: timedelta) -> str:
-    """How far away something is, in its two largest units: ``3d 4h``, ``12m 30s``, ``0s``."""
-    seconds = int(span.total_seconds())
+    """How far away something is, in its two largest units: ``3d 4h``, ``12m 30s``, ``0s``; that too for less than nothing."""
+    seconds = max(int(span.total_seconds()), 0)
     parts = [(seconds // 86400, "d"), (seconds // 3600 % 24, "h"), (seconds // 60 % 60, "m"), (seconds % 60, "s")]
     first = next((index for index, (number, _) in enumerate(parts) if number), len(parts) - 1)
     return " ".join(f"{number}{unit}" for number, unit in parts[first : first + 2] if number) or "0s"

@@ -9,7 +9,9 @@ from typing import Final
 
 PROGRAM: Final = "git"
 _NAME: Final = re.compile(r"(?!\.{1,2}/)[a-z0-9_.][a-z0-9_.-]*/(?!\.{1,2}$)[a-z0-9_.][a-z0-9_.-]*")
-_NEVER_ASK: Final = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes"}
+_NEVER_ASK: Final = {"GIT_TERMINAL_PROMPT": "0", "SSH_ASKPASS_REQUIRE": "never"}
+"""There is no terminal either, so that ssh cannot ask on one. ``GIT_SSH_COMMAND`` is left alone: it goes before ``core.sshCommand``, with
+which people say what key to use."""
 
 
 def clone_argv(url: str, repository: str) -> tuple[str, ...] | None:

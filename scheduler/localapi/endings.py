@@ -4,6 +4,7 @@ Pure, so that every sentence a person may read in ``last_error`` stands here, an
 """
 
 import signal
+from pathlib import Path
 from typing import Final
 
 from scheduler.localapi.process import Ended, EndedBy
@@ -39,9 +40,14 @@ def not_clonable(repository: str) -> RunEnd:
     )
 
 
-def not_prepared(error: OSError) -> RunEnd:
+def not_prepared(folder: Path, error: OSError) -> RunEnd:
     """Judge a run whose folder could not be made."""
-    return RunEnd("failed", error=f"The run's folder {error.filename or ''} could not be prepared: {error.strerror}.")
+    return RunEnd("failed", error=f"The run's folder {folder} could not be prepared: {error.strerror}.")
+
+
+def not_carried_out(error: Exception) -> RunEnd:
+    """Judge a run that could not be carried out for a reason that nobody foresaw."""
+    return RunEnd("failed", error=f"The run could not be carried out: {_cut(str(error) or type(error).__name__)}")
 
 
 def not_started(program: str, error: OSError) -> RunEnd:

@@ -32,7 +32,7 @@ async def execute(run: QueuedRun, config: RunnerConfig, interruption: Interrupti
         await asyncio.to_thread(workspace.prepare, run.prompt)
         output = await asyncio.to_thread(Output, workspace.output, config.output_limit)
     except OSError as error:
-        return not_prepared(error)
+        return not_prepared(workspace.folder, error)
     with output:
         execution = _Execution(run, config, interruption, workspace, output)
         return await execution.clone() or await execution.command()
@@ -47,15 +47,15 @@ class _Execution:
         self._output = output
         # Read when the run starts. Nothing else of our own environment passes.
         self._allowed = {name: os.environ[name] for name in config.environment if name in os.environ and name not in NEVER_PASSED}
-        self._facts = {
+        facts = {
             "AUTOMATION_ID": run.automation_id,
             "AUTOMATION_NAME": run.name,
             "REPOSITORY": run.repository,
             "TASK_ID": run.task_id,
-            strays.MARK: run.id,
-            "PROMPT_FILE": str(workspace.prompt),
-            "OUTPUT_FILE": str(workspace.output),
+            "TASK_RUN_ID": run.id,
         }
+        self._facts = {name: text.encode() for name, text in facts.items()}  # in UTF-8, whatever the locale's encoding is
+        self._facts |= {"PROMPT_FILE": os.fsencode(workspace.prompt), strays.MARK: os.fsencode(workspace.output)}
 
     async def clone(self) -> RunEnd | None:
         """Clone the repository if that is configured; how the run ended if there is no clone then, though there should be one."""
@@ -66,7 +66,7 @@ class _Execution:
             return not_clonable(self._run.repository)
         timeout = self._config.clone_timeout
         try:
-            ended = await self._ended(Command(argv, clone_environment(self._allowed) | self._facts, self._workspace.work), timeout)
+            ended = await self._ended(Command(argv, {**clone_environment(self._allowed), **self._facts}, self._workspace.work), timeout)
         except OSError as error:
             return not_started(PROGRAM, error)
         return judge_clone(ended, timeout, self._output.tail)
@@ -75,7 +75,8 @@ class _Execution:
         """Carry out the command."""
         command, timeout = self._config.command, self._config.timeout
         try:
-            ended = await self._ended(Command(command, self._allowed | self._facts, self._workspace.work, self._workspace.prompt), timeout)
+            given = Command(command, {**self._allowed, **self._facts}, self._workspace.work, self._workspace.prompt)
+            ended = await self._ended(given, timeout)
         except OSError as error:
             return not_started(command[0], error)
         return judge(ended, timeout, self._output.tail)
@@ -84,6 +85,6 @@ class _Execution:
         if self._interruption.done():
             return Ended(self._interruption.result(), None)
         ended = await carry_out(command, Limits(seconds, self._config.grace), self._interruption, self._output.write)
-        if ended.exit_status is None:
-            await strays.end(self._run.id, self._config.grace)
+        if not ended.is_clean:
+            await strays.end(self._workspace.output, self._config.grace)
         return ended

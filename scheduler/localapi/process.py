@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 _SUBREAPER: Final = Path(__file__).with_name("subreaper.py")
+_ENDED_WITHIN: Final = 15.0
+"""Seconds that the subreaper has, beyond the command's grace, to kill what is left and to say so."""
+_LOOK_EVERY: Final = 0.005  # seconds
 _LAST_WORDS: Final = 1.0
 """Seconds in which the output of processes that are gone has been read; longer only when one that could not be ended holds it open."""
 
@@ -36,7 +39,7 @@ class Command:
     """What is to be started: an argv, never a shell's line, with its whole environment."""
 
     argv: tuple[str, ...]
-    environment: Mapping[str, str]
+    environment: Mapping[str, str | bytes]
     folder: Path  # the working directory
     input: Path = Path(os.devnull)
 
@@ -51,40 +54,46 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a command ended. ``exit_status`` is negative for the signal that killed it, None when nobody is left who knows it."""
+    """How a command ended. ``exit_status`` is negative for the signal that killed it, None when nobody is left who knows it.
+
+    ``is_clean``: nothing that it started is left. Otherwise somebody has ended or stopped the subreaper, and it has to be looked for.
+    """
 
     by: EndedBy
     exit_status: int | None
+    is_clean: bool = True
 
 
 async def carry_out(command: Command, limits: Limits, interruption: "asyncio.Future[EndedBy]", printed: Callable[[bytes], None]) -> Ended:
-    """Run a command to its end, which comes at the latest with ``limits``, or when somebody interrupts. Nothing that it started is left.
+    """Run a command to its end, which comes at the latest with ``limits``, or when somebody interrupts, and then end what it has started.
 
     ``printed`` is given what it prints, on standard output and standard error. Raises OSError when it cannot be started.
     """
     subreaper = await _Subreaper.start(command, limits.grace, printed)
-    report = asyncio.create_task(subreaper.report())
     try:
-        await asyncio.wait((report, interruption), timeout=limits.timeout, return_when=asyncio.FIRST_COMPLETED)
-        by = EndedBy.ITSELF if report.done() else interruption.result() if interruption.done() else EndedBy.TIMEOUT
-        subreaper.end()
-        said = await report
+        await asyncio.wait((subreaper.ended, interruption), timeout=limits.timeout, return_when=asyncio.FIRST_COMPLETED)
+        by = EndedBy.ITSELF if subreaper.ended.done() else interruption.result() if interruption.done() else EndedBy.TIMEOUT
+        is_clean = await subreaper.finish(limits.grace + _ENDED_WITHIN)
+        said = await subreaper.ended
     finally:
-        report.cancel()
         await subreaper.close()
     if "errno" in said:
         raise OSError(said["errno"], os.strerror(said["errno"]))
-    return Ended(by, said.get("exit_status"))
+    return Ended(by, said.get("exit_status"), is_clean)
 
 
 class _Subreaper:
-    """The process that stands between us and a command, at our end of its socket and of the command's output."""
+    """The process that stands between us and a command, at our end of its socket and of the command's output.
+
+    ``ended`` is what it says when the command has ended; nothing if it was killed.
+    """
 
     def __init__(self, process: "subprocess.Popen[bytes]", reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._process = process
         self._reader = reader
         self._writer = writer
         self._listener: _Listener | None = None
+        self.ended = asyncio.create_task(self._said())
 
     @classmethod
     async def start(cls, command: Command, grace: float, printed: Callable[[bytes], None]) -> "_Subreaper":
@@ -94,17 +103,20 @@ class _Subreaper:
         _, subreaper._listener = await asyncio.get_running_loop().connect_read_pipe(lambda: _Listener(printed), heard)
         return subreaper
 
-    async def report(self) -> dict[str, Any]:
-        """What it said when all had ended; nothing if it was killed."""
-        with suppress(ConnectionError):
-            if line := await self._reader.readline():
-                said: dict[str, Any] = json.loads(line)
-                return said
-        return {}
+    async def finish(self, seconds: float) -> bool:
+        """Have it end the command, if that has not ended, and all that is left of it. False when it has not done so in time, or was killed.
 
-    def end(self) -> None:
-        """Tell it to end the command."""
-        self._writer.write_eof()
+        In any case it has ended then.
+        """
+        said: dict[str, Any] = {}
+        with suppress(ConnectionError):
+            self._writer.write_eof()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await asyncio.wait((self.ended,))
+                said = await self._said()
+        self._process.kill()
+        return said.get("left") == 0
 
     async def close(self) -> None:
         """Take the last of the output, and leave nothing behind."""
@@ -113,7 +125,17 @@ class _Subreaper:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._listener.closed.wait(), _LAST_WORDS)
             self._listener.close()
-        await asyncio.to_thread(self._process.wait)
+            await self._listener.closed.wait()
+        while self._process.poll() is None:  # noqa: ASYNC110 - a thread that waits cannot be had where a run has used them all up
+            await asyncio.sleep(_LOOK_EVERY)
+        self.ended.cancel()
+
+    async def _said(self) -> dict[str, Any]:
+        with suppress(ConnectionError):
+            if line := await self._reader.readline():
+                said: dict[str, Any] = json.loads(line)
+                return said
+        return {}
 
 
 def _started(command: Command, grace: float) -> "tuple[subprocess.Popen[bytes], socket.socket, BinaryIO]":
@@ -128,14 +150,15 @@ def _started(command: Command, grace: float) -> "tuple[subprocess.Popen[bytes], 
         read, write = os.pipe()
         heard = closing_on_error.enter_context(os.fdopen(read, "rb"))
         printing = closing.enter_context(os.fdopen(write, "wb"))
+        descriptors = theirs.fileno(), heard.fileno()
         process = subprocess.Popen(  # noqa: S603 - to run what is configured is what this is for
-            (sys.executable, "-I", "-S", str(_SUBREAPER), str(theirs.fileno()), str(grace), *command.argv),
+            (sys.executable, "-I", "-S", str(_SUBREAPER), *map(str, descriptors), str(grace), *command.argv),
             stdin=closing.enter_context(command.input.open("rb")),
             stdout=printing,
             stderr=subprocess.STDOUT,
             cwd=command.folder,
             env=command.environment,
-            pass_fds=(theirs.fileno(),),
+            pass_fds=descriptors,
             start_new_session=True,  # a terminal's Ctrl-C is for the server
         )
         closing_on_error.pop_all()

@@ -10,10 +10,10 @@ import structlog
 from scheduler.core.errors import Unreachable
 from scheduler.localapi import strays
 from scheduler.localapi.config import RunnerConfig
-from scheduler.localapi.endings import CANCELLED_EARLY
-from scheduler.localapi.execution import execute
+from scheduler.localapi.endings import CANCELLED_EARLY, not_carried_out
+from scheduler.localapi.execution import Interruption, execute
 from scheduler.localapi.process import EndedBy
-from scheduler.localapi.runs import RunQueue
+from scheduler.localapi.runs import QueuedRun, RunEnd, RunQueue
 from scheduler.localapi.workspace import Workspace
 
 _RETRY_AFTER: Final = 1.0  # seconds, while the database cannot be written
@@ -34,8 +34,9 @@ class Runner:
         self._woken = asyncio.Event()
         self._stop = asyncio.Event()
         self._workers: list[asyncio.Task[None]] = []
-        self._attendants: list[asyncio.Task[None]] = []
-        self._interruptions: dict[str, asyncio.Future[EndedBy]] = {}  # by run, of those in progress
+        self._canceller: asyncio.Task[None] | None = None
+        self._tidier: asyncio.Task[None] | None = None
+        self._interruptions: dict[str, Interruption] = {}  # by run, of those in progress
         self.queued = 0
 
     @property
@@ -45,12 +46,11 @@ class Runner:
 
     async def start(self) -> None:
         """End and fail what a dead process left running, and go on with what is queued. Raises `Unreachable`."""
-        await asyncio.gather(*(strays.end(run_id, self._config.grace) for run_id in await self._queue.left_running()))
+        left = [Workspace.of(self._config.folder, run_id).output for run_id in await self._queue.left_running()]
+        await asyncio.gather(*(strays.end(output, self._config.grace) for output in left))
         self.queued = await self._queue.recover()
-        self._attendants = [
-            asyncio.create_task(self._tidy(), name="runner-tidying"),
-            asyncio.create_task(self._heed_cancellations(), name="runner-cancelling"),
-        ]
+        self._tidier = asyncio.create_task(self._tidy(), name="runner-tidying")
+        self._canceller = asyncio.create_task(self._heed_cancellations(), name="runner-cancelling")
         self._workers = [asyncio.create_task(self._work(), name=f"runner-{number}") for number in range(self._config.max_parallel)]
 
     def wake(self) -> None:
@@ -59,15 +59,21 @@ class Runner:
         self._woken.set()
 
     def is_alive(self) -> bool:
-        """Whether all workers are at work."""
-        return bool(self._workers) and not any(worker.done() for worker in self._workers)
+        """Whether all workers and attendants are at work."""
+        return bool(self._workers) and not any(task.done() for task in self._tasks())
 
     async def close(self) -> None:
         """End what is going on: those runs fail and say why. What waits goes on waiting, for the next start."""
         self._stop.set()
         self._woken.set()
         self._interrupt(self._interruptions, EndedBy.STOP)
-        await asyncio.gather(*self._workers, *self._attendants)
+        if self._tidier is not None:
+            self._tidier.cancel()  # what it leaves is removed the next time
+        if tasks := self._tasks():
+            await asyncio.wait(tasks)
+
+    def _tasks(self) -> "list[asyncio.Task[None]]":
+        return [*self._workers, *(task for task in (self._canceller, self._tidier) if task is not None)]
 
     async def _work(self) -> None:
         while not self._stop.is_set():
@@ -75,6 +81,8 @@ class Runner:
             try:
                 if not await self._next():
                     await self._woken.wait()
+            except Unreachable as error:  # stopped while the database is away: the next start finds the run
+                _log.warning("database.unavailable", error=str(error))
             except Exception:  # noqa: BLE001 - the edge of the loop: what becomes of one run must not end the worker
                 _log.exception("command.lost")
 
@@ -88,7 +96,7 @@ class Runner:
         if self._stop.is_set():
             interruption.set_result(EndedBy.STOP)
         try:
-            end = await execute(run, self._config, interruption)
+            end = await self._executed(run, interruption)
             await self._insisted(lambda: self._queue.finish(run, end))
         finally:
             del self._interruptions[run.id]
@@ -102,6 +110,13 @@ class Runner:
             exit_status=end.exit_status,
         )
         return True
+
+    async def _executed(self, run: QueuedRun, interruption: Interruption) -> RunEnd:
+        try:
+            return await execute(run, self._config, interruption)
+        except Exception as error:  # noqa: BLE001 - a run has an end, whatever happened to it
+            _log.exception("command.lost", automation_id=run.automation_id, automation=run.name, task_run_id=run.id)
+            return not_carried_out(error)
 
     def _interrupt(self, run_ids: Iterable[str], by: EndedBy) -> None:
         for run_id in run_ids:
@@ -120,6 +135,8 @@ class Runner:
                         self._on_end(CANCELLED_EARLY.status)
             except Unreachable as error:
                 _log.warning("database.unavailable", error=str(error))
+            except Exception:  # noqa: BLE001 - the edge of the loop: runs can still be cancelled afterwards
+                _log.exception("command.lost")
             await self._pause(_CANCEL_WITHIN)
 
     async def _tidy(self) -> None:
@@ -128,13 +145,18 @@ class Runner:
             try:
                 await self._remove_old()
             except (OSError, Unreachable) as error:
-                _log.warning("workspace.kept", error=str(error))
+                _log.warning("workspaces.unread", error=str(error))
+            except Exception:  # noqa: BLE001 - the edge of the loop: the next time it may go well
+                _log.exception("workspaces.unread")
             await self._pause(_TIDY_EVERY)
 
     async def _remove_old(self) -> None:
         names = await asyncio.to_thread(Workspace.all_in, self._config.folder)
         for run_id in await self._queue.ended_long_ago(names, self._config.retention):
-            await asyncio.to_thread(Workspace.of(self._config.folder, run_id).remove)
+            try:
+                await Workspace.of(self._config.folder, run_id).remove()
+            except OSError as error:  # the others are removed all the same
+                _log.warning("workspace.kept", task_run_id=run_id, error=str(error))
 
     async def _insisted(self, write: Callable[[], Awaitable[_T]]) -> _T:
         """Write until it is written: a full disk must lose neither a run's turn nor its end. Raises `Unreachable` when stopped."""

@@ -1,7 +1,8 @@
 """Processes of a run, wherever they have moved: what left the command's process group, and what a server left that was killed.
 
-They are known by the run's id in the environment that the command was given and its children inherit (proc(5), environ), and by being
-children of such a process. One that empties its environment and outlives its parent is out of sight; only a control group would hold it.
+They are known by the run's output file in the environment that the command was given and its children inherit (proc(5), environ), and by
+being children of such a process. That file is in the folder of one server; the id alone would also be that of a run in a copied database.
+One that empties its environment and outlives its parent is out of sight; only a control group would hold it.
 """
 
 import asyncio
@@ -13,8 +14,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
-MARK: Final = "TASK_RUN_ID"
-"""The variable that names the run."""
+MARK: Final = "OUTPUT_FILE"
+"""The variable that names the run's output, and so the run."""
 
 _PROC: Final = Path("/proc")
 _LOOK_EVERY: Final = 0.05
@@ -22,30 +23,30 @@ _KILLED_WITHIN: Final = 5.0
 """Seconds until a process that was killed is gone: longer only when it hangs in the kernel."""
 
 
-def of_run(run_id: str) -> set[int]:
+def of_run(output: Path) -> set[int]:
     """The numbers of its processes. Reads all of ``/proc``: milliseconds, on a thread."""
-    mark = f"{MARK}={run_id}".encode()
+    mark = os.fsencode(f"{MARK}={output}")
     found = {process for process in _processes() if mark in _environment(process)}
     return found | _descendants(found) if found else found
 
 
-async def end(run_id: str, grace: float) -> None:
+async def end(output: Path, grace: float) -> None:
     """End whatever is left of a run: SIGTERM, and SIGKILL for what is there after ``grace`` seconds."""
     clock = asyncio.get_running_loop().time
     for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, _KILLED_WITHIN)):
-        left, deadline = await asyncio.to_thread(_signalled, run_id, number), clock() + seconds
+        left, deadline = await asyncio.to_thread(_signalled, output, number), clock() + seconds
         while left and clock() < deadline:
             await asyncio.sleep(_LOOK_EVERY)
-            left = await asyncio.to_thread(of_run, run_id)
+            left = await asyncio.to_thread(of_run, output)
         if not left:
             return
 
 
-def _signalled(run_id: str, number: signal.Signals) -> set[int]:
+def _signalled(output: Path, number: signal.Signals) -> set[int]:
     """Send a signal to all processes of a run, and to none that comes to one of their numbers meanwhile; those that there were."""
     with ExitStack() as closing:
-        held = dict(_held(of_run(run_id), closing))
-        for process in held.keys() & of_run(run_id):
+        held = dict(_held(of_run(output), closing))
+        for process in held.keys() & of_run(output):
             with suppress(OSError):  # it is gone, or not ours
                 signal.pidfd_send_signal(held[process], number)
         return set(held)

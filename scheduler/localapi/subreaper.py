@@ -1,11 +1,13 @@
 """The parent of one command: a small process between the server and the command, from which nothing of the command gets away.
 
-``python subreaper.py DESCRIPTOR GRACE COMMAND…``, started by `process`. It is a child subreaper (prctl(2)): whatever the command starts
+``python subreaper.py SERVER OUTPUT GRACE COMMAND…``, started by `process`. It is a child subreaper (prctl(2)): whatever the command starts
 becomes a child of this process when its own parent ends, however often it forks and whatever it makes of its session and environment.
 
-``DESCRIPTOR`` is a socket to the server. When the server closes its side, or is killed, everything ends: SIGTERM, and SIGKILL after
-``GRACE`` seconds. What the command leaves behind when it ends by itself, ends in the same way. The last word on the socket is a line of
-JSON: ``{"exit_status": …}``, negative for a signal, or ``{"errno": …}`` when the command could not be started.
+``SERVER`` is a socket to the server, on which it says two lines of JSON: ``{"exit_status": …}`` when the command has ended, negative for a
+signal, or ``{"errno": …}`` when it could not be started; and ``{"left": 0}`` when nothing that it started is there any more. What the
+command leaves behind is ended. When the server closes its side, or is killed, everything is: SIGTERM, and SIGKILL after ``GRACE`` seconds.
+``OUTPUT`` is the pipe that the command prints to; when the server is killed it is read from here, since a command whose words nobody takes
+is ended by the first one, with whatever it still had to tidy up.
 
 A script that imports only what it needs: it is started for each run, and its start is time in which the command does not run yet.
 """
@@ -22,60 +24,88 @@ from contextlib import suppress
 
 PR_SET_CHILD_SUBREAPER = 36
 LOOK_EVERY = 0.05  # seconds
+REAP_EVERY = 1.0
+"""Seconds: what has lost its parent and ended takes a process number until then."""
 KILLED_WITHIN = 5.0
 """Seconds until what was killed is gone: longer only when it hangs in the kernel, or is another user's and was not killed at all."""
+PASSES = 50
+"""So often is looked for what was started meanwhile; without an end only where it is another user's, and cannot be stopped."""
+SERVER_IS_GONE = select.POLLHUP | select.POLLERR
 
 
-def main(descriptor: str, grace: str, *command: str) -> None:
+def main(server_descriptor: str, output_descriptor: str, grace: str, *command: str) -> None:
     """Carry out a command, and report."""
-    server = socket.socket(fileno=int(descriptor))
-    server.set_inheritable(False)
+    server = socket.socket(fileno=int(server_descriptor))
+    output = int(output_descriptor)
+    for descriptor in (server.fileno(), output):
+        os.set_inheritable(descriptor, False)  # noqa: FBT003 - it takes no names
+    os.set_blocking(output, False)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # the server alone decides; unlike SIG_IGN, this is not inherited
         signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whoever ignores it is told of no exit status
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
     try:
-        leader = os.posix_spawnp(command[0], command, os.environ, setsid=True, setsigdef=signal.valid_signals())
+        leader = os.posix_spawnp(command[0], command, os.environ, setsid=True, setsigmask=(), setsigdef=signal.valid_signals())
     except OSError as error:
-        report = {"errno": error.errno}
-    else:
-        wait_for_end(leader, server)
-        report = {"exit_status": end(leader, float(grace))}
-    with suppress(OSError):  # the server is gone
-        server.sendall(json.dumps(report).encode() + b"\n")
+        say(server, errno=error.errno)
+        return
+    status = wait_for_end(leader, server)
+    if status is not None:
+        say(server, exit_status=status)
+    ended, left = end(leader, float(grace), server, output)
+    if status is None:
+        say(server, exit_status=ended)
+    say(server, left=left)
 
 
-def wait_for_end(leader: int, server: socket.socket) -> None:
-    """Wait until the command ends, or the server says so, or is gone. The command is not reaped: its number stays its own."""
+def say(server: socket.socket, **what: int | None) -> None:
+    """Tell the server, if it is there."""
+    with suppress(OSError):
+        server.sendall(json.dumps(what).encode() + b"\n")
+
+
+def wait_for_end(leader: int, server: socket.socket) -> int | None:
+    """Wait until the command ends: its exit status; or until the server wants it ended, or is gone: None.
+
+    The command is not reaped, so that its number stays its own. All others are.
+    """
     exited = os.pidfd_open(leader)
     poll = select.poll()
     poll.register(exited, select.POLLIN)
     poll.register(server, select.POLLIN | select.POLLRDHUP)
-    poll.poll()
+    while not (ready := dict(poll.poll(REAP_EVERY * 1000))):
+        for orphan in set(children(os.getpid())) - {leader}:
+            os.waitpid(orphan, os.WNOHANG)
     os.close(exited)
+    if exited not in ready:
+        return None
+    found = os.waitid(os.P_PID, leader, os.WEXITED | os.WNOWAIT)
+    assert found is not None
+    return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
 
 
-def end(leader: int, grace: float) -> int:
-    """End whatever there is below this process, and return the command's exit status."""
-    ended = dict[int, int]()
+def end(leader: int, grace: float, server: socket.socket, output: int) -> tuple[int, int]:
+    """End whatever there is below this process: the command's exit status, and how many are left because nothing ends them."""
+    statuses = dict[int, int]()
     asked = set[int]()
+    kill_from = time.monotonic() + grace
     with suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGTERM)
-    kill_from = grace / LOOK_EVERY
-    for look in range(int(kill_from + KILLED_WITHIN / LOOK_EVERY)):
-        if not reap(ended):
-            break
-        for child in children():
-            if look >= kill_from:
-                send(child, signal.SIGKILL)
-            elif child not in asked:
-                asked.add(child)
-                send(child, signal.SIGTERM)
+    while reap(statuses) and (now := time.monotonic()) < kill_from + KILLED_WITHIN:
+        if now >= kill_from:
+            for process in stopped():
+                send(process, signal.SIGKILL)
+        for child in set(children(os.getpid())) - asked:
+            asked.add(child)
+            send(child, signal.SIGTERM)
+        if is_gone(server):
+            drain(output)
         time.sleep(LOOK_EVERY)
-    return ended.get(leader, -signal.SIGKILL)
+    return statuses.get(leader, -signal.SIGKILL), len(children(os.getpid()))
 
 
-def reap(ended: dict[int, int]) -> bool:
+def reap(statuses: dict[int, int]) -> bool:
     """Take the exit statuses of the children that have ended. False when there is no child any more."""
     while True:
         try:
@@ -84,19 +114,60 @@ def reap(ended: dict[int, int]) -> bool:
             return False
         if not process:
             return True
-        ended[process] = os.waitstatus_to_exitcode(status)
+        statuses[process] = os.waitstatus_to_exitcode(status)
 
 
-def children() -> list[int]:
-    """Own children: until they are reaped, their numbers are theirs. Deeper ones come to be own ones as their parents end."""
-    with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:  # noqa: PTH123 - pathlib takes as long as all else
-        return [int(child) for child in file.read().split()]
+def stopped() -> set[int]:
+    """All that descend from this process, stopped: so that none starts another while they are killed one after the other.
+
+    Parents first. The children of one that is stopped are not reaped by it, so their numbers stay theirs.
+    """
+    found = set[int]()
+    for _ in range(PASSES):
+        before = len(found)
+        found |= descendants(on_sight=signal.SIGSTOP)
+        if len(found) == before:
+            break
+    return found
 
 
-def send(child: int, number: signal.Signals) -> None:
-    """Send a signal to a child, unless it is another user's."""
-    with suppress(PermissionError):
-        os.kill(child, number)
+def descendants(on_sight: signal.Signals) -> set[int]:
+    """All that descend from this process. Each gets a signal before its own children are looked for."""
+    found = children(os.getpid())
+    for process in found:  # which grows meanwhile
+        send(process, on_sight)
+        found += children(process)
+    return set(found)
+
+
+def children(process: int) -> list[int]:
+    """The children of all threads of a process; none of one that is gone."""
+    found = list[int]()
+    with suppress(OSError):
+        for thread in os.listdir(f"/proc/{process}/task"):  # noqa: PTH208 - pathlib takes as long as all else
+            with open(f"/proc/{process}/task/{thread}/children", encoding="ascii") as file:  # noqa: PTH123 - the same
+                found += map(int, file.read().split())
+    return found
+
+
+def send(process: int, number: signal.Signals) -> None:
+    """Send a signal to a process, unless it is gone or another user's."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(process, number)
+
+
+def is_gone(server: socket.socket) -> bool:
+    """Whether the server has closed both directions, as one does that was killed."""
+    poll = select.poll()
+    poll.register(server, 0)
+    return any(events & SERVER_IS_GONE for _, events in poll.poll(0))
+
+
+def drain(output: int) -> None:
+    """Throw away what was printed; reading does not wait, since the server has made the pipe so."""
+    with suppress(BlockingIOError):
+        while os.read(output, 2**16):
+            pass
 
 
 if __name__ == "__main__":

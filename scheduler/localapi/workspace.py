@@ -1,10 +1,12 @@
 """The folder of a run: its prompt, its output and its working directory.
 
-Everything that touches the disk for a run is here, and blocks; the runner calls it on a thread.
+Everything that touches the disk for a run is here. What blocks, the runner calls on a thread; what may take long is done by a process.
 """
 
+import asyncio
+import errno
 import os
-import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,11 +51,38 @@ class Workspace:
             with open(path, "xb", opener=_private) as file:
                 file.write(content)
 
-    def remove(self) -> None:
-        """Remove the folder with all that is in it, also what the command has made read-only. Raises OSError."""
-        for folder, _, _ in os.walk(self.folder):
-            Path(folder).chmod(0o700)
-        shutil.rmtree(self.folder)
+    async def remove(self) -> None:
+        """Remove the folder with all that is in it, however deep and also what is unreadable, and nothing that links lead to.
+
+        Raises OSError when something of it cannot be removed, or something is mounted there. Ends at once when it is cancelled.
+        """
+        if self.folder.is_symlink():  # not ours: the command has put it there
+            self.folder.unlink()
+            return
+        if mounted := _mounted_in(self.folder):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), mounted)
+        await _done("find", str(self.folder), "-type", "d", "!", "-perm", "-700", "-exec", "chmod", "u+rwx", "{}", ";")
+        await _done("rm", "-rf", "--one-file-system", "--", str(self.folder))
+
+
+def _mounted_in(folder: Path) -> str | None:
+    """A file system that is mounted in the folder, if there is one (proc(5), mountinfo)."""
+    inside = f"{folder}/"
+    points = (line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines())
+    return next((point for point in points if f"{point}/".startswith(inside)), None)
+
+
+async def _done(*command: str) -> None:
+    """Carry out a command of the system's. Raises OSError with what it says when it fails."""
+    process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        _, said = await process.communicate()
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise
+    if process.returncode:
+        raise OSError(said.decode(errors="replace").partition("\n")[0])
 
 
 def _private(path: str, flags: int) -> int:

@@ -23,6 +23,8 @@ from scheduler.settings.sizes import format_size, parse_size
 KEY_VARIABLE: Final = "POSTHOG_PERSONAL_API_KEY"
 _LARGEST_ID: Final = 2**63 - 1
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
+_CREDENTIALS: Final = re.compile(r"(?<!ssh)://[^/]*@|://[^/@]*:[^/]*@", re.IGNORECASE)
+"""In a URL, where it would be seen in the list of processes; a user's name alone is needed for SSH."""
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
@@ -93,8 +95,10 @@ def _parse_variable(value: object) -> str:
 def _parse_clone_url(value: object) -> str:
     if not isinstance(value, str) or (value and value.count("{repository}") != 1):
         raise Wrong("should be a URL that holds {repository} once", 'write "https://github.com/{repository}.git", or "" for no clone')
-    if re.match(r"[A-Za-z+]+://[^/@]*:[^/]*@", value) or re.match(r"https?://[^/]*@", value, re.IGNORECASE):
+    if _CREDENTIALS.search(value):
         raise Wrong("holds a user name or password", "leave it out; git finds credentials by its own configuration in HOME")
+    if "?" in value or "#" in value:
+        raise Wrong("holds a query", "leave it out; git finds credentials by its own configuration in HOME")
     return value
 
 
@@ -252,8 +256,11 @@ class ApiSettings(Section):
 
     @property
     def runs_folder(self) -> Path:
-        """Where the runs keep their outputs and working directories: beside the database, each run in a folder of its own."""
-        return self.database.path.with_name(self.database.path.name + ".runs")
+        """Where the runs keep their outputs and working directories: beside the database, each run in a folder of its own.
+
+        Absolute, since commands that work somewhere else are told of it.
+        """
+        return self.database.path.with_name(self.database.path.name + ".runs").absolute()
 
 
 class Settings(Section):

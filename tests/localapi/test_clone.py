@@ -133,16 +133,32 @@ def test_a_clone_has_its_own_time_limit(tmp_path: Path, monkeypatch: pytest.Monk
 def test_git_never_asks_and_sees_what_a_command_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         monkeypatch.setenv("SECRET_OF_THE_DAEMON", "s")
-        monkeypatch.setenv("GIT_SSH_COMMAND", "ssh -i key")
+        monkeypatch.setenv("SSH_ASKPASS_REQUIRE", "force")
         monkeypatch.setenv("PATH", f"{fake_git(tmp_path, 'env; [ -t 0 ] || read -r line || echo nothing to read')}:{os.environ['PATH']}")
-        for allowed, ssh in ((("PATH",), "ssh -o BatchMode=yes"), (("PATH", "GIT_SSH_COMMAND"), "ssh -i key")):
+        for allowed, asks in ((("PATH",), "never"), (("PATH", "SSH_ASKPASS_REQUIRE"), "force")):
             async with serving(tmp_path, command=("true",), clone_url=url(tmp_path), environment=allowed) as served:
                 run = await ended(served)
                 printed = Workspace.of(tmp_path / "runs", run["last_task_run_id"]).output.read_text()
-                assert {"GIT_TERMINAL_PROMPT=0", f"GIT_SSH_COMMAND={ssh}", "nothing to read", "REPOSITORY=acme/widgets"} <= set(
+                assert {"GIT_TERMINAL_PROMPT=0", f"SSH_ASKPASS_REQUIRE={asks}", "nothing to read", "REPOSITORY=acme/widgets"} <= set(
                     printed.splitlines()
                 )
                 assert "SECRET" not in printed
+
+    asyncio.run(story())
+
+
+def test_the_ssh_command_of_the_users_own_configuration_is_used(tmp_path: Path, origin: Path) -> None:
+    """In its place here: a command that connects to the repository on disk, as SSH would to one elsewhere."""
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f'#!/bin/sh\necho "$1" > {tmp_path}/host\nexec git-upload-pack {origin}\n')
+    ssh.chmod(0o755)
+    git("config", "--file", str(tmp_path / "home" / ".gitconfig"), "core.sshCommand", str(ssh))
+    git("config", "--file", str(tmp_path / "home" / ".gitconfig"), "ssh.variant", "simple")
+
+    async def story() -> None:
+        async with serving(tmp_path, command=("cat", "README"), clone_url="ssh://git@git.example/{repository}.git") as served:
+            assert (await ended(served))["last_error"] is None
+        assert (tmp_path / "host").read_text() == "git@git.example\n"
 
     asyncio.run(story())
 

@@ -5,7 +5,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ import pytest
 import uvloop
 from structlog.testing import capture_logs
 
-from scheduler.localapi import process, runner
+from scheduler.localapi import process
 from scheduler.localapi.workspace import Workspace
-from tests.localapi.support import VALID, Clock, Served, alive, eventually, serving
+from tests.localapi.support import VALID, Served, alive, eventually, serving
 
 PYTHON = sys.executable
 
@@ -383,54 +382,5 @@ def test_a_run_is_not_lost_while_the_database_cannot_be_written(tmp_path: Path, 
 
     async def tried(logged: Sequence[Mapping[str, Any]]) -> bool:
         return any(entry["event"] == "database.unavailable" for entry in logged)
-
-    asyncio.run(story())
-
-
-def test_outputs_are_kept_for_so_long_and_no_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also what the command made read-only; nothing else in that folder, and nothing of a run that is going on."""
-    monkeypatch.setattr(runner, "_TIDY_EVERY", 0.05)
-
-    async def story() -> None:
-        clock = Clock()
-        script = shell("mkdir -p sealed/deep; touch sealed/deep/file; chmod -R a-w sealed; [ ! -e $HOME/wait ] || sleep 600")
-        environment = ("PATH", "HOME")
-        monkeypatch.setenv("HOME", str(tmp_path))
-        async with serving(tmp_path, clock, command=script, environment=environment, retention=3600.0, grace=0.2) as served:
-            old = (await run_once(served))["last_task_run_id"]
-            (tmp_path / "runs" / "notes").mkdir()
-            clock.instant += timedelta(minutes=50)
-            newer = (await run_once(served))["last_task_run_id"]
-            (tmp_path / "wait").touch()
-            going_on = (await served.start_run((await served.create())["id"]))["last_task_run_id"]
-            assert await kept(tmp_path) >= {old, newer, "notes"}
-            clock.instant += timedelta(minutes=20)
-            await eventually(lambda: kept(tmp_path), lambda names: old not in names)
-            assert await kept(tmp_path) == {newer, going_on, "notes"}
-
-    asyncio.run(story())
-
-
-async def kept(folder: Path) -> set[str]:
-    return set(Workspace.all_in(folder / "runs"))
-
-
-def test_what_cannot_be_removed_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "_TIDY_EVERY", 0.05)
-    remove, refusals = Workspace.remove, iter([OSError("busy")])
-
-    def once_busy(self: Workspace) -> None:
-        for refusal in refusals:
-            raise refusal
-        remove(self)
-
-    monkeypatch.setattr(Workspace, "remove", once_busy)
-
-    async def story() -> None:
-        with capture_logs() as told:
-            async with serving(tmp_path, command=("true",), retention=0.001) as served:
-                await run_once(served)
-                await eventually(lambda: kept(tmp_path), lambda names: not names)
-        assert {"event": "workspace.kept", "error": "busy", "log_level": "warning"} in told
 
     asyncio.run(story())

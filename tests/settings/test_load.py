@@ -196,6 +196,10 @@ def test_an_unknown_key_names_the_nearest_known_one_and_never_its_value(tmp_path
         ("[api.runner]\nclone_url = 'https://example.org'", "api.runner.clone_url", "{repository}"),
         ("[api.runner]\nclone_url = 'https://x:secret@example.org/{repository}'", "api.runner.clone_url", "user name or password"),
         ("[api.runner]\nclone_url = 'https://secret@example.org/{repository}'", "api.runner.clone_url", "user name or password"),
+        ("[api.runner]\nclone_url = 'https::https://secret@example.org/{repository}'", "api.runner.clone_url", "user name or password"),
+        ("[api.runner]\nclone_url = 'ssh2://x:secret@example.org/{repository}'", "api.runner.clone_url", "user name or password"),
+        ("[api.runner]\nclone_url = 'ssh://x:secret@example.org/{repository}'", "api.runner.clone_url", "user name or password"),
+        ("[api.runner]\nclone_url = 'https://example.org/{repository}.git?token=secret'", "api.runner.clone_url", "a query"),
     ],
 )
 def test_a_mistake_is_reported_with_its_place_and_without_secrets(tmp_path: Path, text: str, place: str, what: str) -> None:
@@ -204,6 +208,16 @@ def test_a_mistake_is_reported_with_its_place_and_without_secrets(tmp_path: Path
     assert what in problem.what
     assert problem.remedy
     assert "secret" not in str(problem)
+
+
+@pytest.mark.parametrize("url", ["ssh://git@example.org/{repository}.git", "git@example.org:{repository}.git", "/srv/git/{repository}.git"])
+def test_a_users_name_for_ssh_is_no_secret(url: str) -> None:
+    assert load(None, {"SCHEDULER_API__RUNNER__CLONE_URL": url}).settings.api.runner.clone_url == url
+
+
+def test_the_folder_of_the_runs_is_found_from_everywhere() -> None:
+    settings = load(None, {"SCHEDULER_API__DATABASE": "sqlite:///here/api.db"}).settings
+    assert settings.api.runs_folder == Path.cwd() / "here" / "api.db.runs"
 
 
 def test_a_mistake_in_a_variable_names_the_variable() -> None:

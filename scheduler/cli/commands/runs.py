@@ -10,7 +10,8 @@ import click
 
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import Group, Source, as_json
-from scheduler.cli.output import Cell, Colour, Column, Json, json_text, line, raw, show, styled
+from scheduler.cli.growing import GrowingFile
+from scheduler.cli.output import Cell, Colour, Column, Json, Raw, json_text, line, show, styled
 from scheduler.cli.times import now, span_text, uuid_text, zoned_text
 from scheduler.core.errors import Unreachable
 from scheduler.core.instants import from_text
@@ -26,6 +27,8 @@ Run = dict[str, Any]
 _UNFINISHED: Final = frozenset({"queued", "running"})
 _COLOURS: Final[dict[str, Colour]] = {"success": "green", "failed": "red", "running": "cyan"}
 _LOOK_EVERY: Final = 0.2  # seconds
+_BEYOND: Final = 64 * 1024
+"""Bytes that an output may have beyond its limit: its end, and a line before that. A command may have written more into the file itself."""
 _CANCELLED_WITHIN: Final = 20.0
 """Seconds: a command has ten to end when it is told to."""
 
@@ -61,7 +64,8 @@ def show_(source: Source, *, run_id: str, follow: bool, as_json: bool) -> None:
     if follow and as_json:
         raise click.UsageError("--follow prints the output as it comes, --json one object; give one of them")
     api = source.load().settings.api
-    carry_out(api.database.path, partial(_show, run_id=run_id, folder=api.runs_folder, follow=follow, as_json=as_json))
+    most = api.runner.output_limit + _BEYOND
+    carry_out(api.database.path, partial(_show, run_id=run_id, folder=api.runs_folder, follow=follow, most=most if as_json else None))
 
 
 @command.command("cancel", examples=["scheduler runs cancel 3f2b8c1e-6a54-4b0e-8a53-0c1d2e3f4a5b"])
@@ -80,18 +84,23 @@ def _queue(database: "Database") -> "RunQueue":
     return RunQueue(database, now)
 
 
-async def _show(database: "Database", *, run_id: str, folder: Path, follow: bool, as_json: bool) -> None:
+async def _show(database: "Database", *, run_id: str, folder: Path, follow: bool, most: int | None) -> None:
+    """``most`` is None for a person, else how many bytes of the output are put into the JSON object."""
+    from scheduler.localapi.workspace import Workspace
+
     run = await _found(database, run_id)
-    output = Output.of(folder, run_id)
-    if as_json:
-        line(json_text({**_json(run), "prompt": run["prompt"], "output": output.rest().decode(errors="replace")}))
+    output = GrowingFile(Workspace.of(folder, run_id).output)
+    if most is not None:
+        text = output.head(most).decode(errors="replace")
+        line(json_text({**_json(run), "prompt": run["prompt"], "output": text}))
         return
-    for text in _sheet(run):
-        line(text)
+    for each in _sheet(run):
+        line(each)
     line()
+    raw = Raw()
     if follow:
-        await _follow(database, run, output)
-    raw(output.rest())
+        await _follow(database, run, output, raw)
+    raw.print(output.rest())
 
 
 async def _cancel(database: "Database", *, run_id: str) -> None:
@@ -111,12 +120,12 @@ async def _cancel(database: "Database", *, run_id: str) -> None:
     line(f"{run['status']}: {run_id}: {escaped(run['error'] or '')}")
 
 
-async def _follow(database: "Database", run: Run, output: "Output") -> None:
+async def _follow(database: "Database", run: Run, output: GrowingFile, raw: Raw) -> None:
     """Print the output of a run as it comes, until the run has ended; what was printed last is left to print."""
     import asyncio
 
     while run["status"] in _UNFINISHED:
-        raw(output.rest())
+        raw.print(output.rest())
         await asyncio.sleep(_LOOK_EVERY)
         run = await _found(database, run["id"])
 
@@ -126,32 +135,6 @@ async def _found(database: "Database", run_id: str) -> Run:
     if run is None:
         raise AnswerIsNo(f"there is no run {run_id}; see `scheduler runs list`")
     return run
-
-
-class Output:
-    """What a command prints, in a file that may still grow, or not be there yet."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._read = 0
-
-    @classmethod
-    def of(cls, folder: Path, run_id: str) -> "Output":
-        """The output of one run."""
-        from scheduler.localapi.workspace import Workspace
-
-        return cls(Workspace.of(folder, run_id).output)
-
-    def rest(self) -> bytes:
-        """What was printed since the last time; nothing while there is no file, or when it is gone after its time."""
-        try:
-            with self._file.open("rb") as file:
-                file.seek(self._read)
-                content = file.read()
-        except FileNotFoundError:
-            return b""
-        self._read += len(content)
-        return content
 
 
 def _json(run: Run) -> Json:

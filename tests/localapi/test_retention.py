@@ -1,0 +1,180 @@
+"""What is removed of a run after its time, whatever its command has made of it, and what is not: all else."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from scheduler.localapi import runner
+from scheduler.localapi.workspace import Workspace
+from tests.localapi.support import Clock, Served, alive, eventually, serving
+from tests.localapi.test_restart import lines
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_TIDY_EVERY", 0.05)
+
+
+async def run_once(served: Served) -> str:
+    """The id of a run that has ended."""
+    created = await served.create()
+    await served.start_run(created["id"])
+    ended: dict[str, Any] = await served.finished(created["id"])
+    run_id: str = ended["last_task_run_id"]
+    return run_id
+
+
+async def kept(folder: Path) -> set[str]:
+    return set(Workspace.all_in(folder / "runs"))
+
+
+def shell(script: str) -> tuple[str, ...]:
+    return ("sh", "-c", script)
+
+
+def test_outputs_are_kept_for_so_long_and_no_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else in that folder is removed, and nothing of a run that is going on, however long it does."""
+
+    async def story() -> None:
+        clock = Clock()
+        script = shell("echo x > file; [ ! -e $HOME/wait ] || sleep 600")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        async with serving(tmp_path, clock, command=script, retention=3600.0, grace=0.2) as served:
+            (tmp_path / "wait").touch()
+            going_on = (await served.start_run((await served.create())["id"]))["last_task_run_id"]
+            await eventually(lambda: asyncio.to_thread((tmp_path / "runs" / going_on / "work" / "file").exists), bool)
+            (tmp_path / "wait").unlink()
+            old = await run_once(served)
+            (tmp_path / "runs" / "notes").mkdir()
+            clock.instant += timedelta(minutes=50)
+            newer = await run_once(served)
+            assert await kept(tmp_path) == {going_on, old, newer, "notes"}
+            clock.instant += timedelta(minutes=20)
+            await eventually(lambda: kept(tmp_path), lambda names: old not in names)
+            assert await kept(tmp_path) == {newer, going_on, "notes"}
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "mkdir -p sealed/deep; touch sealed/deep/file; chmod -R a-w sealed",
+        "mkdir -p hidden/deep; touch hidden/deep/file; chmod 000 hidden/deep hidden",
+        "for each in $(seq 1500); do mkdir d && cd d || exit 1; done",
+        "mkfifo pipe; ln -s / root; ln -s nowhere lost; touch -- -rf '  ' \"$(printf 'a\\nb')\"",
+    ],
+)
+def test_whatever_a_command_has_made_goes(tmp_path: Path, script: str) -> None:
+    async def story() -> None:
+        async with serving(tmp_path, command=shell(script), retention=0.001) as served:
+            await run_once(served)
+            await eventually(lambda: kept(tmp_path), lambda names: not names)
+
+    asyncio.run(story())
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a file, neither of which may change."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "file").write_text("precious")
+    (folder / "file").chmod(0o444)
+    folder.chmod(0o555)
+    yield folder
+    assert (folder.stat().st_mode & 0o777, (folder / "file").stat().st_mode & 0o777) == (0o555, 0o444)
+    assert (folder / "file").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "ln -s {elsewhere} link; ln -s {elsewhere}/file another",
+        "ln {elsewhere}/file hard",
+        'mv "$PWD/.." "$PWD/../../moved" && ln -s {elsewhere} "$(dirname "$OUTPUT_FILE")"',
+    ],
+)
+def test_nothing_goes_that_is_somewhere_else(tmp_path: Path, elsewhere: Path, script: str) -> None:
+    async def story() -> None:
+        async with serving(tmp_path, command=shell(script.format(elsewhere=elsewhere)), retention=0.001) as served:
+            run_id = await run_once(served)
+            await eventually(lambda: kept(tmp_path), lambda names: run_id not in names)
+
+    asyncio.run(story())
+
+
+def test_what_is_mounted_in_a_folder_is_left_alone_and_told(tmp_path: Path, elsewhere: Path) -> None:
+    mounted: list[Path] = []
+
+    async def story() -> None:
+        with capture_logs() as told:
+            async with serving(tmp_path, command=("mkdir", "point"), retention=3600.0) as served:
+                point = tmp_path / "runs" / await run_once(served) / "work" / "point"
+                mount = await asyncio.create_subprocess_exec("mount", "--bind", elsewhere, point)
+                if await mount.wait():
+                    pytest.skip("a bind mount needs root, and a kernel that allows it")
+                mounted.append(point)
+                served.clock.instant += timedelta(hours=2)
+                await eventually(lambda: entries(told), bool)
+        assert told[-1]["log_level"] == "warning"
+        assert told[-1]["error"] == f"[Errno 16] Device or resource busy: '{point}'"
+
+    try:
+        asyncio.run(story())
+    finally:
+        for point in mounted:
+            subprocess.run(["umount", point], check=True)
+
+
+async def entries(told: list[Any]) -> list[Any]:
+    return [entry for entry in told if entry["event"] == "workspace.kept"]
+
+
+def test_one_that_cannot_be_removed_is_told_and_tried_again_and_the_others_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove, spoiled = Workspace.remove, list[str]()
+
+    async def busy(self: Workspace) -> None:
+        if self.folder.name in spoiled:
+            raise OSError("busy")
+        await remove(self)
+
+    monkeypatch.setattr(Workspace, "remove", busy)
+
+    async def story() -> None:
+        with capture_logs() as told:
+            async with serving(tmp_path, command=("true",), retention=3600.0) as served:
+                runs = [await run_once(served) for _ in range(3)]
+                spoiled.append(runs[1])
+                served.clock.instant += timedelta(hours=2)
+                await eventually(lambda: kept(tmp_path), lambda names: names == set(spoiled))
+                spoiled.clear()
+                await eventually(lambda: kept(tmp_path), lambda names: not names)
+        expected = {"event": "workspace.kept", "task_run_id": runs[1], "error": "busy", "log_level": "warning"}
+        assert expected in await entries(told)
+
+    asyncio.run(story())
+
+
+def test_closing_does_not_wait_until_all_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "rm").write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 600\n")
+    (programs / "rm").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+
+    async def story() -> None:
+        async with serving(tmp_path, command=(str(shutil.which("true")),), retention=0.001) as served:
+            await run_once(served)
+            (removing,) = await eventually(lambda: lines(tmp_path / "pid"), bool)
+        assert not alive(int(removing))
+
+    asyncio.run(story())
