@@ -56,9 +56,6 @@ class Workspace:
 
         Raises OSError when something of it cannot be removed, or something is mounted there. Ends at once when it is cancelled.
         """
-        if self.folder.is_symlink():  # not ours: the command has put it there
-            self.folder.unlink()
-            return
         if mounted := _mounted_in(self.folder):
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), mounted)
         await _done("find", str(self.folder), "-type", "d", "!", "-perm", "-700", "-exec", "chmod", "u+rwx", "{}", ";")

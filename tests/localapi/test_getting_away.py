@@ -47,6 +47,10 @@ time.sleep(600)
 """Eight families of which there is one process at a time: it starts the next one and ends, a few hundred times a second, for 30 s."""
 
 
+NAMELESS = ("env", "-i", sys.executable, "-S", "-c")
+"""A script without the environment by which processes could be found."""
+
+
 async def ended(served: Served, **values: object) -> dict[str, Any]:
     created = await served.create(**values)
     await served.start_run(created["id"])
@@ -66,7 +70,7 @@ def shell(script: str) -> tuple[str, ...]:
 
 def test_a_long_line_of_descendants_ends_to_the_last_one(tmp_path: Path) -> None:
     async def story() -> None:
-        async with serving(tmp_path, command=(sys.executable, "-S", "-c", CHAIN), timeout=2.0, grace=0.2) as served:
+        async with serving(tmp_path, command=(*NAMELESS, CHAIN), timeout=2.0, grace=0.2) as served:
             last = output(tmp_path, await ended(served))
             assert not alive(int(last))
 
@@ -76,7 +80,7 @@ def test_a_long_line_of_descendants_ends_to_the_last_one(tmp_path: Path) -> None
 def test_what_starts_others_faster_than_it_is_killed_ends(tmp_path: Path) -> None:
     async def story() -> None:
         trace = tmp_path / "trace"
-        async with serving(tmp_path, command=(sys.executable, "-S", "-c", ROAMERS, str(trace)), timeout=1.0, grace=0.2) as served:
+        async with serving(tmp_path, command=(*NAMELESS, ROAMERS, str(trace)), timeout=1.0, grace=0.2) as served:
             assert (await ended(served))["last_run_status"] == "failed"
             size = trace.stat().st_size
             assert size > 100, "they did roam"
@@ -134,7 +138,7 @@ def test_the_watcher_heeds_nobody_but_the_server(tmp_path: Path) -> None:
 
 def test_a_command_that_is_ended_since_its_server_was_killed_may_tidy_up_and_say_so(tmp_path: Path) -> None:
     async def story() -> None:
-        tidy = f"trap 'echo bye; echo tidied > {tmp_path}/told; exit' TERM; echo $$ > {tmp_path}/pid; while :; do sleep 0.02; done"
+        tidy = f"trap 'head -c 200000 /dev/zero; echo tidied > {tmp_path}/told; exit' TERM; echo $$ > {tmp_path}/pid; while :; do sleep 0.02; done"
         server = await doomed(tmp_path, 1, "sh", "-c", tidy)
         await eventually(lambda: lines(tmp_path / "pid"), bool)
         server.send_signal(signal.SIGKILL)
