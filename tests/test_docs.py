@@ -2,9 +2,12 @@
 
 import importlib.util
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
+
+from scheduler.settings import load
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -35,3 +38,26 @@ def test_every_link_leads_to_a_file_and_a_heading(document: str, link: str) -> N
     if anchor:
         headings = re.findall(r"^#+ (.+)$", found.read_text(), re.MULTILINE)
         assert anchor in {re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-") for heading in headings}, f"{document}: {link}"
+
+
+AGENTS = (ROOT / "docs" / "agents.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", AGENTS, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("settings", blocks("toml"))
+def test_every_recipe_for_an_agent_is_a_configuration(tmp_path: Path, settings: str) -> None:
+    (tmp_path / "scheduler.toml").write_text(settings)
+    load(tmp_path / "scheduler.toml", {})
+
+
+@pytest.mark.parametrize("script", blocks("sh"))
+def test_every_script_for_an_agent_can_be_read(script: str) -> None:
+    assert subprocess.run(["sh", "-n"], input=script, check=False, capture_output=True, text=True).stderr == ""
+
+
+def test_there_are_recipes_and_scripts() -> None:
+    assert len(blocks("toml")) >= 10
+    assert len(blocks("sh")) >= 5

@@ -77,4 +77,5 @@ def api_config(api: ApiSettings) -> ApiConfig:
         runner=runner,
         github_integrations=frozenset(api.github_integrations),
         requests_per_minute=api.requests_per_minute,
+        public_url=api.public_url,
     )

@@ -28,3 +28,4 @@ class ApiConfig:
     runner: RunnerConfig
     github_integrations: frozenset[int] = frozenset()
     requests_per_minute: int = 0  # of each key; 0: as many as it likes
+    public_url: str = ""  # what links begin with; "": what the request names

@@ -3,6 +3,7 @@
 Pure, so that every sentence a person may read in ``last_error`` stands here, and can be tested without a process.
 """
 
+import re
 import signal
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,8 @@ NO_COMMAND: Final = RunEnd("failed", error="No command is configured to carry ou
 CANCELLED_EARLY: Final = RunEnd("failed", error="The run was cancelled before it began.")
 
 _LONGEST: Final = 200
+_CONTROLS: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
+"""What sets colours, moves the cursor or names the window (ECMA-48, 5.4 and 5.6): agents print it also where there is no terminal."""
 
 
 def judge(ended: Ended, timeout: float, tail: bytes) -> RunEnd:
@@ -60,8 +63,8 @@ def _succeeded(ended: Ended) -> bool:
 
 
 def _lines(tail: bytes) -> list[str]:
-    """The lines with anything on them, in printable characters, whatever the bytes are."""
-    lines = (line.strip() for line in tail.decode(errors="replace").splitlines())
+    """The lines with anything on them, in printable characters and without colours, whatever the bytes are."""
+    lines = (line.strip() for line in _CONTROLS.sub("", tail.decode(errors="replace")).splitlines())
     return ["".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line) for line in lines if line]
 
 

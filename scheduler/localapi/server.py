@@ -36,7 +36,7 @@ class LocalApi:
         self.runs = RunQueue(database, now)
         self._runner = Runner(config.runner, self.runs, self.metrics.run_ended)
         self.metrics.watch_runner(lambda: self._runner.queued, lambda: self._runner.in_progress)
-        views = Views(Contract(config.github_integrations), Store(database, now), self._runner.wake)
+        views = Views(Contract(config.github_integrations), Store(database, now), self._runner.wake, config.public_url)
         throttle = Throttle(config.requests_per_minute, asyncio.get_running_loop().time)
         self.app = build_app(views, self.keys, throttle, self.metrics, self._health)
 

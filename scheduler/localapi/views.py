@@ -27,12 +27,16 @@ _CURRENT: Final = "@current"
 
 
 class Views:
-    """The six calls over one store. ``on_run`` is told that a run was accepted."""
+    """The six calls over one store.
 
-    def __init__(self, contract: Contract, store: Store, on_run: Callable[[], None]) -> None:
+    ``on_run`` is told that a run was accepted. ``public_url`` is what links begin with, "" for what the request names.
+    """
+
+    def __init__(self, contract: Contract, store: Store, on_run: Callable[[], None], public_url: str = "") -> None:
         self._contract = contract
         self._store = store
         self._on_run = on_run
+        self._public_url = public_url
 
     def collection(self) -> dict[str, Action]:
         """What can be done with all automations of a project."""
@@ -66,7 +70,7 @@ class Views:
         request = call.request
         page = Page.asked(request.query_params)
         count, automations = await self._store.page(_project(call), page)
-        url = _absolute_url(request)
+        url = self._absolute_url(request)
         return Answer(
             HTTPStatus.OK,
             {"count": count, "next": page.next_link(url, count), "previous": page.previous_link(url), "results": automations},
@@ -97,6 +101,13 @@ class Views:
             self._on_run()
         return Answer(accepted.status, accepted.automation)
 
+    def _absolute_url(self, request: Request) -> str:
+        # A query may hold any bytes, and a link only those that a URL may have.
+        query = quote(request.scope["query_string"], safe=punctuation)
+        if self._public_url:
+            return f"{self._public_url}{request.url.path}?{query}"
+        return str(URL(scope={**request.scope, "query_string": query.encode()}))
+
     @staticmethod
     def _describe(name: str, fields: tuple[Field, ...] | None) -> Callable[[Call], Awaitable[Answer]]:
         async def described(call: Call) -> Answer:
@@ -107,12 +118,6 @@ class Views:
 
 async def _data(request: Request) -> object:
     return parse_body(await read_body(request), request.headers.get("content-type", ""))
-
-
-def _absolute_url(request: Request) -> str:
-    # A query may hold any bytes, and a link only those that a URL may have.
-    query = quote(request.scope["query_string"], safe=punctuation).encode()
-    return str(URL(scope={**request.scope, "query_string": query}))
 
 
 def _found(automation: Shown | None) -> Answer:

@@ -5,6 +5,8 @@ body that no application wants, and for a client that does not read its answer; 
 """
 
 import asyncio
+import json
+from http import HTTPStatus
 from typing import Final
 
 import h11
@@ -39,6 +41,18 @@ class Connection(H11Protocol):
             self._keep_alive()
         elif self._arriving is None:
             self._arriving = self.loop.call_later(ARRIVES_WITHIN, self._give_up)
+
+    def send_400_response(self, msg: str) -> None:
+        """Say what is wrong with a request that is none, in the form of all other errors, and close."""
+        body = json.dumps({"type": "invalid_request", "code": "bad_request", "detail": msg, "attr": None}).encode()
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Connection", "close")]
+        for event in (
+            h11.Response(status_code=HTTPStatus.BAD_REQUEST, headers=headers, reason=HTTPStatus.BAD_REQUEST.phrase),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close what has been idle for long enough, also when the client has not read all of its last answer."""

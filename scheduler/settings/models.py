@@ -102,6 +102,10 @@ def _parse_clone_url(value: object) -> str:
     return value
 
 
+def _parse_public_url(value: object) -> str:
+    return "" if value == "" else parse_api_url(value)
+
+
 def _parse_pattern(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise Wrong(f"should be an automation's id or a pattern for its name, not {shown(value)}", 'write it as "nightly-*"')
@@ -249,6 +253,7 @@ class ApiSettings(Section):
     """``[api]``: the embedded API."""
 
     listen: ListenAddress = Listen("127.0.0.1", 8040)
+    public_url: Annotated[str, PlainValidator(_parse_public_url)] = ""
     github_integrations: tuple[Annotated[StrictInt, Field(ge=0, le=_LARGEST_ID)], ...] = ()
     requests_per_minute: Annotated[StrictInt, Field(ge=0, le=1_000_000)] = 0
     database: Database = DatabaseUrl("sqlite:////var/lib/scheduler/api.db")

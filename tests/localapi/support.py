@@ -79,13 +79,19 @@ async def eventually(look: Callable[[], Any], good: Callable[[Any], bool]) -> An
 
 
 def configured(
-    folder: Path, *, github_integrations: frozenset[int] = frozenset({7}), requests_per_minute: int = 0, **runner: Any
+    folder: Path,
+    *,
+    github_integrations: frozenset[int] = frozenset({7}),
+    requests_per_minute: int = 0,
+    public_url: str = "",
+    **runner: Any,
 ) -> ApiConfig:
     return ApiConfig(
         database=folder / "api.db",
         runner=RunnerConfig(folder=folder / "runs", **runner),
         github_integrations=github_integrations,
         requests_per_minute=requests_per_minute,
+        public_url=public_url,
     )
 
 

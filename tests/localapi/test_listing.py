@@ -180,3 +180,15 @@ def test_a_row_is_remembered_only_where_none_is_near() -> None:
     assert known.before(2, 7, 9999) is None
     assert known.before(1, 8, 9999) is None, "another version"
     assert known.before(1, 7, 9999) is None, "what was known of the one before is forgotten"
+
+
+def test_behind_a_proxy_links_lead_to_where_clients_reach_it(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving(tmp_path, public_url="https://automations.example.org/prefix") as served:
+            for number in range(3):
+                await served.create(name=str(number))
+            page = (await served.client.get(COLLECTION, params={"limit": 1, "offset": 1, "x": "é"})).json()
+            base = f"https://automations.example.org/prefix{COLLECTION}?limit=1"
+            assert (page["next"], page["previous"]) == (f"{base}&offset=2&x=%C3%A9", f"{base}&x=%C3%A9")
+
+    asyncio.run(story())

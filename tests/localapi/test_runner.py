@@ -121,7 +121,16 @@ def shell(script: str) -> tuple[str, ...]:
         (shell("echo a; echo b; echo; exit 1"), 1, "The command ended with exit status 1. The last line of its output: b"),
         (shell("kill -SEGV $$"), -11, "The command was killed by SIGSEGV."),
         (shell("kill -40 $$"), -40, "The command was killed by signal 40."),
-        (shell(r"printf 'ok\n\377\000\033[1m'; exit 1"), 1, "The command ended with exit status 1. The last line of its output: ���[1m"),
+        (
+            shell(r"printf 'ok\n\377\000\033\033[1;31mred\033[0m'; exit 1"),
+            1,
+            "The command ended with exit status 1. The last line of its output: ���red",
+        ),
+        (
+            shell(r"printf '\033]0;title\007end\n\033[2K\033[0m\n'; exit 1"),
+            1,
+            "The command ended with exit status 1. The last line of its output: end",
+        ),
         (
             shell("yes x | head -c 100000 | tr -d '\\n'; exit 1"),
             1,

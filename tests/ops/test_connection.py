@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from typing import Any
 
 import pytest
@@ -173,11 +174,33 @@ def test_a_connection_goes_on_after_a_body_that_came_too_late_and_ends_when_it_i
     story(tell, keep_alive=1)
 
 
+async def refused(client: Client) -> bytes:
+    """The body of a 400, after which the connection is closed."""
+    head, _, body = (await asyncio.wait_for(client.reader.read(), DEADLINE)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/json" in head.lower()
+    return body
+
+
+@pytest.mark.parametrize("request_line", [b"nonsense", "GET /?search=é HTTP/1.1".encode(), b"GET / HTTP/1.1\r\nContent-Length: x"])
+def test_what_is_no_request_is_told_so_in_json(request_line: bytes) -> None:
+    async def tell(client: Client) -> None:
+        await client.say(request_line + b"\r\nHost: h\r\n\r\n")
+        assert json.loads(await refused(client))["code"] == "bad_request"
+
+    story(tell)
+
+
 def test_a_head_may_be_so_large_and_no_larger() -> None:
     async def tell(client: Client) -> None:
         await client.say(b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"x" * 60_000 + b"\r\n\r\n")
         assert await client.answer() == b"hello"
         await client.say(b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"x" * 70_000)
-        assert (await asyncio.wait_for(client.reader.readline(), DEADLINE)).startswith(b"HTTP/1.1 400 ")
+        assert json.loads(await refused(client)) == {
+            "type": "invalid_request",
+            "code": "bad_request",
+            "detail": "Invalid HTTP request received.",
+            "attr": None,
+        }
 
     story(tell)

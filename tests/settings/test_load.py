@@ -189,6 +189,8 @@ def test_an_unknown_key_names_the_nearest_known_one_and_never_its_value(tmp_path
         ("[server]\nper_automation_metrics = 'yes'", "server.per_automation_metrics", '"auto", true or false'),
         ("[daemon]\nnode = 5", "daemon.node", "should be a name"),
         ("[api]\ngithub_integrations = ['1']", "api.github_integrations[0]", "whole number"),
+        ("[api]\npublic_url = 'example.org'", "api.public_url", "should begin with https://"),
+        ("[api]\npublic_url = 'https://x:secret@example.org'", "api.public_url", "user name or password"),
         ("[api.runner]\ncommand = 'cat'", "api.runner.command", 'a list, not "cat"'),
         ("[api.runner]\ncommand = ['']", "api.runner.command[0]", "word of a command"),
         ("[api.runner]\nenvironment = ['A=b']", "api.runner.environment[0]", "name of an environment variable"),

@@ -30,7 +30,11 @@ settings.configure(
     DATA_UPLOAD_MAX_MEMORY_SIZE=None,
     DEFAULT_AUTO_FIELD="django.db.models.AutoField",
     INSTALLED_APPS=["rest_framework"],
-    LOGGING={"version": 1, "loggers": {"django.request": {"level": "CRITICAL"}}},  # thousands of bad requests are what it is for
+    LOGGING={  # thousands of bad requests are what it is for
+        "version": 1,
+        "disable_existing_loggers": False,
+        "loggers": {"django.request": {"level": "CRITICAL"}},
+    },
     MIDDLEWARE=[],
     REST_FRAMEWORK={
         "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.LimitOffsetPagination",
