@@ -6,7 +6,13 @@ Every series that can be known beforehand exists from the start, with 0.
 from collections.abc import Callable
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram  # noqa: TID251 - this is the room for metrics
+from prometheus_client import (  # noqa: TID251 - this is the room for metrics
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import choose_encoder  # noqa: TID251 - this is the room for metrics
 
 METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
@@ -19,6 +25,7 @@ class ApiMetrics:
     """What is counted of requests and runs."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # as the daemon's: series that nobody asks for
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "scheduler_api_requests_total",

@@ -84,7 +84,7 @@ class Runner:
             except Unreachable as error:  # stopped while the database is away: the next start finds the run
                 _log.warning("database.unavailable", error=str(error))
             except Exception:  # noqa: BLE001 - the edge of the loop: what becomes of one run must not end the worker
-                _log.exception("command.lost")
+                _log.exception("runner.failed")
 
     async def _next(self) -> bool:
         """Carry out the run that waits longest; False when none waits."""
@@ -136,7 +136,7 @@ class Runner:
             except Unreachable as error:
                 _log.warning("database.unavailable", error=str(error))
             except Exception:  # noqa: BLE001 - the edge of the loop: runs can still be cancelled afterwards
-                _log.exception("command.lost")
+                _log.exception("runner.failed")
             await self._pause(_CANCEL_WITHIN)
 
     async def _tidy(self) -> None:
