@@ -23,11 +23,12 @@ import os, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 for _ in range(150):
     if os.fork():
-        time.sleep(600)
+        time.sleep(60)
+        os._exit(0)
 print(os.getpid(), flush=True)
-time.sleep(600)
+time.sleep(60)
 """
-"""150 processes, each the only child of the one before it, that ignore SIGTERM."""
+"""150 processes, each the only child of the one before it, that ignore SIGTERM; for a minute."""
 
 HYDRA = """
 import fcntl, os, signal, sys, time
