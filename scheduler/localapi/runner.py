@@ -85,6 +85,7 @@ class Runner:
                 _log.warning("database.unavailable", error=str(error))
             except Exception:  # noqa: BLE001 - the edge of the loop: what becomes of one run must not end the worker
                 _log.exception("runner.failed")
+                await self._pause(_RETRY_AFTER)
 
     async def _next(self) -> bool:
         """Carry out the run that waits longest; False when none waits."""
