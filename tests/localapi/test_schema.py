@@ -1,0 +1,45 @@
+"""A database that an older version has made is brought up to date, with all that is in it."""
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from scheduler.database import Database
+from scheduler.localapi.schema import APPLICATION_ID, m001_first_tables
+from tests.localapi.support import COLLECTION, serving
+
+NOW = "2026-11-23T19:00:00.000000Z"
+COLUMNS = "id, project_id, name, prompt, repository, cron_expression, timezone, enabled, last_task_id, created_at, updated_at"
+
+
+def made_by_the_first_version(path: Path) -> list[str]:
+    """Three automations, and a run of the first that waits; their ids."""
+    Database.open(path, application_id=APPLICATION_ID, migrations=(m001_first_tables,)).close()
+    ids = [f"00000000-0000-4000-8000-00000000000{number}" for number in range(3)]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for number, each in enumerate(ids):
+            row = (each, f"n{number}", each, NOW, NOW)
+            connection.execute(f"INSERT INTO automations ({COLUMNS}) VALUES (?, 1, ?, 'p', 'a/b', '* * * * *', 'UTC', 1, ?, ?, ?)", row)
+        connection.execute(
+            "INSERT INTO runs (id, automation_id, project_id, task_id, name, repository, prompt, status, created_at) "
+            "VALUES ('r', ?, 1, 't', 'n0', 'a/b', 'p', 'queued', ?)",
+            (ids[0], NOW),
+        )
+        connection.execute("UPDATE automations SET last_task_run_id = 'r', last_run_status = 'running' WHERE id = ?", ids[:1])
+    return ids
+
+
+def test_what_the_first_version_has_made_is_all_there_and_goes_on(tmp_path: Path) -> None:
+    ids = made_by_the_first_version(tmp_path / "api.db")
+
+    async def story() -> None:
+        async with serving(tmp_path, command=("true",)) as served:
+            page = (await served.client.get(COLLECTION, params={"offset": 1})).json()
+            assert (page["count"], [each["id"] for each in page["results"]]) == (3, ids[1:])
+            assert (await served.finished(ids[0]))["last_run_status"] == "success"
+            assert (await served.client.patch(f"{COLLECTION}{ids[2]}/", json={"name": "a"})).status_code == 200
+            page = (await served.client.get(COLLECTION, params={"offset": 1})).json()
+            assert [each["id"] for each in page["results"]] == ids[:2]
+
+    asyncio.run(story())
