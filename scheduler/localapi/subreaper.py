@@ -9,18 +9,16 @@ command leaves behind is ended. When the server closes its side, or is killed, e
 ``OUTPUT`` is the pipe that the command prints to; when the server is killed it is read from here, since a command whose words nobody takes
 is ended by the first one, with whatever it still had to tidy up.
 
-A script that imports only what it needs: it is started for each run, and its start is time in which the command does not run yet.
+A script that imports only what it cannot do without (socket, json and contextlib take as long as Python itself does to start): it is
+started for each run, and its start is time in which the command does not run yet.
 """
 
 import ctypes
-import json
 import os
 import select
 import signal
-import socket
 import sys
 import time
-from contextlib import suppress
 
 PR_SET_CHILD_SUBREAPER = 36
 LOOK_EVERY = 0.05  # seconds
@@ -35,9 +33,8 @@ SERVER_IS_GONE = select.POLLHUP | select.POLLERR
 
 def main(server_descriptor: str, output_descriptor: str, grace: str, *command: str) -> None:
     """Carry out a command, and report."""
-    server = socket.socket(fileno=int(server_descriptor))
-    output = int(output_descriptor)
-    for descriptor in (server.fileno(), output):
+    server, output = int(server_descriptor), int(output_descriptor)
+    for descriptor in (server, output):
         os.set_inheritable(descriptor, False)  # noqa: FBT003 - it takes no names
     os.set_blocking(output, False)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # the server alone decides; unlike SIG_IGN, this is not inherited
@@ -48,24 +45,26 @@ def main(server_descriptor: str, output_descriptor: str, grace: str, *command: s
     try:
         leader = os.posix_spawnp(command[0], command, os.environ, setsid=True, setsigmask=(), setsigdef=signal.valid_signals())
     except OSError as error:
-        say(server, errno=error.errno)
+        say(server, "errno", error.errno or 0)
         return
     status = wait_for_end(leader, server)
     if status is not None:
-        say(server, exit_status=status)
+        say(server, "exit_status", status)
     ended, left = end(leader, float(grace), server, output)
     if status is None:
-        say(server, exit_status=ended)
-    say(server, left=left)
+        say(server, "exit_status", ended)
+    say(server, "left", left)
 
 
-def say(server: socket.socket, **what: int | None) -> None:
+def say(server: int, name: str, value: int) -> None:
     """Tell the server, if it is there."""
-    with suppress(OSError):
-        server.sendall(json.dumps(what).encode() + b"\n")
+    try:
+        os.write(server, f'{{"{name}": {value}}}\n'.encode())
+    except OSError:
+        pass
 
 
-def wait_for_end(leader: int, server: socket.socket) -> int | None:
+def wait_for_end(leader: int, server: int) -> int | None:
     """Wait until the command ends: its exit status; or until the server wants it ended, or is gone: None.
 
     The command is not reaped, so that its number stays its own. All others are.
@@ -85,13 +84,15 @@ def wait_for_end(leader: int, server: socket.socket) -> int | None:
     return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
 
 
-def end(leader: int, grace: float, server: socket.socket, output: int) -> tuple[int, int]:
+def end(leader: int, grace: float, server: int, output: int) -> tuple[int, int]:
     """End whatever there is below this process: the command's exit status, and how many are left because nothing ends them."""
     statuses = dict[int, int]()
     asked = set[int]()
     kill_from = time.monotonic() + grace
-    with suppress(ProcessLookupError):
+    try:
         os.killpg(leader, signal.SIGTERM)
+    except ProcessLookupError:
+        pass
     while reap(statuses) and (now := time.monotonic()) < kill_from + KILLED_WITHIN:
         if now >= kill_from:
             for process in stopped():
@@ -143,20 +144,24 @@ def descendants(on_sight: signal.Signals) -> set[int]:
 def children(process: int) -> list[int]:
     """The children of all threads of a process; none of one that is gone."""
     found = list[int]()
-    with suppress(OSError):
-        for thread in os.listdir(f"/proc/{process}/task"):  # noqa: PTH208 - pathlib takes as long as all else
-            with open(f"/proc/{process}/task/{thread}/children", encoding="ascii") as file:  # noqa: PTH123 - the same
+    try:
+        for thread in os.listdir(f"/proc/{process}/task"):
+            with open(f"/proc/{process}/task/{thread}/children", encoding="ascii") as file:
                 found += map(int, file.read().split())
+    except OSError:
+        pass
     return found
 
 
 def send(process: int, number: signal.Signals) -> None:
     """Send a signal to a process, unless it is gone or another user's."""
-    with suppress(ProcessLookupError, PermissionError):
+    try:
         os.kill(process, number)
+    except (ProcessLookupError, PermissionError):
+        pass
 
 
-def is_gone(server: socket.socket) -> bool:
+def is_gone(server: int) -> bool:
     """Whether the server has closed both directions, as one does that was killed."""
     poll = select.poll()
     poll.register(server, 0)
@@ -165,9 +170,11 @@ def is_gone(server: socket.socket) -> bool:
 
 def drain(output: int) -> None:
     """Throw away what was printed; reading does not wait, since the server has made the pipe so."""
-    with suppress(BlockingIOError):
+    try:
         while os.read(output, 2**16):
             pass
+    except BlockingIOError:
+        pass
 
 
 if __name__ == "__main__":
