@@ -1,7 +1,8 @@
 """How soon does the embedded API answer? ``python -m bench.api [LARGE]``.
 
 First alone: one client, a store with a hundred automations and one with LARGE (100,000). Then under load: 300 automations are started
-within a second, while 20 other clients read and write as fast as they are answered; each run must be carried out once then, in order.
+within a second, while 20 other clients read and write; each run must be carried out once then, in order. Twice: with clients that pause
+between a request and the next, and with clients that never do, where the answers wait for each other as long as there are clients.
 """
 
 import asyncio
@@ -27,9 +28,11 @@ from scheduler.localapi.keys import Keys
 from scheduler.localapi.schema import open_database
 
 SMALL = 100
+PAGE = 100
 REQUESTS = 400
 CLIENTS = 20
 STARTS = 300
+PAUSE = 0.05  # seconds
 COLLECTION = "/api/projects/1/task_automations/"
 NOW = "2026-11-24T06:00:00.000000Z"
 
@@ -104,11 +107,12 @@ def seeded(path: Path, count: int) -> tuple[str, list[str]]:
 async def alone(key: str, ids: list[str]) -> dict[str, list[float]]:
     """One client, one request after the other."""
     chance = random.Random(1)
+    last = len(ids) - PAGE
     kinds: dict[str, tuple[str, Callable[[], str]]] = {
         "list, first page": ("GET", lambda: COLLECTION),
-        "list, a page in the middle": ("GET", lambda: f"{COLLECTION}?offset={len(ids) // 2}"),
-        "list, the last page": ("GET", lambda: f"{COLLECTION}?offset={len(ids) - 100}"),
-        "list, any page": ("GET", lambda: f"{COLLECTION}?offset={chance.randrange(len(ids))}"),
+        "list, a page in the middle": ("GET", lambda: f"{COLLECTION}?offset={last // 2}"),
+        "list, the last page": ("GET", lambda: f"{COLLECTION}?offset={last}"),
+        "list, any page": ("GET", lambda: f"{COLLECTION}?offset={chance.randint(0, last)}"),
         "retrieve": ("GET", lambda: f"{COLLECTION}{chance.choice(ids)}/"),
         "run": ("POST", lambda: f"{COLLECTION}{chance.choice(ids)}/run/"),
     }
@@ -120,7 +124,7 @@ async def alone(key: str, ids: list[str]) -> dict[str, list[float]]:
     return taken
 
 
-async def under_load(key: str, ids: list[str]) -> tuple[dict[str, list[float]], list[str]]:
+async def under_load(key: str, ids: list[str], pause: float) -> tuple[dict[str, list[float]], list[str]]:
     """The seconds that each kind of request took, and the runs in the order in which they were answered."""
     taken: dict[str, list[float]] = defaultdict(list)
     started: list[str] = []
@@ -140,6 +144,7 @@ async def under_load(key: str, ids: list[str]) -> tuple[dict[str, list[float]], 
                 }
                 (kind,) = chance.choices(list(kinds), weights=[4, 2, 2, 2])
                 taken[kind].append((await asking.ask(*kinds[kind]))[0])
+                await asyncio.sleep(chance.uniform(0, 2 * pause))
 
     async def start(automation: str, at: float) -> None:
         async with client(key) as asking:
@@ -186,13 +191,14 @@ def main() -> None:
     print(f"{'one client; ms':<28}{f'p50 of {SMALL}':>9} {'p99':>9}{f'of {large}':>9} {'p99':>9} {'p50 / p50':>8}")
     for kind in found[0]:
         print(line(kind, found[0][kind], found[1][kind]), flush=True)
-    with parts.folder() as folder, served(folder, 1000) as (key, ids):
-        taken, started = uvloop.run(under_load(key, ids))
-        verdict = ended(folder / "api.db", started)
-    print(f"\n{f'{STARTS} runs in 1 s, {CLIENTS} clients; ms':<28}{'p50':>9} {'p99':>9} {'most':>9}  requests")
-    for kind, seconds in [*sorted(taken.items()), ("all", list(chain(*taken.values())))]:
-        print(f"{line(kind, seconds)} {len(seconds):>9}", flush=True)
-    print(verdict)
+    for pause, how in ((PAUSE, f"that pause for {PAUSE * 1000:g} ms"), (0.0, "that never pause")):
+        with parts.folder() as folder, served(folder, 1000) as (key, ids):
+            taken, started = uvloop.run(under_load(key, ids, pause))
+            verdict = ended(folder / "api.db", started)
+        print(f"\n{STARTS} runs in 1 s, {CLIENTS} clients {how}\n{'ms':<28}{'p50':>9} {'p99':>9} {'most':>9}  requests")
+        for kind, seconds in [*sorted(taken.items()), ("all", list(chain(*taken.values())))]:
+            print(f"{line(kind, seconds)} {len(seconds):>9}", flush=True)
+        print(verdict)
 
 
 if __name__ == "__main__":
