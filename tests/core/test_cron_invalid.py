@@ -1,6 +1,9 @@
 """What is no schedule, and that the reason says what is wrong and what to do."""
 
+import gc
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 
 import pytest
@@ -11,6 +14,19 @@ from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.errors import SchedulerError
 
 SLOW = 0.25  # seconds; ten times what the slowest takes on a busy machine
+
+
+@contextmanager
+def bounded_time() -> Iterator[None]:
+    """No more than `SLOW` of this thread's own time; without the garbage collector, which would look through what other tests have left."""
+    gc.disable()
+    begun = time.thread_time()
+    try:
+        yield
+    finally:
+        gc.enable()
+        assert time.thread_time() - begun < SLOW
+
 
 EXPRESSIONS: list[tuple[object, str]] = [
     (None, "is NoneType, not text"),
@@ -94,10 +110,8 @@ ZONES: list[tuple[object, str]] = [
 
 @pytest.mark.parametrize(("expression", "reason"), EXPRESSIONS, ids=range(len(EXPRESSIONS)))
 def test_a_bad_expression_is_refused_with_its_reason_in_bounded_time(expression: object, reason: str) -> None:
-    begun = time.process_time()
-    with pytest.raises(InvalidSchedule) as refused:
+    with bounded_time(), pytest.raises(InvalidSchedule) as refused:
         Schedule.parse(expression, "Europe/Berlin")
-    assert time.process_time() - begun < SLOW
     assert reason in refused.value.reason
     assert refused.value.expression is expression
     assert refused.value.timezone == "Europe/Berlin"
@@ -108,10 +122,8 @@ def test_a_bad_expression_is_refused_with_its_reason_in_bounded_time(expression:
 
 @pytest.mark.parametrize(("zone", "reason"), ZONES, ids=range(len(ZONES)))
 def test_a_bad_zone_is_refused_with_its_reason_in_bounded_time(zone: object, reason: str) -> None:
-    begun = time.process_time()
-    with pytest.raises(InvalidSchedule) as refused:
+    with bounded_time(), pytest.raises(InvalidSchedule) as refused:
         Schedule.parse("0 9 * * *", zone)
-    assert time.process_time() - begun < SLOW
     assert reason in refused.value.reason
     assert refused.value.timezone is zone
     assert len(refused.value.reason) < 400
@@ -146,12 +158,11 @@ def test_the_costliest_expressions_are_read_in_bounded_time() -> None:
     days = ("29", "30,31", "31w", "29w", "l", "*/31", "1", "13")
     weekdays = ("1#5", "l5", "0", "*/6", "mon-fri#5", "sat")
     for day, month, weekday in product(days, ("2", "2,4", "*/11", "*"), weekdays):
-        begun = time.process_time()
         try:
-            Schedule.parse(f"* * {day} {month} {weekday}", "UTC")
+            with bounded_time():
+                Schedule.parse(f"* * {day} {month} {weekday}", "UTC")
         except InvalidSchedule as error:
             assert "no day" in error.reason  # noqa: PT017  (either answer is right, if it comes soon)
-        assert time.process_time() - begun < SLOW, (day, month, weekday)
 
 
 @settings(max_examples=300, deadline=None)
