@@ -3,7 +3,7 @@ PYTHON ?= /usr/bin/python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-JOBS   ?= 3  # one for the tests that mostly wait (tests/conftest.py), and one for each of two cores
+JOBS   ?= 2
 
 .PHONY: run test check soak faults bench lock format clean
 
@@ -11,7 +11,7 @@ run: $(STAMP)  ## the demo: the embedded API, the daemon and an automation that 
 	$(BIN)/scheduler up --demo
 
 test: check  ## all checks and every test
-	$(BIN)/pytest -n $(JOBS) --dist loadgroup
+	$(BIN)/pytest -n $(JOBS) --dist worksteal
 
 check: $(STAMP)  ## formatting, lint, types, layers
 	$(BIN)/ruff format --check -q .
