@@ -19,11 +19,19 @@ from scheduler.core.errors import ConfigurationError
 from scheduler.localapi.schema import open_database
 from scheduler.settings import Configuration, load
 from tests.operated import PATIENCE, Place, environment, place
+from tests.ports import free_port
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "the state"
+
+
+@pytest.fixture(autouse=True)
+def own_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those that an operator expects: other tests may take them meanwhile."""
+    for name in ("_API_PORT", "_SERVER_PORT"):
+        monkeypatch.setattr(state, name, free_port())
 
 
 @pytest.fixture
@@ -76,13 +84,15 @@ def test_ports_that_are_taken_are_left_to_their_owners(folder: Path) -> None:
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            taken.bind(("127.0.0.1", 8040))
+            taken.bind(("127.0.0.1", state._API_PORT))
         except OSError:
             pass  # somebody else has it already
         else:
             taken.listen()
         listen = tomllib.loads(prepare(folder).read_text())["api"]["listen"]
-    assert re.fullmatch(r"127\.0\.0\.1:80(4[1-9]|5\d)", listen)
+    host, port = listen.split(":")
+    assert host == "127.0.0.1"
+    assert state._API_PORT < int(port) < state._API_PORT + state._PORTS_TRIED
 
 
 def test_a_configuration_that_could_not_be_written_whole_is_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
