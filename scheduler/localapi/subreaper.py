@@ -126,17 +126,17 @@ def stopped() -> set[int]:
     found = set[int]()
     for _ in range(PASSES):
         before = len(found)
-        found |= descendants(on_sight=signal.SIGSTOP)
+        found |= stopped_once()
         if len(found) == before:
             break
     return found
 
 
-def descendants(on_sight: signal.Signals) -> set[int]:
-    """All that descend from this process. Each gets a signal before its own children are looked for."""
+def stopped_once() -> set[int]:
+    """All that descend from this process, each stopped before its own children are looked for; not what is started meanwhile."""
     found = children(os.getpid())
     for process in found:  # which grows meanwhile
-        send(process, on_sight)
+        send(process, signal.SIGSTOP)
         found += children(process)
     return set(found)
 

@@ -28,6 +28,7 @@ async def run_once(served: Served) -> str:
     created = await served.create()
     await served.start_run(created["id"])
     ended: dict[str, Any] = await served.finished(created["id"])
+    assert ended["last_error"] is None
     run_id: str = ended["last_task_run_id"]
     return run_id
 
@@ -103,7 +104,7 @@ def elsewhere(tmp_path: Path) -> Iterator[Path]:
     [
         "ln -s {elsewhere} link; ln -s {elsewhere}/file another",
         "ln {elsewhere}/file hard",
-        'mv "$PWD/.." "$PWD/../../moved" && ln -s {elsewhere} "$(dirname "$OUTPUT_FILE")"',
+        'run=$(dirname "$OUTPUT_FILE"); mv "$run" "$run.moved" && ln -s {elsewhere} "$run"',
     ],
 )
 def test_nothing_goes_that_is_somewhere_else(tmp_path: Path, elsewhere: Path, script: str) -> None:
