@@ -1,25 +1,28 @@
 """The process's log: structlog with one line for one event, to which the logging of the libraries is joined.
 
 JSON, in plain ASCII, wherever a program reads; for a person on a terminal the same keys, drawn. It goes to standard output, which is what
-a service's log is; what a command has to complain about before there is a log goes to standard error.
+a service's log is; where that is systemd's journal, as entries with fields (`journal`), whose message is the same text. What a command
+has to complain about before there is a log goes to standard error.
 """
 
 import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self, TextIO
+from typing import Any, Final, Literal, Self, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from scheduler.core.instants import to_text
-from scheduler.ops import console
-from scheduler.ops.writer import LIMIT, LineWriter
+from scheduler.ops import console, journal
+from scheduler.ops.journal import Journal
+from scheduler.ops.writer import LIMIT, Lines, Writer
 
 Format = Literal["auto", "console", "json"]
 Level = Literal["debug", "info", "warning", "error"]
@@ -31,7 +34,7 @@ _ENCODE: Final = json.JSONEncoder(default=str).encode  # json.dumps would make a
 class Log:
     """The log of this process while it is open; a context manager. ``now`` is the clock, in UTC, and ``node`` is named in every JSON line.
 
-    ``auto`` is ``console`` when ``stream`` is a terminal, else ``json``. Nobody who logs waits for the stream; see `LineWriter`.
+    ``auto`` is ``console`` when ``stream`` is a terminal, else ``json``. Nobody who logs waits for the stream; see `Writer`.
     """
 
     def __init__(
@@ -48,12 +51,14 @@ class Log:
         self._stream = stream or sys.stdout or sys.stderr or _nowhere()
         self._drawn = self._stream.isatty() if format == "auto" else format == "console"
         self._threshold = _NUMBERS[level]
-        self._writer = LineWriter(self._stream, lost=self._loss, limit=limit)
+        self._journal = journal.is_journal(self._stream, os.environ.get("JOURNAL_STREAM"))
+        out: Callable[[Sequence[Any]], int] = Journal() if self._journal else Lines(self._stream)
+        self._writer: Writer[Any] = Writer(out, lost=self._loss, limit=limit)
         self._processors = self._pipeline()
         structlog.configure(
             processors=self._processors,
             wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
-            logger_factory=lambda *_: _Lines(self._writer.write),
+            logger_factory=lambda *_: _Logger(self._writer.write),
             cache_logger_on_first_use=False,
         )
         self._bridge = _Bridge()
@@ -81,10 +86,19 @@ class Log:
 
     def _pipeline(self) -> list[Processor]:
         always: list[Processor] = [self._above_threshold, structlog.processors.format_exc_info]
+        text = self._text()
+        return [*always, partial(self._entered, text)] if self._journal else [*always, *text]
+
+    def _text(self) -> list[Processor]:
+        """The processors that make an event the text of its line."""
         if not self._drawn:
-            return [*always, self._ordered, _json]
+            return [self._ordered, _json]
         colours = console.coloured(self._stream, os.environ.get("NO_COLOR"), os.environ.get("TERM"))
-        return [*always, console.indented, self._stamped, console.renderer(colours=colours)]
+        return [console.indented, self._stamped, console.renderer(colours=colours)]
+
+    def _entered(self, text: Sequence[Processor], logger: WrappedLogger, level: str, event: EventDict) -> bytes:
+        """The event as an entry of the journal."""
+        return journal.entry(self._ordered(logger, level, dict(event)), str(_processed(text, level, event)))
 
     def _above_threshold(self, _: WrappedLogger, level: str, event: EventDict) -> EventDict:
         if _NUMBERS[level] < self._threshold:
@@ -97,18 +111,23 @@ class Log:
     def _ordered(self, logger: WrappedLogger, level: str, event: EventDict) -> EventDict:
         return {**self._stamped(logger, level, event), "node": self._node}
 
-    def _loss(self, lines: int) -> str:
+    def _loss(self, lines: int) -> str | bytes:
         """The line that stands for those which the reader was too slow for."""
-        event: EventDict = {"event": "log.lost", "lines": lines}
-        for process in self._processors[1:]:
-            event = process(None, "warning", event)  # type: ignore[assignment]  # the last of them makes the text
-        return str(event)
+        return _processed(self._processors[1:], "warning", {"event": "log.lost", "lines": lines})
 
 
-class _Lines:
+def _processed(processors: Sequence[Processor], level: str, event: EventDict) -> str | bytes:
+    """The line that these make of an event."""
+    line: Any = event
+    for process in processors:
+        line = process(None, level, line)
+    return line  # type: ignore[no-any-return]  # the last one makes it
+
+
+class _Logger:
     """What structlog hands finished lines to: every level's method writes the line."""
 
-    def __init__(self, write: Callable[[str], None]) -> None:
+    def __init__(self, write: Callable[[Any], None]) -> None:
         self.debug = self.info = self.warning = self.error = self.critical = write
 
 

@@ -9,34 +9,35 @@ import contextlib
 import os
 import select
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from typing import Final, TextIO
+from typing import Final, Generic, TextIO, TypeVar
+
+T = TypeVar("T")
 
 LIMIT: Final = 20_000
 """Lines that may wait, a few megabytes."""
 _PATIENCE: Final = 2.0  # seconds in which a reader may take what is left at the end
 
 
-class LineWriter:
-    """Writes lines to the file under ``stream``, in order. ``lost`` makes the line that says how many were left out."""
+class Writer(Generic[T]):
+    """Hands lines to ``out`` in order, on its own thread. ``lost`` makes the line that says how many were left out.
 
-    def __init__(self, stream: TextIO, *, lost: Callable[[int], str], limit: int = LIMIT) -> None:
-        with contextlib.suppress(OSError):
-            stream.flush()  # what was printed before stays before
-        self._file = stream.fileno()
-        self._encoding = stream.encoding or "utf-8"
+    ``out`` writes as many of the lines that it gets as it can, and says how many it could not.
+    """
+
+    def __init__(self, out: Callable[[Sequence[T]], int], *, lost: Callable[[int], T], limit: int = LIMIT) -> None:
+        self._out = out
         self._limit = limit
         self._describe = lost
-        self._lines: SimpleQueue[str | None] = SimpleQueue()
+        self._lines: SimpleQueue[T | None] = SimpleQueue()
         self._lost = 0
         self._counting = threading.Lock()
-        self._torn = False  # the last line in the file has no end
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
-    def write(self, line: str) -> None:
-        """Take one line, without its end. Never waits and never raises."""
+    def write(self, line: T) -> None:
+        """Take one line. Never waits and never raises."""
         if self._lines.qsize() < self._limit:
             self._lines.put(line)
         else:
@@ -51,15 +52,15 @@ class LineWriter:
         more = True
         while more:
             batch, more = self._next_batch()
-            if self._write(batch) and self._lost:
+            if self._written(batch) and self._lost:
                 with self._counting:
                     lost, self._lost = self._lost, 0
-                if not self._write([self._describe(lost)]):
+                if not self._written([self._describe(lost)]):
                     self._lose(lost - 1)
 
-    def _next_batch(self) -> tuple[list[str], bool]:
+    def _next_batch(self) -> tuple[list[T], bool]:
         """All lines that wait, at least one, and whether more may come."""
-        batch: list[str] = []
+        batch: list[T] = []
         line = self._lines.get()
         try:
             while line is not None:
@@ -69,15 +70,35 @@ class LineWriter:
             return batch, True
         return batch, False
 
-    def _write(self, lines: list[str]) -> bool:
-        """Whether they are out. The daemon goes on without its log when it must: the ledger is the record."""
+    def _written(self, lines: Sequence[T]) -> bool:
+        """Whether the way out is open. The daemon goes on without its log when it must: the ledger is the record."""
+        lost = self._out(lines)
+        self._lose(lost)
+        return lost == 0 or lost < len(lines)
+
+    def _lose(self, lines: int) -> None:
+        with self._counting:
+            self._lost += lines
+
+
+class Lines:
+    """What writes lines, without their ends, to the file under ``stream``: all of them or, when that fails, none that count."""
+
+    def __init__(self, stream: TextIO) -> None:
+        with contextlib.suppress(OSError):
+            stream.flush()  # what was printed before stays before
+        self._file = stream.fileno()
+        self._encoding = stream.encoding or "utf-8"
+        self._torn = False  # the last line in the file has no end
+
+    def __call__(self, lines: Sequence[str]) -> int:
+        """How many could not be written."""
         content = "".join(f"{line}\n" for line in lines).encode(self._encoding, "backslashreplace")
         try:
             self._send(b"\n" + content if self._torn else content)
         except OSError:
-            self._lose(len(lines))
-            return False
-        return True
+            return len(lines)
+        return 0
 
     def _send(self, content: bytes) -> None:
         while content:
@@ -90,7 +111,3 @@ class LineWriter:
                 continue
             self._torn = content[sent - 1 : sent] != b"\n"
             content = content[sent:]
-
-    def _lose(self, lines: int) -> None:
-        with self._counting:
-            self._lost += lines

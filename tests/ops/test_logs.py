@@ -19,7 +19,7 @@ import pytest
 import structlog
 
 from scheduler.ops.logs import Format, Level, Log
-from scheduler.ops.writer import LineWriter
+from scheduler.ops.writer import Lines, Writer
 from tests.ops.support import HOSTILE, NOW
 
 DEADLINE = 20.0
@@ -257,7 +257,7 @@ class Pipe:
 
 def test_nobody_waits_for_a_reader_and_what_was_left_out_is_counted() -> None:
     pipe = Pipe()
-    out = LineWriter(pipe.stream, lost=lambda lines: f"lost {lines}", limit=500)
+    out = Writer(Lines(pipe.stream), lost=lambda lines: f"lost {lines}", limit=500)
     for line in lines_of(5000):
         out.write(line)  # some hundred fit into the pipe: waiting for the rest would be for ever
     thread, read = pipe.reading()
@@ -293,7 +293,7 @@ def test_the_line_for_those_left_out_is_one_of_the_log() -> None:
 
 def test_a_stuck_reader_does_not_keep_the_process_from_ending() -> None:
     pipe = Pipe()
-    out = LineWriter(pipe.stream, lost=str)
+    out = Writer(Lines(pipe.stream), lost=str)
     for line in lines_of(5000):
         out.write(line)
     begun = time.monotonic()
@@ -310,7 +310,7 @@ def test_a_reader_that_has_gone_is_no_ones_fault() -> None:
     reader, writing = os.pipe()
     os.close(reader)
     with os.fdopen(writing, "w") as stream:
-        out = LineWriter(stream, lost=str)
+        out = Writer(Lines(stream), lost=str)
         out.write("to nobody")
         eventually(lambda: out._lost == 1)
         out.close()
@@ -336,7 +336,7 @@ def test_a_full_disk_costs_lines_which_are_counted_when_there_is_room_again(tmp_
     disk = Disk(3)
     monkeypatch.setattr("os.write", disk.write)
     with (tmp_path / "log").open("w") as stream:
-        out = LineWriter(stream, lost=lambda lines: f"lost {lines}")
+        out = Writer(Lines(stream), lost=lambda lines: f"lost {lines}")
         out.write("torn")
         eventually(lambda: out._lost == 1)
         disk.room = 1000
@@ -348,7 +348,7 @@ def test_a_full_disk_costs_lines_which_are_counted_when_there_is_room_again(tmp_
 def test_a_terminal_that_somebody_set_not_to_wait_is_waited_for() -> None:
     pipe = Pipe()
     os.set_blocking(pipe.stream.fileno(), False)
-    out = LineWriter(pipe.stream, lost=str)
+    out = Writer(Lines(pipe.stream), lost=str)
     for line in lines_of(3000):
         out.write(line)
     thread, read = pipe.reading()
@@ -361,7 +361,7 @@ def test_a_terminal_that_somebody_set_not_to_wait_is_waited_for() -> None:
 def test_lines_of_many_threads_stay_whole(tmp_path: Path) -> None:
     file = tmp_path / "log"
     with file.open("w") as stream:
-        out = LineWriter(stream, lost=str)
+        out = Writer(Lines(stream), lost=str)
 
         def write(at: int) -> None:
             for line in lines_of(500, at):
