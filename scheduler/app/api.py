@@ -13,6 +13,7 @@ from scheduler.daemon.clock import SystemClock
 from scheduler.localapi.server import LocalApi
 from scheduler.ops.logs import Log
 from scheduler.ops.serving import Serving
+from scheduler.ops.systemd import Notifier
 from scheduler.settings import Settings
 
 _KEEP_ALIVE: Final = 75
@@ -45,6 +46,10 @@ async def serve(settings: Settings, announce: Callable[[], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: os._exit(0) if stopping.is_set() else stopping.set())
     with Log(format=settings.log.format, level=settings.log.level, node=settings.daemon.node, now=SystemClock().now):
-        async with answering(settings):
+        async with answering(settings) as api:
             announce()
+            notifier = Notifier(is_up=lambda: True, is_alive=api.is_alive, status=api.headline)
+            notifying = asyncio.create_task(notifier.run())
             await stopping.wait()
+            notifying.cancel()
+            notifier.stopping()

@@ -19,7 +19,7 @@ from scheduler.app.opening import Opening
 from scheduler.app.wiring import parser, policy_texts, target_settings, upstream_config
 from scheduler.core.cron import versions
 from scheduler.core.errors import ConfigurationError, LedgerUnavailable, SchedulerError
-from scheduler.core.events import ConfigReloaded, DaemonStarted, DaemonStopped
+from scheduler.core.events import ConfigReloaded, ConfigReloading, DaemonStarted, DaemonStopped
 from scheduler.core.zones import reload_zones
 from scheduler.daemon.clock import ClockWatch, SystemClock
 from scheduler.daemon.context import LedgerHealth
@@ -206,6 +206,7 @@ class Daemon:
     def _told_to_reload(self) -> None:
         if self._service.stopping:
             return  # the next start reads everything
+        self._observing.publish(ConfigReloading())
         error = None
         try:
             self._reload()

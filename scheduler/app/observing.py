@@ -25,6 +25,8 @@ from scheduler.ops.metrics import Metrics
 from scheduler.ops.narration import Narrator
 from scheduler.ops.queries import OccurrenceQuery
 from scheduler.ops.serving import Serving
+from scheduler.ops.systemd import Notifier
+from scheduler.ops.views import STALLED, headline
 from scheduler.ops.web import Pages, build_app
 from scheduler.settings import Settings
 
@@ -43,6 +45,7 @@ class Observing:
         self._database: Database | None = None
         bus = Bus()
         self.publish = bus.publish
+        self._bus = bus
         bus.subscribe(self._metrics.observe)
         bus.subscribe(Narrator(self._log.takes).observe)
 
@@ -64,12 +67,15 @@ class Observing:
     async def watching(self, service: Service) -> AsyncIterator[None]:
         """Log, count and answer for as long as the block lasts. Raises `ConfigurationError` when the address cannot be had."""
         listen = str(self._settings.server.listen or "")
-        beating = asyncio.create_task(self._heartbeat.run())
+        notifier = _notifier(service)
+        self._bus.subscribe(notifier.observe)
+        attending = [asyncio.create_task(each.run()) for each in (self._heartbeat, notifier)]
         try:
             async with Serving(build_app(self._pages(service), listen=listen), listen, setting="[server] listen"):
                 yield
         finally:
-            beating.cancel()
+            for task in attending:
+                task.cancel()
             self._log.close()
 
     def _pages(self, service: Service) -> Pages:
@@ -102,6 +108,14 @@ class Observing:
             offset=query.offset,
         )
         return await self._database.read(partial(history.occurrences, selection=selection))
+
+
+def _notifier(service: Service) -> Notifier:
+    return Notifier(
+        is_up=lambda: service.is_up,
+        is_alive=lambda: service.stalled_for() < STALLED,
+        status=lambda: headline(service.status(counted=False)),
+    )
 
 
 def _target(service: Service, name: str) -> Target:

@@ -1,5 +1,6 @@
 """What the commands that do not end by themselves have in common."""
 
+import faulthandler
 import os
 import shlex
 import shutil
@@ -13,6 +14,7 @@ import uvloop
 
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Carry out a process's main coroutine on the fast loop; of several errors at once the first is raised alone."""
+    faulthandler.enable()  # what is aborted, as by systemd's watchdog, says where all of its threads were
     os.umask(0o077)  # prompts and the hashes of keys are nobody else's business
     try:
         uvloop.run(main)

@@ -285,6 +285,11 @@ class LedgerCommitted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigReloading(Event):
+    """The configuration is about to be read again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigReloaded(Event):
     """The configuration was read again; with an ``error`` the old one stays."""
 

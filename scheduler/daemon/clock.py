@@ -6,6 +6,7 @@ stands still while the loop is busy.)
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,6 +46,11 @@ class Alarm:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._event = asyncio.Event()
+        self._back_by = clock.seconds()  # when its loop goes on
+
+    def stalled_for(self) -> float:
+        """Seconds since its loop was to go on, and has not come back to sleep; 0 while it may sleep."""
+        return max(self._clock.seconds() - self._back_by, 0.0)
 
     def ring(self) -> None:
         """Wake whoever sleeps, or will."""
@@ -57,6 +63,7 @@ class Alarm:
 
     async def sleep(self, seconds: float | None) -> None:
         """Return after so many seconds, or as soon as it rings."""
+        self._back_by = math.inf if seconds is None else self._clock.seconds() + max(seconds, 0.0)
         if seconds is None or seconds > 0:
             try:
                 async with asyncio.timeout(seconds):
@@ -64,6 +71,7 @@ class Alarm:
             except TimeoutError:
                 pass
         self._event.clear()
+        self._back_by = self._clock.seconds()
 
 
 @dataclass(frozen=True, slots=True)

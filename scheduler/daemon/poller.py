@@ -44,6 +44,7 @@ class Poller:
         self._took = timedelta(0)
         self._begun = float("-inf")
         self.error: str | None = None
+        self.has_tried = False  # to read the list, since this process began
 
     def listen(self, listener: Callable[[Snapshot, Changes], None]) -> None:
         """Call ``listener`` with every snapshot, after the timetable has taken it up."""
@@ -91,6 +92,7 @@ class Poller:
                 self._wanted = True  # its instants do not fit together
             else:
                 await self._take(snapshot)
+        self.has_tried = True
         for listener in self._on_end:
             listener()
 

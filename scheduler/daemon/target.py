@@ -150,8 +150,17 @@ class Target:
 
     # ------------------------------------------------------------ what it is like now
 
-    def status(self) -> TargetStatus:
-        """The state of the target at this instant."""
+    @property
+    def is_up(self) -> bool:
+        """Whether its list has been asked for, with or without success."""
+        return self._poller.has_tried
+
+    def stalled_for(self) -> float:
+        """Seconds for which nothing has been planned although it was time to look; 0 when all is well."""
+        return self._planner.alarm.stalled_for()
+
+    def status(self, *, counted: bool = True) -> TargetStatus:
+        """The state of the target at this instant; its automations are not ``counted`` for those who look often and need no count."""
         context = self.context
         states = self._dispatcher.states()
         offset = context.upstream.clock_offset
@@ -163,7 +172,7 @@ class Target:
             error=self._poller.error,
             snapshot_at=self._clearance.snapshot_at,
             stale=self._clearance.stale,
-            automations=Counter(self._state(each) for each in context.timetable.entries.values()),
+            automations=Counter(self._state(each) for each in context.timetable.entries.values()) if counted else {},
             open=states,
             in_flight=states[State.IN_FLIGHT],
             overdue=self._overdue.lines(),

@@ -67,6 +67,14 @@ class LocalApi:
         await asyncio.to_thread(self._database.close)
         self._lock.release()
 
+    def is_alive(self) -> bool:
+        """Whether all that carries out runs is at work."""
+        return self._runner.is_alive()
+
+    def headline(self) -> str:
+        """What it is at, in a line."""
+        return f"runs: {self._runner.in_progress} in progress, {self._runner.queued} waiting"
+
     async def _health(self) -> Mapping[str, bool]:
         return {"database": await self._database_answers(), "runner": self._runner.is_alive()}
 

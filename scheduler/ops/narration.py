@@ -84,7 +84,7 @@ class Narrator:
         self._situations: dict[str, str] = {}  # how the newest poll of each target, and the newest write, went
 
     def observe(self, event: Event) -> None:
-        """Log one line, or none for an event that is for metrics alone."""
+        """Log one line, or none for an event that is for the other observers alone."""
         name, level = self._judged(event)
         if name is None or not self._takes(level):
             return

@@ -20,7 +20,7 @@ from scheduler.ops.queries import OccurrenceQuery, UpcomingQuery
 Json = Mapping[str, object]
 
 STALLED: Final = 15.0
-"""Seconds after which a loop that should turn every second does not."""
+"""Seconds after which a loop that should have turned counts as hanging: the event loop, or that of a planner."""
 _SHOWN: Final = 100
 """Overdue occurrences that an answer names."""
 
@@ -38,6 +38,23 @@ def health(status: DaemonStatus, idle: float) -> tuple[bool, Json]:
 def missing(status: DaemonStatus) -> list[str]:
     """What keeps the daemon from doing its work, in words; empty when it is ready."""
     return status.unready or ([] if status.targets else ["no target is served yet"])
+
+
+def headline(status: DaemonStatus) -> str:
+    """What the daemon is at, in a line: for who looks at its service."""
+    problems = missing(status)
+    if problems:
+        return f"not ready: {'; '.join(problems)}"
+    open_now = sum(sum(target.open.values()) for target in status.targets)
+    coming = min((target.next_fire for target in status.targets if target.next_fire), default=None)
+    return (
+        f"{_counted(len(status.targets), 'target')}, {_counted(open_now, 'occurrence')} open, "
+        f"next fire {to_text_seconds(coming) if coming else 'never'}"
+    )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def readiness(status: DaemonStatus) -> tuple[bool, Json]:

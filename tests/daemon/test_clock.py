@@ -105,6 +105,27 @@ def test_an_alarm_wakes_when_it_rings_and_remembers_that_it_rang() -> None:
     run_virtual(main())
 
 
+def test_a_loop_stalls_from_when_it_was_to_go_on_until_it_sleeps_again() -> None:
+    async def main() -> None:
+        alarm = Alarm(VirtualClock())
+        stalled: list[float] = []
+
+        async def look() -> None:
+            for _ in range(6):
+                await asyncio.sleep(3.0)
+                stalled.append(alarm.stalled_for())
+
+        looking = asyncio.create_task(look())
+        await alarm.sleep(5.0)
+        await asyncio.sleep(6.0)  # it is busy from 5 to 11, and sleeps until somebody rings
+        asyncio.get_running_loop().call_later(5.0, alarm.ring)
+        await alarm.sleep(None)
+        await looking
+        assert stalled == pytest.approx([0.0, 1.0, 4.0, 0.0, 0.0, 2.0])
+
+    run_virtual(main())
+
+
 def test_the_systems_clocks() -> None:
     clock = SystemClock()
     assert clock.now().utcoffset() == timedelta(0)
