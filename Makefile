@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 JOBS   ?= 2
 
-.PHONY: run test check soak faults bench lock format clean
+.PHONY: run test check soak faults bench docs lock format clean
 
 run: $(STAMP)  ## the demo: the embedded API, the daemon and an automation that is due every minute
 	$(BIN)/scheduler up --demo
@@ -27,6 +27,9 @@ faults: $(STAMP)  ## MINUTES of real faults, drawn from SEED or from a seed that
 
 bench: $(STAMP)  ## the figures of docs/performance.md
 	$(BIN)/python -m bench
+
+docs: $(STAMP)  ## makes docs/commands.md anew from the commands' own help
+	$(BIN)/python -m tests.commands_page
 
 format: $(STAMP)
 	$(BIN)/ruff format -q .
