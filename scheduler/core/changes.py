@@ -56,8 +56,8 @@ def clock_changes(schedule: Schedule, after: datetime, until: datetime) -> Itera
 
 
 def _stretches(zone: tzinfo, first: date, last: date) -> Iterator[Stretch]:
-    """Those of all UTC days from the day before the first one."""
-    for number in range(-1, (last - first).days + 1):
+    """Those of all UTC days from the first to the last."""
+    for number in range((last - first).days + 1):
         yield from stretches(zone, first + number * DAY)
 
 
