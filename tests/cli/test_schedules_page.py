@@ -1,5 +1,6 @@
 """docs/schedules.md says what is so: its commands print what it shows, and its tables agree with the code."""
 
+import json
 import re
 import shlex
 from datetime import UTC, datetime, timedelta
@@ -72,3 +73,11 @@ def _elsewhere(difference: Difference) -> str:
 
 def test_every_code_is_on_the_page() -> None:
     assert sorted(row[0].strip("`") for row in DIALECTS) == sorted(get_args(Code))
+
+
+def test_every_key_is_on_the_page(scheduler: Scheduler) -> None:
+    done = scheduler("explain", "--cron", "30 2 * * 1", "--timezone", "Europe/Berlin", "--json")
+    explained = json.loads(done.out)
+    inner = {*explained["clock_changes"][0], *explained["differences"][0], *explained["differences"][0]["elsewhere"][0]}
+    named = {name for row in rows("| key | what it holds |") for cell in row for name in re.findall(r"`(\w+)`", cell)}
+    assert {*explained, *inner, "automation_id", "name", "enabled"} <= named
