@@ -7,7 +7,7 @@ JOBS   ?= 2
 PREFIX ?= /opt/scheduler
 LOCK   := $(BIN)/uv pip compile pyproject.toml --generate-hashes --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-find-links -q
 
-.PHONY: run install uninstall test check soak faults bench lock format clean
+.PHONY: run install uninstall test check soak faults bench docs lock format clean
 
 run: $(STAMP)  ## the demo: the embedded API, the daemon and an automation that is due every minute
 	$(BIN)/scheduler up --demo
@@ -35,6 +35,9 @@ faults: $(STAMP)  ## MINUTES of real faults, drawn from SEED or from a seed that
 
 bench: $(STAMP)  ## the figures of docs/performance.md
 	$(BIN)/python -m bench
+
+docs: $(STAMP)  ## makes docs/commands.md anew from the commands' own help
+	$(BIN)/python -m tests.commands_page
 
 format: $(STAMP)
 	$(BIN)/ruff format -q .

@@ -38,6 +38,7 @@ install_all() {
     install_command
     install_units
     install_settings
+    install_state
     remove_old_releases
     say_what_is_next
 }
@@ -91,6 +92,12 @@ install_text() { # from, to, mode; with the prefix in it
 install_settings() {
     install -d "$settings"
     [ -e "$settings/scheduler.toml" ] || install -m 0644 "$here/deploy/scheduler.toml" "$settings/scheduler.toml"
+}
+
+install_state() { # systemd makes these too, at the first start; whoever restores a ledger or makes a key needs them before
+    for user in scheduler scheduler-api; do
+        [ -e "/var/lib/$user" ] || install -d -m 0700 -o "$user" -g "$user" "/var/lib/$user"
+    done
 }
 
 remove_old_releases() {

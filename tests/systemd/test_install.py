@@ -45,6 +45,8 @@ def test_the_services_are_installed_upgraded_and_removed(bare: Machine) -> None:
     first = installed(bare)
     assert "systemctl enable --now scheduler" in first.stdout
     [release] = releases(bare)
+    for user in ("scheduler", "scheduler-api"):
+        assert bare.run("stat", "--format=%U %a", f"/var/lib/{user}").stdout == f"{user} 700\n"
     assert not bare.run("systemctl", "is-active", DAEMON, check=False).stdout.startswith("active")
     assert bare.run("scheduler", "config", "validate", check=False).returncode == 1  # two things are to be set
 

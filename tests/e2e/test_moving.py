@@ -1,0 +1,82 @@
+"""The recipes of docs/operations.md for another machine and for a restored backup, with real processes: no run is lost or doubled."""
+
+import asyncio
+import shutil
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.stand import Stand, next_minute, now, until
+
+BODY = {"name": "each minute", "prompt": "go", "repository": "acme/app", "cron_expression": "* * * * *"}
+
+
+async def _with_an_automation(stand: Stand) -> None:
+    await stand.start_api()
+    async with stand.client() as client:
+        assert (await client.post("/", json=BODY)).status_code == 201
+    await stand.start_daemon()
+
+
+def _fates(stand: Stand) -> dict[str, str]:
+    rows = stand.rows("SELECT scheduled_for, outcome, reason FROM occurrence WHERE outcome IS NOT NULL")
+    return {row["scheduled_for"]: f"{row['outcome']}: {row['reason']}" for row in rows}
+
+
+def _runs(stand: Stand) -> int:
+    return len(stand.rows("SELECT 1 FROM runs", database=stand.api_database))
+
+
+def _text(minute: datetime) -> str:
+    return f"{minute:%Y-%m-%dT%H:%M:%SZ}"
+
+
+async def _has_fate(stand: Stand, minute: datetime, fate: str) -> None:
+    async def is_so() -> bool:
+        return _fates(stand).get(_text(minute)) == fate
+
+    await until(is_so, seconds=90, what=f"{minute} to be {fate}; there are {_fates(stand)}")
+
+
+@pytest.mark.timeout(300)
+def test_on_another_machine_it_goes_on_and_from_a_backup_nothing_is_fired_again(tmp_path: Path) -> None:
+    asyncio.run(_move_and_restore(tmp_path))
+
+
+async def _move_and_restore(folder: Path) -> None:
+    here = Stand(folder / "here", settings='[schedule]\npoll_interval = "5s"\n', node="here")
+    here.folder.mkdir()
+    there = Stand(folder / "there", settings=here.settings, node="there", key=here.key, api_port=here.api_port)
+    there.folder.mkdir()
+    try:
+        await _with_an_automation(here)
+        first = next_minute(now() + timedelta(seconds=5))
+        await _has_fate(here, first, "accepted: answered")
+
+        # to another machine: stop, copy, start there
+        assert await here.stop("run") == 0
+        await here.command("backup", str(there.ledger))
+        (there.folder / "key").write_text(here.key)
+        (there.folder / "key").chmod(0o600)
+        await there.start_daemon()
+        await there.command("backup", str(folder / "backup.db"))
+        second = first + timedelta(minutes=1)
+        await _has_fate(there, second, "accepted: answered")
+        assert _runs(here) == 2
+
+        # from the backup, which knows nothing of the second minute: stop, put it in place, pause, start, resume
+        assert await there.stop("run") == 0
+        for file in there.folder.glob("scheduler.db*"):
+            file.unlink()
+        shutil.copy(folder / "backup.db", there.ledger)
+        await there.command("pause", "--all")
+        await there.start_daemon()
+        await _has_fate(there, second, "skipped: paused")
+        await there.command("resume", "--all")
+        third = second + timedelta(minutes=1)
+        await _has_fate(there, third, "accepted: answered")
+        assert _runs(here) == 3
+    finally:
+        await there.close()
+        await here.close()
