@@ -4,11 +4,19 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 JOBS   ?= 2
+PREFIX ?= /opt/scheduler
+LOCK   := $(BIN)/uv pip compile pyproject.toml --generate-hashes --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-find-links -q
 
-.PHONY: run test check soak faults bench docs lock format clean
+.PHONY: run install uninstall test check soak faults bench docs lock format clean
 
 run: $(STAMP)  ## the demo: the embedded API, the daemon and an automation that is due every minute
 	$(BIN)/scheduler up --demo
+
+install:  ## as root: the services, from this checkout; again for an upgrade. PREFIX says where, PYTHON with which interpreter
+	PREFIX=$(PREFIX) PYTHON=$(PYTHON) deploy/install.sh install
+
+uninstall:  ## as root: takes away what install has made, and leaves settings, ledger and users
+	PREFIX=$(PREFIX) deploy/install.sh uninstall
 
 test: check  ## all checks and every test
 	$(BIN)/pytest -n $(JOBS) --dist worksteal
@@ -35,8 +43,9 @@ format: $(STAMP)
 	$(BIN)/ruff format -q .
 	$(BIN)/ruff check -q --fix .
 
-lock: $(STAMP)  ## makes requirements.lock anew from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --group dev --generate-hashes --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-find-links --upgrade -q -o requirements.lock
+lock: $(STAMP)  ## makes both locks anew from pyproject.toml: everything, and of that what `make install` needs
+	$(LOCK) --group dev --upgrade -o requirements.lock
+	$(LOCK) --group build --constraint requirements.lock --upgrade -o requirements-run.lock
 
 $(STAMP): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

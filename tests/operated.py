@@ -29,11 +29,11 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(foreign)} | {"SCHEDULER_CONFIG": "/dev/null"}
 
 
-def until(condition: Callable[[], T], what: str) -> T:
+def until(condition: Callable[[], T], what: str, *, seconds: float = PATIENCE) -> T:
     """What ``condition`` gives as soon as that is true of it."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited {PATIENCE} s for: {what}"
+        assert time.monotonic() < deadline, f"waited {seconds} s for: {what}"
         time.sleep(0.01)
     return found
 

@@ -1,0 +1,140 @@
+"""What is left of the promise when the daemon is killed at the very minute, gets another key, and is stopped in mid-flight: all of it.
+
+There is but one minute to wait for: automations that are paused have an occurrence of it too, which can be made up for later.
+"""
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scheduler.core.instants import to_text
+from tests.e2e.stand import next_minute, now
+from tests.operated import until
+from tests.systemd.services import DAEMON, ROOT, Services
+from tests.systemd.slow import PORT
+
+FIRED = {f"fired-{number}" for number in range(3)}
+PAUSED = {"paused-key", "paused-stop"}
+
+
+@dataclass
+class Minute:
+    """Services of which the daemon was killed at ``due``, and came back. ``folder`` is that of `tests.systemd.slow`, the API's proxy."""
+
+    services: Services
+    due: datetime
+    folder: Path
+
+    def history(self, *names: str) -> list[dict[str, Any]]:
+        """What became of the occurrences at ``due``."""
+        found = self.services.lines("history", f"--until={to_text(self.due + timedelta(seconds=1))}")
+        return [each for each in found if each["name"] in names]
+
+    def fire(self, name: str) -> subprocess.Popen[str]:
+        """`scheduler fire`, begun: it waits for what comes of it."""
+        return self.services.machine.begin("scheduler", "fire", name, to_text(self.due))
+
+
+@pytest.fixture(scope="module")
+def proxy(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("slow")
+    process = subprocess.Popen(services.machine.on_its_network(sys.executable, "-m", "tests.systemd.slow", str(folder)), cwd=ROOT)
+    until((folder / "listening").exists, "the proxy")
+    yield folder
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def minute(services: Services, proxy: Path) -> Minute:
+    services.configure('[[override]]\nautomation = "paused-*"\npaused = true', url=f'"http://127.0.0.1:{PORT}"')
+    services.start_api()
+    for name in FIRED | PAUSED:
+        services.create(name)
+    services.systemctl("start", DAEMON)
+    services.ready()
+    due = next_minute(now() + timedelta(seconds=1))
+    until(lambda: now() >= due - timedelta(milliseconds=20), "the minute", seconds=65)
+    services.kill(DAEMON, "KILL")
+    until(lambda: len(services.events("occurrence.accepted")) >= len(FIRED), "all of them to be accepted")
+    until(lambda: services.events("occurrence.skipped"), "the paused ones to be skipped")
+    return Minute(services, due, proxy)
+
+
+def test_a_daemon_that_is_killed_is_started_again_and_nothing_is_lost_or_doubled(minute: Minute) -> None:
+    assert [each["_PID"] for each in minute.services.events("daemon.started")] != []
+    history = minute.history(*FIRED)
+    assert Counter(each["name"] for each in history) == dict.fromkeys(FIRED, 1)
+    assert {each["outcome"] for each in history} == {"accepted"}
+    until(lambda: accepted(minute.services) == runs(minute.services), "a run for each occurrence, and an occurrence for each run")
+
+
+def accepted(services: Services) -> list[str]:
+    return sorted(each["task_run_id"] for each in services.lines("history") if each["outcome"] == "accepted")
+
+
+def runs(services: Services) -> list[str]:
+    return sorted(each["id"] for each in services.lines("runs", "list"))
+
+
+def test_nothing_is_missing_in_the_audit(minute: Minute) -> None:
+    audit = minute.services.machine.run("scheduler", "audit", "--since=3m")  # which ends with 1 where anything is
+    assert "clean: missing 0, double 0, unexplained 0" in audit.stdout
+    assert "the API was asked for the newest runs" in audit.stdout
+
+
+@pytest.mark.parametrize(
+    ("event", "priority", "fields"),
+    [
+        ("daemon.started", "6", {"NODE", "VERSION"}),
+        ("occurrence.accepted", "6", {"TARGET", "AUTOMATION_ID", "AUTOMATION", "SCHEDULED_FOR", "TASK_RUN_ID", "REASON"}),
+        ("occurrence.skipped", "6", {"TARGET", "AUTOMATION_ID", "AUTOMATION", "SCHEDULED_FOR", "REASON"}),
+        ("run.finished", "6", {"TARGET", "AUTOMATION_ID", "TASK_RUN_ID"}),
+    ],
+)
+def test_the_journal_has_an_event_with_its_fields(minute: Minute, event: str, priority: str, fields: set[str]) -> None:
+    entry = until(lambda: minute.services.events(event), event)[-1]
+    user = minute.services.machine.run("id", "--user", "scheduler").stdout.strip()
+    assert (entry["PRIORITY"], entry["SYSLOG_IDENTIFIER"], entry["_UID"]) == (priority, "scheduler", user)
+    assert fields <= set(entry)
+
+
+def test_the_journal_can_be_asked_for_one_automation_and_one_time(minute: Minute) -> None:
+    [accepted] = minute.history("fired-1")
+    found = minute.services.journal(f"AUTOMATION_ID={accepted['automation_id']}", f"SCHEDULED_FOR={accepted['scheduled_for']}")
+    assert "occurrence.accepted" in {entry["EVENT"] for entry in found}
+    assert {entry["AUTOMATION"] for entry in found} == {"fired-1"}
+
+
+def test_a_key_is_exchanged_as_documented_and_nothing_is_lost(minute: Minute) -> None:
+    services = minute.services
+    *_, old = [each for each in services.lines("keys", "list") if not each["revoked_at"]]
+    services.new_key()
+    services.systemctl("restart", DAEMON)
+    services.command("keys", "revoke", old["id"])
+    assert minute.fire("paused-key").wait(30) == 0
+    assert [(each["outcome"], each["reason"]) for each in minute.history("paused-key")] == [("accepted", "manual")]
+    assert services.metric('scheduler_target_held{target="default"}') == 0
+
+
+def test_a_stop_waits_for_what_is_in_flight(minute: Minute) -> None:
+    services = minute.services
+    (minute.folder / "hold").touch()
+    firing = minute.fire("paused-stop")
+    until((minute.folder / "held").exists, "an answer to be held back")
+    services.systemctl("stop", "--no-block", DAEMON)
+    until(lambda: services.show(DAEMON, "SubState") == "stop-sigterm", "the daemon to be stopping")
+    (minute.folder / "hold").unlink()
+    until(lambda: services.show(DAEMON, "ActiveState") == "inactive", "the daemon to have ended")
+    assert services.show(DAEMON, "Result") == "success"
+    assert firing.wait(30) == 0
+    assert [(each["outcome"], each["reason"]) for each in minute.history("paused-stop")] == [("accepted", "manual")]
+    services.systemctl("start", DAEMON)
+    services.ready()
