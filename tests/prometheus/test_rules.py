@@ -3,13 +3,16 @@
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
+from scheduler.cli import root
 from tests.prometheus.support import ALERTS, FOLDER, ROOT, RULES, alerts, apis, asked, daemons, rules, unknown
 
 promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool: apt-get install prometheus")
@@ -127,6 +130,23 @@ def test_the_jobs_that_alerts_look_for_are_those_of_the_scrape_example() -> None
 # ------------------------------------------------------------ they are explained
 
 
+@cache
+def commands() -> dict[tuple[str, ...], set[str]]:
+    """Every command that does something, by its words, with its options."""
+
+    def below(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], set[str]]]:
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            for name in command.list_commands(context):
+                found = command.get_command(context, name)
+                assert found is not None
+                yield from below(found, (*path, name))
+        else:
+            yield path, {option for each in command.params for option in each.opts}
+
+    return dict(below(root, ()))
+
+
 @pytest.mark.parametrize("rule", alerts(), ids=variant)
 def test_an_alert_says_how_grave_it_is_what_is_wrong_where_and_what_to_do_first(rule: dict[str, Any]) -> None:
     assert rule["labels"]["severity"] in SEVERITIES
@@ -156,6 +176,31 @@ def test_an_alert_leads_to_its_runbook(rule: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", runbooks())
 def test_a_runbook_says_what_it_means_what_to_look_at_what_to_do_and_when_it_is_false(name: str) -> None:
     assert re.findall(r"^- \*\*(.+?)\.\*\*", runbooks()[name], re.MULTILINE) == ["Means", "Look", "Do", "False"]
+
+
+SAID = "\n".join([OPERATIONS.partition("\n## Prometheus\n")[2], *(text for rule in alerts() for text in rule["annotations"].values())])
+"""All that somebody reads who is woken by an alert."""
+
+
+def test_every_command_that_somebody_is_told_to_run_is_there() -> None:
+    named = set(re.findall(r"(?:`|: |; )scheduler ([a-z]+)(?: ([a-z]+)\b)?", SAID))
+    assert len(named) > 10
+    assert [(one, two) for one, two in named if (one,) not in commands() and (one, two) not in commands()] == []
+
+
+def test_every_option_that_somebody_is_told_to_give_is_there() -> None:
+    used = re.findall(r"(?:`|: |; )scheduler ([a-z]+)([^`;\n]*)", SAID)
+    for command, rest in used:
+        options = {option for path, options in commands().items() if path[:1] == (command,) for option in options}
+        assert set(re.findall(r"--[a-z-]+", rest)) <= options, f"scheduler {command}{rest}"
+
+
+def test_every_log_event_that_somebody_is_told_to_look_for_is_there() -> None:
+    documented = (ROOT / "docs" / "metrics.md").read_text() + (ROOT / "docs" / "api.md").read_text()
+    events = set(re.findall(r"^\| `([a-z]+\.[a-z]+)` \|", documented, re.MULTILINE))
+    looked_for = set(re.findall(r"-g ([a-z]+\.?[a-z]*)", SAID))
+    assert len(looked_for) > 8
+    assert {each for each in looked_for if not any(event.startswith(each) for event in events)} == set()
 
 
 def test_the_example_for_alertmanager_names_alerts_that_there_are() -> None:
