@@ -52,6 +52,11 @@ class DaemonStatus:
     targets: Sequence[TargetStatus]
 
     @property
+    def ready(self) -> bool:
+        """Whether everything is there that firing needs."""
+        return bool(self.targets) and not self.unready
+
+    @property
     def unready(self) -> list[str]:
         """What keeps the daemon from doing its work, in words; empty when it is ready."""
         problems = []
