@@ -1,4 +1,4 @@
-"""A real browser, looking at pages that are really served: one of each for a module."""
+"""A real browser, one for all tests, looking at pages that are really served."""
 
 import asyncio
 import threading
@@ -22,7 +22,7 @@ ELSEWHERE: Final = "rebound.example.com"
 """A name that leads to this machine and is not one of its own."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     if not _CHROMIUM.exists():
         pytest.skip("needs a browser: apt-get install chromium-headless-shell fonts-dejavu-core")

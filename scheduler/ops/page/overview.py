@@ -20,6 +20,7 @@ from scheduler.ops.views import Json, missing
 AHEAD: Final = DAY.span
 MOST_INSTANTS: Final = 30_000
 """Instants of schedules that are evaluated for one drawing: some tens of milliseconds, on another thread."""
+_EVALUATED: Final = 10  # in some tenths of a millisecond
 NEXT: Final = 10
 LAST: Final = 12
 
@@ -93,7 +94,7 @@ class Overview:
 def overview(gathered: Gathered) -> Overview:
     """Make the page of what it is made of. Evaluates schedules, so it belongs on another thread than the loop's."""
     status, now = gathered.status, gathered.status.at
-    fires = list(islice(pausing(merge(*gathered.streams, key=itemgetter(0))), MOST_INSTANTS + 1))
+    fires = list(islice(pausing(merge(*gathered.streams, key=itemgetter(0)), _EVALUATED), MOST_INSTANTS + 1))
     cut = fires.pop()[0] if len(fires) > MOST_INSTANTS else None
     invalid = list(islice((each for each in gathered.invalid if each.state == "invalid"), NEXT))
     found = findings(status, invalid, gathered.recent, gathered.ledger_error)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from scheduler.core.status import AutomationDetails
+from scheduler.ops.page.rendering import pausing
 from scheduler.ops.page.times import clock, day
 
 Fires = Sequence[tuple[datetime, Sequence[AutomationDetails]]]
@@ -150,10 +151,11 @@ def _counted(fires: Fires, key: Callable[[AutomationDetails], _Key], begin: date
     """Fires by lane and bar. What shares a schedule is divided into lanes once, however often it fires."""
     divided: dict[int, Mapping[_Key, tuple[int, int]]] = {}
     counted: dict[_Key, _Bars] = {}
-    for instant, group in fires:
+    bar = scale.bar
+    for instant, group in pausing(fires):
         if id(group) not in divided:
             divided[id(group)] = _divided(group, key)
-        number = (instant - begin) // scale.bar
+        number = (instant - begin) // bar
         for lane, (active, paused) in divided[id(group)].items():
             bars = counted.setdefault(lane, {})
             before = bars.get(number, (0, 0))
