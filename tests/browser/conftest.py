@@ -16,7 +16,7 @@ from scheduler.ops.web import Pages, build_app
 from tests.browser.exhibit import exhibit
 from tests.ops.support import Recorded
 
-_CHROMIUM: Final = Path("/usr/bin/chromium-headless-shell")
+CHROMIUM: Final = Path("/usr/bin/chromium-headless-shell")
 _VIOLATIONS: Final = "document.addEventListener('securitypolicyviolation', each => console.error('policy: ' + each.violatedDirective))"
 ELSEWHERE: Final = "rebound.example.com"
 """A name that leads to this machine and is not one of its own."""
@@ -24,11 +24,11 @@ ELSEWHERE: Final = "rebound.example.com"
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    if not _CHROMIUM.exists():
+    if not CHROMIUM.exists():
         pytest.skip("needs a browser: apt-get install chromium-headless-shell fonts-dejavu-core")
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox", f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1"]
-        launched = playwright.chromium.launch(executable_path=_CHROMIUM, args=arguments)
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield launched
         launched.close()
 

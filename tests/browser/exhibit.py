@@ -212,6 +212,20 @@ def exhibit(*, hostile_too: bool = False) -> Pages:
     """All of it, to be served."""
     among = [*automations(), *(hostile() if hostile_too else ())]
     shown = among[-4:] + among[:32] if hostile_too else among[:32]
-    held = _line(random.Random(1), shown[0], NOW, (Outcome.REJECTED, Reason.REFUSED, None, HOSTILE[0]))
-    recorded = Recorded(*([held] if hostile_too else []), *lines(shown))
+    refused = _line(random.Random(1), shown[0], NOW, (Outcome.REJECTED, Reason.REFUSED, None, HOSTILE[0]))
+    recorded = Recorded(*([refused] if hostile_too else []), *lines(shown))
     return pages(status=status(among), automations=among, occurrences=recorded, recent=Remembered(recent()))
+
+
+def calm() -> Pages:
+    """The same on a better day: one schedule is wrong, and one automation paused."""
+    among = [each for each in automations() if each.target != "lab" and each.name != "never"]
+    well = status(among)
+    known = recent()
+    kept = [each for each in known.tallies if each.outcome is Outcome.ACCEPTED or each.reason is Reason.PAUSED]
+    return pages(
+        status=replace(well, targets=well.targets[:2]),
+        automations=among,
+        occurrences=Recorded(*(each for each in lines(among[:32]) if each["outcome"] in {None, Outcome.ACCEPTED, Outcome.SKIPPED})),
+        recent=Remembered(replace(known, tallies=kept, foreign=())),
+    )

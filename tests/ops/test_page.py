@@ -87,7 +87,8 @@ def test_a_daemon_that_has_just_begun_is_told_kindly() -> None:
     assert "There are no automations yet." in parsed("/", pages(status=replace(STATUS, targets=[replace(TARGET, automations={})]))).words
     starting = parsed("/", pages(status=replace(STATUS, targets=[]), occurrences=Recorded(broken=True), recent=Remembered(broken=True)))
     assert "The daemon has just begun." in starting.words
-    assert "cannot be read, because" not in starting.words
+    assert "The ledger is not open yet." in starting.words
+    assert "cannot be read" not in starting.words
     assert "Nothing has come due yet." in parsed("/", pages(occurrences=Recorded())).words
 
 

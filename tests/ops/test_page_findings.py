@@ -19,8 +19,10 @@ WELL = replace(TARGET, overdue=[], automations={"enabled": 2})
 QUIET = Recent(NOW - timedelta(days=1), complete=True, tallies=(), foreign=(), pauses=())
 
 
-def found(status: DaemonStatus | None = None, recent: Recent | None = QUIET, *, error: str | None = None, **target: Any) -> list[Finding]:
-    return list(findings(status or replace(STATUS, targets=[replace(WELL, **target)]), [], recent, error))
+def found(
+    status: DaemonStatus | None = None, recent: Recent | None = QUIET, *, unreadable: str | None = None, **target: Any
+) -> list[Finding]:
+    return list(findings(status or replace(STATUS, targets=[replace(WELL, **target)]), [], recent, unreadable))
 
 
 def test_nothing_wrong_is_nothing_said() -> None:
@@ -102,10 +104,10 @@ def test_pauses_are_told_last_so_that_nobody_forgets() -> None:
 
 
 def test_a_ledger_that_cannot_be_read_is_told_unless_something_else_says_why() -> None:
-    assert [each.title for each in found(recent=None, error="disk I/O error")] == ["The ledger cannot be read now"]
-    assert [each.title for each in found(replace(STATUS, targets=[]), None, error="not open yet")] == []
+    assert [each.title for each in found(recent=None, unreadable="disk I/O error")] == ["The ledger cannot be read now"]
+    assert [each.title for each in found(replace(STATUS, targets=[]), None, unreadable="not open yet")] == []
     held = replace(STATUS, targets=[WELL], lock_holder="vm2")
-    assert [each.title for each in found(held, None, error="not open yet")] == ["Another daemon holds the ledger"]
+    assert [each.title for each in found(held, None, unreadable="not open yet")] == ["Another daemon holds the ledger"]
 
 
 def test_no_more_are_named_than_anybody_reads_and_the_rest_is_counted() -> None:

@@ -1,6 +1,9 @@
 """The palette of the status page, as WCAG 2.2 measures it, and that nothing in style, script and templates leads elsewhere."""
 
 import re
+import subprocess
+import sys
+import zipfile
 from itertools import product
 from pathlib import Path
 
@@ -69,3 +72,13 @@ def test_nothing_leads_elsewhere_or_is_written_where_the_policy_forbids_it(file:
     assert not re.findall(r"https?://|//[a-z]|@import|url\(", text)
     if file.suffix == ".html":
         assert not re.findall(r"<style|\sstyle=|\son[a-z]+=|<script>|\|\s*safe|autoescape", text)
+
+
+def test_an_installed_package_has_all_of_it(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, check=True, cwd=root, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as files:
+        packed = set(files.namelist())
+    assert {str(each.relative_to(root)) for each in FOLDER.rglob("*.*") if each.suffix in {".css", ".js", ".svg", ".html"}} <= packed

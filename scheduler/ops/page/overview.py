@@ -147,7 +147,7 @@ def _sentence(problems: Sequence[str]) -> str:
 
 def _figures(status: DaemonStatus, day: Timeline, recent: Recent | None, following: Sequence[Coming]) -> Iterator[Figure]:
     yield Figure("next fire", following[0].when.relative if following else "none within a day", "plain")
-    yield Figure("in the coming day", f"{'more than ' if day.cut else ''}{day.count:,}", "plain")
+    yield Figure("fires in the coming day", f"{'more than ' if day.cut else ''}{day.count:,}", "plain")
     open_ones = sum(sum(each.open.values()) for each in status.targets)
     yield Figure("open now", f"{open_ones:,}", "plain", "/occurrences?outcome=open")
     if recent is None:
