@@ -102,7 +102,11 @@ def test_an_open_occurrence_and_a_span_are_shown_as_such() -> None:
 
 def test_what_is_paused_is_not_said_to_fire() -> None:
     entries = [entry("a"), replace(entry("b", automation_id=OTHER_ID), policies=Policies(paused=True))]
-    assert parsed("/", pages(entries=entries)).words.count("paused: not fired") == 5  # of ten
+    page = parsed("/", pages(entries=entries))
+    assert page.words.count("paused: not fired") == 5  # of ten
+    assert "fires in the coming day 143 open now" in page.words
+    only_paused = parsed("/", pages(entries=entries[1:])).words
+    assert "next fire none within a day fires in the coming day 0" in only_paused
 
 
 # ------------------------------------------------------------ occurrences

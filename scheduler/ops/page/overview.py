@@ -104,12 +104,12 @@ def overview(gathered: Gathered) -> Overview:
         status,
         now,
         _verdict(status, found),
-        list(_figures(status, day, gathered.recent, following)),
+        list(_figures(status, day, gathered.recent, next((When(at, now) for at, each in flat(fires) if each.state != "paused"), None))),
         found,
         timeline(fires, HOUR, now, cut),
         day,
         following,
-        day.count - len(following),
+        day.count + day.paused - len(following),
         None if gathered.records is None else list(happened(gathered.records[:LAST], gathered.zone_of, now)),
         [_served(each, now) for each in status.targets],
         bool(status.targets) and all(each.snapshot_at and not sum(each.automations.values()) for each in status.targets),
@@ -145,8 +145,8 @@ def _sentence(problems: Sequence[str]) -> str:
     return f"{first}." if not more else f"{first}; and {more} more."
 
 
-def _figures(status: DaemonStatus, day: Timeline, recent: Recent | None, following: Sequence[Coming]) -> Iterator[Figure]:
-    yield Figure("next fire", following[0].when.relative if following else "none within a day", "plain")
+def _figures(status: DaemonStatus, day: Timeline, recent: Recent | None, next_fire: When | None) -> Iterator[Figure]:
+    yield Figure("next fire", next_fire.relative if next_fire else "none within a day", "plain")
     yield Figure("fires in the coming day", f"{'more than ' if day.cut else ''}{day.count:,}", "plain")
     open_ones = sum(sum(each.open.values()) for each in status.targets)
     yield Figure("open now", f"{open_ones:,}", "plain", "/occurrences?outcome=open")

@@ -1,8 +1,8 @@
 """What fires next, as a drawing: the present at the left, and a bar wherever something is scheduled.
 
 A few automations have a lane each. Where there are more, each target has one, whose bars are as high as there are fires: so that thirty
-fires a day can be told apart, and three thousand show where they are many. Places across are in percent of the width, so that the drawing
-fits any window and its text keeps its size.
+fires a day can be told apart, and three thousand show where they are many. What is paused is drawn too, on top and hollow. Places across
+are in percent of the width, so that the drawing fits any window and its text keeps its size.
 """
 
 from collections import Counter
@@ -27,7 +27,7 @@ _HIGH: Final = 44  # a lane of many
 _BETWEEN: Final = 8
 _AXIS: Final = 24
 _LEAST: Final = 3.0
-_NEAR: Final = 6.0  # percent from an edge in which a tick has no room for its time
+_NEAR: Final = 11.0  # percent from an edge in which a tick has no room for its time
 _NEAR_ON_A_PHONE: Final = 17.0
 
 
@@ -88,7 +88,10 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The drawing. ``cut`` is the instant after which nothing is drawn, because there was too much before it."""
+    """The drawing. ``count`` fires, and ``paused`` ones that are recorded and not fired, ``most`` of both in one bar.
+
+    ``cut`` is the instant after which nothing is drawn, because there was too much before it.
+    """
 
     scale: Scale
     begin: datetime
@@ -96,6 +99,7 @@ class Timeline:
     lanes: Sequence[Lane]
     ticks: Sequence[Tick]
     count: int
+    paused: int
     automations: int
     most: int
     cut: datetime | None
@@ -103,13 +107,14 @@ class Timeline:
     @property
     def description(self) -> str:
         """All of it in a sentence or two."""
-        if not self.count:
+        if not self.count + self.paused:
             return f"Nothing is scheduled in the {self.scale.words}."
         fires, those = _number(self.count, "fire"), _number(self.automations, "automation")
         minutes = self.scale.bar // timedelta(minutes=1)
         unit = "a minute" if minutes == 1 else f"{minutes} minutes"
         cut = "" if self.cut is None else f" What comes after {clock(self.cut)} UTC is left out: there is too much of it."
-        return f"{fires} of {those}, at most {self.most:,} in {unit}.{cut}"
+        paused = f" {self.paused:,} more are paused." if self.paused else ""
+        return f"{fires} of {those}, at most {self.most:,} in {unit}.{paused}{cut}"
 
 
 def timeline(fires: Fires, scale: Scale, now: datetime, cut: datetime | None) -> Timeline:
@@ -118,7 +123,8 @@ def timeline(fires: Fires, scale: Scale, now: datetime, cut: datetime | None) ->
     shown = [each for each in fires if each[0] < begin + scale.span]
     automations = [each for group in {id(group): group for _, group in shown}.values() for each in group]  # each has one schedule
     counted = _counted(shown, _key(automations), begin, scale)
-    most = max((active + paused for bars in counted.values() for active, paused in bars.values()), default=0)
+    sums = [both for bars in counted.values() for both in bars.values()]
+    most = max(map(sum, sums), default=0)
     lanes = list(_lanes(counted, begin, scale, most))
     bottom = lanes[-1].base + _BETWEEN if lanes else _HIGH
     return Timeline(
@@ -127,7 +133,8 @@ def timeline(fires: Fires, scale: Scale, now: datetime, cut: datetime | None) ->
         bottom + _AXIS,
         lanes,
         list(_ticks(begin, scale)),
-        sum(lane.count for lane in lanes),
+        sum(active for active, _ in sums),
+        sum(paused for _, paused in sums),
         len(automations),
         most,
         cut if cut is not None and cut < begin + scale.span else None,
@@ -179,7 +186,7 @@ def _lanes(counted: Mapping[_Key, _Bars], begin: datetime, scale: Scale, most: i
             None if isinstance(key, str) else key,
             y + _LABEL - 5,
             base,
-            list(_drawn(bars, base, height / most, begin, scale)),
+            list(_drawn(bars, base, height / (most if isinstance(key, str) else max(map(sum, bars.values()))), begin, scale)),
             sum(map(sum, bars.values())),
             _parts(bars, begin, scale),
         )
@@ -202,7 +209,7 @@ def _ticks(begin: datetime, scale: Scale) -> Iterator[Tick]:
     at = begin - (begin - _MIDNIGHT) % scale.tick + scale.tick
     while at < begin + scale.span:
         x = (at - begin) / scale.span * _WHOLE
-        if _NEAR < x < _WHOLE - _NEAR / 2:
+        if _NEAR < x < _WHOLE - _NEAR / 3:
             is_midnight = not (at - _MIDNIGHT) % timedelta(days=1)
             minor = bool((at - _MIDNIGHT) % scale.major) or x < _NEAR_ON_A_PHONE
             yield Tick(round(x, 3), day(at)[4:] if is_midnight else clock(at), minor)
