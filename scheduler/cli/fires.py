@@ -5,13 +5,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from scheduler.cli.output import Column, Json
 from scheduler.cli.times import LAST, local_text, span_text
 from scheduler.core.cron import Note, Schedule
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.zones import zone
+
+if TYPE_CHECKING:
+    from scheduler.settings.models import ScheduleSettings
 
 _NOTES: Final[dict[Note, str]] = {
     "after_gap": "makes up for a time that the clock change skips",
@@ -27,6 +30,11 @@ class Planned:
     schedule: Schedule
     automation_id: str | None = None
     name: str | None = None
+
+    @classmethod
+    def of(cls, cron: str, timezone: str, settings: "ScheduleSettings") -> "Planned":
+        """An expression in a zone, under the configured policies at clock changes. Raises `InvalidSchedule`."""
+        return cls(Schedule.parse(cron, timezone, dst_gap=settings.dst_gap, dst_repeat=settings.dst_repeat))
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ def show(
         for record in records:
             line(json_text(as_json(record)))
         return
-    lines = table(list(records), columns, _terminal_width())
+    lines = table(list(records), columns, terminal_width())
     for text in lines:
         line(text)
     if not lines:
@@ -158,13 +158,14 @@ def styled(text: str, colour: Colour | None, *, error: bool = False) -> str:
     return click.style(text, fg=colour) if colour and _coloured(sys.stderr if error else sys.stdout) else text
 
 
+def terminal_width() -> int | None:
+    """How many cells wide the terminal is that the output goes to; None when it goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
+
+
 def _coloured(stream: TextIO | None) -> bool:
     # https://no-color.org: set and not empty means none
     return stream is not None and stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def _terminal_width() -> int | None:
-    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
 
 
 def _cell(content: str | Cell) -> Cell:

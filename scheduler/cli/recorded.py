@@ -1,6 +1,7 @@
 """The automations that the ledger recorded, as schedules to evaluate."""
 
 import sqlite3
+from dataclasses import dataclass
 
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.fires import Planned
@@ -17,40 +18,61 @@ _SELECT = """
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An automation of the newest snapshot, and what its definition comes to: a schedule, or the reason why it is none."""
+
+    target: str
+    automation_id: str
+    name: str
+    cron: str
+    timezone: str
+    enabled: bool
+    schedule: Schedule | InvalidSchedule
+
+
 def planned(settings: Settings, automation: str | None) -> list[Planned]:
     """What comes due: all enabled automations, or the one of this id or name. Says which of them have no valid schedule, or are paused.
 
     Raises `AnswerIsNo` when the one that is asked for is not there or fires nothing, and `NoLedger`.
     """
+    found = recorded(settings, automation)
+    if automation is not None and not any(each.enabled for each in found):
+        raise AnswerIsNo(f"{automation} is disabled and fires nothing")
+    enabled = [each for each in found if each.enabled]
+    _tell_of_pauses(enabled, settings)
+    return [plan for each in enabled if (plan := _planned(each))]
+
+
+def recorded(settings: Settings, automation: str | None) -> list[Recorded]:
+    """All automations, or those of this id or name, the disabled ones too. Raises `AnswerIsNo` when there is none, and `NoLedger`."""
     with reading(settings.ledger.url.path) as connection:
         rows = connection.execute(_SELECT, (automation,)).fetchall()
-    if automation is not None:
-        _check(automation, rows)
-    enabled = [row for row in rows if row["enabled"]]
-    _tell_of_pauses(enabled, settings)
-    return [found for row in enabled if (found := _planned(row, settings))]
-
-
-def _check(automation: str, rows: list[sqlite3.Row]) -> None:
-    if not rows:
+    if automation is not None and not rows:
         raise AnswerIsNo(f"there is no automation {automation!r} in the newest snapshot; see `scheduler automations list`")
-    if not any(row["enabled"] for row in rows):
-        raise AnswerIsNo(f"{automation} is disabled and fires nothing")
+    return [_recorded(row, settings) for row in rows]
 
 
-def _tell_of_pauses(rows: list[sqlite3.Row], settings: Settings) -> None:
+def _recorded(row: sqlite3.Row, settings: Settings) -> Recorded:
+    target, automation_id, name, cron, timezone, enabled = row
+    schedule: Schedule | InvalidSchedule
+    try:
+        schedule = Schedule.parse(cron, timezone, dst_gap=settings.schedule.dst_gap, dst_repeat=settings.schedule.dst_repeat)
+    except InvalidSchedule as error:
+        schedule = error
+    return Recorded(target, automation_id, name, cron, timezone, bool(enabled), schedule)
+
+
+def _tell_of_pauses(found: list[Recorded], settings: Settings) -> None:
     pauses = Paused(settings, paused(settings))
-    names = [row["name"] for row in rows if pauses.covers(row["target"], row["automation_id"], row["name"])]
+    names = [each.name for each in found if pauses.covers(each.target, each.automation_id, each.name)]
     if names:
         which = escaped(names[0]) if len(names) == 1 else f"{len(names)} automations"
         complain(f"paused: {which}; what comes due is recorded and not fired until `scheduler resume`")
 
 
-def _planned(row: sqlite3.Row, settings: Settings) -> Planned | None:
-    schedule = settings.schedule
-    try:
-        parsed = Schedule.parse(row["cron_expression"], row["timezone"], dst_gap=schedule.dst_gap, dst_repeat=schedule.dst_repeat)
-    except InvalidSchedule as error:
-        complain(f"{escaped(row['name'])} ({row['automation_id']}) fires nothing: {escaped(error.reason)}")
+def _planned(one: Recorded) -> Planned | None:
+    if isinstance(one.schedule, InvalidSchedule):
+        complain(f"{escaped(one.name)} ({one.automation_id}) fires nothing: {escaped(one.schedule.reason)}")
         return None
-    return Planned(parsed, row["automation_id"], row["name"])
+    return Planned(one.schedule, one.automation_id, one.name)

@@ -19,6 +19,7 @@ from scheduler.core.words import joined
 Effect = Literal["untouched", "made_up", "not_fired", "first_pass", "both_passes"]
 
 _JUST_BEFORE: Final = timedelta(microseconds=1)
+_FIRST, _LAST = date(1, 1, 4), date(9999, 12, 28)  # a few days of room, since local time is up to a day ahead or behind
 _LISTED: Final = 4  # more times than these are told by their number
 
 
@@ -50,14 +51,15 @@ class ClockChange:
 def clock_changes(schedule: Schedule, after: datetime, until: datetime) -> Iterator[ClockChange]:
     """The changes of the zone's clock later than ``after`` and not later than ``until`` (both aware), in order."""
     zone = zones.zone(schedule.timezone)
-    for before, stretch in pairwise(_stretches(zone, after.astimezone(UTC).date(), until.astimezone(UTC).date())):
+    first, last = max(after.astimezone(UTC).date(), _FIRST), min(until.astimezone(UTC).date(), _LAST)
+    for before, stretch in pairwise(_stretches(zone, first, last)):
         if stretch.offset != before.offset and after < stretch.begin <= until:
             yield _told(schedule, zone, before, stretch)
 
 
 def _stretches(zone: tzinfo, first: date, last: date) -> Iterator[Stretch]:
-    """Those of all UTC days from the day before the first one."""
-    for number in range(-1, (last - first).days + 1):
+    """Those of all UTC days from the first to the last."""
+    for number in range((last - first).days + 1):
         yield from stretches(zone, first + number * DAY)
 
 

@@ -236,8 +236,7 @@ def _matching(days: str) -> Days:
         _numbered(cast("dict[int, set[int | str]]", nth)),
     )
     day, _, weekday = days.split(" ")
-    both = "*" in (dates[0], weekdays[0], day[0], weekday[0]) or (nearest and nth)
-    return found if both else _either(found)
+    return found if "*" in (dates[0], weekdays[0], day[0], weekday[0]) else _either(found)
 
 
 def _either(days: Days) -> Days:

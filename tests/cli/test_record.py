@@ -136,6 +136,42 @@ def test_next_of_one_automation_is_by_its_id_or_its_name(scheduler: Scheduler) -
     assert scheduler("next", "nothing").status == 1
 
 
+@pytest.mark.usefixtures("ledger")
+def test_explain_of_automations_is_by_id_or_name_of_disabled_ones_too_and_says_why_one_has_no_schedule(scheduler: Scheduler) -> None:
+    by_name, by_id = (scheduler("explain", which, "--from", "2026-11-24T00:30:00Z", "--json") for which in ("nightly report", NIGHTLY))
+    assert by_name == by_id
+    assert (by_name.status, by_name.err) == (0, "")
+    explained = json.loads(by_name.out)
+    assert {key: explained[key] for key in ("automation_id", "name", "enabled", "invalid", "words")} == {
+        "automation_id": NIGHTLY,
+        "name": "nightly report",
+        "enabled": True,
+        "invalid": None,
+        "words": "At 03:00, every day",
+    }
+    assert "it is disabled: nothing of this fires" in scheduler("explain", "off").out.splitlines()
+    broken = scheduler("explain", "broken")
+    assert (broken.status, broken.err) == (1, "")
+    assert broken.out.splitlines() == [
+        f"broken ({BROKEN})",
+        "it has no valid schedule, and fires nothing",
+        "  61 * * * * in UTC",
+        "  the minute '61' is not valid; it takes 0-59, and lists, ranges and steps of these",
+    ]
+    assert scheduler("explain", "nothing").err.startswith("error: there is no automation 'nothing' in the newest snapshot")
+
+
+@pytest.mark.usefixtures("ledger")
+def test_explain_without_a_name_is_of_all_automations(scheduler: Scheduler) -> None:
+    done = scheduler("explain", "--json")
+    assert (done.status, done.err) == (0, "")
+    explained = [json.loads(line) for line in done.out.splitlines()]
+    assert [each["name"] for each in explained] == ["broken", "hourly", "nightly report", "off"]
+    assert len({tuple(each) for each in explained}) == 1  # the same keys for each
+    assert [each["words"] for each in explained] == [None, "Every hour", "At 03:00, every day", "At 03:00, every day"]
+
+
+@pytest.mark.usefixtures("ledger")
 def test_a_pause_is_kept_with_whoever_made_it_and_told_by_next(scheduler: Scheduler, ledger: Path) -> None:
     assert scheduler("pause", "hourly").out == "paused: hourly\n"
     assert scheduler("pause", HOURLY).out == "was paused already: hourly\n"
@@ -198,6 +234,8 @@ COMMANDS = [
     ("history",),
     ("next",),
     ("next", "hourly"),
+    ("explain",),
+    ("explain", "hourly"),
     ("pause", "hourly"),
     ("resume", "hourly"),
     ("target", "rename", "main", "us"),

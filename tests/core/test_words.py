@@ -76,6 +76,7 @@ TABLE = {
     "0 9 1-31 * 5": "At 09:00, every day",
     "0 9 5,* * 5": "At 09:00, every day",
     "0 9 *,5 * 5": "At 09:00, on Friday",
+    "0 9 *,L * *": "At 09:00, every day",
     "0 9 13 * 5#2": "At 09:00, on the second Friday of the month",
     "0 9 15W * 5": "At 09:00, on the weekday nearest to day 15 of the month",
     "0 9 15W 3 5#2,5#3": "At 09:00, on the weekday nearest to day 15 of March if that is the second Friday or the third Friday",
@@ -87,7 +88,7 @@ _WEEKDAY = st.sampled_from(("0", "1", "5", "7", "mon", "fri", "sat-mon", "1-5", 
 _NTH = st.builds("{}#{}".format, st.sampled_from(("0", "1", "5", "mon", "fri-sun")), st.integers(1, 5))
 _LAST = st.builds("L{}".format, st.integers(0, 7))
 _UNUSUAL_DATE = st.one_of(
-    st.sampled_from(("*", "?", "L", "13", "1-31", "*/2", "*,5", "5,*", "2-31,L", "28-31")),
+    st.sampled_from(("*", "?", "L", "13", "1-31", "*/2", "*,5", "5,*", "2-31,L", "28-31", "*,L", "1-31,L")),
     st.builds("{}W".format, st.integers(1, 31)),
     st.builds("{},L".format, st.integers(1, 31)),
     st.builds("{}-{}".format, st.integers(1, 31), st.integers(1, 31)),

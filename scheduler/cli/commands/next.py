@@ -68,9 +68,8 @@ def _answer(lines: IO[bytes], settings: "Settings", after: datetime, count: int)
 
 def _expression(cron: str, timezone: str, settings: "Settings") -> "Planned":
     from scheduler.cli.fires import Planned
-    from scheduler.core.cron import Schedule
 
-    return Planned(Schedule.parse(cron, timezone, dst_gap=settings.schedule.dst_gap, dst_repeat=settings.schedule.dst_repeat))
+    return Planned.of(cron, timezone, settings.schedule)
 
 
 def _recorded(settings: "Settings", automation: str | None) -> list["Planned"]:

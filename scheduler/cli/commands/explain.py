@@ -1,0 +1,80 @@
+"""``scheduler explain``: what a schedule means."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from scheduler.cli.failures import ANSWER_IS_NO
+from scheduler.cli.group import Command, Source, as_json
+from scheduler.cli.output import json_text, line
+from scheduler.cli.times import instant, now
+
+if TYPE_CHECKING:
+    from scheduler.settings import Settings
+
+_EXAMPLES = (
+    "scheduler explain nightly-report",
+    "scheduler explain --cron '30 2 * * *' --timezone Europe/Berlin",
+    "scheduler explain --cron '0 9 13 * 5' --timezone America/New_York --from 2027-01-01T00:00:00Z --json",
+)
+
+
+@click.command("explain", cls=Command, section="Schedules", examples=_EXAMPLES)
+@click.argument("automation", required=False)
+@click.option("--cron", metavar="EXPR", help="Explain this expression instead of an automation's.")
+@click.option("--timezone", metavar="TZ", help="The zone of --cron; UTC if it is not given.")
+@click.option("--from", "after", type=instant, metavar="INSTANT", help="From then on; from the present if it is not given.")
+@click.option("--count", type=click.IntRange(1, 10_000), default=5, show_default=True, help="How many fires.")
+@as_json
+@click.pass_context
+def command(
+    context: click.Context,
+    *,
+    automation: str | None,
+    cron: str | None,
+    timezone: str | None,
+    after: datetime | None,
+    count: int,
+    as_json: bool,
+) -> None:
+    """Say what the schedule of AUTOMATION (an id or a name), of all automations, or of an expression means.
+
+    In words; when it fires next; what each clock change of the coming 13 months does to it; and what other crons would make of it. Of an
+    automation without a valid schedule, why it has none; the exit status is 1 then, if it was asked for.
+    """
+    if automation is not None and cron is not None:
+        raise click.UsageError("AUTOMATION and --cron each say what to explain; give one of them")
+    if timezone is not None and cron is None:
+        raise click.UsageError("--timezone belongs to --cron; an automation has its own")
+    source: Source = context.obj
+    settings, begin = source.load().settings, after or now()
+    if cron is not None:
+        _explain(cron, timezone or "UTC", settings, begin, count, as_json=as_json)
+    elif not _explain_recorded(automation, settings, begin, count, as_json=as_json):
+        context.exit(ANSWER_IS_NO)
+
+
+def _explain(cron: str, timezone: str, settings: "Settings", after: datetime, count: int, *, as_json: bool) -> None:
+    from scheduler.cli.explaining import Explanation, explanation_json, lines
+    from scheduler.cli.fires import Planned
+
+    explanation = Explanation.of(Planned.of(cron, timezone, settings.schedule), after, count)
+    for text in [json_text(explanation_json(explanation))] if as_json else lines(explanation):
+        line(text)
+
+
+def _explain_recorded(automation: str | None, settings: "Settings", after: datetime, count: int, *, as_json: bool) -> bool:
+    """Whether what was asked for is a valid schedule."""
+    from scheduler.cli.explaining import recorded_json, recorded_lines
+    from scheduler.cli.output import complain
+    from scheduler.cli.recorded import recorded
+    from scheduler.core.cron import Schedule
+
+    found = recorded(settings, automation)
+    for number, each in enumerate(found):
+        for text in [json_text(recorded_json(each, after, count))] if as_json else recorded_lines(each, after, count, first=number == 0):
+            line(text)
+    if not found:
+        complain("there are no automations in the newest snapshot")
+    return automation is None or any(isinstance(each.schedule, Schedule) for each in found)
