@@ -66,7 +66,7 @@ def show(
         for record in records:
             line(json_text(as_json(record)))
         return
-    lines = table(list(records), columns, _terminal_width())
+    lines = table(list(records), columns, terminal_width())
     for text in lines:
         line(text)
     if not lines:
@@ -163,7 +163,8 @@ def _coloured(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def _terminal_width() -> int | None:
+def terminal_width() -> int | None:
+    """How many cells a line of the terminal has; None when the output goes to none."""
     return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
 
 

@@ -1,0 +1,107 @@
+"""Every automation's schedule: does it fire, when, and does it mean what its author most likely meant."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from scheduler.core.cron import InvalidSchedule, Schedule
+from scheduler.core.instants import to_text_seconds
+from scheduler.doctor.facts import Facts, Known, TargetFacts
+from scheduler.doctor.findings import Check, Finding
+from scheduler.doctor.paused import Paused
+from scheduler.settings.durations import format_duration
+
+SCHEDULES: Final = Check("schedules")
+_RARE: Final = timedelta(days=366)
+
+
+def examined(facts: Facts) -> Iterator[Finding]:
+    """How it stands with the schedules of every target whose automations are known."""
+    for target in facts.targets:
+        automations = facts.automations(target)
+        subject = f"target {target.settings.name}"
+        if automations is None:
+            yield SCHEDULES.notice(
+                subject, "its automations are not known: the API could not be read, and the ledger has none", "mend that first"
+            )
+            continue
+        if target.snapshot is None:
+            yield _recorded(facts, subject, target)
+        found = [finding for each in automations for finding in _of(facts, each)]
+        yield from found
+        yield from _silent(facts, subject, automations)
+        yield SCHEDULES.ok(subject, f"automations: {len(automations):,}, of which {len({each.subject for each in found}):,} are named here")
+
+
+def _recorded(facts: Facts, subject: str, target: TargetFacts) -> Finding:
+    recorded = facts.record.targets if facts.record else ()
+    at = next((each.snapshot_at for each in recorded if each.name == target.settings.name), None)
+    taken = f", of {to_text_seconds(at)}" if at else ""
+    return SCHEDULES.notice(
+        subject, f"the API could not be read: its automations are those of the ledger's last snapshot{taken}", "mend that first"
+    )
+
+
+def _of(facts: Facts, each: Known) -> Iterator[Finding]:
+    subject = f"automation {each.name} ({each.id})"
+    if each.broken is not None:
+        yield SCHEDULES.fault(subject, f"the API's object is broken, so it never fires: {each.broken}", "edit or delete it at the API")
+        return
+    rules = facts.settings.schedule
+    try:
+        schedule = Schedule.parse(each.cron_expression, each.timezone, dst_gap=rules.dst_gap, dst_repeat=rules.dst_repeat)
+    except InvalidSchedule as error:
+        yield _invalid(subject, each, error)
+        return
+    if each.enabled:
+        yield from _rare(subject, schedule, facts.now)
+        yield from _policies(subject, facts, each, schedule)
+
+
+def _invalid(subject: str, each: Known, error: InvalidSchedule) -> Finding:
+    finding, _, advice = error.reason.rpartition("; ")
+    say = SCHEDULES.fault if each.enabled else SCHEDULES.notice
+    return say(
+        subject,
+        f"{'it never fires' if each.enabled else 'disabled, and invalid'}: {finding or error.reason}",
+        advice or "edit it at the API",
+    )
+
+
+def _rare(subject: str, schedule: Schedule, now: datetime) -> Iterator[Finding]:
+    fire = schedule.next(now)
+    if fire is None or fire - now > _RARE:
+        when = "never again" if fire is None else f"next at {to_text_seconds(fire)}"
+        yield SCHEDULES.warning(
+            subject,
+            f"'{schedule.expression}' fires {when}",
+            "see whether day of month, month and day of week are meant together; else edit it",
+        )
+
+
+def _policies(subject: str, facts: Facts, each: Known, schedule: Schedule) -> Iterator[Finding]:
+    jitter = facts.settings.policies(each.id, each.name).jitter
+    if not jitter:
+        return
+    first = schedule.next(facts.now)
+    second = first and schedule.next(first)
+    if first and second and jitter >= (second - first) / 2:
+        interval = format_duration(second - first)
+        yield SCHEDULES.warning(
+            subject,
+            f"jitter of {format_duration(jitter)} is too much for the {interval} between two fires: it is cut to less than half of that",
+            "give it less, by an [[override]] of its own",
+        )
+
+
+def _silent(facts: Facts, subject: str, automations: Sequence[Known]) -> Iterator[Finding]:
+    paused = Paused(facts)
+    states = Counter("disabled" if not each.enabled else "paused" for each in automations if not each.enabled or paused.covers(each))
+    if states:
+        counts = ", ".join(f"{number:,} {state}" for state, number in sorted(states.items()))
+        yield SCHEDULES.notice(
+            subject,
+            f"automations that are not fired: {counts}",
+            "nothing, if that is meant; see `scheduler status`, and `scheduler resume`",
+        )
