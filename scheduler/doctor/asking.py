@@ -15,7 +15,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from scheduler.core.errors import ConfigurationError, UpstreamError
-
 from scheduler.doctor.facts import ApiFacts, Refusal
 from scheduler.upstream import ApiClient, TargetConfig
 from scheduler.upstream.target import Clock

@@ -34,7 +34,7 @@ def examined(facts: Facts) -> Iterator[Finding]:
         yield LEDGER.fault(
             subject, finding or ledger.error, advice if finding else "restore a backup, or name another file in [ledger] url"
         )
-    elif ledger.file is None:
+    elif ledger.file is None or not ledger.file.size:
         yield _absent(subject, ledger, facts)
     else:
         yield from _content(subject, ledger)
@@ -58,7 +58,7 @@ def _absent(subject: str, ledger: LedgerFacts, facts: Facts) -> Finding:
         return LEDGER.fault(
             subject, f"it is not there, and {ledger.folder.owner} may not write in its folder", f"chmod u+w {ledger.path.parent}"
         )
-    return LEDGER.notice(subject, "it is not there yet: nothing has been recorded", "nothing: the daemon makes it when it starts")
+    return LEDGER.notice(subject, "it is not there yet, or empty: nothing has been recorded", "nothing: the daemon makes it when it starts")
 
 
 def _content(subject: str, ledger: LedgerFacts) -> Iterator[Finding]:
