@@ -10,6 +10,7 @@ from scheduler.settings.models import ApiSettings
 EMBEDDED: Final = Check("embedded api")
 _WRITE: Final = 2
 _OTHERS: Final = 0o077
+_PASS: Final = 0o011  # for others, into the folder
 
 
 def examined(facts: Facts) -> Iterator[Finding]:
@@ -54,7 +55,7 @@ def _database(api: ApiSettings, embedded: EmbeddedFacts) -> Finding:
         return EMBEDDED.fault(
             subject, f"{database.owner}, whose it is, may not write in its folder", f"chown {database.owner} {folder.path}"
         )
-    if database.mode & _OTHERS:
+    if database.mode & _OTHERS and folder.mode & _PASS:
         return EMBEDDED.warning(
             subject, f"others than {database.owner} may read it, prompts too, mode {database.mode:04o}", f"chmod 0600 {database.path}"
         )

@@ -23,6 +23,8 @@ _BESIDE: Final = ("-wal", "-shm")
 
 def examined(facts: Facts) -> Iterator[Finding]:
     """How it stands with the ledger."""
+    if facts.configuration is None:
+        return  # it may be another one
     ledger = facts.ledger
     if isinstance(ledger, Unknown):
         path = str(facts.settings.ledger.url.path)

@@ -102,7 +102,7 @@ STATUS: dict[str, Any] = {
 EMBEDDED = EmbeddedFacts(
     program="/usr/local/bin/agent",
     git="/usr/bin/git",
-    folder=file("/var/lib/scheduler-api", mode=0o700, uid=991),
+    folder=file("/var/lib/scheduler-api", mode=0o755, uid=991),
     database=file("/var/lib/scheduler-api/api.db", uid=991),
 )
 ZONES = ZoneFacts((ZoneCopy("2026a", "package", "/zones"), ZoneCopy("2025b", "system", "/usr/share/zoneinfo")), {})

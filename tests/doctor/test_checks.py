@@ -300,6 +300,20 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             "api.runner.command",
             "agnet is not there",
         ),
+        (
+            "prompts for all to read",
+            replace(HEALTHY, embedded=replace(EMBEDDED, database=file("/var/lib/scheduler-api/api.db", mode=0o644, uid=991))),
+            WARNING,
+            "/var/lib/scheduler/api.db",
+            "mode 0644",
+        ),
+        (
+            "root's folder",
+            replace(HEALTHY, embedded=replace(EMBEDDED, folder=file("/var/lib/scheduler-api", mode=0o755, uid=0))),
+            FAULT,
+            "/var/lib/scheduler/api.db",
+            "may not write in its folder",
+        ),
         ("no command", configured(settings(api={"runner": {}})), WARNING, "api.runner.command", "there is none"),
         (
             "no git",

@@ -77,7 +77,7 @@ def _lines(group: "Iterable[Finding]", width: int | None) -> Iterator[str]:
             yield from _of(each, width)
     for status, number in shown.items():
         if number > _MOST:
-            yield f"{'':{_INDENT}}and {number - _MOST:,} more with {status}; --json prints all of them"
+            yield f"{'':{_INDENT}}and {number - _MOST:,} more of {status}; --json prints all of them"
 
 
 def _of(each: "Finding", width: int | None) -> Iterator[str]:
