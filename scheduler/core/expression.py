@@ -16,14 +16,15 @@ import re
 from calendar import monthrange
 from collections.abc import Iterator
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 from croniter import CroniterBadDateError, croniter  # noqa: TID251  (the one place that asks croniter)
 
 MAX_LENGTH: Final = 100  # the API's limit
+LAST: Final = -1  # of a month
 
 _FIELDS: Final = ("minute", "hour", "day of month", "month", "day of week")
 _TAKES: Final = ("0-59", "0-23", "1-31, L or a day with W", "1-12 or jan-dec", "0-7 or sun-sat, with # or L")
@@ -45,6 +46,8 @@ _FIELD: Final = re.compile(r"\S+", re.ASCII)  # as croniter does: other spaces t
 _DRAWN: Final = re.compile(r"(?P<kind>[rh])(\(.*\))?(/.*)?")
 _RANGE: Final = re.compile(r"(?P<low>\d+|[a-z]{3})-(?P<high>\d+|[a-z]{3})(/0*[1-9]\d*|(?<=[a-z])(?P<nth>#\d+))?", re.ASCII)
 
+Expanded = list[int | Literal["*", "l"]]  # a field as croniter expands it
+
 _ANY_DAY: Final = date(2000, 1, 1)
 _MIDNIGHT: Final = time()
 _MINUTE: Final = timedelta(minutes=1)
@@ -52,6 +55,32 @@ _MINUTE: Final = timedelta(minutes=1)
 
 class BadExpression(ValueError):
     """No five-field expression that ever fires. The text says what is wrong, why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """The days that match, as croniter comes to them: what it ignores is left out, and so is a field that names every day.
+
+    Both the day of month and the day of week must match, unless ``either``.
+    """
+
+    months: tuple[int, ...]
+    dates: tuple[int, ...] = ()
+    last: bool = False  # the last day of the month
+    nearest: int | None = None  # the weekday nearest to this date
+    weekdays: tuple[int, ...] = ()  # from Sunday, 0
+    nth: tuple[tuple[int, int], ...] = ()  # weekdays, with which one of the month; `LAST` is the last one
+    either: bool = False
+
+    @property
+    def by_date(self) -> bool:
+        """Whether the day of month says something."""
+        return bool(self.dates) or self.last or self.nearest is not None
+
+    @property
+    def by_week(self) -> bool:
+        """Whether the day of week says something."""
+        return bool(self.weekdays or self.nth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +111,11 @@ class Expression:
                 + "; correct one of them"
             )
         return cls(minutes, hours, days, wildcard="*" in (minute[0], hour[0]))
+
+    @property
+    def matching(self) -> "Days":
+        """Which days match, in structure."""
+        return _matching(self.days)
 
     def day_from(self, day: date) -> date | None:
         """The first matching local date on or after this one; None when the calendar ends before it comes."""
@@ -184,8 +218,51 @@ def _hours(field: str) -> tuple[int, ...]:
     return _values(croniter.expand(f"* {field} * * *")[0][1], 24)
 
 
-def _values(expanded: list[int | Literal["*", "l"]], size: int) -> tuple[int, ...]:
-    return tuple(range(size)) if "*" in expanded else tuple(value for value in expanded if isinstance(value, int))
+def _values(expanded: Expanded, size: int) -> tuple[int, ...]:
+    return tuple(range(size)) if "*" in expanded else _integers(expanded)
+
+
+@lru_cache(maxsize=1024)
+def _matching(days: str) -> Days:
+    """What croniter makes of the day fields. Beside ``#`` and ``W`` that is not what one would think: they put the other field out."""
+    (_, _, dates, months, weekdays), nth = croniter.expand(f"0 0 {days}")
+    nearest = next(iter(_calendar(days).nearest_weekday), None)
+    found = Days(
+        _restricted(months, 12) or tuple(range(1, 13)),
+        _restricted([] if nearest else dates, 31),
+        "l" in dates and not _is_whole(dates, 31),
+        nearest,
+        _restricted([] if nth else weekdays, 7),
+        _numbered(cast("dict[int, set[int | str]]", nth)),
+    )
+    day, _, weekday = days.split(" ")
+    return found if "*" in (dates[0], weekdays[0], day[0], weekday[0]) else _either(found)
+
+
+def _either(days: Days) -> Days:
+    """The days of which one field is enough."""
+    if days.nth:
+        return replace(days, dates=(), last=False)
+    if days.nearest:
+        return replace(days, weekdays=())
+    return replace(days, either=True) if days.by_date and days.by_week else Days(days.months)
+
+
+def _restricted(expanded: Expanded, size: int) -> tuple[int, ...]:
+    """The values of a day field or of the month; none when these are all there are."""
+    return () if _is_whole(expanded, size) else _integers(expanded)
+
+
+def _is_whole(expanded: Expanded, size: int) -> bool:
+    return "*" in expanded or len(_integers(expanded)) == size
+
+
+def _integers(expanded: Expanded) -> tuple[int, ...]:
+    return tuple(value for value in expanded if isinstance(value, int))
+
+
+def _numbered(nth: dict[int, set[int | str]]) -> tuple[tuple[int, int], ...]:
+    return tuple(sorted((day, number if isinstance(number, int) else LAST) for day, numbers in nth.items() for number in numbers))
 
 
 def _day_from(days: str, day: date) -> date | None:

@@ -1,0 +1,136 @@
+"""The clock changes ahead of a schedule, and what each does to it.
+
+Nothing is decided here: the stretches of the wall clock say which readings are skipped or shown twice, and the schedule itself is asked
+what it fires then. It is apart from `scheduler.core.cron` because firing needs none of it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from itertools import pairwise
+from typing import Final, Literal, NamedTuple
+
+from scheduler.core import zones
+from scheduler.core.cron import Schedule
+from scheduler.core.expression import Expression
+from scheduler.core.wallclock import DAY, Stretch, stretches
+from scheduler.core.words import joined
+
+Effect = Literal["untouched", "made_up", "not_fired", "first_pass", "both_passes"]
+
+_JUST_BEFORE: Final = timedelta(microseconds=1)
+_LISTED: Final = 4  # more times than these are told by their number
+
+
+@dataclass(frozen=True, slots=True)
+class ClockChange:
+    """A change of a zone's clock, and what it does to a schedule in that zone.
+
+    The readings from ``begin`` up to but not including ``end`` (naive, local) do not exist when the clock goes ahead, and are shown twice
+    when it goes back. ``times`` are those of them that the schedule names, ``fires`` the instants (UTC) that these come to.
+    """
+
+    at: datetime  # the first instant with the new offset, in UTC
+    before: timedelta  # the offsets from UTC
+    after: timedelta
+    abbreviations: tuple[str, str]  # of the zone, before and after
+    begin: datetime
+    end: datetime
+    times: tuple[datetime, ...]
+    fires: tuple[datetime, ...]
+    effect: Effect
+    words: str
+
+    @property
+    def ahead(self) -> bool:
+        """Whether the clock goes ahead; otherwise it goes back."""
+        return self.after > self.before
+
+
+def clock_changes(schedule: Schedule, after: datetime, until: datetime) -> Iterator[ClockChange]:
+    """The changes of the zone's clock later than ``after`` and not later than ``until`` (both aware), in order."""
+    zone = zones.zone(schedule.timezone)
+    for before, stretch in pairwise(_stretches(zone, after.astimezone(UTC).date(), until.astimezone(UTC).date())):
+        if stretch.offset != before.offset and after < stretch.begin <= until:
+            yield _told(schedule, zone, before, stretch)
+
+
+def _stretches(zone: tzinfo, first: date, last: date) -> Iterator[Stretch]:
+    """Those of all UTC days from the first to the last."""
+    for number in range((last - first).days + 1):
+        yield from stretches(zone, first + number * DAY)
+
+
+class _Outcome(NamedTuple):
+    """What becomes of times that are skipped or repeated."""
+
+    effect: Effect
+    fires: tuple[datetime, ...]
+    sentence: str
+
+
+def _told(schedule: Schedule, zone: tzinfo, before: Stretch, stretch: Stretch) -> ClockChange:
+    old, new = before.last, stretch.first  # what the clock would have shown, and what it shows instead
+    begin, end = sorted((old, new))
+    times = _named(schedule, begin, end)
+    outcome = _Outcome("untouched", (), "nothing of this schedule is touched")
+    if times:
+        outcome = _skipped(schedule, zone, stretch, times) if new > old else _repeated(schedule, stretch, end - begin, times)
+    names = [(stretch.begin - back).astimezone(zone).tzname() or "" for back in (_JUST_BEFORE, timedelta())]
+    return ClockChange(
+        stretch.begin,
+        before.offset,
+        stretch.offset,
+        (names[0], names[1]),
+        begin,
+        end,
+        times,
+        outcome.fires,
+        outcome.effect,
+        f"{_shown(old)} the clock goes {'ahead' if new > old else 'back'} to {_shown(new, old.date())}: {outcome.sentence}",
+    )
+
+
+def _named(schedule: Schedule, begin: datetime, end: datetime) -> tuple[datetime, ...]:
+    """The readings that the schedule names, from ``begin`` up to but not including ``end``: what it fires where the clock never changes."""
+    level = Schedule.parse(schedule.expression, "UTC")
+    after, until = (reading.replace(tzinfo=UTC) - _JUST_BEFORE for reading in (begin, end))
+    return tuple(instant.replace(tzinfo=None) for instant in level.between(after, until))
+
+
+def _skipped(schedule: Schedule, zone: tzinfo, stretch: Stretch, times: tuple[datetime, ...]) -> _Outcome:
+    one = len(times) == 1
+    told = f"{_list(times)} {'does' if one else 'do'} not exist"
+    fire = schedule.next(stretch.begin - _JUST_BEFORE)
+    if fire is None or schedule.note(fire) != "after_gap":
+        none = "it does not fire" if one else "it fires for none of them"
+        return _Outcome("not_fired", (), f"{told}; {none}, as {_reason(schedule, 'dst_gap is skip')}")
+    reading = fire.astimezone(zone).replace(tzinfo=None)
+    shown = _shown(reading, times[-1].date())
+    if _named(schedule, reading, reading + _JUST_BEFORE):
+        return _Outcome("made_up", (fire,), f"{told}; the fire at {shown} stands for {'it' if one else 'them'} too")
+    return _Outcome("made_up", (fire,), f"{told}; it fires {'' if one else 'once '}at {shown} instead")
+
+
+def _repeated(schedule: Schedule, stretch: Stretch, span: timedelta, times: tuple[datetime, ...]) -> _Outcome:
+    told = f"{_list(times)} {'comes' if len(times) == 1 else 'come'} twice"
+    fires = tuple(schedule.between(stretch.begin - span - _JUST_BEFORE, stretch.begin + span - _JUST_BEFORE))
+    if fires[-1] < stretch.begin:
+        return _Outcome("first_pass", fires, f"{told}; it fires the first time only")
+    return _Outcome("both_passes", fires, f"{told}; it fires both times, as {_reason(schedule, 'dst_repeat is twice')}")
+
+
+def _reason(schedule: Schedule, policy: str) -> str:
+    return "its minute or hour begins with *" if Expression.read(schedule.expression).wildcard else policy
+
+
+def _list(times: tuple[datetime, ...]) -> str:
+    if len(times) > _LISTED:
+        return f"{len(times)} times from {_shown(times[0], times[0].date())} through {_shown(times[-1], times[0].date())}"
+    return joined([_shown(each, times[0].date()) for each in times])
+
+
+def _shown(reading: datetime, on: date | None = None) -> str:
+    """A reading for people; without its date when that is ``on``."""
+    text = reading.isoformat(" ", "seconds" if reading.second else "minutes")
+    return text[11:] if reading.date() == on else text

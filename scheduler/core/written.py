@@ -1,0 +1,128 @@
+"""An expression as somebody wrote it: its fields, the items of their lists, and the same expression in other words.
+
+What it means is for `scheduler.core.expression`; here it is the spelling that counts, on which crons differ.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from scheduler.core.expression import Days, Expression
+from scheduler.core.words import MONTHS, WEEKDAYS
+
+FIELDS: Final = ("minute", "hour", "day of month", "month", "day of week")
+MINUTE, HOUR, DATE, MONTH, WEEKDAY = range(5)
+
+_FIRST: Final = (0, 0, 1, 1, 0)
+_LAST: Final = (59, 23, 31, 12, 6)
+_NAMES: Final = {MONTH: ["", *(name[:3].lower() for name in MONTHS)], WEEKDAY: [name[:3].lower() for name in WEEKDAYS]}
+_ITEM: Final = re.compile(r"(?P<low>\*|\d+|[a-z]{3})(?:-(?P<high>\d+|[a-z]{3}))?(?:/(?P<step>\d+))?", re.ASCII)
+_SHORTEST_RANGE: Final = 3
+
+
+class Item(NamedTuple):
+    """One item of a field's list: a value, a name, ``*``, a range of them, each with or without a step."""
+
+    field: int
+    text: str
+    low: str
+    high: str | None
+    step: int | None
+
+    @property
+    def where(self) -> str:
+        """The item and its field, for people."""
+        return f"the {FIELDS[self.field]} {self.text}"
+
+    @property
+    def ends(self) -> tuple[int, int] | None:
+        """Both ends of a range as numbers; Sunday is 0 by its name, and as it is written by its number."""
+        return None if self.high is None else (self.number(self.low), self.number(self.high))
+
+    @property
+    def named(self) -> bool:
+        """Whether its values are written as names."""
+        return self.low.isalpha()
+
+    @property
+    def last(self) -> int:
+        """The largest value of its field."""
+        return _LAST[self.field]
+
+    @property
+    def size(self) -> int:
+        """How many values its field has."""
+        return self.last - _FIRST[self.field] + 1
+
+    def number(self, end: str) -> int:
+        """A value of this field; of ``*`` the first."""
+        if end == "*":
+            return _FIRST[self.field]
+        return int(end) if end.isdecimal() else _NAMES[self.field].index(end)
+
+
+class Written(NamedTuple):
+    """An expression, as it is written and as it is read."""
+
+    fields: tuple[str, ...]  # in lower case
+    read: Expression
+
+    @classmethod
+    def of(cls, expression: str) -> "Written":
+        """A valid expression."""
+        return cls(tuple(expression.lower().split()), Expression.read(expression))
+
+    @property
+    def days(self) -> Days:
+        """Which days it matches."""
+        return self.read.matching
+
+    def shown(self, field: int) -> str:
+        """A field for people, with its signs as one writes them: ``L``, ``15W``."""
+        text = self.fields[field]
+        return re.sub("[lw]", lambda sign: sign[0].upper(), text) if field == DATE else re.sub(r"l(?=\d)", "L", text)
+
+    def items(self) -> Iterator[Item]:
+        """Those that name values; not ``L``, ``15W`` and ``5#2``."""
+        for field, text in enumerate(self.fields):
+            for item in text.split(","):
+                if said := _ITEM.fullmatch(item):
+                    yield Item(field, item, said["low"], said["high"], int(said["step"]) if said["step"] else None)
+
+    def having(self, field: int, text: str) -> str:
+        """The expression with this text in place of a field, whatever that means."""
+        return " ".join([*self.fields[:field], text, *self.fields[field + 1 :]])
+
+    def same(self, expression: str) -> str | None:
+        """This other expression if it means the same, also at clock changes; a ``*`` at the beginning of a field may be missing there."""
+        other = Expression.read(expression)
+        mine = self.read
+        equal = (other.minutes, other.hours, other.matching, other.wildcard) == (mine.minutes, mine.hours, mine.matching, mine.wildcard)
+        return expression if equal else None
+
+    def putting(self, item: Item, text: str) -> str | None:
+        """The same with this text in place of one item."""
+        items = self.fields[item.field].split(",")
+        items[items.index(item.text)] = text
+        return self.same(self.having(item.field, ",".join(items)))
+
+    def listed(self, field: int) -> str | None:
+        """The same with the values of a field one by one; None where a day field has others than numbers, or says nothing."""
+        if field == WEEKDAY:
+            text = _weekdays(self.days.weekdays)
+        elif field == DATE:
+            text = "" if self.days.last or self.days.nearest else _list(self.days.dates)
+        else:
+            text = _list((self.read.minutes, self.read.hours, (), self.days.months)[field])
+        return self.same(self.having(field, text)) if text else None
+
+
+def _list(values: Sequence[int]) -> str:
+    return ",".join(str(each) for each in values)
+
+
+def _weekdays(values: Sequence[int]) -> str:
+    """Days of the week by their names, on which all crons agree; a range only where it is one everywhere."""
+    if len(values) >= _SHORTEST_RANGE and list(values) == list(range(1, len(values) + 1)):
+        return f"mon-{_NAMES[WEEKDAY][len(values)]}"
+    return ",".join(_NAMES[WEEKDAY][each] for each in values)

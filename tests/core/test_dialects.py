@@ -1,0 +1,295 @@
+"""What is said of other crons is what they do; those that can be had here are asked."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Final, get_args
+
+import pytest
+from apscheduler.triggers.cron import CronTrigger
+from croniter import croniter
+from cronsim import CronSim, CronSimError
+from hypothesis import given, settings
+
+from scheduler.core.changes import clock_changes
+from scheduler.core.cron import Schedule
+from scheduler.core.dialects import differences
+from scheduler.core.difference import APSCHEDULER, CRONITER, CRONSIM, DEBIAN, Code, Difference
+from scheduler.core.words import in_words
+from scheduler.core.zones import zone
+from tests.core.cron_oracle import EXAMPLES, RULES, Rule, parsed
+
+BEGIN = datetime(2025, 1, 1, tzinfo=UTC)
+YEAR = timedelta(days=365)
+ENOUGH: Final = 60  # fires, to tell two schedules apart
+BERLIN = zone("Europe/Berlin")
+
+
+def told(expression: str, timezone: str = "UTC", **policies: str) -> list[Difference]:
+    schedule = Schedule.parse(expression, timezone, **policies)  # type: ignore[arg-type]  # policies of the table
+    return list(differences(schedule, clock_changes(schedule, BEGIN, BEGIN + YEAR)))
+
+
+# ---------------------------------------------------------------- which expressions
+
+DIFFERENT: dict[str, list[Code]] = {
+    "0 9 * * *": [],
+    "*/15 9-17 * * mon-fri": [],
+    "0 9 1,15 * *": [],
+    "0 9 * * mon,wed,fri": [],
+    "0-59/5 0 * * *": [],
+    "0 9 * jan-mar *": [],
+    "0 9 * * sun": [],
+    "1,* * * * *": [],
+    "*/1 * * * *": [],
+    "0 9 13 * fri": ["day_fields_or"],
+    "0 9 L * fri": ["day_fields_or", "last_day"],
+    "0 9 */5 * fri": ["day_fields_and", "uneven_step"],
+    "0 9 13 * */7": ["day_fields_and", "large_step"],
+    "0 9 13 * */2": ["day_fields_and", "stepped_weekday", "uneven_step"],
+    "*/90 2 * * *": ["large_step"],
+    "0 2,*/90 * * *": ["large_step"],
+    "0 9 28-3 * *": ["wrapping_range"],
+    "0 9 * * sun-tue": ["sunday_first"],
+    "0 9 * * sun-sat": ["sunday_first"],
+    "0 9 * * 0-2": ["numeric_weekday"],
+    "0 9 ? * ?": ["question_mark"],
+    "0 9 */1 * fri": ["day_fields_and"],
+    "0 9 *,5 * fri": [],
+    "0 9 5,* * fri": ["star_in_list"],
+    "0 9 13 * fri,*": ["star_in_list"],
+    "0 9 5,* * *": [],
+    "0 9 13 * fri#2": ["ignored_field", "nth_weekday"],
+    "0 9 15W * fri": ["ignored_field", "nearest_weekday"],
+    "0 9 15W * fri#2": ["nearest_weekday", "nth_weekday"],
+    "0 9 L * *": ["last_day"],
+    "0 9 28-L * *": ["last_day"],
+    "0 9 W15 * *": ["nearest_weekday"],
+    "0 9 * * L5": ["last_weekday"],
+    "0 9 * * 5#2": ["nth_weekday"],
+    "0 9 ? * mon": ["question_mark"],
+    "0 22-2 * * *": ["wrapping_range"],
+    "0 9 * * fri-sun": ["wrapping_range"],
+    "0 9 * nov-feb *": ["wrapping_range"],
+    "0 9 * * 5-0": ["wrapping_range", "numeric_weekday"],
+    "0 9 * * 5-7": ["seven_is_sunday"],
+    "0 9 * * 1-5": ["numeric_weekday"],
+    "0 9 * * mon,3": ["numeric_weekday"],
+    "0 9 * * 0-6": [],
+    "0 9 * * */2": ["stepped_weekday", "uneven_step"],
+    "5/15 * * * *": ["start_with_step"],
+    "0 9 * jan/3 *": ["start_with_step", "named_step"],
+    "0 9 * * mon-fri/2": ["named_step"],
+    "5-5 * * * *": ["equal_range"],
+    "5-5/15 * * * *": ["equal_range"],
+    "*/7 * * * *": ["uneven_step"],
+    "0 */7 * * *": ["uneven_step"],
+    "*/90 * * * *": ["large_step"],
+    "0 9 1-5/9 * *": ["large_step"],
+    "59/5 * * * *": ["large_step", "start_with_step"],
+}
+
+
+@pytest.mark.parametrize(("expression", "codes"), DIFFERENT.items())
+def test_what_is_otherwise_elsewhere_is_found(expression: str, codes: list[Code]) -> None:
+    assert [each.code for each in told(expression)] == codes
+
+
+def test_every_code_is_in_a_table() -> None:
+    of_changes = {"clock_repeats", "clock_skips", "utc_only"}
+    assert {code for codes in DIFFERENT.values() for code in codes} | of_changes == set(get_args(Code))
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        (
+            "0 9 13 * 5",
+            (
+                "a day need match only one of day of month 13 and day of week 5; in APScheduler and systemd timers both must match; "
+                "in Quartz and EventBridge it is refused, since one of the two must be ?; "
+                "write two automations, 0 9 13 * * and 0 9 * * 5; a day that matches both has both"
+            ),
+        ),
+        (
+            "0 9 * * 1-5",
+            "in the day of week 1-5 Sunday is 0; in APScheduler Monday is 0; in Quartz and EventBridge Sunday is 1; write 0 9 * * mon-fri",
+        ),
+        ("0 */7 * * *", "the hour */7 begins anew after 21: the interval there is 3 instead of 7, as in all crons"),
+    ],
+)
+def test_a_difference_is_a_sentence(expression: str, words: str) -> None:
+    assert told(expression)[0].words == words
+
+
+# ---------------------------------------------------------------- asking the others
+
+Ask = Callable[[str], Iterator[datetime]]
+
+
+def of_apscheduler(expression: str) -> Iterator[datetime]:
+    trigger, fire = CronTrigger.from_crontab(expression, UTC), BEGIN
+    while True:
+        fire = trigger.get_next_fire_time(None, fire + timedelta(microseconds=1))
+        yield fire
+
+
+OTHERS: dict[str, Ask] = {
+    CRONITER: lambda expression: croniter(expression, BEGIN).all_next(datetime),
+    CRONSIM: lambda expression: CronSim(expression, BEGIN),
+    APSCHEDULER: of_apscheduler,
+}
+
+
+def of_us(expression: str) -> list[datetime]:
+    return list(islice(Schedule.parse(expression, "UTC").between(BEGIN, datetime(2100, 1, 1, tzinfo=UTC)), ENOUGH))
+
+
+def of_another(dialect: str, expression: str) -> list[datetime] | None:
+    """What it fires first; None when it refuses the expression."""
+    try:
+        return list(islice(OTHERS[dialect](expression), ENOUGH))
+    except (ValueError, CronSimError):  # croniter's and APScheduler's are ValueErrors
+        return None
+
+
+def claimed(expression: str, dialect: str) -> list[str]:
+    return [other.does for each in told(expression) for other in each.elsewhere if dialect in other.dialects]
+
+
+@pytest.mark.parametrize("dialect", OTHERS)
+@pytest.mark.parametrize("expression", DIFFERENT)
+def test_a_cron_that_is_named_does_otherwise_and_one_that_is_not_does_the_same(expression: str, dialect: str) -> None:
+    claims, fires = claimed(expression, dialect), of_another(dialect, expression)
+    if any("refused" in claim for claim in claims):
+        assert fires is None
+    elif claims:
+        assert fires != of_us(expression)
+    else:
+        assert fires == of_us(expression)
+
+
+@pytest.mark.parametrize("expression", DIFFERENT)
+def test_what_is_to_be_written_instead_means_the_same_here(expression: str) -> None:
+    for instead in [each.instead for each in told(expression) if each.instead and not each.instead.startswith("two automations")]:
+        assert of_us(instead) == of_us(expression)
+        assert in_words(Schedule.parse(instead, "UTC")) == in_words(Schedule.parse(expression, "UTC"))
+
+
+@pytest.mark.parametrize(
+    ("expression", "instead"),
+    [
+        ("0 9 * * 5-7", "0 9 * * sun,fri,sat"),
+        ("0 9 * * 1-5", "0 9 * * mon-fri"),
+        ("0 9 * * mon,3", "0 9 * * mon,wed"),
+        ("0 9 * * mon-fri/2", "0 9 * * mon,wed,fri"),
+        ("0 22-2 * * *", "0 0,1,2,22,23 * * *"),
+        ("0 9 * nov-feb *", "0 9 * 1,2,11,12 *"),
+        ("0 9 28-3 * *", "0 9 1,2,3,28,29,30,31 * *"),
+        ("5,10/15 * * * *", "5,10-59/15 * * * *"),
+        ("0 9 ? * mon", "0 9 * * mon"),
+        ("0 9 * * sun-tue", "0 9 * * sun,mon,tue"),
+        ("0 9 * * sun-sat", "0 9 * * *"),
+        ("0 9 1-7 * sun-sat", None),
+        ("0 9 5,* * fri", "0 9 * * *"),
+        ("0 9 13 * fri#2", "0 9 * * fri#2"),
+        ("*/90 * * * *", "0 * * * *"),
+        ("*/90 2 * * *", None),  # it would not follow the clock any more
+        ("0 9 13 * */7", None),  # one of the days would be enough
+        ("0 9 13 * */2", None),
+    ],
+)
+def test_what_to_write_instead_is_told_where_there_is_something(expression: str, instead: str | None) -> None:
+    assert instead in [each.instead for each in told(expression)]
+
+
+@pytest.mark.parametrize("dialect", OTHERS)
+@settings(max_examples=EXAMPLES // 2, deadline=None)
+@given(rule=RULES)
+def test_a_cron_of_which_nothing_is_said_does_the_same(dialect: str, rule: Rule) -> None:
+    expression = parsed(rule, "UTC", "after", "once").expression
+    if not claimed(expression, dialect):
+        assert of_another(dialect, expression) == of_us(expression)
+
+
+# ---------------------------------------------------------------- Debian's own
+
+CRONTAB = shutil.which("crontab")
+
+
+@pytest.mark.skipif(CRONTAB is None or not Path("/var/spool/cron/crontabs").is_dir(), reason="apt package cron is missing")
+@pytest.mark.parametrize("expression", DIFFERENT)
+def test_debians_cron_refuses_what_it_is_said_to_refuse(expression: str, tmp_path: Path) -> None:
+    assert CRONTAB is not None
+    (tmp_path / "table").write_text(f"{expression} true\n")
+    checked = subprocess.run([CRONTAB, "-n", str(tmp_path / "table")], check=False, capture_output=True)
+    assert (checked.returncode != 0) == any("refused" in claim for claim in claimed(expression, DEBIAN))
+
+
+# ---------------------------------------------------------------- at clock changes
+
+GAP, REPEATED = datetime(2025, 3, 30, 1, tzinfo=UTC), datetime(2025, 10, 26, 1, tzinfo=UTC)
+
+
+def fires_around(dialect: str, at: datetime) -> list[datetime]:
+    """What 02:30 in Berlin comes to on the day of a clock change."""
+    begin, end = (at - timedelta(hours=6)).astimezone(BERLIN), at + timedelta(hours=6)
+    if dialect == APSCHEDULER:
+        return _by_apscheduler(begin, end)
+    found = croniter("30 2 * * *", begin).all_next(datetime)
+    return [fire for fire in (each.astimezone(UTC) for each in islice(found, 3)) if fire < end]
+
+
+def _by_apscheduler(begin: datetime, end: datetime) -> list[datetime]:
+    trigger = CronTrigger.from_crontab("30 2 * * *", BERLIN)
+    every = (begin.astimezone(UTC) + timedelta(minutes=minute) for minute in range(12 * 60))
+    asked = {trigger.get_next_fire_time(None, each.astimezone(BERLIN)).astimezone(UTC) for each in every}
+    return sorted(fire for fire in asked if fire < end)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "gap", "repeated"),
+    [
+        (CRONITER, [GAP], [REPEATED - timedelta(minutes=30), REPEATED + timedelta(minutes=30)]),
+        (APSCHEDULER, [GAP + timedelta(minutes=30)], [REPEATED - timedelta(minutes=30), REPEATED + timedelta(minutes=30)]),
+    ],
+)
+def test_others_do_at_a_clock_change_what_is_told(dialect: str, gap: list[datetime], repeated: list[datetime]) -> None:
+    assert fires_around(dialect, GAP) == gap
+    assert fires_around(dialect, REPEATED) == repeated
+
+
+def test_what_others_do_at_the_coming_clock_changes_is_told() -> None:
+    skips, repeats, utc = told("30 2 * * *", "Europe/Berlin")
+    assert skips.words == (
+        "when the clock skips 02:30, it fires at the end of the gap; in APScheduler it fires as much later as the clock goes ahead; "
+        "in Kubernetes, EventBridge Scheduler and systemd timers it does not fire"
+    )
+    assert repeats.words == (
+        "when the clock repeats 02:30, it fires the first time only; in croniter, APScheduler and Kubernetes it fires both times"
+    )
+    assert utc.words == (
+        "times are those of Europe/Berlin, where the clock changes; in GitHub Actions they are UTC unless its timezone is set; "
+        "in EventBridge rules they are UTC"
+    )
+
+
+def test_the_policies_decide_who_does_otherwise() -> None:
+    skips, repeats, _ = told("30 2 * * *", "Europe/Berlin", dst_gap="skip", dst_repeat="twice")
+    assert "in Debian's cron and croniter it fires at the end of the gap" in skips.words
+    assert "in Debian's cron, EventBridge Scheduler and systemd timers it fires the first time only" in repeats.words
+
+
+@pytest.mark.parametrize(
+    ("expression", "timezone", "codes"),
+    [
+        ("0 9 * * *", "Europe/Berlin", ["utc_only"]),  # untouched
+        ("*/30 * * * *", "Europe/Berlin", ["utc_only"]),  # follows the clock
+        ("30 2 * * *", "Asia/Tokyo", []),
+    ],
+)
+def test_clock_changes_that_change_nothing_are_not_compared(expression: str, timezone: str, codes: list[Code]) -> None:
+    assert [each.code for each in told(expression, timezone)] == codes
