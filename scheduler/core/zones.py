@@ -93,12 +93,9 @@ class ZoneData:
 
         None when none does: copies without the zone say nothing.
         """
-        first, *others = [found for copy in self.copies if (found := copy.zone(name))] if name in self.names else [None]
+        found = [zone for copy in self.copies if name in self.names and (zone := copy.zone(name)) is not None]
         hours = (begin + number * _HOUR for number in range(-(-(end - begin) // _HOUR)))
-        differs = (
-            hour for hour in hours if any(hour.astimezone(first).utcoffset() != hour.astimezone(each).utcoffset() for each in others)
-        )
-        return next(differs, None) if others else None
+        return next((hour for hour in hours if len({hour.astimezone(zone).utcoffset() for zone in found}) > 1), None) if found else None
 
     def _open(self, name: str) -> ZoneInfo:
         if name in self.names:  # so it is no path that leads elsewhere

@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from scheduler.core.cron import InvalidSchedule, Schedule
+from scheduler.core.dialects import differences
+from scheduler.core.difference import Code
 from scheduler.core.instants import to_text_seconds
 from scheduler.doctor.facts import Facts, Known, TargetFacts
 from scheduler.doctor.findings import Check, Finding
@@ -14,6 +16,10 @@ from scheduler.settings.durations import format_duration
 
 SCHEDULES: Final = Check("schedules")
 _RARE: Final = timedelta(days=366)
+_SURPRISING: Final[frozenset[Code]] = frozenset({"day_fields_or", "ignored_field", "star_in_list"})
+"""What most authors do not mean, whatever cron they think of."""
+_USUAL: Final[frozenset[Code]] = frozenset({"numeric_weekday"})
+"""What nearly every schedule for working days has, and nearly every cron takes the same way: `scheduler explain` tells of it."""
 
 
 def examined(facts: Facts) -> Iterator[Finding]:
@@ -56,6 +62,7 @@ def _of(facts: Facts, each: Known) -> Iterator[Finding]:
         return
     if each.enabled:
         yield from _rare(subject, schedule, facts.now)
+        yield from _meaning(subject, schedule)
         yield from _policies(subject, facts, each, schedule)
 
 
@@ -77,6 +84,24 @@ def _rare(subject: str, schedule: Schedule, now: datetime) -> Iterator[Finding]:
             subject,
             f"'{schedule.expression}' fires {when}",
             "see whether day of month, month and day of week are meant together; else edit it",
+        )
+
+
+def _meaning(subject: str, schedule: Schedule) -> Iterator[Finding]:
+    """What surprises is told one by one; of what is merely otherwise elsewhere, the first, and how many more there are."""
+    found = [each for each in differences(schedule) if each.code not in _USUAL]
+    more = f"scheduler explain --cron '{schedule.expression}' --timezone {schedule.timezone}"
+    for each in found:
+        if each.code in _SURPRISING:
+            instead = f"write {each.instead}" if each.instead else f"edit it; see {more}"
+            yield SCHEDULES.warning(subject, f"'{schedule.expression}': {each.here}", f"nothing, if that is meant; else {instead}")
+    others = [each.words for each in found if each.code not in _SURPRISING]
+    if others:
+        further = f"; and {len(others) - 1} more" if len(others) > 1 else ""
+        yield SCHEDULES.notice(
+            subject,
+            f"'{schedule.expression}': {others[0]}{further}",
+            f"nothing, if it was written for this API; else see {more}",
         )
 
 
