@@ -1,8 +1,8 @@
 """The budget of requests, set against what polls and the coming day's fires need of it."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -12,6 +12,7 @@ from scheduler.core.policy import Concurrency, jitter
 from scheduler.doctor.demand import Demand, Group, Load, Polling, demand
 from scheduler.doctor.facts import ApiFacts, Facts, Known, TargetFacts
 from scheduler.doctor.findings import Check, Finding
+from scheduler.doctor.interval import interval
 from scheduler.doctor.paused import Paused
 from scheduler.settings import Settings, Target
 from scheduler.settings.durations import format_duration
@@ -42,21 +43,19 @@ def _demand(facts: Facts, target: TargetFacts, automations: Sequence[Known]) -> 
 
 
 def _groups(facts: Facts, automations: Sequence[Known]) -> Iterator[Group]:
-    """The automations that fire, those together that are due together."""
+    """The automations that fire, those of one schedule together."""
     paused = Paused(facts)
-    together, reads = Counter[tuple[Schedule, int]](), Counter[tuple[Schedule, int]]()
+    fires, reads = defaultdict[Schedule, Counter[int]](Counter), defaultdict[Schedule, Counter[int]](Counter)
     for each in automations:
         schedule = None if paused.covers(each) else _schedule(each, facts.settings)
         if schedule is None:
             continue
         policies = facts.settings.policies(each.id, each.name)
-        key = (
-            schedule,
-            int(jitter(policies, each.target, each.id, _interval(schedule, facts.now)).total_seconds()) if policies.jitter else 0,
-        )
-        together[key] += 1
-        reads[key] += policies.concurrency is not Concurrency.ALLOW
-    return (Group(*key, count, reads[key]) for key, count in together.items())
+        after = jitter(policies, each.target, each.id, interval(schedule, facts.now)) if policies.jitter else timedelta(0)
+        offset = int(after.total_seconds())
+        fires[schedule][offset] += 1
+        reads[schedule][offset] += policies.concurrency is not Concurrency.ALLOW
+    return (Group(schedule, offsets, reads[schedule]) for schedule, offsets in fires.items())
 
 
 def _schedule(each: Known, settings: Settings) -> Schedule | None:
@@ -68,12 +67,6 @@ def _schedule(each: Known, settings: Settings) -> Schedule | None:
         )
     except InvalidSchedule:
         return None
-
-
-def _interval(schedule: Schedule, now: datetime) -> timedelta | None:
-    first = schedule.next(now)
-    second = first and schedule.next(first)
-    return second - first if first and second else None
 
 
 # ---------------------------------------------------------------- what it means

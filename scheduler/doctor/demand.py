@@ -6,7 +6,7 @@ How runs end is seen by the polls, and costs nothing more.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import accumulate
@@ -17,18 +17,18 @@ from scheduler.core.cron import Schedule
 DAY: Final = 24 * 60
 """Minutes that are looked ahead."""
 _HOUR: Final = 60
+_JUST_BEFORE: Final = timedelta(microseconds=1)
 _LEAD: Final = 2.0  # seconds before it is due that the poll for it begins
 _READ_ALONE: Final = 8  # automations that are read on their own; for more, the whole list is read
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """So many automations on one schedule, due the same seconds after their instants. ``reads``: how many ask for the run before."""
+    """Automations on one schedule: how many are due so many seconds after its instants, and how many of them ask for the run before."""
 
     schedule: Schedule
-    offset: int
-    count: int
-    reads: int
+    fires: Mapping[int, int]
+    reads: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +84,15 @@ def demand(groups: Iterable[Group], polling: Polling, now: datetime) -> Demand:
 def _due(groups: Iterable[Group], begin: datetime) -> tuple[Counter[int], Counter[int]]:
     """What is due, and what is read for it, by seconds from ``begin`` on."""
     fires, reads = Counter[int](), Counter[int]()
-    end = begin + timedelta(minutes=DAY)
     for group in groups:
-        offset = timedelta(seconds=group.offset)
-        for fire in group.schedule.between(begin - offset - timedelta(microseconds=1), end - offset - timedelta(seconds=1)):
-            second = int((fire + offset - begin).total_seconds())
-            fires[second] += group.count
-            if group.reads:
-                reads[second] += group.reads
-    return fires, reads
+        earliest = begin - timedelta(seconds=max(group.fires)) - _JUST_BEFORE
+        instants = [int((fire - begin).total_seconds()) for fire in group.schedule.between(earliest, begin + timedelta(minutes=DAY))]
+        for offset, count in group.fires.items():
+            for second in (instant + offset for instant in instants):
+                if 0 <= second < DAY * 60:
+                    fires[second] += count
+                    reads[second] += group.reads.get(offset, 0)
+    return fires, +reads
 
 
 def _polls(due: Sequence[int], polling: Polling) -> Counter[int]:

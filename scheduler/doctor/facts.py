@@ -5,13 +5,19 @@ Those of the ledger come from a process of their own, as JSON, so they hold noth
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from scheduler.core.model import Automation, Snapshot
 from scheduler.settings import Configuration, Problem, Settings, Target
 from scheduler.settings.keys import KeyPlace
+
+PROXIES: Final = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+TRUST: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+"""The variables that have to do with the way to an API: those that count for nothing here, and those that count."""
+LATELY: Final = timedelta(days=7)
+"""How far back runs that nobody here started, and growth, are looked at."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Finds out the facts: everything beside everything else, each thing bounded in time, and what fails takes nothing else with it."""
 
 import asyncio
+import re
 import shutil
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,13 +13,12 @@ from scheduler.core.cron import versions
 from scheduler.core.errors import ConfigurationError
 from scheduler.doctor.apart import apart
 from scheduler.doctor.asking import ask
-from scheduler.doctor.facts import ApiFacts, EmbeddedFacts, Facts, KeyFacts, LedgerFacts, TargetFacts, Unknown, Way
+from scheduler.doctor.facts import PROXIES, TRUST, ApiFacts, EmbeddedFacts, Facts, KeyFacts, LedgerFacts, TargetFacts, Unknown, Way
 from scheduler.doctor.files import file_facts
 from scheduler.doctor.host import Page, occupant, synchronised, zone_facts
 from scheduler.doctor.way import walk
 from scheduler.settings import Configuration, Problem, Settings, Target
 from scheduler.settings.keys import key_place
-from scheduler.settings.problems import KEY_PREFIX
 from scheduler.upstream import TargetConfig
 from scheduler.upstream.target import Clock
 
@@ -26,9 +26,8 @@ T = TypeVar("T")
 
 PATIENCE: Final = 60.0
 """Seconds after which a fact is unknown, whatever it is."""
-PROXIES: Final = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
-TRUST: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _STEP: Final = 5.0  # seconds for a step of the way to an API, where the target allows more
+_A_KEY: Final = re.compile(rb"phx_[\w-]{16,}")  # no example, which ends in an ellipsis
 _KIND: Final = 4  # characters of a key that say what kind of key it is
 
 
@@ -148,7 +147,7 @@ async def _daemon(of: Installation) -> Mapping[str, object] | Unknown:
 def _holds_key(of: Installation) -> bool:
     """Whether a key was written into the configuration's file, be it as a comment."""
     file = of.configuration.file if of.configuration else None
-    return file is not None and KEY_PREFIX.encode() in file.read_bytes()
+    return file is not None and _A_KEY.search(file.read_bytes()) is not None
 
 
 def _embedded(of: Installation) -> EmbeddedFacts | None:

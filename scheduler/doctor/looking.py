@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,13 +16,11 @@ from scheduler.core.errors import SchedulerError
 from scheduler.core.instants import from_text, to_text, to_text_seconds
 from scheduler.database.faults import translated
 from scheduler.database.files import look as without_a_trace
-from scheduler.doctor.facts import ForeignRuns, Known, LedgerFacts, Record, RecordedTarget
+from scheduler.doctor.facts import LATELY, ForeignRuns, Known, LedgerFacts, Record, RecordedTarget
 from scheduler.doctor.files import file_facts, filesystem, free_bytes
 from scheduler.ledger.lock import holding_process, lock_file
 from scheduler.ledger.schema import APPLICATION_ID
 
-LATELY: Final = timedelta(days=7)
-"""How far back runs that nobody here started, and growth, are looked at."""
 _BESIDE: Final = ("", "-wal", "-shm", ".lock")
 _WRITTEN_BY: Final = 18  # the byte of a database's header that is 2 with a write-ahead log (https://www.sqlite.org/fileformat.html)
 _SIGNED: Final = 200  # bytes of the lock file that anybody reads

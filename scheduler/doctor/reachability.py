@@ -7,9 +7,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from scheduler.core.instants import to_text_seconds
-from scheduler.doctor.facts import ApiFacts, Facts, Refusal, TargetFacts, Unknown, Way
+from scheduler.doctor.facts import PROXIES, TRUST, ApiFacts, Facts, Refusal, TargetFacts, Unknown, Way
 from scheduler.doctor.findings import Check, Finding
-from scheduler.doctor.gathering import PROXIES, TRUST
 from scheduler.doctor.loopback import is_loopback
 
 REACHABILITY: Final = Check("reachability")

@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from scheduler.core.cron import InvalidSchedule, Schedule
@@ -11,11 +13,14 @@ from scheduler.core.difference import Code
 from scheduler.core.instants import to_text_seconds
 from scheduler.doctor.facts import Facts, Known, TargetFacts
 from scheduler.doctor.findings import Check, Finding
+from scheduler.doctor.interval import interval
 from scheduler.doctor.paused import Paused
 from scheduler.settings.durations import format_duration
 
 SCHEDULES: Final = Check("schedules")
 _RARE: Final = timedelta(days=366)
+_OF_NONE: Final = ""
+"""The subject of a finding on a schedule, until it is known whose it is."""
 _SURPRISING: Final[frozenset[Code]] = frozenset({"day_fields_or", "ignored_field", "star_in_list"})
 """What most authors do not mean, whatever cron they think of."""
 _USUAL: Final[frozenset[Code]] = frozenset({"numeric_weekday"})
@@ -61,8 +66,7 @@ def _of(facts: Facts, each: Known) -> Iterator[Finding]:
         yield _invalid(subject, each, error)
         return
     if each.enabled:
-        yield from _rare(subject, schedule, facts.now)
-        yield from _meaning(subject, schedule)
+        yield from (replace(found, subject=subject) for found in _of_schedule(schedule, facts.now))
         yield from _policies(subject, facts, each, schedule)
 
 
@@ -76,30 +80,36 @@ def _invalid(subject: str, each: Known, error: InvalidSchedule) -> Finding:
     )
 
 
-def _rare(subject: str, schedule: Schedule, now: datetime) -> Iterator[Finding]:
+@lru_cache(maxsize=4096)
+def _of_schedule(schedule: Schedule, now: datetime) -> tuple[Finding, ...]:
+    """What there is to say of a schedule, whichever automations have it: a hundred thousand may share some hundreds."""
+    return (*_rare(schedule, now), *_meaning(schedule))
+
+
+def _rare(schedule: Schedule, now: datetime) -> Iterator[Finding]:
     fire = schedule.next(now)
     if fire is None or fire - now > _RARE:
         when = "never again" if fire is None else f"next at {to_text_seconds(fire)}"
         yield SCHEDULES.warning(
-            subject,
+            _OF_NONE,
             f"'{schedule.expression}' fires {when}",
             "see whether day of month, month and day of week are meant together; else edit it",
         )
 
 
-def _meaning(subject: str, schedule: Schedule) -> Iterator[Finding]:
+def _meaning(schedule: Schedule) -> Iterator[Finding]:
     """What surprises is told one by one; of what is merely otherwise elsewhere, the first, and how many more there are."""
     found = [each for each in differences(schedule) if each.code not in _USUAL]
     more = f"scheduler explain --cron '{schedule.expression}' --timezone {schedule.timezone}"
     for each in found:
         if each.code in _SURPRISING:
             instead = f"write {each.instead}" if each.instead else f"edit it; see {more}"
-            yield SCHEDULES.warning(subject, f"'{schedule.expression}': {each.here}", f"nothing, if that is meant; else {instead}")
+            yield SCHEDULES.warning(_OF_NONE, f"'{schedule.expression}': {each.here}", f"nothing, if that is meant; else {instead}")
     others = [each.words for each in found if each.code not in _SURPRISING]
     if others:
         further = f"; and {len(others) - 1} more" if len(others) > 1 else ""
         yield SCHEDULES.notice(
-            subject,
+            _OF_NONE,
             f"'{schedule.expression}': {others[0]}{further}",
             f"nothing, if it was written for this API; else see {more}",
         )
@@ -109,13 +119,11 @@ def _policies(subject: str, facts: Facts, each: Known, schedule: Schedule) -> It
     jitter = facts.settings.policies(each.id, each.name).jitter
     if not jitter:
         return
-    first = schedule.next(facts.now)
-    second = first and schedule.next(first)
-    if first and second and jitter >= (second - first) / 2:
-        interval = format_duration(second - first)
+    apart = interval(schedule, facts.now)
+    if apart is not None and jitter >= apart / 2:
         yield SCHEDULES.warning(
             subject,
-            f"jitter of {format_duration(jitter)} is too much for the {interval} between two fires: it is cut to less than half of that",
+            f"jitter of {format_duration(jitter)} is too much for {format_duration(apart)} between two fires: it is cut to half of that",
             "give it less, by an [[override]] of its own",
         )
 

@@ -7,9 +7,8 @@ from typing import Final
 
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.instants import to_text_seconds
-from scheduler.doctor.facts import ApiFacts, Facts, ForeignRuns, Known, TargetFacts
+from scheduler.doctor.facts import LATELY, ApiFacts, Facts, ForeignRuns, Known, TargetFacts
 from scheduler.doctor.findings import Check, Finding
-from scheduler.doctor.looking import LATELY
 
 STRANGERS: Final = Check("other schedulers")
 _PROMPT: Final = timedelta(seconds=90)
@@ -72,9 +71,11 @@ def _is_suspect(facts: Facts, each: Known, ahead: timedelta) -> bool:
     except InvalidSchedule:
         return False
     began = each.run_at - ahead
-    fire = schedule.previous(began + timedelta(microseconds=1))
-    following = fire and schedule.next(fire)
-    return fire is not None and began - fire < _PROMPT and (following is None or following - fire >= _CLOSE)
+    fire = schedule.next(began - _PROMPT)
+    if fire is None or fire > began:
+        return False
+    following = schedule.next(fire)
+    return following is None or following - fire >= _CLOSE
 
 
 def _alike(facts: Facts) -> Iterator[Finding]:

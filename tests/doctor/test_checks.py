@@ -348,7 +348,7 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             under(scheduled("*/10 * * * *"), settings(schedule={"jitter": "5m"})),
             WARNING,
             NIGHTLY,
-            "jitter of 5m is too much for the 10m between",
+            "jitter of 5m is too much for 10m between",
         ),
     ],
     "rate budget": [

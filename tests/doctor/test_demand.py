@@ -12,7 +12,7 @@ USUAL = Polling(interval=30.0, fresh_for=10.0, pages=1)
 
 
 def of(*groups: tuple[str, int], polling: Polling = USUAL, offset: int = 0, reads: int = 0) -> Demand:
-    return demand([Group(Schedule.parse(cron, "UTC"), offset, count, reads) for cron, count in groups], polling, NOW)
+    return demand([Group(Schedule.parse(cron, "UTC"), {offset: count}, {offset: reads}) for cron, count in groups], polling, NOW)
 
 
 def test_without_automations_only_polls_are_sent() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.doctor import asking, clocks, demand, looking, reachability, zone_data
+from scheduler.doctor import asking, clocks, demand, facts, reachability, zone_data
 from scheduler.doctor.checks import CHECKS
 from scheduler.doctor.findings import Status
 
@@ -38,7 +38,7 @@ def test_every_status_has_its_row_and_no_other() -> None:
         f"PATCH of the automation `{asking.NOBODY}`",
         f"within {reachability._SOON.days} days",
         f"more than {clocks._NOTABLE:.0f} s",
-        f"there are any within {looking.LATELY.days} days",
+        f"there are any within {facts.LATELY.days} days",
         "two years old",
         "24 hours",
     ],
