@@ -52,3 +52,9 @@ class Check:
 def counted(findings: Iterable[Finding]) -> Counter[Status]:
     """How many there are of each status."""
     return Counter(each.status for each in findings)
+
+
+def parted(error: str, otherwise: str) -> tuple[str, str]:
+    """An error of ours as what is wrong and what to do, which stands at its end; ``otherwise`` when it does not say."""
+    finding, _, advice = error.rpartition("; ")
+    return (finding, advice) if finding else (error, otherwise)

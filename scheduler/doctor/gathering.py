@@ -123,13 +123,11 @@ async def _api(of: Installation, way: Way | Unknown, config: TargetConfig | None
 
 def _key(of: Installation, target: Target) -> tuple[KeyFacts, TargetConfig | None]:
     place = key_place(target, of.environ)
-    file = None
     try:
-        if place is not None and place.file is not None:
-            file = file_facts(place.file)
         config = of.connection(target)
-    except (ConfigurationError, OSError) as error:
-        return KeyFacts(place, file, error=str(error)), None
+    except ConfigurationError as error:
+        return KeyFacts(place, error=str(error)), None
+    file = None if place is None or place.file is None else file_facts(place.file)
     return KeyFacts(place, file, kind=config.key.reveal()[:_KIND]), config
 
 

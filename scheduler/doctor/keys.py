@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from scheduler.doctor.facts import Facts, FileFacts, TargetFacts, Unknown
-from scheduler.doctor.findings import Check, Finding
+from scheduler.doctor.findings import Check, Finding, parted
 
 KEY: Final = Check("key")
 _READ: Final = 4
@@ -64,5 +64,4 @@ def _unusable(facts: Facts, target: TargetFacts, subject: str) -> Finding:
             "to have the API examined too, ask as root, or set POSTHOG_PERSONAL_API_KEY for this command",
         )
     text = (target.key.error or "").removeprefix(f"target {target.settings.name}: ")
-    finding, _, advice = text.rpartition("; ")
-    return KEY.fault(subject, finding or text, advice or "see docs/configuration.md, Keys")
+    return KEY.fault(subject, *parted(text, "see docs/configuration.md, Keys"))

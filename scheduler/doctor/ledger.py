@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Final
 
 from scheduler.doctor.facts import Facts, FileFacts, LedgerFacts, Record, Unknown
-from scheduler.doctor.findings import Check, Finding
+from scheduler.doctor.findings import Check, Finding, parted
 from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS
 from scheduler.ledger.sightings import normalised
 
@@ -32,10 +32,8 @@ def examined(facts: Facts) -> Iterator[Finding]:
         return
     subject = str(ledger.path)
     if ledger.error is not None:
-        finding, _, advice = ledger.error.removeprefix(f"{subject}: ").rpartition("; ")
-        yield LEDGER.fault(
-            subject, finding or ledger.error, advice if finding else "restore a backup, or name another file in [ledger] url"
-        )
+        finding, advice = parted(ledger.error.removeprefix(f"{subject}: "), "restore a backup, or name another file in [ledger] url")
+        yield LEDGER.fault(subject, finding, advice)
     elif ledger.file is None or not ledger.file.size:
         yield _absent(subject, ledger, facts)
     else:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from scheduler.core.instants import to_text_seconds
 from scheduler.doctor.facts import PROXIES, TRUST, ApiFacts, Facts, Refusal, TargetFacts, Unknown, Way
-from scheduler.doctor.findings import Check, Finding
+from scheduler.doctor.findings import Check, Finding, parted
 from scheduler.doctor.loopback import is_loopback
 
 REACHABILITY: Final = Check("reachability")
@@ -59,7 +59,8 @@ def _broken(target: TargetFacts, way: Way, *, proxied: bool) -> tuple[str, str]:
     if way.broken == "connection":
         advice = f"see that the API runs and that no firewall keeps this machine from port {way.port}"
         advice += "; a proxy is not used" if proxied else ""
-        return f"no connection to {way.host} port {way.port} ({', '.join(way.addresses)}): {way.error}", advice
+        at = "" if way.addresses == (way.host,) else f" ({', '.join(way.addresses)})"
+        return f"no connection to {way.host} port {way.port}{at}: {way.error}", advice
     return f"TLS to {way.host} failed: {way.error}", _mend_tls(target, way)
 
 
@@ -103,7 +104,8 @@ def _answer(subject: str, target: TargetFacts, way: Way, api: ApiFacts | Unknown
 
 
 def _refused(target: TargetFacts, refusal: Refusal) -> tuple[str, str]:
-    finding, _, advice = refusal.text.rpartition("; ") if refusal.held else (refusal.text, "", "")
+    otherwise = "see whether the API is well; try again"
+    finding, advice = parted(refusal.text, otherwise) if refusal.held else (refusal.text, otherwise)
     if refusal.status == HTTPStatus.NOT_FOUND and urlsplit(target.settings.url).path:
         return finding, f"{advice}: most APIs have no path, and url has one"
     if refusal.status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -111,4 +113,4 @@ def _refused(target: TargetFacts, refusal: Refusal) -> tuple[str, str]:
             refusal.text,
             "somebody else uses up the key's limit: give this target a key of its own, or lower requests_per_minute and poll_interval",
         )
-    return finding, advice or "see whether the API is well; try again"
+    return finding, advice

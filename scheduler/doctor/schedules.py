@@ -12,7 +12,7 @@ from scheduler.core.dialects import differences
 from scheduler.core.difference import Code
 from scheduler.core.instants import to_text_seconds
 from scheduler.doctor.facts import Facts, Known, TargetFacts
-from scheduler.doctor.findings import Check, Finding
+from scheduler.doctor.findings import Check, Finding, parted
 from scheduler.doctor.interval import interval
 from scheduler.doctor.paused import Paused
 from scheduler.settings.durations import format_duration
@@ -71,13 +71,10 @@ def _of(facts: Facts, each: Known) -> Iterator[Finding]:
 
 
 def _invalid(subject: str, each: Known, error: InvalidSchedule) -> Finding:
-    finding, _, advice = error.reason.rpartition("; ")
-    say = SCHEDULES.fault if each.enabled else SCHEDULES.notice
-    return say(
-        subject,
-        f"{'it never fires' if each.enabled else 'disabled, and invalid'}: {finding or error.reason}",
-        advice or "edit it at the API",
-    )
+    finding, advice = parted(error.reason, "edit it at the API")
+    if each.enabled:
+        return SCHEDULES.fault(subject, f"it never fires: {finding}", advice)
+    return SCHEDULES.notice(subject, f"disabled, and invalid: {finding}", advice)
 
 
 @lru_cache(maxsize=4096)

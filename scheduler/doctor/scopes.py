@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Final
 
 from scheduler.doctor.facts import ApiFacts, Facts
-from scheduler.doctor.findings import Check, Finding
+from scheduler.doctor.findings import Check, Finding, parted
 
 SCOPES: Final = Check("scopes")
 
@@ -24,7 +24,7 @@ def _of(subject: str, api: ApiFacts) -> Iterator[Finding]:
     if api.writes:
         yield SCOPES.ok(subject, "the key may read and write" if reads else "the key may write")
     elif api.writes is False and api.writing is not None:
-        yield SCOPES.fault(subject, f"the key may not start runs: {api.writing.text.rpartition('; ')[0]}", "give it the scope task:write")
+        yield SCOPES.fault(subject, f"the key may not start runs: {parted(api.writing.text, '')[0]}", "give it the scope task:write")
     elif api.writing is not None:
         yield SCOPES.warning(
             subject,
