@@ -536,6 +536,15 @@ def test_a_run_that_somebody_started_by_hand_is_no_sign_of_another_scheduler(cro
     assert told(ran_by_itself(cron, datetime(2026, 11, 23, 2, minutes, 12, tzinfo=UTC))) == []
 
 
+def test_the_numbers_of_working_days_are_not_worth_a_word() -> None:
+    assert told(scheduled("0 9 * * 1-5")) == []
+
+
+def test_a_schedule_of_a_disabled_automation_is_not_judged_but_for_being_invalid() -> None:
+    assert [each.subject for each in told(scheduled("0 3 13 * fri", enabled=False))] == [MAIN]
+    assert [each.status for each in told(scheduled("0 25 * * *", enabled=False))] == [NOTICE, NOTICE]
+
+
 def test_a_check_that_fails_keeps_no_other_from_its_own() -> None:
     def fail(_: Facts) -> list[Finding]:
         raise ZeroDivisionError("oh")

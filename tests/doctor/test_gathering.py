@@ -84,10 +84,15 @@ def released() -> Iterator[threading.Event]:
 
 
 def test_a_page_that_hangs_is_given_up_and_not_waited_for_at_the_end(released: threading.Event) -> None:
+    threads: list[threading.Thread] = []
+
     def hang(_: Listen, __: str) -> object:
+        threads.append(threading.current_thread())
         return released.wait()
 
     assert isinstance(facts_of(f"http://127.0.0.1:{free_port()}", page=hang, patience=0.2).daemon, Unknown)
+    assert threads
+    assert all(each.daemon for each in threads)  # which no interpreter waits for
 
 
 def test_a_key_on_a_disk_that_hangs_is_given_up(released: threading.Event) -> None:

@@ -77,18 +77,18 @@ def test_a_healthy_installation_is_found_healthy_and_left_as_it_is(tmp_path: Pat
         await stand.kill("run")
         left = of_the_ledger(stand)
         assert "scheduler.db-wal" in left
-        assert await checked(stand) == []
+        assert await examined_here(stand) == []
         assert of_the_ledger(stand) == left
 
         await stand.start_daemon()  # which can open it
         await stand.stop("run")
         ledger = of_the_ledger(stand)
         assert set(ledger) == {"scheduler.db", "scheduler.db.lock"}
-        assert await checked(stand) == []
+        assert await examined_here(stand) == []
         assert of_the_ledger(stand) == ledger
 
         damage(stand.ledger)
-        assert [(each["check"], each["status"]) for each in await checked(stand)] == [("ledger", "fault")]
+        assert [(each["check"], each["status"]) for each in await examined_here(stand)] == [("ledger", "fault")]
 
     on(tmp_path, story)
 
@@ -117,7 +117,7 @@ async def left_alone(stand: Stand) -> None:
     for each in files_of(stand):
         os.chown(each, DAEMON, DAEMON)
     ledger = of_the_ledger(stand)
-    assert await checked(stand) == []
+    assert await examined_here(stand) == []
     assert of_the_ledger(stand) == ledger
     assert {each.stat().st_uid for each in files_of(stand)} == {DAEMON}
 
