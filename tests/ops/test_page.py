@@ -235,6 +235,9 @@ def test_an_automation_tells_the_clock_changes_ahead_and_what_happens_then() -> 
     words = automation(entry("nightly", "30 2 * * *"))
     assert "02:30 does not exist; it fires at 03:00 instead" in words
     assert "02:30 comes twice; it fires the first time only" in words
+    assert words.count("touched") == 2  # in thirteen months
+    assert "untouched" not in words
+    assert automation(entry("daily", "0 9 * * *")).count("untouched") == 2
     assert "None: the clock of UTC stays as it is." in automation(entry("nightly", "30 2 * * *", timezone="UTC"))
 
 
