@@ -69,10 +69,12 @@ _OF_AUTOMATION: Final = """
 # By an id alone, the index that orders them also tells which they are.
 _OF_ID: Final = "occurrence.automation_id = :automation_id"
 
-# A span counts when any of it is in time, so the walk begins at the first span that reaches beyond `since`.
+# A span counts when any of it is in time, so the walk begins at the first span that reaches beyond `since`. Left to itself, SQLite looks
+# for that one from the oldest row on, through all that there are.
 _SINCE: Final = """
     occurrence.last >= :since AND occurrence.scheduled_for >= min(:since, coalesce(
-        (SELECT min(span.scheduled_for) FROM occurrence AS span WHERE span.count > 1 AND span.last >= :since), :since))
+        (SELECT min(span.scheduled_for) FROM occurrence AS span INDEXED BY occurrence_spans
+        WHERE span.count > 1 AND span.last >= :since), :since))
 """
 
 

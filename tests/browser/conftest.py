@@ -1,4 +1,4 @@
-"""A real browser, one for all tests, looking at pages that are really served."""
+"""A real browser, one for a module, looking at pages that are really served."""
 
 import asyncio
 import threading
@@ -22,8 +22,9 @@ ELSEWHERE: Final = "rebound.example.com"
 """A name that leads to this machine and is not one of its own."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Not for longer: Playwright has a loop running in this thread meanwhile, beside which no other test could run one."""
     if not CHROMIUM.exists():
         pytest.skip("needs a browser: apt-get install chromium-headless-shell fonts-dejavu-core")
     with sync_playwright() as playwright:

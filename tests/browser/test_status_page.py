@@ -1,5 +1,6 @@
 """The status page in a real browser: what people see and do, and what nobody can do to them."""
 
+import re
 from typing import Any, Final, Literal
 
 import pytest
@@ -103,6 +104,21 @@ def test_focus_scroll_and_what_is_unfolded_stay_where_they_are(site: Site, visit
     assert before[0] > 0
     assert page.evaluate("[window.scrollY, document.activeElement.href, document.activeElement.textContent]") == before
     assert page.evaluate("document.getElementById('day-table').open")
+
+
+def test_what_somebody_has_selected_is_not_taken_away(site: Site, visiting: Visiting, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = visiting(site.url).page
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('#last tbody td.error div'))")
+    selected = page.evaluate("String(getSelection())")
+    monkeypatch.setattr(site.recorded, "lines", (NEW, *site.recorded.lines))
+    with page.expect_response(f"{site.url}/"):
+        page.evaluate(LOOK_NOW)
+    page.evaluate(LOOK_NOW)
+    assert len(selected) > 9
+    assert page.evaluate("String(getSelection())") == selected
+    page.evaluate("getSelection().removeAllRanges()")
+    page.evaluate(LOOK_NOW)
+    expect(page.get_by_text("brand new")).to_be_visible()
 
 
 def test_it_asks_every_ten_seconds_and_not_while_nobody_looks(site: Site, visiting: Visiting) -> None:
@@ -242,4 +258,6 @@ def test_a_drawing_says_the_same_as_its_table(site: Site, visiting: Visiting) ->
     page.get_by_text("The coming day as a table").click()
     rows = page.locator("#day-table td.number").all_inner_texts()
     drawn = page.locator("figure:has(#day-table) figcaption").inner_text()
-    assert f"{sum(map(int, rows))} fires" in drawn
+    fires, paused = re.findall(r"([0-9]+) fires of .* ([0-9]+) more are paused", drawn)[0]
+    assert sum(map(int, rows)) == int(fires) + int(paused)
+    assert len(rows) > 8

@@ -56,6 +56,16 @@ def test_what_is_claimed_already_is_not_upcoming() -> None:
     assert listed(timetable.upcoming(NOW, NOW + timedelta(minutes=20))) == [(NOW + timedelta(minutes=20), "id-0")]
 
 
+def test_what_is_past_and_not_planned_is_due_and_not_upcoming() -> None:
+    timetable = a_timetable(("*/10 * * * *", "UTC"), ("50 * * * *", "UTC"))  # nobody could plan for 25 minutes
+    begin, end = NOW + timedelta(minutes=25), NOW + timedelta(minutes=40)
+    assert listed(timetable.upcoming(begin, end)) == [
+        (NOW + timedelta(minutes=30), "id-0"),
+        (NOW + timedelta(minutes=30), "id-1"),
+        (end, "id-0"),
+    ]
+
+
 def test_only_those_that_are_wanted_come() -> None:
     timetable = a_timetable(("*/10 * * * *", "UTC"), ("*/10 * * * *", "UTC"), ("0 20 * * *", "UTC"))
     found = timetable.upcoming(NOW, NOW + DAY, lambda automation: automation.name == "n2")

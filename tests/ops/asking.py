@@ -1,6 +1,7 @@
 """Asking the pages as a browser does, and reading what comes back without one."""
 
 import asyncio
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from typing import Final
 
@@ -17,6 +18,17 @@ def asked(path: str, of: Pages | None = None, *, method: str = "GET", listen: st
         transport = httpx.ASGITransport(build_app(of or pages(), listen=listen))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:9464") as client:
             return await client.request(method, path, headers=headers)
+
+    return asyncio.run(ask())
+
+
+def all_asked(paths: Sequence[str], of: Pages) -> list[httpx.Response]:
+    """At once."""
+
+    async def ask() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(build_app(of, listen="127.0.0.1:9464"))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:9464") as client:
+            return await asyncio.gather(*(client.get(path) for path in paths))
 
     return asyncio.run(ask())
 

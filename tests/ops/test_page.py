@@ -3,6 +3,7 @@
 import itertools
 import re
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -18,7 +19,7 @@ from scheduler.core.timetable import Entry
 from scheduler.ops.page.overview import MOST_INSTANTS
 from scheduler.ops.queries import OccurrenceQuery
 from tests.browser.exhibit import exhibit, hostile
-from tests.ops.asking import Parsed, asked, parsed
+from tests.ops.asking import Parsed, all_asked, asked, parsed
 from tests.ops.support import EMPTY_TARGET, HOSTILE, ID, LINE, NOW, STATUS, TARGET, Recorded, Remembered, details, entry, pages
 
 ONE = f"/automations/main/{ID}"
@@ -234,6 +235,9 @@ def test_an_automation_tells_the_clock_changes_ahead_and_what_happens_then() -> 
     words = automation(entry("nightly", "30 2 * * *"))
     assert "02:30 does not exist; it fires at 03:00 instead" in words
     assert "02:30 comes twice; it fires the first time only" in words
+    assert words.count("touched") == 2  # in thirteen months
+    assert "untouched" not in words
+    assert automation(entry("daily", "0 9 * * *")).count("untouched") == 2
     assert "None: the clock of UTC stays as it is." in automation(entry("nightly", "30 2 * * *", timezone="UTC"))
 
 
@@ -374,10 +378,11 @@ def test_every_drawing_has_a_name_a_description_and_a_table() -> None:
 
 def test_every_link_leads_somewhere_here() -> None:
     shown = exhibit()
-    for path in ("/", "/occurrences", "/automations"):
-        for link in set(parsed(path, shown).links) - {"#main"}:
-            assert link.startswith("/"), link
-            assert asked(link, shown).status_code == (503 if link == "/readyz" else 200), link  # one of its targets is held
+    links = sorted({link for path in ("/", "/occurrences", "/automations") for link in parsed(path, shown).links} - {"#main"})
+    assert len(links) > 50
+    assert [link for link in links if not link.startswith("/")] == []
+    refused = {link: answer.status_code for link, answer in zip(links, all_asked(links, shown), strict=True) if answer.status_code != 200}
+    assert refused == {"/readyz": 503}  # one of its targets is held
 
 
 # ------------------------------------------------------------ hostile names
@@ -434,6 +439,21 @@ def test_pages_are_made_on_another_thread() -> None:
     assert asked("/automations", replace(pages(), every_detail=lambda _: watched())).status_code == 200
     assert len(seen) == 2
     assert threading.get_ident() not in seen
+
+
+def test_pages_are_made_one_at_a_time() -> None:
+    making, most = 0, 0
+
+    def watched(*_: object) -> Iterator[Any]:
+        nonlocal making, most
+        making += 1
+        most = max(most, making)
+        time.sleep(0.01)
+        making -= 1
+        yield from ()
+
+    assert [answer.status_code for answer in all_asked(["/"] * 5, replace(pages(), together=lambda *_: watched()))] == [200] * 5
+    assert most == 1
 
 
 def test_what_is_too_much_to_draw_is_drawn_as_far_as_it_goes() -> None:

@@ -87,6 +87,12 @@ def test_ticks_are_round_times_in_utc_and_midnight_is_a_date() -> None:
     assert [tick.label for tick in drawn((), DAY).ticks if not tick.minor] == ["24 Nov", "06:00", "12:00", "18:00"]
 
 
+def test_the_table_tells_the_fires_between_the_ticks() -> None:
+    (lane,) = drawn(fires(some(1, "*/30 * * * *")), DAY).lanes
+    assert lane.parts[:2] == [("19:20 to 21:00", 3), ("21:00 to 00:00", 6)]
+    assert lane.parts[-1] == ("18:00 to 19:20", 3)  # also at 18:00 itself
+
+
 def test_what_was_not_evaluated_is_said() -> None:
     cut = timeline(fires(some(1)), DAY, NOW, NOW + timedelta(hours=2))
     assert "What comes after 21:20 UTC is left out" in cut.description

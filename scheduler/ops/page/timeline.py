@@ -5,9 +5,9 @@ fires a day can be told apart, and three thousand show where they are many. What
 are in percent of the width, so that the drawing fits any window and its text keeps its size.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -123,7 +123,7 @@ def timeline(fires: Fires, scale: Scale, now: datetime, cut: datetime | None) ->
     shown = [each for each in fires if each[0] < begin + scale.span]
     automations = [each for group in {id(group): group for _, group in shown}.values() for each in group]  # each has one schedule
     counted = _counted(shown, _key(automations), begin, scale)
-    sums = [both for bars in counted.values() for both in bars.values()]
+    sums = [both for counts in counted.values() for both in counts.bars.values()]
     most = max(map(sum, sums), default=0)
     lanes = list(_lanes(counted, begin, scale, most))
     bottom = lanes[-1].base + _BETWEEN if lanes else _HIGH
@@ -142,7 +142,14 @@ def timeline(fires: Fires, scale: Scale, now: datetime, cut: datetime | None) ->
 
 
 _Key = AutomationDetails | str
-_Bars = dict[int, tuple[int, int]]  # by number: fires, and paused ones
+
+
+@dataclass(slots=True)
+class _Counts:
+    """Of one lane: by the number of the bar, fires and paused ones; and all of them by the tick before."""
+
+    bars: dict[int, tuple[int, int]] = field(default_factory=dict)
+    parts: Counter[datetime] = field(default_factory=Counter)
 
 
 def _key(automations: Sequence[AutomationDetails]) -> Callable[[AutomationDetails], _Key]:
@@ -154,19 +161,20 @@ def _key(automations: Sequence[AutomationDetails]) -> Callable[[AutomationDetail
     return lambda _: "all targets"
 
 
-def _counted(fires: Fires, key: Callable[[AutomationDetails], _Key], begin: datetime, scale: Scale) -> Mapping[_Key, _Bars]:
-    """Fires by lane and bar. What shares a schedule is divided into lanes once, however often it fires."""
+def _counted(fires: Fires, key: Callable[[AutomationDetails], _Key], begin: datetime, scale: Scale) -> Mapping[_Key, _Counts]:
+    """Fires by lane. What shares a schedule is divided into lanes once, however often it fires."""
     divided: dict[int, Mapping[_Key, tuple[int, int]]] = {}
-    counted: dict[_Key, _Bars] = {}
-    bar = scale.bar
+    counted: defaultdict[_Key, _Counts] = defaultdict(_Counts)
+    bar, tick = scale.bar, scale.tick
     for instant, group in pausing(fires):
         if id(group) not in divided:
             divided[id(group)] = _divided(group, key)
-        number = (instant - begin) // bar
+        number, part = (instant - begin) // bar, instant - (instant - _MIDNIGHT) % tick
         for lane, (active, paused) in divided[id(group)].items():
-            bars = counted.setdefault(lane, {})
-            before = bars.get(number, (0, 0))
-            bars[number] = (before[0] + active, before[1] + paused)
+            counts = counted[lane]
+            before = counts.bars.get(number, (0, 0))
+            counts.bars[number] = (before[0] + active, before[1] + paused)
+            counts.parts[part] += active + paused
     return counted
 
 
@@ -175,10 +183,10 @@ def _divided(group: Sequence[AutomationDetails], key: Callable[[AutomationDetail
     return {lane: (numbers[lane, False], numbers[lane, True]) for lane in dict.fromkeys(lane for lane, _ in numbers)}
 
 
-def _lanes(counted: Mapping[_Key, _Bars], begin: datetime, scale: Scale, most: int) -> Iterator[Lane]:
+def _lanes(counted: Mapping[_Key, _Counts], begin: datetime, scale: Scale, most: int) -> Iterator[Lane]:
     y = 0.0
     for key in sorted(counted, key=lambda each: each if isinstance(each, str) else f"{each.name}\0{each.target}\0{each.id}"):
-        bars = counted[key]
+        bars = counted[key].bars
         height = _HIGH if isinstance(key, str) else _LOW
         base = y + _LABEL + height
         yield Lane(
@@ -188,12 +196,12 @@ def _lanes(counted: Mapping[_Key, _Bars], begin: datetime, scale: Scale, most: i
             base,
             list(_drawn(bars, base, height / (most if isinstance(key, str) else max(map(sum, bars.values()))), begin, scale)),
             sum(map(sum, bars.values())),
-            _parts(bars, begin, scale),
+            _parts(counted[key].parts, begin, scale),
         )
         y = base + _BETWEEN
 
 
-def _drawn(bars: _Bars, base: float, unit: float, begin: datetime, scale: Scale) -> Iterator[Bar]:
+def _drawn(bars: Mapping[int, tuple[int, int]], base: float, unit: float, begin: datetime, scale: Scale) -> Iterator[Bar]:
     width = _WHOLE / scale.bars
     for number, (active, paused) in sorted(bars.items()):
         y = base
@@ -219,17 +227,10 @@ def _ticks(begin: datetime, scale: Scale) -> Iterator[Tick]:
 _MIDNIGHT: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-def _parts(bars: _Bars, begin: datetime, scale: Scale) -> Sequence[tuple[str, int]]:
+def _parts(parts: Mapping[datetime, int], begin: datetime, scale: Scale) -> Sequence[tuple[str, int]]:
     """The fires between each two ticks, where there are any."""
-    found: Counter[datetime] = Counter()
-    for number, both in bars.items():
-        at = begin + number * scale.bar
-        found[max(begin, at - (at - _MIDNIGHT) % scale.tick)] += sum(both)
-    return [(f"{clock(at)} to {clock(_end(at, begin, scale))}", found[at]) for at in sorted(found)]
-
-
-def _end(at: datetime, begin: datetime, scale: Scale) -> datetime:
-    return min(at - (at - _MIDNIGHT) % scale.tick + scale.tick, begin + scale.span)
+    end = begin + scale.span
+    return [(f"{clock(max(at, begin))} to {clock(min(at + scale.tick, end))}", parts[at]) for at in sorted(parts)]
 
 
 def _number(count: int, noun: str) -> str:
