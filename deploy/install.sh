@@ -102,8 +102,12 @@ install_state() { # systemd makes these too, at the first start; whoever restore
 
 remove_old_releases() {
     for old in "$prefix"/releases/*; do
-        [ "$old" = "$release" ] || grep -qs "$old/" /proc/[0-9]*/maps || rm -rf "$old"
+        [ "$old" = "$release" ] || is_running "$old" || rm -rf "$old"
     done
+}
+
+is_running() { # whether any process has been started from this folder, or has loaded something from it
+    echo "$1/" | grep -qsaFf - /proc/[0-9]*/cmdline /proc/[0-9]*/maps # not as an argument, which grep would find to be its own
 }
 
 say_what_is_next() {

@@ -65,7 +65,7 @@ class Machine:
         """The number, here, of the process that is number 1 there."""
         assert self._nspawn.poll() is None, f"no systemd in a container; systemd-nspawn says: {self._console.read_text()[-3000:]}"
         for each in _children(self._nspawn):
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # it is gone already
                 if Path(f"/proc/{each}/comm").read_text() == "systemd\n":
                     return each
         return None

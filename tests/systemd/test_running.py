@@ -3,7 +3,8 @@
 import pytest
 
 from tests.operated import until
-from tests.systemd.services import API, DAEMON, KEY, SETTINGS, Services, at
+from tests.systemd.project import at
+from tests.systemd.services import API, DAEMON, KEY, SETTINGS, Services
 
 LEDGER = "/var/lib/scheduler/scheduler.db"
 RELOADED = "scheduler_config_last_reload_successful"
