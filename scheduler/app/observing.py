@@ -10,7 +10,7 @@ from typing import Final
 
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.model import Automation
-from scheduler.core.status import AutomationStatus
+from scheduler.core.status import AutomationDetails, AutomationStatus, Recent
 from scheduler.core.timetable import Entry
 from scheduler.daemon.ports import Clock
 from scheduler.daemon.service import Service
@@ -91,12 +91,14 @@ class Observing:
             idle=self._heartbeat.age,
             exposition=Exposition(self._metrics, sources),
             upcoming=partial(_upcoming, service),
+            together=partial(_together, service),
+            details=partial(_details, service),
+            every_detail=partial(_every_detail, service),
             occurrences=self._occurrences,
+            recent=self._recent,
         )
 
     async def _occurrences(self, query: OccurrenceQuery) -> Sequence[history.Line]:
-        if self._database is None:
-            raise LedgerUnavailable("the ledger is not open yet")
         selection = history.Selection(
             target=query.target,
             automation=query.automation,
@@ -107,7 +109,15 @@ class Observing:
             limit=query.limit,
             offset=query.offset,
         )
-        return await self._database.read(partial(history.occurrences, selection=selection))
+        return await self._opened().browse(partial(history.occurrences, selection=selection))
+
+    async def _recent(self, since: datetime) -> Recent:
+        return await self._opened().browse(partial(history.recent, since=since))
+
+    def _opened(self) -> Database:
+        if self._database is None:
+            raise LedgerUnavailable("the ledger is not open yet")
+        return self._database
 
 
 def _notifier(service: Service) -> Notifier:
@@ -128,6 +138,19 @@ def _automations(service: Service, name: str) -> Iterable[AutomationStatus]:
 
 def _upcoming(service: Service, name: str, span: timedelta, only: Callable[[Automation], bool] | None) -> Iterator[tuple[datetime, Entry]]:
     return _target(service, name).upcoming(span, only)
+
+
+def _together(service: Service, name: str, span: timedelta) -> Iterator[tuple[datetime, Sequence[AutomationDetails]]]:
+    return _target(service, name).together(span)
+
+
+def _details(service: Service, name: str, automation_id: str) -> AutomationDetails | None:
+    served = (target for target in service.targets if target.context.target == name)
+    return next((details for target in served if (details := target.details(automation_id)) is not None), None)
+
+
+def _every_detail(service: Service, name: str) -> Iterator[AutomationDetails]:
+    return _target(service, name).every_detail()
 
 
 def _size(ledger: Path) -> int | None:

@@ -1,6 +1,7 @@
 """The embedded API's database for the length of one command: opened as its owner, beside a server that may have it open too."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -14,13 +15,17 @@ T = TypeVar("T")
 
 
 def carry_out(path: Path, use: Callable[[Database], Awaitable[T]], *, make: bool = False) -> T:
-    """What ``use`` returns. The file is made only with ``make``; else `Unreachable` is raised when it is not there."""
+    """What ``use`` returns. The file is made only with ``make``, for its owner alone; else `Unreachable` is raised when it is not there."""
     with acting_as_owner(path):
         if not make and not path.exists():
             raise Unreachable(
                 f"the embedded API's database {path} is not there; start `scheduler serve`, or name another in [api] database"
             )
-        return asyncio.run(_carried_out(path, use))
+        before = os.umask(0o077)  # prompts and the hashes of keys are nobody else's business
+        try:
+            return asyncio.run(_carried_out(path, use))
+        finally:
+            os.umask(before)
 
 
 async def _carried_out(path: Path, use: Callable[[Database], Awaitable[T]]) -> T:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from scheduler.core.errors import ConfigurationError, Unreachable
 from scheduler.settings import Settings
+from scheduler.settings.places import Listen
 
 _PATIENCE: Final = 5.0
 _LARGEST: Final = 16 * 2**20
@@ -18,6 +19,11 @@ def ask(settings: Settings, path: str) -> Any:
     listen = settings.server.listen
     if listen is None:
         raise ConfigurationError("the daemon serves no pages: [server] listen is empty; give it an address, for example 127.0.0.1:9464")
+    return ask_at(listen, path)
+
+
+def ask_at(listen: Listen, path: str) -> Any:
+    """What is answered at an address of this machine. Raises `Unreachable`."""
     host = _EVERYWHERE.get(listen.host, listen.host)
     url = f"http://{f'[{host}]' if ':' in host else host}:{listen.port}{path}"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is on this machine, whatever the environment says

@@ -183,8 +183,6 @@ def _differences(differences: Iterable[Difference]) -> Iterator[str]:
 
 def _wrapped(text: str, indent: int, colour: Colour | None = None) -> Iterator[str]:
     """The text on as many lines as the terminal needs; on one when it goes elsewhere."""
-    width = terminal_width()
-    room = max(width - indent - 2, 20) if width else len(text)
-    first, *rest = textwrap.wrap(text, room, break_on_hyphens=False)
-    yield " " * indent + styled(first, colour)
-    yield from (" " * (indent + 2) + styled(each, colour) for each in rest)
+    width = terminal_width() or len(text) + indent
+    for each in textwrap.wrap(text, width, initial_indent=" " * indent, subsequent_indent=" " * (indent + 2), break_on_hyphens=False):
+        yield styled(each, colour)

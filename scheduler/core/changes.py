@@ -7,7 +7,8 @@ what it fires then. It is apart from `scheduler.core.cron` because firing needs 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from itertools import pairwise
+from functools import lru_cache
+from itertools import chain, pairwise
 from typing import Final, Literal, NamedTuple
 
 from scheduler.core import zones
@@ -52,15 +53,17 @@ def clock_changes(schedule: Schedule, after: datetime, until: datetime) -> Itera
     """The changes of the zone's clock later than ``after`` and not later than ``until`` (both aware), in order."""
     zone = zones.zone(schedule.timezone)
     first, last = max(after.astimezone(UTC).date(), _FIRST), min(until.astimezone(UTC).date(), _LAST)
-    for before, stretch in pairwise(_stretches(zone, first, last)):
-        if stretch.offset != before.offset and after < stretch.begin <= until:
+    for before, stretch in _changes(zone, first, last):
+        if after < stretch.begin <= until:
             yield _told(schedule, zone, before, stretch)
 
 
-def _stretches(zone: tzinfo, first: date, last: date) -> Iterator[Stretch]:
-    """Those of all UTC days from the first to the last."""
-    for number in range((last - first).days + 1):
-        yield from stretches(zone, first + number * DAY)
+@lru_cache(maxsize=64)
+def _changes(zone: tzinfo, first: date, last: date) -> tuple[tuple[Stretch, Stretch], ...]:
+    """The stretches before and after each change on these UTC days. Kept, since many schedules are in few zones and asked of together."""
+    days = (first + number * DAY for number in range((last - first).days + 1))
+    every = chain.from_iterable(stretches(zone, day) for day in days)
+    return tuple((before, after) for before, after in pairwise(every) if before.offset != after.offset)
 
 
 class _Outcome(NamedTuple):

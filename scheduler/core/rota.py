@@ -4,7 +4,7 @@ Apart from the timetable because it alone evaluates: once for each schedule, how
 """
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -81,38 +81,38 @@ class Rota:
         return self._heap[0][0] if self._heap else None
 
     def next_of(self, schedule: Schedule) -> datetime | None:
-        """The schedule's first instant after the cursor."""
-        return self._slots[schedule].next
+        """The schedule's first instant after the cursor; None when nobody fires by it any more."""
+        slot = self._slots.get(schedule)
+        return None if slot is None else slot.next
 
-    def upcoming(self, after: datetime, until: datetime, only: AbstractSet[str] | None = None) -> Iterator[tuple[datetime, str]]:
+    def together(
+        self, after: datetime, until: datetime, only: AbstractSet[str] | None = None
+    ) -> Iterator[tuple[datetime, Schedule, Sequence[str]]]:
         """Instants after ``after`` and up to ``until`` with the automations they are for, in order of time: all of them, or ``only`` these.
 
-        What the cursor has passed is not among them: it is due. The evaluation is lazy and may go on in another thread, since all it
-        goes on from is taken down here; each instant costs one evaluation, and the schedules that have none yet cost nothing.
+        Those that share a schedule come together, sorted. What the cursor has passed is not among them: it is due. The evaluation is lazy
+        and may go on in another thread, since all it goes on from is taken down here; the schedules that have none yet cost nothing.
         """
-        heap = [
-            (slot.next, number, slot.schedule, members)
+        streams = [
+            _stream(number, slot.next, slot.schedule, members, after=after, until=until)
             for number, slot in enumerate(self._slots.values())
             if slot.next is not None and (members := tuple(slot.members if only is None else slot.members & only))
         ]
-        heapq.heapify(heap)
-        return _unrolled(heap, after, until)
+        return ((instant, schedule, members) for instant, _, schedule, members in heapq.merge(*streams))
 
     def _push(self, slot: Slot) -> None:
         if slot.next is not None:
             heapq.heappush(self._heap, (slot.next, next(self._numbers), slot))
 
 
-def _unrolled(
-    heap: list[tuple[datetime, int, Schedule, tuple[str, ...]]], after: datetime, until: datetime
-) -> Iterator[tuple[datetime, str]]:
-    while heap and heap[0][0] <= until:
-        instant, number, schedule, members = heap[0]
-        if instant > after:
-            for automation_id in sorted(members):
-                yield instant, automation_id
-        following = schedule.next(max(instant, after))
-        if following is None:
-            heapq.heappop(heap)
-        else:
-            heapq.heapreplace(heap, (following, number, schedule, members))
+def _stream(
+    number: int, first: datetime, schedule: Schedule, members: Sequence[str], *, after: datetime, until: datetime
+) -> Iterator[tuple[datetime, int, Schedule, Sequence[str]]]:
+    """One schedule's part. ``number`` decides the order of what comes at one instant."""
+    if first > until:
+        return
+    in_order = sorted(members)
+    if first > after:
+        yield first, number, schedule, in_order
+    for instant in schedule.between(max(first, after), until):
+        yield instant, number, schedule, in_order

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from scheduler.core.model import State
+from scheduler.core.cron import Schedule
+from scheduler.core.model import Automation, Outcome, Reason, State
+from scheduler.core.policy import Policies
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,85 @@ class AutomationStatus:
     cron_expression: str
     timezone: str
     next_fire: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AutomationDetails:
+    """All that is known of one automation. ``state`` is enabled, disabled, paused or invalid.
+
+    ``invalid`` is why it cannot be evaluated; ``schedule`` is None as well while it is disabled. ``paused_by_hand``: `scheduler pause` has
+    paused it, or everything; its ``policies`` may pause it too.
+    """
+
+    target: str
+    automation: Automation
+    state: str
+    invalid: str | None
+    paused_by_hand: bool
+    policies: Policies
+    schedule: Schedule | None
+    next_fire: datetime | None
+    effective_from: datetime
+
+    @property
+    def id(self) -> str:
+        """The automation's."""
+        return self.automation.id
+
+    @property
+    def name(self) -> str:
+        """As the API last showed it: hostile until escaped."""
+        return self.automation.name
+
+    @property
+    def timezone(self) -> str:
+        """The name of its zone, which need not be one that there is."""
+        return self.automation.definition.timezone
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many occurrences of a target had this outcome for this reason, and when the newest was scheduled."""
+
+    target: str
+    outcome: Outcome
+    reason: Reason
+    count: int
+    newest: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignRuns:
+    """Runs of an automation that somebody else started; ``doubled`` of them are most likely attempts of ours, carried out late."""
+
+    target: str
+    automation_id: str
+    name: str
+    count: int
+    doubled: int
+    newest: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PausedByHand:
+    """What `scheduler pause` paused, since when, and whoever asked for it. ``automation_id`` None: all of the target."""
+
+    target: str
+    automation_id: str | None
+    name: str
+    since: datetime
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """What the ledger holds since an instant; not ``complete`` when there was more than is gone through."""
+
+    since: datetime
+    complete: bool
+    tallies: Sequence[Tally]
+    foreign: Sequence[ForeignRuns]
+    pauses: Sequence[PausedByHand]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +131,11 @@ class DaemonStatus:
     clock_in_doubt: bool
     stopping: bool
     targets: Sequence[TargetStatus]
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything is there that firing needs."""
+        return bool(self.targets) and not self.unready
 
     @property
     def unready(self) -> list[str]:

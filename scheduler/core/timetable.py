@@ -288,8 +288,17 @@ class Timetable:
         Evaluated lazily, and perhaps in another thread; an automation that is removed meanwhile is left out from there on.
         """
         wanted = None if only is None else {each for each, entry in self._entries.items() if only(entry.automation)}
-        upcoming = self._rota.upcoming(after, until, wanted)
-        return ((instant, entry) for instant, automation_id in upcoming if (entry := self._entries.get(automation_id)) is not None)
+        upcoming = self._rota.together(after, until, wanted)
+        return (
+            (instant, entry)
+            for instant, _, members in upcoming
+            for automation_id in members
+            if (entry := self._entries.get(automation_id)) is not None
+        )
+
+    def together(self, after: datetime, until: datetime) -> Iterator[tuple[datetime, Schedule, Sequence[str]]]:
+        """The same of all automations, as ids: those that share a schedule at once, so that many of them cost no more than one."""
+        return self._rota.together(after, until)
 
     # ------------------------------------------------------------ entries coming and going
 

@@ -13,6 +13,7 @@ import re
 import zoneinfo
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -23,6 +24,7 @@ Source = Literal["system", "package"]
 
 MAX_LENGTH: Final = 128  # the API's limit
 UNKNOWN: Final = "unknown"
+_HOUR: Final = timedelta(hours=1)
 _RELEASE: Final = re.compile(r"\d{4}[a-z]+")
 
 
@@ -42,6 +44,14 @@ class Copy:
     def at(cls, root: Path, source: Source) -> "Copy":
         """The copy in this directory. One that names no release counts as older than any that does."""
         return cls(root, source, _version(root))
+
+    def zone(self, name: str) -> ZoneInfo | None:
+        """Read the zone, whose name is no path that leads elsewhere; None when this copy has none that can be read."""
+        try:
+            with (self.root / name).open("rb") as compiled:
+                return ZoneInfo.from_file(compiled, key=name)
+        except Exception:  # noqa: BLE001  (zoneinfo raises whatever a damaged file makes of it)
+            return None
 
     @property
     def release(self) -> str:
@@ -78,14 +88,21 @@ class ZoneData:
         known = self._read.get(name)
         return known or self._read.setdefault(name, self._open(name))
 
+    def disagreement(self, name: str, begin: datetime, end: datetime) -> datetime | None:
+        """The first hour from ``begin`` up to ``end`` at which a copy has this zone's clock otherwise than the newest that has it does.
+
+        None when none does: copies without the zone say nothing.
+        """
+        found = [zone for copy in self.copies if name in self.names and (zone := copy.zone(name)) is not None]
+        hours = (begin + number * _HOUR for number in range(-(-(end - begin) // _HOUR)))
+        return next((hour for hour in hours if len({hour.astimezone(zone).utcoffset() for zone in found}) > 1), None) if found else None
+
     def _open(self, name: str) -> ZoneInfo:
         if name in self.names:  # so it is no path that leads elsewhere
             for copy in self.copies:
-                try:
-                    with (copy.root / name).open("rb") as compiled:
-                        return ZoneInfo.from_file(compiled, key=name)
-                except Exception:  # noqa: BLE001, S112  (zoneinfo raises whatever a damaged file makes of it)
-                    continue  # an older copy may have what this one lacks
+                if (found := copy.zone(name)) is not None:
+                    return found
+                # an older copy may have what this one lacks
         raise ZoneInfoNotFoundError(f"no zone data for {name!r}")
 
 

@@ -11,7 +11,7 @@ from scheduler.core.events import ClockJumped
 from scheduler.core.model import Automation, State, Version
 from scheduler.core.policy import Policies
 from scheduler.core.records import RecordedTarget
-from scheduler.core.status import AutomationStatus, TargetStatus
+from scheduler.core.status import AutomationDetails, AutomationStatus, TargetStatus
 from scheduler.core.timetable import Entry, Timetable
 from scheduler.daemon.clearance import Clearance
 from scheduler.daemon.clock import ClockWatch
@@ -196,6 +196,43 @@ class Target:
         """What is scheduled in the time to come, in order; see `Timetable.upcoming`."""
         now = self.context.clock.now()
         return self.context.timetable.upcoming(now, now + span, only)
+
+    def together(self, span: timedelta) -> Iterator[tuple[datetime, Sequence[AutomationDetails]]]:
+        """The same, of all automations: those that share a schedule at once. To be gone through soon: a removal meanwhile does not show."""
+        now = self.context.clock.now()
+        return self._with_details(self.context.timetable.together(now, now + span))
+
+    def _with_details(
+        self, together: Iterator[tuple[datetime, Schedule, Sequence[str]]]
+    ) -> Iterator[tuple[datetime, Sequence[AutomationDetails]]]:
+        found: dict[Schedule, Sequence[AutomationDetails]] = {}
+        for instant, schedule, members in together:
+            if schedule not in found:
+                found[schedule] = [details for each in members if (details := self.details(each)) is not None]
+            yield instant, found[schedule]
+
+    def every_detail(self) -> Iterator[AutomationDetails]:
+        """Of every automation there is now; may be gone through in another thread."""
+        present = list(self.context.timetable.entries)
+        return (details for each in present if (details := self.details(each)) is not None)
+
+    def details(self, automation_id: str) -> AutomationDetails | None:
+        """All that is known of one automation; None when there is none of this id."""
+        entry = self.context.timetable.entries.get(automation_id)
+        if entry is None:
+            return None
+        schedule = entry.schedule
+        return AutomationDetails(
+            target=self.context.target,
+            automation=entry.automation,
+            state=self._state(entry),
+            invalid=entry.invalid,
+            paused_by_hand=self._clearance.is_paused(automation_id),
+            policies=entry.policies,
+            schedule=schedule,
+            next_fire=None if schedule is None else self.context.timetable.next_of(schedule),
+            effective_from=entry.effective_from,
+        )
 
     def _state(self, entry: Entry) -> str:
         paused = entry.state == "enabled" and self._clearance.is_paused(entry.automation.id)

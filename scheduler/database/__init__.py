@@ -2,7 +2,7 @@
 
 The one place that opens databases; what is in them is the business of the ledger and of the embedded API.
 
-- `Database`: a writer thread that makes one transaction of whatever is waiting, and a reader thread; neither waits for the other.
+- `Database`: a writer thread that makes one transaction of whatever is waiting, a reader, and one for people; none waits for another.
 - `open_for_reading`: a plain connection for a command that looks and changes nothing.
 - `Migration`: one step of a schema.
 """

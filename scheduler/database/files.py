@@ -170,14 +170,14 @@ def _version_of(path: Path, schema: Schema) -> int:
         return 0
     if size < _HEADER:  # SQLite takes a file of one byte for an empty one, and would write over it
         raise DatabaseRefused(damaged(path, f"it has {size} bytes"))
-    with closing(_look(path)) as connection:
+    with closing(look(path)) as connection:
         version = _belongs(path, connection, schema)
         if size <= _CHECKED_IN_FULL:
             _require_sound(path, connection)
         return version
 
 
-def _look(path: Path) -> sqlite3.Connection:
+def look(path: Path) -> sqlite3.Connection:
     """A connection that leaves no trace, not even a file beside the database, when nobody has it open."""
     logged = any(path.with_name(path.name + suffix).exists() for suffix in ("-wal", "-journal"))
     return _connect(path, "ro" if logged else "ro&immutable=1")

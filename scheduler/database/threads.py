@@ -1,5 +1,7 @@
 """`Database`: what waits to be written becomes one transaction, on one thread; reads have a thread and a connection of their own.
 
+So do people who browse: what the daemon reads before it fires must not wait behind somebody who goes through years of history.
+
 An fsync costs milliseconds and a row microseconds, so that a thousand writes that wait together must share one. Each of them runs in a
 savepoint: its own mistake is its caller's alone. A fault of the disk is everybody's: then nothing of the group is in the file.
 
@@ -19,7 +21,7 @@ from threading import Lock, Thread
 from typing import Final, TypeVar, cast
 
 from scheduler.core.errors import LedgerUnavailable
-from scheduler.database.faults import is_fault, unavailable
+from scheduler.database.faults import is_fault, primary_code, unavailable
 from scheduler.database.files import Migration, Schema, connect_for_reading, open_for_writing, reopen_for_writing
 from scheduler.database.requests import Alone, Operation, Request, Requests, answer_all, carry_out
 
@@ -28,6 +30,11 @@ Item = TypeVar("Item")
 
 _IDLE_SECONDS: Final = 1.0
 """After so long without a write the writer moves its log into the file, so that no commit has to wait for that."""
+
+BROWSING_SECONDS: Final = 2.0
+"""How long one look of somebody who browses may take."""
+
+_STEPS_BETWEEN_LOOKS: Final = 50_000  # of SQLite's machine, some milliseconds: each look at the time needs Python's global lock
 
 _CHECKPOINT_ROWS: Final = 2_000
 """Fewer changed rows than these are left in the log."""
@@ -83,14 +90,37 @@ class _Reader(_Worker):
 
     def _look(self, request: Request[object, object]) -> None:
         try:
-            if self._connection is None:
-                self._connection = connect_for_reading(self._path)
-            self._connection.execute("BEGIN")
-            carry_out(self._connection, [request])
-            self._connection.execute("ROLLBACK")
+            connection = self._connected()
+            connection.execute("BEGIN")
+            carry_out(connection, [request])
+            connection.execute("ROLLBACK")
         except BaseException as error:  # noqa: BLE001 -- it is raised where somebody waits for it
             request.outcome = self._unavailable(error) if is_fault(error) else error
             self._drop()
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = connect_for_reading(self._path)
+        return self._connection
+
+
+class _Browser(_Reader):
+    """A reader that gives up what takes too long."""
+
+    _until = 0.0
+
+    def _look(self, request: Request[object, object]) -> None:
+        self._until = time.perf_counter() + BROWSING_SECONDS
+        super()._look(request)
+        if isinstance(request.outcome, sqlite3.Error) and primary_code(request.outcome) == sqlite3.SQLITE_INTERRUPT:
+            request.outcome = LedgerUnavailable(
+                f"going through {self._path} took more than {BROWSING_SECONDS:g} s and was given up: ask for a shorter time"
+            )
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            super()._connected().set_progress_handler(lambda: time.perf_counter() > self._until, _STEPS_BETWEEN_LOOKS)
+        return super()._connected()
 
 
 class _Writer(_Worker):
@@ -197,9 +227,10 @@ def _in_savepoint(connection: sqlite3.Connection, requests: Requests) -> None:
 class Database:
     """An SQLite file of ours, open for as long as the process needs it. Usable from any event loop."""
 
-    def __init__(self, writer: _Writer, reader: _Reader) -> None:
+    def __init__(self, writer: _Writer, reader: _Reader, browser: _Browser) -> None:
         self._writer = writer
         self._reader = reader
+        self._browser = browser
         self._waited_for: set[object] = set()
 
     @property
@@ -217,7 +248,7 @@ class Database:
         `LedgerUnavailable` when it cannot be opened now.
         """
         writer = _Writer(path, Schema(application_id, migrations), on_commit)
-        return cls(writer, _Reader("database-reader", path))
+        return cls(writer, _Reader("database-reader", path), _Browser("database-browser", path))
 
     async def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Carry out ``operation`` on the writer's thread, in the order of the calls; returns its result when it is durable.
@@ -242,8 +273,13 @@ class Database:
         """
         return await self._ask(self._reader, Request(Alone(query), None))
 
+    async def browse(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Like `read`, for people: on a thread that nothing else waits for; what takes too long is given up, as `LedgerUnavailable`."""
+        return await self._ask(self._browser, Request(Alone(query), None))
+
     def close(self) -> None:
         """Wait for what is queued, then close the file. Blocks; what is asked for afterwards raises `LedgerUnavailable`."""
+        self._browser.close()
         self._reader.close()
         self._writer.close()
 

@@ -1,7 +1,7 @@
 """What people read: occurrences as lines with the keys of ``scheduler history --json``, and what is known of targets and automations.
 
-Plain functions of a connection, for commands (`schema.open_for_reading`) and for the daemon's pages (`Database.read`). There is no index by
-automation, which would cost each claim a page of its own: the newest lines of one are found by walking back in time.
+Plain functions of a connection, for commands (`schema.open_for_reading`) and for the daemon's pages (`Database.browse`). There is no
+index by automation, which would cost each claim a page of its own: the newest lines of one are found by walking back in time.
 """
 
 import sqlite3
@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from scheduler.core.instants import from_text, to_text_seconds
-from scheduler.core.model import Outcome
+from scheduler.core.instants import from_text, to_text, to_text_seconds
+from scheduler.core.model import Outcome, Reason
+from scheduler.core.status import ForeignRuns, PausedByHand, Recent, Tally
+from scheduler.ledger.intents import EVERYTHING
 
 Line = Mapping[str, str | int | float | None]
 
@@ -59,10 +61,13 @@ _COLUMNS: Final = """
 """
 
 _OF_AUTOMATION: Final = """
-    (occurrence.automation_id = :automation_id OR occurrence.name = :automation OR occurrence.name GLOB :pattern
+    (occurrence.name = :automation OR occurrence.name GLOB :pattern
      OR (occurrence.target, occurrence.automation_id) IN (
         SELECT target, automation_id FROM automation WHERE name = :automation OR name GLOB :pattern))
 """
+
+# By an id alone, the index that orders them also tells which they are.
+_OF_ID: Final = "occurrence.automation_id = :automation_id"
 
 # A span counts when any of it is in time, so the walk begins at the first span that reaches beyond `since`.
 _SINCE: Final = """
@@ -86,7 +91,7 @@ def _conditions(selection: Selection) -> tuple[str, dict[str, str | int | None]]
         "outcome": "occurrence.outcome = :outcome",
         "since": _SINCE,
         "until": "occurrence.scheduled_for < :until",
-        "automation": _OF_AUTOMATION,
+        "automation": _OF_AUTOMATION if values["automation_id"] is None else _OF_ID,
     }
     conditions = [condition for key, condition in wanted.items() if values[key] is not None]
     if selection.only_open:
@@ -114,6 +119,55 @@ def _line(row: sqlite3.Row) -> Line:
     if line["state"] is None:
         del line["state"]
     return line
+
+
+# ---------------------------------------------------------------- what was of late
+
+_MOST: Final = 20_000
+_MOST_FOREIGN: Final = 20
+
+
+def recent(connection: sqlite3.Connection, since: datetime) -> Recent:
+    """Outcomes of what was scheduled since then, by target and reason, runs of others that ended since or go on, and the pauses in force.
+
+    Of the outcomes no more than the newest 20,000 rows are gone through.
+    """
+    rows = connection.execute(_TALLY, {"since": _second(since), "most": _MOST}).fetchall()
+    return Recent(
+        since,
+        complete=sum(each["number"] for each in rows) < _MOST,
+        tallies=[
+            Tally(target, Outcome(outcome), Reason(reason), occurrences, from_text(newest))
+            for target, outcome, reason, occurrences, newest, _ in rows
+            if outcome is not None
+        ],
+        foreign=[
+            ForeignRuns(target, automation_id, name, count, doubled, _instant(newest))
+            for target, automation_id, name, count, doubled, newest in connection.execute(_FOREIGN, (to_text(since), _MOST_FOREIGN))
+        ],
+        pauses=[
+            PausedByHand(target, None if automation_id == EVERYTHING else automation_id, name, from_text(since), by)
+            for target, automation_id, name, since, by in connection.execute(_PAUSES)
+        ],
+    )
+
+
+_TALLY: Final = f"""
+    SELECT target, outcome, reason, sum(count) AS occurrences, max(last) AS newest, count(*) AS number
+    FROM (SELECT target, outcome, reason, count, last FROM occurrence WHERE {_SINCE} ORDER BY scheduled_for DESC LIMIT :most)
+    GROUP BY target, outcome, reason ORDER BY target, outcome, reason
+"""  # noqa: S608 -- made of a literal above; the values are parameters
+_FOREIGN: Final = """
+    SELECT run.target, run.automation_id, coalesce(automation.name, run.automation_id), count(*), sum(doubles IS NOT NULL),
+        max(run.started_at) AS newest
+    FROM run LEFT JOIN automation USING (target, automation_id)
+    WHERE occurrence_id IS NULL AND origin = 'foreign' AND (finished_at IS NULL OR finished_at >= ?)
+    GROUP BY run.target, run.automation_id ORDER BY newest DESC LIMIT ?
+"""
+_PAUSES: Final = """
+    SELECT pause.target, automation_id, coalesce(automation.name, automation_id), since, "by"
+    FROM pause LEFT JOIN automation USING (target, automation_id) ORDER BY since, pause.target, automation_id
+"""
 
 
 # ---------------------------------------------------------------- what is known

@@ -13,6 +13,7 @@ from typing import Final
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.instants import to_text
 
+_LOCKS: Final = Path("/proc/locks")  # proc_locks(5)
 _MOST: Final = 4096  # bytes of a holder's text that anybody reads
 
 
@@ -80,6 +81,23 @@ def is_locked(ledger: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def holding_process(ledger: Path) -> int | None:
+    """The process that holds the lock, from the kernel's list, without touching the lock; None when none does, or it cannot be told.
+
+    0 or less: one that this process cannot see, as in another container. Of an entry only the inode counts: its device is not always
+    the one that the file's own status shows (overlayfs, btrfs).
+    """
+    try:
+        inode = lock_file(ledger).stat().st_ino
+        lines = _LOCKS.read_text().splitlines()
+    except OSError:
+        return None
+    for _, kind, _, access, process, place, *_ in (line.split() for line in lines if "->" not in line):  # an arrow: it only waits
+        if (kind, access, place.rpartition(":")[2]) == ("FLOCK", "WRITE", str(inode)):
+            return int(process)
+    return None
 
 
 def lock_file(ledger: Path) -> Path:

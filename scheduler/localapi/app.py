@@ -61,6 +61,7 @@ def build_app(
         return JSONResponse(dict(parts), status)
 
     async def exposition(request: Request) -> Response:
+        metrics.checked(await healthy())
         content, content_type = metrics.exposition(request.headers.get("accept", ""))
         return Response(content, headers={"Content-Type": content_type})
 

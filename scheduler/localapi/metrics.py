@@ -3,7 +3,7 @@
 Every series that can be known beforehand exists from the start, with 0.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from prometheus_client import (  # noqa: TID251 - this is the room for metrics
@@ -11,6 +11,7 @@ from prometheus_client import (  # noqa: TID251 - this is the room for metrics
     Counter,
     Gauge,
     Histogram,
+    ProcessCollector,
     disable_created_metrics,
 )
 from prometheus_client.exposition import choose_encoder  # noqa: TID251 - this is the room for metrics
@@ -27,6 +28,7 @@ class ApiMetrics:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # as the daemon's: series that nobody asks for
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._requests = Counter(
             "scheduler_api_requests_total",
             "Requests answered by the embedded API",
@@ -43,6 +45,13 @@ class ApiMetrics:
         self._runs = Counter("scheduler_api_runs_total", "Runs that ended, by how they ended", ("status",), registry=self.registry)
         for status in ("success", "failed"):
             self._runs.labels(status)
+
+        self._healthy = Gauge("scheduler_api_healthy", "Whether a part of the embedded API works", ("part",), registry=self.registry)
+
+    def checked(self, parts: Mapping[str, bool]) -> None:
+        """Show which parts work, as a check has just found."""
+        for part, works in parts.items():
+            self._healthy.labels(part).set(works)
 
     def watch_runner(self, queued: Callable[[], int], in_progress: Callable[[], int]) -> None:
         """Show how many runs wait, and how many are being carried out, as these say when they are asked."""

@@ -3,6 +3,7 @@
 - `bus`: publishes events to whoever subscribed. `heartbeat`: when the loop was last seen alive.
 - `logs`: the process's log; `narration`: each event as a line of it; `console`: lines for people; `writer`: lines out, without waiting.
 - `metrics`: counters and histograms of events; `gauges`: the state of the daemon when it is scraped.
-- `web`: the pages; `views`: their JSON; `page`: their HTML; `queries`: what may be asked; `hosts`: under which names.
+- `web`: the pages; `content`: where they have it from; `views`: their JSON; `page`: those for people.
+- `queries`: what may be asked of them; `hosts`: under which names.
 - `serving`: any application on an address, in the loop that runs already.
 """

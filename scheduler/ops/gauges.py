@@ -89,6 +89,7 @@ def _of_the_process(taken: _Taken, ledger_size: int | None) -> Iterator[Metric]:
     versions = cron.versions()
     built = {"version": taken.status.version, "python": python_version(), "croniter": versions.croniter, "tzdata": versions.tzdata}
     yield _gauge("scheduler_build_info", "What is running", tuple(built), [(tuple(built.values()), 1)])
+    yield _gauge("scheduler_ready", "Whether everything is there that firing needs", (), [((), taken.status.ready)])
     progress = taken.progress.timestamp()
     yield _gauge("scheduler_loop_progress_timestamp_seconds", "When the loop was last seen to turn", (), [((), progress)])
     yield _gauge("scheduler_ledger_size_bytes", "Size of the ledger's files", (), [((), ledger_size)])

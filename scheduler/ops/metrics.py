@@ -6,6 +6,7 @@ not see the first one otherwise. No label holds a prompt, a repository or an err
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from http import HTTPStatus
 from typing import Final
 
 from prometheus_client import (  # noqa: TID251  this is the room for metrics
@@ -26,6 +27,9 @@ from scheduler.core.model import REASONS, AttemptResult, Outcome, RunStatus
 KINDS: Final = ("on_time", "catch_up", "retry")
 POLLS: Final = ("ok", "error", "disagreed")
 ENDPOINTS: Final = ("list", "retrieve", "create", "update", "delete", "run")
+CODES: Final = frozenset({"unreachable", "timeout", "broken"} | {str(status.value) for status in HTTPStatus})
+"""How a request can end. A status that is not registered stands for its class, as ``5xx``: a server must not be able to make series."""
+THROTTLED: Final = "429"
 DIRECTIONS: Final = ("forward", "backward", "suspend")
 OPERATIONS: Final = (
     *("attempt", "claim", "conclude", "ended", "fire", "lock", "observe", "open", "origin", "overdue"),
@@ -89,6 +93,8 @@ class Metrics:
             _begin(self._runs, target, (status for status in RunStatus if status is not RunStatus.RUNNING))
             _begin(self._polls, target, POLLS)
             _begin(self._request_durations, target, ENDPOINTS)
+            for endpoint in ENDPOINTS:
+                self._requests.labels(target, endpoint, THROTTLED)  # an alert is on the first; what other codes will come, nobody knows
             for each in (self._attempt_durations, self._poll_durations, self._foreign, self._doubles):
                 each.labels(target)
 
@@ -176,11 +182,17 @@ class Metrics:
         self._poll_durations.labels(event.target).observe(event.seconds)
 
     def _request_ended(self, event: events.RequestEnded) -> None:
-        self._requests.labels(event.target, event.endpoint, event.code).inc()
+        self._requests.labels(event.target, event.endpoint, _bounded(event.code)).inc()
         self._request_durations.labels(event.target, event.endpoint).observe(event.seconds)
 
     def _clock_jumped(self, event: events.ClockJumped) -> None:
         self._jumps.labels("suspend" if event.suspended else "forward" if event.seconds > 0 else "backward").inc()
+
+
+def _bounded(code: str) -> str:
+    if code in CODES:
+        return code
+    return f"{code[0]}xx" if code[:1].isdigit() else "other"
 
 
 def _begin(metric: Counter | Histogram, target: str, values: Iterable[str]) -> None:

@@ -13,6 +13,7 @@ from starlette.datastructures import QueryParams
 
 from scheduler.core.instants import from_text
 from scheduler.core.model import MAX_NAME, Outcome
+from scheduler.ops.gauges import AUTOMATION_STATES
 
 _T = TypeVar("_T")
 _D = TypeVar("_D")
@@ -20,7 +21,8 @@ _D = TypeVar("_D")
 MOST: Final = 1_000
 """Records in one answer."""
 _LIMIT: Final = 100
-_OPEN: Final = "open"  # has no outcome yet
+OPEN: Final = "open"
+"""In place of an outcome: it has none yet."""
 _FARTHEST: Final = 1_000_000
 _SPAN: Final = timedelta(hours=24)
 _LONGEST_SPAN: Final = timedelta(days=366)
@@ -66,6 +68,39 @@ class UpcomingQuery:
     offset: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutomationQuery:
+    """Which automations, by name: ``limit`` of them, after ``offset``. ``state`` is one of `AUTOMATION_STATES`; ``automation`` as above."""
+
+    target: str | None = None
+    automation: str | None = None
+    state: str | None = None
+    limit: int = _LIMIT
+    offset: int = 0
+
+
+def automation_query(parameters: QueryParams) -> AutomationQuery:
+    """Read the parameters of ``/automations``. Raises `BadQuery`."""
+    reader = _Reader(parameters)
+    query = AutomationQuery(
+        target=reader.read("target", _name, None),
+        automation=reader.read("automation", _name, None),
+        state=reader.read("state", _state, None),
+        limit=reader.read("limit", _limit, _LIMIT),
+        offset=reader.read("offset", _offset, 0),
+    )
+    reader.end()
+    return query
+
+
+def paging_query(parameters: QueryParams) -> OccurrenceQuery:
+    """Read the parameters of the page of one automation, which can be paged through and no more. Raises `BadQuery`."""
+    reader = _Reader(parameters)
+    query = OccurrenceQuery(limit=reader.read("limit", _limit, _LIMIT), offset=reader.read("offset", _offset, 0))
+    reader.end()
+    return query
+
+
 def occurrence_query(parameters: QueryParams) -> OccurrenceQuery:
     """Read the parameters of ``/api/v1/occurrences``. Raises `BadQuery`."""
     reader = _Reader(parameters)
@@ -76,7 +111,7 @@ def occurrence_query(parameters: QueryParams) -> OccurrenceQuery:
         since=reader.read("since", _instant, None),
         until=reader.read("until", _instant, None),
         outcome=outcome if isinstance(outcome, Outcome) else None,
-        only_open=outcome == _OPEN,
+        only_open=outcome == OPEN,
         limit=reader.read("limit", _limit, _LIMIT),
         offset=reader.read("offset", _offset, 0),
     )
@@ -156,9 +191,15 @@ def _instant(text: str) -> datetime:
 
 def _outcome(text: str) -> Outcome | str:
     try:
-        return text if text == _OPEN else Outcome(text)
+        return text if text == OPEN else Outcome(text)
     except ValueError:
-        raise ValueError(f"should be one of {', '.join((*Outcome, _OPEN))}, not {text[:MAX_NAME]!r}") from None
+        raise ValueError(f"should be one of {', '.join((*Outcome, OPEN))}, not {text[:MAX_NAME]!r}") from None
+
+
+def _state(text: str) -> str:
+    if text not in AUTOMATION_STATES:
+        raise ValueError(f"should be one of {', '.join(AUTOMATION_STATES)}, not {text[:MAX_NAME]!r}")
+    return text
 
 
 def _span(text: str) -> timedelta:

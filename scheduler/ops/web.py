@@ -1,4 +1,4 @@
-"""The daemon's pages: metrics, health, readiness, its state as JSON, and one page for people. Read-only.
+"""The daemon's pages: metrics, health, readiness, its state as JSON, and those for people (`scheduler.ops.page`). Read-only.
 
 Nothing here may delay what is due: what has to be evaluated or written out at length is done on another thread, and the ledger is read on
 its own.
@@ -6,9 +6,8 @@ its own.
 
 import asyncio
 import heapq
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from http import HTTPStatus
 from operator import itemgetter
 from typing import Final
@@ -18,46 +17,32 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scheduler.core.errors import Unreachable
-from scheduler.core.model import Automation
-from scheduler.core.status import DaemonStatus
 from scheduler.core.timetable import Entry
 from scheduler.ops import views
-from scheduler.ops.gauges import Exposition
+from scheduler.ops.content import Content
 from scheduler.ops.hosts import HostCheck
-from scheduler.ops.page import POLICY, page
-from scheduler.ops.queries import BadQuery, OccurrenceQuery, UpcomingQuery, occurrence_query, upcoming_query
+from scheduler.ops.page.assets import ROOT
+from scheduler.ops.page.site import Site
+from scheduler.ops.queries import BadQuery, UpcomingQuery, occurrence_query, upcoming_query
 
 _HEADERS: Final = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": POLICY,
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-_ON_THE_PAGE: Final = 10
-
-Upcoming = Callable[[str, timedelta, Callable[[Automation], bool] | None], Iterator[tuple[datetime, Entry]]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pages:
-    """Where the pages have their content from.
+class Pages(Content):
+    """The pages for programs."""
 
-    ``idle`` is the seconds since the loop last turned. ``upcoming`` gives what a target has scheduled within a span, of all automations or
-    only of some; it is called on the loop, and what it gives is gone through on another thread. ``occurrences`` gives records with the
-    keys of ``history --json``, the newest first; it may raise `LedgerUnavailable`.
-    """
-
-    status: Callable[[], DaemonStatus]
-    idle: Callable[[], float]
-    exposition: Exposition
-    upcoming: Upcoming
-    occurrences: Callable[[OccurrenceQuery], Awaitable[Sequence[views.Json]]]
+    __slots__ = ()
 
     async def metrics(self, request: Request) -> Response:
         """``/metrics``."""
@@ -86,15 +71,6 @@ class Pages:
         query = occurrence_query(request.query_params)
         return JSONResponse(views.page_view(await self.occurrences(query.with_one_more()), query))
 
-    async def index(self, _: Request) -> Response:
-        """``/``."""
-        fires = await self._fires(UpcomingQuery(limit=_ON_THE_PAGE))
-        try:
-            last = await self.occurrences(OccurrenceQuery(limit=_ON_THE_PAGE))
-        except Unreachable:
-            last = None
-        return HTMLResponse(page(self.status(), fires[:_ON_THE_PAGE], last))
-
     async def _fires(self, query: UpcomingQuery) -> Sequence[views.Json]:
         only = None if query.automation is None else views.wanted(query.automation)
         of_targets = [_named(target.name, self.upcoming(target.name, query.span, only)) for target in self.status().targets]
@@ -103,8 +79,13 @@ class Pages:
 
 def build_app(pages: Pages, *, listen: str) -> ASGIApp:
     """The application, to be served on ``listen``; by other names than that it does not answer."""
+    site = Site(pages)
     routes = {
-        "/": pages.index,
+        "/": site.index,
+        "/occurrences": site.occurrences,
+        "/automations": site.automations,
+        "/automations/{target}/{automation_id}": site.automation,
+        f"{ROOT}{{name}}": site.asset,
         "/metrics": pages.metrics,
         "/healthz": pages.healthz,
         "/readyz": pages.readyz,
@@ -122,7 +103,7 @@ def build_app(pages: Pages, *, listen: str) -> ASGIApp:
 
 
 class _Headers:
-    """Middleware that has every answer say what a browser may do with it: show it, and nothing else."""
+    """Middleware that has every answer say what a browser may do with it: show it, and nothing else, unless the answer itself says more."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -130,7 +111,9 @@ class _Headers:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_HEADERS)
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

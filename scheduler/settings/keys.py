@@ -1,8 +1,9 @@
 """Where a target's key is found: its file, else a credential from systemd, else the environment. Read anew on every reload."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from scheduler.core.errors import ConfigurationError
 from scheduler.core.key import Key
@@ -17,16 +18,35 @@ class KeyUnusable(ConfigurationError):
     """A target's key is nowhere, cannot be read, or is none. The text says where it was looked for, and never what it is."""
 
 
-def load_key(target: Target, environ: Mapping[str, str]) -> Key:
-    """The target's key. A ``key_file`` that is set is the only place looked at. Raises `KeyUnusable`."""
+@dataclass(frozen=True, slots=True)
+class KeyPlace:
+    """Where a target's key is, whether it is any good or not; ``file`` is None for the environment."""
+
+    kind: Literal["key_file", "credential", "environment"]
+    file: Path | None = None
+
+    def __str__(self) -> str:
+        return f"the environment variable {KEY_VARIABLE}" if self.file is None else f"the file {self.file}"
+
+
+def key_place(target: Target, environ: Mapping[str, str]) -> KeyPlace | None:
+    """The one place that the target's key is read from: a ``key_file`` that is set, else the first that there is; None: there is none."""
     if target.key_file is not None:
-        return _from_file(target, target.key_file)
+        return KeyPlace("key_file", target.key_file)
     credential = _credential(target, environ)
     if credential is not None and credential.exists():
-        return _from_file(target, credential)
-    if KEY_VARIABLE in environ:
-        return _key(target, environ[KEY_VARIABLE], f"the environment variable {KEY_VARIABLE}")
-    raise _nowhere(target, credential)
+        return KeyPlace("credential", credential)
+    return KeyPlace("environment") if KEY_VARIABLE in environ else None
+
+
+def load_key(target: Target, environ: Mapping[str, str]) -> Key:
+    """The target's key, from its `key_place`. Raises `KeyUnusable`."""
+    place = key_place(target, environ)
+    if place is None:
+        raise _nowhere(target, _credential(target, environ))
+    if place.file is not None:
+        return _from_file(target, place.file)
+    return _key(target, environ[KEY_VARIABLE], str(place))
 
 
 def _credential(target: Target, environ: Mapping[str, str]) -> Path | None:

@@ -190,7 +190,7 @@ def test_every_command_that_is_printed_works_as_printed(here: Place, folder: Pat
     running.told("automation.added")
     welcome = running.text.partition("\n{")[0]
     commands = [line.strip() for line in welcome.splitlines() if " --state-dir " in line]
-    assert len(commands) == 7
+    assert len(commands) == 8
     done = subprocess.run(
         ["bash", "-ec", "\n".join(commands)], check=False, capture_output=True, text=True, env=environment(), timeout=PATIENCE
     )

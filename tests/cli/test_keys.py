@@ -43,6 +43,16 @@ def test_a_key_is_made_and_printed_once(scheduler: Scheduler, database: Path) ->
     assert made["key"] not in scheduler("keys", "list").out + scheduler("keys", "list", "--json").out
 
 
+def test_the_database_that_the_first_key_makes_is_its_owners_alone(scheduler: Scheduler, database: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        assert scheduler("keys", "create").status == 0
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
+    assert database.stat().st_mode & 0o777 == 0o600
+
+
 def test_people_are_told_to_keep_it(scheduler: Scheduler, database: Path) -> None:
     done = scheduler("keys", "create")
     key = done.out.split()[1]

@@ -62,6 +62,16 @@ def test_only_those_that_are_wanted_come() -> None:
     assert listed(found) == [(NOW + timedelta(minutes=40), "id-2")]
 
 
+def test_those_that_share_a_schedule_come_together_and_are_evaluated_once() -> None:
+    timetable = a_timetable(("*/30 * * * *", "UTC"), ("30 * * * *", "UTC"), ("*/30 * * * *", "UTC"))
+    found = [(instant, schedule.expression, list(members)) for instant, schedule, members in timetable.together(NOW, NOW + DAY / 24)]
+    assert found == [
+        (NOW + timedelta(minutes=10), "*/30 * * * *", ["id-0", "id-2"]),
+        (NOW + timedelta(minutes=10), "30 * * * *", ["id-1"]),
+        (NOW + timedelta(minutes=40), "*/30 * * * *", ["id-0", "id-2"]),
+    ]
+
+
 def test_a_removal_while_it_is_read_takes_away_what_was_still_to_come() -> None:
     timetable = a_timetable(("*/10 * * * *", "UTC"), ("*/10 * * * *", "UTC"))
     upcoming = timetable.upcoming(NOW, NOW + DAY)
@@ -74,12 +84,12 @@ def test_a_removal_while_it_is_read_takes_away_what_was_still_to_come() -> None:
 def test_schedules_that_nobody_asks_for_are_not_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
     timetable = a_timetable(*((f"{minute} 12 * * *", "UTC") for minute in range(60)))
     asked: list[str] = []
-    evaluate = Schedule.next
+    evaluate = Schedule._fires
 
-    def counted(schedule: Schedule, after: datetime) -> datetime | None:
+    def counted(schedule: Schedule, after: datetime) -> Iterator[datetime]:
         asked.append(schedule.expression)
         return evaluate(schedule, after)
 
-    monkeypatch.setattr(Schedule, "next", counted)
+    monkeypatch.setattr(Schedule, "_fires", counted)
     assert len(list(islice(timetable.upcoming(NOW, NOW + DAY), 3))) == 3
     assert len(asked) <= 3

@@ -170,3 +170,30 @@ def test_zoneinfo_itself_is_left_alone() -> None:
     zones.reload_zones()
     assert zoneinfo.TZPATH is path
     assert zoneinfo.ZoneInfo("Europe/Berlin") is berlin
+
+
+@pytest.mark.parametrize(
+    ("other", "begin", "end", "since"),
+    [
+        ("Europe/Berlin", NOON, NOON + 365 * 24 * HOUR, None),
+        ("UTC", NOON, NOON + 24 * HOUR, NOON),
+        ("Africa/Algiers", NOON, NOON + 90 * 24 * HOUR, datetime(2026, 3, 29, 1, tzinfo=UTC)),  # as Berlin, without its summers
+        ("Africa/Algiers", NOON, NOON + 80 * 24 * HOUR, None),
+    ],
+)
+def test_from_when_on_two_copies_disagree_is_found_to_the_hour(
+    tree: Tree, other: str, begin: datetime, end: datetime, since: datetime | None
+) -> None:
+    copies = [
+        Copy.at(tree("new", "2026b", Europe__Berlin="Europe/Berlin"), "package"),
+        Copy.at(tree("old", "2025a", Europe__Berlin=other), "system"),
+    ]
+    assert ZoneData.of(copies).disagreement("Europe/Berlin", begin, end) == since
+
+
+def test_a_copy_without_the_zone_says_nothing_of_it(tree: Tree) -> None:
+    copies = [Copy.at(tree("new", "2026b", Europe__Berlin="Europe/Berlin"), "package"), Copy.at(tree("old", "2025a", UTC="UTC"), "system")]
+    data = ZoneData.of(copies)
+    assert data.disagreement("Europe/Berlin", NOON, NOON + HOUR) is None
+    assert data.disagreement("Asia/Tokyo", NOON, NOON + HOUR) is None
+    assert data.disagreement("../../etc/passwd", NOON, NOON + HOUR) is None

@@ -146,3 +146,21 @@ def test_a_new_key_is_tried_at_once_whatever_became_of_the_old_one(polling: bool
         assert len(world.api.polls) == 2
 
     in_world(story)
+
+
+def test_all_that_is_known_of_an_automation_is_told() -> None:
+    async def story(world: World) -> None:
+        world.api.create("0 13 * * *", timezone="Europe/Vienna", name="a")
+        world.api.create("0 13 * * *", timezone="Europe/Vienna", name="b")
+        world.api.create("61 * * * *", name="broken")
+        target = world.start().target
+        await world.until("12:00:30")
+        first, second, broken = sorted(target.every_detail(), key=lambda each: each.name)
+        assert (first.state, first.target, first.next_fire) == ("enabled", target.context.target, NOON + timedelta(days=1))
+        assert (broken.state, broken.schedule, broken.next_fire) == ("invalid", None, None)
+        assert "61" in (broken.invalid or "")
+        assert target.details(first.id) == first
+        assert target.details("0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f") is None
+        assert list(target.together(timedelta(days=1))) == [(NOON + timedelta(days=1), sorted((first, second), key=lambda each: each.id))]
+
+    in_world(story)

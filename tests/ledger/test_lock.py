@@ -9,7 +9,7 @@ from subprocess import PIPE
 import pytest
 
 from scheduler.core.errors import LedgerUnavailable
-from scheduler.ledger.lock import LedgerLock, holder, lock_file
+from scheduler.ledger.lock import LedgerLock, holder, holding_process, lock_file
 from tests.database.support import unprivileged
 from tests.ledger.support import at
 
@@ -52,6 +52,20 @@ def test_a_holder_that_is_killed_holds_no_more(tmp_path: Path) -> None:
     lock = _take(ledger)
     assert lock is not None
     lock.release()
+
+
+def test_the_process_that_holds_it_is_told_without_the_lock_being_touched(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.db"
+    assert holding_process(ledger) is None
+    with subprocess.Popen([sys.executable, "-c", _HOLD, str(ledger)], stdin=PIPE, stdout=PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        assert holding_process(ledger) == process.pid
+        assert holding_process(tmp_path / "another.db") is None
+        process.kill()
+    assert holding_process(ledger) is None
+    lock_file(ledger).write_text("it lies there, and nobody holds it")
+    assert holding_process(ledger) is None
 
 
 def test_nobody_is_named_when_nobody_signed(tmp_path: Path) -> None:

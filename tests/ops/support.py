@@ -51,7 +51,7 @@ from scheduler.core.model import (
     State,
 )
 from scheduler.core.policy import Policies
-from scheduler.core.status import AutomationStatus, DaemonStatus, TargetStatus
+from scheduler.core.status import AutomationDetails, AutomationStatus, DaemonStatus, Recent, TargetStatus
 from scheduler.core.timetable import Entry
 from scheduler.ops.gauges import Exposition, Sources
 from scheduler.ops.metrics import Metrics
@@ -212,28 +212,76 @@ class Recorded:
         return self.lines[query.offset : query.offset + query.limit]
 
 
+def details(each: Entry, target: str = "main", *, paused_by_hand: bool = False, now: datetime = NOW) -> AutomationDetails:
+    """What a target tells of an entry of its timetable."""
+    next_fire = None if each.schedule is None else each.schedule.next(now)
+    state = "paused" if each.state == "enabled" and paused_by_hand else each.state
+    return AutomationDetails(
+        target, each.automation, state, each.invalid, paused_by_hand, each.policies, each.schedule, next_fire, each.effective_from
+    )
+
+
+class Remembered:
+    """What a ledger holds of late."""
+
+    def __init__(self, recent: Recent | None = None, *, broken: bool = False) -> None:
+        self.recent = recent
+        self.broken = broken
+
+    async def __call__(self, since: datetime) -> Recent:
+        if self.broken:
+            raise LedgerUnavailable("the ledger cannot be read: disk I/O error")
+        return self.recent or Recent(since, complete=True, tallies=(), foreign=(), pauses=())
+
+
 def pages(
     *,
     status: DaemonStatus = STATUS,
     idle: float = 0.5,
     entries: Sequence[Entry] = (),
+    automations: Sequence[AutomationDetails] = (),
     occurrences: Callable[[OccurrenceQuery], Awaitable[Sequence[Json]]] | None = None,
+    recent: Callable[[datetime], Awaitable[Recent]] | None = None,
     metrics: Metrics | None = None,
 ) -> Pages:
+    """A daemon's pages. ``entries`` are on every target; ``automations`` on their own, and for the pages for people."""
+    names = {each.name for each in status.targets}
+
     def upcoming(target: str, span: timedelta, only: Callable[[Automation], bool] | None) -> Iterator[tuple[datetime, Entry]]:
-        assert target in {each.name for each in status.targets}
+        assert target in names
         chosen = [each for each in entries if each.schedule is not None and (only is None or only(each.automation))]
         return iter(
             sorted(
-                ((instant, each) for each in chosen if each.schedule for instant in each.schedule.between(NOW, NOW + span)),
+                ((instant, each) for each in chosen if each.schedule for instant in each.schedule.between(status.at, status.at + span)),
                 key=lambda fire: fire[0],
             )
         )
+
+    def every_detail(target: str) -> Iterator[AutomationDetails]:
+        assert target in names
+        yield from (details(each, target, now=status.at) for each in entries)
+        yield from (each for each in automations if each.target == target)
+
+    def together(target: str, span: timedelta) -> Iterator[tuple[datetime, Sequence[AutomationDetails]]]:
+        shared: dict[Schedule, list[AutomationDetails]] = {}
+        for each in every_detail(target):
+            if each.schedule is not None:
+                shared.setdefault(each.schedule, []).append(each)
+        until = status.at + span
+        fires = [(instant, those) for schedule, those in shared.items() for instant in schedule.between(status.at, until)]
+        return iter(sorted(fires, key=lambda fire: fire[0]))
+
+    def detail(target: str, automation_id: str) -> AutomationDetails | None:
+        return next((each for each in (every_detail(target) if target in names else ()) if each.id == automation_id), None)
 
     return Pages(
         status=lambda: status,
         idle=lambda: idle,
         exposition=exposition(metrics, status=lambda: status),
         upcoming=upcoming,
+        together=together,
+        details=detail,
+        every_detail=every_detail,
         occurrences=occurrences or Recorded(LINE),
+        recent=recent or Remembered(),
     )

@@ -1,14 +1,9 @@
 """The pages, asked as a browser, a probe, Prometheus and an attacker would."""
 
-import asyncio
-import base64
-import hashlib
-import re
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 from typing import Any
 
 import httpx
@@ -21,20 +16,13 @@ from scheduler.core.status import DaemonStatus
 from scheduler.core.timetable import Entry
 from scheduler.ops.queries import OccurrenceQuery
 from scheduler.ops.views import STALLED
-from scheduler.ops.web import Pages, build_app
+from tests.ops.asking import asked
 from tests.ops.support import EMPTY_TARGET, HOSTILE, ID, LINE, NOW, STATUS, TARGET, Recorded, entry, pages
 
-PATHS = ["/", "/metrics", "/healthz", "/readyz", "/api/v1/status", "/api/v1/upcoming", "/api/v1/occurrences"]
+FOR_PEOPLE = ["/", "/occurrences", "/automations", f"/automations/main/{ID}"]
+FOR_PROGRAMS = ["/metrics", "/healthz", "/readyz", "/api/v1/status", "/api/v1/upcoming", "/api/v1/occurrences"]
+PATHS = FOR_PEOPLE + FOR_PROGRAMS
 OTHER_ID = "0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e70"
-
-
-def asked(path: str, of: Pages | None = None, *, method: str = "GET", listen: str = "127.0.0.1:9464", **headers: str) -> httpx.Response:
-    async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(build_app(of or pages(), listen=listen))
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:9464") as client:
-            return await client.request(method, path, headers=headers)
-
-    return asyncio.run(ask())
 
 
 # ------------------------------------------------------------ health and readiness
@@ -274,7 +262,8 @@ def test_nothing_can_be_changed_here(path: str, method: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_who_wants_only_the_headers_may_have_them(path: str) -> None:
-    assert asked(path, method="HEAD").status_code == asked(path).status_code == 200
+    some = pages(entries=[entry("nightly")])
+    assert asked(path, some, method="HEAD").status_code == asked(path, some).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/healthz/", "/api/v1/", "/api/v1/status/", "/%2F", "/metrics/../status"])
@@ -287,7 +276,7 @@ def test_what_is_not_there_is_not_found_and_nobody_is_sent_elsewhere(path: str) 
 # ------------------------------------------------------------ what every answer is like
 
 
-@pytest.mark.parametrize("path", [*PATHS, "/nothing", "/api/v1/upcoming?limit=x"])
+@pytest.mark.parametrize("path", [*FOR_PROGRAMS, "/nothing", "/assets/nothing", "/api/v1/upcoming?limit=x"])
 def test_a_browser_may_show_an_answer_and_do_nothing_else_with_it(path: str) -> None:
     headers = asked(path).headers
     assert headers["cache-control"] == "no-store"
@@ -322,94 +311,6 @@ def test_metrics_are_plain_text_for_prometheus_and_openmetrics_when_asked_for() 
     assert answer.text.endswith("# EOF\n")
     families = openmetrics(answer.text)  # type: ignore[no-untyped-call]  # the library left it so
     assert {family.name for family in families} >= {"scheduler_occurrences", "scheduler_fire_lateness_seconds"}
-
-
-# ------------------------------------------------------------ the page
-
-
-class Parsed(HTMLParser):
-    """The page's elements with their attributes, its links, and its text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.text = ""
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append(tag)
-        self.attributes.extend(attrs)
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    @property
-    def links(self) -> list[str]:
-        return [value or "" for name, value in self.attributes if name == "href"]
-
-
-def test_the_page_says_whether_all_is_well_what_is_next_and_what_was_last() -> None:
-    page = Parsed(asked("/", pages(entries=[entry("tidy up")])).text)
-    for text in (
-        "Ready.",
-        "https://us.example.com",
-        "2 enabled, 1 invalid",
-        "tidy up",
-        "2026-11-23T19:30:00Z",
-        "accepted: answered",
-        "0.004 s",
-    ):
-        assert text in page.text
-
-
-def test_the_page_says_why_the_daemon_is_not_ready() -> None:
-    held = replace(STATUS, lock_holder="vm2", targets=[replace(TARGET, held="the key is refused")])
-    page = Parsed(asked("/", pages(status=held)).text)
-    assert "the ledger is held by vm2" in page.text
-    assert "held: the key is refused" in page.text
-    assert "Ready." not in page.text
-
-
-def test_every_link_of_the_page_leads_somewhere() -> None:
-    links = Parsed(asked("/").text).links
-    assert {asked(link).status_code for link in links} == {200}
-    assert set(links) == set(PATHS) - {"/"}
-
-
-def test_the_page_is_there_when_the_ledger_is_not() -> None:
-    answer = asked("/", pages(occurrences=Recorded(broken=True)))
-    assert answer.status_code == 200
-    assert "The ledger cannot be read now." in answer.text
-
-
-def test_an_open_occurrence_and_an_empty_daemon_have_their_page_too() -> None:
-    open_line = {**LINE, "outcome": None, "reason": None, "lateness_seconds": None, "state": "waiting"}
-    assert "open: waiting" in asked("/", pages(occurrences=Recorded(open_line))).text
-    assert "Nothing within 24 hours." in asked("/", pages(occurrences=Recorded())).text
-    assert "None yet." in asked("/", pages(occurrences=Recorded(), status=replace(STATUS, targets=[]))).text
-
-
-def test_no_name_can_add_an_element_to_the_page() -> None:
-    hostile = replace(TARGET, name=HOSTILE, url=HOSTILE, held=HOSTILE, overdue=[HOSTILE])
-    evil = pages(
-        status=replace(STATUS, node=HOSTILE, lock_holder=HOSTILE, targets=[hostile]),
-        entries=[entry(HOSTILE)],
-        occurrences=Recorded({**LINE, "name": HOSTILE, "error": HOSTILE, "target": HOSTILE}),
-    )
-    page, harmless = Parsed(asked("/", evil).text), Parsed(asked("/", pages(entries=[entry("a")])).text)
-    assert set(page.elements) - {"ul", "li"} == set(harmless.elements)
-    assert "script" not in page.elements
-    assert not [name for name, _ in page.attributes if name.startswith("on")]
-
-
-def test_the_style_of_the_page_is_the_one_that_its_policy_allows() -> None:
-    answer = asked("/")
-    style = re.search("<style>(.*?)</style>", answer.text, re.DOTALL)
-    assert style is not None
-    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
-    assert f"style-src 'sha256-{digest}'" in answer.headers["content-security-policy"]
 
 
 def test_hostile_names_are_whole_again_in_the_json() -> None:

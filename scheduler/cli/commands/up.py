@@ -60,6 +60,7 @@ def _welcome(folder: Path, settings: "Settings", *, demo: bool) -> Iterator[str]
     yield f"    {here.format('history')}"
     yield f"    {here.format('next')}"
     yield f"    {here.format('status')}"
+    yield f"    {here.format('check')}"
     yield f"    {here.format('automations list')}"
     yield f"    {here.format('runs list')}"
     if demo:

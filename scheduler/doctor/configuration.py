@@ -1,0 +1,114 @@
+"""The configuration: its mistakes, what overrides it, and what is allowed and still most likely not meant."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Final
+
+from scheduler.doctor.facts import Facts
+from scheduler.doctor.findings import Check, Finding
+from scheduler.settings import Settings
+from scheduler.settings.catalogue import dotted
+from scheduler.settings.durations import format_duration
+
+CONFIGURATION: Final = Check("configuration")
+_SYSTEMD_STOPS: Final = timedelta(seconds=90)
+"""What systemd waits after SIGTERM where a unit does not say (systemd-system.conf(5), DefaultTimeoutStopSec)."""
+_LAST_WRITES: Final = timedelta(seconds=5)
+_SETTLES: Final = timedelta(seconds=10)
+"""A shorter ``settle_time`` takes a slow API for one that has started nothing."""
+_POLLS: Final = 3  # that may fail in a row
+
+
+def examined(facts: Facts) -> Iterator[Finding]:
+    """How it stands with the configuration."""
+    for problem in facts.problems:
+        yield CONFIGURATION.fault(problem.where, problem.what, problem.remedy)
+    if facts.configuration is None:
+        return
+    where = f"{facts.configuration.file}" if facts.configuration.file else "no file"
+    if not facts.settings.targets:
+        yield CONFIGURATION.fault(
+            where, "no target is configured", "set [[target]] url and project_id, or SCHEDULER_TARGET__URL and SCHEDULER_TARGET__PROJECT_ID"
+        )
+    yield CONFIGURATION.ok(where, f"can be read; targets: {len(facts.settings.targets)}, overrides: {len(facts.settings.overrides)}")
+    yield from _variables(facts)
+    yield from _times(facts.settings)
+    yield from _overrides(facts)
+
+
+def _variables(facts: Facts) -> Iterator[Finding]:
+    assert facts.configuration is not None
+    origins = facts.configuration.origins
+    names = sorted({origin.name for origin in origins.values() if origin.kind == "environment"})
+    if names:
+        yield CONFIGURATION.notice(
+            "environment",
+            f"settings come from {', '.join(names)}",
+            "see that the daemon has the same variables: those of a shell are not those of a unit",
+        )
+    path = facts.settings.ledger.url.path
+    if not path.is_absolute():
+        yield CONFIGURATION.notice(
+            "ledger.url",
+            f"{path} counts from the working directory, which is {path.absolute().parent} here",
+            "write an absolute path, with four slashes after sqlite:",
+        )
+
+
+def _times(settings: Settings) -> Iterator[Finding]:
+    schedule = settings.schedule
+    if settings.daemon.drain_timeout + _LAST_WRITES > _SYSTEMD_STOPS:
+        yield CONFIGURATION.notice(
+            "daemon.drain_timeout",
+            f"{format_duration(settings.daemon.drain_timeout)} is longer than systemd waits where a unit says nothing else, 90 s",
+            "set TimeoutStopSec in the unit to some seconds more",
+        )
+    if schedule.settle_time < _SETTLES and not all(each.idempotent for each in settings.targets):
+        yield CONFIGURATION.warning(
+            "schedule.settle_time",
+            f"{format_duration(schedule.settle_time)} is too short for an API that is slow for once: what it carries out later is doubled",
+            "leave it at 30s, or set idempotent on a target that honours Idempotency-Key",
+        )
+    if schedule.stale_limit < _POLLS * schedule.poll_interval:
+        yield CONFIGURATION.warning(
+            "schedule.stale_limit",
+            f"{format_duration(schedule.stale_limit)} is over before {_POLLS} polls can fail; nothing fires after that",
+            f"make it longer, or poll_interval ({format_duration(schedule.poll_interval)}) shorter",
+        )
+    yield from _retries(settings)
+
+
+def _retries(settings: Settings) -> Iterator[Finding]:
+    """A lost answer is found out after ``request_timeout`` and ``settle_time``; what has expired by then is not tried again."""
+    needed = (
+        max((each.request_timeout for each in settings.targets if not each.idempotent), default=timedelta(0))
+        + settings.schedule.settle_time
+    )
+    set_by = [("schedule.start_within", settings.schedule.start_within)]
+    set_by += [(f"override[{number}].start_within", each.start_within) for number, each in enumerate(settings.overrides)]
+    for where, start_within in set_by:
+        if start_within is not None and start_within < needed:
+            yield CONFIGURATION.notice(
+                where,
+                f"{format_duration(start_within)} is over before a lost answer has been found out, after {format_duration(needed)}",
+                "nothing, if an occurrence so late is not wanted; else make it longer",
+            )
+
+
+def _overrides(facts: Facts) -> Iterator[Finding]:
+    listed = [facts.automations(each) for each in facts.targets]
+    if not facts.targets or any(each is None for each in listed):
+        return
+    known = [each for automations in listed for each in automations or ()]
+    taken: set[str] = set()
+    for number, override in enumerate(facts.settings.overrides):
+        matched = {each.id for each in known if override.matches(each.id, each.name)}
+        if not matched:
+            yield _useless(number, override.automation, "matches no automation", "correct it, or remove it")
+        elif matched <= taken:
+            yield _useless(number, override.automation, "never counts: earlier ones match all that it matches", "move it up, or remove it")
+        taken |= matched
+
+
+def _useless(number: int, pattern: str, finding: str, advice: str) -> Finding:
+    return CONFIGURATION.warning(dotted(("override", number)), f'"{pattern}" {finding}', advice)

@@ -1,0 +1,118 @@
+"""How many requests a target will be sent in the coming day, minute by minute: fires, and the readings that go with them.
+
+An estimate from above, by the daemon's own rules: a poll every ``poll_interval``, one more shortly before something is due when the last
+one would be older than ``fresh_for`` by then, and a reading after it where ``concurrency`` has to know whether the run before has ended.
+How runs end is seen by the polls, and costs nothing more.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import accumulate
+from typing import Final
+
+from scheduler.core.cron import Schedule
+
+DAY: Final = 24 * 60
+"""Minutes that are looked ahead."""
+_HOUR: Final = 60
+_JUST_BEFORE: Final = timedelta(microseconds=1)
+_LEAD: Final = 2.0  # seconds before it is due that the poll for it begins
+_READ_ALONE: Final = 8  # automations that are read on their own; for more, the whole list is read
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Automations on one schedule: how many are due so many seconds after its instants, and how many of them ask for the run before."""
+
+    schedule: Schedule
+    fires: Mapping[int, int]
+    reads: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Polling:
+    """How a target is polled: seconds, and the requests that one poll takes."""
+
+    interval: float
+    fresh_for: float
+    pages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Requests within a minute or an hour that begins at ``at``."""
+
+    at: datetime
+    fires: int
+    readings: int
+
+    @property
+    def requests(self) -> int:
+        """All of them."""
+        return self.fires + self.readings
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """The busiest minute and hour, by requests, and the minute with most fires."""
+
+    minute: Load
+    hour: Load
+    most_fires: Load
+
+
+def demand(groups: Iterable[Group], polling: Polling, now: datetime) -> Demand:
+    """What the day from the next full minute on will ask for."""
+    begin = now.replace(second=0, microsecond=0) + timedelta(minutes=1)
+    fires, reads = _due(groups, begin)
+    readings = _polls(sorted(fires), polling)
+    for second, number in reads.items():
+        readings[second // 60] += min(number, max(_READ_ALONE, polling.pages))
+    by_minute = Counter[int]()
+    for second, number in fires.items():
+        by_minute[second // 60] += number
+    minutes = [Load(begin + timedelta(minutes=minute), by_minute[minute], readings[minute]) for minute in range(DAY)]
+    return Demand(
+        minute=max(minutes, key=lambda load: load.requests),
+        hour=max(_hours(minutes), key=lambda load: load.requests),
+        most_fires=max(minutes, key=lambda load: load.fires),
+    )
+
+
+def _due(groups: Iterable[Group], begin: datetime) -> tuple[Counter[int], Counter[int]]:
+    """What is due, and what is read for it, by seconds from ``begin`` on."""
+    fires, reads = Counter[int](), Counter[int]()
+    for group in groups:
+        earliest = begin - timedelta(seconds=max(group.fires)) - _JUST_BEFORE
+        instants = [int((fire - begin).total_seconds()) for fire in group.schedule.between(earliest, begin + timedelta(minutes=DAY))]
+        for offset, count in group.fires.items():
+            for second in (instant + offset for instant in instants):
+                if 0 <= second < DAY * 60:
+                    fires[second] += count
+                    reads[second] += group.reads.get(offset, 0)
+    return fires, +reads
+
+
+def _polls(due: Sequence[int], polling: Polling) -> Counter[int]:
+    """The requests of all polls, by minutes."""
+    requests, at = Counter[int](), 0.0
+    last = -polling.interval
+    for second in (*due, DAY * 60):
+        while (at := last + polling.interval) < second - _LEAD:
+            requests[max(int(at) // 60, 0)] += polling.pages
+            last = at
+        if second - last > max(polling.fresh_for, _LEAD) and second < DAY * 60:
+            last = second - _LEAD
+            requests[max(int(last) // 60, 0)] += polling.pages
+    return requests
+
+
+def _hours(minutes: Sequence[Load]) -> Iterable[Load]:
+    """Every span of an hour within the day."""
+    fires = [0, *accumulate(each.fires for each in minutes)]
+    readings = [0, *accumulate(each.readings for each in minutes)]
+    for begin in range(len(minutes) - _HOUR + 1):
+        end = begin + _HOUR
+        yield Load(minutes[begin].at, fires[end] - fires[begin], readings[end] - readings[begin])

@@ -1,0 +1,284 @@
+"""All that the checks know: plain values, gathered beforehand. Whatever could not be found out is `Unknown`, with the reason.
+
+Those of the ledger come from a process of their own, as JSON, so they hold nothing but texts, numbers and instants.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final, Literal
+
+from scheduler.core.model import Automation, Snapshot
+from scheduler.settings import Configuration, Problem, Settings, Target
+from scheduler.settings.keys import KeyPlace
+
+PROXIES: Final = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+TRUST: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+"""The variables that have to do with the way to an API: those that count for nothing here, and those that count."""
+LATELY: Final = timedelta(days=7)
+"""How far back runs that nobody here started, and growth, are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """What could not be found out, and why."""
+
+    why: str
+
+
+Occupant = Literal["nobody", "scheduler", "somebody"] | Unknown
+"""Who answers at an address that is ours to listen on."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """A file or a folder: whose it is, and who may do what with it."""
+
+    path: Path
+    uid: int
+    gid: int
+    owner: str  # the user's name, or the number of one who has none
+    mode: int  # permissions alone
+    size: int
+
+    def lets(self, uid: int, gid: int, what: int) -> bool:
+        """Whether this user may do ``what`` (4 read, 2 write) with it, as far as the mode tells."""
+        shift = 6 if uid == self.uid else 3 if gid == self.gid else 0
+        return uid == 0 or bool(self.mode >> shift & what)
+
+
+# ---------------------------------------------------------------- a target
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFacts:
+    """Where a key comes from. ``error`` is why there is none that can be used; ``kind`` is how it begins, never more of it."""
+
+    place: KeyPlace | None
+    file: FileFacts | None = None
+    kind: str = ""
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How far one gets to an API without sending it anything. ``broken`` is the step that failed, None when none did."""
+
+    host: str
+    port: int
+    tls: bool
+    addresses: tuple[str, ...] = ()
+    expires: datetime | None = None  # the certificate
+    issuer: str = ""
+    broken: Literal["name", "connection", "tls"] | None = None
+    error: str = ""
+    verify_code: int | None = None  # OpenSSL's, of a certificate that is refused
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the API could not be asked, in the words of its client."""
+
+    text: str
+    status: int | None = None
+    held: bool = False  # somebody has to mend something; the text ends with what
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiFacts:
+    """What one reading of all automations showed, and what the probe for the right to write did."""
+
+    snapshot: Snapshot | None = None
+    refusal: Refusal | None = None
+    requests: int = 0  # that the reading took
+    slowest: float = 0.0  # of these, in seconds
+    clock: tuple[float, float] | None = None  # seconds that it is ahead of ours, and how far off that may be
+    writes: bool | None = None  # None: it could not be told
+    writing: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetFacts:
+    """One target. ``way`` and ``api`` are `Unknown` when the steps before them failed."""
+
+    settings: Target
+    key: KeyFacts
+    way: Way | Unknown
+    api: ApiFacts | Unknown
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """What the API shows; None when it could not be read."""
+        return self.api.snapshot if isinstance(self.api, ApiFacts) else None
+
+
+# ---------------------------------------------------------------- the ledger
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedTarget:
+    """A target as the ledger binds it, and when its automations were last read."""
+
+    name: str
+    url: str
+    project_id: str
+    snapshot_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An automation, as the API or the ledger's last snapshot shows it. ``broken`` is why it has no definition."""
+
+    target: str
+    id: str
+    name: str
+    cron_expression: str = ""
+    timezone: str = ""
+    enabled: bool = True
+    broken: str | None = None
+    run_id: str | None = None
+    run_at: datetime | None = None  # on the API's clock
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignRuns:
+    """Runs of one automation that nobody here started. ``doubles``: how many of them beside an occurrence of ours."""
+
+    target: str
+    automation_id: str
+    name: str
+    count: int
+    newest: datetime
+    doubles: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What stands in a ledger that can be read."""
+
+    occurrences: int = 0
+    recent: int = 0  # of these, in the last seven days
+    oldest: datetime | None = None
+    evaluated: tuple[str, str] | None = None  # by which croniter and zone data, the last time
+    targets: tuple[RecordedTarget, ...] = ()
+    automations: tuple[Known, ...] = ()
+    paused: frozenset[tuple[str, str]] = frozenset()  # target and automation; * for all
+    foreign: tuple[ForeignRuns, ...] = ()
+    newest_runs: dict[str, datetime] = field(default_factory=dict)  # by automation, on the API's clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerFacts:
+    """The ledger's files, and what is in them. ``error``: it could not be looked at, or is none."""
+
+    path: Path
+    folder: FileFacts | None = None
+    files: tuple[FileFacts, ...] = ()  # the ledger itself first, if it is there
+    writable: bool = True  # for its owner, as is its folder
+    filesystem: str = ""
+    free: int = 0  # bytes
+    error: str | None = None
+    application_id: int = 0
+    version: int = 0
+    wal: bool = True
+    unsound: tuple[str, ...] | None = ()  # what is wrong with its pages; None: it was not looked at to its end
+    holder: int | None = None  # the process that has its lock
+    signed: str = ""  # what stands in the lock file
+    record: Record | None = None
+
+    @property
+    def file(self) -> FileFacts | None:
+        """The ledger's own file."""
+        return self.files[0] if self.files and self.files[0].path == self.path else None
+
+
+# ---------------------------------------------------------------- this machine
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneCopy:
+    """A copy of the zone data."""
+
+    version: str
+    source: str
+    root: str
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneFacts:
+    """The copies, the one in use first, and the zones in use that another copy has otherwise, with from when on."""
+
+    copies: tuple[ZoneCopy, ...]
+    differing: Mapping[str, datetime]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddedFacts:
+    """What the embedded API needs on this machine. ``program`` and ``git``: where they are found."""
+
+    program: str | None
+    git: str | None
+    folder: FileFacts | None
+    database: FileFacts | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """Everything. Without a ``configuration`` there are only its ``problems`` and what this machine shows by itself."""
+
+    now: datetime
+    version: str
+    evaluates: tuple[str, str]  # this process's croniter and zone data
+    configuration: Configuration | None
+    problems: Sequence[Problem] = ()
+    holds_key: bool = False  # the configuration's file
+    environment: Mapping[str, str]  # the variables that matter: by name, values only of those that are no secret
+    targets: Sequence[TargetFacts] = ()
+    ledger: LedgerFacts | Unknown
+    daemon: Mapping[str, object] | Unknown  # its own status page
+    server: Occupant = "nobody"
+    embedded: EmbeddedFacts | Unknown | None = None  # None: not in use
+    embedded_server: Occupant = "nobody"
+    zones: ZoneFacts | Unknown
+    synchronised: bool | None = None  # the machine's clock; None: it cannot be told
+
+    @property
+    def settings(self) -> Settings:
+        """The settings; the defaults when the configuration cannot be used."""
+        return self.configuration.settings if self.configuration else Settings()
+
+    @property
+    def record(self) -> Record | None:
+        """What stands in the ledger, if it can be read."""
+        return self.ledger.record if isinstance(self.ledger, LedgerFacts) else None
+
+    def automations(self, target: TargetFacts) -> Sequence[Known] | None:
+        """All automations of a target, as the API shows them, else as the ledger's last snapshot has them; None: not known."""
+        name, snapshot = target.settings.name, target.snapshot
+        if snapshot is not None:
+            sound = [_shown(name, each) for each in snapshot.automations.values()]
+            return [*sound, *(Known(name, id_, error.name or id_, broken=error.reason) for id_, error in snapshot.broken.items())]
+        if self.record is None or not any(each.name == name and each.snapshot_at for each in self.record.targets):
+            return None
+        return [each for each in self.record.automations if each.target == name]
+
+    def of_daemon(self, target: str) -> Mapping[str, object]:
+        """What the running daemon says of a target; empty when there is none, or it has no such target."""
+        listed = self.daemon.get("targets") if isinstance(self.daemon, Mapping) else None
+        found = (each for each in listed if isinstance(each, Mapping) and each.get("name") == target) if isinstance(listed, list) else ()
+        return next(iter(found), {})
+
+
+def _shown(target: str, each: Automation) -> Known:
+    definition = each.definition
+    return Known(
+        target,
+        each.id,
+        each.name,
+        definition.cron_expression,
+        definition.timezone,
+        definition.enabled,
+        run_id=each.run_id,
+        run_at=each.run_at,
+    )

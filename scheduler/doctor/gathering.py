@@ -1,0 +1,161 @@
+"""Finds out the facts: everything beside everything else, each thing bounded in time, and what fails takes nothing else with it."""
+
+import asyncio
+import re
+import shutil
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from scheduler.core.cron import versions
+from scheduler.core.errors import ConfigurationError
+from scheduler.doctor.apart import apart
+from scheduler.doctor.asking import ask
+from scheduler.doctor.facts import PROXIES, TRUST, ApiFacts, EmbeddedFacts, Facts, KeyFacts, LedgerFacts, TargetFacts, Unknown, Way
+from scheduler.doctor.files import file_facts
+from scheduler.doctor.host import Page, occupant, synchronised, zone_facts
+from scheduler.doctor.way import walk
+from scheduler.settings import Configuration, Problem, Settings, Target
+from scheduler.settings.keys import key_place
+from scheduler.upstream import TargetConfig
+from scheduler.upstream.target import Clock
+
+T = TypeVar("T")
+
+PATIENCE: Final = 60.0
+"""Seconds after which a fact is unknown, whatever it is."""
+_STEP: Final = 5.0  # seconds for a step of the way to an API, where the target allows more
+_A_KEY: Final = re.compile(rb"phx_[\w-]{16,}")  # no example, which ends in an ellipsis
+_KIND: Final = 4  # characters of a key that say what kind of key it is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """What is to be examined, and the ways to ask it that are not the doctor's own. Without a ``configuration``, its ``problems``."""
+
+    version: str
+    configuration: Configuration | None
+    problems: Sequence[Problem] = ()
+    environ: Mapping[str, str]
+    clock: Clock
+    connection: Callable[[Target], TargetConfig]  # raises `ConfigurationError` for a key that cannot be used
+    look: Callable[[Path, datetime], Coroutine[Any, Any, LedgerFacts]]
+    page: Page
+
+    @property
+    def settings(self) -> Settings:
+        """The settings; the defaults when the configuration cannot be used."""
+        return self.configuration.settings if self.configuration else Settings()
+
+
+async def gathered(of: Installation, progress: Callable[[float], None] = lambda _: None, *, patience: float = PATIENCE) -> Facts:
+    """All facts. Raises nothing that an installation can be wrong with. ``progress`` is told which share of it is done."""
+    settings, now = of.settings, of.clock.now()
+    async with asyncio.TaskGroup() as group:
+        begun: list[asyncio.Task[Any]] = []
+
+        def begin(work: Awaitable[T]) -> asyncio.Task[T | Unknown]:
+            task = group.create_task(_within(patience, work))
+            begun.append(task)
+            task.add_done_callback(lambda _: progress(0.99 * sum(each.done() for each in begun) / len(begun)))
+            return task
+
+        ledger = begin(of.look(settings.ledger.url.path, now))
+        daemon = begin(_daemon(of))
+        server = begin(occupant(settings.server.listen, of.page))
+        embedded = begin(apart(lambda: _embedded(of)))
+        embedded_server = begin(occupant(settings.api.listen, of.page))
+        holds_key = begin(apart(lambda: _holds_key(of)))
+        targets = [group.create_task(_target(of, each, patience)) for each in settings.targets]
+        begun += targets
+    facts = Facts(
+        now=now,
+        version=of.version,
+        evaluates=versions()[:2],
+        configuration=of.configuration,
+        problems=of.problems,
+        holds_key=holds_key.result() is True,
+        environment={name: of.environ[name] for name in (*PROXIES, *TRUST) if of.environ.get(name)},
+        targets=[each.result() for each in targets],
+        ledger=ledger.result(),
+        daemon=daemon.result(),
+        server=server.result(),
+        embedded=embedded.result(),
+        embedded_server=embedded_server.result(),
+        zones=Unknown("they were not looked at"),
+        synchronised=synchronised(),
+    )
+    used = {each.timezone for target in facts.targets for each in facts.automations(target) or ()}
+    facts = replace(facts, zones=await _within(patience, apart(lambda: zone_facts(used, now))))
+    progress(1.0)
+    return facts
+
+
+async def _within(seconds: float, work: Awaitable[T]) -> T | Unknown:
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError:
+        return Unknown(f"nothing came of it within {seconds:g} s")
+    except Exception as error:  # noqa: BLE001  whatever it is, it must not keep the other checks from their end
+        return Unknown(str(error) or type(error).__name__)
+
+
+# ---------------------------------------------------------------- a target
+
+
+async def _target(of: Installation, target: Target, patience: float) -> TargetFacts:
+    found = await _within(patience, apart(lambda: _key(of, target)))
+    facts, config = (KeyFacts(None, error=found.why), None) if isinstance(found, Unknown) else found
+    way = await _within(patience, walk(target.url, target.ca_file, seconds=min(target.connect_timeout.total_seconds(), _STEP)))
+    return TargetFacts(settings=target, key=facts, way=way, api=await _api(of, way, config, patience))
+
+
+async def _api(of: Installation, way: Way | Unknown, config: TargetConfig | None, patience: float) -> ApiFacts | Unknown:
+    if isinstance(way, Unknown) or way.broken:
+        return Unknown("it cannot be reached")
+    if config is None:
+        return Unknown("there is no key to ask with")
+    return await _within(patience, ask(config, of.clock))
+
+
+def _key(of: Installation, target: Target) -> tuple[KeyFacts, TargetConfig | None]:
+    place = key_place(target, of.environ)
+    try:
+        config = of.connection(target)
+    except ConfigurationError as error:
+        return KeyFacts(place, error=str(error)), None
+    file = None if place is None or place.file is None else file_facts(place.file)
+    return KeyFacts(place, file, kind=config.key.reveal()[:_KIND]), config
+
+
+# ---------------------------------------------------------------- this machine
+
+
+async def _daemon(of: Installation) -> Mapping[str, object] | Unknown:
+    listen = of.settings.server.listen
+    if listen is None or listen.port == 0:
+        return Unknown("[server] listen names no address to ask at")
+    status = await apart(lambda: of.page(listen, "/api/v1/status"))
+    return status if isinstance(status, dict) else Unknown(f"what answers at {listen} is no daemon")
+
+
+def _holds_key(of: Installation) -> bool:
+    """Whether a key was written into the configuration's file, be it as a comment."""
+    file = of.configuration.file if of.configuration else None
+    return file is not None and _A_KEY.search(file.read_bytes()) is not None
+
+
+def _embedded(of: Installation) -> EmbeddedFacts | None:
+    """What the embedded API needs, if it is in use: a target is that API, or it has a database."""
+    api = of.settings.api
+    database = file_facts(api.database.path)
+    if database is None and f"http://{api.listen}" not in {each.url for each in of.settings.targets}:
+        return None
+    search = of.environ.get("PATH")
+    program = shutil.which(api.runner.command[0], path=search) if api.runner.command else None
+    return EmbeddedFacts(
+        program=program, git=shutil.which("git", path=search), folder=file_facts(api.database.path.parent), database=database
+    )

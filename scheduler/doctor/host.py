@@ -1,0 +1,58 @@
+"""This machine: its clock, its zone data, who listens on its ports."""
+
+import asyncio
+import ctypes
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Final
+
+from scheduler.core import zones
+from scheduler.core.errors import SchedulerError
+from scheduler.doctor.apart import apart
+from scheduler.doctor.facts import Occupant, ZoneCopy, ZoneFacts
+from scheduler.settings.places import Listen
+
+AHEAD: Final = timedelta(days=396)
+"""Thirteen months: every clock change of a year, and those of the month in which the year is looked at."""
+_PATIENCE: Final = 3.0
+_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  an address to ask instead of, not to listen on
+_TIMEX: Final = 1024  # bytes; more than the kernel's struct timex, and all of it zero: nothing is set
+_TIME_ERROR: Final = 5  # adjtimex(2): the clock is not synchronised
+
+Page = Callable[[Listen, str], object]
+"""The JSON that a page on this machine answers with. Blocks; raises `SchedulerError`."""
+
+
+def synchronised() -> bool | None:
+    """Whether something keeps the machine's clock right, as the kernel has it; None when it does not say."""
+    try:
+        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX))
+    except (OSError, AttributeError):
+        return None
+    return None if state < 0 else bool(state != _TIME_ERROR)
+
+
+def zone_facts(names: Iterable[str], now: datetime) -> ZoneFacts:
+    """The copies of the zone data, and which of these zones they do not agree on in the coming time."""
+    data = zones.current()
+    copies = tuple(ZoneCopy(each.version, each.source, str(each.root)) for each in data.copies)
+    begin = now.replace(minute=0, second=0, microsecond=0)
+    found = ((name, data.disagreement(name, begin, begin + AHEAD)) for name in sorted(set(names)))
+    return ZoneFacts(copies, {name: since for name, since in found if since is not None})
+
+
+async def occupant(listen: Listen | None, page: Page) -> Occupant:
+    """Who answers at an address of ours. Raises nothing."""
+    if listen is None or listen.port == 0:
+        return "nobody"
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            _, writer = await asyncio.open_connection(_EVERYWHERE.get(listen.host, listen.host), listen.port)
+    except OSError:  # TimeoutError is one
+        return "nobody"
+    writer.transport.abort()
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            return "scheduler" if isinstance(await apart(lambda: page(listen, "/healthz")), dict) else "somebody"
+    except (SchedulerError, TimeoutError):
+        return "somebody"

@@ -1,0 +1,190 @@
+"""The ledger: is it whole, does its user have it, is there room, and is it this configuration's."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Final
+
+from scheduler.doctor.facts import Facts, FileFacts, LedgerFacts, Record, Unknown
+from scheduler.doctor.findings import Check, Finding, parted
+from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS
+from scheduler.ledger.sightings import normalised
+
+LEDGER: Final = Check("ledger")
+_NEWEST: Final = len(MIGRATIONS)
+_MIB: Final = 2**20
+_FULL: Final = 50 * _MIB
+"""Free bytes, below which the write-ahead log alone may fill the disk (it keeps 64 MB after a burst)."""
+_TIGHT: Final = 500 * _MIB
+_WEEK: Final = 7
+_REMOTE: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "glusterfs", "ceph"})
+_OTHERS_WRITE: Final = 0o022
+_BESIDE: Final = ("-wal", "-shm")
+
+
+def examined(facts: Facts) -> Iterator[Finding]:
+    """How it stands with the ledger."""
+    if facts.configuration is None:
+        return  # it may be another one
+    ledger = facts.ledger
+    if isinstance(ledger, Unknown):
+        path = str(facts.settings.ledger.url.path)
+        yield LEDGER.fault(path, f"it could not be looked at: {ledger.why}", "see its disk, and the system log")
+        return
+    subject = str(ledger.path)
+    if ledger.error is not None:
+        finding, advice = parted(ledger.error.removeprefix(f"{subject}: "), "restore a backup, or name another file in [ledger] url")
+        yield LEDGER.fault(subject, finding, advice)
+    elif ledger.file is None or not ledger.file.size:
+        yield _absent(subject, ledger, facts)
+    else:
+        yield from _content(subject, ledger)
+        yield from _owners(ledger)
+    if ledger.folder is not None:
+        yield from _disk(facts, subject, ledger)
+    yield from _lock(subject, ledger)
+    yield from _bindings(facts)
+
+
+def _absent(subject: str, ledger: LedgerFacts, facts: Facts) -> Finding:
+    if not isinstance(facts.daemon, Unknown):
+        return LEDGER.fault(
+            subject, "it is not there, though a daemon runs: that one has another", "name in [ledger] url the one that is meant"
+        )
+    if ledger.folder is None:
+        return LEDGER.fault(
+            subject, "neither it nor its folder is there", f"make {ledger.path.parent} for the daemon's user, or correct [ledger] url"
+        )
+    if not ledger.writable:
+        return LEDGER.fault(
+            subject, f"it is not there, and {ledger.folder.owner} may not write in its folder", f"chmod u+w {ledger.path.parent}"
+        )
+    return LEDGER.notice(subject, "it is not there yet, or empty: nothing has been recorded", "nothing: the daemon makes it when it starts")
+
+
+def _content(subject: str, ledger: LedgerFacts) -> Iterator[Finding]:
+    if ledger.application_id != APPLICATION_ID:
+        yield LEDGER.fault(subject, "it is an SQLite database of something else", "name the ledger, or a new file, in [ledger] url")
+    elif ledger.version > _NEWEST:
+        yield LEDGER.fault(
+            subject,
+            f"it was written by a newer version (schema {ledger.version}, this one knows {_NEWEST})",
+            "install the newer version, or restore a backup from before the upgrade",
+        )
+    elif ledger.unsound:
+        yield LEDGER.fault(
+            subject,
+            f"it is damaged: {'; '.join(ledger.unsound)}",
+            f"stop the daemon, and restore a backup or save what can be saved with `sqlite3 {ledger.path.name} .recover`",
+        )
+    else:
+        yield from _whole(subject, ledger)
+
+
+def _whole(subject: str, ledger: LedgerFacts) -> Iterator[Finding]:
+    assert ledger.file is not None
+    size = _bytes(sum(each.size for each in ledger.files))
+    if ledger.version < _NEWEST:
+        yield LEDGER.warning(
+            subject,
+            f"it is of an older version (schema {ledger.version}, this one knows {_NEWEST}), which commands cannot read",
+            "back it up and start the daemon of this version, which brings it up to date",
+        )
+    if not ledger.wal:
+        yield LEDGER.warning(
+            subject, "it has no write-ahead log: commands and the daemon hold each other up", "start the daemon, which sets it"
+        )
+    if ledger.unsound is None:
+        yield LEDGER.notice(
+            subject,
+            f"{size}, too much to be checked here",
+            f"on a copy: sqlite3 COPY 'PRAGMA quick_check'; {ledger.path} was checked in part",
+        )
+    else:
+        yield LEDGER.ok(subject, f"whole, {size}, occurrences: {ledger.record.occurrences if ledger.record else 0:,}")
+
+
+def _owners(ledger: LedgerFacts) -> Iterator[Finding]:
+    main = ledger.file
+    assert main is not None
+    for each in ledger.files:
+        if each.path.name.removeprefix(ledger.path.name) in _BESIDE and each.uid != main.uid:
+            yield LEDGER.fault(
+                str(each.path),
+                f"it is {each.owner}'s and the ledger {main.owner}'s, who cannot open the ledger so",
+                f"chown {main.owner} {each.path}",
+            )
+        if each.mode & _OTHERS_WRITE:
+            yield LEDGER.warning(str(each.path), f"others than {each.owner} may write it, mode {each.mode:04o}", f"chmod go-w {each.path}")
+    if not ledger.writable:
+        yield LEDGER.fault(
+            str(main.path),
+            f"{main.owner}, whose it is, may not write to it or to its folder",
+            f"chown {main.owner} {main.path.parent}, and chmod u+w both",
+        )
+
+
+def _disk(facts: Facts, subject: str, ledger: LedgerFacts) -> Iterator[Finding]:
+    if ledger.filesystem in _REMOTE:
+        yield LEDGER.fault(
+            subject,
+            f"it lies on {ledger.filesystem}, where neither locks nor the write-ahead log can be relied on",
+            "put it on a local disk",
+        )
+    growth = _growth(ledger.record, ledger.file, facts.settings.ledger.retention)
+    if ledger.free < _FULL:
+        yield LEDGER.fault(subject, f"its disk has {_bytes(ledger.free)} left; nothing is sent that cannot be recorded", "make room")
+    elif ledger.free < max(_TIGHT, growth):
+        more = f", and it will grow by {_bytes(growth)} within retention" if growth > ledger.free else ""
+        yield LEDGER.warning(subject, f"its disk has {_bytes(ledger.free)} left{more}", "make room, or shorten [ledger] retention")
+    else:
+        yield LEDGER.ok(
+            subject, f"its disk has {_bytes(ledger.free)} left" + (f"; it will grow by {_bytes(growth)}" if growth > _MIB else "")
+        )
+
+
+def _growth(record: Record | None, file: FileFacts | None, retention: timedelta) -> int:
+    """By how many bytes it will be larger when it holds as many rows as retention and the last week's pace make."""
+    if record is None or file is None or not record.occurrences:
+        return 0
+    rows = record.recent * (retention / timedelta(days=_WEEK))
+    return max(0, int(file.size / record.occurrences * (rows - record.occurrences)))
+
+
+def _lock(subject: str, ledger: LedgerFacts) -> Iterator[Finding]:
+    if ledger.holder is not None:
+        yield LEDGER.ok(subject, f"held by {ledger.signed or 'a process that has not signed'} (the kernel: process {ledger.holder})")
+    elif ledger.signed:
+        yield LEDGER.notice(
+            subject,
+            f"no process holds it; {ledger.signed} ended without letting go of it, as when it is killed",
+            "nothing: the next start finds out what was open",
+        )
+
+
+def _bindings(facts: Facts) -> Iterator[Finding]:
+    """The ledger binds a target's name to its URL and project; the daemon refuses others."""
+    recorded = facts.record.targets if facts.record else ()
+    by_name = {each.name: each for each in recorded}
+    by_place = {(each.url, each.project_id): each.name for each in recorded}
+    for target in facts.settings.targets:
+        bound, old = by_name.get(target.name), by_place.get((normalised(target.url), target.project_id))
+        if old is not None and old != target.name:
+            yield LEDGER.fault(
+                f"target {target.name}",
+                f"the ledger knows this project as {old}",
+                f"scheduler target rename {old} {target.name}, or name it {old} again",
+            )
+        elif bound is not None and old is None:
+            yield LEDGER.fault(
+                f"target {target.name}",
+                f"the ledger has it as {bound.url}, project {bound.project_id}",
+                "give the other project a name of its own, or the first one back its url and project_id",
+            )
+
+
+def _bytes(size: float) -> str:
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if size < 1024:  # noqa: PLR2004  of these a unit has
+            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 10 else f"{size:.1f} {unit}"  # noqa: PLR2004  two figures say enough
+        size /= 1024
+    return f"{size:.1f} TiB"

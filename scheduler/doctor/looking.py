@@ -1,0 +1,147 @@
+"""The ledger, looked at without leaving a trace: no lock, no write, not even a file beside it when nobody has it open.
+
+To be called in a process of its own, which may be somebody else meanwhile, hang on a dead disk, or be taken down by a damaged file.
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from scheduler.core.errors import SchedulerError
+from scheduler.core.instants import from_text, to_text, to_text_seconds
+from scheduler.database.faults import translated
+from scheduler.database.files import look as without_a_trace
+from scheduler.doctor.facts import LATELY, ForeignRuns, Known, LedgerFacts, Record, RecordedTarget
+from scheduler.doctor.files import file_facts, filesystem, free_bytes
+from scheduler.ledger.lock import holding_process, lock_file
+from scheduler.ledger.schema import APPLICATION_ID
+
+_BESIDE: Final = ("", "-wal", "-shm", ".lock")
+_WRITTEN_BY: Final = 18  # the byte of a database's header that is 2 with a write-ahead log (https://www.sqlite.org/fileformat.html)
+_SIGNED: Final = 200  # bytes of the lock file that anybody reads
+_NAMED: Final = 5  # pages that are wrong
+_STEPS: Final = 100_000  # of SQLite's machine, between two looks at the clock
+
+
+def look(path: Path, now: datetime, overdue: Callable[[], bool]) -> LedgerFacts:
+    """What there is to know of a ledger, as whoever calls; raises nothing. Its pages are checked until it is ``overdue``."""
+    facts = LedgerFacts(path=path)
+    try:
+        facts = _outside(path)
+        if facts.file is None:
+            return facts
+        with translated(path), path.open("rb") as file:
+            facts = replace(facts, wal=file.read(_WRITTEN_BY + 1)[-1:] == b"\2")  # closed again before SQLite has any lock on it
+        with translated(path), closing(without_a_trace(path)) as connection:
+            return _inside(facts, connection, now, overdue)
+    except SchedulerError as error:
+        return replace(facts, error=str(error))
+    except OSError as error:
+        return replace(
+            facts, error=f"{path}: {(error.strerror or str(error)).lower()}; ask as root, or as the user that the daemon runs as"
+        )
+
+
+def _outside(path: Path) -> LedgerFacts:
+    folder = file_facts(path.parent)
+    if folder is None:
+        return LedgerFacts(path=path)
+    files = [file_facts(path.with_name(path.name + suffix)) for suffix in _BESIDE]
+    writable = [each for each in (path.parent, path) if each.exists()]
+    return LedgerFacts(
+        path=path,
+        folder=folder,
+        files=tuple(each for each in files if each is not None),
+        writable=all(os.access(each, os.W_OK, effective_ids=True) for each in writable),
+        filesystem=filesystem(path.parent),
+        free=free_bytes(path.parent),
+        holder=holding_process(path),
+        signed=_signed(path),
+    )
+
+
+def _signed(path: Path) -> str:
+    try:
+        with lock_file(path).open("rb") as file:
+            return file.read(_SIGNED).decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _inside(facts: LedgerFacts, connection: sqlite3.Connection, now: datetime, overdue: Callable[[], bool]) -> LedgerFacts:
+    connection.row_factory = sqlite3.Row
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    facts = replace(facts, application_id=application_id, version=version)
+    if application_id != APPLICATION_ID:
+        return facts
+    unsound = _unsound(connection, overdue)
+    return replace(facts, unsound=unsound, record=None if unsound else _record(connection, now))
+
+
+def _unsound(connection: sqlite3.Connection, overdue: Callable[[], bool]) -> tuple[str, ...] | None:
+    """What SQLite finds wrong with the file; None when there was no time for all of it."""
+    connection.set_progress_handler(overdue, _STEPS)
+    try:
+        found = [str(row[0]) for row in connection.execute(f"PRAGMA quick_check({_NAMED})")]
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            return None
+        raise
+    finally:
+        connection.set_progress_handler(None, 0)
+    return () if found == ["ok"] else tuple(found)
+
+
+# ---------------------------------------------------------------- what stands in it
+
+
+_TARGETS: Final = "SELECT name, url, project_id, snapshot_at FROM target"
+_AUTOMATIONS: Final = """
+    SELECT target, automation_id, name, cron_expression, timezone, enabled, invalid, run_id, run_at FROM automation WHERE removed_at IS NULL
+"""
+_FOREIGN: Final = """
+    SELECT run.target, run.automation_id, coalesce(automation.name, run.automation_id) AS name,
+        count(*) AS count, max(run.started_at) AS newest, count(run.doubles) AS doubles
+    FROM run LEFT JOIN automation ON automation.target = run.target AND automation.automation_id = run.automation_id
+    WHERE run.origin = 'foreign' AND run.started_at > ? GROUP BY run.target, run.automation_id
+"""
+
+
+def _record(connection: sqlite3.Connection, now: datetime) -> Record:
+    (occurrences, oldest), (recent,) = (
+        connection.execute("SELECT count(*), min(scheduled_for) FROM occurrence").fetchone(),
+        connection.execute("SELECT count(*) FROM occurrence WHERE scheduled_for > ?", (to_text_seconds(now - LATELY),)).fetchone(),
+    )
+    evaluated = connection.execute("SELECT croniter, tzdata FROM evaluation ORDER BY id DESC LIMIT 1").fetchone()
+    newest = connection.execute("SELECT automation_id, max(started_at) FROM run WHERE started_at IS NOT NULL GROUP BY automation_id")
+    return Record(
+        occurrences=occurrences,
+        recent=recent,
+        oldest=_instant(oldest),
+        evaluated=None if evaluated is None else (evaluated[0], evaluated[1]),
+        targets=tuple(RecordedTarget(row[0], row[1], row[2], _instant(row[3])) for row in connection.execute(_TARGETS)),
+        automations=tuple(map(_known, connection.execute(_AUTOMATIONS))),
+        paused=frozenset((row[0], row[1]) for row in connection.execute("SELECT target, automation_id FROM pause")),
+        foreign=tuple(map(_foreign, connection.execute(_FOREIGN, (to_text(now - LATELY),)))),
+        newest_runs={row[0]: from_text(row[1]) for row in newest},
+    )
+
+
+def _known(row: Any) -> Known:
+    broken = (row["invalid"] or "it has no usable definition") if row["cron_expression"] is None else None
+    definition = (row["cron_expression"] or "", row["timezone"] or "", bool(row["enabled"]))
+    return Known(row["target"], row["automation_id"], row["name"], *definition, broken, row["run_id"], _instant(row["run_at"]))
+
+
+def _foreign(row: Any) -> ForeignRuns:
+    return ForeignRuns(row["target"], row["automation_id"], row["name"], row["count"], from_text(row["newest"]), row["doubles"])
+
+
+def _instant(text: str | None) -> datetime | None:
+    return None if text is None else from_text(text)

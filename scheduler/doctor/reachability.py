@@ -1,0 +1,116 @@
+"""Can the API be reached: its name, a connection, TLS, the list of automations. The first that fails is told, and what mends it."""
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+from scheduler.core.instants import to_text_seconds
+from scheduler.doctor.facts import PROXIES, TRUST, ApiFacts, Facts, Refusal, TargetFacts, Unknown, Way
+from scheduler.doctor.findings import Check, Finding, parted
+from scheduler.doctor.loopback import is_loopback
+
+REACHABILITY: Final = Check("reachability")
+_SOON: Final = timedelta(days=14)
+_UNKNOWN_AUTHORITY: Final = (2, 20, 21)
+_MENDS: Final[Mapping[int, str]] = {  # by OpenSSL's code for why it does not trust a certificate (openssl/x509_vfy.h)
+    9: "see whether this machine's clock is right; else the API's certificate has to be replaced",
+    10: "renew the API's certificate; see whether this machine's clock is right, too",
+    **dict.fromkeys((18, 19), "if it is the right one, set ca_file on the target to a file that holds it"),
+    **dict.fromkeys(_UNKNOWN_AUTHORITY, "for a private CA set ca_file on the target; for a public one install ca-certificates"),
+    **dict.fromkeys((62, 64), "write the host in the target's url as the certificate has it"),
+}
+_SLOW: Final = 0.5
+"""A list that takes more than this share of ``request_timeout`` is slow."""
+
+
+def examined(facts: Facts) -> Iterator[Finding]:
+    """How it stands with the way to every target."""
+    for name in (name for name in TRUST if name in facts.environment):
+        yield REACHABILITY.notice(
+            "environment",
+            f"{name} has certificates trusted from {facts.environment[name]}",
+            "see that the daemon has it too, or set ca_file on the target that needs it",
+        )
+    proxies = [name for name in PROXIES if name in facts.environment]
+    if proxies:
+        yield REACHABILITY.notice(
+            "environment", f"{', '.join(proxies)} counts for nothing here: requests go directly", "let this machine reach the API directly"
+        )
+    for target in facts.targets:
+        yield from _of(facts, target, proxied=bool(proxies))
+
+
+def _of(facts: Facts, target: TargetFacts, *, proxied: bool) -> Iterator[Finding]:
+    subject, way, api = f"target {target.settings.name}", target.way, target.api
+    if isinstance(way, Unknown):
+        yield REACHABILITY.fault(subject, f"the way to it could not be looked at: {way.why}", "try again; see the network of this machine")
+    elif way.broken:
+        yield REACHABILITY.fault(subject, *_broken(target, way, proxied=proxied))
+    else:
+        yield from _tls(facts, subject, way)
+        yield _answer(subject, target, way, api)
+
+
+def _broken(target: TargetFacts, way: Way, *, proxied: bool) -> tuple[str, str]:
+    if way.broken == "name":
+        return f"the name {way.host} cannot be resolved: {way.error}", "correct the target's url, or mend this machine's name service"
+    if way.broken == "connection":
+        advice = f"see that the API runs and that no firewall keeps this machine from port {way.port}"
+        advice += "; a proxy is not used" if proxied else ""
+        at = "" if way.addresses == (way.host,) else f" ({', '.join(way.addresses)})"
+        return f"no connection to {way.host} port {way.port}{at}: {way.error}", advice
+    return f"TLS to {way.host} failed: {way.error}", _mend_tls(target, way)
+
+
+def _mend_tls(target: TargetFacts, way: Way) -> str:
+    ca_file = target.settings.ca_file
+    if way.verify_code in _UNKNOWN_AUTHORITY and ca_file:
+        return f"add the authority that signed it to {ca_file}"
+    if way.verify_code is None and ca_file:
+        return f"see that the API speaks TLS on port {way.port}, and that {ca_file} holds certificates in PEM form"
+    return _MENDS.get(way.verify_code or 0, f"see that the API speaks TLS on port {way.port}, or write http:// if it does not")
+
+
+def _tls(facts: Facts, subject: str, way: Way) -> Iterator[Finding]:
+    if not way.tls and not is_loopback(way.host):
+        yield REACHABILITY.warning(
+            subject, f"the key is sent to {way.host} without TLS, for everybody on the way to read", "write https:// in the target's url"
+        )
+    if way.expires is not None and way.expires - facts.now < _SOON:
+        yield REACHABILITY.warning(
+            subject,
+            f"the certificate of {way.host}, by {way.issuer}, ends at {to_text_seconds(way.expires)}",
+            "renew it before that: nothing is sent after it",
+        )
+
+
+def _answer(subject: str, target: TargetFacts, way: Way, api: ApiFacts | Unknown) -> Finding:
+    if isinstance(api, Unknown):
+        return REACHABILITY.notice(
+            subject, f"{way.host} port {way.port} can be connected to; the API was not asked: {api.why}", "mend that first"
+        )
+    if api.refusal is not None:
+        return REACHABILITY.fault(subject, *_refused(target, api.refusal))
+    slow = target.settings.request_timeout.total_seconds() * _SLOW
+    if api.slowest > slow:
+        return REACHABILITY.warning(
+            subject,
+            f"the list of automations took {api.slowest:.1f} s of the {target.settings.request_timeout.total_seconds():g} s allowed",
+            "find out why the API is slow, or raise request_timeout",
+        )
+    return REACHABILITY.ok(subject, f"the list of automations came in {api.slowest * 1000:.0f} ms")
+
+
+def _refused(target: TargetFacts, refusal: Refusal) -> tuple[str, str]:
+    otherwise = "see whether the API is well; try again"
+    finding, advice = parted(refusal.text, otherwise) if refusal.held else (refusal.text, otherwise)
+    if refusal.status == HTTPStatus.NOT_FOUND and urlsplit(target.settings.url).path:
+        return finding, f"{advice}: most APIs have no path, and url has one"
+    if refusal.status == HTTPStatus.TOO_MANY_REQUESTS:
+        return (
+            refusal.text,
+            "somebody else uses up the key's limit: give this target a key of its own, or lower requests_per_minute and poll_interval",
+        )
+    return finding, advice

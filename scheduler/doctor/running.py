@@ -1,0 +1,62 @@
+"""The daemon: does it run, is it ready, and is it the one that this configuration and this version would start."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from scheduler.doctor.facts import Facts, LedgerFacts, Unknown
+from scheduler.doctor.findings import Check, Finding
+
+DAEMON: Final = Check("daemon")
+
+
+def examined(facts: Facts) -> Iterator[Finding]:
+    """How it stands with the daemon."""
+    if facts.configuration is None:
+        return
+    if isinstance(facts.daemon, Unknown):
+        yield _silent(facts, facts.daemon)
+        return
+    status = facts.daemon
+    node = f"node {status.get('node')}"
+    missing = status.get("missing")
+    for problem in missing if isinstance(missing, list) else ():
+        yield DAEMON.fault(node, f"it is not ready: {problem}", "mend that; it goes on by itself. docs/operations.md says what each means")
+    if status.get("version") != facts.version:
+        yield DAEMON.warning(node, f"it runs version {status.get('version')}, and this command is {facts.version}", "restart the daemon")
+    yield from _targets(facts, node, status)
+    if status.get("ready"):
+        yield DAEMON.ok(node, f"it runs and is ready, version {status.get('version')}")
+
+
+def _silent(facts: Facts, unknown: Unknown) -> Finding:
+    ledger = facts.ledger
+    if isinstance(ledger, LedgerFacts) and ledger.holder is not None:
+        return DAEMON.warning(
+            "daemon",
+            f"process {ledger.holder} has the ledger, and no page of a daemon answers: {unknown.why}",
+            "see its log, and [server] listen",
+        )
+    return DAEMON.notice("daemon", "none runs: nothing is fired", "start it: systemctl start scheduler, or `scheduler run`")
+
+
+def _targets(facts: Facts, node: str, status: Mapping[str, object]) -> Iterator[Finding]:
+    listed = status.get("targets")
+    served = (
+        {(each.get("name"), each.get("url"), each.get("project_id")) for each in listed if isinstance(each, dict)}
+        if isinstance(listed, list)
+        else set()
+    )
+    configured = {(each.name, each.url, each.project_id) for each in facts.settings.targets}
+    if served and configured and served != configured:
+        yield DAEMON.warning(
+            node,
+            f"it serves {', '.join(sorted(str(name) for name, *_ in served))} as another configuration has it",
+            "restart it, or name its configuration by --config",
+        )
+    for target in facts.settings.targets:
+        overdue = facts.of_daemon(target.name).get("overdue")
+        count = overdue.get("count") if isinstance(overdue, Mapping) else 0
+        if count:
+            yield DAEMON.fault(
+                f"target {target.name}", f"{count} occurrences are overdue", "see `scheduler status` for which, and the log for why"
+            )

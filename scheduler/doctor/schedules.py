@@ -1,0 +1,137 @@
+"""Every automation's schedule: does it fire, when, and does it mean what its author most likely meant."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Final
+
+from scheduler.core.cron import InvalidSchedule, Schedule
+from scheduler.core.dialects import differences
+from scheduler.core.difference import Code
+from scheduler.core.instants import to_text_seconds
+from scheduler.doctor.facts import Facts, Known, TargetFacts
+from scheduler.doctor.findings import Check, Finding, parted
+from scheduler.doctor.interval import interval
+from scheduler.doctor.paused import Paused
+from scheduler.settings.durations import format_duration
+
+SCHEDULES: Final = Check("schedules")
+_RARE: Final = timedelta(days=366)
+_OF_NONE: Final = ""
+"""The subject of a finding on a schedule, until it is known whose it is."""
+_SURPRISING: Final[frozenset[Code]] = frozenset({"day_fields_or", "ignored_field", "star_in_list"})
+"""What most authors do not mean, whatever cron they think of."""
+_USUAL: Final[frozenset[Code]] = frozenset({"numeric_weekday"})
+"""What nearly every schedule for working days has, and nearly every cron takes the same way: `scheduler explain` tells of it."""
+
+
+def examined(facts: Facts) -> Iterator[Finding]:
+    """How it stands with the schedules of every target whose automations are known."""
+    for target in facts.targets:
+        automations = facts.automations(target)
+        subject = f"target {target.settings.name}"
+        if automations is None:
+            yield SCHEDULES.notice(
+                subject, "its automations are not known: the API could not be read, and the ledger has none", "mend that first"
+            )
+            continue
+        if target.snapshot is None:
+            yield _recorded(facts, subject, target)
+        found = [finding for each in automations for finding in _of(facts, each)]
+        yield from found
+        yield from _silent(facts, subject, automations)
+        yield SCHEDULES.ok(subject, f"automations: {len(automations):,}, of which {len({each.subject for each in found}):,} are named here")
+
+
+def _recorded(facts: Facts, subject: str, target: TargetFacts) -> Finding:
+    recorded = facts.record.targets if facts.record else ()
+    at = next((each.snapshot_at for each in recorded if each.name == target.settings.name), None)
+    taken = f", of {to_text_seconds(at)}" if at else ""
+    return SCHEDULES.notice(
+        subject, f"the API could not be read: its automations are those of the ledger's last snapshot{taken}", "mend that first"
+    )
+
+
+def _of(facts: Facts, each: Known) -> Iterator[Finding]:
+    subject = f"automation {each.name} ({each.id})"
+    if each.broken is not None:
+        yield SCHEDULES.fault(subject, f"the API's object is broken, so it never fires: {each.broken}", "edit or delete it at the API")
+        return
+    rules = facts.settings.schedule
+    try:
+        schedule = Schedule.parse(each.cron_expression, each.timezone, dst_gap=rules.dst_gap, dst_repeat=rules.dst_repeat)
+    except InvalidSchedule as error:
+        yield _invalid(subject, each, error)
+        return
+    if each.enabled:
+        yield from (replace(found, subject=subject) for found in _of_schedule(schedule, facts.now))
+        yield from _policies(subject, facts, each, schedule)
+
+
+def _invalid(subject: str, each: Known, error: InvalidSchedule) -> Finding:
+    finding, advice = parted(error.reason, "edit it at the API")
+    if each.enabled:
+        return SCHEDULES.fault(subject, f"it never fires: {finding}", advice)
+    return SCHEDULES.notice(subject, f"disabled, and invalid: {finding}", advice)
+
+
+@lru_cache(maxsize=4096)
+def _of_schedule(schedule: Schedule, now: datetime) -> tuple[Finding, ...]:
+    """What there is to say of a schedule, whichever automations have it: a hundred thousand may share some hundreds."""
+    return (*_rare(schedule, now), *_meaning(schedule))
+
+
+def _rare(schedule: Schedule, now: datetime) -> Iterator[Finding]:
+    fire = schedule.next(now)
+    if fire is None or fire - now > _RARE:
+        when = "never again" if fire is None else f"next at {to_text_seconds(fire)}"
+        yield SCHEDULES.warning(
+            _OF_NONE,
+            f"'{schedule.expression}' fires {when}",
+            "see whether day of month, month and day of week are meant together; else edit it",
+        )
+
+
+def _meaning(schedule: Schedule) -> Iterator[Finding]:
+    """What surprises is told one by one; of what is merely otherwise elsewhere, the first, and how many more there are."""
+    found = [each for each in differences(schedule) if each.code not in _USUAL]
+    more = f"scheduler explain --cron '{schedule.expression}' --timezone {schedule.timezone}"
+    for each in found:
+        if each.code in _SURPRISING:
+            instead = f"write {each.instead}" if each.instead else f"edit it; see {more}"
+            yield SCHEDULES.warning(_OF_NONE, f"'{schedule.expression}': {each.here}", f"nothing, if that is meant; else {instead}")
+    others = [each.words for each in found if each.code not in _SURPRISING]
+    if others:
+        further = f"; and {len(others) - 1} more" if len(others) > 1 else ""
+        yield SCHEDULES.notice(
+            _OF_NONE,
+            f"'{schedule.expression}': {others[0]}{further}",
+            f"nothing, if it was written for this API; else see {more}",
+        )
+
+
+def _policies(subject: str, facts: Facts, each: Known, schedule: Schedule) -> Iterator[Finding]:
+    jitter = facts.settings.policies(each.id, each.name).jitter
+    if not jitter:
+        return
+    apart = interval(schedule, facts.now)
+    if apart is not None and jitter >= apart / 2:
+        yield SCHEDULES.warning(
+            subject,
+            f"jitter of {format_duration(jitter)} is too much for {format_duration(apart)} between two fires: it is cut to half of that",
+            "give it less, by an [[override]] of its own",
+        )
+
+
+def _silent(facts: Facts, subject: str, automations: Sequence[Known]) -> Iterator[Finding]:
+    paused = Paused(facts)
+    states = Counter("disabled" if not each.enabled else "paused" for each in automations if not each.enabled or paused.covers(each))
+    if states:
+        counts = ", ".join(f"{number:,} {state}" for state, number in sorted(states.items()))
+        yield SCHEDULES.notice(
+            subject,
+            f"automations that are not fired: {counts}",
+            "nothing, if that is meant; see `scheduler status`, and `scheduler resume`",
+        )

@@ -1,0 +1,55 @@
+"""The zone data: which copy is used, how old it is, and whether another copy on this machine has a zone in use otherwise."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from scheduler.core.instants import to_text_seconds
+from scheduler.doctor.facts import Facts, LedgerFacts, Unknown, ZoneFacts
+from scheduler.doctor.findings import Check, Finding
+
+ZONE_DATA: Final = Check("zone data")
+_YEARS: Final = 2
+_UPDATE: Final = (
+    "apt-get install --only-upgrade tzdata for the system's, pip install --upgrade tzdata for the package's; then reload the daemon"
+)
+
+
+def examined(facts: Facts) -> Iterator[Finding]:
+    """How it stands with the zone data."""
+    if isinstance(facts.zones, Unknown):
+        yield ZONE_DATA.fault("zone data", f"they could not be looked at: {facts.zones.why}", "install the system's tzdata again")
+    elif not facts.zones.copies:
+        yield ZONE_DATA.fault("zone data", "there are none on this machine", "apt-get install tzdata")
+    else:
+        yield from _copies(facts, facts.zones)
+        yield from _of_daemon(facts)
+
+
+def _copies(facts: Facts, zones: ZoneFacts) -> Iterator[Finding]:
+    used, *others = zones.copies
+    beside = f"; beside it, the {others[0].source}'s {others[0].version}" if others else ""
+    year = re.match(r"\d{4}", used.version)
+    if year is not None and facts.now.year - int(year[0]) >= _YEARS:
+        yield ZONE_DATA.warning("zone data", f"the newest copy is {used.version}; laws have changed since", _UPDATE)
+    else:
+        yield ZONE_DATA.ok("zone data", f"{used.version} of the {used.source} is used{beside}")
+    for name, since in zones.differing.items():
+        yield ZONE_DATA.warning(
+            name,
+            f"the {others[0].source}'s copy, {others[0].version}, has other times there from {to_text_seconds(since)} on",
+            f"nothing for the fires, which go by {used.version}; for the clocks that people see: {_UPDATE}",
+        )
+
+
+def _of_daemon(facts: Facts) -> Iterator[Finding]:
+    ledger = facts.ledger
+    if not isinstance(ledger, LedgerFacts) or ledger.holder is None or ledger.record is None or ledger.record.evaluated is None:
+        return
+    (croniter, tzdata), here = ledger.record.evaluated, facts.evaluates
+    if (croniter, tzdata) != here:
+        yield ZONE_DATA.warning(
+            "daemon",
+            f"it evaluates by croniter {croniter} and zone data {tzdata}, this command by {here[0]} and {here[1]}",
+            "reload the daemon for new zone data, restart it for another croniter",
+        )

@@ -1,0 +1,36 @@
+"""Where the pages have their content from: questions that something else answers, put together where the daemon is."""
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from scheduler.core.model import Automation
+from scheduler.core.status import AutomationDetails, DaemonStatus, Recent
+from scheduler.core.timetable import Entry
+from scheduler.ops.gauges import Exposition
+from scheduler.ops.queries import OccurrenceQuery
+from scheduler.ops.views import Json
+
+Upcoming = Callable[[str, timedelta, Callable[[Automation], bool] | None], Iterator[tuple[datetime, Entry]]]
+Together = Callable[[str, timedelta], Iterator[tuple[datetime, Sequence[AutomationDetails]]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What is asked on the loop. An iterator that is given there is gone through on another thread.
+
+    ``idle`` is the seconds since the loop last turned. ``upcoming`` gives what a target has scheduled within a span, of all automations or
+    only of some, ``together`` the same with those that share a schedule at once. ``details`` is what is known of one automation of a
+    target, ``every_detail`` of each. ``occurrences`` gives records with the keys of ``history --json``, the newest first, and ``recent``
+    what the ledger holds since an instant; both may raise `LedgerUnavailable`.
+    """
+
+    status: Callable[[], DaemonStatus]
+    idle: Callable[[], float]
+    exposition: Exposition
+    upcoming: Upcoming
+    together: Together
+    details: Callable[[str, str], AutomationDetails | None]
+    every_detail: Callable[[str], Iterator[AutomationDetails]]
+    occurrences: Callable[[OccurrenceQuery], Awaitable[Sequence[Json]]]
+    recent: Callable[[datetime], Awaitable[Recent]]

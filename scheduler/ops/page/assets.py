@@ -1,0 +1,36 @@
+"""What a page asks for beside itself: its style, its script and its icon.
+
+A name holds a digest of its content, so that a browser may keep it for ever and still never has that of another version.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+from typing import Final
+
+_TYPES: Final = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
+_DIGITS: Final = 12
+
+FOR_EVER: Final = "public, max-age=31536000, immutable"
+"""The Cache-Control of what never changes under its name."""
+ROOT: Final = "/assets/"
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One file as it is served."""
+
+    name: str
+    content: bytes
+    content_type: str
+
+
+def _asset(stem: str, suffix: str) -> Asset:
+    content = (resources.files(__package__) / "assets" / f"{stem}.{suffix}").read_bytes()
+    return Asset(f"{stem}.{hashlib.sha256(content).hexdigest()[:_DIGITS]}.{suffix}", content, _TYPES[suffix])
+
+
+STYLE: Final = _asset("page", "css")
+SCRIPT: Final = _asset("page", "js")
+ICON: Final = _asset("icon", "svg")
+ASSETS: Final = {each.name: each for each in (STYLE, SCRIPT, ICON)}

@@ -1,0 +1,191 @@
+"""What is wrong, and what to do about it: read off the state of the daemon and what the ledger holds of late.
+
+The advice is that of the runbook in ``docs/operations.md``, word for word; a test holds the two together.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from urllib.parse import urlencode
+
+from scheduler.core.instants import to_text_seconds
+from scheduler.core.model import Outcome, Reason
+from scheduler.core.status import AutomationDetails, DaemonStatus, ForeignRuns, PausedByHand, Recent, Tally, TargetStatus
+from scheduler.ops.page.rows import address
+
+BAD: Final = "bad"
+"""Something that should happen does not."""
+WARN: Final = "warn"
+"""Something to look at."""
+NOTE: Final = "note"
+"""Somebody wanted it so; it is said in order that nobody forgets."""
+_ORDER: Final = (BAD, WARN, NOTE)
+
+ADVICE: Final[Mapping[str, str]] = {
+    "target.held": "mend the key, its scopes, or the URL. One waiting attempt at a time probes; a good poll releases a hold of the list. "
+    "After a new key: SIGHUP",
+    "snapshot.failed": "mend the API or the way to it. Fires go on meanwhile",
+    "occurrence.expired": "the reason is in `error`; look at `attempt.failed` before it",
+    "occurrence.unresolved": "look at the automation's runs at the API; run it by hand if it was not: `scheduler automations run`",
+    "occurrence.overdue": "what holds it up is said with its target, or in the log; `scheduler why` tells its steps so far",
+    "occurrence.rejected": "read `error`: it is the API's answer. Mend the automation, then `scheduler fire` makes up for it",
+    "occurrence.skipped": "see why the daemon did not run or could not send then; `scheduler fire` makes up for it",
+    "run.foreign": "switch off the other scheduler, or `scheduler pause` the automation here",
+    "run.doubled": "the API is slower than `settle_time` allows: raise it",
+    "ledger.failed": "make room. Nothing is sent meanwhile; it goes on by itself",
+    "daemon.waiting": "stop one of the two. This one takes over when the other is gone",
+    "clock.jumped": "nothing; after a large step forward nothing is decided until an API's `Date` agrees",
+    "automation.quarantined": "edit the automation",
+}
+"""What to do, by the log event that tells of it."""
+
+_SHOWN: Final = 10
+_TALLIED: Final = {
+    (Outcome.UNRESOLVED, None): (BAD, "occurrence.unresolved", "cannot be told to have started or not, and will not be sent again"),
+    (Outcome.REJECTED, None): (WARN, "occurrence.rejected", "refused by the API for good"),
+    (Outcome.EXPIRED, None): (WARN, "occurrence.expired", "not started in time"),
+    (Outcome.SKIPPED, Reason.MISSED): (WARN, "occurrence.skipped", "missed"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing that a finding is about, in more words if need be, and the page that tells more."""
+
+    text: str
+    more: str | None = None
+    link: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong. ``advice`` has code between backticks. ``more`` items are not shown."""
+
+    severity: str
+    title: str
+    detail: str | None
+    advice: str
+    items: Sequence[Item] = ()
+    more: int = 0
+    link: str | None = None
+
+
+def findings(
+    status: DaemonStatus, troubled: Sequence[AutomationDetails], recent: Recent | None, ledger_error: str | None
+) -> Sequence[Finding]:
+    """All that is wrong, the worst first. ``troubled``: automations that are invalid, as far as they are to be named."""
+    found = [*_of_daemon(status, ledger_error)]
+    for target in status.targets:
+        found.extend(_of_target(target))
+    found.extend(_of_invalid(status.targets, troubled))
+    if recent is not None:
+        found.extend(_of_outcomes(recent))
+        found.extend(_of_foreign(recent.foreign))
+        found.extend(_of_pauses(recent.pauses))
+    return sorted(found, key=lambda each: _ORDER.index(each.severity))
+
+
+def _of_daemon(status: DaemonStatus, ledger_error: str | None) -> Iterator[Finding]:
+    if status.lock_holder is not None:
+        yield Finding(BAD, "Another daemon holds the ledger", f"It is held by {status.lock_holder}.", ADVICE["daemon.waiting"])
+    if status.ledger_error is not None:
+        yield Finding(BAD, "The ledger cannot be written", status.ledger_error, ADVICE["ledger.failed"])
+    if status.clock_in_doubt:
+        detail = "It stepped forward, or shows less than the ledger has seen, and no API has confirmed it yet."
+        yield Finding(BAD, "The clock is in doubt", detail, ADVICE["clock.jumped"])
+    if ledger_error is not None and status.ledger_error is None and status.lock_holder is None and status.targets:
+        yield Finding(WARN, "The ledger cannot be read now", ledger_error, "fires go on; what happened is shown again when it can be read")
+    if status.stopping:
+        yield Finding(
+            NOTE, "The daemon is stopping", "Nothing more is claimed; what is in flight gets its time.", "start it again when wanted"
+        )
+
+
+def _of_target(target: TargetStatus) -> Iterator[Finding]:
+    if target.held is not None:
+        yield Finding(BAD, f"Target {target.name} is held: nothing is sent to it", target.held, ADVICE["target.held"])
+    elif target.snapshot_at is None:
+        if target.error is not None:
+            yield Finding(BAD, f"Target {target.name} has never been read", target.error, "mend the API or the way to it")
+    elif target.stale:
+        detail = f"The newest snapshot is from {to_text_seconds(target.snapshot_at)}: {target.error or 'no poll has ended since'}"
+        yield Finding(BAD, f"Target {target.name}: what is known of it is too old to go on from", detail, "mend the API or the way to it")
+    elif target.error is not None:
+        yield Finding(WARN, f"Target {target.name} cannot be read now", target.error, ADVICE["snapshot.failed"])
+    if target.overdue:
+        items = [Item(each) for each in target.overdue[:_SHOWN]]
+        title = f"{_counted(len(target.overdue), 'occurrence')} of target {target.name} overdue"
+        yield Finding(BAD, title, None, ADVICE["occurrence.overdue"], items, len(target.overdue) - len(items))
+
+
+def _of_invalid(targets: Sequence[TargetStatus], invalid: Sequence[AutomationDetails]) -> Iterator[Finding]:
+    for target in targets:
+        count = target.automations.get("invalid", 0)
+        named = [each for each in invalid if each.target == target.name][:_SHOWN]
+        if count:
+            items = [Item(each.name, each.invalid, address(each.target, each.id)) for each in named]
+            title = f"{_counted(count, 'automation')} of target {target.name} cannot be evaluated and never fire{'s' * (count == 1)}"
+            link = f"/automations?{urlencode({'target': target.name, 'state': 'invalid'})}"
+            yield Finding(WARN, title, None, ADVICE["automation.quarantined"], items, count - len(items), link)
+
+
+def _of_outcomes(recent: Recent) -> Iterator[Finding]:
+    for (outcome, reason), (severity, event, words) in _TALLIED.items():
+        tallies = [each for each in recent.tallies if each.outcome is outcome and reason in {None, each.reason}]
+        if tallies:
+            query = urlencode({"outcome": outcome, "since": to_text_seconds(recent.since)})
+            yield Finding(
+                severity,
+                f"{_counted(sum(each.count for each in tallies), 'occurrence')} {words}",
+                f"In the last {_HOURS} hours.",
+                ADVICE[event],
+                [Item(_told(each)) for each in tallies],
+                link=f"/occurrences?{query}",
+            )
+
+
+_HOURS: Final = 24
+LOOKED_BACK: Final = timedelta(hours=_HOURS)
+"""How far back what the ledger holds is something to look at."""
+
+
+def _told(tally: Tally) -> str:
+    return f"{tally.count:,} of target {tally.target} ({tally.reason}), the newest for {to_text_seconds(tally.newest)}"
+
+
+def _of_foreign(foreign: Sequence[ForeignRuns]) -> Iterator[Finding]:
+    doubled = [each for each in foreign if each.doubled]
+    alone = [each for each in foreign if each.count > each.doubled]
+    if doubled:
+        title = f"{_counted(sum(each.doubled for each in doubled), 'late double')}: an attempt was carried out long after it was given up"
+        yield Finding(BAD, title, f"In the last {_HOURS} hours.", ADVICE["run.doubled"], [_of_runs(each, each.doubled) for each in doubled])
+    if alone:
+        title = f"{_counted(sum(each.count - each.doubled for each in alone), 'run')} that nobody here started"
+        items = [_of_runs(each, each.count - each.doubled) for each in alone]
+        yield Finding(WARN, title, f"Somebody else fires. In the last {_HOURS} hours.", ADVICE["run.foreign"], items)
+
+
+def _of_runs(runs: ForeignRuns, count: int) -> Item:
+    newest = "" if runs.newest is None else f", the newest began {to_text_seconds(runs.newest)}"
+    return Item(runs.name, f"{count:,} on target {runs.target}{newest}", address(runs.target, runs.automation_id))
+
+
+def _of_pauses(pauses: Sequence[PausedByHand]) -> Iterator[Finding]:
+    for each in pauses:
+        if each.automation_id is None:
+            detail = f"By {each.by}, since {to_text_seconds(each.since)}. What comes due is recorded and not fired."
+            yield Finding(NOTE, f"All automations of target {each.target} are paused", detail, "`scheduler resume --all` ends it")
+    some = [each for each in pauses if each.automation_id is not None]
+    if some:
+        items = [
+            Item(each.name, f"by {each.by}, since {to_text_seconds(each.since)}", address(each.target, each.automation_id or ""))
+            for each in some[:_SHOWN]
+        ]
+        title = f"{_counted(len(some), 'automation')} paused by hand"
+        detail = "What comes due is recorded and not fired."
+        yield Finding(NOTE, title, detail, "`scheduler resume AUTOMATION` ends it", items, len(some) - len(items))
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

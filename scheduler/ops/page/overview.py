@@ -1,0 +1,190 @@
+"""The first page, as values: is it well, what is wrong, what fires next, what fired, and each target."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from heapq import merge
+from itertools import islice
+from operator import itemgetter
+from typing import Final
+
+from scheduler.core.model import Outcome
+from scheduler.core.status import AutomationDetails, DaemonStatus, Recent, TargetStatus
+from scheduler.ops.page.findings import BAD, WARN, Finding, findings
+from scheduler.ops.page.rendering import pausing
+from scheduler.ops.page.rows import TONES, Coming, Happened, ZoneOf, coming, happened
+from scheduler.ops.page.timeline import DAY, HOUR, Timeline, flat, timeline
+from scheduler.ops.page.times import When, lateness, when
+from scheduler.ops.views import Json, missing
+
+AHEAD: Final = DAY.span
+MOST_INSTANTS: Final = 30_000
+"""Instants of schedules that are evaluated for one drawing: some tens of milliseconds, on another thread."""
+_EVALUATED: Final = 10  # in some tenths of a millisecond
+NEXT: Final = 10
+LAST: Final = 12
+
+Stream = Iterator[tuple[datetime, Sequence[AutomationDetails]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """What the page is made of, as it was when it was asked for. ``ledger_error``: why the last two could not be read."""
+
+    status: DaemonStatus
+    streams: Sequence[Stream]
+    invalid: Iterator[AutomationDetails]
+    zone_of: ZoneOf
+    records: Sequence[Json] | None
+    recent: Recent | None
+    ledger_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Is it well, in a word and a sentence."""
+
+    tone: str
+    word: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number that says how much of something there is, and where there is more about it."""
+
+    label: str
+    value: str
+    tone: str
+    link: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A target, with what needs a calculation or a word."""
+
+    status: TargetStatus
+    state: str
+    tone: str
+    snapshot: When | None
+    next_fire: When | None
+    offset: str | None
+    automations: Sequence[tuple[str, int]]
+    open: Sequence[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The whole page."""
+
+    status: DaemonStatus
+    now: datetime
+    verdict: Verdict
+    figures: Sequence[Figure]
+    findings: Sequence[Finding]
+    hour: Timeline
+    day: Timeline
+    next: Sequence[Coming]
+    next_left: int
+    last: Sequence[Happened] | None
+    targets: Sequence[Served]
+    is_empty: bool
+
+
+def overview(gathered: Gathered) -> Overview:
+    """Make the page of what it is made of. Evaluates schedules, so it belongs on another thread than the loop's."""
+    status, now = gathered.status, gathered.status.at
+    fires = list(islice(pausing(merge(*gathered.streams, key=itemgetter(0)), _EVALUATED), MOST_INSTANTS + 1))
+    cut = fires.pop()[0] if len(fires) > MOST_INSTANTS else None
+    invalid = list(islice((each for each in gathered.invalid if each.state == "invalid"), NEXT))
+    found = findings(status, invalid, gathered.recent, gathered.ledger_error)
+    day = timeline(fires, DAY, now, cut)
+    following = [coming(instant, each, now) for instant, each in islice(flat(fires), NEXT)]
+    return Overview(
+        status,
+        now,
+        _verdict(status, found),
+        list(_figures(status, day, gathered.recent, next((When(at, now) for at, each in flat(fires) if each.state != "paused"), None))),
+        found,
+        timeline(fires, HOUR, now, cut),
+        day,
+        following,
+        day.count + day.paused - len(following),
+        None if gathered.records is None else list(happened(gathered.records[:LAST], gathered.zone_of, now)),
+        [_served(each, now) for each in status.targets],
+        bool(status.targets) and all(each.snapshot_at and not sum(each.automations.values()) for each in status.targets),
+    )
+
+
+def _verdict(status: DaemonStatus, found: Sequence[Finding]) -> Verdict:
+    problems = missing(status)
+    if status.stopping:
+        return Verdict("warn", "Stopping", "Nothing more is claimed. What is open is found out at the next start.")
+    if problems and _is_starting(status):
+        return Verdict("warn", "Starting", f"{_sentence(problems)} This page says when it is ready.")
+    if problems:
+        return Verdict("bad", "Not ready", f"{_sentence(problems)} What to do is below.")
+    wrong = sum(each.severity in {BAD, WARN} for each in found)
+    if wrong:
+        tone = "bad" if any(each.severity == BAD for each in found) else "warn"
+        things = "one thing needs" if wrong == 1 else f"{wrong} things need"
+        return Verdict(tone, "Ready", f"It fires what is due, but {things} somebody's attention.")
+    return Verdict("good", "Ready", "All is well: it fires what is due." + (" Somebody paused something." if found else ""))
+
+
+def _is_starting(status: DaemonStatus) -> bool:
+    """Whether nothing is wrong but that it has not been there for long."""
+    if status.lock_holder or status.ledger_error or status.clock_in_doubt:
+        return False
+    return all(each.snapshot_at is None and not each.error and not each.held for each in status.targets)
+
+
+def _sentence(problems: Sequence[str]) -> str:
+    first = problems[0][:1].upper() + problems[0][1:]
+    more = len(problems) - 1
+    return f"{first}." if not more else f"{first}; and {more} more."
+
+
+def _figures(status: DaemonStatus, day: Timeline, recent: Recent | None, next_fire: When | None) -> Iterator[Figure]:
+    yield Figure("next fire", next_fire.relative if next_fire else "none within a day", "plain")
+    yield Figure("fires in the coming day", f"{'more than ' if day.cut else ''}{day.count:,}", "plain")
+    open_ones = sum(sum(each.open.values()) for each in status.targets)
+    yield Figure("open now", f"{open_ones:,}", "plain", "/occurrences?outcome=open")
+    if recent is None:
+        return
+    for outcome in Outcome:
+        count = sum(each.count for each in recent.tallies if each.outcome is outcome)
+        if count or outcome is Outcome.ACCEPTED:
+            link = f"/occurrences?outcome={outcome}"
+            yield Figure(f"{outcome} in the last day", f"{count:,}{'' if recent.complete else ' or more'}", TONES[outcome], link)
+
+
+def _served(target: TargetStatus, now: datetime) -> Served:
+    state, tone = "serving", "good"
+    if target.held is not None:
+        state, tone = "held", "bad"
+    elif target.snapshot_at is None:
+        state, tone = ("not read yet", "warn") if target.error is None else ("cannot be read", "bad")
+    elif target.stale:
+        state, tone = "too old", "bad"
+    elif target.error is not None:
+        state, tone = "cannot be read now", "warn"
+    return Served(
+        target,
+        state,
+        tone,
+        when(target.snapshot_at, now),
+        when(target.next_fire, now),
+        _offset(target.clock_offset),
+        [(each, count) for each, count in target.automations.items() if count],
+        [(str(each), count) for each, count in target.open.items() if count],
+    )
+
+
+def _offset(seconds: float | None) -> str | None:
+    """The difference of the clocks in words; what is less than a second is no news, since HTTP tells whole ones."""
+    if seconds is None:
+        return None
+    if abs(seconds) < 1:
+        return "agrees within a second"
+    return f"{lateness(abs(seconds))} {'ahead of' if seconds > 0 else 'behind'} this machine's"

@@ -1,0 +1,125 @@
+"""Records as the rows of a table: what happened, in words, with a tone that says how to take it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from urllib.parse import quote
+
+from scheduler.core.cron import Note
+from scheduler.core.instants import from_text
+from scheduler.core.model import Outcome, Reason, RunStatus
+from scheduler.core.status import AutomationDetails
+from scheduler.ops.page.times import When, lateness
+from scheduler.ops.views import Json
+
+ZoneOf = Callable[[str, str], str | None]
+"""The zone of an automation, by target and id; None when it is not known any more."""
+
+TONES: Final[Mapping[str, str]] = {
+    Outcome.ACCEPTED: "good",
+    Outcome.REJECTED: "bad",
+    Outcome.SKIPPED: "soft",
+    Outcome.EXPIRED: "bad",
+    Outcome.UNRESOLVED: "bad",
+    Reason.MISSED: "warn",
+    RunStatus.SUCCESS: "good",
+    RunStatus.FAILED: "bad",
+    RunStatus.LOST: "bad",
+    RunStatus.SUPERSEDED: "soft",
+    RunStatus.RUNNING: "open",
+}
+EXPLAINED: Final[Mapping[str, str]] = {
+    Reason.ANSWERED: "the API answered with its run",
+    Reason.FOUND: "its run was found by reading",
+    Reason.MANUAL: "made up for by hand",
+    Reason.REFUSED: "the API refused it for good",
+    Reason.OVERLAP: "the run before it was not finished",
+    Reason.MISSED: "nobody could start it in time",
+    Reason.COALESCED: "a newer one took its place",
+    Reason.DELETED: "the automation was deleted or disabled",
+    Reason.PAUSED: "it was paused",
+    Reason.NOT_STARTED: "it could not be started in time",
+    Reason.UNREADABLE: "nobody can tell whether it started",
+    Reason.COVERED: "a later run lies over it",
+    Reason.GONE: "the automation is gone",
+}
+NOTES: Final[Mapping[Note, str]] = {
+    "after_gap": "makes up for a time that the clock skips",
+    "first_pass": "the first time that the clock shows this time",
+    "second_pass": "the second time that the clock shows this time",
+}
+
+
+def address(target: str, automation_id: str) -> str:
+    """Where the page of an automation is."""
+    return f"/automations/{quote(target, safe='')}/{quote(automation_id, safe='')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """One occurrence, or a span of them."""
+
+    when: When
+    name: str
+    target: str
+    link: str
+    label: str
+    reason: str | None
+    explained: str | None
+    tone: str
+    late: str | None
+    run: str | None
+    run_tone: str
+    attempts: int
+    error: str | None
+    count: int
+
+
+def happened(records: Sequence[Json], zone_of: ZoneOf, now: datetime) -> Iterator[Happened]:
+    """The records of ``history --json`` as rows."""
+    for each in records:
+        target, automation_id = str(each["target"]), str(each["automation_id"])
+        outcome, reason, late = each["outcome"], each["reason"], each["lateness_seconds"]
+        run, attempts, count = each["run_status"], each["attempts"], each["count"]
+        yield Happened(
+            When(from_text(str(each["scheduled_for"])), now, zone_of(target, automation_id)),
+            str(each["name"]),
+            target,
+            address(target, automation_id),
+            "open" if outcome is None else str(outcome),
+            str(each.get("state")) if outcome is None else str(reason),
+            None if outcome is None else EXPLAINED.get(str(reason)),
+            "open" if outcome is None else TONES.get(str(reason)) or TONES.get(str(outcome), "soft"),
+            lateness(late) if isinstance(late, float | int) else None,
+            None if run is None else str(run),
+            TONES.get(str(run), "soft"),
+            attempts if isinstance(attempts, int) else 0,
+            None if each["error"] is None else str(each["error"]),
+            count if isinstance(count, int) else 1,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """One fire to come."""
+
+    when: When
+    name: str
+    target: str
+    link: str
+    paused: bool
+    note: str | None
+
+
+def coming(instant: datetime, details: AutomationDetails, now: datetime) -> Coming:
+    """A fire of an automation as a row."""
+    note = details.schedule and details.schedule.note(instant)
+    return Coming(
+        When(instant, now, details.timezone),
+        details.name,
+        details.target,
+        address(details.target, details.id),
+        details.state == "paused",
+        NOTES[note] if note else None,
+    )

@@ -1,0 +1,241 @@
+"""What fires next, as a drawing: the present at the left, and a bar wherever something is scheduled.
+
+A few automations have a lane each. Where there are more, each target has one, whose bars are as high as there are fires: so that thirty
+fires a day can be told apart, and three thousand show where they are many. What is paused is drawn too, on top and hollow. Places across
+are in percent of the width, so that the drawing fits any window and its text keeps its size.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from scheduler.core.status import AutomationDetails
+from scheduler.ops.page.rendering import pausing
+from scheduler.ops.page.times import clock, day
+
+Fires = Sequence[tuple[datetime, Sequence[AutomationDetails]]]
+"""What fires at each instant, in order; those that share a schedule together."""
+
+LANES: Final = 8
+_WHOLE: Final = 100.0
+_GAP: Final = 0.22  # percent, between two bars
+_LABEL: Final = 16  # height, as all below
+_LOW: Final = 18  # a lane of one automation
+_HIGH: Final = 44  # a lane of many
+_BETWEEN: Final = 8
+_AXIS: Final = 24
+_LEAST: Final = 3.0
+_NEAR: Final = 11.0  # percent from an edge in which a tick has no room for its time
+_NEAR_ON_A_PHONE: Final = 17.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much of the future a drawing shows, in how many bars, and where its ticks are. ``parts``: that of them which always fit."""
+
+    words: str
+    span: timedelta
+    bars: int
+    tick: timedelta
+    major: timedelta
+
+    @property
+    def bar(self) -> timedelta:
+        """How much time a bar stands for."""
+        return self.span / self.bars
+
+
+HOUR: Final = Scale("coming hour", timedelta(hours=1), 60, timedelta(minutes=10), timedelta(minutes=20))
+DAY: Final = Scale("coming day", timedelta(days=1), 96, timedelta(hours=3), timedelta(hours=6))
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """Fires that are next to each other; ``paused`` ones are recorded and not fired."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    count: int
+    paused: bool
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One line of bars, and the same as text: ``parts`` are stretches of time with the fires in each."""
+
+    label: str
+    automation: AutomationDetails | None  # None: all of a target, or all there are
+    y: float
+    base: float
+    bars: Sequence[Bar]
+    count: int
+    parts: Sequence[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A time on the axis, in UTC. For one that is ``minor`` a phone has no room."""
+
+    x: float
+    label: str
+    minor: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The drawing. ``count`` fires, and ``paused`` ones that are recorded and not fired, ``most`` of both in one bar.
+
+    ``cut`` is the instant after which nothing is drawn, because there was too much before it.
+    """
+
+    scale: Scale
+    begin: datetime
+    height: float
+    lanes: Sequence[Lane]
+    ticks: Sequence[Tick]
+    count: int
+    paused: int
+    automations: int
+    most: int
+    cut: datetime | None
+
+    @property
+    def description(self) -> str:
+        """All of it in a sentence or two."""
+        if not self.count + self.paused:
+            return f"Nothing is scheduled in the {self.scale.words}."
+        fires, those = _number(self.count, "fire"), _number(self.automations, "automation")
+        minutes = self.scale.bar // timedelta(minutes=1)
+        unit = "a minute" if minutes == 1 else f"{minutes} minutes"
+        cut = "" if self.cut is None else f" What comes after {clock(self.cut)} UTC is left out: there is too much of it."
+        paused = f" {self.paused:,} more are paused." if self.paused else ""
+        return f"{fires} of {those}, at most {self.most:,} in {unit}.{paused}{cut}"
+
+
+def timeline(fires: Fires, scale: Scale, now: datetime, cut: datetime | None) -> Timeline:
+    """Draw what is within the scale. ``cut``: up to where ``fires`` go, if there was more than was asked for."""
+    begin = now.astimezone(UTC).replace(second=0, microsecond=0)
+    shown = [each for each in fires if each[0] < begin + scale.span]
+    automations = [each for group in {id(group): group for _, group in shown}.values() for each in group]  # each has one schedule
+    counted = _counted(shown, _key(automations), begin, scale)
+    sums = [both for bars in counted.values() for both in bars.values()]
+    most = max(map(sum, sums), default=0)
+    lanes = list(_lanes(counted, begin, scale, most))
+    bottom = lanes[-1].base + _BETWEEN if lanes else _HIGH
+    return Timeline(
+        scale,
+        begin,
+        bottom + _AXIS,
+        lanes,
+        list(_ticks(begin, scale)),
+        sum(active for active, _ in sums),
+        sum(paused for _, paused in sums),
+        len(automations),
+        most,
+        cut if cut is not None and cut < begin + scale.span else None,
+    )
+
+
+_Key = AutomationDetails | str
+_Bars = dict[int, tuple[int, int]]  # by number: fires, and paused ones
+
+
+def _key(automations: Sequence[AutomationDetails]) -> Callable[[AutomationDetails], _Key]:
+    """What has a lane: each automation, each target, or all together."""
+    if len(automations) <= LANES:
+        return lambda each: each
+    if len({each.target for each in automations}) <= LANES:
+        return lambda each: each.target
+    return lambda _: "all targets"
+
+
+def _counted(fires: Fires, key: Callable[[AutomationDetails], _Key], begin: datetime, scale: Scale) -> Mapping[_Key, _Bars]:
+    """Fires by lane and bar. What shares a schedule is divided into lanes once, however often it fires."""
+    divided: dict[int, Mapping[_Key, tuple[int, int]]] = {}
+    counted: dict[_Key, _Bars] = {}
+    bar = scale.bar
+    for instant, group in pausing(fires):
+        if id(group) not in divided:
+            divided[id(group)] = _divided(group, key)
+        number = (instant - begin) // bar
+        for lane, (active, paused) in divided[id(group)].items():
+            bars = counted.setdefault(lane, {})
+            before = bars.get(number, (0, 0))
+            bars[number] = (before[0] + active, before[1] + paused)
+    return counted
+
+
+def _divided(group: Sequence[AutomationDetails], key: Callable[[AutomationDetails], _Key]) -> Mapping[_Key, tuple[int, int]]:
+    numbers = Counter((key(each), each.state == "paused") for each in group)
+    return {lane: (numbers[lane, False], numbers[lane, True]) for lane in dict.fromkeys(lane for lane, _ in numbers)}
+
+
+def _lanes(counted: Mapping[_Key, _Bars], begin: datetime, scale: Scale, most: int) -> Iterator[Lane]:
+    y = 0.0
+    for key in sorted(counted, key=lambda each: each if isinstance(each, str) else f"{each.name}\0{each.target}\0{each.id}"):
+        bars = counted[key]
+        height = _HIGH if isinstance(key, str) else _LOW
+        base = y + _LABEL + height
+        yield Lane(
+            key if isinstance(key, str) else key.name,
+            None if isinstance(key, str) else key,
+            y + _LABEL - 5,
+            base,
+            list(_drawn(bars, base, height / (most if isinstance(key, str) else max(map(sum, bars.values()))), begin, scale)),
+            sum(map(sum, bars.values())),
+            _parts(bars, begin, scale),
+        )
+        y = base + _BETWEEN
+
+
+def _drawn(bars: _Bars, base: float, unit: float, begin: datetime, scale: Scale) -> Iterator[Bar]:
+    width = _WHOLE / scale.bars
+    for number, (active, paused) in sorted(bars.items()):
+        y = base
+        title = f"{clock(begin + number * scale.bar)} UTC: {_number(active + paused, 'fire')}"
+        for count, is_paused in ((active, False), (paused, True)):
+            if count:
+                height = max(count * unit, _LEAST)
+                y -= height
+                yield Bar(round(number * width, 3), round(y, 1), round(width - _GAP, 3), round(height, 1), count, is_paused, title)
+
+
+def _ticks(begin: datetime, scale: Scale) -> Iterator[Tick]:
+    at = begin - (begin - _MIDNIGHT) % scale.tick + scale.tick
+    while at < begin + scale.span:
+        x = (at - begin) / scale.span * _WHOLE
+        if _NEAR < x < _WHOLE - _NEAR / 3:
+            is_midnight = not (at - _MIDNIGHT) % timedelta(days=1)
+            minor = bool((at - _MIDNIGHT) % scale.major) or x < _NEAR_ON_A_PHONE
+            yield Tick(round(x, 3), day(at)[4:] if is_midnight else clock(at), minor)
+        at += scale.tick
+
+
+_MIDNIGHT: Final = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def _parts(bars: _Bars, begin: datetime, scale: Scale) -> Sequence[tuple[str, int]]:
+    """The fires between each two ticks, where there are any."""
+    found: Counter[datetime] = Counter()
+    for number, both in bars.items():
+        at = begin + number * scale.bar
+        found[max(begin, at - (at - _MIDNIGHT) % scale.tick)] += sum(both)
+    return [(f"{clock(at)} to {clock(_end(at, begin, scale))}", found[at]) for at in sorted(found)]
+
+
+def _end(at: datetime, begin: datetime, scale: Scale) -> datetime:
+    return min(at - (at - _MIDNIGHT) % scale.tick + scale.tick, begin + scale.span)
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def flat(fires: Iterable[tuple[datetime, Sequence[AutomationDetails]]]) -> Iterator[tuple[datetime, AutomationDetails]]:
+    """One by one."""
+    return ((instant, each) for instant, group in fires for each in group)

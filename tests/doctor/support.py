@@ -1,0 +1,153 @@
+"""The facts of an installation with which all is well, and pieces of those with which it is not."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from scheduler.core.model import Automation, Definition, InvalidAutomation, Snapshot
+from scheduler.doctor.facts import (
+    ApiFacts,
+    EmbeddedFacts,
+    Facts,
+    FileFacts,
+    KeyFacts,
+    LedgerFacts,
+    Record,
+    RecordedTarget,
+    TargetFacts,
+    Way,
+    ZoneCopy,
+    ZoneFacts,
+)
+from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS
+from scheduler.settings import Configuration, Settings
+from scheduler.settings.keys import KeyPlace
+
+NOW = datetime(2026, 11, 23, 19, 20, 30, tzinfo=UTC)
+FILE = Path("/etc/scheduler/scheduler.toml")
+LEDGER = Path("/var/lib/scheduler/scheduler.db")
+URL = "https://api.example.org"
+UID = 990
+TARGET: dict[str, Any] = {"name": "main", "url": URL, "project_id": "1", "key_file": "/etc/scheduler/key"}
+
+
+def numbered(number: int) -> str:
+    return f"01890a5d-ac96-774b-bcce-{number:012}"
+
+
+ID = numbered(1)
+
+
+def settings(*targets: dict[str, Any], **sections: Any) -> Settings:
+    api = {"runner": {"command": ["agent"]}, **sections.pop("api", {})}
+    return Settings.model_validate({"target": list(targets or [TARGET]), "api": api, **sections})
+
+
+def file(path: Path | str, *, mode: int = 0o600, uid: int = UID, size: int = 0) -> FileFacts:
+    return FileFacts(Path(path), uid, uid, {UID: "scheduler", 0: "root"}.get(uid, f"user {uid}"), mode, size)
+
+
+def automation(
+    number: int = 1, *, name: str = "nightly", cron: str = "0 3 * * *", timezone: str = "Europe/Vienna", enabled: bool = True, **more: Any
+) -> Automation:
+    return Automation(numbered(number), name, Definition(cron, timezone, enabled), **more)
+
+
+def snapshot(*automations: Automation, broken: dict[str, InvalidAutomation] | None = None) -> Snapshot:
+    listed = {each.id: each for each in automations or (automation(),)}
+    return Snapshot(NOW, 0.0, 1.0, listed, broken or {}, complete=True, clock_offset=0.0)
+
+
+API = ApiFacts(snapshot=snapshot(), requests=1, slowest=0.2, clock=(0.0, 0.5), writes=True)
+WAY = Way(host="api.example.org", port=443, tls=True, addresses=("192.0.2.1",), expires=NOW + timedelta(days=60), issuer="An Authority")
+KEY = KeyFacts(KeyPlace("key_file", Path("/etc/scheduler/key")), file("/etc/scheduler/key"), kind="phx_")
+RECORD = Record(
+    occurrences=1000,
+    recent=70,
+    oldest=NOW - timedelta(days=100),
+    evaluated=("6.0.0", "2026a"),
+    targets=(RecordedTarget("main", URL, "1", NOW - timedelta(seconds=20)),),
+)
+HELD = "node vm, process 123, since 2026-11-23T10:00:00.000000Z"
+LEDGER_FACTS = LedgerFacts(
+    path=LEDGER,
+    folder=file(LEDGER.parent, mode=0o700),
+    files=(file(LEDGER, size=2**20), file(f"{LEDGER}-wal"), file(f"{LEDGER}-shm"), file(f"{LEDGER}.lock", mode=0o644)),
+    filesystem="ext4",
+    free=50 * 2**30,
+    application_id=APPLICATION_ID,
+    version=len(MIGRATIONS),
+    holder=123,
+    signed=HELD,
+    record=RECORD,
+)
+STATUS: dict[str, Any] = {
+    "node": "vm",
+    "version": "1.2.3",
+    "ready": True,
+    "missing": [],
+    "targets": [
+        {
+            "name": "main",
+            "url": URL,
+            "project_id": "1",
+            "held": None,
+            "error": None,
+            "snapshot_at": "2026-11-23T19:20:10.000000Z",
+            "overdue": {"count": 0, "occurrences": []},
+        }
+    ],
+}
+EMBEDDED = EmbeddedFacts(
+    program="/usr/local/bin/agent",
+    git="/usr/bin/git",
+    folder=file("/var/lib/scheduler-api", mode=0o755, uid=991),
+    database=file("/var/lib/scheduler-api/api.db", uid=991),
+)
+ZONES = ZoneFacts((ZoneCopy("2026a", "package", "/zones"), ZoneCopy("2025b", "system", "/usr/share/zoneinfo")), {})
+HEALTHY = Facts(
+    now=NOW,
+    version="1.2.3",
+    evaluates=("6.0.0", "2026a"),
+    configuration=Configuration(settings(), FILE, {}),
+    environment={},
+    targets=(TargetFacts(settings=settings().targets[0], key=KEY, way=WAY, api=API),),
+    ledger=LEDGER_FACTS,
+    daemon=STATUS,
+    server="scheduler",
+    embedded=EMBEDDED,
+    zones=ZONES,
+    synchronised=True,
+)
+
+
+def configured(new: Settings, **changes: Any) -> Facts:
+    """The healthy one under other settings."""
+    targets = tuple(replace(HEALTHY.targets[0], settings=each) for each in new.targets)
+    return replace(HEALTHY, configuration=Configuration(new, FILE, {}), targets=targets, **changes)
+
+
+def target(**changes: Any) -> Facts:
+    """The healthy one, of whose target something is otherwise."""
+    return replace(HEALTHY, targets=(replace(HEALTHY.targets[0], **changes),))
+
+
+def api(**changes: Any) -> Facts:
+    return target(api=replace(API, **changes))
+
+
+def way(**changes: Any) -> Facts:
+    return target(way=replace(WAY, **changes))
+
+
+def ledger(**changes: Any) -> Facts:
+    return replace(HEALTHY, ledger=replace(LEDGER_FACTS, **changes))
+
+
+def record(**changes: Any) -> Facts:
+    return ledger(record=replace(RECORD, **changes))
+
+
+def daemon(**changes: Any) -> Facts:
+    return replace(HEALTHY, daemon={**STATUS, **changes})

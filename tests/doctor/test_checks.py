@@ -1,0 +1,560 @@
+"""One thing is wrong at a time: it is found, named, told what to do about, and nothing else is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from scheduler.core.model import InvalidAutomation
+from scheduler.doctor.checks import CHECKS, findings
+from scheduler.doctor.facts import Facts, FileFacts, ForeignRuns, KeyFacts, Known, RecordedTarget, Refusal, Unknown, ZoneFacts
+from scheduler.doctor.findings import Finding, Status
+from scheduler.settings import Configuration, Origin, Problem, Settings
+from scheduler.settings.keys import KeyPlace
+from tests.doctor.support import (
+    API,
+    EMBEDDED,
+    FILE,
+    HEALTHY,
+    ID,
+    KEY,
+    LEDGER,
+    LEDGER_FACTS,
+    NOW,
+    RECORD,
+    STATUS,
+    TARGET,
+    WAY,
+    ZONES,
+    api,
+    automation,
+    configured,
+    daemon,
+    file,
+    ledger,
+    numbered,
+    record,
+    settings,
+    snapshot,
+    target,
+    way,
+)
+
+ONE = HEALTHY.targets[0]
+
+
+def told(facts: Facts) -> list[Finding]:
+    """Whatever is not well."""
+    return [each for each in findings(facts) if each.status is not Status.OK]
+
+
+def test_of_a_healthy_installation_every_check_says_that_all_is_well() -> None:
+    assert told(HEALTHY) == []
+    assert [each.check for each in findings(HEALTHY)] == sorted(
+        (each.check for each in findings(HEALTHY)), key=[check.name for check, _ in CHECKS].index
+    )
+    assert {each.check for each in findings(HEALTHY)} == {check.name for check, _ in CHECKS}
+
+
+def scheduled(cron: str, **more: Any) -> Facts:
+    return api(snapshot=snapshot(automation(cron=cron, **more)))
+
+
+def many(count: int, cron: str = "0 3 * * *") -> Facts:
+    return api(snapshot=snapshot(*(automation(number, cron=cron, name=f"a{number}") for number in range(count))))
+
+
+def under(facts: Facts, new: Settings) -> Facts:
+    """These facts under other settings of the same target."""
+    changed = tuple(replace(each, settings=new.targets[0]) for each in facts.targets)
+    return replace(facts, configuration=Configuration(new, FILE, {}), targets=changed)
+
+
+def limited(facts: Facts, **limits: Any) -> Facts:
+    return under(facts, settings({**TARGET, **limits}))
+
+
+def at_the_cloud(**limits: Any) -> Facts:
+    url = "https://us.posthog.com"
+    facts = limited(record(targets=(RecordedTarget("main", url, "1", NOW),)), url=url, **limits)
+    return replace(facts, daemon=daemon_of(facts))
+
+
+def keyless(error: str, place: KeyPlace | None = None, **changes: Any) -> Facts:
+    made = target(key=KeyFacts(place, error=error), api=Unknown("there is no key to ask with"))
+    return replace(made, **changes)
+
+
+def two_of_one_project() -> Facts:
+    other = {**TARGET, "name": "other", "url": "https://same.example.org"}
+    facts = configured(settings(TARGET, other))
+    return replace(facts, daemon=daemon_of(facts))
+
+
+def daemon_of(facts: Facts) -> dict[str, Any]:
+    assert not isinstance(HEALTHY.daemon, Unknown)
+    listed: Any = HEALTHY.daemon["targets"]
+    return {**HEALTHY.daemon, "targets": [{**listed[0], "name": each.name, "url": each.url} for each in facts.settings.targets]}
+
+
+def ran_by_itself(cron: str, at: datetime, **changes: Any) -> Facts:
+    return replace(scheduled(cron, run_id="run-1", run_at=at), **changes)
+
+
+WEEK_AGO = NOW - timedelta(days=3)
+FOREIGN = ForeignRuns("main", ID, "nightly", 2, WEEK_AGO, 0)
+NOT_FOUND = Refusal("GET https://… answered HTTP 404: Not found.; check the url and the project_id of target main", 404, held=True)
+SCOPE = "answered HTTP 403: API key missing required scope 'task:{}'; give the key of target main that scope"
+
+MAIN, NIGHTLY, FILE_OF_LEDGER = "target main", f"automation nightly ({ID})", str(LEDGER)
+FAULT, WARNING, NOTICE = Status.FAULT, Status.WARNING, Status.NOTICE
+CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
+    "configuration": [
+        (
+            "a mistake",
+            replace(HEALTHY, problems=[Problem("file x: a.b", "is no known setting", "did you mean c?")]),
+            FAULT,
+            "file x: a.b",
+            "is no known setting",
+        ),
+        (
+            "a variable",
+            replace(
+                HEALTHY, configuration=Configuration(settings(), FILE, {("log", "level"): Origin("environment", "SCHEDULER_LOG__LEVEL")})
+            ),
+            NOTICE,
+            "environment",
+            "SCHEDULER_LOG__LEVEL",
+        ),
+        ("a relative path", configured(settings(ledger={"url": "sqlite:///scheduler.db"})), NOTICE, "ledger.url", "working directory"),
+        (
+            "drains for long",
+            configured(settings(daemon={"drain_timeout": "2m"})),
+            NOTICE,
+            "daemon.drain_timeout",
+            "2m is longer than systemd waits",
+        ),
+        ("settles soon", configured(settings(schedule={"settle_time": "2s"})), WARNING, "schedule.settle_time", "2s is too short"),
+        ("is stale soon", configured(settings(schedule={"stale_limit": "1m"})), WARNING, "schedule.stale_limit", "before 3 polls can fail"),
+        (
+            "expires soon",
+            configured(settings(schedule={"start_within": "45s"})),
+            NOTICE,
+            "schedule.start_within",
+            "45s is over before a lost answer has been found out, after 1m",
+        ),
+        (
+            "an override of nothing",
+            configured(settings(override=[{"automation": "nigthly", "paused": True}])),
+            WARNING,
+            "override[0]",
+            "matches no automation",
+        ),
+        (
+            "an override in the shadow",
+            configured(settings(override=[{"automation": "night*", "start_within": "2m"}, {"automation": ID, "start_within": "3m"}])),
+            WARNING,
+            "override[1]",
+            "never counts",
+        ),
+    ],
+    "key": [
+        (
+            "no key",
+            keyless(
+                "target main: no key; key_file is not set, and there is neither…; set one of the three", daemon={**STATUS, "targets": []}
+            ),
+            FAULT,
+            MAIN,
+            "no key; key_file is not set",
+        ),
+        (
+            "a key of the unit's",
+            keyless("target main: no key; …; set one of the three"),
+            NOTICE,
+            MAIN,
+            "the running daemon has one that works",
+        ),
+        ("a key for all to read", target(key=replace(KEY, file=file("/etc/scheduler/key", mode=0o644))), WARNING, MAIN, "mode 0644"),
+        (
+            "a key of root's",
+            target(key=replace(KEY, file=file("/etc/scheduler/key", uid=0))),
+            WARNING,
+            MAIN,
+            "scheduler, who has the ledger, may not read the file /etc/scheduler/key of root",
+        ),
+        ("another kind of key", target(key=replace(KEY, kind="phc_")), FAULT, MAIN, "a project's public key"),
+        ("a key in the file", replace(HEALTHY, holds_key=True), FAULT, str(FILE), "holds what looks like a key"),
+    ],
+    "reachability": [
+        ("trust from outside", replace(HEALTHY, environment={"SSL_CERT_FILE": "/ca.pem"}), NOTICE, "environment", "SSL_CERT_FILE"),
+        (
+            "a proxy",
+            replace(HEALTHY, environment={"HTTPS_PROXY": "http://user:secret@proxy"}),
+            NOTICE,
+            "environment",
+            "HTTPS_PROXY counts for nothing",
+        ),
+        ("in the clear", way(tls=False, expires=None), WARNING, MAIN, "without TLS"),
+        ("ends soon", way(expires=NOW + timedelta(days=13)), WARNING, MAIN, "by An Authority, ends at 2026-12-06T19:20:30Z"),
+        ("slow", api(slowest=16.0), WARNING, MAIN, "took 16.0 s of the 30 s allowed"),
+    ],
+    "scopes": [
+        ("may not write", api(writes=False, writing=Refusal(SCOPE.format("write"), 403, held=True)), FAULT, MAIN, "may not start runs"),
+        ("may write?", api(writes=None, writing=Refusal("answered HTTP 500", 500)), WARNING, MAIN, "cannot be told: answered HTTP 500"),
+    ],
+    "clock": [
+        ("a little ahead", api(clock=(3.0, 1.0)), WARNING, MAIN, "3 s ahead"),
+        ("far behind", api(clock=(-90.0, 1.0)), FAULT, MAIN, "90 s behind this machine's; fires come that much early"),
+        ("unkept, and right", replace(HEALTHY, synchronised=False), NOTICE, "this machine", "though it is now"),
+        ("unkept", replace(api(clock=None), synchronised=False), WARNING, "this machine", "nothing keeps its clock right"),
+    ],
+    "zone data": [
+        ("no zones", replace(HEALTHY, zones=ZoneFacts((), {})), FAULT, "zone data", "there are none"),
+        ("zones unknown", replace(HEALTHY, zones=Unknown("it hung")), FAULT, "zone data", "it hung"),
+        (
+            "old zones",
+            replace(HEALTHY, now=NOW.replace(year=2028), synchronised=True, targets=(replace(ONE, way=replace(WAY, expires=None)),)),
+            WARNING,
+            "zone data",
+            "the newest copy is 2026a",
+        ),
+        (
+            "other zones",
+            replace(HEALTHY, zones=replace(ZONES, differing={"Europe/Vienna": NOW})),
+            WARNING,
+            "Europe/Vienna",
+            "the system's copy, 2025b, has other times there from 2026-11-23T19:20:30Z on",
+        ),
+        ("the daemon's zones", record(evaluated=("6.0.0", "2025b")), WARNING, "daemon", "zone data 2025b"),
+    ],
+    "ledger": [
+        ("hangs", replace(HEALTHY, ledger=Unknown("nothing came of it within 60 s")), FAULT, FILE_OF_LEDGER, "within 60 s"),
+        (
+            "no database",
+            ledger(error=f"{LEDGER}: file is not a database; something has overwritten it", record=None),
+            FAULT,
+            FILE_OF_LEDGER,
+            "file is not a database",
+        ),
+        ("gone", ledger(files=(), holder=None, signed="", record=None), FAULT, FILE_OF_LEDGER, "though a daemon runs"),
+        ("of something else", ledger(application_id=1, record=None), FAULT, FILE_OF_LEDGER, "something else"),
+        ("newer", ledger(version=99, record=None), FAULT, FILE_OF_LEDGER, "schema 99"),
+        ("older", ledger(version=1), WARNING, FILE_OF_LEDGER, "schema 1"),
+        ("damaged", ledger(unsound=("row 5 missing from index",), record=None), FAULT, FILE_OF_LEDGER, "row 5 missing"),
+        ("large", ledger(unsound=None), NOTICE, FILE_OF_LEDGER, "too much to be checked"),
+        ("without a log", ledger(wal=False), WARNING, FILE_OF_LEDGER, "no write-ahead log"),
+        (
+            "root's log",
+            ledger(files=(*LEDGER_FACTS.files[:1], file(f"{LEDGER}-wal", uid=0))),
+            FAULT,
+            f"{LEDGER}-wal",
+            "it is root's and the ledger scheduler's",
+        ),
+        ("for all to write", ledger(files=(file(LEDGER, mode=0o666, size=1),)), WARNING, FILE_OF_LEDGER, "mode 0666"),
+        ("not to be written", ledger(writable=False), FAULT, FILE_OF_LEDGER, "may not write"),
+        ("afar", ledger(filesystem="nfs4"), FAULT, FILE_OF_LEDGER, "nfs4"),
+        ("full", ledger(free=10 * 2**20), FAULT, FILE_OF_LEDGER, "10 MiB left"),
+        ("tight", ledger(free=100 * 2**20), WARNING, FILE_OF_LEDGER, "100 MiB left"),
+        ("growing", ledger(free=2**30, record=replace(RECORD, recent=70_000_000)), WARNING, FILE_OF_LEDGER, "it will grow by"),
+        ("killed", ledger(holder=None), NOTICE, FILE_OF_LEDGER, "ended without letting go"),
+        ("renamed", record(targets=(RecordedTarget("old", TARGET["url"], "1", NOW),)), FAULT, MAIN, "the ledger knows this project as old"),
+        (
+            "moved",
+            record(targets=(RecordedTarget("main", "https://elsewhere.example.org", "7", NOW),)),
+            FAULT,
+            MAIN,
+            "the ledger has it as https://elsewhere.example.org, project 7",
+        ),
+    ],
+    "daemon": [
+        (
+            "not ready",
+            daemon(ready=False, missing=["target main is held: check the key"]),
+            FAULT,
+            "node vm",
+            "not ready: target main is held",
+        ),
+        ("another version", daemon(version="1.0.0"), WARNING, "node vm", "it runs version 1.0.0"),
+        ("other targets", daemon(targets=[{"name": "b", "url": "https://b", "project_id": "2"}]), WARNING, "node vm", "it serves b"),
+        ("none", replace(ledger(holder=None, signed=""), daemon=Unknown("refused")), NOTICE, "daemon", "none runs"),
+        ("silent", replace(HEALTHY, daemon=Unknown("refused")), WARNING, "daemon", "process 123 has the ledger"),
+    ],
+    "addresses": [
+        ("no pages", configured(settings(server={"listen": ""})), NOTICE, "server.listen", "no pages"),
+        ("pages for all", configured(settings(server={"listen": "0.0.0.0:9464"})), WARNING, "server.listen", "open to the network"),
+        ("an API for all", configured(settings(api={"listen": "[::]:8040"})), WARNING, "api.listen", "keys are sent without TLS"),
+        ("taken", replace(HEALTHY, server="somebody"), FAULT, "server.listen", "no scheduler in working order"),
+    ],
+    "embedded api": [
+        (
+            "no agent",
+            replace(
+                HEALTHY,
+                embedded=replace(EMBEDDED, program=None),
+                configuration=Configuration(settings(api={"runner": {"command": ["agnet"]}}), FILE, {}),
+            ),
+            FAULT,
+            "api.runner.command",
+            "agnet is not there",
+        ),
+        (
+            "prompts for all to read",
+            replace(HEALTHY, embedded=replace(EMBEDDED, database=file("/var/lib/scheduler-api/api.db", mode=0o644, uid=991))),
+            WARNING,
+            "/var/lib/scheduler/api.db",
+            "mode 0644",
+        ),
+        (
+            "root's folder",
+            replace(HEALTHY, embedded=replace(EMBEDDED, folder=file("/var/lib/scheduler-api", mode=0o755, uid=0))),
+            FAULT,
+            "/var/lib/scheduler/api.db",
+            "may not write in its folder",
+        ),
+        ("no command", configured(settings(api={"runner": {}})), WARNING, "api.runner.command", "there is none"),
+        (
+            "no git",
+            configured(
+                settings(api={"runner": {"command": ["agent"], "clone_url": "https://h/{repository}"}}),
+                embedded=replace(EMBEDDED, git=None),
+            ),
+            FAULT,
+            "api.runner.clone_url",
+            "no git",
+        ),
+    ],
+    "schedules": [
+        ("invalid", scheduled("0 25 * * *"), FAULT, NIGHTLY, "it never fires: the hour '25' is not valid"),
+        ("no day", scheduled("0 0 31 2 *"), FAULT, NIGHTLY, "no day that ever matches"),
+        ("no zone", scheduled("0 3 * * *", timezone="Europe/Wien"), FAULT, NIGHTLY, "'Europe/Wien' is unknown"),
+        (
+            "broken",
+            api(snapshot=snapshot(broken={numbered(9): InvalidAutomation("its enabled is missing or null", name="odd")})),
+            FAULT,
+            f"automation odd ({numbered(9)})",
+            "its enabled is missing",
+        ),
+        ("either day", scheduled("0 3 13 * fri"), WARNING, NIGHTLY, "a day need match only one of"),
+        ("a star in a list", scheduled("0 3 1,* * fri"), WARNING, NIGHTLY, "every day matches"),
+        ("elsewhere", scheduled("*/7 * * * *"), NOTICE, NIGHTLY, "the interval there is 4 instead of 7"),
+        ("rare", scheduled("0 0 29 2 *", timezone="UTC"), WARNING, NIGHTLY, "next at 2028-02-29T00:00:00Z"),
+        ("disabled", scheduled("0 3 * * *", enabled=False), NOTICE, MAIN, "1 disabled"),
+        ("paused", record(paused=frozenset({("main", "*")})), NOTICE, MAIN, "1 paused"),
+        (
+            "much jitter",
+            under(scheduled("*/10 * * * *"), settings(schedule={"jitter": "5m"})),
+            WARNING,
+            NIGHTLY,
+            "jitter of 5m is too much for 10m between",
+        ),
+    ],
+    "rate budget": [
+        ("a busy minute", limited(many(500), max_in_flight=1000), WARNING, MAIN, "the minute of 2026-11-24T02:00:00Z needs 500 fires and"),
+        (
+            "a busy hour",
+            limited(many(300, "* * * * *"), requests_per_minute=1000, max_in_flight=1000),
+            WARNING,
+            MAIN,
+            "not everything can start",
+        ),
+        ("polls alone", under(HEALTHY, settings({**TARGET, "requests_per_hour": 150})), WARNING, MAIN, "three quarters are for readings"),
+        ("more than the cloud allows", at_the_cloud(requests_per_hour=6000), WARNING, MAIN, "the cloud allows a key 480 and 4,800"),
+        ("a crowd", many(65), NOTICE, MAIN, "65 automations are due in the minute of 2026-11-24T02:00:00Z"),
+    ],
+    "other schedulers": [
+        ("a foreign run", record(foreign=(FOREIGN,)), WARNING, NIGHTLY, "2 runs in the last 7 days that nobody here started"),
+        ("a double schedule", record(foreign=(replace(FOREIGN, doubles=1),)), FAULT, NIGHTLY, "fired twice: one run"),
+        (
+            "fired before us",
+            ran_by_itself("0 3 * * *", datetime(2026, 11, 23, 2, 0, 12, tzinfo=UTC)),
+            WARNING,
+            MAIN,
+            "that the ledger does not know, of 1: nightly",
+        ),
+        ("one project twice", two_of_one_project(), FAULT, "targets main and other", "1 automations are in both"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("check", "facts", "status", "subject", "words"),
+    [pytest.param(check, *case[1:], id=f"{check}: {case[0]}") for check, cases in CASES.items() for case in cases],
+)
+def test_what_is_wrong_is_found_and_nothing_else(check: str, facts: Facts, status: Status, subject: str, words: str) -> None:
+    found = [each for each in told(facts) if not is_consequence(each, facts)]
+    assert [(each.check, each.status, each.subject) for each in found] == [(check, status, subject)], found
+    assert words in found[0].finding
+    assert found[0].advice
+
+
+UNREACHABLE: Sequence[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
+    (
+        "no such name",
+        {"broken": "name", "error": "name or service not known"},
+        {},
+        "the name api.example.org cannot be resolved",
+        "correct the target's url",
+    ),
+    ("nobody there", {"broken": "connection", "error": "connection refused"}, {}, "(192.0.2.1): connection refused", "no firewall"),
+    (
+        "expired",
+        {"broken": "tls", "error": "certificate has expired", "verify_code": 10},
+        {},
+        "certificate has expired",
+        "renew the API's certificate",
+    ),
+    ("too early", {"broken": "tls", "error": "not yet valid", "verify_code": 9}, {}, "not yet valid", "clock is right"),
+    (
+        "signed by itself",
+        {"broken": "tls", "error": "self-signed certificate", "verify_code": 18},
+        {},
+        "self-signed",
+        "set ca_file on the target",
+    ),
+    (
+        "of an unknown authority",
+        {"broken": "tls", "error": "unable to get local issuer certificate", "verify_code": 20},
+        {},
+        "local issuer",
+        "for a private CA set ca_file",
+    ),
+    (
+        "of another authority",
+        {"broken": "tls", "error": "unable…", "verify_code": 20},
+        {"ca_file": "/ca.pem"},
+        "unable",
+        "add the authority that signed it to /ca.pem",
+    ),
+    (
+        "for another host",
+        {"broken": "tls", "error": "Hostname mismatch", "verify_code": 62},
+        {},
+        "Hostname mismatch",
+        "as the certificate has it",
+    ),
+    ("no TLS", {"broken": "tls", "error": "wrong version number"}, {}, "wrong version number", "or write http://"),
+    (
+        "no CA",
+        {"broken": "tls", "error": "cannot be read"},
+        {"ca_file": "/ca.pem"},
+        "cannot be read",
+        "/ca.pem holds certificates in PEM form",
+    ),
+]
+
+
+@pytest.mark.parametrize(("step", "setting", "words", "advice"), [case[1:] for case in UNREACHABLE], ids=[case[0] for case in UNREACHABLE])
+def test_the_step_that_fails_is_told_with_what_mends_it(step: dict[str, Any], setting: dict[str, Any], words: str, advice: str) -> None:
+    broken = target(way=replace(WAY, **step), api=Unknown("it cannot be reached"))
+    facts = under(broken, settings({**TARGET, **setting}))
+    (found,) = [each for each in told(facts) if not is_consequence(each, facts)]
+    assert (found.check, found.status) == ("reachability", FAULT)
+    assert words in found.finding
+    assert advice in found.advice
+
+
+REFUSED: Sequence[tuple[str, Refusal, str, Sequence[str], str]] = [
+    ("no such project", NOT_FOUND, TARGET["url"], ["reachability"], "check the url and the project_id"),
+    ("a path in the url", NOT_FOUND, TARGET["url"] + "/api", ["reachability"], "most APIs have no path"),
+    (
+        "moved",
+        Refusal("… answered HTTP 301; it redirects to https://b; set the url of target main to where the API really is", 301, held=True),
+        TARGET["url"],
+        ["reachability"],
+        "set the url",
+    ),
+    (
+        "a wrong key",
+        Refusal("… answered HTTP 401: …; check the key of target main", 401, held=True),
+        TARGET["url"],
+        ["reachability"],
+        "check the key",
+    ),
+    ("no scope at all", Refusal(SCOPE.format("read"), 403, held=True), TARGET["url"], ["reachability", "scopes"], "give the key"),
+    ("throttled", Refusal("… answered HTTP 429", 429), TARGET["url"], ["reachability"], "a key of its own"),
+    ("broken", Refusal("… answered HTTP 502", 502), TARGET["url"], ["reachability"], "see whether the API is well"),
+]
+
+
+@pytest.mark.parametrize(("refusal", "url", "checks", "advice"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
+def test_an_answer_that_is_no_list_is_a_fault(refusal: Refusal, url: str, checks: Sequence[str], advice: str) -> None:
+    new = settings({**TARGET, "url": url})
+    facts = under(record(targets=(RecordedTarget("main", url, "1", NOW),)), new)
+    facts = replace(
+        facts, daemon=daemon_of(facts), targets=(replace(facts.targets[0], api=replace(API, snapshot=None, refusal=refusal, writes=None)),)
+    )
+    found = [each for each in told(facts) if each.status is not NOTICE]
+    assert [each.check for each in found] == checks
+    assert {each.status for each in found} == {FAULT}
+    assert advice in found[0].advice
+
+
+@pytest.mark.parametrize("files", [(), (file(LEDGER, size=0),)], ids=["absent", "empty"])
+def test_a_ledger_that_is_not_there_yet_is_no_fault_before_the_first_start(files: Sequence[FileFacts]) -> None:
+    facts = replace(ledger(files=files, holder=None, signed="", record=None), daemon=Unknown("refused"))
+    assert [(each.check, each.status) for each in told(facts)] == [("ledger", NOTICE), ("daemon", NOTICE)]
+
+
+@pytest.mark.parametrize(("changes", "words"), [({"folder": None}, "nor its folder"), ({"writable": False}, "may not write in its folder")])
+def test_a_ledger_that_cannot_be_made_is_a_fault(changes: dict[str, Any], words: str) -> None:
+    facts = replace(ledger(files=(), holder=None, signed="", record=None, **changes), daemon=Unknown("refused"))
+    (found,) = [each for each in told(facts) if each.status is FAULT]
+    assert words in found.finding
+
+
+def test_without_a_configuration_the_rest_of_the_machine_is_examined_all_the_same() -> None:
+    facts = replace(HEALTHY, configuration=None, problems=[Problem("file x", "is not TOML", "mend this first")], targets=())
+    assert [(each.check, each.status) for each in told(facts)] == [("configuration", FAULT)]
+    assert {"zone data", "clock"} <= {each.check for each in findings(facts)}
+
+
+def test_no_target_is_a_fault() -> None:
+    facts = replace(HEALTHY, configuration=Configuration(Settings(), FILE, {}), targets=(), embedded=None)
+    assert [(each.check, each.status) for each in told(facts)] == [("configuration", FAULT)]
+
+
+def test_automations_that_the_api_does_not_show_are_those_of_the_ledger() -> None:
+    known = Known("main", ID, "nightly", "0 25 * * *", "UTC")
+    facts = target(way=replace(WAY, broken="connection", error="refused"), api=Unknown("it cannot be reached"))
+    facts = replace(facts, ledger=replace(LEDGER_FACTS, record=replace(RECORD, automations=(known,))))
+    found = [each for each in told(facts) if each.check == "schedules"]
+    assert [each.status for each in found] == [NOTICE, FAULT]
+    assert "the ledger's last snapshot, of 2026-11-23T19:20:10Z" in found[0].finding
+
+
+def test_a_run_that_the_ledger_knows_is_no_sign_of_another_scheduler() -> None:
+    began = datetime(2026, 11, 23, 2, 0, 12, tzinfo=UTC)
+    ours = replace(LEDGER_FACTS, record=replace(RECORD, newest_runs={ID: began}))
+    assert told(ran_by_itself("0 3 * * *", began, ledger=ours)) == []
+
+
+@pytest.mark.parametrize(("cron", "minutes"), [("0 3 * * *", 5), ("* * * * *", 0)], ids=["at another time", "whenever"])
+def test_a_run_that_somebody_started_by_hand_is_no_sign_of_another_scheduler(cron: str, minutes: int) -> None:
+    assert told(ran_by_itself(cron, datetime(2026, 11, 23, 2, minutes, 12, tzinfo=UTC))) == []
+
+
+def test_the_numbers_of_working_days_are_not_worth_a_word() -> None:
+    assert told(scheduled("0 9 * * 1-5")) == []
+
+
+def test_a_schedule_of_a_disabled_automation_is_not_judged_but_for_being_invalid() -> None:
+    assert [each.subject for each in told(scheduled("0 3 13 * fri", enabled=False))] == [MAIN]
+    assert [each.status for each in told(scheduled("0 25 * * *", enabled=False))] == [NOTICE, NOTICE]
+
+
+def test_a_check_that_fails_keeps_no_other_from_its_own() -> None:
+    def fail(_: Facts) -> list[Finding]:
+        raise ZeroDivisionError("oh")
+
+    (first, _), *others = CHECKS
+    found = list(findings(HEALTHY, [(first, fail), *others]))
+    assert (found[0].status, found[0].finding) == (FAULT, "the check itself failed: ZeroDivisionError: oh")
+    assert {each.check for each in found} == {check.name for check, _ in CHECKS}
+
+
+def is_consequence(each: Finding, facts: Facts) -> bool:
+    """That the API was not asked follows from there being no key, or no way; the same of what the automations are read from."""
+    return each.status is NOTICE and each.advice == "mend that first" and isinstance(facts.targets[0].api, Unknown)

@@ -1,0 +1,56 @@
+"""The estimate of requests, against what the daemon's own rules come to."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from scheduler.core.cron import Schedule
+from scheduler.doctor.demand import Demand, Group, Polling, demand
+
+NOW = datetime(2026, 11, 23, 19, 20, 30, tzinfo=UTC)
+USUAL = Polling(interval=30.0, fresh_for=10.0, pages=1)
+
+
+def of(*groups: tuple[str, int], polling: Polling = USUAL, offset: int = 0, reads: int = 0) -> Demand:
+    return demand([Group(Schedule.parse(cron, "UTC"), {offset: count}, {offset: reads}) for cron, count in groups], polling, NOW)
+
+
+def test_without_automations_only_polls_are_sent() -> None:
+    needed = of()
+    assert (needed.minute.fires, needed.minute.readings) == (0, 2)
+    assert (needed.hour.fires, needed.hour.readings) == (0, 120)
+
+
+def test_every_page_of_a_poll_is_a_request() -> None:
+    assert of(polling=Polling(30.0, 10.0, 7)).hour.readings == 840
+
+
+def test_the_busiest_minute_is_named_with_all_that_is_due_in_it() -> None:
+    needed = of(("0 3 * * *", 5), ("0 * * * *", 2))
+    assert (needed.minute.at, needed.minute.fires) == (datetime(2026, 11, 24, 3, tzinfo=UTC), 7)
+    assert needed.hour.fires == 7
+
+
+def test_the_poll_before_something_is_due_takes_the_place_of_a_later_one() -> None:
+    assert of(("* * * * *", 1)).hour.readings == 121  # 2 s before the minute, and 30 s after that; and the one that the day begins with
+    assert of(("0 * * * *", 1), polling=Polling(45.0, 10.0, 1)).hour.readings == 81
+
+
+def test_a_snapshot_that_is_fresh_enough_is_not_read_again() -> None:
+    assert of(("* * * * *", 1), polling=Polling(5.0, 10.0, 1)).hour.readings == 720
+
+
+def test_jitter_moves_what_is_due() -> None:
+    assert of(("0 3 * * *", 5), offset=90).minute.at == datetime(2026, 11, 24, 3, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("pages", "more"), [(1, 8), (20, 20)])
+def test_what_waits_for_the_run_before_it_is_read_alone_or_with_the_whole_list(pages: int, more: int) -> None:
+    polling = Polling(30.0, 10.0, pages)
+    without, with_them = of(("0 3 * * *", 50), polling=polling), of(("0 3 * * *", 50), polling=polling, reads=50)
+    assert with_them.minute.readings - without.minute.readings == more
+
+
+def test_the_first_minute_of_the_day_counts_as_much_as_the_last() -> None:
+    assert of(("21 19 * * *", 5)).minute.at == datetime(2026, 11, 23, 19, 21, tzinfo=UTC)
+    assert of(("20 19 * * *", 5)).minute.at == datetime(2026, 11, 24, 19, 20, tzinfo=UTC)

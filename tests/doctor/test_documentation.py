@@ -1,0 +1,49 @@
+"""docs/operations.md has a row for every check, in the order of the checks, and for every status, and no other."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from scheduler.doctor import asking, clocks, demand, facts, reachability, zone_data
+from scheduler.doctor.checks import CHECKS
+from scheduler.doctor.findings import Status
+
+TEXT = re.split(r"^## ", (Path(__file__).parents[2] / "docs" / "operations.md").read_text(), flags=re.MULTILINE)
+(SECTION,) = [part for part in TEXT if part.startswith("The doctor\n")]
+
+
+def rows(first: str) -> list[list[str]]:
+    """The cells of the table whose first column has this title."""
+    table = re.search(rf"^\| {re.escape(first)} \|.*\n\| --- .*\n((?:\|.*\n)+)", SECTION, re.MULTILINE)
+    assert table is not None
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table[1].splitlines()]
+
+
+def test_every_check_has_its_row_and_no_other() -> None:
+    assert [row[0].strip("`") for row in rows("check")] == [check.name for check, _ in CHECKS]
+
+
+def test_every_row_says_what_is_looked_at_what_is_wrong_and_what_to_do() -> None:
+    assert all(len(row) == 4 and all(row) for row in rows("check"))
+
+
+def test_every_status_has_its_row_and_no_other() -> None:
+    assert [row[0].strip("`") for row in rows("status of a finding")] == [str(status) for status in Status]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"PATCH of the automation `{asking.NOBODY}`",
+        f"within {reachability._SOON.days} days",
+        f"more than {clocks._NOTABLE:.0f} s",
+        f"there are any within {facts.LATELY.days} days",
+        "two years old",
+        "24 hours",
+    ],
+)
+def test_what_it_says_of_limits_is_so(text: str) -> None:
+    assert text in SECTION
+    assert zone_data._YEARS == 2
+    assert demand.DAY == 24 * 60

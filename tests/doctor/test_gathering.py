@@ -1,0 +1,174 @@
+"""Facts are gathered beside each other, and one that hangs or fails takes none with it."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scheduler.app.wiring import upstream_config
+from scheduler.core.errors import Unreachable
+from scheduler.daemon.clock import SystemClock
+from scheduler.doctor.facts import Facts, LedgerFacts, Unknown
+from scheduler.doctor.gathering import Installation, gathered
+from scheduler.settings import Configuration
+from scheduler.settings.places import Listen
+from tests.doctor.support import file, settings
+from tests.fault_server import Visit, always, fault_server, response
+from tests.ports import free_port
+
+KEY = "phx_" + "k" * 43
+PAGE = response(200, {"count": 0, "next": None, "previous": None, "results": []})
+
+
+def nobody(listen: Listen, path: str) -> object:
+    raise Unreachable(f"no daemon answers at {listen}{path}")
+
+
+async def looked(path: Path, _: datetime) -> LedgerFacts:
+    return LedgerFacts(path=path)
+
+
+def installation(*targets: dict[str, Any], **changes: Any) -> Installation:
+    environ = {"POSTHOG_PERSONAL_API_KEY": KEY}
+    listen = {"server": {"listen": f"127.0.0.1:{free_port()}"}, "api": {"listen": "", "database": "sqlite:////nonexistent/api.db"}}
+    made: dict[str, Any] = {
+        "version": "1.2.3",
+        "configuration": Configuration(settings(*targets, **listen), None, {}),
+        "environ": environ,
+        "clock": SystemClock(),
+        "connection": lambda target: upstream_config(target, environ),
+        "look": looked,
+        "page": nobody,
+    }
+    return Installation(**made | changes)
+
+
+def of(url: str, name: str = "main") -> dict[str, Any]:
+    return {"name": name, "url": url, "project_id": "1"}
+
+
+def facts_of(*targets: str, patience: float = 5.0, **changes: Any) -> Facts:
+    made = installation(*(of(url, f"t{number}") for number, url in enumerate(targets)), **changes)
+    return asyncio.run(gathered(made, patience=patience))
+
+
+def test_an_api_that_hangs_keeps_neither_the_others_nor_the_doctor() -> None:
+    async def main() -> Facts:
+        async with fault_server(Visit.hang) as hanging, fault_server(always(PAGE)) as sound:
+            made = installation(of(hanging.url, "hanging"), of(sound.url, "sound"))
+            return await gathered(made, patience=0.5)
+
+    hanging, sound = asyncio.run(main()).targets
+    assert hanging.api == Unknown("nothing came of it within 0.5 s")
+    assert sound.snapshot is not None
+
+
+def test_a_ledger_that_hangs_is_given_up() -> None:
+    async def hang(_: Path, __: datetime) -> LedgerFacts:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    assert facts_of(f"http://127.0.0.1:{free_port()}", look=hang, patience=0.2).ledger == Unknown("nothing came of it within 0.2 s")
+
+
+@pytest.fixture
+def released() -> Iterator[threading.Event]:
+    """Set in the end, so that no thread outlives its test."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_a_page_that_hangs_is_given_up_and_not_waited_for_at_the_end(released: threading.Event) -> None:
+    threads: list[threading.Thread] = []
+
+    def hang(_: Listen, __: str) -> object:
+        threads.append(threading.current_thread())
+        return released.wait()
+
+    assert isinstance(facts_of(f"http://127.0.0.1:{free_port()}", page=hang, patience=0.2).daemon, Unknown)
+    assert threads
+    assert all(each.daemon for each in threads)  # which no interpreter waits for
+
+
+def test_a_key_on_a_disk_that_hangs_is_given_up(released: threading.Event) -> None:
+    def hang(_: object) -> object:
+        return released.wait()
+
+    (target,) = facts_of(f"http://127.0.0.1:{free_port()}", connection=hang, patience=0.2).targets
+    assert target.key.error == "nothing came of it within 0.2 s"
+
+
+def test_whatever_a_part_raises_is_told_as_what_is_not_known() -> None:
+    async def fail(_: Path, __: datetime) -> LedgerFacts:
+        raise ZeroDivisionError("oh")
+
+    facts = facts_of(f"http://127.0.0.1:{free_port()}", look=fail)
+    assert facts.ledger == Unknown("oh")
+    assert isinstance(facts.daemon, Unknown)
+
+
+def test_what_cannot_be_connected_to_is_not_asked() -> None:
+    (target,) = facts_of(f"http://127.0.0.1:{free_port()}").targets
+    assert target.api == Unknown("it cannot be reached")
+
+
+def test_a_missing_key_is_told_and_nothing_is_sent() -> None:
+    async def main() -> Facts:
+        async with fault_server(always(PAGE)) as server:
+            facts = await gathered(installation(of(server.url), connection=lambda target: upstream_config(target, {}), environ={}))
+            assert server.received == []
+            return facts
+
+    (target,) = asyncio.run(main()).targets
+    assert target.key.place is None
+    assert target.key.error is not None
+    assert target.api == Unknown("there is no key to ask with")
+
+
+def test_of_the_key_no_more_is_kept_than_what_kind_it_is() -> None:
+    (target,) = facts_of(f"http://127.0.0.1:{free_port()}").targets
+    assert target.key.kind == "phx_"
+    assert KEY not in repr(target)
+
+
+def test_a_key_in_the_configurations_file_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "scheduler.toml"
+    path.write_text(f"# the key is {KEY}\n")
+    configuration = Configuration(settings(of(f"http://127.0.0.1:{free_port()}")), path, {})
+    assert asyncio.run(gathered(installation(configuration=configuration))).holds_key
+
+
+def test_progress_ends_with_all_of_it() -> None:
+    told: list[float] = []
+    asyncio.run(gathered(installation(of(f"http://127.0.0.1:{free_port()}")), told.append))
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("mode", "uid", "gid", "allowed"),
+    [
+        (0o600, 990, 990, True),
+        (0o600, 7, 990, False),
+        (0o640, 7, 990, True),
+        (0o604, 7, 7, True),
+        (0o000, 0, 0, True),
+        (0o077, 990, 990, False),
+    ],
+)
+def test_who_may_read_a_file_is_told_by_its_mode(mode: int, uid: int, gid: int, allowed: bool) -> None:
+    assert file("/key", mode=mode).lets(uid, gid, 4) is allowed
+
+
+def test_the_address_of_the_daemon_is_taken_by_somebody_else() -> None:
+    async def main() -> Facts:
+        async with fault_server(always(b"SSH-2.0\r\n")) as server:
+            made = settings(of("http://127.0.0.1:1"), server={"listen": f"127.0.0.1:{server.port}"})
+            return await gathered(installation(configuration=Configuration(made, None, {})))
+
+    assert asyncio.run(main()).server == "somebody"

@@ -1,0 +1,445 @@
+"""The status page without a browser: what it says, how it answers wrong questions, and that no name can do anything to it."""
+
+import itertools
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from scheduler.core.model import Outcome
+from scheduler.core.policy import CatchUp, Concurrency, Policies
+from scheduler.core.status import AutomationDetails, PausedByHand, Recent
+from scheduler.core.timetable import Entry
+from scheduler.ops.page.overview import MOST_INSTANTS
+from scheduler.ops.queries import OccurrenceQuery
+from tests.browser.exhibit import exhibit, hostile
+from tests.ops.asking import Parsed, asked, parsed
+from tests.ops.support import EMPTY_TARGET, HOSTILE, ID, LINE, NOW, STATUS, TARGET, Recorded, Remembered, details, entry, pages
+
+ONE = f"/automations/main/{ID}"
+PAGES = ["/", "/occurrences", "/automations", ONE, "/automations/main/nothing", "/occurrences?outcome=x&since=x&colour=red"]
+OTHER_ID = "0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e70"
+POLICY = {
+    "default-src": "'none'",
+    "style-src": "'self'",
+    "script-src": "'self'",
+    "img-src": "'self'",
+    "connect-src": "'self'",
+    "form-action": "'self'",
+    "base-uri": "'none'",
+    "frame-ancestors": "'none'",
+}
+
+
+# ------------------------------------------------------------ is it well
+
+
+@pytest.mark.parametrize(
+    ("status", "word", "sentence"),
+    [
+        (STATUS, "Ready", "one thing needs somebody's attention"),
+        (replace(STATUS, targets=[replace(TARGET, overdue=[], automations={"enabled": 2})]), "Ready", "All is well"),
+        (replace(STATUS, targets=[]), "Starting", "No target is served yet."),
+        (replace(STATUS, targets=[EMPTY_TARGET]), "Starting", "Target main has no snapshot yet."),
+        (replace(STATUS, lock_holder="vm2"), "Not ready", "The ledger is held by vm2."),
+        (replace(STATUS, ledger_error="disk full", targets=[]), "Not ready", "The ledger cannot be written: disk full."),
+        (replace(STATUS, stopping=True), "Stopping", "Nothing more is claimed."),
+        (replace(STATUS, targets=[replace(TARGET, held="401"), replace(TARGET, name="b", stale=True)]), "Not ready", "and 1 more."),
+    ],
+)
+def test_the_first_page_says_first_whether_it_is_well(status: Any, word: str, sentence: str) -> None:
+    status = replace(status, targets=[replace(each, automations={"enabled": 2}) for each in status.targets])
+    page = parsed("/", pages(status=status))
+    assert word in page.words.partition("What is wrong")[0]
+    assert sentence in page.words.partition("What is wrong")[0]
+    assert page.text.lstrip().startswith(word)  # the title
+
+
+def test_the_first_page_says_what_is_next_and_what_was_last() -> None:
+    page = parsed("/", pages(entries=[entry("tidy up")]))
+    for text in ("tidy up", "Mon 23 Nov 20:30", "CET, Europe/Berlin", "2026-11-23T19:30:00Z", "in 10 min"):
+        assert text in page.words
+    for text in ("nightly", "2026-11-23T19:10:00Z", "10 min ago", "accepted", "answered", "4 ms", "success"):
+        assert text in page.words.partition("What fired")[2]
+
+
+def test_the_first_page_shows_each_target() -> None:
+    targets = [TARGET, replace(TARGET, name="b", held="401", clock_offset=-1.5), replace(EMPTY_TARGET, name="c", error="HTTP 500")]
+    words = parsed("/", pages(status=replace(STATUS, targets=targets))).words.partition("Targets")[2]
+    for text in ("main serving", "https://us.example.com, project 12345", "12 s ago", "2 enabled, 1 invalid", "4 in flight; 1 overdue"):
+        assert text in words
+    for text in ("b held", "1.5 s behind this machine's", "c cannot be read", "none yet", "not seen yet"):
+        assert text in words
+
+
+def test_a_ledger_that_cannot_be_read_leaves_the_rest_of_the_page() -> None:
+    page = parsed("/", pages(entries=[entry("tidy up")], occurrences=Recorded(broken=True), recent=Remembered(broken=True)))
+    for text in ("The ledger cannot be read now", "disk I/O error", "tidy up", "https://us.example.com"):
+        assert text in page.words
+
+
+def test_a_daemon_that_has_just_begun_is_told_kindly() -> None:
+    assert "There are no automations yet." in parsed("/", pages(status=replace(STATUS, targets=[replace(TARGET, automations={})]))).words
+    starting = parsed("/", pages(status=replace(STATUS, targets=[]), occurrences=Recorded(broken=True), recent=Remembered(broken=True)))
+    assert "The daemon has just begun." in starting.words
+    assert "The ledger is not open yet." in starting.words
+    assert "cannot be read" not in starting.words
+    assert "Nothing has come due yet." in parsed("/", pages(occurrences=Recorded())).words
+
+
+def test_an_open_occurrence_and_a_span_are_shown_as_such() -> None:
+    open_line = {**LINE, "outcome": None, "reason": None, "lateness_seconds": None, "state": "in_flight"}
+    span = {**LINE, "outcome": "skipped", "reason": "missed", "count": 1200}
+    words = parsed("/", pages(occurrences=Recorded(open_line, span))).words.partition("What fired")[2]
+    assert "open in flight" in words
+    assert "skipped missed, 1,200 times" in words
+
+
+def test_what_is_paused_is_not_said_to_fire() -> None:
+    entries = [entry("a"), replace(entry("b", automation_id=OTHER_ID), policies=Policies(paused=True))]
+    page = parsed("/", pages(entries=entries))
+    assert page.words.count("paused: not fired") == 5  # of ten
+    assert "fires in the coming day 143 open now" in page.words
+    only_paused = parsed("/", pages(entries=entries[1:])).words
+    assert "next fire none within a day fires in the coming day 0" in only_paused
+
+
+# ------------------------------------------------------------ occurrences
+
+
+def test_every_filter_reaches_the_ledger() -> None:
+    recorded = Recorded()
+    query = "automation=nightly-*&target=main&outcome=skipped&since=2026-11-23T00:00&until=2026-11-24T00:00:00Z&limit=7&offset=3"
+    parsed(f"/occurrences?{query}", pages(occurrences=recorded))
+    (asked_for,) = recorded.asked
+    assert asked_for == OccurrenceQuery(
+        target="main",
+        automation="nightly-*",
+        since=NOW.replace(hour=0, minute=0),  # a browser's field for a time knows no offset: it is UTC, as its label says
+        until=NOW.replace(hour=0, minute=0) + timedelta(days=1),
+        outcome=Outcome.SKIPPED,
+        limit=8,  # one more, to see whether there is more
+        offset=3,
+    )
+
+
+def test_fields_that_are_left_empty_ask_for_nothing() -> None:
+    recorded = Recorded()
+    parsed("/occurrences?automation=&target=&outcome=&since=&until=", pages(occurrences=recorded))
+    assert recorded.asked == [OccurrenceQuery(limit=51)]
+
+
+def test_a_form_is_shown_as_it_was_filled_in() -> None:
+    page = parsed("/occurrences?automation=nightly-*&outcome=open&since=2026-11-23T19:20:00Z&target=gone")
+    fields = {each["id"]: each.get("value") for each in page.all("input")}
+    assert fields == {"automation": "nightly-*", "since": "2026-11-23T19:20:00", "until": ""}
+    assert "selected" in str([each for each in page.elements if each[0] == "option"])
+    assert re.search(r"<option selected>open</option>.*", asked("/occurrences?outcome=open").text)
+    assert re.search(r"<option selected>gone</option>", asked("/occurrences?target=gone").text)
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "says"),
+    [
+        ("outcome=done", "outcome", "Outcome should be one of accepted, rejected, skipped, expired, unresolved, open, not 'done'"),
+        ("since=yesterday", "since", "Since (UTC) should be an instant such as 2026-11-23T19:20:00Z, not 'yesterday'"),
+        ("until=1", "until", "Until (UTC) should be an instant"),
+        ("automation=" + "x" * 256, "automation", "Automation should be a name of 1 to 255 characters"),
+    ],
+)
+def test_what_is_wrong_with_a_field_is_said_beside_it(query: str, field: str, says: str) -> None:
+    recorded = Recorded()
+    page = parsed(f"/occurrences?{query}", pages(occurrences=recorded), code=400)
+    assert says in page.words
+    (wrong,) = [each for each in page.all("input") + page.all("select") if each["id"] == field]
+    assert wrong["aria-invalid"] == "true"
+    assert wrong["aria-describedby"] in page.values("id")
+    assert recorded.asked == []
+
+
+@pytest.mark.parametrize("path", ["/occurrences", "/automations", ONE])
+@pytest.mark.parametrize("query", ["colour=red", "limit=0", "offset=-1", "limit=5&limit=6"])
+def test_a_parameter_that_has_no_field_is_answered_for_too(path: str, query: str) -> None:
+    page = parsed(f"{path}?{query}", pages(entries=[entry("a")]), code=400)
+    assert re.search("is not known here|should be a whole number|is given 2 times", page.words)
+
+
+def test_pages_of_occurrences_lead_to_each_other_and_keep_the_filter() -> None:
+    records = Recorded(*({**LINE, "scheduled_for": f"2026-11-23T{hour:02}:00:00Z"} for hour in range(24)))
+    path, seen, page = "/occurrences?target=main&limit=10", [], Parsed("")
+    while path:
+        page = parsed(path, pages(occurrences=records))
+        seen += re.findall(r"2026-11-23T\d\d:00:00Z", page.text)
+        (path,) = [str(each["href"]) for each in page.all("a") if each.get("rel") == "next"] or [""]
+        assert not path or parse_qs(urlsplit(path).query)["target"] == ["main"]
+    assert seen == [each["scheduled_for"] for each in records.lines]
+    (newer,) = [str(each["href"]) for each in page.all("a") if each.get("rel") == "prev"]
+    assert parse_qs(urlsplit(newer).query) == {"target": ["main"], "limit": ["10"], "offset": ["10"]}
+
+
+def test_empty_answers_say_what_they_mean() -> None:
+    nothing = pages(occurrences=Recorded())
+    assert "Nothing has come due yet." in parsed("/occurrences", nothing).words
+    assert "Nothing on record is like that." in parsed("/occurrences?outcome=expired", nothing).words
+    assert "There are no older ones." in parsed("/occurrences?offset=50", nothing).words
+    assert "disk I/O error" in parsed("/occurrences", pages(occurrences=Recorded(broken=True))).words
+
+
+# ------------------------------------------------------------ automations
+
+
+def test_automations_are_listed_by_name_with_state_and_next_fire() -> None:
+    entries = [entry("b"), entry("A", automation_id=OTHER_ID, timezone="Asia/Tokyo")]
+    words = parsed("/automations", pages(entries=entries)).words
+    assert words.index(" A ") < words.index(" b ")
+    for text in ("enabled", "*/10 * * * *", "Tue 24 Nov 04:30", "2026-11-23T19:30:00Z", "in 10 min"):
+        assert text in words
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("", {"a1", "a2", "b"}),
+        ("automation=a*", {"a1", "a2"}),
+        (f"automation={OTHER_ID}", {"b"}),
+        ("state=invalid", {"b"}),
+        ("state=enabled&limit=1&offset=1", {"a2"}),
+        ("target=elsewhere", set()),
+    ],
+)
+def test_automations_can_be_filtered(query: str, names: set[str]) -> None:
+    broken = replace(entry("b", automation_id=OTHER_ID), schedule=None, invalid="no such zone")
+    page = parsed(f"/automations?{query}", pages(entries=[entry("a1"), entry("a2"), broken]))
+    assert {each for each in ("a1", "a2", "b") if f" {each} " in page.words} == names
+
+
+def automation(of: Entry | AutomationDetails, recent: Recent | None = None, **target: Any) -> str:
+    each = of if isinstance(of, AutomationDetails) else details(of)
+    status = replace(STATUS, targets=[replace(TARGET, **target)])
+    return parsed(ONE, pages(status=status, automations=[each], recent=Remembered(recent))).words
+
+
+def test_an_automation_tells_its_schedule_in_words_and_its_next_fires() -> None:
+    words = automation(entry("nightly", "30 2 * * *"))
+    for text in ("At 02:30, every day", "30 2 * * *", "Europe/Berlin", "Tue 24 Nov 02:30", "2026-11-24T01:30:00Z", "in 6 h 10 min"):
+        assert text in words
+
+
+def test_an_automation_tells_the_clock_changes_ahead_and_what_happens_then() -> None:
+    words = automation(entry("nightly", "30 2 * * *"))
+    assert "02:30 does not exist; it fires at 03:00 instead" in words
+    assert "02:30 comes twice; it fires the first time only" in words
+    assert "None: the clock of UTC stays as it is." in automation(entry("nightly", "30 2 * * *", timezone="UTC"))
+
+
+def test_a_fire_that_makes_up_for_a_skipped_time_says_so() -> None:
+    status = replace(STATUS, at=NOW.replace(year=2027, month=3, day=27))
+    words = parsed(ONE, pages(status=status, entries=[entry("nightly", "30 2 * * *")])).words
+    assert "makes up for a time that the clock skips" in words
+
+
+def test_a_fire_that_is_years_away_is_shown_alone() -> None:
+    assert "2028-02-29T00:00:00Z" in automation(entry("leap", "0 0 29 2 *", timezone="UTC"))
+
+
+@pytest.mark.parametrize(
+    ("each", "recent", "target", "says"),
+    [
+        (details(entry("a")), None, {}, "Enabled It fires at its times."),
+        (
+            details(replace(entry("a"), schedule=None, invalid="no such zone")),
+            None,
+            {},
+            "never fires: no such zone What to do: edit the automation.",
+        ),
+        (details(replace(entry("a"), policies=Policies(paused=True))), None, {}, "Paused By the configuration."),
+        (details(entry("a")), None, {"held": "HTTP 401"}, "Held Nothing is sent to target main: HTTP 401"),
+        (
+            details(entry("a"), paused_by_hand=True),
+            Recent(NOW, complete=True, tallies=(), foreign=(), pauses=[PausedByHand("main", ID, "a", NOW - timedelta(hours=2), "ada")]),
+            {},
+            "By hand, by ada, since 2026-11-23T17:20:00Z (2 h ago).",
+        ),
+        (
+            details(entry("a"), paused_by_hand=True),
+            Recent(NOW, complete=True, tallies=(), foreign=(), pauses=[PausedByHand("main", None, "*", NOW, "ada")]),
+            {},
+            "What to do: scheduler resume --all ends it.",
+        ),
+        (details(entry("a"), paused_by_hand=True), None, {}, "Paused By hand."),
+    ],
+)
+def test_an_automation_tells_its_state_and_what_to_do(each: AutomationDetails, recent: Recent | None, target: Any, says: str) -> None:
+    assert says in automation(each, recent, **target)
+
+
+def test_a_disabled_automation_still_tells_its_schedule() -> None:
+    disabled = replace(
+        entry("a", "0 9 * * 1-5").automation, definition=replace(entry("a", "0 9 * * 1-5").automation.definition, enabled=False)
+    )
+    words = automation(details(replace(entry("a"), automation=disabled, schedule=None)))
+    assert "Disabled It is disabled at the API" in words
+    assert "At 09:00, Monday through Friday" in words
+
+
+def test_an_automation_tells_the_policies_in_force() -> None:
+    each = replace(entry("a"), policies=Policies(timedelta(minutes=2), CatchUp.ALL, Concurrency.FORBID, timedelta(minutes=1)))
+    words = automation(each)
+    for text in (
+        "2 min",
+        "all that are overdue are sent",
+        "it is skipped while a run is not finished",
+        "s after it is scheduled, every time",
+    ):
+        assert text in words
+    assert "at least 5 min, at most 1 h; now 5 min" in automation(entry("a"))
+
+
+def test_an_automation_tells_its_newest_run() -> None:
+    run = replace(entry("a").automation, run_id=OTHER_ID, run_at=NOW - timedelta(minutes=5), run_status="failed", run_error="exit status 1")
+    words = automation(details(replace(entry("a"), automation=run)))
+    for text in ("failed", OTHER_ID, "5 min ago", "exit status 1"):
+        assert text in words
+    assert "It has never run." in automation(entry("a"))
+
+
+def test_an_automation_has_its_history_and_the_commands_that_tell_more() -> None:
+    recorded = Recorded(LINE)
+    page = parsed(ONE, pages(entries=[entry("nightly")], occurrences=recorded))
+    assert recorded.asked == [OccurrenceQuery(target="main", automation=ID, limit=26)]
+    for command in (f"scheduler why {ID} 2026-11-23T19:10:00Z", f"scheduler history --automation {ID}"):
+        assert command in page.words
+
+
+@pytest.mark.parametrize("path", ["/automations/main/nothing", f"/automations/main/{OTHER_ID}", f"/automations/elsewhere/{ID}"])
+def test_an_automation_that_is_not_there_is_a_page_that_says_so(path: str) -> None:
+    page = parsed(path, pages(entries=[entry("nightly")]), code=404)
+    assert "No such automation" in page.words
+    assert "/automations" in page.links
+
+
+# ------------------------------------------------------------ form and headers
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_may_use_what_is_served_here_and_nothing_else(path: str) -> None:
+    headers = asked(path, pages(entries=[entry("a")])).headers
+    assert dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";")) == POLICY
+    assert headers["cache-control"] == "no-store"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+
+
+def test_style_script_and_icon_may_be_kept_for_ever() -> None:
+    page = parsed("/")
+    sources = [str(each.get("href")) for each in page.all("link")] + [str(each["src"]) for each in page.all("script")]
+    assert len(sources) == 3
+    for source in sources:
+        answer = asked(source)
+        assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+        assert answer.headers["content-type"].partition(";")[0] in {"text/css", "text/javascript", "image/svg+xml"}
+    assert asked("/assets/page.000000000000.css").status_code == 404
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_is_well_formed(path: str) -> None:
+    html = asked(path, exhibit(hostile_too=True) if "automations/" not in path else pages(entries=[entry(HOSTILE)])).text
+    page = Parsed(html)
+    ids = page.values("id")
+    assert page.wrong == []
+    assert sorted(set(ids)) == sorted(ids)
+    assert len(page.all("h1")) == 1
+    assert {str(each["for"]) for each in page.all("label")} == {str(each["id"]) for each in page.all("input") + page.all("select")}
+    for attribute in ("aria-labelledby", "aria-describedby"):
+        assert {each for value in page.values(attribute) for each in value.split()} <= set(ids)
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert all(each.get("scope") == "col" for each in page.all("th"))
+    assert not page.values("style")
+    assert len(page.all("main")) == 1
+
+
+def test_every_drawing_has_a_name_a_description_and_a_table() -> None:
+    page = parsed("/", exhibit())
+    drawings = [each for each in page.all("svg") if each.get("role") == "img"]
+    assert [each["aria-labelledby"] for each in drawings] == ["hour-title hour-desc", "day-title day-desc"]
+    assert all(each.get("aria-hidden") == "true" for each in page.all("svg") if each not in drawings)
+    assert {"hour-table", "day-table"} <= {each["id"] for each in page.all("details")}
+
+
+def test_every_link_leads_somewhere_here() -> None:
+    shown = exhibit()
+    for path in ("/", "/occurrences", "/automations"):
+        for link in set(parsed(path, shown).links) - {"#main"}:
+            assert link.startswith("/"), link
+            assert asked(link, shown).status_code == (503 if link == "/readyz" else 200), link  # one of its targets is held
+
+
+# ------------------------------------------------------------ hostile names
+
+
+def evil() -> Any:
+    target = replace(TARGET, name=HOSTILE, url="javascript:alert(1)", project_id=HOSTILE, held=HOSTILE, error=HOSTILE, overdue=[HOSTILE])
+    line = {**LINE, "name": HOSTILE, "error": HOSTILE, "target": HOSTILE, "run_status": HOSTILE, "node": HOSTILE}
+    status = replace(STATUS, node=HOSTILE, lock_holder=HOSTILE, ledger_error=HOSTILE, targets=[target, TARGET])
+    run = replace(entry(HOSTILE).automation, run_id=HOSTILE, run_at=NOW, run_status=HOSTILE, run_error=HOSTILE)
+    each = replace(entry(HOSTILE), automation=run, invalid=HOSTILE)
+    recent = Recent(NOW, complete=True, tallies=(), foreign=(), pauses=[PausedByHand("main", ID, HOSTILE, NOW, HOSTILE)])
+    return pages(status=status, entries=[each], occurrences=Recorded(line), recent=Remembered(recent))
+
+
+@pytest.mark.parametrize("path", ["/", "/occurrences", "/automations", ONE])
+def test_no_name_can_add_an_element_an_attribute_or_a_character_that_does_not_print(path: str) -> None:
+    html = asked(path, evil()).text
+    page = Parsed(html)
+    assert page.wrong == []
+    assert [each.get("src") for each in page.all("script")] == [page.all("script")[0]["src"]]
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    assert all(each.isprintable() for each in html.replace("\n", ""))
+    assert not [link for link in page.links if not link.startswith(("/", "#"))]
+    assert "\\u202e" in html
+    assert "<script>alert" not in html
+
+
+@pytest.mark.parametrize(
+    "query", ["automation=%22%3E%3Cscript%3Ealert(1)%3C/script%3E", "outcome=%3Csvg%20onload=alert(1)%3E", "%3Cb%3E=1"]
+)
+def test_no_question_can_add_an_element(query: str) -> None:
+    page = Parsed(asked(f"/occurrences?{query}").text)
+    assert len(page.all("script")) == 1
+    assert not page.all("b")
+
+
+def test_no_name_is_taken_for_a_template() -> None:
+    names = parsed("/automations", pages(automations=list(hostile()))).words
+    assert "{{ 7*7 }} ${7*7} %s" in names
+
+
+# ------------------------------------------------------------ what it costs
+
+
+def test_pages_are_made_on_another_thread() -> None:
+    seen: list[int] = []
+
+    def watched(*_: object) -> Iterator[Any]:
+        seen.append(threading.get_ident())
+        yield from ()
+
+    assert asked("/", replace(pages(), together=lambda *_: watched())).status_code == 200
+    assert asked("/automations", replace(pages(), every_detail=lambda _: watched())).status_code == 200
+    assert len(seen) == 2
+    assert threading.get_ident() not in seen
+
+
+def test_what_is_too_much_to_draw_is_drawn_as_far_as_it_goes() -> None:
+    one, evaluated = [details(entry("a"))], itertools.count()
+    endless = (((NOW + timedelta(seconds=number)), one) for number in evaluated)
+    page = parsed("/", replace(pages(entries=[entry("a")]), together=lambda *_: endless))
+    assert "is left out: there is too much of it" in page.words
+    assert "more than 30,000" in page.words
+    assert next(evaluated) < MOST_INSTANTS + 1_000

@@ -1,0 +1,124 @@
+"""What is wrong and what to do: every trouble is named, the worst first, with the runbook's own words."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scheduler.core.model import Outcome, Reason
+from scheduler.core.status import DaemonStatus, ForeignRuns, PausedByHand, Recent, Tally
+from scheduler.ops.page.findings import ADVICE, BAD, NOTE, WARN, Finding, findings
+from tests.ops.support import EMPTY_TARGET, ID, NOW, STATUS, TARGET, details, entry
+
+RUNBOOK = (
+    (Path(__file__).parents[2] / "docs" / "operations.md").read_text().partition("## When something is wrong")[2].partition("\n## ")[0]
+)
+WELL = replace(TARGET, overdue=[], automations={"enabled": 2})
+QUIET = Recent(NOW - timedelta(days=1), complete=True, tallies=(), foreign=(), pauses=())
+
+
+def found(
+    status: DaemonStatus | None = None, recent: Recent | None = QUIET, *, unreadable: str | None = None, **target: Any
+) -> list[Finding]:
+    return list(findings(status or replace(STATUS, targets=[replace(WELL, **target)]), [], recent, unreadable))
+
+
+def test_nothing_wrong_is_nothing_said() -> None:
+    assert found() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "severity", "title"),
+    [
+        ({"lock_holder": "vm2"}, BAD, "Another daemon holds the ledger"),
+        ({"ledger_error": "disk full"}, BAD, "The ledger cannot be written"),
+        ({"clock_in_doubt": True}, BAD, "The clock is in doubt"),
+        ({"stopping": True}, NOTE, "The daemon is stopping"),
+    ],
+)
+def test_what_is_wrong_with_the_daemon_is_found(changes: Any, severity: str, title: str) -> None:
+    assert [(each.severity, each.title) for each in found(replace(STATUS, targets=[WELL], **changes))] == [(severity, title)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "severity", "title"),
+    [
+        ({"held": "401"}, BAD, "Target main is held: nothing is sent to it"),
+        ({"held": "401", "error": "401", "stale": True}, BAD, "Target main is held: nothing is sent to it"),
+        ({"snapshot_at": None, "error": "HTTP 500"}, BAD, "Target main has never been read"),
+        ({"stale": True, "error": "HTTP 500"}, BAD, "Target main: what is known of it is too old to go on from"),
+        ({"error": "HTTP 500"}, WARN, "Target main cannot be read now"),
+        ({"overdue": ["a 2026-11-23T18:20:00Z (waiting)"]}, BAD, "1 occurrence of target main overdue"),
+        ({"automations": {"invalid": 2}}, WARN, "2 automations of target main cannot be evaluated and never fire"),
+    ],
+)
+def test_what_is_wrong_with_a_target_is_found(changes: Any, severity: str, title: str) -> None:
+    assert [(each.severity, each.title) for each in found(**changes)] == [(severity, title)]
+
+
+def test_a_target_that_has_only_just_begun_is_no_trouble() -> None:
+    assert found(replace(STATUS, targets=[replace(EMPTY_TARGET)])) == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "severity", "says"),
+    [
+        (Outcome.UNRESOLVED, Reason.COVERED, BAD, "3 occurrences cannot be told to have started or not, and will not be sent again"),
+        (Outcome.REJECTED, Reason.REFUSED, WARN, "3 occurrences refused by the API for good"),
+        (Outcome.EXPIRED, Reason.NOT_STARTED, WARN, "3 occurrences not started in time"),
+        (Outcome.SKIPPED, Reason.MISSED, WARN, "3 occurrences missed"),
+    ],
+)
+def test_outcomes_that_nobody_wanted_are_found_with_a_link_to_them(outcome: Outcome, reason: Reason, severity: str, says: str) -> None:
+    recent = replace(QUIET, tallies=[Tally("main", outcome, reason, 2, NOW), Tally("b", outcome, reason, 1, NOW)])
+    (finding,) = found(recent=recent)
+    assert (finding.severity, finding.title) == (severity, says)
+    assert finding.link == f"/occurrences?outcome={outcome}&since=2026-11-22T19%3A20%3A00Z"
+    assert len(finding.items) == 2
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason"), [(Outcome.ACCEPTED, Reason.FOUND), (Outcome.SKIPPED, Reason.OVERLAP), (Outcome.SKIPPED, Reason.PAUSED)]
+)
+def test_outcomes_that_are_as_somebody_wanted_are_no_trouble(outcome: Outcome, reason: Reason) -> None:
+    assert found(recent=replace(QUIET, tallies=[Tally("main", outcome, reason, 2, NOW)])) == []
+
+
+def test_runs_of_others_and_late_doubles_are_told_apart() -> None:
+    runs = [ForeignRuns("main", ID, "a", 3, 1, NOW), ForeignRuns("main", ID, "b", 1, 1, None)]
+    double, foreign = found(recent=replace(QUIET, foreign=runs))
+    assert (double.severity, double.title[:14], len(double.items)) == (BAD, "2 late doubles", 2)
+    assert (foreign.severity, foreign.title, len(foreign.items)) == (WARN, "2 runs that nobody here started", 1)
+
+
+def test_pauses_are_told_last_so_that_nobody_forgets() -> None:
+    pauses = [PausedByHand("main", ID, "a", NOW, "ada"), PausedByHand("main", None, "*", NOW, "ben")]
+    told = found(recent=replace(QUIET, pauses=pauses), held="401")
+    assert [(each.severity, each.title) for each in told] == [
+        (BAD, "Target main is held: nothing is sent to it"),
+        (NOTE, "All automations of target main are paused"),
+        (NOTE, "1 automation paused by hand"),
+    ]
+
+
+def test_a_ledger_that_cannot_be_read_is_told_unless_something_else_says_why() -> None:
+    assert [each.title for each in found(recent=None, unreadable="disk I/O error")] == ["The ledger cannot be read now"]
+    assert [each.title for each in found(replace(STATUS, targets=[]), None, unreadable="not open yet")] == []
+    held = replace(STATUS, targets=[WELL], lock_holder="vm2")
+    assert [each.title for each in found(held, None, unreadable="not open yet")] == ["Another daemon holds the ledger"]
+
+
+def test_no_more_are_named_than_anybody_reads_and_the_rest_is_counted() -> None:
+    (overdue,) = found(overdue=[f"late {number}" for number in range(5000)])
+    assert (len(overdue.items), overdue.more) == (10, 4990)
+    invalid = [details(replace(entry(f"a{number}"), schedule=None, invalid="no such zone")) for number in range(12)]
+    (finding,) = findings(replace(STATUS, targets=[replace(WELL, automations={"invalid": 500})]), invalid, QUIET, None)
+    assert (len(finding.items), finding.more, finding.link) == (10, 490, "/automations?target=main&state=invalid")
+
+
+@pytest.mark.parametrize("event", ADVICE)
+def test_the_advice_is_that_of_the_runbook(event: str) -> None:
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in RUNBOOK.splitlines() if line.startswith(f"| `{event}`")]
+    assert [row[2] for row in rows] == [ADVICE[event]]
