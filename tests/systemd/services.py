@@ -19,10 +19,9 @@ KEY: Final = "/etc/scheduler/posthog-api-key"
 
 @dataclass
 class Services:
-    """Two services that are installed, and neither run nor have ever run."""
+    """Two services of a machine that are installed and have not run yet."""
 
     machine: Machine
-
     key: str = ""
     since: float = field(default_factory=time.time)
     """What the journal has from before does not count. (A cursor would do, but journalctl 252 leaves out the first entry after it.)"""

@@ -27,6 +27,14 @@ def test_the_key_comes_from_the_credential_alone(well: Services) -> None:
     assert well.key not in well.machine.run("journalctl", "--output=export", "--all").stdout
 
 
+def test_a_daemon_whose_key_comes_later_starts_when_it_comes(well: Services) -> None:
+    at(well.machine, KEY).rename(at(well.machine, f"{KEY}.away"))
+    assert well.machine.run("systemctl", "restart", DAEMON, check=False).returncode == 1
+    assert well.show(DAEMON, "ExecMainStatus") == "243"
+    at(well.machine, f"{KEY}.away").rename(at(well.machine, KEY))
+    well.ready()
+
+
 @pytest.mark.parametrize("file", [KEY, LEDGER, "/run/credentials/scheduler.service/posthog-api-key", "/proc/{process}/environ"])
 def test_the_user_of_the_agents_cannot_read_what_the_daemon_has(well: Services, file: str) -> None:
     file = file.format(process=well.process(DAEMON))
