@@ -1,8 +1,8 @@
 #!/bin/sh
-# Installs this checkout as a service, or takes it away again: `make install`, `make uninstall`, as root. docs/operations.md says how to go on.
+# Installs this checkout as a service, or takes it away again: `make install`, `make uninstall`, as root. See docs/operations.md.
 #
-# Each installation is a folder of its own, PREFIX/releases/TIME, made beside the one that runs: PREFIX/current leads to it when it is whole and
-# answers. A process that runs has its own folder until it ends, since it loads some of its modules when it first needs them.
+# Each installation is a folder of its own, PREFIX/releases/TIME, made beside the one that runs: PREFIX/current leads to it when it is
+# whole and answers. A process that runs has its own folder until it ends, since it loads some of its modules when it first needs them.
 set -eu
 umask 022
 
@@ -102,8 +102,12 @@ install_state() { # systemd makes these too, at the first start; whoever restore
 
 remove_old_releases() {
     for old in "$prefix"/releases/*; do
-        [ "$old" = "$release" ] || grep -qs "$old/" /proc/[0-9]*/maps || rm -rf "$old"
+        [ "$old" = "$release" ] || is_running "$old" || rm -rf "$old"
     done
+}
+
+is_running() { # whether any process has been started from this folder, or has loaded something from it
+    echo "$1/" | grep -qsaFf - /proc/[0-9]*/cmdline /proc/[0-9]*/maps # not as an argument, which grep would find to be its own
 }
 
 say_what_is_next() {
@@ -138,8 +142,8 @@ uninstall_all() {
     if [ -d "$prefix" ]; then rmdir --ignore-fail-on-non-empty "$prefix"; fi
     reload_systemd
     cat <<TEXT
-Removed. Kept: settings and keys ($settings), the ledger (/var/lib/scheduler), the embedded API's database and runs (/var/lib/scheduler-api),
-the users scheduler and scheduler-api. To remove them too:
+Removed. Kept: settings and keys ($settings), the ledger (/var/lib/scheduler), the embedded API's database and runs
+(/var/lib/scheduler-api), and the users scheduler and scheduler-api. To remove them too:
   rm -r $settings /var/lib/scheduler /var/lib/scheduler-api
   userdel scheduler; userdel scheduler-api
 TEXT

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.systemd.machine import Machine, booted, missing
-from tests.systemd.services import Services, install, installed
+from tests.systemd.project import check_out, make_quickly
+from tests.systemd.services import Services, installed
 
 
 @pytest.fixture(scope="session")
@@ -14,7 +15,9 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     if lack := missing():
         pytest.skip(lack)
     with booted(tmp_path_factory.mktemp("machine")) as up:
-        install(up)
+        check_out(up)
+        done = make_quickly(up, "install")
+        assert done.returncode == 0, done.stderr
         yield up
 
 

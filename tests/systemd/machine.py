@@ -65,7 +65,7 @@ class Machine:
         """The number, here, of the process that is number 1 there."""
         assert self._nspawn.poll() is None, f"no systemd in a container; systemd-nspawn says: {self._console.read_text()[-3000:]}"
         for each in _children(self._nspawn):
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # it is gone already
                 if Path(f"/proc/{each}/comm").read_text() == "systemd\n":
                     return each
         return None
@@ -73,9 +73,9 @@ class Machine:
     def _is_up(self) -> bool:
         return self.run("systemctl", "is-system-running", check=False).stdout.strip() in {"running", "degraded"}
 
-    def run(self, *command: str, check: bool = True, given: str = "") -> subprocess.CompletedProcess[str]:
-        """Carry out a command there, as root, with ``given`` on its standard input."""
-        return _carried_out(self._entered("--all", *command), _ENVIRONMENT, check=check, given=given)
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Carry out a command there, as root. With ``check`` it has to end with 0."""
+        return _carried_out(self._entered("--all", *command), _ENVIRONMENT, check=check)
 
     def begin(self, *command: str) -> "subprocess.Popen[str]":
         """Begin a command there, as root."""
@@ -93,8 +93,8 @@ class Machine:
         return ["nsenter", f"--target={self._init}", *command]
 
 
-def _carried_out(command: list[str], variables: dict[str, str], *, check: bool, given: str = "") -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace", input=given, env=variables)
+def _carried_out(command: list[str], variables: dict[str, str], *, check: bool) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, env=variables)
     assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 

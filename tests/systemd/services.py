@@ -1,72 +1,27 @@
 """Both services on a machine, as `make install` leaves them, with one target: the embedded API."""
 
 import json
-import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 from tests.operated import until
-from tests.systemd.machine import PACKAGES, Machine
+from tests.systemd.machine import Machine
+from tests.systemd.project import ROOT, write
 
-ROOT: Final = Path(__file__).parents[2]
 DAEMON: Final = "scheduler.service"
 API: Final = "scheduler-api.service"
 SETTINGS: Final = "/etc/scheduler/scheduler.toml"
 KEY: Final = "/etc/scheduler/posthog-api-key"
-RELEASE: Final = "/opt/scheduler/releases/tested"
-
-_UNITS: Final = "/usr/local/lib/systemd/system"
-_SYSUSERS: Final = "/usr/local/lib/sysusers.d/scheduler.conf"
-_PYTHON: Final = Path(sys.base_prefix) / f"bin/python3.{sys.version_info.minor}"
-_TESTED: Final = f"""
-set -eu
-{_PYTHON} -m venv --without-pip {RELEASE}
-echo {PACKAGES} >{RELEASE}/lib/python3.{sys.version_info.minor}/site-packages/tested.pth
-ln -s {RELEASE} /opt/scheduler/current
-systemd-sysusers {_SYSUSERS}
-systemctl daemon-reload
-"""
-_COMMAND: Final = f"#!{RELEASE}/bin/python\nfrom scheduler.cli import main\nmain()\n"
-
-
-def install(machine: Machine) -> None:
-    """What `make install` does, with packages that are here already: test_install.py has the real one, which fetches them."""
-    site = f"lib/python3.{sys.version_info.minor}/site-packages"
-    write(machine, _SYSUSERS, (ROOT / "deploy/systemd/scheduler.sysusers.conf").read_text())
-    for unit in (DAEMON, API):
-        write(machine, f"{_UNITS}/{unit}", (ROOT / "deploy/systemd" / unit).read_text())
-    write(machine, "/usr/local/bin/scheduler", (ROOT / "deploy/command.sh").read_text(), mode=0o755)
-    machine.run("sh", "-c", _TESTED)
-    shutil.copytree(ROOT / "scheduler", at(machine, f"{RELEASE}/{site}/scheduler"))
-    write(machine, f"{RELEASE}/bin/scheduler", _COMMAND, mode=0o755)
-
-
-def at(machine: Machine, path: str) -> Path:
-    """A path of the machine, as seen from here."""
-    return machine.root / path.lstrip("/")
-
-
-def write(machine: Machine, path: str, text: str, mode: int = 0o644) -> None:
-    """Write a file of the machine, at once: whoever reads it finds the old text or the new one."""
-    file = at(machine, path)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    new = file.with_name(f".{file.name}.new")
-    new.write_text(text)
-    new.chmod(mode)
-    new.rename(file)
 
 
 @dataclass
 class Services:
-    """Two services that are installed, and neither run nor have ever run."""
+    """Two services of a machine that are installed and have not run yet."""
 
     machine: Machine
-
     key: str = ""
     since: float = field(default_factory=time.time)
     """What the journal has from before does not count. (A cursor would do, but journalctl 252 leaves out the first entry after it.)"""

@@ -1,8 +1,11 @@
 """What the API's unit lets an agent do, and that nothing of it stays behind. The agent is a shell, and the prompt its script."""
 
+import re
+
 import pytest
 
 from tests.operated import until
+from tests.systemd.project import ROOT
 from tests.systemd.services import API, DAEMON, KEY, Services
 
 ENDED = {"success", "failed"}
@@ -37,7 +40,9 @@ def ended(services: Services, automation: str) -> dict[str, str]:
 
 def processes(services: Services) -> set[int]:
     """What the agents' user has running."""
-    return set(map(int, services.machine.run("pgrep", "--euid", "scheduler-api", check=False).stdout.split()))
+    shown = services.machine.run("sh", "-c", "stat --format='%U %n' /proc/[0-9]*", check=False).stdout  # some end meanwhile
+    owners = (line.split(" /proc/") for line in shown.splitlines())
+    return {int(process) for owner, process in owners if owner == "scheduler-api"}
 
 
 NEEDED = {
@@ -66,7 +71,19 @@ def test_an_agent_does_not_reach(agents: Services, command: str, files: str) -> 
 
 
 def test_an_agent_sees_no_processes_of_others(agents: Services) -> None:
-    assert outcome(agents, begun(agents, 'test -z "$(ps -e -o user= | grep --invert-match scheduler-api)"')) == "success"
+    script = 'test "$(stat --format=%U /proc/[0-9]* | sort --unique)" = scheduler-api'
+    assert outcome(agents, begun(agents, script)) == "success"
+
+
+def test_the_drop_in_of_the_documents_lets_an_agent_have_more(agents: Services) -> None:
+    [more] = re.findall(r"^```ini\n(.*?)^```$", (ROOT / "docs/agents.md").read_text(), re.DOTALL | re.MULTILINE)
+    agents.machine.run("install", "--directory", "--owner=scheduler-api", "/srv/shared")
+    agents.drop_in(API, more)
+    agents.systemctl("restart", API)
+    script = "echo x >/srv/shared/x && grep '^NoNewPrivs:.*0$' /proc/self/status && ls /home"
+    assert outcome(agents, begun(agents, script)) == "success"
+    agents.systemctl("revert", API)
+    agents.systemctl("restart", API)
 
 
 def test_what_gets_away_from_a_run_is_ended_with_it(agents: Services) -> None:

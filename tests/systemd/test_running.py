@@ -3,7 +3,8 @@
 import pytest
 
 from tests.operated import until
-from tests.systemd.services import API, DAEMON, KEY, SETTINGS, Services, at
+from tests.systemd.project import at
+from tests.systemd.services import API, DAEMON, KEY, SETTINGS, Services
 
 LEDGER = "/var/lib/scheduler/scheduler.db"
 RELOADED = "scheduler_config_last_reload_successful"
@@ -24,6 +25,14 @@ def test_the_key_comes_from_the_credential_alone(well: Services) -> None:
     for file in (f"{process}/environ", f"{process}/cmdline", SETTINGS):
         assert well.key not in at(well.machine, file).read_text(), file
     assert well.key not in well.machine.run("journalctl", "--output=export", "--all").stdout
+
+
+def test_a_daemon_whose_key_comes_later_starts_when_it_comes(well: Services) -> None:
+    at(well.machine, KEY).rename(at(well.machine, f"{KEY}.away"))
+    assert well.machine.run("systemctl", "restart", DAEMON, check=False).returncode == 1
+    assert well.show(DAEMON, "ExecMainStatus") == "243"
+    at(well.machine, f"{KEY}.away").rename(at(well.machine, KEY))
+    well.ready()
 
 
 @pytest.mark.parametrize("file", [KEY, LEDGER, "/run/credentials/scheduler.service/posthog-api-key", "/proc/{process}/environ"])

@@ -3,7 +3,8 @@
 import pytest
 
 from tests.operated import until
-from tests.systemd.services import API, DAEMON, RELEASE, ROOT, SETTINGS, Services, write
+from tests.systemd.project import ROOT, write
+from tests.systemd.services import API, DAEMON, SETTINGS, Services
 
 QUICK = "[Service]\nWatchdogSec=2s\nRestartSec=100ms\n"
 STUCK = "/var/lib/scheduler/stuck"
@@ -27,7 +28,7 @@ def test_a_process_that_is_stopped_is_killed_and_comes_back(running: Services, u
 
 def test_a_daemon_whose_planner_hangs_is_killed_and_comes_back(running: Services) -> None:
     write(running.machine, "/opt/scheduler/stuck.py", (ROOT / "tests/systemd/stuck.py").read_text())
-    command = f"{RELEASE}/bin/python /opt/scheduler/stuck.py {STUCK} run --config {SETTINGS}"
+    command = f"/opt/scheduler/current/bin/python /opt/scheduler/stuck.py {STUCK} run --config {SETTINGS}"
     running.drop_in(DAEMON, f"{QUICK}ExecStart=\nExecStart={command}\n")
     running.systemctl("restart", DAEMON)
     running.ready()
