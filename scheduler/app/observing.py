@@ -30,6 +30,8 @@ from scheduler.ops.views import STALLED, headline
 from scheduler.ops.web import Pages, build_app
 from scheduler.settings import Settings
 
+_CONNECTIONS: Final = 256
+"""More are answered with 503: who looks must not take the file descriptors that firing needs."""
 _FILES: Final = ("", "-wal", "-shm")
 """What SQLite adds to the name of a database for the files beside it."""
 
@@ -71,7 +73,8 @@ class Observing:
         self._bus.subscribe(notifier.observe)
         attending = [asyncio.create_task(each.run()) for each in (self._heartbeat, notifier)]
         try:
-            async with Serving(build_app(self._pages(service), listen=listen), listen, setting="[server] listen"):
+            pages = build_app(self._pages(service), listen=listen)
+            async with Serving(pages, listen, setting="[server] listen", connections=_CONNECTIONS):
                 yield
         finally:
             for task in attending:

@@ -16,6 +16,7 @@ IDENTIFIER: Final = "scheduler"
 
 _PRIORITIES: Final = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}  # syslog(3)
 _FIELD: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}", re.ASCII)
+_LONGEST: Final = 48 * 1024  # bytes of a value: of two so long, the message and what is in it, a datagram has room for both
 _SAID_OTHERWISE: Final = frozenset({"timestamp", "level"})  # the journal's own clock, and the priority
 
 
@@ -45,7 +46,7 @@ def _fields(event: Mapping[str, object]) -> Iterator[tuple[str, str]]:
 
 
 def _framed(name: str, value: str) -> bytes:
-    content = value.encode("utf-8", "backslashreplace")
+    content = value.encode("utf-8", "backslashreplace")[:_LONGEST]
     if b"\n" in content:
         return b"%s\n%s%s\n" % (name.encode(), len(content).to_bytes(8, "little"), content)
     return b"%s=%s\n" % (name.encode(), content)
@@ -56,15 +57,19 @@ class Journal:
 
     def __init__(self, address: str = ADDRESS) -> None:
         self._address = address
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)  # from the start: later there may be no descriptor to be had
 
     def __call__(self, entries: Sequence[bytes]) -> int:
-        """How many could not be sent: the journal is being restarted, or the entry is larger than a datagram may be."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:
-            return sum(not self._sent(sending, each) for each in entries)
+        """How many could not be sent, as while the journal is being restarted."""
+        return sum(not self._sent(each) for each in entries)
 
-    def _sent(self, sending: socket.socket, content: bytes) -> bool:
+    def close(self) -> None:
+        """Send nothing more."""
+        self._socket.close()
+
+    def _sent(self, content: bytes) -> bool:
         try:
-            sending.sendto(content, self._address)
+            self._socket.sendto(content, self._address)
         except OSError:
             return False
         return True

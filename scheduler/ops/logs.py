@@ -51,9 +51,8 @@ class Log:
         self._stream = stream or sys.stdout or sys.stderr or _nowhere()
         self._drawn = self._stream.isatty() if format == "auto" else format == "console"
         self._threshold = _NUMBERS[level]
-        self._journal = journal.is_journal(self._stream, os.environ.get("JOURNAL_STREAM"))
-        out: Callable[[Sequence[Any]], int] = Journal() if self._journal else Lines(self._stream)
-        self._writer: Writer[Any] = Writer(out, lost=self._loss, limit=limit)
+        self._journal = Journal() if journal.is_journal(self._stream, os.environ.get("JOURNAL_STREAM")) else None
+        self._writer: Writer[Any] = Writer(self._journal or Lines(self._stream), lost=self._loss, limit=limit)
         self._processors = self._pipeline()
         structlog.configure(
             processors=self._processors,
@@ -75,6 +74,8 @@ class Log:
         self._bridge.leave()
         structlog.reset_defaults()
         self._writer.close()
+        if self._journal is not None:
+            self._journal.close()
 
     def set_level(self, level: Level) -> None:
         """Log what is at this level or above from now on."""

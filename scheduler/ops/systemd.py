@@ -9,6 +9,7 @@ The watchdog is fed only while what the process is for goes on: a loop that turn
 import asyncio
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -28,20 +29,26 @@ class Supervisor:
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         address = environ.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
+        # Open from the start: a process that has run out of file descriptors is alive, and has to be able to say so.
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) if address else None
         is_for_us = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self.watchdog = int(environ.get("WATCHDOG_USEC", "0")) / 1e6 if is_for_us else 0.0
         """Seconds within which it has to be fed; 0 for no watchdog."""
 
-    def tell(self, *lines: str) -> None:
-        """Send these assignments, such as ``READY=1``. A supervisor that takes nothing is no reason to stop: it is told again."""
-        if not self._address:
-            return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:
-            sending.settimeout(0)
-            try:
-                sending.sendto("\n".join(lines).encode("utf-8", "backslashreplace"), self._address)
-            except OSError:
-                return
+    def tell(self, *lines: str) -> bool:
+        """Send these assignments, such as ``READY=1``; whether they were taken, or nobody wants to be told."""
+        if self._socket is None:
+            return True
+        try:
+            self._socket.sendto("\n".join(lines).encode("utf-8", "backslashreplace"), self._address)
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Tell nothing more."""
+        if self._socket is not None:
+            self._socket.close()
 
 
 class Notifier:
@@ -60,42 +67,55 @@ class Notifier:
         self._status = status
         self._up = False
         self._looks = 0
+        self._owed: deque[str] = deque()  # what has to arrive, in order: systemd would wait for it for ever
 
     async def run(self) -> None:
-        """Look for ever."""
+        """Look until it is cancelled."""
         watchdog = self._supervisor.watchdog
-        while True:
-            self.look()
-            await asyncio.sleep(min(INTERVAL, watchdog / 2) if watchdog else INTERVAL)
+        try:
+            while True:
+                self.look()
+                await asyncio.sleep(min(INTERVAL, watchdog / 2) if watchdog else INTERVAL)
+        finally:
+            self._supervisor.close()
 
     def look(self) -> None:
         """Tell what there is to tell now."""
         lines = []
         if not self._up and self._is_up():
             self._up, self._looks = True, 0
-            lines.append("READY=1")
+            self._owed.append("READY=1")
         if self._looks % _STATUS_EVERY == 0 or not self._up:
             lines.append(self._status_line())
         if self._supervisor.watchdog and self._is_alive():
             lines.append("WATCHDOG=1")
         self._looks += 1
-        if lines:
-            self._supervisor.tell(*lines)
+        self._tell(*lines)
 
     def observe(self, event: Event) -> None:
         """Tell of a reload, of its end, and that the end has begun."""
         match event:
             case ConfigReloading():
-                self._supervisor.tell("RELOADING=1")
+                self._owed.append("RELOADING=1")
+                self._tell()
             case ConfigReloaded(error=error):
-                refused = [] if error is None else [_status(f"the configuration was refused, the old one stays: {error}")]
-                self._supervisor.tell(*(["READY=1"] if self._up else []), *refused)
+                if self._up:
+                    self._owed.append("READY=1")
+                self._tell(*([] if error is None else [_status(f"the configuration was refused, the old one stays: {error}")]))
             case DaemonStopping():
                 self.stopping()
 
     def stopping(self) -> None:
         """Tell that the end has begun."""
-        self._supervisor.tell("STOPPING=1", self._status_line())
+        self._owed.append("STOPPING=1")
+        self._tell(self._status_line())
+
+    def _tell(self, *lines: str) -> None:
+        """Send what is owed, each by itself, and then these lines. What systemd does not take now is told at the next look."""
+        while self._owed and self._supervisor.tell(self._owed[0]):
+            self._owed.popleft()
+        if lines and not self._owed:
+            self._supervisor.tell(*lines)
 
     def _status_line(self) -> str:
         return _status(self._status())

@@ -72,7 +72,10 @@ class Writer(Generic[T]):
 
     def _written(self, lines: Sequence[T]) -> bool:
         """Whether the way out is open. The daemon goes on without its log when it must: the ledger is the record."""
-        lost = self._out(lines)
+        try:
+            lost = self._out(lines)
+        except Exception:  # noqa: BLE001  whatever it is, the next lines may get out, and to log it here is to lose it too
+            lost = len(lines)
         self._lose(lost)
         return lost == 0 or lost < len(lines)
 

@@ -1,5 +1,6 @@
 """One of everything that an observer can meet: every event, a busy daemon's state, and a daemon's pages with nothing behind them."""
 
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -285,3 +286,11 @@ def pages(
         occurrences=occurrences or Recorded(LINE),
         recent=recent or Remembered(),
     )
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait until it is so."""
+    deadline = time.monotonic() + 20.0
+    while not condition():
+        assert time.monotonic() < deadline, "still not so"
+        time.sleep(0.005)

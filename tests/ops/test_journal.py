@@ -11,7 +11,7 @@ import structlog
 
 from scheduler.ops import journal
 from scheduler.ops.logs import Format, Log
-from tests.ops.support import HOSTILE, NOW
+from tests.ops.support import HOSTILE, NOW, eventually
 
 
 class Journald:
@@ -117,13 +117,23 @@ def test_a_traceback_is_a_field(journald: Journald) -> None:
 
 
 def test_what_the_journal_does_not_take_is_counted_and_what_comes_later_is_taken(journald: Journald) -> None:
-    with a_log(journald):
-        say(error="x" * 10_000_000)()
+    socket_file = Path(journald.address)
+    with a_log(journald) as log:
+        socket_file.rename(socket_file.with_name("away"))
+        say(automation="before")()
+        eventually(lambda: log._writer._lost == 1)
+        socket_file.with_name("away").rename(socket_file)
         say(automation="after")()
         entries = {entry["EVENT"]: entry for entry in (journald.entry(), journald.entry())}
     assert entries["log.lost"]["LINES"] == "1"
     assert entries["log.lost"]["PRIORITY"] == "4"
     assert entries["occurrence.accepted"]["AUTOMATION"] == "after"
+
+
+def test_a_line_that_is_too_long_for_a_datagram_arrives_cut(journald: Journald) -> None:
+    entry = logged(journald, say(error="x" * 10_000_000, automation="nightly"))
+    assert entry["ERROR"] == "x" * 49_152
+    assert entry["AUTOMATION"] == "nightly"
 
 
 def test_a_journal_that_is_away_stops_nobody(journald: Journald) -> None:

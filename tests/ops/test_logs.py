@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, TextIO
@@ -20,7 +20,7 @@ import structlog
 
 from scheduler.ops.logs import Format, Level, Log
 from scheduler.ops.writer import Lines, Writer
-from tests.ops.support import HOSTILE, NOW
+from tests.ops.support import HOSTILE, NOW, eventually
 
 DEADLINE = 20.0
 ESCAPE = "\x1b"
@@ -226,13 +226,6 @@ def test_everything_is_as_before_when_it_is_closed(tmp_path: Path) -> None:
 # ------------------------------------------------------------ readers
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, "still not so"
-        time.sleep(0.005)
-
-
 def lines_of(count: int, at: int = 0) -> list[str]:
     return [f"line {number} " + "x" * 200 for number in range(at, at + count)]
 
@@ -304,6 +297,23 @@ def test_a_stuck_reader_does_not_keep_the_process_from_ending() -> None:
     pipe.stream.close()
     thread.join()
     assert read == lines_of(5000)
+
+
+def test_whatever_goes_wrong_with_some_lines_the_next_ones_get_out() -> None:
+    written: list[str] = []
+
+    def out(lines: Sequence[str]) -> int:
+        if "bad" in lines:
+            raise RuntimeError("no idea")
+        written.extend(lines)
+        return 0
+
+    writer = Writer(out, lost=lambda lines: f"lost {lines}")
+    writer.write("bad")
+    eventually(lambda: writer._lost == 1)
+    writer.write("good")
+    writer.close(DEADLINE)
+    assert written == ["good", "lost 1"]
 
 
 def test_a_reader_that_has_gone_is_no_ones_fault() -> None:

@@ -1,8 +1,11 @@
 """What systemd is told, by a stand-in for its socket."""
 
 import asyncio
+import contextlib
 import os
+import resource
 import socket
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,11 +57,10 @@ class Process:
     notifier: Notifier = field(init=False)
 
     def __post_init__(self) -> None:
+        supervisor = Supervisor(self.environ)
+        weakref.finalize(self, supervisor.close)
         self.notifier = Notifier(
-            is_up=lambda: self.is_up,
-            is_alive=lambda: self.is_alive,
-            status=lambda: self.status,
-            supervisor=Supervisor(self.environ),
+            is_up=lambda: self.is_up, is_alive=lambda: self.is_alive, status=lambda: self.status, supervisor=supervisor
         )
 
 
@@ -145,6 +147,45 @@ def test_no_error_text_can_tell_systemd_anything_else(systemd: Systemd) -> None:
     assert ready == "READY=1"
     assert status.startswith("STATUS=x\\nMAINPID=1\\n")
     assert len(status) < 600
+
+
+def test_what_systemd_waits_for_arrives_in_its_order_however_late(systemd: Systemd) -> None:
+    process = of(systemd)
+    fill(systemd)
+    process.notifier.look()
+    process.notifier.observe(ConfigReloading())
+    process.notifier.observe(ConfigReloaded(error=None))
+    assert set(systemd.told()) == {"X=1"}
+    process.notifier.look()
+    assert [line for line in systemd.told() if not line.startswith("STATUS")] == ["READY=1", "RELOADING=1", "READY=1"]
+
+
+def test_a_process_without_a_free_file_descriptor_can_still_say_that_it_is_alive(systemd: Systemd) -> None:
+    process = of(systemd, WATCHDOG_USEC="1000000")
+    process.notifier.look()
+    systemd.told()
+    with no_free_descriptor():
+        process.notifier.look()
+    assert systemd.told() == ["WATCHDOG=1"]
+
+
+def fill(systemd: Systemd) -> None:
+    """Have systemd so far behind that it takes nothing more."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:
+        sending.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sending.sendto(b"X=1", systemd.name)
+
+
+@contextlib.contextmanager
+def no_free_descriptor() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_a_socket_without_a_file_is_found() -> None:
