@@ -47,13 +47,31 @@ def owning(path: Path, at: datetime) -> Iterator[None]:
     """Be the only one that uses the ledger. Raises `ConfigurationError` naming the daemon that does, or `NoLedger`."""
     with acting_as_owner(path):
         _require(path)
-        lock = LedgerLock.try_acquire(path, node=f"{socket.gethostname()} (scheduler)", since=at)
-    if lock is None:
-        raise ConfigurationError(f"the ledger {path} is in use by {holder(path)}; stop that daemon first")
+        lock = _locked(path, at)
     try:
         yield
     finally:
         lock.release()
+
+
+def _locked(path: Path, at: datetime) -> LedgerLock:
+    lock = LedgerLock.try_acquire(path, node=f"{socket.gethostname()} (scheduler)", since=at)
+    if lock is None:
+        raise ConfigurationError(f"the ledger {path} is in use by {holder(path)}; stop that daemon first")
+    return lock
+
+
+@contextmanager
+def replacing(path: Path, at: datetime) -> Iterator[None]:
+    """Be whoever the ledger belongs to, or its folder, with the lock, for what puts another file in its place. Raises as `owning` does."""
+    with acting_as_owner(path), translated(path):
+        if not path.parent.is_dir():
+            raise ConfigurationError(f"there is no folder {path.parent}; name the ledger by --config, or install the daemon first")
+        lock = _locked(path, at)
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 def write(path: Path, operation: Callable[[sqlite3.Connection], T]) -> T:

@@ -41,10 +41,14 @@ def pause(connection: sqlite3.Connection, wanted: Pause) -> bool:
     return made.rowcount == 1
 
 
-def resume(connection: sqlite3.Connection, target: str, automation_id: str, *, at: datetime, by: str) -> bool:
-    """End a pause; with `EVERYTHING`, all pauses of the target. False when there was none. It stays on record that there was one."""
-    connection.execute(_REMEMBER_PAUSES, (target, automation_id, EVERYTHING, to_text(at), by))
-    return connection.execute(_END_PAUSES, (target, automation_id, EVERYTHING)).rowcount > 0
+def resume(connection: sqlite3.Connection, target: str, automation_id: str, *, at: datetime, by: str, keep_single: bool = False) -> bool:
+    """End a pause; with `EVERYTHING`, all pauses of the target, or ``keep_single`` those of single automations.
+
+    False when there was none to be ended. It stays on record that there was one.
+    """
+    for_all = None if keep_single else EVERYTHING
+    connection.execute(_REMEMBER_PAUSES, (target, automation_id, for_all, to_text(at), by))
+    return connection.execute(_END_PAUSES, (target, automation_id, for_all)).rowcount > 0
 
 
 _REMEMBER_PAUSES: Final = """

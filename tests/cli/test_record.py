@@ -204,6 +204,16 @@ def test_resume_all_ends_the_pauses_of_single_ones_too(scheduler: Scheduler) -> 
     assert scheduler("resume", "hourly").status == 1
 
 
+def test_resume_all_can_leave_those_paused_that_were_paused_by_themselves(scheduler: Scheduler, ledger: Path) -> None:
+    scheduler("pause", "hourly")
+    scheduler("pause", "--all")
+    assert scheduler("resume", "--all", "--keep-single").status == 0
+    with closing(open_for_reading(ledger)) as connection:
+        assert [each.automation_id for each in pauses(connection)] == [HOURLY]
+    assert scheduler("resume", "--all", "--keep-single").status == 1
+    assert scheduler("resume", "hourly", "--keep-single").status == 2
+
+
 @pytest.mark.parametrize("command", ["pause", "resume"])
 @pytest.mark.usefixtures("ledger")
 def test_what_is_to_be_paused_has_to_be_one_that_is_known(scheduler: Scheduler, command: str) -> None:

@@ -1,7 +1,6 @@
 """The recipes of docs/operations.md for another machine and for a restored backup, with real processes: no run is lost or doubled."""
 
 import asyncio
-import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -56,24 +55,23 @@ async def _move_and_restore(folder: Path) -> None:
 
         # to another machine: stop, copy, start there
         assert await here.stop("run") == 0
-        await here.command("backup", str(there.ledger))
+        await here.command("backup", str(folder / "moved.db"))
         (there.folder / "key").write_text(here.key)
         (there.folder / "key").chmod(0o600)
+        there.write_configuration()
+        await there.command("restore", "--moved", str(folder / "moved.db"))
         await there.start_daemon()
         await there.command("backup", str(folder / "backup.db"))
         second = first + timedelta(minutes=1)
         await _has_fate(there, second, "accepted: answered")
         assert _runs(here) == 2
 
-        # from the backup, which knows nothing of the second minute: stop, put it in place, pause, start, resume
+        # from the backup, which knows nothing of the second minute: stop, restore, start, resume
         assert await there.stop("run") == 0
-        for file in there.folder.glob("scheduler.db*"):
-            file.unlink()
-        shutil.copy(folder / "backup.db", there.ledger)
-        await there.command("pause", "--all")
+        await there.command("restore", str(folder / "backup.db"))
         await there.start_daemon()
         await _has_fate(there, second, "skipped: paused")
-        await there.command("resume", "--all")
+        await there.command("resume", "--all", "--keep-single")
         third = second + timedelta(minutes=1)
         await _has_fate(there, third, "accepted: answered")
         assert _runs(here) == 3

@@ -273,7 +273,7 @@ def test_a_fire_that_is_years_away_is_shown_alone() -> None:
             details(entry("a"), paused_by_hand=True),
             Recent(NOW, complete=True, tallies=(), foreign=(), pauses=[PausedByHand("main", None, "*", NOW, "ada")]),
             {},
-            "What to do: scheduler resume --all ends it.",
+            "What to do: scheduler resume --all --keep-single ends it.",
         ),
         (details(entry("a"), paused_by_hand=True), None, {}, "Paused By hand."),
     ],

@@ -10,24 +10,30 @@ from scheduler.cli.output import complain, line
 from scheduler.cli.times import now
 from scheduler.core.printable import escaped
 
-_EXAMPLES = ("scheduler resume nightly-report", "scheduler resume --all")
+_EXAMPLES = ("scheduler resume nightly-report", "scheduler resume --all", "scheduler resume --all --keep-single")
 
 
 @click.command("resume", cls=Command, section="Schedules", examples=_EXAMPLES)
 @click.argument("automation", required=False)
 @click.option("--all", "everything", is_flag=True, help="End all pauses of the target.")
+@click.option("--keep-single", is_flag=True, help="With --all: what was paused by itself stays paused.")
 @click.option("--target", "target_name", metavar="NAME", help="Which target, where several are configured.")
 @click.pass_obj
-def command(source: Source, *, automation: str | None, everything: bool, target_name: str | None) -> None:
+def command(source: Source, *, automation: str | None, everything: bool, keep_single: bool, target_name: str | None) -> None:
     """End the pause of AUTOMATION, an id or a name. What came due meanwhile stays skipped."""
     from scheduler.cli.ledger_file import write
     from scheduler.cli.pauses import chosen, still_paused
     from scheduler.ledger.intents import resume
 
+    if keep_single and not everything:
+        raise click.UsageError("--keep-single belongs to --all")
     settings = source.load().settings
     which = chosen(settings, target_name, automation, everything=everything)
     at, by = now(), getpass.getuser()
-    ended = write(which.ledger, lambda connection: resume(connection, which.target, which.automation_id, at=at, by=by))
+    ended = write(
+        which.ledger,
+        lambda connection: resume(connection, which.target, which.automation_id, at=at, by=by, keep_single=keep_single),
+    )
     remaining = still_paused(settings, which)
     if not ended:
         raise AnswerIsNo(remaining or f"nothing was paused: {which.name}")

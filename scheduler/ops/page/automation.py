@@ -137,10 +137,13 @@ def _pauses(details: AutomationDetails, pauses: Sequence[PausedByHand], now: dat
     mine = [each for each in pauses if each.target == details.target and each.automation_id in {None, details.id}]
     for each in mine:
         since = When(each.since, now)
-        who, ends = (
-            ("", f"`scheduler resume {details.id}`") if each.automation_id else ("with all of its target, ", "`scheduler resume --all`")
+        who, what = ("", details.id) if each.automation_id else ("with all of its target, ", "--all --keep-single")
+        yield StateOf(
+            "warn",
+            "Paused",
+            f"By hand, {who}by {each.by}, since {since.utc} ({since.relative}). {meaning}",
+            f"`scheduler resume {what}` ends it",
         )
-        yield StateOf("warn", "Paused", f"By hand, {who}by {each.by}, since {since.utc} ({since.relative}). {meaning}", f"{ends} ends it")
     if details.paused_by_hand and not mine:
         yield StateOf("warn", "Paused", f"By hand. {meaning}", "`scheduler resume` ends it")
 

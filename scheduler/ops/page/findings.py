@@ -175,7 +175,9 @@ def _of_pauses(pauses: Sequence[PausedByHand]) -> Iterator[Finding]:
     for each in pauses:
         if each.automation_id is None:
             detail = f"By {each.by}, since {to_text_seconds(each.since)}. What comes due is recorded and not fired."
-            yield Finding(NOTE, f"All automations of target {each.target} are paused", detail, "`scheduler resume --all` ends it")
+            yield Finding(
+                NOTE, f"All automations of target {each.target} are paused", detail, "`scheduler resume --all --keep-single` ends it"
+            )
     some = [each for each in pauses if each.automation_id is not None]
     if some:
         items = [
