@@ -104,12 +104,15 @@ Visiting = Callable[..., Visit]
 
 @pytest.fixture
 def visiting(browser: Browser) -> Iterator[Visiting]:
-    """Opens pages; each with a context of its own, which may be dark, small, or without JavaScript."""
+    """Opens pages; each with a context of its own, which may be dark, small, without JavaScript, or without the pages' own policy."""
     contexts: list[BrowserContext] = []
 
-    def visit(url: str, *, dark: bool = False, width: int = 1280, script: bool = True) -> Visit:
+    def visit(url: str, *, dark: bool = False, width: int = 1280, script: bool = True, policy: bool = True) -> Visit:
         context = browser.new_context(
-            color_scheme="dark" if dark else "light", viewport={"width": width, "height": 800}, java_script_enabled=script
+            color_scheme="dark" if dark else "light",
+            viewport={"width": width, "height": 800},
+            java_script_enabled=script,
+            bypass_csp=not policy,
         )
         context.set_default_timeout(10_000)
         contexts.append(context)

@@ -4,6 +4,7 @@ import re
 from typing import Any, Final, Literal
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import ELSEWHERE, Site, Visiting
@@ -261,3 +262,18 @@ def test_a_drawing_says_the_same_as_its_table(site: Site, visiting: Visiting) ->
     fires, paused = re.findall(r"([0-9]+) fires of .* ([0-9]+) more are paused", drawn)[0]
     assert sum(map(int, rows)) == int(fires) + int(paused)
     assert len(rows) > 8
+
+
+@pytest.mark.parametrize(("dark", "width"), [(False, 1280), (True, 360)], ids=["light", "dark on a phone"])
+def test_axe_finds_nothing_that_keeps_anybody_out(dark: bool, width: int, site: Site, visiting: Visiting) -> None:
+    visit = visiting("about:blank", dark=dark, width=width, policy=False)  # axe is a script from elsewhere
+    for path in [*PAGES, WRONG]:
+        visit.page.goto(site.url + path)
+        found = Axe().run(visit.page).response["violations"]
+        assert [(each["id"], [node["target"] for node in each["nodes"]]) for each in found] == [], path
+
+
+def test_axe_would_find_what_keeps_somebody_out(site: Site, visiting: Visiting) -> None:
+    visit = visiting(site.url + "/occurrences", policy=False)
+    visit.page.evaluate("document.querySelectorAll('label').forEach((each) => each.replaceWith(...each.childNodes))")
+    assert "label" in {each["id"] for each in Axe().run(visit.page).response["violations"]}
