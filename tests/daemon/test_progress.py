@@ -8,7 +8,7 @@ import pytest
 from scheduler.core.errors import LedgerUnavailable, UpstreamError
 from tests.daemon.world import World, in_world
 
-DAYS = 3
+DAYS = 1
 
 
 def test_it_is_up_when_every_list_has_been_asked_for_also_without_success() -> None:

@@ -1,6 +1,5 @@
 """``scheduler check``: the doctor."""
 
-import asyncio
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
@@ -40,6 +39,8 @@ def command(context: click.Context, *, as_json: bool) -> None:
     reached among them; 2 when there is no configuration to be read. With --json, a line for each finding:
     {"check", "subject", "status", "finding", "advice"}, the status one of ok, notice, warning and fault.
     """
+    import asyncio
+
     from scheduler.cli.checking import examined
     from scheduler.doctor.checks import findings
     from scheduler.doctor.findings import Status

@@ -1,7 +1,6 @@
 """``scheduler restore``: go on from a backup."""
 
 import getpass
-import sqlite3
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from scheduler.cli.times import now
 from scheduler.core.printable import escaped
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Sequence
 
     from scheduler.ledger.intents import Pause
@@ -57,7 +57,7 @@ def _paused(staged: Path, at: datetime) -> "Sequence[Pause]":
 
     by = f"{getpass.getuser()} (restore)"
 
-    def pause_all(connection: sqlite3.Connection) -> list[Pause]:
+    def pause_all(connection: "sqlite3.Connection") -> list[Pause]:
         targets = [name for (name,) in connection.execute("SELECT name FROM target ORDER BY name")]
         wanted = [Pause(target, EVERYTHING, at, by) for target in targets]
         return [each for each in wanted if pause(connection, each)]

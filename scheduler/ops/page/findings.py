@@ -24,7 +24,7 @@ _ORDER: Final = (BAD, WARN, NOTE)
 
 ADVICE: Final[Mapping[str, str]] = {
     "target.held": "mend the key, its scopes, or the URL. One waiting attempt at a time probes; a good poll releases a hold of the list. "
-    "After a new key: SIGHUP",
+    "After a new key: restart, or SIGHUP where it is in a `key_file`",
     "snapshot.failed": "mend the API or the way to it. Fires go on meanwhile",
     "occurrence.expired": "the reason is in `error`; look at `attempt.failed` before it",
     "occurrence.unresolved": "look at the automation's runs at the API; run it by hand if it was not: `scheduler automations run`",
