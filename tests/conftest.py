@@ -1,14 +1,29 @@
 """Which tests mostly wait, for the full minute or for what takes its time: many of them run beside each other (see the Makefile)."""
 
 from pathlib import Path
+from typing import Final
 
 import pytest
 
-FOLDERS = {"e2e", "faults", "prometheus", "systemd"}
-HERE = Path(__file__).parent
+FOLDERS: Final = {"e2e", "faults", "prometheus", "systemd"}
+LONGEST: Final = (
+    "e2e/test_end_to_end.py",
+    "faults/test_faults.py",
+    "systemd/test_install.py",
+    "e2e/test_moving.py",
+    "systemd/test_minute.py",
+)
+"""These begin first, so that none of them is what everybody waits for in the end."""
+HERE: Final = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(HERE).parts[0] in FOLDERS:
             item.add_marker("waiting")
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    path = item.path.relative_to(HERE).as_posix()
+    return LONGEST.index(path) if path in LONGEST else len(LONGEST)
