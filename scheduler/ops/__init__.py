@@ -1,7 +1,9 @@
 """The observers of events: what people, Prometheus and probes see of a running daemon. The daemon names none of them.
 
 - `bus`: publishes events to whoever subscribed. `heartbeat`: when the loop was last seen alive.
-- `logs`: the process's log; `narration`: each event as a line of it; `console`: lines for people; `writer`: lines out, without waiting.
+- `logs`: the process's log; `narration`: each event as a line of it; `console`: lines for people; `journal`: entries for systemd's;
+  `writer`: all of these out, without waiting.
+- `systemd`: what its manager is told of the process.
 - `metrics`: counters and histograms of events; `gauges`: the state of the daemon when it is scraped.
 - `web`: the pages; `content`: where they have it from; `views`: their JSON; `page`: those for people.
 - `queries`: what may be asked of them; `hosts`: under which names.
