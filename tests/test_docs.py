@@ -40,6 +40,11 @@ def test_every_link_leads_to_a_file_and_a_heading(document: str, link: str) -> N
         assert anchor in {re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-") for heading in headings}, f"{document}: {link}"
 
 
+@pytest.mark.parametrize(("document", "picture"), sorted(set(named(r'(?:src|srcset)="([^"]+)"'))))
+def test_every_picture_is_there(document: str, picture: str) -> None:
+    assert (ROOT / picture).is_file(), f"{document} shows {picture}"
+
+
 AGENTS = (ROOT / "docs" / "agents.md").read_text()
 
 
