@@ -14,7 +14,7 @@ from tests.simulation.shrinking import shrunk
 
 pytestmark = pytest.mark.timeout(600)  # a machine that is busy with other things
 _ROOT = Path(__file__).parents[2]
-_SEEDS = 120
+_SEEDS = 60
 _AT_ONCE = 10
 
 NOTICED_BY = {
