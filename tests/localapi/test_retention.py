@@ -46,7 +46,7 @@ def test_outputs_are_kept_for_so_long_and_no_longer(tmp_path: Path, monkeypatch:
 
     async def story() -> None:
         clock = Clock()
-        script = shell("echo x > file; [ ! -e $HOME/wait ] || sleep 600")
+        script = shell("[ ! -e $HOME/wait ] || { echo x > file; sleep 600; }; echo x > file")
         monkeypatch.setenv("HOME", str(tmp_path))
         async with serving(tmp_path, clock, command=script, retention=3600.0, grace=0.2) as served:
             (tmp_path / "wait").touch()
