@@ -20,7 +20,7 @@ uninstall:  ## as root: takes away what install has made, and leaves settings, l
 
 test: check  ## all checks and every test
 	$(BIN)/pytest -n $(JOBS) --dist worksteal -m 'not waiting'
-	$(BIN)/pytest -n $$(( 3 * $(JOBS) )) --dist loadscope -m waiting
+	$(BIN)/pytest -n $$(( 3 * $(JOBS) )) --dist loadscope --no-loadscope-reorder -m waiting
 
 check: $(STAMP)  ## formatting, lint, types, layers
 	$(BIN)/ruff format --check -q .
