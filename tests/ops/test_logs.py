@@ -256,7 +256,7 @@ def test_nobody_waits_for_a_reader_and_what_was_left_out_is_counted() -> None:
     thread, read = pipe.reading()
     eventually(out._lines.empty)
     out.write("after")
-    out.close()
+    out.close(DEADLINE)  # a busy machine may need more than the two seconds that a process gives it
     pipe.stream.close()
     thread.join()
     lost = sum(int(line.split()[1]) for line in read if line.startswith("lost"))
