@@ -16,6 +16,7 @@ from scheduler.daemon.ports import Clock
 from scheduler.daemon.service import Service
 from scheduler.daemon.target import Target
 from scheduler.database import Database
+from scheduler.database.files import BESIDE
 from scheduler.ledger import history
 from scheduler.ops.bus import Bus
 from scheduler.ops.gauges import Exposition, Sources
@@ -32,8 +33,6 @@ from scheduler.settings import Settings
 
 _CONNECTIONS: Final = 256
 """More are answered with 503: who looks must not take the file descriptors that firing needs."""
-_FILES: Final = ("", "-wal", "-shm")
-"""What SQLite adds to the name of a database for the files beside it."""
 
 
 class Observing:
@@ -159,7 +158,7 @@ def _every_detail(service: Service, name: str) -> Iterator[AutomationDetails]:
 def _size(ledger: Path) -> int | None:
     """The bytes of the ledger's files; None while there is none."""
     sizes = []
-    for suffix in _FILES:
+    for suffix in ("", *BESIDE):
         with suppress(FileNotFoundError):
             sizes.append(ledger.with_name(ledger.name + suffix).stat().st_size)
     return sum(sizes) if sizes else None

@@ -9,7 +9,7 @@ from typing import Final
 from scheduler.cli.fires import Fire, Planned, columns, coming, fire_json
 from scheduler.cli.output import Colour, Json, styled, table, terminal_width
 from scheduler.cli.recorded import Recorded
-from scheduler.core.changes import ClockChange, Effect, clock_changes
+from scheduler.core.changes import THIRTEEN_MONTHS, ClockChange, Effect, clock_changes
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.dialects import differences
 from scheduler.core.difference import Difference
@@ -18,7 +18,6 @@ from scheduler.core.instants import to_text_seconds
 from scheduler.core.printable import escaped
 from scheduler.core.words import in_words, joined
 
-AHEAD: Final = timedelta(days=397)  # 13 months: each change that comes once a year is in it
 _END: Final = datetime.max.replace(tzinfo=UTC)
 _EFFECTS: Final[dict[Effect, Colour]] = {
     "untouched": "bright_black",
@@ -42,7 +41,7 @@ class Explanation:
     @classmethod
     def of(cls, planned: Planned, after: datetime, count: int) -> "Explanation":
         """With its next ``count`` fires after an instant."""
-        changes = tuple(clock_changes(planned.schedule, after, min(after, _END - AHEAD) + AHEAD))
+        changes = tuple(clock_changes(planned.schedule, after, min(after, _END - THIRTEEN_MONTHS) + THIRTEEN_MONTHS))
         fires = tuple(coming([planned], after, count))
         return cls(planned, after, fires, changes, differences(planned.schedule, changes))
 

@@ -19,6 +19,8 @@ from scheduler.core.words import joined
 
 Effect = Literal["untouched", "made_up", "not_fired", "first_pass", "both_passes"]
 
+THIRTEEN_MONTHS: Final = timedelta(days=397)
+"""How far ahead people are told of changes: each that comes once a year is in it."""
 _JUST_BEFORE: Final = timedelta(microseconds=1)
 _FIRST, _LAST = date(1, 1, 4), date(9999, 12, 28)  # a few days of room, since local time is up to a day ahead or behind
 _LISTED: Final = 4  # more times than these are told by their number

@@ -20,6 +20,9 @@ from scheduler.database.faults import damaged, primary_code, translated
 Tables = sqlite_utils.Database
 """What a migration works on."""
 
+BESIDE: Final = ("-wal", "-shm")
+"""What SQLite adds to the name of a database for the files beside it."""
+
 BUSY_SECONDS: Final = 1.0
 """How long a statement waits for another process, such as a command that writes a pause."""
 

@@ -3,17 +3,16 @@
 import asyncio
 import ctypes
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from scheduler.core import zones
+from scheduler.core.changes import THIRTEEN_MONTHS
 from scheduler.core.errors import SchedulerError
 from scheduler.doctor.apart import apart
 from scheduler.doctor.facts import Occupant, ZoneCopy, ZoneFacts
 from scheduler.settings.places import Listen
 
-AHEAD: Final = timedelta(days=396)
-"""Thirteen months: every clock change of a year, and those of the month in which the year is looked at."""
 _PATIENCE: Final = 3.0
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  an address to ask instead of, not to listen on
 _TIMEX: Final = 1024  # bytes; more than the kernel's struct timex, and all of it zero: nothing is set
@@ -37,7 +36,7 @@ def zone_facts(names: Iterable[str], now: datetime) -> ZoneFacts:
     data = zones.current()
     copies = tuple(ZoneCopy(each.version, each.source, str(each.root)) for each in data.copies)
     begin = now.replace(minute=0, second=0, microsecond=0)
-    found = ((name, data.disagreement(name, begin, begin + AHEAD)) for name in sorted(set(names)))
+    found = ((name, data.disagreement(name, begin, begin + THIRTEEN_MONTHS)) for name in sorted(set(names)))
     return ZoneFacts(copies, {name: since for name, since in found if since is not None})
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
 
+from scheduler.database.files import BESIDE
 from scheduler.doctor.facts import Facts, FileFacts, LedgerFacts, Record, Unknown
 from scheduler.doctor.findings import Check, Finding, parted
 from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS
@@ -18,7 +19,6 @@ _TIGHT: Final = 500 * _MIB
 _WEEK: Final = 7
 _REMOTE: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "glusterfs", "ceph"})
 _OTHERS_WRITE: Final = 0o022
-_BESIDE: Final = ("-wal", "-shm")
 
 
 def examined(facts: Facts) -> Iterator[Finding]:
@@ -107,7 +107,7 @@ def _owners(ledger: LedgerFacts) -> Iterator[Finding]:
     main = ledger.file
     assert main is not None
     for each in ledger.files:
-        if each.path.name.removeprefix(ledger.path.name) in _BESIDE and each.uid != main.uid:
+        if each.path.name.removeprefix(ledger.path.name) in BESIDE and each.uid != main.uid:
             yield LEDGER.fault(
                 str(each.path),
                 f"it is {each.owner}'s and the ledger {main.owner}'s, who cannot open the ledger so",

@@ -15,13 +15,14 @@ from typing import Any, Final
 from scheduler.core.errors import SchedulerError
 from scheduler.core.instants import from_text, to_text, to_text_seconds
 from scheduler.database.faults import translated
+from scheduler.database.files import BESIDE
 from scheduler.database.files import look as without_a_trace
 from scheduler.doctor.facts import LATELY, ForeignRuns, Known, LedgerFacts, Record, RecordedTarget
 from scheduler.doctor.files import file_facts, filesystem, free_bytes
 from scheduler.ledger.lock import holding_process, lock_file
 from scheduler.ledger.schema import APPLICATION_ID
 
-_BESIDE: Final = ("", "-wal", "-shm", ".lock")
+_FILES: Final = ("", *BESIDE, ".lock")
 _WRITTEN_BY: Final = 18  # the byte of a database's header that is 2 with a write-ahead log (https://www.sqlite.org/fileformat.html)
 _SIGNED: Final = 200  # bytes of the lock file that anybody reads
 _NAMED: Final = 5  # pages that are wrong
@@ -51,7 +52,7 @@ def _outside(path: Path) -> LedgerFacts:
     folder = file_facts(path.parent)
     if folder is None:
         return LedgerFacts(path=path)
-    files = [file_facts(path.with_name(path.name + suffix)) for suffix in _BESIDE]
+    files = [file_facts(path.with_name(path.name + suffix)) for suffix in _FILES]
     writable = [each for each in (path.parent, path) if each.exists()]
     return LedgerFacts(
         path=path,

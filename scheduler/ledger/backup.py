@@ -15,11 +15,9 @@ from typing import Final
 
 from scheduler.core.errors import ConfigurationError, DatabaseRefused, LedgerUnavailable
 from scheduler.database.faults import damaged, translated, unavailable
-from scheduler.database.files import look
+from scheduler.database.files import BESIDE, look
 from scheduler.ledger.schema import APPLICATION_ID
 
-BESIDE: Final = ("-wal", "-shm")
-"""What SQLite keeps beside a ledger."""
 _PAGES: Final = 4096  # of a copy that are made before a signal is heard
 
 

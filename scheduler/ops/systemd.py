@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import structlog
+
 from scheduler.core.events import ConfigReloaded, ConfigReloading, DaemonStopping, Event
 from scheduler.core.printable import escaped
 
@@ -67,6 +69,7 @@ class Notifier:
         self._status = status
         self._up = False
         self._looks = 0
+        self._faulty = False  # a look has failed
         self._owed: deque[str] = deque()  # what has to arrive, in order: systemd would wait for it for ever
 
     async def run(self) -> None:
@@ -74,21 +77,31 @@ class Notifier:
         watchdog = self._supervisor.watchdog
         try:
             while True:
-                self.look()
+                self._survive_a_look()
                 await asyncio.sleep(min(INTERVAL, watchdog / 2) if watchdog else INTERVAL)
         finally:
             self._supervisor.close()
 
+    def _survive_a_look(self) -> None:
+        """Look. What goes wrong is logged the first time that it does: the watchdog must not end the daemon without a reason on record."""
+        try:
+            self.look()
+        except Exception as error:  # noqa: BLE001  whatever it is, the next look comes
+            if not self._faulty:
+                self._faulty = True
+                what = f"{type(error).__name__}: {error}"
+                structlog.get_logger().error("observer.failed", observer="Notifier.look", error=what, exc_info=error)
+
     def look(self) -> None:
-        """Tell what there is to tell now."""
+        """Tell what there is to tell now; that it is alive first, whatever else there is to say."""
+        if self._supervisor.watchdog and self._is_alive():
+            self._tell("WATCHDOG=1")
         lines = []
         if not self._up and self._is_up():
             self._up, self._looks = True, 0
             self._owed.append("READY=1")
         if self._looks % _STATUS_EVERY == 0 or not self._up:
             lines.append(self._status_line())
-        if self._supervisor.watchdog and self._is_alive():
-            lines.append("WATCHDOG=1")
         self._looks += 1
         self._tell(*lines)
 

@@ -5,13 +5,13 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from scheduler.cli.commands import restore
 from scheduler.ledger import backup
 from scheduler.ledger.intents import EVERYTHING, pauses
 from scheduler.ledger.lock import LedgerLock
@@ -194,11 +194,11 @@ def test_a_restored_ledger_is_the_backups_and_paused_and_the_one_before_is_whole
     assert saved.exists()
 
 
-def test_it_can_be_restored_again(scheduler: Scheduler, saved: Path, ledger: Path) -> None:
+def test_it_can_be_restored_again(scheduler: Scheduler, saved: Path, ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert scheduler("restore", str(saved)).status == 0
     with stand(ledger) as on:
         on.do(on.ledger.claim(MAIN, [claim(3), claim(4)], [], at(4)))
-    time.sleep(1 - time.time() % 1)  # the next second: a folder for what was there has its name by the second
+    monkeypatch.setattr(restore, "now", lambda: at(600))  # the folder for what was there has its name by the second
     assert scheduler("restore", str(saved)).status == 0
     assert occurrences(ledger) == 1
     assert len(list(ledger.parent.glob("ledger.db.before-*"))) == 2

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from scheduler.core.events import ConfigReloaded, ConfigReloading, DaemonStopping
 from scheduler.ops.systemd import Notifier, Supervisor
@@ -167,6 +168,23 @@ def test_a_process_without_a_free_file_descriptor_can_still_say_that_it_is_alive
     with no_free_descriptor():
         process.notifier.look()
     assert systemd.told() == ["WATCHDOG=1"]
+
+
+def test_a_look_that_fails_is_told_once_and_does_not_starve_the_watchdog(systemd: Systemd) -> None:
+    def fail() -> str:
+        raise ValueError("no idea")
+
+    async def main() -> None:
+        supervisor = Supervisor({"NOTIFY_SOCKET": systemd.name, "WATCHDOG_USEC": "30000000"})
+        running = asyncio.create_task(Notifier(is_up=lambda: True, is_alive=lambda: True, status=fail, supervisor=supervisor).run())
+        await asyncio.sleep(5.5)
+        assert not running.done()
+        running.cancel()
+
+    with capture_logs() as logged:
+        run_virtual(main())
+    assert systemd.told().count("WATCHDOG=1") == 6
+    assert [(line["event"], line["error"]) for line in logged] == [("observer.failed", "ValueError: no idea")]
 
 
 def fill(systemd: Systemd) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from itertools import islice, pairwise
 from typing import Final
 
-from scheduler.core.changes import clock_changes
+from scheduler.core.changes import THIRTEEN_MONTHS, clock_changes
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.policy import CatchUp, Concurrency, Policies, jitter, start_within
 from scheduler.core.status import AutomationDetails, PausedByHand, Recent, TargetStatus
@@ -16,7 +16,6 @@ from scheduler.ops.page.times import When, duration, when
 
 NEXT: Final = 10
 _YEAR: Final = timedelta(days=366)
-_CHANGES_AHEAD: Final = timedelta(days=396)  # thirteen months
 _CATCH_UP: Final = {
     CatchUp.LATEST: "of several that are overdue, the newest is sent",
     CatchUp.ALL: "all that are overdue are sent, in order",
@@ -149,7 +148,7 @@ def _pauses(details: AutomationDetails, pauses: Sequence[PausedByHand], now: dat
 
 
 def _changes(schedule: Schedule, now: datetime) -> Iterator[Change]:
-    for each in clock_changes(schedule, now, now + _CHANGES_AHEAD):
+    for each in clock_changes(schedule, now, now + THIRTEEN_MONTHS):
         yield Change(When(each.at, now, schedule.timezone), each.words, each.effect != "untouched")
 
 
