@@ -1,4 +1,4 @@
-"""Which instants a definition implied, by the rules for clock changes that were set at the time.
+"""Which instants a definition implied, by the rules of the time: those that read expressions, and those for clock changes.
 
 croniter and the zone data are those of now; which ones evaluated then is on record, so that a difference can be told from a loss.
 """
@@ -25,6 +25,7 @@ class Rules:
     tzdata: str
     dst_gap: str
     dst_repeat: str
+    rules_version: int  # of the scheduler's own rules for reading expressions
 
     @property
     def evaluator(self) -> tuple[str, str]:
@@ -34,7 +35,9 @@ class Rules:
     def schedule(self, definition: Definition) -> Schedule:
         """Raises `InvalidSchedule`: by the zone data of now, for one."""
         gap, repeat = cast("Gap", self.dst_gap), cast("Repeat", self.dst_repeat)
-        return Schedule.parse(definition.cron_expression, definition.timezone, dst_gap=gap, dst_repeat=repeat)
+        return Schedule.parse(
+            definition.cron_expression, definition.timezone, dst_gap=gap, dst_repeat=repeat, rules_version=self.rules_version
+        )
 
 
 class _Key(NamedTuple):
@@ -49,7 +52,7 @@ class Evaluation:
     def __init__(self, rules: Sequence[Rules]) -> None:
         self._rules = rules
         self._since = [each.since for each in rules]
-        self._different = {(each.dst_gap, each.dst_repeat): each for each in rules}.values()
+        self._different = {(each.dst_gap, each.dst_repeat, each.rules_version): each for each in rules}.values()
         self._memo: dict[_Key, tuple[datetime, ...]] = {}
         self._window = (FOREVER, FOREVER)
 
@@ -74,7 +77,7 @@ class Evaluation:
         return bool(self.instants(definition, instant - _JUST_BEFORE, instant))
 
     def by_all_rules(self, definition: Definition, instant: datetime) -> set[bool]:
-        """Whether it is scheduled at this instant by each of the settings for clock changes that there have been."""
+        """Whether it is scheduled at this instant by each of the rules that there have been."""
         try:
             return {rules.schedule(definition).fires_at(instant) for rules in self._different}
         except InvalidSchedule:

@@ -15,6 +15,7 @@ from scheduler.audit.expectation import Span, Tally
 from scheduler.audit.lineage import Recorded
 from scheduler.core.instants import from_text, to_text_seconds
 from scheduler.core.model import Definition
+from scheduler.core.ranges import RULES_VERSION
 
 Stretch = tuple[str, datetime, datetime]
 """A target, and a stretch of time after the one instant and up to the other."""
@@ -54,12 +55,12 @@ def _recorded(row: sqlite3.Row) -> Recorded:
 def rules(connection: sqlite3.Connection, evaluator: tuple[str, str]) -> list[Rules]:
     """What schedules were evaluated with, oldest first. At least one: with no record, the ``evaluator`` of now and the usual settings."""
     found = [
-        Rules(from_text(since), croniter, tzdata, gap, repeat)
-        for since, croniter, tzdata, gap, repeat in connection.execute(
-            "SELECT since, croniter, tzdata, dst_gap, dst_repeat FROM evaluation ORDER BY id"
+        Rules(from_text(since), croniter, tzdata, gap, repeat, rules_version)
+        for since, croniter, tzdata, gap, repeat, rules_version in connection.execute(
+            "SELECT since, croniter, tzdata, dst_gap, dst_repeat, rules_version FROM evaluation ORDER BY id"
         )
     ]
-    return _in_order(found) or [Rules(datetime.min.replace(tzinfo=UTC), *evaluator, "after", "once")]
+    return _in_order(found) or [Rules(datetime.min.replace(tzinfo=UTC), *evaluator, "after", "once", RULES_VERSION)]
 
 
 def _in_order(found: list[Rules]) -> list[Rules]:

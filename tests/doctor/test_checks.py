@@ -228,7 +228,8 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             "Europe/Vienna",
             "the system's copy, 2025b, has other times there from 2026-11-23T19:20:30Z on",
         ),
-        ("the daemon's zones", record(evaluated=("6.0.0", "2025b")), WARNING, "daemon", "zone data 2025b"),
+        ("the daemon's zones", record(evaluated=("6.0.0", "2025b", 2)), WARNING, "daemon", "zone data 2025b"),
+        ("the daemon's rules", record(evaluated=("6.0.0", "2026a", 1)), WARNING, "daemon", "and rules 1, this command by"),
     ],
     "ledger": [
         ("hangs", replace(HEALTHY, ledger=Unknown("nothing came of it within 60 s")), FAULT, FILE_OF_LEDGER, "within 60 s"),
