@@ -15,6 +15,8 @@ from scheduler.core.model import Definition
 
 _JUST_BEFORE: Final = timedelta(microseconds=1)
 
+Transition = tuple[datetime, datetime]
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -32,6 +34,11 @@ class Rules:
         """The versions of croniter and of the zone data."""
         return self.croniter, self.tzdata
 
+    @property
+    def settings(self) -> tuple[str, str, int]:
+        """Everything beside the versions that decides which instants a definition implies."""
+        return self.dst_gap, self.dst_repeat, self.rules_version
+
     def schedule(self, definition: Definition) -> Schedule:
         """Raises `InvalidSchedule`: by the zone data of now, for one."""
         gap, repeat = cast("Gap", self.dst_gap), cast("Repeat", self.dst_repeat)
@@ -47,12 +54,16 @@ class _Key(NamedTuple):
 
 
 class Evaluation:
-    """Evaluates definitions by the recorded ``rules``, oldest first. Within a `window` each unique schedule is evaluated once."""
+    """Evaluates definitions by the recorded ``rules``, oldest first. Within a `window` each unique schedule is evaluated once.
 
-    def __init__(self, rules: Sequence[Rules]) -> None:
+    ``transitions``: stretches after one instant and up to another one that were decided by the rules before or after a change of rules.
+    """
+
+    def __init__(self, rules: Sequence[Rules], transitions: Sequence[Transition] = ()) -> None:
         self._rules = rules
+        self._transitions = transitions
         self._since = [each.since for each in rules]
-        self._different = {(each.dst_gap, each.dst_repeat, each.rules_version): each for each in rules}.values()
+        self._different = {each.settings: each for each in rules}.values()
         self._memo: dict[_Key, tuple[datetime, ...]] = {}
         self._window = (FOREVER, FOREVER)
 
@@ -76,12 +87,14 @@ class Evaluation:
         """Whether it is scheduled at exactly this instant."""
         return bool(self.instants(definition, instant - _JUST_BEFORE, instant))
 
-    def by_all_rules(self, definition: Definition, instant: datetime) -> set[bool]:
-        """Whether it is scheduled at this instant by each of the rules that there have been."""
+    def is_uncertain(self, definition: Definition, instant: datetime) -> bool:
+        """Whether the instant lies in a transition, and not all rules agree whether the definition is scheduled there."""
+        if not any(begin < instant <= end for begin, end in self._transitions):
+            return False
         try:
-            return {rules.schedule(definition).fires_at(instant) for rules in self._different}
+            return len({rules.schedule(definition).fires_at(instant) for rules in self._different}) > 1
         except InvalidSchedule:
-            return {False}
+            return False
 
     def _number(self, instant: datetime) -> int:
         return max(bisect_right(self._since, instant) - 1, 0)
