@@ -55,6 +55,15 @@ def ranges(field: Field) -> Iterator[tuple[str, set[int]]]:
         yield f"{low}-{high}" + (f"/{step}" if step > 1 else ""), count(field, first, last, step)
 
 
+def other_forms(field: Field) -> Iterator[tuple[str, set[int]]]:
+    """Values alone, steps from a value to the end, and steps through the whole field."""
+    for text, number in field.numbers.items():
+        yield text, count(field, number, number, 1)
+        first = 0 if number > field.last else number
+        yield from ((f"{text}/{step}", count(field, first, field.last, step)) for step in range(1, field.last + 3))
+    yield from ((f"*/{step}", count(field, field.first, field.last, step)) for step in range(1, field.last + 3))
+
+
 def read(name: str, text: str) -> set[int]:
     """The values of one field that stands beside ``*``."""
     place, field = list(FIELDS).index(name), FIELDS[name]
@@ -68,8 +77,12 @@ def read(name: str, text: str) -> set[int]:
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_every_range_is_read_as_it_is_counted(name: str) -> None:
-    wrong = {text: read(name, text) for text, values in ranges(FIELDS[name]) if read(name, text) != values}
-    assert wrong == {}
+    assert {text: read(name, text) for text, _ in ranges(FIELDS[name])} == dict(ranges(FIELDS[name]))
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_value_and_every_step_is_read_as_it_is_counted(name: str) -> None:
+    assert {text: read(name, text) for text, _ in other_forms(FIELDS[name])} == dict(other_forms(FIELDS[name]))
 
 
 @pytest.mark.parametrize("name", FIELDS)
