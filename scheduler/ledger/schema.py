@@ -245,7 +245,12 @@ def what_explains_of_version_2(tables: Tables) -> None:
         tables.execute(statement)
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (tables_of_version_1, what_explains_of_version_2)
+def rules_of_version_3(tables: Tables) -> None:
+    """By which version of the scheduler's own rules expressions were read: until now by the first one."""
+    tables.execute("ALTER TABLE evaluation ADD COLUMN rules_version INTEGER NOT NULL DEFAULT 1")
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (tables_of_version_1, what_explains_of_version_2, rules_of_version_3)
 
 
 def open_ledger(path: Path, *, on_commit: Callable[[float], None] | None = None) -> Database:

@@ -23,6 +23,7 @@ from scheduler.core.model import (
     State,
     Version,
 )
+from scheduler.core.ranges import RULES_VERSION
 from scheduler.core.records import RecordedTarget
 from scheduler.core.steps import Step
 from scheduler.database import Database
@@ -40,6 +41,7 @@ _CONCLUDE: Final = halving(outcomes.conclude)
 class SqliteLedger:
     """The ledger in a database of ours. ``node`` signs what it writes; ``croniter`` and ``tzdata`` are the versions that evaluate.
 
+    ``rules_version`` is the version of the rules that read expressions, see `scheduler.core.ranges`.
     Every method raises `LedgerUnavailable` when it cannot be done now, and those that write return when their write is durable.
     `Contradiction` is a mistake of the caller's, of which nothing was written.
     """
@@ -48,6 +50,7 @@ class SqliteLedger:
     node: str
     croniter: str
     tzdata: str
+    rules_version: int = RULES_VERSION
 
     # ------------------------------------------------------------ targets and what they show
 
@@ -65,7 +68,7 @@ class SqliteLedger:
 
     async def evaluating(self, since: datetime, *, dst_gap: str, dst_repeat: str) -> None:
         """From ``since`` on schedules are evaluated like this: a row when anything of it is new."""
-        row = (to_text(since), self.croniter, self.tzdata, dst_gap, dst_repeat)
+        row = (to_text(since), self.croniter, self.tzdata, dst_gap, dst_repeat, self.rules_version)
         await self.database.write(lambda connection: connection.execute(_INSERT_EVALUATION, row).rowcount)
 
     async def governed(self, since: datetime, *, schedule: str, overrides: str) -> None:
@@ -170,8 +173,9 @@ class SqliteLedger:
 
 
 _INSERT_EVALUATION: Final = """
-    INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat) SELECT ?1, ?2, ?3, ?4, ?5
-    WHERE (?2, ?3, ?4, ?5) IS NOT (SELECT croniter, tzdata, dst_gap, dst_repeat FROM evaluation ORDER BY id DESC LIMIT 1)
+    INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat, rules_version) SELECT ?1, ?2, ?3, ?4, ?5, ?6
+    WHERE (?2, ?3, ?4, ?5, ?6) IS NOT
+        (SELECT croniter, tzdata, dst_gap, dst_repeat, rules_version FROM evaluation ORDER BY id DESC LIMIT 1)
 """
 
 _INSERT_POLICY: Final = """
