@@ -245,12 +245,38 @@ def what_explains_of_version_2(tables: Tables) -> None:
         tables.execute(statement)
 
 
-def rules_of_version_3(tables: Tables) -> None:
-    """By which version of the scheduler's own rules expressions were read: until now by the first one."""
-    tables.execute("ALTER TABLE evaluation ADD COLUMN rules_version INTEGER NOT NULL DEFAULT 1")
+_RULES: Final = (
+    # By which version of the scheduler's own rules expressions were read: until now by the first one.
+    "ALTER TABLE evaluation ADD COLUMN rules_version INTEGER NOT NULL DEFAULT 1",
+)
+# Indexes for each look-up that went through all rows of a target.
+_LOOK_UPS: Final = (
+    "ALTER TABLE attempt ADD COLUMN automation_id TEXT",  # only where the result is 'unknown': what the index below looks for
+    """
+    UPDATE attempt SET automation_id = (SELECT occurrence.automation_id FROM occurrence WHERE occurrence.id = attempt.occurrence_id)
+    WHERE result = 'unknown'
+    """,
+    "DROP INDEX attempt_unknown",
+    "CREATE INDEX attempt_unknown_of ON attempt (automation_id, written_at) WHERE result = 'unknown'",
+    "DROP INDEX manual_run_by_automation",
+    "CREATE INDEX manual_run_by_run ON manual_run (target, run_id) WHERE run_id IS NOT NULL",
+    """
+    CREATE INDEX manual_run_unanswered ON manual_run (target, automation_id, requested_at)
+    WHERE run_id IS NULL AND answered_at IS NULL
+    """,
+    "CREATE INDEX definition_by_effect ON definition (target, effective_from)",
+    "CREATE INDEX occurrence_span_ends ON occurrence (last) WHERE count > 1",
+    "CREATE INDEX fire_request_waiting ON fire_request (target, requested_at) WHERE refused IS NULL",
+)
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (tables_of_version_1, what_explains_of_version_2, rules_of_version_3)
+def load_of_version_3(tables: Tables) -> None:
+    """Rules of reading expressions, and what keeps statements short in a large installation."""
+    for statement in (*_RULES, *_LOOK_UPS):
+        tables.execute(statement)
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (tables_of_version_1, what_explains_of_version_2, load_of_version_3)
 
 
 def open_ledger(path: Path, *, on_commit: Callable[[float], None] | None = None) -> Database:
