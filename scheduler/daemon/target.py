@@ -79,7 +79,8 @@ class Target:
         self._clearance.absent_until = self._planner.absent_until
         self._take_as_known(recorded)
         self._readings.recall(runs)
-        self._tracker.load(runs, snapshot_at=recorded.snapshot_at)
+        shown = {each: record.automation.run_id for each, record in recorded.automations.items()}
+        self._tracker.load(runs, snapshot_at=recorded.snapshot_at, shown=shown)
         self._dispatcher.adopt(opened)
         self._record.revise(versions, recorded.snapshot_at)
         await self.record()

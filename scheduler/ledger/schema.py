@@ -245,6 +245,32 @@ def what_explains_of_version_2(tables: Tables) -> None:
         tables.execute(statement)
 
 
+_THIRD: Final = (
+    "ALTER TABLE attempt ADD COLUMN automation_id TEXT",  # only where the result is 'unknown': what the index below looks for
+    """
+    UPDATE attempt SET automation_id = (SELECT occurrence.automation_id FROM occurrence WHERE occurrence.id = attempt.occurrence_id)
+    WHERE result = 'unknown'
+    """,
+    "DROP INDEX attempt_unknown",
+    "CREATE INDEX attempt_unknown_of ON attempt (automation_id, written_at) WHERE result = 'unknown'",
+    "DROP INDEX manual_run_by_automation",
+    "CREATE INDEX manual_run_by_run ON manual_run (target, run_id) WHERE run_id IS NOT NULL",
+    """
+    CREATE INDEX manual_run_unanswered ON manual_run (target, automation_id, requested_at)
+    WHERE run_id IS NULL AND answered_at IS NULL
+    """,
+    "CREATE INDEX definition_by_effect ON definition (target, effective_from)",
+    "CREATE INDEX occurrence_span_ends ON occurrence (last) WHERE count > 1",
+    "CREATE INDEX fire_request_waiting ON fire_request (target, requested_at) WHERE refused IS NULL",
+)
+
+
+def indexes_of_version_3(tables: Tables) -> None:
+    """Indexes for each look-up that went through all rows of a target."""
+    for statement in _THIRD:
+        tables.execute(statement)
+
+
 # What a start wants to know of each automation must not cost a walk through the history. Triggers, since outcomes and runs are written in
 # several places, and a statement of its own for each group would need Python's global lock once more.
 _LAST_TIMES: Final = (
@@ -283,13 +309,18 @@ _LAST_TIMES: Final = (
 )
 
 
-def last_times_of_version_3(tables: Tables) -> None:
+def last_times_of_version_4(tables: Tables) -> None:
     """When each automation was last accepted, and last succeeded: kept by triggers."""
     for statement in _LAST_TIMES:
         tables.execute(statement)
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (tables_of_version_1, what_explains_of_version_2, last_times_of_version_3)
+MIGRATIONS: Final[tuple[Migration, ...]] = (
+    tables_of_version_1,
+    what_explains_of_version_2,
+    indexes_of_version_3,
+    last_times_of_version_4,
+)
 
 
 def open_ledger(path: Path, *, on_commit: Callable[[float], None] | None = None) -> Database:

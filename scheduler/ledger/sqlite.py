@@ -58,10 +58,17 @@ class SqliteLedger:
         return await self.database.read(lambda connection: sightings.recorded(connection, target))
 
     async def observe(
-        self, target: str, snapshot_at: datetime, versions: Sequence[Version], changed: Sequence[Automation], removed: Collection[str]
+        self,
+        target: str,
+        snapshot_at: datetime,
+        versions: Sequence[Version],
+        changed: Sequence[Automation],
+        removed: Collection[str],
+        *,
+        whole: bool = True,
     ) -> None:
         """See `sightings.observe`."""
-        sighting = sightings.Sighting(target, snapshot_at, versions, changed, frozenset(removed))
+        sighting = sightings.Sighting(target, snapshot_at, versions, changed, frozenset(removed), whole)
         await self.database.write(lambda connection: sightings.observe(connection, sighting, (self.croniter, self.tzdata)))
 
     async def evaluating(self, since: datetime, *, dst_gap: str, dst_repeat: str) -> None:
