@@ -270,9 +270,47 @@ _LOOK_UPS: Final = (
 )
 
 
+# What a start wants to know of each automation must not cost a walk through the history. Triggers, since outcomes and runs are written in
+# several places, and a statement of its own for each group would need Python's global lock once more.
+_LAST_TIMES: Final = (
+    "ALTER TABLE automation ADD COLUMN accepted_at TEXT",
+    "ALTER TABLE automation ADD COLUMN succeeded_at TEXT",
+    """
+    UPDATE automation SET accepted_at = last.at FROM (
+        SELECT target, automation_id, max(coalesce(sent_at, finished_at)) AS at FROM occurrence
+        WHERE outcome = 'accepted' GROUP BY target, automation_id
+    ) AS last WHERE automation.target = last.target AND automation.automation_id = last.automation_id
+    """,
+    """
+    UPDATE automation SET succeeded_at = last.at FROM (
+        SELECT target, automation_id, max(finished_at) AS at FROM run WHERE status = 'success' GROUP BY target, automation_id
+    ) AS last WHERE automation.target = last.target AND automation.automation_id = last.automation_id
+    """,
+    """
+    CREATE TRIGGER occurrence_accepted AFTER UPDATE OF outcome ON occurrence WHEN new.outcome = 'accepted' BEGIN
+        UPDATE automation SET accepted_at = coalesce(
+            max(accepted_at, coalesce(new.sent_at, new.finished_at)), new.sent_at, new.finished_at, accepted_at
+        ) WHERE target = new.target AND automation_id = new.automation_id;
+    END
+    """,
+    """
+    CREATE TRIGGER run_had_succeeded AFTER INSERT ON run WHEN new.status = 'success' BEGIN
+        UPDATE automation SET succeeded_at = coalesce(max(succeeded_at, new.finished_at), new.finished_at, succeeded_at)
+        WHERE target = new.target AND automation_id = new.automation_id;
+    END
+    """,
+    """
+    CREATE TRIGGER run_succeeded AFTER UPDATE OF status ON run WHEN new.status = 'success' BEGIN
+        UPDATE automation SET succeeded_at = coalesce(max(succeeded_at, new.finished_at), new.finished_at, succeeded_at)
+        WHERE target = new.target AND automation_id = new.automation_id;
+    END
+    """,
+)
+
+
 def load_of_version_3(tables: Tables) -> None:
     """Rules of reading expressions, and what keeps statements short in a large installation."""
-    for statement in (*_RULES, *_LOOK_UPS):
+    for statement in (*_RULES, *_LOOK_UPS, *_LAST_TIMES):
         tables.execute(statement)
 
 
