@@ -245,7 +245,28 @@ def what_explains_of_version_2(tables: Tables) -> None:
         tables.execute(statement)
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (tables_of_version_1, what_explains_of_version_2)
+_THIRD: Final = (
+    "ALTER TABLE occurrence ADD COLUMN definition_id INTEGER",  # of a span without intervals: the version that implied it
+    "ALTER TABLE occurrence ADD COLUMN evaluation_id INTEGER",  # how that was evaluated
+    """
+    CREATE TABLE gap (               -- below the watermark, and not decided yet
+        target TEXT NOT NULL REFERENCES target (name) ON UPDATE CASCADE,
+        since TEXT NOT NULL,
+        until TEXT NOT NULL,
+        PRIMARY KEY (target, since),
+        CHECK (until > since)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+
+def spans_by_bounds_of_version_3(tables: Tables) -> None:
+    """Spans that name their definition instead of their instants, and gaps: what of a long downtime is not decided yet."""
+    for statement in _THIRD:
+        tables.execute(statement)
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (tables_of_version_1, what_explains_of_version_2, spans_by_bounds_of_version_3)
 
 
 def open_ledger(path: Path, *, on_commit: Callable[[float], None] | None = None) -> Database:
