@@ -271,6 +271,27 @@ def indexes_of_version_3(tables: Tables) -> None:
         tables.execute(statement)
 
 
+_FOURTH: Final = (
+    "ALTER TABLE occurrence ADD COLUMN definition_id INTEGER",  # of a span without intervals: the version that implied it
+    "ALTER TABLE occurrence ADD COLUMN evaluation_id INTEGER",  # how that was evaluated
+    """
+    CREATE TABLE gap (               -- below the watermark, and not decided yet
+        target TEXT NOT NULL REFERENCES target (name) ON UPDATE CASCADE,
+        since TEXT NOT NULL,
+        until TEXT NOT NULL,
+        PRIMARY KEY (target, since),
+        CHECK (until > since)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+
+def spans_by_bounds_of_version_4(tables: Tables) -> None:
+    """Spans that name their definition instead of their instants, and gaps: what of a long downtime is not decided yet."""
+    for statement in _FOURTH:
+        tables.execute(statement)
+
+
 # What a start wants to know of each automation must not cost a walk through the history. Triggers, since outcomes and runs are written in
 # several places, and a statement of its own for each group would need Python's global lock once more.
 _LAST_TIMES: Final = (
@@ -309,7 +330,7 @@ _LAST_TIMES: Final = (
 )
 
 
-def last_times_of_version_4(tables: Tables) -> None:
+def last_times_of_version_5(tables: Tables) -> None:
     """When each automation was last accepted, and last succeeded: kept by triggers."""
     for statement in _LAST_TIMES:
         tables.execute(statement)
@@ -319,7 +340,8 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     tables_of_version_1,
     what_explains_of_version_2,
     indexes_of_version_3,
-    last_times_of_version_4,
+    spans_by_bounds_of_version_4,
+    last_times_of_version_5,
 )
 
 

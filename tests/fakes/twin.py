@@ -91,6 +91,7 @@ class TwinLedger(MemoryLedger):
         mine = await super().bind(target, url, project_id)
         theirs = await self._real.bind(target, url, project_id)
         assert (mine.snapshot_at, mine.watermark, mine.automations) == (theirs.snapshot_at, theirs.watermark, theirs.automations)
+        assert mine.gaps == theirs.gaps
         assert sorted(mine.ended, key=str) == sorted(theirs.ended, key=str)
         return mine
 
