@@ -73,7 +73,7 @@ class Target:
         recorded = await context.ledger.bind(settings.name, settings.url, settings.project_id)
         runs = await context.ledger.newest_runs(settings.name)
         opened = await context.ledger.open_occurrences(settings.name)
-        versions = context.timetable.load(recorded.automations, watermark=recorded.watermark, ended=recorded.ended)
+        versions = context.timetable.load(recorded.automations, watermark=recorded.watermark, ended=recorded.ended, gaps=recorded.gaps)
         self._tell_of(versions)
         self._clearance.snapshot_at = recorded.snapshot_at
         self._clearance.absent_until = self._planner.absent_until
