@@ -10,7 +10,7 @@ from scheduler.audit import reading
 from scheduler.audit.evaluation import Evaluation
 from scheduler.audit.lineage import Force, in_force
 from scheduler.core.instants import from_text, to_text, to_text_seconds
-from scheduler.core.model import Occurrence
+from scheduler.core.model import Gap, Occurrence
 from scheduler.core.steps import Cause, Step
 
 
@@ -34,6 +34,7 @@ class Row:
     error: str | None
     node: str
     intervals: str | None
+    definition_id: int | None
     asked_at: datetime | None
 
     @property
@@ -107,6 +108,12 @@ class Account:
     watermark: datetime | None
     snapshot_at: datetime | None
     pruned_before: datetime | None
+    gaps: Sequence[Gap] = ()
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether the daemon has not decided yet about what is due at the instant."""
+        return self.watermark is None or self.instant > self.watermark or any(gap.holds(self.instant) for gap in self.gaps)
 
 
 def recall(connection: sqlite3.Connection, target: str, automation_id: str, instant: datetime, evaluator: tuple[str, str]) -> Account:
@@ -133,6 +140,7 @@ def recall(connection: sqlite3.Connection, target: str, automation_id: str, inst
         watermark=_instant(watermark),
         snapshot_at=_instant(snapshot_at),
         pruned_before=reading.pruned_before(connection),
+        gaps=reading.gaps(connection, target),
     )
 
 
@@ -152,7 +160,7 @@ _ROW: Final = """
 _ATTEMPTS: Final = "SELECT * FROM attempt WHERE occurrence_id = ? ORDER BY number"
 _STEPS: Final = "SELECT * FROM step WHERE occurrence_id = ? ORDER BY at"
 _RUNS: Final = "SELECT * FROM run WHERE occurrence_id = ?"
-_DOUBLES: Final = "SELECT * FROM run WHERE doubles IS NOT NULL AND target = ?1 AND doubles = ?3 AND automation_id = ?2"
+_DOUBLES: Final = "SELECT * FROM run INDEXED BY run_doubles WHERE doubles = ?3 AND target = ?1 AND automation_id = ?2"
 _PAUSES: Final = """
     SELECT automation_id, since, "by", until, ended_by FROM past_pause
     WHERE target = ?1 AND automation_id IN (?2, '*') AND since <= ?3 AND until >= ?3
@@ -190,6 +198,7 @@ def _row(row: sqlite3.Row) -> Row:
         error=row["error"],
         node=row["node"],
         intervals=row["intervals"],
+        definition_id=row["definition_id"],
         asked_at=_instant(row["asked_at"]),
     )
 

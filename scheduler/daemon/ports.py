@@ -12,11 +12,13 @@ from scheduler.core.model import (
     Automation,
     Claim,
     Conclusion,
+    Gap,
     Occurrence,
     OpenOccurrence,
     Run,
     RunOrigin,
     Skip,
+    SkippedSpan,
     Snapshot,
     State,
     Version,
@@ -75,12 +77,31 @@ class Ledger(Protocol):
         """Bind the name to its URL and project, or check that it is. Raises `TargetMismatch`. Returns what is recorded of it."""
 
     async def observe(
-        self, target: str, snapshot_at: datetime, versions: Sequence[Version], changed: Sequence[Automation], removed: Collection[str]
+        self,
+        target: str,
+        snapshot_at: datetime,
+        versions: Sequence[Version],
+        changed: Sequence[Automation],
+        removed: Collection[str],
+        *,
+        whole: bool = True,
     ) -> None:
-        """Record what a snapshot changed. The watermark goes back to the earliest ``effective_from``: nothing it implies is missed."""
+        """Record what a snapshot changed. The watermark goes back to the earliest ``effective_from``: nothing it implies is missed.
 
-    async def claim(self, target: str, claims: Sequence[Claim], skips: Sequence[Skip], watermark: datetime) -> Mapping[Occurrence, int]:
-        """Make the rows that are not there yet and move the watermark, in one transaction.
+        ``whole`` is False while more of the snapshot follows: the snapshot counts as taken with its last part.
+        """
+
+    async def claim(
+        self,
+        target: str,
+        claims: Sequence[Claim],
+        skips: Sequence[Skip],
+        watermark: datetime,
+        *,
+        spans: Sequence[SkippedSpan] = (),
+        gaps: Sequence[Gap] = (),
+    ) -> Mapping[Occurrence, int]:
+        """Make the rows that are not there yet, move the watermark, and replace the target's gaps by ``gaps``, in one transaction.
 
         Returns the rows that it made, by their first occurrence, with how many each of them holds: of what is passed over some may have
         a row already, and what these divide becomes a row each.
@@ -117,7 +138,7 @@ class Ledger(Protocol):
         """Every claim without an outcome, in the order of due."""
 
     async def lacking(self, target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
-        """Those of them that have no row, neither of their own nor in a span."""
+        """Those of them that have no row, neither of their own nor in a span, and lie in no gap."""
 
     async def late(self, target: str, now: datetime) -> list[OpenOccurrence]:
         """Every claim without an outcome whose deadline is before ``now``, in the order of due."""

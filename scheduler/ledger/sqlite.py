@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from scheduler.core.fires import FireRequest, Reopening
@@ -15,11 +16,13 @@ from scheduler.core.model import (
     Automation,
     Claim,
     Conclusion,
+    Gap,
     Occurrence,
     OpenOccurrence,
     Run,
     RunOrigin,
     Skip,
+    SkippedSpan,
     State,
     Version,
 )
@@ -60,10 +63,17 @@ class SqliteLedger:
         return await self.database.read(lambda connection: sightings.recorded(connection, target))
 
     async def observe(
-        self, target: str, snapshot_at: datetime, versions: Sequence[Version], changed: Sequence[Automation], removed: Collection[str]
+        self,
+        target: str,
+        snapshot_at: datetime,
+        versions: Sequence[Version],
+        changed: Sequence[Automation],
+        removed: Collection[str],
+        *,
+        whole: bool = True,
     ) -> None:
         """See `sightings.observe`."""
-        sighting = sightings.Sighting(target, snapshot_at, versions, changed, frozenset(removed))
+        sighting = sightings.Sighting(target, snapshot_at, versions, changed, frozenset(removed), whole)
         await self.database.write(lambda connection: sightings.observe(connection, sighting, (self.croniter, self.tzdata)))
 
     async def evaluating(self, since: datetime, *, dst_gap: str, dst_repeat: str) -> None:
@@ -78,9 +88,18 @@ class SqliteLedger:
 
     # ------------------------------------------------------------ occurrences
 
-    async def claim(self, target: str, claims: Sequence[Claim], skips: Sequence[Skip], watermark: datetime) -> Mapping[Occurrence, int]:
+    async def claim(
+        self,
+        target: str,
+        claims: Sequence[Claim],
+        skips: Sequence[Skip],
+        watermark: datetime,
+        *,
+        spans: Sequence[SkippedSpan] = (),
+        gaps: Sequence[Gap] = (),
+    ) -> Mapping[Occurrence, int]:
         """See `claims.claim`."""
-        plan = Plan(claims, skips, watermark)
+        plan = Plan(claims, skips, watermark, spans, gaps)
         return await self.database.write(lambda connection: claim(connection, target, plan, self.node))
 
     async def attempt(self, occurrence: Occurrence, attempt: Attempt, steps: Sequence[Step] = ()) -> None:
@@ -119,18 +138,15 @@ class SqliteLedger:
 
     async def open_occurrences(self, target: str) -> list[OpenOccurrence]:
         """Every claim without an outcome, whichever node made it, in the order of due."""
-        return await self._open_ones(target, None)
+        return await self.database.read(partial(_select_open, target=target, before=None))
 
     async def late(self, target: str, now: datetime) -> list[OpenOccurrence]:
         """Those of them whose deadline is before ``now``."""
-        return await self._open_ones(target, to_text(now))
+        return await self.database.read_in_background(partial(_select_open, target=target, before=to_text(now)))
 
     async def lacking(self, target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
         """See `claims.lacking`."""
-        return await self.database.read(lambda connection: lacking(connection, target, expected))
-
-    async def _open_ones(self, target: str, before: str | None) -> list[OpenOccurrence]:
-        return await self.database.read(lambda connection: [_open(row) for row in connection.execute(_SELECT_OPEN, (target, before))])
+        return await self.database.read_in_background(lambda connection: lacking(connection, target, expected))
 
     async def pauses(self, target: str) -> frozenset[str]:
         """The ids of paused automations; ``*`` means all of them."""
@@ -194,6 +210,10 @@ _OPEN_ONES: Final = """
 """
 _SELECT_OPEN: Final = f"{_OPEN_ONES} AND (?2 IS NULL OR occurrence.deadline < ?2) ORDER BY occurrence.due, occurrence.id"
 _SELECT_OPEN_ONE: Final = f"{_OPEN_ONES} AND occurrence.automation_id = ?2 AND occurrence.scheduled_for = ?3"
+
+
+def _select_open(connection: sqlite3.Connection, target: str, before: str | None) -> list[OpenOccurrence]:
+    return [_open(row) for row in connection.execute(_SELECT_OPEN, (target, before))]
 
 
 def _open_one(connection: sqlite3.Connection, occurrence: Occurrence) -> OpenOccurrence:

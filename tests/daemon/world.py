@@ -312,8 +312,8 @@ def slow(world: World, verb: str, seconds: float) -> None:
     """The ledger takes its time for this."""
     quickly = getattr(world.ledger, verb)
 
-    async def slowly(*args: Any) -> object:
+    async def slowly(*args: Any, **kwargs: Any) -> object:
         await asyncio.sleep(seconds)
-        return await quickly(*args)
+        return await quickly(*args, **kwargs)
 
     world.ledger.__dict__[verb] = slowly

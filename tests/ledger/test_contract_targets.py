@@ -128,11 +128,11 @@ def test_a_version_that_could_not_be_evaluated_is_not_recalled(ledger: Stand) ->
 
 def test_an_unchanged_snapshot_writes_the_targets_row_alone(ledger: Stand) -> None:
     _added(ledger, automation())
-    before = ledger.rows("SELECT * FROM automation UNION ALL SELECT *, 0 FROM definition")
+    before = ledger.rows("SELECT * FROM automation UNION ALL SELECT *, 0, 0, 0 FROM definition")
     changes = ledger.write(lambda connection: connection.total_changes)
     _observe(ledger, 1)
     assert ledger.write(lambda connection: connection.total_changes) - changes == 1
-    assert ledger.rows("SELECT * FROM automation UNION ALL SELECT *, 0 FROM definition") == before
+    assert ledger.rows("SELECT * FROM automation UNION ALL SELECT *, 0, 0, 0 FROM definition") == before
     assert _recorded(ledger).snapshot_at == at(1)
 
 
