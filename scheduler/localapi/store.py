@@ -47,14 +47,6 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Repeatable:
-    """A request that its client may send again: whose key it came with, and the client's own name for it."""
-
-    key_id: str
-    idempotency_key: str
-
-
-@dataclass(frozen=True, slots=True)
 class Accepted:
     """What is answered to `run`. ``is_new`` is False when this answer was given before, and nothing was started now."""
 
@@ -108,13 +100,14 @@ class Store:
         statement = f"DELETE FROM automations {_THIS_ONE}"  # noqa: S608 - the names are constants
         return await self._database.write(lambda connection: connection.execute(statement, place.parameters()).rowcount == 1)
 
-    async def start_run(self, place: Place, repeatable: Repeatable | None) -> Accepted | None:
-        """Accept a run, None if there is no such automation.
+    async def start_run(self, place: Place, idempotency_key: str | None) -> Accepted | None:
+        """Accept a run, None if there is no such automation. ``idempotency_key`` is the client's name for its request.
 
-        The run, the automation that shows it and the answer to a repeatable request are one transaction, and writes come one after
-        the other: so a repeated request, however close behind the first, finds its answer, also after a restart.
+        The run, the automation that shows the run and the answer to a named request are one transaction, and writes come one after
+        the other. So a repeated request, however close behind the first, finds its answer, also after a restart, and whichever key of
+        the project the client has by then.
         """
-        return await self._database.write(partial(_start_run, place=place, repeatable=repeatable, now=self._now()))
+        return await self._database.write(partial(_start_run, place=place, idempotency_key=idempotency_key, now=self._now()))
 
 
 def _page(connection: sqlite3.Connection, *, project_id: int, page: Page, anchors: Anchors) -> tuple[int, list[Shown]]:
@@ -146,8 +139,8 @@ def _page(connection: sqlite3.Connection, *, project_id: int, page: Page, anchor
     return count, shown
 
 
-def _start_run(connection: sqlite3.Connection, *, place: Place, repeatable: Repeatable | None, now: datetime) -> Accepted | None:
-    if repeatable is not None and (given := _given_answer(connection, place, repeatable, now)):
+def _start_run(connection: sqlite3.Connection, *, place: Place, idempotency_key: str | None, now: datetime) -> Accepted | None:
+    if idempotency_key is not None and (given := _given_answer(connection, place, idempotency_key, now)):
         return given
     run = {**place.parameters(), "run_id": str(uuid.uuid4()), "now": to_text(now)}
     automation = _one(
@@ -169,30 +162,30 @@ def _start_run(connection: sqlite3.Connection, *, place: Place, repeatable: Repe
         run,
     )
     accepted = Accepted(HTTPStatus.OK, automation, is_new=True)
-    if repeatable is not None:
-        _keep_answer(connection, place, repeatable, accepted, now)
+    if idempotency_key is not None:
+        _keep_answer(connection, place, idempotency_key, accepted, now)
     return accepted
 
 
-def _given_answer(connection: sqlite3.Connection, place: Place, repeatable: Repeatable, now: datetime) -> Accepted | None:
+def _given_answer(connection: sqlite3.Connection, place: Place, idempotency_key: str, now: datetime) -> Accepted | None:
     row = connection.execute(
         """
         SELECT status, body FROM idempotent_answers
-        WHERE key_id = ? AND automation_id = ? AND idempotency_key = ? AND created_at > ?
+        WHERE project_id = ? AND automation_id = ? AND idempotency_key = ? AND created_at > ?
         """,
-        (repeatable.key_id, place.automation_id, repeatable.idempotency_key, to_text(now - ANSWERS_KEPT)),
+        (place.project_id, place.automation_id, idempotency_key, to_text(now - ANSWERS_KEPT)),
     ).fetchone()
     return None if row is None else Accepted(row[0], json.loads(row[1]), is_new=False)
 
 
-def _keep_answer(connection: sqlite3.Connection, place: Place, repeatable: Repeatable, accepted: Accepted, now: datetime) -> None:
+def _keep_answer(connection: sqlite3.Connection, place: Place, idempotency_key: str, accepted: Accepted, now: datetime) -> None:
     """Keep an answer, and drop a few that are old: more than come in, so that they never pile up and no one write is long."""
     connection.execute(
         "INSERT OR REPLACE INTO idempotent_answers VALUES (?, ?, ?, ?, ?, ?)",
         (
-            repeatable.key_id,
+            place.project_id,
             place.automation_id,
-            repeatable.idempotency_key,
+            idempotency_key,
             accepted.status,
             json.dumps(accepted.automation),
             to_text(now),

@@ -21,7 +21,7 @@ from scheduler.localapi.fields import Field
 from scheduler.localapi.keys import Scope
 from scheduler.localapi.metadata import describe
 from scheduler.localapi.paging import Page
-from scheduler.localapi.store import Place, Repeatable, Shown, Store
+from scheduler.localapi.store import Place, Shown, Store
 
 _CURRENT: Final = "@current"
 
@@ -93,8 +93,7 @@ class Views:
         return Answer(HTTPStatus.NO_CONTENT)
 
     async def _run(self, call: Call) -> Answer:
-        name = call.request.headers.get("idempotency-key")
-        accepted = await self._store.start_run(_place(call), Repeatable(call.key.id, name) if name else None)
+        accepted = await self._store.start_run(_place(call), call.request.headers.get("idempotency-key") or None)
         if accepted is None:
             raise not_found()
         if accepted.is_new:
