@@ -7,7 +7,7 @@ together is in one transaction, and the database, not the code around it, decide
 import json
 import sqlite3
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -23,6 +23,13 @@ from scheduler.localapi.paging import Page
 
 Shown = dict[str, Any]
 """An automation as an answer shows it: every field of the contract, in its order."""
+
+PAGE_CHARACTERS: Final = 4 * 2**20
+"""A page ends when it holds so many characters, however many automations were asked for: prompts may be long."""
+_EACH_ROW: Final = 1024
+"""Characters that an automation has at most beside its prompt and its last error; nearly always far fewer."""
+_USUAL: Final = 1000
+"""Automations of a page for which no single look-up has to wait noticeably. Larger pages are read on a thread of their own."""
 
 ANSWERS_KEPT: Final = timedelta(days=7)
 _PURGED_AT_ONCE: Final = 10
@@ -47,6 +54,15 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class PageRows:
+    """The automations of one page, how many the project has, and about how many characters the page holds."""
+
+    count: int
+    automations: list[Shown]
+    characters: int
+
+
+@dataclass(frozen=True, slots=True)
 class Accepted:
     """What is answered to `run`. ``is_new`` is False when this answer was given before, and nothing was started now."""
 
@@ -62,10 +78,13 @@ class Store:
         self._database = database
         self._now = now
         self._anchors = Anchors()  # used by the thread that reads
+        self._anchors_of_large_pages = Anchors()  # used by the thread that browses
 
-    async def page(self, project_id: int, page: Page) -> tuple[int, list[Shown]]:
-        """How many automations the project has, and those of one page: by name, then the newest first."""
-        return await self._database.read(partial(_page, project_id=project_id, page=page, anchors=self._anchors))
+    async def page(self, project_id: int, page: Page) -> PageRows:
+        """Read one page of a project's automations: by name, then the newest first."""
+        if page.limit <= _USUAL:
+            return await self._database.read(partial(_page, project_id=project_id, page=page, anchors=self._anchors))
+        return await self._database.browse(partial(_page, project_id=project_id, page=page, anchors=self._anchors_of_large_pages))
 
     async def get(self, place: Place) -> Shown | None:
         """One automation, None if there is none."""
@@ -110,33 +129,48 @@ class Store:
         return await self._database.write(partial(_start_run, place=place, idempotency_key=idempotency_key, now=self._now()))
 
 
-def _page(connection: sqlite3.Connection, *, project_id: int, page: Page, anchors: Anchors) -> tuple[int, list[Shown]]:
+def _page(connection: sqlite3.Connection, *, project_id: int, page: Page, anchors: Anchors) -> PageRows:
     project = connection.execute("SELECT automations, version FROM project_sizes WHERE project_id = ?", (project_id,)).fetchone()
     count, version = project or (0, 0)
-    offset, limit = min(page.offset, _LARGEST), min(page.limit, _LARGEST)
+    offset = min(page.offset, _LARGEST)
     if offset >= count:
-        return count, []
-    anchor = anchors.before(project_id, version, offset)
-    # What is skipped is skipped in the index alone; only the rows of the page are read.
-    rows = connection.execute(
+        return PageRows(count, [], 0)
+    rows, characters = _read_rows(connection, _find_rows(connection, project_id, page, offset, anchors.before(project_id, version, offset)))
+    for place in {0, len(rows) - 1} if rows else ():
+        row = rows[place]
+        anchors.keep(project_id, version, Anchor(offset + place, row["name"], row["created_at"], row["id"]))
+    return PageRows(count, rows, characters)
+
+
+def _find_rows(connection: sqlite3.Connection, project_id: int, page: Page, offset: int, anchor: Anchor | None) -> list[int]:
+    """Return the rowids of a page in their order, out of the index alone: what is skipped is skipped there, and nothing is sorted."""
+    found = connection.execute(
         f"""
-        SELECT {_COLUMNS} FROM automations WHERE rowid IN
-        (SELECT rowid FROM automations WHERE project_id = :project_id {"AND " + _FROM_ANCHOR if anchor else ""}
-        ORDER BY {_ORDER} LIMIT :limit OFFSET :skipped)
-        ORDER BY {_ORDER}
+        SELECT rowid FROM automations WHERE project_id = :project_id {"AND " + _FROM_ANCHOR if anchor else ""}
+        ORDER BY {_ORDER} LIMIT :limit OFFSET :skipped
         """,  # noqa: S608 - the names are constants
         {
             "project_id": project_id,
-            "limit": limit,
+            "limit": page.limit,
             "skipped": offset - (anchor.offset if anchor else 0),
             **(anchor._asdict() if anchor else {}),
         },
     )
-    shown = [_shown(row) for row in rows]
-    for place in {0, len(shown) - 1} if shown else ():
-        row = shown[place]
-        anchors.keep(project_id, version, Anchor(offset + place, row["name"], row["created_at"], row["id"]))
-    return count, shown
+    return [rowid for (rowid,) in found]
+
+
+def _read_rows(connection: sqlite3.Connection, rowids: Sequence[int]) -> tuple[list[Shown], int]:
+    """Return these automations, at least one and no more once they hold `PAGE_CHARACTERS`, and how many characters they hold."""
+    rows: list[Shown] = []
+    characters = 0
+    statement = f"SELECT {_COLUMNS} FROM automations WHERE rowid = ?"  # noqa: S608 - the names are constants
+    for rowid in rowids:
+        row = _shown(connection.execute(statement, (rowid,)).fetchone())
+        characters += _EACH_ROW + len(row["prompt"]) + len(row["last_error"] or "")
+        if rows and characters > PAGE_CHARACTERS:
+            break
+        rows.append(row)
+    return rows, characters
 
 
 def _start_run(connection: sqlite3.Connection, *, place: Place, idempotency_key: str | None, now: datetime) -> Accepted | None:
