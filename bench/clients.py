@@ -26,9 +26,7 @@ _AUTOMATIONS: Final = 50_000
 _PROJECT: Final = 2  # whose automations are many; the costly writes are project 1's
 _AT_ONCE: Final = 4
 _MEBIBYTE: Final = 2**20
-_COLUMNS: Final = (
-    "id, project_id, name, prompt, repository, cron_expression, timezone, enabled, last_task_id, created_at, updated_at"
-)
+_COLUMNS: Final = "id, project_id, name, prompt, repository, cron_expression, timezone, enabled, last_task_id, created_at, updated_at"
 _NOW: Final = "2026-11-23T19:00:00.000000Z"
 
 Ask = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
@@ -47,7 +45,7 @@ def _create_key(folder: Path, scopes: str, project: int) -> str:
 def _fill(database: Path) -> None:
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.executemany(
-            f"INSERT INTO automations ({_COLUMNS}) VALUES (?, ?, ?, ?, 'a/b', '* * * * *', 'UTC', 1, ?, ?, ?)",  # noqa: S608
+            f"INSERT INTO automations ({_COLUMNS}) VALUES (?, ?, ?, ?, 'a/b', '* * * * *', 'UTC', 1, ?, ?, ?)",
             (
                 (str(uuid.uuid4()), _PROJECT, f"automation {number:06}", "p" * 500, str(uuid.uuid4()), _NOW, _NOW)
                 for number in range(_AUTOMATIONS)
