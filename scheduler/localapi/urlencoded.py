@@ -4,7 +4,6 @@ The library's own function splits a whole value at each ``%``: ten times the mem
 runs.
 """
 
-import codecs
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -34,15 +33,19 @@ def _unquote(text: str, charset: str) -> str:
     """Return a text with its escapes resolved. Each run of ASCII is decoded by itself: what is not ASCII was decoded with the body."""
     if "%" not in text:
         return text
-    return "".join("".join(_decode(run[0], charset)) if run[0].isascii() else run[0] for run in _RUN.finditer(text))
+    return "".join(_decode(run[0], charset) if run[0].isascii() else run[0] for run in _RUN.finditer(text))
 
 
-def _decode(run: str, charset: str) -> Iterator[str]:
-    decoder = codecs.getincrementaldecoder(charset)("replace")
+def _decode(run: str, charset: str) -> str:
+    return b"".join(map(unquote_to_bytes, _cut(run))).decode(charset, "replace")
+
+
+def _cut(run: str) -> Iterator[str]:
+    """Cut a text into pieces of a bounded size, and no escape in two."""
     start = 0
     while start < len(run):
         end = _end_of_piece(run, start)
-        yield decoder.decode(unquote_to_bytes(run[start:end]), final=end == len(run))
+        yield run[start:end]
         start = end
 
 
