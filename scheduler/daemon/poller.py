@@ -1,5 +1,6 @@
 """Reads the target's automations: every so often, shortly before something is due, and when somebody needs to know."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from http import HTTPStatus
@@ -27,6 +28,9 @@ _LEAD: Final = timedelta(seconds=2)
 """A poll before something is due begins at least this long before it, so that it ends before the claims are made."""
 
 
+_HOUR: Final = 3600.0
+
+
 class Poller:
     """One target's snapshots."""
 
@@ -43,6 +47,7 @@ class Poller:
         self._retry_after = timedelta(0)
         self._took = timedelta(0)
         self._begun = float("-inf")
+        self._polls: deque[float] = deque()  # when those of the last hour were begun
         self.error: str | None = None
         self.has_tried = False  # to read the list, since this process began
 
@@ -80,6 +85,7 @@ class Poller:
     async def _poll(self) -> None:
         context, upstream = self._context, self._context.upstream
         self._begun = begun = context.clock.seconds()
+        self._expect(begun)
         try:
             snapshot = await upstream.snapshot()
         except UpstreamError as error:
@@ -95,6 +101,16 @@ class Poller:
         self.has_tried = True
         for listener in self._on_end:
             listener()
+
+    def _expect(self, begun: float) -> None:
+        """Have the budget keep a reserve for as many polls as there were in the last hour, and for the readings that are wanted now."""
+        settings, polls = self._context.settings, self._polls
+        polls.append(begun)
+        while polls[0] <= begun - _HOUR:
+            polls.popleft()
+        rate = (len(polls) - 1) / max(begun - polls[0], 1.0)
+        interval = max(settings.poll_interval.total_seconds(), 1.0)
+        self._context.upstream.expect_polls(poll_interval=interval, polls=rate, readings=self._readings.wanted)
 
     def _failed(self, error: UpstreamError, seconds: float) -> None:
         self._failures += 1

@@ -123,8 +123,6 @@ class Target:
         The old upstream is the caller's to close. Nothing is written here, so that no target waits for another's write: `record` does that.
         """
         context = self.context
-        if settings.max_in_flight != context.settings.max_in_flight:
-            self._dispatcher.resize(settings.max_in_flight)
         context.settings, context.upstream, context.ledger = settings, upstream, ledger
         versions = context.timetable.reconsider(parse, since)
         self._record.revise(versions, self._clearance.snapshot_at)  # before whatever is seen next

@@ -140,7 +140,8 @@ def test_two_targets_of_which_one_is_dead_do_not_know_of_each_other() -> None:
         automation, other = world.api.create(), dead.create()
         world.start()
         await world.until("12:00:40")
-        dead.list_took = dead.get_took = dead.warm_took = dead.admit_took = 3600.0
+        dead.list_took = dead.get_took = dead.warm_took = 3600.0
+        dead.admits = False
         await world.until("12:10:30")
         assert world.runs(automation) == [f"12:{minute:02}:00.010" for minute in range(1, 11)]
         assert world.runs(other, api=dead) == []
