@@ -12,7 +12,7 @@ loss: the bucket holds one poll, and the rest of the reserve is free for fires.
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil, inf
+from math import inf
 from typing import Final
 
 MINUTE: Final = 60.0
@@ -23,6 +23,7 @@ _PROBES: Final = 60
 """Instants within a window at which the coming need is compared with the requests that have left the window by then."""
 LOOK_AGAIN: Final = 1.0
 """Seconds after which a request that is refused because of the coming need is to ask again: the need shrinks as time passes."""
+_ROUNDING: Final = 1e-9
 _COMPACT: Final = 1024
 
 
@@ -114,9 +115,9 @@ class Reserve:
     def full_at(self, now: float, tokens: float) -> float:
         """Return the instant from which the bucket holds so many tokens, or as many as it can."""
         lacking = min(tokens, self.capacity) - self.level(now)
-        if lacking <= 1e-9:
-            return -inf
-        return now + lacking / self.rate if self.rate else inf
+        if not self.rate:
+            return inf
+        return now + lacking / self.rate if lacking > _ROUNDING else -inf
 
 
 class RequestBudget:
@@ -141,10 +142,10 @@ class RequestBudget:
     def expect(self, need: Need, now: float) -> None:
         """Keep a reserve for this need from now on."""
         self._need = need
-        allowed = min(max(window.limit / 4, min(window.limit / 2, need.least * window.length)) / window.length for window in self._windows)
-        rate = min(need.rate, allowed)
-        capacity = min(need.burst, max(1, min(self._share(window) for window in self._windows))) if rate else 0
-        self._reserve.resize(rate, capacity, now)
+        shares = [(self._share(window), window.length) for window in self._windows]
+        capacity = min(need.burst, max(1.0, min(share for share, _ in shares)))
+        allowed = min(max(share - capacity, share / 2) / length for share, length in shares)
+        self._reserve.resize(min(need.rate, allowed), capacity, now)
 
     def block(self, until: float) -> None:
         """Let nothing through before ``until``."""
@@ -153,18 +154,21 @@ class RequestBudget:
     def fire_at(self, now: float) -> float:
         """Return the instant from which one more fire may be sent, as far as is known; not after ``now`` when it may be sent now."""
         free_at = max(self._blocked_until, *(window.free_at(now, self._held, window.limit) for window in self._windows))
-        if free_at > now or all(window.leaves_room(now, self._held, self._coming(window, now)) for window in self._windows):
-            return free_at
-        return now + LOOK_AGAIN
+        return free_at if free_at > now or self._leaves_room(now) else now + LOOK_AGAIN
 
     def background_at(self, now: float, requests: int = 1) -> float:
         """Return the instant from which the first of so many requests of the background may be sent.
 
-        Either the reserve has tokens for all of them, or they leave a quarter of each limit to fires.
+        Either the reserve has tokens for all of them, or they leave a quarter of each limit to fires, and the reserve as it is.
         """
         free_at = max(self._blocked_until, *(window.free_at(now, self._held, window.limit) for window in self._windows))
-        spare_at = max(self._spare_at(window, now, requests) for window in self._windows)
-        return max(free_at, min(spare_at, self._reserve.full_at(now, requests)))
+        in_reserve_at = self._reserve.full_at(now, requests)
+        if in_reserve_at <= now:
+            return free_at
+        spare_at = max(free_at, *(self._spare_at(window, now, requests) for window in self._windows))
+        if spare_at <= now and not self._leaves_room(now):
+            spare_at = now + LOOK_AGAIN
+        return max(free_at, min(spare_at, in_reserve_at))
 
     def hold(self) -> None:
         """Hold one place."""
@@ -183,13 +187,17 @@ class RequestBudget:
             self._reserve.take(now)
 
     def _spare_at(self, window: Window, now: float, requests: int) -> float:
-        usable = window.limit - window.limit // 4
-        return window.free_at(now, self._held + min(requests, usable) - 1, usable)
+        usable = window.limit - max(window.limit // 4, min(self._need.burst, 1))
+        return window.free_at(now, self._held + max(1, min(requests, usable)) - 1, usable)
 
-    def _share(self, window: Window) -> int:
-        """The largest part of a window that is kept for the background."""
-        return max(window.limit // 4, min(window.limit // 2, ceil(self._need.least * window.length)))
+    def _share(self, window: Window) -> float:
+        """The largest part of a window that is kept for the background: a quarter, or what the rarest polls need, at most a half."""
+        return max(window.limit / 4, min(window.limit / 2, self._need.least * window.length + self._need.burst))
+
+    def _leaves_room(self, now: float) -> bool:
+        """Whether one more request, of no reserve, leaves room for all that the reserve may still admit."""
+        return all(window.leaves_room(now, self._held, self._coming(window, now)) for window in self._windows)
 
     def _coming(self, window: Window, now: float) -> Callable[[float], int]:
-        share, level, rate = self._share(window), self._reserve.level(now), self._reserve.rate
-        return lambda seconds: min(share, int(level + rate * seconds + 1e-9))
+        share, level, rate = int(self._share(window)), self._reserve.level(now), self._reserve.rate
+        return lambda seconds: min(share, int(level + rate * seconds + _ROUNDING))

@@ -8,14 +8,17 @@ hang keep nobody else waiting. When `max_waiting` is full, the target is saturat
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from types import TracebackType
 from typing import Final, Self
 
-from scheduler.core.events import BudgetExhausted, BudgetRecovered, TargetRelieved, TargetSaturated
 from scheduler.core.episode import Episode
+from scheduler.core.events import BudgetExhausted, BudgetRecovered, TargetRelieved, TargetSaturated
 from scheduler.core.fair_queue import FairQueue, Ticket
+from scheduler.core.instants import to_text_seconds
+from scheduler.core.status import PlacesStatus
 from scheduler.core.steps import Cause
 from scheduler.daemon.context import Context
 from scheduler.daemon.lane import Carried
@@ -23,13 +26,19 @@ from scheduler.daemon.ports import Reservation
 
 HANGS_AFTER: Final = 1.0
 """Seconds without an answer after which a request hangs."""
-QUIET: Final = 120.0
+QUIET: Final = 180.0
 """A shortage is over when nothing has waited for so many seconds: one that comes back every minute is one shortage."""
-_NOTABLE: Final = 1.0
+NOTABLE: Final = 1.0
 """A shorter wait for the budget is no shortage. Seconds."""
 _LOOK_AGAIN: Final = 1.0
 """The longest wait before the budget is asked again: a suspend stops the event loop's timers, and a poll may give a place back."""
 _SHORTEST: Final = 0.001
+_SHOWN: Final = 100
+"""Waiting occurrences that the status names."""
+_WORDS: Final[Mapping[Cause, str]] = {
+    Cause.BUDGET: "waits for the request budget",
+    Cause.IN_FLIGHT: "waits: max_in_flight requests are under way",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,26 +117,23 @@ class Places:
         return Cause.BUDGET if self._has_room() else Cause.IN_FLIGHT
 
     @property
-    def exhausted(self) -> Episode:
-        """The time in which the request budget keeps occurrences waiting."""
-        return self._exhausted
-
-    @property
-    def saturated(self) -> Episode:
-        """The time in which ``max_waiting`` is full."""
-        return self._saturated
-
-    @property
     def hanging(self) -> int:
         """How many requests hang."""
         return len(self._hanging) + len(self._stuck)
 
-    def waiting(self) -> Iterator[Carried]:
-        """The occurrences that wait for a place, those first that have waited here for longest."""
-        return (place.carried for place in self._waiting.values())
-
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def status(self) -> PlacesStatus:
+        """Return what waits, and for what."""
+        first = (place.carried for place in islice(self._waiting.values(), _SHOWN))
+        words = _WORDS[self.shortage]
+        occurrences = [f"{each.name} {to_text_seconds(each.occurrence.scheduled_for)} ({words})" for each in first]
+        return PlacesStatus(len(self), occurrences, self.hanging, self._exhausted.since, self._saturated.since)
+
+    def note_late_poll(self) -> None:
+        """A poll had to wait for the request budget."""
+        self._note_exhaustion()
 
     def serve(self) -> None:
         """Give places to those who wait, as far as there are any."""
@@ -216,10 +222,13 @@ class Places:
     def _note_shortage(self) -> None:
         now = self._context.clock.seconds()
         self._short_since = now if self._short_since is None else self._short_since
-        if now - self._short_since < _NOTABLE:
-            return
-        if self._exhausted.see(self._context.clock.now(), now):
-            self._context.publish(BudgetExhausted(target=self._context.target, waiting=len(self)))
+        if now - self._short_since >= NOTABLE:
+            self._note_exhaustion()
+
+    def _note_exhaustion(self) -> None:
+        context = self._context
+        if self._exhausted.see(context.clock.now(), context.clock.seconds()):
+            context.publish(BudgetExhausted(target=context.target, waiting=len(self)))
         self._end_later()
 
     def _note_saturation(self) -> None:

@@ -21,6 +21,7 @@ from scheduler.core.timetable import Changes
 from scheduler.daemon.clearance import Clearance
 from scheduler.daemon.clock import Alarm
 from scheduler.daemon.context import Context, back_off
+from scheduler.daemon.places import NOTABLE
 from scheduler.daemon.readings import Readings
 from scheduler.daemon.record import Record
 
@@ -43,6 +44,7 @@ class Poller:
         self._wanted = False
         self._listeners: list[Callable[[Snapshot, Changes], None]] = []
         self._on_end: list[Callable[[], None]] = []
+        self._on_wait: list[Callable[[], None]] = []
         self._failures = 0
         self._retry_after = timedelta(0)
         self._took = timedelta(0)
@@ -58,6 +60,10 @@ class Poller:
     def on_end(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` after every poll, good or not."""
         self._on_end.append(listener)
+
+    def when_held_up(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` after every poll that had to wait for the request budget."""
+        self._on_wait.append(listener)
 
     async def run(self) -> None:
         """Poll for ever."""
@@ -93,6 +99,8 @@ class Poller:
                 self._failed(error, context.clock.seconds() - begun)
         else:
             self._took = timedelta(seconds=snapshot.ended - snapshot.begun)
+            if snapshot.begun - begun >= NOTABLE:
+                self._tell_of_wait()
             context.watch.look()
             if context.watch.was_set_since(snapshot.begun):
                 self._wanted = True  # its instants do not fit together
@@ -100,6 +108,10 @@ class Poller:
                 await self._take(snapshot)
         self.has_tried = True
         for listener in self._on_end:
+            listener()
+
+    def _tell_of_wait(self) -> None:
+        for listener in self._on_wait:
             listener()
 
     def _expect(self, begun: float) -> None:

@@ -9,9 +9,9 @@ from scheduler.core.errors import UpstreamError
 from scheduler.core.events import AttemptBegun, AttemptEnded
 from scheduler.core.identity import idempotency_key
 from scheduler.core.model import Attempt, AttemptEnd, Outcome, Reason, Run, RunStatus, State
+from scheduler.core.policy import CatchUp
 from scheduler.core.steps import Cause, Step
 from scheduler.core.verdict import Absent, Accepted, Answer, Held, NotStarted, Rejected, Throttled, Unknown, Verdict, judge
-from scheduler.core.policy import CatchUp
 from scheduler.daemon.adoption import by_api
 from scheduler.daemon.clearance import Clearance, Go, Stop
 from scheduler.daemon.context import Context, back_off

@@ -64,6 +64,7 @@ class Target:
         self._planner.listen(self._poller.replan)
         self._poller.listen(self._tracker.snapshot_taken)
         self._poller.on_end(self.wake)
+        self._poller.when_held_up(self._dispatcher.places.note_late_poll)
         watch.listen(self._clock_jumped)
         watch.when_believed(self.wake)
 
@@ -176,6 +177,7 @@ class Target:
             overdue=self._overdue.lines(),
             next_fire=context.timetable.next_fire,
             clock_offset=None if offset is None else offset[0],
+            places=self._dispatcher.places.status(),
         )
 
     def automations(self) -> Iterator[AutomationStatus]:

@@ -131,9 +131,12 @@ class ApiClient:
 
     async def admit(self) -> None:
         """Wait until the budget allows an attempt, and use its place: `run` is to follow at once. Can be cancelled."""
-        while (place := self.reserve()) is None:
+        while True:
+            place = self.reserve()
+            if place is not None:
+                place.use()
+                return
             await asyncio.sleep(min(max(self.place_in(), 0.001), _LOOK_AGAIN))
-        place.use()
 
     async def run(self, automation_id: str, idempotency_key: str) -> Answer | NotSent | Lost:
         """One attempt, sent now. Never raises for what the network or the API do; `InvalidAutomation` for no id."""

@@ -175,7 +175,7 @@ class SnapshotReader:
 
     def succeed(self, predecessor: "SnapshotReader") -> None:
         """Go on with the page sizes of another reader of the same list."""
-        self._sizes, self.pages = predecessor._sizes, predecessor.pages  # its own kind
+        self._sizes, self.pages = predecessor._sizes, predecessor.pages  # noqa: SLF001  its own kind
 
     async def read(self) -> Snapshot:
         """One snapshot, without a clock offset. Raises `UpstreamError` when the list cannot be read."""

@@ -14,8 +14,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from scheduler.core.model import Automation, Definition, InvalidAutomation, Snapshot
-from scheduler.core.verdict import Answer, Lost, NotSent
 from scheduler.core.request_budget import need
+from scheduler.core.verdict import Answer, Lost, NotSent
 from tests.virtual import VirtualClock
 
 if TYPE_CHECKING:
