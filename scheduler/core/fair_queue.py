@@ -69,7 +69,7 @@ class FairQueue:
         self._numbers = count()
         self._places = 0
         self._round = 0
-        self._chosen: dict[str, tuple[float, int]] = {}  # when an automation was last chosen, and in which round
+        self._sent: dict[str, tuple[float, int]] = {}  # when an occurrence of an automation was last sent, and in which round
         self._lost: OrderedDict[str, float] = OrderedDict()
         self._hung: set[str] = set()
 
@@ -78,9 +78,9 @@ class FairQueue:
 
     def join(self, automation_id: str, *, lost_at: float, since: float) -> Ticket:
         """Add an occurrence."""
-        chosen_at, chosen_in = self._chosen.get(automation_id, (since, 0))
-        waited_behind = since < chosen_at  # the occurrence was waiting when one of its automation was chosen
-        its_round = max(self._round, chosen_in + 1) if waited_behind else self._round
+        sent_at, sent_in = self._sent.get(automation_id, (since, 0))
+        waited_behind = since < sent_at  # the occurrence was waiting when one of its automation was sent
+        its_round = max(self._round, sent_in + 1) if waited_behind else self._round
         hung, number = automation_id in self._hung, next(self._numbers)
         level = int(self._lost.get(automation_id, 0.0) / _STEP)
         ticket = Ticket(
@@ -101,7 +101,7 @@ class FairQueue:
         ticket.waits = False
         self._waiting.pop(ticket, None)
 
-    def choose(self, now: float) -> Ticket | None:
+    def choose(self) -> Ticket | None:
         """Remove and return the occurrence that gets the next place; None when nobody waits."""
         self._places += 1
         heap = self._by_waiting if self._places % _EVERY_FOURTH == 0 else self._by_deadline
@@ -109,15 +109,23 @@ class FairQueue:
         if ticket is None:
             return None
         self.leave(ticket)
-        self._round = max(self._round, ticket.round)
-        self._chosen[ticket.automation_id] = (now, ticket.round)
-        if not self._waiting:  # nobody to be fair to
-            self._chosen.clear()
-            self._round = 0
         return ticket
 
-    def count(self, automation_id: str, *, lost: bool) -> None:
-        """Count an occurrence that was sent, or lost while it waited."""
+    def note_sent(self, ticket: Ticket, now: float) -> None:
+        """The occurrence was sent: those of its automation that wait behind it belong to the next round."""
+        if self._waiting:
+            self._round = max(self._round, ticket.round)
+            self._sent[ticket.automation_id] = (now, ticket.round)
+        else:  # nobody to be fair to
+            self._sent.clear()
+            self._round = 0
+        self._count(ticket.automation_id, lost=False)
+
+    def note_lost(self, ticket: Ticket) -> None:
+        """The occurrence got its outcome while it waited."""
+        self._count(ticket.automation_id, lost=True)
+
+    def _count(self, automation_id: str, *, lost: bool) -> None:
         before = self._lost.pop(automation_id, 0.0)
         share = before + (float(lost) - before) * _WEIGHT
         if share >= _NOTHING:

@@ -133,11 +133,12 @@ class Lane:
         at = 0 if self.waiting and self.waiting[0].queued and self.waiting[0].doubt is None else min(1, len(self.waiting))
         return next((place for place in range(at, len(self.waiting)) if not self.waiting[place].asked), len(self.waiting))
 
-    def pass_on_waiting_time(self, now: datetime) -> None:
-        """The head is coalesced by a newer occurrence, which inherits the time that the head has waited."""
-        heir, since = next(self.newer_and_due(now), None), self.waiting[0].waiting_since
+    def heir(self, now: datetime) -> Carried | None:
+        """Return the newest occurrence that is due, which coalesces the head and inherits the time that the head has waited."""
+        heir, since = max(self.newer_and_due(now), key=lambda each: each.due, default=None), self.waiting[0].waiting_since
         if heir is not None and since is not None:
             heir.waiting_since = since if heir.waiting_since is None else min(heir.waiting_since, since)
+        return heir
 
     def next_due(self, now: datetime) -> datetime | None:
         """Return when the first of the newer occurrences that are not due yet comes due."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from scheduler.core.episode import Episode
 from scheduler.core.events import BudgetExhausted, BudgetRecovered, TargetRelieved, TargetSaturated
@@ -24,15 +24,22 @@ from scheduler.daemon.context import Context
 from scheduler.daemon.lane import Carried
 from scheduler.daemon.ports import Reservation
 
+if TYPE_CHECKING:
+    from scheduler.core.model import Occurrence
+
 HANGS_AFTER: Final = 1.0
 """Seconds without an answer after which a request hangs."""
 QUIET: Final = 180.0
 """A shortage is over when nothing has waited for so many seconds: one that comes back every minute is one shortage."""
+_LOOK_FOR_END: Final = 60.0
+"""Seconds between two looks whether a shortage is over."""
 NOTABLE: Final = 1.0
 """A shorter wait for the budget is no shortage. Seconds."""
 _LOOK_AGAIN: Final = 1.0
 """The longest wait before the budget is asked again: a suspend stops the event loop's timers, and a poll may give a place back."""
 _SHORTEST: Final = 0.001
+_HANDED_OVER_FOR: Final = 2.0
+"""Seconds for which a place waits for an occurrence that has not entered yet."""
 _SHOWN: Final = 100
 """Waiting occurrences that the status names."""
 _WORDS: Final[Mapping[Cause, str]] = {
@@ -57,7 +64,6 @@ class Place:
         self.automation_id = carried.occurrence.automation_id
         self.urgency = urgency
         self.hangs = False
-        self.is_lost = False  # the occurrence got its outcome while it waited here
         self.reservation: Reservation | None = None
         self.ticket: Ticket | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -65,7 +71,7 @@ class Place:
         self._places = places
 
     def __enter__(self) -> Self:
-        self._places.join(self)
+        self._places.enter(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -90,6 +96,7 @@ class Place:
         """Use the place: the request is sent now."""
         assert self.reservation is not None, "no place was granted"
         self.reservation.use()
+        self._places.note_sent(self)
         self.timer = asyncio.get_running_loop().call_later(HANGS_AFTER, self._places.note_hanging, self)
 
 
@@ -100,6 +107,7 @@ class Places:
         self._context = context
         self._queue = FairQueue()
         self._waiting: dict[Ticket, Place] = {}
+        self._handed_over: dict[Occurrence, Place] = {}
         self._in_flight = 0
         self._hanging: set[Place] = set()  # these count against max_waiting
         self._stuck: dict[Place, None] = {}  # these hang too and stay in flight, since max_waiting is full
@@ -138,21 +146,58 @@ class Places:
     def serve(self) -> None:
         """Give places to those who wait, as far as there are any."""
         self._stop_looking()
-        clock, upstream = self._context.clock, self._context.upstream
+        upstream = self._context.upstream
         while self._waiting and self._has_room():
             reservation = upstream.reserve()
             if reservation is None:
                 self._note_shortage()
                 self._look_in(min(upstream.place_in(), _LOOK_AGAIN))
                 return
-            ticket = self._queue.choose(clock.seconds())
+            ticket = self._queue.choose()
             assert ticket is not None, "as many tickets as places wait"
             self._grant(self._waiting.pop(ticket), reservation)
         self._short_since = None
 
     # ------------------------------------------------------------ what a place does
 
-    def join(self, place: Place) -> None:
+    def place(self, carried: Carried, urgency: Urgency, ring: Callable[[], None]) -> Place:
+        """Return the place for an attempt of an occurrence: the one that was handed over to it, or a new one."""
+        place = self._handed_over.get(carried.occurrence)
+        return Place(self, carried, urgency, ring) if place is None else place
+
+    def note_sent(self, place: Place) -> None:
+        """The request of a place is sent."""
+        assert place.ticket is not None, "a place has a ticket"
+        self._queue.note_sent(place.ticket, self._context.clock.seconds())
+
+    def note_lost(self, place: Place) -> None:
+        """The occurrence of a place got its outcome while it waited."""
+        assert place.ticket is not None, "a place has a ticket"
+        self._queue.note_lost(place.ticket)
+
+    def hand_over(self, place: Place) -> None:
+        """Let the place of an occurrence wait from now on, since it has coalesced one that waited here.
+
+        The occurrence enters as soon as the outcome of the coalesced one is durable. Until then, but not for long, its place waits, so that
+        others that come due now do not precede it.
+        """
+        occurrence = place.carried.occurrence
+        if occurrence not in self._handed_over:
+            self._handed_over[occurrence] = place
+            self._join(place)
+            asyncio.get_running_loop().call_later(_HANDED_OVER_FOR, self._take_back, place)
+
+    def enter(self, place: Place) -> None:
+        """The attempt for which the place is begins to wait."""
+        if self._handed_over.pop(place.carried.occurrence, None) is None:
+            self._join(place)
+
+    def _take_back(self, place: Place) -> None:
+        if self._handed_over.get(place.carried.occurrence) is place:
+            del self._handed_over[place.carried.occurrence]
+            self.leave(place)
+
+    def _join(self, place: Place) -> None:
         """Add a place to the queue. Whoever is due at the same instant joins before anybody is chosen."""
         urgency = place.urgency
         place.ticket = self._queue.join(place.automation_id, lost_at=urgency.lost_at, since=urgency.since)
@@ -166,8 +211,6 @@ class Places:
             self._queue.leave(place.ticket)
         if place.reservation is not None:
             self._free(place, place.reservation)
-        if place.sent or place.is_lost:
-            self._queue.count(place.automation_id, lost=place.is_lost)
 
     def note_hanging(self, place: Place) -> None:
         """The request of a place has no answer yet."""
@@ -240,7 +283,7 @@ class Places:
     def _end_later(self) -> None:
         """See to it that an episode ends when nothing happens any more."""
         if self._quiet is None and (self._exhausted.since or self._saturated.since):
-            self._quiet = asyncio.get_running_loop().call_later(QUIET, self._end)
+            self._quiet = asyncio.get_running_loop().call_later(_LOOK_FOR_END, self._end)
 
     def _end(self) -> None:
         self._quiet = None

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from scheduler.core.errors import UpstreamError
@@ -23,6 +23,7 @@ from scheduler.daemon.waiting import Ending, Waiting
 
 _T = TypeVar("_T")
 
+_MOMENT: Final = timedelta(milliseconds=1)
 _NO_PLACE: Final[Mapping[Cause, str]] = {
     Cause.BUDGET: "the request budget of the target had no place for it",
     Cause.IN_FLIGHT: "as many requests were under way as max_in_flight allows",
@@ -44,19 +45,24 @@ class Sender:
     async def attempt(self, lane: Lane, carried: Carried) -> Ending | None:
         """Make the next attempt; the outcome, or None when it is to be carried on."""
         with self._place(lane, carried) as place:
-            try:
-                if not await self._has_place(lane, carried, place) or not await self._is_ready(carried):
-                    return None
-                before = carried.sent_at, carried.sent, carried.sent_by_api
-                place.send()
-                verdict, end = await self._send(carried)
-            finally:
-                self._context.gate.ended(carried)
-            if isinstance(verdict, Accepted | Unknown):
-                carried.disproved = None
-            else:
-                carried.sent_at, carried.sent, carried.sent_by_api = before  # of the attempt whose run may still turn up
-        return await self._follow(carried, verdict, end)
+            came = await self._made(lane, carried, place)
+        return None if came is None else await self._follow(carried, *came)
+
+    async def _made(self, lane: Lane, carried: Carried, place: Place) -> tuple[Verdict, AttemptEnd] | None:
+        """Wait for the place, and send; None when it was not sent."""
+        try:
+            if not await self._has_place(lane, carried, place) or not await self._is_ready(carried):
+                return None
+            before = carried.sent_at, carried.sent, carried.sent_by_api
+            place.send()
+            verdict, end = await self._send(carried)
+        finally:
+            self._context.gate.ended(carried)
+        if isinstance(verdict, Accepted | Unknown):
+            carried.disproved = None
+        else:
+            carried.sent_at, carried.sent, carried.sent_by_api = before  # of the attempt whose run may still turn up
+        return verdict, end
 
     def _place(self, lane: Lane, carried: Carried) -> Place:
         """The place that the attempt needs; the occurrence is lost at its deadline, or when a newer one coalesces it."""
@@ -65,7 +71,7 @@ class Sender:
             carried.waiting_since = seconds - max(0.0, (now - carried.due).total_seconds())
         ends = [self._clearance.deadline(carried), *self._next_instants(lane, carried, now)]
         lost_at = seconds + (min(ends) - now).total_seconds()
-        return Place(self.places, carried, Urgency(lost_at, carried.waiting_since), lane.alarm.ring)
+        return self.places.place(carried, Urgency(lost_at, carried.waiting_since), lane.alarm.ring)
 
     def _next_instants(self, lane: Lane, carried: Carried, now: datetime) -> Iterator[datetime]:
         """When newer occurrences of the automation come due that would coalesce this one, as far as is known."""
@@ -90,24 +96,27 @@ class Sender:
                 break
             answer = await self._waiting.ask(lane, carried)
             if isinstance(answer, Stop):
-                self._note_end(carried, place, answer)
+                self._note_end(lane, carried, place, answer)
             if not isinstance(answer, Go) or place.granted:
                 break
         carried.goes_on(clock)
         return place.granted and lane.waiting[0] is carried and isinstance(answer, Go)
 
-    def _note_end(self, carried: Carried, place: Place, ending: Stop) -> None:
-        if place.granted:
-            return
-        place.is_lost = ending.outcome is Outcome.EXPIRED or ending.reason is Reason.COALESCED
+    def _note_end(self, lane: Lane, carried: Carried, place: Place, ending: Stop) -> None:
+        """The occurrence ended while it waited. One that coalesces it waits in its stead, before the place goes to anybody else."""
         if ending.outcome is Outcome.EXPIRED:
-            carried.error = carried.error or _NO_PLACE[place.lacks]
+            self.places.note_lost(place)
+            carried.error = carried.error or (None if place.granted else _NO_PLACE[place.lacks])
+        elif ending.reason is Reason.COALESCED:
+            self.places.note_lost(place)
+            if (heir := lane.heir(self._context.clock.now())) is not None:
+                self.places.hand_over(self._place(lane, heir))
 
     def _until_news(self, lane: Lane, carried: Carried) -> float:
         """Seconds until time alone ends the wait: at the deadline, or when a newer occurrence comes due."""
         now = self._context.clock.now()
-        until = min(filter(None, (self._clearance.deadline(carried), lane.next_due(now))))
-        return max(0.0, (until - now).total_seconds()) + 0.001
+        deadline, newer = self._clearance.deadline(carried) + _MOMENT, lane.next_due(now)
+        return max(0.0, ((deadline if newer is None else min(deadline, newer)) - now).total_seconds())
 
     async def _is_ready(self, carried: Carried) -> bool:
         """Have the attempt durable, and look whether it may still be sent."""

@@ -70,7 +70,7 @@ class Waiting:
                     continue
             carried.goes_on(clock)
             if isinstance(answer, Stop) and answer.reason is Reason.COALESCED:
-                lane.pass_on_waiting_time(clock.now())
+                lane.heir(clock.now())
             return self._stopped(carried, answer)
 
     def _stopped(self, carried: Carried, answer: Go | Stop | Withdraw) -> Ending | Withdraw | None:

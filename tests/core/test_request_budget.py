@@ -1,6 +1,7 @@
 """The sums of the request budget: no window is overdrawn, polls never starve, and fires get what polls leave."""
 
 import heapq
+from itertools import pairwise
 
 import pytest
 from hypothesis import Phase, given, settings
@@ -149,7 +150,7 @@ def test_within_the_budget_all_fires_and_all_polls_go_for_six_hours(automations:
     fires, polls = play(automations, 1, 6)
     assert fires[:360] == [automations] * 360
     assert len(polls) == 720
-    assert max(later - earlier for earlier, later in zip(polls, polls[1:], strict=False)) <= 31.0
+    assert max(later - earlier for earlier, later in pairwise(polls)) <= 31.0
 
 
 @settings(deadline=None, max_examples=8, phases=[Phase.explicit, Phase.reuse, Phase.generate])
@@ -157,7 +158,7 @@ def test_within_the_budget_all_fires_and_all_polls_go_for_six_hours(automations:
 def test_polls_are_never_rarer_than_promised_and_fires_get_the_rest(automations: int, pages: int, per_hour: int) -> None:
     fires, polls = play(automations, pages, 1.5, per_hour=per_hour)
     rarest = max(RAREST, pages * HOUR / (per_hour / 2 - pages))  # a list that takes half of the budget becomes rarer still
-    gaps = [later - earlier for earlier, later in zip(polls, [*polls[1:], 1.5 * HOUR], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise([*polls, 1.5 * HOUR])]
     assert max(gaps) <= rarest + pages + 2.0
     assert sum(fires) + len(polls) * pages >= min(automations * 90, per_hour - pages)
 

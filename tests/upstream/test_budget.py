@@ -113,7 +113,7 @@ def test_nothing_passes_while_the_target_has_told_us_to_wait() -> None:
         assert fire(asked)
         return log
 
-    assert run_virtual(main()) == [("poll", pytest.approx(12, abs=0.01))]
+    assert [at for _, at in run_virtual(main())] == pytest.approx([12], abs=0.01)
 
 
 def test_a_block_also_stops_those_who_wait_already() -> None:
@@ -127,7 +127,7 @@ def test_a_block_also_stops_those_who_wait_already() -> None:
         await waiting
         return log
 
-    assert run_virtual(main()) == [("reading", pytest.approx(130, abs=0.01))]
+    assert [at for _, at in run_virtual(main())] == pytest.approx([130], abs=0.01)
 
 
 def test_a_suspend_counts_as_time_that_went_by() -> None:
