@@ -113,7 +113,12 @@ class Account:
     @property
     def is_undecided(self) -> bool:
         """Whether the daemon has not decided yet about what is due at the instant."""
-        return self.watermark is None or self.instant > self.watermark or any(gap.holds(self.instant) for gap in self.gaps)
+        return self.watermark is None or self.instant > self.watermark or self.is_in_gap
+
+    @property
+    def is_in_gap(self) -> bool:
+        """Whether the instant lies below the watermark, and the daemon may not have recovered so far from a downtime."""
+        return any(gap.holds(self.automation_id, self.instant) for gap in self.gaps)
 
 
 def recall(connection: sqlite3.Connection, target: str, automation_id: str, instant: datetime, evaluator: tuple[str, str]) -> Account:

@@ -34,7 +34,7 @@ def differing(expectation: Expectation, counted: Mapping[datetime, Tally]) -> li
 
 def split_off_gaps(instants: Sequence[datetime], gaps: Sequence[Gap]) -> tuple[list[datetime], list[datetime]]:
     """Those of the instants that lie in no gap, and those that do: what has no row there is not decided yet."""
-    undecided = [instant for instant in instants if any(gap.holds(instant) for gap in gaps)]
+    undecided = [instant for instant in instants if any(gap.since < instant <= gap.until for gap in gaps)]
     return (list(instants), []) if not undecided else (sorted(set(instants) - set(undecided)), undecided)
 
 

@@ -170,8 +170,10 @@ def _schedule(
 def gaps(connection: sqlite3.Connection, target: str) -> list[Gap]:
     """What lies below the watermark and is not decided yet."""
     return [
-        Gap(from_text(since), from_text(until))
-        for since, until in connection.execute("SELECT since, until FROM gap WHERE target = ? ORDER BY since", (target,))
+        Gap(from_text(since), from_text(until), automation_id)
+        for since, until, automation_id in connection.execute(
+            "SELECT since, until, automation_id FROM gap WHERE target = ? ORDER BY since", (target,)
+        )
     ]
 
 

@@ -126,7 +126,7 @@ def _judged(account: Account, force: Force | None, now: datetime) -> tuple[Verdi
 
 def _reach(account: Account) -> str:
     """How far the record is complete."""
-    if any(gap.holds(account.instant) for gap in account.gaps):
+    if account.is_in_gap:
         return ": the daemon recovers from a downtime, slice by slice"
     return "" if account.watermark is None else f": the record is complete up to {to_text(account.watermark)}"
 

@@ -4,6 +4,7 @@ After a downtime there can be millions of such instants. So a stretch is an inte
 after ``begin`` and up to ``end``. Its occurrences are decided together, see `scheduler.core.recovery`.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -43,6 +44,7 @@ class Backlog:
         self._late: dict[str, list[Stretch]] = {}
         self._aside: list[tuple[str, Stretch]] = []
         self._gaps: list[Gap] = []
+        self._order: deque[str] | None = None  # the ids of late stretches, sorted; some may be done by now
 
     def __bool__(self) -> bool:
         return bool(self._unexamined or self._late)
@@ -57,6 +59,8 @@ class Backlog:
     def add_late(self, automation_id: str, stretch: Stretch) -> None:
         """Add a stretch of which no occurrence is to be started."""
         self._widen(stretch)
+        if automation_id not in self._late:
+            self._order = None
         for part in _divide(stretch):
             _insert(self._late.setdefault(automation_id, []), part)
 
@@ -117,14 +121,22 @@ class Backlog:
         return automation_id in self._unexamined
 
     def late(self) -> Iterator[tuple[str, Stretch]]:
-        """Every late stretch with its automation's id, automation by automation, each the oldest first."""
-        return ((automation_id, stretch) for automation_id, stretches in self._late.items() for stretch in stretches)
+        """Every late stretch with its automation's id, in the order of the ids, each automation's oldest first."""
+        return ((automation_id, stretch) for automation_id in self._in_order() for stretch in self._late.get(automation_id, ()))
 
     def gaps(self, without: Sequence[tuple[str, Stretch]] = ()) -> Sequence[Gap]:
         """Return the gaps that cover every stretch, or every stretch except these late ones. A gap may cover more."""
-        if not self._unexamined and not self._aside and len(without) >= sum(map(len, self._late.values())):
-            return ()
-        return tuple(self._gaps)
+        done = {id(stretch) for _, stretch in without}
+        late = next((automation_id for automation_id, stretch in self.late() if id(stretch) not in done), None)
+        ids = [*([] if late is None else [late]), *self._unexamined, *(automation_id for automation_id, _ in self._aside)]
+        return tuple(replace(gap, automation_id=min(ids)) for gap in self._gaps) if ids else ()
+
+    def _in_order(self) -> Sequence[str]:
+        if self._order is None:
+            self._order = deque(sorted(self._late))
+        while self._order and self._order[0] not in self._late:
+            self._order.popleft()
+        return self._order
 
     def earliest(self) -> datetime | None:
         """The beginning of the earliest stretch."""

@@ -316,14 +316,18 @@ class SkippedSpan:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Below the watermark, but not decided yet: what was scheduled after ``since`` and up to ``until`` may have no row."""
+    """Below the watermark, but not decided yet: what was scheduled after ``since`` and up to ``until`` may have no row.
+
+    The past is decided in the order of the automations' ids: of those before ``automation_id`` everything has its row.
+    """
 
     since: datetime
     until: datetime
+    automation_id: str = ""
 
-    def holds(self, instant: datetime) -> bool:
-        """Whether the instant lies in the gap."""
-        return self.since < instant <= self.until
+    def holds(self, automation_id: str, instant: datetime) -> bool:
+        """Whether what was scheduled for the automation at the instant may be undecided."""
+        return self.since < instant <= self.until and automation_id >= self.automation_id
 
 
 @dataclass(frozen=True, slots=True)

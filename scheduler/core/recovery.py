@@ -109,14 +109,14 @@ class Examiner:
         moments: list[Moment] = []
         late = list(stretches)
         while late and not self._is_enough(moments, policies):
-            stretch = late[-1]
+            stretch = late.pop()
+            first = self._next(stretch.schedule, stretch.begin)
+            if first is None or first > stretch.end:
+                continue  # there is nothing in it
             found = self._able(automation_id, policies, stretch)
-            if not found:
-                break
             moments[:0] = found
-            late.pop()
-            if self._next(stretch.schedule, stretch.begin) != found[0].scheduled_for:
-                late.append(replace(stretch, end=found[0].scheduled_for - JUST_BEFORE))
+            if not found or first != found[0].scheduled_for:
+                late.append(replace(stretch, end=found[0].scheduled_for - JUST_BEFORE) if found else stretch)
                 break
         return _limit(stretches, moments, late) if policies.catch_up is CatchUp.ALL else Examined(moments, late)
 
@@ -144,7 +144,7 @@ class Examiner:
 
     def _earliest(self, policies: Policies) -> datetime:
         """What was scheduled up to this instant may not start any more."""
-        earliest = self._now - longest_patience(policies)
+        earliest = self._now - longest_patience(policies) - JUST_BEFORE
         if policies.catch_up is CatchUp.NONE and self._absent_until is not None:
             return max(earliest, self._absent_until - RESTART_GRACE - policies.jitter - JUST_BEFORE)
         return earliest

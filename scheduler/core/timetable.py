@@ -150,9 +150,9 @@ class Timetable:
             self._rota = Rota(watermark)  # the clock went back, which is for the caller to say with `rewind`, or is not right yet
         versions = [version for each in recorded.values() if (version := self._take_up(each)) is not None]
         if watermark is not None:
-            undecided = merge_gaps([*gaps, Gap(watermark, self._rota.cursor)])
+            undecided = [*gaps, Gap(watermark, self._rota.cursor)]
             for entry in [*map(self._ended, ended), *(self._entries[automation_id] for automation_id in recorded)]:
-                for gap in undecided:
+                for gap in merge_gaps(gap for gap in undecided if entry.automation.id >= gap.automation_id):
                     end = gap.until if entry.until is None else min(entry.until, gap.until)
                     self._recall(entry, gap.since, min(end, self._rota.cursor), spans)
         return versions

@@ -93,7 +93,7 @@ _SELECT_LACKING: Final = given(
             AND span.last >= given.scheduled_for AND span.scheduled_for <= given.scheduled_for
     ) AND NOT EXISTS (
         SELECT 1 FROM gap
-        WHERE gap.target = ?2 AND substr(gap.since, 1, 19) < substr(given.scheduled_for, 1, 19)
+        WHERE gap.target = ?2 AND gap.automation_id <= given.automation_id AND substr(gap.since, 1, 19) < substr(given.scheduled_for, 1, 19)
             AND substr(gap.until, 1, 19) >= substr(given.scheduled_for, 1, 19)
     )
     """,
@@ -127,8 +127,8 @@ def claim(connection: sqlite3.Connection, target: str, plan: Plan, node: str) ->
 
 def _record_gaps(connection: sqlite3.Connection, target: str, gaps: Sequence[Gap]) -> None:
     connection.execute("DELETE FROM gap WHERE target = ?", (target,))
-    rows = [(target, to_text(gap.since), to_text(gap.until)) for gap in gaps]
-    connection.executemany("INSERT INTO gap (target, since, until) VALUES (?, ?, ?)", rows)
+    rows = [(target, to_text(gap.since), to_text(gap.until), gap.automation_id) for gap in gaps]
+    connection.executemany("INSERT INTO gap (target, since, until, automation_id) VALUES (?, ?, ?, ?)", rows)
 
 
 def _claimed(connection: sqlite3.Connection, target: str, claims: Sequence[Claim], node: str) -> set[Occurrence]:

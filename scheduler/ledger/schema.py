@@ -278,6 +278,7 @@ _GAPS: Final = (
         target TEXT NOT NULL REFERENCES target (name) ON UPDATE CASCADE,
         since TEXT NOT NULL,
         until TEXT NOT NULL,
+        automation_id TEXT NOT NULL, -- the first in the order of ids of which anything is undecided
         PRIMARY KEY (target, since),
         CHECK (until > since)
     ) STRICT, WITHOUT ROWID

@@ -68,7 +68,7 @@ def normalised(url: str) -> str:
 def recorded(connection: sqlite3.Connection, target: str) -> RecordedTarget:
     """The target as last recorded, without what was removed."""
     known = connection.execute("SELECT snapshot_at, watermark FROM target WHERE name = ?", (target,)).fetchone()
-    gaps = tuple(Gap(from_text(since), from_text(until)) for since, until in connection.execute(_SELECT_GAPS, (target,)))
+    gaps = tuple(Gap(from_text(since), from_text(until), first) for since, until, first in connection.execute(_SELECT_GAPS, (target,)))
     automations = {row["automation_id"]: _automation(row) for row in connection.execute(_SELECT_AUTOMATIONS, (target,))}
     ended = tuple(_ended(row) for row in connection.execute(_SELECT_ENDED, (target, known["watermark"])))
     return RecordedTarget(_instant(known["snapshot_at"]), _instant(known["watermark"]), automations, ended, gaps)
@@ -85,7 +85,7 @@ _SELECT_ENDED: Final = """
     WHERE newer.target = ?1 AND newer.effective_from > min(?2, coalesce((SELECT min(since) FROM gap WHERE target = ?1), ?2))
         AND ended.enabled AND ended.invalid IS NULL ORDER BY ended.id
 """
-_SELECT_GAPS: Final = "SELECT since, until FROM gap WHERE target = ? ORDER BY since"
+_SELECT_GAPS: Final = "SELECT since, until, automation_id FROM gap WHERE target = ? ORDER BY since"
 
 
 def _ended(row: sqlite3.Row) -> EndedVersion:

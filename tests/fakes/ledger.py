@@ -407,7 +407,11 @@ class MemoryLedger:
         """See `scheduler.daemon.ports.Ledger`."""
         assert all(each.target == target for each in expected)
         gaps = self.targets[target].gaps
-        return {each for each in expected if self.covering(each) is None and not any(gap.holds(each.scheduled_for) for gap in gaps)}
+        return {
+            each
+            for each in expected
+            if self.covering(each) is None and not any(gap.holds(each.automation_id, each.scheduled_for) for gap in gaps)
+        }
 
     async def late(self, target: str, now: datetime) -> list[OpenOccurrence]:
         """See `scheduler.daemon.ports.Ledger`."""
