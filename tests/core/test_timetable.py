@@ -1,6 +1,6 @@
 """Which automations exist and what of them is due: every instant of every version in force, once."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -683,3 +683,24 @@ def test_what_was_claimed_ahead_of_new_zone_data_is_the_new_versions() -> None:
     told.due("12:01:00")
     told.timetable.reconsider(under_other_zone_data, at("12:00:59"))
     assert told.plan("12:01:01") == {B: ["12:01"]}
+
+
+def test_a_bulk_edit_evaluates_once_for_each_schedule_and_not_for_each_automation(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told("12:00:00")
+    ids = [f"{number:08}-0000-4000-8000-000000000000" for number in range(300)]
+    told.poll("12:00:10", *(automation(each, "0 3 * * *", updated="11:00:00") for each in ids))
+    evaluated: list[str] = []
+    for name in ("next", "between"):
+        monkeypatch.setattr(Schedule, name, _counting(getattr(Schedule, name), name, evaluated))
+    edited = [automation(each, "0 4 * * *", updated=f"12:00:{11 + number % 20}") for number, each in enumerate(ids)]
+    changes = told.poll("12:00:40", *edited)
+    assert len(changes.changed) == 300
+    assert len(evaluated) < 10
+
+
+def _counting(original: Callable[..., object], name: str, calls: list[str]) -> Callable[..., object]:
+    def counted(*args: object) -> object:
+        calls.append(name)
+        return original(*args)
+
+    return counted
