@@ -126,7 +126,7 @@ def _notifier(service: Service) -> Notifier:
     return Notifier(
         is_up=lambda: service.is_up,
         is_alive=lambda: service.stalled_for() < STALLED,
-        status=lambda: headline(service.status(counted=False)),
+        status=lambda: headline(service.status()),
     )
 
 

@@ -6,6 +6,7 @@ durable. So a ledger that cannot be written loses nothing, and `watermark` knows
 An edit divides time at its ``effective_from``: the old definition answers for what was scheduled up to it, the new one for what follows.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -91,6 +92,7 @@ class Timetable:
         self._pending = Pending()
         self._unconfirmed: dict[str, Sequence[Moment]] = {}
         self._entries: dict[str, Entry] = {}
+        self._states: Counter[str] = Counter()  # of the entries; kept, since many ask, and often
         self._following: dict[tuple[Schedule, datetime], datetime | None] = {}  # see `_may_have_instants`; of one update
         self._gone: dict[str, Entry] = {}  # removed, with something still pending
         self._absent: frozenset[str] = frozenset()
@@ -101,6 +103,11 @@ class Timetable:
     def entries(self) -> Mapping[str, Entry]:
         """Every automation that exists, by its id."""
         return self._entries
+
+    @property
+    def states(self) -> Counter[str]:
+        """A copy of the numbers of automations by `Entry.state`."""
+        return +self._states
 
     @property
     def has_absent(self) -> bool:
@@ -194,6 +201,7 @@ class Timetable:
         entry = self._entries.pop(automation_id, None)
         if entry is None:
             return None
+        self._states[entry.state] -= 1
         self._leave(entry, at)
         entry.removed = True
         if self._pending.holds(automation_id) or automation_id in self._unconfirmed:
@@ -216,7 +224,9 @@ class Timetable:
 
     def _reconsidered(self, entry: Entry, now: datetime) -> bool:
         """Evaluate the entry anew; when that makes it valid or invalid, its version ends here instead, and False is given."""
+        self._states[entry.state] -= 1
         entry.policies = self._policies(entry.automation.id, entry.automation.name)
+        self._states[entry.state] += 1
         schedule, invalid = (None, entry.invalid) if entry.broken else self._evaluate(entry.automation.definition)
         if invalid == entry.invalid:
             entry.schedule = schedule
@@ -310,7 +320,10 @@ class Timetable:
     def _enter(self, automation: Automation, since: datetime, *, broken: str | None = None) -> Entry:
         schedule, invalid = (None, broken) if broken is not None else self._evaluate(automation.definition)
         entry = Entry(automation, since, self._policies(automation.id, automation.name), schedule, invalid, broken=broken is not None)
+        if (known := self._entries.get(automation.id)) is not None:
+            self._states[known.state] -= 1
         self._entries[automation.id] = entry
+        self._states[entry.state] += 1
         if schedule is not None:
             self._rota.join(automation.id, schedule)
         return entry
@@ -351,9 +364,11 @@ class Timetable:
         return _version(entry, since, snapshot.ended_at)
 
     def _refresh(self, entry: Entry, automation: Automation) -> None:
+        self._states[entry.state] -= 1
         if entry.automation.name != automation.name:
             entry.policies = self._policies(automation.id, automation.name)
         entry.automation = automation
+        self._states[entry.state] += 1
 
     def _miss(self, snapshot: Snapshot) -> list[Version]:
         if not snapshot.complete or snapshot.unidentified:  # what nobody can identify may be the one that is missed
