@@ -1,8 +1,8 @@
 """Does a target that is dead make another one late, or somebody who looks? ``python -m bench.isolation [COUNT]``.
 
-The daemon with one target, then with a second one that has as many automations due at the same minute: one that lives, and one whose server
-stands still from a few seconds before, so that it takes connections and requests and answers nothing. Lateness is that of the first target. Then the same
-with one target, while five clients ask for the daemon's pages without a pause, one after the other.
+The daemon with one target, then with a second one that has as many automations due at the same minute: one that lives, and one whose
+server stands still from a few seconds before, so that it takes connections and requests and answers nothing. Then with one target, while
+five clients ask for the daemon's pages without a pause. Lateness is that of the first target.
 """
 
 import signal

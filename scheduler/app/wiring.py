@@ -77,5 +77,6 @@ def api_config(api: ApiSettings) -> ApiConfig:
         runner=runner,
         github_integrations=frozenset(api.github_integrations),
         requests_per_minute=api.requests_per_minute,
+        max_page=api.max_page,
         public_url=api.public_url,
     )

@@ -1,17 +1,19 @@
 """Turns what is due into claims, shortly before it is due, and hands them to the dispatcher."""
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import OccurrenceClaimed, OccurrenceConcluded
-from scheduler.core.model import Attempt, Claim, Occurrence, Reason, Skip, State
-from scheduler.core.policy import Concurrency, Decision, Moment, PassOver, Policies, Start, decide
+from scheduler.core.model import Attempt, Claim, Occurrence, Reason, Skip, SkippedSpan, State
+from scheduler.core.policy import Concurrency, Decision, Moment, PassOver, Policies, Start, decide, moment
+from scheduler.core.recovery import pass_over
 from scheduler.core.steps import Cause, Step
-from scheduler.core.timetable import Due, Entry
+from scheduler.core.timetable import Due, Entry, Overdue
 from scheduler.daemon.clearance import Clearance
 from scheduler.daemon.clock import Alarm
 from scheduler.daemon.context import Context, back_off
@@ -30,6 +32,7 @@ class _Plan:
 
     claims: list[tuple[Claim, Entry]]
     skips: list[Skip]
+    started: list[tuple[Entry, datetime]] = field(default_factory=list)  # what the older occurrences are coalesced into
 
 
 class Planner:
@@ -43,6 +46,7 @@ class Planner:
         self._dispatcher = dispatcher
         self.alarm = Alarm(context.clock)
         self.has_planned = False  # what is due, at least once since this process began
+        self._claimed_at = -math.inf  # when claims were last made
         self._expected_at = context.clock.seconds()  # progress is expected from here on
         self.absent_until = context.clock.now()
         self.known_until: datetime | None = None  # what the ledger knew of when this process began reaches up to here
@@ -75,8 +79,16 @@ class Planner:
     def _due_for(self) -> float:
         wake_at = self._context.timetable.wake_at
         if wake_at is None or not self.may_plan():
-            return 0.0
+            return -math.inf
         return (self._context.clock.now() - wake_at).total_seconds()
+
+    def is_due_within(self, seconds: float) -> bool:
+        """Whether something is due by then and not planned."""
+        return self._due_for() > -seconds
+
+    def seconds_since_claims(self) -> float:
+        """Return the seconds since claims were last made; infinite before the first."""
+        return self._context.clock.seconds() - self._claimed_at
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` when what is due next has changed."""
@@ -104,7 +116,7 @@ class Planner:
         failures = 0
         while not self._stopping:
             try:
-                await self._plan()
+                goes_on = await self._plan()
             except LedgerUnavailable as error:
                 failures += 1
                 self._context.health.failed("claim", str(error))
@@ -117,7 +129,8 @@ class Planner:
             self.expect_progress()
             for listener in self._listeners:
                 listener()
-            await self.alarm.sleep_until(self._next())
+            if not goes_on:
+                await self.alarm.sleep_until(self._next())
 
     def _next(self) -> datetime | None:
         if not self.may_plan():
@@ -129,21 +142,28 @@ class Planner:
         """Whether the snapshot and the clock are good enough to plan by."""
         return not (self._clearance.stale or self._context.watch.in_doubt)
 
-    async def _plan(self) -> None:
+    async def _plan(self) -> bool:
+        """Plan what is due, or else a slice of the undecided past. Return whether there is more of the past to decide at once."""
         self._context.watch.look()
         if not self.may_plan():
             self._is_hindered(Cause.CLOCK if self._context.watch.in_doubt else Cause.STALE)
-            return
+            return False
         context = self._context
         self._clearance.paused = await context.ledger.pauses(context.target)
         await self._catch_up()
         context.watch.look()
         if not self.may_plan() or self._back_at is not None:
-            return  # the clock was set meanwhile, and has rung the alarm
-        dues = context.timetable.due(context.clock.now() + AHEAD)
-        if not dues:
-            self._hindrance, self.has_planned = None, True
-            return
+            return False  # the clock was set meanwhile, and has rung the alarm
+        dues = context.timetable.due(context.clock.now() + AHEAD, absent_until=self.absent_until)
+        if dues:
+            await self._plan_present(dues)
+        else:
+            await self._recover()
+        self._hindrance, self.has_planned = None, True
+        return context.timetable.is_recovering and not self._stopping
+
+    async def _plan_present(self, dues: Sequence[Due]) -> None:
+        context = self._context
         written = context.clock.seconds()
         plan = self._decided(dues)
         won = await context.ledger.claim(
@@ -151,14 +171,44 @@ class Planner:
             [claim for claim, _ in plan.claims],
             plan.skips,
             context.timetable.watermark(context.clock.now(), planned=dues),
+            gaps=context.timetable.gaps(),
         )
         context.health.worked()
         context.timetable.planned(dues)
         self.has_planned = True
-        for claim, entry in plan.claims:
-            entry.claimed = max(entry.claimed or claim.occurrence.scheduled_for, claim.occurrence.scheduled_for)
+        for entry, instant in plan.started:
+            entry.claimed = max(entry.claimed or instant, instant)
+        if won:
+            self._claimed_at = context.clock.seconds()
         self._hand_over(plan, won, written)
         self._to_warm.put_nowait(min(len(won), context.settings.max_in_flight))
+
+    async def _recover(self) -> None:
+        """Decide a slice of the past that is too late to be started. It is durable before the next slice is looked at."""
+        context, timetable = self._context, self._context.timetable
+        overdue = timetable.overdue()
+        if not overdue:
+            return
+        now = context.clock.now()
+        spans = [span for each in overdue for span in self._spans(each, now)]
+        gaps = timetable.gaps(overdue)
+        won = await context.ledger.claim(context.target, [], [], timetable.watermark(now), spans=spans, gaps=gaps)
+        context.health.worked()
+        timetable.recovered(overdue)
+        for occurrence, span, count in _made_of(spans, won):
+            context.publish(_concluded(span, occurrence, count))
+
+    def _spans(self, overdue: Overdue, now: datetime) -> Iterator[SkippedSpan]:
+        """One row for each fate in a stretch: no instant of it is listed."""
+        entry, stretch, automation = overdue.entry, overdue.stretch, overdue.entry.automation
+        paused = self._clearance.is_paused(automation.id)
+        for passed in pass_over(stretch, entry.policies, paused=paused, claimed=entry.claimed):
+            extent = passed.extent
+            due = moment(entry.policies, self._context.target, automation.id, extent.first, extent.second).due
+            occurrence = Occurrence(self._context.target, automation.id, extent.first)
+            yield SkippedSpan(
+                occurrence, automation.name, due, stretch.definition, stretch.schedule, extent.last, extent.count, passed.reason, now
+            )
 
     def _is_hindered(self, cause: Cause, detail: str | None = None) -> None:
         self._hindrance = self._hindrance or Step(self._context.clock.now(), cause, detail=detail)
@@ -202,7 +252,9 @@ class Planner:
     def _add(self, plan: _Plan, entry: Entry, decision: Decision, now: datetime) -> None:
         if isinstance(decision, PassOver):
             plan.skips.append(self._skip(entry, decision.moments, decision.reason, now))
-        elif entry.ended is not None:  # the version that implied it was in force then, and nobody wants it any more
+            return
+        plan.started.append((entry, decision.moment.scheduled_for))
+        if entry.ended is not None:  # the version that implied it was in force then, and nobody wants it any more
             error = f"the automation was {entry.ended} before it could be sent"
             plan.skips.append(self._skip(entry, [decision.moment], Reason.DELETED, now, error))
         else:
@@ -238,7 +290,6 @@ class Planner:
         for claim, _ in ours:
             self._context.publish(OccurrenceClaimed(occurrence=claim.occurrence, automation=claim.name))
         self._dispatcher.take(_carried(claim, entry, written, self._late_for(claim)) for claim, entry in ours)
-        self._hindrance = None
         for skip in plan.skips:
             for first, count in _made(skip, won):
                 self._context.publish(_concluded(skip, first, count))
@@ -277,5 +328,17 @@ def _made(skip: Skip, won: Mapping[Occurrence, int]) -> Iterator[tuple[Occurrenc
             yield occurrence, count
 
 
-def _concluded(skip: Skip, first: Occurrence, count: int) -> OccurrenceConcluded:
+def _made_of(spans: Sequence[SkippedSpan], won: Mapping[Occurrence, int]) -> Iterator[tuple[Occurrence, SkippedSpan, int]]:
+    """The rows that were made for spans, with the span of each and how many occurrences it holds."""
+    of_each: dict[str, list[SkippedSpan]] = {}
+    for span in spans:
+        of_each.setdefault(span.occurrence.automation_id, []).append(span)
+    for occurrence, count in won.items():
+        for span in of_each[occurrence.automation_id]:
+            if span.occurrence.scheduled_for <= occurrence.scheduled_for <= span.last:
+                yield occurrence, span, count
+                break
+
+
+def _concluded(skip: Skip | SkippedSpan, first: Occurrence, count: int) -> OccurrenceConcluded:
     return OccurrenceConcluded(occurrence=first, automation=skip.name, outcome=skip.outcome, reason=skip.reason, count=count)

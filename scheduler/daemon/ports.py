@@ -12,11 +12,13 @@ from scheduler.core.model import (
     Automation,
     Claim,
     Conclusion,
+    Gap,
     Occurrence,
     OpenOccurrence,
     Run,
     RunOrigin,
     Skip,
+    SkippedSpan,
     Snapshot,
     State,
     Version,
@@ -89,8 +91,17 @@ class Ledger(Protocol):
         ``whole`` is False while more of the snapshot follows: the snapshot counts as taken with its last part.
         """
 
-    async def claim(self, target: str, claims: Sequence[Claim], skips: Sequence[Skip], watermark: datetime) -> Mapping[Occurrence, int]:
-        """Make the rows that are not there yet and move the watermark, in one transaction.
+    async def claim(
+        self,
+        target: str,
+        claims: Sequence[Claim],
+        skips: Sequence[Skip],
+        watermark: datetime,
+        *,
+        spans: Sequence[SkippedSpan] = (),
+        gaps: Sequence[Gap] = (),
+    ) -> Mapping[Occurrence, int]:
+        """Make the rows that are not there yet, move the watermark, and replace the target's gaps by ``gaps``, in one transaction.
 
         Returns the rows that it made, by their first occurrence, with how many each of them holds: of what is passed over some may have
         a row already, and what these divide becomes a row each.
@@ -127,7 +138,7 @@ class Ledger(Protocol):
         """Every claim without an outcome, in the order of due."""
 
     async def lacking(self, target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
-        """Those of them that have no row, neither of their own nor in a span."""
+        """Those of them that have no row, neither of their own nor in a span, and lie in no gap."""
 
     async def late(self, target: str, now: datetime) -> list[OpenOccurrence]:
         """Every claim without an outcome whose deadline is before ``now``, in the order of due."""

@@ -28,6 +28,12 @@ from scheduler.daemon.tracker import Tracker
 
 Parse = Callable[[str, str], Schedule]
 
+BUSY_BEFORE: Final = 1.5
+"""Seconds before something is due in which whoever only looks waits; claims are made a second before it."""
+BUSY_AFTER: Final = 2.0
+"""Seconds after claims were made in which that goes on."""
+BUSY_LONGEST: Final = 10.0
+"""Seconds after claims were made in which it goes on while attempts are in flight."""
 _LAST_WRITES: Final = 5.0
 """Seconds for what is left to be written when nothing is in flight any more."""
 
@@ -73,7 +79,7 @@ class Target:
         recorded = await context.ledger.bind(settings.name, settings.url, settings.project_id)
         runs = await context.ledger.newest_runs(settings.name)
         opened = await context.ledger.open_occurrences(settings.name)
-        versions = context.timetable.load(recorded.automations, watermark=recorded.watermark, ended=recorded.ended)
+        versions = context.timetable.load(recorded.automations, watermark=recorded.watermark, ended=recorded.ended, gaps=recorded.gaps)
         self._tell_of(versions)
         self._clearance.snapshot_at = recorded.snapshot_at
         self._clearance.absent_until = self._planner.absent_until
@@ -156,6 +162,11 @@ class Target:
         """Whether its list has been asked for, with or without success, and what is due has been planned if it can be."""
         return self._poller.has_tried and (self._planner.has_planned or not self._planner.may_plan())
 
+    def is_busy(self) -> bool:
+        """Whether something is fired, or is due within a moment. An attempt that hangs does not count for long."""
+        claimed = self._planner.seconds_since_claims()
+        return self._planner.is_due_within(BUSY_BEFORE) or claimed < BUSY_AFTER or (claimed < BUSY_LONGEST and self._dispatcher.is_sending)
+
     def stalled_for(self) -> float:
         """Seconds for which nothing has been planned although something is due; see `Planner.stalled_for`."""
         return self._planner.stalled_for()
@@ -186,7 +197,7 @@ class Target:
 
     def automations(self) -> Iterator[AutomationStatus]:
         """Every automation, with its next scheduled instant."""
-        for entry in self.context.timetable.entries.values():
+        for entry in list(self.context.timetable.entries.values()):  # some may come or go while this is gone through
             definition = entry.automation.definition
             yield AutomationStatus(
                 entry.automation.id,

@@ -256,6 +256,7 @@ class ApiSettings(Section):
     public_url: Annotated[str, PlainValidator(_parse_public_url)] = ""
     github_integrations: tuple[Annotated[StrictInt, Field(ge=0, le=_LARGEST_ID)], ...] = ()
     requests_per_minute: Annotated[StrictInt, Field(ge=0, le=1_000_000)] = 0
+    max_page: Annotated[StrictInt, Field(ge=100, le=100_000)] = 10_000
     database: Database = DatabaseUrl("sqlite:////var/lib/scheduler/api.db")
     runner: RunnerSettings = RunnerSettings()
 
