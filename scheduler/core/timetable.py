@@ -7,6 +7,7 @@ automation are not listed: they lie in the `Backlog`, as stretches of time, and 
 An edit divides time at its ``effective_from``: the old definition answers for what was scheduled up to it, the new one for what follows.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -112,6 +113,8 @@ class Timetable:
         self._unconfirmed: dict[str, Sequence[Moment]] = {}
         self._unconfirmed_backlog = Backlog()
         self._entries: dict[str, Entry] = {}
+        self._states: Counter[str] = Counter()  # of the entries; kept, since many ask, and often
+        self._following: dict[tuple[Schedule, datetime], datetime | None] = {}  # see `_may_have_instants`; of one update
         self._past: dict[str, list[Entry]] = {}  # versions that ended, with something still undecided
         self._absent: frozenset[str] = frozenset()
 
@@ -121,6 +124,11 @@ class Timetable:
     def entries(self) -> Mapping[str, Entry]:
         """Every automation that exists, by its id."""
         return self._entries
+
+    @property
+    def states(self) -> Counter[str]:
+        """A copy of the numbers of automations by `Entry.state`."""
+        return +self._states
 
     @property
     def has_absent(self) -> bool:
@@ -211,6 +219,7 @@ class Timetable:
 
     def update(self, snapshot: Snapshot, *, previous_poll: datetime | None) -> Changes:
         """Take up a snapshot and say what it changed. An absence counts when two complete snapshots in a row agree on it."""
+        self._following.clear()
         since = _Since(previous_poll or snapshot.begun_at, snapshot)
         added: list[Version] = []
         changed: list[Version] = []
@@ -219,6 +228,8 @@ class Timetable:
             known = self._entries.get(automation.id)
             if known is None:
                 added.append(self._edit(automation, since.edited(automation, None), snapshot))
+            elif known.automation is automation and not known.broken:
+                continue  # the usual case: the snapshot took what has not changed from the one before
             elif known.broken or known.automation.definition != automation.definition:
                 changed.append(self._edit(automation, since.edited(automation, known.automation), snapshot))
                 updated.append(automation)
@@ -239,6 +250,7 @@ class Timetable:
         entry = self._entries.pop(automation_id, None)
         if entry is None:
             return None
+        self._states[entry.state] -= 1
         self._leave(entry, at)
         entry.removed = True
         return Version(automation_id, entry.automation.name, None, effective_from=at, observed_at=observed_at)
@@ -249,6 +261,7 @@ class Timetable:
         Gives the versions of those whose validity changed. As with an edit, that divides time at ``now``.
         """
         self._parse = schedule
+        self._following.clear()
         forget()
         self._backlog.try_again()
         changed = [entry for entry in self._entries.values() if not self._reconsidered(entry, now)]
@@ -260,7 +273,9 @@ class Timetable:
 
     def _reconsidered(self, entry: Entry, now: datetime) -> bool:
         """Evaluate the entry anew; when that makes it valid or invalid, its version ends here instead, and False is given."""
+        self._states[entry.state] -= 1
         entry.policies = self._policies(entry.automation.id, entry.automation.name)
+        self._states[entry.state] += 1
         schedule, invalid = (None, entry.invalid) if entry.broken else self._evaluate(entry.automation.definition)
         if invalid == entry.invalid:
             entry.schedule = schedule
@@ -466,7 +481,10 @@ class Timetable:
     def _enter(self, automation: Automation, since: datetime, *, broken: str | None = None) -> Entry:
         schedule, invalid = (None, broken) if broken is not None else self._evaluate(automation.definition)
         entry = Entry(automation, since, self._policies(automation.id, automation.name), schedule, invalid, broken=broken is not None)
+        if (known := self._entries.get(automation.id)) is not None:
+            self._states[known.state] -= 1
         self._entries[automation.id] = entry
+        self._states[entry.state] += 1
         if schedule is not None:
             self._rota.join(automation.id, schedule)
         return entry
@@ -511,9 +529,11 @@ class Timetable:
         return _version(entry, since, snapshot.ended_at)
 
     def _refresh(self, entry: Entry, automation: Automation) -> None:
+        self._states[entry.state] -= 1
         if entry.automation.name != automation.name:
             entry.policies = self._policies(automation.id, automation.name)
         entry.automation = automation
+        self._states[entry.state] += 1
 
     def _miss(self, snapshot: Snapshot) -> list[Version]:
         if not snapshot.complete or snapshot.unidentified:  # what nobody can identify may be the one that is missed
@@ -538,7 +558,7 @@ class Timetable:
             return None, error.reason
 
     def _add_overdue(self, entry: Entry, schedule: Schedule, begin: datetime, end: datetime) -> None:
-        if begin >= end:
+        if begin >= end or not self._may_have_instants(schedule, begin, end):
             return  # the usual case: nothing is to be evaluated for this automation alone
         if is_many(schedule, begin, end):
             self._add_stretch(self._backlog, entry, schedule, begin, end)
@@ -546,6 +566,17 @@ class Timetable:
         moments = _Span.of(self._target, schedule, begin, end).moments_for(entry)
         if moments:
             self._pending.add(entry.automation.id, moments, self._rota.cursor)
+
+    def _may_have_instants(self, schedule: Schedule, begin: datetime, end: datetime) -> bool:
+        """Whether anything can be scheduled after ``begin`` and up to ``end``.
+
+        Evaluated once for each schedule and minute: after a bulk edit, thousands begin within the same few.
+        """
+        minute = begin.replace(second=0, microsecond=0)
+        if (schedule, minute) not in self._following:
+            self._following[schedule, minute] = schedule.next(minute)
+        following = self._following[schedule, minute]
+        return following is not None and following <= end
 
 
 class _Span:
