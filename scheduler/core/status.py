@@ -100,6 +100,15 @@ class Recent:
 
 
 @dataclass(frozen=True, slots=True)
+class Recovering:
+    """A past that is not on record yet: of so many automations, within these bounds. The present is planned all the same."""
+
+    automations: int
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class TargetStatus:
     """One target. ``held`` is why nothing is sent to it; ``error`` is why its last poll failed."""
 
@@ -116,6 +125,7 @@ class TargetStatus:
     overdue: Sequence[str]  # for each overdue occurrence: which, and since when
     next_fire: datetime | None
     clock_offset: float | None
+    recovering: Recovering | None = None
 
 
 @dataclass(frozen=True, slots=True)

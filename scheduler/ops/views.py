@@ -92,6 +92,7 @@ def _target_view(target: TargetStatus) -> Json:
         "open": {state: target.open.get(state, 0) for state in State},
         "in_flight": target.in_flight,
         "overdue": _overdue(target),
+        "recovering": _recovering(target),
         "next_fire": target.next_fire and to_text_seconds(target.next_fire),
         "clock_offset_seconds": target.clock_offset,
     }
@@ -99,6 +100,11 @@ def _target_view(target: TargetStatus) -> Json:
 
 def _overdue(target: TargetStatus) -> Json:
     return {"count": len(target.overdue), "occurrences": list(target.overdue[:_SHOWN])}
+
+
+def _recovering(target: TargetStatus) -> Json | None:
+    past = target.recovering
+    return past and {"automations": past.automations, "since": to_text(past.since), "until": to_text(past.until)}
 
 
 # ------------------------------------------------------------ records, by pages
