@@ -7,22 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import islice
-from typing import Final
 
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import Automation, InvalidAutomation, State, canonical_id
-from scheduler.core.status import DaemonStatus, TargetStatus
+from scheduler.core.status import STALLED, DaemonStatus, TargetStatus
 from scheduler.core.timetable import Entry
 from scheduler.core.zones import zone
 from scheduler.ops.gauges import AUTOMATION_STATES
 from scheduler.ops.queries import OccurrenceQuery, UpcomingQuery
 
 Json = Mapping[str, object]
-
-STALLED: Final = 15.0
-"""Seconds after which a loop that should have turned counts as hanging: the event loop, or that of a planner."""
-_SHOWN: Final = 100
-"""Overdue occurrences that an answer names."""
 
 
 def health(status: DaemonStatus, idle: float) -> tuple[bool, Json]:
@@ -91,6 +85,10 @@ def _target_view(target: TargetStatus) -> Json:
         "automations": {state: target.automations.get(state, 0) for state in AUTOMATION_STATES},
         "open": {state: target.open.get(state, 0) for state in State},
         "in_flight": target.in_flight,
+        "waiting": {"count": target.places.waiting, "occurrences": list(target.places.occurrences)},
+        "hanging": target.places.hanging,
+        "budget_exhausted_since": target.places.exhausted_since and to_text(target.places.exhausted_since),
+        "saturated_since": target.places.saturated_since and to_text(target.places.saturated_since),
         "overdue": _overdue(target),
         "recovering": _recovering(target),
         "next_fire": target.next_fire and to_text_seconds(target.next_fire),
@@ -99,12 +97,14 @@ def _target_view(target: TargetStatus) -> Json:
 
 
 def _overdue(target: TargetStatus) -> Json:
-    return {"count": len(target.overdue), "occurrences": list(target.overdue[:_SHOWN])}
+    return {"count": target.overdue_count, "occurrences": list(target.overdue)}
 
 
 def _recovering(target: TargetStatus) -> Json | None:
     past = target.recovering
-    return past and {"automations": past.automations, "since": to_text(past.since), "until": to_text(past.until)}
+    if past is None:
+        return None
+    return {"automations": past.automations, "since": to_text(past.since), "until": to_text(past.until)}
 
 
 # ------------------------------------------------------------ records, by pages

@@ -40,6 +40,9 @@ class _Inline:
         finally:
             self.connection.row_factory = None
 
+    async def read_in_background(self, operation: Callable[[sqlite3.Connection], _T]) -> _T:
+        return await self.read(operation)
+
     async def write(self, operation: Callable[[sqlite3.Connection], _T]) -> _T:
         with self.transaction():
             return operation(self.connection)

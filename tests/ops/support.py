@@ -14,6 +14,8 @@ from scheduler.core.events import (
     AutomationChanged,
     AutomationQuarantined,
     AutomationRemoved,
+    BudgetExhausted,
+    BudgetRecovered,
     CarryFailed,
     ClockJumped,
     ConfigReloaded,
@@ -39,6 +41,8 @@ from scheduler.core.events import (
     SnapshotTaken,
     TargetHeld,
     TargetReleased,
+    TargetRelieved,
+    TargetSaturated,
 )
 from scheduler.core.model import (
     REASONS,
@@ -108,6 +112,10 @@ def every_event() -> list[Event]:
         RunDoubled(**of, run_id=RUN, started_at=NOW, scheduled_for=NOW, hint="raise settle_time"),
         TargetHeld(target="main", error="401"),
         TargetReleased(target="main"),
+        TargetSaturated(target="main", hanging=256),
+        TargetRelieved(target="main", since=NOW),
+        BudgetExhausted(target="main", waiting=7),
+        BudgetRecovered(target="main", since=NOW),
         ClockJumped(seconds=3600.0, suspended=False),
         ClockJumped(seconds=-3600.0, suspended=False),
         ClockJumped(seconds=3600.0, suspended=True),
@@ -135,7 +143,10 @@ TARGET = TargetStatus(
     automations={"enabled": 2, "invalid": 1},
     open={State.CLAIMED: 0, State.IN_FLIGHT: 4},
     in_flight=4,
+    planned=True,
+    stalled_for=0.0,
     overdue=["nightly 2026-11-23T18:20:00Z (waiting)"],
+    overdue_count=1,
     next_fire=NOW + timedelta(seconds=40),
     clock_offset=0.25,
 )
@@ -150,7 +161,9 @@ STATUS = DaemonStatus(
     stopping=False,
     targets=[TARGET],
 )
-EMPTY_TARGET = replace(TARGET, snapshot_at=None, next_fire=None, clock_offset=None, automations={}, open={}, in_flight=0, overdue=[])
+EMPTY_TARGET = replace(
+    TARGET, snapshot_at=None, next_fire=None, clock_offset=None, automations={}, open={}, in_flight=0, overdue=[], overdue_count=0
+)
 
 AUTOMATION = AutomationStatus(ID, "nightly", "0 3 * * *", "Europe/Berlin", NOW + timedelta(hours=6))
 
