@@ -11,7 +11,7 @@ from scheduler.core.events import ClockJumped
 from scheduler.core.model import Automation, State, Version
 from scheduler.core.policy import Policies
 from scheduler.core.records import RecordedTarget
-from scheduler.core.status import AutomationDetails, AutomationStatus, TargetStatus
+from scheduler.core.status import AutomationDetails, AutomationStatus, Recovering, TargetStatus
 from scheduler.core.timetable import Entry, Timetable
 from scheduler.daemon.clearance import EVERYTHING, Clearance
 from scheduler.daemon.clock import ClockWatch
@@ -192,8 +192,16 @@ class Target:
             overdue_count=len(self._overdue.found),
             next_fire=context.timetable.next_fire,
             clock_offset=None if offset is None else offset[0],
+            recovering=self._recovering(),
             places=self._dispatcher.places.status(),
         )
+
+    def _recovering(self) -> Recovering | None:
+        """What is left to recover of a downtime; None when everything up to the watermark is decided."""
+        gaps = self.context.timetable.gaps()
+        if not gaps:
+            return None
+        return Recovering(self.context.timetable.undecided, min(gap.since for gap in gaps), max(gap.until for gap in gaps))
 
     def automations(self) -> Iterator[AutomationStatus]:
         """Every automation, with its next scheduled instant."""

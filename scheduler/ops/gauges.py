@@ -115,6 +115,11 @@ def _of_targets(targets: Sequence[TargetStatus]) -> Iterator[Metric]:
 
     yield of_each("scheduler_attempts_in_flight", "Attempts that wait for their answer", lambda target: target.in_flight)
     yield of_each("scheduler_occurrences_overdue", "Occurrences that should have started by now", lambda target: target.overdue_count)
+    yield of_each(
+        "scheduler_automations_recovering",
+        "Automations of which something in the past is not on record yet",
+        lambda target: 0 if target.recovering is None else target.recovering.automations,
+    )
     yield of_each("scheduler_next_fire_timestamp_seconds", "When something is scheduled next", lambda target: _unix(target.next_fire))
     yield of_each(
         "scheduler_snapshot_timestamp_seconds",
