@@ -108,7 +108,9 @@ _FIRST_TABLES: Final = (
 def open_database(path: Path) -> Database:
     """Open the embedded API's database, and make or bring up to date its tables. Blocks; raises `DatabaseRefused`."""
     return Database.open(
-        path, application_id=APPLICATION_ID, migrations=(m001_first_tables, m002_cancelling_and_use, m003_version_of_the_order)
+        path,
+        application_id=APPLICATION_ID,
+        migrations=(m001_first_tables, m002_cancelling_and_use, m003_version_of_the_order, m004_runs_that_wait),
     )
 
 
@@ -147,5 +149,17 @@ def m003_version_of_the_order(tables: Tables) -> None:
             UPDATE project_sizes SET version = version + 1 WHERE project_id = new.project_id;
         END
         """,
+    ):
+        tables.execute(statement)
+
+
+def m004_runs_that_wait(tables: Tables) -> None:
+    """Each look at the queue has an index of the runs that it looks for, however many have ended."""
+    for statement in (
+        "DROP INDEX runs_unfinished",
+        "DROP INDEX runs_cancelled",
+        "CREATE INDEX runs_waiting ON runs (sequence) WHERE status = 'queued' AND cancelled_at IS NULL",
+        "CREATE INDEX runs_cancelled_early ON runs (sequence) WHERE status = 'queued' AND cancelled_at IS NOT NULL",
+        "CREATE INDEX runs_running ON runs (sequence) WHERE status = 'running'",
     ):
         tables.execute(statement)
