@@ -114,7 +114,7 @@ def fates(connection: sqlite3.Connection, target: str, instant: datetime) -> dic
 _FATE: Final = "coalesce(outcome || ': ' || reason, 'open: ' || state)"
 
 _SPANS: Final = """
-    SELECT automation_id, scheduled_for, last, count, outcome, reason, intervals FROM occurrence
+    SELECT automation_id, scheduled_for, last, count, outcome, reason, intervals FROM occurrence INDEXED BY occurrence_span_ends
     WHERE count > 1 AND target = ?1 AND last > ?2 AND scheduled_for <= ?3 ORDER BY scheduled_for, automation_id
 """
 
