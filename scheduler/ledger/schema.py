@@ -264,7 +264,7 @@ _LOOK_UPS: Final = (
     CREATE INDEX manual_run_unanswered ON manual_run (target, automation_id, requested_at)
     WHERE run_id IS NULL AND answered_at IS NULL
     """,
-    "CREATE INDEX definition_by_effect ON definition (target, effective_from)",
+    "CREATE INDEX definition_by_effect ON definition (effective_from)",
     "CREATE INDEX occurrence_span_ends ON occurrence (last) WHERE count > 1",
     "CREATE INDEX fire_request_waiting ON fire_request (target, requested_at) WHERE refused IS NULL",
 )
