@@ -59,7 +59,7 @@ def outcomes_name_the_run_that_was_started(evidence: Evidence) -> Check:
 def foreign_runs_are_known(evidence: Evidence) -> Check:
     """What is recorded as foreign was started by somebody else, or is a late double; what is recorded as ours is ours."""
     for (target, run_id), recorded in evidence.run_rows.items():
-        run = next((each for each in evidence.link(target).api.runs if each.id == run_id), None)
+        run = evidence.runs.get((target, run_id))
         if run is None:
             yield Violation("run", f"run {run_id} is recorded, and was never started", recorded["automation_id"])
         elif recorded["origin"] == "foreign" and run.key != NOBODY and recorded["doubles"] is None:
@@ -141,8 +141,7 @@ def _target(evidence: Evidence, sent: Sent) -> str:
 
 
 def _accepted(evidence: Evidence, row: Row, runs: list[StartedRun]) -> Iterator[Violation]:
-    api = evidence.link(row.target).api
-    run = next((each for each in api.runs if each.id == row.run_id), None)
+    run = evidence.runs.get((row.target, row.run_id or ""))
     if run is None or run.automation_id != row.automation_id:
         yield _violation("accepted", f"by run {row.run_id}, which the API never started for it", row)
     elif run not in runs:
