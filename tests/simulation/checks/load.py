@@ -76,7 +76,7 @@ def polls_go_on(evidence: Evidence) -> Check:
     served = {told.process: told.at for told in evidence.world.events if isinstance(told.event, DaemonStarted)}
     for target in evidence.world.links:
         for process, begin in served.items():
-            end = evidence.process(process).ended_at or evidence.world.ended
+            end: datetime = evidence.process(process).ended_at or evidence.world.clock.true_now()
             for before, after in pairwise([begin, *_find_readings(evidence, target, process), end]):
                 if after - before > longest and evidence.quiet(target, before - _RECOVERY, after - _JITTER):
                     yield Violation("polls", f"process {process} of {target} did not read the list from {before} to {after}")
@@ -86,8 +86,9 @@ def polls_go_on(evidence: Evidence) -> Check:
 def _find_readings(evidence: Evidence, target: str, process: int) -> list[datetime]:
     """Find when a process had read the whole list: it told so, and the API was asked."""
     lists = {request.at for request in evidence.link(target).requests if request.process == process and request.endpoint == LIST}
-    told = [each for each in evidence.world.events if each.process == process and isinstance(each.event, SnapshotTaken)]
-    return [each.at for each in told if lists and each.event.target == target]  # type: ignore[union-attr]  # narrowed above
+    told = (each for each in evidence.world.events if each.process == process)
+    taken = [each.at for each in told if isinstance(each.event, SnapshotTaken) and each.event.target == target]
+    return taken if lists else []
 
 
 # ---------------------------------------------------------------- who waited, and for how long
