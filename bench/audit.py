@@ -20,6 +20,7 @@ from typing import Final
 from bench import parts
 from scheduler.core.cron import versions
 from scheduler.core.instants import to_text, to_text_seconds
+from scheduler.core.ranges import RULES_VERSION
 from scheduler.ledger.schema import open_ledger
 
 BEGIN: Final = datetime(2025, 11, 1, tzinfo=UTC)
@@ -68,8 +69,10 @@ def _define(connection: sqlite3.Connection, end: datetime) -> None:
     since, evaluated = to_text(BEGIN - timedelta(minutes=1)), versions()
     target = ("main", "https://api.example", "1", to_text(end), to_text(end - timedelta(seconds=1)))
     connection.execute("INSERT INTO target VALUES (?, ?, ?, ?, ?)", target)
-    rules = (since, evaluated.croniter, evaluated.tzdata)
-    connection.execute("INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat) VALUES (?, ?, ?, 'after', 'once')", rules)
+    rules = (since, evaluated.croniter, evaluated.tzdata, RULES_VERSION)
+    connection.execute(
+        "INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat, rules_version) VALUES (?, ?, ?, 'after', 'once', ?)", rules
+    )
     connection.executemany(
         "INSERT INTO definition (target, automation_id, name, cron_expression, timezone, enabled, effective_from, observed_at, removed, "
         "croniter, tzdata) VALUES ('main', ?, 'n', ?, ?, 1, ?, ?, 0, ?, ?)",

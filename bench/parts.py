@@ -30,8 +30,8 @@ def process(*argv: str, environ: dict[str, str] | None = None, log: Path | None 
 
 
 @contextmanager
-def daemon(folder: Path, port: int, settings: str = "") -> Iterator[subprocess.Popen[bytes]]:
-    """The real daemon, with its durable ledger, against a server on this machine."""
+def daemon(folder: Path, port: int, settings: str = "", *, patience: float = 30) -> Iterator[subprocess.Popen[bytes]]:
+    """The real daemon, with its durable ledger, against a server on this machine; it has ``patience`` seconds to be ready."""
     (folder / "key").write_text("bench")
     (folder / "scheduler.toml").write_text(f"""
 [[target]]
@@ -49,7 +49,7 @@ format = "json"
 {settings}
 """)
     with process("-m", "scheduler", "run", "--config", str(folder / "scheduler.toml"), log=folder / "log") as started:
-        wait_for(f"http://127.0.0.1:{port + 1}/readyz", started, folder / "log")
+        wait_for(f"http://127.0.0.1:{port + 1}/readyz", started, folder / "log", patience)
         yield started
 
 

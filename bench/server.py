@@ -1,6 +1,8 @@
 """An API that costs next to nothing: it lists automations, starts runs, and notes when each request for a run arrived.
 
-``python -m bench.server PORT COUNT CRON`` serves; ``GET /arrivals`` gives the instants, ``POST /forget`` drops them.
+``python -m bench.server PORT COUNT CRON [DUE]`` serves; ``GET /arrivals`` gives the instants, ``POST /forget`` drops them. Only the first
+DUE automations have CRON, the others one of 1,440 daily schedules each. ``POST /change?cron=CRON`` gives CRON to the first, another
+schedule to the others, and another name to all of them; ``GET /seen`` gives the instant at which a list first showed that, or null.
 """
 
 import asyncio
@@ -8,34 +10,58 @@ import json
 import sys
 import time
 import uuid
-from typing import cast
+from datetime import UTC, datetime
+from typing import Final, cast
+from urllib.parse import unquote_plus
 
 import uvloop
+
+OTHERS: Final = 1_440
+"""Schedules that the automations share that are not due."""
 
 
 class Api:
     """The automations and what happened to them."""
 
-    def __init__(self, count: int, cron: str) -> None:
+    def __init__(self, count: int, cron: str, due: int | None = None) -> None:
         self.cron = cron
+        self.due = count if due is None else due
+        self.version = 0
+        self.seen: float | None = None
+        self.updated_at = "2026-01-01T00:00:00.000000Z"
         self.ids = [str(uuid.UUID(int=number + 1)) for number in range(count)]
         self.arrivals: list[float] = []
 
+    def change(self, cron: str) -> None:
+        self.cron, self.version, self.seen = cron, self.version + 1, None
+        self.updated_at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+    def cron_of(self, number: int) -> str:
+        if number < self.due:
+            return self.cron
+        minute = (number + self.version) % OTHERS
+        return f"{minute % 60} {minute // 60} 29 2 *"
+
     def automation(self, automation_id: str, run: bytes = b"null") -> bytes:
+        number = int(automation_id.replace("-", ""), 16) - 1
         return (
-            b'{"id":"%b","name":"automation %b","prompt":"go","repository":"acme/app","github_integration":null,"cron_expression":"%b",'
+            b'{"id":"%b","name":"automation %b version %d","prompt":"go","repository":"acme/app","github_integration":null,'
+            b'"cron_expression":"%b",'
             b'"timezone":"UTC","template_id":null,"enabled":true,"last_run_at":%b,"last_run_status":null,"last_task_id":"%b",'
-            b'"last_task_run_id":%b,"last_error":null,"created_at":"2026-01-01T00:00:00.000000Z","updated_at":"2026-01-01T00:00:00.000000Z"}'
+            b'"last_task_run_id":%b,"last_error":null,"created_at":"2026-01-01T00:00:00.000000Z","updated_at":"%b"}'
         ) % (
             automation_id.encode(),
             automation_id[-6:].encode(),
-            self.cron.encode(),
+            self.version,
+            self.cron_of(number).encode(),
             b"null" if run == b"null" else b'"%b"' % time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime()).encode(),
             automation_id.encode(),
             run,
+            self.updated_at.encode(),
         )
 
     def page(self, query: str) -> bytes:
+        self.seen = self.seen or time.time()
         asked = dict(part.split("=") for part in query.split("&") if part)
         offset, limit = int(asked.get("offset", 0)), int(asked.get("limit", 100))
         rows = b",".join(self.automation(each) for each in self.ids[offset : offset + limit])
@@ -46,8 +72,11 @@ class Api:
         if method == "POST" and route.endswith("/run/"):
             self.arrivals.append(time.time())
             return self.automation(route.split("/")[-3], b'"%b"' % str(uuid.uuid4()).encode())
-        if route == "/arrivals":
-            return json.dumps(self.arrivals).encode()
+        if route in {"/arrivals", "/seen"}:
+            return json.dumps(getattr(self, route[1:])).encode()
+        if route == "/change":
+            self.change(unquote_plus(query.partition("=")[2]))
+            return b"{}"
         if route == "/forget":
             self.arrivals.clear()
             return b"{}"
@@ -82,12 +111,12 @@ class Connection(asyncio.Protocol):
             )
 
 
-async def serve(port: int, count: int, cron: str) -> None:
-    api = Api(count, cron)
+async def serve(port: int, count: int, cron: str, due: int | None) -> None:
+    api = Api(count, cron, due)
     server = await asyncio.get_running_loop().create_server(lambda: Connection(api), "127.0.0.1", port, backlog=4096)
     async with server:
         await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))
+    uvloop.run(serve(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]) if len(sys.argv) > 4 else None))

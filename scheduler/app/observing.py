@@ -10,7 +10,7 @@ from typing import Final
 
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.model import Automation
-from scheduler.core.status import AutomationDetails, AutomationStatus, Recent
+from scheduler.core.status import STALLED, AutomationDetails, AutomationStatus, Recent
 from scheduler.core.timetable import Entry
 from scheduler.daemon.ports import Clock
 from scheduler.daemon.service import Service
@@ -27,7 +27,7 @@ from scheduler.ops.narration import Narrator
 from scheduler.ops.queries import OccurrenceQuery
 from scheduler.ops.serving import Serving
 from scheduler.ops.systemd import Notifier
-from scheduler.ops.views import STALLED, headline
+from scheduler.ops.views import headline
 from scheduler.ops.web import Pages, build_app
 from scheduler.settings import Settings
 

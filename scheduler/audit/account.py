@@ -152,7 +152,7 @@ _ROW: Final = """
 _ATTEMPTS: Final = "SELECT * FROM attempt WHERE occurrence_id = ? ORDER BY number"
 _STEPS: Final = "SELECT * FROM step WHERE occurrence_id = ? ORDER BY at"
 _RUNS: Final = "SELECT * FROM run WHERE occurrence_id = ?"
-_DOUBLES: Final = "SELECT * FROM run WHERE doubles IS NOT NULL AND target = ?1 AND doubles = ?3 AND automation_id = ?2"
+_DOUBLES: Final = "SELECT * FROM run INDEXED BY run_doubles WHERE doubles = ?3 AND target = ?1 AND automation_id = ?2"
 _PAUSES: Final = """
     SELECT automation_id, since, "by", until, ended_by FROM past_pause
     WHERE target = ?1 AND automation_id IN (?2, '*') AND since <= ?3 AND until >= ?3

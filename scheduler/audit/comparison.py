@@ -139,10 +139,10 @@ class Judge:
         return self._unless_by_other_rules(each, text, advice)
 
     def _unless_by_other_rules(self, each: Discrepancy, text: str, advice: str) -> Finding:
-        """What a restart with other settings for clock changes decides about the time before it is decided by the new ones."""
+        """A start with other rules decides by these what came due before it, and was not decided yet."""
         definition, kind = self._definition(each), each.kind
-        if definition is not None and len(self._evaluation.by_all_rules(definition, each.scheduled_for)) > 1:
-            kind, text, advice = Kind.DIFFERENTLY, f"{text} by the dst_gap and dst_repeat of then; by others it is different", "nothing"
+        if definition is not None and self._evaluation.is_uncertain(definition, each.scheduled_for):
+            kind, text, advice = Kind.DIFFERENTLY, f"{text} by the rules of then; a start with other rules decided it", "nothing"
         if self._was_evaluated_otherwise(each.scheduled_for):
             text = f"{text}; {self._evaluators(each.scheduled_for)}"
         return self._finding(each.automation_id, each.scheduled_for, kind, text, advice)

@@ -103,7 +103,8 @@ class _Auditor:
         evaluator = (evaluated.croniter, evaluated.tzdata)
         with closing(open_for_reading(path)) as connection:
             recorded = lineages(reading.recorded(connection, bounds.target))
-            self.evaluation = Evaluation(reading.rules(connection, evaluator))
+            rules = reading.rules(connection, evaluator)
+            self.evaluation = Evaluation(rules, reading.transitions(connection, bounds.target, rules))
         self.all_of_them = wanted.automation is None
         self.lineages: Lineages = {each: forces for each, forces in recorded.items() if _is_meant(wanted.automation, each, recorded)}
         self.weights = weights(self.lineages)

@@ -1,4 +1,4 @@
-"""Which instants a definition implied, by the rules for clock changes that were set at the time.
+"""Which instants a definition implied, by the rules of the time: those that read expressions, and those for clock changes.
 
 croniter and the zone data are those of now; which ones evaluated then is on record, so that a difference can be told from a loss.
 """
@@ -15,6 +15,8 @@ from scheduler.core.model import Definition
 
 _JUST_BEFORE: Final = timedelta(microseconds=1)
 
+Transition = tuple[datetime, datetime]
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -25,16 +27,24 @@ class Rules:
     tzdata: str
     dst_gap: str
     dst_repeat: str
+    rules_version: int  # of the scheduler's own rules for reading expressions
 
     @property
     def evaluator(self) -> tuple[str, str]:
         """The versions of croniter and of the zone data."""
         return self.croniter, self.tzdata
 
+    @property
+    def settings(self) -> tuple[str, str, int]:
+        """Everything beside the versions that decides which instants a definition implies."""
+        return self.dst_gap, self.dst_repeat, self.rules_version
+
     def schedule(self, definition: Definition) -> Schedule:
         """Raises `InvalidSchedule`: by the zone data of now, for one."""
         gap, repeat = cast("Gap", self.dst_gap), cast("Repeat", self.dst_repeat)
-        return Schedule.parse(definition.cron_expression, definition.timezone, dst_gap=gap, dst_repeat=repeat)
+        return Schedule.parse(
+            definition.cron_expression, definition.timezone, dst_gap=gap, dst_repeat=repeat, rules_version=self.rules_version
+        )
 
 
 class _Key(NamedTuple):
@@ -44,12 +54,16 @@ class _Key(NamedTuple):
 
 
 class Evaluation:
-    """Evaluates definitions by the recorded ``rules``, oldest first. Within a `window` each unique schedule is evaluated once."""
+    """Evaluates definitions by the recorded ``rules``, oldest first. Within a `window` each unique schedule is evaluated once.
 
-    def __init__(self, rules: Sequence[Rules]) -> None:
+    ``transitions``: stretches after one instant and up to another one that were decided by the rules before or after a change of rules.
+    """
+
+    def __init__(self, rules: Sequence[Rules], transitions: Sequence[Transition] = ()) -> None:
         self._rules = rules
+        self._transitions = transitions
         self._since = [each.since for each in rules]
-        self._different = {(each.dst_gap, each.dst_repeat): each for each in rules}.values()
+        self._different = {each.settings: each for each in rules}.values()
         self._memo: dict[_Key, tuple[datetime, ...]] = {}
         self._window = (FOREVER, FOREVER)
 
@@ -73,12 +87,14 @@ class Evaluation:
         """Whether it is scheduled at exactly this instant."""
         return bool(self.instants(definition, instant - _JUST_BEFORE, instant))
 
-    def by_all_rules(self, definition: Definition, instant: datetime) -> set[bool]:
-        """Whether it is scheduled at this instant by each of the settings for clock changes that there have been."""
+    def is_uncertain(self, definition: Definition, instant: datetime) -> bool:
+        """Whether the instant lies in a transition, and not all rules agree whether the definition is scheduled there."""
+        if not any(begin < instant <= end for begin, end in self._transitions):
+            return False
         try:
-            return {rules.schedule(definition).fires_at(instant) for rules in self._different}
+            return len({rules.schedule(definition).fires_at(instant) for rules in self._different}) > 1
         except InvalidSchedule:
-            return {False}
+            return False
 
     def _number(self, instant: datetime) -> int:
         return max(bisect_right(self._since, instant) - 1, 0)

@@ -5,20 +5,23 @@ What grows with the number of occurrences is counted and added up by SQLite, for
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Final
 
-from scheduler.audit.evaluation import Rules
+from scheduler.audit.evaluation import Rules, Transition
 from scheduler.audit.expectation import Span, Tally
 from scheduler.audit.lineage import Recorded
-from scheduler.core.instants import from_text, to_text_seconds
+from scheduler.core.instants import from_text, to_text, to_text_seconds
 from scheduler.core.model import Definition
+from scheduler.core.ranges import RULES_VERSION
 
 Stretch = tuple[str, datetime, datetime]
 """A target, and a stretch of time after the one instant and up to the other."""
 
+_BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 _MOST: Final = 1_000
 """Rows that are wrong of themselves, for each stretch: with more of them the first ones tell enough."""
 
@@ -54,12 +57,32 @@ def _recorded(row: sqlite3.Row) -> Recorded:
 def rules(connection: sqlite3.Connection, evaluator: tuple[str, str]) -> list[Rules]:
     """What schedules were evaluated with, oldest first. At least one: with no record, the ``evaluator`` of now and the usual settings."""
     found = [
-        Rules(from_text(since), croniter, tzdata, gap, repeat)
-        for since, croniter, tzdata, gap, repeat in connection.execute(
-            "SELECT since, croniter, tzdata, dst_gap, dst_repeat FROM evaluation ORDER BY id"
+        Rules(from_text(since), croniter, tzdata, gap, repeat, rules_version)
+        for since, croniter, tzdata, gap, repeat, rules_version in connection.execute(
+            "SELECT since, croniter, tzdata, dst_gap, dst_repeat, rules_version FROM evaluation ORDER BY id"
         )
     ]
-    return _in_order(found) or [Rules(datetime.min.replace(tzinfo=UTC), *evaluator, "after", "once")]
+    return _in_order(found) or [Rules(_BEGINNING, *evaluator, "after", "once", RULES_VERSION)]
+
+
+_DECIDED_BEFORE: Final = """
+    SELECT scheduled_for FROM occurrence WHERE target = ?1 AND scheduled_for <= ?2 AND coalesce(claimed_at, finished_at) < ?3
+    ORDER BY scheduled_for DESC LIMIT 1
+"""
+
+
+def transitions(connection: sqlite3.Connection, target: str, rules: Sequence[Rules]) -> list[Transition]:
+    """For each change of what decides beside the versions: from the last occurrence that was decided before it, up to the change.
+
+    What lies between these two was decided before the change, or by the new rules after it: the ledger does not tell.
+    """
+    found = []
+    for before, after in pairwise(rules):
+        if before.settings != after.settings:
+            bounds = target, to_text_seconds(after.since), to_text(after.since)
+            row = connection.execute(_DECIDED_BEFORE, bounds).fetchone()
+            found.append((_BEGINNING if row is None else from_text(row["scheduled_for"]), after.since))
+    return found
 
 
 def _in_order(found: list[Rules]) -> list[Rules]:

@@ -12,6 +12,7 @@ from scheduler.audit.sentences import CAUSES, REASONS, RESULTS, RUNS, STATES
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import AttemptResult, Reason, RunStatus, State
+from scheduler.core.ranges import RULES_VERSION
 from scheduler.core.steps import Cause, Step
 
 _JUST_AFTER: Final = timedelta(microseconds=1)
@@ -159,6 +160,8 @@ def _mismatch(account: Account, force: Force) -> str:
         return f"{which} names a time that the clock shows twice that day, and fires the first time (dst_repeat is {rules.dst_repeat})"
     if replace(rules, dst_gap="after").schedule(definition).fires_at(account.instant):
         return f"{which} names a time that the clock skips that day, and is not to make up for it (dst_gap is {rules.dst_gap})"
+    if replace(rules, rules_version=RULES_VERSION).schedule(definition).fires_at(account.instant):
+        return f"{which} matches it by the rules that read expressions now; by those of then it did not"
     return f"{which} does not match it"
 
 

@@ -26,6 +26,7 @@ from typing import Final, Literal, NamedTuple
 from scheduler.core import zones
 from scheduler.core.errors import SchedulerError
 from scheduler.core.expression import BadExpression, Expression, text_of
+from scheduler.core.ranges import RULES_VERSION
 from scheduler.core.wallclock import DAY, Stretch, stretches
 
 Gap = Literal["after", "skip"]
@@ -62,7 +63,7 @@ class Versions(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """An expression in a zone, with the policies for clock changes; made by `parse`. Equal when these four are equal.
+    """An expression in a zone, with the policies for clock changes; made by `parse`. Equal when these five are equal.
 
     All instants are aware and come back in UTC; a naive one raises ValueError. The zone is looked up anew for each question, so that
     newer zone data count; data that lack the zone by then raise ZoneInfoNotFoundError.
@@ -72,13 +73,25 @@ class Schedule:
     timezone: str
     dst_gap: Gap
     dst_repeat: Repeat
+    rules_version: int
     _read: Expression = field(compare=False, repr=False)
 
     @classmethod
-    def parse(cls, expression: object, timezone: object, *, dst_gap: Gap = "after", dst_repeat: Repeat = "once") -> "Schedule":
-        """The schedule of these two texts. Equal ones may come back as the same object. Raises InvalidSchedule."""
+    def parse(
+        cls,
+        expression: object,
+        timezone: object,
+        *,
+        dst_gap: Gap = "after",
+        dst_repeat: Repeat = "once",
+        rules_version: int = RULES_VERSION,
+    ) -> "Schedule":
+        """The schedule of these two texts. Equal ones may come back as the same object. Raises InvalidSchedule.
+
+        ``rules_version``: the rules that read the expression; others than those of now are for `audit`.
+        """
         try:
-            return _schedule(text_of(expression), zones.name_of(timezone), dst_gap, dst_repeat)
+            return _schedule(text_of(expression), zones.name_of(timezone), dst_gap, dst_repeat, rules_version)
         except (BadExpression, zones.BadZone) as error:
             raise InvalidSchedule(expression, timezone, str(error)) from error
 
@@ -184,9 +197,9 @@ def versions() -> Versions:
 
 
 @lru_cache(maxsize=16384)
-def _schedule(expression: str, timezone: str, dst_gap: Gap, dst_repeat: Repeat) -> Schedule:
+def _schedule(expression: str, timezone: str, dst_gap: Gap, dst_repeat: Repeat, rules_version: int) -> Schedule:
     """Shared by the many automations with the same schedule."""
-    return Schedule(expression, timezone, dst_gap, dst_repeat, Expression.read(expression))
+    return Schedule(expression, timezone, dst_gap, dst_repeat, rules_version, Expression.read(expression, rules_version))
 
 
 @cache

@@ -15,6 +15,7 @@ Code = Literal[
     "large_step",
     "last_day",
     "last_weekday",
+    "mixed_range",
     "named_step",
     "nearest_weekday",
     "nth_weekday",
@@ -28,6 +29,7 @@ Code = Literal[
     "uneven_step",
     "utc_only",
     "wrapping_range",
+    "wrapping_step",
 ]
 
 DEBIAN: Final = "Debian's cron"

@@ -4,23 +4,29 @@ Apart from the timetable on purpose: what plans the occurrences cannot be asked 
 here a second time, with a cursor of its own.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import Final
 
+from scheduler.core.cron import Schedule
 from scheduler.core.model import Occurrence
 from scheduler.core.policy import moment
 from scheduler.core.timetable import Entry
 
-if TYPE_CHECKING:
-    from scheduler.core.cron import Schedule
+MOST: Final = 50_000
+"""Occurrences without a known row that are kept; no more are derived until some are confirmed, so that memory has a bound."""
+_SLICE: Final = 500
+"""Steps of a derivation between two pauses: some milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Expectation:
+class Expectation:
+    """An occurrence that should have a row: of which automation, and when it is due and may not start any more."""
+
     entry: Entry  # in the version that implied it
     name: str
+    due: datetime
     deadline: datetime
 
 
@@ -31,7 +37,7 @@ class Expected:
         self._target = target
         self._cursor = since
         self._next: dict[Schedule, datetime | None] = {}
-        self._open: dict[Occurrence, _Expectation] = {}
+        self._open: dict[Occurrence, Expectation] = {}
 
     def begin_anew(self, now: datetime) -> None:
         """The clock was set, or schedules are evaluated otherwise: what lies after ``now`` is to be derived again."""
@@ -39,35 +45,44 @@ class Expected:
         self._next.clear()
         self._open = {each: expectation for each, expectation in self._open.items() if each.scheduled_for <= now}
 
-    def past(self, entries: Mapping[str, Entry], now: datetime) -> dict[Occurrence, str]:
-        """Every occurrence that may not start any more and is not confirmed to be on record, with the automation's name."""
-        self._derive(entries.values(), now)
+    def derive(self, entries: Mapping[str, Entry], now: datetime) -> Iterator[None]:
+        """Find out what was scheduled up to ``now``, `MOST` occurrences at most. Yields after each slice, so that others have a turn."""
+        sharing: dict[Schedule, list[Entry]] = {}
+        for number, entry in enumerate(list(entries.values()), 1):
+            if entry.schedule is not None:
+                sharing.setdefault(entry.schedule, []).append(entry)
+            if number % _SLICE == 0:
+                yield
+        self._next = {each: self._next[each] if each in self._next else each.next(self._cursor) for each in sharing}
+        for number, _ in enumerate(self._steps(sharing, now), 1):
+            if number % _SLICE == 0:
+                yield
+        self._cursor = max(self._cursor, now)
+
+    def due(self, now: datetime) -> dict[Occurrence, Expectation]:
+        """Return every derived occurrence that is due by ``now`` and not confirmed to be on record."""
         self._open = {each: expectation for each, expectation in self._open.items() if _answers(expectation.entry, each)}
-        return {each: expectation.name for each, expectation in self._open.items() if expectation.deadline < now}
+        return {each: expectation for each, expectation in self._open.items() if expectation.due < now}
 
     def confirm(self, occurrences: Iterable[Occurrence]) -> None:
         """These are on record."""
         for each in occurrences:
             self._open.pop(each, None)
 
-    def _derive(self, entries: Iterable[Entry], now: datetime) -> None:
-        sharing: dict[Schedule, list[Entry]] = {}
-        for entry in entries:
-            if entry.schedule is not None:
-                sharing.setdefault(entry.schedule, []).append(entry)
-        self._next = {each: self._next[each] if each in self._next else each.next(self._cursor) for each in sharing}
+    def _steps(self, sharing: Mapping[Schedule, list[Entry]], now: datetime) -> Iterator[None]:
+        """Derive one occurrence for each step."""
         for schedule, sharers in sharing.items():
-            while (instant := self._next[schedule]) is not None and instant <= now:
+            while (instant := self._next.get(schedule)) is not None and instant <= now and len(self._open) < MOST:
                 following = self._next[schedule] = schedule.next(instant)
                 for entry in sharers:
                     self._expect(entry, instant, following)
-        self._cursor = max(self._cursor, now)
+                    yield
 
     def _expect(self, entry: Entry, instant: datetime, following: datetime | None) -> None:
         if instant > entry.effective_from:
             automation = entry.automation
-            deadline = moment(entry.policies, self._target, automation.id, instant, following).deadline
-            self._open[Occurrence(self._target, automation.id, instant)] = _Expectation(entry, automation.name, deadline)
+            made = moment(entry.policies, self._target, automation.id, instant, following)
+            self._open[Occurrence(self._target, automation.id, instant)] = Expectation(entry, automation.name, made.due, made.deadline)
 
 
 def _answers(entry: Entry, occurrence: Occurrence) -> bool:

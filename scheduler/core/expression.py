@@ -6,8 +6,8 @@ instead. This room exists so that croniter's habits are known in one place:
 
 - It has no limit of length, and takes random (``R``) and hashed (``H``) fields, six and seven fields, and aliases such as
   ``@daily``. All of these are refused first.
-- It widens a range with equal ends (``5-5``) to the whole field, and takes any ``*`` in a list for one that the field begins
-  with. Both are rewritten.
+- It misreads ranges that wrap and ranges with equal ends. These are written out first (`scheduler.core.ranges`).
+- It takes any ``*`` in a list for one that the field begins with. This is rewritten.
 - It finds out only when asked for a day that there is none (``31 2``), after fifty years of looking. That is asked at once,
   and remembered.
 """
@@ -23,15 +23,14 @@ from typing import Final, Literal, cast
 
 from croniter import CroniterBadDateError, croniter  # noqa: TID251  (the one place that asks croniter)
 
+from scheduler.core.ranges import RULES_VERSION, write_out_ranges
+
 MAX_LENGTH: Final = 100  # the API's limit
 LAST: Final = -1  # of a month
 
 _FIELDS: Final = ("minute", "hour", "day of month", "month", "day of week")
 _TAKES: Final = ("0-59", "0-23", "1-31, L or a day with W", "1-12 or jan-dec", "0-7 or sun-sat, with # or L")
 _WHOLE: Final = ("0-59", "0-23", "1-31", "1-12", "0-6")
-_MONTHS: Final = ("", "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_WEEKDAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_NAMES: Final = ((), (), (), _MONTHS, _WEEKDAYS)
 _ALIASES: Final = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -44,7 +43,6 @@ _ALIASES: Final = {
 
 _FIELD: Final = re.compile(r"\S+", re.ASCII)  # as croniter does: other spaces than ASCII's separate nothing
 _DRAWN: Final = re.compile(r"(?P<kind>[rh])(\(.*\))?(/.*)?")
-_RANGE: Final = re.compile(r"(?P<low>\d+|[a-z]{3})-(?P<high>\d+|[a-z]{3})(/0*[1-9]\d*|(?<=[a-z])(?P<nth>#\d+))?", re.ASCII)
 
 Expanded = list[int | Literal["*", "l"]]  # a field as croniter expands it
 
@@ -93,11 +91,11 @@ class Expression:
     wildcard: bool  # minute or hour begins with "*"
 
     @classmethod
-    def read(cls, text: str) -> "Expression":
-        """The expression in this text. Raises BadExpression."""
+    def read(cls, text: str, rules_version: int = RULES_VERSION) -> "Expression":
+        """The expression in this text, by these rules (`scheduler.core.ranges`). Raises BadExpression."""
         fields = _split(text)
         _refuse_drawn(fields)
-        minute, hour, *day_fields = (_rewritten(field, index) for index, field in enumerate(fields))
+        minute, hour, *day_fields = (_rewritten(field, index, rules_version) for index, field in enumerate(fields))
         days = " ".join(day_fields)
         try:
             minutes, hours = _minutes(minute), _hours(hour)
@@ -186,26 +184,13 @@ def _blame(fields: list[str]) -> str:
     return "croniter does not take these fields together; write the standard form, for example '0 9 * * 1-5'"
 
 
-def _rewritten(field: str, index: int) -> str:
+def _rewritten(field: str, index: int, rules_version: int) -> str:
     """The field in words that croniter takes for what they say."""
-    items = [_one_value(item, _NAMES[index]) for item in field.split(",")]
-    if not field.startswith("*"):  # so no item of it may look as if it did
-        items = [_WHOLE[index] + item[1:] if item == "*" or item.startswith("*/") else item for item in items]
-    return ",".join(items)
-
-
-def _one_value(item: str, names: tuple[str, ...]) -> str:
-    """A range with equal ends is its one value, whatever its step. 0-7 is the whole week and stays."""
-    ends = _RANGE.fullmatch(item)
-    if ends is None or _number(ends["low"], names) != _number(ends["high"], names):
-        return item
-    return ends["low"] + (ends["nth"] or "")
-
-
-def _number(end: str, names: tuple[str, ...]) -> int | str:
-    if end in names:
-        return names.index(end)
-    return int(end) if end.isdecimal() else end
+    field = write_out_ranges(field, index, rules_version)
+    if field.startswith("*"):
+        return field
+    items = field.split(",")  # none of them may look as if the field began with "*"
+    return ",".join(_WHOLE[index] + item[1:] if item == "*" or item.startswith("*/") else item for item in items)
 
 
 @lru_cache(maxsize=4096)

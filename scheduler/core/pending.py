@@ -4,25 +4,31 @@ Apart from the timetable because it answers the one question that must never be 
 """
 
 import heapq
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import chain, count
-from typing import TypeVar
+from operator import attrgetter
+from typing import Final
 
 from scheduler.core.policy import Moment
 
-_Key = TypeVar("_Key", str, datetime)
+_scheduled_for: Final = attrgetter("scheduled_for")
 
 
 class Pending:
-    """Moments by automation, in the order in which they were scheduled."""
+    """Moments by automation, in the order in which they were scheduled.
+
+    A moment that is forgotten leaves its entry in the heap of `_later`, where the entry is passed over: an edit costs as much as the
+    automation has waiting, however many others wait. Half of the heap at most is such entries.
+    """
 
     def __init__(self) -> None:
         self._ready: dict[str, Sequence[Moment]] = {}
         self._later: list[tuple[datetime, int, str, Moment]] = []
-        self._later_of: Counter[str] = Counter()
+        self._later_of: dict[str, dict[int, Moment]] = {}  # by automation and number in the heap: those that still wait
         self._later_at: Counter[datetime] = Counter()
+        self._later_count = 0
         self._numbers = count()
 
     def add(self, automation_id: str, moments: Sequence[Moment], until: datetime) -> None:
@@ -30,18 +36,24 @@ class Pending:
         if moments[-1].due <= until:
             self._make_ready(automation_id, moments)
             return
+        ready = tuple(each for each in moments if each.due <= until)
+        if ready:
+            self._make_ready(automation_id, ready)
         for each in moments:
-            if each.due <= until:
-                self._make_ready(automation_id, (each,))
-            else:
+            if each.due > until:
                 self._wait(automation_id, each)
 
     def due(self, until: datetime) -> Mapping[str, Sequence[Moment]]:
         """All moments due up to and including ``until``, by automation. They stay until they are `settled`."""
+        become_ready: defaultdict[str, list[Moment]] = defaultdict(list)
+        self._pass_over_forgotten()
         while self._later and self._later[0][0] <= until:
-            _, _, automation_id, each = heapq.heappop(self._later)
-            self._forget(automation_id, each)
-            self._make_ready(automation_id, (each,))
+            _, number, automation_id, each = heapq.heappop(self._later)
+            self._forget(automation_id, number)
+            become_ready[automation_id].append(each)
+            self._pass_over_forgotten()
+        for automation_id, moments in become_ready.items():
+            self._ready[automation_id] = _merge(self._ready.get(automation_id, ()), moments)
         return self._ready
 
     def settled(self, automation_id: str, moments: Sequence[Moment]) -> None:
@@ -51,22 +63,24 @@ class Pending:
     def cut(self, automation_id: str, after: datetime) -> None:
         """Forget what the automation had scheduled later than ``after``."""
         self._keep(automation_id, [each for each in self._ready.pop(automation_id, ()) if each.scheduled_for <= after])
-        if self._later_of[automation_id]:
-            self._rebuild(each for each in self._later if each[2] != automation_id or each[3].scheduled_for <= after)
+        waiting = self._later_of.get(automation_id, {})
+        for number in [number for number, each in waiting.items() if each.scheduled_for > after]:
+            self._forget(automation_id, number)
+        self._compact()
 
     def cut_all(self, after: datetime) -> None:
         """Forget everything scheduled later than ``after``."""
-        for automation_id in list(self._ready):
+        for automation_id in [*self._ready, *(self._later_of.keys() - self._ready.keys())]:
             self.cut(automation_id, after)
-        self._rebuild(each for each in self._later if each[3].scheduled_for <= after)
 
     def holds(self, automation_id: str) -> bool:
         """Whether anything of this automation is pending."""
-        return automation_id in self._ready or self._later_of[automation_id] > 0
+        return automation_id in self._ready or automation_id in self._later_of
 
     @property
     def earliest_due(self) -> datetime | None:
         """When the first of all is due."""
+        self._pass_over_forgotten()
         ready = (moments[0].due for moments in self._ready.values())
         return min(chain(ready, (each[0] for each in self._later[:1])), default=None)
 
@@ -77,34 +91,49 @@ class Pending:
 
     def _make_ready(self, automation_id: str, moments: Sequence[Moment]) -> None:
         known = self._ready.get(automation_id)
-        if known is not None:
-            moments = sorted({each.scheduled_for: each for each in chain(known, moments)}.values(), key=lambda each: each.scheduled_for)
-        self._ready[automation_id] = moments
+        self._ready[automation_id] = moments if known is None else _merge(known, moments)
 
     def _wait(self, automation_id: str, each: Moment) -> None:
-        heapq.heappush(self._later, (each.due, next(self._numbers), automation_id, each))
-        self._later_of[automation_id] += 1
+        number = next(self._numbers)
+        heapq.heappush(self._later, (each.due, number, automation_id, each))
+        self._later_of.setdefault(automation_id, {})[number] = each
         self._later_at[each.scheduled_for] += 1
+        self._later_count += 1
 
-    def _forget(self, automation_id: str, each: Moment) -> None:
-        _one_less(self._later_of, automation_id)
-        _one_less(self._later_at, each.scheduled_for)
+    def _forget(self, automation_id: str, number: int) -> None:
+        """Let a moment wait no more; its entry may stay in the heap."""
+        waiting = self._later_of[automation_id]
+        each = waiting.pop(number)
+        if not waiting:
+            del self._later_of[automation_id]
+        self._later_at[each.scheduled_for] -= 1
+        if not self._later_at[each.scheduled_for]:
+            del self._later_at[each.scheduled_for]  # else every instant there ever was would stay
+        self._later_count -= 1
+
+    def _waits(self, entry: tuple[datetime, int, str, Moment]) -> bool:
+        _, number, automation_id, _ = entry
+        return number in self._later_of.get(automation_id, ())
+
+    def _pass_over_forgotten(self) -> None:
+        """Bring the first moment that still waits to the top of the heap."""
+        while self._later and not self._waits(self._later[0]):
+            heapq.heappop(self._later)
+
+    def _compact(self) -> None:
+        """Make the heap anew when most of its entries are forgotten; each of them was added once, which pays for this."""
+        if len(self._later) > 2 * self._later_count:
+            self._later = [entry for entry in self._later if self._waits(entry)]
+            heapq.heapify(self._later)
 
     def _keep(self, automation_id: str, moments: Sequence[Moment]) -> None:
         if moments:
             self._ready[automation_id] = moments
 
-    def _rebuild(self, kept: Iterator[tuple[datetime, int, str, Moment]]) -> None:
-        self._later = list(kept)
-        heapq.heapify(self._later)
-        self._later_of = Counter(each[2] for each in self._later)
-        self._later_at = Counter(each[3].scheduled_for for each in self._later)
 
-
-def _one_less(counter: Counter[_Key], key: _Key) -> None:
-    counter[key] -= 1
-    if not counter[key]:
-        del counter[key]  # else every instant there ever was would stay
+def _merge(known: Sequence[Moment], moments: Sequence[Moment]) -> Sequence[Moment]:
+    """Both, in the order of scheduling; of two for one instant the later one to come."""
+    return sorted({each.scheduled_for: each for each in chain(known, moments)}.values(), key=_scheduled_for)
 
 
 def _without(moments: Sequence[Moment], these: Sequence[Moment]) -> Sequence[Moment]:

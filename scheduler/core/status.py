@@ -3,10 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from scheduler.core.cron import Schedule
 from scheduler.core.model import Automation, Outcome, Reason, State
 from scheduler.core.policy import Policies
+
+STALLED: Final = 15.0
+"""Seconds after which a loop that should have made progress counts as hanging: the event loop, or a planner's."""
+MOST_NAMED: Final = 100
+"""Overdue occurrences of a target that are named; of the others only the number is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +107,11 @@ class Recent:
 
 @dataclass(frozen=True, slots=True)
 class TargetStatus:
-    """One target. ``held`` is why nothing is sent to it; ``error`` is why its last poll failed."""
+    """One target. ``held`` is why nothing is sent to it; ``error`` is why its last poll failed.
+
+    ``planned``: what is due has been planned at least once. ``stalled_for``: seconds without progress of planning although something is
+    due. ``overdue`` names the first `MOST_NAMED` of ``overdue_count`` overdue occurrences: which, and their state.
+    """
 
     name: str
     url: str
@@ -113,7 +123,10 @@ class TargetStatus:
     automations: Mapping[str, int]  # by enabled, disabled, paused, invalid
     open: Mapping[State, int]
     in_flight: int
-    overdue: Sequence[str]  # for each overdue occurrence: which, and since when
+    planned: bool
+    stalled_for: float
+    overdue: Sequence[str]
+    overdue_count: int
     next_fire: datetime | None
     clock_offset: float | None
 
@@ -149,8 +162,9 @@ class DaemonStatus:
             problems.append("the clock stepped forward, or shows less than the ledger has seen, and no API has confirmed it yet")
         if self.stopping:
             problems.append("stopping")
+        is_explained = bool(problems)
         for target in self.targets:
-            problems.extend(_unready(target))
+            problems.extend(_unready(target) or ([] if is_explained else _standstill(target)))
         return problems
 
 
@@ -161,4 +175,12 @@ def _unready(target: TargetStatus) -> list[str]:
         return [f"target {target.name} has no snapshot yet" + (f": {target.error}" if target.error else "")]
     if target.stale:
         return [f"target {target.name} has no snapshot newer than stale_limit: {target.error}"]
+    return []
+
+
+def _standstill(target: TargetStatus) -> list[str]:
+    if target.stalled_for >= STALLED:
+        return [f"target {target.name} has planned nothing for {target.stalled_for:.0f} s although something is due"]
+    if not target.planned:
+        return [f"target {target.name} has not planned yet what is due"]
     return []

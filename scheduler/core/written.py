@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from scheduler.core.expression import Days, Expression
+from scheduler.core.ranges import RULES_VERSION
 from scheduler.core.words import MONTHS, WEEKDAYS
 
 FIELDS: Final = ("minute", "hour", "day of month", "month", "day of week")
@@ -16,7 +17,7 @@ MINUTE, HOUR, DATE, MONTH, WEEKDAY = range(5)
 _FIRST: Final = (0, 0, 1, 1, 0)
 _LAST: Final = (59, 23, 31, 12, 6)
 _NAMES: Final = {MONTH: ["", *(name[:3].lower() for name in MONTHS)], WEEKDAY: [name[:3].lower() for name in WEEKDAYS]}
-_ITEM: Final = re.compile(r"(?P<low>\*|\d+|[a-z]{3})(?:-(?P<high>\d+|[a-z]{3}))?(?:/(?P<step>\d+))?", re.ASCII)
+_ITEM: Final = re.compile(r"(?P<low>\*|\d+|[a-z]{3})(?:-(?P<high>\d+|[a-z]{3}|l))?(?:/(?P<step>\d+))?", re.ASCII)
 _SHORTEST_RANGE: Final = 3
 
 
@@ -32,7 +33,7 @@ class Item(NamedTuple):
     @property
     def where(self) -> str:
         """The item and its field, for people."""
-        return f"the {FIELDS[self.field]} {self.text}"
+        return f"the {FIELDS[self.field]} {self.text.upper() if self.field == DATE else self.text}"
 
     @property
     def ends(self) -> tuple[int, int] | None:
@@ -40,24 +41,60 @@ class Item(NamedTuple):
         return None if self.high is None else (self.number(self.low), self.number(self.high))
 
     @property
+    def is_one_value(self) -> bool:
+        """Whether both ends of the range are the same value; Sunday as 7 and Sunday as 0 are."""
+        low, high = self.ends or (0, 1)
+        return low == high or (self.field == WEEKDAY and (low, high) == (7, 0))
+
+    @property
+    def is_seven(self) -> bool:
+        """Whether the item begins with Sunday as 7."""
+        return self.field == WEEKDAY and self.low.isdecimal() and int(self.low) == 7  # noqa: PLR2004 -- Sunday's other number
+
+    @property
+    def wraps(self) -> bool:
+        """Whether the range ends before it begins, and so goes on from the last value of its field to the first."""
+        low, high = self.ends or (0, 0)
+        return low > high and not self.is_one_value
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether one end of the range is a name, and the other one a number."""
+        return self.high is not None and self.field != DATE and self.low.isalpha() != self.high.isalpha()
+
+    @property
     def named(self) -> bool:
         """Whether its values are written as names."""
         return self.low.isalpha()
 
     @property
+    def first(self) -> int:
+        """The smallest value of its field."""
+        return _FIRST[self.field]
+
+    @property
     def last(self) -> int:
-        """The largest value of its field."""
+        """The largest value of its field; of the day of week 6."""
         return _LAST[self.field]
 
     @property
     def size(self) -> int:
         """How many values its field has."""
-        return self.last - _FIRST[self.field] + 1
+        return self.last - self.first + 1
+
+    def values(self, rules_version: int = RULES_VERSION) -> set[int]:
+        """The values that the item stands for by itself; none when it stands for all values of a day field or of the month."""
+        fields = ["0", "0", "*", "*", "*"]
+        fields[self.field] = self.text
+        alone = Expression.read(" ".join(fields), rules_version)
+        return set((alone.minutes, alone.hours, alone.matching.dates, alone.matching.months, alone.matching.weekdays)[self.field])
 
     def number(self, end: str) -> int:
-        """A value of this field; of ``*`` the first."""
+        """A value of this field; of ``*`` the first, of ``L`` the last."""
         if end == "*":
-            return _FIRST[self.field]
+            return self.first
+        if self.field == DATE and end == "l":
+            return self.last
         return int(end) if end.isdecimal() else _NAMES[self.field].index(end)
 
 

@@ -62,6 +62,7 @@ class Clearance:
         self._readings = readings
         self.absent_until: datetime | None = None  # nobody ran before; None once a poll has confirmed what came due since
         self.snapshot_at: datetime | None = None
+        self.fresh_since = float("-inf")  # when a good poll ended a time in which the newest snapshot was too old
         self.paused: frozenset[str] = frozenset()  # by an operator, as last read from the ledger
 
     def is_paused(self, automation_id: str) -> bool:
@@ -90,6 +91,8 @@ class Clearance:
 
     def confirmed(self, at: datetime) -> None:
         """A poll that began then was good: what came due before this process began is still meant."""
+        if self.stale:
+            self.fresh_since = self._context.clock.seconds()
         self.absent_until = None
         self.snapshot_at = at
 

@@ -1,26 +1,36 @@
 """Looks after the others, and tells what is due for longer than its policy allows.
 
 It asks neither the planner nor the dispatcher what they have done, but the ledger, for what `core.expected` derives from the definitions in
-force. So it also tells of what was forgotten, of what the ledger did not take, and of a planner that waits for what will never come.
+force. So it also tells of what was forgotten, of what the ledger did not take, and of a planner that waits for what will never come: while
+the planner makes no progress, whatever is due and has no row counts as overdue at once.
+
+The number of occurrences looked at is bounded, and so is each question to the ledger. An answer that does not come in time shows no rows.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from heapq import nsmallest
+from itertools import islice
 from typing import Final
 
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import OccurrenceOverdue
-from scheduler.core.expected import Expected
+from scheduler.core.expected import Expectation, Expected
 from scheduler.core.instants import to_text_seconds
-from scheduler.core.model import Occurrence
+from scheduler.core.model import Occurrence, OpenOccurrence
+from scheduler.core.status import MOST_NAMED, STALLED
 from scheduler.daemon.clearance import Clearance
 from scheduler.daemon.context import Context
 from scheduler.daemon.dispatcher import Dispatcher
 
 LOOK_EVERY: Final = 30.0
 """Seconds between two looks. What both of them find is overdue: one alone may have come between a deadline and its outcome."""
+ANSWER_WITHIN: Final = 5.0
+"""Seconds for one answer of the ledger."""
+AT_ONCE: Final = 1_000
+"""Occurrences that one question names."""
 UNPLANNED: Final = "not planned"
 """In place of a state: the occurrence has no row."""
 
@@ -36,14 +46,16 @@ class Late:
 class Overdue:
     """The overdue occurrences of one target."""
 
-    def __init__(self, context: Context, clearance: Clearance, dispatcher: Dispatcher) -> None:
+    def __init__(self, context: Context, clearance: Clearance, dispatcher: Dispatcher, stalled_for: Callable[[], float]) -> None:
         self._context = context
+        self._stalled_for = stalled_for
         self._clearance = clearance
         self._dispatcher = dispatcher
         # From here on: whether what came due before is still meant, only a good poll can tell, and it shows that there was none.
         self._expected = Expected(context.target, context.clock.now())
         self._seen: Mapping[Occurrence, Late] = {}
         self.found: Mapping[Occurrence, Late] = {}
+        self.first: Sequence[str] = ()  # of these, for people, in the order of time
 
     async def run(self) -> None:
         """Look for ever."""
@@ -58,12 +70,12 @@ class Overdue:
             return
         before, self._seen = self._seen, await self._late(self._context.clock.now())
         known, self.found = self.found, {each: late for each, late in self._seen.items() if each in before}
+        self.first = self._lines()
         self._tell_of([each for each in self.found if each not in known])
 
-    def lines(self) -> list[str]:
-        """What was found, for people, in the order of time."""
-        found = sorted(self.found.items(), key=lambda pair: (pair[0].scheduled_for, pair[1].name))
-        return [f"{late.name} {to_text_seconds(each.scheduled_for)} ({late.state})" for each, late in found]
+    def _lines(self) -> Sequence[str]:
+        first = nsmallest(MOST_NAMED, self.found.items(), key=lambda pair: (pair[0].scheduled_for, pair[1].name))
+        return [f"{late.name} {to_text_seconds(each.scheduled_for)} ({late.state})" for each, late in first]
 
     def begin_anew(self) -> None:
         """The clock was set, or schedules are evaluated otherwise."""
@@ -80,18 +92,42 @@ class Overdue:
         )
 
     async def _late(self, now: datetime) -> dict[Occurrence, Late]:
-        context = self._context
-        expected = self._expected.past(context.timetable.entries, now)
+        for _ in self._expected.derive(self._context.timetable.entries, now):
+            await asyncio.sleep(0)
+        expected = self._expected.due(now)
         try:
-            lacking = await context.ledger.lacking(context.target, list(expected))
-            late = await context.ledger.late(context.target, now)
+            await self._confirm(list(expected))
+            late = await self._ask_for_late(now)
         except LedgerUnavailable as error:
-            context.health.failed("overdue", str(error))
-            return {each: Late(name, UNPLANNED) for each, name in expected.items()}  # nobody can show their rows
-        self._expected.confirm(expected.keys() - lacking)
+            self._context.health.failed("overdue", str(error))
+            late = []  # nobody can show their rows
+        except TimeoutError:
+            late = []
         rightly = self._rightly_open(now)
-        unplanned = {each: Late(expected[each], UNPLANNED) for each in lacking}
+        unplanned = self._unplanned(self._expected.due(now), now)
         return unplanned | {each.occurrence: Late(each.name, each.state) for each in late if each.occurrence not in rightly}
+
+    async def _confirm(self, expected: Sequence[Occurrence]) -> None:
+        """Ask the ledger which of these have a row, a few at a time."""
+        context, left = self._context, iter(expected)
+        while some := list(islice(left, AT_ONCE)):
+            async with asyncio.timeout(ANSWER_WITHIN):
+                lacking = await context.ledger.lacking(context.target, some)
+            self._expected.confirm(each for each in some if each not in lacking)
+
+    async def _ask_for_late(self, now: datetime) -> Sequence[OpenOccurrence]:
+        async with asyncio.timeout(ANSWER_WITHIN):
+            return await self._context.ledger.late(self._context.target, now)
+
+    def _unplanned(self, expected: Mapping[Occurrence, Expectation], now: datetime) -> dict[Occurrence, Late]:
+        """Those without a row that may not start any more; while the planner makes no progress, all that it should have planned."""
+        stalled = self._stalled_for() >= STALLED
+        latest = now - timedelta(seconds=STALLED)
+        return {
+            each: Late(expectation.name, UNPLANNED)
+            for each, expectation in expected.items()
+            if expectation.deadline < now or (stalled and expectation.due < latest)
+        }
 
     def _rightly_open(self, now: datetime) -> set[Occurrence]:
         """What was sent in time and is being found out, or waits for the run before it."""

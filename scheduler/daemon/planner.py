@@ -42,6 +42,8 @@ class Planner:
         self._record = record
         self._dispatcher = dispatcher
         self.alarm = Alarm(context.clock)
+        self.has_planned = False  # what is due, at least once since this process began
+        self._expected_at = context.clock.seconds()  # progress is expected from here on
         self.absent_until = context.clock.now()
         self.known_until: datetime | None = None  # what the ledger knew of when this process began reaches up to here
         self._back_at: datetime | None = None  # the earliest instant that the clock went back to since the timetable was told
@@ -52,9 +54,29 @@ class Planner:
 
     def clock_was_set(self, seconds: float) -> None:
         """Ahead by so many seconds. After a step back, what lies ahead again is to be planned again before anything else is."""
+        self.expect_progress()
         self.absent_until += timedelta(seconds=seconds)
         if seconds < 0:
             self._go_back(self._context.clock.now())
+
+    def expect_progress(self, after: float = 0.0) -> None:
+        """Count a standstill from now on, or from so many seconds later."""
+        self._expected_at = self._context.clock.seconds() + after
+
+    def stalled_for(self) -> float:
+        """Return the seconds without progress while something is due or a pass has not ended; 0 when all is well.
+
+        The timetable says what is due, so that a planner that sleeps on and one that is never woken are noticed too.
+        """
+        self._context.watch.look()
+        quiet = self._context.clock.seconds() - max(self._expected_at, self._clearance.fresh_since)
+        return max(min(quiet, max(self.alarm.stalled_for(), self._due_for())), 0.0)
+
+    def _due_for(self) -> float:
+        wake_at = self._context.timetable.wake_at
+        if wake_at is None or not self.may_plan():
+            return 0.0
+        return (self._context.clock.now() - wake_at).total_seconds()
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` when what is due next has changed."""
@@ -87,36 +109,40 @@ class Planner:
                 failures += 1
                 self._context.health.failed("claim", str(error))
                 self._is_hindered(Cause.LEDGER, str(error))
-                await self.alarm.sleep(back_off(failures))
+                pause = back_off(failures)
+                self.expect_progress(pause)  # a ledger that fails is no standstill: the next try is
+                await self.alarm.sleep(pause)
                 continue
             failures = 0
+            self.expect_progress()
             for listener in self._listeners:
                 listener()
             await self.alarm.sleep_until(self._next())
 
     def _next(self) -> datetime | None:
-        if not self._may_plan():
+        if not self.may_plan():
             return None  # a poll rings when that changes
         wake_at = self._context.timetable.wake_at
         return None if wake_at is None else wake_at - AHEAD
 
-    def _may_plan(self) -> bool:
+    def may_plan(self) -> bool:
+        """Whether the snapshot and the clock are good enough to plan by."""
         return not (self._clearance.stale or self._context.watch.in_doubt)
 
     async def _plan(self) -> None:
         self._context.watch.look()
-        if not self._may_plan():
+        if not self.may_plan():
             self._is_hindered(Cause.CLOCK if self._context.watch.in_doubt else Cause.STALE)
             return
         context = self._context
         self._clearance.paused = await context.ledger.pauses(context.target)
         await self._catch_up()
         context.watch.look()
-        if not self._may_plan() or self._back_at is not None:
+        if not self.may_plan() or self._back_at is not None:
             return  # the clock was set meanwhile, and has rung the alarm
         dues = context.timetable.due(context.clock.now() + AHEAD)
         if not dues:
-            self._hindrance = None
+            self._hindrance, self.has_planned = None, True
             return
         written = context.clock.seconds()
         plan = self._decided(dues)
@@ -128,6 +154,7 @@ class Planner:
         )
         context.health.worked()
         context.timetable.planned(dues)
+        self.has_planned = True
         for claim, entry in plan.claims:
             entry.claimed = max(entry.claimed or claim.occurrence.scheduled_for, claim.occurrence.scheduled_for)
         self._hand_over(plan, won, written)

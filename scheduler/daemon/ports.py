@@ -75,9 +75,19 @@ class Ledger(Protocol):
         """Bind the name to its URL and project, or check that it is. Raises `TargetMismatch`. Returns what is recorded of it."""
 
     async def observe(
-        self, target: str, snapshot_at: datetime, versions: Sequence[Version], changed: Sequence[Automation], removed: Collection[str]
+        self,
+        target: str,
+        snapshot_at: datetime,
+        versions: Sequence[Version],
+        changed: Sequence[Automation],
+        removed: Collection[str],
+        *,
+        whole: bool = True,
     ) -> None:
-        """Record what a snapshot changed. The watermark goes back to the earliest ``effective_from``: nothing it implies is missed."""
+        """Record what a snapshot changed. The watermark goes back to the earliest ``effective_from``: nothing it implies is missed.
+
+        ``whole`` is False while more of the snapshot follows: the snapshot counts as taken with its last part.
+        """
 
     async def claim(self, target: str, claims: Sequence[Claim], skips: Sequence[Skip], watermark: datetime) -> Mapping[Occurrence, int]:
         """Make the rows that are not there yet and move the watermark, in one transaction.

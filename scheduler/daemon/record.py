@@ -6,23 +6,47 @@ version of a definition that is not on record, or nobody could say afterwards wh
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
+from typing import Final
 
 from scheduler.core.model import Automation, Snapshot, Version
 from scheduler.core.timetable import Changes
 from scheduler.daemon.context import Context
 
+_MOST_AT_ONCE: Final = 5_000
+"""Automations in one transaction: a tenth of a second or two, which a claim that is due may have to wait."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Sighting:
-    """What the ledger is to know of one snapshot, or of what other rules make of it."""
+    """What the ledger is to know of one snapshot, or of what other rules make of it. Not ``whole``: more of the snapshot follows."""
 
     at: datetime
     versions: Sequence[Version]
     changed: Sequence[Automation]
     removed: Sequence[str]
+    whole: bool = True
+
+    def divide(self) -> "Iterator[_Sighting]":
+        """Yield parts of at most `_MOST_AT_ONCE` automations, each with everything of its automations; only the last part is whole."""
+        automation_ids = dict.fromkeys(chain((each.automation_id for each in self.versions), (each.id for each in self.changed)))
+        number_of = {automation_id: place // _MOST_AT_ONCE for place, automation_id in enumerate(automation_ids)}
+        count = max(number_of.values(), default=0) + 1
+        versions: list[list[Version]] = [[] for _ in range(count)]
+        changed: list[list[Automation]] = [[] for _ in range(count)]
+        removed: list[list[str]] = [[] for _ in range(count)]
+        for version in self.versions:
+            versions[number_of[version.automation_id]].append(version)
+        for automation in self.changed:
+            changed[number_of[automation.id]].append(automation)
+        for automation_id in self.removed:
+            removed[number_of[automation_id]].append(automation_id)
+        for number in range(count):
+            whole = self.whole and number == count - 1
+            yield _Sighting(self.at, versions[number], changed[number], removed[number], whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +73,12 @@ class Record:
         """Take a snapshot down. One that tells of no change stands for those before it that told of none, except the one being written."""
         while len(self._waiting) > 1 and _tells_nothing(self._waiting[-1]):
             self._waiting.pop()
-        self._waiting.append(_sighting(snapshot, changes))
+        self._waiting.extend(_sighting(snapshot, changes).divide())
 
     def revise(self, versions: Sequence[Version], snapshot_at: datetime | None) -> None:
         """Other rules or zone data made these versions out of what the snapshot of ``snapshot_at`` had shown; None: there was none."""
         if versions and snapshot_at is not None:
-            self._waiting.append(_Sighting(snapshot_at, versions, [], []))
+            self._waiting.extend(_Sighting(snapshot_at, versions, [], []).divide())
 
     def go_back(self, now: datetime) -> None:
         """The clock went back to ``now``."""
@@ -76,13 +100,13 @@ class Record:
         context = self._context
         match news:
             case _Sighting():
-                await context.ledger.observe(context.target, news.at, news.versions, news.changed, news.removed)
+                await context.ledger.observe(context.target, news.at, news.versions, news.changed, news.removed, whole=news.whole)
             case _Return():
                 await context.ledger.rewind(context.target, news.now)
 
 
 def _tells_nothing(news: _Sighting | _Return) -> bool:
-    return isinstance(news, _Sighting) and not news.versions and not news.changed
+    return isinstance(news, _Sighting) and news.whole and not news.versions and not news.changed
 
 
 def _sighting(snapshot: Snapshot, changes: Changes) -> _Sighting:

@@ -57,7 +57,7 @@ class Target:
         self._planner = Planner(self.context, readings, self._clearance, self._record, self._dispatcher)
         self._poller = Poller(self.context, readings, self._clearance, self._record)
         self._tracker = Tracker(self.context, self._dispatcher)
-        self._overdue = Overdue(self.context, self._clearance, self._dispatcher)
+        self._overdue = Overdue(self.context, self._clearance, self._dispatcher, self._planner.stalled_for)
         self._making_up = MakingUp(self.context, self._dispatcher)
         readings.listen(self._tracker.seen)
         self._dispatcher.listen(self._tracker.started)
@@ -65,7 +65,7 @@ class Target:
         self._poller.listen(self._tracker.snapshot_taken)
         self._poller.on_end(self.wake)
         watch.listen(self._clock_jumped)
-        watch.when_believed(self.wake)
+        watch.when_believed(self._clock_believed)
 
     async def open(self) -> None:
         """Go on from what the ledger knows. Raises `TargetMismatch`, and `LedgerUnavailable`, after which it can be tried again."""
@@ -79,7 +79,8 @@ class Target:
         self._clearance.absent_until = self._planner.absent_until
         self._take_as_known(recorded)
         self._readings.recall(runs)
-        self._tracker.load(runs, snapshot_at=recorded.snapshot_at)
+        shown = {each: record.automation.run_id for each, record in recorded.automations.items()}
+        self._tracker.load(runs, snapshot_at=recorded.snapshot_at, shown=shown)
         self._dispatcher.adopt(opened)
         self._record.revise(versions, recorded.snapshot_at)
         await self.record()
@@ -152,12 +153,12 @@ class Target:
 
     @property
     def is_up(self) -> bool:
-        """Whether its list has been asked for, with or without success."""
-        return self._poller.has_tried
+        """Whether its list has been asked for, with or without success, and what is due has been planned if it can be."""
+        return self._poller.has_tried and (self._planner.has_planned or not self._planner.may_plan())
 
     def stalled_for(self) -> float:
-        """Seconds for which nothing has been planned although it was time to look; 0 when all is well."""
-        return self._planner.alarm.stalled_for()
+        """Seconds for which nothing has been planned although something is due; see `Planner.stalled_for`."""
+        return self._planner.stalled_for()
 
     def status(self, *, counted: bool = True) -> TargetStatus:
         """The state of the target at this instant; its automations are not ``counted`` for those who look often and need no count."""
@@ -175,7 +176,10 @@ class Target:
             automations=Counter(self._state(each) for each in context.timetable.entries.values()) if counted else {},
             open=states,
             in_flight=states[State.IN_FLIGHT],
-            overdue=self._overdue.lines(),
+            planned=self._planner.has_planned,
+            stalled_for=self._planner.stalled_for(),
+            overdue=self._overdue.first,
+            overdue_count=len(self._overdue.found),
             next_fire=context.timetable.next_fire,
             clock_offset=None if offset is None else offset[0],
         )
@@ -246,9 +250,14 @@ class Target:
     def _policies(self, automation_id: str, name: str) -> Policies:
         return self.context.settings.policies(automation_id, name)
 
+    def _clock_believed(self) -> None:
+        self._planner.expect_progress()
+        self.wake()
+
     def _clock_jumped(self, jump: ClockJumped) -> None:
         if jump.suspended:
             self._planner.absent_until = self.context.clock.now()
+            self._planner.expect_progress()
         else:
             self.context.upstream.clock_was_set()
             self._planner.clock_was_set(jump.seconds)

@@ -4,7 +4,7 @@ A reading shows only the newest run of an automation, so a run is followed until
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, TypedDict
@@ -77,10 +77,15 @@ class Tracker:
         self._covered: list[Run] = []
         self._is_first = True
         self._snapshot_at: datetime | None = None
+        self._shown: Mapping[str, str | None] = {}  # by automation: its newest run as the process before recorded it
         self._queue: asyncio.Queue[_Batch] = asyncio.Queue()
 
-    def load(self, runs: Iterable[Run], *, snapshot_at: datetime | None) -> None:
-        """Go on following the newest runs that the ledger knows. ``snapshot_at`` is when the newest recorded snapshot was begun."""
+    def load(self, runs: Iterable[Run], *, snapshot_at: datetime | None, shown: Mapping[str, str | None]) -> None:
+        """Go on following the newest runs that the ledger knows.
+
+        ``snapshot_at`` is when the newest recorded snapshot was begun, ``shown`` each automation's newest run as it was recorded.
+        """
+        self._shown = shown
         if snapshot_at is not None and snapshot_at <= self._context.clock.now():  # else it stands on a clock that was ahead
             self._snapshot_at = snapshot_at
         self._newest = {run.automation_id: _Followed(run, float("-inf")) for run in runs}
@@ -115,6 +120,7 @@ class Tracker:
             self._end_what_is_covered(findings)
             if batch.whole:
                 self._end_what_is_lost(findings)
+                self._shown = {}
             await self._record(findings)
 
     async def _record(self, findings: _Findings) -> None:
@@ -172,9 +178,14 @@ class Tracker:
             findings.events.append(self._finished(run, automation.name))
 
     def _was_there(self, run: Run) -> bool:
-        """Whether it began before the newest snapshot of a process that was killed before it recorded the runs that it saw first."""
+        """Whether a process saw the run, as the first one of its automation, that was killed before it recorded the runs of its snapshot.
+
+        Of a snapshot that was recorded in part, each automation tells for itself.
+        """
         began = self._began(run)
-        return self._snapshot_at is not None and began is not None and began <= self._snapshot_at
+        return self._shown.get(run.automation_id) == run.id or (
+            self._snapshot_at is not None and began is not None and began <= self._snapshot_at
+        )
 
     async def _origin(self, run: Run) -> RunOrigin | None:
         context = self._context

@@ -1,6 +1,7 @@
 """`Database`: what waits to be written becomes one transaction, on one thread; reads have a thread and a connection of their own.
 
-So do people who browse: what the daemon reads before it fires must not wait behind somebody who goes through years of history.
+So do people who browse, and background work such as maintenance: what the daemon reads before it fires must not wait behind somebody who
+goes through years of history.
 
 An fsync costs milliseconds and a row microseconds, so that a thousand writes that wait together must share one. Each of them runs in a
 savepoint: its own mistake is its caller's alone. A fault of the disk is everybody's: then nothing of the group is in the file.
@@ -227,9 +228,10 @@ def _in_savepoint(connection: sqlite3.Connection, requests: Requests) -> None:
 class Database:
     """An SQLite file of ours, open for as long as the process needs it. Usable from any event loop."""
 
-    def __init__(self, writer: _Writer, reader: _Reader, browser: _Browser) -> None:
+    def __init__(self, writer: _Writer, reader: _Reader, background: _Reader, browser: _Browser) -> None:
         self._writer = writer
         self._reader = reader
+        self._background = background
         self._browser = browser
         self._waited_for: set[object] = set()
 
@@ -248,7 +250,7 @@ class Database:
         `LedgerUnavailable` when it cannot be opened now.
         """
         writer = _Writer(path, Schema(application_id, migrations), on_commit)
-        return cls(writer, _Reader("database-reader", path), _Browser("database-browser", path))
+        return cls(writer, _Reader("database-reader", path), _Reader("database-background", path), _Browser("database-browser", path))
 
     async def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Carry out ``operation`` on the writer's thread, in the order of the calls; returns its result when it is durable.
@@ -273,6 +275,13 @@ class Database:
         """
         return await self._ask(self._reader, Request(Alone(query), None))
 
+    async def read_in_background(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Like `read`, for maintenance and checks, on a thread and a connection that nothing due waits for.
+
+        A query should be one bounded slice of the work: the next one of somebody else waits for it.
+        """
+        return await self._ask(self._background, Request(Alone(query), None))
+
     async def browse(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Like `read`, for people: on a thread that nothing else waits for; what takes too long is given up, as `LedgerUnavailable`."""
         return await self._ask(self._browser, Request(Alone(query), None))
@@ -280,6 +289,7 @@ class Database:
     def close(self) -> None:
         """Wait for what is queued, then close the file. Blocks; what is asked for afterwards raises `LedgerUnavailable`."""
         self._browser.close()
+        self._background.close()
         self._reader.close()
         self._writer.close()
 

@@ -160,7 +160,7 @@ class Record:
     occurrences: int = 0
     recent: int = 0  # of these, in the last seven days
     oldest: datetime | None = None
-    evaluated: tuple[str, str] | None = None  # by which croniter and zone data, the last time
+    evaluated: tuple[str, str, int] | None = None  # by which croniter, zone data and rules version, the last time
     targets: tuple[RecordedTarget, ...] = ()
     automations: tuple[Known, ...] = ()
     paused: frozenset[tuple[str, str]] = frozenset()  # target and automation; * for all
@@ -229,7 +229,7 @@ class Facts:
 
     now: datetime
     version: str
-    evaluates: tuple[str, str]  # this process's croniter and zone data
+    evaluates: tuple[str, str, int]  # this process's croniter, zone data and rules version
     configuration: Configuration | None
     problems: Sequence[Problem] = ()
     holds_key: bool = False  # the configuration's file

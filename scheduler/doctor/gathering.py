@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from scheduler.core.cron import versions
 from scheduler.core.errors import ConfigurationError
+from scheduler.core.ranges import RULES_VERSION
 from scheduler.doctor.apart import apart
 from scheduler.doctor.asking import ask
 from scheduler.doctor.facts import PROXIES, TRUST, ApiFacts, EmbeddedFacts, Facts, KeyFacts, LedgerFacts, TargetFacts, Unknown, Way
@@ -70,10 +71,11 @@ async def gathered(of: Installation, progress: Callable[[float], None] = lambda 
         holds_key = begin(apart(lambda: _holds_key(of)))
         targets = [group.create_task(_target(of, each, patience)) for each in settings.targets]
         begun += targets
+    evaluating = versions()
     facts = Facts(
         now=now,
         version=of.version,
-        evaluates=versions()[:2],
+        evaluates=(evaluating.croniter, evaluating.tzdata, RULES_VERSION),
         configuration=of.configuration,
         problems=of.problems,
         holds_key=holds_key.result() is True,

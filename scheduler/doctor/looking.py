@@ -119,13 +119,13 @@ def _record(connection: sqlite3.Connection, now: datetime) -> Record:
         connection.execute("SELECT count(*), min(scheduled_for) FROM occurrence").fetchone(),
         connection.execute("SELECT count(*) FROM occurrence WHERE scheduled_for > ?", (to_text_seconds(now - LATELY),)).fetchone(),
     )
-    evaluated = connection.execute("SELECT croniter, tzdata FROM evaluation ORDER BY id DESC LIMIT 1").fetchone()
+    evaluated = connection.execute("SELECT croniter, tzdata, rules_version FROM evaluation ORDER BY id DESC LIMIT 1").fetchone()
     newest = connection.execute("SELECT automation_id, max(started_at) FROM run WHERE started_at IS NOT NULL GROUP BY automation_id")
     return Record(
         occurrences=occurrences,
         recent=recent,
         oldest=_instant(oldest),
-        evaluated=None if evaluated is None else (evaluated[0], evaluated[1]),
+        evaluated=None if evaluated is None else (evaluated[0], evaluated[1], evaluated[2]),
         targets=tuple(RecordedTarget(row[0], row[1], row[2], _instant(row[3])) for row in connection.execute(_TARGETS)),
         automations=tuple(map(_known, connection.execute(_AUTOMATIONS))),
         paused=frozenset((row[0], row[1]) for row in connection.execute("SELECT target, automation_id FROM pause")),

@@ -26,6 +26,9 @@ _SURPRISING: Final[frozenset[Code]] = frozenset({"day_fields_or", "ignored_field
 _USUAL: Final[frozenset[Code]] = frozenset({"numeric_weekday"})
 """What nearly every schedule for working days has, and nearly every cron takes the same way: `scheduler explain` tells of it."""
 
+_READ_ANEW: Final[frozenset[Code]] = frozenset({"wrapping_step", "equal_range"})
+"""Ranges that croniter misreads. They come first: automations with such a range fire otherwise than before an upgrade."""
+
 
 def examined(facts: Facts) -> Iterator[Finding]:
     """How it stands with the schedules of every target whose automations are known."""
@@ -102,7 +105,8 @@ def _meaning(schedule: Schedule) -> Iterator[Finding]:
         if each.code in _SURPRISING:
             instead = f"write {each.instead}" if each.instead else f"edit it; see {more}"
             yield SCHEDULES.warning(_OF_NONE, f"'{schedule.expression}': {each.here}", f"nothing, if that is meant; else {instead}")
-    others = [each.words for each in found if each.code not in _SURPRISING]
+    ordered = sorted(found, key=lambda difference: difference.code not in _READ_ANEW)
+    others = [difference.words for difference in ordered if difference.code not in _SURPRISING]
     if others:
         further = f"; and {len(others) - 1} more" if len(others) > 1 else ""
         yield SCHEDULES.notice(

@@ -46,10 +46,11 @@ def _of_daemon(facts: Facts) -> Iterator[Finding]:
     ledger = facts.ledger
     if not isinstance(ledger, LedgerFacts) or ledger.holder is None or ledger.record is None or ledger.record.evaluated is None:
         return
-    (croniter, tzdata), here = ledger.record.evaluated, facts.evaluates
-    if (croniter, tzdata) != here:
+    (croniter, tzdata, rules), here = ledger.record.evaluated, facts.evaluates
+    if (croniter, tzdata, rules) != here:
         yield ZONE_DATA.warning(
             "daemon",
-            f"it evaluates by croniter {croniter} and zone data {tzdata}, this command by {here[0]} and {here[1]}",
-            "reload the daemon for new zone data, restart it for another croniter",
+            f"it evaluates by croniter {croniter}, zone data {tzdata} and rules {rules}, "
+            f"this command by {here[0]}, {here[1]} and {here[2]}",
+            "reload the daemon for new zone data, restart it for another croniter and other rules",
         )

@@ -27,7 +27,7 @@ _BEGIN: Final = given(
 _CLOSE_EARLIER: Final = given(
     _ATTEMPT,
     """
-    UPDATE attempt SET result = 'unknown'
+    UPDATE attempt SET result = 'unknown', automation_id = given.automation_id
     FROM {given}, occurrence
     WHERE {same} AND attempt.occurrence_id = occurrence.id AND attempt.number < given.number AND attempt.result IS NULL
     """,
@@ -48,7 +48,7 @@ _END: Final = given(
     "target, automation_id, scheduled_for, state, number, result, ended_at, sent_at, http_status, error",
     """
     UPDATE attempt SET result = given.result, ended_at = given.ended_at, sent_at = given.sent_at,
-        http_status = given.http_status, error = given.error
+        http_status = given.http_status, error = given.error, automation_id = iif(given.result = 'unknown', given.automation_id, NULL)
     FROM {given}, occurrence
     WHERE {same} AND attempt.occurrence_id = occurrence.id AND attempt.number = given.number AND attempt.result IS NULL
     """,
@@ -67,7 +67,7 @@ _WAIT: Final = given(
 _CLOSE: Final = given(
     "target, automation_id, scheduled_for",
     """
-    UPDATE attempt SET result = 'unknown' FROM {given}, occurrence
+    UPDATE attempt SET result = 'unknown', automation_id = given.automation_id FROM {given}, occurrence
     WHERE {same} AND attempt.occurrence_id = occurrence.id AND attempt.result IS NULL
     """,
 )

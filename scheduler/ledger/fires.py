@@ -59,7 +59,10 @@ _OF: Final = "FROM fire_request WHERE target = ? AND automation_id = ? AND sched
 
 def any_request(connection: sqlite3.Connection) -> bool:
     """Whether there is anything to take up."""
-    return connection.execute("SELECT 1 FROM fire_request WHERE refused IS NULL LIMIT 1").fetchone() is not None
+    return connection.execute(_ANY_REQUEST).fetchone() is not None
+
+
+_ANY_REQUEST: Final = "SELECT 1 FROM fire_request INDEXED BY fire_request_waiting WHERE refused IS NULL LIMIT 1"
 
 
 def requests(connection: sqlite3.Connection, target: str) -> list[FireRequest]:
@@ -67,7 +70,9 @@ def requests(connection: sqlite3.Connection, target: str) -> list[FireRequest]:
     return [_request(row) for row in connection.execute(_REQUESTS, (target,))]
 
 
-_REQUESTS: Final = "SELECT * FROM fire_request WHERE target = ? AND refused IS NULL ORDER BY requested_at, scheduled_for"
+_REQUESTS: Final = """
+    SELECT * FROM fire_request INDEXED BY fire_request_waiting WHERE target = ? AND refused IS NULL ORDER BY requested_at, scheduled_for
+"""
 
 
 def _request(row: sqlite3.Row) -> FireRequest:
@@ -127,7 +132,7 @@ def _late_run(connection: sqlite3.Connection, occurrence: Occurrence) -> str | N
     return None if found is None else found[0]
 
 
-_DOUBLE: Final = "SELECT run_id FROM run WHERE doubles IS NOT NULL AND target = ?1 AND automation_id = ?2 AND doubles = ?3"
+_DOUBLE: Final = "SELECT run_id FROM run INDEXED BY run_doubles WHERE doubles = ?3 AND target = ?1 AND automation_id = ?2"
 
 
 def _note(connection: sqlite3.Connection, request: FireRequest, at: datetime, until: datetime, detail: str) -> None:

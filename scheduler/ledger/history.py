@@ -205,16 +205,17 @@ class LastTimes:
 
 
 def last_times(connection: sqlite3.Connection, target: str) -> Mapping[str, LastTimes]:
-    """By automation. Goes through the whole history: for the start of a daemon, on its reader's thread."""
-    accepted, succeeded = (dict(connection.execute(select, (target,)).fetchall()) for select in (_LAST_ACCEPTED, _LAST_SUCCESS))
-    return {each: LastTimes(_instant(accepted.get(each)), _instant(succeeded.get(each))) for each in accepted.keys() | succeeded.keys()}
+    """Return them by automation; one row is read for each automation, however long the history is."""
+    return {
+        automation_id: LastTimes(_instant(accepted_at), _instant(succeeded_at))
+        for automation_id, accepted_at, succeeded_at in connection.execute(_LAST_TIMES, (target,))
+    }
 
 
-_LAST_ACCEPTED: Final = """
-    SELECT automation_id, max(coalesce(sent_at, finished_at)) FROM occurrence
-    WHERE outcome = 'accepted' AND target = ? GROUP BY automation_id
+_LAST_TIMES: Final = """
+    SELECT automation_id, accepted_at, succeeded_at FROM automation
+    WHERE target = ? AND (accepted_at IS NOT NULL OR succeeded_at IS NOT NULL)
 """
-_LAST_SUCCESS: Final = "SELECT automation_id, max(finished_at) FROM run WHERE status = 'success' AND target = ? GROUP BY automation_id"
 
 
 def _instant(text: str | None) -> datetime | None:

@@ -1,80 +1,99 @@
-"""Old rows go, a few hundred at a time, so that no claim ever waits for it.
+"""Removes old rows in small slices, so that nothing that is due waits for more than one of them.
 
 What stays whatever its age: open occurrences; an automation's newest run; its newest definition, and those that are needed to explain the
 occurrences that stay; runs that have not ended. The file does not shrink, but what is free in it is used again.
+
+Each table is walked through once, in the order of an index: a slice is read on the connection for background work, and what is old in it is
+removed in one transaction of the writer. So the whole costs as much as there are rows to look at, and no slice depends on their number.
 """
 
 import json
 import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.database import Database
 
-_STEP: Final = 500
-"""Rows for one transaction: a few milliseconds."""
+_SLICE: Final = 500
+"""Rows that are looked at together, and at most so many are removed in one transaction: a few milliseconds."""
 
-# Looked for on the reader's connection, since some of these go through whole tables, and removed on the writer's. In this order: a run may
-# go when its occurrence is gone, and a definition when nothing that it explains is left.
-_STEPS: Final = (
-    (
-        """
-        SELECT json_group_array(id) FROM (
-            SELECT id FROM occurrence WHERE scheduled_for < :second AND last < :second AND outcome IS NOT NULL
-            ORDER BY scheduled_for LIMIT :step
-        )
-        """,
-        "DELETE FROM occurrence WHERE id IN (SELECT value FROM json_each(?))",
-    ),
-    (
-        """
-        SELECT json_group_array(json_array(target, run_id)) FROM (
-            SELECT target, run_id FROM run
-            WHERE occurrence_id IS NULL AND finished_at < :instant AND NOT EXISTS (
-                SELECT 1 FROM automation
-                WHERE automation.target = run.target AND automation.automation_id = run.automation_id AND automation.run_id = run.run_id
-            ) LIMIT :step
-        )
-        """,
-        "DELETE FROM run WHERE (target, run_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))",
-    ),
-    (
-        """
-        SELECT json_group_array(id) FROM (
-            SELECT DISTINCT older.id FROM definition AS older JOIN definition AS newer
-            ON newer.target = older.target AND newer.automation_id = older.automation_id AND newer.id > older.id
-            WHERE newer.effective_from < :instant AND newer.observed_at < :instant AND NOT EXISTS (
-                SELECT 1 FROM occurrence WHERE target = older.target AND automation_id = older.automation_id
-                AND scheduled_for <= substr(max(newer.effective_from, newer.observed_at), 1, 19) || 'Z'
-            ) LIMIT :step
-        )
-        """,
-        "DELETE FROM definition WHERE id IN (SELECT value FROM json_each(?))",
-    ),
-    (
-        "SELECT json_group_array(id) FROM (SELECT id FROM manual_run WHERE requested_at < :instant LIMIT :step)",
+_Row = Sequence[Any]
+"""Its place in the walk, its key as the removal takes it, and a fact that tells whether it is old."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """How to walk through one table, from behind the place ``begin`` on, and how to remove rows by their keys."""
+
+    begin: Sequence[str | int]
+    select: str
+    delete: str
+
+
+_OCCURRENCES: Final = _Table(
+    ("", "", ""),
+    """
+    SELECT json_array(scheduled_for, automation_id, target), id, last < :second AND outcome IS NOT NULL FROM occurrence
+    WHERE (scheduled_for, automation_id, target) > (:place ->> 0, :place ->> 1, :place ->> 2) AND scheduled_for < :second
+    ORDER BY scheduled_for, automation_id, target LIMIT :most
+    """,
+    "DELETE FROM occurrence WHERE id IN (SELECT value FROM json_each(?))",
+)
+_RUNS: Final = _Table(
+    ("", "", ""),
+    """
+    SELECT json_array(finished_at, target, run_id), json_array(target, run_id), NOT EXISTS (
+        SELECT 1 FROM automation
+        WHERE automation.target = run.target AND automation.automation_id = run.automation_id AND automation.run_id = run.run_id
+    ) FROM run INDEXED BY run_alone
+    WHERE occurrence_id IS NULL AND (finished_at, target, run_id) > (:place ->> 0, :place ->> 1, :place ->> 2) AND finished_at < :instant
+    ORDER BY finished_at, target, run_id LIMIT :most
+    """,
+    "DELETE FROM run WHERE (target, run_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))",
+)
+# The fact: until when the definition was fired, as the next one of the automation tells; NULL when there is no next one.
+_DEFINITIONS: Final = _Table(
+    (0,),
+    """
+    SELECT json_array(id), json_array(id, target, automation_id), (
+        SELECT max(next.effective_from, next.observed_at) FROM definition AS next
+        WHERE next.target = definition.target AND next.automation_id = definition.automation_id AND next.id > definition.id
+        ORDER BY next.id LIMIT 1
+    ) FROM definition
+    WHERE id > :place ->> 0 ORDER BY id LIMIT :most
+    """,
+    "DELETE FROM definition WHERE id IN (SELECT value ->> 0 FROM json_each(?))",
+)
+_OTHERS: Final = (
+    _Table(
+        (0,),
+        "SELECT json_array(id), id, requested_at < :instant FROM manual_run WHERE id > :place ->> 0 ORDER BY id LIMIT :most",
         "DELETE FROM manual_run WHERE id IN (SELECT value FROM json_each(?))",
     ),
-    (
-        "SELECT json_group_array(id) FROM (SELECT id FROM past_pause WHERE until < :instant LIMIT :step)",
+    _Table(
+        (0,),
+        "SELECT json_array(id), id, until < :instant FROM past_pause WHERE id > :place ->> 0 ORDER BY id LIMIT :most",
         "DELETE FROM past_pause WHERE id IN (SELECT value FROM json_each(?))",
     ),
-    (
+    _Table(
+        (0,),
         """
-        SELECT json_group_array(id) FROM (
-            SELECT id FROM policy WHERE EXISTS (SELECT 1 FROM policy AS newer WHERE newer.id > policy.id AND newer.since < :instant)
-            LIMIT :step
-        )
+        SELECT json_array(id), id, id < (SELECT max(id) FROM policy WHERE since < :instant) FROM policy
+        WHERE id > :place ->> 0 ORDER BY id LIMIT :most
         """,
         "DELETE FROM policy WHERE id IN (SELECT value FROM json_each(?))",
     ),
-    (
+    _Table(
+        ("", "", ""),
         """
-        SELECT json_group_array(json_array(target, automation_id, scheduled_for)) FROM (
-            SELECT target, automation_id, scheduled_for FROM fire_request WHERE requested_at < :instant AND refused IS NOT NULL LIMIT :step
-        )
+        SELECT json_array(target, automation_id, scheduled_for), json_array(target, automation_id, scheduled_for),
+            requested_at < :instant AND refused IS NOT NULL FROM fire_request
+        WHERE (target, automation_id, scheduled_for) > (:place ->> 0, :place ->> 1, :place ->> 2)
+        ORDER BY target, automation_id, scheduled_for LIMIT :most
         """,
         """
         DELETE FROM fire_request
@@ -87,21 +106,63 @@ _STEPS: Final = (
 async def prune(database: Database, before: datetime) -> int:
     """Remove what is older than ``before``, as far as nothing needs it; returns how many rows. Raises `LedgerUnavailable`.
 
-    That there may be none of what was scheduled before is on record with the first row that goes: nobody is to miss them.
+    That there may be none of what was scheduled before is on record with the first row that goes: nobody is to miss them. In this order: a
+    run may go when its occurrence is gone, and a definition when nothing that it explains is left.
     """
-    bounds: dict[str, str | int] = {"instant": to_text(before), "second": to_text_seconds(before), "step": _STEP}
-    removed = 0
-    for select, delete in _STEPS:
-        while (found := await database.read(partial(_found, select, bounds))) != "[]":
-            removed += await database.write(partial(_removed, delete, found, to_text(before)))
-            if len(json.loads(found)) < _STEP:
-                break
+    stays = _Explained()
+    removed = await _walk(database, _OCCURRENCES, before, stays.is_old_occurrence)
+    removed += await _walk(database, _RUNS, before, _is_old)
+    removed += await _walk(database, _DEFINITIONS, before, partial(stays.is_old_definition, before=to_text_seconds(before)))
+    for table in _OTHERS:
+        removed += await _walk(database, table, before, _is_old)
     return removed
 
 
-def _found(select: str, bounds: dict[str, str | int], connection: sqlite3.Connection) -> str:
-    (found,) = connection.execute(select, bounds).fetchone()
-    return str(found)
+class _Explained:
+    """The oldest occurrence of each automation that stays although it was scheduled before: it needs the definition that implied it."""
+
+    def __init__(self) -> None:
+        self._oldest: dict[tuple[str, str], str] = {}
+
+    def is_old_occurrence(self, row: _Row) -> bool:
+        (scheduled_for, automation_id, target), _, old = row
+        if not old:
+            self._oldest.setdefault((target, automation_id), scheduled_for)
+        return bool(old)
+
+    def is_old_definition(self, row: _Row, before: str) -> bool:
+        _, (_, target, automation_id), until = row
+        if until is None or _whole_second(until) >= before:
+            return False
+        return _whole_second(until) < self._oldest.get((target, automation_id), before)
+
+
+def _is_old(row: _Row) -> bool:
+    return bool(row[2])
+
+
+def _whole_second(instant: str) -> str:
+    return f"{instant[:19]}Z"
+
+
+async def _walk(database: Database, table: _Table, before: datetime, is_old: Callable[[_Row], bool]) -> int:
+    """Remove the table's old rows; returns how many."""
+    removed, place, more = 0, table.begin, True
+    while more:
+        rows = await database.read_in_background(partial(_read, table.select, before, place))
+        if old := [row[1] for row in rows if is_old(row)]:
+            removed += await database.write(partial(_removed, table.delete, json.dumps(old), to_text(before)))
+        more = len(rows) == _SLICE
+        place = rows[-1][0] if rows else place
+    return removed
+
+
+def _read(select: str, before: datetime, place: Sequence[str | int], connection: sqlite3.Connection) -> list[_Row]:
+    bounds = {"instant": to_text(before), "second": to_text_seconds(before), "place": json.dumps(place), "most": _SLICE}
+    return [
+        (json.loads(where), json.loads(key) if isinstance(key, str) else key, fact)
+        for where, key, fact in connection.execute(select, bounds)
+    ]
 
 
 def _removed(delete: str, found: str, before: str, connection: sqlite3.Connection) -> int:

@@ -245,7 +245,76 @@ def what_explains_of_version_2(tables: Tables) -> None:
         tables.execute(statement)
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (tables_of_version_1, what_explains_of_version_2)
+_RULES: Final = (
+    # By which version of the scheduler's own rules expressions were read: until now by the first one.
+    "ALTER TABLE evaluation ADD COLUMN rules_version INTEGER NOT NULL DEFAULT 1",
+)
+# Indexes for each look-up that went through all rows of a target.
+_LOOK_UPS: Final = (
+    "ALTER TABLE attempt ADD COLUMN automation_id TEXT",  # only where the result is 'unknown': what the index below looks for
+    """
+    UPDATE attempt SET automation_id = (SELECT occurrence.automation_id FROM occurrence WHERE occurrence.id = attempt.occurrence_id)
+    WHERE result = 'unknown'
+    """,
+    "DROP INDEX attempt_unknown",
+    "CREATE INDEX attempt_unknown_of ON attempt (automation_id, written_at) WHERE result = 'unknown'",
+    "DROP INDEX manual_run_by_automation",
+    "CREATE INDEX manual_run_by_run ON manual_run (target, run_id) WHERE run_id IS NOT NULL",
+    """
+    CREATE INDEX manual_run_unanswered ON manual_run (target, automation_id, requested_at)
+    WHERE run_id IS NULL AND answered_at IS NULL
+    """,
+    "CREATE INDEX definition_by_effect ON definition (target, effective_from)",
+    "CREATE INDEX occurrence_span_ends ON occurrence (last) WHERE count > 1",
+    "CREATE INDEX fire_request_waiting ON fire_request (target, requested_at) WHERE refused IS NULL",
+)
+
+
+# What a start wants to know of each automation must not cost a walk through the history. Triggers, since outcomes and runs are written in
+# several places, and a statement of its own for each group would need Python's global lock once more.
+_LAST_TIMES: Final = (
+    "ALTER TABLE automation ADD COLUMN accepted_at TEXT",
+    "ALTER TABLE automation ADD COLUMN succeeded_at TEXT",
+    """
+    UPDATE automation SET accepted_at = last.at FROM (
+        SELECT target, automation_id, max(coalesce(sent_at, finished_at)) AS at FROM occurrence
+        WHERE outcome = 'accepted' GROUP BY target, automation_id
+    ) AS last WHERE automation.target = last.target AND automation.automation_id = last.automation_id
+    """,
+    """
+    UPDATE automation SET succeeded_at = last.at FROM (
+        SELECT target, automation_id, max(finished_at) AS at FROM run WHERE status = 'success' GROUP BY target, automation_id
+    ) AS last WHERE automation.target = last.target AND automation.automation_id = last.automation_id
+    """,
+    """
+    CREATE TRIGGER occurrence_accepted AFTER UPDATE OF outcome ON occurrence WHEN new.outcome = 'accepted' BEGIN
+        UPDATE automation SET accepted_at = coalesce(
+            max(accepted_at, coalesce(new.sent_at, new.finished_at)), new.sent_at, new.finished_at, accepted_at
+        ) WHERE target = new.target AND automation_id = new.automation_id;
+    END
+    """,
+    """
+    CREATE TRIGGER run_had_succeeded AFTER INSERT ON run WHEN new.status = 'success' BEGIN
+        UPDATE automation SET succeeded_at = coalesce(max(succeeded_at, new.finished_at), new.finished_at, succeeded_at)
+        WHERE target = new.target AND automation_id = new.automation_id;
+    END
+    """,
+    """
+    CREATE TRIGGER run_succeeded AFTER UPDATE OF status ON run WHEN new.status = 'success' BEGIN
+        UPDATE automation SET succeeded_at = coalesce(max(succeeded_at, new.finished_at), new.finished_at, succeeded_at)
+        WHERE target = new.target AND automation_id = new.automation_id;
+    END
+    """,
+)
+
+
+def load_of_version_3(tables: Tables) -> None:
+    """Rules of reading expressions, and what keeps statements short in a large installation."""
+    for statement in (*_RULES, *_LOOK_UPS, *_LAST_TIMES):
+        tables.execute(statement)
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (tables_of_version_1, what_explains_of_version_2, load_of_version_3)
 
 
 def open_ledger(path: Path, *, on_commit: Callable[[float], None] | None = None) -> Database:

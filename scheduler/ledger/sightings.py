@@ -77,9 +77,11 @@ _SELECT_AUTOMATIONS: Final = "SELECT * FROM automation WHERE target = ? AND remo
 
 
 _SELECT_ENDED: Final = """
-    SELECT * FROM (
-        SELECT *, lead(effective_from) OVER (PARTITION BY automation_id ORDER BY id) AS until FROM definition WHERE target = ?1
-    ) WHERE until > ?2 AND enabled AND invalid IS NULL ORDER BY id
+    SELECT ended.*, newer.effective_from AS until FROM definition AS newer INDEXED BY definition_by_effect
+    CROSS JOIN definition AS ended ON ended.id = (
+        SELECT max(id) FROM definition WHERE target = newer.target AND automation_id = newer.automation_id AND id < newer.id
+    )
+    WHERE newer.target = ?1 AND newer.effective_from > ?2 AND ended.enabled AND ended.invalid IS NULL ORDER BY ended.id
 """
 
 
@@ -137,13 +139,14 @@ _TAKE_VERSIONS: Final = given(
     """,
 )
 
+# The target is a column here, not a parameter: with a constant, SQLite goes through all automations of the target for each change.
 _TAKE_CHANGES: Final = given(
-    "automation_id, name, cron_expression, timezone, enabled, updated_at, run_id, run_at, run_status, run_error",
+    "target, automation_id, name, cron_expression, timezone, enabled, updated_at, run_id, run_at, run_status, run_error",
     """
     UPDATE automation SET name = given.name, cron_expression = given.cron_expression, timezone = given.timezone, enabled = given.enabled,
         updated_at = given.updated_at, run_id = given.run_id, run_at = given.run_at, run_status = given.run_status,
         run_error = given.run_error
-    FROM {given} WHERE automation.target = ?2 AND automation.automation_id = given.automation_id
+    FROM {given} WHERE automation.target = given.target AND automation.automation_id = given.automation_id
     """,
 )
 
@@ -151,35 +154,42 @@ _REMOVE: Final = """
     UPDATE automation SET removed_at = ?2 WHERE target = ?3 AND automation_id IN (SELECT value FROM json_each(?1))
 """
 
-_SEE: Final = "UPDATE target SET snapshot_at = ?1, watermark = min(coalesce(watermark, ?1), ?2) WHERE name = ?3"
+_SEE: Final = """
+    UPDATE target SET snapshot_at = iif(?4, ?1, snapshot_at), watermark = min(coalesce(watermark, ?1), ?2) WHERE name = ?3
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What a snapshot changed: new versions of definitions, automations of which anything differs, and the ids of those that are gone."""
+    """What a snapshot changed: new versions of definitions, automations of which anything differs, and the ids of those that are gone.
+
+    ``whole`` is False for a part that others follow. Each part holds all that the snapshot changed of its automations.
+    """
 
     target: str
     at: datetime
     versions: Sequence[Version]
     changed: Sequence[Automation]
     removed: frozenset[str]
+    whole: bool = True
 
 
 def observe(connection: sqlite3.Connection, seen: Sighting, evaluated_by: tuple[str, str]) -> None:
     """Record what a snapshot changed; nothing but the target's row when that is nothing.
 
-    The watermark goes back to the earliest ``effective_from``, never forward; the first snapshot sets it. ``evaluated_by``: the versions
-    of croniter and of the zone data.
+    The watermark goes back to the earliest ``effective_from``, never forward; the first snapshot sets it. A snapshot of which only a
+    part is recorded is not the newest good poll: what the other parts tell would otherwise count from it at the earliest. ``evaluated_by``:
+    the versions of croniter and of the zone data.
     """
     earliest = min((version.effective_from for version in seen.versions), default=seen.at)
-    if connection.execute(_SEE, (to_text(seen.at), to_text(earliest), seen.target)).rowcount != 1:
+    if connection.execute(_SEE, (to_text(seen.at), to_text(earliest), seen.target, seen.whole)).rowcount != 1:
         raise Contradiction(f"the target {seen.target!r} was never bound")
     if seen.versions:
         rows = packed([_version_row(each, seen.removed) for each in seen.versions])
         connection.execute(_INSERT_VERSIONS, (rows, seen.target, *evaluated_by))
         connection.execute(_TAKE_VERSIONS, (rows, seen.target))
     if seen.changed:
-        connection.execute(_TAKE_CHANGES, (packed([_automation_row(each) for each in seen.changed]), seen.target))
+        connection.execute(_TAKE_CHANGES, (packed([_automation_row(seen.target, automation) for automation in seen.changed]),))
     if seen.removed:
         connection.execute(_REMOVE, (json.dumps(list(seen.removed)), to_text(seen.at), seen.target))
 
@@ -197,9 +207,10 @@ def _version_row(version: Version, removed: frozenset[str]) -> tuple[Value, ...]
     )
 
 
-def _automation_row(automation: Automation) -> tuple[Value, ...]:
+def _automation_row(target: str, automation: Automation) -> tuple[Value, ...]:
     definition = automation.definition
     return (
+        target,
         automation.id,
         automation.name,
         definition.cron_expression,
@@ -220,30 +231,30 @@ _WRITTEN_BY_API: Final = "strftime('%Y-%m-%dT%H:%M:%f', attempt.written_at, prin
 
 What was not known of that clock then is taken for what is known now."""
 
-# CASE: only for what is the automation's; it is asked for each pair otherwise.
+# Of each run's automation the newest attempt that fits is looked for, and no other automation's.
 _NEW_FOREIGN: Final = given(
     "run_id, automation_id, earliest, latest, first, last",
     f"""
     SELECT json_group_object(run_id, scheduled_for) FROM (
-        SELECT given.run_id, occurrence.scheduled_for, max(attempt.written_at)
-        FROM {{given}}
-        CROSS JOIN attempt ON attempt.result = 'unknown' AND attempt.written_at BETWEEN given.first AND given.last
-        CROSS JOIN occurrence ON occurrence.id = attempt.occurrence_id
-        WHERE occurrence.target = ?2 AND occurrence.automation_id = given.automation_id
-            AND CASE WHEN occurrence.automation_id = given.automation_id THEN {_WRITTEN_BY_API} END BETWEEN given.earliest AND given.latest
-            AND NOT (coalesce(occurrence.reason, '') IN ('found', 'manual') AND attempt.number = occurrence.attempts)
-            AND NOT EXISTS (SELECT 1 FROM run WHERE run.target = ?2 AND run.run_id = given.run_id)
-        GROUP BY given.run_id
-    )
+        SELECT given.run_id, (
+            SELECT occurrence.scheduled_for
+            FROM attempt INDEXED BY attempt_unknown_of CROSS JOIN occurrence ON occurrence.id = attempt.occurrence_id
+            WHERE attempt.result = 'unknown' AND attempt.automation_id = given.automation_id
+                AND attempt.written_at BETWEEN given.first AND given.last
+                AND {_WRITTEN_BY_API} BETWEEN given.earliest AND given.latest AND occurrence.target = ?2
+                AND NOT (coalesce(occurrence.reason, '') IN ('found', 'manual') AND attempt.number = occurrence.attempts)
+            ORDER BY attempt.written_at DESC LIMIT 1
+        ) AS scheduled_for
+        FROM {{given}} WHERE NOT EXISTS (SELECT 1 FROM run WHERE run.target = ?2 AND run.run_id = given.run_id)
+    ) WHERE scheduled_for IS NOT NULL
     """,  # noqa: S608 -- literals of this module
 )
 
 _FOLLOW: Final = given(
-    "run_id, automation_id, origin, status, started_at, finished_at, error",
+    "run_id, automation_id, origin, status, started_at, finished_at, error, doubles",
     """
     INSERT INTO run (target, run_id, automation_id, origin, status, started_at, finished_at, error, doubles)
-    SELECT ?2, run_id, automation_id, origin, status, started_at, finished_at, error,
-        (SELECT value FROM json_each(?3) WHERE key = run_id)
+    SELECT ?2, run_id, automation_id, origin, status, started_at, finished_at, error, doubles
     FROM {given} WHERE true
     ON CONFLICT (target, run_id) DO UPDATE SET status = excluded.status, finished_at = excluded.finished_at, error = excluded.error,
         started_at = coalesce(run.started_at, excluded.started_at)
@@ -260,10 +271,11 @@ def follow(
     Who started a run stays as it was first recorded, and no reading makes one that has ended run again.
     """
     foreign = [run for run, origin in runs if origin is RunOrigin.FOREIGN and run.started_at is not None]
-    (doubles,) = connection.execute(_NEW_FOREIGN, (packed([_window_row(each) for each in foreign]), target, clock_offset or 0.0)).fetchone()
-    connection.execute(_FOLLOW, (packed([_run_row(run, origin, at) for run, origin in runs]), target, doubles))
+    windows = packed([_window_row(run) for run in foreign])
+    doubles = json.loads(connection.execute(_NEW_FOREIGN, (windows, target, clock_offset or 0.0)).fetchone()[0])
+    connection.execute(_FOLLOW, (packed([(*_run_row(run, origin, at), doubles.get(run.id)) for run, origin in runs]), target))
     fill_in(connection, target, [run for run, origin in runs if origin is RunOrigin.MANUAL])
-    return {run_id: from_text(scheduled_for) for run_id, scheduled_for in json.loads(doubles).items()}
+    return {run_id: from_text(scheduled_for) for run_id, scheduled_for in doubles.items()}
 
 
 def _window_row(run: Run) -> tuple[Value, ...]:

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from scheduler.core.fires import FireRequest, Reopening
@@ -23,6 +24,7 @@ from scheduler.core.model import (
     State,
     Version,
 )
+from scheduler.core.ranges import RULES_VERSION
 from scheduler.core.records import RecordedTarget
 from scheduler.core.steps import Step
 from scheduler.database import Database
@@ -40,6 +42,7 @@ _CONCLUDE: Final = halving(outcomes.conclude)
 class SqliteLedger:
     """The ledger in a database of ours. ``node`` signs what it writes; ``croniter`` and ``tzdata`` are the versions that evaluate.
 
+    ``rules_version`` is the version of the rules that read expressions, see `scheduler.core.ranges`.
     Every method raises `LedgerUnavailable` when it cannot be done now, and those that write return when their write is durable.
     `Contradiction` is a mistake of the caller's, of which nothing was written.
     """
@@ -48,6 +51,7 @@ class SqliteLedger:
     node: str
     croniter: str
     tzdata: str
+    rules_version: int = RULES_VERSION
 
     # ------------------------------------------------------------ targets and what they show
 
@@ -57,15 +61,22 @@ class SqliteLedger:
         return await self.database.read(lambda connection: sightings.recorded(connection, target))
 
     async def observe(
-        self, target: str, snapshot_at: datetime, versions: Sequence[Version], changed: Sequence[Automation], removed: Collection[str]
+        self,
+        target: str,
+        snapshot_at: datetime,
+        versions: Sequence[Version],
+        changed: Sequence[Automation],
+        removed: Collection[str],
+        *,
+        whole: bool = True,
     ) -> None:
         """See `sightings.observe`."""
-        sighting = sightings.Sighting(target, snapshot_at, versions, changed, frozenset(removed))
+        sighting = sightings.Sighting(target, snapshot_at, versions, changed, frozenset(removed), whole)
         await self.database.write(lambda connection: sightings.observe(connection, sighting, (self.croniter, self.tzdata)))
 
     async def evaluating(self, since: datetime, *, dst_gap: str, dst_repeat: str) -> None:
         """From ``since`` on schedules are evaluated like this: a row when anything of it is new."""
-        row = (to_text(since), self.croniter, self.tzdata, dst_gap, dst_repeat)
+        row = (to_text(since), self.croniter, self.tzdata, dst_gap, dst_repeat, self.rules_version)
         await self.database.write(lambda connection: connection.execute(_INSERT_EVALUATION, row).rowcount)
 
     async def governed(self, since: datetime, *, schedule: str, overrides: str) -> None:
@@ -116,18 +127,15 @@ class SqliteLedger:
 
     async def open_occurrences(self, target: str) -> list[OpenOccurrence]:
         """Every claim without an outcome, whichever node made it, in the order of due."""
-        return await self._open_ones(target, None)
+        return await self.database.read(partial(_select_open, target=target, before=None))
 
     async def late(self, target: str, now: datetime) -> list[OpenOccurrence]:
         """Those of them whose deadline is before ``now``."""
-        return await self._open_ones(target, to_text(now))
+        return await self.database.read_in_background(partial(_select_open, target=target, before=to_text(now)))
 
     async def lacking(self, target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
         """See `claims.lacking`."""
-        return await self.database.read(lambda connection: lacking(connection, target, expected))
-
-    async def _open_ones(self, target: str, before: str | None) -> list[OpenOccurrence]:
-        return await self.database.read(lambda connection: [_open(row) for row in connection.execute(_SELECT_OPEN, (target, before))])
+        return await self.database.read_in_background(lambda connection: lacking(connection, target, expected))
 
     async def pauses(self, target: str) -> frozenset[str]:
         """The ids of paused automations; ``*`` means all of them."""
@@ -170,8 +178,9 @@ class SqliteLedger:
 
 
 _INSERT_EVALUATION: Final = """
-    INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat) SELECT ?1, ?2, ?3, ?4, ?5
-    WHERE (?2, ?3, ?4, ?5) IS NOT (SELECT croniter, tzdata, dst_gap, dst_repeat FROM evaluation ORDER BY id DESC LIMIT 1)
+    INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat, rules_version) SELECT ?1, ?2, ?3, ?4, ?5, ?6
+    WHERE (?2, ?3, ?4, ?5, ?6) IS NOT
+        (SELECT croniter, tzdata, dst_gap, dst_repeat, rules_version FROM evaluation ORDER BY id DESC LIMIT 1)
 """
 
 _INSERT_POLICY: Final = """
@@ -190,6 +199,10 @@ _OPEN_ONES: Final = """
 """
 _SELECT_OPEN: Final = f"{_OPEN_ONES} AND (?2 IS NULL OR occurrence.deadline < ?2) ORDER BY occurrence.due, occurrence.id"
 _SELECT_OPEN_ONE: Final = f"{_OPEN_ONES} AND occurrence.automation_id = ?2 AND occurrence.scheduled_for = ?3"
+
+
+def _select_open(connection: sqlite3.Connection, target: str, before: str | None) -> list[OpenOccurrence]:
+    return [_open(row) for row in connection.execute(_SELECT_OPEN, (target, before))]
 
 
 def _open_one(connection: sqlite3.Connection, occurrence: Occurrence) -> OpenOccurrence:

@@ -100,7 +100,7 @@ def _of_targets(targets: Sequence[TargetStatus]) -> Iterator[Metric]:
         return _gauge(name, text, ("target",), [((target.name,), value(target)) for target in targets])
 
     yield of_each("scheduler_attempts_in_flight", "Attempts that wait for their answer", lambda target: target.in_flight)
-    yield of_each("scheduler_occurrences_overdue", "Occurrences that should have started by now", lambda target: len(target.overdue))
+    yield of_each("scheduler_occurrences_overdue", "Occurrences that should have started by now", lambda target: target.overdue_count)
     yield of_each("scheduler_next_fire_timestamp_seconds", "When something is scheduled next", lambda target: _unix(target.next_fire))
     yield of_each(
         "scheduler_snapshot_timestamp_seconds",

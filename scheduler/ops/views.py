@@ -7,22 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import islice
-from typing import Final
 
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import Automation, InvalidAutomation, State, canonical_id
-from scheduler.core.status import DaemonStatus, TargetStatus
+from scheduler.core.status import STALLED, DaemonStatus, TargetStatus
 from scheduler.core.timetable import Entry
 from scheduler.core.zones import zone
 from scheduler.ops.gauges import AUTOMATION_STATES
 from scheduler.ops.queries import OccurrenceQuery, UpcomingQuery
 
 Json = Mapping[str, object]
-
-STALLED: Final = 15.0
-"""Seconds after which a loop that should have turned counts as hanging: the event loop, or that of a planner."""
-_SHOWN: Final = 100
-"""Overdue occurrences that an answer names."""
 
 
 def health(status: DaemonStatus, idle: float) -> tuple[bool, Json]:
@@ -98,7 +92,7 @@ def _target_view(target: TargetStatus) -> Json:
 
 
 def _overdue(target: TargetStatus) -> Json:
-    return {"count": len(target.overdue), "occurrences": list(target.overdue[:_SHOWN])}
+    return {"count": target.overdue_count, "occurrences": list(target.overdue)}
 
 
 # ------------------------------------------------------------ records, by pages

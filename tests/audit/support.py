@@ -11,6 +11,7 @@ from scheduler.audit.course import Audit, Wanted
 from scheduler.audit.findings import Finding
 from scheduler.core.cron import versions
 from scheduler.core.instants import to_text
+from scheduler.core.ranges import RULES_VERSION
 from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS
 from tests.daemon.world import NOON, World, in_world
 from tests.fakes.twin import TwinLedger
@@ -31,10 +32,11 @@ def recorded(path: Path, story: Story, **world: Any) -> Path:
     evaluated = versions()
     spoil(
         path,
-        "INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat) VALUES (?, ?, ?, 'after', 'once')",
+        "INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat, rules_version) VALUES (?, ?, ?, 'after', 'once', ?)",
         to_text(NOON - timedelta(days=1)),
         evaluated.croniter,
         evaluated.tzdata,
+        RULES_VERSION,
     )
     return path
 

@@ -164,6 +164,7 @@ def status(among: Sequence[AutomationDetails]) -> DaemonStatus:
                 held=held,
                 error=held,
                 overdue=["experiment 2026-03-27T08:10:00Z (waiting)"],
+                overdue_count=1,
             ),
         ],
     )
@@ -184,7 +185,10 @@ def _target(
         automations={state: sum(each.state == state for each in mine) for state in ("enabled", "disabled", "paused", "invalid")},
         open=opened,
         in_flight=opened.get(State.IN_FLIGHT, 0),
+        planned=True,
+        stalled_for=0.0,
         overdue=[],
+        overdue_count=0,
         next_fire=min((each.next_fire for each in mine if each.next_fire), default=None),
         clock_offset=offset,
     )

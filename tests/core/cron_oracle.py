@@ -131,7 +131,7 @@ def changes(zone_name: str, year: int) -> tuple[datetime, ...]:
 
 def _field(low: int, high: int, names: tuple[str, ...] = ()) -> st.SearchStrategy[Field]:
     value = st.integers(low, high)
-    ends = st.tuples(value, value).map(sorted)
+    ends = st.tuples(value, value)
 
     def written(number: int) -> str:
         return names[number - low] if names else str(number)
@@ -139,16 +139,21 @@ def _field(low: int, high: int, names: tuple[str, ...] = ()) -> st.SearchStrateg
     def stepped(step: int) -> Field:
         return Field(f"*/{step}", frozenset(range(low, high + 1, step)))
 
-    def ranged(between: list[int], step: int) -> Field:
-        text = f"{written(between[0])}-{written(between[1])}" + (f"/{step}" if step > 1 else "")
-        return Field(text, frozenset(range(between[0], between[1] + 1, step)))
+    def ranged(between: tuple[int, int], step: int, named: tuple[bool, bool]) -> Field:
+        first, last = (written(end) if by_name else str(end) for end, by_name in zip(between, named, strict=True))
+        begin, end = between
+        way = [*range(begin, end + 1)] if begin <= end else [*range(begin, high + 1), *range(low, end + 1)]  # past the last value
+        return Field(f"{first}-{last}" + (f"/{step}" if step > 1 else ""), frozenset(way[::step]))
+
+    ranges = st.builds(ranged, ends, st.integers(1, 5), st.tuples(st.booleans(), st.booleans()))
 
     return st.one_of(
         st.just(Field("*", frozenset(range(low, high + 1)))),
         st.integers(2, high).map(stepped),
         value.map(lambda number: Field(written(number), frozenset({number}))),
         st.lists(value, min_size=2, max_size=4).map(lambda some: Field(",".join(map(written, some)), frozenset(some))),
-        st.builds(ranged, ends, st.integers(1, 5)),
+        ranges,
+        st.tuples(ranges, ranges).map(lambda two: Field(f"{two[0].text},{two[1].text}", two[0].values | two[1].values)),
         value.map(lambda number: Field(f"{written(number)},*", frozenset(range(low, high + 1)))),
         st.tuples(value, st.integers(2, high)).map(
             lambda pair: Field(f"{pair[0]},*/{pair[1]}", frozenset({pair[0], *stepped(pair[1]).values}))

@@ -20,7 +20,7 @@ from scheduler.core.changes import clock_changes
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.dialects import differences
 from scheduler.core.difference import APSCHEDULER, CRONITER, CRONSIM, DEBIAN, Code, Difference
-from scheduler.core.words import in_words
+from scheduler.core.words import MONTHS, WEEKDAYS, in_words
 from scheduler.core.zones import zone
 from tests.core.cron_oracle import EXAMPLES, RULES, Rule, parsed
 
@@ -79,6 +79,35 @@ DIFFERENT: dict[str, list[Code]] = {
     "0 9 * nov-feb *": ["wrapping_range"],
     "0 9 * * 5-0": ["wrapping_range", "numeric_weekday"],
     "0 9 * * 5-7": ["seven_is_sunday"],
+    "0 9 * * 1-7/2": ["seven_is_sunday"],
+    "0 9 * * 0-7": ["seven_is_sunday"],
+    "0 9 * * 7-3/2": ["wrapping_range", "seven_is_sunday"],
+    "0 9 * * 7-7": ["equal_range", "seven_is_sunday"],
+    "0 9 * * 7-0": ["equal_range", "seven_is_sunday"],
+    "0 9 * * 7-0/2": ["equal_range", "seven_is_sunday"],
+    "0 9 * * 7-sun": ["mixed_range", "equal_range", "seven_is_sunday"],
+    "0 9 * * sun-7": ["mixed_range", "seven_is_sunday"],
+    "0 9 * * 7/2": ["start_with_step", "seven_is_sunday"],
+    "0 9 * * 3/2": ["start_with_step", "numeric_weekday"],
+    "50-10/15 * * * *": ["wrapping_step", "wrapping_range"],
+    "50-10/25 * * * *": ["wrapping_range"],
+    "50-10/5 * * * *": ["wrapping_range"],
+    "0 23-5/4 * * *": ["wrapping_step", "wrapping_range"],
+    "0 9 28-3/2 * *": ["wrapping_range"],
+    "0 9 28-3/3 * *": ["wrapping_step", "wrapping_range"],
+    "0 0 1 11-2/3 *": ["wrapping_step", "wrapping_range"],
+    "0 0 1 nov-feb/3 *": ["wrapping_step", "wrapping_range", "named_step"],
+    "0 9 * * sat-mon/2": ["wrapping_step", "wrapping_range", "named_step"],
+    "0 9 * * sat-1/2": ["wrapping_step", "wrapping_range", "mixed_range", "named_step", "numeric_weekday"],
+    "0 9 * * 6-1/2": ["wrapping_step", "wrapping_range", "numeric_weekday"],
+    "0 9 * * sat-sun/2": ["wrapping_range", "named_step"],
+    "0 9 1-7 * 6-1/2": ["day_fields_or", "wrapping_step", "wrapping_range", "numeric_weekday"],
+    "0 9 * 5-0 *": ["wrapping_range"],
+    "0 9 * jan-3 *": ["mixed_range"],
+    "0 9 * 1-mar *": ["mixed_range"],
+    "0 9 * * mon-3": ["mixed_range", "numeric_weekday"],
+    "0 9 * * sun-0": ["equal_range", "numeric_weekday"],
+    "0 9 31-L * *": ["last_day", "equal_range"],
     "0 9 * * 1-5": ["numeric_weekday"],
     "0 9 * * mon,3": ["numeric_weekday"],
     "0 9 * * 0-6": [],
@@ -121,6 +150,27 @@ def test_every_code_is_in_a_table() -> None:
         (
             "0 9 * * 1-5",
             "in the day of week 1-5 Sunday is 0; in APScheduler Monday is 0; in Quartz and EventBridge Sunday is 1; write 0 9 * * mon-fri",
+        ),
+        (
+            "50-10/15 * * * *",
+            (
+                "the minute 50-10/15 keeps its step from the last value to the first: 5 comes after 50; "
+                "in croniter 6 comes after 50; write 5,50 * * * *"
+            ),
+        ),
+        (
+            "0 9 * * sat-mon/2",
+            (
+                "the day of week sat-mon/2 keeps its step from the last value to the first: Monday comes after Saturday; "
+                "in croniter nothing comes after Saturday; write 0 9 * * mon,sat"
+            ),
+        ),
+        (
+            "0 9 * * mon-3",
+            (
+                "the day of week mon-3 has a name at one end and a number at the other; in APScheduler mon alone is read; "
+                "write 0 9 * * mon-wed"
+            ),
         ),
         ("0 */7 * * *", "the hour */7 begins anew after 21: the interval there is 3 instead of 7, as in all crons"),
     ],
@@ -215,6 +265,16 @@ def test_whatever_is_valid_is_told_and_what_to_write_instead_means_the_same(expr
         ("0 9 * * mon,3", "0 9 * * mon,wed"),
         ("0 9 * * mon-fri/2", "0 9 * * mon,wed,fri"),
         ("0 22-2 * * *", "0 0,1,2,22,23 * * *"),
+        ("50-10/15 * * * *", "5,50 * * * *"),
+        ("0 23-5/4 * * *", "0 3,23 * * *"),
+        ("0 9 * * sat-mon/2", "0 9 * * mon,sat"),
+        ("0 0 1 11-2/3 *", "0 0 1 2,11 *"),
+        ("0 9 28-3/3 * *", "0 9 3,28,31 * *"),
+        ("0 9 * * 7-0", "0 9 * * sun"),
+        ("0 9 * * 7-sun", "0 9 * * sun"),
+        ("0 9 31-L * *", "0 9 31 * *"),
+        ("0 9 * * 0-7", "0 9 * * *"),
+        ("0 9 * * tue-mon", "0 9 * * *"),
         ("0 9 * nov-feb *", "0 9 * 1,2,11,12 *"),
         ("0 9 28-3 * *", "0 9 1,2,3,28,29,30,31 * *"),
         ("5,10/15 * * * *", "5,10-59/15 * * * *"),
@@ -241,6 +301,29 @@ def test_a_cron_of_which_nothing_is_said_does_the_same(dialect: str, rule: Rule)
     expression = parsed(rule, "UTC", "after", "once").expression
     if not claimed(expression, dialect):
         assert of_another(dialect, expression) == of_us(expression)
+
+
+@pytest.mark.parametrize(("place", "low", "last"), [(0, 0, 59), (1, 0, 23), (2, 1, 31), (3, 1, 12), (4, 0, 6)])
+def test_what_croniter_makes_of_a_step_that_wraps_is_told_with_the_values_of_it(place: int, low: int, last: int) -> None:
+    names = {3: MONTHS, 4: WEEKDAYS}.get(place)
+    for begin, end, step in islice(_wraps(low, last), 0, None, 7):
+        fields = ["0", "0", "*", "*", "*"]
+        fields[place] = f"{begin}-{end}/{step}"
+        values = croniter.expand(" ".join(fields))[0][place]
+        behind = [value for value in values if isinstance(value, int) and value < begin]
+        follows = (names[behind[0] - low] if names else str(behind[0])) if behind else "nothing"
+        words = [each.elsewhere[0].does for each in told(" ".join(fields)) if each.code == "wrapping_step"]
+        assert bool(words) == ({value for value in values if value != "*"} != _stepped(begin, end, step, (low, last)))
+        assert all(each.startswith(f"{follows} comes after ") for each in words)
+
+
+def _wraps(low: int, last: int) -> Iterator[tuple[int, int, int]]:
+    pairs = ((begin, end) for begin in range(low, last + 1) for end in range(low, begin))
+    return ((begin, end, step) for begin, end in pairs for step in (2, 3, 5, last - low))
+
+
+def _stepped(begin: int, end: int, step: int, bounds: tuple[int, int]) -> set[int]:
+    return {*[*range(begin, bounds[1] + 1), *range(bounds[0], end + 1)][::step]}
 
 
 # ---------------------------------------------------------------- Debian's own

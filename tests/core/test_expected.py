@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from scheduler.core.cron import Schedule
 from scheduler.core.expected import Expected
 from scheduler.core.model import Automation, Definition, Occurrence
@@ -24,7 +26,10 @@ def entry(cron: str = "* * * * *", *, since: datetime = NOON, policies: Policies
 def past(expected: Expected, now: datetime, shown: Entry | None) -> list[float]:
     """The minutes after noon of what is past its time."""
     entries = {} if shown is None else {"a": shown}
-    return [(each.scheduled_for - NOON).total_seconds() / 60 for each in expected.past(entries, now)]
+    for _ in expected.derive(entries, now):
+        pass
+    late = [each for each, expectation in expected.due(now).items() if expectation.deadline < now]
+    return [(each.scheduled_for - NOON).total_seconds() / 60 for each in late]
 
 
 def test_what_may_not_start_any_more_is_past() -> None:
@@ -77,3 +82,18 @@ def test_after_a_step_back_it_is_derived_again() -> None:
     expected.confirm([Occurrence("main", "a", at(minute)) for minute in (1, 2, 3)])
     expected.begin_anew(at(1.5))
     assert past(expected, at(2.5), entry()) == [2]
+
+
+def test_what_is_kept_is_bounded_and_goes_on_when_some_of_it_is_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger that takes nothing for days must not fill the memory."""
+    monkeypatch.setattr("scheduler.core.expected.MOST", 3)
+    expected, days = Expected("main", NOON), at(3 * 24 * 60)
+    assert past(expected, days, entry()) == [1, 2, 3]
+    assert past(expected, days, entry()) == [1, 2, 3]
+    expected.confirm([Occurrence("main", "a", at(minute)) for minute in (1, 2, 3)])
+    assert past(expected, days, entry()) == [4, 5, 6]
+
+
+def test_a_derivation_pauses_after_each_few_steps() -> None:
+    expected = Expected("main", NOON)
+    assert sum(1 for _ in expected.derive({"a": entry()}, at(5000.5))) == 10

@@ -74,7 +74,7 @@ def test_that_it_can_be_read_does_not_mean_that_it_works() -> None:
     in_world(story, begin=NOON + timedelta(minutes=59, seconds=20))
 
 
-async def full(*_: object) -> object:
+async def full(*_: object, **__: object) -> object:
     """A write for which there is no room."""
     raise LedgerUnavailable("disk full")
 

@@ -1,11 +1,13 @@
 """What is due for longer than its policy allows is told, whoever is to blame."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import OccurrenceOverdue
+from scheduler.core.model import Occurrence
 from scheduler.core.policy import Concurrency, Policies
 from scheduler.daemon.dispatcher import Dispatcher
 from scheduler.daemon.planner import Planner, _Plan
@@ -167,3 +169,39 @@ def test_a_suspend_makes_nothing_overdue_that_is_decided_when_it_ends() -> None:
         assert "expired" not in str(world.fates(automation))
 
     in_world(story, policies=SOON)
+
+
+def test_of_thousands_the_first_are_named_and_all_are_counted() -> None:
+    async def story(world: World) -> None:
+        for number in range(120):
+            world.api.create("1 12 * * *", name=f"nightly {number:03}")
+        world.start()
+        await world.until("12:00:40")
+        world.ledger.broken = "disk full"
+        await world.until("12:05:00")
+        assert world.process is not None
+        (target,) = world.process.service.status().targets
+        assert target.overdue_count == 120
+        assert target.overdue == [f"nightly {number:03} 2026-11-23T12:01:00Z (not planned)" for number in range(100)]
+
+    in_world(story, policies=SOON)
+
+
+def test_a_row_is_asked_for_once_when_it_is_due_and_not_again() -> None:
+    """Else every occurrence would be kept, and asked for, as long as it may start."""
+
+    async def story(world: World) -> None:
+        world.api.create("1 12 * * *")
+        world.start()
+        asked: list[int] = []
+        ask = world.ledger.lacking
+
+        async def lacking(target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
+            asked.append(len(expected))
+            return await ask(target, expected)
+
+        world.ledger.__dict__["lacking"] = lacking
+        await world.until("12:20:00")
+        assert asked == [1]
+
+    in_world(story)

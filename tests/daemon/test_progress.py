@@ -1,4 +1,4 @@
-"""What the watchdog is fed by: whether the daemon has begun its work, and whether planning goes on."""
+"""What readiness and the watchdog rest on: whether the daemon has begun its work, and whether planning makes progress."""
 
 import asyncio
 from datetime import timedelta
@@ -6,6 +6,8 @@ from datetime import timedelta
 import pytest
 
 from scheduler.core.errors import LedgerUnavailable, UpstreamError
+from scheduler.core.status import STALLED, TargetStatus
+from scheduler.daemon.planner import Planner
 from tests.daemon.world import World, in_world
 
 DAYS = 1
@@ -82,5 +84,139 @@ def test_who_stops_is_not_hurried() -> None:
         assert process.service.stalled_for() == 0
         await stopping
         del world.ledger.__dict__["claim"]
+
+    in_world(story)
+
+
+# ------------------------------------------------------------ ready means able to fire
+
+
+def hang(world: World, verb: str) -> None:
+    """The ledger takes this and never answers."""
+    world.ledger.__dict__[verb] = lambda *_, **__: asyncio.get_running_loop().create_future()
+
+
+def status(world: World) -> TargetStatus:
+    assert world.process is not None
+    (target,) = world.process.service.status().targets
+    return target
+
+
+def unready(world: World) -> list[str]:
+    assert world.process is not None
+    return world.process.service.status().unready
+
+
+def test_a_claim_that_never_ends_fails_readiness_and_shows_what_is_due_as_overdue() -> None:
+    async def story(world: World) -> None:
+        world.api.create("2 * * * *", name="nightly")
+        service = world.start().service
+        await world.until("12:01:30")
+        hang(world, "claim")
+        await world.until("12:02:13")
+        assert unready(world) == []
+        await world.until("12:02:30")
+        assert unready(world) == ["target main has planned nothing for 31 s although something is due"]
+        assert service.stalled_for() > STALLED
+        await world.until("12:03:30")
+        assert status(world).overdue == ["nightly 2026-11-23T12:02:00Z (not planned)"]
+        assert status(world).overdue_count == 1
+
+    in_world(story)
+
+
+@pytest.mark.parametrize("verb", ["pauses", "observe"])
+def test_so_does_any_other_call_of_the_ledger_that_planning_waits_for(verb: str) -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("2 * * * *", name="nightly")
+        world.start()
+        await world.until("12:01:00")
+        world.api.edit(automation, cron_expression="2,3 * * * *")  # so that there is a version to be recorded
+        hang(world, verb)
+        await world.until("12:02:30")
+        assert [each for each in unready(world) if "planned nothing" in each]
+        await world.until("12:03:30")
+        assert "nightly 2026-11-23T12:02:00Z (not planned)" in status(world).overdue
+
+    in_world(story)
+
+
+def test_a_planner_that_sleeps_on_is_noticed_by_what_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(world: World) -> None:
+        world.api.create("2 * * * *", name="nightly")
+        service = world.start().service
+        await world.until("12:01:00")
+        monkeypatch.setattr(Planner, "_next", lambda _: None)
+        await world.until("12:01:55")  # polls have rung it by now, and ring it no more
+        world.process.target._poller._on_end.clear()  # type: ignore[union-attr]
+        await world.until("12:02:40")
+        assert service.stalled_for() == pytest.approx(40)
+        assert unready(world) == ["target main has planned nothing for 40 s although something is due"]
+
+    in_world(story)
+
+
+def test_a_ledger_whose_answers_do_not_come_keeps_nothing_from_being_overdue() -> None:
+    async def story(world: World) -> None:
+        world.api.create("2 * * * *", name="nightly")
+        world.start()
+        await world.until("12:01:30")
+        for verb in ("pauses", "claim", "lacking", "late"):
+            hang(world, verb)
+        await world.until("12:04:00")
+        assert status(world).overdue == ["nightly 2026-11-23T12:02:00Z (not planned)"]
+
+    in_world(story)
+
+
+def test_it_is_ready_when_what_is_due_has_been_planned_and_not_before() -> None:
+    async def story(world: World) -> None:
+        world.api.create("* * * * *")
+        hang(world, "observe")  # the first snapshot, on its way into the ledger
+        service = world.start().service
+        await world.after(10)
+        assert status(world).snapshot_at is not None
+        assert unready(world) == ["target main has not planned yet what is due"]
+        assert not service.is_up
+        await world.until("12:01:30")
+        assert unready(world) == ["target main has planned nothing for 30 s although something is due"]
+        assert service.stalled_for() > STALLED
+
+    in_world(story)
+
+
+def test_a_suspend_is_no_standstill() -> None:
+    async def story(world: World) -> None:
+        world.api.create("* * * * *")
+        service = world.start().service
+        await world.until("12:01:30")
+        world.clock.suspend(3600.0)
+        assert service.stalled_for() < 1
+        assert unready(world) == []
+        await world.after(5)
+
+    in_world(story)
+
+
+def test_a_snapshot_that_is_fresh_again_after_hours_is_no_standstill(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(world: World) -> None:
+        world.set(stale_limit=timedelta(minutes=5))
+        world.api.create("* * * * *")
+        service = world.start().service
+        await world.until("12:01:30")
+        world.api.list_error = UpstreamError("HTTP 500", status=500)
+        await world.until("14:00:00")
+        seen: list[float] = []
+        confirmed = type(world.process.target._clearance).confirmed  # type: ignore[union-attr]
+
+        def look(*args: object) -> None:
+            confirmed(*args)  # type: ignore[arg-type]
+            seen.append(service.stalled_for())
+
+        monkeypatch.setattr("scheduler.daemon.clearance.Clearance.confirmed", look)
+        world.api.list_error = None
+        await world.after(180)
+        assert seen
+        assert max(seen) < 1
 
     in_world(story)

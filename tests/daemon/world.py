@@ -141,7 +141,7 @@ class Process:
             watch=self.watch,
             health=self.health,
             publish=self.publish,
-            parse=Schedule.parse,
+            parse=world.parse,
         )
 
     async def _open(self, target: Target) -> None:
@@ -179,6 +179,7 @@ class World:
     settings: dict[str, TargetSettings] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     own_policies: dict[str, Policies] = field(default_factory=dict)
+    parse: Callable[[str, str], Schedule] = Schedule.parse
     process: Process | None = None
     kills: Callable[[Process, str], bool] = lambda _process, _name: False
 
@@ -311,8 +312,8 @@ def slow(world: World, verb: str, seconds: float) -> None:
     """The ledger takes its time for this."""
     quickly = getattr(world.ledger, verb)
 
-    async def slowly(*args: Any) -> object:
+    async def slowly(*args: Any, **kwargs: Any) -> object:
         await asyncio.sleep(seconds)
-        return await quickly(*args)
+        return await quickly(*args, **kwargs)
 
     world.ledger.__dict__[verb] = slowly

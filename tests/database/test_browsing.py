@@ -38,7 +38,8 @@ def test_what_takes_too_long_is_given_up_and_the_next_one_is_served(tmp_path: Pa
         asyncio.run(main(database))
 
 
-def test_neither_reads_nor_writes_wait_for_who_browses(tmp_path: Path) -> None:
+@pytest.mark.parametrize("verb", ["browse", "read_in_background"])
+def test_neither_reads_nor_writes_wait_for_who_browses_or_for_background_work(tmp_path: Path, verb: str) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def slow(_: sqlite3.Connection) -> bool:
@@ -46,7 +47,7 @@ def test_neither_reads_nor_writes_wait_for_who_browses(tmp_path: Path) -> None:
         return go_on.wait(20)
 
     async def main(database: Database) -> None:
-        browsing = asyncio.create_task(database.browse(slow))
+        browsing = asyncio.create_task(getattr(database, verb)(slow))
         await asyncio.to_thread(begun.wait)
         await database.write(add("one"))
         assert await database.read(words) == ["one"]

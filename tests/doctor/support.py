@@ -66,7 +66,7 @@ RECORD = Record(
     occurrences=1000,
     recent=70,
     oldest=NOW - timedelta(days=100),
-    evaluated=("6.0.0", "2026a"),
+    evaluated=("6.0.0", "2026a", 2),
     targets=(RecordedTarget("main", URL, "1", NOW - timedelta(seconds=20)),),
 )
 HELD = "node vm, process 123, since 2026-11-23T10:00:00.000000Z"
@@ -109,7 +109,7 @@ ZONES = ZoneFacts((ZoneCopy("2026a", "package", "/zones"), ZoneCopy("2025b", "sy
 HEALTHY = Facts(
     now=NOW,
     version="1.2.3",
-    evaluates=("6.0.0", "2026a"),
+    evaluates=("6.0.0", "2026a", 2),
     configuration=Configuration(settings(), FILE, {}),
     environment={},
     targets=(TargetFacts(settings=settings().targets[0], key=KEY, way=WAY, api=API),),

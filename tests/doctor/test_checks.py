@@ -228,7 +228,8 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             "Europe/Vienna",
             "the system's copy, 2025b, has other times there from 2026-11-23T19:20:30Z on",
         ),
-        ("the daemon's zones", record(evaluated=("6.0.0", "2025b")), WARNING, "daemon", "zone data 2025b"),
+        ("the daemon's zones", record(evaluated=("6.0.0", "2025b", 2)), WARNING, "daemon", "zone data 2025b"),
+        ("the daemon's rules", record(evaluated=("6.0.0", "2026a", 1)), WARNING, "daemon", "and rules 1, this command by"),
     ],
     "ledger": [
         ("hangs", replace(HEALTHY, ledger=Unknown("nothing came of it within 60 s")), FAULT, FILE_OF_LEDGER, "within 60 s"),
@@ -340,6 +341,8 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
         ("either day", scheduled("0 3 13 * fri"), WARNING, NIGHTLY, "a day need match only one of"),
         ("a star in a list", scheduled("0 3 1,* * fri"), WARNING, NIGHTLY, "every day matches"),
         ("elsewhere", scheduled("*/7 * * * *"), NOTICE, NIGHTLY, "the interval there is 4 instead of 7"),
+        ("a step that wraps", scheduled("0 23-5/4 ? * *"), NOTICE, NIGHTLY, "3 comes after 23; in croniter 4 comes after 23; write 0 3,23"),
+        ("Sunday", scheduled("0 9 ? * 7-sun"), NOTICE, NIGHTLY, "the one value 7; in croniter it is the whole field"),
         ("rare", scheduled("0 0 29 2 *", timezone="UTC"), WARNING, NIGHTLY, "next at 2028-02-29T00:00:00Z"),
         ("disabled", scheduled("0 3 * * *", enabled=False), NOTICE, MAIN, "1 disabled"),
         ("paused", record(paused=frozenset({("main", "*")})), NOTICE, MAIN, "1 paused"),

@@ -75,7 +75,7 @@ def test_what_stands_in_it_is_told_and_no_trace_is_left(path: Path) -> None:
     assert [(each.name, each.cron_expression, each.run_id) for each in record.automations] == [("nightly", "0 3 * * *", "run-2")]
     assert [(each.count, each.newest) for each in record.foreign] == [(2, NOW - timedelta(days=1))]
     assert record.newest_runs == {ID: NOW - timedelta(days=1)}
-    assert (record.paused, record.evaluated) == (frozenset({("main", "*")}), ("6", "2026a"))
+    assert (record.paused, record.evaluated) == (frozenset({("main", "*")}), ("6", "2026a", 1))
 
 
 def test_what_a_killed_daemon_left_in_the_log_counts_too_and_stays_there(path: Path) -> None:

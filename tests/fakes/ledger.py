@@ -179,12 +179,20 @@ class MemoryLedger:
         return RecordedTarget(known.snapshot_at, known.watermark, dict(known.automations), tuple(known.ended()))
 
     async def observe(
-        self, target: str, snapshot_at: datetime, versions: Sequence[Version], changed: Sequence[Automation], removed: Collection[str]
+        self,
+        target: str,
+        snapshot_at: datetime,
+        versions: Sequence[Version],
+        changed: Sequence[Automation],
+        removed: Collection[str],
+        *,
+        whole: bool = True,
     ) -> None:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("observe")
         known = self.targets[target]
-        known.snapshot_at = snapshot_at
+        if whole:
+            known.snapshot_at = snapshot_at
         earliest = min((version.effective_from for version in versions), default=snapshot_at)
         known.watermark = min(snapshot_at if known.watermark is None else known.watermark, earliest)
         known.versions.extend(versions)

@@ -9,6 +9,7 @@ import pytest
 
 from scheduler.core.errors import ConfigurationError, TargetMismatch
 from scheduler.core.model import Automation, Definition, RunOrigin, RunStatus, Version, parse_automation
+from scheduler.core.ranges import RULES_VERSION
 from scheduler.core.records import RecordedAutomation, RecordedTarget
 from scheduler.ledger.intents import EVERYTHING, Pause, failed_run, intend_run, pause, pauses, rename_target, resume, started_run
 from scheduler.ledger.rows import Contradiction
@@ -127,11 +128,11 @@ def test_a_version_that_could_not_be_evaluated_is_not_recalled(ledger: Stand) ->
 
 def test_an_unchanged_snapshot_writes_the_targets_row_alone(ledger: Stand) -> None:
     _added(ledger, automation())
-    before = ledger.rows("SELECT * FROM automation UNION ALL SELECT *, 0 FROM definition")
+    before = ledger.rows("SELECT * FROM automation UNION ALL SELECT *, 0, 0, 0 FROM definition")
     changes = ledger.write(lambda connection: connection.total_changes)
     _observe(ledger, 1)
     assert ledger.write(lambda connection: connection.total_changes) - changes == 1
-    assert ledger.rows("SELECT * FROM automation UNION ALL SELECT *, 0 FROM definition") == before
+    assert ledger.rows("SELECT * FROM automation UNION ALL SELECT *, 0, 0, 0 FROM definition") == before
     assert _recorded(ledger).snapshot_at == at(1)
 
 
@@ -346,10 +347,19 @@ def test_what_schedules_are_evaluated_with_is_noted_when_it_changes(ledger: Stan
 
     newer = SqliteLedger(ledger.database, node="node-1", croniter="7.0.0", tzdata="2026.2")
     older = replace(newer, croniter="6.2.4")
-    for minute, which, gap in ((1, older, "after"), (2, older, "after"), (3, older, "skip"), (4, newer, "skip"), (5, newer, "skip")):
+    newest = replace(newer, rules_version=newer.rules_version + 1)
+    for minute, which, gap in (
+        (1, older, "after"),
+        (2, older, "after"),
+        (3, older, "skip"),
+        (4, newer, "skip"),
+        (5, newer, "skip"),
+        (6, newest, "skip"),
+    ):
         ledger.do(which.evaluating(at(minute), dst_gap=gap, dst_repeat="once"))
-    assert ledger.rows("SELECT since, croniter, dst_gap FROM evaluation ORDER BY id") == [
-        ("2026-11-23T12:01:00.000000Z", "6.2.4", "after"),
-        ("2026-11-23T12:03:00.000000Z", "6.2.4", "skip"),
-        ("2026-11-23T12:04:00.000000Z", "7.0.0", "skip"),
+    assert ledger.rows("SELECT since, croniter, dst_gap, rules_version FROM evaluation ORDER BY id") == [
+        ("2026-11-23T12:01:00.000000Z", "6.2.4", "after", RULES_VERSION),
+        ("2026-11-23T12:03:00.000000Z", "6.2.4", "skip", RULES_VERSION),
+        ("2026-11-23T12:04:00.000000Z", "7.0.0", "skip", RULES_VERSION),
+        ("2026-11-23T12:06:00.000000Z", "7.0.0", "skip", RULES_VERSION + 1),
     ]

@@ -1,5 +1,6 @@
 """What people read of the ledger."""
 
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -36,7 +37,8 @@ def filled() -> Iterator[Stand]:
     """Of the nightly one, 1 accepted, 2 open, 3 to 6 missed, 8 paused; of the hourly one, 4 accepted, 5 open; elsewhere, 4 missed."""
     with tempfile.TemporaryDirectory() as folder, stand(Path(folder) / "ledger.db") as on:
         verbs, renamed = on.ledger, automation(HOURLY, "hourly [eu]")
-        on.do(verbs.observe(MAIN, at(0), [version(renamed)], [renamed], []))
+        both = [automation(), renamed]
+        on.do(verbs.observe(MAIN, at(0), [version(each) for each in both], both, []))
         on.do(verbs.bind("other", "https://eu.posthog.com", "1"))
         nightly = [claim(1, first=attempt()), claim(2)]
         hourly = [claim(4, HOURLY, name="hourly", first=attempt()), claim(5, HOURLY, name="hourly", first=attempt())]
@@ -130,3 +132,23 @@ def test_when_each_automation_last_did_well_is_known(filled: Stand) -> None:
         NIGHTLY: LastTimes(at(1), None),
         HOURLY: LastTimes(at(4), at(7)),
     }
+
+
+def test_it_is_known_by_one_row_for_each_automation(filled: Stand) -> None:
+    """However long the history is: a start must not go through it."""
+
+    def plan(connection: sqlite3.Connection) -> list[str]:
+        return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {history._LAST_TIMES}", (MAIN,))]
+
+    assert filled.do(filled.database.read(plan)) == ["SEARCH automation USING PRIMARY KEY (target=?)"]
+
+
+def test_an_older_time_does_not_replace_a_newer_one(ledger: Stand) -> None:
+    verbs, shown = ledger.ledger, automation()
+    ledger.do(verbs.observe(MAIN, at(0), [version(shown)], [shown], []))
+    ledger.do(verbs.claim(MAIN, [claim(minute, first=attempt()) for minute in (3, 1)], [], at(8)))
+    for minute, seen_at in ((3, 9), (1, 7)):
+        ended = end(result=AttemptResult.ANSWERED)
+        ledger.do(verbs.conclude(occurrence(minute), accepted(f"run-{minute}", minute=minute), ended))
+        ledger.do(verbs.followed(MAIN, [(run(f"run-{minute}", status=RunStatus.SUCCESS), RunOrigin.OCCURRENCE)], at(seen_at)))
+    assert ledger.do(ledger.database.read(lambda connection: history.last_times(connection, MAIN))) == {NIGHTLY: LastTimes(at(3), at(9))}

@@ -55,8 +55,27 @@ def test_what_was_in_it_stays_as_it_was(of_version_1: Path) -> None:
     assert all(len(rows) == 1 for rows in before.values())
     open_ledger(of_version_1).close()
     before["occurrence"][0] |= {"asked_at": None, "intervals": None}
-    before["attempt"][0]["clock_offset"] = None
+    before["attempt"][0] |= {"clock_offset": None, "automation_id": None}
+    before["evaluation"][0]["rules_version"] = 1
+    before["automation"][0] |= {"accepted_at": None, "succeeded_at": None}
     assert _rows(of_version_1, TABLES) == before
+
+
+def test_an_unknown_attempt_is_found_by_its_automation(of_version_1: Path) -> None:
+    with closing(sqlite3.connect(of_version_1)) as connection, connection:
+        connection.execute("UPDATE attempt SET result = 'unknown'")
+    open_ledger(of_version_1).close()
+    assert _rows(of_version_1, ["attempt"])["attempt"][0]["automation_id"] == "a"
+
+
+def test_when_each_automation_last_did_well_is_taken_from_the_history(of_version_1: Path) -> None:
+    with closing(sqlite3.connect(of_version_1)) as connection, connection:
+        connection.execute("UPDATE occurrence SET state = NULL, outcome = 'accepted', reason = 'answered'")
+        connection.execute("UPDATE occurrence SET sent_at = '2026-11-23T12:01:01.000000Z'")
+        connection.execute("UPDATE run SET status = 'success', finished_at = '2026-11-23T12:05:00.000000Z'")
+    open_ledger(of_version_1).close()
+    (row,) = _rows(of_version_1, ["automation"])["automation"]
+    assert (row["accepted_at"], row["succeeded_at"]) == ("2026-11-23T12:01:01.000000Z", "2026-11-23T12:05:00.000000Z")
 
 
 def test_nothing_that_may_have_been_removed_before_is_missed(of_version_1: Path, tmp_path: Path) -> None:

@@ -1,15 +1,21 @@
 """Old rows go in small steps, and what is needed stays whatever its age."""
 
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime
 from functools import partial
 
 import pytest
 
+from scheduler.core.instants import to_text
 from scheduler.core.model import AttemptResult, Outcome, Reason, RunOrigin, RunStatus
 from scheduler.ledger import retention
 from scheduler.ledger.intents import Pause, intend_run, pause, resume
 from scheduler.ledger.retention import prune
 from scheduler.ledger.sqlite import SqliteLedger
+from tests.database.support import Gate
 from tests.ledger.support import (
     HOURLY,
     MAIN,
@@ -151,8 +157,56 @@ def test_it_is_on_record_what_may_be_gone(ledger: Stand) -> None:
         assert ledger.rows("SELECT before FROM pruned") == [("2026-11-23T12:05:00.000000Z",)]
 
 
+class Counting:
+    """A database that counts the steps of SQLite's machine for each slice that is read, on the connection that is for it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.steps: list[int] = []
+
+    async def read_in_background(self, query: Callable[[sqlite3.Connection], object]) -> object:
+        self.steps.append(0)
+        self._connection.set_progress_handler(self._count, 10)
+        return query(self._connection)
+
+    async def write(self, operation: Callable[[sqlite3.Connection], object]) -> object:
+        self._connection.set_progress_handler(None, 0)
+        return operation(self._connection)
+
+    def _count(self) -> None:
+        self.steps[-1] += 10
+
+
+def _steps(on: Stand, versions: int) -> list[int]:
+    """The steps of each slice, when one automation has so many versions, of which an open occurrence needs all."""
+    with closing(sqlite3.connect(on.path, isolation_level=None)) as connection:
+        connection.execute("DELETE FROM definition")
+        instants = [(to_text(at(minute)),) * 2 for minute in range(versions)]
+        connection.execute("BEGIN")
+        connection.executemany(f"{_INSERT_VERSION} VALUES ('main', 'a', 'n', '* * * * *', 'UTC', 1, ?, ?, 0, '6', '2026')", instants)
+        connection.execute("COMMIT")
+        counting = Counting(connection)
+        assert asyncio.run(prune(counting, at(versions + 10))) == 0  # type: ignore[arg-type]  # all that it asks for
+        return counting.steps
+
+
+_INSERT_VERSION = """
+    INSERT INTO definition (target, automation_id, name, cron_expression, timezone, enabled, effective_from, observed_at, removed,
+        croniter, tzdata)
+"""
+
+
+def test_twice_the_versions_cost_twice_the_steps_and_no_slice_costs_more(ledger: Stand) -> None:
+    with closing(sqlite3.connect(ledger.path)) as connection, connection:
+        values = "('main', 'a', '2026-11-23T11:00:00Z', '2026-11-23T11:00:00Z', 'n', 'd', 'n', 'waiting')"
+        connection.execute(f"INSERT INTO occurrence (target, automation_id, scheduled_for, last, name, due, node, state) VALUES {values}")
+    few, many = _steps(ledger, 4_000), _steps(ledger, 8_000)
+    assert sum(many) < 2.2 * sum(few)
+    assert max(many) < 1.2 * max(few)
+
+
 def test_much_is_removed_in_steps_that_let_others_through(ledger: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "_STEP", 10)
+    monkeypatch.setattr(retention, "_SLICE", 10)
     ledger.do(ledger.ledger.claim(MAIN, [], [skip(minute, reason=Reason.PAUSED) for minute in range(95)], at(95)))
     removed: list[int] = []
     original = retention._removed
@@ -165,3 +219,19 @@ def test_much_is_removed_in_steps_that_let_others_through(ledger: Stand, monkeyp
     assert _prune(ledger, at(93)) == 93
     assert removed == [10] * 9 + [3]
     assert _minutes(ledger) == [93, 94]
+
+
+def test_neither_maintenance_nor_the_overdue_check_reads_where_the_planner_does(ledger: Stand) -> None:
+    """It would wait for them, and what is due with it."""
+
+    async def main() -> None:
+        gate = Gate()
+        reading = asyncio.create_task(ledger.database.read(gate))
+        await gate.entered()
+        await prune(ledger.database, at(5))
+        await ledger.ledger.lacking(MAIN, [occurrence(1)])
+        await ledger.ledger.late(MAIN, at(5))
+        gate.open()
+        await reading
+
+    ledger.do(main())

@@ -135,7 +135,10 @@ TARGET = TargetStatus(
     automations={"enabled": 2, "invalid": 1},
     open={State.CLAIMED: 0, State.IN_FLIGHT: 4},
     in_flight=4,
+    planned=True,
+    stalled_for=0.0,
     overdue=["nightly 2026-11-23T18:20:00Z (waiting)"],
+    overdue_count=1,
     next_fire=NOW + timedelta(seconds=40),
     clock_offset=0.25,
 )
@@ -150,7 +153,9 @@ STATUS = DaemonStatus(
     stopping=False,
     targets=[TARGET],
 )
-EMPTY_TARGET = replace(TARGET, snapshot_at=None, next_fire=None, clock_offset=None, automations={}, open={}, in_flight=0, overdue=[])
+EMPTY_TARGET = replace(
+    TARGET, snapshot_at=None, next_fire=None, clock_offset=None, automations={}, open={}, in_flight=0, overdue=[], overdue_count=0
+)
 
 AUTOMATION = AutomationStatus(ID, "nightly", "0 3 * * *", "Europe/Berlin", NOW + timedelta(hours=6))
 

@@ -44,7 +44,7 @@ POLICY = {
     ("status", "word", "sentence"),
     [
         (STATUS, "Ready", "one thing needs somebody's attention"),
-        (replace(STATUS, targets=[replace(TARGET, overdue=[], automations={"enabled": 2})]), "Ready", "All is well"),
+        (replace(STATUS, targets=[replace(TARGET, overdue=[], overdue_count=0, automations={"enabled": 2})]), "Ready", "All is well"),
         (replace(STATUS, targets=[]), "Starting", "No target is served yet."),
         (replace(STATUS, targets=[EMPTY_TARGET]), "Starting", "Target main has no snapshot yet."),
         (replace(STATUS, lock_holder="vm2"), "Not ready", "The ledger is held by vm2."),

@@ -15,7 +15,7 @@ from tests.ops.support import EMPTY_TARGET, ID, NOW, STATUS, TARGET, details, en
 RUNBOOK = (
     (Path(__file__).parents[2] / "docs" / "operations.md").read_text().partition("## When something is wrong")[2].partition("\n## ")[0]
 )
-WELL = replace(TARGET, overdue=[], automations={"enabled": 2})
+WELL = replace(TARGET, overdue=[], overdue_count=0, automations={"enabled": 2})
 QUIET = Recent(NOW - timedelta(days=1), complete=True, tallies=(), foreign=(), pauses=())
 
 
@@ -50,7 +50,8 @@ def test_what_is_wrong_with_the_daemon_is_found(changes: Any, severity: str, tit
         ({"snapshot_at": None, "error": "HTTP 500"}, BAD, "Target main has never been read"),
         ({"stale": True, "error": "HTTP 500"}, BAD, "Target main: what is known of it is too old to go on from"),
         ({"error": "HTTP 500"}, WARN, "Target main cannot be read now"),
-        ({"overdue": ["a 2026-11-23T18:20:00Z (waiting)"]}, BAD, "1 occurrence of target main overdue"),
+        ({"overdue": ["a 2026-11-23T18:20:00Z (waiting)"], "overdue_count": 1}, BAD, "1 occurrence of target main overdue"),
+        ({"stalled_for": 15.0}, BAD, "Target main: nothing is planned although something is due"),
         ({"automations": {"invalid": 2}}, WARN, "2 automations of target main cannot be evaluated and never fire"),
     ],
 )
@@ -111,7 +112,7 @@ def test_a_ledger_that_cannot_be_read_is_told_unless_something_else_says_why() -
 
 
 def test_no_more_are_named_than_anybody_reads_and_the_rest_is_counted() -> None:
-    (overdue,) = found(overdue=[f"late {number}" for number in range(5000)])
+    (overdue,) = found(overdue=[f"late {number}" for number in range(100)], overdue_count=5000)
     assert (len(overdue.items), overdue.more) == (10, 4990)
     invalid = [details(replace(entry(f"a{number}"), schedule=None, invalid="no such zone")) for number in range(12)]
     (finding,) = findings(replace(STATUS, targets=[replace(WELL, automations={"invalid": 500})]), invalid, QUIET, None)

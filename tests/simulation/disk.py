@@ -112,6 +112,10 @@ class OpenFile:
             raise LedgerUnavailable(f"it cannot be read: {trouble.trouble}")
         return self._file.read(query)
 
+    async def read_in_background(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """See `scheduler.database.Database`."""
+        return await self.read(query)
+
     def close(self) -> None:
         """Nothing more is asked of it."""
 

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Outcome, Reason
-from scheduler.core.status import AutomationDetails, DaemonStatus, ForeignRuns, PausedByHand, Recent, Tally, TargetStatus
+from scheduler.core.status import STALLED, AutomationDetails, DaemonStatus, ForeignRuns, PausedByHand, Recent, Tally, TargetStatus
 from scheduler.ops.page.rows import address
 
 BAD: Final = "bad"
@@ -113,10 +113,14 @@ def _of_target(target: TargetStatus) -> Iterator[Finding]:
         yield Finding(BAD, f"Target {target.name}: what is known of it is too old to go on from", detail, "mend the API or the way to it")
     elif target.error is not None:
         yield Finding(WARN, f"Target {target.name} cannot be read now", target.error, ADVICE["snapshot.failed"])
-    if target.overdue:
+    if target.stalled_for >= STALLED:
+        title = f"Target {target.name}: nothing is planned although something is due"
+        detail = f"Planning has made no progress for {target.stalled_for:.0f} s: the ledger does not answer, or the daemon is overloaded."
+        yield Finding(BAD, title, detail, "see the log, and how fast the ledger's disk is; under systemd the watchdog restarts the daemon")
+    if target.overdue_count:
         items = [Item(each) for each in target.overdue[:_SHOWN]]
-        title = f"{_counted(len(target.overdue), 'occurrence')} of target {target.name} overdue"
-        yield Finding(BAD, title, None, ADVICE["occurrence.overdue"], items, len(target.overdue) - len(items))
+        title = f"{_counted(target.overdue_count, 'occurrence')} of target {target.name} overdue"
+        yield Finding(BAD, title, None, ADVICE["occurrence.overdue"], items, target.overdue_count - len(items))
 
 
 def _of_invalid(targets: Sequence[TargetStatus], invalid: Sequence[AutomationDetails]) -> Iterator[Finding]:

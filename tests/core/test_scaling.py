@@ -1,0 +1,107 @@
+"""What a poll costs the event loop, in executed lines: ten times the automations are at most twelve times the work."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Final
+
+import pytest
+
+from scheduler.core.model import Automation, Definition, Snapshot
+from scheduler.core.pending import Pending
+from scheduler.core.policy import Moment, Policies
+from scheduler.core.timetable import Timetable
+from tests.counting import count_lines
+
+NOON: Final = datetime(2026, 11, 23, 12, tzinfo=UTC)
+MINUTE: Final = timedelta(minutes=1)
+FEW: Final = 200
+MANY: Final = 10 * FEW
+JITTER: Final = Policies(jitter=20 * MINUTE)
+
+
+def automations(count: int, cron: str, run_id: str | None = None) -> list[Automation]:
+    return [
+        Automation(f"automation {number}", f"a{number}", Definition(cron, "UTC", enabled=True), None, run_id) for number in range(count)
+    ]
+
+
+def poll(timetable: Timetable, at: datetime, shown: Sequence[Automation]) -> object:
+    snapshot = Snapshot(at, 0.0, 0.0, {each.id: each for each in shown}, {}, complete=True, clock_offset=0.0, unidentified=0)
+    return timetable.update(snapshot, previous_poll=at - MINUTE)
+
+
+def with_moments_waiting(count: int, policies: Policies = JITTER) -> Timetable:
+    """A timetable in which each automation has a moment that its jitter lets wait, or that is due."""
+    timetable = Timetable("main", now=NOON, policies=lambda *_: policies)
+    poll(timetable, NOON, automations(count, "*/30 * * * *"))
+    timetable.due(NOON + 30 * MINUTE)
+    return timetable
+
+
+def edit(count: int) -> Callable[[Timetable], object]:
+    return lambda timetable: poll(timetable, NOON + 31 * MINUTE, automations(count, "*/20 * * * *"))
+
+
+def move_runs(count: int) -> Callable[[Timetable], object]:
+    return lambda timetable: poll(timetable, NOON + 31 * MINUTE, automations(count, "*/30 * * * *", "run-2"))
+
+
+def disappear(_: int) -> Callable[[Timetable], object]:
+    return lambda timetable: [poll(timetable, NOON + minute * MINUTE, []) for minute in (31, 32)]
+
+
+def go_back(_: int) -> Callable[[Timetable], object]:
+    return lambda timetable: timetable.rewind(NOON, watermark=NOON)
+
+
+def ask(count: int) -> Callable[[Timetable], object]:
+    """As the planner and the poller do with what is due."""
+
+    def asked(timetable: Timetable) -> None:
+        dues = timetable.due(NOON + 45 * MINUTE)
+        timetable.watermark(NOON + 45 * MINUTE, planned=dues)
+        timetable.planned(dues)
+        assert len(dues) > count / 4
+        assert timetable.wake_at is not None
+
+    return asked
+
+
+@pytest.mark.parametrize("policies", [JITTER, Policies()], ids=["jitter", "no jitter"])
+@pytest.mark.parametrize("change", [edit, move_runs, disappear, go_back, ask])
+def test_a_poll_costs_as_much_as_it_changed(change: Callable[[int], Callable[[Timetable], object]], policies: Policies) -> None:
+    few, many = (count_lines(partial(change(count), with_moments_waiting(count, policies))) for count in (FEW, MANY))
+    assert FEW < few < many <= 12 * few
+
+
+def test_one_edit_costs_the_same_however_many_moments_of_others_wait() -> None:
+    def one_edit(count: int) -> int:
+        pending = Pending()
+        for number in range(count):
+            pending.add(f"automation {number}", [Moment(NOON, NOON + 5 * MINUTE, NOON + 10 * MINUTE)], NOON)
+        return count_lines(lambda: pending.cut("automation 0", NOON - MINUTE))
+
+    assert one_edit(MANY) == one_edit(FEW)
+
+
+def test_moments_that_become_due_together_cost_as_much_as_they_are() -> None:
+    def become_due(count: int) -> int:
+        pending = Pending()
+        moments = [Moment(NOON + n * MINUTE, NOON + (n + 0.5) * MINUTE, NOON + (n + 9) * MINUTE) for n in range(count)]
+        pending.add("automation", moments, NOON)
+        lines = count_lines(lambda: pending.due(NOON + (count + 1) * MINUTE))
+        assert pending.due(NOON + count * MINUTE)["automation"] == moments
+        return lines
+
+    assert become_due(MANY) <= 12 * become_due(FEW)
+
+
+def test_what_was_forgotten_takes_no_more_room_than_what_waits() -> None:
+    pending = Pending()
+    for edit_number in range(MANY):
+        pending.add("automation", [Moment(NOON + MINUTE, NOON + 5 * MINUTE, NOON + 10 * MINUTE)], NOON)
+        if edit_number < MANY - 1:
+            pending.cut("automation", NOON)
+    assert pending.earliest_due == NOON + 5 * MINUTE
+    assert len(pending._later) <= 3

@@ -1,0 +1,122 @@
+"""What a write costs, in steps of SQLite's machine: ten times the change is at most twelve times the work, whatever is stored.
+
+Steps are counted and not seconds, so that no busy machine makes a test fail.
+"""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import pytest
+
+from scheduler.core.model import Automation, Run, RunOrigin, State
+from scheduler.ledger import sightings
+from scheduler.ledger.intents import intend_run, intent_of, started_run
+from scheduler.ledger.sightings import Sighting
+from tests.ledger.support import MAIN, Stand, at, attempt, automation, claim, end, occurrence, removal, run, version
+
+FEW: Final = 100
+MANY: Final = 10 * FEW
+_STEPS_BETWEEN_COUNTS: Final = 20
+
+
+def ids(count: int) -> list[str]:
+    return [f"0190e1a0-0000-7000-8000-{number:012x}" for number in range(count)]
+
+
+def automations(count: int, name: str) -> list[Automation]:
+    return [automation(automation_id, f"{name} {automation_id}") for automation_id in ids(count)]
+
+
+def count_steps(ledger: Stand, operation: Callable[[sqlite3.Connection], object]) -> int:
+    """How many steps the operation takes, rounded down to a multiple of `_STEPS_BETWEEN_COUNTS`."""
+    counts = [0]
+
+    def count() -> int:
+        counts[0] += _STEPS_BETWEEN_COUNTS
+        return 0
+
+    def counted(connection: sqlite3.Connection) -> None:
+        connection.set_progress_handler(count, _STEPS_BETWEEN_COUNTS)
+        try:
+            operation(connection)
+        finally:
+            connection.set_progress_handler(None, 0)
+
+    ledger.write(counted)
+    return counts[0]
+
+
+def observe(ledger: Stand, sighting: Sighting) -> int:
+    return count_steps(ledger, lambda connection: sightings.observe(connection, sighting, ("6.2.4", "2026.2")))
+
+
+def added(count: int) -> Sighting:
+    shown = automations(count, "first")
+    return Sighting(MAIN, at(0), [version(each) for each in shown], shown, frozenset())
+
+
+def edited(count: int) -> Sighting:
+    shown = automations(count, "second")
+    return Sighting(MAIN, at(1), [version(each, 1) for each in shown], shown, frozenset())
+
+
+def run_moved(count: int) -> Sighting:
+    return Sighting(MAIN, at(1), [], automations(count, "first"), frozenset())
+
+
+def removed(count: int) -> Sighting:
+    return Sighting(MAIN, at(1), [removal(each, 1) for each in automations(count, "first")], [], frozenset(ids(count)))
+
+
+def test_a_first_snapshot_costs_as_much_as_it_has_automations(ledger: Stand) -> None:
+    few = observe(ledger, added(FEW))
+    assert FEW < few < observe(ledger, added(MANY)) <= 12 * few
+
+
+@pytest.mark.parametrize("change", [edited, run_moved, removed])
+def test_a_poll_costs_as_much_as_it_changed(ledger: Stand, change: Callable[[int], Sighting]) -> None:
+    observe(ledger, added(FEW))
+    few = observe(ledger, change(FEW))
+    observe(ledger, added(MANY))
+    assert FEW < few < observe(ledger, change(MANY)) <= 12 * few
+
+
+def follow(ledger: Stand, runs: Sequence[Run]) -> int:
+    records = [(each, RunOrigin.FOREIGN) for each in runs]
+    return count_steps(ledger, lambda connection: sightings.follow(connection, MAIN, records, at(9), 0.0))
+
+
+def doubt(ledger: Stand, minute: int, automation_ids: Sequence[str]) -> None:
+    """An attempt of unknown outcome for each automation."""
+    ledger.do(ledger.ledger.claim(MAIN, [claim(minute, each, first=attempt(1, minute)) for each in automation_ids], [], at(minute)))
+    ledger.together(*[ledger.ledger.ended(occurrence(minute, each), end(minute=minute), State.UNKNOWN) for each in automation_ids])
+
+
+def test_foreign_runs_cost_as_much_as_there_are_whoever_is_in_doubt(ledger: Stand) -> None:
+    doubt(ledger, 0, ids(FEW))
+    few = follow(ledger, [run(f"few {each}", each, minute=5) for each in ids(FEW)])
+    doubt(ledger, 1, ids(MANY))
+    many = follow(ledger, [run(f"many {each}", each, minute=5) for each in ids(MANY)])
+    assert FEW < few < many <= 12 * few
+
+
+def test_a_foreign_run_costs_the_same_however_many_others_are_in_doubt(ledger: Stand) -> None:
+    doubt(ledger, 0, ids(2))
+    before = follow(ledger, [run("before", ids(1)[0], minute=5)])
+    doubt(ledger, 1, ids(MANY)[1:])
+    assert follow(ledger, [run("after", ids(1)[0], minute=5)]) <= 2 * before + _STEPS_BETWEEN_COUNTS
+
+
+def test_a_manual_run_is_found_among_many(ledger: Stand) -> None:
+    def request_runs(connection: sqlite3.Connection) -> None:
+        for number in range(MANY):
+            started_run(connection, intend_run(connection, MAIN, ids(1)[0], at(number)), run(f"by hand {number}", ids(1)[0]), at(number))
+        intend_run(connection, MAIN, ids(1)[0], at(MANY))
+
+    def look(connection: sqlite3.Connection) -> None:
+        assert intent_of(connection, MAIN, ids(1)[0], f"by hand {MANY // 2}", None) == MANY // 2 + 1
+        assert intent_of(connection, MAIN, ids(1)[0], "nobody told of", at(MANY)) == MANY + 1
+
+    ledger.write(request_runs)
+    assert count_steps(ledger, look) < FEW
