@@ -99,9 +99,10 @@ class _Load:
             lasts = draw.choice([2.5, 2.5, 20.0, 31.0, 70.0, 200.0])
             at = draw.choice([draw.uniform(30.0, span), draw.randrange(60, int(span), 30) - draw.uniform(0.0, 12.0)])
             actions.append(s.Vanish(at=at, lasts=lasts, target=0, automations=draw.choice([which, ()])))
-        for _ in range(draw.randint(0, 4)):
-            actions.append(s.Delete(at=draw.uniform(30.0, span), target=0, automation=draw.randrange(len(automations))))
-        return self._write(span, automations, [*actions, *self._troubles(span, draw.choice([0, 1, 2]))], self._target())
+        deletions = [
+            s.Delete(at=draw.uniform(30.0, span), target=0, automation=draw.randrange(len(automations))) for _ in range(draw.randint(0, 4))
+        ]
+        return self._write(span, automations, [*actions, *deletions, *self._troubles(span, draw.choice([0, 1, 2]))], self._target())
 
     def _downtime(self) -> Script:
         """Hours to a month without a process, or without a ledger, or without a list; and kills while it recovers."""
