@@ -139,7 +139,7 @@ class _Load:
             at = draw.uniform(60.0, span)
             actions.append(s.Kill(at=at, dies=Dies.NOW, count=1, down=draw.choice([0.5, 90.0])))
             actions.append(s.Weather(at=at, lasts=200.0, target=0, endpoints=(LIST,), fault=Fault.RESET_BEFORE))
-        return self._write(span, automations, actions, self._target(run_id_start=draw.choice(["", "", "run\0", "\0"])))
+        return self._write(span, automations, actions, self._target())
 
     # ------------------------------------------------------------ parts
 

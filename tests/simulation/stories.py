@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from tests.simulation import script as s
-from tests.simulation.script import LIST, READS, RUN, Action, Dies, Disk, Fault, Planned, Script, Setting, TargetPlan
+from tests.simulation.script import CALM, LIST, READS, RUN, Action, Dies, Disk, Fault, Planned, Script, Setting, TargetPlan
 
 _NOON: Final = datetime(2026, 6, 3, 11, 58, 20, tzinfo=UTC)
 _TO_NOON: Final = 100.0
@@ -30,6 +30,7 @@ def write_script(
     *,
     target: TargetPlan = _ROOMY,
     keep_ledgers: bool = False,
+    calm: float = CALM,
     **schedule: str,
 ) -> Script:
     """Write a script of one target that begins shortly before noon."""
@@ -41,6 +42,7 @@ def write_script(
         schedule={"poll_interval": "30s", **schedule},
         policies={},
         keep_ledgers=keep_ledgers,
+        calm=calm,
     )
     return Script(1, setting, tuple(sorted(actions, key=lambda action: action.at)))
 
@@ -98,6 +100,8 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         10 * _MINUTE,
         plan_every("* * * * *", 2),
         target=TargetPlan(page=1000, run_id_start="run\0"),
+        calm=_DAY + _HOUR,  # an attempt that nobody can read up on is unresolved after a day
+        poll_interval="10m",
     ),
     "rows that are no automations": lambda: write_script(
         15 * _MINUTE,

@@ -58,6 +58,8 @@ def nothing_fires_while_it_is_absent(evidence: Evidence) -> Check:
             if not index or readings[index - 1].lag or sent.automation_id in readings[index - 1].runs:
                 continue
             since = readings[index - 1].begun
+            if any(sent.automation_id in each.runs and each.ended <= sent.at for each in readings[index:]):
+                continue  # a newer reading shows it again
             if not any(
                 each.process == sent.process and since <= each.ended <= sent.at and sent.automation_id in each.runs for each in singles
             ):
