@@ -251,6 +251,7 @@ class Setting:
     commit: float = 0.003
     zones_missing: frozenset[str] = frozenset()
     calm: float = CALM  # seconds in which everything has to settle after the storm
+    loses_nothing: bool = False  # the budget suffices, however much polls would like to have of it
     keep_ledgers: bool = False  # keep a copy of the ledger of each killed process for the checks
 
 

@@ -31,6 +31,7 @@ def write_script(
     target: TargetPlan = _ROOMY,
     keep_ledgers: bool = False,
     calm: float = CALM,
+    loses_nothing: bool = False,
     **schedule: str,
 ) -> Script:
     """Write a script of one target that begins shortly before noon."""
@@ -43,6 +44,7 @@ def write_script(
         policies={},
         keep_ledgers=keep_ledgers,
         calm=calm,
+        loses_nothing=loses_nothing,
     )
     return Script(1, setting, tuple(sorted(actions, key=lambda action: action.at)))
 
@@ -68,7 +70,7 @@ _COMMAS: Final = ",".join([""] * 200_001)
 _NUL: Final = "* * * * *\0 not a schedule"
 
 SMALL: Final[Mapping[str, Callable[[], Script]]] = {
-    "polls starved by fires": lambda: write_script(2.5 * _HOUR, plan_every("* * * * *", 7), target=_limit(50, 500)),
+    "polls starved by fires": lambda: write_script(1.5 * _HOUR, plan_every("* * * * *", 16), target=_limit(120, 1000), loses_nothing=True),
     "budget exceeded by half": lambda: write_script(25 * _MINUTE, plan_every("* * * * *", 60), target=_limit(40)),
     "budget exceeded by a tenth": lambda: write_script(40 * _MINUTE, plan_every("* * * * *", 44), target=_limit(40)),
     "crowd at one minute": lambda: write_script(
@@ -137,7 +139,7 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
 LARGE: Final[Mapping[str, Callable[[], Script]]] = {
     **{
         f"{count} every minute": lambda count=count: write_script(  # type: ignore[misc]  # a default binds the variable of the loop
-            6 * _HOUR, plan_every("* * * * *", count), target=TargetPlan(page=1000, requests_per_hour=4000)
+            6 * _HOUR, plan_every("* * * * *", count), target=TargetPlan(page=1000, requests_per_hour=4000), loses_nothing=True
         )
         for count in (51, 55, 64)
     },

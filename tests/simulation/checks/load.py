@@ -207,7 +207,7 @@ def what_fits_is_not_lost(evidence: Evidence) -> Check:
     for target in _where_the_budget_alone_counts(evidence):
         rows = _rows_of_the_storm(evidence, target)
         lost = [row for row in rows if _is_lost(row)]
-        if lost and _fits(evidence, target, rows):
+        if lost and (evidence.world.setting.loses_nothing or _fits(evidence, target, rows)):
             text = f"{lost[0].fate}, one of {len(lost)}, and the budget suffices for all {len(rows)}"
             yield Violation("lost", text, lost[0].automation_id, lost[0].scheduled_for)
 
