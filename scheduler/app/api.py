@@ -1,4 +1,4 @@
-"""The embedded API, answering: as a process of its own, and as a part of `scheduler up`."""
+"""The embedded API, answering: a process of its own, started by an operator or by `scheduler up`."""
 
 import asyncio
 import os
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
+from scheduler.app.api_process import Parent
 from scheduler.app.wiring import api_config
 from scheduler.core.errors import ConfigurationError
 from scheduler.daemon.clock import SystemClock
@@ -39,11 +40,16 @@ async def answering(settings: Settings) -> AsyncIterator[LocalApi]:
         await api.close()
 
 
-async def serve(settings: Settings, announce: Callable[[], None]) -> None:
-    """Serve until a signal says stop; a second one ends at once. ``announce`` is called when requests are answered."""
+async def serve(settings: Settings, announce: Callable[[], None], parent: Parent | None = None) -> None:
+    """Serve until a signal says stop; a second one ends at once. ``announce`` is called when requests are answered.
+
+    With a ``parent`` that one is told too, and its end is a reason to stop.
+    """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    if parent is not None:
+        parent.watch(stopping.set)
+    for number in (signal.SIGTERM,) if parent is not None else (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: os._exit(0) if stopping.is_set() else stopping.set())
     with Log(format=settings.log.format, level=settings.log.level, node=settings.daemon.node, now=SystemClock().now):
         async with answering(settings) as api:

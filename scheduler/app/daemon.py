@@ -75,6 +75,10 @@ class Daemon:
             finally:
                 await self._end_background()  # before anything is closed that it may be using
 
+    def stop(self, reason: str) -> None:
+        """Stop in good order, as a signal would have it, for a ``reason`` that the log names."""
+        self._service.stop(reason)
+
     async def _open_and_serve(self, closing: AsyncExitStack) -> None:
         lock = await self._opened(closing)
         if lock is None:

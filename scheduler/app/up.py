@@ -1,17 +1,18 @@
-"""`scheduler up`: the embedded API and the daemon in one process, with a key that is made and kept, and a first automation if wanted."""
+"""`scheduler up`: the daemon, and the embedded API as its child, with a key that is made and kept, and a first automation if wanted."""
 
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from scheduler.app.api import answering
+from scheduler.app.api_process import Child, start_api
 from scheduler.app.daemon import Daemon
 from scheduler.app.state import KEY_NAME, read_key, write_key
 from scheduler.app.wiring import upstream_config
 from scheduler.core.errors import ConfigurationError
 from scheduler.daemon.clock import SystemClock
 from scheduler.localapi.keys import Keys, Scope
+from scheduler.localapi.schema import open_database
 from scheduler.settings import Configuration, Settings, Target
 from scheduler.upstream import ApiClient, Document, NewAutomation
 
@@ -25,23 +26,51 @@ DEMO: Final[NewAutomation] = {
 _PAGE: Final = 1000
 
 
-async def up(folder: Path, load: Callable[[], Configuration], announce: Callable[[], None], *, demo: bool) -> None:
-    """Run both until a signal says stop. ``announce`` is called when the API answers and before the daemon starts."""
+async def up(folder: Path, load: Callable[[], Configuration], announce: Callable[[], None], *, demo: bool) -> int:
+    """Run both until a signal says stop, or one of them ends; return the API's exit status, 0 when it was told to stop.
+
+    ``announce`` is called when the API answers and before the daemon starts. Raises what the daemon raises.
+    """
     settings = load().settings
     embedded = _embedded(settings) if demo else None
-    async with answering(settings) as api:
-        await _keep_key(api.keys, folder / KEY_NAME)
+    async with start_api(folder) as child:
+        if not await child.wait_ready():
+            return await child.wait()
+        await _keep_key(settings.api.database.path, folder / KEY_NAME)
         if embedded is not None:
             await _ensure_demo(embedded)
         announce()
-        await Daemon(load).run()
+        return await _run_beside(child, Daemon(load))
 
 
-async def _keep_key(keys: Keys, file: Path) -> None:
+async def _run_beside(child: Child, daemon: Daemon) -> int:
+    """Run the daemon as long as the API lives, and stop the API after it; return the API's exit status.
+
+    The daemon ends first, so that what is in flight gets its answer.
+    """
+
+    async def stop_with_child() -> None:
+        status = await child.wait()
+        daemon.stop(f"the embedded API ended with exit status {status}")
+
+    watching = asyncio.create_task(stop_with_child())
+    try:
+        await daemon.run()
+    finally:
+        watching.cancel()
+    return await child.stop()
+
+
+async def _keep_key(database_file: Path, file: Path) -> None:
     """Have a key that works in the file: the one that is there, or a new one."""
-    if await keys.check(await asyncio.to_thread(read_key, file)) is None:
-        made = await keys.create([Scope.READ, Scope.WRITE])
-        await asyncio.to_thread(write_key, file, made.text)
+    database = await asyncio.to_thread(open_database, database_file)
+    try:
+        keys = Keys(database, SystemClock().now)
+        if await keys.check(await asyncio.to_thread(read_key, file)) is None:
+            made = await keys.create([Scope.READ, Scope.WRITE])
+            await asyncio.to_thread(write_key, file, made.text)
+    finally:
+        await asyncio.to_thread(database.close)
 
 
 def _embedded(settings: Settings) -> Target:

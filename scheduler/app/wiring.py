@@ -51,6 +51,7 @@ def target_settings(target: Target, settings: Settings) -> TargetSettings:
         policies=settings.policies,
         idempotent=target.idempotent,
         max_in_flight=target.max_in_flight,
+        max_waiting=target.most_waiting,
         poll_interval=schedule.poll_interval,
         fresh_for=schedule.fresh_for,
         stale_limit=schedule.stale_limit,
@@ -77,5 +78,6 @@ def api_config(api: ApiSettings) -> ApiConfig:
         runner=runner,
         github_integrations=frozenset(api.github_integrations),
         requests_per_minute=api.requests_per_minute,
+        max_page=api.max_page,
         public_url=api.public_url,
     )

@@ -10,7 +10,7 @@ from scheduler.audit import reading
 from scheduler.audit.evaluation import Evaluation
 from scheduler.audit.lineage import Force, in_force
 from scheduler.core.instants import from_text, to_text, to_text_seconds
-from scheduler.core.model import Occurrence
+from scheduler.core.model import Gap, Occurrence
 from scheduler.core.steps import Cause, Step
 
 
@@ -34,6 +34,7 @@ class Row:
     error: str | None
     node: str
     intervals: str | None
+    definition_id: int | None
     asked_at: datetime | None
 
     @property
@@ -107,6 +108,17 @@ class Account:
     watermark: datetime | None
     snapshot_at: datetime | None
     pruned_before: datetime | None
+    gaps: Sequence[Gap] = ()
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether the daemon has not decided yet about what is due at the instant."""
+        return self.watermark is None or self.instant > self.watermark or self.is_in_gap
+
+    @property
+    def is_in_gap(self) -> bool:
+        """Whether the instant lies below the watermark, and the daemon may not have recovered so far from a downtime."""
+        return any(gap.holds(self.automation_id, self.instant) for gap in self.gaps)
 
 
 def recall(connection: sqlite3.Connection, target: str, automation_id: str, instant: datetime, evaluator: tuple[str, str]) -> Account:
@@ -133,6 +145,7 @@ def recall(connection: sqlite3.Connection, target: str, automation_id: str, inst
         watermark=_instant(watermark),
         snapshot_at=_instant(snapshot_at),
         pruned_before=reading.pruned_before(connection),
+        gaps=reading.gaps(connection, target),
     )
 
 
@@ -190,6 +203,7 @@ def _row(row: sqlite3.Row) -> Row:
         error=row["error"],
         node=row["node"],
         intervals=row["intervals"],
+        definition_id=row["definition_id"],
         asked_at=_instant(row["asked_at"]),
     )
 

@@ -9,7 +9,7 @@ from scheduler.audit.evaluation import Evaluation
 from scheduler.audit.expectation import Expectation, Lineages, Span, Tally
 from scheduler.audit.findings import Finding, Kind
 from scheduler.core.instants import to_text_seconds
-from scheduler.core.model import Definition
+from scheduler.core.model import Definition, Gap
 
 NEAR: Final = timedelta(days=1)
 """How far other zone data can move an occurrence: a shift of the clock, or a day that is left out."""
@@ -32,9 +32,15 @@ def differing(expectation: Expectation, counted: Mapping[datetime, Tally]) -> li
     return sorted(each for each in tally.keys() | counted.keys() if tally.get(each, (0, 0)) != counted.get(each, (0, 0)))
 
 
+def split_off_gaps(instants: Sequence[datetime], gaps: Sequence[Gap]) -> tuple[list[datetime], list[datetime]]:
+    """Those of the instants that lie in no gap, and those that do: what has no row there is not decided yet."""
+    undecided = [instant for instant in instants if any(gap.since < instant <= gap.until for gap in gaps)]
+    return (list(instants), []) if not undecided else (sorted(set(instants) - set(undecided)), undecided)
+
+
 def discrepancies(expectation: Expectation, instant: datetime, rows: Mapping[str, str]) -> Iterator[Discrepancy]:
     """What is wrong at one instant. ``rows``: by automation, what became of the occurrence that has a row of its own or begins a span."""
-    covered = {automation_id: fates[instant] for automation_id, fates in expectation.covered.items() if instant in fates}
+    covered = expectation.covered_at(instant)
     required = expectation.required_at(instant)
     for automation_id in sorted(required - rows.keys() - covered.keys()):
         yield Discrepancy(instant, automation_id, Kind.MISSING)
@@ -48,7 +54,7 @@ def discrepancies(expectation: Expectation, instant: datetime, rows: Mapping[str
 def miscounted(expectation: Expectation) -> Iterator[tuple[Span, int]]:
     """Spans that stand for more or fewer occurrences than lie in them, and how many do. Only those that begin in the stretch.
 
-    One that knows its intervals is compared instant by instant; here only whether it has as many as it says.
+    One that knows its instants is compared instant by instant; here only whether it has as many as it says.
     """
     for span in expectation.spans:
         if not expectation.begin < span.first <= expectation.end:
@@ -58,6 +64,10 @@ def miscounted(expectation: Expectation) -> Iterator[tuple[Span, int]]:
                 yield span, known
             continue
         since = span.first - _JUST_BEFORE
+        if span.schedule is not None:
+            if span.count != (implied := span.schedule.count(since, span.last)):
+                yield span, implied
+            continue
         required = set(expectation.required_of(span.automation_id, since, span.last))
         if span.count != len(required):
             most = len(required | expectation.tolerated_of(span.automation_id, since, span.last))

@@ -16,7 +16,7 @@ from sqlite3 import Connection
 from typing import Final
 
 from scheduler.audit import reading
-from scheduler.audit.comparison import NEAR, Discrepancy, Judge, differing, discrepancies, miscounted
+from scheduler.audit.comparison import NEAR, Discrepancy, Judge, differing, discrepancies, miscounted, split_off_gaps
 from scheduler.audit.evaluation import Evaluation
 from scheduler.audit.expectation import Expectation, Lineages, lineages, weights
 from scheduler.audit.findings import Finding, Kind
@@ -81,6 +81,7 @@ class Summary:
     bounds: list[Bounds] = field(default_factory=list)
     automations: int = 0
     outcomes: Counter[Fate] = field(default_factory=Counter)
+    undecided: int = 0  # occurrences in gaps: a daemon that recovers from a downtime decides them one slice after the other
     kinds: Counter[Kind] = field(default_factory=Counter)
 
 
@@ -92,6 +93,7 @@ class _Part:
     discrepancies: Sequence[Discrepancy]
     findings: Sequence[Finding]
     outcomes: Counter[Fate]
+    undecided: int
 
 
 class _Auditor:
@@ -128,16 +130,19 @@ class _Auditor:
         return replace(bounds, end=end, is_all=end >= whole)
 
     def _first_missing(self, connection: Connection, stretch: reading.Stretch) -> datetime | None:
-        expectation, instants = self._expected(connection, stretch)
+        expectation, instants, _ = self._expected(connection, stretch)
         found = (each for instant in instants for each in self._compared(connection, expectation, instant))
         return next((each.scheduled_for for each in found if each.kind is Kind.MISSING), None)
 
-    def _expected(self, connection: Connection, stretch: reading.Stretch) -> tuple[Expectation, list[datetime]]:
-        """What was implied in the stretch, and the instants at which something else is on record."""
+    def _expected(self, connection: Connection, stretch: reading.Stretch) -> tuple[Expectation, list[datetime], int]:
+        """What was implied in the stretch, the instants at which something else is on record, and how much of gaps is not decided yet."""
         _, begin, end = stretch
         spans = [each for each in reading.spans(connection, stretch) if self.all_of_them or each.automation_id in self.lineages]
         expectation = Expectation(self.lineages, self.weights, self.evaluation, begin, end, spans)
-        return expectation, differing(expectation, reading.counted(connection, stretch, all_of_them=self.all_of_them))
+        counted = reading.counted(connection, stretch, all_of_them=self.all_of_them)
+        decided, undecided = split_off_gaps(differing(expectation, counted), reading.gaps(connection, self.target))
+        lacking = (expectation.tally.get(instant, (0, 0))[0] - counted.get(instant, (0, 0))[0] for instant in undecided)
+        return expectation, decided, sum(max(each, 0) for each in lacking)
 
     def connected(self) -> Connection:
         """A connection to audit with, for one process."""
@@ -156,7 +161,7 @@ class _Auditor:
         """One stretch."""
         target, stretch = self.target, (self.target, begin, end)
         connection.execute("BEGIN")  # one state of the ledger, whatever a daemon writes meanwhile
-        expectation, instants = self._expected(connection, stretch)
+        expectation, instants, undecided = self._expected(connection, stretch)
         found = [each for instant in instants for each in self._compared(connection, expectation, instant)]
         counts = reading.outcomes(connection, stretch, all_of_them=self.all_of_them)
         findings = [self.judge.miscounted(span, implied) for span, implied in miscounted(expectation)]
@@ -166,7 +171,7 @@ class _Auditor:
         outcomes: Counter[Fate] = Counter({(each.outcome, each.reason): each.number for each in counts})
         for span, covered in expectation.in_spans.items():
             outcomes[span.outcome, span.reason] += covered
-        return _Part(end, found, findings, outcomes)
+        return _Part(end, found, findings, outcomes, undecided)
 
     def _compared(self, connection: Connection, expectation: Expectation, instant: datetime) -> Iterator[Discrepancy]:
         rows = reading.fates(connection, self.target, instant)
@@ -231,6 +236,7 @@ class Audit:
         left: list[Discrepancy] = []  # of automations whose next one, beyond the end of the stretch, may belong to these
         for part in self._parts(auditor):
             self.summary.outcomes.update(part.outcomes)
+            self.summary.undecided += part.undecided
             yield None, part.end
             found = [*left, *part.discrepancies]
             waiting = {each.automation_id for each in found if each.scheduled_for > part.end - NEAR}

@@ -18,8 +18,10 @@ from scheduler.audit.evaluation import Evaluation
 from scheduler.audit.lineage import Force, Recorded, in_force
 
 if TYPE_CHECKING:
+    from scheduler.core.cron import Schedule
     from scheduler.core.model import Definition
 
+_JUST_BEFORE: Final = timedelta(microseconds=1)
 _BITS: Final = 40  # so that a million of them fit into SQLite's integers when they are added up
 
 Tally = tuple[int, int]
@@ -46,8 +48,8 @@ def weights(automations: Iterable[str]) -> dict[str, int]:
 class Span:
     """A row that stands for several consecutive occurrences of an automation, both ends included.
 
-    ``intervals`` says which, in runs of seconds between one and the next and how often; None for one of the ledger's first version, which
-    stands for whatever its definitions implied in between.
+    ``intervals`` says which, in runs of seconds between one and the next and how often. Without them ``schedule`` says which: the
+    definition as it was evaluated. A span of the ledger's first version has neither: it stands for what its definitions implied in between.
     """
 
     automation_id: str
@@ -57,6 +59,7 @@ class Span:
     outcome: str
     reason: str
     intervals: tuple[tuple[int, int], ...] | None
+    schedule: "Schedule | None" = None
 
     @property
     def fate(self) -> str:
@@ -91,12 +94,17 @@ class _Due:
         return at < len(self.instants) and self.instants[at] == instant
 
 
+@dataclass(frozen=True, slots=True)
+class _Covered:
+    """Instants that spans of one schedule and with the same bounds stand for, with the fate of each automation that has one."""
+
+    instants: tuple[datetime, ...]
+    fates: Mapping[str, str]
+
+
 @dataclass(slots=True)
 class Expectation:
-    """What was implied after ``begin`` and up to ``end``. What `spans` stand for, except at their first instants, is taken out.
-
-    ``covered`` says by automation and instant what became of what spans stand for, their first instants aside, at which they have a row.
-    """
+    """What was implied after ``begin`` and up to ``end``. What `spans` stand for, except at their first instants, is taken out."""
 
     lineages: Lineages
     weights: Mapping[str, int]
@@ -106,7 +114,8 @@ class Expectation:
     spans: Sequence[Span] = ()
     tally: dict[datetime, Tally] = field(default_factory=dict)
     in_spans: Counter[Span] = field(default_factory=Counter)
-    covered: defaultdict[str, dict[datetime, str]] = field(default_factory=partial(defaultdict, dict))
+    _listed: defaultdict[str, dict[datetime, str]] = field(default_factory=partial(defaultdict, dict))
+    _covered: list[_Covered] = field(default_factory=list)
     _dues: list[_Due] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -114,14 +123,39 @@ class Expectation:
         self._derive()
         for due in self._dues:
             self._add(due.instants, len(due.members), sum(self.weights[each] for each in due.members))
+        by_schedule: defaultdict[tuple[Schedule, datetime, datetime], list[Span]] = defaultdict(list)
         for span in self.spans:
-            self._take_out(span)
+            if span.schedule is None:
+                self._take_out(span)
+            else:
+                by_schedule[span.schedule, span.first, span.last].append(span)
+        for spans in by_schedule.values():
+            self._take_out_together(spans)
+
+    def covered_at(self, instant: datetime) -> dict[str, str]:
+        """By automation, the fate of the span that stands for the instant; not of one that begins at it, and so has a row there."""
+        found = {automation_id: fates[instant] for automation_id, fates in self._listed.items() if instant in fates}
+        for covered in self._covered:
+            at = bisect_left(covered.instants, instant)
+            if at < len(covered.instants) and covered.instants[at] == instant:
+                found |= covered.fates
+        return found
+
+    def _take_out_together(self, spans: Sequence[Span]) -> None:
+        """Take out spans of one schedule and with the same bounds: their instants are evaluated once for all of them."""
+        schedule, first, last = spans[0].schedule, spans[0].first, spans[0].last
+        assert schedule is not None
+        instants = tuple(schedule.between(max(self.begin, first - _JUST_BEFORE), min(self.end, last)))
+        self.in_spans.update(dict.fromkeys(spans, len(instants)))
+        behind = instants[1:] if instants and instants[0] == first else instants
+        self._covered.append(_Covered(behind, {span.automation_id: span.fate for span in spans}))
+        self._add(behind, -len(spans), -sum(self.weights.get(span.automation_id, 0) for span in spans))
 
     def _take_out(self, span: Span) -> None:
         instants = list(span.within(self.begin, self.end)) if span.intervals is not None else self._derived(span)
         self.in_spans[span] = len(instants)
         behind = [each for each in instants if each != span.first]
-        self.covered[span.automation_id].update(dict.fromkeys(behind, span.fate))
+        self._listed[span.automation_id].update(dict.fromkeys(behind, span.fate))
         self._add(behind, -1, -self.weights.get(span.automation_id, 0))
 
     def _derived(self, span: Span) -> list[datetime]:

@@ -43,7 +43,7 @@ def _refuse_what_is_not_missing(account: Account) -> None:
             f"what was scheduled before {to_text(account.pruned_before)} may have been removed for its age, and nobody knows whether it "
             "ran; start a run without an occurrence: `scheduler automations run`"
         )
-    if account.watermark is None or account.instant > account.watermark:
+    if account.is_undecided:
         raise NotToBeMadeUpFor(f"the daemon has not decided about it yet; {why}")
 
 
@@ -63,7 +63,7 @@ def _refuse_what_may_have_run(account: Account, row: Row) -> None:
 
 def _instants(account: Account, row: Row | None) -> tuple[datetime, ...]:
     """All instants of the span that it lies in, where that does not know them: derived by the versions of then."""
-    if row is None or row.count == 1 or row.intervals is not None:
+    if row is None or row.count == 1 or row.intervals is not None or row.definition_id is not None:
         return ()
     since, evaluation = row.scheduled_for - _JUST_BEFORE, account.evaluation
     found: set[datetime] = set()

@@ -9,13 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Final
+from typing import Final, cast
 
 from scheduler.audit.evaluation import Rules, Transition
 from scheduler.audit.expectation import Span, Tally
 from scheduler.audit.lineage import Recorded
+from scheduler.core.cron import Gap as CronGap
+from scheduler.core.cron import InvalidSchedule, Repeat, Schedule
 from scheduler.core.instants import from_text, to_text, to_text_seconds
-from scheduler.core.model import Definition
+from scheduler.core.model import Definition, Gap
 from scheduler.core.ranges import RULES_VERSION
 
 Stretch = tuple[str, datetime, datetime]
@@ -137,16 +139,38 @@ def fates(connection: sqlite3.Connection, target: str, instant: datetime) -> dic
 _FATE: Final = "coalesce(outcome || ': ' || reason, 'open: ' || state)"
 
 _SPANS: Final = """
-    SELECT automation_id, scheduled_for, last, count, outcome, reason, intervals FROM occurrence
-    WHERE count > 1 AND target = ?1 AND last > ?2 AND scheduled_for <= ?3 ORDER BY scheduled_for, automation_id
+    SELECT occurrence.automation_id, scheduled_for, last, count, outcome, reason, intervals, cron_expression, timezone, dst_gap, dst_repeat
+    FROM occurrence LEFT JOIN definition ON definition.id = definition_id LEFT JOIN evaluation ON evaluation.id = evaluation_id
+    WHERE count > 1 AND occurrence.target = ?1 AND last > ?2 AND scheduled_for <= ?3 ORDER BY scheduled_for, occurrence.automation_id
 """
 
 
 def spans(connection: sqlite3.Connection, stretch: Stretch) -> list[Span]:
     """Those of which any part lies in the stretch."""
     return [
-        Span(automation_id, from_text(first), from_text(last), count, outcome, reason, _intervals(intervals))
-        for automation_id, first, last, count, outcome, reason, intervals in connection.execute(_SPANS, _bounds(stretch))
+        Span(automation_id, from_text(first), from_text(last), count, outcome, reason, _intervals(intervals), _schedule(*by))
+        for automation_id, first, last, count, outcome, reason, intervals, *by in connection.execute(_SPANS, _bounds(stretch))
+    ]
+
+
+def _schedule(expression: str | None, timezone: str | None, gap: str | None, repeat: str | None) -> Schedule | None:
+    """What a span names in place of its instants; None when it names nothing, or the zone data lack its zone by now."""
+    if expression is None:
+        return None
+    rules = cast("CronGap", gap or "after"), cast("Repeat", repeat or "once")
+    try:
+        return Schedule.parse(expression, timezone, dst_gap=rules[0], dst_repeat=rules[1])
+    except InvalidSchedule:
+        return None
+
+
+def gaps(connection: sqlite3.Connection, target: str) -> list[Gap]:
+    """What lies below the watermark and is not decided yet."""
+    return [
+        Gap(from_text(since), from_text(until), automation_id)
+        for since, until, automation_id in connection.execute(
+            "SELECT since, until, automation_id FROM gap WHERE target = ? ORDER BY since", (target,)
+        )
     ]
 
 

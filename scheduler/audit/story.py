@@ -119,10 +119,16 @@ def _judged(account: Account, force: Force | None, now: datetime) -> tuple[Verdi
         )
     if instant > now:
         return Verdict.TO_COME, "it is still to come"
-    if account.watermark is None or instant > account.watermark:
-        reaches = "" if account.watermark is None else f": the record is complete up to {to_text(account.watermark)}"
-        return Verdict.TO_COME, f"it is due, and not decided yet{reaches}; when no daemon runs, start it"
+    if account.is_undecided:
+        return Verdict.TO_COME, f"it is due, and not decided yet{_reach(account)}; when no daemon runs, start it"
     return Verdict.MISSING, "it was due, and is not on record, which must not be: make up for it with `scheduler fire`, and report this"
+
+
+def _reach(account: Account) -> str:
+    """How far the record is complete."""
+    if account.is_in_gap:
+        return ": the daemon recovers from a downtime, slice by slice"
+    return "" if account.watermark is None else f": the record is complete up to {to_text(account.watermark)}"
 
 
 def _why(row: Row) -> str:

@@ -7,17 +7,19 @@ import shutil
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import uvloop
 
+_T = TypeVar("_T")
 
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """Carry out a process's main coroutine on the fast loop; of several errors at once the first is raised alone."""
+
+def run(main: Coroutine[Any, Any, _T]) -> _T:
+    """Carry out a process's main coroutine on the fast loop, and return its result; of several errors the first is raised alone."""
     faulthandler.enable()  # what is aborted, as by systemd's watchdog, says where all of its threads were
     os.umask(0o077)  # prompts and the hashes of keys are nobody else's business
     try:
-        uvloop.run(main)
+        return uvloop.run(main)
     except BaseExceptionGroup as group:
         raise _first(group) from group
 

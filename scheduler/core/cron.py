@@ -41,6 +41,7 @@ _MIDNIGHT: Final = time()
 _BACK: Final = tuple(timedelta(days=days) for days in (1 / 24, 1, 8, 64, 512, 4096, 50 * 365.25))
 _FIRST: Final = datetime(1, 1, 4, tzinfo=UTC)  # a few days of room, since local time is up to a day ahead or behind
 _LAST: Final = date(9999, 12, 28)
+_END: Final = datetime(9999, 12, 29, tzinfo=UTC)  # later than every instant that is found
 
 
 class InvalidSchedule(SchedulerError, ValueError):
@@ -103,6 +104,44 @@ class Schedule:
         """The instants later than ``after`` and not later than ``until``, strictly increasing, each found when it is asked for."""
         end = _utc(until)
         return takewhile(lambda instant: instant <= end, self._fires(_utc(after)))
+
+    def count(self, after: datetime, until: datetime) -> int:
+        """Return how many instants lie later than ``after`` and not later than ``until``, without listing them.
+
+        A UTC day around which the zone keeps its offset is counted from the values of the fields; only the two ends and the days near
+        a clock change are evaluated. So the cost grows with the days, not with the instants.
+        """
+        begin, end = max(_utc(after), _FIRST), min(_utc(until), _END)
+        first, last = _midnight_after(begin), _midnight_after(end) - DAY
+        if begin >= end or first >= last:
+            return sum(1 for _ in self.between(begin, end))
+        ends = sum(1 for _ in self.between(begin, first - _JUST_BEFORE)) + sum(1 for _ in self.between(last - _JUST_BEFORE, end))
+        return ends + self._count_days(first, last)
+
+    def _count_days(self, first: datetime, last: datetime) -> int:
+        """The number of instants from one midnight in UTC up to but not including a later one."""
+        zone = zones.zone(self.timezone)
+        total, midnight = 0, first
+        offsets = [(first + days * DAY).astimezone(zone).utcoffset() for days in (-1, 0, 1)]
+        while midnight < last:
+            if offsets[0] == offsets[1] == offsets[2] and offsets[1] is not None:
+                total += self._count_plain_day(midnight.replace(tzinfo=None) + offsets[1])
+            else:
+                total += sum(1 for _ in self.between(midnight - _JUST_BEFORE, midnight + DAY - _JUST_BEFORE))
+            midnight += DAY
+            offsets = [*offsets[1:], (midnight + DAY).astimezone(zone).utcoffset()]
+        return total
+
+    def _count_plain_day(self, reading: datetime) -> int:
+        """The number of matching readings in the 24 hours from this reading on, between which the clock does not change."""
+        begin, read = reading - datetime.combine(reading, _MIDNIGHT), self._read
+        passed = _matching_minutes(read.minutes, read.hours, _minutes(begin))
+        total = 0
+        if read.day_from(reading.date()) == reading.date():
+            total += len(read.minutes) * len(read.hours) - passed
+        if passed and read.day_from(reading.date() + DAY) == reading.date() + DAY:
+            total += passed
+        return total
 
     def previous(self, before: datetime) -> datetime | None:
         """The last instant strictly earlier than ``before``; None when the fifty years before it hold none.
@@ -210,6 +249,18 @@ def _croniter_version() -> str:
 def _first_minute(stretch: Stretch) -> datetime:
     """The first instant of a stretch at which its reading is a whole minute."""
     return stretch.begin + -(stretch.first - datetime.combine(stretch.first, _MIDNIGHT)) % _MINUTE
+
+
+def _midnight_after(instant: datetime) -> datetime:
+    """The first midnight in UTC that is not earlier than the instant."""
+    midnight = datetime.combine(instant, _MIDNIGHT, UTC)
+    return midnight if midnight == instant else midnight + DAY
+
+
+@lru_cache(maxsize=4096)
+def _matching_minutes(minutes: tuple[int, ...], hours: tuple[int, ...], end: int) -> int:
+    """How many of a day's matching minutes come before the minute ``end``, counted from midnight."""
+    return sum(hour * 60 + minute < end for hour in hours for minute in minutes)
 
 
 def _minutes(span: timedelta) -> int:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, TypeVar
 
+from scheduler.core.cron import Schedule
 from scheduler.core.instants import from_text, is_credible
 
 MAX_NAME: Final = 255
@@ -291,6 +292,42 @@ class Skip:
     def count(self) -> int:
         """How many they are."""
         return len(self.instants)
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedSpan:
+    """All occurrences that a definition implied from the first to the last, passed over together as one row and without a list.
+
+    Some of them may have a row already: the rest is written around those.
+    """
+
+    occurrence: Occurrence  # the first of them
+    name: str
+    due: datetime  # of the first
+    definition: Definition
+    schedule: Schedule  # the definition as it is evaluated
+    last: datetime
+    count: int
+    reason: Reason
+    at: datetime
+    error: str | None = None
+    outcome: Outcome = Outcome.SKIPPED
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Below the watermark, but not decided yet: what was scheduled after ``since`` and up to ``until`` may have no row.
+
+    The past is decided in the order of the automations' ids: of those before ``automation_id`` everything has its row.
+    """
+
+    since: datetime
+    until: datetime
+    automation_id: str = ""
+
+    def holds(self, automation_id: str, instant: datetime) -> bool:
+        """Whether what was scheduled for the automation at the instant may be undecided."""
+        return self.since < instant <= self.until and automation_id >= self.automation_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,10 @@ class Pending:
             self._ready[automation_id] = _merge(self._ready.get(automation_id, ()), moments)
         return self._ready
 
+    def overfull(self, most: int) -> list[tuple[str, Sequence[Moment]]]:
+        """Automations with more than ``most`` moments that are due, with these moments."""
+        return [(automation_id, moments) for automation_id, moments in self._ready.items() if len(moments) > most]
+
     def settled(self, automation_id: str, moments: Sequence[Moment]) -> None:
         """These moments are in the ledger, or need not be."""
         self._keep(automation_id, _without(self._ready.pop(automation_id, ()), moments))

@@ -57,6 +57,11 @@ def start_within(policies: Policies, to_the_next: timedelta | None) -> timedelta
     return min(max(to_the_next / 2, _SHORTEST), _LONGEST)
 
 
+def longest_patience(policies: Policies) -> timedelta:
+    """How long after its scheduled instant any occurrence may start at most, whatever the time to the next one."""
+    return policies.jitter + (_LONGEST if policies.start_within is None else policies.start_within)
+
+
 def jitter(policies: Policies, target: str, automation_id: str, to_the_next: timedelta | None) -> timedelta:
     """The automation's own share of its jitter: the same every time, and less than half the time to the next occurrence."""
     if not policies.jitter:

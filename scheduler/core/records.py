@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from scheduler.core.model import Automation, Version
+from scheduler.core.model import Automation, Gap, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,12 @@ class RecordedTarget:
     """A target as last recorded. ``snapshot_at`` and ``watermark`` are None before the first good poll.
 
     ``ended`` are the versions that ended after the watermark, the oldest first: what they implied until then may have no row yet, when the
-    process that recorded their end was killed before it made them.
+    process that recorded their end was killed before it made them. ``gaps`` lie below the watermark and are not decided yet; versions that
+    ended after the first of them are among the ``ended`` too.
     """
 
     snapshot_at: datetime | None
     watermark: datetime | None
     automations: Mapping[str, RecordedAutomation]
     ended: Sequence[EndedVersion] = ()
+    gaps: Sequence[Gap] = ()

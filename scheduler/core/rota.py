@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import count
+from itertools import count, islice
 
 from scheduler.core.cron import Schedule
+from scheduler.core.recovery import MANY
 
 
 @dataclass(slots=True)
@@ -24,9 +25,14 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What one schedule gave: its instants, the one that follows them, and whom they are for."""
+    """What one schedule gave after ``begin``: its instants, the one that follows them, and whom they are for.
 
-    instants: tuple[datetime, ...]
+    ``instants`` None: there are more than `MANY`, and they are not listed.
+    """
+
+    schedule: Schedule
+    begin: datetime
+    instants: tuple[datetime, ...] | None
     following: datetime | None
     members: frozenset[str]
 
@@ -60,10 +66,10 @@ class Rota:
             if not slot.members:
                 del self._slots[slot.schedule]
                 continue
-            instants = tuple(slot.schedule.between(begin, until))
+            instants = tuple(islice(slot.schedule.between(begin, until), MANY + 1))
             slot.next = slot.schedule.next(until)
             self._push(slot)
-            yield Collected(instants, slot.next, frozenset(slot.members))
+            yield Collected(slot.schedule, begin, instants if len(instants) <= MANY else None, slot.next, frozenset(slot.members))
 
     def rewind(self, cursor: datetime) -> None:
         """Go back to an earlier ``cursor``."""

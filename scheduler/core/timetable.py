@@ -1,7 +1,8 @@
 """Which automations of a target exist, and what of them is due.
 
 The `Rota` evaluates every unique schedule once, up to its *cursor*; what it gave waits in `Pending` until the planner says that it is
-durable. So a ledger that cannot be written loses nothing, and `watermark` knows what is not in it yet.
+durable. So a ledger that cannot be written loses nothing, and `watermark` knows what is not in it yet. More than a few instants of one
+automation are not listed: they lie in the `Backlog`, as stretches of time, and the planner decides them one slice after the other.
 
 An edit divides time at its ``effective_from``: the old definition answers for what was scheduled up to it, the new one for what follows.
 """
@@ -9,17 +10,27 @@ An edit divides time at its ``effective_from``: the old definition answers for w
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 from typing import Final
+from zoneinfo import ZoneInfoNotFoundError
 
+from scheduler.core.backlog import Backlog, Stretch, merge_gaps
 from scheduler.core.cron import InvalidSchedule, Schedule
-from scheduler.core.model import Automation, Definition, InvalidAutomation, Snapshot, Version
+from scheduler.core.model import Automation, Definition, Gap, InvalidAutomation, Snapshot, Version
 from scheduler.core.pending import Pending
 from scheduler.core.policy import Moment, Policies, effective_from, moment
 from scheduler.core.records import EndedVersion, RecordedAutomation
+from scheduler.core.recovery import JUST_BEFORE, MANY, Examiner, first_after, forget, is_many, measure, newest
 from scheduler.core.rota import Rota
 
-_JUST_BEFORE: Final = timedelta(microseconds=1)
+_AHEAD: Final = timedelta(seconds=2)
+"""How far ahead of the present the planner asks at most for what is due."""
+_SLICE: Final = 1000
+"""How many stretches of the past are decided at once at most; an evaluation counts as several."""
+_COST: Final = 10
+_COST_OF_DAY: Final = 2
+_EXAMINED_AT_ONCE: Final = 3000
+"""How many automations with a past are examined at once at most; an evaluation counts as several."""
 
 
 @dataclass(slots=True)
@@ -64,6 +75,14 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
+class Overdue:
+    """A stretch of the past of one automation, of which nothing is to be started. ``entry`` is the version in force, or the last one."""
+
+    entry: Entry
+    stretch: Stretch
+
+
+@dataclass(frozen=True, slots=True)
 class Changes:
     """What a snapshot changed: versions of definitions to record, and the automations of which anything else differs."""
 
@@ -89,9 +108,11 @@ class Timetable:
         self._parse = schedule
         self._rota = Rota(now)
         self._pending = Pending()
+        self._backlog = Backlog()
         self._unconfirmed: dict[str, Sequence[Moment]] = {}
+        self._unconfirmed_backlog = Backlog()
         self._entries: dict[str, Entry] = {}
-        self._gone: dict[str, Entry] = {}  # removed, with something still pending
+        self._past: dict[str, list[Entry]] = {}  # versions that ended, with something still undecided
         self._absent: frozenset[str] = frozenset()
 
     # ------------------------------------------------------------ what exists
@@ -111,21 +132,29 @@ class Timetable:
         return automation_id not in self._entries or automation_id in self._absent
 
     def load(
-        self, recorded: Mapping[str, RecordedAutomation], *, watermark: datetime | None, ended: Sequence[EndedVersion] = ()
+        self,
+        recorded: Mapping[str, RecordedAutomation],
+        *,
+        watermark: datetime | None,
+        ended: Sequence[EndedVersion] = (),
+        gaps: Sequence[Gap] = (),
     ) -> list[Version]:
         """Take up what the ledger recorded. What came due since the watermark waits until an `update` has said that it is still meant.
 
+        So does what lies in the ``gaps`` below the watermark.
+
         Gives the versions of those whose validity is not what was recorded, since the zone data or the rules are other ones: from now on.
         """
-        spans: dict[tuple[Schedule, datetime], _Span] = {}
+        spans: _Spans = {}
         if watermark is not None and watermark > self._rota.cursor:
             self._rota = Rota(watermark)  # the clock went back, which is for the caller to say with `rewind`, or is not right yet
         versions = [version for each in recorded.values() if (version := self._take_up(each)) is not None]
         if watermark is not None:
-            for each in ended:
-                self._recall(self._ended(each), watermark, min(each.until, self._rota.cursor), spans)
-            for automation_id in recorded:
-                self._recall(self._entries[automation_id], watermark, self._rota.cursor, spans)
+            undecided = [*gaps, Gap(watermark, self._rota.cursor)]
+            for entry in [*map(self._ended, ended), *(self._entries[automation_id] for automation_id in recorded)]:
+                for gap in merge_gaps(gap for gap in undecided if entry.automation.id >= gap.automation_id):
+                    end = gap.until if entry.until is None else min(entry.until, gap.until)
+                    self._recall(entry, gap.since, min(end, self._rota.cursor), spans)
         return versions
 
     def _take_up(self, record: RecordedAutomation) -> Version | None:
@@ -141,24 +170,44 @@ class Timetable:
         version = each.version
         automation = Automation(version.automation_id, version.name, version.definition or _NOTHING)
         schedule, _ = self._evaluate(automation.definition)
-        entry = Entry(automation, version.effective_from, self._policies(automation.id, automation.name), schedule, removed=True)
-        if automation.id not in self._entries:
-            self._gone[automation.id] = entry
+        policies = self._policies(automation.id, automation.name)
+        entry = Entry(automation, version.effective_from, policies, schedule, removed=True, until=each.until)
+        self._past.setdefault(automation.id, []).append(entry)
         return entry
 
-    def _recall(self, entry: Entry, begin: datetime, end: datetime, spans: dict[tuple[Schedule, datetime], "_Span"]) -> None:
+    def _recall(self, entry: Entry, begin: datetime, end: datetime, spans: "_Spans") -> None:
         if entry.schedule is None or begin >= end:
             return
-        key = (entry.schedule, end)
+        key = (entry.schedule, begin, end)
         if key not in spans:
-            spans[key] = _Span.of(self._target, entry.schedule, begin, end)
-        moments = spans[key].moments_for(entry)
+            spans[key] = None if is_many(*key) else _Span.of(self._target, *key)
+        span = spans[key]
+        if span is None:
+            self._recall_stretch(entry, entry.schedule, begin, end)
+            return
+        moments = span.moments_for(entry)
         if moments and moments[-1].due > self._rota.cursor:
             self._pending.add(entry.automation.id, [each for each in moments if each.due > self._rota.cursor], self._rota.cursor)
             moments = [each for each in moments if each.due <= self._rota.cursor]
         if moments:
             before = self._unconfirmed.get(entry.automation.id)
             self._unconfirmed[entry.automation.id] = moments if before is None else [*before, *moments]
+
+    def _recall_stretch(self, entry: Entry, schedule: Schedule, begin: datetime, end: datetime) -> None:
+        """The same of many instants. Only the newest of them may have been scheduled and not be due yet, by its jitter."""
+        if entry.policies.jitter:
+            last = newest(schedule, begin, end)
+            assert last is not None  # there are many
+            late = moment(entry.policies, self._target, entry.automation.id, last, schedule.next(last))
+            if late.due > self._rota.cursor and last > entry.effective_from:
+                self._pending.add(entry.automation.id, [late], self._rota.cursor)
+                end = last - JUST_BEFORE
+        self._add_stretch(self._unconfirmed_backlog, entry, schedule, begin, end)
+
+    def _add_stretch(self, backlog: Backlog, entry: Entry, schedule: Schedule, begin: datetime, end: datetime) -> None:
+        first = first_after(schedule, max(begin, entry.effective_from))
+        if first is not None and first <= end:
+            backlog.add(entry.automation.id, Stretch(entry.automation.definition, schedule, first - JUST_BEFORE, end))
 
     def update(self, snapshot: Snapshot, *, previous_poll: datetime | None) -> Changes:
         """Take up a snapshot and say what it changed. An absence counts when two complete snapshots in a row agree on it."""
@@ -192,8 +241,6 @@ class Timetable:
             return None
         self._leave(entry, at)
         entry.removed = True
-        if self._pending.holds(automation_id) or automation_id in self._unconfirmed:
-            self._gone[automation_id] = entry
         return Version(automation_id, entry.automation.name, None, effective_from=at, observed_at=observed_at)
 
     def reconsider(self, schedule: Callable[[str, str], Schedule], now: datetime) -> list[Version]:
@@ -202,6 +249,8 @@ class Timetable:
         Gives the versions of those whose validity changed. As with an edit, that divides time at ``now``.
         """
         self._parse = schedule
+        forget()
+        self._backlog.try_again()
         changed = [entry for entry in self._entries.values() if not self._reconsidered(entry, now)]
         self._rota = Rota(self._rota.cursor)
         for entry in self._entries.values():
@@ -222,23 +271,133 @@ class Timetable:
 
     # ------------------------------------------------------------ what is due
 
-    def due(self, until: datetime) -> list[Due]:
-        """Everything due up to and including ``until``. It stays due until `planned` is told."""
+    def due(self, until: datetime, *, absent_until: datetime | None = None) -> list[Due]:
+        """Everything due up to and including ``until``. It stays due until `planned` is told. Nobody ran before ``absent_until``."""
+        self._fold()
         for collected in self._rota.collect(until):
-            span = _Span(self._target, collected.instants, collected.following)
+            span = None if collected.instants is None else _Span(self._target, collected.instants, collected.following)
             for automation_id in collected.members:
-                moments = span.moments_for(self._entries[automation_id])
-                if moments:
+                entry = self._entries[automation_id]
+                if self._backlog.is_unexamined(automation_id):
+                    self._add_stretch(self._backlog, entry, collected.schedule, collected.begin, until)
+                elif span is None:
+                    self._add_many(entry, collected.schedule, collected.begin, until)
+                elif moments := span.moments_for(entry):
                     self._pending.add(automation_id, moments, until)
-        return [Due(self._entries.get(each) or self._gone[each], moments) for each, moments in self._pending.due(until).items()]
+        self._examine(until, absent_until)
+        return [Due(self._last_entry(each), moments) for each, moments in self._pending.due(until).items()]
+
+    def _add_many(self, entry: Entry, schedule: Schedule, begin: datetime, end: datetime) -> None:
+        """Add what a schedule that gave many instants implied for one version, which may be in force since a short time only."""
+        if entry.effective_from > begin:
+            self._add_overdue(entry, schedule, entry.effective_from, end)
+        else:
+            self._add_stretch(self._backlog, entry, schedule, begin, end)
+
+    def _last_entry(self, automation_id: str) -> Entry:
+        return self._entries.get(automation_id) or self._past[automation_id][-1]
 
     def planned(self, dues: Sequence[Due]) -> None:
         """These are durable, or need not be: they are not due any more."""
         for each in dues:
             automation_id = each.entry.automation.id
             self._pending.settled(automation_id, each.moments)
-            if not self._pending.holds(automation_id) and automation_id not in self._unconfirmed:
-                self._gone.pop(automation_id, None)
+            self._forget_past(automation_id)
+
+    # ------------------------------------------------------------ the undecided past
+
+    def overdue(self) -> list[Overdue]:
+        """The next stretches of the past to decide: so many that their evaluation takes a few hundredths of a second."""
+        found: list[Overdue] = []
+        evaluated: set[tuple[Schedule, datetime, datetime]] = set()
+        cost = 0
+        for automation_id, stretch in list(islice(self._backlog.late(), _SLICE)):
+            key = (stretch.schedule, stretch.begin, stretch.end)
+            cost += 1 if key in evaluated else _COST + _COST_OF_DAY * (stretch.end - stretch.begin).days
+            if found and cost > _SLICE:
+                break
+            evaluated.add(key)
+            try:
+                measure(*key)
+            except ZoneInfoNotFoundError:
+                self._backlog.put_aside(automation_id, stretch)
+            else:
+                found.append(Overdue(self._last_entry(automation_id), stretch))
+        return found
+
+    def recovered(self, overdue: Sequence[Overdue]) -> None:
+        """These are durable."""
+        self._backlog.discard((each.entry.automation.id, each.stretch) for each in overdue)
+        for each in overdue:
+            self._forget_past(each.entry.automation.id)
+
+    def gaps(self, recovered: Sequence[Overdue] = ()) -> Sequence[Gap]:
+        """What lies below the watermark and is not decided yet, once ``recovered`` are durable."""
+        return self._backlog.gaps([(each.entry.automation.id, each.stretch) for each in recovered])
+
+    @property
+    def is_recovering(self) -> bool:
+        """Whether anything of the past is to be decided."""
+        return bool(self._backlog)
+
+    @property
+    def undecided(self) -> int:
+        """Of how many automations something of the past is to be decided."""
+        return len(self._backlog.automations)
+
+    def _examine(self, until: datetime, absent_until: datetime | None) -> None:
+        """Take out of the backlog what may still start; of so many automations that it takes a few hundredths of a second."""
+        examiner = Examiner(self._target, now=until - _AHEAD, until=until, absent_until=absent_until)
+        cost = 0
+        for automation_id in self._backlog.unexamined:
+            stretches = self._backlog.take_unexamined(automation_id)
+            try:
+                examined = examiner.examine(automation_id, self._last_entry(automation_id).policies, stretches)
+            except ZoneInfoNotFoundError:
+                for stretch in stretches:
+                    self._backlog.put_aside(automation_id, stretch)
+                continue
+            for stretch in examined.late:
+                self._backlog.add_late(automation_id, stretch)
+            for stretch in examined.unexamined:
+                self._backlog.add(automation_id, stretch)
+            if examined.moments:
+                self._pending.add(automation_id, examined.moments, until)
+            cost += 1 + len(examined.moments)
+            if cost + _COST * examiner.evaluations > _EXAMINED_AT_ONCE:
+                break
+
+    def _fold(self) -> None:
+        """Keep the moments of automations that have many as stretches: a ledger that cannot be written for hours must not fill memory."""
+        for automation_id, moments in self._pending.overfull(MANY):
+            begin, end = moments[0].scheduled_for - JUST_BEFORE, moments[-1].scheduled_for
+            stretches = list(self._stretches_of(automation_id, begin, end))
+            if all(any(each.begin < moment.scheduled_for <= each.end for each in stretches) for moment in moments):
+                self._pending.settled(automation_id, moments)
+                for stretch in stretches:
+                    self._backlog.add(automation_id, stretch)
+
+    def _stretches_of(self, automation_id: str, begin: datetime, end: datetime) -> Iterator[Stretch]:
+        """What the automation's versions implied after ``begin`` and up to ``end``."""
+        current = self._entries.get(automation_id)
+        for entry in (*self._past.get(automation_id, ()), *([] if current is None else [current])):
+            since, until = max(begin, entry.effective_from), end if entry.until is None else min(end, entry.until)
+            if entry.schedule is not None and since < until:
+                yield Stretch(entry.automation.definition, entry.schedule, since, until)
+
+    def _is_undecided(self, automation_id: str) -> bool:
+        return (
+            self._pending.holds(automation_id)
+            or automation_id in self._unconfirmed
+            or self._backlog.holds(automation_id)
+            or self._unconfirmed_backlog.holds(automation_id)
+        )
+
+    def _forget_past(self, automation_id: str) -> None:
+        if automation_id in self._past and not self._is_undecided(automation_id):
+            del self._past[automation_id]
+
+    # ------------------------------------------------------------ when what is next
 
     @property
     def wake_at(self) -> datetime | None:
@@ -259,7 +418,8 @@ class Timetable:
         waiting = [moments[0].scheduled_for for moments in self._unconfirmed.values()]
         if (earliest := self._pending.earliest_scheduled({each.entry.automation.id: each.moments for each in planned})) is not None:
             waiting.append(earliest)
-        return min([now, self._rota.cursor, *(each - _JUST_BEFORE for each in waiting)])
+        begin = self._unconfirmed_backlog.earliest() or now
+        return min([now, self._rota.cursor, begin, *(each - JUST_BEFORE for each in waiting)])
 
     def in_force_by(self, now: datetime) -> None:
         """The clock went back to ``now``: the versions that were seen under the one that was ahead are in force by now."""
@@ -274,6 +434,7 @@ class Timetable:
         """
         if watermark < self._rota.cursor:
             self._pending.cut_all(now)
+            self._backlog.cut_all(now)
             self._rota.rewind(watermark)
             for each in ended:
                 entry = self._ended(each)
@@ -318,9 +479,13 @@ class Timetable:
         unconfirmed = [each for each in self._unconfirmed.pop(automation_id, ()) if each.scheduled_for <= at]
         if unconfirmed:
             self._unconfirmed[automation_id] = unconfirmed
+        self._backlog.cut(automation_id, at)
+        self._unconfirmed_backlog.cut(automation_id, at)
         if entry.schedule is not None:
             self._rota.leave(automation_id, entry.schedule)
             self._add_overdue(entry, entry.schedule, self._rota.cursor, at)
+        self._past.setdefault(automation_id, []).append(entry)
+        self._forget_past(automation_id)
 
     def _edit(self, automation: Automation, since: datetime, snapshot: Snapshot) -> Version:
         known = self._entries.get(automation.id)
@@ -362,6 +527,7 @@ class Timetable:
         for automation_id, moments in self._unconfirmed.items():
             self._pending.add(automation_id, moments, self._rota.cursor)
         self._unconfirmed.clear()
+        self._unconfirmed_backlog.move_to(self._backlog)
 
     def _evaluate(self, definition: Definition) -> tuple[Schedule | None, str | None]:
         if not definition.enabled:
@@ -374,6 +540,9 @@ class Timetable:
     def _add_overdue(self, entry: Entry, schedule: Schedule, begin: datetime, end: datetime) -> None:
         if begin >= end:
             return  # the usual case: nothing is to be evaluated for this automation alone
+        if is_many(schedule, begin, end):
+            self._add_stretch(self._backlog, entry, schedule, begin, end)
+            return
         moments = _Span.of(self._target, schedule, begin, end).moments_for(entry)
         if moments:
             self._pending.add(entry.automation.id, moments, self._rota.cursor)
@@ -408,6 +577,10 @@ class _Span:
     def _made(self, entry: Entry) -> Sequence[Moment]:
         ends = pairwise(chain(self._instants, (self._following,)))
         return tuple(moment(entry.policies, self._target, entry.automation.id, each, then) for each, then in ends if each is not None)
+
+
+_Spans = dict[tuple[Schedule, datetime, datetime], _Span | None]
+"""What schedules gave; None for more instants than are listed."""
 
 
 @dataclass(frozen=True, slots=True)

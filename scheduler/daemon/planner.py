@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import OccurrenceClaimed, OccurrenceConcluded
-from scheduler.core.model import Attempt, Claim, Occurrence, Reason, Skip, State
-from scheduler.core.policy import Concurrency, Decision, Moment, PassOver, Policies, Start, decide
+from scheduler.core.model import Attempt, Claim, Occurrence, Reason, Skip, SkippedSpan, State
+from scheduler.core.policy import Concurrency, Decision, Moment, PassOver, Policies, Start, decide, moment
+from scheduler.core.recovery import pass_over
 from scheduler.core.steps import Cause, Step
-from scheduler.core.timetable import Due, Entry
+from scheduler.core.timetable import Due, Entry, Overdue
 from scheduler.daemon.clearance import Clearance
 from scheduler.daemon.clock import Alarm
 from scheduler.daemon.context import Context, back_off
@@ -30,6 +31,7 @@ class _Plan:
 
     claims: list[tuple[Claim, Entry]]
     skips: list[Skip]
+    started: list[tuple[Entry, datetime]] = field(default_factory=list)  # what the older occurrences are coalesced into
 
 
 class Planner:
@@ -104,7 +106,7 @@ class Planner:
         failures = 0
         while not self._stopping:
             try:
-                await self._plan()
+                goes_on = await self._plan()
             except LedgerUnavailable as error:
                 failures += 1
                 self._context.health.failed("claim", str(error))
@@ -117,7 +119,8 @@ class Planner:
             self.expect_progress()
             for listener in self._listeners:
                 listener()
-            await self.alarm.sleep_until(self._next())
+            if not goes_on:
+                await self.alarm.sleep_until(self._next())
 
     def _next(self) -> datetime | None:
         if not self.may_plan():
@@ -129,21 +132,28 @@ class Planner:
         """Whether the snapshot and the clock are good enough to plan by."""
         return not (self._clearance.stale or self._context.watch.in_doubt)
 
-    async def _plan(self) -> None:
+    async def _plan(self) -> bool:
+        """Plan what is due, or else a slice of the undecided past. Return whether there is more of the past to decide at once."""
         self._context.watch.look()
         if not self.may_plan():
             self._is_hindered(Cause.CLOCK if self._context.watch.in_doubt else Cause.STALE)
-            return
+            return False
         context = self._context
         self._clearance.paused = await context.ledger.pauses(context.target)
         await self._catch_up()
         context.watch.look()
         if not self.may_plan() or self._back_at is not None:
-            return  # the clock was set meanwhile, and has rung the alarm
-        dues = context.timetable.due(context.clock.now() + AHEAD)
-        if not dues:
-            self._hindrance, self.has_planned = None, True
-            return
+            return False  # the clock was set meanwhile, and has rung the alarm
+        dues = context.timetable.due(context.clock.now() + AHEAD, absent_until=self.absent_until)
+        if dues:
+            await self._plan_present(dues)
+        else:
+            await self._recover()
+        self._hindrance, self.has_planned = None, True
+        return context.timetable.is_recovering and not self._stopping
+
+    async def _plan_present(self, dues: Sequence[Due]) -> None:
+        context = self._context
         written = context.clock.seconds()
         plan = self._decided(dues)
         won = await context.ledger.claim(
@@ -151,14 +161,42 @@ class Planner:
             [claim for claim, _ in plan.claims],
             plan.skips,
             context.timetable.watermark(context.clock.now(), planned=dues),
+            gaps=context.timetable.gaps(),
         )
         context.health.worked()
         context.timetable.planned(dues)
         self.has_planned = True
-        for claim, entry in plan.claims:
-            entry.claimed = max(entry.claimed or claim.occurrence.scheduled_for, claim.occurrence.scheduled_for)
+        for entry, instant in plan.started:
+            entry.claimed = max(entry.claimed or instant, instant)
         self._hand_over(plan, won, written)
         self._to_warm.put_nowait(min(len(won), context.settings.max_in_flight))
+
+    async def _recover(self) -> None:
+        """Decide a slice of the past that is too late to be started. It is durable before the next slice is looked at."""
+        context, timetable = self._context, self._context.timetable
+        overdue = timetable.overdue()
+        if not overdue:
+            return
+        now = context.clock.now()
+        spans = [span for each in overdue for span in self._spans(each, now)]
+        gaps = timetable.gaps(overdue)
+        won = await context.ledger.claim(context.target, [], [], timetable.watermark(now), spans=spans, gaps=gaps)
+        context.health.worked()
+        timetable.recovered(overdue)
+        for occurrence, span, count in _made_of(spans, won):
+            context.publish(_concluded(span, occurrence, count))
+
+    def _spans(self, overdue: Overdue, now: datetime) -> Iterator[SkippedSpan]:
+        """One row for each fate in a stretch: no instant of it is listed."""
+        entry, stretch, automation = overdue.entry, overdue.stretch, overdue.entry.automation
+        paused = self._clearance.is_paused(automation.id)
+        for passed in pass_over(stretch, entry.policies, paused=paused, claimed=entry.claimed):
+            extent = passed.extent
+            due = moment(entry.policies, self._context.target, automation.id, extent.first, extent.second).due
+            occurrence = Occurrence(self._context.target, automation.id, extent.first)
+            yield SkippedSpan(
+                occurrence, automation.name, due, stretch.definition, stretch.schedule, extent.last, extent.count, passed.reason, now
+            )
 
     def _is_hindered(self, cause: Cause, detail: str | None = None) -> None:
         self._hindrance = self._hindrance or Step(self._context.clock.now(), cause, detail=detail)
@@ -202,7 +240,9 @@ class Planner:
     def _add(self, plan: _Plan, entry: Entry, decision: Decision, now: datetime) -> None:
         if isinstance(decision, PassOver):
             plan.skips.append(self._skip(entry, decision.moments, decision.reason, now))
-        elif entry.ended is not None:  # the version that implied it was in force then, and nobody wants it any more
+            return
+        plan.started.append((entry, decision.moment.scheduled_for))
+        if entry.ended is not None:  # the version that implied it was in force then, and nobody wants it any more
             error = f"the automation was {entry.ended} before it could be sent"
             plan.skips.append(self._skip(entry, [decision.moment], Reason.DELETED, now, error))
         else:
@@ -238,7 +278,6 @@ class Planner:
         for claim, _ in ours:
             self._context.publish(OccurrenceClaimed(occurrence=claim.occurrence, automation=claim.name))
         self._dispatcher.take(_carried(claim, entry, written, self._late_for(claim)) for claim, entry in ours)
-        self._hindrance = None
         for skip in plan.skips:
             for first, count in _made(skip, won):
                 self._context.publish(_concluded(skip, first, count))
@@ -277,5 +316,17 @@ def _made(skip: Skip, won: Mapping[Occurrence, int]) -> Iterator[tuple[Occurrenc
             yield occurrence, count
 
 
-def _concluded(skip: Skip, first: Occurrence, count: int) -> OccurrenceConcluded:
+def _made_of(spans: Sequence[SkippedSpan], won: Mapping[Occurrence, int]) -> Iterator[tuple[Occurrence, SkippedSpan, int]]:
+    """The rows that were made for spans, with the span of each and how many occurrences it holds."""
+    of_each: dict[str, list[SkippedSpan]] = {}
+    for span in spans:
+        of_each.setdefault(span.occurrence.automation_id, []).append(span)
+    for occurrence, count in won.items():
+        for span in of_each[occurrence.automation_id]:
+            if span.occurrence.scheduled_for <= occurrence.scheduled_for <= span.last:
+                yield occurrence, span, count
+                break
+
+
+def _concluded(skip: Skip | SkippedSpan, first: Occurrence, count: int) -> OccurrenceConcluded:
     return OccurrenceConcluded(occurrence=first, automation=skip.name, outcome=skip.outcome, reason=skip.reason, count=count)

@@ -12,11 +12,13 @@ from scheduler.core.model import (
     Automation,
     Claim,
     Conclusion,
+    Gap,
     Occurrence,
     OpenOccurrence,
     Run,
     RunOrigin,
     Skip,
+    SkippedSpan,
     Snapshot,
     State,
     Version,
@@ -39,6 +41,16 @@ class Clock(Protocol):
         """Seconds since some fixed point, without those."""
 
 
+class Reservation(Protocol):
+    """A place in the request budget, for one attempt."""
+
+    def use(self) -> None:
+        """Send the request now."""
+
+    def give_back(self) -> None:
+        """Give the place back, unless it was used or given back before."""
+
+
 class Upstream(Protocol):
     """One target's API. Nothing here raises what a caller could not foresee: `UpstreamError` is all."""
 
@@ -55,8 +67,14 @@ class Upstream(Protocol):
     def clock_was_set(self) -> None:
         """Ours was: how far ahead the API's is now, its next answer says."""
 
-    async def admit(self) -> None:
-        """Wait until the request budget allows an attempt, and take its place in it."""
+    def reserve(self) -> "Reservation | None":
+        """Reserve a place in the request budget for one attempt; None when there is none now."""
+
+    def place_in(self) -> float:
+        """Return the seconds until `reserve` may give a place; 0 when it gives one now."""
+
+    def expect_polls(self, *, poll_interval: float, polls: float, readings: int) -> None:
+        """Keep a reserve in the budget for so many polls a second, and for so many automations that are read on their own."""
 
     async def run(self, automation_id: str, idempotency_key: str) -> Answer | NotSent | Lost:
         """One attempt. Never raises for what the network or the API do."""
@@ -89,8 +107,17 @@ class Ledger(Protocol):
         ``whole`` is False while more of the snapshot follows: the snapshot counts as taken with its last part.
         """
 
-    async def claim(self, target: str, claims: Sequence[Claim], skips: Sequence[Skip], watermark: datetime) -> Mapping[Occurrence, int]:
-        """Make the rows that are not there yet and move the watermark, in one transaction.
+    async def claim(
+        self,
+        target: str,
+        claims: Sequence[Claim],
+        skips: Sequence[Skip],
+        watermark: datetime,
+        *,
+        spans: Sequence[SkippedSpan] = (),
+        gaps: Sequence[Gap] = (),
+    ) -> Mapping[Occurrence, int]:
+        """Make the rows that are not there yet, move the watermark, and replace the target's gaps by ``gaps``, in one transaction.
 
         Returns the rows that it made, by their first occurrence, with how many each of them holds: of what is passed over some may have
         a row already, and what these divide becomes a row each.
@@ -127,7 +154,7 @@ class Ledger(Protocol):
         """Every claim without an outcome, in the order of due."""
 
     async def lacking(self, target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
-        """Those of them that have no row, neither of their own nor in a span."""
+        """Those of them that have no row, neither of their own nor in a span, and lie in no gap."""
 
     async def late(self, target: str, now: datetime) -> list[OpenOccurrence]:
         """Every claim without an outcome whose deadline is before ``now``, in the order of due."""

@@ -64,6 +64,7 @@ class Target:
         self._planner.listen(self._poller.replan)
         self._poller.listen(self._tracker.snapshot_taken)
         self._poller.on_end(self.wake)
+        self._poller.when_held_up(self._dispatcher.places.note_late_poll)
         watch.listen(self._clock_jumped)
         watch.when_believed(self._clock_believed)
 
@@ -73,7 +74,7 @@ class Target:
         recorded = await context.ledger.bind(settings.name, settings.url, settings.project_id)
         runs = await context.ledger.newest_runs(settings.name)
         opened = await context.ledger.open_occurrences(settings.name)
-        versions = context.timetable.load(recorded.automations, watermark=recorded.watermark, ended=recorded.ended)
+        versions = context.timetable.load(recorded.automations, watermark=recorded.watermark, ended=recorded.ended, gaps=recorded.gaps)
         self._tell_of(versions)
         self._clearance.snapshot_at = recorded.snapshot_at
         self._clearance.absent_until = self._planner.absent_until
@@ -124,8 +125,6 @@ class Target:
         The old upstream is the caller's to close. Nothing is written here, so that no target waits for another's write: `record` does that.
         """
         context = self.context
-        if settings.max_in_flight != context.settings.max_in_flight:
-            self._dispatcher.resize(settings.max_in_flight)
         context.settings, context.upstream, context.ledger = settings, upstream, ledger
         versions = context.timetable.reconsider(parse, since)
         self._record.revise(versions, self._clearance.snapshot_at)  # before whatever is seen next
@@ -182,6 +181,7 @@ class Target:
             overdue_count=len(self._overdue.found),
             next_fire=context.timetable.next_fire,
             clock_offset=None if offset is None else offset[0],
+            places=self._dispatcher.places.status(),
         )
 
     def automations(self) -> Iterator[AutomationStatus]:

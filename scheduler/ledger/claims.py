@@ -6,14 +6,15 @@ from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
 from typing import Final
 
-from scheduler.core.model import Attempt, Claim, Occurrence, Skip
+from scheduler.core.instants import from_text
+from scheduler.core.model import Attempt, Claim, Gap, Occurrence, Skip, SkippedSpan
 from scheduler.ledger.rows import Contradiction, Value, given, identity, packed, to_text, to_text_seconds
-from scheduler.ledger.spans import divide, intervals
+from scheduler.ledger.spans import Part, Span, divide, divide_span, intervals, part_of, spans_around
 
 # Each value that goes in costs as much as half a comparison, so what is the same for all is a parameter of its own.
 _INSERT_CLAIMS: Final = given(
@@ -51,6 +52,19 @@ _INSERT_SKIPS: Final = given(
     """,
 )
 
+_INSERT_SPANS: Final = given(
+    "automation_id, scheduled_for, last, count, name, due, outcome, reason, finished_at, error, expression, timezone, gap, repeat",
+    """
+    INSERT INTO occurrence (target, node, automation_id, scheduled_for, last, count, name, due, outcome, reason, finished_at, error,
+        definition_id, evaluation_id)
+    SELECT ?2, ?3, automation_id, scheduled_for, last, count, name, due, outcome, reason, finished_at, error,
+        (SELECT max(id) FROM definition WHERE definition.target = ?2 AND definition.automation_id = given.automation_id
+            AND cron_expression = expression AND definition.timezone = given.timezone),
+        (SELECT max(id) FROM evaluation WHERE dst_gap = given.gap AND dst_repeat = given.repeat)
+    FROM {given} WHERE true ON CONFLICT DO NOTHING
+    """,
+)
+
 _SELECT_BETWEEN: Final = """
     SELECT json_group_array(json_array(automation_id, scheduled_for, last)) FROM (
         SELECT automation_id, scheduled_for, last FROM occurrence
@@ -60,6 +74,8 @@ _SELECT_BETWEEN: Final = """
         WHERE count > 1 AND target = ?2 AND automation_id IN (SELECT value FROM json_each(?1)) AND last >= ?3 AND scheduled_for <= ?4
     )
 """
+
+_JUST_BEFORE: Final = timedelta(microseconds=1)
 
 _Interval = tuple[str, str]
 """Last and first scheduled instant of a row; in this order, since rows are looked for by where they end."""
@@ -75,6 +91,10 @@ _SELECT_LACKING: Final = given(
         SELECT 1 FROM occurrence AS span
         WHERE span.count > 1 AND span.target = ?2 AND span.automation_id = given.automation_id
             AND span.last >= given.scheduled_for AND span.scheduled_for <= given.scheduled_for
+    ) AND NOT EXISTS (
+        SELECT 1 FROM gap
+        WHERE gap.target = ?2 AND gap.automation_id <= given.automation_id AND substr(gap.since, 1, 19) < substr(given.scheduled_for, 1, 19)
+            AND substr(gap.until, 1, 19) >= substr(given.scheduled_for, 1, 19)
     )
     """,
 )
@@ -82,11 +102,13 @@ _SELECT_LACKING: Final = given(
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What becomes of everything that is due up to ``watermark``."""
+    """What becomes of everything that is due up to ``watermark``, except what lies in the ``gaps``, which is decided later."""
 
     claims: Sequence[Claim]
     skips: Sequence[Skip]
     watermark: datetime
+    spans: Sequence[SkippedSpan] = ()
+    gaps: Sequence[Gap] = ()
 
 
 def claim(connection: sqlite3.Connection, target: str, plan: Plan, node: str) -> dict[Occurrence, int]:
@@ -94,10 +116,19 @@ def claim(connection: sqlite3.Connection, target: str, plan: Plan, node: str) ->
     made = dict.fromkeys(_claimed(connection, target, plan.claims, node), 1) if plan.claims else {}
     if plan.skips:
         made |= _insert_skips(connection, target, plan.skips, node)
+    if plan.spans:
+        made |= _insert_spans(connection, target, plan.spans, node)
+    _record_gaps(connection, target, plan.gaps)
     moved = connection.execute("UPDATE target SET watermark = ? WHERE name = ?", (to_text(plan.watermark), target))
     if moved.rowcount != 1:
         raise Contradiction(f"the target {target!r} was never bound")
     return made
+
+
+def _record_gaps(connection: sqlite3.Connection, target: str, gaps: Sequence[Gap]) -> None:
+    connection.execute("DELETE FROM gap WHERE target = ?", (target,))
+    rows = [(target, to_text(gap.since), to_text(gap.until), gap.automation_id) for gap in gaps]
+    connection.executemany("INSERT INTO gap (target, since, until, automation_id) VALUES (?, ?, ?, ?)", rows)
 
 
 def _claimed(connection: sqlite3.Connection, target: str, claims: Sequence[Claim], node: str) -> set[Occurrence]:
@@ -141,7 +172,7 @@ def _attempt_row(occurrence: Occurrence, attempt: Attempt) -> tuple[Value, ...]:
 
 
 def lacking(connection: sqlite3.Connection, target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
-    """Those of the target's occurrences that have no row, neither of their own nor in a span."""
+    """Those of the target's occurrences that have no row, neither of their own nor in a span, and lie in no gap."""
     by_identity = {identity(each)[1:]: each for each in expected}
     (without,) = connection.execute(_SELECT_LACKING, (packed(list(by_identity)), target)).fetchone()
     return {by_identity[automation_id, scheduled_for] for automation_id, scheduled_for in json.loads(without)}
@@ -165,10 +196,10 @@ def _insert_skips(connection: sqlite3.Connection, target: str, skips: Sequence[S
     return made
 
 
-def _taken(connection: sqlite3.Connection, target: str, skips: Sequence[Skip]) -> defaultdict[str, list[_Interval]]:
+def _taken(connection: sqlite3.Connection, target: str, skips: Sequence[Skip | SkippedSpan]) -> defaultdict[str, list[_Interval]]:
     """The rows that there are between the first and the last instant of all the skips, by automation and in order."""
     automations = json.dumps(list({skip.occurrence.automation_id for skip in skips}))
-    first, last = min(skip.instants[0] for skip in skips), max(skip.last for skip in skips)
+    first, last = min(skip.occurrence.scheduled_for for skip in skips), max(skip.last for skip in skips)
     (found,) = connection.execute(_SELECT_BETWEEN, (automations, target, to_text_seconds(first), to_text_seconds(last))).fetchone()
     taken: defaultdict[str, list[_Interval]] = defaultdict(list)
     for automation_id, scheduled_for, end in sorted(json.loads(found), key=itemgetter(2)):
@@ -204,4 +235,79 @@ def _skip_row(skip: Skip, instants: Sequence[datetime], node: str) -> tuple[Valu
         to_text(skip.at),
         skip.error,
         node,
+    )
+
+
+# ---------------------------------------------------------------- passing over by bounds
+
+_MANY_ROWS: Final = 8
+"""With more rows than this in its way a span is listed, which is faster than measuring what is between each two of them."""
+
+
+def _insert_spans(connection: sqlite3.Connection, target: str, spans: Sequence[SkippedSpan], node: str) -> dict[Occurrence, int]:
+    """Write spans by their bounds, around the rows that there are."""
+    _divide_others(connection, target, spans)
+    taken = _taken(connection, target, spans)
+    rows: list[tuple[Value, ...]] = []
+    made: dict[Occurrence, int] = {}
+    for span in spans:
+        rows_there = taken[span.occurrence.automation_id]
+        for part in _free_parts(span, rows_there):
+            rows.append(_span_row(span, part))
+            made[replace(span.occurrence, scheduled_for=part.first)] = part.count
+            insort(rows_there, (to_text_seconds(part.last), to_text_seconds(part.first)))
+    connection.execute(_INSERT_SPANS, (packed(rows), target, node))
+    return made
+
+
+def _divide_others(connection: sqlite3.Connection, target: str, spans: Sequence[SkippedSpan]) -> None:
+    """Divide the spans there are of other schedules around what these imply in between. Usually there is none."""
+    ours: defaultdict[str, list[SkippedSpan]] = defaultdict(list)
+    for span in spans:
+        ours[span.occurrence.automation_id].append(span)
+    begin, end = min(span.occurrence.scheduled_for for span in spans), max(span.last for span in spans)
+    for there in spans_around(connection, target, ours, begin, end):
+        wanted = [instant for span in ours[there.automation_id] for instant in _within(span, there)]
+        divide_span(connection, there, wanted)
+
+
+def _within(span: SkippedSpan, there: Span) -> Iterator[datetime]:
+    """The instants of a span within the bounds of one that is there; none when both are of the same schedule."""
+    since, until = max(there.first, span.occurrence.scheduled_for - _JUST_BEFORE), min(there.last, span.last)
+    return iter(()) if span.schedule == there.schedule or since >= until else span.schedule.between(since, until)
+
+
+def _free_parts(span: SkippedSpan, taken: Sequence[_Interval]) -> Iterator[Part]:
+    """What of a span no row has, in parts that no row divides."""
+    first, last = span.occurrence.scheduled_for, span.last
+    in_the_way = taken[bisect_left(taken, (to_text_seconds(first),)) :]
+    in_the_way = [each for each in in_the_way if each[1] <= to_text_seconds(last)]
+    if not in_the_way:
+        yield Part(first, last, span.count)
+    elif len(in_the_way) > _MANY_ROWS:
+        for group in _free(list(span.schedule.between(first - _JUST_BEFORE, last)), in_the_way):
+            yield Part(group[0], group[-1], len(group))
+    else:
+        begins = [first - _JUST_BEFORE, *(from_text(end) for end, _ in in_the_way)]
+        ends = [*(from_text(begin) - _JUST_BEFORE for _, begin in in_the_way), last]
+        parts = (part_of(span.schedule, begin, end) for begin, end in zip(begins, ends, strict=True))
+        yield from (part for part in parts if part is not None)
+
+
+def _span_row(span: SkippedSpan, part: Part) -> tuple[Value, ...]:
+    """One row; a single occurrence needs no definition to say which it is."""
+    first, last, count, _ = part.extent
+    by = (span.definition.cron_expression, span.definition.timezone, span.schedule.dst_gap, span.schedule.dst_repeat)
+    return (
+        span.occurrence.automation_id,
+        first,
+        last,
+        count,
+        span.name,
+        to_text(part.first + (span.due - span.occurrence.scheduled_for)),
+        span.outcome,
+        span.reason,
+        to_text(span.at),
+        span.error,
+        *(by if part.is_by_schedule else (None, None, None, None)),
     )

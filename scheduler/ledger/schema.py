@@ -270,6 +270,22 @@ _LOOK_UPS: Final = (
 )
 
 
+_GAPS: Final = (
+    "ALTER TABLE occurrence ADD COLUMN definition_id INTEGER",  # of a span without intervals: the version that implied it
+    "ALTER TABLE occurrence ADD COLUMN evaluation_id INTEGER",  # how that was evaluated
+    """
+    CREATE TABLE gap (               -- below the watermark, and not decided yet
+        target TEXT NOT NULL REFERENCES target (name) ON UPDATE CASCADE,
+        since TEXT NOT NULL,
+        until TEXT NOT NULL,
+        automation_id TEXT NOT NULL, -- the first in the order of ids of which anything is undecided
+        PRIMARY KEY (target, since),
+        CHECK (until > since)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+
 # What a start wants to know of each automation must not cost a walk through the history. Triggers, since outcomes and runs are written in
 # several places, and a statement of its own for each group would need Python's global lock once more.
 _LAST_TIMES: Final = (
@@ -310,7 +326,7 @@ _LAST_TIMES: Final = (
 
 def load_of_version_3(tables: Tables) -> None:
     """Rules of reading expressions, and what keeps statements short in a large installation."""
-    for statement in (*_RULES, *_LOOK_UPS, *_LAST_TIMES):
+    for statement in (*_RULES, *_LOOK_UPS, *_GAPS, *_LAST_TIMES):
         tables.execute(statement)
 
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from scheduler.core.errors import TargetMismatch
 from scheduler.core.instants import from_text
-from scheduler.core.model import Automation, Definition, Run, RunOrigin, RunStatus, Version
+from scheduler.core.model import Automation, Definition, Gap, Run, RunOrigin, RunStatus, Version
 from scheduler.core.records import EndedVersion, RecordedAutomation, RecordedTarget
 from scheduler.ledger.intents import fill_in, intent_of
 from scheduler.ledger.rows import Contradiction, Value, given, packed, to_text
@@ -68,9 +68,10 @@ def normalised(url: str) -> str:
 def recorded(connection: sqlite3.Connection, target: str) -> RecordedTarget:
     """The target as last recorded, without what was removed."""
     known = connection.execute("SELECT snapshot_at, watermark FROM target WHERE name = ?", (target,)).fetchone()
+    gaps = tuple(Gap(from_text(since), from_text(until), first) for since, until, first in connection.execute(_SELECT_GAPS, (target,)))
     automations = {row["automation_id"]: _automation(row) for row in connection.execute(_SELECT_AUTOMATIONS, (target,))}
     ended = tuple(_ended(row) for row in connection.execute(_SELECT_ENDED, (target, known["watermark"])))
-    return RecordedTarget(_instant(known["snapshot_at"]), _instant(known["watermark"]), automations, ended)
+    return RecordedTarget(_instant(known["snapshot_at"]), _instant(known["watermark"]), automations, ended, gaps)
 
 
 _SELECT_AUTOMATIONS: Final = "SELECT * FROM automation WHERE target = ? AND removed_at IS NULL"
@@ -81,8 +82,10 @@ _SELECT_ENDED: Final = """
     CROSS JOIN definition AS ended ON ended.id = (
         SELECT max(id) FROM definition WHERE target = newer.target AND automation_id = newer.automation_id AND id < newer.id
     )
-    WHERE newer.target = ?1 AND newer.effective_from > ?2 AND ended.enabled AND ended.invalid IS NULL ORDER BY ended.id
+    WHERE newer.target = ?1 AND newer.effective_from > min(?2, coalesce((SELECT min(since) FROM gap WHERE target = ?1), ?2))
+        AND ended.enabled AND ended.invalid IS NULL ORDER BY ended.id
 """
+_SELECT_GAPS: Final = "SELECT since, until, automation_id FROM gap WHERE target = ? ORDER BY since"
 
 
 def _ended(row: sqlite3.Row) -> EndedVersion:

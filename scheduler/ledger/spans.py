@@ -1,49 +1,164 @@
 """Spans: rows that stand for several consecutive occurrences of one automation with the same fate.
 
-A span knows exactly which instants it stands for, as the seconds between one and the next: ``[[60, 2879]]`` is every minute of two days.
-An edit that is seen late can imply instants that lie in between; then the span is divided there, so that they can have rows of their own.
+A span knows exactly which instants it stands for, in one of two ways. A span of few instants lists the seconds between one and the next:
+``[[60, 2879]]`` is every minute of two days. A span of many refers to the definition version that implied it and to the evaluation in
+force: it stands for all instants of that schedule from its first to its last. An edit that is seen late can imply instants that lie in
+between; then the span is divided there, so that they can have rows of their own.
 """
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby, pairwise
-from typing import Final
+from typing import Final, cast
 
+from scheduler.core.cron import Gap, InvalidSchedule, Repeat, Schedule
 from scheduler.core.instants import from_text
 from scheduler.core.model import Occurrence
 from scheduler.ledger.rows import identity, to_text, to_text_seconds
 
-_SELECT_AROUND: Final = """
-    SELECT id, automation_id, scheduled_for, due, intervals FROM occurrence
-    WHERE count > 1 AND target = ?1 AND automation_id IN (SELECT value FROM json_each(?2))
-        AND last > ?3 AND scheduled_for < ?4 AND intervals IS NOT NULL
+SPAN_COLUMNS: Final = """
+    span.id, span.automation_id, span.scheduled_for, span.last, span.count, span.due, span.intervals,
+    definition.cron_expression, definition.timezone, evaluation.dst_gap, evaluation.dst_repeat
 """
-_SELECT_OVER: Final = """
-    SELECT id, last, count, scheduled_for, due, intervals FROM occurrence
-    WHERE count > 1 AND target = ?1 AND automation_id = ?2 AND last >= ?3 AND scheduled_for <= ?3
+SPAN_TABLES: Final = """
+    occurrence AS span LEFT JOIN definition ON definition.id = span.definition_id
+    LEFT JOIN evaluation ON evaluation.id = span.evaluation_id
 """
-_SHORTEN: Final = "UPDATE occurrence SET last = ?2, count = ?3, intervals = ?4 WHERE id = ?1"
+_SELECT_AROUND: Final = f"""
+    SELECT {SPAN_COLUMNS} FROM {SPAN_TABLES}
+    WHERE span.count > 1 AND span.target = ?1 AND span.automation_id IN (SELECT value FROM json_each(?2))
+        AND span.last > ?3 AND span.scheduled_for < ?4
+"""  # noqa: S608 -- literals of this module
+_SELECT_OVER: Final = f"""
+    SELECT {SPAN_COLUMNS} FROM {SPAN_TABLES}
+    WHERE span.count > 1 AND span.target = ?1 AND span.automation_id = ?2 AND span.last >= ?3 AND span.scheduled_for <= ?3
+"""  # noqa: S608 -- literals of this module
+_SHORTEN: Final = """
+    UPDATE occurrence SET last = ?2, count = ?3, intervals = ?4, definition_id = iif(?5, definition_id, NULL),
+        evaluation_id = iif(?5, evaluation_id, NULL) WHERE id = ?1
+"""
 _REPEAT: Final = """
-    INSERT INTO occurrence
-        (scheduled_for, last, count, intervals, due, target, automation_id, name, outcome, reason, finished_at, error, node)
-    SELECT ?2, ?3, ?4, ?5, ?6, target, automation_id, name, outcome, reason, finished_at, error, node FROM occurrence WHERE id = ?1
+    INSERT INTO occurrence (scheduled_for, last, count, intervals, due, definition_id, evaluation_id,
+        target, automation_id, name, outcome, reason, finished_at, error, node)
+    SELECT ?2, ?3, ?4, ?5, ?6, iif(?7, definition_id, NULL), iif(?7, evaluation_id, NULL),
+        target, automation_id, name, outcome, reason, finished_at, error, node FROM occurrence WHERE id = ?1
 """
+_JUST_BEFORE: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class _Span:
+class Part:
+    """Consecutive instants of a span; ``listed`` None: all that the span's schedule has between the bounds, both included."""
+
+    first: datetime
+    last: datetime
+    count: int
+    listed: Sequence[datetime] | None = None
+
+    @property
+    def extent(self) -> tuple[str, str, int, str | None]:
+        """First and last instant, count and intervals, as they stand in the table."""
+        return to_text_seconds(self.first), to_text_seconds(self.last), self.count, intervals(self.listed or ())
+
+    @property
+    def is_by_schedule(self) -> bool:
+        """Whether its row has to name the definition."""
+        return self.listed is None and self.count > 1
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A row for several occurrences. It knows its instants by its ``schedule``, or by ``listed``, or (of the first version) not at all."""
+
     id: int
     automation_id: str
-    instants: Sequence[datetime]
+    first: datetime
+    last: datetime
+    count: int
     jitter: timedelta
+    schedule: Schedule | None
+    listed: Sequence[datetime] | None
 
     @classmethod
-    def of(cls, row_id: int, automation_id: str, scheduled_for: str, due: str, text: str) -> "_Span":
-        first = from_text(scheduled_for)
-        return cls(row_id, automation_id, list(unrolled(first, text)), from_text(due) - first)
+    def of(cls, row: Sequence[str | int | None], known: Sequence[datetime] | None = None) -> "Span":
+        """The span in a row of `SPAN_COLUMNS`. ``known``: the instants of a span that does not know its own."""
+        row_id, automation_id, scheduled_for, last, count, due, text, *by = row
+        first = from_text(str(scheduled_for))
+        listed = known if text is None else list(unrolled(first, str(text)))
+        jitter = from_text(str(due)) - first
+        return cls(int(row_id or 0), str(automation_id), first, from_text(str(last)), int(count or 0), jitter, _schedule(*by), listed)
+
+    @property
+    def knows(self) -> bool:
+        """Whether it knows which instants it stands for."""
+        return self.schedule is not None or self.listed is not None
+
+    def holds(self, instants: Sequence[datetime]) -> set[datetime]:
+        """Those of the instants that it stands for."""
+        if self.listed is not None:
+            return set(self.listed) & set(instants)
+        within = [instant for instant in instants if self.first <= instant <= self.last]
+        if self.schedule is None:
+            return set(within)
+        if len(within) > _FEW:
+            return set(self.schedule.between(min(within) - _JUST_BEFORE, max(within))) & set(within)
+        return {instant for instant in within if self.schedule.fires_at(instant)}
+
+    def around(self, strangers: Sequence[datetime]) -> list[Part]:
+        """What is left of it when it is divided at ``strangers``: instants within its bounds, in order, that it does not stand for."""
+        if self.listed is not None:
+            return _parts(self.listed, strangers)
+        assert self.schedule is not None
+        head = part_of(self.schedule, self.first - _JUST_BEFORE, strangers[0] - _JUST_BEFORE)
+        tail = part_of(self.schedule, strangers[-1], self.last)
+        between = _parts(list(self.schedule.between(strangers[0], strangers[-1])), strangers)
+        return [*([] if head is None else [head]), *between, *([] if tail is None else [tail])]
+
+    def without(self, instant: datetime) -> list[Part]:
+        """What is before one of its instants, the instant itself, and what is after it."""
+        own = Part(instant, instant, 1)
+        if self.listed is not None:
+            at = self.listed.index(instant)
+            return [*_parts(self.listed[:at], ()), own, *_parts(self.listed[at + 1 :], ())]
+        assert self.schedule is not None
+        head = part_of(self.schedule, self.first - _JUST_BEFORE, instant - _JUST_BEFORE)
+        tail = part_of(self.schedule, instant, self.last)
+        return [*([] if head is None else [head]), own, *([] if tail is None else [tail])]
+
+
+_FEW: Final = 8
+"""So many instants are asked for one by one."""
+
+
+def _schedule(*by: str | int | None) -> Schedule | None:
+    """The schedule of a definition and its evaluation; None when there is none, or the zone data lack its zone by now."""
+    expression, timezone, gap, repeat = by
+    if expression is None:
+        return None
+    rules = cast("Gap", gap or "after"), cast("Repeat", repeat or "once")
+    try:
+        return Schedule.parse(expression, timezone, dst_gap=rules[0], dst_repeat=rules[1])
+    except InvalidSchedule:
+        return None
+
+
+def part_of(schedule: Schedule, begin: datetime, end: datetime) -> Part | None:
+    """The instants of a schedule after ``begin`` and up to ``end``; None when there are none."""
+    first = schedule.next(begin) if begin < end else None
+    if first is None or first > end:
+        return None
+    last = schedule.previous(end + _JUST_BEFORE)
+    assert last is not None  # the first one, if no other
+    return Part(first, last, schedule.count(begin, end))
+
+
+def _parts(instants: Sequence[datetime], strangers: Sequence[datetime]) -> list[Part]:
+    groups = [list(group) for _, group in groupby(instants, key=lambda instant: bisect_left(strangers, instant))]
+    return [Part(group[0], group[-1], len(group), group) for group in groups]
 
 
 def intervals(instants: Sequence[datetime]) -> str | None:
@@ -62,13 +177,20 @@ def unrolled(first: datetime, text: str) -> Iterator[datetime]:
             yield first
 
 
+def spans_around(connection: sqlite3.Connection, target: str, automations: Collection[str], begin: datetime, end: datetime) -> list[Span]:
+    """The spans of these automations that reach into the time between two instants."""
+    bounds = to_text_seconds(begin), to_text_seconds(end)
+    return [Span.of(row) for row in connection.execute(_SELECT_AROUND, (target, json.dumps(list(automations)), *bounds)).fetchall()]
+
+
 def divide(connection: sqlite3.Connection, target: str, wanted: Mapping[str, Sequence[datetime]]) -> bool:
     """Divide the target's spans around the ``wanted`` instants, by automation, that lie within and are none of theirs; whether any was."""
     if not wanted:
         return False
-    bounds = to_text_seconds(min(map(min, wanted.values()))), to_text_seconds(max(map(max, wanted.values())))
-    around = [_Span.of(*row) for row in connection.execute(_SELECT_AROUND, (target, json.dumps(list(wanted)), *bounds)).fetchall()]
-    return sum(_divide(connection, span, wanted[span.automation_id]) for span in around) > 0
+    begin, end = min(map(min, wanted.values())), max(map(max, wanted.values()))
+    return (
+        sum(divide_span(connection, span, wanted[span.automation_id]) for span in spans_around(connection, target, wanted, begin, end)) > 0
+    )
 
 
 def take_out(connection: sqlite3.Connection, occurrence: Occurrence, instants: Sequence[datetime] = ()) -> bool:
@@ -77,41 +199,35 @@ def take_out(connection: sqlite3.Connection, occurrence: Occurrence, instants: S
     ``instants`` are those of a span that does not know its own, as one of the ledger's first version. False when there is no such span.
     """
     found = connection.execute(_SELECT_OVER, identity(occurrence)).fetchone()
-    span = None if found is None else _known(found, instants)
-    if span is None or occurrence.scheduled_for not in span.instants:
+    span = None if found is None else _known(Span.of(found), instants)
+    if span is None or not span.knows or occurrence.scheduled_for not in span.holds([occurrence.scheduled_for]):
         return False
-    at = span.instants.index(occurrence.scheduled_for)
-    _cut(connection, span, [group for group in (span.instants[:at], span.instants[at : at + 1], span.instants[at + 1 :]) if group])
+    _cut(connection, span, span.without(occurrence.scheduled_for))
     return True
 
 
-def _known(found: tuple[int, str, int, str, str, str | None], instants: Sequence[datetime]) -> _Span | None:
-    """The span, if it knows its instants, or if these can be them."""
-    row_id, last, count, first, due, text = found
-    if text is None:
-        if not instants or (to_text_seconds(instants[0]), to_text_seconds(instants[-1]), len(instants)) != (first, last, count):
-            return None
-        text = intervals(instants)
-    return None if text is None else _Span.of(row_id, "", first, due, text)
+def _known(span: Span, instants: Sequence[datetime]) -> Span:
+    """The span, which knows these instants if they can be its own and it knows none itself."""
+    if span.knows or not instants or (instants[0], instants[-1], len(instants)) != (span.first, span.last, span.count):
+        return span
+    return Span(span.id, span.automation_id, span.first, span.last, span.count, span.jitter, None, instants)
 
 
-def _divide(connection: sqlite3.Connection, span: _Span, wanted: Sequence[datetime]) -> bool:
-    own, strangers = set(span.instants), sorted(wanted)
-    between = [each for each in strangers if span.instants[0] < each < span.instants[-1] and each not in own]
-    if not between:
+def divide_span(connection: sqlite3.Connection, span: Span, wanted: Sequence[datetime]) -> bool:
+    """Divide one span around those of the ``wanted`` instants that lie within and are none of its own; whether there was any."""
+    if not span.knows:
         return False
-    groups = [list(group) for _, group in groupby(span.instants, key=lambda instant: sum(each < instant for each in between))]
-    _cut(connection, span, groups)
-    return True
+    within = sorted(each for each in wanted if span.first < each < span.last)
+    own = span.holds(within)
+    strangers = [each for each in within if each not in own]
+    if strangers:
+        _cut(connection, span, span.around(strangers))
+    return bool(strangers)
 
 
-def _cut(connection: sqlite3.Connection, span: _Span, groups: Sequence[Sequence[datetime]]) -> None:
-    """A row for each group; the span's own for the first."""
-    for group in groups[1:]:
-        connection.execute(_REPEAT, (span.id, *_extent(group), to_text(group[0] + span.jitter)))
-    _, *extent = _extent(groups[0])
-    connection.execute(_SHORTEN, (span.id, *extent))
-
-
-def _extent(instants: Sequence[datetime]) -> tuple[str, str, int, str | None]:
-    return to_text_seconds(instants[0]), to_text_seconds(instants[-1]), len(instants), intervals(instants)
+def _cut(connection: sqlite3.Connection, span: Span, parts: Sequence[Part]) -> None:
+    """A row for each part; the span's own for the first."""
+    for part in parts[1:]:
+        connection.execute(_REPEAT, (span.id, *part.extent, to_text(part.first + span.jitter), part.is_by_schedule))
+    _, *extent = parts[0].extent
+    connection.execute(_SHORTEN, (span.id, *extent, parts[0].is_by_schedule))

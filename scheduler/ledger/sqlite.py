@@ -16,11 +16,13 @@ from scheduler.core.model import (
     Automation,
     Claim,
     Conclusion,
+    Gap,
     Occurrence,
     OpenOccurrence,
     Run,
     RunOrigin,
     Skip,
+    SkippedSpan,
     State,
     Version,
 )
@@ -86,9 +88,18 @@ class SqliteLedger:
 
     # ------------------------------------------------------------ occurrences
 
-    async def claim(self, target: str, claims: Sequence[Claim], skips: Sequence[Skip], watermark: datetime) -> Mapping[Occurrence, int]:
+    async def claim(
+        self,
+        target: str,
+        claims: Sequence[Claim],
+        skips: Sequence[Skip],
+        watermark: datetime,
+        *,
+        spans: Sequence[SkippedSpan] = (),
+        gaps: Sequence[Gap] = (),
+    ) -> Mapping[Occurrence, int]:
         """See `claims.claim`."""
-        plan = Plan(claims, skips, watermark)
+        plan = Plan(claims, skips, watermark, spans, gaps)
         return await self.database.write(lambda connection: claim(connection, target, plan, self.node))
 
     async def attempt(self, occurrence: Occurrence, attempt: Attempt, steps: Sequence[Step] = ()) -> None:

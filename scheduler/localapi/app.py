@@ -11,20 +11,21 @@ from typing import Final
 
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from scheduler.localapi.endpoint import Action, Endpoint, failure, render
 from scheduler.localapi.errors import no_such_endpoint
 from scheduler.localapi.keys import Keys
+from scheduler.localapi.long_work import LongWork
 from scheduler.localapi.metrics import ApiMetrics
 from scheduler.localapi.throttle import Throttle
 from scheduler.localapi.views import Views
 
 COLLECTION: Final = "/api/projects/:project_id/task_automations/"
 OPENAPI: Final = Path(__file__).with_name("openapi.yaml")
-"""The contract, for programs; served to whoever asks."""
+"""The contract, for programs; served to whoever asks, as a whole: ranges of a file would be one more thing to parse."""
 _YAML: Final = "application/yaml"  # RFC 9512
 
 
@@ -46,14 +47,22 @@ class _Exactly(Route):
 
 
 def build_app(
-    views: Views, keys: Keys, throttle: Throttle, metrics: ApiMetrics, healthy: Callable[[], Awaitable[Mapping[str, bool]]]
+    views: Views,
+    keys: Keys,
+    throttle: Throttle,
+    metrics: ApiMetrics,
+    *,
+    long_work: LongWork,
+    healthy: Callable[[], Awaitable[Mapping[str, bool]]],
 ) -> ASGIApp:
     """Build the application. ``healthy`` says of each part whether it works."""
 
     def endpoint(route: str, actions: dict[str, Action]) -> list[BaseRoute]:
         path = route.replace(":project_id", "{project:segment}").replace(":id", "{id:segment}")
-        app = Endpoint(route, actions, keys, throttle, metrics)
+        app = Endpoint(route, actions, keys, throttle, metrics, long_work=long_work)
         return [_Exactly(path, app), _Exactly(path.rstrip("/"), app)]  # with its slash and without
+
+    contract = OPENAPI.read_bytes()
 
     async def health(_: Request) -> Response:
         parts = await healthy()
@@ -66,7 +75,7 @@ def build_app(
         return Response(content, headers={"Content-Type": content_type})
 
     async def description(_: Request) -> Response:
-        return FileResponse(OPENAPI, media_type=_YAML)
+        return Response(contract, headers={"Content-Type": _YAML})
 
     async def unmatched(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

@@ -6,16 +6,17 @@ Apart from `contract`, which judges the data and need not know how it travelled.
 import asyncio
 import codecs
 import io
-import json
-from typing import Final, NoReturn
-from urllib.parse import parse_qsl
+from typing import Final
 
 from starlette.requests import Request
 
-from scheduler.localapi.errors import too_large, too_slow, unreadable, unsupported_media_type
+from scheduler.localapi.charsets import find_codec
+from scheduler.localapi.errors import too_large, too_slow, unreadable, unsupported_charset, unsupported_media_type
 from scheduler.localapi.fields import Form
+from scheduler.localapi.json_body import parse_json
 from scheduler.localapi.multipart import parse_multipart
 from scheduler.localapi.negotiation import JSON, MAX_MEDIA_TYPE, MediaType
+from scheduler.localapi.urlencoded import parse_form
 
 URLENCODED: Final = "application/x-www-form-urlencoded"
 MULTIPART: Final = "multipart/form-data"
@@ -23,9 +24,10 @@ PARSED: Final = (JSON, URLENCODED, MULTIPART)
 
 MAX_BODY: Final = 10 * 2**20
 """Bytes of a body: room for any prompt, and nothing that fills the memory."""
+MAX_FORM: Final = 2_621_440
+"""Bytes of a form, as Django's DATA_UPLOAD_MAX_MEMORY_SIZE: each escape costs a step, so that a form takes longer than JSON."""
 ARRIVES_WITHIN: Final = 30.0
 """Seconds for the whole body: who is slower holds a place that others wait for."""
-_MAX_FIELDS: Final = 1000
 
 
 async def read_body(request: Request) -> bytes:
@@ -51,54 +53,53 @@ async def read_body(request: Request) -> bytes:
 def parse_body(raw: bytes, content_type: str) -> object:
     """What a body says: a `Form` for a form, otherwise whatever its JSON is. An empty body says nothing, whatever its type.
 
-    Raises `ApiError`: 415 for a type that is none of `PARSED`, 400 for a body that is not what its type says.
+    Sizes are checked before anything is parsed. Raises `ApiError`: 415 for a type that is none of `PARSED` or longer than a type may be,
+    and for a charset that is not taken; 413 for a form over `MAX_FORM`; 400 for a body that is not what its type says.
     """
+    if len(content_type) > MAX_MEDIA_TYPE:
+        if not raw:
+            return {}
+        raise unsupported_media_type(content_type)
     media = MediaType.parse(content_type)
     if not raw:
         return Form() if media.kind in {URLENCODED, MULTIPART} else {}
-    if len(content_type) > MAX_MEDIA_TYPE:
-        raise unsupported_media_type(content_type)
     if media.covers(JSON):
-        return _json(raw, _charset(media))
+        return _json(raw, _codec(media))
     if media.covers(URLENCODED):
-        return _urlencoded(raw, _charset(media))
+        return _urlencoded(_bounded(raw), _codec(media))
     if media.covers(MULTIPART):
-        return parse_multipart(raw, content_type, _charset(media))
+        return parse_multipart(_bounded(raw), content_type, _codec(media))
     raise unsupported_media_type(content_type)
 
 
-def _charset(media: MediaType) -> str:
-    """The charset that the type names, UTF-8 without one or for an unknown one; refuses codecs that are not for text, such as zip."""
+def _codec(media: MediaType) -> str:
+    """Return the codec for the charset that the type names, UTF-8 without one."""
     charset = media.parameters.get("charset", "utf-8")
-    try:
-        codecs.lookup(charset)
-    except LookupError:
-        return "utf-8"
-    try:
-        "".encode(charset)
-    except (LookupError, UnicodeError):
-        raise unreadable(f'Unsupported charset "{charset}" in request Content-Type header.') from None
-    return charset
+    codec = find_codec(charset)
+    if codec is None:
+        raise unsupported_charset(charset)
+    return codec
 
 
-def _json(raw: bytes, charset: str) -> object:
+def _bounded(raw: bytes) -> bytes:
+    if len(raw) > MAX_FORM:
+        raise too_large(MAX_FORM, what="form")
+    return raw
+
+
+def _json(raw: bytes, codec: str) -> object:
     try:
-        text = codecs.getreader(charset)(io.BytesIO(raw)).read()
-        return json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        return parse_json(codecs.getreader(codec)(io.BytesIO(raw)).read())
+    except ValueError as error:
         raise unreadable(f"JSON parse error - {error}") from None
 
 
-def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"Out of range float values are not JSON compliant: {constant!r}")
-
-
-def _urlencoded(raw: bytes, charset: str) -> Form:
+def _urlencoded(raw: bytes, codec: str) -> Form:
     try:
-        text = raw.decode(charset)
+        text = raw.decode(codec)
     except UnicodeDecodeError:
         text = raw.decode("iso-8859-1")
     try:
-        return Form(parse_qsl(text, keep_blank_values=True, encoding=charset, max_num_fields=_MAX_FIELDS))
+        return parse_form(text, codec)
     except ValueError as error:
         raise unreadable(f"Form parse error - {error}") from None

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from scheduler.localapi.paging import LARGEST_LIMIT
+
 
 @dataclass(frozen=True, slots=True)
 class RunnerConfig:
@@ -28,4 +30,5 @@ class ApiConfig:
     runner: RunnerConfig
     github_integrations: frozenset[int] = frozenset()
     requests_per_minute: int = 0  # of each key; 0: as many as it likes
+    max_page: int = LARGEST_LIMIT  # automations of a page; who asks for more gets so many
     public_url: str = ""  # what links begin with; "": what the request names

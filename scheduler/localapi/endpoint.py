@@ -5,10 +5,9 @@ existence (404). Whatever is raised ends here as an answer, so that one bad requ
 """
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import structlog
 from starlette.requests import ClientDisconnect, Request
@@ -28,13 +27,12 @@ from scheduler.localapi.errors import (
     unreadable,
     wrong_key,
 )
+from scheduler.localapi.json_answer import encode
 from scheduler.localapi.keys import Key, Keys, Scope
+from scheduler.localapi.long_work import LongWork
 from scheduler.localapi.metrics import ApiMetrics
 from scheduler.localapi.negotiation import JSON, accepted_indent
 from scheduler.localapi.throttle import Throttle
-
-_COMPACT: Final = (",", ":")
-_INDENTED: Final = (",", ": ")
 
 _log = structlog.get_logger(__name__)
 
@@ -49,11 +47,12 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is answered: a status, and the JSON value of the body, None for no body."""
+    """What is answered: a status, and the JSON value of the body, None for no body; ``size`` is about how many characters that has."""
 
     status: int
     body: dict[str, Any] | None = None
     headers: Mapping[str, str] | None = None
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,10 @@ class Action:
 class Endpoint:
     """The ASGI application of one route: ``actions`` by method, in the order in which ``Allow`` names them."""
 
-    def __init__(self, route: str, actions: Mapping[str, Action], keys: Keys, throttle: Throttle, metrics: ApiMetrics) -> None:
+    def __init__(
+        self, route: str, actions: Mapping[str, Action], keys: Keys, throttle: Throttle, metrics: ApiMetrics, *, long_work: LongWork
+    ) -> None:
+        self._long_work = long_work
         self._route = route
         self._actions = actions
         self._allow = ", ".join(actions)
@@ -81,8 +83,9 @@ class Endpoint:
         began = clock()
         request = Request(scope, receive)
         indent, answer = await self._answer(request)
+        response = await self._long_work.carry_out(lambda: render(answer, indent, {"Allow": self._allow}), size=answer.size)
         self._metrics.answered(self._route, request.method, answer.status, clock() - began)
-        await render(answer, indent, {"Allow": self._allow})(scope, receive, send)
+        await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> tuple[int | None, Answer]:
         indent = None
@@ -118,7 +121,7 @@ def failure(error: Exception) -> Answer:
     if known is None:
         _log.error("request.failed", exc_info=error)
         known = server_error()
-    return Answer(known.status, known.body(), known.headers)
+    return Answer(known.status, known.body(), known.headers, size=len(known.detail))
 
 
 def _known(error: Exception) -> ApiError | None:
@@ -138,11 +141,7 @@ def render(answer: Answer, indent: int | None, headers: Mapping[str, str]) -> Re
     headers = {**headers, **(answer.headers or {})}
     if answer.body is None:
         return Response(status_code=answer.status, headers=headers)
-    separators = _COMPACT if indent is None else _INDENTED
-    text = json.dumps(answer.body, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
-    # These two are legal in JSON but end a line in JavaScript.
-    text = text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-    return Response(text.encode(), answer.status, headers, JSON)
+    return Response(encode(answer.body, indent), answer.status, headers, JSON)
 
 
 def _negotiated(request: Request) -> int | None:

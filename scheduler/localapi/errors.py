@@ -6,6 +6,8 @@ Apart, because every other room raises them and only `app` turns them into a res
 from collections.abc import Mapping
 from http import HTTPStatus
 
+from scheduler.localapi.charsets import CHARSETS
+
 
 class ApiError(Exception):
     """An answer that is no success. ``attr`` is the field that is wrong, None when no single one is."""
@@ -90,15 +92,26 @@ def unsupported_media_type(content_type: str) -> ApiError:
     return ApiError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "invalid_request", "unsupported_media_type", detail)
 
 
+def unsupported_charset(charset: str) -> ApiError:
+    """415: a body in a charset that is not taken. The framework takes a charset that it does not know for UTF-8."""
+    detail = f'Unsupported charset "{charset}" in request Content-Type header; use one of {", ".join(CHARSETS)}.'
+    return ApiError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "invalid_request", "unsupported_media_type", detail)
+
+
+def long_idempotency_key(most: int) -> ApiError:
+    """400: an Idempotency-Key of more than ``most`` characters."""
+    return ApiError(HTTPStatus.BAD_REQUEST, "invalid_request", "bad_request", f"The Idempotency-Key is longer than {most} characters.")
+
+
 def throttled(seconds: int) -> ApiError:
     """429: the key has made too many requests; the next one is taken in so many seconds."""
     detail = f"Request was throttled. Expected available in {seconds} second{'' if seconds == 1 else 's'}."
     return ApiError(HTTPStatus.TOO_MANY_REQUESTS, "throttled_error", "throttled", detail, headers={"Retry-After": str(seconds)})
 
 
-def too_large(most: int) -> ApiError:
+def too_large(most: int, *, what: str = "body") -> ApiError:
     """413: the body has more than ``most`` bytes. The framework has no such answer of its own."""
-    detail = f"The body is larger than {most} bytes."
+    detail = f"The {what} is larger than {most} bytes."
     return ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "invalid_request", "payload_too_large", detail, headers={"Connection": "close"})
 
 

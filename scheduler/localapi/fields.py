@@ -38,13 +38,8 @@ class InMemoryUploadedFile:
         return self.name
 
 
-class TemporaryUploadedFile(InMemoryUploadedFile):
-    """The same in a large form."""
-
-
 _TRUE: Final = frozenset({"t", "y", "yes", "true", "on", "1", 1})
 _FALSE: Final = frozenset({"f", "n", "no", "false", "off", "0", 0})
-_SURROGATES: Final = range(0xD800, 0xE000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,9 +121,11 @@ class Text(Field):
             raise self._refused("max_length", f"Ensure this field has no more than {self.max_length} characters.")
         if "\0" in text:
             raise self._refused("null_characters_not_allowed", "Null characters are not allowed.")
-        lone = next((ord(character) for character in text if ord(character) in _SURROGATES), None)
-        if lone is not None:
-            raise self._refused("surrogate_characters_not_allowed", f"Surrogate characters are not allowed: U+{lone:X}.")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:  # UTF-8 has no surrogates, and everything else
+            lone = ord(text[error.start])
+            raise self._refused("surrogate_characters_not_allowed", f"Surrogate characters are not allowed: U+{lone:X}.") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from scheduler.localapi.errors import unreadable
-from scheduler.localapi.fields import Form, InMemoryUploadedFile, TemporaryUploadedFile
+from scheduler.localapi.fields import Form, InMemoryUploadedFile
 from scheduler.localapi.negotiation import header_parameters
 
 _BOUNDARY: Final = re.compile("[ -~]{0,200}[!-~]")  # RFC 2046, 5.1.1, with the framework's greater length
@@ -22,8 +22,6 @@ _END_OF_HEAD: Final = b"\r\n\r\n"
 _MAX_HEAD: Final = 1024
 _MAX_PARTS: Final = 1002
 """A thousand fields, and what stands before the first boundary and behind the last one."""
-_IN_MEMORY: Final = 2_621_440
-"""Bytes of a body from which on the framework keeps files on disk, which shows in errors about them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +44,8 @@ def parse_multipart(raw: bytes, content_type: str, charset: str) -> Form:
         cut_off = whole.pop()
     parts = [part for piece in whole for part in _part(piece, charset)]
     parts += (part for part in _part(cut_off, charset) if not part.filename)  # a text is taken as far as it goes, a file is not
-    make = InMemoryUploadedFile if len(raw) <= _IN_MEMORY else TemporaryUploadedFile
     texts = [(part.name, _text(part.content, charset)) for part in parts if not part.filename]
-    return Form([*texts, *((part.name, make(part.filename)) for part in parts if part.filename)])
+    return Form([*texts, *((part.name, InMemoryUploadedFile(part.filename)) for part in parts if part.filename)])
 
 
 def _boundary(content_type: str) -> str:

@@ -4,12 +4,12 @@ Apart from `bodies`, since the Accept header is judged before anything else is k
 Django REST framework's default negotiation (rest_framework.negotiation), for a server that speaks only JSON.
 """
 
-import codecs
 from dataclasses import dataclass
 from email.message import Message
 from email.utils import collapse_rfc2231_value
 from typing import Final
 
+from scheduler.localapi.charsets import find_codec
 from scheduler.localapi.errors import not_acceptable
 
 JSON: Final = "application/json"
@@ -18,15 +18,20 @@ _MAX_HEADER: Final = 8192
 _MAX_TYPES: Final = 64
 MAX_MEDIA_TYPE: Final = 256
 """Characters of a media type with its parameters; one that is longer is none."""
+_MAX_PARAMETERS: Final = 16
+"""Parameters of a header's value: the library takes quadratic time for them."""
 
 
 def header_parameters(text: str) -> tuple[str, dict[str, str]]:
     """The main value of a header such as Content-Type, in lower case, and its parameters (RFC 2045, 5.1; RFC 2231).
 
-    Raises ValueError for parameters that contradict each other, or are in a charset that there is not.
+    Raises ValueError for parameters that contradict each other, are too many, or are in a charset that is not taken. The caller sees to
+    it that the text has a bounded length.
     """
     if ";" not in text:
         return text.strip().lower(), {}
+    if text.count(";") > _MAX_PARAMETERS:
+        raise ValueError(f"more than {_MAX_PARAMETERS} parameters")
     message = Message()
     message["content-type"] = text
     try:
@@ -39,11 +44,8 @@ def header_parameters(text: str) -> tuple[str, dict[str, str]]:
 def _collapsed(value: str | tuple[str | None, str | None, str]) -> str:
     if isinstance(value, str):
         return value
-    if value[0]:
-        try:
-            codecs.lookup(value[0])
-        except LookupError as error:
-            raise ValueError(str(error)) from None
+    if value[0] and find_codec(value[0]) is None:
+        raise ValueError(f"unsupported charset {value[0]!r}")
     return collapse_rfc2231_value(value)
 
 

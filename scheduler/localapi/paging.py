@@ -9,6 +9,8 @@ from typing import Final
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 DEFAULT_LIMIT: Final = 100
+LARGEST_LIMIT: Final = 10_000
+"""What `[api] max_page` is when nobody sets it: ten times what the daemon and the commands ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +21,14 @@ class Page:
     offset: int = 0
 
     @classmethod
-    def asked(cls, query: Mapping[str, str]) -> "Page":
-        """The page that a query names. What is no number, or is too small, counts as not said."""
-        return cls(
-            limit=_number(query.get("limit"), least=1, otherwise=DEFAULT_LIMIT),
-            offset=_number(query.get("offset"), least=0, otherwise=0),
-        )
+    def asked(cls, query: Mapping[str, str], most: int = LARGEST_LIMIT) -> "Page":
+        """The page that a query names. What is no number, or is too small, counts as not said; a limit over ``most`` counts as that."""
+        limit = _number(query.get("limit"), least=1, otherwise=DEFAULT_LIMIT)
+        return cls(min(limit, most), offset=_number(query.get("offset"), least=0, otherwise=0))
 
-    def next_link(self, url: str, count: int) -> str | None:
-        """The absolute URL of the page after this one, None when ``count`` rows end here."""
-        after = self.offset + self.limit
+    def next_link(self, url: str, count: int, shown: int) -> str | None:
+        """The absolute URL of the page after this one, which shows so many rows; None when ``count`` rows end here."""
+        after = self.offset + shown
         return None if after >= count else _with(url, limit=self.limit, offset=after)
 
     def previous_link(self, url: str) -> str | None:

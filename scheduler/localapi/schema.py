@@ -108,7 +108,9 @@ _FIRST_TABLES: Final = (
 def open_database(path: Path) -> Database:
     """Open the embedded API's database, and make or bring up to date its tables. Blocks; raises `DatabaseRefused`."""
     return Database.open(
-        path, application_id=APPLICATION_ID, migrations=(m001_first_tables, m002_cancelling_and_use, m003_version_of_the_order)
+        path,
+        application_id=APPLICATION_ID,
+        migrations=(m001_first_tables, m002_cancelling_and_use, m003_version_of_the_order, m004_answers_by_project),
     )
 
 
@@ -147,5 +149,41 @@ def m003_version_of_the_order(tables: Tables) -> None:
             UPDATE project_sizes SET version = version + 1 WHERE project_id = new.project_id;
         END
         """,
+    ):
+        tables.execute(statement)
+
+
+def m004_answers_by_project(tables: Tables) -> None:
+    """Store answers by project instead of by key, so that a client which repeats a request after a rotation gets the first answer.
+
+    Several keys of one project may have left an answer to one request. The earliest stays, of those that can still be given: an
+    answer is given for seven days.
+    """
+    for statement in (
+        """
+        CREATE TABLE answers_by_project (
+            project_id INTEGER NOT NULL,
+            automation_id TEXT NOT NULL,
+            idempotency_key TEXT NOT NULL,
+            status INTEGER NOT NULL,
+            body TEXT NOT NULL,
+            created_at TEXT NOT NULL,
+            PRIMARY KEY (project_id, automation_id, idempotency_key)
+        ) STRICT
+        """,
+        """
+        INSERT OR IGNORE INTO answers_by_project
+        SELECT project_id, automation_id, idempotency_key, status, body, created_at FROM (
+            SELECT
+                keys.project_id, automation_id, idempotency_key, status, body, answers.created_at,
+                max(answers.created_at) OVER (PARTITION BY keys.project_id, automation_id, idempotency_key) AS newest
+            FROM idempotent_answers AS answers JOIN keys ON keys.id = answers.key_id
+        )
+        WHERE created_at > strftime('%Y-%m-%dT%H:%M:%f000Z', newest, '-7 days')
+        ORDER BY created_at
+        """,
+        "DROP TABLE idempotent_answers",
+        "ALTER TABLE answers_by_project RENAME TO idempotent_answers",
+        "CREATE INDEX idempotent_answers_by_age ON idempotent_answers (created_at)",
     ):
         tables.execute(statement)

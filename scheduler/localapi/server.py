@@ -16,6 +16,7 @@ from scheduler.localapi.config import ApiConfig
 from scheduler.localapi.contract import Contract
 from scheduler.localapi.keys import Keys
 from scheduler.localapi.lock import ServerLock
+from scheduler.localapi.long_work import LongWork
 from scheduler.localapi.metrics import ApiMetrics
 from scheduler.localapi.runner import Runner
 from scheduler.localapi.runs import RunQueue
@@ -36,9 +37,17 @@ class LocalApi:
         self.runs = RunQueue(database, now)
         self._runner = Runner(config.runner, self.runs, self.metrics.run_ended)
         self.metrics.watch_runner(lambda: self._runner.queued, lambda: self._runner.in_progress)
-        views = Views(Contract(config.github_integrations), Store(database, now), self._runner.wake, config.public_url)
+        self._long_work = LongWork()
+        views = Views(
+            Contract(config.github_integrations),
+            Store(database, now),
+            self._long_work,
+            self._runner.wake,
+            public_url=config.public_url,
+            max_page=config.max_page,
+        )
         throttle = Throttle(config.requests_per_minute, asyncio.get_running_loop().time)
-        self.app = build_app(views, self.keys, throttle, self.metrics, self._health)
+        self.app = build_app(views, self.keys, throttle, self.metrics, long_work=self._long_work, healthy=self._health)
 
     @classmethod
     async def start(cls, config: ApiConfig, *, now: Callable[[], datetime]) -> "LocalApi":
@@ -63,6 +72,7 @@ class LocalApi:
 
     async def close(self) -> None:
         """End the runs that are going on, which then count as failed, and close the database. What waits, waits for the next start."""
+        self._long_work.close()
         await self._runner.close()
         await asyncio.to_thread(self._database.close)
         self._lock.release()

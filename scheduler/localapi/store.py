@@ -7,7 +7,7 @@ together is in one transaction, and the database, not the code around it, decide
 import json
 import sqlite3
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -23,6 +23,13 @@ from scheduler.localapi.paging import Page
 
 Shown = dict[str, Any]
 """An automation as an answer shows it: every field of the contract, in its order."""
+
+PAGE_CHARACTERS: Final = 4 * 2**20
+"""A page ends when it holds so many characters, however many automations were asked for: prompts may be long."""
+_EACH_ROW: Final = 1024
+"""Characters that an automation has at most beside its prompt and its last error; nearly always far fewer."""
+_USUAL: Final = 1000
+"""Automations of a page for which no single look-up has to wait noticeably. Larger pages are read on a thread of their own."""
 
 ANSWERS_KEPT: Final = timedelta(days=7)
 _PURGED_AT_ONCE: Final = 10
@@ -47,11 +54,12 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Repeatable:
-    """A request that its client may send again: whose key it came with, and the client's own name for it."""
+class PageRows:
+    """The automations of one page, how many the project has, and about how many characters the page holds."""
 
-    key_id: str
-    idempotency_key: str
+    count: int
+    automations: list[Shown]
+    characters: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +78,13 @@ class Store:
         self._database = database
         self._now = now
         self._anchors = Anchors()  # used by the thread that reads
+        self._anchors_of_large_pages = Anchors()  # used by the thread that browses
 
-    async def page(self, project_id: int, page: Page) -> tuple[int, list[Shown]]:
-        """How many automations the project has, and those of one page: by name, then the newest first."""
-        return await self._database.read(partial(_page, project_id=project_id, page=page, anchors=self._anchors))
+    async def page(self, project_id: int, page: Page) -> PageRows:
+        """Read one page of a project's automations: by name, then the newest first."""
+        if page.limit <= _USUAL:
+            return await self._database.read(partial(_page, project_id=project_id, page=page, anchors=self._anchors))
+        return await self._database.browse(partial(_page, project_id=project_id, page=page, anchors=self._anchors_of_large_pages))
 
     async def get(self, place: Place) -> Shown | None:
         """One automation, None if there is none."""
@@ -108,46 +119,62 @@ class Store:
         statement = f"DELETE FROM automations {_THIS_ONE}"  # noqa: S608 - the names are constants
         return await self._database.write(lambda connection: connection.execute(statement, place.parameters()).rowcount == 1)
 
-    async def start_run(self, place: Place, repeatable: Repeatable | None) -> Accepted | None:
-        """Accept a run, None if there is no such automation.
+    async def start_run(self, place: Place, idempotency_key: str | None) -> Accepted | None:
+        """Accept a run, None if there is no such automation. ``idempotency_key`` is the client's name for its request.
 
-        The run, the automation that shows it and the answer to a repeatable request are one transaction, and writes come one after
-        the other: so a repeated request, however close behind the first, finds its answer, also after a restart.
+        The run, the automation that shows the run and the answer to a named request are one transaction, and writes come one after
+        the other. So a repeated request, however close behind the first, finds its answer, also after a restart, and whichever key of
+        the project the client has by then.
         """
-        return await self._database.write(partial(_start_run, place=place, repeatable=repeatable, now=self._now()))
+        return await self._database.write(partial(_start_run, place=place, idempotency_key=idempotency_key, now=self._now()))
 
 
-def _page(connection: sqlite3.Connection, *, project_id: int, page: Page, anchors: Anchors) -> tuple[int, list[Shown]]:
+def _page(connection: sqlite3.Connection, *, project_id: int, page: Page, anchors: Anchors) -> PageRows:
     project = connection.execute("SELECT automations, version FROM project_sizes WHERE project_id = ?", (project_id,)).fetchone()
     count, version = project or (0, 0)
-    offset, limit = min(page.offset, _LARGEST), min(page.limit, _LARGEST)
+    offset = min(page.offset, _LARGEST)
     if offset >= count:
-        return count, []
-    anchor = anchors.before(project_id, version, offset)
-    # What is skipped is skipped in the index alone; only the rows of the page are read.
-    rows = connection.execute(
+        return PageRows(count, [], 0)
+    rows, characters = _read_rows(connection, _find_rows(connection, project_id, page, offset, anchors.before(project_id, version, offset)))
+    for place in {0, len(rows) - 1} if rows else ():
+        row = rows[place]
+        anchors.keep(project_id, version, Anchor(offset + place, row["name"], row["created_at"], row["id"]))
+    return PageRows(count, rows, characters)
+
+
+def _find_rows(connection: sqlite3.Connection, project_id: int, page: Page, offset: int, anchor: Anchor | None) -> list[int]:
+    """Return the rowids of a page in their order, out of the index alone: what is skipped is skipped there, and nothing is sorted."""
+    found = connection.execute(
         f"""
-        SELECT {_COLUMNS} FROM automations WHERE rowid IN
-        (SELECT rowid FROM automations WHERE project_id = :project_id {"AND " + _FROM_ANCHOR if anchor else ""}
-        ORDER BY {_ORDER} LIMIT :limit OFFSET :skipped)
-        ORDER BY {_ORDER}
+        SELECT rowid FROM automations WHERE project_id = :project_id {"AND " + _FROM_ANCHOR if anchor else ""}
+        ORDER BY {_ORDER} LIMIT :limit OFFSET :skipped
         """,  # noqa: S608 - the names are constants
         {
             "project_id": project_id,
-            "limit": limit,
+            "limit": page.limit,
             "skipped": offset - (anchor.offset if anchor else 0),
             **(anchor._asdict() if anchor else {}),
         },
     )
-    shown = [_shown(row) for row in rows]
-    for place in {0, len(shown) - 1} if shown else ():
-        row = shown[place]
-        anchors.keep(project_id, version, Anchor(offset + place, row["name"], row["created_at"], row["id"]))
-    return count, shown
+    return [rowid for (rowid,) in found]
 
 
-def _start_run(connection: sqlite3.Connection, *, place: Place, repeatable: Repeatable | None, now: datetime) -> Accepted | None:
-    if repeatable is not None and (given := _given_answer(connection, place, repeatable, now)):
+def _read_rows(connection: sqlite3.Connection, rowids: Sequence[int]) -> tuple[list[Shown], int]:
+    """Return these automations, at least one and no more once they hold `PAGE_CHARACTERS`, and how many characters they hold."""
+    rows: list[Shown] = []
+    characters = 0
+    statement = f"SELECT {_COLUMNS} FROM automations WHERE rowid = ?"  # noqa: S608 - the names are constants
+    for rowid in rowids:
+        row = _shown(connection.execute(statement, (rowid,)).fetchone())
+        characters += _EACH_ROW + len(row["prompt"]) + len(row["last_error"] or "")
+        if rows and characters > PAGE_CHARACTERS:
+            break
+        rows.append(row)
+    return rows, characters
+
+
+def _start_run(connection: sqlite3.Connection, *, place: Place, idempotency_key: str | None, now: datetime) -> Accepted | None:
+    if idempotency_key is not None and (given := _given_answer(connection, place, idempotency_key, now)):
         return given
     run = {**place.parameters(), "run_id": str(uuid.uuid4()), "now": to_text(now)}
     automation = _one(
@@ -169,30 +196,30 @@ def _start_run(connection: sqlite3.Connection, *, place: Place, repeatable: Repe
         run,
     )
     accepted = Accepted(HTTPStatus.OK, automation, is_new=True)
-    if repeatable is not None:
-        _keep_answer(connection, place, repeatable, accepted, now)
+    if idempotency_key is not None:
+        _keep_answer(connection, place, idempotency_key, accepted, now)
     return accepted
 
 
-def _given_answer(connection: sqlite3.Connection, place: Place, repeatable: Repeatable, now: datetime) -> Accepted | None:
+def _given_answer(connection: sqlite3.Connection, place: Place, idempotency_key: str, now: datetime) -> Accepted | None:
     row = connection.execute(
         """
         SELECT status, body FROM idempotent_answers
-        WHERE key_id = ? AND automation_id = ? AND idempotency_key = ? AND created_at > ?
+        WHERE project_id = ? AND automation_id = ? AND idempotency_key = ? AND created_at > ?
         """,
-        (repeatable.key_id, place.automation_id, repeatable.idempotency_key, to_text(now - ANSWERS_KEPT)),
+        (place.project_id, place.automation_id, idempotency_key, to_text(now - ANSWERS_KEPT)),
     ).fetchone()
     return None if row is None else Accepted(row[0], json.loads(row[1]), is_new=False)
 
 
-def _keep_answer(connection: sqlite3.Connection, place: Place, repeatable: Repeatable, accepted: Accepted, now: datetime) -> None:
+def _keep_answer(connection: sqlite3.Connection, place: Place, idempotency_key: str, accepted: Accepted, now: datetime) -> None:
     """Keep an answer, and drop a few that are old: more than come in, so that they never pile up and no one write is long."""
     connection.execute(
         "INSERT OR REPLACE INTO idempotent_answers VALUES (?, ?, ?, ?, ?, ?)",
         (
-            repeatable.key_id,
+            place.project_id,
             place.automation_id,
-            repeatable.idempotency_key,
+            idempotency_key,
             accepted.status,
             json.dumps(accepted.automation),
             to_text(now),

@@ -16,27 +16,42 @@ from starlette.requests import Request
 from scheduler.localapi.bodies import parse_body, read_body
 from scheduler.localapi.contract import Contract
 from scheduler.localapi.endpoint import Action, Answer, Call
-from scheduler.localapi.errors import not_found
-from scheduler.localapi.fields import Field
+from scheduler.localapi.errors import long_idempotency_key, not_found
+from scheduler.localapi.fields import Field, Value
 from scheduler.localapi.keys import Scope
+from scheduler.localapi.long_work import LongWork
 from scheduler.localapi.metadata import describe
-from scheduler.localapi.paging import Page
-from scheduler.localapi.store import Place, Repeatable, Shown, Store
+from scheduler.localapi.paging import LARGEST_LIMIT, Page
+from scheduler.localapi.store import Place, Shown, Store
 
 _CURRENT: Final = "@current"
+_MAX_IDEMPOTENCY_KEY: Final = 255
+"""Characters. A UUID has 36, and the daemon's keys have 64."""
 
 
 class Views:
     """The six calls over one store.
 
-    ``on_run`` is told that a run was accepted. ``public_url`` is what links begin with, "" for what the request names.
+    ``on_run`` is told that a run was accepted. ``public_url`` is what links begin with, "" for what the request names. ``max_page`` is
+    how many automations a page may have.
     """
 
-    def __init__(self, contract: Contract, store: Store, on_run: Callable[[], None], public_url: str = "") -> None:
+    def __init__(
+        self,
+        contract: Contract,
+        store: Store,
+        long_work: LongWork,
+        on_run: Callable[[], None],
+        *,
+        public_url: str = "",
+        max_page: int = LARGEST_LIMIT,
+    ) -> None:
         self._contract = contract
         self._store = store
+        self._long_work = long_work
         self._on_run = on_run
         self._public_url = public_url
+        self._max_page = max_page
 
     def collection(self) -> dict[str, Action]:
         """What can be done with all automations of a project."""
@@ -68,23 +83,27 @@ class Views:
 
     async def _list(self, call: Call) -> Answer:
         request = call.request
-        page = Page.asked(request.query_params)
-        count, automations = await self._store.page(_project(call), page)
+        page = Page.asked(request.query_params, self._max_page)
+        rows = await self._store.page(_project(call), page)
         url = self._absolute_url(request)
-        return Answer(
-            HTTPStatus.OK,
-            {"count": count, "next": page.next_link(url, count), "previous": page.previous_link(url), "results": automations},
-        )
+        body = {
+            "count": rows.count,
+            "next": page.next_link(url, rows.count, len(rows.automations)),
+            "previous": page.previous_link(url),
+            "results": rows.automations,
+        }
+        return Answer(HTTPStatus.OK, body, size=rows.characters)
 
     async def _create(self, call: Call) -> Answer:
-        values = self._contract.new(await _data(call.request))
-        return Answer(HTTPStatus.CREATED, await self._store.create(_project(call), values))
+        values = await self._read(call.request, self._contract.new)
+        created = await self._store.create(_project(call), values)
+        return Answer(HTTPStatus.CREATED, created, size=_size(created))
 
     async def _retrieve(self, call: Call) -> Answer:
         return _found(await self._store.get(_place(call)))
 
     async def _update(self, call: Call) -> Answer:
-        changes = self._contract.changes(await _data(call.request))
+        changes = await self._read(call.request, self._contract.changes)
         return _found(await self._store.update(_place(call), changes))
 
     async def _delete(self, call: Call) -> Answer:
@@ -93,13 +112,18 @@ class Views:
         return Answer(HTTPStatus.NO_CONTENT)
 
     async def _run(self, call: Call) -> Answer:
-        name = call.request.headers.get("idempotency-key")
-        accepted = await self._store.start_run(_place(call), Repeatable(call.key.id, name) if name else None)
+        accepted = await self._store.start_run(_place(call), _idempotency_key(call.request))
         if accepted is None:
             raise not_found()
         if accepted.is_new:
             self._on_run()
-        return Answer(accepted.status, accepted.automation)
+        return Answer(accepted.status, accepted.automation, size=_size(accepted.automation))
+
+    async def _read(self, request: Request, judge: Callable[[object], dict[str, Value]]) -> dict[str, Value]:
+        """Read a request's body and judge what it says."""
+        raw = await read_body(request)
+        content_type = request.headers.get("content-type", "")
+        return await self._long_work.carry_out(lambda: judge(parse_body(raw, content_type)), size=len(raw))
 
     def _absolute_url(self, request: Request) -> str:
         # A query may hold any bytes, and a link only those that a URL may have.
@@ -116,14 +140,22 @@ class Views:
         return described
 
 
-async def _data(request: Request) -> object:
-    return parse_body(await read_body(request), request.headers.get("content-type", ""))
-
-
 def _found(automation: Shown | None) -> Answer:
     if automation is None:
         raise not_found()
-    return Answer(HTTPStatus.OK, automation)
+    return Answer(HTTPStatus.OK, automation, size=_size(automation))
+
+
+def _size(automation: Shown) -> int:
+    return sum(len(value) for value in automation.values() if isinstance(value, str))
+
+
+def _idempotency_key(request: Request) -> str | None:
+    """Return the client's name for its request, None for a request without one."""
+    name = request.headers.get("idempotency-key", "")
+    if len(name) > _MAX_IDEMPOTENCY_KEY:
+        raise long_idempotency_key(_MAX_IDEMPOTENCY_KEY)
+    return name or None
 
 
 def _project(call: Call) -> int:

@@ -16,6 +16,8 @@ MAX_HEAD: Final = 64 * 1024
 """Bytes of a request's line and headers; more are answered with 400."""
 ARRIVES_WITHIN: Final = 10.0
 """Seconds for them to arrive, from the connection or the request's first byte on, and for the rest of a body after its answer."""
+AT_ONCE: Final = 16 * 1024
+"""Bytes that are taken before anybody else may run: of a body in chunks of one byte, some 3,000 chunks and 20 ms."""
 READ_WITHIN: Final = 30.0
 """Seconds in which a client must read something of what is there for it."""
 
@@ -23,6 +25,8 @@ READ_WITHIN: Final = 30.0
 class Connection(H11Protocol):
     """HTTP/1.1 with limits on a client's time. When one is over, the connection is closed."""
 
+    _unread = b""  # came, and was not taken yet
+    _holds_back = False  # reads nothing more until that was taken
     _arriving: asyncio.TimerHandle | None = None
     _reading: asyncio.TimerHandle | None = None
 
@@ -32,7 +36,30 @@ class Connection(H11Protocol):
         self._arriving = self.loop.call_later(ARRIVES_WITHIN, self._give_up)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; unless it is under way then, all of a request must have come before the time that it has is over."""
+        """Take what came, a piece at a time: a piece may be a great many chunks, and each costs a step."""
+        waits = bool(self._unread)
+        self._unread += data
+        if not waits:
+            self._take_piece()
+
+    def _take_piece(self) -> None:
+        if self.transport.is_closing():
+            self._unread = b""
+        if not self._unread:
+            return
+        piece, self._unread = self._unread[:AT_ONCE], self._unread[AT_ONCE:]
+        self._take(piece)
+        if self._unread:
+            self._holds_back = True
+            self.transport.pause_reading()
+            self.loop.call_soon(self._take_piece)
+        elif self._holds_back:
+            self._holds_back = False
+            if not self.flow.read_paused and not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    def _take(self, data: bytes) -> None:
+        """Take some bytes; unless a request is under way then, all of it must have come before the time that it has is over."""
         super().data_received(data)
         if self._request_is_under_way():
             self._stop_waiting()

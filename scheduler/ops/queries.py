@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Final, TypeVar
 
 from starlette.datastructures import QueryParams
@@ -23,6 +24,8 @@ MOST: Final = 1_000
 _LIMIT: Final = 100
 OPEN: Final = "open"
 """In place of an outcome: it has none yet."""
+_MOST_UNKNOWN: Final = 10
+"""Parameters that are told to be unknown; who sends more learns as much from these."""
 _FARTHEST: Final = 1_000_000
 _SPAN: Final = timedelta(hours=24)
 _LONGEST_SPAN: Final = timedelta(days=366)
@@ -154,9 +157,9 @@ class _Reader:
 
     def end(self) -> None:
         """Raise `BadQuery` if anything was wrong, or is left over."""
-        for name in self._parameters:
-            if name not in self._known:
-                self._problems[name[:MAX_NAME]] = f"is not known here; known are {', '.join(sorted(self._known))}"
+        unknown = (name for name in self._parameters if name not in self._known)
+        for name in islice(unknown, _MOST_UNKNOWN):
+            self._problems[name[:MAX_NAME]] = f"is not known here; known are {', '.join(sorted(self._known))}"
         if self._problems:
             raise BadQuery(self._problems)
 

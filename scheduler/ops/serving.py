@@ -16,6 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from scheduler.core.errors import ConfigurationError
+from scheduler.ops.bounds import Bounded
 from scheduler.ops.connection import MAX_HEAD, Connection
 
 _BACKLOG: Final = 2048
@@ -39,7 +40,7 @@ class Serving:
         self._setting = setting
         self._server = _Server(
             uvicorn.Config(
-                app,
+                Bounded(app),
                 http=Connection,
                 h11_max_incomplete_event_size=MAX_HEAD,
                 lifespan="off",

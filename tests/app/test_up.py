@@ -1,7 +1,9 @@
 """`scheduler up`: what it makes in its folder and keeps, the demo, and that every command that it prints works as printed."""
 
 import asyncio
+import os
 import re
+import signal
 import socket
 import stat
 import subprocess
@@ -18,7 +20,8 @@ from scheduler.app.up import DEMO, up
 from scheduler.core.errors import ConfigurationError
 from scheduler.localapi.schema import open_database
 from scheduler.settings import Configuration, load
-from tests.operated import PATIENCE, Place, environment, place
+from tests.localapi.support import alive
+from tests.operated import PATIENCE, Place, Running, environment, page, place, until
 from tests.ports import free_port
 
 
@@ -192,7 +195,7 @@ def test_every_command_that_is_printed_works_as_printed(here: Place, folder: Pat
     commands = [line.strip() for line in welcome.splitlines() if " --state-dir " in line]
     assert len(commands) == 8
     done = subprocess.run(
-        ["bash", "-ec", "\n".join(commands)], check=False, capture_output=True, text=True, env=environment(), timeout=PATIENCE
+        ["bash", "-ec", "\n".join(commands)], check=False, capture_output=True, text=True, env=environment(), timeout=4 * PATIENCE
     )
     assert done.returncode == 0, done.stderr
     assert "demo" in done.stdout
@@ -201,5 +204,86 @@ def test_every_command_that_is_printed_works_as_printed(here: Place, folder: Pat
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     again = here.start("up", options=("--state-dir", str(folder)))
     assert again.ended() == 2
-    assert f"is being served already (process {running.process.pid}," in again.text
+    assert f"is being served already (process {api_process(folder)}," in again.text
     assert running.stop() == 0
+
+
+# ---------------------------------------------------------------- two processes
+
+
+def api_process(folder: Path) -> int:
+    """The process of the embedded API."""
+    return int((folder / "api.db.lock").read_text())
+
+
+def start(here: Place, folder: Path) -> tuple[Running, int]:
+    """Both processes, and the number of the API's."""
+    running = here.start("up", options=("--state-dir", str(folder)))
+    running.told("snapshot.taken")
+    return running, api_process(folder)
+
+
+def test_sigterm_to_the_daemon_ends_both_the_api_last(here: Place, folder: Path) -> None:
+    running, api = start(here, folder)
+    assert api != running.process.pid
+    assert running.stop() == 0
+    assert not alive(api)
+    assert [line["event"] for line in running.log][-2:] == ["daemon.stopping", "daemon.stopped"]
+
+
+def test_ctrl_c_which_a_terminal_sends_to_both_ends_both_in_that_order(here: Place, folder: Path) -> None:
+    running, api = start(here, folder)
+    os.kill(api, signal.SIGINT)
+    os.kill(api, signal.SIGHUP)
+    assert alive(api)
+    running.signal(signal.SIGINT)
+    assert running.ended() == 0
+    assert not alive(api)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, 128 + signal.SIGKILL), (signal.SIGTERM, 0)])
+def test_the_end_of_the_api_ends_the_daemon_with_its_exit_status(here: Place, folder: Path, number: signal.Signals, status: int) -> None:
+    running, api = start(here, folder)
+    os.kill(api, number)
+    assert running.ended() == status
+    assert running.told("daemon.stopping")["reason"] == f"the embedded API ended with exit status {status}"
+
+
+def test_nothing_of_the_api_outlives_a_daemon_that_was_killed(here: Place, folder: Path) -> None:
+    running, api = start(here, folder)
+    running.signal(signal.SIGKILL)
+    running.ended()
+    until(lambda: not alive(api), "the API to end")
+    again, _ = start(here, folder)  # the database and both addresses are free
+    assert again.stop() == 0
+
+
+def test_an_api_that_stands_still_does_not_delay_the_daemon(here: Place, folder: Path) -> None:
+    running, api = start(here, folder)
+    listen = load(folder / state.FILE_NAME, {}).settings.server.listen
+    assert listen is not None
+    os.kill(api, signal.SIGSTOP)
+    assert page(listen.port, "/healthz")[0] == 200
+    os.kill(api, signal.SIGCONT)
+    assert running.stop() == 0
+
+
+def test_an_address_of_the_api_that_is_taken_is_told_once_and_ends_both(here: Place, folder: Path) -> None:
+    listen = load(prepare(folder), {}).settings.api.listen
+    assert listen is not None
+    with socket.create_server((listen.host, listen.port)):
+        running = here.start("up", options=("--state-dir", str(folder)))
+        assert running.ended() == 2
+    assert running.text.splitlines() == [
+        f"error: cannot listen on {listen} ([api] listen): something else listens there already; stop it, or choose another port"
+    ]
+
+
+def test_a_daemon_that_cannot_start_leaves_no_api_behind(here: Place, folder: Path) -> None:
+    listen = load(prepare(folder), {}).settings.server.listen
+    assert listen is not None
+    with socket.create_server((listen.host, listen.port)):
+        running = here.start("up", options=("--state-dir", str(folder)))
+        assert running.ended() == 2
+    assert f"cannot listen on {listen} ([server] listen)" in running.text
+    assert not alive(api_process(folder))

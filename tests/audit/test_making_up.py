@@ -71,12 +71,12 @@ def test_what_lies_in_a_span_may_be(ledger: Path, minutes: int) -> None:
 
 @pytest.mark.parametrize("minutes", [30, 60, 90])
 def test_the_instants_of_a_span_that_does_not_know_them_are_derived(ledger: Path, minutes: int) -> None:
-    assert spoil(ledger, "UPDATE occurrence SET intervals = NULL WHERE count > 1") == 1
+    assert spoil(ledger, "UPDATE occurrence SET intervals = NULL, definition_id = NULL WHERE count > 1") == 1
     assert asked(ledger, minutes).instants == tuple(NOON + timedelta(minutes=each) for each in range(30, 91, 10))
 
 
 def test_of_a_span_that_cannot_be_derived_any_more_none_may_be(ledger: Path) -> None:
-    spoil(ledger, "UPDATE occurrence SET intervals = NULL, count = count - 1 WHERE count > 1")
+    spoil(ledger, "UPDATE occurrence SET intervals = NULL, definition_id = NULL, count = count - 1 WHERE count > 1")
     with pytest.raises(NotToBeMadeUpFor, match="a row for 6 occurrences of which 7 can be derived now"):
         asked(ledger, 60)
 

@@ -1,8 +1,10 @@
 """What holds for every schedule, at every instant."""
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import islice, pairwise
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -86,3 +88,35 @@ def test_skipping_and_firing_once_only_leave_out(question: tuple[Schedule, datet
 
     assert instants("skip", "once") <= instants("after", "once") <= instants("after", "twice")
     assert instants("skip", "once") <= instants("skip", "twice") <= instants("after", "twice")
+
+
+@few
+@given(questions(), st.integers(0, 10 * 24 * 3600), st.integers(0, 12 * 24 * 3600))
+def test_count_agrees_with_the_list_of_instants(question: tuple[Schedule, datetime], back: int, seconds: int) -> None:
+    schedule, instant = question
+    after = instant - timedelta(seconds=back)
+    until = after + timedelta(seconds=seconds)
+    assert schedule.count(after, until) == sum(1 for _ in schedule.between(after, until))
+
+
+def test_count_evaluates_only_the_ends_and_the_days_near_a_clock_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    schedule = Schedule.parse("* * * * *", "Europe/Berlin")
+    after = datetime.fromisoformat("2026-01-01T10:30:00Z")
+    listed = 0
+    between = Schedule.between
+
+    def listing(self: Schedule, begin: datetime, end: datetime) -> Iterator[datetime]:
+        nonlocal listed
+        for found in between(self, begin, end):
+            listed += 1
+            yield found
+
+    monkeypatch.setattr(Schedule, "between", listing)
+    assert schedule.count(after, after + timedelta(days=365)) == 365 * 24 * 60
+    assert listed <= (1 + 2 * 3) * 24 * 60  # two ends of one day together, and three days for each clock change
+
+
+def test_count_of_a_year_follows_working_hours_through_clock_changes() -> None:
+    schedule = Schedule.parse("*/5 8-17 * * 1-5", "America/New_York")
+    after = datetime.fromisoformat("2026-01-01T00:00:00Z")
+    assert schedule.count(after, after + timedelta(days=365)) == len(list(schedule.between(after, after + timedelta(days=365))))

@@ -169,7 +169,7 @@ def test_what_came_due_while_nobody_ran_is_evaluated_once_for_all(evaluations: l
     told.load(recorded(*many(500)), watermark="12:00:00")
     told.poll("12:30:20", *many(500))
     assert len(told.plan("12:30:30")) == 500
-    assert len(evaluations) <= 5
+    assert len(evaluations) <= 8  # however many automations
 
 
 def test_all_automations_with_the_same_policies_share_their_moments() -> None:

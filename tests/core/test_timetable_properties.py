@@ -1,7 +1,7 @@
 """However readings, edits, planning and crashes follow each other: every instant of every version in force is handed out, and only once."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from scheduler.core import model
 from scheduler.core.cron import Schedule
-from scheduler.core.model import Automation, Definition, Snapshot
+from scheduler.core.model import Automation, Definition, Gap, Snapshot
 from scheduler.core.policy import Policies
 from scheduler.core.records import EndedVersion, RecordedAutomation
-from scheduler.core.timetable import Due, Timetable
+from scheduler.core.timetable import Due, Overdue, Timetable
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -45,6 +45,7 @@ class Model:
     versions: dict[str, list[Version]] = field(default_factory=dict)
     recorded: dict[str, RecordedAutomation] = field(default_factory=dict)
     watermark: datetime | None = None
+    gaps: Sequence[Gap] = ()
     handed: dict[str, Counter[datetime]] = field(default_factory=lambda: {each: Counter() for each in IDS})
     ever: dict[str, set[datetime]] = field(default_factory=lambda: {each: set() for each in IDS})
 
@@ -86,9 +87,19 @@ class Model:
         dues = self.timetable.due(self.now + AHEAD)
         planned = dues[:1] if how == "one" else dues if how == "all" else []
         if planned:
-            self.watermark = self.timetable.watermark(self.now, planned)
+            self.watermark, self.gaps = self.timetable.watermark(self.now, planned), self.timetable.gaps()
         self.timetable.planned(planned)
         self._hand(planned)
+        while how == "all" and (overdue := self.timetable.overdue()):
+            self.gaps = self.timetable.gaps(overdue)
+            self.timetable.recovered(overdue)
+            self._hand_over(overdue)
+
+    def _hand_over(self, overdue: list[Overdue]) -> None:
+        for each in overdue:
+            instants = list(each.stretch.schedule.between(each.stretch.begin, each.stretch.end))
+            self.handed[each.entry.automation.id].update(instants)
+            self.ever[each.entry.automation.id].update(instants)
 
     def _hand(self, planned: list[Due]) -> None:
         for due in planned:
@@ -136,14 +147,15 @@ class Model:
     def crash(self) -> None:
         self.now += SECOND
         self.timetable = self._made()
-        self.timetable.load(self.recorded, watermark=self.watermark, ended=[*self._ended()])
+        self.timetable.load(self.recorded, watermark=self.watermark, ended=[*self._ended()], gaps=self.gaps)
         self.absent.clear()
 
     def _ended(self) -> Iterator[EndedVersion]:
-        """The versions that ended after the watermark, as the ledger would recall them."""
+        """The versions that ended after the watermark or the first gap, as the ledger would recall them."""
+        earliest = min([*(gap.since for gap in self.gaps), *([] if self.watermark is None else [self.watermark])], default=None)
         for automation_id, versions in self.versions.items():
             for version, following in pairwise(versions):
-                if version.expression is not None and self.watermark is not None and following.since > self.watermark:
+                if version.expression is not None and earliest is not None and following.since > earliest:
                     definition = Definition(version.expression, "UTC", enabled=True)
                     yield EndedVersion(
                         model.Version(automation_id, automation_id, definition, version.since, version.since), following.since
@@ -178,7 +190,7 @@ class Model:
 
 
 POLICIES = st.sampled_from([Policies(), Policies(jitter=timedelta(minutes=25))])
-PASSES = st.tuples(st.just("pass"), st.integers(1, 400), st.sampled_from(["nothing", "due", "one", "all"]))
+PASSES = st.tuples(st.just("pass"), st.integers(1, 400) | st.integers(1000, 9000), st.sampled_from(["nothing", "due", "one", "all"]))
 EDITS = st.tuples(st.just("edit"), st.sampled_from(IDS), st.sampled_from([*EXPRESSIONS, "switch", "delete"]))
 POLLS = st.tuples(st.just("poll"), st.none(), st.sampled_from([True, True, True, False]))
 CRASHES = st.tuples(st.just("crash"), st.none(), st.none())

@@ -44,7 +44,7 @@ def test_planning_that_hangs_is_noticed_at_the_next_occurrence_and_by_how_long()
         world.api.create(cron="* * * * *")
         service = world.start().service
         await world.until("12:01:30")
-        world.ledger.__dict__["claim"] = lambda *_: asyncio.get_running_loop().create_future()
+        world.ledger.__dict__["claim"] = lambda *_, **__: asyncio.get_running_loop().create_future()
         await world.until("12:01:58")
         assert service.stalled_for() == 0
         await world.until("12:02:29")
@@ -59,7 +59,7 @@ def test_a_ledger_that_fails_is_no_standstill_of_planning() -> None:
         service = world.start().service
         await world.until("12:01:30")
 
-        async def fail(*_: object) -> None:
+        async def fail(*_: object, **__: object) -> None:
             raise LedgerUnavailable("disk full")
 
         world.ledger.__dict__["claim"] = fail
@@ -77,7 +77,7 @@ def test_who_stops_is_not_hurried() -> None:
         world.api.create(cron="* * * * *")
         process = world.start()
         await world.until("12:01:30")
-        world.ledger.__dict__["claim"] = lambda *_: asyncio.get_running_loop().create_future()
+        world.ledger.__dict__["claim"] = lambda *_, **__: asyncio.get_running_loop().create_future()
         await world.until("12:02:20")
         stopping = asyncio.create_task(world.stop())
         await asyncio.sleep(1)

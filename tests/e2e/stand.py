@@ -54,6 +54,7 @@ class Stand:
     node: str = ""  # the host's name when it is empty
     environments: dict[str, dict[str, str]] = field(default_factory=dict)  # by command, beside our own
     key: str = ""
+    key_id: str = ""
     processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
 
     @property
@@ -111,12 +112,18 @@ node = "{self.node}"
     async def start_api(self) -> None:
         self.write_configuration()
         if not self.key:
-            made = json.loads(await self.command("keys", "create", "--scopes", "task:read,task:write", "--json"))
-            self.key = made["key"]
-            (self.folder / "key").write_text(self.key)
-            (self.folder / "key").chmod(0o600)
+            await self.create_key()
         await self.start("serve")
         await until(lambda: self.answers(self.api_port, "/healthz"), what="the API to be healthy")
+
+    async def create_key(self) -> str:
+        """Make a key and put it where the daemon reads its own. Return its id."""
+        made = json.loads(await self.command("keys", "create", "--scopes", "task:read,task:write", "--json"))
+        self.key, self.key_id = made["key"], made["id"]
+        file = self.folder / "key"
+        file.touch(0o600)
+        file.write_text(self.key)
+        return self.key_id
 
     async def start_daemon(self, *, ready: bool = True) -> None:
         self.write_configuration()

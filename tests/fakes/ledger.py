@@ -21,6 +21,7 @@ from scheduler.core.model import (
     Claim,
     Conclusion,
     Definition,
+    Gap,
     Occurrence,
     OpenOccurrence,
     Outcome,
@@ -29,6 +30,7 @@ from scheduler.core.model import (
     RunOrigin,
     RunStatus,
     Skip,
+    SkippedSpan,
     State,
     Version,
 )
@@ -105,17 +107,19 @@ class _Target:
     project_id: str
     snapshot_at: datetime | None = None
     watermark: datetime | None = None
+    gaps: Sequence[Gap] = ()
     automations: dict[str, RecordedAutomation] = field(default_factory=dict)
     versions: list[Version] = field(default_factory=list)
     pauses: set[str] = field(default_factory=set)
 
     def ended(self) -> Iterator[EndedVersion]:
-        """The versions that ended after the watermark, by automation and the oldest first."""
+        """The versions that ended after the watermark, or the first gap, by automation and the oldest first."""
+        undecided = None if self.watermark is None else min([self.watermark, *(gap.since for gap in self.gaps)])
         for automation_id in {version.automation_id for version in self.versions}:
             own = [version for version in self.versions if version.automation_id == automation_id]
             for version, following in pairwise(own):
                 fired = version.definition is not None and version.definition.enabled and version.invalid is None
-                if fired and self.watermark is not None and following.effective_from > self.watermark:
+                if fired and undecided is not None and following.effective_from > undecided:
                     yield EndedVersion(version, following.effective_from)
 
 
@@ -176,7 +180,7 @@ class MemoryLedger:
         known = self.targets.setdefault(target, _Target(url, project_id))
         if (known.url, known.project_id) != (url, project_id):
             raise TargetMismatch(f"target {target} is {known.project_id} at {known.url}")
-        return RecordedTarget(known.snapshot_at, known.watermark, dict(known.automations), tuple(known.ended()))
+        return RecordedTarget(known.snapshot_at, known.watermark, dict(known.automations), tuple(known.ended()), known.gaps)
 
     async def observe(
         self,
@@ -214,12 +218,22 @@ class MemoryLedger:
 
     # ------------------------------------------------------------ claims
 
-    async def claim(self, target: str, claims: Sequence[Claim], skips: Sequence[Skip], watermark: datetime) -> Mapping[Occurrence, int]:
+    async def claim(
+        self,
+        target: str,
+        claims: Sequence[Claim],
+        skips: Sequence[Skip],
+        watermark: datetime,
+        *,
+        spans: Sequence[SkippedSpan] = (),
+        gaps: Sequence[Gap] = (),
+    ) -> Mapping[Occurrence, int]:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("claim")
         made = {claim.occurrence: 1 for claim in claims if self._claimed(claim)}
         made |= {row.occurrence: row.count for skip in skips for row in self._skipped(skip)}
-        self.targets[target].watermark = watermark
+        made |= {row.occurrence: row.count for span in spans for row in self._skipped(_listed(span))}
+        self.targets[target].watermark, self.targets[target].gaps = watermark, tuple(gaps)
         return made
 
     def _claimed(self, claim: Claim) -> bool:
@@ -392,7 +406,12 @@ class MemoryLedger:
     async def lacking(self, target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
         """See `scheduler.daemon.ports.Ledger`."""
         assert all(each.target == target for each in expected)
-        return {each for each in expected if self.covering(each) is None}
+        gaps = self.targets[target].gaps
+        return {
+            each
+            for each in expected
+            if self.covering(each) is None and not any(gap.holds(each.automation_id, each.scheduled_for) for gap in gaps)
+        }
 
     async def late(self, target: str, now: datetime) -> list[OpenOccurrence]:
         """See `scheduler.daemon.ports.Ledger`."""
@@ -539,6 +558,13 @@ class MemoryLedger:
         if row is None or row.outcome is not None:
             raise Contradiction(f"{occurrence} is not open: {row}")
         return row
+
+
+def _listed(span: SkippedSpan) -> Skip:
+    """The same with all its instants."""
+    instants = list(span.schedule.between(span.occurrence.scheduled_for - _JUST_BEFORE, span.last))
+    _must(len(instants) == span.count, f"{span} stands for {len(instants)}")
+    return Skip(span.occurrence, span.name, span.due, instants, span.reason, span.at, span.error, span.outcome)
 
 
 def _must(holds: bool, otherwise: str) -> None:

@@ -40,6 +40,9 @@ class _Inline:
         finally:
             self.connection.row_factory = None
 
+    async def read_in_background(self, operation: Callable[[sqlite3.Connection], _T]) -> _T:
+        return await self.read(operation)
+
     async def write(self, operation: Callable[[sqlite3.Connection], _T]) -> _T:
         with self.transaction():
             return operation(self.connection)
@@ -91,6 +94,7 @@ class TwinLedger(MemoryLedger):
         mine = await super().bind(target, url, project_id)
         theirs = await self._real.bind(target, url, project_id)
         assert (mine.snapshot_at, mine.watermark, mine.automations) == (theirs.snapshot_at, theirs.watermark, theirs.automations)
+        assert mine.gaps == theirs.gaps
         assert sorted(mine.ended, key=str) == sorted(theirs.ended, key=str)
         return mine
 

@@ -49,7 +49,10 @@ def read(stand: Stand, *, clock_was_set: bool = False) -> Books:
     (target,) = stand.rows("SELECT watermark FROM target")
     return Books(
         from_text(target["watermark"]),
-        stand.rows("SELECT * FROM occurrence ORDER BY scheduled_for"),
+        stand.rows(
+            "SELECT occurrence.*, cron_expression, timezone FROM occurrence LEFT JOIN definition ON definition.id = definition_id "
+            "ORDER BY scheduled_for"
+        ),
         stand.rows("SELECT * FROM definition ORDER BY id"),
         stand.rows("SELECT * FROM run"),
         stand.rows("SELECT automation_id, id, created_at FROM runs", database=Path(stand.api_database)),
@@ -150,9 +153,11 @@ def _implied(version: Row, end: datetime) -> Iterator[datetime]:
 
 
 def _instants(row: Row) -> Iterator[datetime]:
-    """The instants that a row stands for: one, or those of a span by the intervals between them."""
+    """The instants that a row stands for: one, or those of a span by the intervals between them, or by the definition that it names."""
     instant = from_text(row["scheduled_for"])
     yield instant
+    if row["cron_expression"] is not None:
+        yield from Schedule.parse(row["cron_expression"], row["timezone"]).between(instant, from_text(row["last"]))
     for seconds, times in json.loads(row["intervals"] or "[]"):
         for _ in range(times):
             instant += timedelta(seconds=seconds)

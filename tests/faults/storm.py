@@ -15,12 +15,13 @@ from tests.faults import accounts
 from tests.faults.clock import CLOCK
 from tests.faults.editor import Editor
 from tests.faults.fault import Fault, Lane
+from tests.faults.keys import KEYS
 from tests.faults.network import NETWORK
 from tests.faults.processes import PROCESSES
 from tests.faults.site import PATIENCE, Site
 from tests.faults.storage import STORAGE
 
-FAULTS: tuple[type[Fault], ...] = (*NETWORK, *PROCESSES, *STORAGE, *CLOCK)
+FAULTS: tuple[type[Fault], ...] = (*NETWORK, *PROCESSES, *KEYS, *STORAGE, *CLOCK)
 
 _AROUND = (-1.2, -0.9, -0.3, 0.0, 0.01, 0.05, 0.3)
 """Seconds from the full minute: before the claims, between claims and sends, at the first bytes, and after."""

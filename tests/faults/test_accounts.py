@@ -22,6 +22,8 @@ def occurrence(at: datetime, **differs: Any) -> Row:
         "last": scheduled_for,
         "count": 1,
         "intervals": None,
+        "cron_expression": None,
+        "timezone": None,
         "due": to_text(at),
         "claimed_at": to_text(at - timedelta(seconds=1)),
         "finished_at": to_text(at),

@@ -14,6 +14,7 @@ import pytest
 
 from tests.faults.clock import CLOCK, ClockAhead, ClockBehind, ClockSlightlyOff, ClocksTogether, preload_clock
 from tests.faults.fault import Fault
+from tests.faults.keys import KEYS, KeyRotationByReload, KeyRotationByRestart
 from tests.faults.network import (
     NETWORK,
     BlackHole,
@@ -81,12 +82,20 @@ PROCESS_FAULTS = (
     Play((KillApi, Rename)),
     Play((TerminateApi, FreezeApi)),
 )
-GROUPS = {"network and clocks": NETWORKS + CLOCKS, "processes and storage": PROCESS_FAULTS + MACHINES}
+ROTATIONS = (
+    Play((KeyRotationByReload,), idempotent=True),
+    Play((KeyRotationByRestart,), idempotent=True),
+)
+GROUPS = {
+    "network and clocks": NETWORKS + CLOCKS,
+    "processes and storage": PROCESS_FAULTS + MACHINES,
+    "rotations of the key": ROTATIONS,
+}
 
 
 def test_each_kind_of_fault_is_played() -> None:
     assert {kind for plays in GROUPS.values() for play in plays for kind in play.kinds} == set(FAULTS)
-    assert set(FAULTS) == {*NETWORK, *PROCESSES, *STORAGE, *CLOCK}
+    assert set(FAULTS) == {*NETWORK, *PROCESSES, *KEYS, *STORAGE, *CLOCK}
 
 
 @pytest.mark.timeout(400)

@@ -54,7 +54,7 @@ def test_what_was_in_it_stays_as_it_was(of_version_1: Path) -> None:
     before = _rows(of_version_1, TABLES)
     assert all(len(rows) == 1 for rows in before.values())
     open_ledger(of_version_1).close()
-    before["occurrence"][0] |= {"asked_at": None, "intervals": None}
+    before["occurrence"][0] |= {"asked_at": None, "intervals": None, "definition_id": None, "evaluation_id": None}
     before["attempt"][0] |= {"clock_offset": None, "automation_id": None}
     before["evaluation"][0]["rules_version"] = 1
     before["automation"][0] |= {"accepted_at": None, "succeeded_at": None}

@@ -115,7 +115,7 @@ def _bodies() -> Iterator[Ask]:
         "application/json; charset=utf-8",
         "application/json; charset=latin-1",
     )
-    types += ("application/json;charset=utf-16", "application/json; charset=nonsense", "application/json; charset=zip", "application/*")
+    types += ("application/json;charset=utf-16", "application/json; charset=US_ASCII", "application/json; charset=cp1252", "application/*")
     types += ("text/plain", "text/json", "*/*", "application/xml", "application", "application/json/x", ";", "application/json;")
     types += ("application/vnd.api+json", "application/octet-stream", "application/x-www-form-urlencoded; charset=latin-1")
     for media in types:
@@ -189,10 +189,7 @@ PARTS: tuple[bytes, ...] = (
     _part(FIELD).replace(b"--edge\r", b"--edge \r"),
 )
 MULTIPART_TYPES = (
-    *(
-        f"multipart/form-data; boundary=edge; charset={charset}"
-        for charset in ("latin-1", "utf-16", "nonsense", "undefined", "rot13", "zlib")
-    ),
+    *(f"multipart/form-data; boundary=edge; charset={charset}" for charset in ("latin-1", "utf-16", "windows-1252")),
     *("Multipart/form-data; boundary=edge", "*/form-data; boundary=edge", "multipart/*; boundary=edge", "multipart/form-data; boundary"),
     *(
         "multipart/form-data; boundary*=utf-8''edge",
@@ -218,7 +215,6 @@ def test_each_multipart_body_too(tmp_path: Path) -> None:
         for content in (WHOLE, WHOLE + _part(FIELD, "é"))
     ]
     asks += [Ask("PATCH", "{id}/", content=cut, headers=MULTIPART) for cut in (WHOLE[:length] for length in range(0, len(WHOLE), 7))]
-    asks.append(Ask("PATCH", "{id}/", content=_multipart({"name": "x" * 2_700_000}, file="name"), headers=MULTIPART))
     assert compared(tmp_path, asks) == ""
 
 

@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import Request
 
 from scheduler.localapi import bodies
-from scheduler.localapi.bodies import MAX_BODY, parse_body, read_body
+from scheduler.localapi.bodies import MAX_BODY, MAX_FORM, parse_body, read_body
 from scheduler.localapi.errors import ApiError
 from scheduler.localapi.fields import Form, InMemoryUploadedFile
 from tests.localapi.support import COLLECTION, VALID, serving
@@ -36,7 +36,6 @@ def part(disposition: str, content: str) -> str:
         (b'{"a": 1, "a": 2}', "application/json", {"a": 2}),
         (b"null", "APPLICATION/JSON; charset=utf-8", None),
         (b"1", "application/*", 1),
-        (b"1", "application/json; charset=nonsense", 1),
         ('"é"'.encode("latin-1"), "application/json; charset=latin-1", "é"),
         ('"é"'.encode("utf-16"), "application/json; charset=utf-16", "é"),
     ],
@@ -96,9 +95,9 @@ def test_json_that_is_none_is_answered_in_pythons_own_words(raw: bytes, detail: 
     ("raw", "content_type", "says"),
     [
         # The framework answers 500 to JSON that is nested too deeply, and to a form with too many fields.
-        (b"[" * 100_000, "application/json", "JSON parse error - maximum recursion depth exceeded"),
+        (b"[" * 100_000, "application/json", "JSON parse error - nested more than 100 levels deep"),
         (b"&".join([b"a=1"] * 1001), FORM, "Form parse error - Max number of fields exceeded"),
-        (b"{}", "application/json; charset=zip", 'Unsupported charset "zip" in request Content-Type header.'),
+        (b"[" + b"1," * 10_000 + b"1]", "application/json", "JSON parse error - more than 10000 values"),
         (b"x", "multipart/form-data", "Multipart form parse error - Invalid boundary in multipart: None"),
         (b"--edge" * 1002, MULTIPART, "Multipart form parse error - Too many fields."),
     ],
@@ -118,6 +117,21 @@ def test_a_body_of_another_type_is_refused_with_its_type(content_type: str) -> N
         parsed(json.dumps({}).encode(), content_type)
     assert (caught.value.status, caught.value.code) == (415, "unsupported_media_type")
     assert caught.value.detail == f'Unsupported media type "{content_type}" in request.'
+
+
+@pytest.mark.parametrize("charset", ["nonsense", "zip", "punycode", "idna", "unicode_escape", "utf-7", "mbcs", ""])
+def test_a_body_in_a_charset_that_is_not_on_the_list_is_refused_with_the_list(charset: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        parsed(b"{}", f'application/json; charset="{charset}"')
+    assert (caught.value.status, caught.value.code) == (415, "unsupported_media_type")
+    assert caught.value.detail.startswith(f'Unsupported charset "{charset}" in request Content-Type header; use one of utf-8, ')
+
+
+@pytest.mark.parametrize("content_type", [FORM, MULTIPART])
+def test_a_form_that_is_too_large_is_refused(content_type: str) -> None:
+    with pytest.raises(ApiError, match="The form is larger than 2621440 bytes") as caught:
+        parsed(b"a" * (MAX_FORM + 1), content_type)
+    assert caught.value.status == 413
 
 
 # ---------------------------------------------------------------- reading

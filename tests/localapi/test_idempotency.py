@@ -59,14 +59,74 @@ def test_an_answer_survives_a_restart_and_its_run_is_carried_out_once(tmp_path: 
     asyncio.run(story())
 
 
-def test_a_key_is_for_one_automation_and_one_api_key(tmp_path: Path) -> None:
+def test_a_key_is_for_one_automation(tmp_path: Path) -> None:
     async def story() -> None:
         async with serving(tmp_path) as served:
             one, two = await served.create(), await served.create()
-            other = await served.key(Scope.WRITE)
-            for automation, headers in ((one, {}), (two, {}), (one, other)):
-                await served.start_run(automation["id"], **headers, **{"Idempotency-Key": "k"})
-            assert (await runs(served, one["id"]), await runs(served, two["id"])) == (2, 1)
+            for automation in (one, two):
+                await served.start_run(automation["id"], **{"Idempotency-Key": "k"})
+            assert (await runs(served, one["id"]), await runs(served, two["id"])) == (1, 1)
+
+    asyncio.run(story())
+
+
+def test_every_key_of_the_project_gets_the_first_answer_also_when_the_first_key_was_revoked(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving(tmp_path) as served:
+            created = await served.create()
+            old = await served.api.keys.create([Scope.WRITE])
+            first = await served.start_run(created["id"], Authorization=f"Bearer {old.text}", **{"Idempotency-Key": "k"})
+            new = await served.key(Scope.WRITE)
+            assert await served.start_run(created["id"], **new, **{"Idempotency-Key": "k"}) == first
+            assert await served.api.keys.revoke(old.key.id)
+            assert await served.start_run(created["id"], **new, **{"Idempotency-Key": "k"}) == first
+            assert await runs(served, created["id"]) == 1
+
+    asyncio.run(story())
+
+
+def test_keys_of_one_project_at_the_same_time_start_one_run(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving(tmp_path) as served:
+            created = await served.create()
+            keys = [await served.key(Scope.WRITE) for _ in range(10)]
+            answers = await asyncio.gather(*(served.start_run(created["id"], **key, **{"Idempotency-Key": "k"}) for key in keys))
+            assert all(answer == answers[0] for answer in answers)
+            assert await runs(served, created["id"]) == 1
+
+    asyncio.run(story())
+
+
+def test_however_the_path_is_written_the_request_is_the_same(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving(tmp_path) as served:
+            created = await served.create()
+            first = await served.start_run(created["id"], **{"Idempotency-Key": "k"})
+            for project, automation_id, end in (("@current", created["id"], "/"), ("1", created["id"].replace("-", ""), "")):
+                path = f"/api/projects/{project}/task_automations/{automation_id}/run{end}"
+                assert (await served.client.post(path, headers={"Idempotency-Key": "k"})).json() == first
+            assert await runs(served, created["id"]) == 1
+
+    asyncio.run(story())
+
+
+def test_an_answer_is_given_to_nobody_who_may_not_ask_for_it(tmp_path: Path) -> None:
+    """Neither to a key that was revoked since, nor to one that may only read, nor to another project's."""
+
+    async def story() -> None:
+        async with serving(tmp_path) as served:
+            created = await served.create()
+            path = f"{COLLECTION}{created['id']}/run/"
+            old = await served.api.keys.create([Scope.WRITE])
+            revoked = {"Authorization": f"Bearer {old.text}"}
+            await served.start_run(created["id"], **revoked, **{"Idempotency-Key": "k"})
+            await served.api.keys.revoke(old.key.id)
+            reader, stranger = await served.key(Scope.READ), await served.key(Scope.WRITE, project_id=2)
+            elsewhere = path.replace("/1/", "/@current/")
+            for headers, asked, status in ((revoked, path, 401), (reader, path, 403), (stranger, path, 404), (stranger, elsewhere, 404)):
+                answer = await served.client.post(asked, headers={**headers, "Idempotency-Key": "k"})
+                assert answer.status_code == status, answer.text
+            assert await runs(served, created["id"]) == 1
 
     asyncio.run(story())
 

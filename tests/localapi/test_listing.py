@@ -146,7 +146,7 @@ def test_pages_are_those_of_the_order_of_this_moment_whatever_was_read_before(da
         for name in "abcdabcdabcd":
             await store.create(1, AUTOMATION | {"name": name})
         await store.create(2, AUTOMATION)
-        _, expected = await store.page(1, Page())
+        expected = (await store.page(1, Page())).automations
         for kind, number, what in steps:
             chosen = Place(1, expected[number % len(expected)]["id"]) if expected else Place(1, "none")
             if kind == "create":
@@ -158,10 +158,10 @@ def test_pages_are_those_of_the_order_of_this_moment_whatever_was_read_before(da
             elif kind == "edit":
                 await store.update(chosen, {"prompt": what})
             else:
-                count, rows = await store.page(1, Page(limit=int(what), offset=number))
-                assert (count, rows) == (len(expected), expected[number : number + int(what)])
+                page = await store.page(1, Page(limit=int(what), offset=number))
+                assert (page.count, page.automations) == (len(expected), expected[number : number + int(what)])
                 continue
-            _, every = await store.page(1, Page())
+            every = (await store.page(1, Page())).automations
             expected = sorted(every, key=lambda row: (row["name"], [-ord(digit) for digit in row["created_at"]], row["id"]))
             assert every == expected
         database.close()

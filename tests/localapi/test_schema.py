@@ -6,8 +6,9 @@ from contextlib import closing
 from pathlib import Path
 
 from scheduler.database import Database
+from scheduler.localapi.keys import Scope
 from scheduler.localapi.schema import APPLICATION_ID, m001_first_tables
-from tests.localapi.support import COLLECTION, serving
+from tests.localapi.support import COLLECTION, Clock, serving
 
 NOW = "2026-11-23T19:00:00.000000Z"
 COLUMNS = "id, project_id, name, prompt, repository, cron_expression, timezone, enabled, last_task_id, created_at, updated_at"
@@ -41,5 +42,49 @@ def test_what_the_first_version_has_made_is_all_there_and_goes_on(tmp_path: Path
             assert (await served.client.patch(f"{COLLECTION}{ids[2]}/", json={"name": "a"})).status_code == 200
             page = (await served.client.get(COLLECTION, params={"offset": 1})).json()
             assert [each["id"] for each in page["results"]] == ids[:2]
+
+    asyncio.run(story())
+
+
+ANSWERS = (
+    # key, automation, Idempotency-Key, which answer, when
+    ("one", 0, "rotated", "second", "2026-11-23T19:10:00.000000Z"),
+    ("two", 0, "rotated", "first", "2026-11-23T19:00:00.000000Z"),
+    ("one", 0, "alone", "alone", "2026-11-23T19:00:00.000000Z"),
+    ("two", 1, "alone", "of another automation", "2026-11-23T19:00:00.000000Z"),
+    ("foreign", 2, "rotated", "of another project", "2026-11-23T18:00:00.000000Z"),
+    ("one", 1, "expired", "too old", "2026-11-16T19:09:00.000000Z"),
+    ("two", 1, "expired", "still good", "2026-11-23T19:10:00.000000Z"),
+)
+
+
+def test_answers_by_key_become_answers_by_project_and_the_earliest_that_counts_stays(tmp_path: Path) -> None:
+    ids = made_by_the_first_version(tmp_path / "api.db")
+    with closing(sqlite3.connect(tmp_path / "api.db")) as connection, connection:
+        for key_id, project_id in (("one", 1), ("two", 1), ("foreign", 2)):
+            connection.execute(
+                "INSERT INTO keys (id, sha256, project_id, scopes, created_at) VALUES (?, '', ?, 'task:write', ?)",
+                (key_id, project_id, NOW),
+            )
+        connection.executemany(
+            "INSERT INTO idempotent_answers VALUES (?, ?, ?, 200, ?, ?)",
+            [(key_id, ids[number], name, f'{{"answer": "{body}"}}', at) for key_id, number, name, body, at in ANSWERS],
+        )
+
+    async def story() -> None:
+        clock = Clock()
+        async with serving(tmp_path, clock) as served:
+            new = await served.key(Scope.WRITE)
+            for number, name, expected in (
+                (0, "rotated", "first"),
+                (0, "alone", "alone"),
+                (1, "alone", "of another automation"),
+                (1, "expired", "still good"),
+            ):
+                assert await served.start_run(ids[number], **new, **{"Idempotency-Key": name}) == {"answer": expected}
+            kept = await served.api._database.read(
+                lambda connection: connection.execute("SELECT count(*) FROM idempotent_answers").fetchone()[0]
+            )
+            assert kept == len(ANSWERS) - 2
 
     asyncio.run(story())

@@ -44,12 +44,12 @@ def _meanwhile(work: Any) -> None:
 
 
 async def _claim_not_durable(
-    self: SqliteLedger, target: str, claims: Sequence[Claim], skips: Sequence[Skip], watermark: datetime
+    self: SqliteLedger, target: str, claims: Sequence[Claim], skips: Sequence[Skip], watermark: datetime, **more: Any
 ) -> Mapping[Occurrence, int]:
     """Goes on before its rows are there."""
     if skips or not claims:
-        return await _claim(self, target, claims, skips, watermark)
-    _meanwhile(_claim(self, target, claims, skips, watermark))
+        return await _claim(self, target, claims, skips, watermark, **more)
+    _meanwhile(_claim(self, target, claims, skips, watermark, **more))
     return {each.occurrence: 1 for each in claims}
 
 

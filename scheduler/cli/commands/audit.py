@@ -142,6 +142,8 @@ def _summary(summary: "Summary") -> Iterator[str]:
     occurrences, automations = summary.outcomes.total(), summary.automations
     of = f"{_number(occurrences, 'occurrence')} of {_number(automations, 'automation')}"
     yield of + (f": {outcomes}" if outcomes else "")
+    if summary.undecided:
+        yield f"{_number(summary.undecided, 'occurrence')} not decided yet: the daemon recovers from a downtime, slice by slice"
     clean = not BAD & summary.kinds.keys()
     yield f"{styled('clean', 'green') if clean else styled('not clean', 'red')}: {told(summary.kinds)}"
 
@@ -171,6 +173,7 @@ def _summary_json(summary: "Summary", notes: list[str]) -> Json:
                 {"outcome": outcome, "reason": reason, "count": number}
                 for (outcome, reason), number in sorted(summary.outcomes.items(), key=str)
             ],
+            "undecided": summary.undecided,
             "findings": {kind: summary.kinds[kind] for kind in Kind},
             "notes": notes,
         }

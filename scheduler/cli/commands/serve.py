@@ -9,14 +9,24 @@ _EXAMPLES = ("""SCHEDULER_API__RUNNER__COMMAND='["my-agent"]' scheduler serve --
 
 
 @click.command("serve", cls=Command, section="Start", examples=_EXAMPLES)
+@click.option("--with-parent", is_flag=True, hidden=True, help="Standard input is a socket to `scheduler up`, which ends with it.")
 @click.pass_obj
-def command(source: Source) -> None:
+def command(source: Source, *, with_parent: bool) -> None:
     """Serve the task automations API, and carry out its runs by the command in [api.runner], until SIGTERM.
 
     Keys are made with `scheduler keys create`.
     """
     from scheduler.app.api import serve
+    from scheduler.app.api_process import Parent
     from scheduler.cli.processes import run
 
+    parent = Parent() if with_parent else None
     settings = source.load().settings
-    run(serve(settings, lambda: line(f"serving the API at http://{settings.api.listen}/api/projects/")))
+
+    def announce() -> None:
+        if parent is None:
+            line(f"serving the API at http://{settings.api.listen}/api/projects/")
+        else:
+            parent.tell_ready()
+
+    run(serve(settings, announce, parent))

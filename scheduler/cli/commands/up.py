@@ -1,4 +1,4 @@
-"""``scheduler up``: everything in one process, without any configuration."""
+"""``scheduler up``: everything with one command, without any configuration."""
 
 import shlex
 from collections.abc import Iterator
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 @click.command("up", cls=Command, section="Start", examples=("scheduler up --demo", "scheduler up --state-dir ~/scheduler"))
 @click.option("--demo", is_flag=True, help="Have an automation that is due every minute.")
-@click.pass_obj
-def command(source: Source, *, demo: bool) -> None:
-    """Run the embedded API and the daemon in one process, until SIGTERM or Ctrl-C.
+@click.pass_context
+def command(context: click.Context, *, demo: bool) -> None:
+    """Run the embedded API and the daemon, until SIGTERM or Ctrl-C.
+
+    The API is a process of its own. When one of the two ends, the other stops too; the exit status is that of the one that ended first.
 
     Everything is kept in --state-dir, ./var if it is not given: the configuration, which is yours to change, a key, the automations, and
     the ledger.
@@ -27,12 +29,14 @@ def command(source: Source, *, demo: bool) -> None:
     from scheduler.app.up import up
     from scheduler.cli.processes import run
 
+    source: Source = context.obj
     if source.file is not None:
         raise click.UsageError("`up` uses the configuration in its --state-dir; for one of your own there are `run` and `serve`")
     folder = source.state_dir or Path("var")
     prepare(folder)
     load = Source(state_dir=folder).load
-    run(up(folder, load, lambda: _announce(folder, load().settings, demo=demo), demo=demo))
+    if status := run(up(folder, load, lambda: _announce(folder, load().settings, demo=demo), demo=demo)):
+        context.exit(status)
 
 
 def _announce(folder: Path, settings: "Settings", *, demo: bool) -> None:

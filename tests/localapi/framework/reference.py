@@ -56,10 +56,15 @@ from rest_framework import serializers, viewsets
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.decorators import action
 from rest_framework.exceptions import AuthenticationFailed, NotFound, PermissionDenied
+from rest_framework.pagination import LimitOffsetPagination
 from rest_framework.permissions import BasePermission, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.throttling import SimpleRateThrottle
+
+
+class Pagination(LimitOffsetPagination):
+    max_limit = 10_000  # `[api] max_page`
 
 
 def _now() -> datetime:
@@ -185,6 +190,7 @@ class TaskAutomationViewSet(viewsets.ModelViewSet):
     authentication_classes = (KeyAuthentication,)
     permission_classes = (IsAuthenticated, HasScope)
     throttle_classes = (Throttle,)
+    pagination_class = Pagination
     serializer_class = TaskAutomationSerializer
     queryset = TaskAutomation.objects.all()
 

@@ -1,0 +1,205 @@
+"""The undecided past: stretches of time of which the occurrences are not on record yet, held without listing their instants.
+
+After a downtime there can be millions of such instants. So a stretch is an interval with a schedule: what one definition version implied
+after ``begin`` and up to ``end``. Its occurrences are decided together, see `scheduler.core.recovery`.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from scheduler.core.cron import Schedule
+from scheduler.core.model import Definition, Gap
+
+_LONGEST: Final = timedelta(days=180)
+"""A longer stretch is divided, so that the evaluation of a stretch takes a bounded time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The instants that ``definition``, evaluated as ``schedule``, implied after ``begin`` and up to ``end`` (UTC)."""
+
+    definition: Definition
+    schedule: Schedule
+    begin: datetime
+    end: datetime
+
+    def touches(self, other: "Stretch") -> bool:
+        """Whether the other stretch has the same schedule and continues or overlaps this one."""
+        is_same = (self.definition, self.schedule) == (other.definition, other.schedule)
+        return is_same and self.begin <= other.end and other.begin <= self.end
+
+
+class Backlog:
+    """Stretches by automation, the oldest first, and the gaps that cover them.
+
+    A stretch is *unexamined* until its newest occurrences, which may still start, have been taken out of it, and *late* from then on: none
+    of its occurrences is to be started.
+    """
+
+    def __init__(self) -> None:
+        self._unexamined: dict[str, list[Stretch]] = {}
+        self._late: dict[str, list[Stretch]] = {}
+        self._aside: list[tuple[str, Stretch]] = []
+        self._gaps: list[Gap] = []
+        self._order: deque[str] | None = None  # the ids of late stretches, sorted; some may be done by now
+
+    def __bool__(self) -> bool:
+        return bool(self._unexamined or self._late)
+
+    # ------------------------------------------------------------ adding and removing
+
+    def add(self, automation_id: str, stretch: Stretch) -> None:
+        """Add a stretch of which the newest occurrences may still start."""
+        self._widen(stretch)
+        _insert(self._unexamined.setdefault(automation_id, []), stretch)
+
+    def add_late(self, automation_id: str, stretch: Stretch) -> None:
+        """Add a stretch of which no occurrence is to be started."""
+        self._widen(stretch)
+        if automation_id not in self._late:
+            self._order = None
+        for part in _divide(stretch):
+            _insert(self._late.setdefault(automation_id, []), part)
+
+    def take_unexamined(self, automation_id: str) -> Sequence[Stretch]:
+        """Remove and return the unexamined stretches of an automation, the oldest first."""
+        return self._unexamined.pop(automation_id, ())
+
+    def cut(self, automation_id: str, after: datetime) -> None:
+        """Forget the instants of an automation later than ``after``."""
+        for stretches in (self._unexamined, self._late):
+            if automation_id in stretches:
+                _keep(stretches, automation_id, _cut(stretches[automation_id], after))
+
+    def cut_all(self, after: datetime) -> None:
+        """Forget all instants later than ``after``."""
+        for automation_id in [*self._unexamined, *self._late]:
+            self.cut(automation_id, after)
+
+    def discard(self, recovered: Iterable[tuple[str, Stretch]]) -> None:
+        """Remove late stretches that are on record now. A stretch that was cut meanwhile stays, as far as it is left."""
+        done: dict[str, set[int]] = {}
+        for automation_id, stretch in recovered:
+            done.setdefault(automation_id, set()).add(id(stretch))
+        for automation_id, ids in done.items():
+            left = [stretch for stretch in self._late.get(automation_id, ()) if id(stretch) not in ids]
+            _keep(self._late, automation_id, left)
+
+    def put_aside(self, automation_id: str, stretch: Stretch) -> None:
+        """Keep a stretch that cannot be evaluated now, since the zone data lack its zone."""
+        self._late[automation_id] = [late for late in self._late.get(automation_id, ()) if late is not stretch]
+        _keep(self._late, automation_id, self._late[automation_id])
+        self._aside.append((automation_id, stretch))
+
+    def try_again(self) -> None:
+        """Take up again what was put aside: there are other zone data now."""
+        aside, self._aside = self._aside, []
+        for automation_id, stretch in aside:
+            self.add(automation_id, stretch)
+
+    # ------------------------------------------------------------ what it holds
+
+    @property
+    def unexamined(self) -> list[str]:
+        """The ids of the automations with unexamined stretches."""
+        return list(self._unexamined)
+
+    @property
+    def automations(self) -> set[str]:
+        """The ids of the automations with any stretch."""
+        return self._unexamined.keys() | self._late.keys()
+
+    def holds(self, automation_id: str) -> bool:
+        """Whether anything of the automation is undecided here."""
+        return automation_id in self._unexamined or automation_id in self._late or any(each == automation_id for each, _ in self._aside)
+
+    def is_unexamined(self, automation_id: str) -> bool:
+        """Whether newer instants of the automation have to wait behind an unexamined stretch."""
+        return automation_id in self._unexamined
+
+    def late(self) -> Iterator[tuple[str, Stretch]]:
+        """Every late stretch with its automation's id, in the order of the ids, each automation's oldest first."""
+        return ((automation_id, stretch) for automation_id in self._in_order() for stretch in self._late.get(automation_id, ()))
+
+    def gaps(self, without: Sequence[tuple[str, Stretch]] = ()) -> Sequence[Gap]:
+        """Return the gaps that cover every stretch, or every stretch except these late ones. A gap may cover more."""
+        done = {id(stretch) for _, stretch in without}
+        late = next((automation_id for automation_id, stretch in self.late() if id(stretch) not in done), None)
+        ids = [*([] if late is None else [late]), *self._unexamined, *(automation_id for automation_id, _ in self._aside)]
+        return tuple(replace(gap, automation_id=min(ids)) for gap in self._gaps) if ids else ()
+
+    def _in_order(self) -> Sequence[str]:
+        if self._order is None:
+            self._order = deque(sorted(self._late))
+        while self._order and self._order[0] not in self._late:
+            self._order.popleft()
+        return self._order
+
+    def earliest(self) -> datetime | None:
+        """The beginning of the earliest stretch."""
+        return min((stretch.begin for stretches in self._all() for stretch in stretches), default=None)
+
+    def move_to(self, other: "Backlog") -> None:
+        """Give every unexamined stretch to another backlog."""
+        for automation_id, stretches in self._unexamined.items():
+            for stretch in stretches:
+                other.add(automation_id, stretch)
+        self._unexamined.clear()
+
+    def _all(self) -> Iterator[Sequence[Stretch]]:
+        yield from self._unexamined.values()
+        yield from self._late.values()
+
+    def _widen(self, stretch: Stretch) -> None:
+        """Have a gap cover the stretch that is about to be added."""
+        if not self and not self._aside:
+            self._gaps.clear()
+        if not any(gap.since <= stretch.begin and stretch.end <= gap.until for gap in self._gaps):
+            self._gaps = merge_gaps([*self._gaps, Gap(stretch.begin, stretch.end)])
+
+
+def merge_gaps(gaps: Iterable[Gap]) -> list[Gap]:
+    """Return gaps that cover the same time, in order, without two that touch."""
+    merged: list[Gap] = []
+    for gap in sorted(gaps, key=lambda gap: gap.since):
+        if merged and gap.since <= merged[-1].until:
+            merged[-1] = Gap(merged[-1].since, max(merged[-1].until, gap.until))
+        else:
+            merged.append(gap)
+    return merged
+
+
+def _insert(stretches: list[Stretch], stretch: Stretch) -> None:
+    """Insert by the beginning, and join with the stretch that it continues."""
+    at = len(stretches)
+    while at and stretches[at - 1].begin > stretch.begin:
+        at -= 1
+    before = stretches[at - 1] if at else None
+    end = stretch.end if before is None else max(before.end, stretch.end)
+    if before is not None and before.touches(stretch) and end - before.begin <= _LONGEST:
+        stretches[at - 1] = replace(before, end=end)
+    else:
+        stretches.insert(at, stretch)
+
+
+def _divide(stretch: Stretch) -> Iterator[Stretch]:
+    begin = stretch.begin
+    while stretch.end - begin > _LONGEST:
+        yield replace(stretch, begin=begin, end=begin + _LONGEST)
+        begin += _LONGEST
+    yield replace(stretch, begin=begin)
+
+
+def _cut(stretches: Sequence[Stretch], after: datetime) -> list[Stretch]:
+    kept = (each if each.end <= after else replace(each, end=after) for each in stretches)
+    return [stretch for stretch in kept if stretch.begin < stretch.end]
+
+
+def _keep(stretches: dict[str, list[Stretch]], automation_id: str, kept: list[Stretch]) -> None:
+    if kept:
+        stretches[automation_id] = kept
+    else:
+        stretches.pop(automation_id, None)

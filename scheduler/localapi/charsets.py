@@ -1,0 +1,30 @@
+"""The charsets that a body may be in.
+
+A list, because Python has codecs that take quadratic time (punycode), that are none for text (zip), and that it looks for in the file
+system whenever a client invents a name.
+"""
+
+from typing import Final
+
+_CODECS: Final = {
+    "utf-8": "utf-8",
+    "utf8": "utf-8",
+    "us-ascii": "ascii",
+    "ascii": "ascii",
+    "iso-8859-1": "iso-8859-1",
+    "latin-1": "iso-8859-1",
+    "latin1": "iso-8859-1",
+    "iso-8859-15": "iso-8859-15",
+    "windows-1252": "windows-1252",
+    "cp1252": "windows-1252",
+    "utf-16": "utf-16",
+    "utf-16le": "utf-16-le",
+    "utf-16be": "utf-16-be",
+}
+CHARSETS: Final = tuple(dict.fromkeys(_CODECS.values()))
+"""The name of each, for errors."""
+
+
+def find_codec(charset: str) -> str | None:
+    """Return the name of the codec for a charset, None for a charset that is not taken."""
+    return _CODECS.get(charset.lower().replace("_", "-"))

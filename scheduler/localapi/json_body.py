@@ -1,0 +1,66 @@
+"""JSON of a request: Python's own decoder, with a bound on how many values it makes and how deep they lie.
+
+Ten megabytes of ``[],`` are three million lists. Python's scanner in C makes them in one call, during which no other thread runs. Its twin
+in Python has the same rules and messages, and passes each value by here, where it is counted. Texts are scanned in C all the same.
+"""
+
+import json
+from collections.abc import Callable
+from json.decoder import JSONArray, JSONObject  # type: ignore[attr-defined]  # what the decoder itself is made of
+from json.scanner import py_make_scanner  # type: ignore[attr-defined]  # the scanner of interpreters without the one in C
+from typing import Any, Final, NoReturn
+
+MAX_VALUES: Final = 10_000
+"""Values in a body: an automation has sixteen."""
+MAX_DEPTH: Final = 100
+"""Arrays and objects within each other: an automation is one object of plain values."""
+
+_Scan = Callable[[str, int], tuple[Any, int]]
+
+
+def parse_json(text: str) -> object:
+    """Return the value that a text stands for. Raises ValueError for a text that is no JSON, or goes beyond a bound."""
+    parsed: object = json.loads(text, cls=_BoundedDecoder)
+    return parsed
+
+
+class _BoundedDecoder(json.JSONDecoder):
+    """A decoder for one text."""
+
+    def __init__(self) -> None:
+        super().__init__(parse_constant=_refuse_constant)
+        self._values = 0
+        self._depth = 0
+        self.parse_array = self._parse_array
+        self.parse_object = self._parse_object
+        self.scan_once = py_make_scanner(self)
+
+    def _parse_array(self, start: tuple[str, int], scan_once: _Scan) -> tuple[Any, int]:
+        self._descend()
+        parsed: tuple[Any, int] = JSONArray(start, self._count(scan_once))
+        self._depth -= 1
+        return parsed
+
+    def _parse_object(self, start: tuple[str, int], strict: bool, scan_once: _Scan, *hooks: Any) -> tuple[Any, int]:  # noqa: FBT001
+        self._descend()
+        parsed: tuple[Any, int] = JSONObject(start, strict, self._count(scan_once), *hooks)
+        self._depth -= 1
+        return parsed
+
+    def _descend(self) -> None:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
+
+    def _count(self, scan_once: _Scan) -> _Scan:
+        def scan_next(text: str, place: int) -> tuple[Any, int]:
+            self._values += 1
+            if self._values > MAX_VALUES:
+                raise ValueError(f"more than {MAX_VALUES} values")
+            return scan_once(text, place)
+
+        return scan_next
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"Out of range float values are not JSON compliant: {constant!r}")

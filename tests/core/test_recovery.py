@@ -1,0 +1,191 @@
+"""What is decided for a whole stretch of the past is what would be decided for each of its instants."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scheduler.core.backlog import Backlog, Stretch, merge_gaps
+from scheduler.core.cron import Schedule
+from scheduler.core.model import Definition, Gap, Reason
+from scheduler.core.policy import CatchUp, Moment, PassOver, Policies, Start, decide, moment
+from scheduler.core.recovery import JUST_BEFORE, Examiner, measure, newest, pass_over
+
+NOON = datetime(2026, 3, 29, 12, tzinfo=UTC)  # the clocks of Berlin were put forward in the night
+MINUTE = timedelta(minutes=1)
+EXPRESSIONS = ("* * * * *", "*/7 * * * *", "0,59 * * * *", "17 */3 * * *", "0 9 * * 1-5", "30 2 * * *")
+
+
+def stretch_of(expression: str, begin: datetime, end: datetime) -> Stretch:
+    schedule = Schedule.parse(expression, "Europe/Berlin")
+    return Stretch(Definition(expression, "Europe/Berlin", enabled=True), schedule, begin, end)
+
+
+def one_by_one(
+    stretches: Sequence[Stretch], policies: Policies, now: datetime, until: datetime, absent: datetime, *, paused: bool
+) -> dict[datetime, str]:
+    """The fate of each instant, as `decide` tells it of all of them together."""
+    moments: list[Moment] = []
+    for stretch in stretches:
+        instants = list(stretch.schedule.between(stretch.begin, stretch.end))
+        followings = [*instants[1:], stretch.schedule.next(instants[-1])] if instants else []
+        moments += [moment(policies, "main", "a", each, then) for each, then in zip(instants, followings, strict=True)]
+    due = [each for each in moments if each.due <= until]
+    return fates(decide(due, policies, now=now, absent_until=absent, paused=paused)) | {
+        each.scheduled_for: "not due" for each in moments if each.due > until
+    }
+
+
+def fates(decisions: Sequence[Start | PassOver]) -> dict[datetime, str]:
+    told: dict[datetime, str] = {}
+    for each in decisions:
+        if isinstance(each, Start):
+            told[each.moment.scheduled_for] = "start"
+        else:
+            told |= {moment.scheduled_for: str(each.reason) for moment in each.moments}
+    return told
+
+
+def together(
+    stretches: Sequence[Stretch], policies: Policies, now: datetime, until: datetime, absent: datetime, *, paused: bool
+) -> dict[datetime, str]:
+    """The fate of each instant, by stretches."""
+    told: dict[datetime, str] = {}
+    left, late, claimed = list(stretches), [], None
+    while left:
+        examined = Examiner("main", now=now, until=until, absent_until=absent).examine("a", policies, left)
+        due = [each for each in examined.moments if each.due <= until]
+        decisions = decide(due, policies, now=now, absent_until=absent, paused=paused, claimed=claimed)
+        told |= fates(decisions) | {each.scheduled_for: "not due" for each in examined.moments if each.due > until}
+        claimed = max([each.moment.scheduled_for for each in decisions if isinstance(each, Start)], default=claimed)
+        late += examined.late
+        left = list(examined.unexamined)
+    for stretch in late:
+        for passed in pass_over(stretch, policies, paused=paused, claimed=claimed):
+            instants = list(stretch.schedule.between(passed.extent.first - JUST_BEFORE, passed.extent.last))
+            assert (instants[0], instants[-1], len(instants)) == (passed.extent.first, passed.extent.last, passed.extent.count)
+            assert not told.keys() & set(instants)
+            told |= dict.fromkeys(instants, str(passed.reason))
+    return told
+
+
+POLICIES = st.builds(
+    Policies,
+    start_within=st.sampled_from([None, None, 3 * MINUTE, 40 * MINUTE, 300 * MINUTE]),
+    catch_up=st.sampled_from(CatchUp),
+    jitter=st.sampled_from([timedelta(0), 10 * MINUTE, 50 * MINUTE]),
+)
+
+
+@settings(max_examples=250, deadline=None)
+@given(
+    policies=POLICIES,
+    expressions=st.lists(st.sampled_from(EXPRESSIONS), min_size=1, max_size=3),
+    lengths=st.lists(st.integers(1, 30 * 60), min_size=3, max_size=3),
+    seconds=st.integers(0, 90 * 60) | st.integers(0, 90).map(lambda minutes: minutes * 60),
+    absent_and_paused=st.tuples(st.integers(0, 90), st.booleans()),
+)
+def test_a_stretch_is_decided_as_its_instants_would_be(
+    policies: Policies, expressions: list[str], lengths: list[int], seconds: int, absent_and_paused: tuple[int, bool]
+) -> None:
+    absent, paused = absent_and_paused
+    begin, stretches = NOON - timedelta(minutes=sum(lengths[: len(expressions)])), []
+    for expression, length in zip(expressions, lengths, strict=False):
+        stretches.append(stretch_of(expression, begin, begin + length * MINUTE))
+        begin += length * MINUTE
+    now = NOON + timedelta(seconds=seconds)
+    question = (stretches, policies, now, now + timedelta(seconds=1), now - absent * MINUTE)
+    assert together(*question, paused=paused) == one_by_one(*question, paused=paused)
+
+
+def test_under_all_what_may_start_comes_in_order_and_not_too_much_at_once() -> None:
+    policies = Policies(catch_up=CatchUp.ALL, start_within=timedelta(days=1))
+    stretch = stretch_of("* * * * *", NOON - timedelta(days=3), NOON)
+    examined = Examiner("main", now=NOON, until=NOON, absent_until=None).examine("a", policies, [stretch])
+    assert len(examined.moments) == 500
+    assert examined.moments[0].scheduled_for == NOON - timedelta(days=1)
+    (behind,) = examined.unexamined
+    assert (behind.begin, behind.end) == (examined.moments[-1].scheduled_for, NOON)
+    (late,) = examined.late
+    assert late.end < examined.moments[0].scheduled_for
+
+
+def test_the_newest_instant_is_found_however_long_ago() -> None:
+    schedule = Schedule.parse("0 9 1 * *", "UTC")
+    assert newest(schedule, NOON - timedelta(days=60), NOON) == datetime(2026, 3, 1, 9, tzinfo=UTC)
+    assert newest(schedule, NOON - timedelta(days=20), NOON) is None
+    assert measure(schedule, NOON - timedelta(days=20), NOON) is None
+
+
+# ---------------------------------------------------------------- the backlog
+
+
+def test_stretches_that_continue_each_other_are_one() -> None:
+    backlog = Backlog()
+    for minutes in range(0, 600, 10):
+        backlog.add_late("a", stretch_of("* * * * *", NOON + minutes * MINUTE, NOON + (minutes + 10) * MINUTE))
+    assert [(each.begin, each.end) for _, each in backlog.late()] == [(NOON, NOON + 600 * MINUTE)]
+    assert backlog.gaps() == (Gap(NOON, NOON + 600 * MINUTE, "a"),)
+
+
+def test_a_very_long_stretch_is_divided_so_that_its_evaluation_is_bounded() -> None:
+    backlog = Backlog()
+    backlog.add_late("a", stretch_of("* * * * *", NOON - timedelta(days=400), NOON))
+    parts = [each for _, each in backlog.late()]
+    assert [each.begin for each in parts[1:]] == [each.end for each in parts[:-1]]
+    assert max(each.end - each.begin for each in parts) <= timedelta(days=180)
+
+
+def test_there_is_a_gap_until_the_last_stretch_is_recovered() -> None:
+    backlog = Backlog()
+    backlog.add_late("a", stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
+    backlog.add_late("b", stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
+    first, second = backlog.late()
+    assert backlog.gaps() == (Gap(NOON, NOON + 60 * MINUTE, "a"),)
+    assert backlog.gaps([first]) == (Gap(NOON, NOON + 60 * MINUTE, "b"),)
+    backlog.discard([first])
+    assert backlog.gaps([second]) == ()
+    backlog.discard([second])
+    assert not backlog
+    assert backlog.gaps() == ()
+
+
+def test_what_was_cut_while_it_was_written_stays_as_far_as_it_is_left() -> None:
+    backlog = Backlog()
+    backlog.add_late("a", stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
+    written = list(backlog.late())
+    backlog.cut("a", NOON + 10 * MINUTE)
+    backlog.discard(written)
+    assert [(each.begin, each.end) for _, each in backlog.late()] == [(NOON, NOON + 10 * MINUTE)]
+
+
+def test_what_cannot_be_evaluated_keeps_its_gap_and_is_tried_again() -> None:
+    backlog = Backlog()
+    backlog.add("a", stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
+    for stretch in backlog.take_unexamined("a"):
+        backlog.put_aside("a", stretch)
+    assert not backlog
+    assert backlog.holds("a")
+    assert backlog.gaps() == (Gap(NOON, NOON + 60 * MINUTE, "a"),)
+    backlog.try_again()
+    assert backlog.unexamined == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("gaps", "merged"),
+    [([(0, 5), (5, 9)], [(0, 9)]), ([(6, 9), (0, 5)], [(0, 5), (6, 9)]), ([(0, 9), (2, 3)], [(0, 9)]), ([], [])],
+)
+def test_gaps_that_touch_are_one(gaps: list[tuple[int, int]], merged: list[tuple[int, int]]) -> None:
+    made = merge_gaps(Gap(NOON + since * MINUTE, NOON + until * MINUTE) for since, until in gaps)
+    assert made == [Gap(NOON + since * MINUTE, NOON + until * MINUTE) for since, until in merged]
+
+
+def test_reasons_are_those_of_skipped_occurrences() -> None:
+    stretch = stretch_of("* * * * *", NOON, NOON + 60 * MINUTE)
+    (paused,) = pass_over(stretch, Policies(paused=True), paused=False, claimed=None)
+    assert paused.reason is Reason.PAUSED
+    older, newer = pass_over(stretch, Policies(), paused=False, claimed=NOON + 30 * MINUTE)
+    assert (older.reason, older.extent.count) == (Reason.COALESCED, 29)
+    assert (newer.reason, newer.extent.count) == (Reason.MISSED, 31)
