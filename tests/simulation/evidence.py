@@ -78,6 +78,15 @@ class VersionRow:
     observed_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A recorded gap: from ``since`` to ``until`` the automations from ``automation_id`` on, in the order of ids, are undecided."""
+
+    since: datetime
+    until: datetime
+    automation_id: str
+
+
 class Evidence:
     """All of it, by what it is asked for."""
 
@@ -135,16 +144,12 @@ class Evidence:
         self._ledger.row_factory = sqlite3.Row
         return self._ledger.execute(query, values).fetchall()
 
-    def has_table(self, name: str) -> bool:
-        """Return whether the ledger has a table of this name."""
-        return bool(self._select("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", name))
-
     @cached_property
-    def gaps(self) -> dict[str, list[tuple[datetime, datetime]]]:
+    def gaps(self) -> dict[str, list[Gap]]:
         """Spans of time, by target, for which the ledger says that not everything is decided yet."""
-        found: defaultdict[str, list[tuple[datetime, datetime]]] = defaultdict(list)
-        for each in self._select("SELECT target, since, until FROM gap") if self.has_table("gap") else ():
-            found[each["target"]].append((from_text(each["since"]), from_text(each["until"])))
+        found: defaultdict[str, list[Gap]] = defaultdict(list)
+        for each in self._select("SELECT * FROM gap"):
+            found[each["target"]].append(Gap(from_text(each["since"]), from_text(each["until"]), each["automation_id"]))
         return dict(found)
 
     # ------------------------------------------------------------ what really happened

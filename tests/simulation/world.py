@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _OPEN_ATTEMPTS: Final = """
     SELECT scheduled_for, written_at FROM occurrence JOIN attempt ON attempt.occurrence_id = occurrence.id
-    WHERE outcome IS NULL AND target = ? AND automation_id = ? AND result IS NULL
+    WHERE outcome IS NULL AND target = ? AND occurrence.automation_id = ? AND result IS NULL
 """
 _SEND_WITHIN: Final = timedelta(seconds=15)
 """What is durable may be sent within ten seconds; the connection may take its own time."""

@@ -32,7 +32,7 @@ def every_implied_occurrence_has_a_row(evidence: Evidence) -> Check:
         ends = [*(each.effective_from for each in versions[1:]), watermark]
         for version, end in zip(versions, ends, strict=True):
             for instant in rows.find_uncovered(evidence, version.schedule, version.effective_from, min(end, watermark)):
-                if not _lies_in_a_gap(evidence, target, instant):
+                if not _lies_in_a_gap(evidence, target, automation_id, instant):
                     yield Violation("missing", f"implied by {version}, and has no row", automation_id, instant)
         yield from rows.overlaps()
 
@@ -50,8 +50,9 @@ def no_gap_is_left(evidence: Evidence) -> Check:
         yield Violation("gap", f"{target} has gaps after the calm: {gaps[:5]}")
 
 
-def _lies_in_a_gap(evidence: Evidence, target: str, instant: datetime) -> bool:
-    return any(since <= instant <= until for since, until in evidence.gaps.get(target, ()))
+def _lies_in_a_gap(evidence: Evidence, target: str, automation_id: str, instant: datetime) -> bool:
+    gaps = evidence.gaps.get(target, ())
+    return any(gap.since <= instant <= gap.until and automation_id >= gap.automation_id for gap in gaps)
 
 
 def no_row_without_a_version_that_implied_it(evidence: Evidence) -> Check:
