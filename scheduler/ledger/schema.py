@@ -285,6 +285,25 @@ _GAPS: Final = (
     """,
 )
 
+# SQLite cannot change a CHECK, so the table is made anew with one more cause: `in_flight`.
+_CAUSES: Final = (
+    "ALTER TABLE step RENAME TO step_before",
+    """
+    CREATE TABLE step (              -- what the attempts of an occurrence do not tell
+        occurrence_id INTEGER NOT NULL REFERENCES occurrence (id) ON DELETE CASCADE,
+        at TEXT NOT NULL,
+        cause TEXT NOT NULL CHECK (cause IN ('absent', 'ledger', 'unconfirmed', 'stale', 'clock', 'held', 'throttled', 'back_off',
+            'budget', 'in_flight', 'reading', 'queued', 'turn', 'adopted', 'nothing_started', 'reopened')),
+        until TEXT,                  -- NULL for what happened at one instant
+        detail TEXT,
+        "by" TEXT,                   -- whoever asked for it
+        PRIMARY KEY (occurrence_id, at, cause)
+    ) STRICT, WITHOUT ROWID
+    """,
+    'INSERT INTO step SELECT occurrence_id, at, cause, until, detail, "by" FROM step_before',
+    "DROP TABLE step_before",
+)
+
 
 # What a start wants to know of each automation must not cost a walk through the history. Triggers, since outcomes and runs are written in
 # several places, and a statement of its own for each group would need Python's global lock once more.
@@ -326,7 +345,7 @@ _LAST_TIMES: Final = (
 
 def load_of_version_3(tables: Tables) -> None:
     """Rules of reading expressions, and what keeps statements short in a large installation."""
-    for statement in (*_RULES, *_LOOK_UPS, *_GAPS, *_LAST_TIMES):
+    for statement in (*_RULES, *_LOOK_UPS, *_GAPS, *_CAUSES, *_LAST_TIMES):
         tables.execute(statement)
 
 
