@@ -51,6 +51,7 @@ def target_settings(target: Target, settings: Settings) -> TargetSettings:
         policies=settings.policies,
         idempotent=target.idempotent,
         max_in_flight=target.max_in_flight,
+        max_waiting=target.most_waiting,
         poll_interval=schedule.poll_interval,
         fresh_for=schedule.fresh_for,
         stale_limit=schedule.stale_limit,

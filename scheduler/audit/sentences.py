@@ -39,6 +39,7 @@ CAUSES: Final[Mapping[Cause, str]] = {
     Cause.THROTTLED: "waited: the API had asked to be left alone",
     Cause.BACK_OFF: "waited after a failed attempt",
     Cause.BUDGET: "waited for a place in the request budget",
+    Cause.IN_FLIGHT: "waited: as many requests were under way as max_in_flight allows",
     Cause.READING: "waited for a reading that tells whether the run before had ended",
     Cause.QUEUED: "queued behind the run before",
     Cause.TURN: "waited for its turn, behind the automation's earlier occurrence",

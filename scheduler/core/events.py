@@ -252,6 +252,42 @@ class TargetReleased(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TargetSaturated(Event):
+    """So many requests hang that `max_waiting` is full: further requests that hang hold places of `max_in_flight`."""
+
+    name: ClassVar = "target.saturated"
+    target: str
+    hanging: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetRelieved(Event):
+    """Fewer requests than `max_waiting` have hung for some time. ``since``: when the target was saturated."""
+
+    name: ClassVar = "target.relieved"
+    target: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetExhausted(Event):
+    """The request budget keeps occurrences waiting."""
+
+    name: ClassVar = "budget.exhausted"
+    target: str
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetRecovered(Event):
+    """The request budget has kept no occurrence waiting for some time. ``since``: when it began to."""
+
+    name: ClassVar = "budget.recovered"
+    target: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClockJumped(Event):
     """The wall clock moved by ``seconds`` more than time went by; ``suspended``: the machine slept for that long."""
 

@@ -106,6 +106,30 @@ class Recent:
 
 
 @dataclass(frozen=True, slots=True)
+class Recovering:
+    """A past that is not on record yet: of so many automations, within these bounds. The present is planned all the same."""
+
+    automations: int
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PlacesStatus:
+    """What waits for a place to be sent: how many occurrences, the first of them by name, due instant and cause.
+
+    ``exhausted_since`` is since when the request budget keeps occurrences or polls waiting, ``saturated_since`` since when as many
+    requests hang as `max_waiting` allows; None: they do not.
+    """
+
+    waiting: int = 0
+    occurrences: Sequence[str] = ()
+    hanging: int = 0
+    exhausted_since: datetime | None = None
+    saturated_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TargetStatus:
     """One target. ``held`` is why nothing is sent to it; ``error`` is why its last poll failed.
 
@@ -129,6 +153,8 @@ class TargetStatus:
     overdue_count: int
     next_fire: datetime | None
     clock_offset: float | None
+    recovering: Recovering | None = None
+    places: PlacesStatus = PlacesStatus()
 
 
 @dataclass(frozen=True, slots=True)

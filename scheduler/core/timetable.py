@@ -21,7 +21,7 @@ from scheduler.core.model import Automation, Definition, Gap, InvalidAutomation,
 from scheduler.core.pending import Pending
 from scheduler.core.policy import Moment, Policies, effective_from, moment
 from scheduler.core.records import EndedVersion, RecordedAutomation
-from scheduler.core.recovery import JUST_BEFORE, MANY, Examiner, first_after, forget, is_many, measure, newest
+from scheduler.core.recovery import JUST_BEFORE, MANY, Examiner, first_after, forget, is_many, measure, newest_near
 from scheduler.core.rota import Rota
 
 _AHEAD: Final = timedelta(seconds=2)
@@ -203,10 +203,9 @@ class Timetable:
 
     def _recall_stretch(self, entry: Entry, schedule: Schedule, begin: datetime, end: datetime) -> None:
         """The same of many instants. Only the newest of them may have been scheduled and not be due yet, by its jitter."""
-        if entry.policies.jitter:
-            last = newest(schedule, begin, end)
-            assert last is not None  # there are many
-            late = moment(entry.policies, self._target, entry.automation.id, last, schedule.next(last))
+        last = None if not entry.policies.jitter else newest_near(schedule, max(begin, end - entry.policies.jitter), end)
+        if last is not None:
+            late = moment(entry.policies, self._target, entry.automation.id, last, first_after(schedule, last))
             if late.due > self._rota.cursor and last > entry.effective_from:
                 self._pending.add(entry.automation.id, [late], self._rota.cursor)
                 end = last - JUST_BEFORE

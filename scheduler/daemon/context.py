@@ -18,6 +18,8 @@ _T = TypeVar("_T")
 
 FIRST_BACK_OFF: Final = 1.0
 LONGEST_BACK_OFF: Final = 60.0
+_LOOK_AGAIN: Final = 1.0
+"""Seconds after which an attempt looks again while another one is the probe and has not been sent yet."""
 
 
 def back_off(failures: int, draw: Callable[[], float] = random.random) -> float:
@@ -35,6 +37,7 @@ class TargetSettings:
     policies: Callable[[str, str], Policies]
     idempotent: bool = False
     max_in_flight: int = 64
+    max_waiting: int = 256
     poll_interval: timedelta = timedelta(seconds=30)
     fresh_for: timedelta = timedelta(seconds=10)
     stale_limit: timedelta = timedelta(hours=24)
@@ -52,6 +55,7 @@ class Gate:
         self._failures = 0
         self._probe_at = 0.0
         self._not_before = 0.0
+        self._probe: object | None = None  # the attempt that is to show whether a held target works again
         self.held: str | None = None
         self.by_list = False
 
@@ -68,7 +72,7 @@ class Gate:
         """It works."""
         if self.held is not None:
             self._publish(TargetReleased(target=self._target))
-        self.held = None
+        self.held = self._probe = None
         self._failures = 0
 
     def throttle(self, seconds: float | None) -> None:
@@ -81,12 +85,26 @@ class Gate:
     def wait(self) -> float:
         """Seconds until an attempt may be made."""
         until = self._not_before if self.held is None else max(self._not_before, self._probe_at)
-        return max(0.0, until - self._clock.seconds())
+        left = max(0.0, until - self._clock.seconds())
+        return left if self._probe is None else max(left, _LOOK_AGAIN)
 
-    def sending(self) -> None:
-        """An attempt is about to be made. While held it is the probe, and the others wait for what becomes of it."""
-        if self.held is not None:
+    def admit(self, attempt: object) -> bool:
+        """Return whether an attempt may go on. While the target is held, the first one becomes the probe, and the others wait for it."""
+        if self._probe is not attempt:
+            if self.wait() > 0:
+                return False
+            self._probe = attempt if self.held is not None else None
+        return self._not_before <= self._clock.seconds()
+
+    def sending(self, attempt: object) -> None:
+        """The first byte of an attempt is about to leave. The answer to the probe is waited for from now on."""
+        if self._probe is attempt:
             self._probe_at = self._clock.seconds() + LONGEST_BACK_OFF
+
+    def ended(self, attempt: object) -> None:
+        """An attempt ended, or was never sent: when it was the probe, another one may become it."""
+        if self._probe is attempt:
+            self._probe = None
 
 
 class LedgerHealth:

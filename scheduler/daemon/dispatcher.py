@@ -22,6 +22,7 @@ from scheduler.daemon.clearance import Clearance
 from scheduler.daemon.clock import Alarm
 from scheduler.daemon.context import LONGEST_BACK_OFF, Context
 from scheduler.daemon.lane import Carried, Lane
+from scheduler.daemon.places import Places
 from scheduler.daemon.readings import Readings
 
 _MOST_FAULTS: Final = 5
@@ -72,10 +73,12 @@ class Dispatcher:
         """Something changed that lanes may be waiting for."""
         for lane in self._lanes.values():
             lane.alarm.ring()
+        self.places.serve()
 
-    def resize(self, max_in_flight: int) -> None:
-        """From now on so many attempts may be in flight at once; those that are stay so."""
-        self._carrier.sender.resize(max_in_flight)
+    @property
+    def places(self) -> Places:
+        """The places of its attempts."""
+        return self._carrier.sender.places
 
     @property
     def _in_flight(self) -> set[str]:

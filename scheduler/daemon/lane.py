@@ -58,6 +58,7 @@ class Carried:
     error: str | None = None
     steps: list[Step] = field(default_factory=list)  # that are not in the ledger yet
     wait: _Wait | None = None
+    waiting_since: float | None = None  # on the clock that counts suspend: due, or the first one that it coalesced was
 
     @property
     def attempts(self) -> int:
@@ -131,6 +132,17 @@ class Lane:
         """Behind the head, which is to be on time; before one that only waits for the run before it; in the order of the requests."""
         at = 0 if self.waiting and self.waiting[0].queued and self.waiting[0].doubt is None else min(1, len(self.waiting))
         return next((place for place in range(at, len(self.waiting)) if not self.waiting[place].asked), len(self.waiting))
+
+    def heir(self, now: datetime) -> Carried | None:
+        """Return the newest occurrence that is due, which coalesces the head and inherits the time that the head has waited."""
+        heir, since = max(self.newer_and_due(now), key=lambda each: each.due, default=None), self.waiting[0].waiting_since
+        if heir is not None and since is not None:
+            heir.waiting_since = since if heir.waiting_since is None else min(heir.waiting_since, since)
+        return heir
+
+    def next_due(self, now: datetime) -> datetime | None:
+        """Return when the first of the newer occurrences that are not due yet comes due."""
+        return min((each.due for each in self.waiting if each.due > now and not each.asked), default=None)
 
     def newer_and_due(self, now: datetime) -> Iterator[Carried]:
         """The newer occurrences than the head that are due as well, but for those that were asked for by hand.

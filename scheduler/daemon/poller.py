@@ -1,7 +1,8 @@
 """Reads the target's automations: every so often, shortly before something is due, and when somebody needs to know."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Final
@@ -21,6 +22,7 @@ from scheduler.core.timetable import Changes
 from scheduler.daemon.clearance import Clearance
 from scheduler.daemon.clock import Alarm
 from scheduler.daemon.context import Context, back_off
+from scheduler.daemon.places import NOTABLE
 from scheduler.daemon.readings import Readings
 from scheduler.daemon.record import Record
 
@@ -28,6 +30,9 @@ _LEAD: Final = timedelta(seconds=2)
 """A poll before something is due begins at least this long before it, so that it ends before the claims are made."""
 _AT_A_TIME: Final = 50
 """Events that are told before others have a turn: some five milliseconds."""
+
+
+_HOUR: Final = 3600.0
 
 
 class Poller:
@@ -42,10 +47,12 @@ class Poller:
         self._wanted = False
         self._listeners: list[Callable[[Snapshot, Changes], None]] = []
         self._on_end: list[Callable[[], None]] = []
+        self._on_wait: list[Callable[[], None]] = []
         self._failures = 0
         self._retry_after = timedelta(0)
         self._took = timedelta(0)
         self._begun = float("-inf")
+        self._polls: deque[float] = deque()  # when those of the last hour were begun
         self.error: str | None = None
         self.has_tried = False  # to read the list, since this process began
 
@@ -56,6 +63,10 @@ class Poller:
     def on_end(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` after every poll, good or not."""
         self._on_end.append(listener)
+
+    def when_held_up(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` after every poll that had to wait for the request budget."""
+        self._on_wait.append(listener)
 
     async def run(self) -> None:
         """Poll for ever."""
@@ -83,6 +94,7 @@ class Poller:
     async def _poll(self) -> None:
         context, upstream = self._context, self._context.upstream
         self._begun = begun = context.clock.seconds()
+        self._expect(begun)
         try:
             snapshot = await upstream.snapshot()
         except UpstreamError as error:
@@ -90,6 +102,8 @@ class Poller:
                 self._failed(error, context.clock.seconds() - begun)
         else:
             self._took = timedelta(seconds=snapshot.ended - snapshot.begun)
+            if snapshot.begun - begun >= NOTABLE:
+                self._tell_of_wait()
             context.watch.look()
             if context.watch.was_set_since(snapshot.begun):
                 self._wanted = True  # its instants do not fit together
@@ -98,6 +112,20 @@ class Poller:
         self.has_tried = True
         for listener in self._on_end:
             listener()
+
+    def _tell_of_wait(self) -> None:
+        for listener in self._on_wait:
+            listener()
+
+    def _expect(self, begun: float) -> None:
+        """Have the budget keep a reserve for as many polls as there were in the last hour, and for the readings that are wanted now."""
+        settings, polls = self._context.settings, self._polls
+        polls.append(begun)
+        while polls[0] <= begun - _HOUR:
+            polls.popleft()
+        rate = (len(polls) - 1) / max(begun - polls[0], 1.0)
+        interval = max(settings.poll_interval.total_seconds(), 1.0)
+        self._context.upstream.expect_polls(poll_interval=interval, polls=rate, readings=self._readings.wanted)
 
     def _failed(self, error: UpstreamError, seconds: float) -> None:
         self._failures += 1

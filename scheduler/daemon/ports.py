@@ -41,6 +41,16 @@ class Clock(Protocol):
         """Seconds since some fixed point, without those."""
 
 
+class Reservation(Protocol):
+    """A place in the request budget, for one attempt."""
+
+    def use(self) -> None:
+        """Send the request now."""
+
+    def give_back(self) -> None:
+        """Give the place back, unless it was used or given back before."""
+
+
 class Upstream(Protocol):
     """One target's API. Nothing here raises what a caller could not foresee: `UpstreamError` is all."""
 
@@ -57,8 +67,14 @@ class Upstream(Protocol):
     def clock_was_set(self) -> None:
         """Ours was: how far ahead the API's is now, its next answer says."""
 
-    async def admit(self) -> None:
-        """Wait until the request budget allows an attempt, and take its place in it."""
+    def reserve(self) -> "Reservation | None":
+        """Reserve a place in the request budget for one attempt; None when there is none now."""
+
+    def place_in(self) -> float:
+        """Return the seconds until `reserve` may give a place; 0 when it gives one now."""
+
+    def expect_polls(self, *, poll_interval: float, polls: float, readings: int) -> None:
+        """Keep a reserve in the budget for so many polls a second, and for so many automations that are read on their own."""
 
     async def run(self, automation_id: str, idempotency_key: str) -> Answer | NotSent | Lost:
         """One attempt. Never raises for what the network or the API do."""

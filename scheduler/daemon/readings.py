@@ -64,6 +64,11 @@ class Readings:
         self._polled.set()
         self._polled = asyncio.Event()
 
+    @property
+    def wanted(self) -> int:
+        """How many automations are read on their own, at most `AT_ONCE` at the same time."""
+        return min(self._wanted, AT_ONCE)
+
     def latest(self, automation_id: str) -> Seen | None:
         """The newest reading, which began in no time that counts when no reading of this process showed it; None: it is not known."""
         if (single := self._singles.get(automation_id)) is not None:

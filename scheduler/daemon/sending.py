@@ -1,28 +1,37 @@
 """One attempt: written down before its first byte, sent, judged, and its end written down."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import AttemptBegun, AttemptEnded
 from scheduler.core.identity import idempotency_key
 from scheduler.core.model import Attempt, AttemptEnd, Outcome, Reason, Run, RunStatus, State
+from scheduler.core.policy import CatchUp
 from scheduler.core.steps import Cause, Step
 from scheduler.core.verdict import Absent, Accepted, Answer, Held, NotStarted, Rejected, Throttled, Unknown, Verdict, judge
 from scheduler.daemon.adoption import by_api
-from scheduler.daemon.clearance import Clearance, Go
+from scheduler.daemon.clearance import Clearance, Go, Stop
 from scheduler.daemon.context import Context, back_off
 from scheduler.daemon.inquiry import Inquiry
 from scheduler.daemon.lane import Carried, Lane
+from scheduler.daemon.places import Place, Places, Urgency
 from scheduler.daemon.readings import Readings
 from scheduler.daemon.waiting import Ending, Waiting
 
 _T = TypeVar("_T")
 
+_MOMENT: Final = timedelta(milliseconds=1)
+_NO_PLACE: Final[Mapping[Cause, str]] = {
+    Cause.BUDGET: "the request budget of the target had no place for it",
+    Cause.IN_FLIGHT: "as many requests were under way as max_in_flight allows",
+}
+
 
 class Sender:
-    """Makes the attempts of one target, so many at a time."""
+    """Makes the attempts of one target, each in a place of its own."""
 
     def __init__(self, context: Context, readings: Readings, clearance: Clearance, waiting: Waiting, inquiry: Inquiry) -> None:
         self._context = context
@@ -30,51 +39,101 @@ class Sender:
         self._clearance = clearance
         self._waiting = waiting
         self._inquiry = inquiry
-        self._slots = asyncio.Semaphore(context.settings.max_in_flight)
+        self.places = Places(context)
         self.in_flight: set[str] = set()  # automations with an attempt that was sent and not followed up
-
-    def resize(self, max_in_flight: int) -> None:
-        """From now on so many attempts may be in flight at once; those that are stay so."""
-        self._slots = asyncio.Semaphore(max_in_flight)
 
     async def attempt(self, lane: Lane, carried: Carried) -> Ending | None:
         """Make the next attempt; the outcome, or None when it is to be carried on."""
-        async with self._slots:
-            if not await self._admitted(carried) or not isinstance(await self._waiting.ask(lane, carried), Go):
-                return None
-            self._context.gate.sending()
-            if not self._waiting.is_fresh(carried) or self._is_outdated(carried):
-                await self._write(carried)
-                if not self._waiting.is_fresh(carried):
-                    return None
-            if self._inquiry.turned_up(carried) is not None:
+        with self._place(lane, carried) as place:
+            came = await self._made(lane, carried, place)
+        return None if came is None else await self._follow(carried, *came)
+
+    async def _made(self, lane: Lane, carried: Carried, place: Place) -> tuple[Verdict, AttemptEnd] | None:
+        """Wait for the place, and send; None when it was not sent."""
+        try:
+            if not await self._has_place(lane, carried, place) or not await self._is_ready(carried):
                 return None
             before = carried.sent_at, carried.sent, carried.sent_by_api
+            place.send()
             verdict, end = await self._send(carried)
-            if isinstance(verdict, Accepted | Unknown):
-                carried.disproved = None
-            else:
-                carried.sent_at, carried.sent, carried.sent_by_api = before  # of the attempt whose run may still turn up
-        return await self._follow(carried, verdict, end)
+        finally:
+            self._context.gate.ended(carried)
+        if isinstance(verdict, Accepted | Unknown):
+            carried.disproved = None
+        else:
+            carried.sent_at, carried.sent, carried.sent_by_api = before  # of the attempt whose run may still turn up
+        return verdict, end
+
+    def _place(self, lane: Lane, carried: Carried) -> Place:
+        """The place that the attempt needs; the occurrence is lost at its deadline, or when a newer one coalesces it."""
+        now, seconds = self._context.clock.now(), self._context.clock.seconds()
+        if carried.waiting_since is None:
+            carried.waiting_since = seconds - max(0.0, (now - carried.due).total_seconds())
+        ends = [self._clearance.deadline(carried), *self._next_instants(lane, carried, now)]
+        lost_at = seconds + (min(ends) - now).total_seconds()
+        return self.places.place(carried, Urgency(lost_at, carried.waiting_since), lane.alarm.ring)
+
+    def _next_instants(self, lane: Lane, carried: Carried, now: datetime) -> Iterator[datetime]:
+        """When newer occurrences of the automation come due that would coalesce this one, as far as is known."""
+        entry = self._context.timetable.entries.get(carried.occurrence.automation_id)
+        if carried.asked or carried.maybe_sent or entry is None or entry.policies.catch_up is CatchUp.ALL:
+            return
+        if (due := lane.next_due(now)) is not None:
+            yield due
+        following = None if entry.schedule is None else self._context.timetable.next_of(entry.schedule)
+        if following is not None:
+            yield following + (carried.due - carried.occurrence.scheduled_for)
+
+    async def _has_place(self, lane: Lane, carried: Carried, place: Place) -> bool:
+        """Wait for the place. False when the occurrence ends, is overtaken or has to wait for something else before."""
+        clock, answer = self._context.clock, None
+        await asyncio.sleep(0)  # the queue chooses when everybody who is due has joined it
+        while True:
+            if not place.granted:
+                carried.waits_for(place.lacks, clock)
+                await lane.alarm.sleep(self._until_news(lane, carried))
+            if lane.waiting[0] is not carried:
+                break
+            answer = await self._waiting.ask(lane, carried)
+            if isinstance(answer, Stop):
+                self._note_end(lane, carried, place, answer)
+            if not isinstance(answer, Go) or place.granted:
+                break
+        carried.goes_on(clock)
+        return place.granted and lane.waiting[0] is carried and isinstance(answer, Go)
+
+    def _note_end(self, lane: Lane, carried: Carried, place: Place, ending: Stop) -> None:
+        """The occurrence ended while it waited. One that coalesces it waits in its stead, before the place goes to anybody else."""
+        if ending.outcome is Outcome.EXPIRED:
+            self.places.note_lost(place)
+            carried.error = carried.error or (None if place.granted else _NO_PLACE[place.lacks])
+        elif ending.reason is Reason.COALESCED:
+            self.places.note_lost(place)
+            if (heir := lane.heir(self._context.clock.now())) is not None:
+                self.places.hand_over(self._place(lane, heir))
+
+    def _until_news(self, lane: Lane, carried: Carried) -> float:
+        """Seconds until time alone ends the wait: at the deadline, or when a newer occurrence comes due."""
+        now = self._context.clock.now()
+        deadline, newer = self._clearance.deadline(carried) + _MOMENT, lane.next_due(now)
+        return max(0.0, ((deadline if newer is None else min(deadline, newer)) - now).total_seconds())
+
+    async def _is_ready(self, carried: Carried) -> bool:
+        """Have the attempt durable, and look whether it may still be sent."""
+        gate = self._context.gate
+        if not gate.admit(carried):
+            return False
+        if not self._waiting.is_fresh(carried) or self._is_outdated(carried):
+            await self._write(carried)
+        if not self._waiting.is_fresh(carried) or self._inquiry.turned_up(carried) is not None or not gate.admit(carried):
+            return False
+        gate.sending(carried)
+        return True
 
     def _is_outdated(self, carried: Carried) -> bool:
         """Whether a run was seen to begin since the attempt was written: it is none of ours, and the attempt must know it."""
         assert carried.attempt is not None
         return carried.doubt is None and carried.attempt.baseline != self._readings.baseline(carried.occurrence.automation_id)
-
-    async def _admitted(self, carried: Carried) -> bool:
-        """Wait for a place in the request budget; False when that took until the deadline."""
-        left = (self._clearance.deadline(carried) - self._context.clock.now()).total_seconds()
-        carried.waits_for(Cause.BUDGET, self._context.clock)
-        try:
-            async with asyncio.timeout(max(left, 0.0) + 0.001):
-                await self._context.upstream.admit()
-        except TimeoutError:
-            carried.error = carried.error or "the request budget of the target had no place for it"
-            return False
-        finally:
-            carried.goes_on(self._context.clock)
-        return True
 
     async def _write(self, carried: Carried) -> None:
         """Make the attempt durable before its first byte."""

@@ -11,7 +11,7 @@ from scheduler.core.events import ClockJumped
 from scheduler.core.model import Automation, State, Version
 from scheduler.core.policy import Policies
 from scheduler.core.records import RecordedTarget
-from scheduler.core.status import AutomationDetails, AutomationStatus, TargetStatus
+from scheduler.core.status import AutomationDetails, AutomationStatus, Recovering, TargetStatus
 from scheduler.core.timetable import Entry, Timetable
 from scheduler.daemon.clearance import EVERYTHING, Clearance
 from scheduler.daemon.clock import ClockWatch
@@ -70,6 +70,7 @@ class Target:
         self._planner.listen(self._poller.replan)
         self._poller.listen(self._tracker.snapshot_taken)
         self._poller.on_end(self.wake)
+        self._poller.when_held_up(self._dispatcher.places.note_late_poll)
         watch.listen(self._clock_jumped)
         watch.when_believed(self._clock_believed)
 
@@ -130,8 +131,6 @@ class Target:
         The old upstream is the caller's to close. Nothing is written here, so that no target waits for another's write: `record` does that.
         """
         context = self.context
-        if settings.max_in_flight != context.settings.max_in_flight:
-            self._dispatcher.resize(settings.max_in_flight)
         context.settings, context.upstream, context.ledger = settings, upstream, ledger
         versions = context.timetable.reconsider(parse, since)
         self._record.revise(versions, self._clearance.snapshot_at)  # before whatever is seen next
@@ -193,7 +192,16 @@ class Target:
             overdue_count=len(self._overdue.found),
             next_fire=context.timetable.next_fire,
             clock_offset=None if offset is None else offset[0],
+            recovering=self._recovering(),
+            places=self._dispatcher.places.status(),
         )
+
+    def _recovering(self) -> Recovering | None:
+        """What is left to recover of a downtime; None when everything up to the watermark is decided."""
+        gaps = self.context.timetable.gaps()
+        if not gaps:
+            return None
+        return Recovering(self.context.timetable.undecided, min(gap.since for gap in gaps), max(gap.until for gap in gaps))
 
     def automations(self) -> Iterator[AutomationStatus]:
         """Every automation, with its next scheduled instant."""

@@ -69,6 +69,8 @@ class Waiting:
                         return Ending(Outcome.SKIPPED, Reason.DELETED, "the automation was deleted before it could be sent")
                     continue
             carried.goes_on(clock)
+            if isinstance(answer, Stop) and answer.reason is Reason.COALESCED:
+                lane.heir(clock.now())
             return self._stopped(carried, answer)
 
     def _stopped(self, carried: Carried, answer: Go | Stop | Withdraw) -> Ending | Withdraw | None:

@@ -115,11 +115,28 @@ def _of_targets(targets: Sequence[TargetStatus]) -> Iterator[Metric]:
 
     yield of_each("scheduler_attempts_in_flight", "Attempts that wait for their answer", lambda target: target.in_flight)
     yield of_each("scheduler_occurrences_overdue", "Occurrences that should have started by now", lambda target: target.overdue_count)
+    yield of_each(
+        "scheduler_automations_recovering",
+        "Automations of which something in the past is not on record yet",
+        lambda target: 0 if target.recovering is None else target.recovering.automations,
+    )
     yield of_each("scheduler_next_fire_timestamp_seconds", "When something is scheduled next", lambda target: _unix(target.next_fire))
     yield of_each(
         "scheduler_snapshot_timestamp_seconds",
         "When all automations were last read; 0: never",
         lambda target: _unix(target.snapshot_at) or 0,
+    )
+    yield of_each("scheduler_attempts_waiting", "Attempts that wait for a place to be sent", lambda target: target.places.waiting)
+    yield of_each("scheduler_attempts_hanging", "Requests without an answer for a second", lambda target: target.places.hanging)
+    yield of_each(
+        "scheduler_request_budget_exhausted_timestamp_seconds",
+        "Since when the request budget keeps occurrences or polls waiting; 0: it does not",
+        lambda target: _unix(target.places.exhausted_since) or 0,
+    )
+    yield of_each(
+        "scheduler_target_saturated_timestamp_seconds",
+        "Since when as many requests hang as max_waiting allows; 0: they do not",
+        lambda target: _unix(target.places.saturated_since) or 0,
     )
     yield of_each("scheduler_target_held", "Whether nothing is sent until somebody mends it", lambda target: target.held is not None)
     yield of_each("scheduler_clock_offset_seconds", "How far the API's clock is ahead of ours", lambda target: target.clock_offset)

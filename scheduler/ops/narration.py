@@ -48,6 +48,10 @@ _LEVELS: Final[Mapping[type[Event], Level]] = {
     events.RunDoubled: "error",
     events.TargetHeld: "error",
     events.TargetReleased: "info",
+    events.TargetSaturated: "warning",
+    events.TargetRelieved: "info",
+    events.BudgetExhausted: "warning",
+    events.BudgetRecovered: "info",
     events.ClockJumped: "warning",
     events.LedgerRecovered: "info",
 }

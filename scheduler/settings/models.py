@@ -21,6 +21,8 @@ from scheduler.settings.problems import KEY_PREFIX, Wrong, shown
 from scheduler.settings.sizes import format_size, parse_size
 
 KEY_VARIABLE: Final = "POSTHOG_PERSONAL_API_KEY"
+_WAITING_SHARE: Final = 4
+_LARGEST_COUNT: Final = 1_000_000
 _LARGEST_ID: Final = 2**63 - 1
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 _CREDENTIALS: Final = re.compile(r"(?<!ssh)://[^/]*@|://[^/@]*:[^/]*@", re.IGNORECASE)
@@ -57,6 +59,14 @@ def _parse_file(value: object) -> Path | None:
 
 def _parse_start_within(value: object) -> timedelta | None:
     return None if value == "auto" else parse_positive_duration(value)
+
+
+def _parse_auto_count(value: object) -> int | None:
+    if value == "auto":
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _LARGEST_COUNT:
+        return value
+    raise Wrong(f'should be "auto" or a whole number from 1 to {_LARGEST_COUNT}, not {shown(value)}', 'write it as 256, or "auto"')
 
 
 def _parse_switch(value: object) -> bool | Literal["auto"]:
@@ -123,12 +133,17 @@ def _start_within_text(value: timedelta | None) -> str:
     return "auto" if value is None else format_duration(value)
 
 
+def _auto_count_value(value: int | None) -> int | str:
+    return "auto" if value is None else value
+
+
 _DurationText = PlainSerializer(format_duration, return_type=str)
 _Text = PlainSerializer(_text, return_type=str)
 Duration = Annotated[timedelta, PlainValidator(parse_duration), _DurationText]
 PositiveDuration = Annotated[timedelta, PlainValidator(parse_positive_duration), _DurationText]
 StartWithin = Annotated[timedelta | None, PlainValidator(_parse_start_within), PlainSerializer(_start_within_text, return_type=str)]
-Count = Annotated[StrictInt, Field(ge=1, le=1_000_000)]
+Count = Annotated[StrictInt, Field(ge=1, le=_LARGEST_COUNT)]
+AutoCount = Annotated[int | None, PlainValidator(_parse_auto_count), PlainSerializer(_auto_count_value, return_type=int | str)]
 Size = Annotated[int, PlainValidator(parse_size), PlainSerializer(format_size, return_type=str)]
 OptionalFile = Annotated[Path | None, PlainValidator(_parse_file), _Text]
 ListenAddress = Annotated[Listen | None, PlainValidator(parse_listen), _Text]
@@ -154,7 +169,13 @@ class Target(Section):
     connect_timeout: PositiveDuration = timedelta(seconds=5)
     request_timeout: PositiveDuration = timedelta(seconds=30)
     max_in_flight: Count = 64
+    max_waiting: AutoCount = None
     ca_file: OptionalFile = None
+
+    @property
+    def most_waiting(self) -> int:
+        """How many requests may hang before they hold places of ``max_in_flight``. Auto: four times ``max_in_flight``."""
+        return _WAITING_SHARE * self.max_in_flight if self.max_waiting is None else self.max_waiting
 
 
 class PolicySettings(Section):

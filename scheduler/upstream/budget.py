@@ -1,141 +1,134 @@
-"""How many requests a target may be sent: so many in any minute and so many in any hour, and none while it has told us to wait.
+"""The request budget of a target at work: places for fires, and the waiting of polls and readings.
 
-`Allowance` does the sums and knows no clock; `Budget` does the waiting. Fires go first: the background (polls, readings, edits) leaves a
-quarter of each limit to them and waits while any of them waits; among themselves both are served in the order of arrival.
+`RequestBudget` does the sums and knows no clock. A fire never waits here: `Budget.reserve` gives a place or none, and the daemon decides
+who waits. Polls and readings wait in two queues, polls first: a poll is also a reading of every automation.
 """
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
+from scheduler.core.request_budget import Need, RequestBudget
 from scheduler.upstream.target import Clock
 
-MINUTE: Final = 60.0
-HOUR: Final = 3600.0
-_LOOK_AGAIN: Final = 30.0
+_LONGEST: Final = 30.0
 """The longest sleep before the sums are done again: a suspend stops the event loop's timers, but not `Clock.seconds`."""
 _SHORTEST: Final = 0.001
 
 
-class Window:
-    """At most ``limit`` requests in any span of ``length`` seconds, by the instants of the last ones."""
+class Reservation:
+    """One place in the budget. It counts until it is given back; its request leaves when it is used."""
 
-    def __init__(self, limit: int, length: float) -> None:
-        self._limit = limit
-        self._length = length
-        self._taken: deque[float] = deque(maxlen=limit)
+    def __init__(self, sums: RequestBudget, clock: Clock, *, background: bool) -> None:
+        self._sums = sums
+        self._clock = clock
+        self._background = background
+        self._open = True
+        sums.hold()
 
-    def free_at(self, *, background: bool) -> float:
-        """The instant from which one more request fits; in the past, or minus infinity, when one fits now."""
-        usable = self._limit - self._limit // 4 if background else self._limit
-        return self._taken[-usable] + self._length if len(self._taken) >= usable else -float("inf")
-
-    def take(self, at: float) -> None:
-        """One request is sent at ``at``."""
-        self._taken.append(at)
-
-    def give_back(self) -> None:
-        """The newest request was not sent after all."""
-        self._taken.pop()
-
-    def limited(self, limit: int) -> "Window":
-        """The same requests under another limit."""
-        window = Window(limit, self._length)
-        window._taken.extend(self._taken)
-        return window
-
-
-class Allowance:
-    """The windows of a target, and the wait that it asked for. Instants are seconds of one clock."""
-
-    def __init__(self, *, per_minute: int, per_hour: int) -> None:
-        self._windows = (Window(per_minute, MINUTE), Window(per_hour, HOUR))
-        self._blocked_until = -float("inf")
-
-    def free_at(self, *, background: bool) -> float:
-        """The instant from which one more request may be sent."""
-        return max(self._blocked_until, *(window.free_at(background=background) for window in self._windows))
-
-    def take(self, at: float) -> None:
-        """One request is sent at ``at``."""
-        for window in self._windows:
-            window.take(at)
+    def use(self) -> None:
+        """Send the request now."""
+        assert self._open, "a place serves one request"
+        self._open = False
+        self._sums.use(self._clock.seconds(), background=self._background)
 
     def give_back(self) -> None:
-        """The newest request was not sent after all."""
-        for window in self._windows:
-            window.give_back()
+        """Give the place back, unless it was used or given back before."""
+        if self._open:
+            self._open = False
+            self._sums.give_back()
 
-    def limit(self, *, per_minute: int, per_hour: int) -> None:
-        """Other limits from now on; what was sent counts."""
-        minute, hour = self._windows
-        self._windows = (minute.limited(per_minute), hour.limited(per_hour))
 
-    def block(self, until: float) -> None:
-        """Nothing may be sent before ``until``."""
-        self._blocked_until = max(self._blocked_until, until)
+@dataclass(slots=True)
+class _Waiter:
+    """A request of the background, of a series of so many that should follow each other without a wait."""
+
+    future: asyncio.Future[Reservation]
+    requests: int
 
 
 class Budget:
-    """Waits until a request may be sent. A wait can be cancelled at any moment and costs nothing then."""
+    """Gives places to fires at once or not at all, and lets the background wait. A wait can be cancelled at any moment."""
 
-    def __init__(self, allowance: Allowance, clock: Clock) -> None:
-        self._allowance = allowance
+    def __init__(self, *, per_minute: int, per_hour: int, clock: Clock) -> None:
+        self._sums = RequestBudget(per_minute=per_minute, per_hour=per_hour)
         self._clock = clock
-        self._fires: deque[asyncio.Future[None]] = deque()
-        self._background: deque[asyncio.Future[None]] = deque()
+        self._polls: deque[_Waiter] = deque()
+        self._readings: deque[_Waiter] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    async def fire(self) -> None:
-        """Return when a fire may be sent; it counts as sent."""
-        await self._admission(self._fires)
+    def reserve(self) -> Reservation | None:
+        """Reserve a place for one fire; None when there is none now."""
+        self._serve()  # a poll or reading that the reserve admits precedes the fire
+        return None if self.fire_in() > 0 else Reservation(self._sums, self._clock, background=False)
 
-    async def background(self) -> None:
-        """Return when a request may be sent that no fire waits for; it counts as sent."""
-        await self._admission(self._background)
+    def fire_in(self) -> float:
+        """Return the seconds until `reserve` may give a place; 0 when it gives one now."""
+        now = self._clock.seconds()
+        return max(0.0, self._sums.fire_at(now) - now)
+
+    @asynccontextmanager
+    async def poll(self, requests: int = 1) -> AsyncIterator[Reservation]:
+        """Wait for the place of a list request, the first of so many. The place is given back unless it is used."""
+        async with self._wait(self._polls, requests) as place:
+            yield place
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Reservation]:
+        """Wait for the place of any other request that is no fire. The place is given back unless it is used."""
+        async with self._wait(self._readings, 1) as place:
+            yield place
+
+    def expect(self, need: Need) -> None:
+        """Keep a reserve for this need of polls and readings."""
+        self._sums.expect(need, self._clock.seconds())
+        self._serve()
 
     def block(self, seconds: float) -> None:
         """Let nothing through for so many seconds."""
-        self._allowance.block(self._clock.seconds() + seconds)
+        self._sums.block(self._clock.seconds() + seconds)
 
-    def limit(self, *, per_minute: int, per_hour: int) -> None:
-        """Other limits from now on, also for those who wait."""
-        self._allowance.limit(per_minute=per_minute, per_hour=per_hour)
+    def set_limits(self, *, per_minute: int, per_hour: int) -> None:
+        """Use other limits from now on, also for requests that wait."""
+        self._sums.set_limits(per_minute=per_minute, per_hour=per_hour, now=self._clock.seconds())
         self._serve()
 
-    async def _admission(self, queue: deque[asyncio.Future[None]]) -> None:
-        place = asyncio.get_running_loop().create_future()
-        queue.append(place)
-        self._serve()
+    @asynccontextmanager
+    async def _wait(self, queue: deque[_Waiter], requests: int) -> AsyncIterator[Reservation]:
+        waiter = _Waiter(asyncio.get_running_loop().create_future(), requests)
+        queue.append(waiter)
         try:
-            await place
-        except asyncio.CancelledError:
-            if not place.cancelled():  # admitted, but its caller was cancelled before it could hear of it
-                self._allowance.give_back()
             self._serve()
-            raise
+            yield await waiter.future
+        finally:
+            if waiter.future.done() and not waiter.future.cancelled():
+                waiter.future.result().give_back()
+            waiter.future.cancel()
+            self._serve()
 
     def _serve(self) -> None:
-        """Admit whoever may go now, and set the timer for the next one."""
+        """Admit the polls and readings that may go now, and set the timer for the next one."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for queue, background in ((self._fires, False), (self._background, True)):
-            wait = self._admit(queue, background=background)
+        for queue in (self._polls, self._readings):
+            wait = self._admit(queue)
             if wait is not None:
-                self._timer = asyncio.get_running_loop().call_later(min(max(wait, _SHORTEST), _LOOK_AGAIN), self._serve)
+                self._timer = asyncio.get_running_loop().call_later(min(max(wait, _SHORTEST), _LONGEST), self._serve)
                 return
 
-    def _admit(self, queue: deque[asyncio.Future[None]], *, background: bool) -> float | None:
-        """Seconds until the first that had to stay may go; None when the queue is empty."""
+    def _admit(self, queue: deque[_Waiter]) -> float | None:
+        """Return the seconds until the first waiter that had to stay may go; None when the queue is empty."""
         while queue:
-            if queue[0].done():  # cancelled
+            if queue[0].future.done():  # cancelled
                 queue.popleft()
                 continue
             now = self._clock.seconds()
-            wait = self._allowance.free_at(background=background) - now
+            wait = self._sums.background_at(now, queue[0].requests) - now
             if wait > 0:
                 return wait
-            self._allowance.take(now)
-            queue.popleft().set_result(None)
+            queue.popleft().future.set_result(Reservation(self._sums, self._clock, background=True))
         return None

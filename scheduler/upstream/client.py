@@ -2,7 +2,7 @@
 
 A request goes from here to the transport directly: httpx's client layer (cookies, redirects, hooks, merged defaults) would cost more than
 the transport does, and nothing here needs it. Every request but `run` waits in the budget before it is built; `run` sends at once, so that
-an attempt that was written down leaves when it said it would, and `admit` is its wait.
+an attempt that was written down leaves when it said it would: its place comes from `reserve`.
 """
 
 import asyncio
@@ -23,9 +23,10 @@ from scheduler.core.events import RequestEnded
 from scheduler.core.key import Key
 from scheduler.core.model import Automation, Snapshot, canonical_id, parse_automation
 from scheduler.core.offset import ClockOffset, sampled
+from scheduler.core.request_budget import need
 from scheduler.core.verdict import Answer, Lost, NotSent
 from scheduler.upstream import answers
-from scheduler.upstream.budget import Allowance, Budget
+from scheduler.upstream.budget import Budget, Reservation
 from scheduler.upstream.exchange import Failure, Reply, exchange
 from scheduler.upstream.fields import AutomationEdit, NewAutomation
 from scheduler.upstream.snapshot import Page, PageTooLarge, SnapshotReader, to_page
@@ -38,7 +39,9 @@ Document = dict[str, object]
 
 USER_AGENT: Final = f"task-automation-scheduler/{__version__}"
 AT_ONCE: Final = 8
-"""Requests besides fires that are under way at the same time."""
+"""Requests that are under way at the same time, besides fires and the one list request of a poll."""
+_LOOK_AGAIN: Final = 1.0
+"""Seconds after which `ApiClient.admit` asks the budget again at the latest."""
 UNSTATED_WAIT: Final = 10.0
 """How long a 429 that names no ``Retry-After`` stops the target. Seconds."""
 
@@ -63,7 +66,7 @@ class ApiClient:
         self._clock = clock
         self._observe = observe
         self._transport = transport or _connections(config)
-        self._budget = Budget(Allowance(per_minute=config.requests_per_minute, per_hour=config.requests_per_hour), clock)
+        self._budget = Budget(per_minute=config.requests_per_minute, per_hour=config.requests_per_hour, clock=clock)
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._offset: ClockOffset | None = None
         self._snapshots = SnapshotReader(self._page, seconds=clock.seconds)
@@ -96,7 +99,8 @@ class ApiClient:
         self._budget = predecessor._budget  # noqa: SLF001  its own kind
         self._turns = predecessor._turns  # noqa: SLF001  the same
         self._offset = predecessor._offset  # noqa: SLF001  the same
-        self._budget.limit(per_minute=self._config.requests_per_minute, per_hour=self._config.requests_per_hour)
+        self._snapshots.succeed(predecessor._snapshots)  # noqa: SLF001  the same
+        self._budget.set_limits(per_minute=self._config.requests_per_minute, per_hour=self._config.requests_per_hour)
 
     def use_key(self, key: Key) -> None:
         """Send this key from now on."""
@@ -113,9 +117,26 @@ class ApiClient:
 
     # ---------------------------------------------------------------- firing
 
+    def reserve(self) -> Reservation | None:
+        """Reserve a place in the budget for one attempt; None when there is none now."""
+        return self._budget.reserve()
+
+    def place_in(self) -> float:
+        """Return the seconds until `reserve` may give a place; 0 when it gives one now."""
+        return self._budget.fire_in()
+
+    def expect_polls(self, *, poll_interval: float, polls: float, readings: int) -> None:
+        """Keep a reserve in the budget for so many polls a second, and for so many automations that are read on their own."""
+        self._budget.expect(need(poll_interval=poll_interval, polls=polls, pages=self._snapshots.pages, readings=readings))
+
     async def admit(self) -> None:
-        """Wait until the budget allows an attempt, and take its place in it: `run` is to follow at once. Can be cancelled."""
-        await self._budget.fire()
+        """Wait until the budget allows an attempt, and use its place: `run` is to follow at once. Can be cancelled."""
+        while True:
+            place = self.reserve()
+            if place is not None:
+                place.use()
+                return
+            await asyncio.sleep(min(max(self.place_in(), 0.001), _LOOK_AGAIN))
 
     async def run(self, automation_id: str, idempotency_key: str) -> Answer | NotSent | Lost:
         """One attempt, sent now. Never raises for what the network or the API do; `InvalidAutomation` for no id."""
@@ -202,10 +223,18 @@ class ApiClient:
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
-        """The wait of a request that can wait."""
+        """The wait of a request that can wait. Its place in the budget comes last, so that it is used at once."""
         with self._in_use():
-            await self._budget.background()
-            async with self._turns:
+            async with self._turns, self._budget.reading() as place:
+                place.use()
+                yield
+
+    @asynccontextmanager
+    async def _list_turn(self, requests: int) -> AsyncIterator[None]:
+        """The wait of a list request, the first of so many. Readings that hang must not keep a poll waiting, so it needs no turn."""
+        with self._in_use():
+            async with self._budget.poll(requests) as place:
+                place.use()
                 yield
 
     @contextmanager
@@ -246,7 +275,7 @@ class ApiClient:
     # ---------------------------------------------------------------- what came
 
     async def _page(self, *, offset: int, limit: int) -> Page:
-        async with self._turn():
+        async with self._list_turn(1 if offset else self._snapshots.pages):
             begun_at, begun = self._clock.now(), self._clock.seconds()
             request = self._request("GET", f"{self._config.collection}?limit={limit}&offset={offset}")
             came = await self._exchange("list", request)

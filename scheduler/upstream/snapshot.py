@@ -23,6 +23,8 @@ _PAGE_BYTES: Final = 2 * 2**20
 """What a page should hold, so that parsing it takes some ten or twenty milliseconds."""
 _AT_A_TIME: Final = 200
 """Rows that are taken before anybody else may run: some two milliseconds."""
+_FORGET_AFTER: Final = 100
+"""Passes after which the sizes of pages that had to shrink are found out anew."""
 _TOO_LARGE: Final = 10
 """Rows of a pass that may be too large for any page before the list is given up."""
 
@@ -116,18 +118,69 @@ class _Pass:
             self.agrees = False
 
 
+class PageSizes:
+    """How many rows to ask for at each place of the list.
+
+    A page that had to shrink keeps its size in the passes that follow, so that a list needs one request for each page. From time to time
+    the sizes are forgotten: the rows may have become smaller.
+    """
+
+    def __init__(self) -> None:
+        self._usual = LARGEST_PAGE
+        self._shrunk: dict[int, int] = {}  # by where the page begins, in this pass and the one before
+        self._tried = LARGEST_PAGE
+        self._fitted = LARGEST_PAGE  # of the page before
+        self._passes = 0
+
+    def begin(self) -> None:
+        """Begin a pass."""
+        self._passes += 1
+        if self._passes % _FORGET_AFTER == 0:
+            self._shrunk, self._usual, self._fitted = {}, LARGEST_PAGE, LARGEST_PAGE
+
+    def limit(self, offset: int) -> int:
+        """Return how many rows to ask for from ``offset`` on."""
+        self._tried = self._shrunk.get(offset, self._usual)
+        return self._tried
+
+    def shrink(self, offset: int) -> bool:
+        """Ask for fewer rows from ``offset`` on, since the page was too large. False when it was a single row."""
+        if self._tried == 1:
+            return False
+        fewer = self._fitted if self._fitted < self._tried else max(1, self._tried // 8)
+        self._shrunk[offset] = self._usual = fewer
+        return True
+
+    def skip(self, offset: int) -> None:
+        """The single row at ``offset`` is too large for any page: rows behind it need not be as large."""
+        self._shrunk[offset] = 1
+        self._usual = LARGEST_PAGE
+
+    def fit(self, offset: int, page: Page) -> None:
+        """A page came: the next one may hold as many bytes as are good, but at most twice the rows; after a shrunk page, as many."""
+        self._fitted = self._tried
+        self._usual = min(_fitting(page), self._tried if offset in self._shrunk else 2 * self._tried)
+
+
 class SnapshotReader:
     """Reads snapshots, and remembers the last one and how many rows of this target make a page of a good size."""
 
     def __init__(self, read_page: ReadPage, *, seconds: Callable[[], float]) -> None:
         self._read_page = read_page
         self._seconds = seconds
-        self._limit = LARGEST_PAGE
+        self._sizes = PageSizes()
+        self._requests = 0
+        self.pages = 1  # requests that the newest complete reading took
         self._known: Mapping[str, Automation] = {}
+
+    def succeed(self, predecessor: "SnapshotReader") -> None:
+        """Go on with the page sizes of another reader of the same list."""
+        self._sizes, self.pages = predecessor._sizes, predecessor.pages  # noqa: SLF001  its own kind
 
     async def read(self) -> Snapshot:
         """One snapshot, without a clock offset. Raises `UpstreamError` when the list cannot be read."""
         passes: list[_Pass] = []
+        self._requests = 0
         while len(passes) < PASSES:
             passes.append(await self._pass(to_the_end=len(passes) == PASSES - 1))
             if passes[-1].agrees:
@@ -137,6 +190,7 @@ class SnapshotReader:
     async def _pass(self, *, to_the_end: bool) -> _Pass:
         """Read the list once. A pass that is known not to agree is given up, unless it shall go ``to_the_end``."""
         current = _Pass(self._known)
+        self._sizes.begin()
         while current.agrees or to_the_end:
             page = await self._page(current)
             if page is None:
@@ -152,15 +206,15 @@ class SnapshotReader:
     async def _page(self, current: _Pass) -> Page | None:
         """The next page; None when its first row alone is too large. Where it begins is counted by what came, never taken from ``next``."""
         while True:
+            self._requests += 1
             try:
-                page = await self._read_page(offset=current.rows, limit=self._limit)
+                page = await self._read_page(offset=current.rows, limit=self._sizes.limit(current.rows))
             except PageTooLarge:
-                if self._limit == 1:
-                    self._limit = LARGEST_PAGE
+                if not self._sizes.shrink(current.rows):
+                    self._sizes.skip(current.rows)
                     return None
-                self._limit = max(1, self._limit // 8)
             else:
-                self._limit = _fitting(page)
+                self._sizes.fit(current.rows, page)
                 return page
 
     def _snapshot(self, passes: list[_Pass], *, complete: bool) -> Snapshot:
@@ -171,6 +225,7 @@ class SnapshotReader:
             broken = {id_: error for id_, error in broken.items() if id_ not in each.automations} | each.broken
             automations = {id_: seen for id_, seen in automations.items() if id_ not in each.broken} | each.automations
         self._known = automations
+        self.pages = max(self._requests, 1)
         first = passes[0].first
         assert first is not None
         return Snapshot(

@@ -9,7 +9,7 @@ from scheduler.core.errors import UpstreamError
 from scheduler.core.events import RunFinished
 from scheduler.core.model import RunStatus
 from scheduler.core.policy import CatchUp, Concurrency, Policies
-from scheduler.upstream.budget import Allowance, Budget
+from scheduler.upstream.budget import Budget
 from tests.daemon.world import NOON, World, in_world
 from tests.fakes import REFUSED, Deed, answered
 
@@ -37,8 +37,7 @@ def test_after_an_api_was_down_over_full_hours_nothing_goes_faster_than_the_budg
     """Four hundred hourly automations, two hours missed: each is made up for at most once, sixty a minute."""
 
     async def story(world: World) -> None:
-        budget = Budget(Allowance(per_minute=60, per_hour=4000), world.clock)
-        world.api.__dict__["admit"] = budget.fire
+        world.api.budget = Budget(per_minute=60, per_hour=4000, clock=world.clock)
         automations = [world.api.create("0 * * * *") for _ in range(400)]
         world.start()
         await world.until("08:57:00")

@@ -146,6 +146,13 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             "45s is over before a lost answer has been found out, after 1m",
         ),
         (
+            "is sent again after the API has forgotten",
+            configured(settings({**TARGET, "idempotent": True}, schedule={"start_within": "8d"})),
+            WARNING,
+            "schedule.start_within",
+            "8d is longer than an answer is kept for its Idempotency-Key, 7d",
+        ),
+        (
             "an override of nothing",
             configured(settings(override=[{"automation": "nigthly", "paused": True}])),
             WARNING,

@@ -14,11 +14,14 @@ from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from scheduler.core.model import Automation, Definition, InvalidAutomation, Snapshot
+from scheduler.core.request_budget import need
 from scheduler.core.verdict import Answer, Lost, NotSent
 from tests.virtual import VirtualClock
 
 if TYPE_CHECKING:
     from scheduler.core.errors import UpstreamError
+    from scheduler.daemon.ports import Reservation
+    from scheduler.upstream.budget import Budget
 
 NEWEST: Final = "the newest"
 
@@ -72,6 +75,16 @@ class Arrival:
     at: datetime
 
 
+class _Place:
+    """A place where there is no budget."""
+
+    def use(self) -> None:
+        """It is not counted."""
+
+    def give_back(self) -> None:
+        """It is not counted."""
+
+
 class FakeApi:
     """One target's API. Its clock is right, unless ``skew`` says how far ahead it is; the client's may have been set wrong."""
 
@@ -85,13 +98,15 @@ class FakeApi:
         # what the next requests meet
         self.deed = SERVED
         self.list_took = 0.05
+        self.pages = 1
         self.list_error: UpstreamError | None = None
         self.list_complete = True
         self.list_hides: set[str] = set()
         self.get_took = 0.02
         self.get_error: UpstreamError | None = None
         self.get_hides: set[str] = set()
-        self.admit_took = 0.0
+        self.budget: Budget | None = None  # that fires, polls and readings need places of; None: there is always one
+        self.admits = True  # whether there is a place for anybody
         self.warm_took = 0.0
         self.broken: dict[str, InvalidAutomation] = {}
         # what really happened
@@ -179,6 +194,10 @@ class FakeApi:
 
     async def snapshot(self) -> Snapshot:
         """All automations, as they are half-way through the reading."""
+        if self.budget is not None:
+            for page in range(self.pages):
+                async with self.budget.poll(self.pages if page == 0 else 1) as place:
+                    place.use()
         begun_at, begun = self.clock.now(), self.clock.seconds()
         self.polls.append(begun_at)
         await asyncio.sleep(self.list_took / 2)
@@ -193,6 +212,9 @@ class FakeApi:
 
     async def retrieve(self, automation_id: str) -> Automation | None:
         """One automation, as it is half-way through the reading."""
+        if self.budget is not None:
+            async with self.budget.reading() as place:
+                place.use()
         self.readings.append((automation_id, self.clock.now()))
         await asyncio.sleep(self.get_took / 2)
         automation = None if automation_id in self.get_hides else self._automations.get(automation_id)
@@ -205,9 +227,20 @@ class FakeApi:
             raise copy(broken)
         return automation
 
-    async def admit(self) -> None:
-        """The budget's wait."""
-        await asyncio.sleep(self.admit_took)
+    def reserve(self) -> "Reservation | None":
+        """A place in the budget."""
+        if self.budget is None:
+            return _Place() if self.admits else None
+        return self.budget.reserve()
+
+    def place_in(self) -> float:
+        """When there may be one."""
+        return 1.0 if self.budget is None else self.budget.fire_in()
+
+    def expect_polls(self, *, poll_interval: float, polls: float, readings: int) -> None:
+        """The list takes ``pages`` requests."""
+        if self.budget is not None:
+            self.budget.expect(need(poll_interval=poll_interval, polls=polls, pages=self.pages, readings=readings))
 
     async def run(self, automation_id: str, idempotency_key: str) -> Answer | NotSent | Lost:
         """One attempt: it meets the next deed of its script. A client that dies meanwhile changes nothing of it."""

@@ -14,6 +14,8 @@ from scheduler.core.events import (
     AutomationChanged,
     AutomationQuarantined,
     AutomationRemoved,
+    BudgetExhausted,
+    BudgetRecovered,
     CarryFailed,
     ClockJumped,
     ConfigReloaded,
@@ -39,6 +41,8 @@ from scheduler.core.events import (
     SnapshotTaken,
     TargetHeld,
     TargetReleased,
+    TargetRelieved,
+    TargetSaturated,
 )
 from scheduler.core.model import (
     REASONS,
@@ -109,6 +113,10 @@ def every_event() -> list[Event]:
         RunDoubled(**of, run_id=RUN, started_at=NOW, scheduled_for=NOW, hint="raise settle_time"),
         TargetHeld(target="main", error="401"),
         TargetReleased(target="main"),
+        TargetSaturated(target="main", hanging=256),
+        TargetRelieved(target="main", since=NOW),
+        BudgetExhausted(target="main", waiting=7),
+        BudgetRecovered(target="main", since=NOW),
         ClockJumped(seconds=3600.0, suspended=False),
         ClockJumped(seconds=-3600.0, suspended=False),
         ClockJumped(seconds=3600.0, suspended=True),

@@ -53,8 +53,20 @@ class List:
             edit(self.rows)
         return page
 
+    def reader(self) -> SnapshotReader:
+        return SnapshotReader(self.page, seconds=lambda: float(next(self.time)))
+
     def read(self) -> Snapshot:
-        return asyncio.run(SnapshotReader(self.page, seconds=lambda: float(next(self.time))).read())
+        return asyncio.run(self.reader().read())
+
+    def count_requests(self, polls: int) -> list[int]:
+        """Count the requests of so many polls."""
+        reader, requests = self.reader(), []
+        for _ in range(polls):
+            before = len(self.asked)
+            asyncio.run(reader.read())
+            requests.append(len(self.asked) - before)
+        return requests
 
 
 def numbers(snapshot: Snapshot) -> set[int]:
@@ -220,7 +232,34 @@ def test_an_id_that_comes_twice_in_any_form_is_a_disagreement(second: object) ->
 def test_a_page_that_is_too_large_is_read_in_shorter_ones() -> None:
     automations = List([row(number) for number in range(2000)], large=dict.fromkeys(range(2000), 20))
     assert len(automations.read().automations) == 2000
-    assert automations.asked[:3] == [(0, 1000), (0, 125), (125, 1000)]
+    assert automations.asked[:3] == [(0, 1000), (0, 125), (125, 125)]
+
+
+def test_a_page_that_had_to_shrink_costs_no_request_in_the_polls_that_follow() -> None:
+    heavy = List([row(number) for number in range(600)], large=dict.fromkeys(range(600), 20))
+    first, *others = heavy.count_requests(20)
+    assert first <= 2 * others[0]
+    assert others == [others[0]] * 19
+    assert others[0] == 4  # pages of 125, 125, 250 and 100 rows
+
+
+def test_rows_that_are_long_in_one_place_shorten_the_pages_of_that_place_alone() -> None:
+    automations = List([row(number) for number in range(5000)], large=dict.fromkeys(range(1000, 1300), LARGE // 10))
+    requests = automations.count_requests(5)
+    assert requests[1:] == [requests[1]] * 4
+    assert requests[1] <= 300 / 5 + 20
+
+
+def test_page_sizes_are_found_out_anew_when_the_rows_have_become_short() -> None:
+    automations = List([row(number) for number in range(600)], large=dict.fromkeys(range(600), 20))
+    reader = automations.reader()
+    asyncio.run(reader.read())
+    automations.large.clear()
+    for _ in range(100):
+        asyncio.run(reader.read())
+    before = len(automations.asked)
+    asyncio.run(reader.read())
+    assert len(automations.asked) - before == 1
 
 
 def test_one_automation_that_is_too_large_for_any_page_is_counted_and_the_others_are_used() -> None:

@@ -7,10 +7,8 @@ import pytest
 from scheduler.core.verdict import Answer
 from scheduler.daemon.clock import SystemClock
 from scheduler.upstream import ApiClient
-from scheduler.upstream.budget import MINUTE, Allowance, Budget, Window
 from tests.fault_server import Visit, always, fault_server, response, until
 from tests.upstream.support import AUTOMATION, ID, client, target
-from tests.virtual import VirtualClock, run_virtual
 
 
 def test_an_answer_that_is_under_way_is_waited_for() -> None:
@@ -66,27 +64,3 @@ def test_a_wait_that_the_api_asked_for_outlives_the_client() -> None:
                     await asyncio.wait_for(new.admit(), 0.05)
 
     asyncio.run(main())
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "free_at"), [(4, 4, -float("inf")), (4, 3, MINUTE), (4, 2, 10.0 + MINUTE), (3, 9, -float("inf"))]
-)
-def test_another_limit_counts_what_was_sent(before: int, after: int, free_at: float) -> None:
-    window = Window(before, MINUTE)
-    for at in (0.0, 10.0, 20.0):
-        window.take(at)
-    assert window.limited(after).free_at(background=False) == free_at
-
-
-def test_who_waits_goes_when_another_limit_lets_it() -> None:
-    async def main() -> float:
-        clock = VirtualClock()
-        budget = Budget(Allowance(per_minute=1, per_hour=100), clock)
-        await budget.fire()
-        waiting = asyncio.create_task(budget.fire())
-        await asyncio.sleep(5.0)
-        budget.limit(per_minute=2, per_hour=100)
-        await waiting
-        return clock.seconds()
-
-    assert run_virtual(main()) == 5.0

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from scheduler.cli.pauses import Paused
 
 _NEXT: Final = 5
+_LACKS: Final[Mapping[str, str]] = {
+    "budget_exhausted_since": "occurrences or polls wait for requests_per_minute or requests_per_hour",
+    "saturated_since": "as many requests hang as max_waiting allows",
+}
 
 State = Mapping[str, Any]
 
@@ -63,9 +67,25 @@ def _of_targets(status: State) -> Iterator[str]:
                 yield f"  {title:<11}  {styled(escaped(target[key]), 'red')}"
         states = ", ".join(f"{number} {state}" for state, number in target["open"].items() if number)
         yield f"  open         {states or 'none'}"
+        yield from _of_places(target)
         if target["overdue"]["count"]:
             yield f"  overdue      {styled(str(target['overdue']['count']), 'red')}"
             yield from (f"    {escaped(each)}" for each in target["overdue"]["occurrences"])
+        if past := target.get("recovering"):
+            count, since, until = past["automations"], from_text(past["since"]), from_text(past["until"])
+            yield f"  recovering   {count} automation{'s' * (count != 1)}, from {zoned_text(since)} up to {zoned_text(until)}"
+
+
+def _of_places(target: State) -> Iterator[str]:
+    """What waits to be sent, and for what. A daemon of an older version says nothing of it."""
+    for title, key in (("budget", "budget_exhausted_since"), ("saturated", "saturated_since")):
+        if since := target.get(key):
+            yield f"  {title:<11}  {styled(f'{_LACKS[key]} since {escaped(since)}', 'yellow')}"
+    if target.get("hanging"):
+        yield f"  hanging      {target['hanging']} without an answer for a second"
+    if (waiting := target.get("waiting")) and waiting["count"]:
+        yield f"  waiting      {waiting['count']}"
+        yield from (f"    {escaped(each)}" for each in waiting["occurrences"])
 
 
 def _of_pauses(pauses: list[dict[str, str]]) -> Iterator[str]:

@@ -25,6 +25,9 @@ _ORDER: Final = (BAD, WARN, NOTE)
 ADVICE: Final[Mapping[str, str]] = {
     "target.held": "mend the key, its scopes, or the URL. One waiting attempt at a time probes; a good poll releases a hold of the list. "
     "After a new key: restart, or SIGHUP where it is in a `key_file`",
+    "target.saturated": "see why the API does not answer; raise `max_waiting` if it may hang so often",
+    "budget.exhausted": "`scheduler check` says which automations wait or lose occurrences: spread them with `jitter`, "
+    "fire less often, or raise `requests_per_minute` and `requests_per_hour` as far as the API allows",
     "snapshot.failed": "mend the API or the way to it. Fires go on meanwhile",
     "occurrence.expired": "the reason is in `error`; look at `attempt.failed` before it",
     "occurrence.unresolved": "look at the automation's runs at the API; run it by hand if it was not: `scheduler automations run`",
@@ -117,10 +120,15 @@ def _of_target(target: TargetStatus) -> Iterator[Finding]:
         title = f"Target {target.name}: nothing is planned although something is due"
         detail = f"Planning has made no progress for {target.stalled_for:.0f} s: the ledger does not answer, or the daemon is overloaded."
         yield Finding(BAD, title, detail, "see the log, and how fast the ledger's disk is; under systemd the watchdog restarts the daemon")
+    yield from _of_places(target)
     if target.overdue_count:
         items = [Item(each) for each in target.overdue[:_SHOWN]]
         title = f"{_counted(target.overdue_count, 'occurrence')} of target {target.name} overdue"
         yield Finding(BAD, title, None, ADVICE["occurrence.overdue"], items, target.overdue_count - len(items))
+    if (past := target.recovering) is not None:
+        detail = f"From {to_text_seconds(past.since)} up to {to_text_seconds(past.until)} not everything is on record yet."
+        title = f"Target {target.name} is recovering {_counted(past.automations, 'automation')} from a downtime"
+        yield Finding(NOTE, title, detail, "nothing: what is due now goes first, and the rest is recorded slice by slice")
 
 
 def _of_invalid(targets: Sequence[TargetStatus], invalid: Sequence[AutomationDetails]) -> Iterator[Finding]:
@@ -132,6 +140,18 @@ def _of_invalid(targets: Sequence[TargetStatus], invalid: Sequence[AutomationDet
             title = f"{_counted(count, 'automation')} of target {target.name} cannot be evaluated and never fire{'s' * (count == 1)}"
             link = f"/automations?{urlencode({'target': target.name, 'state': 'invalid'})}"
             yield Finding(WARN, title, None, ADVICE["automation.quarantined"], items, count - len(items), link)
+
+
+def _of_places(target: TargetStatus) -> Iterator[Finding]:
+    places = target.places
+    if places.saturated_since is not None:
+        title = f"Target {target.name} is saturated: {_counted(places.hanging, 'request')} hang, as many as max_waiting allows"
+        yield Finding(WARN, title, f"Since {to_text_seconds(places.saturated_since)}.", ADVICE["target.saturated"])
+    if places.exhausted_since is not None:
+        title = f"The request budget of target {target.name} is exhausted: occurrences or polls wait for it"
+        items = [Item(each) for each in places.occurrences[:_SHOWN]]
+        detail = f"Since {to_text_seconds(places.exhausted_since)}."
+        yield Finding(WARN, title, detail, ADVICE["budget.exhausted"], items, places.waiting - len(items))
 
 
 def _of_outcomes(recent: Recent) -> Iterator[Finding]:

@@ -1,0 +1,141 @@
+"""Who gets the next place when more occurrences of a target wait than may be sent. Pure; joining, leaving and choosing are O(log n).
+
+- Rounds: the first waiting occurrence of each automation precedes the second of any.
+- Of four places, three go by the instant at which the occurrence is lost (its deadline, or its automation's next occurrence, which
+  coalesces it), the fourth to the occurrence that has waited longest.
+- Automations whose last request hung come last for three of the four places. The fourth place keeps them from starving.
+- For these three places, automations that lost more of their recent occurrences precede the others, in steps of five points; deadlines
+  decide among equals. So a shortage is shared: no automation loses much more than the shortage itself.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+from itertools import count
+from typing import Final
+
+_EVERY_FOURTH: Final = 4
+_WEIGHT: Final = 1 / 8
+"""Weight of the newest occurrence in an automation's share of lost ones."""
+_STEP: Final = 0.05
+_NOTHING: Final = 0.01
+"""A share of lost occurrences that is forgotten."""
+_MOST_KEPT: Final = 100_000
+"""Automations whose losses are kept; of more, the ones that changed last."""
+
+_Key = tuple[float | int, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A waiting occurrence. ``lost_at`` is when it is lost, ``since`` is when it, or the first one that it coalesced, was due."""
+
+    automation_id: str
+    lost_at: float
+    since: float
+    round: int
+    by_deadline: _Key
+    by_waiting: _Key
+    waits: bool = True
+
+
+class _Heap:
+    """Tickets by a key. A ticket that waits no more stays until it comes to the top, or until such tickets are the majority."""
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[_Key, Ticket]] = []
+
+    def push(self, key: _Key, ticket: Ticket, waiting: int) -> None:
+        heappush(self._entries, (key, ticket))
+        if len(self._entries) > 2 * waiting + 64:
+            self._entries = [entry for entry in self._entries if entry[1].waits]
+            heapify(self._entries)
+
+    def pop(self) -> Ticket | None:
+        while self._entries:
+            ticket = heappop(self._entries)[1]
+            if ticket.waits:
+                return ticket
+        return None
+
+
+class FairQueue:
+    """The waiting occurrences of one target. Instants are seconds of one clock that only goes forward."""
+
+    def __init__(self) -> None:
+        self._by_deadline = _Heap()
+        self._by_waiting = _Heap()
+        self._waiting: dict[Ticket, None] = {}
+        self._numbers = count()
+        self._places = 0
+        self._round = 0
+        self._sent: dict[str, tuple[float, int]] = {}  # when an occurrence of an automation was last sent, and in which round
+        self._lost: OrderedDict[str, float] = OrderedDict()
+        self._hung: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def join(self, automation_id: str, *, lost_at: float, since: float) -> Ticket:
+        """Add an occurrence."""
+        sent_at, sent_in = self._sent.get(automation_id, (since, 0))
+        waited_behind = since < sent_at  # the occurrence was waiting when one of its automation was sent
+        its_round = max(self._round, sent_in + 1) if waited_behind else self._round
+        hung, number = automation_id in self._hung, next(self._numbers)
+        level = int(self._lost.get(automation_id, 0.0) / _STEP)
+        ticket = Ticket(
+            automation_id,
+            lost_at,
+            since,
+            its_round,
+            by_deadline=(hung, its_round, -level, lost_at, since, number),
+            by_waiting=(its_round, since, hung, number),
+        )
+        self._waiting[ticket] = None
+        self._by_deadline.push(ticket.by_deadline, ticket, len(self))
+        self._by_waiting.push(ticket.by_waiting, ticket, len(self))
+        return ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        """Remove an occurrence that waits no more. One that has left is left alone."""
+        ticket.waits = False
+        self._waiting.pop(ticket, None)
+
+    def choose(self) -> Ticket | None:
+        """Remove and return the occurrence that gets the next place; None when nobody waits."""
+        self._places += 1
+        heap = self._by_waiting if self._places % _EVERY_FOURTH == 0 else self._by_deadline
+        ticket = heap.pop()
+        if ticket is None:
+            return None
+        self.leave(ticket)
+        return ticket
+
+    def note_sent(self, ticket: Ticket, now: float) -> None:
+        """The occurrence was sent: those of its automation that wait behind it belong to the next round."""
+        if self._waiting:
+            self._round = max(self._round, ticket.round)
+            self._sent[ticket.automation_id] = (now, ticket.round)
+        else:  # nobody to be fair to
+            self._sent.clear()
+            self._round = 0
+        self._count(ticket.automation_id, lost=False)
+
+    def note_lost(self, ticket: Ticket) -> None:
+        """The occurrence got its outcome while it waited."""
+        self._count(ticket.automation_id, lost=True)
+
+    def _count(self, automation_id: str, *, lost: bool) -> None:
+        before = self._lost.pop(automation_id, 0.0)
+        share = before + (float(lost) - before) * _WEIGHT
+        if share >= _NOTHING:
+            self._lost[automation_id] = share
+        if len(self._lost) > _MOST_KEPT:
+            self._lost.popitem(last=False)
+
+    def note_answer(self, automation_id: str, *, hung: bool) -> None:
+        """Note whether the last request for an automation hung."""
+        if hung:
+            self._hung.add(automation_id)
+        else:
+            self._hung.discard(automation_id)

@@ -1,0 +1,182 @@
+"""The sums of the request budget: no window is overdrawn, polls never starve, and fires get what polls leave."""
+
+import heapq
+from itertools import pairwise
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from scheduler.core.request_budget import HOUR, MINUTE, RAREST, RequestBudget, Window, need
+
+INF = float("inf")
+USUAL = need(poll_interval=30.0, polls=0.0, pages=1)
+
+
+def send(budget: RequestBudget, now: float, *, background: bool = False) -> None:
+    budget.hold()
+    budget.use(now, background=background)
+
+
+def fire_at(budget: RequestBudget, now: float) -> float:
+    """Ask until a fire may be sent, and send it."""
+    while (at := budget.fire_at(now)) > now:
+        now = at
+    send(budget, now)
+    return now
+
+
+# ---------------------------------------------------------------- windows
+
+
+@given(limit=st.integers(1, 12), gaps=st.lists(st.floats(0, 30), max_size=60))
+def test_no_span_of_the_window_ever_holds_more_than_the_limit(limit: int, gaps: list[float]) -> None:
+    window, now, taken = Window(limit, MINUTE), 0.0, []
+    for gap in gaps:
+        now = max(now + gap, window.free_at(now + gap, 0, limit))
+        window.add(now)
+        taken.append(now)
+    for first, beyond in zip(taken, taken[limit:], strict=False):
+        assert beyond >= first + MINUTE
+
+
+def test_requests_that_have_left_the_window_take_no_memory() -> None:
+    window = Window(100, MINUTE)
+    for second in range(20_000):
+        window.add(float(second))
+        window.count(float(second))
+    assert len(window._sent) < 3_000
+
+
+def test_the_stricter_of_minute_and_hour_decides() -> None:
+    budget = RequestBudget(per_minute=3, per_hour=4)
+    assert [fire_at(budget, 0.0) for _ in range(5)] == [0.0, 0.0, 0.0, MINUTE, HOUR]
+
+
+def test_a_block_is_never_shortened_by_a_later_one() -> None:
+    budget = RequestBudget(per_minute=3, per_hour=4)
+    budget.block(50.0)
+    budget.block(20.0)
+    assert budget.fire_at(0.0) == budget.background_at(0.0) == 50.0
+
+
+@pytest.mark.parametrize(("before", "after", "free_at"), [(4, 4, -INF), (4, 3, MINUTE), (4, 2, 10.0 + MINUTE), (3, 9, -INF)])
+def test_other_limits_count_what_was_sent(before: int, after: int, free_at: float) -> None:
+    budget = RequestBudget(per_minute=before, per_hour=100)
+    for at in (0.0, 10.0, 20.0):
+        send(budget, at)
+    budget.set_limits(per_minute=after, per_hour=100, now=20.0)
+    assert budget.fire_at(20.0) == free_at
+
+
+def test_a_place_that_is_held_counts_until_it_is_given_back() -> None:
+    budget = RequestBudget(per_minute=2, per_hour=100)
+    budget.hold()
+    budget.hold()
+    assert budget.fire_at(0.0) > 0.0
+    assert budget.background_at(0.0) > 0.0
+    budget.give_back()
+    assert budget.fire_at(0.0) <= 0.0
+
+
+# ---------------------------------------------------------------- the reserve
+
+
+@pytest.mark.parametrize(("limit", "spare"), [(1, 1), (3, 3), (4, 3), (8, 6), (400, 300)])
+def test_without_a_known_need_the_background_leaves_a_quarter_to_the_fires(limit: int, spare: int) -> None:
+    budget = RequestBudget(per_minute=limit, per_hour=10**6)
+    for _ in range(spare):
+        assert budget.background_at(0.0) <= 0.0
+        send(budget, 0.0, background=True)
+    assert budget.background_at(0.0) > 0.0
+    if spare < limit:
+        assert budget.fire_at(0.0) <= 0.0
+
+
+def test_fires_leave_what_polls_still_need_and_take_it_when_the_need_has_passed() -> None:
+    budget = RequestBudget(per_minute=400, per_hour=4000)
+    budget.expect(USUAL, 0.0)
+    now, sent = 0.0, 0
+    while now < HOUR:
+        while budget.fire_at(now) <= now:
+            send(budget, now)
+            sent += 1
+        assert sent <= 4000 - (HOUR - now) / 30
+        now += 1.0
+    assert sent > 3990  # no poll came: its reserve is not lost for fires
+
+
+@pytest.mark.parametrize("pages", [1, 7, 10, 40])
+def test_the_reserve_is_at_most_a_quarter_unless_polls_would_become_too_rare(pages: int) -> None:
+    budget = RequestBudget(per_minute=400, per_hour=4000)
+    budget.expect(need(poll_interval=30.0, polls=0.1, pages=pages), 0.0)
+    fires = 0
+    for minute in range(60):
+        now = minute * 60.0
+        while budget.fire_at(now) <= now:
+            send(budget, now)
+            fires += 1
+    least = pages * HOUR / RAREST
+    assert 4000 - fires <= max(1000, least + pages) + 60
+
+
+def play(automations: int, pages: int, hours: float, *, per_minute: int = 400, per_hour: int = 4000) -> tuple[list[int], list[float]]:
+    """Every-minute fires without patience for more than their minute, and polls every 30 s: fires by minute, and when polls began."""
+    budget = RequestBudget(per_minute=per_minute, per_hour=per_hour)
+    budget.expect(need(poll_interval=30.0, polls=0.0, pages=pages), 0.0)
+    fires, polls, wanted, page, waiting = [0] * (int(hours * 60) + 1), list[float](), 0.0, 0, 0
+    events = [(minute * 60.0, 0) for minute in range(int(hours * 60))]
+    heapq.heapify(events)
+    heapq.heappush(events, (0.0, 1))
+    while events:
+        now, kind = heapq.heappop(events)
+        waiting = automations if kind == 0 else waiting
+        while now >= wanted and budget.background_at(now, pages if page == 0 else 1) <= now:
+            send(budget, now, background=True)
+            polls += [now] if page == 0 else []
+            page = (page + 1) % pages
+            wanted = max(wanted, now) if page else polls[-1] + 30.0
+        while waiting and budget.fire_at(now) <= now:
+            send(budget, now)
+            fires[int(now // 60)] += 1
+            waiting -= 1
+        if kind == 1 and now < hours * HOUR:
+            heapq.heappush(events, (now + 1.0, 1))
+    return fires, [at for at in polls if at < hours * HOUR]
+
+
+@pytest.mark.parametrize("automations", [51, 55, 64])
+def test_within_the_budget_all_fires_and_all_polls_go_for_six_hours(automations: int) -> None:
+    fires, polls = play(automations, 1, 6)
+    assert fires[:360] == [automations] * 360
+    assert len(polls) == 720
+    assert max(later - earlier for earlier, later in pairwise(polls)) <= 31.0
+
+
+@settings(deadline=None, max_examples=8, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(automations=st.integers(0, 400), pages=st.integers(1, 40), per_hour=st.sampled_from([600, 2400, 4000]))
+def test_polls_are_never_rarer_than_promised_and_fires_get_the_rest(automations: int, pages: int, per_hour: int) -> None:
+    fires, polls = play(automations, pages, 1.5, per_hour=per_hour)
+    rarest = max(RAREST, pages * HOUR / (per_hour / 2 - pages))  # a list that takes half of the budget becomes rarer still
+    gaps = [later - earlier for earlier, later in pairwise([*polls, 1.5 * HOUR])]
+    assert max(gaps) <= rarest + pages + 2.0
+    assert sum(fires) + len(polls) * pages >= min(automations * 90, per_hour - pages)
+
+
+def test_a_poll_waits_until_all_of_its_pages_may_follow_each_other() -> None:
+    budget = RequestBudget(per_minute=400, per_hour=4000)
+    budget.expect(need(poll_interval=30.0, polls=0.0, pages=10), 0.0)
+    while budget.fire_at(0.0) <= 0.0:
+        send(budget, 0.0)
+    for _ in range(10):
+        assert budget.background_at(0.0, 1) <= 0.0
+        send(budget, 0.0, background=True)
+    first, whole = budget.background_at(1.0, 1), budget.background_at(1.0, 10)
+    assert whole > 5 * first
+
+
+@pytest.mark.parametrize("per_minute", [1, 2, 3, 5])
+def test_with_a_tiny_budget_fires_and_polls_both_go_on(per_minute: int) -> None:
+    fires, polls = play(10, 1, 1, per_minute=per_minute)
+    assert sum(fires) >= 25
+    assert len(polls) >= 12

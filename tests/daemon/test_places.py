@@ -1,0 +1,342 @@
+"""Places under load: polls go on, throughput is the budget's, a shortage is shared, and requests that hang keep nobody else waiting."""
+
+from collections import Counter
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+
+from scheduler.core.errors import UpstreamError
+from scheduler.core.events import BudgetExhausted, BudgetRecovered, TargetRelieved, TargetSaturated
+from scheduler.core.policy import CatchUp, Policies
+from scheduler.core.steps import Cause
+from scheduler.upstream.budget import Budget
+from tests.daemon.world import NOON, World, in_world, slow
+from tests.fakes import Deed, answered
+
+HANGS = Deed(took=29.0)
+
+
+def limit(world: World, per_minute: int, per_hour: int = 100_000, *, polls: bool = True) -> None:
+    """Give the target a budget; without ``polls``, its polls and readings need none of it."""
+    budget = Budget(per_minute=per_minute, per_hour=per_hour, clock=world.clock)
+    if polls:
+        world.api.budget = budget
+    else:
+        world.api.__dict__.update(reserve=budget.reserve, place_in=budget.fire_in)
+
+
+def sent_by_minute(world: World, minutes: range) -> list[int]:
+    sent = Counter(int((arrival.at - NOON).total_seconds() // 60) for arrival in world.api.arrivals)
+    return [sent[minute] for minute in minutes]
+
+
+def part_lost(world: World, automation: str) -> float:
+    """Which part of its occurrences an automation lost."""
+    fates = Counter(row.fate for row in world.ledger.of(automation) for _ in range(row.count))
+    return 1 - fates["accepted: answered"] / fates.total()
+
+
+# ---------------------------------------------------------------- polls
+
+
+def test_fires_that_need_almost_the_whole_budget_do_not_starve_the_polls() -> None:
+    """The proportions of 64 every-minute automations on the default budget, a tenth of its size, for six hours."""
+
+    async def story(world: World) -> None:
+        limit(world, 40, 500)
+        automations = [world.api.create() for _ in range(6)]
+        world.start()
+        await world.until("18:00:30")
+        for automation in automations:
+            assert Counter(world.fates(automation).values()) == {"accepted: answered": 360}
+        assert max(later - earlier for earlier, later in pairwise(world.api.polls)) <= timedelta(seconds=31)
+
+    in_world(story)
+
+
+def test_beyond_the_budget_polls_go_on_and_what_is_disabled_stops() -> None:
+    async def story(world: World) -> None:
+        limit(world, 40, 500)
+        automations = [world.api.create() for _ in range(12)]
+        world.start()
+        await world.until("14:30:20")
+        world.api.edit(automations[0], enabled=False)
+        await world.until("14:32:30")
+        fired = len(world.api.runs_of(automations[0]))
+        await world.until("15:30:00")
+        assert len(world.api.runs_of(automations[0])) == fired
+        assert max(later - earlier for earlier, later in pairwise(world.api.polls)) <= timedelta(seconds=121)
+
+    in_world(story)
+
+
+def test_a_list_of_many_pages_is_read_more_rarely_but_never_more_rarely_than_every_two_minutes() -> None:
+    async def story(world: World) -> None:
+        limit(world, 400, 1000)
+        world.api.pages = 12
+        for _ in range(12):
+            world.api.create()
+        world.start()
+        await world.until("14:30:00")
+        gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(world.api.polls)]
+        assert max(gaps) <= 125
+        assert max(gaps) > 60
+
+    in_world(story)
+
+
+# ---------------------------------------------------------------- throughput and fairness
+
+
+@pytest.mark.parametrize("automations", [60, 44])
+def test_throughput_is_the_budget_and_the_shortage_is_shared(automations: int) -> None:
+    async def story(world: World) -> None:
+        limit(world, 40, polls=False)
+        created = [world.api.create() for _ in range(automations)]
+        world.start()
+        await world.until("12:40:30")
+        assert sent_by_minute(world, range(1, 40)) == [40] * 39
+        shortage = automations / 40 - 1
+        assert max(part_lost(world, each) for each in created) <= shortage + 0.1
+
+    in_world(story)
+
+
+@pytest.mark.parametrize("excess", [1.1, 1.5])
+def test_every_occurrence_has_an_outcome_when_the_budget_binds(excess: float) -> None:
+    async def story(world: World) -> None:
+        limit(world, 20, 900)
+        created = [world.api.create() for _ in range(int(13 * excess))]
+        created += [world.api.create("*/5 * * * *") for _ in range(5)]
+        world.start()
+        await world.until("14:00:30")
+        for automation in created:
+            world.api.edit(automation, enabled=False)
+        await world.after(600)
+        world.assert_settled()
+        fates = Counter(row.fate for row in world.ledger.rows.values())
+        assert set(fates) <= {"accepted: answered", "skipped: coalesced", "expired: not_started", "skipped: deleted"}
+        assert len(world.api.runs_by_key()) == fates["accepted: answered"]
+
+    in_world(story)
+
+
+def test_a_thousand_due_at_once_cost_the_one_that_is_due_every_minute_nothing() -> None:
+    async def story(world: World) -> None:
+        limit(world, 400)
+        crowd = [world.api.create("5 * * * *") for _ in range(1000)]
+        frequent = world.api.create()
+        world.start()
+        await world.until("12:12:30")
+        assert set(world.fates(frequent).values()) == {"accepted: answered"}
+        assert {world.row(each, "12:05").fate for each in crowd} == {"accepted: answered"}
+        assert max(sent_by_minute(world, range(1, 13))) <= 400
+
+    in_world(story)
+
+
+def test_a_backlog_of_one_automation_gives_way_to_the_first_occurrence_of_the_others() -> None:
+    async def story(world: World) -> None:
+        limit(world, 6, polls=False)
+        backlog = world.api.create()
+        world.own_policies[backlog] = Policies(catch_up=CatchUp.ALL, start_within=timedelta(hours=2))
+        others = [world.api.create("10 * * * *") for _ in range(5)]
+        world.start()
+        await world.until("12:01:30")
+        world.api.deed = answered(503, took=0.01)
+        world.api.list_error = UpstreamError("down")
+        await world.until("12:09:30")
+        world.api.deed, world.api.list_error = Deed(), None
+        await world.until("12:11:00")
+        assert {world.row(each, "12:10").fate for each in others} == {"accepted: answered"}
+
+    in_world(story)
+
+
+# ---------------------------------------------------------------- while an occurrence waits
+
+
+def test_the_status_names_what_waits_and_a_newer_occurrence_ends_the_wait_at_once() -> None:
+    async def story(world: World) -> None:
+        limit(world, 1, polls=False)
+        first, second = world.api.create(name="first"), world.api.create(name="second")
+        process = world.start()
+        await world.until("12:01:30")
+        places = process.target.status().places
+        assert places.waiting == 1
+        assert places.occurrences[0].endswith("2026-11-23T12:01:00Z (waits for the request budget)")
+        await world.until("12:02:00")
+        await world.after(0.1)
+        fates = [world.fates(each).get("12:01") for each in (first, second)]
+        assert sorted(map(str, fates)) == ["accepted: answered", "skipped: coalesced"]
+        (step,) = [step for each in (first, second) for step in world.row(each, "12:01").steps if step.cause is Cause.BUDGET]
+        assert step.until is not None
+        assert (step.until - step.at).total_seconds() == pytest.approx(60, abs=0.1)
+
+    in_world(story)
+
+
+@pytest.mark.parametrize("ended_by", ["pause", "disable", "edit"])
+def test_withdrawal_ends_the_wait_and_the_place_goes_to_another(ended_by: str) -> None:
+    async def story(world: World) -> None:
+        limit(world, 1, polls=False)
+        waiting = [world.api.create("1 * * * *") for _ in range(3)]
+        world.start()
+        await world.until("12:01:20")
+        left = [each for each in waiting if world.row(each, "12:01").outcome is None]
+        assert len(left) == 2
+        for each in left:
+            if ended_by == "pause":
+                world.ledger.pause(each)
+            elif ended_by == "disable":
+                world.api.edit(each, enabled=False)
+        if ended_by == "edit":
+            world.api.delete(left[0])
+            world.api.delete(left[1])
+        await world.until("12:03:30")
+        assert {world.row(each, "12:01").fate for each in left} <= {"skipped: paused", "skipped: deleted"}
+        assert len(world.api.arrivals) == 1
+
+    in_world(story)
+
+
+def test_the_deadline_ends_the_wait_and_says_what_was_missing() -> None:
+    async def story(world: World) -> None:
+        limit(world, 1, 1, polls=False)
+        world.policies = Policies(start_within=timedelta(minutes=5))
+        automations = [world.api.create("1 * * * *") for _ in range(2)]
+        world.start()
+        await world.until("12:06:30")
+        (expired,) = [world.row(each, "12:01") for each in automations if world.row(each, "12:01").fate == "expired: not_started"]
+        assert expired.conclusion is not None
+        assert expired.conclusion.error == "the request budget of the target had no place for it"
+
+    in_world(story)
+
+
+def test_a_place_that_is_not_used_is_given_back() -> None:
+    """Its attempt could not be written in time, so it is not sent; the one place of the minute serves another attempt."""
+
+    async def story(world: World) -> None:
+        limit(world, 1, polls=False)
+        automation = world.api.create("1 * * * *")
+        world.api.script(automation, answered(429, retry_after=120.0))
+        slow(world, "attempt", 11.0)  # longer than what is durable may be sent on
+        world.start()
+        await world.until("12:03:30")
+        del world.ledger.__dict__["attempt"]
+        await world.until("12:03:50")
+        assert world.fates(automation) == {"12:01": "accepted: answered"}
+
+    in_world(story)
+
+
+def test_a_shortage_is_told_once_when_it_begins_and_once_when_it_is_over() -> None:
+    async def story(world: World) -> None:
+        limit(world, 3, polls=False)
+        automations = [world.api.create() for _ in range(5)]
+        process = world.start()
+        await world.until("12:20:30")
+        (begun,) = world.told(BudgetExhausted)
+        assert begun.waiting == 2
+        since = process.target.status().places.exhausted_since
+        assert since is not None
+        assert (since - NOON).total_seconds() == pytest.approx(61, abs=0.1)
+        for each in automations[:3]:
+            world.api.edit(each, enabled=False)
+        await world.until("12:26:00")
+        (ended,) = world.told(BudgetRecovered)
+        assert (ended.since - NOON).total_seconds() == pytest.approx(61, abs=0.1)
+        assert len(world.told(BudgetExhausted)) == 1
+        assert process.target.status().places.exhausted_since is None
+
+    in_world(story)
+
+
+# ---------------------------------------------------------------- requests that hang
+
+
+def test_automations_that_hang_make_no_other_late() -> None:
+    async def story(world: World) -> None:
+        hanging = [world.api.create() for _ in range(70)]
+        healthy = [world.api.create() for _ in range(130)]
+        for each in hanging:
+            world.api.script(each, *[HANGS] * 10)
+        world.start()
+        await world.until("12:04:40")
+        late = Counter[str]()
+        for row in (row for each in healthy for row in world.ledger.of(each)):
+            assert row.conclusion is not None
+            assert row.conclusion.lateness is not None
+            minute = f"{row.occurrence.scheduled_for:%H:%M}"
+            late[minute] = max(late[minute], row.conclusion.lateness)  # type: ignore[assignment]  # seconds
+        assert late.pop("12:01") <= 1.1  # nobody knew yet which of them hang
+        assert max(late.values()) < 0.2
+
+    in_world(story)
+
+
+def test_no_more_requests_hang_than_may_and_the_target_is_saturated() -> None:
+    async def story(world: World) -> None:
+        world.set(max_in_flight=2, max_waiting=3)
+        for each in [world.api.create("1 * * * *") for _ in range(6)]:
+            world.api.script(each, HANGS)
+        healthy = world.api.create("1 * * * *")
+        process = world.start()
+        await world.until("12:01:05")
+        assert len(world.api.arrivals) - (1 if world.api.runs_of(healthy) else 0) == 5  # three have left max_in_flight, two hold it
+        places = process.target.status().places
+        assert (places.hanging, places.saturated_since is not None) == (5, True)
+        assert places.occurrences[0].endswith("(waits: max_in_flight requests are under way)")
+        (saturated,) = world.told(TargetSaturated)
+        assert saturated.hanging == 3
+        await world.until("12:02:10")
+        assert {row.fate for row in world.ledger.rows.values()} == {"accepted: answered"}
+        await world.until("12:06:00")
+        (relieved,) = world.told(TargetRelieved)
+        assert relieved.since - NOON < timedelta(seconds=63)
+        assert process.target.status().places.saturated_since is None
+
+    in_world(story)
+
+
+def test_all_places_are_free_again_when_nothing_is_under_way() -> None:
+    """Answers, failures, requests that hang, and tasks that are cancelled: nothing keeps a place."""
+
+    async def story(world: World) -> None:
+        world.set(max_in_flight=2, max_waiting=2)
+        deeds = [Deed(), HANGS, answered(500), answered(429, retry_after=5.0), answered(403), Deed(took=3.0)]
+        for number in range(30):
+            world.api.script(world.api.create("1 * * * *"), deeds[number % len(deeds)])
+        process = world.start()
+        await world.until("12:50:00")
+        places = process.target._dispatcher.places
+        assert (len(places), places._in_flight, places.hanging) == (0, 0, 0)
+
+    in_world(story)
+
+
+# ---------------------------------------------------------------- the probe of a held target
+
+
+def test_the_time_of_a_probe_begins_when_it_is_sent() -> None:
+    """The ledger takes 50 s for the probe's row: its answer, 20 s later, still is the first, and no second probe goes before."""
+
+    async def story(world: World) -> None:
+        automations = [world.api.create("1 * * * *") for _ in range(3)]
+        for each in automations:
+            world.api.script(each, answered(401))
+        world.start()
+        await world.until("12:01:05")
+        world.api.arrivals.clear()
+        world.api.deed = Deed(took=20.0)
+        slow(world, "attempt", 9.0)
+        await world.until("12:02:20")
+        first = world.api.arrivals[0].at
+        others = [arrival.at for arrival in world.api.arrivals[1:]]
+        assert all(other - first >= timedelta(seconds=20) for other in others)
+        await world.until("12:05:00")
+        assert {world.row(each, "12:01").fate for each in automations} == {"accepted: answered"}
+
+    in_world(story)
