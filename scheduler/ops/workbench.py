@@ -11,7 +11,7 @@ from typing import Final, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-LONGEST: Final = 2.0
+LONGEST: Final = 5.0
 """Seconds that an answer waits at most for what is due: with something due all the time, people look all the same."""
 _LOOK_EVERY: Final = 0.05
 
