@@ -93,6 +93,7 @@ class Timetable:
         self._entries: dict[str, Entry] = {}
         self._gone: dict[str, Entry] = {}  # removed, with something still pending
         self._absent: frozenset[str] = frozenset()
+        self._spans: dict[tuple[Schedule, datetime, datetime], _Span] = {}  # of one update: who shares a schedule shares these
 
     # ------------------------------------------------------------ what exists
 
@@ -163,15 +164,16 @@ class Timetable:
     def update(self, snapshot: Snapshot, *, previous_poll: datetime | None) -> Changes:
         """Take up a snapshot and say what it changed. An absence counts when two complete snapshots in a row agree on it."""
         since = _Since(previous_poll or snapshot.begun_at, snapshot)
+        self._spans.clear()
         added: list[Version] = []
         changed: list[Version] = []
         updated: list[Automation] = []
         for automation in snapshot.automations.values():
             known = self._entries.get(automation.id)
             if known is None:
-                added.append(self._edit(automation, since.edited(automation, None), snapshot))
+                added.append(self._edit(automation, since.edited(automation, None), since))
             elif known.broken or known.automation.definition != automation.definition:
-                changed.append(self._edit(automation, since.edited(automation, known.automation), snapshot))
+                changed.append(self._edit(automation, since.edited(automation, known.automation), since))
                 updated.append(automation)
             elif known.automation != automation:
                 self._refresh(known, automation)
@@ -183,6 +185,7 @@ class Timetable:
                 (added if known is None else changed).append(version)
         removed = self._miss(snapshot)
         self._confirm()
+        self._spans.clear()
         return Changes(added, changed, removed, updated)
 
     def remove(self, automation_id: str, at: datetime, observed_at: datetime) -> Version | None:
@@ -202,6 +205,7 @@ class Timetable:
         Gives the versions of those whose validity changed. As with an edit, that divides time at ``now``.
         """
         self._parse = schedule
+        self._spans.clear()
         changed = [entry for entry in self._entries.values() if not self._reconsidered(entry, now)]
         self._rota = Rota(self._rota.cursor)
         for entry in self._entries.values():
@@ -319,20 +323,26 @@ class Timetable:
         if unconfirmed:
             self._unconfirmed[automation_id] = unconfirmed
         if entry.schedule is not None:
+            following = self._rota.next_of(entry.schedule)
             self._rota.leave(automation_id, entry.schedule)
-            self._add_overdue(entry, entry.schedule, self._rota.cursor, at)
+            if following is not None and following <= at:  # else nothing lies between, and nothing is to be evaluated
+                self._add_overdue(entry, entry.schedule, self._rota.cursor, at)
 
-    def _edit(self, automation: Automation, since: datetime, snapshot: Snapshot) -> Version:
+    def _edit(self, automation: Automation, at: datetime, since: "_Since") -> Version:
         known = self._entries.get(automation.id)
         if known is not None:
-            self._leave(known, since)
-        return _version(self._begin(automation, since), since, snapshot.ended_at)
+            self._leave(known, at)
+        return _version(self._begin(automation, at, earliest=since.earliest), at, since.snapshot.ended_at)
 
-    def _begin(self, automation: Automation, since: datetime) -> Entry:
-        """Another version is in force from ``since`` on, also for what the cursor has passed."""
+    def _begin(self, automation: Automation, since: datetime, *, earliest: datetime | None = None) -> Entry:
+        """Another version is in force from ``since`` on, also for what the cursor has passed.
+
+        ``earliest``: when the first of the versions that begin together does; with one stretch of time for all of them, each schedule is
+        evaluated once, and an entry leaves out what was scheduled before its own version.
+        """
         entry = self._enter(automation, since)
-        if entry.schedule is not None:
-            self._add_overdue(entry, entry.schedule, since, self._rota.cursor)
+        if entry.schedule is not None and since < self._rota.cursor:
+            self._add_overdue(entry, entry.schedule, since if earliest is None else earliest, self._rota.cursor)
         return entry
 
     def _break(self, automation_id: str, error: InvalidAutomation, since: datetime, snapshot: Snapshot) -> Version:
@@ -373,8 +383,11 @@ class Timetable:
 
     def _add_overdue(self, entry: Entry, schedule: Schedule, begin: datetime, end: datetime) -> None:
         if begin >= end:
-            return  # the usual case: nothing is to be evaluated for this automation alone
-        moments = _Span.of(self._target, schedule, begin, end).moments_for(entry)
+            return
+        span = self._spans.get((schedule, begin, end))
+        if span is None:
+            span = self._spans[schedule, begin, end] = _Span.of(self._target, schedule, begin, end)
+        moments = span.moments_for(entry)
         if moments:
             self._pending.add(entry.automation.id, moments, self._rota.cursor)
 
@@ -416,6 +429,11 @@ class _Since:
 
     previous_poll: datetime
     snapshot: Snapshot
+
+    @property
+    def earliest(self) -> datetime:
+        """The earliest instant that `edited` gives."""
+        return min(self.previous_poll, self.snapshot.begun_at)
 
     def edited(self, automation: Automation | None, before: Automation | None) -> datetime:
         """From when the edit that made ``automation`` out of ``before`` counts; the previous poll when it cannot be told."""
