@@ -76,6 +76,14 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
     "crowd at one minute": lambda: write_script(
         15 * _MINUTE, [*plan_every("0 * * * *", 400), *plan_every("* * * * *", 3)], target=_limit(100)
     ),
+    "everything caught up with": lambda: write_script(
+        40 * _MINUTE,
+        plan_every("* * * * *", 12),
+        [s.Terminate(at=100.0, down=8 * _MINUTE)],
+        target=_limit(24),
+        catch_up="all",
+        start_within="1h",
+    ),
     "hanging requests": lambda: write_script(11 * _MINUTE, plan_every("7-59/15 * * * *", 200), [_hang(70, 11 * _MINUTE)]),
     "empty list for seconds": lambda: write_script(
         20 * _MINUTE, plan_every("* * * * *", 6), [s.Vanish(at=at, lasts=2.5, target=0) for at in (299.2, 449.2, 599.2)]
