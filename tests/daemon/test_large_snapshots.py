@@ -10,7 +10,7 @@ import pytest
 
 from scheduler.core.events import AutomationAdded, RunForeign
 from scheduler.core.model import RunOrigin
-from scheduler.daemon import record
+from scheduler.daemon import planner, record
 from tests.daemon.world import NOON, World, in_world, slow
 
 BEGIN = NOON + timedelta(minutes=58, seconds=10)
@@ -105,5 +105,34 @@ def test_what_it_changed_is_told_in_slices_that_let_others_have_a_turn() -> None
         await world.after(5)
         await watching
         assert max(told_in_a_turn) <= 50
+
+    in_world(story, begin=BEGIN)
+
+
+def test_what_is_due_for_many_is_planned_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner, "AT_ONCE", 2)
+
+    async def story(world: World) -> None:
+        automations = [world.api.create("0 13 * * *") for _ in range(5)]
+        process = world.start()
+        await world.until("13:00:30")
+        assert [world.fates(each) for each in automations] == [{"13:00": "accepted: answered"}] * 5
+        assert process.checkpoints.count("after ledger.claim") == 3
+
+    in_world(story, begin=BEGIN)
+
+
+def test_a_kill_between_two_slices_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner, "AT_ONCE", 2)
+
+    async def story(world: World) -> None:
+        automations = [world.api.create("0 13 * * *") for _ in range(5)]
+        world.kills = lambda process, name: name == "after ledger.claim" and process.checkpoints.count(name) == 2
+        world.start()
+        await world.until("13:00:10")
+        world.kills = lambda *_: False
+        world.start()
+        await world.until("13:03:00")
+        assert [world.fates(each)["13:00"][:8] for each in automations] == ["accepted"] * 5
 
     in_world(story, begin=BEGIN)
