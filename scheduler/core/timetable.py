@@ -114,7 +114,7 @@ class Timetable:
         self._unconfirmed_backlog = Backlog()
         self._entries: dict[str, Entry] = {}
         self._states: Counter[str] = Counter()  # of the entries; kept, since many ask, and often
-        self._following: dict[tuple[Schedule, datetime], datetime | None] = {}  # see `_may_have_instants`; of one update
+        self._spans: _Spans = {}  # of one update, see `_evaluate_span`
         self._past: dict[str, list[Entry]] = {}  # versions that ended, with something still undecided
         self._absent: frozenset[str] = frozenset()
 
@@ -153,7 +153,7 @@ class Timetable:
 
         Gives the versions of those whose validity is not what was recorded, since the zone data or the rules are other ones: from now on.
         """
-        spans: _Spans = {}
+        self._spans.clear()
         if watermark is not None and watermark > self._rota.cursor:
             self._rota = Rota(watermark)  # the clock went back, which is for the caller to say with `rewind`, or is not right yet
         versions = [version for each in recorded.values() if (version := self._take_up(each)) is not None]
@@ -162,7 +162,7 @@ class Timetable:
             for entry in [*map(self._ended, ended), *(self._entries[automation_id] for automation_id in recorded)]:
                 for gap in merge_gaps(gap for gap in undecided if entry.automation.id >= gap.automation_id):
                     end = gap.until if entry.until is None else min(entry.until, gap.until)
-                    self._recall(entry, gap.since, min(end, self._rota.cursor), spans)
+                    self._recall(entry, gap.since, min(end, self._rota.cursor))
         return versions
 
     def _take_up(self, record: RecordedAutomation) -> Version | None:
@@ -183,13 +183,10 @@ class Timetable:
         self._past.setdefault(automation.id, []).append(entry)
         return entry
 
-    def _recall(self, entry: Entry, begin: datetime, end: datetime, spans: "_Spans") -> None:
+    def _recall(self, entry: Entry, begin: datetime, end: datetime) -> None:
         if entry.schedule is None or begin >= end:
             return
-        key = (entry.schedule, begin, end)
-        if key not in spans:
-            spans[key] = None if is_many(*key) else _Span.of(self._target, *key)
-        span = spans[key]
+        span = self._evaluate_span(entry.schedule, begin, end)
         if span is None:
             self._recall_stretch(entry, entry.schedule, begin, end)
             return
@@ -218,7 +215,7 @@ class Timetable:
 
     def update(self, snapshot: Snapshot, *, previous_poll: datetime | None) -> Changes:
         """Take up a snapshot and say what it changed. An absence counts when two complete snapshots in a row agree on it."""
-        self._following.clear()
+        self._spans.clear()
         since = _Since(previous_poll or snapshot.begun_at, snapshot)
         added: list[Version] = []
         changed: list[Version] = []
@@ -242,6 +239,7 @@ class Timetable:
                 (added if known is None else changed).append(version)
         removed = self._miss(snapshot)
         self._confirm()
+        self._spans.clear()
         return Changes(added, changed, removed, updated)
 
     def remove(self, automation_id: str, at: datetime, observed_at: datetime) -> Version | None:
@@ -260,7 +258,7 @@ class Timetable:
         Gives the versions of those whose validity changed. As with an edit, that divides time at ``now``.
         """
         self._parse = schedule
-        self._following.clear()
+        self._spans.clear()
         forget()
         self._backlog.try_again()
         changed = [entry for entry in self._entries.values() if not self._reconsidered(entry, now)]
@@ -557,25 +555,23 @@ class Timetable:
             return None, error.reason
 
     def _add_overdue(self, entry: Entry, schedule: Schedule, begin: datetime, end: datetime) -> None:
-        if begin >= end or not self._may_have_instants(schedule, begin, end):
-            return  # the usual case: nothing is to be evaluated for this automation alone
-        if is_many(schedule, begin, end):
-            self._add_stretch(self._backlog, entry, schedule, begin, end)
+        if begin >= end:
             return
-        moments = _Span.of(self._target, schedule, begin, end).moments_for(entry)
-        if moments:
+        span = self._evaluate_span(schedule, begin, end)
+        if span is None:
+            self._add_stretch(self._backlog, entry, schedule, begin, end)
+        elif moments := span.moments_for(entry):
             self._pending.add(entry.automation.id, moments, self._rota.cursor)
 
-    def _may_have_instants(self, schedule: Schedule, begin: datetime, end: datetime) -> bool:
-        """Whether anything can be scheduled after ``begin`` and up to ``end``.
+    def _evaluate_span(self, schedule: Schedule, begin: datetime, end: datetime) -> "_Span | None":
+        """Return the instants after ``begin`` and up to ``end``; None for more instants than are listed.
 
-        Evaluated once for each schedule and minute: after a bulk edit, thousands begin within the same few.
+        Each schedule is evaluated once for each pair of minutes: the thousands of automations of a bulk edit share them.
         """
-        minute = begin.replace(second=0, microsecond=0)
-        if (schedule, minute) not in self._following:
-            self._following[schedule, minute] = schedule.next(minute)
-        following = self._following[schedule, minute]
-        return following is not None and following <= end
+        key = (schedule, begin.replace(second=0, microsecond=0), end.replace(second=0, microsecond=0))
+        if key not in self._spans:
+            self._spans[key] = None if is_many(*key) else _Span.of(self._target, *key)
+        return self._spans[key]
 
 
 class _Span:

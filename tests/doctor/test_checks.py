@@ -368,7 +368,7 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             limited(many(300, "* * * * *"), requests_per_minute=1000, max_in_flight=1000),
             WARNING,
             MAIN,
-            "not everything can start",
+            "300 lose occurrences",
         ),
         ("polls alone", under(HEALTHY, settings({**TARGET, "requests_per_hour": 150})), WARNING, MAIN, "three quarters are for readings"),
         ("more than the cloud allows", at_the_cloud(requests_per_hour=6000), WARNING, MAIN, "the cloud allows a key 480 and 4,800"),
