@@ -93,6 +93,16 @@ class Changes:
     updated: Sequence[Automation] = ()
 
 
+def merge(parts: Sequence[Changes]) -> Changes:
+    """Return the changes of all parts of one snapshot, in their order."""
+    return Changes(
+        [each for part in parts for each in part.added],
+        [each for part in parts for each in part.changed],
+        [each for part in parts for each in part.removed],
+        [each for part in parts for each in part.updated],
+    )
+
+
 class Timetable:
     """The automations of one target by what they fire next."""
 
@@ -241,6 +251,16 @@ class Timetable:
         self._confirm()
         self._spans.clear()
         return Changes(added, changed, removed, updated)
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether an `update` has said of everything that came due before this process began whether it is still meant."""
+        return not self._unconfirmed and not self._unconfirmed_backlog
+
+    def differs(self, automation: Automation) -> bool:
+        """Whether an `update` with this automation would change anything, as far as that can be told at once."""
+        known = self._entries.get(automation.id)
+        return known is None or known.broken or known.automation is not automation
 
     def remove(self, automation_id: str, at: datetime, observed_at: datetime) -> Version | None:
         """The automation is gone since ``at``, as was known at ``observed_at``; None when it was not there."""

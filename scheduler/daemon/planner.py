@@ -25,6 +25,9 @@ from scheduler.daemon.record import Record
 AHEAD: Final = timedelta(seconds=1)
 """Claims are made durable this long before they are due, so that the first byte leaves on time. At most 2 s."""
 
+AT_ONCE: Final = 2_000
+"""Automations that are planned in one transaction: more of them must keep neither the event loop nor the ledger for long."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
@@ -143,7 +146,7 @@ class Planner:
         return not (self._clearance.stale or self._context.watch.in_doubt)
 
     async def _plan(self) -> bool:
-        """Plan what is due, or else a slice of the undecided past. Return whether there is more of the past to decide at once."""
+        """Plan what is due, or else a slice of the undecided past. Return whether there is more to decide at once."""
         self._context.watch.look()
         if not self.may_plan():
             self._is_hindered(Cause.CLOCK if self._context.watch.in_doubt else Cause.STALE)
@@ -156,9 +159,11 @@ class Planner:
             return False  # the clock was set meanwhile, and has rung the alarm
         dues = context.timetable.due(context.clock.now() + AHEAD, absent_until=self.absent_until)
         if dues:
-            await self._plan_present(dues)
+            await self._plan_present(dues[:AT_ONCE])
         else:
             await self._recover()
+        if len(dues) > AT_ONCE:
+            return not self._stopping
         self._hindrance, self.has_planned = None, True
         return context.timetable.is_recovering and not self._stopping
 
@@ -175,7 +180,6 @@ class Planner:
         )
         context.health.worked()
         context.timetable.planned(dues)
-        self.has_planned = True
         for entry, instant in plan.started:
             entry.claimed = max(entry.claimed or instant, instant)
         if won:

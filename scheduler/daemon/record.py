@@ -69,11 +69,14 @@ class Record:
         """Whether something is not durable yet that plans rest on: a version of a definition, or a return of the clock."""
         return any(isinstance(each, _Return) or each.versions for each in self._waiting)
 
-    def add(self, snapshot: Snapshot, changes: Changes) -> None:
-        """Take a snapshot down. One that tells of no change stands for those before it that told of none, except the one being written."""
+    def add(self, snapshot: Snapshot, changes: Changes, *, whole: bool = True) -> None:
+        """Take a snapshot down. One that tells of no change stands for those before it that told of none, except the one being written.
+
+        Not ``whole``: the rest of it is added later.
+        """
         while len(self._waiting) > 1 and _tells_nothing(self._waiting[-1]):
             self._waiting.pop()
-        self._waiting.extend(_sighting(snapshot, changes).divide())
+        self._waiting.extend(_sighting(snapshot, changes, whole=whole).divide())
 
     def revise(self, versions: Sequence[Version], snapshot_at: datetime | None) -> None:
         """Other rules or zone data made these versions out of what the snapshot of ``snapshot_at`` had shown; None: there was none."""
@@ -109,11 +112,12 @@ def _tells_nothing(news: _Sighting | _Return) -> bool:
     return isinstance(news, _Sighting) and news.whole and not news.versions and not news.changed
 
 
-def _sighting(snapshot: Snapshot, changes: Changes) -> _Sighting:
+def _sighting(snapshot: Snapshot, changes: Changes, *, whole: bool) -> _Sighting:
     fresh = [snapshot.automations[each.automation_id] for each in changes.added if each.automation_id in snapshot.automations]
     return _Sighting(
         snapshot.begun_at,
         [*changes.added, *changes.changed, *changes.removed],
         [*changes.updated, *fresh],
         [each.automation_id for each in changes.removed],
+        whole,
     )

@@ -4,13 +4,16 @@ A kill between two parts loses nothing.
 """
 
 import asyncio
+from collections import Counter
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from scheduler.core.events import AutomationAdded, RunForeign
-from scheduler.core.model import RunOrigin
-from scheduler.daemon import record
+from scheduler.core.events import AutomationAdded, AutomationChanged, Event, RunForeign
+from scheduler.core.model import RunOrigin, Snapshot
+from scheduler.core.timetable import Changes
+from scheduler.daemon import planner, poller, record
 from tests.daemon.world import NOON, World, in_world, slow
 
 BEGIN = NOON + timedelta(minutes=58, seconds=10)
@@ -91,19 +94,111 @@ def test_what_it_changed_is_told_in_slices_that_let_others_have_a_turn() -> None
     async def story(world: World) -> None:
         for _ in range(500):
             world.api.create("0 13 * * *")
-        told_in_a_turn: list[int] = []
+        context, turns = world.start().target.context, [0]
+        told_in: Counter[int] = Counter()
+        publish = context.publish
 
-        async def watch() -> None:
-            while not told_in_a_turn or sum(told_in_a_turn) < 500:
-                before = len(world.told(AutomationAdded))
-                await asyncio.sleep(0 if before else 0.001)
-                if newly := len(world.told(AutomationAdded)) - before:
-                    told_in_a_turn.append(newly)
+        def turn() -> None:
+            turns[0] += 1
+            if turns[0] < 50:
+                asyncio.get_running_loop().call_soon(turn)
 
-        watching = asyncio.create_task(watch())
-        world.start()
+        def count(event: Event) -> None:
+            publish(event)
+            if isinstance(event, AutomationAdded):
+                if not turns[0]:
+                    turn()
+                told_in[turns[0]] += 1
+
+        context.publish = count
         await world.after(5)
-        await watching
-        assert max(told_in_a_turn) <= 50
+        assert told_in.total() == 500
+        assert max(told_in.values()) <= 50
+
+    in_world(story, begin=BEGIN)
+
+
+def test_what_is_due_for_many_is_planned_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner, "AT_ONCE", 2)
+
+    async def story(world: World) -> None:
+        automations = [world.api.create("0 13 * * *") for _ in range(5)]
+        process = world.start()
+        await world.until("13:00:30")
+        assert [world.fates(each) for each in automations] == [{"13:00": "accepted: answered"}] * 5
+        assert process.checkpoints.count("after ledger.claim") == 3
+
+    in_world(story, begin=BEGIN)
+
+
+def test_a_kill_between_two_slices_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner, "AT_ONCE", 2)
+
+    async def story(world: World) -> None:
+        automations = [world.api.create("0 13 * * *") for _ in range(5)]
+        world.kills = lambda process, name: name == "after ledger.claim" and process.checkpoints.count(name) == 2
+        world.start()
+        await world.until("13:00:10")
+        world.kills = lambda *_: False
+        world.start()
+        await world.until("13:03:00")
+        assert [world.fates(each)["13:00"][:8] for each in automations] == ["accepted"] * 5
+
+    in_world(story, begin=BEGIN)
+
+
+def test_many_changes_are_taken_up_in_parts_and_nothing_of_them_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poller, "_CHANGES_AT_ONCE", 2)
+
+    async def story(world: World) -> None:
+        automations = [world.api.create("0 13 * * *") for _ in range(5)]
+        process = world.start()
+        await world.after(5)
+        for number, each in enumerate(automations):
+            world.api.edit(each, cron_expression=f"{number + 1} 13 * * *")
+        gone = world.api.create("5 13 * * *")
+        await world.after(40)
+        world.api.delete(gone)
+        taken: list[int] = []
+        update = process.target.context.timetable.update
+
+        def counted(snapshot: Snapshot, **known: Any) -> Changes:
+            changes = update(snapshot, **known)
+            taken.append(len(changes.changed))
+            return changes
+
+        monkeypatch.setattr(process.target.context.timetable, "update", counted)
+        for each in automations:
+            world.api.edit(each, cron_expression="30 13 * * *")
+        await world.until("13:31:30")
+        assert [count for count in taken if count] == [2, 2, 1]
+        assert [world.fates(each) for each in automations] == [{"13:30": "accepted: answered"}] * 5
+        assert len(world.told(AutomationChanged)) == 10
+        assert world.fates(gone) == {}
+
+    in_world(story, begin=BEGIN)
+
+
+def test_when_the_clock_is_set_between_two_parts_the_rest_is_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poller, "_CHANGES_AT_ONCE", 2)
+
+    async def story(world: World) -> None:
+        automations = [world.api.create("0 13 * * *") for _ in range(5)]
+        process = world.start()
+        await world.after(5)
+        for each in automations:
+            world.api.edit(each, cron_expression="30 13 * * *")
+        add, parts = process.target._record.add, []
+
+        def step_back(*args: Any, **kwargs: Any) -> None:
+            add(*args, **kwargs)
+            parts.append(kwargs)
+            if len(parts) == 1:
+                world.clock.step(-20)
+
+        monkeypatch.setattr(process.target._record, "add", step_back)
+        await world.until("13:31:30")
+        assert parts[0] == {"whole": False}
+        assert [world.fates(each) for each in automations] == [{"13:30": "accepted: answered"}] * 5
 
     in_world(story, begin=BEGIN)
