@@ -7,8 +7,8 @@ import pytest
 
 from scheduler.audit.account import recall
 from scheduler.audit.story import Verdict, tell
-from scheduler.core import timetable
 from scheduler.core.cron import versions
+from scheduler.daemon import planner
 from scheduler.ledger.schema import open_for_reading
 from tests.audit.support import Story, audit, recorded, spoil, told
 from tests.daemon.world import NOON, World
@@ -20,7 +20,8 @@ CRONS = ("* * * * *", "*/2 * * * *", "1-59/3 * * * *", "*/5 * * * *")
 @pytest.fixture(autouse=True)
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """One automation for each slice."""
-    monkeypatch.setattr(timetable, "_SLICE", 1)
+    monkeypatch.setattr(planner, "FIRST_SLICE", 1)
+    monkeypatch.setattr(planner, "LARGEST_SLICE", 1)
 
 
 def story(*, killed_after: int | None) -> Story:
