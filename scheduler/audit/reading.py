@@ -139,8 +139,10 @@ def fates(connection: sqlite3.Connection, target: str, instant: datetime) -> dic
 _FATE: Final = "coalesce(outcome || ': ' || reason, 'open: ' || state)"
 
 _SPANS: Final = """
-    SELECT occurrence.automation_id, scheduled_for, last, count, outcome, reason, intervals, cron_expression, timezone, dst_gap, dst_repeat
-    FROM occurrence LEFT JOIN definition ON definition.id = definition_id LEFT JOIN evaluation ON evaluation.id = evaluation_id
+    SELECT occurrence.automation_id, scheduled_for, last, count, outcome, reason, intervals,
+        cron_expression, timezone, dst_gap, dst_repeat, rules_version
+    FROM occurrence INDEXED BY occurrence_span_ends
+    LEFT JOIN definition ON definition.id = definition_id LEFT JOIN evaluation ON evaluation.id = evaluation_id
     WHERE count > 1 AND occurrence.target = ?1 AND last > ?2 AND scheduled_for <= ?3 ORDER BY scheduled_for, occurrence.automation_id
 """
 
@@ -153,13 +155,15 @@ def spans(connection: sqlite3.Connection, stretch: Stretch) -> list[Span]:
     ]
 
 
-def _schedule(expression: str | None, timezone: str | None, gap: str | None, repeat: str | None) -> Schedule | None:
+def _schedule(
+    expression: str | None, timezone: str | None, gap: str | None, repeat: str | None, rules_version: int | None
+) -> Schedule | None:
     """What a span names in place of its instants; None when it names nothing, or the zone data lack its zone by now."""
     if expression is None:
         return None
     rules = cast("CronGap", gap or "after"), cast("Repeat", repeat or "once")
     try:
-        return Schedule.parse(expression, timezone, dst_gap=rules[0], dst_repeat=rules[1])
+        return Schedule.parse(expression, timezone, dst_gap=rules[0], dst_repeat=rules[1], rules_version=rules_version or RULES_VERSION)
     except InvalidSchedule:
         return None
 

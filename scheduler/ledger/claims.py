@@ -53,14 +53,14 @@ _INSERT_SKIPS: Final = given(
 )
 
 _INSERT_SPANS: Final = given(
-    "automation_id, scheduled_for, last, count, name, due, outcome, reason, finished_at, error, expression, timezone, gap, repeat",
+    "automation_id, scheduled_for, last, count, name, due, outcome, reason, finished_at, error, expression, timezone, gap, repeat, rules",
     """
     INSERT INTO occurrence (target, node, automation_id, scheduled_for, last, count, name, due, outcome, reason, finished_at, error,
         definition_id, evaluation_id)
     SELECT ?2, ?3, automation_id, scheduled_for, last, count, name, due, outcome, reason, finished_at, error,
         (SELECT max(id) FROM definition WHERE definition.target = ?2 AND definition.automation_id = given.automation_id
             AND cron_expression = expression AND definition.timezone = given.timezone),
-        (SELECT max(id) FROM evaluation WHERE dst_gap = given.gap AND dst_repeat = given.repeat)
+        (SELECT max(id) FROM evaluation WHERE dst_gap = given.gap AND dst_repeat = given.repeat AND rules_version = given.rules)
     FROM {given} WHERE true ON CONFLICT DO NOTHING
     """,
 )
@@ -297,7 +297,8 @@ def _free_parts(span: SkippedSpan, taken: Sequence[_Interval]) -> Iterator[Part]
 def _span_row(span: SkippedSpan, part: Part) -> tuple[Value, ...]:
     """One row; a single occurrence needs no definition to say which it is."""
     first, last, count, _ = part.extent
-    by = (span.definition.cron_expression, span.definition.timezone, span.schedule.dst_gap, span.schedule.dst_repeat)
+    schedule = span.schedule
+    by = (span.definition.cron_expression, span.definition.timezone, schedule.dst_gap, schedule.dst_repeat, schedule.rules_version)
     return (
         span.occurrence.automation_id,
         first,

@@ -18,12 +18,13 @@ from typing import Final, cast
 from scheduler.core.cron import Gap, InvalidSchedule, Repeat, Schedule
 from scheduler.core.instants import from_text
 from scheduler.core.model import Occurrence
+from scheduler.core.ranges import RULES_VERSION
 from scheduler.core.recovery import measure
 from scheduler.ledger.rows import identity, to_text, to_text_seconds
 
 SPAN_COLUMNS: Final = """
     span.id, span.automation_id, span.scheduled_for, span.last, span.count, span.due, span.intervals,
-    definition.cron_expression, definition.timezone, evaluation.dst_gap, evaluation.dst_repeat
+    definition.cron_expression, definition.timezone, evaluation.dst_gap, evaluation.dst_repeat, evaluation.rules_version
 """
 SPAN_TABLES: Final = """
     occurrence AS span LEFT JOIN definition ON definition.id = span.definition_id
@@ -137,12 +138,14 @@ _FEW: Final = 8
 
 def _schedule(*by: str | int | None) -> Schedule | None:
     """The schedule of a definition and its evaluation; None when there is none, or the zone data lack its zone by now."""
-    expression, timezone, gap, repeat = by
+    expression, timezone, gap, repeat, rules_version = by
     if expression is None:
         return None
     rules = cast("Gap", gap or "after"), cast("Repeat", repeat or "once")
     try:
-        return Schedule.parse(expression, timezone, dst_gap=rules[0], dst_repeat=rules[1])
+        return Schedule.parse(
+            expression, timezone, dst_gap=rules[0], dst_repeat=rules[1], rules_version=int(rules_version or RULES_VERSION)
+        )
     except InvalidSchedule:
         return None
 

@@ -1,7 +1,7 @@
 """An upgrade changes how expressions are read: what fired before it was right by the rules of then."""
 
 from contextlib import closing
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from scheduler.core.ranges import CRONITERS_RULES, RULES_VERSION
 from scheduler.ledger.schema import open_for_reading
 from tests.audit.support import found, recorded, spoil, told
 from tests.daemon.world import World
+from tests.fakes.twin import TwinLedger
 
 MINUTE = "50-10/15 * * * *"  # by the rules of before :50 and :06, by those of now :50 and :05
 
@@ -44,7 +45,7 @@ def with_upgrade(path: Path, since: str) -> Path:
     spoil(
         path,
         "INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat, rules_version) "
-        "SELECT ?, croniter, tzdata, dst_gap, dst_repeat, ? FROM evaluation",
+        "SELECT ?, croniter, tzdata, dst_gap, dst_repeat, ? FROM evaluation LIMIT 1",
         since,
         RULES_VERSION,
     )
@@ -109,6 +110,36 @@ def test_what_the_new_rules_decide_of_the_time_before_their_start_is_no_loss(tmp
     assert all(each.text.endswith("by the rules of then; a start with other rules decided it") for each in found(path))
     spoil(path, "DELETE FROM occurrence WHERE name = 'wraps' AND scheduled_for = '2026-11-23T13:06:00Z'")
     assert told(path)[0] == "missing 13:06", "the old version decided that"
+
+
+async def _days_off(world: World) -> None:
+    """The old version is down for two days, and makes one row of what it missed, which names its evaluation instead of its instants."""
+    assert isinstance(world.ledger, TwinLedger)
+    world.ledger._inline.connection.execute(
+        "INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat, rules_version) "
+        "VALUES ('2026-11-20T00:00:00.000000Z', 'any', 'any', 'after', 'once', 1)"
+    )
+    world.api.create(MINUTE, name="wraps")
+    world.parse = partial(Schedule.parse, rules_version=CRONITERS_RULES)
+    world.start()
+    await world.until("12:30:30")
+    world.kill()
+    await world.after(timedelta(days=2))
+    world.start()
+    await world.after(timedelta(minutes=5))
+    await world.stop()
+
+
+def test_a_row_that_names_its_evaluation_stands_for_the_instants_of_then(tmp_path: Path) -> None:
+    path = with_upgrade(recorded(tmp_path / "ledger.db", _days_off), "2026-11-25T14:00:00.000000Z")
+    with closing(open_for_reading(path)) as connection:
+        select = "SELECT * FROM occurrence JOIN evaluation ON evaluation.id = evaluation_id WHERE count > 1"
+        (row,) = connection.execute(select).fetchall()
+    assert (row["rules_version"], row["intervals"], row["count"]) == (CRONITERS_RULES, None, 2 * 48)
+    assert told(path, hours=50) == []
+    assert why(path, "13:06").verdict is Verdict.ON_RECORD
+    spoil(path, "UPDATE evaluation SET rules_version = ? WHERE id = ?", RULES_VERSION, row["evaluation_id"])
+    assert told(path, hours=50) != [], "the instants of another reading"
 
 
 def test_why_nothing_fired_is_told_by_the_rules_of_then(ledger: Path) -> None:

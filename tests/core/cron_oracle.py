@@ -129,9 +129,10 @@ def changes(zone_name: str, year: int) -> tuple[datetime, ...]:
 # ------------------------------------------------------------ what to try
 
 
-def _field(low: int, high: int, names: tuple[str, ...] = ()) -> st.SearchStrategy[Field]:
+def _field(low: int, high: int, names: tuple[str, ...] = (), *, wraps: bool = True) -> st.SearchStrategy[Field]:
     value = st.integers(low, high)
-    ends = st.tuples(value, value)
+    rising = st.tuples(value, value).filter(lambda ends: ends[0] != ends[1]).map(lambda ends: (min(ends), max(ends)))
+    ends = st.tuples(value, value) if wraps else rising
 
     def written(number: int) -> str:
         return names[number - low] if names else str(number)
@@ -170,14 +171,20 @@ _NIGHT_HOURS = st.sampled_from(
     [Field(text, frozenset(values)) for text, values in (("0", [0]), ("1-3", [1, 2, 3]), ("2", [2]), ("23", [23]))]
 )
 
-RULES = st.builds(
-    Rule,
-    minute=_field(0, 59),
-    hour=st.one_of(_NIGHT_HOURS, _field(0, 23)),
-    day=st.one_of(st.just(_EVERY_DAY), _field(1, 31)),
-    month=st.one_of(st.just(_EVERY_MONTH), st.just(_EVERY_MONTH), _field(1, 12, _MONTHS)),
-    weekday=st.one_of(st.just(_EVERY_WEEKDAY), _field(0, 6, _WEEKDAYS)),
-)
+
+def rules(*, wraps: bool = True) -> st.SearchStrategy[Rule]:
+    """Rules of all kinds; those without ``wraps`` have no range that ends before it begins, or where it begins."""
+    return st.builds(
+        Rule,
+        minute=_field(0, 59, wraps=wraps),
+        hour=st.one_of(_NIGHT_HOURS, _field(0, 23, wraps=wraps)),
+        day=st.one_of(st.just(_EVERY_DAY), _field(1, 31, wraps=wraps)),
+        month=st.one_of(st.just(_EVERY_MONTH), st.just(_EVERY_MONTH), _field(1, 12, _MONTHS, wraps=wraps)),
+        weekday=st.one_of(st.just(_EVERY_WEEKDAY), _field(0, 6, _WEEKDAYS, wraps=wraps)),
+    )
+
+
+RULES = rules()
 GAPS: st.SearchStrategy[Gap] = st.sampled_from(["after", "skip"])
 REPEATS: st.SearchStrategy[Repeat] = st.sampled_from(["once", "twice"])
 

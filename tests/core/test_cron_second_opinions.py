@@ -16,10 +16,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from scheduler.core.cron import Schedule
-from scheduler.core.dialects import differences
-from scheduler.core.difference import CRONITER
 from scheduler.core.zones import zone
-from tests.core.cron_oracle import DAY, EXAMPLES, HOUR, RULES, ZONES, Rule, changes, parsed
+from tests.core.cron_oracle import DAY, EXAMPLES, HOUR, ZONES, Rule, changes, parsed, rules
 
 BROKEN_HOURS: Final = frozenset({"Australia/Lord_Howe", "Pacific/Chatham"})
 MORE_ZONES: Final = (
@@ -110,10 +108,10 @@ def test_cronsim_differs_only_by_its_known_errors_around_clock_changes() -> None
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
-@given(RULES, st.datetimes(datetime(1990, 1, 1), datetime(2060, 1, 1)))  # noqa: DTZ001  (hypothesis wants them so)
+@given(rules(wraps=False), st.datetimes(datetime(1990, 1, 1), datetime(2060, 1, 1)))  # noqa: DTZ001  (hypothesis wants them so)
 def test_croniter_says_the_same_where_the_clock_never_changes(rule: Rule, after: datetime) -> None:
+    assume(",*" not in rule.text)  # stars later in a list: croniter means something else
     schedule = parsed(rule, "UTC", "after", "once")
-    assume(not any(CRONITER in other.dialects for each in differences(schedule) for other in each.elsewhere) and ",*" not in rule.text)
     expected = croniter(rule.text, after, ret_type=datetime, implement_cron_bug=True)
     found = schedule.between(after.replace(tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC))
     assert [instant.replace(tzinfo=None) for instant in islice(found, 5)] == [expected.get_next() for _ in range(5)]

@@ -270,6 +270,6 @@ def test_a_slice_that_takes_long_makes_the_next_one_smaller(monkeypatch: pytest.
         await world.after(20)
         assert sum(sizes) == 30
         assert sizes[0] > 10  # a fifth of a second
-        assert sizes[1] == 1
+        assert sizes[1] < sizes[0] / 3
 
     in_world(story)

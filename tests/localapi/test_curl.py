@@ -91,13 +91,13 @@ curl -X DELETE \\
 """As the hosted API's documentation has them, with the places filled in that it leaves open."""
 
 
-@pytest.mark.parametrize("project", ["1", "@current"])
-def test_the_calls_of_the_hosted_documentation_work(here: Place, project: str) -> None:
+def test_the_calls_of_the_hosted_documentation_work_for_a_project_and_for_the_current_one(here: Place) -> None:
     key = json.loads(here.command("keys", "create", "--scopes", "task:write", "--json").stdout)["key"]
     (here.folder / "key").write_text(key)
     given = ("--name", "n", "--prompt", "p", "--repository", "a/b", "--cron", "0 3 * * *", "--json")
-    created = json.loads(here.command("automations", "create", *given).stdout)
-    filled = HOSTED.format(key=key, host=f"http://127.0.0.1:{here.api_port}", project=project, id=created["id"])
-    listed, shown, first, second = carried_out(here, filled)
-    assert listed["results"] == [shown] == [created]
-    assert first["last_task_run_id"] != second["last_task_run_id"]
+    for project in ("1", "@current"):
+        created = json.loads(here.command("automations", "create", *given).stdout)
+        filled = HOSTED.format(key=key, host=f"http://127.0.0.1:{here.api_port}", project=project, id=created["id"])
+        listed, shown, first, second = carried_out(here, filled)
+        assert listed["results"] == [shown] == [created], project
+        assert first["last_task_run_id"] != second["last_task_run_id"], project

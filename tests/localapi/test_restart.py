@@ -66,7 +66,7 @@ def test_what_is_left_when_the_watcher_was_killed_too_ends_with_the_next_start(t
 
 
 @pytest.mark.timeout(120)
-def test_ten_kills_leave_no_process_and_no_run_without_an_end(tmp_path: Path) -> None:
+def test_kill_after_kill_leaves_no_process_and_no_run_without_an_end(tmp_path: Path) -> None:
     """Also none that has a session of its own, ignores SIGTERM, or was left by a parent that is gone."""
     ways = (
         "exec sleep 600",
@@ -77,18 +77,17 @@ def test_ten_kills_leave_no_process_and_no_run_without_an_end(tmp_path: Path) ->
 
     async def story() -> None:
         pids = tmp_path / "pids"
-        for number in range(10):
-            way = ways[number % len(ways)]
+        for number, way in enumerate(ways):
             process = await doomed(tmp_path, 2, "sh", "-c", f"echo $$ >> {pids}; {way}")
             seen = await lines(pids)
             await eventually(lambda: lines(pids), partial(is_longer, than=seen))
-            await asyncio.sleep(number * 0.02)
+            await asyncio.sleep(number * 0.05)
             process.send_signal(signal.SIGKILL)
             await process.wait()
         async with serving(tmp_path, command=("true",), grace=0.2) as served:
             ended = await eventually(lambda: served.api.runs.runs(limit=1000), lambda runs: all(run["finished_at"] for run in runs))
-            assert len(ended) == 20
-            assert {run["error"] for run in ended} == {None, LEFT_BEHIND}
+            assert len(ended) == 2 * len(ways)
+            assert {run["error"] for run in ended} - {None} == {LEFT_BEHIND}
             assert [each for run in ended for each in strays.of_run(run["id"])] == []
 
     asyncio.run(story())
