@@ -26,8 +26,6 @@ from scheduler.core.rota import Rota
 
 _AHEAD: Final = timedelta(seconds=2)
 """How far ahead of the present the planner asks at most for what is due."""
-_SLICE: Final = 1000
-"""How many stretches of the past are decided at once at most; an evaluation counts as several."""
 _COST: Final = 10
 _COST_OF_DAY: Final = 2
 _EXAMINED_AT_ONCE: Final = 3000
@@ -338,15 +336,15 @@ class Timetable:
 
     # ------------------------------------------------------------ the undecided past
 
-    def overdue(self) -> list[Overdue]:
-        """The next stretches of the past to decide: so many that their evaluation takes a few hundredths of a second."""
+    def overdue(self, limit: int) -> list[Overdue]:
+        """The next stretches of the past to decide: at least one, and ``limit`` at most. An evaluation counts as several."""
         found: list[Overdue] = []
         evaluated: set[tuple[Schedule, datetime, datetime]] = set()
         cost = 0
-        for automation_id, stretch in list(islice(self._backlog.late(), _SLICE)):
+        for automation_id, stretch in list(islice(self._backlog.late(), limit)):
             key = (stretch.schedule, stretch.begin, stretch.end)
             cost += 1 if key in evaluated else _COST + _COST_OF_DAY * (stretch.end - stretch.begin).days
-            if found and cost > _SLICE:
+            if found and cost > limit:
                 break
             evaluated.add(key)
             try:

@@ -90,7 +90,7 @@ class Model:
             self.watermark, self.gaps = self.timetable.watermark(self.now, planned), self.timetable.gaps()
         self.timetable.planned(planned)
         self._hand(planned)
-        while how == "all" and (overdue := self.timetable.overdue()):
+        while how == "all" and (overdue := self.timetable.overdue(1000)):
             self.gaps = self.timetable.gaps(overdue)
             self.timetable.recovered(overdue)
             self._hand_over(overdue)
