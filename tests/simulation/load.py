@@ -56,7 +56,7 @@ class _Load:
         automations = self._plan(draw.randint(8, 60), _OFTEN)
         demand = sum(60 / _minutes_between(each.expression) for each in automations)  # fires in an hour
         per_hour = max(30, round(demand / draw.choice([0.7, 0.9, 1.0, 1.1, 1.5, 3.0])))
-        per_minute = draw.choice([max(8, per_hour // 60), max(8, per_hour // 30), 10_000])
+        per_minute = draw.choice([max(30, per_hour // 60), max(30, per_hour // 30), 10_000])
         limits = {"requests_per_minute": per_minute, "requests_per_hour": draw.choice([per_hour, per_hour, 100_000])}
         span = draw.uniform(15, 50) * _MINUTE
         return self._write(span, automations, self._troubles(span, draw.choice([0, 0, 1, 3])), self._target(**limits))
