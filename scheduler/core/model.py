@@ -187,9 +187,14 @@ def _optional_text(value: Mapping[str, object], field: str) -> str | None:
 
 
 def _check_text(text: str, field: str) -> None:
-    """Raise for what could not be kept: JSON can spell half a surrogate pair, which no database and no terminal takes."""
+    """Raise `InvalidAutomation` for text that the ledger would not give back as it is.
+
+    JSON can spell half a surrogate pair, which no database takes, and NUL, at which SQLite's JSON functions cut a text off.
+    """
     if len(text) > _MAX_TEXT:
         raise InvalidAutomation(f"its {field} is {len(text)} characters long")
+    if "\0" in text:
+        raise InvalidAutomation(f"its {field} holds a NUL character")
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -216,7 +221,7 @@ def _described(found: object) -> str:
 
 def _shown(found: object, longest: int) -> str | None:
     """A text that is for people only, cut and made whole; what is none, is none: nothing depends on it."""
-    return found[:longest].encode(errors="replace").decode() if isinstance(found, str) else None
+    return found[:longest].encode(errors="replace").decode().replace("\0", "\ufffd") if isinstance(found, str) else None
 
 
 @dataclass(frozen=True, slots=True)
