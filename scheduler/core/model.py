@@ -118,6 +118,13 @@ class Automation:
     run_error: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Stands in an object of the API for a value that cannot be read. ``why`` goes on from "its name is"."""
+
+    why: str
+
+
 class InvalidAutomation(ValueError):
     """An object of the API that is no automation we can use. ``automation_id`` and ``name`` are None where they are unreadable."""
 
@@ -128,16 +135,23 @@ class InvalidAutomation(ValueError):
         self.name = name
 
 
+AUTOMATION_FIELDS: Final = (
+    *("id", "name", "cron_expression", "timezone", "enabled", "updated_at"),
+    *("last_task_run_id", "last_run_at", "last_run_status", "last_error"),
+)
+"""The fields of an object of the API that `parse_automation` reads."""
+
+
 def parse_automation(value: object) -> Automation:
     """One object of the API. Unknown fields and null repositories are fine; raises `InvalidAutomation` naming the field that is not.
 
     An ``updated_at`` or ``last_run_at`` outside of the years 1970 to 2999 counts as none: it must not keep an automation from firing.
     """
     if not isinstance(value, dict):
-        raise InvalidAutomation(f"expected an object, got {type(value).__name__}")
-    automation_id = canonical_id(value.get("id"))
-    name = _shown(value.get("name"), MAX_NAME)
+        raise InvalidAutomation(f"expected an object, got {_described(value)}")
+    automation_id, name = None, _shown(value.get("name"), MAX_NAME)
     try:
+        automation_id = canonical_id(value.get("id"))
         definition = Definition(
             cron_expression=_required(value, "cron_expression", str),
             timezone=_required(value, "timezone", str),
@@ -216,6 +230,8 @@ def _instant(value: Mapping[str, object], field: str) -> datetime | None:
 
 
 def _described(found: object) -> str:
+    if isinstance(found, Unreadable):
+        return found.why
     return "missing or null" if found is None else type(found).__name__
 
 
@@ -351,6 +367,7 @@ class Snapshot:
     complete: bool  # False: three passes disagreed, so an absence says nothing
     clock_offset: float | None  # seconds that the API's clock is ahead of ours
     unidentified: int = 0  # objects without a readable id: they can only be counted
+    anonymous: Sequence[str] = ()  # what is known of the first of these, for people
 
     @property
     def ended_at(self) -> datetime:
