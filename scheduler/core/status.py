@@ -100,8 +100,21 @@ class Recent:
 
 
 @dataclass(frozen=True, slots=True)
+class Disappearance:
+    """More than half of the automations were absent from the list at once: ``gone`` of the ``known`` ones."""
+
+    at: datetime
+    gone: int
+    known: int
+
+
+@dataclass(frozen=True, slots=True)
 class TargetStatus:
-    """One target. ``held`` is why nothing is sent to it; ``error`` is why its last poll failed."""
+    """One target. ``held`` is why nothing is sent to it; ``error`` is why its last poll failed.
+
+    ``unidentified`` objects of the list have no readable id; ``anonymous`` is what is known of the first of them. ``absent`` automations
+    are not in the list, and not removed yet.
+    """
 
     name: str
     url: str
@@ -116,6 +129,10 @@ class TargetStatus:
     overdue: Sequence[str]  # for each overdue occurrence: which, and since when
     next_fire: datetime | None
     clock_offset: float | None
+    unidentified: int = 0
+    anonymous: Sequence[str] = ()
+    absent: int = 0
+    disappeared: Disappearance | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ durable. So a ledger that cannot be written loses nothing, and `watermark` knows
 An edit divides time at its ``effective_from``: the old definition answers for what was scheduled up to it, the new one for what follows.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import chain, pairwise
@@ -20,6 +20,8 @@ from scheduler.core.records import EndedVersion, RecordedAutomation
 from scheduler.core.rota import Rota
 
 _JUST_BEFORE: Final = timedelta(microseconds=1)
+_CLOCK_TICK: Final = 0.001
+"""Seconds by which a poll may begin earlier than after a whole interval: waits are rounded."""
 
 
 @dataclass(slots=True)
@@ -92,7 +94,7 @@ class Timetable:
         self._unconfirmed: dict[str, Sequence[Moment]] = {}
         self._entries: dict[str, Entry] = {}
         self._gone: dict[str, Entry] = {}  # removed, with something still pending
-        self._absent: frozenset[str] = frozenset()
+        self._absent: dict[str, float] = {}  # since which snapshot's begin, on the clock that counts suspend
 
     # ------------------------------------------------------------ what exists
 
@@ -102,13 +104,17 @@ class Timetable:
         return self._entries
 
     @property
-    def has_absent(self) -> bool:
-        """Whether an automation was absent from the newest complete snapshot and not from the one before."""
-        return bool(self._absent)
+    def absent(self) -> Collection[str]:
+        """The ids of the automations that the newest complete snapshot does not have, and that nothing else has decided about yet."""
+        return self._absent.keys()
 
     def is_absent(self, automation_id: str) -> bool:
         """Whether the newest complete snapshot does not have it."""
         return automation_id not in self._entries or automation_id in self._absent
+
+    def confirm_presence(self, automation_id: str) -> None:
+        """The automation itself was read since it was absent: only two more snapshots without it can remove it."""
+        self._absent.pop(automation_id, None)
 
     def load(
         self, recorded: Mapping[str, RecordedAutomation], *, watermark: datetime | None, ended: Sequence[EndedVersion] = ()
@@ -160,8 +166,12 @@ class Timetable:
             before = self._unconfirmed.get(entry.automation.id)
             self._unconfirmed[entry.automation.id] = moments if before is None else [*before, *moments]
 
-    def update(self, snapshot: Snapshot, *, previous_poll: datetime | None) -> Changes:
-        """Take up a snapshot and say what it changed. An absence counts when two complete snapshots in a row agree on it."""
+    def update(self, snapshot: Snapshot, *, previous_poll: datetime | None, confirm_after: float) -> Changes:
+        """Take up a snapshot and say what it changed.
+
+        An automation is removed when it was absent from every complete snapshot for ``confirm_after`` seconds, from one begin to another:
+        a list that is empty for a moment, or filtered by mistake, removes nothing.
+        """
         since = _Since(previous_poll or snapshot.begun_at, snapshot)
         added: list[Version] = []
         changed: list[Version] = []
@@ -181,13 +191,14 @@ class Timetable:
             if known is None or not known.broken or known.invalid != error.reason:
                 version = self._break(automation_id, error, since.edited(None, None), snapshot)
                 (added if known is None else changed).append(version)
-        removed = self._miss(snapshot)
+        removed = self._miss(snapshot, confirm_after)
         self._confirm()
         return Changes(added, changed, removed, updated)
 
     def remove(self, automation_id: str, at: datetime, observed_at: datetime) -> Version | None:
         """The automation is gone since ``at``, as was known at ``observed_at``; None when it was not there."""
         entry = self._entries.pop(automation_id, None)
+        self._absent.pop(automation_id, None)
         if entry is None:
             return None
         self._leave(entry, at)
@@ -350,13 +361,16 @@ class Timetable:
             entry.policies = self._policies(automation.id, automation.name)
         entry.automation = automation
 
-    def _miss(self, snapshot: Snapshot) -> list[Version]:
+    def _miss(self, snapshot: Snapshot, confirm_after: float) -> list[Version]:
+        """Note what is absent, and remove what has been for long enough."""
+        shown = snapshot.automations.keys() | snapshot.broken.keys()
         if not snapshot.complete or snapshot.unidentified:  # what nobody can identify may be the one that is missed
-            self._absent -= snapshot.automations.keys() | snapshot.broken.keys()
+            self._absent = {each: since for each, since in self._absent.items() if each not in shown}
             return []
-        absent = frozenset(each for each in self._entries if each not in snapshot.automations and each not in snapshot.broken)
-        agreed, self._absent = absent & self._absent, absent - self._absent
-        return [version for each in sorted(agreed) if (version := self.remove(each, snapshot.begun_at, snapshot.ended_at)) is not None]
+        self._absent = {each: self._absent.get(each, snapshot.begun) for each in self._entries if each not in shown}
+        long_enough = max(confirm_after - _CLOCK_TICK, _CLOCK_TICK)  # never one snapshot alone
+        agreed = sorted(each for each, since in self._absent.items() if snapshot.begun - since >= long_enough)
+        return [version for each in agreed if (version := self.remove(each, snapshot.begun_at, snapshot.ended_at)) is not None]
 
     def _confirm(self) -> None:
         for automation_id, moments in self._unconfirmed.items():

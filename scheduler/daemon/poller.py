@@ -1,7 +1,7 @@
 """Reads the target's automations: every so often, shortly before something is due, and when somebody needs to know."""
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Final
 
@@ -20,6 +20,7 @@ from scheduler.core.timetable import Changes
 from scheduler.daemon.clearance import Clearance
 from scheduler.daemon.clock import Alarm
 from scheduler.daemon.context import Context, back_off
+from scheduler.daemon.presence import SnapshotWatch
 from scheduler.daemon.readings import Readings
 from scheduler.daemon.record import Record
 
@@ -35,6 +36,7 @@ class Poller:
         self._readings = readings
         self._clearance = clearance
         self._record = record
+        self.watch = SnapshotWatch(context)
         self._alarm = Alarm(context.clock)
         self._wanted = False
         self._listeners: list[Callable[[Snapshot, Changes], None]] = []
@@ -115,16 +117,28 @@ class Poller:
             context.gate.release()
         if snapshot.clock_offset is not None:
             context.watch.compare(snapshot.clock_offset, begun=snapshot.begun)
-        changes = context.timetable.update(snapshot, previous_poll=self._clearance.snapshot_at)
+        interval = context.settings.poll_interval.total_seconds()
+        changes = context.timetable.update(snapshot, previous_poll=self._clearance.snapshot_at, confirm_after=interval)
         self._clearance.confirmed(snapshot.begun_at)
         self._readings.snapshot_taken(snapshot)
         for event in _events(context.target, snapshot, changes):
             context.publish(event)
         for listener in self._listeners:
             listener(snapshot, changes)
-        self._wanted = self._wanted or (snapshot.complete and context.timetable.has_absent)  # a second one decides
+        self.watch.look(snapshot, len(changes.removed))
+        if context.timetable.absent:
+            self._begun = snapshot.begun  # the snapshot that confirms an absence begins an interval later, and no less
         self._record.add(snapshot, changes)
         await self._write()
+
+    def remove(self, automation_id: str, at: datetime) -> None:
+        """The automation itself was not there at ``at``, and neither is it in the newest snapshot: it is gone."""
+        context = self._context
+        version = context.timetable.remove(automation_id, at, context.clock.now())
+        if version is None:
+            return
+        context.publish(_removed(context.target, version))
+        self._record.remove(version, self._clearance.snapshot_at)  # to be written by whoever writes next: the planner before it plans
 
     async def _write(self) -> None:
         """Record what was seen. What the ledger does not take now waits for the next poll, and the next poll not for it."""
@@ -160,9 +174,13 @@ def _events(target: str, snapshot: Snapshot, changes: Changes) -> Sequence[Event
     )
     added = [_added(target, each) for each in changes.added]
     changed = [_changed(target, each) for each in changes.changed]
-    removed = [AutomationRemoved(target=target, automation_id=each.automation_id, automation=each.name) for each in changes.removed]
+    removed = [_removed(target, each) for each in changes.removed]
     invalid = [quarantined(target, each) for each in (*changes.added, *changes.changed) if each.invalid is not None]
     return [taken, *added, *changed, *removed, *invalid]
+
+
+def _removed(target: str, version: Version) -> Event:
+    return AutomationRemoved(target=target, automation_id=version.automation_id, automation=version.name)
 
 
 def _added(target: str, version: Version) -> Event:

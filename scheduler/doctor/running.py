@@ -54,9 +54,20 @@ def _targets(facts: Facts, node: str, status: Mapping[str, object]) -> Iterator[
             "restart it, or name its configuration by --config",
         )
     for target in facts.settings.targets:
+        yield from _disappeared(facts, target.name)
         overdue = facts.of_daemon(target.name).get("overdue")
         count = overdue.get("count") if isinstance(overdue, Mapping) else 0
         if count:
             yield DAEMON.fault(
                 f"target {target.name}", f"{count} occurrences are overdue", "see `scheduler status` for which, and the log for why"
             )
+
+
+def _disappeared(facts: Facts, target: str) -> Iterator[Finding]:
+    found = facts.of_daemon(target).get("disappeared")
+    if isinstance(found, Mapping):
+        yield DAEMON.warning(
+            f"target {target}",
+            f"{found.get('count')} of {found.get('automations')} automations disappeared from its list at once, at {found.get('at')}",
+            "see whether somebody deleted them, or whether the API's list, the project or the key is wrong",
+        )
