@@ -12,7 +12,6 @@ from scheduler.core.steps import Cause
 from scheduler.daemon.presence import READINGS_PER_POLL
 from tests.daemon.world import World, in_world
 
-
 BEFORE_THE_LAST_POLL = "12:09:40"
 """Before the one poll that sees an absence before the occurrences of 12:10 are due."""
 
