@@ -127,7 +127,8 @@ def _of_list(target: TargetStatus) -> Iterator[Finding]:
     """What is wrong with the list itself, though it could be read."""
     if target.unidentified:
         items = [Item(each) for each in target.anonymous[:_SHOWN]]
-        title = f"{_counted(target.unidentified, 'object')} in the list of target {target.name} cannot be identified and never fire"
+        fire = "fires" if target.unidentified == 1 else "fire"
+        title = f"{_counted(target.unidentified, 'object')} in the list of target {target.name} cannot be identified and never {fire}"
         yield Finding(WARN, title, None, ADVICE["automations.unidentified"], items, target.unidentified - len(items))
     if target.disappeared is not None:
         gone, known = target.disappeared.gone, target.disappeared.known
