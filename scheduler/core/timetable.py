@@ -363,11 +363,11 @@ class Timetable:
 
     def _miss(self, snapshot: Snapshot, confirm_after: float) -> list[Version]:
         """Note what is absent, and remove what has been for long enough."""
-        shown = snapshot.automations.keys() | snapshot.broken.keys()
-        if not snapshot.complete or snapshot.unidentified:  # what nobody can identify may be the one that is missed
-            self._absent = {each: since for each, since in self._absent.items() if each not in shown}
+        is_whole = snapshot.complete and not snapshot.unidentified  # what nobody can identify may be the one that is missed
+        missed = [each for each in (self._entries if is_whole else self._absent) if each not in snapshot.automations]
+        self._absent = {each: self._absent.get(each, snapshot.begun) for each in missed if each not in snapshot.broken}
+        if not is_whole:
             return []
-        self._absent = {each: self._absent.get(each, snapshot.begun) for each in self._entries if each not in shown}
         long_enough = max(confirm_after - _CLOCK_TICK, _CLOCK_TICK)  # never one snapshot alone
         agreed = sorted(each for each, since in self._absent.items() if snapshot.begun - since >= long_enough)
         return [version for each in agreed if (version := self.remove(each, snapshot.begun_at, snapshot.ended_at)) is not None]

@@ -25,7 +25,7 @@ def test_a_list_that_is_empty_for_a_moment_removes_nothing() -> None:
 
     async def story(world: World) -> None:
         automations = [world.api.create("0 13 * * *") for _ in range(3)]
-        world.start()
+        process = world.start()
         await world.until("12:01:01")
         hide(world, *automations)
         polls = len(world.api.polls)
@@ -33,6 +33,10 @@ def test_a_list_that_is_empty_for_a_moment_removes_nothing() -> None:
             await world.after(0.1)
         await world.after(2.5)
         assert len(world.api.polls) == polls + 1, "no second reading follows at once"
+        process.target._poll()
+        await world.after(1)
+        assert len(world.api.polls) == polls + 2
+        assert process.target.status().absent == 3
         world.api.list_hides.clear()
         await world.until("13:00:10")
         assert world.told(AutomationRemoved) == []
