@@ -158,6 +158,15 @@ def test_an_answer_is_read_in_whatever_form_it_comes(form: tuple[Callable[[bytes
     assert retrieved(make(whole), headers) is not None
 
 
+@pytest.mark.parametrize("size", [2**18, 2**19, 2**20 + 7])
+def test_a_packed_answer_is_whole_whatever_its_size(size: int) -> None:
+    """Also when it ends where a piece does, of which so much is unpacked at a time."""
+    plain = json.dumps({**AUTOMATION, "prompt": ""}).encode()
+    for more in (-1, 0, 1):
+        packed = gzip.compress(plain.replace(b'"prompt": ""', b'"prompt": "%b"' % (b"x" * (size + more - len(plain)))))
+        assert run_of(packed, {"Content-Encoding": "gzip"}).automation is not None, more
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "error"),
     [
