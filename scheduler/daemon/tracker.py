@@ -104,7 +104,11 @@ class Tracker:
         seen = [Seen(snapshot.automations[each], snapshot.begun) for each in wanted if each in snapshot.automations]
         self._queue.put_nowait(_Batch(seen, added, whole=True))
         for version in changes.removed:
-            self._newest.pop(version.automation_id, None)
+            self.forget(version.automation_id)
+
+    def forget(self, automation_id: str) -> None:
+        """The automation is gone, and nobody will see what becomes of its newest run."""
+        self._newest.pop(automation_id, None)
 
     def seen(self, seen: Seen) -> None:
         """Look at a single reading."""
