@@ -1,7 +1,8 @@
-"""Does a target that is dead make another one late? ``python -m bench.isolation [COUNT]``.
+"""Does a target that is dead make another one late, or somebody who looks? ``python -m bench.isolation [COUNT]``.
 
-The daemon with one target, then with a second one that has as many automations due at the same minute: one that lives, and one whose server
-stands still from a few seconds before, so that it takes connections and requests and answers nothing. Lateness is that of the first target.
+The daemon with one target, then with a second one that has as many automations due at the same minute: one that lives, and one whose
+server stands still from a few seconds before, so that it takes connections and requests and answers nothing. Then with one target, while
+five clients ask for the daemon's pages without a pause. Lateness is that of the first target.
 """
 
 import signal
@@ -43,6 +44,12 @@ requests_per_hour = 1000000
                 server.send_signal(signal.SIGCONT)
 
 
+def beside_clients(folder: Path, minute: datetime) -> Iterator[int]:
+    del minute
+    with parts.daemon(folder, parts.PORT) as started, parts.process("-m", "bench.browsing", str(parts.PORT + 1), "5"):
+        yield started.pid
+
+
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 300
     print(parts.HEADER, flush=True)
@@ -50,6 +57,7 @@ def main() -> None:
     for dead in (False, True):
         name = f"beside one that is {'dead' if dead else 'alive'}"
         print(measure(name, count, partial(beside_another, count, dead=dead)), flush=True)
+    print(measure("beside five clients of its pages", count, beside_clients), flush=True)
 
 
 if __name__ == "__main__":

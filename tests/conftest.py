@@ -1,9 +1,14 @@
 """Which tests mostly wait, for the full minute or for what takes its time: many of them run beside each other (see the Makefile)."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
+
+from tests import query_plans
+
+query_plans.watch()
 
 FOLDERS: Final = {"e2e", "faults", "prometheus", "systemd"}
 TURNS: Final = (
@@ -26,3 +31,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _turn(item: pytest.Item) -> int:
     path = item.path.relative_to(HERE).as_posix()
     return TURNS.index(path) if path in TURNS else len(TURNS)
+
+
+@pytest.fixture(autouse=True)
+def _plans_are_good() -> Iterator[None]:
+    """No statement of ours goes through a table that grows; see `tests/query_plans.py`."""
+    yield
+    findings = query_plans.take_findings()
+    assert not findings, "\n".join(findings)

@@ -16,7 +16,9 @@ _COPIED = 10e-9
 """Seconds for each character in which an input is rather copied than parsed. Caches and pages of memory make steps in so short a time."""
 _LONG_ENOUGH = 0.003
 """Seconds that a measurement takes at least: a shorter one is repeated within the measurement."""
-_TRIES = 12
+_TRIES = 6
+_PATIENCE = 4.0
+"""Seconds of the thread's time for which an input that looks too steep is measured again, and at least `_TRIES` times."""
 
 Parse = Callable[[str], object]
 
@@ -52,14 +54,12 @@ def _measure_steepness(parse: Parse, half: str, whole: str) -> float:
     if longer <= _COPIED * len(whole):
         return 1.0
     repeats = max(1, int(_LONG_ENOUGH / longer))
-    shorter = _time(parse, half, repeats)
-    longer = min(longer, _time(parse, whole, repeats)) if repeats > 1 else longer
-    for _ in range(_TRIES):
-        if longer <= STEEPEST * shorter or longer <= _COPIED * len(whole):
-            return min(longer / shorter, STEEPEST)
-        shorter = min(shorter, _time(parse, half, repeats))
-        longer = min(longer, _time(parse, whole, repeats))
-    return longer / shorter
+    shorter, longer = _time(parse, half, repeats), min(longer, _time(parse, whole, repeats))
+    tries, began = 0, time.thread_time()
+    while longer > max(STEEPEST * shorter, _COPIED * len(whole)) and (tries < _TRIES or time.thread_time() - began < _PATIENCE):
+        tries += 1
+        shorter, longer = min(shorter, _time(parse, half, repeats)), min(longer, _time(parse, whole, repeats))
+    return 1.0 if longer <= _COPIED * len(whole) else longer / shorter
 
 
 def _time(parse: Parse, text: str, repeats: int) -> float:

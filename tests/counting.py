@@ -1,5 +1,6 @@
-"""How much work something is, as a count of the lines that Python executes: the same on every machine, however busy."""
+"""How much work something is, as a count of what is executed: the same on every machine, however busy."""
 
+import sqlite3
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -22,3 +23,22 @@ def count_lines(operation: Callable[[], object]) -> int:
     finally:
         sys.settrace(before)
     return count
+
+
+STEPS_BETWEEN_COUNTS = 20
+
+
+def count_steps(connection: sqlite3.Connection, operation: Callable[[sqlite3.Connection], object]) -> int:
+    """How many steps SQLite's machine takes for the operation, rounded down to a multiple of `STEPS_BETWEEN_COUNTS`."""
+    counts = [0]
+
+    def count() -> int:
+        counts[0] += STEPS_BETWEEN_COUNTS
+        return 0
+
+    connection.set_progress_handler(count, STEPS_BETWEEN_COUNTS)
+    try:
+        operation(connection)
+    finally:
+        connection.set_progress_handler(None, 0)
+    return counts[0]

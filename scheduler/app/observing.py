@@ -29,6 +29,7 @@ from scheduler.ops.serving import Serving
 from scheduler.ops.systemd import Notifier
 from scheduler.ops.views import headline
 from scheduler.ops.web import Pages, build_app
+from scheduler.ops.workbench import Workbench
 from scheduler.settings import Settings
 
 _CONNECTIONS: Final = 256
@@ -88,10 +89,12 @@ class Observing:
             ledger_size=partial(_size, self._settings.ledger.url.path),
             progress=self._heartbeat.at,
         )
+        workbench = Workbench(service.is_busy)
         return Pages(
+            workbench=workbench,
             status=service.status,
             idle=self._heartbeat.age,
-            exposition=Exposition(self._metrics, sources),
+            exposition=Exposition(self._metrics, sources, workbench),
             upcoming=partial(_upcoming, service),
             together=partial(_together, service),
             details=partial(_details, service),
@@ -126,7 +129,7 @@ def _notifier(service: Service) -> Notifier:
     return Notifier(
         is_up=lambda: service.is_up,
         is_alive=lambda: service.stalled_for() < STALLED,
-        status=lambda: headline(service.status(counted=False)),
+        status=lambda: headline(service.status()),
     )
 
 

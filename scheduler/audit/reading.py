@@ -141,7 +141,8 @@ _FATE: Final = "coalesce(outcome || ': ' || reason, 'open: ' || state)"
 _SPANS: Final = """
     SELECT occurrence.automation_id, scheduled_for, last, count, outcome, reason, intervals,
         cron_expression, timezone, dst_gap, dst_repeat, rules_version
-    FROM occurrence LEFT JOIN definition ON definition.id = definition_id LEFT JOIN evaluation ON evaluation.id = evaluation_id
+    FROM occurrence INDEXED BY occurrence_span_ends
+    LEFT JOIN definition ON definition.id = definition_id LEFT JOIN evaluation ON evaluation.id = evaluation_id
     WHERE count > 1 AND occurrence.target = ?1 AND last > ?2 AND scheduled_for <= ?3 ORDER BY scheduled_for, occurrence.automation_id
 """
 

@@ -52,10 +52,17 @@ def first_after(schedule: Schedule, after: datetime) -> datetime | None:
     return schedule.next(after)
 
 
+@lru_cache(maxsize=2048)
+def newest_near(schedule: Schedule, begin: datetime, end: datetime) -> datetime | None:
+    """Return the last instant of a short time; the many automations that share a schedule ask the same."""
+    return max(schedule.between(begin, end), default=None)
+
+
 def forget() -> None:
     """Forget what was evaluated so far: there may be other zone data now."""
     measure.cache_clear()
     first_after.cache_clear()
+    newest_near.cache_clear()
 
 
 def newest(schedule: Schedule, begin: datetime, end: datetime) -> datetime | None:

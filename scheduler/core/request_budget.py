@@ -78,12 +78,12 @@ class Window:
 
     def leaves_room(self, now: float, held: int, coming: Callable[[float], int]) -> bool:
         """Return whether one more request leaves room for the ``coming(d)`` requests of each span of ``d`` seconds from now on."""
-        used = self.count(now) + held + 1
-        if used + coming(self.length) <= self.limit:
-            return True
+        used, most = self.count(now) + held + 1, coming(self.length)
         step = self.length / _PROBES
         for probe in range(_PROBES):
             left = bisect_right(self._sent, now + probe * step - self.length, lo=self._first) - self._first
+            if used - left + most <= self.limit:
+                return True
             if used - left + coming((probe + 1) * step) > self.limit:
                 return False
         return True

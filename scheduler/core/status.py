@@ -106,6 +106,15 @@ class Recent:
 
 
 @dataclass(frozen=True, slots=True)
+class Recovering:
+    """A past that is not on record yet: of so many automations, within these bounds. The present is planned all the same."""
+
+    automations: int
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class PlacesStatus:
     """What waits for a place to be sent: how many occurrences, the first of them by name, due instant and cause.
 
@@ -144,6 +153,7 @@ class TargetStatus:
     overdue_count: int
     next_fire: datetime | None
     clock_offset: float | None
+    recovering: Recovering | None = None
     places: PlacesStatus = PlacesStatus()
 
 

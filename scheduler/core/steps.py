@@ -19,8 +19,7 @@ class Cause(StrEnum):
     HELD = "held"  # the target was held
     THROTTLED = "throttled"  # the API had asked to be left alone
     BACK_OFF = "back_off"  # an attempt of its own had failed
-    BUDGET = "budget"  # the request budget had no place
-    IN_FLIGHT = "in_flight"  # as many requests were under way as `max_in_flight` allows
+    BUDGET = "budget"  # there was no place in the request budget, or of `max_in_flight`
     READING = "reading"  # it could not be told whether the run before was finished
     QUEUED = "queued"  # the run before was not finished
     TURN = "turn"  # an earlier occurrence of the automation was open

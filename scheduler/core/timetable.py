@@ -7,6 +7,7 @@ automation are not listed: they lie in the `Backlog`, as stretches of time, and 
 An edit divides time at its ``effective_from``: the old definition answers for what was scheduled up to it, the new one for what follows.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -20,7 +21,7 @@ from scheduler.core.model import Automation, Definition, Gap, InvalidAutomation,
 from scheduler.core.pending import Pending
 from scheduler.core.policy import Moment, Policies, effective_from, moment
 from scheduler.core.records import EndedVersion, RecordedAutomation
-from scheduler.core.recovery import JUST_BEFORE, MANY, Examiner, first_after, forget, is_many, measure, newest
+from scheduler.core.recovery import JUST_BEFORE, MANY, Examiner, first_after, forget, is_many, measure, newest_near
 from scheduler.core.rota import Rota
 
 _AHEAD: Final = timedelta(seconds=2)
@@ -112,6 +113,8 @@ class Timetable:
         self._unconfirmed: dict[str, Sequence[Moment]] = {}
         self._unconfirmed_backlog = Backlog()
         self._entries: dict[str, Entry] = {}
+        self._states: Counter[str] = Counter()  # of the entries; kept, since many ask, and often
+        self._spans: _Spans = {}  # of one update, see `_evaluate_span`
         self._past: dict[str, list[Entry]] = {}  # versions that ended, with something still undecided
         self._absent: frozenset[str] = frozenset()
 
@@ -121,6 +124,11 @@ class Timetable:
     def entries(self) -> Mapping[str, Entry]:
         """Every automation that exists, by its id."""
         return self._entries
+
+    @property
+    def states(self) -> Counter[str]:
+        """A copy of the numbers of automations by `Entry.state`."""
+        return +self._states
 
     @property
     def has_absent(self) -> bool:
@@ -145,7 +153,7 @@ class Timetable:
 
         Gives the versions of those whose validity is not what was recorded, since the zone data or the rules are other ones: from now on.
         """
-        spans: _Spans = {}
+        self._spans.clear()
         if watermark is not None and watermark > self._rota.cursor:
             self._rota = Rota(watermark)  # the clock went back, which is for the caller to say with `rewind`, or is not right yet
         versions = [version for each in recorded.values() if (version := self._take_up(each)) is not None]
@@ -154,7 +162,7 @@ class Timetable:
             for entry in [*map(self._ended, ended), *(self._entries[automation_id] for automation_id in recorded)]:
                 for gap in merge_gaps(gap for gap in undecided if entry.automation.id >= gap.automation_id):
                     end = gap.until if entry.until is None else min(entry.until, gap.until)
-                    self._recall(entry, gap.since, min(end, self._rota.cursor), spans)
+                    self._recall(entry, gap.since, min(end, self._rota.cursor))
         return versions
 
     def _take_up(self, record: RecordedAutomation) -> Version | None:
@@ -175,13 +183,10 @@ class Timetable:
         self._past.setdefault(automation.id, []).append(entry)
         return entry
 
-    def _recall(self, entry: Entry, begin: datetime, end: datetime, spans: "_Spans") -> None:
+    def _recall(self, entry: Entry, begin: datetime, end: datetime) -> None:
         if entry.schedule is None or begin >= end:
             return
-        key = (entry.schedule, begin, end)
-        if key not in spans:
-            spans[key] = None if is_many(*key) else _Span.of(self._target, *key)
-        span = spans[key]
+        span = self._evaluate_span(entry.schedule, begin, end)
         if span is None:
             self._recall_stretch(entry, entry.schedule, begin, end)
             return
@@ -195,10 +200,9 @@ class Timetable:
 
     def _recall_stretch(self, entry: Entry, schedule: Schedule, begin: datetime, end: datetime) -> None:
         """The same of many instants. Only the newest of them may have been scheduled and not be due yet, by its jitter."""
-        if entry.policies.jitter:
-            last = newest(schedule, begin, end)
-            assert last is not None  # there are many
-            late = moment(entry.policies, self._target, entry.automation.id, last, schedule.next(last))
+        last = None if not entry.policies.jitter else newest_near(schedule, max(begin, end - entry.policies.jitter), end)
+        if last is not None:
+            late = moment(entry.policies, self._target, entry.automation.id, last, first_after(schedule, last))
             if late.due > self._rota.cursor and last > entry.effective_from:
                 self._pending.add(entry.automation.id, [late], self._rota.cursor)
                 end = last - JUST_BEFORE
@@ -211,6 +215,7 @@ class Timetable:
 
     def update(self, snapshot: Snapshot, *, previous_poll: datetime | None) -> Changes:
         """Take up a snapshot and say what it changed. An absence counts when two complete snapshots in a row agree on it."""
+        self._spans.clear()
         since = _Since(previous_poll or snapshot.begun_at, snapshot)
         added: list[Version] = []
         changed: list[Version] = []
@@ -219,6 +224,8 @@ class Timetable:
             known = self._entries.get(automation.id)
             if known is None:
                 added.append(self._edit(automation, since.edited(automation, None), snapshot))
+            elif known.automation is automation and not known.broken:
+                continue  # the usual case: the snapshot took what has not changed from the one before
             elif known.broken or known.automation.definition != automation.definition:
                 changed.append(self._edit(automation, since.edited(automation, known.automation), snapshot))
                 updated.append(automation)
@@ -232,6 +239,7 @@ class Timetable:
                 (added if known is None else changed).append(version)
         removed = self._miss(snapshot)
         self._confirm()
+        self._spans.clear()
         return Changes(added, changed, removed, updated)
 
     def remove(self, automation_id: str, at: datetime, observed_at: datetime) -> Version | None:
@@ -239,6 +247,7 @@ class Timetable:
         entry = self._entries.pop(automation_id, None)
         if entry is None:
             return None
+        self._states[entry.state] -= 1
         self._leave(entry, at)
         entry.removed = True
         return Version(automation_id, entry.automation.name, None, effective_from=at, observed_at=observed_at)
@@ -249,6 +258,7 @@ class Timetable:
         Gives the versions of those whose validity changed. As with an edit, that divides time at ``now``.
         """
         self._parse = schedule
+        self._spans.clear()
         forget()
         self._backlog.try_again()
         changed = [entry for entry in self._entries.values() if not self._reconsidered(entry, now)]
@@ -260,7 +270,9 @@ class Timetable:
 
     def _reconsidered(self, entry: Entry, now: datetime) -> bool:
         """Evaluate the entry anew; when that makes it valid or invalid, its version ends here instead, and False is given."""
+        self._states[entry.state] -= 1
         entry.policies = self._policies(entry.automation.id, entry.automation.name)
+        self._states[entry.state] += 1
         schedule, invalid = (None, entry.invalid) if entry.broken else self._evaluate(entry.automation.definition)
         if invalid == entry.invalid:
             entry.schedule = schedule
@@ -466,7 +478,10 @@ class Timetable:
     def _enter(self, automation: Automation, since: datetime, *, broken: str | None = None) -> Entry:
         schedule, invalid = (None, broken) if broken is not None else self._evaluate(automation.definition)
         entry = Entry(automation, since, self._policies(automation.id, automation.name), schedule, invalid, broken=broken is not None)
+        if (known := self._entries.get(automation.id)) is not None:
+            self._states[known.state] -= 1
         self._entries[automation.id] = entry
+        self._states[entry.state] += 1
         if schedule is not None:
             self._rota.join(automation.id, schedule)
         return entry
@@ -511,9 +526,11 @@ class Timetable:
         return _version(entry, since, snapshot.ended_at)
 
     def _refresh(self, entry: Entry, automation: Automation) -> None:
+        self._states[entry.state] -= 1
         if entry.automation.name != automation.name:
             entry.policies = self._policies(automation.id, automation.name)
         entry.automation = automation
+        self._states[entry.state] += 1
 
     def _miss(self, snapshot: Snapshot) -> list[Version]:
         if not snapshot.complete or snapshot.unidentified:  # what nobody can identify may be the one that is missed
@@ -539,13 +556,22 @@ class Timetable:
 
     def _add_overdue(self, entry: Entry, schedule: Schedule, begin: datetime, end: datetime) -> None:
         if begin >= end:
-            return  # the usual case: nothing is to be evaluated for this automation alone
-        if is_many(schedule, begin, end):
-            self._add_stretch(self._backlog, entry, schedule, begin, end)
             return
-        moments = _Span.of(self._target, schedule, begin, end).moments_for(entry)
-        if moments:
+        span = self._evaluate_span(schedule, begin, end)
+        if span is None:
+            self._add_stretch(self._backlog, entry, schedule, begin, end)
+        elif moments := span.moments_for(entry):
             self._pending.add(entry.automation.id, moments, self._rota.cursor)
+
+    def _evaluate_span(self, schedule: Schedule, begin: datetime, end: datetime) -> "_Span | None":
+        """Return the instants after ``begin`` and up to ``end``; None for more instants than are listed.
+
+        Each schedule is evaluated once for each pair of minutes: the thousands of automations of a bulk edit share them.
+        """
+        key = (schedule, begin.replace(second=0, microsecond=0), end.replace(second=0, microsecond=0))
+        if key not in self._spans:
+            self._spans[key] = None if is_many(*key) else _Span.of(self._target, *key)
+        return self._spans[key]
 
 
 class _Span:

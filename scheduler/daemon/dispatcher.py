@@ -60,6 +60,11 @@ class Dispatcher:
         """How many open occurrences there are in each state."""
         return Counter(each.state for each in self.open())
 
+    @property
+    def is_sending(self) -> bool:
+        """Whether attempts are in flight."""
+        return bool(self._in_flight)
+
     def listen(self, listener: Callable[[Run], None]) -> None:
         """Call ``listener`` with every run that an attempt started."""
         self._listeners.append(listener)

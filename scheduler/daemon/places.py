@@ -8,7 +8,7 @@ hang keep nobody else waiting. When `max_waiting` is full, the target is saturat
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
@@ -19,7 +19,6 @@ from scheduler.core.events import BudgetExhausted, BudgetRecovered, TargetReliev
 from scheduler.core.fair_queue import FairQueue, Ticket
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.status import PlacesStatus
-from scheduler.core.steps import Cause
 from scheduler.daemon.context import Context
 from scheduler.daemon.lane import Carried
 from scheduler.daemon.ports import Reservation
@@ -42,10 +41,27 @@ _HANDED_OVER_FOR: Final = 2.0
 """Seconds for which a place waits for an occurrence that has not entered yet."""
 _SHOWN: Final = 100
 """Waiting occurrences that the status names."""
-_WORDS: Final[Mapping[Cause, str]] = {
-    Cause.BUDGET: "waits for the request budget",
-    Cause.IN_FLIGHT: "waits: max_in_flight requests are under way",
-}
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """What is short, in words: of what waits now, of what waited, and of what could not be sent for it."""
+
+    waits: str
+    waited: str
+    error: str
+
+
+_BUDGET: Final = Shortage(
+    waits="waits for the request budget",
+    waited="the request budget was used up",
+    error="the request budget of the target had no place for it",
+)
+_IN_FLIGHT: Final = Shortage(
+    waits="waits: max_in_flight requests are under way",
+    waited="max_in_flight requests were under way",
+    error="as many requests were under way as max_in_flight allows",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +104,7 @@ class Place:
         return self.timer is not None
 
     @property
-    def lacks(self) -> Cause:
+    def lacks(self) -> Shortage:
         """What the place waits for."""
         return self._places.shortage
 
@@ -120,9 +136,9 @@ class Places:
     # ------------------------------------------------------------ what others ask
 
     @property
-    def shortage(self) -> Cause:
+    def shortage(self) -> Shortage:
         """What those who wait wait for."""
-        return Cause.BUDGET if self._has_room() else Cause.IN_FLIGHT
+        return _BUDGET if self._has_room() else _IN_FLIGHT
 
     @property
     def hanging(self) -> int:
@@ -135,8 +151,7 @@ class Places:
     def status(self) -> PlacesStatus:
         """Return what waits, and for what."""
         first = (place.carried for place in islice(self._waiting.values(), _SHOWN))
-        words = _WORDS[self.shortage]
-        occurrences = [f"{each.name} {to_text_seconds(each.occurrence.scheduled_for)} ({words})" for each in first]
+        occurrences = [f"{each.name} {to_text_seconds(each.occurrence.scheduled_for)} ({self.shortage.waits})" for each in first]
         return PlacesStatus(len(self), occurrences, self.hanging, self._exhausted.since, self._saturated.since)
 
     def note_late_poll(self) -> None:

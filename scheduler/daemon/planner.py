@@ -1,6 +1,7 @@
 """Turns what is due into claims, shortly before it is due, and hands them to the dispatcher."""
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -45,6 +46,7 @@ class Planner:
         self._dispatcher = dispatcher
         self.alarm = Alarm(context.clock)
         self.has_planned = False  # what is due, at least once since this process began
+        self._claimed_at = -math.inf  # when claims were last made
         self._expected_at = context.clock.seconds()  # progress is expected from here on
         self.absent_until = context.clock.now()
         self.known_until: datetime | None = None  # what the ledger knew of when this process began reaches up to here
@@ -77,8 +79,16 @@ class Planner:
     def _due_for(self) -> float:
         wake_at = self._context.timetable.wake_at
         if wake_at is None or not self.may_plan():
-            return 0.0
+            return -math.inf
         return (self._context.clock.now() - wake_at).total_seconds()
+
+    def is_due_within(self, seconds: float) -> bool:
+        """Whether something is due by then and not planned."""
+        return self._due_for() > -seconds
+
+    def seconds_since_claims(self) -> float:
+        """Return the seconds since claims were last made; infinite before the first."""
+        return self._context.clock.seconds() - self._claimed_at
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` when what is due next has changed."""
@@ -168,6 +178,8 @@ class Planner:
         self.has_planned = True
         for entry, instant in plan.started:
             entry.claimed = max(entry.claimed or instant, instant)
+        if won:
+            self._claimed_at = context.clock.seconds()
         self._hand_over(plan, won, written)
         self._to_warm.put_nowait(min(len(won), context.settings.max_in_flight))
 

@@ -1,7 +1,8 @@
 """Reads the target's automations: every so often, shortly before something is due, and when somebody needs to know."""
 
+import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Final
@@ -27,6 +28,8 @@ from scheduler.daemon.record import Record
 
 _LEAD: Final = timedelta(seconds=2)
 """A poll before something is due begins at least this long before it, so that it ends before the claims are made."""
+_AT_A_TIME: Final = 50
+"""Events that are told before others have a turn: some five milliseconds."""
 
 
 _HOUR: Final = 3600.0
@@ -146,13 +149,19 @@ class Poller:
         changes = context.timetable.update(snapshot, previous_poll=self._clearance.snapshot_at)
         self._clearance.confirmed(snapshot.begun_at)
         self._readings.snapshot_taken(snapshot)
-        for event in _events(context.target, snapshot, changes):
-            context.publish(event)
         for listener in self._listeners:
             listener(snapshot, changes)
         self._wanted = self._wanted or (snapshot.complete and context.timetable.has_absent)  # a second one decides
-        self._record.add(snapshot, changes)
+        self._record.add(snapshot, changes)  # before anybody else has a turn: nothing may be planned by what is not on its way
+        await self._tell(_events(context.target, snapshot, changes))
         await self._write()
+
+    async def _tell(self, events: Iterable[Event]) -> None:
+        """Publish these, a few at a time: ten thousand lines of the log take a second, and what is due must not wait for them."""
+        for number, event in enumerate(events, 1):
+            self._context.publish(event)
+            if number % _AT_A_TIME == 0:
+                await asyncio.sleep(0)
 
     async def _write(self) -> None:
         """Record what was seen. What the ledger does not take now waits for the next poll, and the next poll not for it."""
@@ -178,7 +187,7 @@ class Poller:
         return pause.total_seconds()
 
 
-def _events(target: str, snapshot: Snapshot, changes: Changes) -> Sequence[Event]:
+def _events(target: str, snapshot: Snapshot, changes: Changes) -> Iterator[Event]:
     taken = SnapshotTaken(
         target=target,
         automations=len(snapshot.automations) + len(snapshot.broken),
@@ -186,11 +195,11 @@ def _events(target: str, snapshot: Snapshot, changes: Changes) -> Sequence[Event
         incomplete=not snapshot.complete,
         clock_offset=snapshot.clock_offset,
     )
-    added = [_added(target, each) for each in changes.added]
-    changed = [_changed(target, each) for each in changes.changed]
-    removed = [AutomationRemoved(target=target, automation_id=each.automation_id, automation=each.name) for each in changes.removed]
-    invalid = [quarantined(target, each) for each in (*changes.added, *changes.changed) if each.invalid is not None]
-    return [taken, *added, *changed, *removed, *invalid]
+    yield taken
+    yield from (_added(target, each) for each in changes.added)
+    yield from (_changed(target, each) for each in changes.changed)
+    yield from (AutomationRemoved(target=target, automation_id=each.automation_id, automation=each.name) for each in changes.removed)
+    yield from (quarantined(target, each) for each in (*changes.added, *changes.changed) if each.invalid is not None)
 
 
 def _added(target: str, version: Version) -> Event:

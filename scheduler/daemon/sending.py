@@ -1,7 +1,7 @@
 """One attempt: written down before its first byte, sent, judged, and its end written down."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
@@ -24,10 +24,6 @@ from scheduler.daemon.waiting import Ending, Waiting
 _T = TypeVar("_T")
 
 _MOMENT: Final = timedelta(milliseconds=1)
-_NO_PLACE: Final[Mapping[Cause, str]] = {
-    Cause.BUDGET: "the request budget of the target had no place for it",
-    Cause.IN_FLIGHT: "as many requests were under way as max_in_flight allows",
-}
 
 
 class Sender:
@@ -90,7 +86,7 @@ class Sender:
         await asyncio.sleep(0)  # the queue chooses when everybody who is due has joined it
         while True:
             if not place.granted:
-                carried.waits_for(place.lacks, clock)
+                carried.waits_for(Cause.BUDGET, clock, place.lacks.waited)
                 await lane.alarm.sleep(self._until_news(lane, carried))
             if lane.waiting[0] is not carried:
                 break
@@ -106,7 +102,7 @@ class Sender:
         """The occurrence ended while it waited. One that coalesces it waits in its stead, before the place goes to anybody else."""
         if ending.outcome is Outcome.EXPIRED:
             self.places.note_lost(place)
-            carried.error = carried.error or (None if place.granted else _NO_PLACE[place.lacks])
+            carried.error = carried.error or (None if place.granted else place.lacks.error)
         elif ending.reason is Reason.COALESCED:
             self.places.note_lost(place)
             if (heir := lane.heir(self._context.clock.now())) is not None:

@@ -57,12 +57,16 @@ class Service:
         """Whether every target is being served, and its list has been asked for once."""
         return bool(self.targets) and all(target.is_up for target in self.targets)
 
+    def is_busy(self) -> bool:
+        """Whether something is fired or about to be, so that whoever only looks should wait."""
+        return any(target.is_busy() for target in self.targets)
+
     def stalled_for(self) -> float:
         """Seconds for which some target has planned nothing although it was time to look; 0 when all is well, or when it stops."""
         return 0.0 if self.stopping else max((target.stalled_for() for target in self.targets), default=0.0)
 
-    def status(self, *, counted: bool = True) -> DaemonStatus:
-        """The state of everything at this instant; ``counted`` as in `Target.status`."""
+    def status(self) -> DaemonStatus:
+        """The state of everything at this instant."""
         return DaemonStatus(
             node=self._node,
             version=self._version,
@@ -72,5 +76,5 @@ class Service:
             ledger_error=self._health.error,
             clock_in_doubt=self._watch.in_doubt,
             stopping=self.stopping,
-            targets=[target.status(counted=counted) for target in self.targets],
+            targets=[target.status() for target in self.targets],
         )

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -11,9 +11,9 @@ from scheduler.core.events import ClockJumped
 from scheduler.core.model import Automation, State, Version
 from scheduler.core.policy import Policies
 from scheduler.core.records import RecordedTarget
-from scheduler.core.status import AutomationDetails, AutomationStatus, TargetStatus
+from scheduler.core.status import AutomationDetails, AutomationStatus, Recovering, TargetStatus
 from scheduler.core.timetable import Entry, Timetable
-from scheduler.daemon.clearance import Clearance
+from scheduler.daemon.clearance import EVERYTHING, Clearance
 from scheduler.daemon.clock import ClockWatch
 from scheduler.daemon.context import Context, LedgerHealth, TargetSettings
 from scheduler.daemon.dispatcher import Dispatcher
@@ -28,6 +28,12 @@ from scheduler.daemon.tracker import Tracker
 
 Parse = Callable[[str, str], Schedule]
 
+BUSY_BEFORE: Final = 1.5
+"""Seconds before something is due in which whoever only looks waits; claims are made a second before it."""
+BUSY_AFTER: Final = 2.0
+"""Seconds after claims were made in which that goes on."""
+BUSY_LONGEST: Final = 10.0
+"""Seconds after claims were made in which it goes on while attempts are in flight."""
 _LAST_WRITES: Final = 5.0
 """Seconds for what is left to be written when nothing is in flight any more."""
 
@@ -155,12 +161,17 @@ class Target:
         """Whether its list has been asked for, with or without success, and what is due has been planned if it can be."""
         return self._poller.has_tried and (self._planner.has_planned or not self._planner.may_plan())
 
+    def is_busy(self) -> bool:
+        """Whether something is fired, or is due within a moment. An attempt that hangs does not count for long."""
+        claimed = self._planner.seconds_since_claims()
+        return self._planner.is_due_within(BUSY_BEFORE) or claimed < BUSY_AFTER or (claimed < BUSY_LONGEST and self._dispatcher.is_sending)
+
     def stalled_for(self) -> float:
         """Seconds for which nothing has been planned although something is due; see `Planner.stalled_for`."""
         return self._planner.stalled_for()
 
-    def status(self, *, counted: bool = True) -> TargetStatus:
-        """The state of the target at this instant; its automations are not ``counted`` for those who look often and need no count."""
+    def status(self) -> TargetStatus:
+        """The state of the target at this instant. Costs as much for a thousand automations as for one."""
         context = self.context
         states = self._dispatcher.states()
         offset = context.upstream.clock_offset
@@ -172,7 +183,7 @@ class Target:
             error=self._poller.error,
             snapshot_at=self._clearance.snapshot_at,
             stale=self._clearance.stale,
-            automations=Counter(self._state(each) for each in context.timetable.entries.values()) if counted else {},
+            automations=self._states(),
             open=states,
             in_flight=states[State.IN_FLIGHT],
             planned=self._planner.has_planned,
@@ -181,12 +192,20 @@ class Target:
             overdue_count=len(self._overdue.found),
             next_fire=context.timetable.next_fire,
             clock_offset=None if offset is None else offset[0],
+            recovering=self._recovering(),
             places=self._dispatcher.places.status(),
         )
 
+    def _recovering(self) -> Recovering | None:
+        """What is left to recover of a downtime; None when everything up to the watermark is decided."""
+        gaps = self.context.timetable.gaps()
+        if not gaps:
+            return None
+        return Recovering(self.context.timetable.undecided, min(gap.since for gap in gaps), max(gap.until for gap in gaps))
+
     def automations(self) -> Iterator[AutomationStatus]:
         """Every automation, with its next scheduled instant."""
-        for entry in self.context.timetable.entries.values():
+        for entry in list(self.context.timetable.entries.values()):  # some may come or go while this is gone through
             definition = entry.automation.definition
             yield AutomationStatus(
                 entry.automation.id,
@@ -237,6 +256,15 @@ class Target:
             next_fire=None if schedule is None else self.context.timetable.next_of(schedule),
             effective_from=entry.effective_from,
         )
+
+    def _states(self) -> Mapping[str, int]:
+        """The number of automations by `_state`."""
+        entries, states = self.context.timetable.entries, self.context.timetable.states
+        if self._clearance.is_paused(EVERYTHING):
+            paused = states["enabled"]
+        else:
+            paused = sum(each in entries and entries[each].state == "enabled" for each in self._clearance.paused)
+        return +(states + Counter(paused=paused) - Counter(enabled=paused))
 
     def _state(self, entry: Entry) -> str:
         paused = entry.state == "enabled" and self._clearance.is_paused(entry.automation.id)

@@ -1,19 +1,21 @@
 """The budget of requests, set against what polls and the coming day's fires need of it."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
 from scheduler.core.cron import InvalidSchedule, Schedule
+from scheduler.core.forecast import Polls
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.policy import Concurrency, jitter
-from scheduler.doctor.demand import Demand, Group, Load, Polling, demand
+from scheduler.doctor.demand import Group, Load, demand
 from scheduler.doctor.facts import ApiFacts, Facts, Known, TargetFacts
 from scheduler.doctor.findings import Check, Finding
 from scheduler.doctor.interval import interval
 from scheduler.doctor.paused import Paused
+from scheduler.doctor.shortage import MOST, Recurring, describe, foresee
 from scheduler.settings import Settings, Target
 from scheduler.settings.durations import format_duration
 
@@ -32,29 +34,34 @@ def examined(facts: Facts) -> Iterator[Finding]:
         yield from _published(target.settings)
         automations = facts.automations(target)
         if automations is not None:
-            yield from _of(target, _demand(facts, target, automations), facts.settings)
+            yield from _of(target, facts, list(_recurring(facts, automations)), _polls(facts, target, automations))
 
 
-def _demand(facts: Facts, target: TargetFacts, automations: Sequence[Known]) -> Demand:
+def _polls(facts: Facts, target: TargetFacts, automations: Sequence[Known]) -> Polls:
     schedule = facts.settings.schedule
     pages = target.api.requests if isinstance(target.api, ApiFacts) and target.api.requests else -(-len(automations) // _ROWS)
-    polling = Polling(max(schedule.poll_interval.total_seconds(), _SHORTEST), schedule.fresh_for.total_seconds(), max(pages, 1))
-    return demand(_groups(facts, automations), polling, facts.now)
+    return Polls(max(schedule.poll_interval.total_seconds(), _SHORTEST), schedule.fresh_for.total_seconds(), max(pages, 1))
 
 
-def _groups(facts: Facts, automations: Sequence[Known]) -> Iterator[Group]:
-    """The automations that fire, those of one schedule together."""
+def _recurring(facts: Facts, automations: Sequence[Known]) -> Iterator[Recurring]:
+    """The automations that fire."""
     paused = Paused(facts)
-    fires, reads = defaultdict[Schedule, Counter[int]](Counter), defaultdict[Schedule, Counter[int]](Counter)
     for each in automations:
         schedule = None if paused.covers(each) else _schedule(each, facts.settings)
         if schedule is None:
             continue
         policies = facts.settings.policies(each.id, each.name)
         after = jitter(policies, each.target, each.id, interval(schedule, facts.now)) if policies.jitter else timedelta(0)
-        offset = int(after.total_seconds())
-        fires[schedule][offset] += 1
-        reads[schedule][offset] += policies.concurrency is not Concurrency.ALLOW
+        yield Recurring(each.id, each.name, schedule, timedelta(seconds=int(after.total_seconds())), policies)
+
+
+def _groups(automations: Iterable[Recurring]) -> Iterator[Group]:
+    """Those of one schedule together."""
+    fires, reads = defaultdict[Schedule, Counter[int]](Counter), defaultdict[Schedule, Counter[int]](Counter)
+    for each in automations:
+        offset = int(each.offset.total_seconds())
+        fires[each.schedule][offset] += 1
+        reads[each.schedule][offset] += each.policies.concurrency is not Concurrency.ALLOW
     return (Group(schedule, offsets, reads[schedule]) for schedule, offsets in fires.items())
 
 
@@ -86,11 +93,14 @@ def _published(target: Target) -> Iterator[Finding]:
         )
 
 
-def _of(target: TargetFacts, needed: Demand, settings: Settings) -> Iterator[Finding]:
-    subject, limits, minute, hour = f"target {target.settings.name}", target.settings, needed.minute, needed.hour
-    problems = [*_minute(limits, minute), *_hour(limits, hour, settings)]
+def _of(target: TargetFacts, facts: Facts, automations: Sequence[Recurring], polls: Polls) -> Iterator[Finding]:
+    subject, limits = f"target {target.settings.name}", target.settings
+    needed = demand(_groups(automations), polls, facts.now)
+    minute, hour = needed.minute, needed.hour
+    problems = [*_minute(limits, minute), *_hour(limits, hour, facts.settings)]
+    foreseen = _foreseen(target, facts, automations, polls) if problems else ""
     for finding, advice in problems:
-        yield BUDGET.warning(subject, finding, advice)
+        yield BUDGET.warning(subject, f"{finding}: {foreseen}", advice)
     if not problems:
         of_minute, of_hour = limits.requests_per_minute, limits.requests_per_hour
         busiest = f"the busiest minute of the coming day needs {minute.requests:,} of {of_minute:,} requests"
@@ -105,25 +115,30 @@ def _of(target: TargetFacts, needed: Demand, settings: Settings) -> Iterator[Fin
         )
 
 
+def _foreseen(target: TargetFacts, facts: Facts, automations: Sequence[Recurring], polls: Polls) -> str:
+    """What the budget makes of it, by its own arithmetic."""
+    begin = facts.now.replace(second=0, microsecond=0) + timedelta(minutes=1)
+    result, played = foresee(automations, polls, target.settings, begin)
+    said = describe(result, {each.id: each.name for each in automations}, polls, begin) or "all goes in time, since polls give way"
+    return said if played < MOST else f"{said}; of the first {played:,} occurrences"
+
+
 def _minute(limits: Target, minute: Load) -> Iterator[tuple[str, str]]:
     limit = limits.requests_per_minute
     if minute.requests > limit:
         needs = f"the minute of {to_text_seconds(minute.at)} needs {_needs(minute)}, and requests_per_minute is {limit:,}"
-        late = -(-minute.requests // limit) - 1
-        advice = "spread starts with jitter, edit some of the schedules, or raise requests_per_minute as far as the API allows"
-        yield f"{needs}: the last leaves about {late} min late", advice
+        yield needs, "spread starts with jitter, edit some of the schedules, or raise requests_per_minute as far as the API allows"
 
 
 def _hour(limits: Target, hour: Load, settings: Settings) -> Iterator[tuple[str, str]]:
     limit, when = limits.requests_per_hour, f"the hour from {to_text_seconds(hour.at)} on"
     shorter = f"raise poll_interval ({format_duration(settings.schedule.poll_interval)})"
     if hour.requests > limit:
-        then = "not everything can start within start_within" if hour.fires > limit else "polls come late"
         advice = f"{shorter}, edit some of the schedules, or raise requests_per_hour as far as the API allows"
-        yield f"{when} needs {_needs(hour)}, and requests_per_hour is {limit:,}: {then}", advice
+        yield f"{when} needs {_needs(hour)}, and requests_per_hour is {limit:,}", advice
     elif hour.readings > _SHARE * limit:
         advice = f"{shorter}, or raise requests_per_hour as far as the API allows"
-        yield f"{when} needs {_needs(hour)}; of requests_per_hour, {limit:,}, three quarters are for readings: polls come late", advice
+        yield f"{when} needs {_needs(hour)}; of requests_per_hour, {limit:,}, three quarters are for readings", advice
 
 
 def _needs(load: Load) -> str:

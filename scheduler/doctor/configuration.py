@@ -16,6 +16,8 @@ _SYSTEMD_STOPS: Final = timedelta(seconds=90)
 _LAST_WRITES: Final = timedelta(seconds=5)
 _SETTLES: Final = timedelta(seconds=10)
 """A shorter ``settle_time`` takes a slow API for one that has started nothing."""
+_ANSWERS_KEPT: Final = timedelta(days=7)
+"""For so long the embedded API keeps the answer to an Idempotency-Key; other APIs that are known keep theirs for a shorter time."""
 _POLLS: Final = 3  # that may fail in a row
 
 
@@ -76,6 +78,7 @@ def _times(settings: Settings) -> Iterator[Finding]:
             f"make it longer, or poll_interval ({format_duration(schedule.poll_interval)}) shorter",
         )
     yield from _retries(settings)
+    yield from _check_kept_answers(settings)
 
 
 def _retries(settings: Settings) -> Iterator[Finding]:
@@ -84,15 +87,33 @@ def _retries(settings: Settings) -> Iterator[Finding]:
         max((each.request_timeout for each in settings.targets if not each.idempotent), default=timedelta(0))
         + settings.schedule.settle_time
     )
-    set_by = [("schedule.start_within", settings.schedule.start_within)]
-    set_by += [(f"override[{number}].start_within", each.start_within) for number, each in enumerate(settings.overrides)]
-    for where, start_within in set_by:
+    for where, start_within in _set_start_within(settings):
         if start_within is not None and start_within < needed:
             yield CONFIGURATION.notice(
                 where,
                 f"{format_duration(start_within)} is over before a lost answer has been found out, after {format_duration(needed)}",
                 "nothing, if an occurrence so late is not wanted; else make it longer",
             )
+
+
+def _check_kept_answers(settings: Settings) -> Iterator[Finding]:
+    """Warn of attempts that may be sent again when the API has forgotten its answer: that starts a second run."""
+    if not any(target.idempotent for target in settings.targets):
+        return
+    kept = format_duration(_ANSWERS_KEPT)
+    for where, start_within in _set_start_within(settings):
+        if start_within is not None and start_within > _ANSWERS_KEPT:
+            yield CONFIGURATION.warning(
+                where,
+                f"{format_duration(start_within)} is longer than an answer is kept for its Idempotency-Key, {kept}",
+                "make it shorter: an attempt that is sent again later may start a second run",
+            )
+
+
+def _set_start_within(settings: Settings) -> list[tuple[str, timedelta | None]]:
+    """Return where ``start_within`` is set, and to what; None for ``auto``."""
+    of_overrides = [(f"override[{number}].start_within", each.start_within) for number, each in enumerate(settings.overrides)]
+    return [("schedule.start_within", settings.schedule.start_within), *of_overrides]
 
 
 def _overrides(facts: Facts) -> Iterator[Finding]:

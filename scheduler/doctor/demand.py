@@ -13,12 +13,12 @@ from itertools import accumulate
 from typing import Final
 
 from scheduler.core.cron import Schedule
+from scheduler.core.forecast import Polls, wanted_polls
 
 DAY: Final = 24 * 60
 """Minutes that are looked ahead."""
 _HOUR: Final = 60
 _JUST_BEFORE: Final = timedelta(microseconds=1)
-_LEAD: Final = 2.0  # seconds before it is due that the poll for it begins
 _READ_ALONE: Final = 8  # automations that are read on their own; for more, the whole list is read
 
 
@@ -29,15 +29,6 @@ class Group:
     schedule: Schedule
     fires: Mapping[int, int]
     reads: Mapping[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Polling:
-    """How a target is polled: seconds, and the requests that one poll takes."""
-
-    interval: float
-    fresh_for: float
-    pages: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +54,7 @@ class Demand:
     most_fires: Load
 
 
-def demand(groups: Iterable[Group], polling: Polling, now: datetime) -> Demand:
+def demand(groups: Iterable[Group], polling: Polls, now: datetime) -> Demand:
     """What the day from the next full minute on will ask for."""
     begin = now.replace(second=0, microsecond=0) + timedelta(minutes=1)
     fires, reads = _due(groups, begin)
@@ -95,17 +86,11 @@ def _due(groups: Iterable[Group], begin: datetime) -> tuple[Counter[int], Counte
     return fires, +reads
 
 
-def _polls(due: Sequence[int], polling: Polling) -> Counter[int]:
+def _polls(due: Sequence[int], polling: Polls) -> Counter[int]:
     """The requests of all polls, by minutes."""
-    requests, at = Counter[int](), 0.0
-    last = -polling.interval
-    for second in (*due, DAY * 60):
-        while (at := last + polling.interval) < second - _LEAD:
-            requests[max(int(at) // 60, 0)] += polling.pages
-            last = at
-        if second - last > max(polling.fresh_for, _LEAD) and second < DAY * 60:
-            last = second - _LEAD
-            requests[max(int(last) // 60, 0)] += polling.pages
+    requests = Counter[int]()
+    for at in wanted_polls(due, polling, DAY * 60):
+        requests[max(int(at) // 60, 0)] += polling.pages
     return requests
 
 

@@ -60,3 +60,11 @@ def _targets(facts: Facts, node: str, status: Mapping[str, object]) -> Iterator[
             yield DAEMON.fault(
                 f"target {target.name}", f"{count} occurrences are overdue", "see `scheduler status` for which, and the log for why"
             )
+        past = facts.of_daemon(target.name).get("recovering")
+        if isinstance(past, Mapping):
+            yield DAEMON.notice(
+                f"target {target.name}",
+                f"recovering {past.get('automations')} automations from a downtime: not on record yet from {past.get('since')} "
+                f"up to {past.get('until')}",
+                "nothing: the daemon records the rest slice by slice",
+            )

@@ -73,7 +73,7 @@ _OF_ID: Final = "occurrence.automation_id = :automation_id"
 # for that one from the oldest row on, through all that there are.
 _SINCE: Final = """
     occurrence.last >= :since AND occurrence.scheduled_for >= min(:since, coalesce(
-        (SELECT min(span.scheduled_for) FROM occurrence AS span INDEXED BY occurrence_spans
+        (SELECT min(span.scheduled_for) FROM occurrence AS span INDEXED BY occurrence_span_ends
         WHERE span.count > 1 AND span.last >= :since), :since))
 """
 
@@ -160,11 +160,13 @@ _TALLY: Final = f"""
     GROUP BY target, outcome, reason ORDER BY target, outcome, reason
 """  # noqa: S608 -- made of a literal above; the values are parameters
 _FOREIGN: Final = """
-    SELECT run.target, run.automation_id, coalesce(automation.name, run.automation_id), count(*), sum(doubles IS NOT NULL),
-        max(run.started_at) AS newest
-    FROM run LEFT JOIN automation USING (target, automation_id)
-    WHERE occurrence_id IS NULL AND origin = 'foreign' AND (finished_at IS NULL OR finished_at >= ?)
-    GROUP BY run.target, run.automation_id ORDER BY newest DESC LIMIT ?
+    SELECT target, automation_id, coalesce(automation.name, automation_id), count(*), sum(doubles IS NOT NULL), max(started_at) AS newest
+    FROM (
+        SELECT * FROM run INDEXED BY run_running WHERE status = 'running' AND occurrence_id IS NULL AND finished_at IS NULL
+        UNION ALL SELECT * FROM run INDEXED BY run_alone WHERE occurrence_id IS NULL AND finished_at >= ?
+    ) LEFT JOIN automation USING (target, automation_id)
+    WHERE origin = 'foreign'
+    GROUP BY target, automation_id ORDER BY newest DESC LIMIT ?
 """
 _PAUSES: Final = """
     SELECT pause.target, automation_id, coalesce(automation.name, automation_id), since, "by"

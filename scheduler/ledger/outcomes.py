@@ -58,12 +58,17 @@ _STILL_THERE: Final = given(
 )
 
 _RESTS_ON_NO_ATTEMPT: Final = "attempts = 0 AND outcome IN ('skipped', 'expired') AND reason <> 'deleted'"
-_STRADDLING: Final = f"count > 1 AND target = ?1 AND last > ?2 AND scheduled_for <= ?2 AND {_RESTS_ON_NO_ATTEMPT}"
-_EARLIEST_STRADDLING: Final = f"SELECT min(scheduled_for) FROM occurrence WHERE {_STRADDLING}"  # noqa: S608 -- literals of this module
-_DELETE_STRADDLING: Final = f"DELETE FROM occurrence WHERE {_STRADDLING}"  # noqa: S608 -- literals of this module
+_STRADDLING: Final = f"""
+    FROM occurrence INDEXED BY occurrence_span_ends
+    WHERE count > 1 AND last > ?2 AND target = ?1 AND scheduled_for <= ?2 AND {_RESTS_ON_NO_ATTEMPT}
+"""
+_EARLIEST_STRADDLING: Final = f"SELECT min(scheduled_for) {_STRADDLING}"
+_DELETE_STRADDLING: Final = f"DELETE {_STRADDLING}"
 _DELETE_AHEAD: Final = f"DELETE FROM occurrence WHERE scheduled_for > ?2 AND target = ?1 AND {_RESTS_ON_NO_ATTEMPT}"  # noqa: S608 -- literals
 
-_DEFINITIONS_IN_FORCE: Final = "UPDATE definition SET effective_from = ?2 WHERE target = ?1 AND effective_from > ?2"
+_DEFINITIONS_IN_FORCE: Final = """
+    UPDATE definition INDEXED BY definition_by_effect SET effective_from = ?2 WHERE effective_from > ?2 AND target = ?1
+"""
 _AUTOMATIONS_IN_FORCE: Final = "UPDATE automation SET effective_from = ?2 WHERE target = ?1 AND effective_from > ?2"
 
 _NOTHING_STARTED: Final = frozenset({Outcome.SKIPPED, Outcome.EXPIRED})
@@ -165,8 +170,11 @@ def withdraw(connection: sqlite3.Connection, occurrences: Sequence[Occurrence]) 
     (left,) = connection.execute(_STILL_THERE, (rows,)).fetchone()
     if left:
         raise Contradiction(f"{left} of these may have been sent or have an outcome: {occurrences}")
+    earliest: dict[str, datetime] = {}
     for occurrence in occurrences:
-        _lower_watermark(connection, occurrence.target, occurrence.scheduled_for - _JUST_BEFORE)
+        earliest[occurrence.target] = min(occurrence.scheduled_for, earliest.get(occurrence.target, occurrence.scheduled_for))
+    for target, instant in earliest.items():
+        _lower_watermark(connection, target, instant - _JUST_BEFORE)
 
 
 def rewind(connection: sqlite3.Connection, target: str, now: datetime) -> None:

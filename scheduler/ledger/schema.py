@@ -264,7 +264,7 @@ _LOOK_UPS: Final = (
     CREATE INDEX manual_run_unanswered ON manual_run (target, automation_id, requested_at)
     WHERE run_id IS NULL AND answered_at IS NULL
     """,
-    "CREATE INDEX definition_by_effect ON definition (target, effective_from)",
+    "CREATE INDEX definition_by_effect ON definition (effective_from)",
     "CREATE INDEX occurrence_span_ends ON occurrence (last) WHERE count > 1",
     "CREATE INDEX fire_request_waiting ON fire_request (target, requested_at) WHERE refused IS NULL",
 )
@@ -283,6 +283,25 @@ _GAPS: Final = (
         CHECK (until > since)
     ) STRICT, WITHOUT ROWID
     """,
+)
+
+# SQLite cannot change a CHECK, so the table is made anew with one more cause: `in_flight`.
+_CAUSES: Final = (
+    "ALTER TABLE step RENAME TO step_before",
+    """
+    CREATE TABLE step (              -- what the attempts of an occurrence do not tell
+        occurrence_id INTEGER NOT NULL REFERENCES occurrence (id) ON DELETE CASCADE,
+        at TEXT NOT NULL,
+        cause TEXT NOT NULL CHECK (cause IN ('absent', 'ledger', 'unconfirmed', 'stale', 'clock', 'held', 'throttled', 'back_off',
+            'budget', 'in_flight', 'reading', 'queued', 'turn', 'adopted', 'nothing_started', 'reopened')),
+        until TEXT,                  -- NULL for what happened at one instant
+        detail TEXT,
+        "by" TEXT,                   -- whoever asked for it
+        PRIMARY KEY (occurrence_id, at, cause)
+    ) STRICT, WITHOUT ROWID
+    """,
+    'INSERT INTO step SELECT occurrence_id, at, cause, until, detail, "by" FROM step_before',
+    "DROP TABLE step_before",
 )
 
 
@@ -326,7 +345,7 @@ _LAST_TIMES: Final = (
 
 def load_of_version_3(tables: Tables) -> None:
     """Rules of reading expressions, and what keeps statements short in a large installation."""
-    for statement in (*_RULES, *_LOOK_UPS, *_GAPS, *_LAST_TIMES):
+    for statement in (*_RULES, *_LOOK_UPS, *_GAPS, *_CAUSES, *_LAST_TIMES):
         tables.execute(statement)
 
 

@@ -129,16 +129,23 @@ class Runner:
         """End the runs that somebody has cancelled, in whatever process: those that wait, and those that are carried out."""
         while not self._stop.is_set():
             try:
-                if (self.queued or self.in_progress) and (cancelled := await self._queue.cancelled()):
-                    self._interrupt(cancelled, EndedBy.CANCEL)
-                    for _ in range(await self._queue.finish_waiting(cancelled, CANCELLED_EARLY)):
-                        self.queued -= 1
-                        self._on_end(CANCELLED_EARLY.status)
+                if self.queued or self.in_progress:
+                    await self._cancel()
             except Unreachable as error:
                 _log.warning("database.unavailable", error=str(error))
             except Exception:  # noqa: BLE001 - the edge of the loop: runs can still be cancelled afterwards
                 _log.exception("runner.failed")
             await self._pause(_CANCEL_WITHIN)
+
+    async def _cancel(self) -> None:
+        """Interrupt the runs that are to be cancelled, first those that cost something; then end the waiting ones, a few at a time."""
+        any_waits = True
+        while any_waits and not self._stop.is_set():
+            running, any_waits = await self._queue.cancellations()
+            self._interrupt(running, EndedBy.CANCEL)
+            for _ in range(await self._queue.finish_cancelled(CANCELLED_EARLY) if any_waits else 0):
+                self.queued -= 1
+                self._on_end(CANCELLED_EARLY.status)
 
     async def _tidy(self) -> None:
         """Remove the outputs and working directories of runs that ended longer ago than they are kept, now and again."""

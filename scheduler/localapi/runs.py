@@ -6,7 +6,7 @@ taken twice; and its end is written together with what the automation shows of i
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -48,9 +48,7 @@ class RunQueue:
 
     async def left_running(self) -> list[str]:
         """The runs that are marked as running: before any was taken, those that a dead process left."""
-        return await self._database.read(
-            lambda connection: [row["id"] for row in connection.execute("SELECT id FROM runs WHERE status = 'running'")]
-        )
+        return await self._database.read(lambda connection: [row["id"] for row in connection.execute(f"SELECT id {_RUNNING}")])
 
     async def ended_long_ago(self, run_ids: Sequence[str], seconds: float) -> list[str]:
         """Which of these are runs that ended so long ago, or before."""
@@ -72,14 +70,16 @@ class RunQueue:
         statement = "UPDATE runs SET cancelled_at = coalesce(cancelled_at, ?) WHERE id = ? AND status IN ('queued', 'running')"
         return await self._database.write(lambda connection: connection.execute(statement, (self._stamp(), run_id)).rowcount == 1)
 
-    async def cancelled(self) -> list[str]:
-        """The runs that are to be cancelled and have not ended."""
-        statement = "SELECT id FROM runs WHERE status IN ('queued', 'running') AND cancelled_at IS NOT NULL"
-        return await self._database.read(lambda connection: [row["id"] for row in connection.execute(statement)])
+    async def cancellations(self) -> tuple[list[str], bool]:
+        """Return the ids of the runs that are being carried out and are to be cancelled, and whether a run that waits is to be."""
+        return await self._database.read(_cancellations)
 
-    async def finish_waiting(self, run_ids: Iterable[str], end: RunEnd) -> int:
-        """Write down how those of these runs ended that still wait; how many they were."""
-        return await self._database.write(partial(_finish_waiting, run_ids=tuple(run_ids), end=end, now=self._stamp()))
+    async def finish_cancelled(self, end: RunEnd) -> int:
+        """Write down the ``end`` of the first runs that wait and are to be cancelled; return how many ended.
+
+        One call ends a few hundred runs at most, so that no other write has to wait for long: call again until the result is 0.
+        """
+        return await self._database.write(partial(_finish_cancelled, end=end, now=self._stamp()))
 
     async def take(self, command: Sequence[str]) -> QueuedRun | None:
         """Mark the run that waits longest as running, with the command that will carry it out; None when none waits."""
@@ -101,33 +101,48 @@ class RunQueue:
         return to_text(self._now())
 
 
+# Each index holds only the runs that a statement looks for, so that none goes through the runs that have ended. Left to itself, SQLite
+# prefers the table, which is in the order of the queue, too.
+_RUNNING: Final = "FROM runs INDEXED BY runs_running WHERE status = 'running'"
+_WAITING: Final = "FROM runs INDEXED BY runs_waiting WHERE status = 'queued' AND cancelled_at IS NULL"
+_CANCELLED: Final = "FROM runs INDEXED BY runs_cancelled_early WHERE status = 'queued' AND cancelled_at IS NOT NULL"
+
+_FINISHED_AT_ONCE: Final = 500
+"""Cancelled runs that end in one transaction: some ten milliseconds."""
+
+
 def _recover(connection: sqlite3.Connection, *, now: str) -> int:
-    left = connection.execute("SELECT id, automation_id FROM runs WHERE status = 'running'").fetchall()
+    left = connection.execute(f"SELECT id, automation_id {_RUNNING}").fetchall()
     for run_id, automation_id in left:
         _finish(connection, run_id=run_id, automation_id=automation_id, end=RunEnd("failed", error=LEFT_BEHIND), now=now)
-    count: int = connection.execute("SELECT count(*) FROM runs WHERE status = 'queued'").fetchone()[0]
-    return count
+    waiting, cancelled = (connection.execute(f"SELECT count(*) {which}").fetchone()[0] for which in (_WAITING, _CANCELLED))
+    return int(waiting + cancelled)
 
 
 def _take(connection: sqlite3.Connection, *, command: str, now: str) -> QueuedRun | None:
     row = connection.execute(
-        """
+        f"""
         UPDATE runs SET status = 'running', started_at = ?, command = ?
-        WHERE sequence = (SELECT min(sequence) FROM runs WHERE status = 'queued' AND cancelled_at IS NULL)
+        WHERE sequence = (SELECT sequence {_WAITING} ORDER BY sequence LIMIT 1)
         RETURNING id, automation_id, task_id, name, repository, prompt
-        """,
+        """,  # noqa: S608 - a constant
         (now, command),
     ).fetchone()
     return None if row is None else QueuedRun(*row)
 
 
-def _finish_waiting(connection: sqlite3.Connection, *, run_ids: Sequence[str], end: RunEnd, now: str) -> int:
-    waiting = connection.execute(
-        "SELECT id, automation_id FROM runs WHERE status = 'queued' AND id IN (SELECT value FROM json_each(?))", (json.dumps(run_ids),)
-    ).fetchall()
-    for run_id, automation_id in waiting:
+def _cancellations(connection: sqlite3.Connection) -> tuple[list[str], bool]:
+    running = connection.execute(f"SELECT id {_RUNNING} AND cancelled_at IS NOT NULL")
+    waiting = connection.execute(f"SELECT 1 {_CANCELLED} LIMIT 1").fetchone()
+    return [row["id"] for row in running], waiting is not None
+
+
+def _finish_cancelled(connection: sqlite3.Connection, *, end: RunEnd, now: str) -> int:
+    statement = f"SELECT id, automation_id {_CANCELLED} ORDER BY sequence LIMIT {_FINISHED_AT_ONCE}"
+    cancelled = connection.execute(statement).fetchall()
+    for run_id, automation_id in cancelled:
         _finish(connection, run_id=run_id, automation_id=automation_id, end=end, now=now)
-    return len(waiting)
+    return len(cancelled)
 
 
 def _finish(connection: sqlite3.Connection, *, run_id: str, automation_id: str, end: RunEnd, now: str) -> None:

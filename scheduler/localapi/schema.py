@@ -110,7 +110,13 @@ def open_database(path: Path) -> Database:
     return Database.open(
         path,
         application_id=APPLICATION_ID,
-        migrations=(m001_first_tables, m002_cancelling_and_use, m003_version_of_the_order, m004_answers_by_project),
+        migrations=(
+            m001_first_tables,
+            m002_cancelling_and_use,
+            m003_version_of_the_order,
+            m004_answers_by_project,
+            m005_runs_that_wait,
+        ),
     )
 
 
@@ -185,5 +191,17 @@ def m004_answers_by_project(tables: Tables) -> None:
         "DROP TABLE idempotent_answers",
         "ALTER TABLE answers_by_project RENAME TO idempotent_answers",
         "CREATE INDEX idempotent_answers_by_age ON idempotent_answers (created_at)",
+    ):
+        tables.execute(statement)
+
+
+def m005_runs_that_wait(tables: Tables) -> None:
+    """Each look at the queue has an index of the runs that it looks for, however many have ended."""
+    for statement in (
+        "DROP INDEX runs_unfinished",
+        "DROP INDEX runs_cancelled",
+        "CREATE INDEX runs_waiting ON runs (sequence) WHERE status = 'queued' AND cancelled_at IS NULL",
+        "CREATE INDEX runs_cancelled_early ON runs (sequence) WHERE status = 'queued' AND cancelled_at IS NOT NULL",
+        "CREATE INDEX runs_running ON runs (sequence) WHERE status = 'running'",
     ):
         tables.execute(statement)

@@ -10,6 +10,7 @@ from scheduler.core.timetable import Entry
 from scheduler.ops.gauges import Exposition
 from scheduler.ops.queries import OccurrenceQuery
 from scheduler.ops.views import Json
+from scheduler.ops.workbench import Workbench
 
 Upcoming = Callable[[str, timedelta, Callable[[Automation], bool] | None], Iterator[tuple[datetime, Entry]]]
 Together = Callable[[str, timedelta], Iterator[tuple[datetime, Sequence[AutomationDetails]]]]
@@ -17,7 +18,7 @@ Together = Callable[[str, timedelta], Iterator[tuple[datetime, Sequence[Automati
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """What is asked on the loop. An iterator that is given there is gone through on another thread.
+    """What is asked on the loop. An iterator that is given there is gone through on another thread: on the ``workbench``.
 
     ``idle`` is the seconds since the loop last turned. ``upcoming`` gives what a target has scheduled within a span, of all automations or
     only of some, ``together`` the same with those that share a schedule at once. ``details`` is what is known of one automation of a
@@ -25,6 +26,7 @@ class Content:
     what the ledger holds since an instant; both may raise `LedgerUnavailable`.
     """
 
+    workbench: Workbench
     status: Callable[[], DaemonStatus]
     idle: Callable[[], float]
     exposition: Exposition

@@ -19,9 +19,12 @@ from scheduler.core import cron
 from scheduler.core.model import State
 from scheduler.core.status import AutomationStatus, DaemonStatus, TargetStatus
 from scheduler.ops.metrics import Metrics
+from scheduler.ops.workbench import Workbench
 
 MOST: Final = 1_000
 """Automations for which ``auto`` keeps metrics of each."""
+_AT_A_TIME: Final = 500
+"""Automations that are asked for before others have a turn: about a millisecond."""
 AUTOMATION_STATES: Final = ("enabled", "disabled", "paused", "invalid")
 
 
@@ -48,19 +51,20 @@ class _Taken:
 class Exposition:
     """All metrics, as text."""
 
-    def __init__(self, metrics: Metrics, sources: Sources) -> None:
+    def __init__(self, metrics: Metrics, sources: Sources, workbench: Workbench) -> None:
         self._metrics = metrics
+        self._workbench = workbench
         self._sources = sources
 
     async def text(self, accept: str) -> tuple[bytes, str]:
         """The text for Prometheus, OpenMetrics when the ``Accept`` header asks for it, with its Content-Type."""
-        return await asyncio.to_thread(self._encoded, self._take(), accept)
+        return await self._workbench.make(self._encoded, await self._take(), accept)
 
-    def _take(self) -> _Taken:
+    async def _take(self) -> _Taken:
         sources = self._sources
         status = sources.status()
         shown = status.targets if self._each(status) else ()
-        return _Taken(status, {target.name: list(sources.automations(target.name)) for target in shown}, sources.progress())
+        return _Taken(status, {target.name: await _all_of(sources.automations(target.name)) for target in shown}, sources.progress())
 
     def _each(self, status: DaemonStatus) -> bool:
         if self._sources.per_automation == "auto":
@@ -76,6 +80,16 @@ class Exposition:
         yield from _of_the_process(taken, self._sources.ledger_size())
         yield from _of_targets(taken.status.targets)
         yield from _of_automations(taken.automations, self._metrics)
+
+
+async def _all_of(automations: Iterable[AutomationStatus]) -> Sequence[AutomationStatus]:
+    """All of these, asked for a few at a time: others have their turn between."""
+    found = []
+    for number, automation in enumerate(automations, 1):
+        found.append(automation)
+        if number % _AT_A_TIME == 0:
+            await asyncio.sleep(0)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +115,11 @@ def _of_targets(targets: Sequence[TargetStatus]) -> Iterator[Metric]:
 
     yield of_each("scheduler_attempts_in_flight", "Attempts that wait for their answer", lambda target: target.in_flight)
     yield of_each("scheduler_occurrences_overdue", "Occurrences that should have started by now", lambda target: target.overdue_count)
+    yield of_each(
+        "scheduler_automations_recovering",
+        "Automations of which something in the past is not on record yet",
+        lambda target: 0 if target.recovering is None else target.recovering.automations,
+    )
     yield of_each("scheduler_next_fire_timestamp_seconds", "When something is scheduled next", lambda target: _unix(target.next_fire))
     yield of_each(
         "scheduler_snapshot_timestamp_seconds",

@@ -90,6 +90,7 @@ def _target_view(target: TargetStatus) -> Json:
         "budget_exhausted_since": target.places.exhausted_since and to_text(target.places.exhausted_since),
         "saturated_since": target.places.saturated_since and to_text(target.places.saturated_since),
         "overdue": _overdue(target),
+        "recovering": _recovering(target),
         "next_fire": target.next_fire and to_text_seconds(target.next_fire),
         "clock_offset_seconds": target.clock_offset,
     }
@@ -97,6 +98,13 @@ def _target_view(target: TargetStatus) -> Json:
 
 def _overdue(target: TargetStatus) -> Json:
     return {"count": target.overdue_count, "occurrences": list(target.overdue)}
+
+
+def _recovering(target: TargetStatus) -> Json | None:
+    past = target.recovering
+    if past is None:
+        return None
+    return {"automations": past.automations, "since": to_text(past.since), "until": to_text(past.until)}
 
 
 # ------------------------------------------------------------ records, by pages

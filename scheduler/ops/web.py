@@ -1,10 +1,9 @@
 """The daemon's pages: metrics, health, readiness, its state as JSON, and those for people (`scheduler.ops.page`). Read-only.
 
-Nothing here may delay what is due: what has to be evaluated or written out at length is done on another thread, and the ledger is read on
-its own.
+Nothing here may delay what is due: what has to be evaluated or written out at length is done on another thread, the ledger is read on its
+own, and everything but health and readiness waits while the daemon fires (`Workbench`).
 """
 
-import asyncio
 import heapq
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -59,6 +58,7 @@ class Pages(Content):
 
     async def state(self, _: Request) -> Response:
         """``/api/v1/status``."""
+        await self.workbench.wait()
         return JSONResponse(views.status_view(self.status()))
 
     async def coming(self, request: Request) -> Response:
@@ -69,12 +69,13 @@ class Pages(Content):
     async def history(self, request: Request) -> Response:
         """``/api/v1/occurrences``."""
         query = occurrence_query(request.query_params)
+        await self.workbench.wait()
         return JSONResponse(views.page_view(await self.occurrences(query.with_one_more()), query))
 
     async def _fires(self, query: UpcomingQuery) -> Sequence[views.Json]:
         only = None if query.automation is None else views.wanted(query.automation)
         of_targets = [_named(target.name, self.upcoming(target.name, query.span, only)) for target in self.status().targets]
-        return await asyncio.to_thread(views.fires, heapq.merge(*of_targets, key=itemgetter(0)), query)
+        return await self.workbench.make(views.fires, heapq.merge(*of_targets, key=itemgetter(0)), query)
 
 
 def build_app(pages: Pages, *, listen: str) -> ASGIApp:

@@ -8,6 +8,7 @@ import fnmatch
 import re
 import socket
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 from scheduler.core.model import InvalidAutomation, canonical_id
 from scheduler.core.policy import CatchUp, Concurrency, Policies
 from scheduler.settings.durations import format_duration, parse_duration, parse_positive_duration
+from scheduler.settings.overrides import PatternIndex
 from scheduler.settings.places import DatabaseUrl, Listen, parse_api_url, parse_database_url, parse_listen
 from scheduler.settings.problems import KEY_PREFIX, Wrong, shown
 from scheduler.settings.sizes import format_size, parse_size
@@ -304,7 +306,14 @@ class Settings(Section):
 
     def policies(self, automation_id: str, name: str) -> Policies:
         """The policies of one automation: the first override that matches, what it leaves open from ``[schedule]``."""
-        for override in self.overrides:
-            if override.matches(automation_id, name):
-                return override.applied_to(self.schedule).resolved()
-        return self.schedule.resolved()
+        place = self._patterns.first(automation_id, name)
+        return self._resolved[-1 if place is None else place]
+
+    @cached_property
+    def _patterns(self) -> PatternIndex:
+        return PatternIndex([override.automation for override in self.overrides])
+
+    @cached_property
+    def _resolved(self) -> tuple[Policies, ...]:
+        """The policies of each override, and last those where no override matches."""
+        return tuple(each.resolved() for each in (*(override.applied_to(self.schedule) for override in self.overrides), self.schedule))

@@ -177,7 +177,7 @@ def test_a_run_that_is_carried_out_is_cancelled_by_the_server_and_waited_for(pat
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "SCHEDULER_CONFIG": "/dev/null"})
 
     async def cancelled(database: Database) -> None:
-        await eventually(RunQueue(database, lambda: NOW).cancelled, lambda runs: runs == [run_id])
+        await eventually(RunQueue(database, lambda: NOW).cancellations, lambda found: found[0] == [run_id])
 
     within(path, cancelled)
     assert process.poll() is None

@@ -53,7 +53,8 @@ def together(
 ) -> dict[datetime, str]:
     """The fate of each instant, by stretches."""
     told: dict[datetime, str] = {}
-    left, late, claimed = list(stretches), [], None
+    left, claimed = list(stretches), None
+    late: list[Stretch] = []
     while left:
         examined = Examiner("main", now=now, until=until, absent_until=absent).examine("a", policies, left)
         due = [each for each in examined.moments if each.due <= until]

@@ -1,12 +1,14 @@
 """What a poll costs the event loop, in executed lines: ten times the automations are at most twelve times the work."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
 import pytest
 
+from scheduler.core.cron import Schedule
 from scheduler.core.model import Automation, Definition, Snapshot
 from scheduler.core.pending import Pending
 from scheduler.core.policy import Moment, Policies
@@ -73,6 +75,35 @@ def ask(count: int) -> Callable[[Timetable], object]:
 def test_a_poll_costs_as_much_as_it_changed(change: Callable[[int], Callable[[Timetable], object]], policies: Policies) -> None:
     few, many = (count_lines(partial(change(count), with_moments_waiting(count, policies))) for count in (FEW, MANY))
     assert FEW < few < many <= 12 * few
+
+
+@pytest.mark.parametrize("planned_until", [NOON, NOON + 45 * MINUTE], ids=["planned before the edits", "planned beyond the edits"])
+def test_a_bulk_edit_evaluates_each_schedule_a_few_times(monkeypatch: pytest.MonkeyPatch, planned_until: datetime) -> None:
+    """Each automation was edited at an instant of its own, and the new versions have overdue moments when the planner is ahead."""
+    evaluations = []
+    between = Schedule.between
+
+    def counted(schedule: Schedule, begin: datetime, end: datetime) -> Iterator[datetime]:
+        evaluations.append(schedule)
+        return between(schedule, begin, end)
+
+    timetable = Timetable("main", now=NOON, policies=lambda *_: Policies())
+    poll(timetable, NOON, automations(FEW, "*/30 * * * *"))
+    timetable.planned(timetable.due(planned_until))
+    monkeypatch.setattr(Schedule, "between", counted)
+    edited = [
+        replace(automation, updated_at=NOON + number * timedelta(seconds=1))
+        for number, automation in enumerate(automations(FEW, "*/10 * * * *"))
+    ]
+    snapshot = Snapshot(
+        NOON + 5 * MINUTE, 0.0, 0.0, {each.id: each for each in edited}, {}, complete=True, clock_offset=0.0, unidentified=0
+    )
+    assert len(timetable.update(snapshot, previous_poll=NOON).changed) == FEW
+    minutes = 6  # from the poll before up to this one; each is asked whether it has many instants, and then for them
+    assert len(evaluations) <= 2 * minutes
+    if planned_until > NOON:
+        (of_first,) = {tuple(each.scheduled_for for each in due.moments) for due in timetable.due(planned_until)}
+        assert of_first == tuple(NOON + minute * MINUTE for minute in (10, 20, 30, 40))
 
 
 def test_one_edit_costs_the_same_however_many_moments_of_others_wait() -> None:

@@ -1,6 +1,7 @@
 """Which automations exist and what of them is due: every instant of every version in force, once."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -67,8 +68,14 @@ class Told:
         errors = {each: InvalidAutomation(reason, automation_id=each, name=None) for each, reason in (broken or {}).items()}
         snapshot = Snapshot(at(when), 0.0, 0.0, {each.id: each for each in automations}, errors, complete, offset, unidentified)
         changes = self.timetable.update(snapshot, previous_poll=self.previous)
+        self.count()
         self.previous = at(when)
         return changes
+
+    def count(self) -> Counter[str]:
+        """The numbers by state, which are kept and must be as if they had been counted now."""
+        assert self.timetable.states == Counter(entry.state for entry in self.timetable.entries.values())
+        return self.timetable.states
 
     def due(self, when: str) -> dict[str, list[str]]:
         """What is due, by automation, as times of day."""
@@ -683,3 +690,38 @@ def test_what_was_claimed_ahead_of_new_zone_data_is_the_new_versions() -> None:
     told.due("12:01:00")
     told.timetable.reconsider(under_other_zone_data, at("12:00:59"))
     assert told.plan("12:01:01") == {B: ["12:01"]}
+
+
+def test_the_numbers_by_state_follow_edits_names_policies_and_reloads() -> None:
+    told = Told("12:00:00")
+    told.poll("12:00:10", automation(A), automation(B, enabled=False), broken={"c": "no name"})
+    assert told.count() == {"enabled": 1, "disabled": 1, "invalid": 1}
+    told.policies[A] = Policies(paused=True)
+    told.poll("12:00:20", automation(A, name="other"), automation(B), broken={"c": "no name"})
+    assert told.count() == {"paused": 1, "enabled": 1, "invalid": 1}
+    told.policies.clear()
+    told.timetable.reconsider(Schedule.parse, at("12:00:25"))
+    assert told.count() == {"enabled": 2, "invalid": 1}
+    told.timetable.remove(A, at("12:00:30"), at("12:00:30"))
+    assert told.count() == {"enabled": 1, "invalid": 1}
+
+
+def test_a_bulk_edit_evaluates_once_for_each_schedule_and_not_for_each_automation(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told("12:00:00")
+    ids = [f"{number:08}-0000-4000-8000-000000000000" for number in range(300)]
+    told.poll("12:00:10", *(automation(each, "0 3 * * *", updated="11:00:00") for each in ids))
+    evaluated: list[str] = []
+    for name in ("next", "between"):
+        monkeypatch.setattr(Schedule, name, _counting(getattr(Schedule, name), name, evaluated))
+    edited = [automation(each, "0 4 * * *", updated=f"12:00:{11 + number % 20}") for number, each in enumerate(ids)]
+    changes = told.poll("12:00:40", *edited)
+    assert len(changes.changed) == 300
+    assert len(evaluated) < 10
+
+
+def _counting(original: Callable[..., object], name: str, calls: list[str]) -> Callable[..., object]:
+    def counted(*args: object) -> object:
+        calls.append(name)
+        return original(*args)
+
+    return counted

@@ -113,6 +113,7 @@ class Model:
         automations = {each: Automation(each, each, Definition(cron, "UTC", on), at) for each, (cron, on, at) in self.api.items()}
         snapshot = Snapshot(self.now, 0.0, 0.0, automations, {}, complete, 0.0)
         changes = self.timetable.update(snapshot, previous_poll=self.polled)
+        assert self.timetable.states == Counter(entry.state for entry in self.timetable.entries.values())
         for each, (cron, enabled, at) in self.api.items():
             known = self.recorded.get(each)
             if known is None or known.automation.definition != automations[each].definition:

@@ -3,11 +3,12 @@
 A kill between two parts loses nothing.
 """
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
-from scheduler.core.events import RunForeign
+from scheduler.core.events import AutomationAdded, RunForeign
 from scheduler.core.model import RunOrigin
 from scheduler.daemon import record
 from tests.daemon.world import NOON, World, in_world, slow
@@ -82,5 +83,27 @@ def test_an_edit_that_the_second_part_would_have_told_counts_from_when_it_was_ma
         world.start()
         await world.after(5)
         assert [version.effective_from for version in world.ledger.targets["main"].versions[5:]] == [edited_at] * 5
+
+    in_world(story, begin=BEGIN)
+
+
+def test_what_it_changed_is_told_in_slices_that_let_others_have_a_turn() -> None:
+    async def story(world: World) -> None:
+        for _ in range(500):
+            world.api.create("0 13 * * *")
+        told_in_a_turn: list[int] = []
+
+        async def watch() -> None:
+            while not told_in_a_turn or sum(told_in_a_turn) < 500:
+                before = len(world.told(AutomationAdded))
+                await asyncio.sleep(0 if before else 0.001)
+                if newly := len(world.told(AutomationAdded)) - before:
+                    told_in_a_turn.append(newly)
+
+        watching = asyncio.create_task(watch())
+        world.start()
+        await world.after(5)
+        await watching
+        assert max(told_in_a_turn) <= 50
 
     in_world(story, begin=BEGIN)

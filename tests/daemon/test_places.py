@@ -8,6 +8,7 @@ import pytest
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import BudgetExhausted, BudgetRecovered, TargetRelieved, TargetSaturated
+from scheduler.core.forecast import Due, Polls, forecast
 from scheduler.core.policy import CatchUp, Policies
 from scheduler.core.steps import Cause
 from scheduler.upstream.budget import Budget
@@ -338,5 +339,29 @@ def test_the_time_of_a_probe_begins_when_it_is_sent() -> None:
         assert all(other - first >= timedelta(seconds=20) for other in others)
         await world.until("12:05:00")
         assert {world.row(each, "12:01").fate for each in automations} == {"accepted: answered"}
+
+    in_world(story)
+
+
+# ---------------------------------------------------------------- the forecast of `check`
+
+
+@pytest.mark.parametrize(("automations", "per_minute"), [(12, 400), (30, 20), (22, 20)])
+def test_the_forecast_is_what_comes(automations: int, per_minute: int) -> None:
+    """As many fires and as many lost occurrences as the forecast says, by the same arithmetic."""
+    minutes = 30
+    dues = [Due(40.0 + minute * 60.0, 100.0 + minute * 60.0, str(number)) for minute in range(minutes) for number in range(automations)]
+    foreseen = forecast(dues, Polls(30.0, 10.0, 1), per_minute=per_minute, per_hour=4000)
+    lost = sum(each.lost for each in foreseen.prospects.values())
+
+    async def story(world: World) -> None:
+        limit(world, per_minute, 4000)
+        for _ in range(automations):
+            world.api.create()
+        world.start()
+        await world.until("12:30:59")
+        fates = Counter(row.fate for row in world.ledger.rows.values())
+        assert fates["skipped: coalesced"] == pytest.approx(lost, rel=0.05, abs=automations)
+        assert fates["accepted: answered"] == pytest.approx(len(dues) - lost, rel=0.05)
 
     in_world(story)

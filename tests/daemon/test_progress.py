@@ -9,6 +9,7 @@ from scheduler.core.errors import LedgerUnavailable, UpstreamError
 from scheduler.core.status import STALLED, TargetStatus
 from scheduler.daemon.planner import Planner
 from tests.daemon.world import World, in_world
+from tests.fakes.api import carried_out_after
 
 DAYS = 1
 
@@ -218,5 +219,31 @@ def test_a_snapshot_that_is_fresh_again_after_hours_is_no_standstill(monkeypatch
         await world.after(180)
         assert seen
         assert max(seen) < 1
+
+    in_world(story)
+
+
+def test_it_is_busy_around_what_is_due_and_at_no_other_time() -> None:
+    async def story(world: World) -> None:
+        world.api.create("2 * * * *")
+        service = world.start().service
+        busy: dict[str, bool] = {}
+        for clock in ("12:01:30", "12:01:57", "12:01:59", "12:02:00", "12:02:03", "12:02:30"):
+            await world.until(clock)
+            busy[clock[3:]] = service.is_busy()
+        assert busy == {"01:30": False, "01:57": False, "01:59": True, "02:00": True, "02:03": False, "02:30": False}
+
+    in_world(story)
+
+
+def test_an_attempt_that_hangs_keeps_nobody_from_looking_for_long() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("2 * * * *")
+        world.api.script(automation, carried_out_after(25.0))
+        service = world.start().service
+        await world.until("12:02:05")
+        assert service.is_busy()
+        await world.until("12:02:12")
+        assert not service.is_busy()
 
     in_world(story)

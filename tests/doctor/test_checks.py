@@ -146,6 +146,13 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             "45s is over before a lost answer has been found out, after 1m",
         ),
         (
+            "is sent again after the API has forgotten",
+            configured(settings({**TARGET, "idempotent": True}, schedule={"start_within": "8d"})),
+            WARNING,
+            "schedule.start_within",
+            "8d is longer than an answer is kept for its Idempotency-Key, 7d",
+        ),
+        (
             "an override of nothing",
             configured(settings(override=[{"automation": "nigthly", "paused": True}])),
             WARNING,
@@ -361,7 +368,7 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             limited(many(300, "* * * * *"), requests_per_minute=1000, max_in_flight=1000),
             WARNING,
             MAIN,
-            "not everything can start",
+            "300 lose occurrences",
         ),
         ("polls alone", under(HEALTHY, settings({**TARGET, "requests_per_hour": 150})), WARNING, MAIN, "three quarters are for readings"),
         ("more than the cloud allows", at_the_cloud(requests_per_hour=6000), WARNING, MAIN, "the cloud allows a key 480 and 4,800"),

@@ -5,13 +5,14 @@ from datetime import UTC, datetime
 import pytest
 
 from scheduler.core.cron import Schedule
-from scheduler.doctor.demand import Demand, Group, Polling, demand
+from scheduler.core.forecast import Polls
+from scheduler.doctor.demand import Demand, Group, demand
 
 NOW = datetime(2026, 11, 23, 19, 20, 30, tzinfo=UTC)
-USUAL = Polling(interval=30.0, fresh_for=10.0, pages=1)
+USUAL = Polls(interval=30.0, fresh_for=10.0, pages=1)
 
 
-def of(*groups: tuple[str, int], polling: Polling = USUAL, offset: int = 0, reads: int = 0) -> Demand:
+def of(*groups: tuple[str, int], polling: Polls = USUAL, offset: int = 0, reads: int = 0) -> Demand:
     return demand([Group(Schedule.parse(cron, "UTC"), {offset: count}, {offset: reads}) for cron, count in groups], polling, NOW)
 
 
@@ -22,7 +23,7 @@ def test_without_automations_only_polls_are_sent() -> None:
 
 
 def test_every_page_of_a_poll_is_a_request() -> None:
-    assert of(polling=Polling(30.0, 10.0, 7)).hour.readings == 840
+    assert of(polling=Polls(30.0, 10.0, 7)).hour.readings == 840
 
 
 def test_the_busiest_minute_is_named_with_all_that_is_due_in_it() -> None:
@@ -33,11 +34,11 @@ def test_the_busiest_minute_is_named_with_all_that_is_due_in_it() -> None:
 
 def test_the_poll_before_something_is_due_takes_the_place_of_a_later_one() -> None:
     assert of(("* * * * *", 1)).hour.readings == 121  # 2 s before the minute, and 30 s after that; and the one that the day begins with
-    assert of(("0 * * * *", 1), polling=Polling(45.0, 10.0, 1)).hour.readings == 81
+    assert of(("0 * * * *", 1), polling=Polls(45.0, 10.0, 1)).hour.readings == 81
 
 
 def test_a_snapshot_that_is_fresh_enough_is_not_read_again() -> None:
-    assert of(("* * * * *", 1), polling=Polling(5.0, 10.0, 1)).hour.readings == 720
+    assert of(("* * * * *", 1), polling=Polls(5.0, 10.0, 1)).hour.readings == 720
 
 
 def test_jitter_moves_what_is_due() -> None:
@@ -46,7 +47,7 @@ def test_jitter_moves_what_is_due() -> None:
 
 @pytest.mark.parametrize(("pages", "more"), [(1, 8), (20, 20)])
 def test_what_waits_for_the_run_before_it_is_read_alone_or_with_the_whole_list(pages: int, more: int) -> None:
-    polling = Polling(30.0, 10.0, pages)
+    polling = Polls(30.0, 10.0, pages)
     without, with_them = of(("0 3 * * *", 50), polling=polling), of(("0 3 * * *", 50), polling=polling, reads=50)
     assert with_them.minute.readings - without.minute.readings == more
 

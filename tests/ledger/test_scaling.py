@@ -13,11 +13,11 @@ from scheduler.core.model import Automation, Run, RunOrigin, State
 from scheduler.ledger import sightings
 from scheduler.ledger.intents import intend_run, intent_of, started_run
 from scheduler.ledger.sightings import Sighting
+from tests import counting
 from tests.ledger.support import MAIN, Stand, at, attempt, automation, claim, end, occurrence, removal, run, version
 
 FEW: Final = 100
 MANY: Final = 10 * FEW
-_STEPS_BETWEEN_COUNTS: Final = 20
 
 
 def ids(count: int) -> list[str]:
@@ -29,22 +29,7 @@ def automations(count: int, name: str) -> list[Automation]:
 
 
 def count_steps(ledger: Stand, operation: Callable[[sqlite3.Connection], object]) -> int:
-    """How many steps the operation takes, rounded down to a multiple of `_STEPS_BETWEEN_COUNTS`."""
-    counts = [0]
-
-    def count() -> int:
-        counts[0] += _STEPS_BETWEEN_COUNTS
-        return 0
-
-    def counted(connection: sqlite3.Connection) -> None:
-        connection.set_progress_handler(count, _STEPS_BETWEEN_COUNTS)
-        try:
-            operation(connection)
-        finally:
-            connection.set_progress_handler(None, 0)
-
-    ledger.write(counted)
-    return counts[0]
+    return ledger.write(lambda connection: counting.count_steps(connection, operation))
 
 
 def observe(ledger: Stand, sighting: Sighting) -> int:
@@ -105,7 +90,7 @@ def test_a_foreign_run_costs_the_same_however_many_others_are_in_doubt(ledger: S
     doubt(ledger, 0, ids(2))
     before = follow(ledger, [run("before", ids(1)[0], minute=5)])
     doubt(ledger, 1, ids(MANY)[1:])
-    assert follow(ledger, [run("after", ids(1)[0], minute=5)]) <= 2 * before + _STEPS_BETWEEN_COUNTS
+    assert follow(ledger, [run("after", ids(1)[0], minute=5)]) <= 2 * before + counting.STEPS_BETWEEN_COUNTS
 
 
 def test_a_manual_run_is_found_among_many(ledger: Stand) -> None:

@@ -84,6 +84,7 @@ def configured(
     github_integrations: frozenset[int] = frozenset({7}),
     requests_per_minute: int = 0,
     public_url: str = "",
+    max_page: int = 10_000,
     **runner: Any,
 ) -> ApiConfig:
     return ApiConfig(
@@ -92,6 +93,7 @@ def configured(
         github_integrations=github_integrations,
         requests_per_minute=requests_per_minute,
         public_url=public_url,
+        max_page=max_page,
     )
 
 

@@ -63,6 +63,7 @@ from scheduler.ops.metrics import Metrics
 from scheduler.ops.queries import OccurrenceQuery
 from scheduler.ops.views import Json
 from scheduler.ops.web import Pages
+from scheduler.ops.workbench import Workbench
 
 NOW = datetime(2026, 11, 23, 19, 20, tzinfo=UTC)
 ID = "0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f"
@@ -183,7 +184,7 @@ def exposition(
         ledger_size=lambda: ledger_size,
         progress=lambda: NOW,
     )
-    return Exposition(metrics or Metrics(["main"], now=lambda: NOW), sources)
+    return Exposition(metrics or Metrics(["main"], now=lambda: NOW), sources, Workbench(lambda: False))
 
 
 def entry(name: str, expression: str = "*/10 * * * *", automation_id: str = ID, timezone: str = "Europe/Berlin") -> Entry:
@@ -257,6 +258,7 @@ def pages(
     occurrences: Callable[[OccurrenceQuery], Awaitable[Sequence[Json]]] | None = None,
     recent: Callable[[datetime], Awaitable[Recent]] | None = None,
     metrics: Metrics | None = None,
+    busy: Callable[[], bool] = lambda: False,
 ) -> Pages:
     """A daemon's pages. ``entries`` are on every target; ``automations`` on their own, and for the pages for people."""
     names = {each.name for each in status.targets}
@@ -289,6 +291,7 @@ def pages(
         return next((each for each in (every_detail(target) if target in names else ()) if each.id == automation_id), None)
 
     return Pages(
+        workbench=Workbench(busy),
         status=lambda: status,
         idle=lambda: idle,
         exposition=exposition(metrics, status=lambda: status),

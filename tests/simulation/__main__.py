@@ -10,13 +10,14 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from tests.simulation import reporting
 from tests.simulation.drawing import draw
-from tests.simulation.judging import Judged, judge, judge_seed
+from tests.simulation.judging import Judged, judge, judge_script, judge_seed
 from tests.simulation.sabotages import report
 from tests.simulation.shrinking import shrunk
+from tests.simulation.stories import SMALL, STORIES
 
 
 def main() -> int:
@@ -30,12 +31,15 @@ def main() -> int:
         return report(arguments.only, range(arguments.begin, arguments.begin + arguments.seeds))
     if arguments.what == "soak":
         return _soak(range(arguments.begin, arguments.begin + arguments.seeds), arguments.jobs)
+    if arguments.what == "story":
+        return _tell(arguments.names or [*SMALL])
     return _replay(int(arguments.what), shrink=not arguments.whole)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("what", help="a seed to play again, `soak` for many, or `sabotage`")
+    parser.add_argument("what", help="a seed to play again, `soak` for many, `story` for stories by name, or `sabotage`")
+    parser.add_argument("names", nargs="*", help="of stories; none: every small one")
     parser.add_argument("--whole", action="store_true", help="do not make a failing script shorter")
     parser.add_argument("--seeds", type=int, default=500, help="how many; of a sabotage at most")
     parser.add_argument("--from", dest="begin", type=int, default=0, help="the first seed")
@@ -58,6 +62,19 @@ def _replay(seed: int, *, shrink: bool) -> int:
         print(line)
     print(f"again: {reporting.replay(seed)}")
     return 1
+
+
+def _tell(names: Sequence[str]) -> int:
+    """Play stories, and say of each what came of it."""
+    status = 0
+    for name in names:
+        began = time.process_time()
+        judged = judge_script(STORIES[name]())
+        gc.collect()
+        status = 1 if judged.violations else status
+        for line in reporting.describe_story(name, judged, time.process_time() - began):
+            print(line, flush=True)
+    return status
 
 
 def _soak(seeds: Iterable[int], jobs: int) -> int:

@@ -10,7 +10,7 @@ import random
 import uuid
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import format_datetime
@@ -59,6 +59,7 @@ class Reply:
     status: int
     body: bytes
     shows: Mapping[str, str | None] | None = None  # of a read: the newest run of each automation in it
+    whole: bool = False  # the page is the whole list
 
 
 class SimulatedApi:
@@ -71,12 +72,26 @@ class SimulatedApi:
         self.shapes: defaultdict[str, list[Shape]] = defaultdict(list)
         self.ends: dict[str, datetime] = {}  # of runs, on the true clock
         self.run_lasts = plan.run_lasts
+        self.hidden: frozenset[str] = frozenset()  # automations that the list leaves out
+        self.intruders: list[str] = []  # rows of the list that are no automations, as JSON
         self._instants: defaultdict[str, list[datetime]] = defaultdict(list)
         self._answers: dict[str, bytes] = {}
+        self._ids: dict[int, str] = {}
+        self._groups: dict[tuple[int, ...], frozenset[str]] = {}
+        self._order: list[str] | None = None  # the automations in the order of the list; None: sort again
+        self._order_changed: datetime | None = None
 
     def id_of(self, number: int) -> str:
         """The id of an automation."""
-        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.name}/{number}"))
+        if number not in self._ids:
+            self._ids[number] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.name}/{number}"))
+        return self._ids[number]
+
+    def ids_of(self, numbers: tuple[int, ...]) -> frozenset[str]:
+        """The ids of these automations."""
+        if numbers not in self._groups:
+            self._groups[numbers] = frozenset(self.id_of(number) for number in numbers)
+        return self._groups[numbers]
 
     def now(self) -> datetime:
         """What its clock shows."""
@@ -114,7 +129,7 @@ class SimulatedApi:
     def edit(self, automation_id: str, **changes: object) -> None:
         """Change it."""
         before = self._newest(automation_id)
-        if before is not None and any(before[field] != value for field, value in changes.items()):
+        if before is not None and any(before.get(field) != value for field, value in changes.items()):
             self._put(automation_id, before | changes | {"updated_at": to_text(self.now())})
 
     def delete(self, automation_id: str) -> None:
@@ -128,7 +143,8 @@ class SimulatedApi:
         if before is None:
             return None
         at = self.now()
-        run = StartedRun(str(uuid.UUID(int=self._draw.getrandbits(128))), automation_id, self._clock.true_now(), key, len(self.runs))
+        run_id = f"{self._plan.run_id_start}{uuid.UUID(int=self._draw.getrandbits(128))}"
+        run = StartedRun(run_id, automation_id, self._clock.true_now(), key, len(self.runs))
         self.runs.append(run)
         if key != NOBODY:
             self.by_key[key].append(run)
@@ -174,6 +190,9 @@ class SimulatedApi:
 
     def _put(self, automation_id: str, document: Document | None) -> None:
         at = self._clock.true_now()
+        before = self._newest(automation_id)
+        if before is None or document is None or before["name"] != document["name"]:
+            self._order, self._order_changed = None, at
         self._instants[automation_id].append(at)
         self.shapes[automation_id].append(Shape(at, document, "" if document is None else json.dumps(document)))
 
@@ -182,13 +201,28 @@ class SimulatedApi:
     def page(self, offset: int, limit: int, *, lag: float = 0.0, short: bool = False) -> Reply:
         """A page of the list. ``short``: the first row is missing from it, and the count knows nothing of that."""
         at = self._clock.true_now() - timedelta(seconds=lag)
-        shown = [shape for each in self.shapes if (shape := self.shape(each, at)) is not None and shape.document is not None]
-        shown.sort(key=lambda shape: str(shape.document["created_at"]) if shape.document else "", reverse=True)
-        shown.sort(key=lambda shape: str(shape.document["name"]) if shape.document else "")
-        rows = (shown[1:] if short else shown)[offset : offset + min(limit, self._plan.page)]
-        text = ", ".join(row.text for row in rows)
-        body = f'{{"count": {len(shown)}, "next": null, "previous": null, "results": [{text}]}}'
-        return Reply(200, body.encode(), _runs_of(rows))
+        listed = self._list_at(at)
+        window = slice(offset, offset + min(limit, self._plan.page))
+        shapes = [self.shape(each, at) for each in (listed[1:] if short else listed)[window]]
+        rows = [shape for shape in shapes if shape is not None]
+        texts = [row.text for row in rows]
+        if self.intruders:
+            texts = [*texts, *self.intruders][: min(limit, self._plan.page)]
+        count = len(listed) + len(self.intruders)
+        body = f'{{"count": {count}, "next": null, "previous": null, "results": [{", ".join(texts)}]}}'
+        return Reply(200, body.encode(), _runs_of(rows), whole=len(rows) == len(listed))
+
+    def _list_at(self, at: datetime) -> Sequence[str]:
+        """The automations that the list showed then, in its order."""
+        if self._order is None:
+            self._order = self._sort_at(self._clock.true_now())
+        listed = self._order if self._order_changed is None or at >= self._order_changed else self._sort_at(at)
+        return [each for each in listed if each not in self.hidden] if self.hidden else listed
+
+    def _sort_at(self, at: datetime) -> list[str]:
+        documents = {each: shape.document for each in self.shapes if (shape := self.shape(each, at)) is not None and shape.document}
+        newest_first = sorted(documents, key=lambda each: str(documents[each]["created_at"]), reverse=True)
+        return sorted(newest_first, key=lambda each: str(documents[each]["name"]))
 
     def retrieve(self, automation_id: str, *, lag: float = 0.0) -> Reply:
         """One automation."""

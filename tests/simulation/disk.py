@@ -27,6 +27,11 @@ Item = TypeVar("Item")
 _BUSY: Final = 1.0
 """Seconds for which SQLite waits for a lock."""
 
+_OPEN_OF_AUTOMATION: Final = """
+    CREATE INDEX simulated_open_of_automation ON occurrence (automation_id, target) WHERE outcome IS NULL
+"""
+"""For `World.leaves`, which looks at every request to run."""
+
 _Group = Sequence[Request[Any, Any]]
 
 
@@ -45,6 +50,7 @@ class File:
         self.connection.execute("PRAGMA foreign_keys = ON")
         for migration in MIGRATIONS:
             migration(cast("Any", self.connection))
+        self.connection.execute(_OPEN_OF_AUTOMATION)
         self.connection.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
         self.connection.execute(f"PRAGMA user_version = {len(MIGRATIONS):d}")
 
@@ -55,6 +61,12 @@ class File:
             return query(self.connection)
         finally:
             self.connection.row_factory = None
+
+    def copy(self) -> sqlite3.Connection:
+        """Copy what is durable now."""
+        copy = sqlite3.connect(":memory:")
+        self.connection.backup(copy)
+        return copy
 
     def transact(self, group: _Group) -> None:
         """All in one transaction, each in a savepoint of its own or together with its like."""

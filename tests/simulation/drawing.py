@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from tests.simulation import script as s
+from tests.simulation.load import FIRST_SEED, draw_load
 from tests.simulation.network import GARBAGE
 from tests.simulation.script import ALL, LIST, READS, RETRIEVE, RUN, Action, Disk, Fault, Script
 
@@ -41,8 +42,8 @@ _SPANS: Final[Mapping[str, tuple[float, float]]] = {
 
 
 def draw(seed: int) -> Script:
-    """The script of this seed: always the same one."""
-    return _Drawing(seed).script()
+    """The script of this seed: always the same one. From `load.FIRST_SEED` on it is a world under load."""
+    return draw_load(seed) if seed >= FIRST_SEED else _Drawing(seed).script()
 
 
 class _Drawing:

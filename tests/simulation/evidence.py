@@ -4,8 +4,8 @@ Nothing of the daemon's own decisions is used here, and nothing is judged.
 """
 
 import sqlite3
-from bisect import bisect_left
-from collections import defaultdict
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,10 +18,12 @@ from scheduler.core.identity import idempotency_key
 from scheduler.core.instants import from_text
 from scheduler.core.model import Occurrence
 from scheduler.core.policy import Policies
+from scheduler.settings import Settings
+from tests.simulation.api import StartedRun
 from tests.simulation.network import Link, Sent, Shown
 from tests.simulation.process import Process
 from tests.simulation.violation import Violation
-from tests.simulation.world import Told, World
+from tests.simulation.world import Told, Trouble, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +78,24 @@ class VersionRow:
     observed_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A recorded gap: from ``since`` to ``until`` the automations from ``automation_id`` on, in the order of ids, are undecided."""
+
+    since: datetime
+    until: datetime
+    automation_id: str
+
+
 class Evidence:
     """All of it, by what it is asked for."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, ledger: sqlite3.Connection | None = None) -> None:
         self.world = world
         self.file = world.file
+        self._ledger = ledger  # a copy of the ledger as it was at some time; None: as it is at the end
+        self._policies: dict[tuple[int, str, str], Policies] = {}
+        self._timelines: dict[tuple[tuple[str, str], tuple[str, str]], Sequence[datetime]] = {}
 
     # ------------------------------------------------------------ the ledger
 
@@ -125,7 +139,18 @@ class Evidence:
         return None
 
     def _select(self, query: str, *values: str) -> list[sqlite3.Row]:
-        return self.file.read(lambda connection: connection.execute(query, values).fetchall())
+        if self._ledger is None:
+            return self.file.read(lambda connection: connection.execute(query, values).fetchall())
+        self._ledger.row_factory = sqlite3.Row
+        return self._ledger.execute(query, values).fetchall()
+
+    @cached_property
+    def gaps(self) -> dict[str, list[Gap]]:
+        """Spans of time, by target, for which the ledger says that not everything is decided yet."""
+        found: defaultdict[str, list[Gap]] = defaultdict(list)
+        for each in self._select("SELECT * FROM gap"):
+            found[each["target"]].append(Gap(from_text(each["since"]), from_text(each["until"]), each["automation_id"]))
+        return dict(found)
 
     # ------------------------------------------------------------ what really happened
 
@@ -135,7 +160,21 @@ class Evidence:
 
     def key(self, occurrence: Occurrence) -> str:
         """Under which it is sent."""
-        return idempotency_key(f"https://{occurrence.target}.example", "1", occurrence.automation_id, occurrence.scheduled_for)
+        return _key(occurrence)
+
+    @cached_property
+    def runs(self) -> dict[tuple[str, str], StartedRun]:
+        """The runs that the APIs started, by target and run."""
+        return {(target, run.id): run for target, link in self.world.links.items() for run in link.api.runs}
+
+    @cached_property
+    def runs_of(self) -> dict[tuple[str, str], list[StartedRun]]:
+        """The same by target and automation, in their order."""
+        found: defaultdict[tuple[str, str], list[StartedRun]] = defaultdict(list)
+        for target, link in self.world.links.items():
+            for run in link.api.runs:
+                found[target, run.automation_id].append(run)
+        return dict(found)
 
     @cached_property
     def sent(self) -> dict[str, list[Sent]]:
@@ -187,7 +226,13 @@ class Evidence:
         newer = [each for each in self.world.configured if each.at <= end]
         older = [each for each in newer if each.at <= begin]
         counted = newer[max(len(older) - 1, 0) :]
-        return {each.settings.policies(row.automation_id, row.name) for each in counted}
+        return {self._policies_under(each.settings, row.automation_id, row.name) for each in counted}
+
+    def _policies_under(self, settings: Settings, automation_id: str, name: str) -> Policies:
+        asked = (id(settings), automation_id, name)
+        if asked not in self._policies:
+            self._policies[asked] = settings.policies(automation_id, name)
+        return self._policies[asked]
 
     def settle(self, begin: datetime, end: datetime) -> timedelta:
         """The shortest settle time in force in that time."""
@@ -221,19 +266,89 @@ class Evidence:
         """The instants after ``begin`` up to ``end`` that a schedule surely implies, and those that it may imply."""
         if schedule is None or begin >= end:
             return set(), set()
-        each = [set(_instants(schedule, rules, begin, end)) for rules in self.variants]
+        each = [set(self._implied_by(schedule, rules, begin, end)) for rules in self.variants]
         return set.intersection(*each), set.union(*each)
+
+    def count_implied(self, schedule: tuple[str, str] | None, begin: datetime, end: datetime) -> tuple[int, int]:
+        """Count the instants after ``begin`` up to ``end``: those that a schedule surely implies, and those that it may imply."""
+        if schedule is None or begin >= end:
+            return 0, 0
+        if len(self.variants) == 1:
+            timeline = self._timeline(schedule, self.variants[0])
+            if self._first <= begin and end <= self._last:
+                count = bisect_right(timeline, end) - bisect_right(timeline, begin)
+                return count, count
+        surely, maybe = self.implied(schedule, begin, end)
+        return len(surely), len(maybe)
+
+    def _implied_by(self, schedule: tuple[str, str], rules: tuple[str, str], begin: datetime, end: datetime) -> Sequence[datetime]:
+        if begin < self._first or end > self._last:
+            return _instants(schedule, rules, begin, end)
+        timeline = self._timeline(schedule, rules)
+        return timeline[bisect_right(timeline, begin) : bisect_right(timeline, end)]
+
+    def _timeline(self, schedule: tuple[str, str], rules: tuple[str, str]) -> Sequence[datetime]:
+        """Every instant of a schedule while the simulation lasted: thousands of automations share one."""
+        if (schedule, rules) not in self._timelines:
+            self._timelines[schedule, rules] = _instants(schedule, rules, self._first, self._last)
+        return self._timelines[schedule, rules]
+
+    @cached_property
+    def _first(self) -> datetime:
+        return self.world.setting.begin - timedelta(hours=2)
+
+    @cached_property
+    def _last(self) -> datetime:
+        return (self.world.ended or self.world.clock.true_now()) + timedelta(hours=2)
 
     def slept(self, begin: datetime, end: datetime) -> bool:
         """Whether the machine was suspended in that time."""
         return any(each.what == "suspended" and each.begin <= end and (each.end or end) >= begin for each in self.world.troubles)
 
-    def quiet(self, target: str, begin: datetime, end: datetime) -> bool:
-        """Whether nothing was wrong in all that time: no trouble of the target or the machine, one process that served, the clock right."""
+    def is_budget_busy(self, target: str, begin: datetime, end: datetime) -> bool:
+        """Return whether the request budget may have held up what was due in that time.
+
+        Polls and readings may keep a quarter of each limit to themselves.
+        """
+        plan, times = self.link(target).plan, self._request_times(target)
+        for length, limit in ((timedelta(minutes=1), plan.requests_per_minute), (timedelta(hours=1), plan.requests_per_hour)):
+            usable = limit - limit // 4 - 3
+            first, last = bisect_left(times, begin - length), bisect_right(times, end)
+            if any(times[each + usable] - times[each] <= length for each in range(first, last - usable)):
+                return True
+        return False
+
+    @lru_cache(maxsize=4)  # noqa: B019  it lives as long as the evidence of one world, which is dropped whole
+    def _request_times(self, target: str) -> list[datetime]:
+        return [request.at for request in self.link(target).requests]
+
+    def crowd(self, row: Row) -> int:
+        """Count the occurrences that were due when this one was."""
+        return self._crowds[row.target, row.due]
+
+    @cached_property
+    def _crowds(self) -> Counter[tuple[str, datetime]]:
+        return Counter((row.target, row.due) for row in self.rows)
+
+    def is_hidden(self, automation_id: str, begin: datetime, end: datetime) -> bool:
+        """Return whether the list left this automation out at any time from ``begin`` to ``end``."""
+        return any(
+            trouble.what.startswith("vanish")
+            and automation_id in trouble.automations
+            and trouble.begin <= end
+            and (trouble.end is None or trouble.end >= begin)
+            for trouble in self.world.troubles
+        )
+
+    def quiet(self, target: str, begin: datetime, end: datetime, automation_id: str | None = None) -> bool:
+        """Whether nothing was wrong in all that time: no trouble of the target or the machine, one process that served, the clock right.
+
+        Of troubles of single automations those of ``automation_id`` count; None: those of any.
+        """
         if any(
             trouble.begin <= end and (trouble.end is None or trouble.end >= begin)
             for trouble in self.world.troubles
-            if trouble.target in {None, target}
+            if trouble.target in {None, target} and _concerns(trouble, automation_id)
         ):
             return False
         if any(at <= end and at + timedelta(seconds=asked) >= begin for at, asked in self.link(target).throttled):
@@ -241,6 +356,11 @@ class Evidence:
         if any(begin <= at <= end for at, _ in self.world.offsets) or not self.right(begin, end):
             return False
         return any(each.began <= begin and (each.ended_at is None or each.ended_at >= end) for each in self.world.processes)
+
+
+@lru_cache(maxsize=400_000)
+def _key(occurrence: Occurrence) -> str:
+    return idempotency_key(f"https://{occurrence.target}.example", "1", occurrence.automation_id, occurrence.scheduled_for)
 
 
 def _row(each: sqlite3.Row) -> Row:
@@ -262,6 +382,10 @@ def _row(each: sqlite3.Row) -> Row:
         each["task_run_id"],
         each["error"],
     )
+
+
+def _concerns(trouble: Trouble, automation_id: str | None) -> bool:
+    return automation_id is None or not trouble.automations or automation_id in trouble.automations
 
 
 def _instant(text: str | None) -> datetime | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scheduler.core.events import SnapshotTaken
 from tests.simulation.checks import violations
 from tests.simulation.drawing import draw
 from tests.simulation.script import Script
@@ -26,6 +27,7 @@ class Judged:
     seconds: float = 0.0  # of virtual time
     kinds: Counter[str] = field(default_factory=Counter)  # of faults and other actions
     outcomes: Counter[str] = field(default_factory=Counter)
+    polls: Counter[int] = field(default_factory=Counter)  # good readings of the list, by the hour since the beginning
     violations: list[tuple[int, str]] = field(default_factory=list)
 
     def add(self, other: "Judged") -> None:
@@ -36,6 +38,7 @@ class Judged:
         self.seconds += other.seconds
         self.kinds += other.kinds
         self.outcomes += other.outcomes
+        self.polls += other.polls
         self.violations += other.violations
 
 
@@ -50,9 +53,14 @@ def judge(script: Script) -> tuple[World | None, Sequence[Violation]]:
 
 
 def judge_seed(seed: int) -> Judged:
-    """Draw it, play it, look, and count."""
-    world, found = judge(draw(seed))
-    judged = Judged(seeds=1, violations=[(seed, str(each)) for each in found])
+    """Draw the script of this seed, play it, look, and count."""
+    return judge_script(draw(seed))
+
+
+def judge_script(script: Script) -> Judged:
+    """Play a script, look, and count."""
+    world, found = judge(script)
+    judged = Judged(seeds=1, violations=[(script.seed, str(each)) for each in found])
     if world is not None:
         connection = world.file.connection
         for outcome, reason, count in connection.execute("SELECT outcome, reason, sum(count) FROM occurrence GROUP BY 1, 2"):
@@ -61,4 +69,6 @@ def judge_seed(seed: int) -> Judged:
         judged.runs = sum(len(link.api.runs) for link in world.links.values())
         judged.seconds = (world.ended - world.setting.begin).total_seconds() if world.ended else 0.0
         judged.kinds.update(world.counts)
+        taken = (each.at - world.setting.begin for each in world.events if isinstance(each.event, SnapshotTaken))
+        judged.polls.update(int(since.total_seconds() // 3600) for since in taken)
     return judged

@@ -9,6 +9,7 @@ import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs
 
@@ -56,6 +57,27 @@ class Shown:
     ended: datetime
     lag: float
     runs: "Mapping[str, str | None]"
+    whole: bool = False  # of the list: nothing was left for another page
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as it left a process."""
+
+    process: int
+    endpoint: str
+    at: datetime
+    automation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """A 404 that a process was given for one automation."""
+
+    process: int
+    automation_id: str
+    begun: datetime
+    ended: datetime
 
 
 @dataclass(slots=True)
@@ -87,15 +109,22 @@ class Link:
     sent: list[Sent] = field(default_factory=list)
     shown: list[Shown] = field(default_factory=list)
     throttled: list[tuple[datetime, float]] = field(default_factory=list)  # when a 429 was heard, and how long it asked to wait
+    requests: list[Request] = field(default_factory=list)
+    denied: list[Denied] = field(default_factory=list)
 
-    def fate(self, endpoint: str) -> Fate:
+    def fate(self, endpoint: str, automation_id: str = "") -> Fate:
         """Draw what becomes of a request."""
         there, back = (self.plan.latency * self.draw.uniform(0.2, 1.0) for _ in range(2))
         fate = Fate(there, back)
         for each in self.weather:
-            if endpoint in each.endpoints and self.draw.random() < each.chance:
+            if self._is_about(each, endpoint, automation_id) and self.draw.random() < each.chance:
                 self._meet(fate, each)
         return fate
+
+    def _is_about(self, weather: Weather, endpoint: str, automation_id: str) -> bool:
+        if endpoint not in weather.endpoints:
+            return False
+        return not weather.automations or automation_id in self.api.ids_of(weather.automations)
 
     def _meet(self, fate: Fate, weather: Weather) -> None:
         match weather.fault:
@@ -123,11 +152,15 @@ class Wire(Transport):
         self._process.must_live()
         path = request.url.path.rstrip("/").rpartition("task_automations")[2].strip("/").split("/")
         endpoint = RUN if request.method == "POST" else (RETRIEVE if path[0] else LIST)
-        fate = self._link.fate(endpoint)
+        fate = self._link.fate(endpoint, path[0])
         if endpoint == RUN:
             return await self._run(path[0], request.headers["Idempotency-Key"], fate)
+        self._count(endpoint, path[0])
         await self._leave(fate)
         return await self._read(endpoint, path[0], request, fate)
+
+    def _count(self, endpoint: str, automation_id: str) -> None:
+        self._link.requests.append(Request(self._process.number, endpoint, self._link.clock.true_now(), automation_id))
 
     async def warm(self, url: str, connections: int) -> None:  # noqa: ARG002  there is one host
         """Open nothing, and take as long as that takes."""
@@ -143,6 +176,7 @@ class Wire(Transport):
     async def _run(self, automation_id: str, key: str, fate: Fate) -> httpx.Response:
         clock, process = self._link.clock, self._process
         process.sends()
+        self._count(RUN, automation_id)
         await self._leave(fate)
         sent = Sent(process.number, automation_id, key, clock.true_now(), clock.now(), fate.fault)
         self._link.sent.append(sent)
@@ -152,6 +186,8 @@ class Wire(Transport):
         finally:
             sent.ended = clock.true_now()
         sent.status = reply.status
+        if reply.status == HTTPStatus.NOT_FOUND:
+            self._deny(automation_id, sent.at)
         process.hears()
         return self._response(reply, fate)
 
@@ -197,8 +233,13 @@ class Wire(Transport):
         if fate.fault is Fault.GARBAGE and endpoint == RETRIEVE and fate.weather is not None and fate.weather.amount == _NO_RUN:
             link.shown.append(Shown(self._process.number, endpoint, begun, link.clock.true_now(), fate.lag, {automation_id: None}))
         if reply.shows is not None and fate.fault is None:
-            link.shown.append(Shown(self._process.number, endpoint, begun, link.clock.true_now(), fate.lag, reply.shows))
+            link.shown.append(Shown(self._process.number, endpoint, begun, link.clock.true_now(), fate.lag, reply.shows, reply.whole))
+        if reply.status == HTTPStatus.NOT_FOUND and endpoint == RETRIEVE:
+            self._deny(automation_id, begun)
         return self._response(reply, fate)
+
+    def _deny(self, automation_id: str, begun: datetime) -> None:
+        self._link.denied.append(Denied(self._process.number, automation_id, begun, self._link.clock.true_now()))
 
     def _looked(self, endpoint: str, automation_id: str, request: httpx.Request, fate: Fate) -> Reply:
         api = self._link.api

@@ -43,6 +43,10 @@ T = TypeVar("T")
 OWNER: ContextVar["Process | None"] = ContextVar("OWNER", default=None)
 _GUARD_EVERY: Final = 60.0
 """A day of looking at the lock file every two seconds is a second of a computer's time."""
+_LOOK_FOR_REQUESTS_EVERY: Final = 600.0
+"""No script asks for a backfill. Looking for one every second took two thirds of a simulation's time."""
+_LOCK_AGAIN: Final = 5.0
+"""A second daemon waits for the lock for hours; a real one looks every second."""
 
 
 class Process:
@@ -324,8 +328,10 @@ def machine() -> Iterator[None]:
             "gc": SimpleNamespace(freeze=lambda: None),
             "os": SimpleNamespace(_exit=_exit),
             "_GUARD_EVERY": _GUARD_EVERY,
+            "_LOOK_FOR_REQUESTS_EVERY": _LOOK_FOR_REQUESTS_EVERY,
         }.items():
             patches.enter_context(mock.patch.object(app, name, stand_in))
         patches.enter_context(mock.patch.object(opening, "open_ledger", _opened))
+        patches.enter_context(mock.patch.object(opening, "_LOOK_AGAIN", _LOCK_AGAIN))
         patches.enter_context(mock.patch.dict(os.environ, {"POSTHOG_PERSONAL_API_KEY": "phx_simulated"}))
         yield

@@ -1,5 +1,6 @@
 """What is printed: the trace of a failing seed, and the summary of many."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
@@ -122,6 +123,17 @@ def _is_of(told: Told, automation_id: str) -> bool:
     if isinstance(event, OccurrenceConcluded):
         return event.occurrence.automation_id == automation_id
     return isinstance(event, _OF_AUTOMATION) and event.automation_id == automation_id
+
+
+def describe_story(name: str, judged: Judged, seconds: float) -> Iterator[str]:
+    """Describe what came of one story: its figures, and the first violation of each rule."""
+    outcomes = ", ".join(f"{count} {what}" for what, count in judged.outcomes.most_common())
+    yield f"{name}: {judged.occurrences} occurrences in {seconds:.0f} s: {outcomes}"
+    yield f"  readings of the list in each hour: {[judged.polls[hour] for hour in range(max(judged.polls, default=-1) + 1)][:12]}"
+    rules = Counter(text.partition(":")[0] for _, text in judged.violations)
+    for rule, count in rules.items():
+        first = next(text for _, text in judged.violations if text.startswith(f"{rule}:"))
+        yield f"  VIOLATED {count} times: {first[:300]}"
 
 
 def summary(judged: Judged, seconds: float) -> Iterator[str]:

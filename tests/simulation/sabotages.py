@@ -24,7 +24,9 @@ from scheduler.daemon.overdue import Overdue
 from scheduler.daemon.readings import Readings, Seen
 from scheduler.ledger.sqlite import SqliteLedger
 from scheduler.upstream import snapshot
-from tests.simulation.judging import judge_seed
+from tests.simulation.judging import judge_script, judge_seed
+from tests.simulation.load_sabotages import LOAD_SABOTAGES, TOLD_BY
+from tests.simulation.stories import STORIES
 
 if TYPE_CHECKING:
     from scheduler.daemon.lane import Carried
@@ -143,6 +145,7 @@ SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "a reading older than the attempt believed": [(Readings, "read", _old_reading_believed)],
     "told before it is so": [(Carrier, "_finish", _told_before_it_is_so)],
     "pauses ignored": [(Clearance, "is_paused", lambda _self, _automation_id: False)],
+    **LOAD_SABOTAGES,
 }
 
 
@@ -155,9 +158,15 @@ def sabotaged(name: str) -> Iterator[None]:
         yield
 
 
-def noticed(name: str, seeds: Iterable[int]) -> tuple[int, int, str] | None:
-    """After how many seeds a sabotage is noticed, by which one, and what is said of it; None when it is not."""
+def noticed(name: str, seeds: Iterable[int]) -> tuple[int, int | str, str] | None:
+    """After how many seeds a sabotage is noticed, by which one, and what is said of it; None when it is not.
+
+    One that has a story of its own is to be noticed by that.
+    """
     with sabotaged(name):
+        if name in TOLD_BY:
+            violations = judge_script(STORIES[TOLD_BY[name]]()).violations
+            return (1, TOLD_BY[name], violations[0][1]) if violations else None
         for tried, seed in enumerate(seeds, 1):
             gc.collect()
             if found := judge_seed(seed).violations:
@@ -172,5 +181,5 @@ def report(names: Sequence[str], seeds: range, say: Callable[[str], None] = prin
         found = noticed(name, seeds)
         unnoticed += found is None
         tried, seed, text = found or (len(seeds), None, "NOT NOTICED")
-        say(f"{name:45} {tried:4} seeds  (seed {seed})  {text[:160]}")
+        say(f"{name:52} {tried:4} seeds  (seed {seed})  {text[:160]}")
     return 1 if unnoticed else 0

@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
+
+CALM: Final = 1200.0
+"""Seconds in which all has to settle: the longest back-off, hold, time-out and settle time one after the other, several times."""
 
 
 class Fault(StrEnum):
@@ -74,6 +78,7 @@ class Weather(Action):
     carried_out: bool = False
     retry_after: str | None = None
     amount: float = 0.0  # seconds of delay or lag; or which garbage
+    automations: tuple[int, ...] = ()  # requests about these alone; empty: about all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +91,7 @@ class Edit(Action):
     timezone: str | None = None
     enabled: bool | None = None
     name: str | None = None
+    prompt: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +119,24 @@ class Break(Action):
     lasts: float
     target: int
     automation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vanish(Action):
+    """The list leaves out automations for so long; each of them still answers. Empty ``automations``: the list is empty."""
+
+    lasts: float
+    target: int
+    automations: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intrude(Action):
+    """The list holds one more row for so long, which is this JSON text and no automation."""
+
+    lasts: float
+    target: int
+    row: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +233,8 @@ class TargetPlan:
     request_timeout: float = 30.0
     max_in_flight: int = 64
     requests_per_minute: int = 400
+    requests_per_hour: int = 100_000
+    run_id_start: str = ""  # text before the UUID of a run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +250,9 @@ class Setting:
     drain: str = "25s"
     commit: float = 0.003
     zones_missing: frozenset[str] = frozenset()
+    calm: float = CALM  # seconds in which everything has to settle after the storm
+    loses_nothing: bool = False  # the budget suffices, however much polls would like to have of it
+    keep_ledgers: bool = False  # keep a copy of the ledger of each killed process for the checks
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,15 +33,13 @@ from tests.simulation.violation import Violation
 from tests.virtual import VirtualClock
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from scheduler.daemon.service import Service
-
-CALM: Final = 1200.0
-"""Seconds in which all has to settle: the longest back-off, hold, time-out and settle time one after the other, several times."""
-
 
 _OPEN_ATTEMPTS: Final = """
     SELECT scheduled_for, written_at FROM occurrence JOIN attempt ON attempt.occurrence_id = occurrence.id
-    WHERE outcome IS NULL AND target = ? AND automation_id = ? AND result IS NULL
+    WHERE outcome IS NULL AND target = ? AND occurrence.automation_id = ? AND result IS NULL
 """
 _SEND_WITHIN: Final = timedelta(seconds=15)
 """What is durable may be sent within ten seconds; the connection may take its own time."""
@@ -65,6 +63,7 @@ class Trouble:
     end: datetime | None
     target: str | None
     what: str
+    automations: frozenset[str] = frozenset()  # these of the target alone; empty: all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +97,7 @@ class World:
         self.offsets: list[tuple[datetime, float]] = [(self.setting.begin, 0.0)]  # of the wall clock
         self.violations: list[Violation] = []
         self.counts: defaultdict[str, int] = defaultdict(int)
+        self.ledgers: list[sqlite3.Connection] = []  # a copy for each process that was killed, when the script asks for them
         self.folder = folder
         self._ledger = folder / "ledger.db"
         self._offset = 0.0
@@ -138,7 +138,7 @@ class World:
             "request_timeout": f"{plan.request_timeout:g}s",
             "max_in_flight": plan.max_in_flight,
             "requests_per_minute": plan.requests_per_minute,
-            "requests_per_hour": 100_000,
+            "requests_per_hour": plan.requests_per_hour,
         }
 
     def api_of(self, number: int) -> SimulatedApi:
@@ -163,6 +163,8 @@ class World:
     def died(self, process: Process) -> None:
         """A process was killed."""
         self.counts["kills"] += 1
+        if self.setting.keep_ledgers:
+            self.ledgers.append(self.file.copy())
         self._begin_trouble(None, f"process {process.number} was killed")
         self._end_trouble(f"process {process.number} was killed")
 
@@ -196,7 +198,7 @@ class World:
             self.start()
             await asyncio.sleep(1.0)
         self.calm_since = self.clock.true_now()
-        await asyncio.sleep(CALM)
+        await asyncio.sleep(self.setting.calm)
         for process in self.processes:
             if process.alive:
                 process.signal(signal.SIGTERM)
@@ -208,6 +210,8 @@ class World:
     def _mend(self) -> None:
         for link in self.links.values():
             link.weather.clear()
+            link.api.hidden = frozenset()
+            link.api.intruders.clear()
             link.api.finish_all()
             for automation_id in list(link.api.shapes):
                 self._unbreak(link.api, automation_id)
@@ -245,7 +249,7 @@ class World:
         link = self.links[name]
         link.weather.append(action)
         what = f"{action.fault} {action.status or ''} {'/'.join(action.endpoints)} #{id(action)}"
-        self._begin_trouble(name, what)
+        self._begin_trouble(name, what, link.api.ids_of(action.automations))
         self._later(action.lasts, lambda: self._weather_ends(link, action, what))
 
     def _weather_ends(self, link: Link, action: s.Weather, what: str) -> None:
@@ -255,7 +259,13 @@ class World:
 
     @_do.register
     def _(self, action: s.Edit) -> None:
-        changes = {"cron_expression": action.expression, "timezone": action.timezone, "enabled": action.enabled, "name": action.name}
+        changes = {
+            "cron_expression": action.expression,
+            "timezone": action.timezone,
+            "enabled": action.enabled,
+            "name": action.name,
+            "prompt": action.prompt,
+        }
         api = self.api_of(action.automation)
         api.edit(api.id_of(action.automation), **{field: value for field, value in changes.items() if value is not None})
 
@@ -285,6 +295,25 @@ class World:
         document = api.show(automation_id)
         if document is not None and document["cron_expression"] is None:
             api.edit(automation_id, cron_expression=self._broken[automation_id])
+
+    @_do.register
+    def _(self, action: s.Vanish) -> None:
+        name = list(self.links)[action.target]
+        api = self.links[name].api
+        api.hidden = api.ids_of(action.automations) or frozenset(api.shapes)
+        what = f"vanish #{id(action)}"
+        self._begin_trouble(name, what, api.hidden)
+        self._later(action.lasts, lambda: self._list_again(api, what))
+
+    def _list_again(self, api: SimulatedApi, what: str) -> None:
+        api.hidden = frozenset()
+        self._end_trouble(what)
+
+    @_do.register
+    def _(self, action: s.Intrude) -> None:
+        intruders = list(self.links.values())[action.target].api.intruders
+        intruders.append(action.row)
+        self._later(action.lasts, lambda: intruders.remove(action.row) if action.row in intruders else None)
 
     @_do.register
     def _(self, action: s.Somebody) -> None:
@@ -375,8 +404,8 @@ class World:
     def _later(self, seconds: float, then: Callable[[], Any]) -> None:
         asyncio.get_running_loop().call_later(seconds, then)
 
-    def _begin_trouble(self, target: str | None, what: str) -> None:
-        self.troubles.append(Trouble(self.clock.true_now(), None, target, what))
+    def _begin_trouble(self, target: str | None, what: str, automations: frozenset[str] = frozenset()) -> None:
+        self.troubles.append(Trouble(self.clock.true_now(), None, target, what, automations))
 
     def _end_trouble(self, what: str) -> None:
         for trouble in self.troubles:

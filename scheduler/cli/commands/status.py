@@ -71,6 +71,9 @@ def _of_targets(status: State) -> Iterator[str]:
         if target["overdue"]["count"]:
             yield f"  overdue      {styled(str(target['overdue']['count']), 'red')}"
             yield from (f"    {escaped(each)}" for each in target["overdue"]["occurrences"])
+        if past := target.get("recovering"):
+            count, since, until = past["automations"], from_text(past["since"]), from_text(past["until"])
+            yield f"  recovering   {count} automation{'s' * (count != 1)}, from {zoned_text(since)} up to {zoned_text(until)}"
 
 
 def _of_places(target: State) -> Iterator[str]:

@@ -125,6 +125,10 @@ def _of_target(target: TargetStatus) -> Iterator[Finding]:
         items = [Item(each) for each in target.overdue[:_SHOWN]]
         title = f"{_counted(target.overdue_count, 'occurrence')} of target {target.name} overdue"
         yield Finding(BAD, title, None, ADVICE["occurrence.overdue"], items, target.overdue_count - len(items))
+    if (past := target.recovering) is not None:
+        detail = f"From {to_text_seconds(past.since)} up to {to_text_seconds(past.until)} not everything is on record yet."
+        title = f"Target {target.name} is recovering {_counted(past.automations, 'automation')} from a downtime"
+        yield Finding(NOTE, title, detail, "nothing: what is due now goes first, and the rest is recorded slice by slice")
 
 
 def _of_invalid(targets: Sequence[TargetStatus], invalid: Sequence[AutomationDetails]) -> Iterator[Finding]:

@@ -1,10 +1,8 @@
-"""The pages for people: asked on the loop, made on another thread, one at a time.
+"""The pages for people: asked on the loop, made on the `Workbench`.
 
-One at a time, because two that are made at once take no less time and leave the loop less of it. A ledger that cannot be read leaves its
-place on a page empty, and the rest is there all the same.
+A ledger that cannot be read leaves its place on a page empty, and the rest is there all the same.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from itertools import chain
@@ -43,7 +41,6 @@ class Site:
 
     def __init__(self, content: Content) -> None:
         self._content = content
-        self._making = asyncio.Lock()
 
     async def index(self, _: Request) -> Response:
         """``/``."""
@@ -142,8 +139,7 @@ class Site:
         def make() -> str:
             return render(template, status=status, now=status.at, up=When(status.started_at, status.at), **values())
 
-        async with self._making:
-            text = await asyncio.to_thread(make)
+        text = await self._content.workbench.make(make)
         return HTMLResponse(text, code, {"Content-Security-Policy": POLICY})
 
 

@@ -90,9 +90,9 @@ def _overlap(evidence: Evidence, row: Row, at: datetime) -> str | None:
     begin = min(row.due, at) - timedelta(seconds=30)
     if not evidence.right(begin, at):
         return None
-    for run in evidence.link(row.target).api.runs:
+    for run in evidence.runs_of.get((row.target, row.automation_id), []):
         ended = evidence.link(row.target).api.ends.get(run.id)
-        if run.automation_id == row.automation_id and run.at <= at and (ended is None or ended >= begin):
+        if run.at <= at and (ended is None or ended >= begin):
             return None
     return "no run of it was unfinished"
 
@@ -103,6 +103,8 @@ def _deleted(evidence: Evidence, row: Row, at: datetime) -> str | None:
     first = api.shapes[row.automation_id][0].at
     shapes = api.shapes_between(row.automation_id, max(row.scheduled_for - timedelta(hours=1), first), at)
     zones = any(each.zones_missing for each in evidence.world.configured)
+    if evidence.is_hidden(row.automation_id, row.scheduled_for - timedelta(hours=1), at):
+        return None
     if any(shape.fires is None or _to_the_next(shape.fires, row.scheduled_for) is None for shape in shapes) or zones or evidence.was_set:
         return None
     return f"the API had it all the time: {[shape.text for shape in shapes]}"

@@ -5,7 +5,6 @@ from datetime import timedelta
 from scheduler.core.events import CarryFailed, DaemonStopping
 from tests.simulation.evidence import Check, Evidence
 from tests.simulation.violation import Violation
-from tests.simulation.world import CALM
 
 _RECENT = timedelta(seconds=400)
 
@@ -28,7 +27,7 @@ def everything_settles(evidence: Evidence) -> Check:
     """After the calm nothing is open that came due before its last minutes, and nothing was unknown for longer than promised."""
     ended = evidence.world.ended
     assert ended is not None
-    assert _RECENT.total_seconds() < CALM
+    assert _RECENT.total_seconds() < evidence.world.setting.calm
     for row in evidence.rows:
         if row.outcome is None and row.due < ended - _RECENT:
             yield Violation("open", f"{row.fate} after the calm, {row.attempts}", row.automation_id, row.scheduled_for)

@@ -146,13 +146,22 @@ def _not_sent(evidence: Evidence, row: Row) -> Check:
         return
     begin = row.due
     settle = timedelta(seconds=60)
-    if evidence.quiet(row.target, begin - _RECOVERY - settle, begin + _ROOM):
+    if evidence.is_budget_busy(row.target, begin - _RECOVERY, row.finished_at or begin):
+        return
+    if evidence.quiet(row.target, begin - _RECOVERY - settle, begin + _ROOM, row.automation_id):
         yield Violation("no chance", f"{row.fate}, and nothing was in its way from the beginning", row.automation_id, row.scheduled_for)
+
+
+def _in_turn(evidence: Evidence, row: Row) -> timedelta:
+    """Return how late it may be: two seconds, and the time that all who are due with it take through the slots."""
+    plan = evidence.link(row.target).plan
+    turns = evidence.crowd(row) / plan.max_in_flight
+    return timedelta(seconds=2 + 2 * plan.latency * turns)
 
 
 def _late(evidence: Evidence, row: Row) -> Check:
     sent, plan = evidence.sent.get(evidence.key(row.occurrence), []), evidence.link(row.target).plan
-    if not sent or sent[0].at <= row.due + timedelta(seconds=2) or plan.max_in_flight < _MANY or plan.requests_per_minute < _MANY:
+    if not sent or sent[0].at <= row.due + _in_turn(evidence, row) or plan.max_in_flight < _MANY or plan.requests_per_minute < _MANY:
         return
     policies = evidence.policies(row, row.scheduled_for - timedelta(days=1), sent[0].at)
     if any(each.concurrency is not Concurrency.ALLOW or each.catch_up is CatchUp.ALL for each in policies):
@@ -161,5 +170,7 @@ def _late(evidence: Evidence, row: Row) -> Check:
     shapes = evidence.link(row.target).api.shapes_between(row.automation_id, begin, sent[0].at)
     if shapes[0].at > begin or len({shape.fires for shape in shapes}) > 1:
         return  # it may be due by a definition that nobody knew at the time
-    if evidence.quiet(row.target, begin, sent[0].at):
+    if evidence.is_budget_busy(row.target, row.due, sent[0].at):
+        return
+    if evidence.quiet(row.target, begin, sent[0].at, row.automation_id):
         yield Violation("late", f"sent at {sent[0].at}, due at {row.due}, and nothing was in its way", row.automation_id, row.scheduled_for)

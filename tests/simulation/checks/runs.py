@@ -59,7 +59,7 @@ def outcomes_name_the_run_that_was_started(evidence: Evidence) -> Check:
 def foreign_runs_are_known(evidence: Evidence) -> Check:
     """What is recorded as foreign was started by somebody else, or is a late double; what is recorded as ours is ours."""
     for (target, run_id), recorded in evidence.run_rows.items():
-        run = next((each for each in evidence.link(target).api.runs if each.id == run_id), None)
+        run = evidence.runs.get((target, run_id))
         if run is None:
             yield Violation("run", f"run {run_id} is recorded, and was never started", recorded["automation_id"])
         elif recorded["origin"] == "foreign" and run.key != NOBODY and recorded["doubles"] is None:
@@ -75,8 +75,13 @@ def what_was_shown_is_on_record(evidence: Evidence) -> Check:
     for target, link in evidence.world.links.items():
         runs = {run.id: run for run in link.api.runs}
         shown = {run_id for each in link.shown if _is_kept(evidence, link, each) for run_id in each.runs.values() if run_id is not None}
-        for run in (runs[each] for each in sorted(shown) if (target, each) not in evidence.run_rows):
+        for run in (runs[each] for each in sorted(shown) if (target, each) not in evidence.run_rows and _is_text(each)):
             yield Violation("not on record", f"run {run.id}, which began at {run.at}, was shown", run.automation_id)
+
+
+def _is_text(run_id: str) -> bool:
+    """Return whether an id can be kept: an object with NUL in its texts is refused as a whole."""
+    return "\0" not in run_id
 
 
 def _is_kept(evidence: Evidence, link: Link, shown: Shown) -> bool:
@@ -141,8 +146,7 @@ def _target(evidence: Evidence, sent: Sent) -> str:
 
 
 def _accepted(evidence: Evidence, row: Row, runs: list[StartedRun]) -> Iterator[Violation]:
-    api = evidence.link(row.target).api
-    run = next((each for each in api.runs if each.id == row.run_id), None)
+    run = evidence.runs.get((row.target, row.run_id or ""))
     if run is None or run.automation_id != row.automation_id:
         yield _violation("accepted", f"by run {row.run_id}, which the API never started for it", row)
     elif run not in runs:

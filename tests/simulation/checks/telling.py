@@ -107,9 +107,8 @@ def history_agrees_with_the_ledger(evidence: Evidence) -> Check:
     if len(lines) != len(evidence.rows) or sum(int(line["count"] or 0) for line in lines) != sum(row.count for row in evidence.rows):
         yield Violation("history", f"{len(lines)} lines, and {len(evidence.rows)} rows")
     for line in lines:
-        link = evidence.link(str(line["target"]))
         if line["run_status"] in {"success", "failed"}:
-            run = next((each for each in link.api.runs if each.id == line["task_run_id"]), None)
+            run = evidence.runs.get((str(line["target"]), str(line["task_run_id"])))
             right = "failed" if run is not None and run.number % 5 == 0 else "success"
             if run is None or line["run_status"] != right:
                 yield Violation("history", f"run {line['task_run_id']} {line['run_status']}, and it was {right}")

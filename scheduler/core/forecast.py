@@ -1,0 +1,201 @@
+"""What the request budget will do to the fires that come: who waits, and who loses occurrences. Pure.
+
+The forecast plays the daemon's own arithmetic, `RequestBudget` and `FairQueue`, on the fire times that are known. Requests take no time
+in it, and runs that nobody foresees (retries, unknown attempts) need nothing.
+"""
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from scheduler.core.fair_queue import FairQueue, Ticket
+from scheduler.core.request_budget import HOUR, RequestBudget, need
+
+_LEAD: Final = 2.0
+"""Seconds before something is due at which the poll for it begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """An occurrence of an automation, in seconds: when it is due, and when it is lost. ``reads``: it waits for a reading before."""
+
+    at: float
+    lost_at: float
+    automation: str
+    reads: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Polls:
+    """How a target is polled: seconds, and the requests that one poll takes."""
+
+    interval: float
+    fresh_for: float
+    pages: int
+
+
+@dataclass(slots=True)
+class Prospect:
+    """What comes of one automation: how many occurrences are due, how many of them are lost, and the longest wait in seconds."""
+
+    due: int = 0
+    lost: int = 0
+    longest_wait: float = 0.0
+
+
+@dataclass(slots=True)
+class Forecast:
+    """What comes of all automations, and the longest time between two polls, in seconds. ``binds_at``: when the budget first binds."""
+
+    prospects: dict[str, Prospect] = field(default_factory=dict)
+    longest_gap: float = 0.0
+    binds_at: float | None = None
+
+
+def forecast(dues: Sequence[Due], polls: Polls, *, per_minute: int, per_hour: int) -> Forecast:
+    """Play the dues, in the order of time, against the limits."""
+    return _Play(dues, polls, RequestBudget(per_minute=per_minute, per_hour=per_hour)).run()
+
+
+def next_poll(last: float, next_due: float | None, polls: Polls) -> float:
+    """Return when the next poll begins: after the interval, or before something is due when the last poll would be too old by then."""
+    begins = last + polls.interval
+    if next_due is not None and next_due - last > max(polls.fresh_for, _LEAD):
+        begins = min(begins, next_due - _LEAD)
+    return max(begins, last)
+
+
+def wanted_polls(due: Iterable[float], polls: Polls, until: float) -> Iterator[float]:
+    """Yield when polls begin that nothing keeps waiting, given the instants at which something is due, in order."""
+    last = -polls.interval
+    for at in (*due, until):
+        if at > until:
+            break
+        while (begins := last + polls.interval) < at - _LEAD:
+            yield begins
+            last = begins
+        if at - last > max(polls.fresh_for, _LEAD) and at < until:
+            last = at - _LEAD
+            yield last
+
+
+class _Play:
+    def __init__(self, dues: Sequence[Due], polls: Polls, budget: RequestBudget) -> None:
+        self._dues = dues
+        self._polls = polls
+        self._budget = budget
+        self._queue = FairQueue()
+        self._waiting: dict[str, tuple[Due, Ticket]] = {}
+        self._ends: list[tuple[float, int, str]] = []  # when waiting occurrences are lost
+        self._result = Forecast()
+        self._next = 0  # the due that comes next
+        self._readings = 0
+        self._page = 0  # of the poll that is under way; 0: none is
+        self._polled = -polls.interval
+
+    def run(self) -> Forecast:
+        rate = sum(1 for _ in wanted_polls([due.at for due in self._dues], self._polls, HOUR)) / HOUR
+        self._budget.expect(need(poll_interval=self._polls.interval, polls=rate, pages=self._polls.pages), 0.0)
+        now: float | None = 0.0
+        while now is not None:
+            self._take(now)  # before occurrences are lost: one that is coalesced now hands its waiting time on
+            self._lose(now)
+            now = min(filter(None, (self._background(now), self._fires(now), self._upcoming(now))), default=None)
+        return self._result
+
+    def _upcoming(self, now: float) -> float | None:
+        """When something happens next that does not depend on the budget; None at the end."""
+        if self._next >= len(self._dues) and not self._waiting:
+            return None
+        following = [self._dues[self._next].at] if self._next < len(self._dues) else []
+        polled = [] if self._page or self._next >= len(self._dues) else [self._next_poll()]
+        return min((at for at in (*following, *polled, *(end for end, _, _ in self._ends[:1])) if at > now), default=None)
+
+    def _next_poll(self) -> float:
+        following = self._dues[self._next].at if self._next < len(self._dues) else None
+        return next_poll(self._polled, following, self._polls)
+
+    # ------------------------------------------------------------ occurrences
+
+    def _take(self, now: float) -> None:
+        while self._next < len(self._dues) and self._dues[self._next].at <= now:
+            due = self._dues[self._next]
+            self._next += 1
+            self._readings += due.reads
+            self._prospect(due).due += 1
+            since = due.at
+            if due.automation in self._waiting:
+                since = self._waiting[due.automation][1].since
+                self._drop(due.automation)
+            ticket = self._queue.join(due.automation, lost_at=due.lost_at, since=since)
+            self._waiting[due.automation] = due, ticket
+            heapq.heappush(self._ends, (due.lost_at, self._next, due.automation))
+
+    def _lose(self, now: float) -> None:
+        while self._ends and self._ends[0][0] <= now:
+            end, _, automation = heapq.heappop(self._ends)
+            waiting = self._waiting.get(automation)
+            if waiting is not None and waiting[0].lost_at == end:
+                self._drop(automation)
+
+    def _drop(self, automation: str) -> None:
+        due, ticket = self._waiting.pop(automation)
+        self._queue.leave(ticket)
+        self._queue.note_lost(ticket)
+        self._prospect(due).lost += 1
+        self._note_wait(due, due.lost_at)
+
+    def _prospect(self, due: Due) -> Prospect:
+        return self._result.prospects.setdefault(due.automation, Prospect())
+
+    def _note_wait(self, due: Due, until: float) -> None:
+        prospect = self._prospect(due)
+        prospect.longest_wait = max(prospect.longest_wait, until - due.at)
+
+    # ------------------------------------------------------------ requests
+
+    def _fires(self, now: float) -> float | None:
+        """Send what may be sent; when the next fire may be, None when nobody waits."""
+        while self._waiting:
+            at = self._budget.fire_at(now)
+            if at > now:
+                self._result.binds_at = now if self._result.binds_at is None else self._result.binds_at
+                return at
+            ticket = self._queue.choose()
+            assert ticket is not None, "as many tickets as occurrences wait"
+            self._send(now)
+            self._queue.note_sent(ticket, now)
+            self._note_wait(self._waiting.pop(ticket.automation_id)[0], now)
+        return None
+
+    def _background(self, now: float) -> float | None:
+        """Send what may be sent of polls and readings; when the next one may be, None when none waits."""
+        while self._page or self._next_poll() <= now:
+            pages = self._polls.pages
+            at = self._budget.background_at(now, 1 if self._page else pages)
+            if at > now:
+                return at
+            self._send(now, background=True)
+            if not self._page:
+                if self._polled >= 0:
+                    self._result.longest_gap = max(self._result.longest_gap, now - self._polled)
+                self._polled = now
+            self._page = (self._page + 1) % pages
+        while self._readings:
+            at = self._budget.background_at(now)
+            if at > now:
+                return at
+            self._send(now, background=True)
+            self._readings -= 1
+        return None
+
+    def _send(self, now: float, *, background: bool = False) -> None:
+        self._budget.hold()
+        self._budget.use(now, background=background)
+
+
+def losers(forecast: Forecast) -> Mapping[str, Prospect]:
+    """Return the automations that lose occurrences, those first that lose the largest part."""
+    found = {automation: each for automation, each in forecast.prospects.items() if each.lost}
+    return dict(sorted(found.items(), key=lambda item: (-item[1].lost / item[1].due, item[0])))

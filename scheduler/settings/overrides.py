@@ -1,0 +1,53 @@
+"""Which override is an automation's, found without asking each override about each automation.
+
+With hundreds of overrides and ten thousand automations, all pairs take seconds at a start and at each reload. Names are looked up as they
+are, and patterns by the literal text that they begin or end with; only a pattern without either is tried on every name.
+"""
+
+import fnmatch
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+_WILDCARDS: Final = re.compile(r"[*?\[\]]")
+
+
+class PatternIndex:
+    """Patterns (``*``, ``?``, ``[…]``; case counts) by their place in a list."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._exact: dict[str, int] = {}
+        self._by_prefix: defaultdict[int, defaultdict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        self._by_suffix: defaultdict[int, defaultdict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        self._compiled: dict[int, re.Pattern[str]] = {}
+        for place, pattern in enumerate(patterns):
+            self._exact.setdefault(pattern, place)
+            if _WILDCARDS.search(pattern):
+                self._add(place, pattern)
+
+    def _add(self, place: int, pattern: str) -> None:
+        prefix, *_, suffix = _WILDCARDS.split(pattern)
+        self._compiled[place] = re.compile(fnmatch.translate(pattern))
+        if len(prefix) >= len(suffix):
+            self._by_prefix[len(prefix)][prefix].append(place)
+        else:
+            self._by_suffix[len(suffix)][suffix].append(place)
+
+    def first(self, automation_id: str, name: str) -> int | None:
+        """Return the place of the first pattern that is the automation's id or name, or that fits its name; None when there is none."""
+        exact = [self._exact[text] for text in (automation_id, name) if text in self._exact]
+        fitting = (self._first_fitting(places, name) for places in self._candidates(name))
+        return min([*exact, *(place for place in fitting if place is not None)], default=None)
+
+    def _candidates(self, name: str) -> Iterator[Sequence[int]]:
+        """Yield the places of patterns with a literal part that the name has, each list in order."""
+        for length, by_prefix in self._by_prefix.items():
+            if (places := by_prefix.get(name[:length])) is not None:
+                yield places
+        for length, by_suffix in self._by_suffix.items():
+            if (places := by_suffix.get(name[-length:])) is not None:
+                yield places
+
+    def _first_fitting(self, places: Sequence[int], name: str) -> int | None:
+        return next((place for place in places if self._compiled[place].match(name)), None)

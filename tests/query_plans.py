@@ -1,0 +1,296 @@
+"""What SQLite makes of each statement of ours: none may go through a table that grows.
+
+`watch` has every connection note the statements that modules of `scheduler` execute, and `take_findings` explains the new ones
+(https://www.sqlite.org/eqp.html) on empty databases with our tables, which have no statistics, as ours never have. So whatever statement
+the suite executes is judged, and the first test that executes a bad one fails; see `tests/conftest.py`.
+
+A plan is a list of nested loops. The rules:
+
+- A loop that goes through a whole table ("SCAN") is a finding, unless the table is one of `SMALL`, or the index one of `SHORT_INDEXES`.
+- A loop that looks rows up ("SEARCH") has to be given more than `WIDE` columns, which thousands of rows share: a column that picks out
+  few rows, or, in the outermost loop, a stretch of them.
+- JSON that was passed in (`json_each`) has no index, so that only an outermost loop may go through it, once.
+- An index that SQLite makes for one statement ("AUTOMATIC") is a finding.
+"""
+
+import re
+import sqlite3
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+SMALL: Final = {
+    "target": "as many as the configuration has",
+    "evaluation": "one for each version of croniter, the zone data or the clock-change settings",
+    "policy": "one for each change of the configuration, and the retention removes old ones",
+    "gap": "merged stretches of a downtime: one or a few, and none once it is decided",
+    "pause": "what people have typed, and have not taken back",
+    "pruned": "one row",
+    "keys": "the keys that people have made",
+    "project_sizes": "one row for each project",
+    "temp.weight": "made for one audit, whose automations it has",
+    "sqlite_master": "the tables",
+    "sqlite_schema": "the tables",
+    "CONSTANT ROW": "one row",
+}
+SHORT_INDEXES: Final = {
+    "occurrence_open": "open occurrences",
+    "run_running": "runs that go on",
+    "fire_request_waiting": "requests that the daemon has not looked at yet",
+    "runs_waiting": "runs in the queue",
+    "runs_cancelled_early": "cancelled runs in the queue",
+    "runs_running": "runs that are being carried out",
+}
+WIDE: Final = frozenset({"target", "project_id", "status", "outcome", "result"})
+
+_STATEMENT: Final = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|REPLACE|WITH)\b", re.IGNORECASE)
+_STEP: Final = re.compile(
+    r"(?P<verb>SCAN|SEARCH) (?P<table>\(.+?\)|CONSTANT ROW|\S+)(?P<json> VIRTUAL TABLE)?"
+    r"(?: USING (?P<automatic>AUTOMATIC )?(?:PARTIAL )?(?:COVERING )?(?:INDEX (?P<index>\S+)|INTEGER PRIMARY KEY|PRIMARY KEY))?"
+    r"(?: \((?P<constraints>.+)\))?"
+)
+_TEMPORARY: Final = "CREATE TEMP TABLE weight (automation_id TEXT PRIMARY KEY, weight INTEGER NOT NULL) WITHOUT ROWID"
+
+_connect: Final = sqlite3.connect
+_seen: Final[set[str]] = set()
+_new: "Final[list[Statement]]" = []
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement, and the module that executed it first."""
+
+    sql: str
+    module: str
+
+    @property
+    def one_line(self) -> str:
+        return " ".join(self.sql.split())
+
+
+# ---------------------------------------------------------------- noting statements
+
+
+class WatchedCursor(sqlite3.Cursor):
+    """Notes what it executes for a module of `scheduler`."""
+
+    def execute(self, sql: str, parameters: Any = (), /) -> "WatchedCursor":
+        _note(sql)
+        return super().execute(sql, parameters)
+
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> "WatchedCursor":
+        _note(sql)
+        return super().executemany(sql, parameters)
+
+
+class WatchedConnection(sqlite3.Connection):
+    """A connection whose cursors are watched."""
+
+    def cursor(self, factory: Any = WatchedCursor) -> Any:
+        return super().cursor(factory)
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        _note(sql)
+        return super().execute(sql, parameters)
+
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
+        _note(sql)
+        return super().executemany(sql, parameters)
+
+
+def watch() -> None:
+    """From now on every connection that is opened is watched."""
+
+    def connect(*args: Any, **named: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = _connect(*args, **{"factory": WatchedConnection} | named)
+        return connection
+
+    sqlite3.connect = connect  # type: ignore[assignment]  # the same but for the factory
+
+
+def _note(sql: str) -> None:
+    if sql in _seen:
+        return
+    module = str(sys._getframe(2).f_globals.get("__name__", ""))
+    if module.partition(".")[0] == "scheduler":
+        _seen.add(sql)
+        _new.append(Statement(sql, module))
+
+
+def take_statements() -> list[Statement]:
+    """The statements that were new since the last call."""
+    statements = _new[:]
+    del _new[: len(statements)]
+    return statements
+
+
+def take_findings() -> list[str]:
+    """What is wrong with the statements that were new since the last call, apart from `EXCEPTIONS`."""
+    return [
+        f"{finding} in {statement.module}: {statement.one_line}"
+        for statement in take_statements()
+        for finding in judge(statement.sql)
+        if not any(allowance.covers(statement, finding) for allowance in EXCEPTIONS)
+    ]
+
+
+# ---------------------------------------------------------------- judging plans
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One line of a plan. ``correlated``: the part of the plan that the line is in is carried out for each row of another."""
+
+    detail: str
+    is_first: bool
+    correlated: bool
+
+
+def judge(sql: str) -> list[str]:
+    """What is wrong with the plan of a statement, a line each."""
+    if not _STATEMENT.match(sql):
+        return []
+    plans = [plan for schema in _schemas() if (plan := explain(schema, sql)) is not None]
+    if not plans:
+        return ["no database of ours takes it"]
+    return [wrong for plan in plans for node in plan if (wrong := _judge_node(node, sql)) is not None]
+
+
+def explain(schema: sqlite3.Connection, sql: str) -> list[Node] | None:
+    """The plan for a statement; None when it is not for these tables."""
+    try:
+        rows = _explained(schema, sql)
+    except sqlite3.OperationalError:
+        return None
+    return list(_nodes(rows))
+
+
+def _explained(schema: sqlite3.Connection, sql: str) -> list[tuple[int, int, str]]:
+    explanation = f"EXPLAIN QUERY PLAN {sql}"
+    parameters: Any = _Anything()
+    try:
+        found = schema.execute(explanation, parameters)
+    except sqlite3.ProgrammingError:  # its parameters have no names
+        parameters = [None] * _count_parameters(schema, explanation)
+        found = schema.execute(explanation, parameters)
+    return [(number, parent, detail) for number, parent, _, detail in found]
+
+
+def _count_parameters(schema: sqlite3.Connection, explanation: str) -> int:
+    try:
+        schema.execute(explanation)
+    except sqlite3.ProgrammingError as error:
+        (count,) = re.findall(r"uses (\d+)", str(error))
+        return int(count)
+    return 0
+
+
+class _Anything(dict[str, object]):
+    """A value for any parameter that has a name."""
+
+    def __missing__(self, _: str) -> object:
+        return None
+
+
+def _nodes(rows: Sequence[tuple[int, int, str]]) -> Iterator[Node]:
+    correlated = {0: False}
+    begun: set[int] = set()
+    for number, parent, detail in rows:
+        correlated[number] = correlated[parent] or detail.startswith("CORRELATED")
+        if detail.startswith(("SCAN", "SEARCH")):
+            yield Node(detail, parent not in begun, correlated[parent])
+            begun.add(parent)
+
+
+def _judge_node(node: Node, sql: str) -> str | None:
+    step = _STEP.match(node.detail)
+    assert step is not None, node.detail
+    if step["automatic"]:
+        return f"SQLite makes an index of its own ({node.detail})"
+    if step["table"] in SMALL or (step["index"] in SHORT_INDEXES and node.is_first and not node.correlated):
+        return None
+    if step["json"] or step["table"].startswith("("):
+        return None if node.is_first and not node.correlated else f"a list is gone through for each row of another ({node.detail})"
+    if step["verb"] == "SCAN" or step["constraints"] is None:
+        return f"a table that grows is gone through ({node.detail})"
+    return _judge_search(node, step["constraints"], sql)
+
+
+def _judge_search(node: Node, constraints: str, sql: str) -> str | None:
+    terms = constraints.split(" AND ")
+    exact = {term.removesuffix("=?") for term in terms if term.endswith("=?")}
+    narrow = {column for column in exact - WIDE if not re.search(rf"\b{column} IS NULL", sql)}
+    if narrow:
+        return None
+    if len(exact) == len(terms):
+        return f"all rows that share a value are gone through ({node.detail})"
+    return None if node.is_first and not node.correlated else f"a stretch of rows is gone through for each row of another ({node.detail})"
+
+
+@cache
+def _schemas() -> tuple[sqlite3.Connection, ...]:
+    """Empty databases: a ledger, and one of the embedded API."""
+    from scheduler.ledger.schema import open_ledger  # the suite measures how long it takes to import these  # noqa: PLC0415
+    from scheduler.localapi.schema import open_database  # noqa: PLC0415
+
+    connections = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, make in (("ledger", open_ledger), ("api", open_database)):
+            path = Path(folder, f"{name}.db")
+            make(path).close()
+            connection = _connect(":memory:", check_same_thread=False)
+            with closing(_connect(path)) as made:
+                made.backup(connection)
+            connection.execute(_TEMPORARY)
+            connections.append(connection)
+    return tuple(connections)
+
+
+# ---------------------------------------------------------------- exceptions
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """Plans that are as they should be, although a rule says otherwise.
+
+    ``module`` begins the name of the module that executes the statement; ``step`` is found in the finding, ``statement`` in the statement.
+    ``reason`` says why nothing that is due waits for it.
+    """
+
+    module: str
+    step: str
+    reason: str
+    statement: str = ""
+
+    def covers(self, statement: Statement, finding: str) -> bool:
+        return statement.module.startswith(self.module) and self.statement in statement.one_line and self.step in finding
+
+
+_OWN_PROCESS: Final = "a command, in a process of its own"
+_BROWSER: Final = "for people, on the thread that browses or in a process of its own; given up after two seconds"
+_ALL_AUTOMATIONS: Final = "(SEARCH automation USING PRIMARY KEY (target=?)"
+_ALL_VERSIONS: Final = "(SEARCH definition USING INDEX definition_by_automation (target=?)"
+_BY_TIME: Final = "(SCAN occurrence USING INDEX sqlite_autoindex_occurrence_1)"
+
+EXCEPTIONS: Final = (
+    Allowance("scheduler.cli.", "(SCAN automation", _OWN_PROCESS),
+    Allowance("scheduler.cli.", "(SCAN found", _OWN_PROCESS),
+    Allowance("scheduler.cli.", _ALL_AUTOMATIONS, _OWN_PROCESS),
+    Allowance("scheduler.doctor.", "", _OWN_PROCESS),
+    Allowance("scheduler.audit.", _ALL_VERSIONS, f"{_OWN_PROCESS}, which audits all of them"),
+    Allowance("scheduler.ledger.history", _BY_TIME, f"walks back in time up to LIMIT; {_BROWSER}"),
+    Allowance("scheduler.ledger.history", "(SCAN automation)", f"names by a pattern; {_BROWSER}"),
+    Allowance("scheduler.ledger.history", "", "the last times of all automations, once, at a start", "GROUP BY automation_id"),
+    Allowance("scheduler.ledger.sightings", _ALL_AUTOMATIONS, "a start, which takes up all automations"),
+    Allowance("scheduler.ledger.outcomes", _ALL_AUTOMATIONS, "a clock that went back concerns all automations"),
+    Allowance("scheduler.ledger.claims", "(SEARCH occurrence)", "the last row of the table alone", "SELECT coalesce(max(id), 0)"),
+    Allowance("scheduler.ledger.retention", "", "old rows are looked for on the reader's thread, once an hour"),
+    Allowance("scheduler.ledger.schema", "", "a migration, once for each file"),
+    Allowance("scheduler.localapi.runs", "(SCAN runs)", "walks back from the newest run up to LIMIT", "ORDER BY sequence DESC LIMIT"),
+    Allowance("scheduler.localapi.store", "automations_in_order (project_id=?)", "skips to a page in the index alone", "LIMIT :limit"),
+)

@@ -1,0 +1,107 @@
+"""What the list shows and does not show: nothing is removed without a second reading or a 404, and nothing fires while it is absent.
+
+Readings are those that a process was given whole, as the network saw them. Lists of several pages are left out: one page shows no absence.
+"""
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from scheduler.core.events import AutomationRemoved
+from tests.simulation.evidence import Check, Evidence
+from tests.simulation.network import Link, Shown
+from tests.simulation.script import LIST, RETRIEVE
+from tests.simulation.violation import Violation
+
+_SLACK = timedelta(seconds=1)
+_UNDER_WAY = timedelta(seconds=2)
+"""What the newest reading left out less than this before a request may have been on its way already."""
+_MOST_QUESTIONS = 20
+"""Absent automations that are asked about one by one until the next reading of the list."""
+
+
+def removals_are_confirmed(evidence: Evidence) -> Check:
+    """An automation is removed after two readings without it, one poll interval apart, or after a 404 for it; never while it is there."""
+    readings = {target: _whole_lists(link) for target, link in evidence.world.links.items()}
+    for told in evidence.world.events:
+        event = told.event
+        if isinstance(event, AutomationRemoved) and (shown := readings[event.target]):
+            why = _doubt_removal(evidence, shown, event, told.at)
+            if why is not None:
+                yield Violation("removed", f"removed at {told.at}, {why}", event.automation_id)
+
+
+def _doubt_removal(evidence: Evidence, readings: Sequence[Shown], event: AutomationRemoved, at: datetime) -> str | None:
+    if any(each.automation_id == event.automation_id and each.ended <= at for each in evidence.link(event.target).denied):
+        return None
+    absent: list[Shown] = []
+    for reading in reversed(readings[: bisect_right(readings, at, key=lambda each: each.ended)]):
+        if event.automation_id in reading.runs:
+            break
+        absent.append(reading)
+    if not absent:
+        return "and no reading was without it"
+    interval = min(each.settings.schedule.poll_interval for each in evidence.world.configured)
+    apart = absent[0].begun - absent[-1].begun
+    return None if apart >= interval - _SLACK else f"after readings without it within {apart.total_seconds():.3f} s"
+
+
+def nothing_fires_while_it_is_absent(evidence: Evidence) -> Check:
+    """What the newest list did not show is sent only after the automation itself was read since."""
+    for link in evidence.world.links.values():
+        lists = _by_process(_whole_lists(link))
+        singles = [each for each in link.shown if each.endpoint == RETRIEVE]
+        for sent in link.sent:
+            readings = lists.get(sent.process, [])
+            index = bisect_right(readings, sent.at - _UNDER_WAY, key=lambda each: each.ended)
+            if not index or readings[index - 1].lag or sent.automation_id in readings[index - 1].runs:
+                continue
+            since = readings[index - 1].begun
+            if any(sent.automation_id in each.runs and each.ended <= sent.at for each in readings[index:]):
+                continue  # a newer reading shows it again
+            if not any(
+                each.process == sent.process and since <= each.ended <= sent.at and sent.automation_id in each.runs for each in singles
+            ):
+                yield Violation("absent", f"sent at {sent.at}, and the list of {since} did not have it", sent.automation_id)
+
+
+def few_questions_per_reading(evidence: Evidence) -> Check:
+    """Of what the list does not show no more than twenty are asked about until the next reading of it."""
+    for target, link in evidence.world.links.items():
+        for readings in _by_process(_whole_lists(link)).values():
+            questions = [each for each in link.requests if each.endpoint == RETRIEVE and each.process == readings[0].process]
+            for number, reading in enumerate(readings):
+                until = readings[number + 1].ended if number + 1 < len(readings) else reading.ended + _UNDER_WAY
+                first = bisect_right(questions, reading.ended, key=lambda each: each.at)
+                last = bisect_right(questions, until, key=lambda each: each.at)
+                absent = {each.automation_id for each in questions[first:last]} - reading.runs.keys()
+                if len(absent) > _MOST_QUESTIONS:
+                    yield Violation(
+                        "questions", f"{len(absent)} absent automations of {target} were read between {reading.ended} and {until}"
+                    )
+
+
+def only_what_the_api_had_is_sent(evidence: Evidence) -> Check:
+    """Each request to run is for an instant that some definition of the API implied, not for one that a cut or mended text implies."""
+    if evidence.was_set or any(each.zones_missing for each in evidence.world.configured):
+        return
+    for row in evidence.rows:
+        if row.attempts and evidence.key(row.occurrence) in evidence.sent:
+            schedules = {shape.fires for shape in evidence.link(row.target).api.shapes.get(row.automation_id, ())}
+            just_before = row.scheduled_for - timedelta(microseconds=1)
+            if not any(evidence.count_implied(each, just_before, row.scheduled_for)[1] for each in schedules):
+                text = f"sent, and the API had only {sorted(map(repr, schedules))}"
+                yield Violation("invented", text, row.automation_id, row.scheduled_for)
+
+
+def _whole_lists(link: Link) -> list[Shown]:
+    """Return the readings of the list that were one page, in the order of their ends; none when the list may be longer."""
+    return sorted((each for each in link.shown if each.endpoint == LIST and each.whole), key=lambda each: each.ended)
+
+
+def _by_process(readings: Sequence[Shown]) -> dict[int, list[Shown]]:
+    found: defaultdict[int, list[Shown]] = defaultdict(list)
+    for reading in readings:
+        found[reading.process].append(reading)
+    return dict(found)

@@ -1,0 +1,190 @@
+"""Scripts written by hand for the promise under load, by name: `python -m tests.simulation story NAME` plays one, and judges it.
+
+Each is as small as it can be and still shows a defect that was there once. Those in `LARGE` are the sizes of the promise itself; they take
+minutes, and belong to the soak.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from tests.simulation import script as s
+from tests.simulation.script import CALM, LIST, READS, RUN, Action, Dies, Disk, Fault, Planned, Script, Setting, TargetPlan
+
+_NOON: Final = datetime(2026, 6, 3, 11, 58, 20, tzinfo=UTC)
+_TO_NOON: Final = 100.0
+"""Seconds from the beginning to twelve."""
+_MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
+_ROOMY: Final = TargetPlan(page=1000, requests_per_minute=100_000, requests_per_hour=1_000_000)
+
+
+def plan_every(expression: str, count: int) -> tuple[Planned, ...]:
+    """Plan so many automations with this expression."""
+    return tuple(Planned(target=0, expression=expression, timezone="UTC") for _ in range(count))
+
+
+def write_script(
+    span: float,
+    automations: Sequence[Planned],
+    actions: Sequence[Action] = (),
+    *,
+    target: TargetPlan = _ROOMY,
+    keep_ledgers: bool = False,
+    calm: float = CALM,
+    loses_nothing: bool = False,
+    **schedule: str,
+) -> Script:
+    """Write a script of one target that begins shortly before noon."""
+    setting = Setting(
+        begin=_NOON,
+        span=span,
+        targets=(target,),
+        automations=tuple(automations),
+        schedule={"poll_interval": "30s", **schedule},
+        policies={},
+        keep_ledgers=keep_ledgers,
+        calm=calm,
+        loses_nothing=loses_nothing,
+    )
+    return Script(1, setting, tuple(sorted(actions, key=lambda action: action.at)))
+
+
+def _limit(per_minute: int, per_hour: int = 100_000) -> TargetPlan:
+    return TargetPlan(page=1000, requests_per_minute=per_minute, requests_per_hour=per_hour)
+
+
+def _hang(count: int, span: float) -> s.Weather:
+    return s.Weather(at=0.5, lasts=span, target=0, endpoints=(RUN,), fault=Fault.LOST_REQUEST, automations=tuple(range(count)))
+
+
+def _fill(at: float, lasts: float) -> s.Ledger:
+    return s.Ledger(at=at, lasts=lasts, trouble=Disk.FULL)
+
+
+def _kill_again(at: float, gap: float, counts: Sequence[int]) -> list[Action]:
+    """Kill each process soon after it began, after so many of its commits."""
+    return [s.Kill(at=at + gap * number, dies=Dies.AFTER_A_COMMIT, count=count, down=1.0) for number, count in enumerate(counts)]
+
+
+_COMMAS: Final = ",".join([""] * 200_001)
+_NUL: Final = "* * * * *\0 not a schedule"
+
+SMALL: Final[Mapping[str, Callable[[], Script]]] = {
+    "polls starved by fires": lambda: write_script(1.5 * _HOUR, plan_every("* * * * *", 16), target=_limit(120, 1000), loses_nothing=True),
+    "budget exceeded by half": lambda: write_script(25 * _MINUTE, plan_every("* * * * *", 60), target=_limit(40)),
+    "budget exceeded by a tenth": lambda: write_script(40 * _MINUTE, plan_every("* * * * *", 44), target=_limit(40)),
+    "crowd at one minute": lambda: write_script(
+        15 * _MINUTE, [*plan_every("0 * * * *", 400), *plan_every("* * * * *", 3)], target=_limit(100)
+    ),
+    "everything caught up with": lambda: write_script(
+        40 * _MINUTE,
+        plan_every("* * * * *", 12),
+        [s.Terminate(at=100.0, down=8 * _MINUTE)],
+        target=_limit(24),
+        catch_up="all",
+        start_within="1h",
+    ),
+    "hanging requests": lambda: write_script(11 * _MINUTE, plan_every("7-59/15 * * * *", 200), [_hang(70, 11 * _MINUTE)]),
+    "empty list for seconds": lambda: write_script(
+        20 * _MINUTE, plan_every("* * * * *", 6), [s.Vanish(at=at, lasts=2.5, target=0) for at in (299.2, 449.2, 599.2)]
+    ),
+    "short list for minutes": lambda: write_script(
+        20 * _MINUTE, plan_every("*/3 * * * *", 40), [s.Vanish(at=300.0, lasts=200.0, target=0, automations=tuple(range(30)))]
+    ),
+    "prompts of commas": lambda: write_script(
+        10 * _MINUTE,
+        plan_every("* * * * *", 13),
+        [s.Edit(at=200.0 + number / 10, target=0, automation=number, prompt=_COMMAS, enabled=False) for number in range(11)],
+    ),
+    "text with NUL": lambda: write_script(
+        15 * _MINUTE,
+        plan_every("* * * * *", 2),
+        [
+            s.Create(at=60.0, target=0, automation=2, expression=_NUL, timezone="UTC"),
+            s.Edit(at=200.0, target=0, automation=1, name="before\0after"),
+            s.Weather(at=395.0, lasts=300.0, target=0, endpoints=(LIST,), fault=Fault.RESET_BEFORE),
+            s.Kill(at=400.0, dies=Dies.NOW, count=1, down=5.0),
+        ],
+    ),
+    "runs with NUL": lambda: write_script(
+        10 * _MINUTE,
+        plan_every("* * * * *", 2),
+        target=TargetPlan(page=1000, run_id_start="run\0"),
+        calm=_DAY + _HOUR,  # an attempt that nobody can read up on is unresolved after a day
+        poll_interval="10m",
+    ),
+    "rows that are no automations": lambda: write_script(
+        15 * _MINUTE,
+        plan_every("* * * * *", 2),
+        [
+            s.Intrude(at=200.0, lasts=120.0, target=0, row='{"id": 17, "name": "a number"}'),
+            s.Intrude(at=400.0, lasts=120.0, target=0, row='{"id": null, "name": "a long number", "steps": ' + "7" * 5000 + "}"),
+            s.Intrude(at=600.0, lasts=120.0, target=0, row="[" * 200 + "]" * 200),
+        ],
+    ),
+    "killed while it recovers": lambda: write_script(
+        2 * _DAY + 1.5 * _HOUR,
+        [*plan_every("* * * * *", 20), *plan_every("30 */2 * * *", 5)],
+        [
+            s.Terminate(at=300.0, down=2 * _DAY),
+            *_kill_again(2 * _DAY + 301.5, 20.0, (1, 2, 3, 5, 8)),
+        ],
+        keep_ledgers=True,
+    ),
+    "ledger unwritable for hours": lambda: write_script(9 * _HOUR, plan_every("* * * * *", 12), [_fill(600.0, 6 * _HOUR)]),
+    "late edit": lambda: write_script(
+        7 * _HOUR,
+        [*plan_every("* * * * *", 2), *plan_every("*/10 * * * *", 10)],
+        [
+            s.Weather(at=600.0, lasts=6 * _HOUR, target=0, endpoints=(LIST,), fault=Fault.RESET_BEFORE),
+            *(s.Edit(at=5000.0 + number, target=0, automation=number, expression="*/7 * * * *") for number in range(6)),
+        ],
+        poll_interval="5m",
+    ),
+}
+"""Stories for every run of the tests."""
+
+LARGE: Final[Mapping[str, Callable[[], Script]]] = {
+    **{
+        f"{count} every minute": lambda count=count: write_script(  # type: ignore[misc]  # a default binds the variable of the loop
+            6 * _HOUR, plan_every("* * * * *", count), target=TargetPlan(page=1000, requests_per_hour=4000), loses_nothing=True
+        )
+        for count in (51, 55, 64)
+    },
+    "default budget exceeded by a tenth": lambda: write_script(
+        6 * _HOUR, plan_every("* * * * *", 73), target=TargetPlan(page=1000, requests_per_hour=4000)
+    ),
+    "default budget exceeded by half": lambda: write_script(
+        6 * _HOUR, plan_every("* * * * *", 100), target=TargetPlan(page=1000, requests_per_hour=4000)
+    ),
+    "1000 at one minute": lambda: write_script(
+        15 * _MINUTE, [*plan_every("0 * * * *", 1000), *plan_every("* * * * *", 3)], target=_limit(400)
+    ),
+    "10000 at once": lambda: write_script(10 * _MINUTE, plan_every("0 12 * * *", 10_000)),
+    "10000 at once on the default budget": lambda: write_script(
+        2 * _HOUR, plan_every("0 12 * * *", 10_000), target=TargetPlan(page=1000, requests_per_hour=4000)
+    ),
+    "100000 automations": lambda: write_script(
+        10 * _MINUTE, [*plan_every("0 12 * * *", 1000), *plan_every("0 0 1 1 *", 99_000)], poll_interval="5m"
+    ),
+    "a month of downtime": lambda: write_script(
+        30 * _DAY + 1.5 * _HOUR, plan_every("* * * * *", 1000), [s.Terminate(at=300.0, down=30 * _DAY)]
+    ),
+    "a month of downtime, killed again": lambda: write_script(
+        30 * _DAY + 1.5 * _HOUR,
+        plan_every("* * * * *", 100),
+        [s.Terminate(at=300.0, down=30 * _DAY), *_kill_again(30 * _DAY + 301.5, 30.0, (1, 2, 3, 5, 8, 13))],
+        keep_ledgers=True,
+    ),
+    "hanging reads and runs": lambda: write_script(
+        41 * _MINUTE,
+        plan_every("7-59/15 * * * *", 200),
+        [
+            _hang(70, 41 * _MINUTE),
+            s.Weather(at=0.5, lasts=41 * _MINUTE, target=0, endpoints=READS, fault=Fault.LOST_REQUEST, automations=tuple(range(70))),
+        ],
+    ),
+}
+"""Stories of the promised sizes."""
+
+STORIES: Final[Mapping[str, Callable[[], Script]]] = {**SMALL, **LARGE}

@@ -1,0 +1,140 @@
+"""The plan of every statement that the suite executes is judged; and who judges them notices a bad one, in whichever way it is bad."""
+
+import ast
+import inspect
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+import pytest
+
+from scheduler.audit import reading
+from scheduler.cli import named, pauses, recorded
+from scheduler.database.files import connect_for_reading
+from scheduler.doctor import looking
+from scheduler.ledger import claims, history, outcomes, retention, schema, sightings
+from scheduler.ledger.schema import open_for_reading, open_ledger
+from scheduler.localapi import runs, store
+from scheduler.localapi.anchors import Anchors
+from scheduler.localapi.paging import Page
+from scheduler.localapi.schema import open_database
+from tests.query_plans import EXCEPTIONS, Statement, judge, take_findings, take_statements
+
+MODULES: Final = (reading, named, pauses, recorded, looking, claims, history, outcomes, retention, schema, sightings)
+
+_IDENTITY: Final = "sqlite_autoindex_occurrence_1"
+
+BAD: Final = {
+    "UPDATE automation SET name = given.name FROM (SELECT value ->> 0 AS id, value ->> 1 AS name FROM json_each(?1)) AS given "
+    "WHERE automation.target = ?2 AND automation.automation_id = given.id": [
+        "all rows that share a value are gone through (SEARCH automation USING PRIMARY KEY (target=?))",
+        "a list is gone through for each row of another (SCAN json_each VIRTUAL TABLE INDEX 1:)",
+    ],
+    "SELECT (SELECT value FROM json_each(?1) WHERE key = run_id) FROM run WHERE target = ? AND run_id = ?": [
+        "a list is gone through for each row of another (SCAN json_each VIRTUAL TABLE INDEX 1:)",
+    ],
+    "SELECT given.value FROM json_each(?1) AS given CROSS JOIN occurrence ON scheduled_for > given.value": [
+        f"a stretch of rows is gone through for each row of another (SEARCH occurrence USING COVERING INDEX {_IDENTITY} (scheduled_for>?))",
+    ],
+    "SELECT older.id FROM definition AS older JOIN definition AS newer ON newer.name = older.name WHERE older.id = ?": [
+        "a table that grows is gone through (SCAN newer)",
+    ],
+    "SELECT 1 FROM occurrence AS one JOIN occurrence AS other ON other.name = one.node WHERE one.due > '2026'": [
+        "a table that grows is gone through (SCAN one)",
+        "SQLite makes an index of its own (SEARCH other USING AUTOMATIC COVERING INDEX (name=?))",
+    ],
+    "SELECT * FROM run WHERE occurrence_id IS NULL": [
+        "all rows that share a value are gone through (SEARCH run USING INDEX sqlite_autoindex_run_1 (occurrence_id=?))",
+    ],
+    "SELECT min(sequence) FROM runs WHERE prompt = ?": ["a table that grows is gone through (SEARCH runs)"],
+    "SELECT id FROM runs WHERE status = 'failed'": ["a table that grows is gone through (SCAN runs)"],
+    "SELECT * FROM no_such_table": ["no database of ours takes it"],
+}
+GOOD: Final = (
+    "SELECT * FROM automation WHERE target = ? AND automation_id = ?",
+    "SELECT * FROM occurrence WHERE scheduled_for > ? AND scheduled_for < ?",
+    "SELECT * FROM occurrence WHERE id IN (SELECT value FROM json_each(?))",
+    "SELECT * FROM occurrence WHERE outcome IS NULL AND target = ?",
+    "SELECT * FROM target",
+    "INSERT INTO automation SELECT value ->> 0, value ->> 1, '', '', '', 1, '', '', '', '', '', '', '', '' FROM json_each(?)",
+)
+
+
+@pytest.mark.parametrize("sql", BAD)
+def test_a_bad_statement_is_a_finding(sql: str) -> None:
+    assert judge(sql) == BAD[sql]
+
+
+@pytest.mark.parametrize("sql", GOOD)
+def test_a_good_statement_is_none(sql: str) -> None:
+    assert judge(sql) == []
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    open_ledger(tmp_path / "ledger.db").close()
+    with closing(open_for_reading(tmp_path / "ledger.db")) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("call", ["connection.execute(sql)", "connection.cursor().execute(sql)"])
+def test_a_bad_statement_that_a_module_of_ours_executes_is_noticed(connection: sqlite3.Connection, call: str) -> None:
+    assert take_findings() == []
+    sql = f"SELECT 1 FROM attempt WHERE http_status = {len(call)}"
+    exec(call, {"__name__": "scheduler.ledger.added", "connection": connection, "sql": sql})
+    assert take_findings() == [f"a table that grows is gone through (SCAN attempt) in scheduler.ledger.added: {sql}"]
+    assert take_findings() == [], "once is enough"
+
+
+def test_what_the_tests_themselves_execute_is_not_judged(connection: sqlite3.Connection) -> None:
+    connection.execute("SELECT 2 FROM attempt")
+    assert take_statements() == []
+
+
+def written(module: ModuleType) -> Iterator[str]:
+    """The statements that a module is written with: its constants, and the texts in its functions."""
+    for constant in vars(module).values():
+        yield from _texts(constant)
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.Constant):
+            yield from _texts(node.value)
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    if isinstance(value, tuple):
+        for each in value:
+            yield from _texts(each)
+
+
+def put_together(ledger: sqlite3.Connection, api: sqlite3.Connection) -> list[Statement]:
+    """Statements that are put together when they are executed."""
+    take_statements()
+    history.occurrences(ledger, history.Selection())
+    history.occurrences(ledger, history.Selection(automation="nightly*"))
+    runs._runs(api, automation_id=None, limit=1)
+    store._page(api, project_id=1, page=Page(limit=1, offset=0), anchors=Anchors())
+    return take_statements()
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """The embedded API's database, of which a project says that it has an automation."""
+    open_database(tmp_path / "api.db").close()
+    with closing(sqlite3.connect(tmp_path / "api.db")) as writing, writing:
+        writing.execute("INSERT INTO project_sizes VALUES (1, 1, 0)")
+    with closing(connect_for_reading(tmp_path / "api.db")) as opened:
+        yield opened
+
+
+def test_no_exception_outlives_its_statement(connection: sqlite3.Connection, api: sqlite3.Connection) -> None:
+    """Each exception still covers a finding; a statement that is written anew has to be judged anew."""
+    statements = [Statement(sql, module.__name__) for module in MODULES for sql in written(module)]
+    statements += put_together(connection, api)
+    found = [(statement, finding) for statement in statements for finding in judge(statement.sql)]
+    idle = [allowance for allowance in EXCEPTIONS if not any(allowance.covers(*each) for each in found)]
+    assert not idle
