@@ -25,7 +25,7 @@ NOTICED_BY = {
     "settle time ignored": 1,
     "settle time from the start of the attempt": 1,
     "overdue off by one": 2,
-    "watermark ahead of its rows": 1,
+    "watermark ahead of its rows": 2,
     "a reading older than the attempt believed": 1,
     "pauses ignored": 0,
     "told before it is so": 4,
