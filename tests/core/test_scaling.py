@@ -30,7 +30,7 @@ def automations(count: int, cron: str, run_id: str | None = None) -> list[Automa
 
 def poll(timetable: Timetable, at: datetime, shown: Sequence[Automation]) -> object:
     snapshot = Snapshot(at, 0.0, 0.0, {each.id: each for each in shown}, {}, complete=True, clock_offset=0.0, unidentified=0)
-    return timetable.update(snapshot, previous_poll=at - MINUTE)
+    return timetable.update(snapshot, previous_poll=at - MINUTE, confirm_after=30.0)
 
 
 def with_moments_waiting(count: int, policies: Policies = JITTER) -> Timetable:

@@ -175,6 +175,7 @@ def test_a_packed_answer_is_whole_whatever_its_size(size: int) -> None:
         (b"no gzip", {"Content-Encoding": "gzip"}, "its body is said to be gzip and is not"),
         (gzip.compress(b"{}" * 1000)[:-9], {"Content-Encoding": "gzip"}, "its body is said to be gzip and is not"),
     ],
+    ids=["brotli", "packed twice", "no gzip", "cut off"],  # a packed body holds the time, and would be a name of its own each time
 )
 def test_an_answer_that_cannot_be_unpacked_is_an_answer_without_an_automation(body: bytes, headers: dict[str, str], error: str) -> None:
     came = run_of(body, headers)
