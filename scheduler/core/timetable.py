@@ -28,6 +28,8 @@ _AHEAD: Final = timedelta(seconds=2)
 """How far ahead of the present the planner asks at most for what is due."""
 _COST: Final = 10
 _COST_OF_DAY: Final = 2
+_EVALUATED_AT_ONCE: Final = 1000
+"""What the evaluation of a slice of the past may cost: some hundredths of a second."""
 _EXAMINED_AT_ONCE: Final = 3000
 """How many automations with a past are examined at once at most; an evaluation counts as several."""
 _CLOCK_TICK: Final = 0.001
@@ -348,14 +350,14 @@ class Timetable:
     # ------------------------------------------------------------ the undecided past
 
     def overdue(self, limit: int) -> list[Overdue]:
-        """The next stretches of the past to decide: at least one, and ``limit`` at most. An evaluation counts as several."""
+        """The next stretches of the past to decide: at least one, and ``limit`` at most; fewer when they take long to evaluate."""
         found: list[Overdue] = []
         evaluated: set[tuple[Schedule, datetime, datetime]] = set()
         cost = 0
         for automation_id, stretch in list(islice(self._backlog.late(), limit)):
             key = (stretch.schedule, stretch.begin, stretch.end)
             cost += 1 if key in evaluated else _COST + _COST_OF_DAY * (stretch.end - stretch.begin).days
-            if found and cost > limit:
+            if found and cost > _EVALUATED_AT_ONCE:
                 break
             evaluated.add(key)
             try:

@@ -31,7 +31,7 @@ AT_ONCE: Final = 2_000
 
 FIRST_SLICE: Final = 64
 LARGEST_SLICE: Final = 1000
-"""So many stretches of the past are decided at once, the first time and at most; an evaluation counts as several."""
+"""So many stretches of the past are decided at once, the first time and at most."""
 SLICE_SECONDS: Final = 0.1
 """A slice that took longer to write makes the next one smaller."""
 
