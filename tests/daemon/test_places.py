@@ -160,7 +160,7 @@ def test_a_backlog_of_one_automation_gives_way_to_the_first_occurrence_of_the_ot
 
 def test_the_status_names_what_waits_and_a_newer_occurrence_ends_the_wait_at_once() -> None:
     async def story(world: World) -> None:
-        limit(world, 1, polls=False)
+        limit(world, 1, 1, polls=False)
         first, second = world.api.create(name="first"), world.api.create(name="second")
         process = world.start()
         await world.until("12:01:30")
