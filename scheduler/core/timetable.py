@@ -24,6 +24,8 @@ from scheduler.core.records import EndedVersion, RecordedAutomation
 from scheduler.core.recovery import JUST_BEFORE, MANY, Examiner, first_after, forget, is_many, measure, newest_near
 from scheduler.core.rota import Rota
 
+_MOST_SPANS: Final = 10_000
+"""Evaluated spans that are remembered from one part of a snapshot to the next."""
 _AHEAD: Final = timedelta(seconds=2)
 """How far ahead of the present the planner asks at most for what is due."""
 _SLICE: Final = 1000
@@ -225,7 +227,8 @@ class Timetable:
 
     def update(self, snapshot: Snapshot, *, previous_poll: datetime | None) -> Changes:
         """Take up a snapshot and say what it changed. An absence counts when two complete snapshots in a row agree on it."""
-        self._spans.clear()
+        if len(self._spans) > _MOST_SPANS:
+            self._spans.clear()
         since = _Since(previous_poll or snapshot.begun_at, snapshot)
         added: list[Version] = []
         changed: list[Version] = []
@@ -249,7 +252,6 @@ class Timetable:
                 (added if known is None else changed).append(version)
         removed = self._miss(snapshot)
         self._confirm()
-        self._spans.clear()
         return Changes(added, changed, removed, updated)
 
     @property
@@ -575,8 +577,8 @@ class Timetable:
             return None, error.reason
 
     def _add_overdue(self, entry: Entry, schedule: Schedule, begin: datetime, end: datetime) -> None:
-        if begin >= end:
-            return
+        if begin.replace(second=0, microsecond=0) >= end.replace(second=0, microsecond=0):
+            return  # the usual case: nothing is to be evaluated for this automation alone
         span = self._evaluate_span(schedule, begin, end)
         if span is None:
             self._add_stretch(self._backlog, entry, schedule, begin, end)
