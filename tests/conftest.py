@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from hypothesis import settings
 
 from tests import query_plans
 
 query_plans.watch()
+settings.register_profile("suite", deadline=None)  # a busy machine says nothing about the code
+settings.load_profile("suite")
 
 FOLDERS: Final = {"e2e", "faults", "prometheus", "systemd"}
 TURNS: Final = (

@@ -32,7 +32,7 @@ STATES: Final[Mapping[State, str]] = {
 CAUSES: Final[Mapping[Cause, str]] = {
     Cause.ABSENT: "no daemon ran, or the machine slept",
     Cause.LEDGER: "the ledger could not be written",
-    Cause.UNCONFIRMED: "waited for the first good poll after a start",
+    Cause.UNCONFIRMED: "waited for a good poll that shows its automation",
     Cause.STALE: "waited for a good poll: the newest snapshot was too old to go by",
     Cause.CLOCK: "waited until an API confirmed the clock, which had stepped forward",
     Cause.HELD: "waited: the target was held",

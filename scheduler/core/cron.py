@@ -112,7 +112,7 @@ class Schedule:
         a clock change are evaluated. So the cost grows with the days, not with the instants.
         """
         begin, end = max(_utc(after), _FIRST), min(_utc(until), _END)
-        first, last = _midnight_after(begin), _midnight_after(end) - DAY
+        first, last = _midnight_after(begin + _JUST_BEFORE), _midnight_after(end) - DAY  # what is at ``begin`` itself does not count
         if begin >= end or first >= last:
             return sum(1 for _ in self.between(begin, end))
         ends = sum(1 for _ in self.between(begin, first - _JUST_BEFORE)) + sum(1 for _ in self.between(last - _JUST_BEFORE, end))

@@ -117,6 +117,26 @@ class AutomationQuarantined(_OfAutomation):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AutomationsUnidentified(Event):
+    """The list holds ``count`` objects whose id cannot be read, others than before. They fire nothing, and keep anything from removal."""
+
+    name: ClassVar = "automations.unidentified"
+    target: str
+    count: int
+    objects: str | None  # what is known of the first of them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutomationsDisappeared(Event):
+    """More than half of the automations, ``count`` of so many, are absent from the list at once."""
+
+    name: ClassVar = "automations.disappeared"
+    target: str
+    count: int
+    automations: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OccurrenceClaimed(Event):
     """An occurrence is ours, durably."""
 

@@ -176,7 +176,7 @@ class _Play:
             at = self._budget.background_at(now, 1 if self._page else pages)
             if at > now:
                 return at
-            self._send(now, background=True)
+            self._send(now, background=True, requests=1 if self._page else pages)
             if not self._page:
                 if self._polled >= 0:
                     self._result.longest_gap = max(self._result.longest_gap, now - self._polled)
@@ -190,9 +190,9 @@ class _Play:
             self._readings -= 1
         return None
 
-    def _send(self, now: float, *, background: bool = False) -> None:
+    def _send(self, now: float, *, background: bool = False, requests: int = 1) -> None:
         self._budget.hold()
-        self._budget.use(now, background=background)
+        self._budget.use(now, background=background, requests=requests)
 
 
 def losers(forecast: Forecast) -> Mapping[str, Prospect]:

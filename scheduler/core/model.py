@@ -119,6 +119,13 @@ class Automation:
     run_error: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Stands in an object of the API for a value that cannot be read. ``why`` goes on from "its name is"."""
+
+    why: str
+
+
 class InvalidAutomation(ValueError):
     """An object of the API that is no automation we can use. ``automation_id`` and ``name`` are None where they are unreadable."""
 
@@ -129,16 +136,23 @@ class InvalidAutomation(ValueError):
         self.name = name
 
 
+AUTOMATION_FIELDS: Final = (
+    *("id", "name", "cron_expression", "timezone", "enabled", "updated_at"),
+    *("last_task_run_id", "last_run_at", "last_run_status", "last_error"),
+)
+"""The fields of an object of the API that `parse_automation` reads."""
+
+
 def parse_automation(value: object) -> Automation:
     """One object of the API. Unknown fields and null repositories are fine; raises `InvalidAutomation` naming the field that is not.
 
     An ``updated_at`` or ``last_run_at`` outside of the years 1970 to 2999 counts as none: it must not keep an automation from firing.
     """
     if not isinstance(value, dict):
-        raise InvalidAutomation(f"expected an object, got {type(value).__name__}")
-    automation_id = canonical_id(value.get("id"))
-    name = _shown(value.get("name"), MAX_NAME)
+        raise InvalidAutomation(f"expected an object, got {_described(value)}")
+    automation_id, name = None, _shown(value.get("name"), MAX_NAME)
     try:
+        automation_id = canonical_id(value.get("id"))
         definition = Definition(
             cron_expression=_required(value, "cron_expression", str),
             timezone=_required(value, "timezone", str),
@@ -188,9 +202,14 @@ def _optional_text(value: Mapping[str, object], field: str) -> str | None:
 
 
 def _check_text(text: str, field: str) -> None:
-    """Raise for what could not be kept: JSON can spell half a surrogate pair, which no database and no terminal takes."""
+    """Raise `InvalidAutomation` for text that the ledger would not give back as it is.
+
+    JSON can spell half a surrogate pair, which no database takes, and NUL, at which SQLite's JSON functions cut a text off.
+    """
     if len(text) > _MAX_TEXT:
         raise InvalidAutomation(f"its {field} is {len(text)} characters long")
+    if "\0" in text:
+        raise InvalidAutomation(f"its {field} holds a NUL character")
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -212,12 +231,14 @@ def _instant(value: Mapping[str, object], field: str) -> datetime | None:
 
 
 def _described(found: object) -> str:
+    if isinstance(found, Unreadable):
+        return found.why
     return "missing or null" if found is None else type(found).__name__
 
 
 def _shown(found: object, longest: int) -> str | None:
     """A text that is for people only, cut and made whole; what is none, is none: nothing depends on it."""
-    return found[:longest].encode(errors="replace").decode() if isinstance(found, str) else None
+    return found[:longest].encode(errors="replace").decode().replace("\0", "\ufffd") if isinstance(found, str) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,6 +404,7 @@ class Snapshot:
     complete: bool  # False: three passes disagreed, so an absence says nothing
     clock_offset: float | None  # seconds that the API's clock is ahead of ours
     unidentified: int = 0  # objects without a readable id: they can only be counted
+    anonymous: Sequence[str] = ()  # what is known of the first of these, for people
 
     @property
     def ended_at(self) -> datetime:

@@ -99,8 +99,8 @@ class Reserve:
         self._at: float | None = None
 
     def resize(self, rate: float, capacity: float, now: float) -> None:
-        """Fill at another rate, up to another capacity, from now on. A larger bucket gets its additional tokens at once."""
-        self._level = min(capacity, max(self.level(now), 0.0) + max(0.0, capacity - self.capacity))
+        """Fill at another rate, up to another capacity, from now on. A new bucket is full; one that grows gets no tokens for that."""
+        self._level = min(capacity, self.level(now)) if self.rate else capacity
         self.rate, self.capacity, self._at = rate, capacity, now
 
     def level(self, now: float) -> float:
@@ -131,6 +131,7 @@ class RequestBudget:
         self._need = Need()
         self._reserve = Reserve()
         self._held = 0
+        self._series_at = -inf  # when the newest series of requests began
         self._blocked_until = -inf
 
     def set_limits(self, *, per_minute: int, per_hour: int, now: float) -> None:
@@ -162,13 +163,20 @@ class RequestBudget:
         Either the reserve has tokens for all of them, or they leave a quarter of each limit to fires, and the reserve as it is.
         """
         free_at = max(self._blocked_until, *(window.free_at(now, self._held, window.limit) for window in self._windows))
-        in_reserve_at = self._reserve.full_at(now, requests)
+        in_reserve_at = self._in_reserve_at(now, requests)
         if in_reserve_at <= now:
             return free_at
         spare_at = max(free_at, *(self._spare_at(window, now, requests) for window in self._windows))
         if spare_at <= now and not self._leaves_room(now):
             spare_at = now + LOOK_AGAIN
         return max(free_at, min(spare_at, in_reserve_at))
+
+    def _in_reserve_at(self, now: float, requests: int) -> float:
+        """When the reserve has tokens for a whole series; for its first request, when the series before was held up on its way."""
+        whole = self._reserve.full_at(now, requests)
+        if requests == 1 or not self._reserve.rate:
+            return whole
+        return min(whole, max(self._reserve.full_at(now, 1), self._series_at + requests / self._reserve.rate))
 
     def hold(self) -> None:
         """Hold one place."""
@@ -178,13 +186,15 @@ class RequestBudget:
         """Give a held place back."""
         self._held -= 1
 
-    def use(self, now: float, *, background: bool = False) -> None:
-        """Send the request of a held place now."""
+    def use(self, now: float, *, background: bool = False, requests: int = 1) -> None:
+        """Send the request of a held place now, the first of so many."""
         self._held -= 1
         for window in self._windows:
             window.add(now)
         if background:
             self._reserve.take(now)
+        if requests > 1:
+            self._series_at = now
 
     def _spare_at(self, window: Window, now: float, requests: int) -> float:
         usable = window.limit - max(window.limit // 4, min(self._need.burst, 1))

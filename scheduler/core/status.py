@@ -130,11 +130,22 @@ class PlacesStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Disappearance:
+    """More than half of the automations were absent from the list at once: ``gone`` of the ``known`` ones."""
+
+    at: datetime
+    gone: int
+    known: int
+
+
+@dataclass(frozen=True, slots=True)
 class TargetStatus:
     """One target. ``held`` is why nothing is sent to it; ``error`` is why its last poll failed.
 
     ``planned``: what is due has been planned at least once. ``stalled_for``: seconds without progress of planning although something is
     due. ``overdue`` names the first `MOST_NAMED` of ``overdue_count`` overdue occurrences: which, and their state.
+    ``unidentified`` objects of the list have no readable id; ``anonymous`` is what is known of the first of them. ``absent`` automations
+    are not in the list, and not removed yet.
     """
 
     name: str
@@ -155,6 +166,10 @@ class TargetStatus:
     clock_offset: float | None
     recovering: Recovering | None = None
     places: PlacesStatus = PlacesStatus()
+    unidentified: int = 0
+    anonymous: Sequence[str] = ()
+    absent: int = 0
+    disappeared: Disappearance | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ class Cause(StrEnum):
 
     ABSENT = "absent"  # no daemon ran when it came due
     LEDGER = "ledger"  # the ledger could not be written
-    UNCONFIRMED = "unconfirmed"  # no good poll yet since the start
+    UNCONFIRMED = "unconfirmed"  # no good poll yet since the start, or the automation was absent from the newest one
     STALE = "stale"  # no good poll for longer than `stale_limit`
     CLOCK = "clock"  # the clock had stepped forward, and nobody had confirmed it
     HELD = "held"  # the target was held

@@ -8,7 +8,7 @@ An edit divides time at its ``effective_from``: the old definition answers for w
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import chain, islice, pairwise
@@ -28,12 +28,14 @@ _MOST_SPANS: Final = 10_000
 """Evaluated spans that are remembered from one part of a snapshot to the next."""
 _AHEAD: Final = timedelta(seconds=2)
 """How far ahead of the present the planner asks at most for what is due."""
-_SLICE: Final = 1000
-"""How many stretches of the past are decided at once at most; an evaluation counts as several."""
 _COST: Final = 10
 _COST_OF_DAY: Final = 2
+_EVALUATED_AT_ONCE: Final = 1000
+"""What the evaluation of a slice of the past may cost: some hundredths of a second."""
 _EXAMINED_AT_ONCE: Final = 3000
 """How many automations with a past are examined at once at most; an evaluation counts as several."""
+_CLOCK_TICK: Final = 0.001
+"""Seconds by which a poll may begin earlier than after a whole interval: waits are rounded."""
 
 
 @dataclass(slots=True)
@@ -128,7 +130,7 @@ class Timetable:
         self._states: Counter[str] = Counter()  # of the entries; kept, since many ask, and often
         self._spans: _Spans = {}  # of one update, see `_evaluate_span`
         self._past: dict[str, list[Entry]] = {}  # versions that ended, with something still undecided
-        self._absent: frozenset[str] = frozenset()
+        self._absent: dict[str, float] = {}  # since which snapshot's begin, on the clock that counts suspend
 
     # ------------------------------------------------------------ what exists
 
@@ -143,13 +145,17 @@ class Timetable:
         return +self._states
 
     @property
-    def has_absent(self) -> bool:
-        """Whether an automation was absent from the newest complete snapshot and not from the one before."""
-        return bool(self._absent)
+    def absent(self) -> Collection[str]:
+        """The ids of the automations that the newest complete snapshot does not have, and that nothing else has decided about yet."""
+        return self._absent.keys()
 
     def is_absent(self, automation_id: str) -> bool:
         """Whether the newest complete snapshot does not have it."""
         return automation_id not in self._entries or automation_id in self._absent
+
+    def confirm_presence(self, automation_id: str) -> None:
+        """The automation itself was read since it was absent: only two more snapshots without it can remove it."""
+        self._absent.pop(automation_id, None)
 
     def load(
         self,
@@ -225,8 +231,12 @@ class Timetable:
         if first is not None and first <= end:
             backlog.add(entry.automation.id, Stretch(entry.automation.definition, schedule, first - JUST_BEFORE, end))
 
-    def update(self, snapshot: Snapshot, *, previous_poll: datetime | None) -> Changes:
-        """Take up a snapshot and say what it changed. An absence counts when two complete snapshots in a row agree on it."""
+    def update(self, snapshot: Snapshot, *, previous_poll: datetime | None, confirm_after: float) -> Changes:
+        """Take up a snapshot and say what it changed.
+
+        An automation is removed when it was absent from every complete snapshot for ``confirm_after`` seconds, from one begin to another:
+        a list that is empty for a moment, or filtered by mistake, removes nothing.
+        """
         if len(self._spans) > _MOST_SPANS:
             self._spans.clear()
         since = _Since(previous_poll or snapshot.begun_at, snapshot)
@@ -250,7 +260,7 @@ class Timetable:
             if known is None or not known.broken or known.invalid != error.reason:
                 version = self._break(automation_id, error, since.edited(None, None), snapshot)
                 (added if known is None else changed).append(version)
-        removed = self._miss(snapshot)
+        removed = self._miss(snapshot, confirm_after)
         self._confirm()
         return Changes(added, changed, removed, updated)
 
@@ -267,6 +277,7 @@ class Timetable:
     def remove(self, automation_id: str, at: datetime, observed_at: datetime) -> Version | None:
         """The automation is gone since ``at``, as was known at ``observed_at``; None when it was not there."""
         entry = self._entries.pop(automation_id, None)
+        self._absent.pop(automation_id, None)
         if entry is None:
             return None
         self._states[entry.state] -= 1
@@ -340,15 +351,15 @@ class Timetable:
 
     # ------------------------------------------------------------ the undecided past
 
-    def overdue(self) -> list[Overdue]:
-        """The next stretches of the past to decide: so many that their evaluation takes a few hundredths of a second."""
+    def overdue(self, limit: int) -> list[Overdue]:
+        """The next stretches of the past to decide: at least one, and ``limit`` at most; fewer when they take long to evaluate."""
         found: list[Overdue] = []
         evaluated: set[tuple[Schedule, datetime, datetime]] = set()
         cost = 0
-        for automation_id, stretch in list(islice(self._backlog.late(), _SLICE)):
+        for automation_id, stretch in list(islice(self._backlog.late(), limit)):
             key = (stretch.schedule, stretch.begin, stretch.end)
             cost += 1 if key in evaluated else _COST + _COST_OF_DAY * (stretch.end - stretch.begin).days
-            if found and cost > _SLICE:
+            if found and cost > _EVALUATED_AT_ONCE:
                 break
             evaluated.add(key)
             try:
@@ -554,13 +565,16 @@ class Timetable:
         entry.automation = automation
         self._states[entry.state] += 1
 
-    def _miss(self, snapshot: Snapshot) -> list[Version]:
-        if not snapshot.complete or snapshot.unidentified:  # what nobody can identify may be the one that is missed
-            self._absent -= snapshot.automations.keys() | snapshot.broken.keys()
+    def _miss(self, snapshot: Snapshot, confirm_after: float) -> list[Version]:
+        """Note what is absent, and remove what has been for long enough."""
+        is_whole = snapshot.complete and not snapshot.unidentified  # what nobody can identify may be the one that is missed
+        missed = [each for each in (self._entries if is_whole else self._absent) if each not in snapshot.automations]
+        self._absent = {each: self._absent.get(each, snapshot.begun) for each in missed if each not in snapshot.broken}
+        if not is_whole:
             return []
-        absent = frozenset(each for each in self._entries if each not in snapshot.automations and each not in snapshot.broken)
-        agreed, self._absent = absent & self._absent, absent - self._absent
-        return [version for each in sorted(agreed) if (version := self.remove(each, snapshot.begun_at, snapshot.ended_at)) is not None]
+        long_enough = max(confirm_after - _CLOCK_TICK, _CLOCK_TICK)  # never one snapshot alone
+        agreed = sorted(each for each, since in self._absent.items() if snapshot.begun - since >= long_enough)
+        return [version for each in agreed if (version := self.remove(each, snapshot.begun_at, snapshot.ended_at)) is not None]
 
     def _confirm(self) -> None:
         for automation_id, moments in self._unconfirmed.items():

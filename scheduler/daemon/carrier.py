@@ -10,6 +10,7 @@ from scheduler.daemon.clearance import Clearance, Withdraw
 from scheduler.daemon.context import Context
 from scheduler.daemon.inquiry import Inquiry, Resolved
 from scheduler.daemon.lane import Carried, Lane
+from scheduler.daemon.presence import Presence
 from scheduler.daemon.readings import Readings
 from scheduler.daemon.sending import Sender, write_down
 from scheduler.daemon.waiting import Anew, Ending, Waiting
@@ -18,11 +19,13 @@ from scheduler.daemon.waiting import Anew, Ending, Waiting
 class Carrier:
     """Carries the occurrences of one target. ``started`` is called with every run that an attempt started."""
 
-    def __init__(self, context: Context, readings: Readings, clearance: Clearance, started: Callable[[Run], None]) -> None:
+    def __init__(
+        self, context: Context, readings: Readings, clearance: Clearance, presence: Presence, started: Callable[[Run], None]
+    ) -> None:
         self._context = context
         self._readings = readings
         self._started = started
-        self._waiting = Waiting(context, readings, clearance)
+        self._waiting = Waiting(context, readings, clearance, presence)
         self._inquiry = Inquiry(context, readings)
         self.sender = Sender(context, readings, clearance, self._waiting, self._inquiry)
         self.stopping = False  # what is in flight comes to its end, and nothing else is begun

@@ -38,6 +38,16 @@ class NeedReading:
 
 
 @dataclass(frozen=True, slots=True)
+class NeedPresence:
+    """The list does not have the automation: only the automation itself, read alone, or the next snapshot can tell whether it is there.
+
+    Without an answer, look again after so many seconds.
+    """
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """This is its outcome."""
 
@@ -51,7 +61,7 @@ class Withdraw:
     """It was claimed ahead, and the definition that implied it ended before its instant: it never was."""
 
 
-Answer = Go | Wait | NeedReading | Stop | Withdraw
+Answer = Go | Wait | NeedReading | NeedPresence | Stop | Withdraw
 
 
 class Clearance:
@@ -86,6 +96,7 @@ class Clearance:
             self._undecidable(carried)
             or self._by_definition(carried)
             or self._by_time(carried, lane, policies, now, paused=paused or policies.paused)
+            or self._by_presence(carried, now)
             or self._by_concurrency(carried, policies, now)
         )
 
@@ -141,7 +152,7 @@ class Clearance:
         left = (carried.deadline - now).total_seconds()
         if left < 0:
             return Stop(Outcome.EXPIRED, Reason.NOT_STARTED, carried.error or self._context.gate.held)
-        return self._by_gate(carried, left) or Go()
+        return self._by_gate(carried, left) or self._by_presence(carried, now) or Go()
 
     def _by_time(self, carried: Carried, lane: Lane, policies: Policies, now: datetime, *, paused: bool) -> Answer | None:
         if paused:
@@ -173,6 +184,13 @@ class Clearance:
         else:
             cause, detail = (Cause.THROTTLED, None) if gate.held is None else (Cause.HELD, gate.held)
         return Wait(min(wait, left + 0.001), cause, detail)
+
+    def _by_presence(self, carried: Carried, now: datetime) -> Answer | None:
+        """An automation that is absent from the list may be gone, and nobody pays for what is gone."""
+        if not self._context.timetable.is_absent(carried.occurrence.automation_id):
+            return None
+        carried.held_up = True
+        return NeedPresence((self.deadline(carried) - now).total_seconds() + 0.001)
 
     def _by_concurrency(self, carried: Carried, policies: Policies, now: datetime) -> Answer:
         # One that is sent again under its key starts no second run, and the newest one may be its own.

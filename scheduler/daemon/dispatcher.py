@@ -23,6 +23,7 @@ from scheduler.daemon.clock import Alarm
 from scheduler.daemon.context import LONGEST_BACK_OFF, Context
 from scheduler.daemon.lane import Carried, Lane
 from scheduler.daemon.places import Places
+from scheduler.daemon.presence import Presence
 from scheduler.daemon.readings import Readings
 
 _MOST_FAULTS: Final = 5
@@ -33,9 +34,9 @@ _NOTABLE: Final = timedelta(seconds=1)
 class Dispatcher:
     """Sends what is claimed, and sees to its outcome."""
 
-    def __init__(self, context: Context, readings: Readings, clearance: Clearance) -> None:
+    def __init__(self, context: Context, readings: Readings, clearance: Clearance, presence: Presence) -> None:
         self._context = context
-        self._carrier = Carrier(context, readings, clearance, self._run_started)
+        self._carrier = Carrier(context, readings, clearance, presence, self._run_started)
         self._adoption = Adoption(context)
         self._lanes: dict[str, Lane] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}

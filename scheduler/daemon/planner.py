@@ -29,6 +29,13 @@ AT_ONCE: Final = 2_000
 """Automations that are planned in one transaction: more of them must keep neither the event loop nor the ledger for long."""
 
 
+FIRST_SLICE: Final = 64
+LARGEST_SLICE: Final = 1000
+"""So many stretches of the past are decided at once, the first time and at most."""
+SLICE_SECONDS: Final = 0.1
+"""A slice that took longer to write makes the next one smaller."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Plan:
     """One transaction's worth of decisions."""
@@ -55,6 +62,7 @@ class Planner:
         self.known_until: datetime | None = None  # what the ledger knew of when this process began reaches up to here
         self._back_at: datetime | None = None  # the earliest instant that the clock went back to since the timetable was told
         self._stopping = False
+        self._slice = FIRST_SLICE
         self._hindrance: Step | None = None  # what has kept it from planning, and since when
         self._to_warm: asyncio.Queue[int] = asyncio.Queue()
         self._listeners: list[Callable[[], None]] = []
@@ -190,17 +198,25 @@ class Planner:
     async def _recover(self) -> None:
         """Decide a slice of the past that is too late to be started. It is durable before the next slice is looked at."""
         context, timetable = self._context, self._context.timetable
-        overdue = timetable.overdue()
+        overdue = timetable.overdue(self._slice)
         if not overdue:
             return
-        now = context.clock.now()
+        now, began = context.clock.now(), context.clock.seconds()
         spans = [span for each in overdue for span in self._spans(each, now)]
         gaps = timetable.gaps(overdue)
         won = await context.ledger.claim(context.target, [], [], timetable.watermark(now), spans=spans, gaps=gaps)
         context.health.worked()
         timetable.recovered(overdue)
+        self._adapt_slice(context.clock.seconds() - began)
         for occurrence, span, count in _made_of(spans, won):
             context.publish(_concluded(span, occurrence, count))
+
+    def _adapt_slice(self, took: float) -> None:
+        """Keep slices short: what falls due waits for the slice that is being written, and a slice may meet many rows that are there."""
+        if took > SLICE_SECONDS:
+            self._slice = max(self._slice // 2, 1)
+        elif took < SLICE_SECONDS / 2:
+            self._slice = min(self._slice * 2, LARGEST_SLICE)
 
     def _spans(self, overdue: Overdue, now: datetime) -> Iterator[SkippedSpan]:
         """One row for each fate in a stretch: no instant of it is listed."""
@@ -282,6 +298,7 @@ class Planner:
         """Whether nothing is known that will make it wait, so that its first attempt can ride in the claim's transaction."""
         return (
             entry.policies.concurrency is Concurrency.ALLOW
+            and not self._context.timetable.is_absent(entry.automation.id)
             and self._context.gate.wait() == 0
             and self._context.gate.held is None
             and self._dispatcher.lane(entry.automation.id) is None

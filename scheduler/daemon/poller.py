@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from itertools import islice
 from typing import Final
@@ -25,6 +25,7 @@ from scheduler.daemon.clearance import Clearance
 from scheduler.daemon.clock import Alarm
 from scheduler.daemon.context import Context, back_off
 from scheduler.daemon.places import NOTABLE
+from scheduler.daemon.presence import SnapshotWatch
 from scheduler.daemon.readings import Readings
 from scheduler.daemon.record import Record
 
@@ -47,6 +48,7 @@ class Poller:
         self._readings = readings
         self._clearance = clearance
         self._record = record
+        self.watch = SnapshotWatch(context)
         self._alarm = Alarm(context.clock)
         self._wanted = False
         self._listeners: list[Callable[[Snapshot, Changes], None]] = []
@@ -150,22 +152,25 @@ class Poller:
             context.gate.release()
         if snapshot.clock_offset is not None:
             context.watch.compare(snapshot.clock_offset, begun=snapshot.begun)
-        in_parts = await self._take_in_parts(snapshot)
+        interval = context.settings.poll_interval.total_seconds()
+        in_parts = await self._take_in_parts(snapshot, interval)
         if in_parts is None:
             self._wanted = True  # the clock was set meanwhile: the rest does not fit
             return
-        changes = context.timetable.update(snapshot, previous_poll=self._clearance.snapshot_at)
+        changes = context.timetable.update(snapshot, previous_poll=self._clearance.snapshot_at, confirm_after=interval)
         self._record.add(snapshot, changes)  # before anybody else has a turn: nothing may be planned by what is not on its way
         changes = merge([*in_parts, changes])
         self._clearance.confirmed(snapshot.begun_at)
         self._readings.snapshot_taken(snapshot)
         for listener in self._listeners:
             listener(snapshot, changes)
-        self._wanted = self._wanted or (snapshot.complete and context.timetable.has_absent)  # a second one decides
+        self.watch.look(snapshot, len(changes.removed))
+        if context.timetable.absent:
+            self._begun = snapshot.begun  # the snapshot that confirms an absence begins an interval later, and no less
         await self._write()  # before all is told: of a hundred thousand changes that takes longer
         await self._tell(_events(context.target, snapshot, changes))
 
-    async def _take_in_parts(self, snapshot: Snapshot) -> list[Changes] | None:
+    async def _take_in_parts(self, snapshot: Snapshot, interval: float) -> list[Changes] | None:
         """Take up most of many changes, some at a time, so that what is due does not wait; None when the clock was set meanwhile.
 
         Each part is on its way into the ledger before anybody else has a turn. Nothing is done before the first snapshot has said what is
@@ -177,7 +182,7 @@ class Poller:
         differing = (each for each in snapshot.automations.values() if context.timetable.differs(each))
         while len(some := list(islice(differing, _CHANGES_AT_ONCE))) == _CHANGES_AT_ONCE:
             part = replace(snapshot, automations={each.id: each for each in some}, broken={}, complete=False)
-            taken.append(context.timetable.update(part, previous_poll=self._clearance.snapshot_at))
+            taken.append(context.timetable.update(part, previous_poll=self._clearance.snapshot_at, confirm_after=interval))
             self._record.add(part, taken[-1], whole=False)
             await asyncio.sleep(0)
             context.watch.look()
@@ -191,6 +196,15 @@ class Poller:
             self._context.publish(event)
             if number % _AT_A_TIME == 0:
                 await asyncio.sleep(0)
+
+    def remove(self, automation_id: str, at: datetime) -> None:
+        """The automation itself was not there at ``at``, and neither is it in the newest snapshot: it is gone."""
+        context = self._context
+        version = context.timetable.remove(automation_id, at, context.clock.now())
+        if version is None:
+            return
+        context.publish(_removed(context.target, version))
+        self._record.remove(version, self._clearance.snapshot_at)  # to be written by whoever writes next: the planner before it plans
 
     async def _write(self) -> None:
         """Record what was seen. What the ledger does not take now waits for the next poll, and the next poll not for it."""
@@ -227,8 +241,12 @@ def _events(target: str, snapshot: Snapshot, changes: Changes) -> Iterator[Event
     yield taken
     yield from (_added(target, each) for each in changes.added)
     yield from (_changed(target, each) for each in changes.changed)
-    yield from (AutomationRemoved(target=target, automation_id=each.automation_id, automation=each.name) for each in changes.removed)
+    yield from (_removed(target, each) for each in changes.removed)
     yield from (quarantined(target, each) for each in (*changes.added, *changes.changed) if each.invalid is not None)
+
+
+def _removed(target: str, version: Version) -> Event:
+    return AutomationRemoved(target=target, automation_id=version.automation_id, automation=version.name)
 
 
 def _added(target: str, version: Version) -> Event:

@@ -144,12 +144,16 @@ class Readings:
             if not gone and not self._is_read(automation_id, since):
                 raise UpstreamError("the API answers 404 for an automation that is not gone from its list")
             return gone
-        seen = self.latest(automation_id)
-        if seen is None or seen.begun < begun:  # a snapshot that began later may have come meanwhile
-            self._singles[automation_id] = Seen(automation, begun)
-            for listener in self._listeners:
-                listener(self._singles[automation_id])
+        self.take(automation, begun)
         return False
+
+    def take(self, automation: Automation, begun: float) -> None:
+        """Take a reading of one automation that began then, unless a newer one, or a newer snapshot, has come meanwhile."""
+        seen = self.latest(automation.id)
+        if seen is None or seen.begun < begun:
+            self._singles[automation.id] = Seen(automation, begun)
+            for listener in self._listeners:
+                listener(self._singles[automation.id])
 
     def _is_read(self, automation_id: str, since: float) -> bool:
         seen = self.latest(automation_id)

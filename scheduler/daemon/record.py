@@ -83,6 +83,11 @@ class Record:
         if versions and snapshot_at is not None:
             self._waiting.extend(_Sighting(snapshot_at, versions, [], []).divide())
 
+    def remove(self, version: Version, snapshot_at: datetime | None) -> None:
+        """The automation itself was not there any more; the newest snapshot is still that of ``snapshot_at``."""
+        if snapshot_at is not None:
+            self._waiting.append(_Sighting(snapshot_at, [version], [], [version.automation_id]))
+
     def go_back(self, now: datetime) -> None:
         """The clock went back to ``now``."""
         self._waiting.append(_Return(now))

@@ -22,6 +22,7 @@ from scheduler.daemon.overdue import Overdue
 from scheduler.daemon.planner import Planner
 from scheduler.daemon.poller import Poller, quarantined
 from scheduler.daemon.ports import Clock, Ledger, Publish, Upstream
+from scheduler.daemon.presence import Presence
 from scheduler.daemon.readings import Readings
 from scheduler.daemon.record import Record
 from scheduler.daemon.tracker import Tracker
@@ -58,7 +59,8 @@ class Target:
         self.context = Context(settings, upstream, ledger, clock, watch, health, publish, timetable)
         self._readings = readings = Readings(self.context, self._poll)
         self._clearance = Clearance(self.context, readings)
-        self._dispatcher = Dispatcher(self.context, readings, self._clearance)
+        self._presence = Presence(self.context, readings)
+        self._dispatcher = Dispatcher(self.context, readings, self._clearance, self._presence)
         self._record = Record(self.context)
         self._planner = Planner(self.context, readings, self._clearance, self._record, self._dispatcher)
         self._poller = Poller(self.context, readings, self._clearance, self._record)
@@ -69,6 +71,8 @@ class Target:
         self._dispatcher.listen(self._tracker.started)
         self._planner.listen(self._poller.replan)
         self._poller.listen(self._tracker.snapshot_taken)
+        self._presence.on_gone(self._gone)
+        self._poller.on_end(self._presence.poll_ended)
         self._poller.on_end(self.wake)
         self._poller.when_held_up(self._dispatcher.places.note_late_poll)
         watch.listen(self._clock_jumped)
@@ -175,6 +179,7 @@ class Target:
         context = self.context
         states = self._dispatcher.states()
         offset = context.upstream.clock_offset
+        unidentified, anonymous = self._poller.watch.unidentified
         return TargetStatus(
             name=context.target,
             url=context.settings.url,
@@ -194,6 +199,10 @@ class Target:
             clock_offset=None if offset is None else offset[0],
             recovering=self._recovering(),
             places=self._dispatcher.places.status(),
+            unidentified=unidentified,
+            anonymous=anonymous,
+            absent=len(context.timetable.absent),
+            disappeared=self._poller.watch.disappeared,
         )
 
     def _recovering(self) -> Recovering | None:
@@ -274,6 +283,11 @@ class Target:
 
     def _poll(self) -> None:
         self._poller.nudge()
+
+    def _gone(self, automation_id: str, at: datetime) -> None:
+        self._poller.remove(automation_id, at)
+        self._tracker.forget(automation_id)
+        self.wake()
 
     def _policies(self, automation_id: str, name: str) -> Policies:
         return self.context.settings.policies(automation_id, name)

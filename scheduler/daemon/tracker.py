@@ -104,7 +104,11 @@ class Tracker:
         seen = [Seen(snapshot.automations[each], snapshot.begun) for each in wanted if each in snapshot.automations]
         self._queue.put_nowait(_Batch(seen, added, whole=True))
         for version in changes.removed:
-            self._newest.pop(version.automation_id, None)
+            self.forget(version.automation_id)
+
+    def forget(self, automation_id: str) -> None:
+        """The automation is gone, and nobody will see what becomes of its newest run."""
+        self._newest.pop(automation_id, None)
 
     def seen(self, seen: Seen) -> None:
         """Look at a single reading."""
@@ -115,7 +119,7 @@ class Tracker:
         while True:
             batch = await self._queue.get()
             findings = _Findings()
-            for seen in (*self._clear_by_now(batch), *batch.seen):
+            for seen in (*self._clear_by_now(), *batch.seen):
                 await self._look(seen, findings, first=seen.automation.id in batch.added)
             self._end_what_is_covered(findings)
             if batch.whole:
@@ -134,10 +138,9 @@ class Tracker:
         for event in findings.events:
             context.publish(event)
 
-    def _clear_by_now(self, batch: _Batch) -> Iterator[Seen]:
-        """What was seen before its automation's attempt came to its outcome: of all automations with a snapshot, else of those read."""
-        readings = self._unclear if batch.whole else {seen.automation.id for seen in batch.seen} & self._unclear.keys()
-        for automation_id in [each for each in readings if not self._dispatcher.is_undecided(each)]:
+    def _clear_by_now(self) -> Iterator[Seen]:
+        """What was seen before its automation's attempt came to its outcome."""
+        for automation_id in [each for each in self._unclear if not self._dispatcher.is_undecided(each)]:
             yield from self._unclear.pop(automation_id).values()
 
     async def _look(self, seen: Seen, findings: _Findings, *, first: bool) -> None:

@@ -10,9 +10,10 @@ from typing import Final
 
 from scheduler.core.model import AttemptEnd, Outcome, Reason, Run
 from scheduler.core.steps import Cause
-from scheduler.daemon.clearance import Clearance, Go, NeedReading, Stop, Wait, Withdraw
+from scheduler.daemon.clearance import Clearance, Go, NeedPresence, NeedReading, Stop, Wait, Withdraw
 from scheduler.daemon.context import Context
 from scheduler.daemon.lane import Carried, Lane
+from scheduler.daemon.presence import Presence
 from scheduler.daemon.readings import Readings
 
 SEND_WITHIN: Final = 10.0
@@ -40,9 +41,10 @@ class Anew:
 class Waiting:
     """One target's way of waiting."""
 
-    def __init__(self, context: Context, readings: Readings, clearance: Clearance) -> None:
+    def __init__(self, context: Context, readings: Readings, clearance: Clearance, presence: Presence) -> None:
         self._context = context
         self._readings = readings
+        self._presence = presence
         self._clearance = clearance
         self._reading_pauses = asyncio.Lock()
         self._pauses_read = float("-inf")
@@ -56,10 +58,14 @@ class Waiting:
                 case Wait(seconds=seconds, cause=cause, detail=detail):
                     carried.waits_for(cause, clock, detail)
                     await lane.alarm.sleep(seconds)
-                    if lane.waiting[0] is not carried:
-                        carried.goes_on(clock)
+                    if self._is_overtaken(lane, carried):
                         return Anew()
-                    if carried.disproved is not None:
+                    continue
+                case NeedPresence(seconds=seconds):
+                    carried.waits_for(Cause.UNCONFIRMED, clock)
+                    if not await self._presence.decide(carried.occurrence.automation_id):
+                        await lane.alarm.sleep(seconds)
+                    if self._is_overtaken(lane, carried):
                         return Anew()
                     continue
                 case NeedReading(since=since):
@@ -73,6 +79,13 @@ class Waiting:
                 lane.heir(clock.now())
             return self._stopped(carried, answer)
 
+    def _is_overtaken(self, lane: Lane, carried: Carried) -> bool:
+        """Whether another one is the head of the lane now, or its own run may have turned up."""
+        if lane.waiting[0] is not carried:
+            carried.goes_on(self._context.clock)
+            return True
+        return carried.disproved is not None
+
     def _stopped(self, carried: Carried, answer: Go | Stop | Withdraw) -> Ending | Withdraw | None:
         match answer:
             case Go():
@@ -82,7 +95,7 @@ class Waiting:
             case Withdraw() as withdraw:
                 return Ending(Outcome.EXPIRED, Reason.NOT_STARTED, carried.error) if carried.maybe_sent else withdraw
 
-    async def ask(self, lane: Lane, carried: Carried) -> Go | Wait | NeedReading | Stop | Withdraw:
+    async def ask(self, lane: Lane, carried: Carried) -> Go | Wait | NeedReading | NeedPresence | Stop | Withdraw:
         """Look once whether it may be sent. What was claimed a moment ago was claimed with the pauses of then."""
         paused = False if self.is_fresh(carried) else await self._is_paused(carried)
         return self._clearance.ask(carried, lane, paused=paused)

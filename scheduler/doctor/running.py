@@ -54,6 +54,7 @@ def _targets(facts: Facts, node: str, status: Mapping[str, object]) -> Iterator[
             "restart it, or name its configuration by --config",
         )
     for target in facts.settings.targets:
+        yield from _disappeared(facts, target.name)
         overdue = facts.of_daemon(target.name).get("overdue")
         count = overdue.get("count") if isinstance(overdue, Mapping) else 0
         if count:
@@ -68,3 +69,13 @@ def _targets(facts: Facts, node: str, status: Mapping[str, object]) -> Iterator[
                 f"up to {past.get('until')}",
                 "nothing: the daemon records the rest slice by slice",
             )
+
+
+def _disappeared(facts: Facts, target: str) -> Iterator[Finding]:
+    found = facts.of_daemon(target).get("disappeared")
+    if isinstance(found, Mapping):
+        yield DAEMON.warning(
+            f"target {target}",
+            f"{found.get('count')} of {found.get('automations')} automations disappeared from its list at once, at {found.get('at')}",
+            "see whether somebody deleted them, or whether the API's list, the project or the key is wrong",
+        )

@@ -42,10 +42,21 @@ def examined(facts: Facts) -> Iterator[Finding]:
             continue
         if target.snapshot is None:
             yield _recorded(facts, subject, target)
+        yield from _unidentified(subject, target)
         found = [finding for each in automations for finding in _of(facts, each)]
         yield from found
         yield from _silent(facts, subject, automations)
         yield SCHEDULES.ok(subject, f"automations: {len(automations):,}, of which {len({each.subject for each in found}):,} are named here")
+
+
+def _unidentified(subject: str, target: TargetFacts) -> Iterator[Finding]:
+    if target.snapshot is not None and target.snapshot.unidentified:
+        count, named = target.snapshot.unidentified, "; ".join(target.snapshot.anonymous)
+        yield SCHEDULES.fault(
+            subject,
+            f"objects in its list that cannot be identified, so that they never fire and nothing can be removed: {count:,} ({named})",
+            "look at them at the API: each needs a UUID as its id",
+        )
 
 
 def _recorded(facts: Facts, subject: str, target: TargetFacts) -> Finding:

@@ -39,8 +39,21 @@ _SAME: Final = " AND ".join(f"occurrence.{column} = given.{column}" for column i
 
 
 def packed(rows: Sequence[Sequence[Value]]) -> str:
-    """The rows for a statement made by `given`. Halves of surrogate pairs, which no database takes, become question marks."""
-    return _encode(rows).encode(errors="replace").decode()
+    """The rows for a statement made by `given`. Halves of surrogate pairs, which no database takes, become question marks.
+
+    NUL, at which SQLite's JSON functions cut a text off, becomes U+FFFD. Both are refused where they come in, in what decides anything.
+    """
+    text = _encode(rows)
+    if _ENCODED_NUL in text:  # or a backslash before "u0000", which is left as it is
+        text = _encode([[_replace_nul(value) for value in row] for row in rows])
+    return text.encode(errors="replace").decode()
+
+
+def _replace_nul(value: Value) -> Value:
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
+
+
+_ENCODED_NUL: Final = r"\u0000"
 
 
 _encode: Final = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode

@@ -19,6 +19,7 @@ from scheduler.core.cron import Gap, InvalidSchedule, Repeat, Schedule
 from scheduler.core.instants import from_text
 from scheduler.core.model import Occurrence
 from scheduler.core.ranges import RULES_VERSION
+from scheduler.core.recovery import measure
 from scheduler.ledger.rows import identity, to_text, to_text_seconds
 
 SPAN_COLUMNS: Final = """
@@ -151,12 +152,8 @@ def _schedule(*by: str | int | None) -> Schedule | None:
 
 def part_of(schedule: Schedule, begin: datetime, end: datetime) -> Part | None:
     """The instants of a schedule after ``begin`` and up to ``end``; None when there are none."""
-    first = schedule.next(begin) if begin < end else None
-    if first is None or first > end:
-        return None
-    last = schedule.previous(end + _JUST_BEFORE)
-    assert last is not None  # the first one, if no other
-    return Part(first, last, schedule.count(begin, end))
+    extent = measure(schedule, begin, end) if begin < end else None
+    return None if extent is None else Part(extent.first, extent.last, extent.count)
 
 
 def _parts(instants: Sequence[datetime], strangers: Sequence[datetime]) -> list[Part]:

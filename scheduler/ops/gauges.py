@@ -140,6 +140,8 @@ def _of_targets(targets: Sequence[TargetStatus]) -> Iterator[Metric]:
     )
     yield of_each("scheduler_target_held", "Whether nothing is sent until somebody mends it", lambda target: target.held is not None)
     yield of_each("scheduler_clock_offset_seconds", "How far the API's clock is ahead of ours", lambda target: target.clock_offset)
+    yield of_each("scheduler_automations_unidentified", "Objects of the list whose id cannot be read", lambda target: target.unidentified)
+    yield of_each("scheduler_automations_absent", "Automations that are not in the list, and not removed yet", lambda target: target.absent)
     yield _gauge(
         "scheduler_occurrences_open",
         "Claimed occurrences without an outcome",

@@ -67,6 +67,7 @@ class Metrics:
             events.RunForeign: lambda event: self._foreign.labels(event.target).inc(),
             events.RunDoubled: lambda event: self._doubles.labels(event.target).inc(),
             events.AutomationRemoved: self._removed,
+            events.AutomationsDisappeared: lambda event: self._disappearances.labels(event.target).inc(),
             events.SnapshotTaken: lambda event: self._polled(event, "disagreed" if event.incomplete else "ok"),
             events.SnapshotFailed: lambda event: self._polled(event, "error"),
             events.RequestEnded: self._request_ended,
@@ -95,7 +96,7 @@ class Metrics:
             _begin(self._request_durations, target, ENDPOINTS)
             for endpoint in ENDPOINTS:
                 self._requests.labels(target, endpoint, THROTTLED)  # an alert is on the first; what other codes will come, nobody knows
-            for each in (self._attempt_durations, self._poll_durations, self._foreign, self._doubles):
+            for each in (self._attempt_durations, self._poll_durations, self._foreign, self._doubles, self._disappearances):
                 each.labels(target)
 
     def recall(self, accepted: Mapping[Of, datetime], succeeded: Mapping[Of, datetime]) -> None:
@@ -129,6 +130,9 @@ class Metrics:
     def _make_of_targets(self) -> None:
         self._polls = self._counter("scheduler_polls", "Readings of all automations", "target", "result")
         self._poll_durations = self._histogram("scheduler_poll_duration_seconds", "How long a reading took", _NETWORK, "target")
+        self._disappearances = self._counter(
+            "scheduler_mass_disappearances", "Times that more than half of the automations disappeared from the list", "target"
+        )
         self._requests = self._counter("scheduler_target_requests", "Requests to the API", "target", "endpoint", "code")
         self._request_durations = self._histogram(
             "scheduler_target_request_duration_seconds", "How long a request took", _NETWORK, "target", "endpoint"

@@ -39,6 +39,7 @@ _LEVELS: Final[Mapping[type[Event], Level]] = {
     events.AutomationChanged: "info",
     events.AutomationRemoved: "info",
     events.AutomationQuarantined: "warning",
+    events.AutomationsDisappeared: "warning",
     events.OccurrenceClaimed: "debug",
     events.OccurrenceOverdue: "error",
     events.OccurrenceReopened: "info",
@@ -123,6 +124,8 @@ class Narrator:
                 changed, level = self._differs(f"snapshot of {target}", f"failed: {error}") or first, "warning"
             case events.LedgerFailed(error=error, first=first):
                 changed, level = self._differs("ledger", error) or first, "error"
+            case events.AutomationsUnidentified(count=count):
+                changed, level = True, "warning" if count else "info"
             case _:
                 return "debug"
         return level if changed else "debug"

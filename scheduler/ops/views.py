@@ -93,6 +93,10 @@ def _target_view(target: TargetStatus) -> Json:
         "recovering": _recovering(target),
         "next_fire": target.next_fire and to_text_seconds(target.next_fire),
         "clock_offset_seconds": target.clock_offset,
+        "unidentified": {"count": target.unidentified, "objects": list(target.anonymous)},
+        "absent": target.absent,
+        "disappeared": target.disappeared
+        and {"at": to_text(target.disappeared.at), "count": target.disappeared.gone, "automations": target.disappeared.known},
     }
 
 

@@ -3,10 +3,10 @@
 What the other side wrote is never passed on as it is: it is shortened, and control characters and our own key are taken out.
 """
 
-import json
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from scheduler.core.errors import UpstreamError
 from scheduler.core.model import Automation, InvalidAutomation, parse_automation
 from scheduler.core.verdict import Answer, Lost, NotSent
+from scheduler.upstream.documents import Undecodable, decode_whole, read_automation
 from scheduler.upstream.exchange import Failure, Reply
 
 Clean = Callable[[str], str]
@@ -25,18 +26,19 @@ Clean = Callable[[str], str]
 LONGEST_WAIT: Final = 3600.0
 """A ``Retry-After`` counts as no longer than this: the API's own limits are by the hour. Seconds."""
 _LONGEST_TEXT: Final = 300
-_LONGEST_INTEGER: Final = 20
+_LONGEST_ERROR: Final = 2**16
+"""Bytes of an error's body that are read as JSON; of a longer one the beginning is shown."""
 _UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 # ---------------------------------------------------------------- an attempt
 
 
-def to_attempt(came: Reply | Failure, *, now: datetime, clean: Clean) -> Answer | NotSent | Lost:
+async def to_attempt(came: Reply | Failure, *, now: datetime, clean: Clean) -> Answer | NotSent | Lost:
     """What came back of a ``POST …/run/``."""
     if isinstance(came, Failure):
         return Lost(clean(came.error)) if came.sent else NotSent(clean(came.error))
-    automation, error = _automation(came, clean)
+    automation, error = await _automation(came, clean)
     return Answer(
         status=came.status,
         automation=automation,
@@ -47,11 +49,11 @@ def to_attempt(came: Reply | Failure, *, now: datetime, clean: Clean) -> Answer 
     )
 
 
-def _automation(reply: Reply, clean: Clean) -> tuple[Automation | None, str | None]:
+async def _automation(reply: Reply, clean: Clean) -> tuple[Automation | None, str | None]:
     if not is_success(reply):
         return None, said(reply, clean)
     try:
-        return parse_automation(decoded(reply)), None
+        return parse_automation(await read_automation(reply)), None
     except InvalidAutomation as error:
         return None, error.reason
     except Undecodable as error:
@@ -93,42 +95,16 @@ def _remedy(reply: Reply, target: str, *, on_list: bool, clean: Clean) -> str | 
 # ---------------------------------------------------------------- the parts of an answer
 
 
-class Undecodable(ValueError):
-    """An answer whose body is missing, or is no JSON that we take."""
-
-
 def is_success(reply: Reply) -> bool:
     """Whether its status is a 2xx."""
     return HTTPStatus.OK <= reply.status < HTTPStatus.MULTIPLE_CHOICES
 
 
-def decoded(reply: Reply) -> object:
-    """The body as JSON. Raises `Undecodable`, also for what is nested too deeply or holds too long a number."""
-    if reply.body is None:
-        raise Undecodable(reply.problem or "it has no body")
-    try:
-        return _JSON.decode(reply.body.decode())
-    except (ValueError, RecursionError) as error:
-        kind = reply.headers.get("content-type", "of no type")
-        raise Undecodable(f"its body is no JSON ({type(error).__name__}; {len(reply.body)} bytes, {kind})") from None
-
-
-def _integer(digits: str) -> int:
-    """An integer of a size that the API has; thousands of digits cost quadratic time."""
-    if len(digits) > _LONGEST_INTEGER:
-        raise ValueError("a number with too many digits")
-    return int(digits)
-
-
-_JSON: Final = json.JSONDecoder(parse_int=_integer)
-
-
 def said(reply: Reply, clean: Clean) -> str | None:
     """The words of an error's body, ``attr: detail``; of a body that is no such error, its beginning. None when there are none."""
-    try:
-        value = decoded(reply)
-    except Undecodable:
-        value = None
+    value: object = None
+    with suppress(Undecodable):
+        value = decode_whole(reply) if len(reply.body or b"") <= _LONGEST_ERROR else None
     if isinstance(value, Mapping) and isinstance(detail := value.get("detail"), str):
         attr = value.get("attr")
         return clean(f"{attr}: {detail}" if isinstance(attr, str) else detail)

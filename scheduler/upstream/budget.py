@@ -22,10 +22,11 @@ _SHORTEST: Final = 0.001
 class Reservation:
     """One place in the budget. It counts until it is given back; its request leaves when it is used."""
 
-    def __init__(self, sums: RequestBudget, clock: Clock, *, background: bool) -> None:
+    def __init__(self, sums: RequestBudget, clock: Clock, *, background: bool, requests: int = 1) -> None:
         self._sums = sums
         self._clock = clock
         self._background = background
+        self._requests = requests
         self._open = True
         sums.hold()
 
@@ -33,7 +34,7 @@ class Reservation:
         """Send the request now."""
         assert self._open, "a place serves one request"
         self._open = False
-        self._sums.use(self._clock.seconds(), background=self._background)
+        self._sums.use(self._clock.seconds(), background=self._background, requests=self._requests)
 
     def give_back(self) -> None:
         """Give the place back, unless it was used or given back before."""
@@ -130,5 +131,6 @@ class Budget:
             wait = self._sums.background_at(now, queue[0].requests) - now
             if wait > 0:
                 return wait
-            queue.popleft().future.set_result(Reservation(self._sums, self._clock, background=True))
+            waiter = queue.popleft()
+            waiter.future.set_result(Reservation(self._sums, self._clock, background=True, requests=waiter.requests))
         return None

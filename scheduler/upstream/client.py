@@ -7,7 +7,7 @@ an attempt that was written down leaves when it said it would: its place comes f
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -27,6 +27,7 @@ from scheduler.core.request_budget import need
 from scheduler.core.verdict import Answer, Lost, NotSent
 from scheduler.upstream import answers
 from scheduler.upstream.budget import Budget, Reservation
+from scheduler.upstream.documents import Undecodable, decode_whole, read_automation, read_first_row, read_page, read_whole_page
 from scheduler.upstream.exchange import Failure, Reply, exchange
 from scheduler.upstream.fields import AutomationEdit, NewAutomation
 from scheduler.upstream.snapshot import Page, PageTooLarge, SnapshotReader, to_page
@@ -36,6 +37,13 @@ from scheduler.upstream.transport import PooledTransport, Transport
 
 Document = dict[str, object]
 """An automation as the API shows it, with all its fields."""
+ReadBody = Callable[[Reply], Awaitable[object]]
+"""Reads the JSON of a success. Raises `Undecodable`."""
+
+
+async def _whole(reply: Reply) -> object:
+    return decode_whole(reply)
+
 
 USER_AGENT: Final = f"task-automation-scheduler/{__version__}"
 AT_ONCE: Final = 8
@@ -143,7 +151,7 @@ class ApiClient:
         request = self._request("POST", f"{self._config.automation(automation_id)}run/", {"Idempotency-Key": idempotency_key})
         with self._in_use():
             came = await self._exchange("run", request)
-        return answers.to_attempt(came, now=self._clock.now(), clean=self._clean)
+        return await answers.to_attempt(came, now=self._clock.now(), clean=self._clean)
 
     async def warm(self, connections: int) -> None:
         """Have this many connections open and ready, as far as they can be had and ``max_in_flight`` allows. Sends no request."""
@@ -161,7 +169,7 @@ class ApiClient:
     async def list_page(self, *, offset: int = 0, limit: int = 100) -> Page:
         """One page of the list, as it is. Raises `UpstreamError`."""
         try:
-            return await self._page(offset=offset, limit=limit)
+            return await self._page(offset=offset, limit=limit, read=read_whole_page)
         except PageTooLarge:
             raise UpstreamError(
                 f"GET {self._config.collection} answered with a page that is too large; ask for fewer than {limit}"
@@ -169,33 +177,36 @@ class ApiClient:
 
     async def retrieve(self, automation_id: str) -> Automation | None:
         """One automation; None when the API says 404. Raises `UpstreamError`, or `InvalidAutomation` for an object that is none."""
-        document = await self.document(automation_id)
-        if document is None:
+        request, came = await self._retrieved(automation_id)
+        if came is None:
             return None
-        automation = parse_automation(document)
+        automation = parse_automation(await self._document(came, request, read_automation))
         if automation.id != canonical_id(automation_id):
             raise UpstreamError(f"GET {self._config.automation(automation_id)} answered with another automation, {automation.id}")
         return automation
 
     async def document(self, automation_id: str) -> Document | None:
         """One automation with all its fields; None when the API says 404. Raises `UpstreamError`, and `InvalidAutomation` for no id."""
+        request, came = await self._retrieved(automation_id)
+        return None if came is None else await self._document(came, request)
+
+    async def _retrieved(self, automation_id: str) -> tuple[httpx.Request, Reply | Failure | None]:
+        """The request for one automation, and what came of it; None for a 404."""
         request = self._request("GET", self._config.automation(automation_id))
         came = await self._in_turn("retrieve", request)
-        if isinstance(came, Reply) and came.status == HTTPStatus.NOT_FOUND:
-            return None
-        return self._document(came, request)
+        return request, None if isinstance(came, Reply) and came.status == HTTPStatus.NOT_FOUND else came
 
     # ---------------------------------------------------------------- writing
 
     async def create(self, fields: NewAutomation) -> Document:
         """Make an automation; the API's view of it. Raises `UpstreamError`."""
         request = self._request("POST", self._config.collection, body=fields)
-        return self._document(await self._in_turn("create", request), request)
+        return await self._document(await self._in_turn("create", request), request)
 
     async def update(self, automation_id: str, fields: AutomationEdit) -> Document:
         """Change an automation; the API's view of it. Raises `UpstreamError`, and `InvalidAutomation` for no id."""
         request = self._request("PATCH", self._config.automation(automation_id), body=fields)
-        return self._document(await self._in_turn("update", request), request)
+        return await self._document(await self._in_turn("update", request), request)
 
     async def delete(self, automation_id: str) -> None:
         """Remove an automation. Raises `UpstreamError`, with status 404 when there is none, and `InvalidAutomation` for no id."""
@@ -274,30 +285,30 @@ class ApiClient:
 
     # ---------------------------------------------------------------- what came
 
-    async def _page(self, *, offset: int, limit: int) -> Page:
+    async def _page(self, *, offset: int, limit: int, read: ReadBody = read_page) -> Page:
         async with self._list_turn(1 if offset else self._snapshots.pages):
             begun_at, begun = self._clock.now(), self._clock.seconds()
             request = self._request("GET", f"{self._config.collection}?limit={limit}&offset={offset}")
             came = await self._exchange("list", request)
         if isinstance(came, Reply) and came.too_large and answers.is_success(came):
-            raise PageTooLarge
-        value = self._decoded(came, request, on_list=True)
+            raise PageTooLarge(await read_first_row(came) if limit == 1 else None)
+        value = await self._decoded(came, request, read, on_list=True)
         size = len(came.body or b"") if isinstance(came, Reply) else 0
         return to_page(value, size=size, begun_at=begun_at, begun=begun)
 
-    def _document(self, came: Reply | Failure, request: httpx.Request) -> Document:
-        value = self._decoded(came, request)
+    async def _document(self, came: Reply | Failure, request: httpx.Request, read: ReadBody = _whole) -> Document:
+        value = await self._decoded(came, request, read)
         if not isinstance(value, dict):
             raise UpstreamError(f"{_named(request)} answered with no object but {type(value).__name__}")
         return value
 
-    def _decoded(self, came: Reply | Failure, request: httpx.Request, *, on_list: bool = False) -> object:
-        """The JSON of a success. Raises `UpstreamError` for anything else."""
+    async def _decoded(self, came: Reply | Failure, request: httpx.Request, read: ReadBody, *, on_list: bool = False) -> object:
+        """What a success says, by ``read``. Raises `UpstreamError` for anything else."""
         if isinstance(came, Failure) or not answers.is_success(came):
             raise self._error(came, request, on_list=on_list)
         try:
-            return answers.decoded(came)
-        except answers.Undecodable as error:
+            return await read(came)
+        except Undecodable as error:
             why = self._clean(str(error))
         raise UpstreamError(f"{_named(request)} answered HTTP {came.status}, but {why}", status=came.status)
 

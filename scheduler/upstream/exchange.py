@@ -5,6 +5,7 @@ libraries end here; they carry the request, and with it the key. What the other 
 """
 
 import asyncio
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -13,9 +14,10 @@ import httpx  # noqa: TID251  this is the room that talks to the API
 
 MAX_BODY: Final = 8 * 2**20
 """Bytes of an answer that are taken."""
-MAX_VALUES: Final = 200_000
-"""JSON values of an answer that are taken, by its commas and brackets; those within strings count too. Eight megabytes of ``[],[],`` would
-otherwise become two hundred megabytes of lists, and hold up the loop for most of a second."""
+_PIECE: Final = 2**18
+"""Bytes that are unpacked before anybody else may run."""
+_WINDOWS: Final[Mapping[str, int]] = {"gzip": 31, "x-gzip": 31, "deflate": 47}
+"""The content codings that are unpacked (RFC 9110, section 8.4.1), with the format for zlib; 47 takes zlib's own and gzip."""
 
 UNREACHABLE: Final = "unreachable"
 TIMEOUT: Final = "timeout"
@@ -24,7 +26,7 @@ BROKEN: Final = "broken"
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer. ``body`` is None when it was not taken, and ``problem`` says why."""
+    """A whole answer. ``problem`` says why ``body`` is not all that came: None when it could not be unpacked, else its beginning."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)  # by their names in lower case; of several with one name, the last
@@ -71,31 +73,60 @@ async def _answered(transport: httpx.AsyncBaseTransport, request: httpx.Request)
 
 
 async def _taken(response: httpx.Response) -> Reply:
-    """The answer with its body. What is encoded or too large is not taken: its status alone may be all that is needed."""
+    """The answer with its body, as far as it is taken: its status alone may be all that is needed."""
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
-    encoding = headers.get("content-encoding", "identity")
-    if encoding.lower() != "identity":
-        return Reply(response.status_code, headers, None, f"its body is encoded, though that was not asked for: {encoding}")
-    body = await _read(response)
-    problem = _excess(body)
-    return Reply(response.status_code, headers, None if problem else bytes(body), problem, too_large=problem is not None)
-
-
-async def _read(response: httpx.Response) -> bytearray:
-    """The body, or the beginning of one that is too large."""
-    assert isinstance(response.stream, httpx.AsyncByteStream)
+    coding = _coding(headers)
+    if coding is not None and coding not in _WINDOWS:
+        return Reply(response.status_code, headers, None, f"its body is encoded, though that was not asked for: {coding}")
     body = bytearray()
+    try:
+        await _read(response, body, coding)
+    except zlib.error:
+        return Reply(response.status_code, headers, None, f"its body is said to be {coding} and is not")
+    problem = f"its body is larger than {MAX_BODY // 2**20} MiB" if len(body) > MAX_BODY else None
+    return Reply(response.status_code, headers, bytes(body), problem, too_large=problem is not None)
+
+
+def _coding(headers: Mapping[str, str]) -> str | None:
+    """How the body is packed, though that was not asked for; None when it is not. An empty header says that it is not."""
+    named = [each.strip().lower() for each in headers.get("content-encoding", "").split(",")]
+    return ", ".join(each for each in named if each not in {"", "identity"}) or None
+
+
+async def _read(response: httpx.Response, body: bytearray, coding: str | None) -> None:
+    """Append to ``body`` until its end, or until it is too large. Raises `zlib.error` for what is not packed as it says."""
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    unpacked = None if coding is None else _Unpacked(_WINDOWS[coding])
     async for chunk in response.stream:
-        body += chunk
+        if unpacked is None:
+            body += chunk
+        else:
+            await unpacked.take(chunk, body)
         if len(body) > MAX_BODY:
-            break
-    return body
+            return
+    if unpacked is not None and not unpacked.is_whole:
+        raise zlib.error("it ends too early")
 
 
-def _excess(body: bytearray) -> str | None:
-    """What there is too much of in a body; None when it is fit to be parsed."""
-    if len(body) > MAX_BODY:
-        return f"its body is larger than {MAX_BODY // 2**20} MiB"
-    if sum(body.count(mark) for mark in b",[{") > MAX_VALUES:
-        return f"its body holds more than {MAX_VALUES} values"
-    return None
+class _Unpacked:
+    """A packed body on its way into another one, which never becomes much larger than `MAX_BODY`, however much is packed into a byte."""
+
+    def __init__(self, window: int) -> None:
+        self._window = window
+        self._stream = zlib.decompressobj(window)
+        self._begun = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether what came is complete; nothing at all is."""
+        return self._stream.eof or not self._begun
+
+    async def take(self, chunk: bytes, body: bytearray) -> None:
+        """Unpack ``chunk``, in pieces between which others may run. Raises `zlib.error`."""
+        while chunk and len(body) <= MAX_BODY:
+            if self._stream.eof:  # gzip allows several members, one behind the other (RFC 1952, section 2.2)
+                self._stream = zlib.decompressobj(self._window)
+            self._begun = True
+            body += self._stream.decompress(chunk, _PIECE)
+            chunk = self._stream.unconsumed_tail or self._stream.unused_data
+            await asyncio.sleep(0)

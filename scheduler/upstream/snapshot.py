@@ -25,8 +25,10 @@ _AT_A_TIME: Final = 200
 """Rows that are taken before anybody else may run: some two milliseconds."""
 _FORGET_AFTER: Final = 100
 """Passes after which the sizes of pages that had to shrink are found out anew."""
-_TOO_LARGE: Final = 10
-"""Rows of a pass that may be too large for any page before the list is given up."""
+_TOO_LARGE: Final = 1000
+"""Rows of a pass that may be too large for any page before the list is given up: each costs requests of its own."""
+_NAMED: Final = 10
+"""Objects without a readable id of which a snapshot says more than that they are there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,11 @@ class Page:
 
 
 class PageTooLarge(Exception):
-    """The page holds more bytes than are taken; a shorter one may do."""
+    """The page holds more bytes than are taken; a shorter one may do. ``row`` is the only one of the shortest, as far as it was read."""
+
+    def __init__(self, row: object = None) -> None:
+        super().__init__()
+        self.row = row
 
 
 def to_page(value: object, *, size: int, begun_at: datetime, begun: float) -> Page:
@@ -76,6 +82,7 @@ class _Pass:
     automations: dict[str, Automation] = field(default_factory=dict)
     broken: dict[str, InvalidAutomation] = field(default_factory=dict)
     unidentified: int = 0
+    anonymous: list[str] = field(default_factory=list)  # what is known of the first of these
 
     def begin(self, page: Page) -> None:
         """Take a page's head, before its rows."""
@@ -97,17 +104,22 @@ class _Pass:
             known = self.known.get(automation.id)
             self.automations[automation.id] = known if known == automation else automation
 
-    def pass_over(self) -> None:
-        """A row that is too large to be read. Raises `UpstreamError` when there are many."""
-        self.rows += 1
-        self.unidentified += 1
+    def add_beginning(self, row: object) -> None:
+        """Take a row that is too large for any page, as far as it was read. Raises `UpstreamError` when there are very many."""
         self.too_large += 1
-        if self.too_large > _TOO_LARGE:
-            raise UpstreamError(f"the list holds more than {_TOO_LARGE} automations that are too large to be read")
+        if row is None or self.too_large > _TOO_LARGE:
+            raise UpstreamError(
+                "a page of a single automation is too large to be read"
+                if row is None
+                else f"the list holds more than {_TOO_LARGE} automations that are too large to be read"
+            )
+        self.add(row)
 
     def _put_aside(self, error: InvalidAutomation) -> None:
         if error.automation_id is None:
             self.unidentified += 1
+            if len(self.anonymous) < _NAMED:
+                self.anonymous.append(f"{error.name or f'object {self.rows} of the list'}: {error.reason}")
             return
         self._note(error.automation_id)
         # Made anew: the one that was raised keeps the row alive through its traceback.
@@ -192,9 +204,10 @@ class SnapshotReader:
         current = _Pass(self._known)
         self._sizes.begin()
         while current.agrees or to_the_end:
-            page = await self._page(current)
-            if page is None:
-                current.pass_over()
+            try:
+                page = await self._page(current)
+            except PageTooLarge as error:
+                current.add_beginning(error.row)
                 continue
             current.begin(page)
             await _take(current, page.rows)
@@ -203,8 +216,11 @@ class SnapshotReader:
         current.agrees = current.agrees and current.rows == current.count
         return current
 
-    async def _page(self, current: _Pass) -> Page | None:
-        """The next page; None when its first row alone is too large. Where it begins is counted by what came, never taken from ``next``."""
+    async def _page(self, current: _Pass) -> Page:
+        """The next page. Where it begins is counted by what came, never taken from ``next``.
+
+        Raises `PageTooLarge` when its first row alone is too large.
+        """
         while True:
             self._requests += 1
             try:
@@ -212,7 +228,7 @@ class SnapshotReader:
             except PageTooLarge:
                 if not self._sizes.shrink(current.rows):
                     self._sizes.skip(current.rows)
-                    return None
+                    raise
             else:
                 self._sizes.fit(current.rows, page)
                 return page
@@ -228,6 +244,7 @@ class SnapshotReader:
         self.pages = max(self._requests, 1)
         first = passes[0].first
         assert first is not None
+        fullest = max(passes, key=lambda each: each.unidentified)
         return Snapshot(
             begun_at=first.begun_at,
             begun=first.begun,
@@ -236,7 +253,8 @@ class SnapshotReader:
             broken=broken,
             complete=complete,
             clock_offset=None,
-            unidentified=max(each.unidentified for each in passes),
+            unidentified=fullest.unidentified,
+            anonymous=tuple(fullest.anonymous),
         )
 
 

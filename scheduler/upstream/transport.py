@@ -16,13 +16,17 @@ import socket
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
-from typing import Self
+from typing import Final, Self
 
 import aiohttp  # noqa: TID251  this is the room that talks to the API
 import httpx  # noqa: TID251  the same
 from yarl import URL
 
 from scheduler.upstream.pool import Pool
+
+LONGEST_HEADER: Final = 2**16
+"""Bytes of a header, or of the status line, that are taken. aiohttp's own limit of 8,190 is less than some policies for browsers take."""
+MOST_HEADERS: Final = 256
 
 
 class Transport(httpx.AsyncBaseTransport, ABC):
@@ -78,6 +82,9 @@ class PooledTransport(Transport):
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
                 auto_decompress=False,
+                max_line_size=LONGEST_HEADER,
+                max_field_size=LONGEST_HEADER,
+                max_headers=MOST_HEADERS,
             )
             self._opened = session, pool
         return self._opened

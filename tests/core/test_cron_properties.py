@@ -120,3 +120,24 @@ def test_count_of_a_year_follows_working_hours_through_clock_changes() -> None:
     schedule = Schedule.parse("*/5 8-17 * * 1-5", "America/New_York")
     after = datetime.fromisoformat("2026-01-01T00:00:00Z")
     assert schedule.count(after, after + timedelta(days=365)) == len(list(schedule.between(after, after + timedelta(days=365))))
+
+
+CHANGES = {
+    "Europe/Berlin": ("2026-03-29T01:00:00Z", "2026-10-25T01:00:00Z"),
+    "America/New_York": ("2026-03-08T07:00:00Z", "2026-11-01T06:00:00Z"),
+    "Australia/Lord_Howe": ("2026-04-04T15:00:00Z", "2026-10-03T15:30:00Z"),
+    "Pacific/Apia": ("2011-12-30T10:00:00Z",),  # a day was left out
+    "America/St_Johns": ("2006-04-02T03:31:00Z", "2006-10-29T02:31:00Z"),
+    "Asia/Kolkata": ("2026-01-10T00:00:00Z",),
+}
+
+
+@pytest.mark.parametrize("dst", [("after", "once"), ("skip", "once"), ("after", "twice"), ("skip", "twice")])
+@pytest.mark.parametrize("expression", ["* * * * *", "*/20 2 * * *", "30 2 * * *", "0,45 0-3 * * *", "15 1,2 * * 0", "0 0 30 12 *"])
+@pytest.mark.parametrize("zone", CHANGES)
+def test_count_agrees_with_the_list_around_each_change(zone: str, expression: str, dst: tuple[Gap, Repeat]) -> None:
+    schedule = Schedule.parse(expression, zone, dst_gap=dst[0], dst_repeat=dst[1])
+    for change in map(datetime.fromisoformat, CHANGES[zone]):
+        for hours in (-60, -49, -25):
+            after = change + timedelta(hours=hours)
+            assert schedule.count(after, after + timedelta(days=6)) == sum(1 for _ in schedule.between(after, after + timedelta(days=6)))

@@ -67,10 +67,10 @@ def test_without_a_name_it_goes_by_its_id(name: object) -> None:
 
 
 def test_texts_for_people_are_cut_and_made_whole() -> None:
-    parsed = parse_automation(OBJECT | {"name": "n" * 1000, "last_error": "half \ud800 a pair " + "e" * 5000})
+    parsed = parse_automation(OBJECT | {"name": "n" * 1000, "last_error": "half \ud800 a \0 pair " + "e" * 5000})
     assert parsed.name == "n" * MAX_NAME
     assert parsed.run_error is not None
-    assert parsed.run_error.startswith("half ? a pair e")
+    assert parsed.run_error.startswith("half ? a \ufffd pair e")
     assert len(parsed.run_error) == 500
 
 
@@ -95,6 +95,10 @@ def test_without_an_id_it_cannot_be_named(bad: object) -> None:
         ("cron_expression", 5, "its cron_expression is int, expected str"),
         ("cron_expression", "* " * 2000, "its cron_expression is 4000 characters long"),
         ("cron_expression", "\udc00", "its cron_expression holds half a surrogate pair"),
+        ("cron_expression", "0 3 * * *\0 L", "its cron_expression holds a NUL character"),
+        ("timezone", "UTC\0/x", "its timezone holds a NUL character"),
+        ("last_task_run_id", "run-1\0b", "its last_task_run_id holds a NUL character"),
+        ("last_run_status", "success\0", "its last_run_status holds a NUL character"),
         ("timezone", None, "its timezone is missing or null, expected str"),
         ("timezone", ["UTC"], "its timezone is list, expected str"),
         ("enabled", None, "its enabled is missing or null, expected bool"),
@@ -167,6 +171,7 @@ def test_whatever_comes_is_an_automation_or_an_invalid_one(value: object) -> Non
         assert parsed.id == canonical_id(parsed.id)
         for text in (parsed.name, parsed.run_id, parsed.run_error, parsed.run_status, *vars_of(parsed.definition)):
             (text or "").encode()  # what could not be kept in a database is not there
+            assert "\0" not in (text or "")
 
 
 def vars_of(definition: Definition) -> tuple[str, str]:

@@ -4,7 +4,7 @@ import heapq
 from itertools import pairwise
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from scheduler.core.request_budget import HOUR, MINUTE, RAREST, RequestBudget, Window, need
@@ -13,9 +13,9 @@ INF = float("inf")
 USUAL = need(poll_interval=30.0, polls=0.0, pages=1)
 
 
-def send(budget: RequestBudget, now: float, *, background: bool = False) -> None:
+def send(budget: RequestBudget, now: float, *, background: bool = False, requests: int = 1) -> None:
     budget.hold()
-    budget.use(now, background=background)
+    budget.use(now, background=background, requests=requests)
 
 
 def fire_at(budget: RequestBudget, now: float) -> float:
@@ -132,7 +132,7 @@ def play(automations: int, pages: int, hours: float, *, per_minute: int = 400, p
         now, kind = heapq.heappop(events)
         waiting = automations if kind == 0 else waiting
         while now >= wanted and budget.background_at(now, pages if page == 0 else 1) <= now:
-            send(budget, now, background=True)
+            send(budget, now, background=True, requests=1 if page else pages)
             polls += [now] if page == 0 else []
             page = (page + 1) % pages
             wanted = max(wanted, now) if page else polls[-1] + 30.0
@@ -153,7 +153,8 @@ def test_within_the_budget_all_fires_and_all_polls_go_for_six_hours(automations:
     assert max(later - earlier for earlier, later in pairwise(polls)) <= 31.0
 
 
-@settings(deadline=None, max_examples=8, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@example(automations=235, pages=13, per_hour=600)
+@settings(deadline=None, max_examples=6, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(automations=st.integers(0, 400), pages=st.integers(1, 40), per_hour=st.sampled_from([600, 2400, 4000]))
 def test_polls_are_never_rarer_than_promised_and_fires_get_the_rest(automations: int, pages: int, per_hour: int) -> None:
     fires, polls = play(automations, pages, 1.5, per_hour=per_hour)
@@ -168,11 +169,23 @@ def test_a_poll_waits_until_all_of_its_pages_may_follow_each_other() -> None:
     budget.expect(need(poll_interval=30.0, polls=0.0, pages=10), 0.0)
     while budget.fire_at(0.0) <= 0.0:
         send(budget, 0.0)
-    for _ in range(10):
+    for page in range(10):
         assert budget.background_at(0.0, 1) <= 0.0
-        send(budget, 0.0, background=True)
+        send(budget, 0.0, background=True, requests=1 if page else 10)
     first, whole = budget.background_at(1.0, 1), budget.background_at(1.0, 10)
     assert whole > 5 * first
+
+
+def test_a_need_that_comes_and_goes_makes_no_tokens() -> None:
+    budget = RequestBudget(per_minute=400, per_hour=4000)
+    budget.expect(USUAL, 0.0)
+    while budget.fire_at(0.0) <= 0.0:
+        send(budget, 0.0)
+    for _ in range(10):
+        budget.expect(need(poll_interval=30.0, polls=0.0, pages=1, readings=8), 0.0)
+        budget.expect(USUAL, 0.0)
+    send(budget, 0.0, background=True)
+    assert budget.background_at(0.0) > 0.0
 
 
 @pytest.mark.parametrize("per_minute", [1, 2, 3, 5])

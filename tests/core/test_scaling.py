@@ -30,7 +30,7 @@ def automations(count: int, cron: str, run_id: str | None = None) -> list[Automa
 
 def poll(timetable: Timetable, at: datetime, shown: Sequence[Automation]) -> object:
     snapshot = Snapshot(at, 0.0, 0.0, {each.id: each for each in shown}, {}, complete=True, clock_offset=0.0, unidentified=0)
-    return timetable.update(snapshot, previous_poll=at - MINUTE)
+    return timetable.update(snapshot, previous_poll=at - MINUTE, confirm_after=30.0)
 
 
 def with_moments_waiting(count: int, policies: Policies = JITTER) -> Timetable:
@@ -98,7 +98,7 @@ def test_a_bulk_edit_evaluates_each_schedule_a_few_times(monkeypatch: pytest.Mon
     snapshot = Snapshot(
         NOON + 5 * MINUTE, 0.0, 0.0, {each.id: each for each in edited}, {}, complete=True, clock_offset=0.0, unidentified=0
     )
-    assert len(timetable.update(snapshot, previous_poll=NOON).changed) == FEW
+    assert len(timetable.update(snapshot, previous_poll=NOON, confirm_after=30.0).changed) == FEW
     minutes = 6  # from the poll before up to this one; each is asked whether it has many instants, and then for them
     assert len(evaluations) <= 2 * minutes
     if planned_until > NOON:

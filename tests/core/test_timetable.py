@@ -35,6 +35,10 @@ def automation(
     return Automation(automation_id, name, Definition(cron, timezone, enabled), None if updated is None else at(updated), run_id)
 
 
+CONFIRM_AFTER = 10.0
+"""Seconds from one poll to the next."""
+
+
 class Told:
     """A timetable with what a planner and a poller would tell it."""
 
@@ -66,8 +70,9 @@ class Told:
         unidentified: int = 0,
     ) -> Changes:
         errors = {each: InvalidAutomation(reason, automation_id=each, name=None) for each, reason in (broken or {}).items()}
-        snapshot = Snapshot(at(when), 0.0, 0.0, {each.id: each for each in automations}, errors, complete, offset, unidentified)
-        changes = self.timetable.update(snapshot, previous_poll=self.previous)
+        begun = at(when).timestamp()
+        snapshot = Snapshot(at(when), begun, begun, {each.id: each for each in automations}, errors, complete, offset, unidentified)
+        changes = self.timetable.update(snapshot, previous_poll=self.previous, confirm_after=CONFIRM_AFTER)
         self.count()
         self.previous = at(when)
         return changes
@@ -271,7 +276,37 @@ def test_an_edit_to_a_later_instant_than_what_is_planned_ahead() -> None:
 # ---------------------------------------------------------------- removals
 
 
-def test_what_two_snapshots_in_a_row_do_not_have_is_gone() -> None:
+def test_an_empty_list_that_is_read_again_at_once_removes_nothing() -> None:
+    told = Told("12:00:10")
+    told.poll("12:00:20", automation(), automation(B))
+    for second in range(30, 40):
+        assert told.poll(f"12:00:{second}").removed == []
+    assert sorted(told.timetable.absent) == [A, B]
+    assert told.poll("12:00:39", automation(), automation(B)).removed == []
+    assert told.due("12:01:00") == {A: ["12:01"], B: ["12:01"]}
+
+
+def test_one_that_was_read_itself_is_there_until_two_more_snapshots_do_not_have_it() -> None:
+    told = Told("12:00:10")
+    told.poll("12:00:20", automation())
+    told.poll("12:00:30")
+    told.timetable.confirm_presence(A)
+    assert not told.timetable.is_absent(A)
+    assert told.poll("12:00:40").removed == []
+    assert told.timetable.is_absent(A)
+    assert ids(told.poll("12:00:50").removed) == [A]
+
+
+def test_what_was_removed_meanwhile_is_not_removed_again() -> None:
+    told = Told("12:00:10")
+    told.poll("12:00:20", automation())
+    told.poll("12:00:30")
+    assert told.timetable.remove(A, at("12:00:35"), at("12:00:35")) is not None
+    assert not told.timetable.absent
+    assert told.poll("12:00:40").removed == []
+
+
+def test_what_snapshots_do_not_have_for_an_interval_is_gone() -> None:
     told = Told("12:00:10")
     told.poll("12:00:20", automation(), automation(B))
     assert not told.timetable.is_absent(A)

@@ -17,6 +17,7 @@ from scheduler.core.records import EndedVersion, RecordedAutomation
 from scheduler.core.timetable import Due, Overdue, Timetable
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+CONFIRM_AFTER = timedelta(seconds=20)
 SECOND = timedelta(seconds=1)
 AHEAD = SECOND
 EXPRESSIONS = ("* * * * *", "*/3 * * * *", "*/5 * * * *", "17 * * * *")
@@ -41,7 +42,7 @@ class Model:
     now: datetime = NOON + 20 * SECOND
     api: dict[str, tuple[str, bool, datetime]] = field(default_factory=dict)
     polled: datetime | None = None
-    absent: set[str] = field(default_factory=set)
+    absent: dict[str, datetime] = field(default_factory=dict)
     versions: dict[str, list[Version]] = field(default_factory=dict)
     recorded: dict[str, RecordedAutomation] = field(default_factory=dict)
     watermark: datetime | None = None
@@ -90,7 +91,7 @@ class Model:
             self.watermark, self.gaps = self.timetable.watermark(self.now, planned), self.timetable.gaps()
         self.timetable.planned(planned)
         self._hand(planned)
-        while how == "all" and (overdue := self.timetable.overdue()):
+        while how == "all" and (overdue := self.timetable.overdue(1000)):
             self.gaps = self.timetable.gaps(overdue)
             self.timetable.recovered(overdue)
             self._hand_over(overdue)
@@ -111,8 +112,9 @@ class Model:
     def poll(self, *, complete: bool) -> None:
         self.now += SECOND
         automations = {each: Automation(each, each, Definition(cron, "UTC", on), at) for each, (cron, on, at) in self.api.items()}
-        snapshot = Snapshot(self.now, 0.0, 0.0, automations, {}, complete, 0.0)
-        changes = self.timetable.update(snapshot, previous_poll=self.polled)
+        begun = self.now.timestamp()
+        snapshot = Snapshot(self.now, begun, begun, automations, {}, complete, 0.0)
+        changes = self.timetable.update(snapshot, previous_poll=self.polled, confirm_after=CONFIRM_AFTER.total_seconds())
         assert self.timetable.states == Counter(entry.state for entry in self.timetable.entries.values())
         for each, (cron, enabled, at) in self.api.items():
             known = self.recorded.get(each)
@@ -138,12 +140,13 @@ class Model:
 
     def _remove(self, *, complete: bool) -> None:
         missing = self.recorded.keys() - self.api.keys()
+        self.absent = {each: since for each, since in self.absent.items() if each in missing}
         if not complete:
-            self.absent &= missing
             return
-        for each in sorted(missing & self.absent):
-            self._observe(each, None, self.now, None)
-        self.absent = missing - self.absent
+        for each in sorted(missing):
+            if self.now - self.absent.setdefault(each, self.now) >= CONFIRM_AFTER:
+                del self.absent[each]
+                self._observe(each, None, self.now, None)
 
     def crash(self) -> None:
         self.now += SECOND

@@ -1,5 +1,6 @@
 """After a long downtime the present is planned first, and the rest is recorded in slices, each of them durable."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -8,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from scheduler.core import timetable
 from scheduler.core.cron import Schedule
-from scheduler.core.errors import UpstreamError
+from scheduler.core.errors import LedgerUnavailable, UpstreamError
 from scheduler.core.events import OccurrenceConcluded
 from scheduler.core.policy import CatchUp, Policies
 from scheduler.core.timetable import Timetable
+from scheduler.daemon import planner
 from tests.daemon.world import NOON, Process, World, in_world
 from tests.fakes.twin import TwinLedger
 
@@ -23,8 +24,9 @@ CRONS = ("* * * * *", "* * * * *", "*/2 * * * *", "1-59/3 * * * *", "*/5 * * * *
 
 @pytest.fixture(autouse=True)
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So many slices that something can happen between two of them: each holds what one or two automations missed."""
-    monkeypatch.setattr(timetable, "_SLICE", 13)
+    """So many slices that something can happen between two of them: each holds what one automation missed."""
+    monkeypatch.setattr(planner, "FIRST_SLICE", 1)
+    monkeypatch.setattr(planner, "LARGEST_SLICE", 1)
 
 
 async def served_and_killed(world: World, crons: Sequence[str] = CRONS, down_for: timedelta = DAY) -> list[str]:
@@ -195,8 +197,13 @@ def test_under_all_what_may_still_start_is_sent_in_order() -> None:
     in_world(story, policies=Policies(catch_up=CatchUp.ALL, start_within=timedelta(minutes=10)))
 
 
-def test_a_ledger_that_cannot_be_written_for_hours_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("reads", [False, True], ids=["nothing works", "it can be read"])
+def test_a_ledger_that_cannot_be_written_for_hours_fills_no_memory(monkeypatch: pytest.MonkeyPatch, reads: bool) -> None:
     most = 0
+
+    async def fail(*_: object, **_more: object) -> None:
+        raise LedgerUnavailable("disk full")
+
     due = Timetable.due
 
     def watching(self: Timetable, *args: Any, **more: Any) -> Any:
@@ -211,9 +218,13 @@ def test_a_ledger_that_cannot_be_written_for_hours_fills_no_memory(monkeypatch: 
         automations = [world.api.create(cron) for cron in CRONS]
         world.start()
         await world.until("12:00:40")
-        world.ledger.broken = "disk full"
+        if reads:
+            world.ledger.__dict__["claim"] = fail
+        else:
+            world.ledger.broken = "disk full"
         await world.until("18:00:40")
         world.ledger.broken = None
+        world.ledger.__dict__.pop("claim", None)
         await world.after(90)
         assert most <= 20
         assert_complete(world, automations, CRONS, world.clock.now() - timedelta(seconds=20))
@@ -243,5 +254,30 @@ def test_an_edit_that_counts_from_hours_ago_is_recovered_too() -> None:
         meant = set(Schedule.parse("* * * * *", "UTC").between(since, world.clock.now() - timedelta(seconds=20)))
         assert meant <= set(covered(world, edited))
         assert not [each for each in covered(world, paused) if each > since]
+
+    in_world(story)
+
+
+def test_a_slice_that_takes_long_makes_the_next_one_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What falls due meanwhile waits for one slice at most."""
+    monkeypatch.setattr(planner, "FIRST_SLICE", 24)
+    monkeypatch.setattr(planner, "LARGEST_SLICE", 24)
+    sizes: list[int] = []
+
+    async def story(world: World) -> None:
+        await served_and_killed(world, ["* * * * *"] * 60)
+        claim = world.ledger.claim
+
+        async def claiming(*args: Any, **more: Any) -> Any:
+            if spans := more.get("spans"):
+                sizes.append(len(spans))
+                await asyncio.sleep(0.02 * len(spans))
+            return await claim(*args, **more)
+
+        world.ledger.__dict__["claim"] = claiming
+        world.start()
+        await world.after(20)
+        assert sum(sizes) == 60
+        assert sizes[:4] == [24, 12, 6, 3]
 
     in_world(story)

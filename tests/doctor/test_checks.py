@@ -286,6 +286,22 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             "not ready: target main is held",
         ),
         ("another version", daemon(version="1.0.0"), WARNING, "node vm", "it runs version 1.0.0"),
+        (
+            "disappeared",
+            daemon(
+                targets=[
+                    {
+                        "name": "main",
+                        "url": "https://api.example.org",
+                        "project_id": "1",
+                        "disappeared": {"at": "2026-11-23T19:20:00Z", "count": 6, "automations": 10},
+                    }
+                ]
+            ),
+            WARNING,
+            "target main",
+            "6 of 10 automations disappeared from its list at once, at 2026-11-23T19:20:00Z",
+        ),
         ("other targets", daemon(targets=[{"name": "b", "url": "https://b", "project_id": "2"}]), WARNING, "node vm", "it serves b"),
         ("none", replace(ledger(holder=None, signed=""), daemon=Unknown("refused")), NOTICE, "daemon", "none runs"),
         ("silent", replace(HEALTHY, daemon=Unknown("refused")), WARNING, "daemon", "process 123 has the ledger"),
@@ -338,6 +354,13 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
         ("invalid", scheduled("0 25 * * *"), FAULT, NIGHTLY, "it never fires: the hour '25' is not valid"),
         ("no day", scheduled("0 0 31 2 *"), FAULT, NIGHTLY, "no day that ever matches"),
         ("no zone", scheduled("0 3 * * *", timezone="Europe/Wien"), FAULT, NIGHTLY, "'Europe/Wien' is unknown"),
+        (
+            "unidentified",
+            api(snapshot=replace(snapshot(), unidentified=2, anonymous=("object 3 of the list: its id is not a UUID",))),
+            FAULT,
+            "target main",
+            "never fire and nothing can be removed: 2 (object 3 of the list: its id is not a UUID)",
+        ),
         (
             "broken",
             api(snapshot=snapshot(broken={numbered(9): InvalidAutomation("its enabled is missing or null", name="odd")})),

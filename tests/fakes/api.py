@@ -109,6 +109,7 @@ class FakeApi:
         self.admits = True  # whether there is a place for anybody
         self.warm_took = 0.0
         self.broken: dict[str, InvalidAutomation] = {}
+        self.anonymous: list[str] = []  # objects of the list that nobody can identify
         # what really happened
         self.runs: list[StartedRun] = []
         self.arrivals: list[Arrival] = []
@@ -208,7 +209,8 @@ class FakeApi:
         if error is not None:
             raise copy(error)
         kept = {each: automation for each, automation in automations.items() if each not in broken}
-        return Snapshot(begun_at, begun, self.clock.seconds(), kept, broken, complete, self._offset)
+        anonymous = tuple(self.anonymous)
+        return Snapshot(begun_at, begun, self.clock.seconds(), kept, broken, complete, self._offset, len(anonymous), anonymous)
 
     async def retrieve(self, automation_id: str) -> Automation | None:
         """One automation, as it is half-way through the reading."""

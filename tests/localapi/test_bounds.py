@@ -11,6 +11,8 @@ import pytest
 
 from scheduler.database import Database
 from scheduler.localapi import endpoint, store, views
+from scheduler.localapi.bodies import parse_body
+from scheduler.localapi.json_answer import encode
 from scheduler.localapi.keys import Scope
 from tests.localapi.support import COLLECTION, VALID, Served, serving
 
@@ -85,8 +87,8 @@ def test_a_large_body_is_parsed_and_a_large_answer_made_on_another_thread(
 
         return carry_out
 
-    monkeypatch.setattr(views, "parse_body", note(views.parse_body))
-    monkeypatch.setattr(endpoint, "encode", note(endpoint.encode))
+    monkeypatch.setattr(views, "parse_body", note(parse_body))
+    monkeypatch.setattr(endpoint, "encode", note(encode))
 
     async def story(served: Served) -> None:
         created = await served.create(prompt=prompt)
@@ -136,13 +138,12 @@ def test_a_page_that_is_larger_than_usual_is_read_where_no_other_request_waits(
 def test_a_costly_request_of_one_client_leaves_the_loop_to_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a body is being parsed, which is made to take until then, another client creates, lists and starts a run."""
     parsing, others_are_done = threading.Event(), threading.Event()
-    parse = views.parse_body
 
     def parse_slowly(raw: bytes, content_type: str) -> object:
         if len(raw) > len(LONG):
             parsing.set()
             assert others_are_done.wait(20)
-        return parse(raw, content_type)
+        return parse_body(raw, content_type)
 
     monkeypatch.setattr(views, "parse_body", parse_slowly)
 

@@ -14,6 +14,8 @@ from scheduler.core.events import (
     AutomationChanged,
     AutomationQuarantined,
     AutomationRemoved,
+    AutomationsDisappeared,
+    AutomationsUnidentified,
     BudgetExhausted,
     BudgetRecovered,
     CarryFailed,
@@ -99,6 +101,11 @@ def every_event() -> list[Event]:
         AutomationChanged(**of, definition=definition, effective_from=NOW),
         AutomationRemoved(**of),
         AutomationQuarantined(**of, reason="no such zone"),
+        AutomationsUnidentified(
+            target="main", count=2, objects="Nightly: its id is not a UUID; object 3 of the list: its id is not a UUID"
+        ),
+        AutomationsUnidentified(target="main", count=0, objects=None),
+        AutomationsDisappeared(target="main", count=6, automations=10),
         OccurrenceClaimed(occurrence=OCCURRENCE, automation="nightly"),
         OccurrenceOverdue(occurrence=OCCURRENCE, automation="nightly", state="waiting", count=1, overdue=2),
         *(concluded(outcome, reason, count=2) for outcome, reasons in REASONS.items() for reason in reasons),

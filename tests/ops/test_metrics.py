@@ -31,6 +31,7 @@ from scheduler.core.events import (
     SnapshotTaken,
 )
 from scheduler.core.model import REASONS, AttemptResult, Outcome, Reason, RunStatus, State
+from scheduler.core.status import PlacesStatus
 from scheduler.ops.gauges import AUTOMATION_STATES, MOST, Exposition
 from scheduler.ops.metrics import Metrics
 from tests.ops.support import (
@@ -283,6 +284,18 @@ def test_a_gauge_without_a_true_number_is_not_there_but_a_snapshot_that_never_wa
         assert at(name, target="main") not in found
     assert at("ledger_size_bytes") not in found
     assert found[at("snapshot_timestamp_seconds", target="main")] == 0
+
+
+def test_a_shortage_is_told_by_the_time_of_its_beginning_and_0_is_none() -> None:
+    of = samples(exposition())
+    assert of[at("request_budget_exhausted_timestamp_seconds", target="main")] == 0
+    assert of[at("target_saturated_timestamp_seconds", target="main")] == 0
+    places = PlacesStatus(waiting=3, hanging=256, exhausted_since=NOW, saturated_since=NOW)
+    of = samples(exposition(status=lambda: replace(STATUS, targets=[replace(TARGET, places=places)])))
+    assert of[at("request_budget_exhausted_timestamp_seconds", target="main")] == NOW.timestamp()
+    assert of[at("target_saturated_timestamp_seconds", target="main")] == NOW.timestamp()
+    assert of[at("attempts_waiting", target="main")] == 3
+    assert of[at("attempts_hanging", target="main")] == 256
 
 
 def test_a_held_target_is_1() -> None:

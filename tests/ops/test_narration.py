@@ -13,6 +13,7 @@ from scheduler.core import events
 from scheduler.core.events import (
     AutomationAdded,
     AutomationChanged,
+    AutomationsUnidentified,
     CarryFailed,
     ConfigReloaded,
     Event,
@@ -92,6 +93,8 @@ def test_an_event_is_one_line_and_one_that_people_need_not_know_of_is_none(event
         (run_finished(RunStatus.LOST), "warning", "run.finished"),
         (_foreign(beside=None), "warning", "run.foreign"),
         (_foreign(beside=NOW), "error", "run.foreign"),
+        (AutomationsUnidentified(target="main", count=1, objects="object 1"), "warning", "automations.unidentified"),
+        (AutomationsUnidentified(target="main", count=0, objects=None), "info", "automations.unidentified"),
         (ConfigReloaded(error=None), "info", "config.reloaded"),
         (ConfigReloaded(error="unknown key"), "error", "config.reloaded"),
     ],
@@ -104,6 +107,7 @@ def test_what_needs_somebody_is_above_what_does_not(event: Event, level: str, na
     ("name", "level"),
     [
         ("automation.quarantined", "warning"),
+        ("automations.disappeared", "warning"),
         ("run.foreign", "warning"),
         ("run.doubled", "error"),
         ("target.held", "error"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scheduler.core.model import Outcome, Reason
-from scheduler.core.status import DaemonStatus, ForeignRuns, PausedByHand, Recent, Tally
+from scheduler.core.status import DaemonStatus, Disappearance, ForeignRuns, PausedByHand, PlacesStatus, Recent, Tally
 from scheduler.ops.page.findings import ADVICE, BAD, NOTE, WARN, Finding, findings
 from tests.ops.support import EMPTY_TARGET, ID, NOW, STATUS, TARGET, details, entry
 
@@ -16,6 +16,7 @@ RUNBOOK = (
     (Path(__file__).parents[2] / "docs" / "operations.md").read_text().partition("## When something is wrong")[2].partition("\n## ")[0]
 )
 WELL = replace(TARGET, overdue=[], overdue_count=0, automations={"enabled": 2})
+SHORT = PlacesStatus(waiting=14, occurrences=[f"automation {number}" for number in range(14)], exhausted_since=NOW)
 QUIET = Recent(NOW - timedelta(days=1), complete=True, tallies=(), foreign=(), pauses=())
 
 
@@ -52,11 +53,32 @@ def test_what_is_wrong_with_the_daemon_is_found(changes: Any, severity: str, tit
         ({"error": "HTTP 500"}, WARN, "Target main cannot be read now"),
         ({"overdue": ["a 2026-11-23T18:20:00Z (waiting)"], "overdue_count": 1}, BAD, "1 occurrence of target main overdue"),
         ({"stalled_for": 15.0}, BAD, "Target main: nothing is planned although something is due"),
+        (
+            {"places": PlacesStatus(hanging=256, saturated_since=NOW)},
+            WARN,
+            "Target main is saturated: 256 requests hang, as many as max_waiting allows",
+        ),
+        ({"places": SHORT}, WARN, "The request budget of target main is exhausted: occurrences or polls wait for it"),
         ({"automations": {"invalid": 2}}, WARN, "2 automations of target main cannot be evaluated and never fire"),
+        ({"unidentified": 1}, WARN, "1 object in the list of target main cannot be identified and never fires"),
+        ({"disappeared": Disappearance(NOW, 6, 10)}, WARN, "6 of 10 automations of target main disappeared at once"),
     ],
 )
 def test_what_is_wrong_with_a_target_is_found(changes: Any, severity: str, title: str) -> None:
     assert [(each.severity, each.title) for each in found(**changes)] == [(severity, title)]
+
+
+def test_a_shortage_is_told_with_its_beginning_and_with_what_waits() -> None:
+    (finding,) = found(places=SHORT)
+    assert finding.detail == "Since 2026-11-23T19:20:00Z."
+    assert [item.text for item in finding.items] == [f"automation {number}" for number in range(10)]
+    assert finding.more == 4
+
+
+def test_objects_that_cannot_be_identified_are_named_as_far_as_they_are_known() -> None:
+    (finding,) = found(unidentified=12, anonymous=[f"object {number} of the list: its id is not a UUID" for number in range(10)])
+    assert [each.text for each in finding.items] == [f"object {number} of the list: its id is not a UUID" for number in range(10)]
+    assert (finding.more, finding.advice) == (2, ADVICE["automations.unidentified"])
 
 
 def test_a_target_that_has_only_just_begun_is_no_trouble() -> None:

@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain
 
 from scheduler.core.model import Outcome
-from scheduler.core.status import STALLED, DaemonStatus
+from scheduler.core.status import STALLED, DaemonStatus, Disappearance
 from scheduler.core.timetable import Entry
 from scheduler.ops.queries import OccurrenceQuery
 from tests.ops.asking import asked
@@ -75,6 +75,16 @@ def test_the_status_is_the_daemons_with_its_instants_as_text() -> None:
     assert target["automations"] == {"enabled": 2, "disabled": 0, "paused": 0, "invalid": 1}
     assert target["open"] == {"claimed": 0, "in_flight": 4, "unknown": 0, "waiting": 0}
     assert target["overdue"]["count"] == 1
+
+
+def test_the_status_says_what_is_wrong_with_the_list() -> None:
+    wrong = replace(TARGET, unidentified=2, anonymous=["object 3"], absent=6, disappeared=Disappearance(NOW, 6, 10))
+    target = asked("/api/v1/status", pages(status=replace(STATUS, targets=[wrong]))).json()["targets"][0]
+    assert target["unidentified"] == {"count": 2, "objects": ["object 3"]}
+    assert target["absent"] == 6
+    assert target["disappeared"] == {"at": "2026-11-23T19:20:00.000000Z", "count": 6, "automations": 10}
+    well = asked("/api/v1/status").json()["targets"][0]
+    assert (well["unidentified"], well["absent"], well["disappeared"]) == ({"count": 0, "objects": []}, 0, None)
 
 
 def test_a_status_without_a_snapshot_has_nulls() -> None:

@@ -11,13 +11,18 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from tests.simulation import reporting
 from tests.simulation.drawing import draw
 from tests.simulation.judging import Judged, judge, judge_script, judge_seed
+from tests.simulation.load import FIRST_SEED
 from tests.simulation.sabotages import report
 from tests.simulation.shrinking import shrunk
-from tests.simulation.stories import SMALL, STORIES
+from tests.simulation.stories import LARGE, SMALL, STORIES
+
+_ORDINARY: Final = 10
+"""So many ordinary seeds are played for one world under load."""
 
 
 def main() -> int:
@@ -30,16 +35,17 @@ def main() -> int:
     if arguments.what == "sabotage":
         return report(arguments.only, range(arguments.begin, arguments.begin + arguments.seeds))
     if arguments.what == "soak":
-        return _soak(range(arguments.begin, arguments.begin + arguments.seeds), arguments.jobs)
+        seeds = range(arguments.begin, arguments.begin + arguments.seeds)
+        return _soak([*seeds, *_seeds_under_load(seeds)], arguments.jobs)
     if arguments.what == "story":
-        return _tell(arguments.names or [*SMALL])
+        return _tell([*LARGE] if arguments.names == ["large"] else arguments.names or [*SMALL])
     return _replay(int(arguments.what), shrink=not arguments.whole)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("what", help="a seed to play again, `soak` for many, `story` for stories by name, or `sabotage`")
-    parser.add_argument("names", nargs="*", help="of stories; none: every small one")
+    parser.add_argument("names", nargs="*", help="of stories; none: every small one; `large`: every large one")
     parser.add_argument("--whole", action="store_true", help="do not make a failing script shorter")
     parser.add_argument("--seeds", type=int, default=500, help="how many; of a sabotage at most")
     parser.add_argument("--from", dest="begin", type=int, default=0, help="the first seed")
@@ -90,6 +96,12 @@ def _soak(seeds: Iterable[int], jobs: int) -> int:
     for line in reporting.summary(judged, time.perf_counter() - began):
         print(line)
     return 1 if judged.violations else 0
+
+
+def _seeds_under_load(seeds: range) -> Iterator[int]:
+    """Return the seed of a world under load for each ten ordinary seeds."""
+    if seeds.start < FIRST_SEED:
+        yield from (FIRST_SEED + seed // _ORDINARY for seed in seeds if seed % _ORDINARY == _ORDINARY - 1)
 
 
 def _judged(seeds: Iterable[int], jobs: int) -> Iterator[Judged]:

@@ -56,7 +56,7 @@ class _Load:
         automations = self._plan(draw.randint(8, 60), _OFTEN)
         demand = sum(60 / _minutes_between(each.expression) for each in automations)  # fires in an hour
         per_hour = max(30, round(demand / draw.choice([0.7, 0.9, 1.0, 1.1, 1.5, 3.0])))
-        per_minute = draw.choice([max(8, per_hour // 60), max(8, per_hour // 30), 10_000])
+        per_minute = draw.choice([max(30, per_hour // 60), max(30, per_hour // 30), 10_000])
         limits = {"requests_per_minute": per_minute, "requests_per_hour": draw.choice([per_hour, per_hour, 100_000])}
         span = draw.uniform(15, 50) * _MINUTE
         return self._write(span, automations, self._troubles(span, draw.choice([0, 0, 1, 3])), self._target(**limits))
@@ -113,11 +113,11 @@ class _Load:
         actions: list[Action] = [self._absence(begin, down)]
         actions += [self._edit(begin + draw.uniform(0.0, down), len(automations)) for _ in range(draw.randint(0, 5))]
         at = begin + down + draw.uniform(0.5, 3.0)
-        for _ in range(draw.randint(0, 6)):
-            dies = draw.choice([Dies.AFTER_A_COMMIT, Dies.AFTER_A_COMMIT, Dies.BEFORE_A_COMMIT, Dies.AT_A_STEP])
-            count = draw.randint(1, 300) if dies is Dies.AT_A_STEP else draw.randint(1, 9)
-            actions.append(s.Kill(at=at, dies=dies, count=count, down=draw.choice([0.0, 0.5, 3.0])))
-            at += draw.uniform(2.0, 20.0)
+        dies = draw.choice([Dies.AFTER_A_COMMIT, Dies.AFTER_A_COMMIT, Dies.BEFORE_A_COMMIT, Dies.AT_A_STEP])
+        most = 300 if dies is Dies.AT_A_STEP else 9
+        actions.append(s.Doom(at=begin + 1.0, dies=dies, counts=tuple(sorted(draw.randint(1, most) for _ in range(draw.randint(0, 6))))))
+        if draw.random() < 0.3:
+            actions.append(s.Kill(at=at, dies=dies, count=draw.randint(1, most), down=draw.choice([0.0, 0.5, 3.0])))
         jitter = draw.choice(["0s", "0s", "40s", "10m"])
         policies = {"jitter": jitter, "catch_up": draw.choice(["latest", "latest", "none", "all"] if down < _DAY else ["latest", "none"])}
         poll = "30s" if down < _DAY else "10m"

@@ -71,7 +71,7 @@ LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
 
 TOLD_BY: Final[Mapping[str, str]] = {
     "fires starve polls": "polls starved by fires",
-    "a place is not given back": "budget exceeded by a tenth",
+    "a place is not given back": "held in between",
     "the second waiting occurrence precedes the first": "everything caught up with",
     "a hanging request keeps its slot": "hanging requests",
     "the watermark moves over a gap that is not recorded": "killed while it recovers",

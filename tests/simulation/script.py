@@ -183,6 +183,14 @@ class Kill(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Doom(Action):
+    """The processes that begin from then on are killed one after the other, each at its ``counts``-th such place; the next begins soon."""
+
+    dies: Dies
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Terminate(Action):
     """SIGTERM; another process begins so long after it has ended."""
 

@@ -61,16 +61,18 @@ def _fill(at: float, lasts: float) -> s.Ledger:
     return s.Ledger(at=at, lasts=lasts, trouble=Disk.FULL)
 
 
-def _kill_again(at: float, gap: float, counts: Sequence[int]) -> list[Action]:
-    """Kill each process soon after it began, after so many of its commits."""
-    return [s.Kill(at=at + gap * number, dies=Dies.AFTER_A_COMMIT, count=count, down=1.0) for number, count in enumerate(counts)]
+def _doom(at: float, *counts: int) -> s.Doom:
+    """Kill the processes that begin from then on after so many of their commits."""
+    return s.Doom(at=at, dies=Dies.AFTER_A_COMMIT, counts=counts)
 
 
 _COMMAS: Final = ",".join([""] * 200_001)
 _NUL: Final = "* * * * *\0 not a schedule"
 
 SMALL: Final[Mapping[str, Callable[[], Script]]] = {
-    "polls starved by fires": lambda: write_script(1.5 * _HOUR, plan_every("* * * * *", 16), target=_limit(120, 1000), loses_nothing=True),
+    "polls starved by fires": lambda: write_script(
+        1.5 * _HOUR, plan_every("* * * * *", 15), target=_limit(120, 1000), loses_nothing=True, poll_interval="2m"
+    ),
     "budget exceeded by half": lambda: write_script(25 * _MINUTE, plan_every("* * * * *", 60), target=_limit(40)),
     "budget exceeded by a tenth": lambda: write_script(40 * _MINUTE, plan_every("* * * * *", 44), target=_limit(40)),
     "crowd at one minute": lambda: write_script(
@@ -83,6 +85,12 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         target=_limit(24),
         catch_up="all",
         start_within="1h",
+    ),
+    "held in between": lambda: write_script(
+        20 * _MINUTE,
+        plan_every("* * * * *", 30),
+        [s.Weather(at=190.0, lasts=130.0, target=0, endpoints=(RUN,), fault=Fault.STATUS, status=401)],
+        target=_limit(60),
     ),
     "hanging requests": lambda: write_script(11 * _MINUTE, plan_every("7-59/15 * * * *", 200), [_hang(70, 11 * _MINUTE)]),
     "empty list for seconds": lambda: write_script(
@@ -125,10 +133,7 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
     "killed while it recovers": lambda: write_script(
         2 * _DAY + 1.5 * _HOUR,
         [*plan_every("* * * * *", 20), *plan_every("30 */2 * * *", 5)],
-        [
-            s.Terminate(at=300.0, down=2 * _DAY),
-            *_kill_again(2 * _DAY + 301.5, 20.0, (1, 2, 3, 5, 8)),
-        ],
+        [s.Terminate(at=300.0, down=2 * _DAY), _doom(301.0, 1, 2, 3, 4, 5, 5, 5, 6, 7)],
         keep_ledgers=True,
     ),
     "ledger unwritable for hours": lambda: write_script(9 * _HOUR, plan_every("* * * * *", 12), [_fill(600.0, 6 * _HOUR)]),
@@ -173,7 +178,7 @@ LARGE: Final[Mapping[str, Callable[[], Script]]] = {
     "a month of downtime, killed again": lambda: write_script(
         30 * _DAY + 1.5 * _HOUR,
         plan_every("* * * * *", 100),
-        [s.Terminate(at=300.0, down=30 * _DAY), *_kill_again(30 * _DAY + 301.5, 30.0, (1, 2, 3, 5, 8, 13))],
+        [s.Terminate(at=300.0, down=30 * _DAY), _doom(301.0, 1, 2, 3, 4, 5, 5, 5, *range(6, 12))],
         keep_ledgers=True,
     ),
     "hanging reads and runs": lambda: write_script(

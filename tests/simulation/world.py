@@ -7,7 +7,7 @@ every setting with its time. Nothing here decides whether it was right.
 import asyncio
 import random
 import signal
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -102,6 +102,7 @@ class World:
         self._ledger = folder / "ledger.db"
         self._offset = 0.0
         self._set_back: list[float] = []
+        self._dooms: deque[tuple[s.Dies, int]] = deque()  # of the processes to come
         self.calm_since: datetime | None = None
         self.ended: datetime | None = None
 
@@ -222,6 +223,7 @@ class World:
             self._set_clock(-self._offset)
         for target in self.links:
             self._resume(target, EVERYTHING)
+        self._dooms.clear()
         for process in self.processes:
             process._doom = None
 
@@ -230,8 +232,12 @@ class World:
 
     def start(self) -> None:
         """Another process begins, unless the storm is over and one is alive."""
-        self.processes.append(Process(self, len(self.processes)))
+        process = Process(self, len(self.processes))
+        self.processes.append(process)
         self.counts["processes"] += 1
+        if self._dooms:
+            process.doom(*self._dooms.popleft())
+            process.main.add_done_callback(lambda _: self._later(1.0, self._start_again))
 
     def _start_again(self) -> None:
         if self._alive() is None and self.ended is None:
@@ -362,6 +368,10 @@ class World:
         if process is not None:
             process.doom(action.dies, action.count)
             process.main.add_done_callback(lambda _: self._later(action.down, self._start_again))
+
+    @_do.register
+    def _(self, action: s.Doom) -> None:
+        self._dooms.extend((action.dies, count) for count in action.counts)
 
     @_do.register
     def _(self, action: s.Terminate) -> None:

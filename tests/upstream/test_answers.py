@@ -1,5 +1,6 @@
 """What an answer says, by table: nothing here needs a network."""
 
+import asyncio
 import json
 from datetime import UTC, datetime
 
@@ -25,7 +26,7 @@ def reply(status: int = 200, body: object = AUTOMATION, **headers: str) -> Reply
 
 
 def attempt(came: Reply | Failure) -> Answer | NotSent | Lost:
-    return answers.to_attempt(came, now=NOW, clean=clean)
+    return asyncio.run(answers.to_attempt(came, now=NOW, clean=clean))
 
 
 def problem(detail: str, attr: str | None = None) -> dict[str, object]:
@@ -48,8 +49,8 @@ def test_a_success_carries_the_automation() -> None:
         ({**AUTOMATION, "id": 7}, "its id is not a UUID"),
         ({**AUTOMATION, "enabled": None}, "its enabled is missing or null, expected bool"),
         ([AUTOMATION], "expected an object, got list"),
-        (b"", "its body is no JSON (JSONDecodeError; 0 bytes, of no type)"),
-        (b"<html>", "its body is no JSON (JSONDecodeError; 6 bytes, of no type)"),
+        (b"", "its body is no JSON (it ends too early; 0 bytes, of no type)"),
+        (b"<html>", "its body is no JSON (it is no JSON; 6 bytes, of no type)"),
     ],
 )
 def test_a_success_with_anything_else_says_what_it_was_instead(body: object, error: str) -> None:

@@ -187,7 +187,7 @@ def test_a_success_of_no_use_is_an_upstream_error(name: str, body: bytes) -> Non
 
 def test_a_page_that_is_too_large_tells_a_person_to_ask_for_less() -> None:
     with pytest.raises(UpstreamError, match="ask for fewer than 100"):
-        asyncio.run(call_on(response(200, b"[" + b"[]," * 300_000 + b"1]"), lambda api: api.list_page()))
+        asyncio.run(call_on(response(200, b"[" + b"[]," * 3_000_000 + b"1]"), lambda api: api.list_page()))
 
 
 # ---------------------------------------------------------------- the budget

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.core.errors import UpstreamError
-from scheduler.core.model import InvalidAutomation, Snapshot
+from scheduler.core.model import InvalidAutomation, Snapshot, Unreadable
 from scheduler.upstream.snapshot import LARGEST_PAGE, MOST, Page, PageTooLarge, SnapshotReader, to_page
 from tests.upstream.support import AUTOMATION
 
@@ -46,7 +46,7 @@ class List:
         rows = self.rows[offset : offset + min(limit, self.most)]
         size = sum(self.large.get(offset + index, 1) for index in range(len(rows)))
         if size > LARGE:
-            raise PageTooLarge
+            raise PageTooLarge(self.beginning(offset) if limit == 1 else None)
         self.counts.append(len(self.rows))
         page = Page(len(self.rows), rows, size, NOON, float(next(self.time)))
         if edit := self.edits.pop(len(self.asked), None):
@@ -55,6 +55,12 @@ class List:
 
     def reader(self) -> SnapshotReader:
         return SnapshotReader(self.page, seconds=lambda: float(next(self.time)))
+
+    def beginning(self, index: int) -> object:
+        """What can be read of a row that is too large."""
+        whole = self.rows[index]
+        assert isinstance(whole, dict)
+        return {name: value if name in {"id", "name"} else Unreadable("too large") for name, value in whole.items()}
 
     def read(self) -> Snapshot:
         return asyncio.run(self.reader().read())
@@ -262,11 +268,26 @@ def test_page_sizes_are_found_out_anew_when_the_rows_have_become_short() -> None
     assert len(automations.asked) - before == 1
 
 
-def test_one_automation_that_is_too_large_for_any_page_is_counted_and_the_others_are_used() -> None:
+def test_one_automation_that_is_too_large_for_any_page_is_put_aside_and_the_others_are_used() -> None:
     automations = List([row(number) for number in range(30)], large={17: LARGE + 1})
     snapshot = automations.read()
     assert numbers(snapshot) == set(range(30)) - {17}
-    assert (snapshot.unidentified, snapshot.complete) == (1, True)
+    assert (snapshot.unidentified, snapshot.complete) == (0, True)
+    assert snapshot.broken[automation_id(17)].name == "automation 000017"
+
+
+def test_one_that_is_too_large_and_has_no_readable_id_is_counted_by_its_name() -> None:
+    rows = [row(number) for number in range(3)]
+    snapshot = List([*rows, row(3, id=3)], large={3: LARGE + 1}).read()
+    assert (snapshot.unidentified, snapshot.complete, numbers(snapshot)) == (1, True, {0, 1, 2})
+    assert snapshot.anonymous == ("automation 000003: its id is not a UUID",)
+
+
+def test_of_many_that_cannot_be_identified_the_first_are_named() -> None:
+    snapshot = List([row(number, id=number, name=None) for number in range(40)]).read()
+    assert snapshot.unidentified == 40
+    assert len(snapshot.anonymous) == 10
+    assert snapshot.anonymous[1] == "object 2 of the list: its id is not a UUID"
 
 
 @pytest.mark.parametrize("at", [0, 29])
@@ -274,9 +295,25 @@ def test_it_may_be_the_first_or_the_last(at: int) -> None:
     assert len(List([row(number) for number in range(30)], large={at: LARGE + 1}).read().automations) == 29
 
 
-def test_a_list_of_nothing_but_giants_is_given_up() -> None:
-    with pytest.raises(UpstreamError, match="more than 10 automations that are too large"):
-        List([row(number) for number in range(100)], large=dict.fromkeys(range(100), LARGE + 1)).read()
+def test_a_list_of_nothing_but_giants_is_read() -> None:
+    snapshot = List([row(number) for number in range(40)], large=dict.fromkeys(range(40), LARGE + 1)).read()
+    assert (len(snapshot.broken), len(snapshot.automations), snapshot.complete) == (40, 0, True)
+
+
+def test_a_list_of_giants_that_does_not_end_is_given_up() -> None:
+    async def page(*, offset: int, limit: int) -> Page:
+        raise PageTooLarge(row(offset) if limit == 1 else None)
+
+    with pytest.raises(UpstreamError, match="more than 1000 automations that are too large"):
+        asyncio.run(SnapshotReader(page, seconds=lambda: 1.0).read())
+
+
+def test_what_is_too_large_and_no_page_is_an_error() -> None:
+    async def page(*, offset: int, limit: int) -> Page:  # noqa: ARG001  that is the point
+        raise PageTooLarge
+
+    with pytest.raises(UpstreamError, match="a page of a single automation is too large to be read"):
+        asyncio.run(SnapshotReader(page, seconds=lambda: 1.0).read())
 
 
 def test_pages_become_shorter_where_rows_are_long() -> None:

@@ -60,6 +60,7 @@ def _of_targets(status: State) -> Iterator[str]:
         yield f"\ntarget {escaped(target['name'])}  {escaped(target['url'])}, project {escaped(target['project_id'])}"
         automations = ", ".join(f"{number} {state}" for state, number in target["automations"].items() if number)
         yield f"  automations  {automations or 'none'}"
+        yield from _of_list(target)
         if target["snapshot_at"]:
             yield f"  snapshot     {span_text(from_text(status['at']) - from_text(target['snapshot_at']))} old"
         for title, key in (("held", "held"), ("last poll", "error")):
@@ -86,6 +87,19 @@ def _of_places(target: State) -> Iterator[str]:
     if (waiting := target.get("waiting")) and waiting["count"]:
         yield f"  waiting      {waiting['count']}"
         yield from (f"    {escaped(each)}" for each in waiting["occurrences"])
+
+
+def _of_list(target: State) -> Iterator[str]:
+    """What is wrong with the list itself. A daemon of an earlier version does not tell."""
+    unidentified, disappeared = target.get("unidentified") or {}, target.get("disappeared")
+    if unidentified.get("count"):
+        yield f"  unidentified {styled(str(unidentified['count']), 'yellow')}: objects whose id cannot be read, never fired"
+        yield from (f"    {escaped(each)}" for each in unidentified["objects"])
+    if target.get("absent"):
+        yield f"  absent       {styled(str(target['absent']), 'yellow')}: not in the list, removed when the next poll confirms that"
+    if disappeared:
+        many = f"{disappeared['count']} of {disappeared['automations']} automations"
+        yield f"  disappeared  {styled(many, 'yellow')} from the list at {disappeared['at']}"
 
 
 def _of_pauses(pauses: list[dict[str, str]]) -> Iterator[str]:

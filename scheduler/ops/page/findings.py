@@ -40,6 +40,9 @@ ADVICE: Final[Mapping[str, str]] = {
     "daemon.waiting": "stop one of the two. This one takes over when the other is gone",
     "clock.jumped": "nothing; after a large step forward nothing is decided until an API's `Date` agrees",
     "automation.quarantined": "edit the automation",
+    "automations.unidentified": "look at these objects at the API: the scheduler needs a UUID as their id. Nothing is removed meanwhile",
+    "automations.disappeared": "see whether somebody deleted them, or whether the API's list, the project or the key is wrong. "
+    "What is there again in the list is fired again",
 }
 """What to do, by the log event that tells of it."""
 
@@ -129,6 +132,21 @@ def _of_target(target: TargetStatus) -> Iterator[Finding]:
         detail = f"From {to_text_seconds(past.since)} up to {to_text_seconds(past.until)} not everything is on record yet."
         title = f"Target {target.name} is recovering {_counted(past.automations, 'automation')} from a downtime"
         yield Finding(NOTE, title, detail, "nothing: what is due now goes first, and the rest is recorded slice by slice")
+    yield from _of_list(target)
+
+
+def _of_list(target: TargetStatus) -> Iterator[Finding]:
+    """What is wrong with the list itself, though it could be read."""
+    if target.unidentified:
+        items = [Item(each) for each in target.anonymous[:_SHOWN]]
+        fire = "fires" if target.unidentified == 1 else "fire"
+        title = f"{_counted(target.unidentified, 'object')} in the list of target {target.name} cannot be identified and never {fire}"
+        yield Finding(WARN, title, None, ADVICE["automations.unidentified"], items, target.unidentified - len(items))
+    if target.disappeared is not None:
+        gone, known = target.disappeared.gone, target.disappeared.known
+        title = f"{gone:,} of {known:,} automations of target {target.name} disappeared at once"
+        detail = f"At {to_text_seconds(target.disappeared.at)}. {target.absent:,} of them are not removed yet."
+        yield Finding(WARN, title, detail, ADVICE["automations.disappeared"])
 
 
 def _of_invalid(targets: Sequence[TargetStatus], invalid: Sequence[AutomationDetails]) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ need (``R`` in `docs/semantics.md`) is estimated from above, out of the settings
 import heapq
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -222,20 +222,56 @@ def the_first_precedes_the_second(evidence: Evidence) -> Check:
 
 
 def _find_passed(evidence: Evidence, target: str, waits: Sequence[Wait]) -> Iterator[Violation]:
+    """Find a second one that was sent while the first one of another automation waited, since before its own first one was sent."""
     by_automation: defaultdict[str, list[Wait]] = defaultdict(list)
     for wait in waits:
         by_automation[wait.row.automation_id].append(wait)
-    heads = sorted((each[0].begin, each[0].end, each[0].row.automation_id) for each in by_automation.values())
-    for own in by_automation.values():
+    firsts = _Firsts(by_automation)
+    for automation_id, own in by_automation.items():
         for first, second in pairwise(wait for wait in own if wait.sent):
             if second.begin > first.end - _JITTER:
                 continue  # it did not wait behind the first one
-            for begin, end, automation_id in heads[: bisect_right(heads, (first.end - _JITTER,))]:
-                is_passed = end > second.end + _JITTER and automation_id != second.row.automation_id
-                if is_passed and evidence.quiet(target, begin - _RECOVERY, end):
-                    text = f"sent at {second.end}, the second of its automation, and {automation_id} waited from {begin} to {end}"
-                    yield Violation("passed", text, second.row.automation_id, second.row.scheduled_for)
-                    return
+            other = firsts.find_last_to_end(first.end - _JITTER, automation_id)
+            if other is not None and other.end > second.end + _JITTER and evidence.quiet(target, other.row.due - _RECOVERY, other.end):
+                text = f"sent at {second.end}, the second of its automation, and {other.row.occurrence} waited till {other.end}"
+                yield Violation("passed", text, automation_id, second.row.scheduled_for)
+                return
+
+
+class _Firsts:
+    """The waits of those that no other occurrence of their automation preceded, by when that began."""
+
+    def __init__(self, by_automation: Mapping[str, Sequence[Wait]]) -> None:
+        spans = [
+            (max(wait.begin, before.end) if before else wait.begin, wait)
+            for own in by_automation.values()
+            for before, wait in pairwise((None, *own))
+            if wait is not None
+        ]
+        spans.sort(key=lambda span: span[0])
+        self._begins = [begin for begin, _ in spans]
+        self._last: list[tuple[Wait, Wait | None]] = []  # of those up to here: the last to end, and the last of another automation
+        for _, wait in spans:
+            self._last.append(_keep_the_last(self._last[-1] if self._last else None, wait))
+
+    def find_last_to_end(self, begin: datetime, but: str) -> Wait | None:
+        """Find the wait that ended last of those that had begun by then, without those of one automation."""
+        index = bisect_right(self._begins, begin)
+        if not index:
+            return None
+        last, other = self._last[index - 1]
+        return last if last.row.automation_id != but else other
+
+
+def _keep_the_last(last: tuple[Wait, Wait | None] | None, wait: Wait) -> tuple[Wait, Wait | None]:
+    if last is None:
+        return wait, None
+    best, other = last
+    if wait.row.automation_id == best.row.automation_id:
+        return (wait if wait.end > best.end else best), other
+    if wait.end > best.end:
+        return wait, best
+    return best, (wait if other is None or wait.end > other.end else other)
 
 
 def _where_the_budget_alone_counts(evidence: Evidence) -> Iterator[str]:

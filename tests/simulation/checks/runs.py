@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+from scheduler.core.events import SnapshotTaken
 from tests.simulation.api import NOBODY, StartedRun
 from tests.simulation.evidence import Check, Evidence, Row
 from tests.simulation.network import Link, Sent, Shown
@@ -89,7 +90,16 @@ def _is_kept(evidence: Evidence, link: Link, shown: Shown) -> bool:
     whole = link.plan.page >= _WHOLE_LIST or shown.endpoint == RETRIEVE
     ended = process.ended_at
     soon = ended is not None and ended < max([shown.ended, *_recoveries(evidence, shown.ended, ended)]) + timedelta(seconds=60)
-    return whole and not process.killed and not soon and process.began <= shown.begun
+    return whole and not process.killed and not soon and process.began <= shown.begun and not _is_overruled(evidence, shown)
+
+
+def _is_overruled(evidence: Evidence, shown: Shown) -> bool:
+    """Whether it is a page of a snapshot whose pages disagree: of what its passes saw differently, the later counts."""
+    return any(
+        told.process == shown.process and told.at - timedelta(seconds=told.event.seconds + 0.001) <= shown.begun <= told.at
+        for told in evidence.world.events
+        if isinstance(told.event, SnapshotTaken) and told.event.incomplete
+    )
 
 
 def _recoveries(evidence: Evidence, begin: datetime, end: datetime) -> Iterator[datetime]:

@@ -1,0 +1,107 @@
+"""Automations that are absent from the list: asked for one by one when something of theirs is due, and told of when they are many.
+
+A list may be empty for a moment, or filtered by mistake, so an absence removes nothing at once. Until it is confirmed, occurrences of the
+automation wait; the automation itself, read alone, decides at once.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+from scheduler.core.errors import UpstreamError
+from scheduler.core.events import AutomationsDisappeared, AutomationsUnidentified
+from scheduler.core.model import InvalidAutomation, Snapshot
+from scheduler.core.status import Disappearance
+from scheduler.daemon.context import Context
+from scheduler.daemon.readings import Readings
+
+READINGS_PER_POLL: Final = 20
+"""Absent automations that are read alone between two polls; what else is due waits for the next poll."""
+FEWEST: Final = 5
+"""Automations of which more than half must disappear at once to be told of."""
+REMEMBERED: Final = timedelta(hours=24)
+
+
+class Presence:
+    """One target's absent automations. ``remove`` is called with the id of one that is gone, and since when."""
+
+    def __init__(self, context: Context, readings: Readings) -> None:
+        self._context = context
+        self._readings = readings
+        self._remove: list[Callable[[str, datetime], None]] = []
+        self._asked: set[str] = set()
+
+    def on_gone(self, remove: Callable[[str, datetime], None]) -> None:
+        """Call ``remove`` with the id of an automation that is gone, and the instant since which that is known."""
+        self._remove.append(remove)
+
+    def poll_ended(self) -> None:
+        """Another poll: as many may be asked for again."""
+        self._asked.clear()
+
+    async def decide(self, automation_id: str) -> bool:
+        """Read an absent automation alone; True when that decided whether it is there.
+
+        It does not when enough were read since the last poll, when there was no answer, or when the definition is another one: which
+        one counts since when, the list will show.
+        """
+        if automation_id in self._asked or len(self._asked) >= READINGS_PER_POLL:
+            return False
+        self._asked.add(automation_id)
+        context = self._context
+        at, begun = context.clock.now(), context.clock.seconds()
+        try:
+            automation = await context.upstream.retrieve(automation_id)
+        except (UpstreamError, InvalidAutomation):
+            return False
+        if not context.timetable.is_absent(automation_id):
+            return True  # the list has shown it meanwhile
+        if automation is None:
+            for remove in self._remove:
+                remove(automation_id, at)
+            return True
+        self._readings.take(automation, begun)
+        entry = context.timetable.entries.get(automation_id)
+        if entry is not None and entry.automation.definition == automation.definition:
+            context.timetable.confirm_presence(automation_id)
+            return True
+        return False
+
+
+class SnapshotWatch:
+    """What a snapshot shows that is neither an automation nor the change of one, told once for each change."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._is_mass = False
+        self._unidentified: tuple[int, tuple[str, ...]] = (0, ())
+        self._disappeared: Disappearance | None = None
+
+    @property
+    def unidentified(self) -> tuple[int, tuple[str, ...]]:
+        """How many objects of the newest snapshot have no readable id, and what is known of the first of them."""
+        return self._unidentified
+
+    @property
+    def disappeared(self) -> Disappearance | None:
+        """The newest disappearance of more than half of the automations: for a day, or until as many are there again."""
+        found = self._disappeared
+        return None if found is None or self._context.clock.now() - found.at > REMEMBERED else found
+
+    def look(self, snapshot: Snapshot, removed: int) -> None:
+        """Look at a snapshot that the timetable has taken up, and that removed so many automations."""
+        self._look_at_unidentified(snapshot)
+        timetable = self._context.timetable
+        gone, known = len(timetable.absent) + removed, len(timetable.entries) + removed
+        was_mass, self._is_mass = self._is_mass, known >= FEWEST and 2 * gone > known
+        if self._is_mass and not was_mass:
+            self._disappeared = Disappearance(snapshot.begun_at, gone, known)
+            self._context.publish(AutomationsDisappeared(target=self._context.target, count=gone, automations=known))
+        elif self._disappeared is not None and 2 * (known - gone) >= self._disappeared.known:
+            self._disappeared = None
+
+    def _look_at_unidentified(self, snapshot: Snapshot) -> None:
+        before, self._unidentified = self._unidentified, (snapshot.unidentified, tuple(snapshot.anonymous))
+        if self._unidentified != before:
+            count, objects = self._unidentified
+            self._context.publish(AutomationsUnidentified(target=self._context.target, count=count, objects="; ".join(objects) or None))

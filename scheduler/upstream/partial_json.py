@@ -1,0 +1,322 @@
+"""Read the wanted fields of JSON objects out of the bytes of an answer, and pass over everything else.
+
+Apart from `json`, which builds every value of a document and refuses the whole of it for one bad value. A page of automations holds prompts
+of any size, and nobody here needs them: they are passed over as bytes, so that a prompt costs neither memory nor an automation. A bad
+object costs that object: its brackets tell where the next one begins. Only small objects are given to `json`, one by one, for its speed.
+
+All readers are generators that yield after each small piece of work, so that a hostile answer of megabytes never holds up the event loop:
+run them with `in_pieces`. Their return value is their result. The grammar is that of RFC 8259; what is passed over is not judged.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import Generator, Iterable, Mapping
+from typing import Final, NoReturn, TypeVar
+
+from scheduler.core.model import Unreadable
+
+T = TypeVar("T")
+Steps = Generator[None, None, T]
+"""A reader: it yields between its pieces of work, and returns its result."""
+Fields = dict[str, object]
+
+PIECE: Final = 2**16
+"""Bytes that are passed over between two yields."""
+LONGEST_VALUE: Final = 2**20
+"""Bytes of a wanted value that is read. A longer one is `Unreadable`."""
+SMALL: Final = 2**14
+"""Bytes of an object that `json` may read: what that makes of them holds nothing up, whatever they are."""
+_STEPS: Final = 200
+"""Members, brackets or rows between two yields: less than a millisecond."""
+_LONGEST_NUMBER: Final = 32
+
+_SPACE: Final = re.compile(rb"[ \t\n\r]*+")
+# Possessive are repeats of single characters only: up to Python 3.11.4, those of groups lose their place when they fail (CPython #106052).
+_STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*"'
+_SCALAR: Final = rb'[^"\[\]{},: \t\n\r]++'
+_S: Final = _SPACE.pattern
+_MEMBER: Final = re.compile(b"(%b)%b:%b(%b|%b)%b([,}])%b" % (_STRING, _S, _S, _STRING, _SCALAR, _S, _S), re.DOTALL)
+"""A member of an object whose value is a text, a number or a word, as most are, with what follows it."""
+_KEY: Final = re.compile(b"(%b)%b:%b" % (_STRING, _S, _S), re.DOTALL)
+_MARK: Final = re.compile(b"%b([,}])%b" % (_S, _S))
+_IN_STRING: Final = re.compile(rb'(?:[^"\\]++|\\.)*', re.DOTALL)
+_IN_SCALAR: Final = re.compile(_SCALAR)
+_TO_BRACKET: Final = re.compile(rb'[^"\[\]{}]*+(?:%b[^"\[\]{}]*+)*' % _STRING, re.DOTALL)
+_WORDS: Final[Mapping[bytes, object]] = {b"true": True, b"false": False, b"null": None}
+_KINDS: Final[Mapping[bytes, type]] = {b"[": list, b"{": dict}
+
+
+class Malformed(ValueError):
+    """What is there is no JSON."""
+
+
+def keys(names: Iterable[str]) -> Mapping[bytes, str]:
+    """These fields, as `read_value` takes them."""
+    return {f'"{name}"'.encode(): name for name in names}
+
+
+async def in_pieces(steps: Steps[T]) -> T:
+    """Return the result of ``steps``, and let others run between its pieces. Raises what it raises."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        await asyncio.sleep(0)
+
+
+def read_value(body: bytes, wanted: Mapping[bytes, str], items: Mapping[str, "ReadItems"] | None = None) -> Steps[object]:
+    """Return the wanted fields of the object that ``body`` is; of any other value no more than its type counts.
+
+    ``wanted``: made by `keys`. ``items``: for fields that are lists, how to read their items. Of several
+    members with one key the last counts. Raises `Malformed`.
+    """
+    at = _skip_space(body, 3 if body.startswith(b"\xef\xbb\xbf") else 0)
+    value, end = yield from _read(body, at, wanted, items or {})
+    if _skip_space(body, end) != len(body):
+        raise Malformed("something follows it")
+    if isinstance(value, Unreadable):
+        raise Malformed(f"it is {value.why}")
+    return value
+
+
+class ReadItems:
+    """Reads the items of a list into ``rows``: objects as their wanted fields, anything else as a value of its type.
+
+    An object that is no JSON has what could be read of its id and name, and `Unreadable` as its other fields. After `Malformed`, ``rows``
+    still has what came before it, and in the end the beginning of the object at which the body ended.
+    """
+
+    def __init__(self, wanted: Mapping[bytes, str]) -> None:
+        self.rows: list[object] = []
+        self._wanted = wanted
+
+    def read(self, body: bytes, at: int) -> Steps[int]:
+        """Append the item that begins at ``at``; return where it ends. Raises `Malformed` when that cannot be told."""
+        if body[at : at + 1] != b"{":
+            value, end = yield from _read(body, at, {}, {})
+            self.rows.append(value)
+            return end
+        if (small := _read_small(body, at)) is not None:
+            self.rows.append(small[0])
+            return small[1]
+        fields: Fields = {}
+        self.rows.append(fields)
+        try:
+            return (yield from _read_members(body, at + 1, self._wanted, {}, fields))
+        except Malformed:
+            self.spoil("the object is no JSON")
+            return (yield from skip_value(body, at))
+
+    def spoil(self, why: str) -> None:
+        """Make the newest object unreadable but for its id and its name."""
+        if self.rows and isinstance(fields := self.rows[-1], dict):
+            fields |= {name: Unreadable(f"unreadable, since {why}") for name in self._wanted.values() if name not in {"id", "name"}}
+
+
+# ---------------------------------------------------------------- reading
+
+
+def _read(body: bytes, at: int, wanted: Mapping[bytes, str], items: Mapping[str, ReadItems]) -> Steps[tuple[object, int]]:
+    if body[at : at + 1] == b"{":
+        fields: Fields = {}
+        return fields, (yield from _read_members(body, at + 1, wanted, items, fields))
+    end = yield from skip_value(body, at)
+    return _decode(body, at, end), end
+
+
+def _read_members(body: bytes, at: int, wanted: Mapping[bytes, str], items: Mapping[str, ReadItems], fields: Fields) -> Steps[int]:
+    """Read the members from behind the opening bracket on into ``fields``; return the index behind the closing one."""
+    at = _skip_space(body, at)
+    if body[at : at + 1] == b"}":
+        return at + 1
+    count = 0
+    while True:
+        count += 1
+        if count % _STEPS == 0:
+            yield
+        member = _MEMBER.match(body, at, at + PIECE)
+        if member is not None and member[3] == b"," and member.end() == at + PIECE:
+            member = None  # the space behind it may go on
+        if member is not None:
+            name = _name(member[1], wanted)
+            if name is not None:
+                fields[name] = _decode(body, *member.span(2))
+            mark, at = member[3], member.end()
+        else:
+            mark, at = yield from _read_long_member(body, at, wanted, items, fields)
+        if mark == b"}":
+            return at
+
+
+def _read_long_member(
+    body: bytes, at: int, wanted: Mapping[bytes, str], items: Mapping[str, ReadItems], fields: Fields
+) -> Steps[tuple[bytes, int]]:
+    """Read a member that is nested or long; return the mark that follows it, and the index behind that."""
+    key = _KEY.match(body, at, at + PIECE)
+    if key is None:
+        _fail(body, at)
+    name, begin = _name(key[1], wanted), key.end()
+    if name is not None and name in items and body[begin : begin + 1] == b"[":
+        fields[name] = items[name].rows
+        end = yield from _read_items(body, begin + 1, items[name])
+    else:
+        end = yield from skip_value(body, begin)
+        if name is not None:
+            fields[name] = _decode(body, begin, end)
+    mark = _MARK.match(body, end)
+    if mark is None:
+        _fail(body, end)
+    return mark[1], mark.end()
+
+
+def _read_items(body: bytes, at: int, items: ReadItems) -> Steps[int]:
+    at = _skip_space(body, at)
+    if body[at : at + 1] == b"]":
+        return at + 1
+    while True:
+        if len(items.rows) % _STEPS == 0:
+            yield
+        end = yield from items.read(body, _skip_space(body, at))
+        at = _skip_space(body, end)
+        mark = body[at : at + 1]
+        at += 1
+        if mark == b"]":
+            return at
+        if mark != b",":
+            _fail(body, at)
+
+
+def _name(key: bytes, wanted: Mapping[bytes, str]) -> str | None:
+    """The name of the field with this key; a key may spell its characters as escapes."""
+    if b"\\" in key and isinstance(text := _text(key), str):
+        key = b'"%b"' % text.encode(errors="replace")
+    return wanted.get(key)
+
+
+# ---------------------------------------------------------------- small objects
+
+
+def _read_small(body: bytes, at: int) -> tuple[object, int] | None:
+    """Read the object that begins here with `json`, which is several times as fast, and return where it ends.
+
+    None for one that is not small, or that `json` refuses. What `json` is given usually ends with the object, and else with the limit.
+    """
+    for end in (body.find(b"}", at, at + SMALL) + 1, at + SMALL):
+        text = body[at:end].decode(errors="surrogateescape")
+        try:
+            value, length = _JSON.raw_decode(text)
+        except (ValueError, RecursionError):
+            continue
+        return value, at + (length if text.isascii() else len(text[:length].encode(errors="surrogateescape")))
+    return None
+
+
+def _integer(digits: str) -> object:
+    return int(digits) if len(digits) <= _LONGEST_NUMBER else Unreadable(f"a number of {len(digits)} characters")
+
+
+_JSON: Final = json.JSONDecoder(parse_int=_integer)
+
+
+# ---------------------------------------------------------------- passing over
+
+
+def skip_value(body: bytes, at: int) -> Steps[int]:
+    """Return the index behind the value that begins at ``at``."""
+    first = body[at : at + 1]
+    if first == b'"':
+        return (yield from _skip_string(body, at))
+    if first in _KINDS:
+        return (yield from _skip_nested(body, at))
+    end = at
+    while (piece := _IN_SCALAR.match(body, end, end + PIECE)) is not None:
+        end = piece.end()
+        yield
+    if end == at:
+        _fail(body, at)
+    return end
+
+
+def _skip_string(body: bytes, at: int) -> Steps[int]:
+    at += 1
+    while True:
+        piece = _IN_STRING.match(body, at, at + PIECE)
+        assert piece is not None  # it matches nothing, too
+        if body[piece.end() : piece.end() + 1] == b'"':
+            return piece.end() + 1
+        if piece.end() == at:
+            _fail(body, at)
+        at = piece.end()
+        yield
+
+
+def _skip_nested(body: bytes, at: int) -> Steps[int]:
+    """Count brackets, without regard to their kinds: where something else is wrong, that still tells where it ends."""
+    depth = count = 0
+    while True:
+        count += 1
+        if count % _STEPS == 0:
+            yield
+        piece = _TO_BRACKET.match(body, at, at + PIECE)
+        assert piece is not None  # it matches nothing, too
+        if piece.end() - at > PIECE // 2:
+            yield
+        at = piece.end()
+        mark = body[at : at + 1]
+        if mark == b'"':
+            at = yield from _skip_string(body, at)
+        elif mark in {b"[", b"{"}:
+            depth, at = depth + 1, at + 1
+        elif mark in {b"]", b"}"}:
+            depth, at = depth - 1, at + 1
+            if not depth:
+                return at
+        elif not mark:
+            _fail(body, at)
+
+
+def _skip_space(body: bytes, at: int) -> int:
+    space = _SPACE.match(body, at)
+    assert space is not None  # it matches nothing, too
+    return space.end()
+
+
+def _fail(body: bytes, at: int) -> NoReturn:
+    raise Malformed("it ends too early" if at >= len(body) else f"it is no JSON at byte {at}")
+
+
+# ---------------------------------------------------------------- values
+
+
+def _decode(body: bytes, begin: int, end: int) -> object:
+    """The value in this place; of a list or an object an empty one, since no field is one."""
+    if end - begin > LONGEST_VALUE:
+        return Unreadable(f"{end - begin} bytes long")
+    value = body[begin:end]
+    if value.startswith(b'"'):
+        return _text(value)
+    if value in _WORDS:
+        return _WORDS[value]
+    kind = _KINDS.get(value[:1])
+    return _number(value) if kind is None else kind()
+
+
+def _text(value: bytes) -> object:
+    """The text; bytes that are no UTF-8 become halves of surrogate pairs, which nobody takes for text that decides."""
+    try:
+        text: object = _JSON.decode(value.decode(errors="surrogateescape"))
+    except ValueError:
+        return Unreadable("no JSON")
+    return text
+
+
+def _number(value: bytes) -> object:
+    if len(value) > _LONGEST_NUMBER:
+        return Unreadable(f"a number of {len(value)} characters")
+    try:
+        return float(value) if re.search(rb"[.eE]", value) else int(value)
+    except ValueError:
+        return Unreadable("no JSON")

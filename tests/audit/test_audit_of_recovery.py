@@ -1,0 +1,89 @@
+"""An audit while a daemon recovers from a downtime, and when it has: what lies in a gap is not decided yet, and is not missing."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from scheduler.audit.account import recall
+from scheduler.audit.story import Verdict, tell
+from scheduler.core.cron import versions
+from scheduler.daemon import planner
+from scheduler.ledger.schema import open_for_reading
+from tests.audit.support import Story, audit, recorded, spoil, told
+from tests.daemon.world import NOON, World
+
+DAYS = 3
+CRONS = ("* * * * *", "*/2 * * * *", "1-59/3 * * * *", "*/5 * * * *")
+
+
+@pytest.fixture(autouse=True)
+def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One automation for each slice."""
+    monkeypatch.setattr(planner, "FIRST_SLICE", 1)
+    monkeypatch.setattr(planner, "LARGEST_SLICE", 1)
+
+
+def story(*, killed_after: int | None) -> Story:
+    """A downtime of some days, and a daemon that is killed after so many writes of the ledger."""
+
+    async def told(world: World) -> None:
+        for cron in CRONS:
+            world.api.create(cron)
+        world.start()
+        await world.until("12:00:40")
+        world.kill()
+        await world.after(timedelta(days=DAYS))
+        if killed_after is not None:
+            world.kills = lambda process, name: name == "after ledger.claim" and process.checkpoints.count(name) == killed_after
+        process = world.start()
+        if killed_after is None:
+            await world.after(45)
+        else:
+            assert await process.dies(within=30)
+
+    return told
+
+
+def ledger(folder: Path, killed_after: int | None) -> Path:
+    return recorded(folder / f"after-{killed_after}.db", story(killed_after=killed_after))
+
+
+@pytest.mark.parametrize("killed_after", [1, 2, 3, 4])
+def test_what_is_not_recovered_yet_is_not_missing(tmp_path: Path, killed_after: int) -> None:
+    path = ledger(tmp_path, killed_after)
+    whole = audit(path, hours=24 * DAYS + 1, now=NOON + timedelta(days=DAYS, minutes=2))  # what the dead one claimed may be open
+    assert list(whole.run()) == []
+    minutes = 24 * 60 * DAYS
+    total = minutes + minutes // 2 + minutes // 3 + minutes // 5
+    assert 0 < whole.summary.undecided < total
+    assert whole.summary.undecided + whole.summary.outcomes.total() == pytest.approx(total, abs=8)
+
+
+def test_a_recovery_that_came_to_its_end_is_clean(tmp_path: Path) -> None:
+    path = ledger(tmp_path, None)
+    whole = audit(path, hours=24 * DAYS + 1)
+    assert list(whole.run()) == []
+    assert whole.summary.undecided == 0
+    assert whole.summary.outcomes["skipped", "coalesced"] > 24 * 60 * DAYS
+
+
+def test_what_a_span_by_its_bounds_leaves_out_is_missing(tmp_path: Path) -> None:
+    path = ledger(tmp_path, None)
+    assert spoil(path, "UPDATE occurrence SET last = '2026-11-24T12:00:00Z', count = 1440 WHERE count > 4000") == 1
+    found = told(path, hours=24 * DAYS + 1)
+    assert len(found) > 2000
+    assert {each.split()[0] for each in found} == {"missing"}
+
+
+def test_why_tells_that_the_daemon_recovers(tmp_path: Path) -> None:
+    path = ledger(tmp_path, 1)
+    evaluated = versions()
+    connection = open_for_reading(path)
+    select = "SELECT automation_id FROM automation WHERE cron_expression = '* * * * *'"
+    (every_minute,) = connection.execute(select).fetchone()
+    account = recall(connection, "main", every_minute, NOON + timedelta(days=1), (evaluated.croniter, evaluated.tzdata))
+    connection.close()
+    answer = tell(account, NOON + timedelta(days=DAYS))
+    assert (account.row, answer.verdict) == (None, Verdict.TO_COME)
+    assert "the daemon recovers from a downtime" in answer.why

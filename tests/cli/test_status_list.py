@@ -1,0 +1,22 @@
+"""``scheduler status`` says what is wrong with a target's list."""
+
+from scheduler.cli.commands.status import _of_list
+
+
+def test_nothing_wrong_is_nothing_said() -> None:
+    assert list(_of_list({"unidentified": {"count": 0, "objects": []}, "absent": 0, "disappeared": None})) == []
+    assert list(_of_list({})) == [], "a daemon of an earlier version"
+
+
+def test_objects_that_cannot_be_identified_and_automations_that_are_absent_are_said() -> None:
+    told = "\n".join(
+        _of_list(
+            {
+                "unidentified": {"count": 12, "objects": ["Nightly\x1b: its id is not a UUID"]},
+                "absent": 6,
+                "disappeared": {"at": "2026-11-23T19:20:00Z", "count": 6, "automations": 10},
+            }
+        )
+    )
+    for text in ("12", "Nightly\\x1b: its id is not a UUID", "absent", "6 of 10 automations", "at 2026-11-23T19:20:00Z"):
+        assert text in told
