@@ -24,6 +24,8 @@ from scheduler.core.records import EndedVersion, RecordedAutomation
 from scheduler.core.recovery import JUST_BEFORE, MANY, Examiner, first_after, forget, is_many, measure, newest_near
 from scheduler.core.rota import Rota
 
+_MOST_SPANS: Final = 10_000
+"""Evaluated spans that are remembered from one part of a snapshot to the next."""
 _AHEAD: Final = timedelta(seconds=2)
 """How far ahead of the present the planner asks at most for what is due."""
 _COST: Final = 10
@@ -235,7 +237,8 @@ class Timetable:
         An automation is removed when it was absent from every complete snapshot for ``confirm_after`` seconds, from one begin to another:
         a list that is empty for a moment, or filtered by mistake, removes nothing.
         """
-        self._spans.clear()
+        if len(self._spans) > _MOST_SPANS:
+            self._spans.clear()
         since = _Since(previous_poll or snapshot.begun_at, snapshot)
         added: list[Version] = []
         changed: list[Version] = []
@@ -259,7 +262,6 @@ class Timetable:
                 (added if known is None else changed).append(version)
         removed = self._miss(snapshot, confirm_after)
         self._confirm()
-        self._spans.clear()
         return Changes(added, changed, removed, updated)
 
     @property
@@ -589,8 +591,8 @@ class Timetable:
             return None, error.reason
 
     def _add_overdue(self, entry: Entry, schedule: Schedule, begin: datetime, end: datetime) -> None:
-        if begin >= end:
-            return
+        if begin.replace(second=0, microsecond=0) >= end.replace(second=0, microsecond=0):
+            return  # the usual case: nothing is to be evaluated for this automation alone
         span = self._evaluate_span(schedule, begin, end)
         if span is None:
             self._add_stretch(self._backlog, entry, schedule, begin, end)
