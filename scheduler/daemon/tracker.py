@@ -119,7 +119,7 @@ class Tracker:
         while True:
             batch = await self._queue.get()
             findings = _Findings()
-            for seen in (*self._clear_by_now(), *batch.seen):
+            for seen in (*self._clear_by_now(batch), *batch.seen):
                 await self._look(seen, findings, first=seen.automation.id in batch.added)
             self._end_what_is_covered(findings)
             if batch.whole:
@@ -138,9 +138,10 @@ class Tracker:
         for event in findings.events:
             context.publish(event)
 
-    def _clear_by_now(self) -> Iterator[Seen]:
-        """What was seen before its automation's attempt came to its outcome."""
-        for automation_id in [each for each in self._unclear if not self._dispatcher.is_undecided(each)]:
+    def _clear_by_now(self, batch: _Batch) -> Iterator[Seen]:
+        """What was seen before its automation's attempt came to its outcome: of all automations with a snapshot, else of those read."""
+        readings = self._unclear if batch.whole else {seen.automation.id for seen in batch.seen} & self._unclear.keys()
+        for automation_id in [each for each in readings if not self._dispatcher.is_undecided(each)]:
             yield from self._unclear.pop(automation_id).values()
 
     async def _look(self, seen: Seen, findings: _Findings, *, first: bool) -> None:
