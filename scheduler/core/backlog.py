@@ -52,8 +52,10 @@ class Backlog:
     # ------------------------------------------------------------ adding and removing
 
     def add(self, automation_id: str, stretch: Stretch) -> None:
-        """Add a stretch of which the newest occurrences may still start."""
+        """Add a stretch of which the newest occurrences may still start. What it covers of late stretches is unexamined again."""
         self._widen(stretch)
+        if automation_id in self._late:
+            _keep(self._late, automation_id, [left for late in self._late[automation_id] for left in _subtract(late, stretch)])
         _insert(self._unexamined.setdefault(automation_id, []), stretch)
 
     def add_late(self, automation_id: str, stretch: Stretch) -> None:
@@ -191,6 +193,17 @@ def _divide(stretch: Stretch) -> Iterator[Stretch]:
         yield replace(stretch, begin=begin, end=begin + _LONGEST)
         begin += _LONGEST
     yield replace(stretch, begin=begin)
+
+
+def _subtract(late: Stretch, stretch: Stretch) -> Iterator[Stretch]:
+    """What is left of a late stretch without the instants of another one."""
+    if not late.touches(stretch):
+        yield late
+        return
+    if late.begin < stretch.begin:
+        yield replace(late, end=stretch.begin)
+    if stretch.end < late.end:
+        yield replace(late, begin=stretch.end)
 
 
 def _cut(stretches: Sequence[Stretch], after: datetime) -> list[Stretch]:

@@ -162,6 +162,20 @@ def test_what_was_cut_while_it_was_written_stays_as_far_as_it_is_left() -> None:
     assert [(each.begin, each.end) for _, each in backlog.late()] == [(NOON, NOON + 10 * MINUTE)]
 
 
+def test_what_is_added_again_is_not_in_the_backlog_twice() -> None:
+    backlog = Backlog()
+    backlog.add_late("a", stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
+    backlog.add_late("a", stretch_of("*/2 * * * *", NOON, NOON + 60 * MINUTE))
+    backlog.add("a", stretch_of("* * * * *", NOON + 20 * MINUTE, NOON + 40 * MINUTE))
+    left = [(each.schedule.expression, each.begin, each.end) for _, each in backlog.late()]
+    assert sorted(left) == [
+        ("* * * * *", NOON, NOON + 20 * MINUTE),
+        ("* * * * *", NOON + 40 * MINUTE, NOON + 60 * MINUTE),
+        ("*/2 * * * *", NOON, NOON + 60 * MINUTE),
+    ]
+    assert [(each.begin, each.end) for each in backlog.take_unexamined("a")] == [(NOON + 20 * MINUTE, NOON + 40 * MINUTE)]
+
+
 def test_what_cannot_be_evaluated_keeps_its_gap_and_is_tried_again() -> None:
     backlog = Backlog()
     backlog.add("a", stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
