@@ -99,6 +99,12 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
     "short list for minutes": lambda: write_script(
         20 * _MINUTE, plan_every("*/3 * * * *", 40), [s.Vanish(at=300.0, lasts=200.0, target=0, automations=tuple(range(30)))]
     ),
+    "short list between polls": lambda: write_script(
+        20 * _MINUTE,
+        [*plan_every("* * * * *", 2), *plan_every("0 0 1 1 *", 8)],
+        [s.Vanish(at=300.0, lasts=200.0, target=0, automations=(3, 4, 5))],
+        poll_interval="10m",
+    ),
     "prompts of commas": lambda: write_script(
         10 * _MINUTE,
         plan_every("* * * * *", 13),

@@ -34,7 +34,7 @@ def events_agree_with_the_ledger(evidence: Evidence) -> Check:
                     "told", f"{what[1]}: {what[2]}, and the ledger says otherwise", what[0].automation_id, what[0].scheduled_for
                 )
     untold = [row for what, row in rows.items() if what not in told and not _was_divided(evidence, row)]
-    if len(untold) > evidence.file.unheard * 3:
+    if len(untold) > evidence.file.unheard * max(3, len(evidence.world.setting.automations)):
         yield Violation("untold", f"{len(untold)} outcomes, and {evidence.file.unheard} writes were unheard of: {untold[:3]}")
 
 
