@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from itertools import pairwise
 
 from scheduler.core.cron import InvalidSchedule, Schedule
-from scheduler.core.events import OccurrenceConcluded
+from scheduler.core.events import OccurrenceConcluded, SnapshotTaken
 from scheduler.core.identity import idempotency_key
 from scheduler.core.instants import from_text
 from scheduler.core.model import Occurrence
@@ -200,6 +200,15 @@ class Evidence:
         first = bisect_left(shown, begin, key=lambda one: one.ended)
         last = bisect_left(shown, end, key=lambda one: one.ended)
         return [each for each in shown[first:last] if each.begun >= begin]
+
+    @cached_property
+    def overruled(self) -> list[tuple[int, datetime, datetime]]:
+        """When snapshots were read whose pages disagreed, with the process that read them."""
+        return [
+            (told.process, told.at - timedelta(seconds=told.event.seconds + 0.001), told.at)
+            for told in self.world.events
+            if isinstance(told.event, SnapshotTaken) and told.event.incomplete
+        ]
 
     @cached_property
     def conclusions(self) -> dict[Occurrence, list[Told]]:

@@ -8,6 +8,7 @@ from scheduler.core import model
 from scheduler.core.fair_queue import FairQueue, Ticket
 from scheduler.core.model import Claim, Occurrence, Skip
 from scheduler.core.request_budget import RequestBudget
+from scheduler.core.timetable import Timetable
 from scheduler.daemon.places import Places
 from scheduler.ledger.sqlite import SqliteLedger
 from scheduler.upstream.budget import Reservation
@@ -16,6 +17,7 @@ Patch = tuple[object, str, object]
 _claim: Final = SqliteLedger.claim
 _choose: Final = FairQueue.choose
 _required: Final = model._required
+_miss: Final = Timetable._miss
 
 
 def _expect_nothing(_self: RequestBudget, _need: object, _now: float) -> None:
@@ -59,6 +61,16 @@ def _require_cut(value: Mapping[str, object], field: str, kind: type[Any]) -> An
     return _required(value | {field: found.partition("\0")[0]} if isinstance(found, str) else value, field, kind)  # type: ignore[operator]
 
 
+def _miss_at_once(self: Timetable, snapshot: model.Snapshot, _confirm_after: float) -> list[model.Version]:
+    """Remove what the next snapshot does not show either, however soon that comes."""
+    return _miss(self, snapshot, 0.0)
+
+
+def _is_removed(self: Timetable, automation_id: str) -> bool:
+    """Take what the list does not show for present until it is removed."""
+    return automation_id not in self.entries
+
+
 LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "fires starve polls": [(RequestBudget, "expect", _expect_nothing)],
     "a place is not given back": [(Reservation, "give_back", _keep_place)],
@@ -66,6 +78,8 @@ LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "a hanging request keeps its slot": [(Places, "note_hanging", _keep_slot)],
     "the watermark moves over a gap that is not recorded": [(SqliteLedger, "claim", _claim_without_gaps)],
     "a slice of the recovery is lost": [(SqliteLedger, "claim", _claim_without_spans)],
+    "a removal by an immediate second reading": [(Timetable, "_miss", _miss_at_once)],
+    "an absent automation fires": [(Timetable, "is_absent", _is_removed)],
     "text cut at NUL": [(model, "_required", _require_cut)],
 }
 
@@ -76,6 +90,8 @@ TOLD_BY: Final[Mapping[str, str]] = {
     "a hanging request keeps its slot": "hanging requests",
     "the watermark moves over a gap that is not recorded": "killed while it recovers",
     "a slice of the recovery is lost": "killed while it recovers",
+    "a removal by an immediate second reading": "short list between polls",
+    "an absent automation fires": "empty list for seconds",
     "text cut at NUL": "text with NUL",
 }
 """The story that notices each of them."""

@@ -99,6 +99,12 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
     "short list for minutes": lambda: write_script(
         20 * _MINUTE, plan_every("*/3 * * * *", 40), [s.Vanish(at=300.0, lasts=200.0, target=0, automations=tuple(range(30)))]
     ),
+    "short list between polls": lambda: write_script(
+        20 * _MINUTE,
+        [*plan_every("* * * * *", 2), *plan_every("0 0 1 1 *", 8)],
+        [s.Vanish(at=300.0, lasts=200.0, target=0, automations=(3, 4, 5))],
+        poll_interval="10m",
+    ),
     "prompts of commas": lambda: write_script(
         10 * _MINUTE,
         plan_every("* * * * *", 13),
@@ -136,7 +142,6 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         [s.Terminate(at=300.0, down=2 * _DAY), _doom(301.0, 1, 2, 3, 4, 5, 5, 5, 6, 7)],
         keep_ledgers=True,
     ),
-    "ledger unwritable for hours": lambda: write_script(9 * _HOUR, plan_every("* * * * *", 12), [_fill(600.0, 6 * _HOUR)]),
     "late edit": lambda: write_script(
         7 * _HOUR,
         [*plan_every("* * * * *", 2), *plan_every("*/10 * * * *", 10)],
@@ -150,6 +155,7 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
 """Stories for every run of the tests."""
 
 LARGE: Final[Mapping[str, Callable[[], Script]]] = {
+    "ledger unwritable for hours": lambda: write_script(9 * _HOUR, plan_every("* * * * *", 12), [_fill(600.0, 6 * _HOUR)]),
     **{
         f"{count} every minute": lambda count=count: write_script(  # type: ignore[misc]  # a default binds the variable of the loop
             6 * _HOUR, plan_every("* * * * *", count), target=TargetPlan(page=1000, requests_per_hour=4000), loses_nothing=True

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from scheduler.core.events import SnapshotTaken
 from tests.simulation.api import NOBODY, StartedRun
 from tests.simulation.evidence import Check, Evidence, Row
 from tests.simulation.network import Link, Sent, Shown
@@ -95,11 +94,7 @@ def _is_kept(evidence: Evidence, link: Link, shown: Shown) -> bool:
 
 def _is_overruled(evidence: Evidence, shown: Shown) -> bool:
     """Whether it is a page of a snapshot whose pages disagree: of what its passes saw differently, the later counts."""
-    return any(
-        told.process == shown.process and told.at - timedelta(seconds=told.event.seconds + 0.001) <= shown.begun <= told.at
-        for told in evidence.world.events
-        if isinstance(told.event, SnapshotTaken) and told.event.incomplete
-    )
+    return any(process == shown.process and begin <= shown.begun <= end for process, begin, end in evidence.overruled)
 
 
 def _recoveries(evidence: Evidence, begin: datetime, end: datetime) -> Iterator[datetime]:
