@@ -161,6 +161,7 @@ class Places:
     def serve(self) -> None:
         """Give places to those who wait, as far as there are any."""
         self._stop_looking()
+        self._move()
         upstream = self._context.upstream
         while self._waiting and self._has_room():
             reservation = upstream.reserve()
@@ -256,7 +257,6 @@ class Places:
         else:
             self._stuck.pop(place, None)
             self._in_flight -= 1
-        self._move()
         self.serve()
 
     def _move(self) -> None:

@@ -1,6 +1,7 @@
 """Places under load: polls go on, throughput is the budget's, a shortage is shared, and requests that hang keep nobody else waiting."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
@@ -155,6 +156,22 @@ def test_a_backlog_of_one_automation_gives_way_to_the_first_occurrence_of_the_ot
     in_world(story)
 
 
+def test_an_automation_that_catches_up_on_all_loses_no_more_than_the_others() -> None:
+    """Eleven want ten places a minute. One that once waited behind another of its automation is not the last for ever."""
+
+    async def story(world: World) -> None:
+        limit(world, 10, polls=False)
+        all_of_them = world.api.create()
+        world.own_policies[all_of_them] = Policies(catch_up=CatchUp.ALL)
+        for _ in range(10):
+            world.api.create()
+        world.start()
+        await world.until("13:30:00")
+        assert part_lost(world, all_of_them) <= 0.1 + 0.1
+
+    in_world(story)
+
+
 # ---------------------------------------------------------------- while an occurrence waits
 
 
@@ -298,6 +315,24 @@ def test_no_more_requests_hang_than_may_and_the_target_is_saturated() -> None:
         (relieved,) = world.told(TargetRelieved)
         assert relieved.since - NOON < timedelta(seconds=63)
         assert process.target.status().places.saturated_since is None
+
+    in_world(story)
+
+
+def test_a_larger_max_waiting_counts_at_once_for_what_hangs_already() -> None:
+    async def story(world: World) -> None:
+        world.set(max_in_flight=2, max_waiting=1)
+        for each in [world.api.create("1 * * * *") for _ in range(3)]:
+            world.api.script(each, Deed(took=100.0))
+        healthy = world.api.create("2 * * * *")
+        process = world.start()
+        await world.until("12:02:05")
+        assert not world.api.runs_of(healthy)
+        context = process.target.context
+        settings, schedule = replace(context.settings, max_waiting=3), context.timetable._parse
+        process.target.reconfigure(settings, context.upstream, context.ledger, schedule, since=world.clock.now())
+        await world.until("12:02:06")
+        assert world.api.runs_of(healthy)
 
     in_world(story)
 
