@@ -158,6 +158,11 @@ class Places:
         """A poll had to wait for the request budget."""
         self._note_exhaustion()
 
+    def ring(self) -> None:
+        """Have those who wait look again: something else than a place is missing now."""
+        for place in self._waiting.values():
+            place.ring()
+
     def serve(self) -> None:
         """Give places to those who wait, as far as there are any."""
         self._stop_looking()

@@ -193,6 +193,7 @@ class Sender:
                 await self.ended(carried, end, State.UNKNOWN)
             case Throttled(retry_after=retry_after):
                 self._context.gate.throttle(retry_after)
+                self.places.ring()  # those who wait there do so for the API from now on, not for the budget
                 await self.ended(carried, end, State.WAITING)
             case Held(error=error):
                 self._context.gate.hold(error)

@@ -12,6 +12,7 @@ from scheduler.core.events import BudgetExhausted, BudgetRecovered, TargetReliev
 from scheduler.core.forecast import Due, Polls, forecast
 from scheduler.core.policy import CatchUp, Policies
 from scheduler.core.steps import Cause
+from scheduler.core.verdict import Answer
 from scheduler.upstream.budget import Budget
 from tests.daemon.world import NOON, World, in_world, slow
 from tests.fakes import Deed, answered
@@ -246,6 +247,28 @@ def test_a_place_that_is_not_used_is_given_back() -> None:
         del world.ledger.__dict__["attempt"]
         await world.until("12:03:50")
         assert world.fates(automation) == {"12:01": "accepted: answered"}
+
+    in_world(story)
+
+
+def test_what_waits_while_the_api_asks_to_wait_does_not_wait_for_the_budget() -> None:
+    async def story(world: World) -> None:
+        limit(world, 1000)
+        world.set(max_in_flight=2)
+        automations = [world.api.create("1 * * * *") for _ in range(8)]
+        for each in automations:
+            world.api.script(each, Deed(took=0.05, hears=Answer(429, retry_after=90.0), starts=None))
+        process = world.start()
+        await world.until("12:01:00")
+        await world.after(0.04)
+        assert world.api.budget is not None
+        world.api.budget.block(90.0)  # as the client does for a 429
+        await world.until("12:02:00")
+        assert (len(process.target._dispatcher.places), world.told(BudgetExhausted)) == (0, [])
+        await world.until("12:10:00")
+        waits = {step.cause for each in automations for step in world.row(each, "12:01").steps}
+        assert waits == {Cause.THROTTLED}
+        assert {world.row(each, "12:01").fate for each in automations} == {"accepted: answered"}
 
     in_world(story)
 
