@@ -121,10 +121,14 @@ class Sender:
             return False
         if not self._waiting.is_fresh(carried) or self._is_outdated(carried):
             await self._write(carried)
-        if not self._waiting.is_fresh(carried) or self._inquiry.turned_up(carried) is not None or not gate.admit(carried):
+        if self._is_too_late(carried) or self._inquiry.turned_up(carried) is not None or not gate.admit(carried):
             return False
         gate.sending(carried)
         return True
+
+    def _is_too_late(self, carried: Carried) -> bool:
+        """Whether the ledger took too long for the attempt: longer than it stands for, or beyond the deadline."""
+        return not self._waiting.is_fresh(carried) or self._context.clock.now() > self._clearance.deadline(carried)
 
     def _is_outdated(self, carried: Carried) -> bool:
         """Whether a run was seen to begin since the attempt was written: it is none of ours, and the attempt must know it."""

@@ -234,6 +234,22 @@ def test_the_deadline_ends_the_wait_and_says_what_was_missing() -> None:
     in_world(story)
 
 
+def test_what_got_its_place_just_before_the_deadline_is_not_sent_after_it() -> None:
+    """The row of the attempt takes the ledger longer than is left."""
+
+    async def story(world: World) -> None:
+        limit(world, 1, polls=False)
+        world.policies = Policies(start_within=timedelta(seconds=63))
+        automations = [world.api.create("1 * * * *") for _ in range(2)]
+        slow(world, "attempt", 5.0)
+        world.start()
+        await world.until("12:03:30")
+        assert sorted(world.row(each, "12:01").fate for each in automations) == ["accepted: answered", "expired: not_started"]
+        assert len(world.api.arrivals) == 1
+
+    in_world(story)
+
+
 def test_a_place_that_is_not_used_is_given_back() -> None:
     """Its attempt could not be written in time, so it is not sent; the one place of the minute serves another attempt."""
 
