@@ -267,6 +267,30 @@ def test_a_place_that_is_not_used_is_given_back() -> None:
     in_world(story)
 
 
+def test_a_429_that_names_no_time_is_no_shortage_of_the_budget() -> None:
+    """It blocks the budget for ten seconds; the target's own back-off is shorter, and so is that of polls."""
+
+    async def story(world: World) -> None:
+        limit(world, 1000)
+        automations = [world.api.create("1 * * * *") for _ in range(4)]
+        for each in automations:
+            world.api.script(each, answered(429))
+        process = world.start()
+        await world.until("12:01:00")
+        await world.after(0.015)
+        assert world.api.budget is not None
+        world.api.budget.block(10.0)  # as the client does
+        process.target._poll()
+        await world.until("12:01:08")
+        assert process.target.status().places.occurrences[0].endswith("(waits: the API asked to send nothing)")
+        await world.until("12:03:00")
+        assert {world.row(each, "12:01").fate for each in automations} == {"accepted: answered"}
+        assert {step.cause for each in automations for step in world.row(each, "12:01").steps} == {Cause.THROTTLED}
+        assert world.told(BudgetExhausted) == []
+
+    in_world(story)
+
+
 def test_what_waits_while_the_api_asks_to_wait_does_not_wait_for_the_budget() -> None:
     async def story(world: World) -> None:
         limit(world, 1000)
