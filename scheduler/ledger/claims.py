@@ -240,8 +240,8 @@ def _skip_row(skip: Skip, instants: Sequence[datetime], node: str) -> tuple[Valu
 
 # ---------------------------------------------------------------- passing over by bounds
 
-_MANY_ROWS: Final = 8
-"""With more rows than this in its way a span is listed, which is faster than measuring what is between each two of them."""
+_NEAR: Final = timedelta(hours=1)
+"""Between rows that are no farther apart than this, instants are listed, which is faster than measuring what is between each two."""
 
 
 def _insert_spans(connection: sqlite3.Connection, target: str, spans: Sequence[SkippedSpan], node: str) -> dict[Occurrence, int]:
@@ -284,14 +284,28 @@ def _free_parts(span: SkippedSpan, taken: Sequence[_Interval]) -> Iterator[Part]
     in_the_way = [each for each in in_the_way if each[1] <= to_text_seconds(last)]
     if not in_the_way:
         yield Part(first, last, span.count)
-    elif len(in_the_way) > _MANY_ROWS:
-        for group in _free(list(span.schedule.between(first - _JUST_BEFORE, last)), in_the_way):
-            yield Part(group[0], group[-1], len(group))
-    else:
-        begins = [first - _JUST_BEFORE, *(from_text(end) for end, _ in in_the_way)]
-        ends = [*(from_text(begin) - _JUST_BEFORE for _, begin in in_the_way), last]
-        parts = (part_of(span.schedule, begin, end) for begin, end in zip(begins, ends, strict=True))
-        yield from (part for part in parts if part is not None)
+        return
+    begin = first - _JUST_BEFORE
+    for rows in _close_together(in_the_way):
+        before = part_of(span.schedule, begin, from_text(rows[0][1]) - _JUST_BEFORE)
+        yield from () if before is None else (before,)
+        between = list(span.schedule.between(from_text(rows[0][0]), from_text(rows[-1][1]))) if len(rows) > 1 else []
+        yield from (Part(group[0], group[-1], len(group)) for group in _free(between, rows))
+        begin = from_text(rows[-1][0])
+    behind = part_of(span.schedule, begin, last)
+    yield from () if behind is None else (behind,)
+
+
+def _close_together(rows: Sequence[_Interval]) -> Iterator[Sequence[_Interval]]:
+    """Groups of rows of which each ends `_NEAR` the one before at most. So a long row begins a group."""
+    group: list[_Interval] = []
+    for row in rows:
+        if group and from_text(row[0]) - from_text(group[-1][0]) > _NEAR:
+            yield group
+            group = []
+        group.append(row)
+    if group:
+        yield group
 
 
 def _span_row(span: SkippedSpan, part: Part) -> tuple[Value, ...]:
