@@ -289,6 +289,7 @@ EXCEPTIONS: Final = (
     Allowance("scheduler.ledger.sightings", _ALL_AUTOMATIONS, "a start, which takes up all automations"),
     Allowance("scheduler.ledger.outcomes", _ALL_AUTOMATIONS, "a clock that went back concerns all automations"),
     Allowance("scheduler.ledger.claims", "(SEARCH occurrence)", "the last row of the table alone", "SELECT coalesce(max(id), 0)"),
+    Allowance("scheduler.ledger.claims", "", "the instants of a downtime, each found by the index", "WITH RECURSIVE at (instant)"),
     Allowance("scheduler.ledger.retention", "", "old rows are looked for on the reader's thread, once an hour"),
     Allowance("scheduler.ledger.schema", "", "a migration, once for each file"),
     Allowance("scheduler.localapi.runs", "(SCAN runs)", "walks back from the newest run up to LIMIT", "ORDER BY sequence DESC LIMIT"),
