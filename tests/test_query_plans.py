@@ -59,7 +59,7 @@ GOOD: Final = (
     "SELECT * FROM occurrence WHERE id IN (SELECT value FROM json_each(?))",
     "SELECT * FROM occurrence WHERE outcome IS NULL AND target = ?",
     "SELECT * FROM target",
-    "INSERT INTO automation SELECT value ->> 0, value ->> 1, '', '', '', 1, '', '', '', '', '', '', '', '' FROM json_each(?)",
+    "INSERT INTO automation SELECT value ->> 0, value ->> 1, '', '', '', 1, '', '', '', '', '', '', '', '', '', '' FROM json_each(?)",
 )
 
 
