@@ -12,6 +12,8 @@ from scheduler.audit.lineage import Force, in_force
 from scheduler.core.instants import from_text, to_text, to_text_seconds
 from scheduler.core.model import Gap, Occurrence
 from scheduler.core.steps import Cause, Step
+from scheduler.ledger.rows import identity
+from scheduler.ledger.spans import span_holding
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ def recall(connection: sqlite3.Connection, target: str, automation_id: str, inst
     """What the ledger knows. ``evaluator``: the versions of croniter and of the zone data that evaluate now."""
     recorded = reading.recorded_of(connection, target, automation_id)
     forces = in_force(recorded)
-    found = connection.execute(_ROW, (target, automation_id, to_text_seconds(instant))).fetchone()
+    found = _find_row(connection, Occurrence(target, automation_id, instant))
     (watermark, snapshot_at) = connection.execute("SELECT watermark, snapshot_at FROM target WHERE name = ?", (target,)).fetchone()
     doubles = connection.execute(_DOUBLES, (target, automation_id, to_text_seconds(instant))).fetchall()
     runs = [] if found is None else connection.execute(_RUNS, (found["id"],)).fetchall()
@@ -151,17 +153,20 @@ def recall(connection: sqlite3.Connection, target: str, automation_id: str, inst
 
 def row_of(connection: sqlite3.Connection, occurrence: Occurrence) -> Row | None:
     """The row that an occurrence has; None when it has none."""
-    wanted = (occurrence.target, occurrence.automation_id, to_text_seconds(occurrence.scheduled_for))
-    found = connection.execute(_ROW, wanted).fetchone()
+    found = _find_row(connection, occurrence)
     return None if found is None else _row(found)
 
 
-_ROW: Final = """
-    SELECT * FROM occurrence WHERE scheduled_for = ?3 AND automation_id = ?2 AND target = ?1
-    UNION ALL
-    SELECT * FROM occurrence WHERE count > 1 AND target = ?1 AND automation_id = ?2 AND last >= ?3 AND scheduled_for < ?3
-    LIMIT 1
-"""
+def _find_row(connection: sqlite3.Connection, occurrence: Occurrence) -> sqlite3.Row | None:
+    """The row of its own, or that of the span that stands for it: a span has instants within its bounds that are none of its own."""
+    own: sqlite3.Row | None = connection.execute(_OWN_ROW, identity(occurrence)).fetchone()
+    if own is not None or (span := span_holding(connection, occurrence)) is None:
+        return own
+    found: sqlite3.Row | None = connection.execute("SELECT * FROM occurrence WHERE id = ?", (span,)).fetchone()
+    return found
+
+
+_OWN_ROW: Final = "SELECT * FROM occurrence WHERE target = ?1 AND automation_id = ?2 AND scheduled_for = ?3"
 _ATTEMPTS: Final = "SELECT * FROM attempt WHERE occurrence_id = ? ORDER BY number"
 _STEPS: Final = "SELECT * FROM step WHERE occurrence_id = ? ORDER BY at"
 _RUNS: Final = "SELECT * FROM run WHERE occurrence_id = ?"

@@ -10,6 +10,7 @@ from scheduler.audit.expectation import Expectation, Lineages, Span, Tally
 from scheduler.audit.findings import Finding, Kind
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Definition, Gap
+from scheduler.core.recovery import measure
 
 NEAR: Final = timedelta(days=1)
 """How far other zone data can move an occurrence: a shift of the clock, or a day that is left out."""
@@ -65,7 +66,8 @@ def miscounted(expectation: Expectation) -> Iterator[tuple[Span, int]]:
             continue
         since = span.first - _JUST_BEFORE
         if span.schedule is not None:
-            if span.count != (implied := span.schedule.count(since, span.last)):
+            extent = measure(span.schedule, since, span.last)  # once for all automations that share the schedule
+            if span.count != (implied := 0 if extent is None else extent.count):
                 yield span, implied
             continue
         required = set(expectation.required_of(span.automation_id, since, span.last))

@@ -42,7 +42,7 @@ class Backlog:
     def __init__(self) -> None:
         self._unexamined: dict[str, list[Stretch]] = {}
         self._late: dict[str, list[Stretch]] = {}
-        self._aside: list[tuple[str, Stretch]] = []
+        self._aside: dict[str, list[Stretch]] = {}
         self._gaps: list[Gap] = []
         self._order: deque[str] | None = None  # the ids of late stretches, sorted; some may be done by now
 
@@ -72,13 +72,13 @@ class Backlog:
 
     def cut(self, automation_id: str, after: datetime) -> None:
         """Forget the instants of an automation later than ``after``."""
-        for stretches in (self._unexamined, self._late):
+        for stretches in (self._unexamined, self._late, self._aside):
             if automation_id in stretches:
                 _keep(stretches, automation_id, _cut(stretches[automation_id], after))
 
     def cut_all(self, after: datetime) -> None:
         """Forget all instants later than ``after``."""
-        for automation_id in [*self._unexamined, *self._late]:
+        for automation_id in [*self._unexamined, *self._late, *self._aside]:
             self.cut(automation_id, after)
 
     def discard(self, recovered: Iterable[tuple[str, Stretch]]) -> None:
@@ -94,13 +94,14 @@ class Backlog:
         """Keep a stretch that cannot be evaluated now, since the zone data lack its zone."""
         self._late[automation_id] = [late for late in self._late.get(automation_id, ()) if late is not stretch]
         _keep(self._late, automation_id, self._late[automation_id])
-        self._aside.append((automation_id, stretch))
+        self._aside.setdefault(automation_id, []).append(stretch)
 
     def try_again(self) -> None:
         """Take up again what was put aside: there are other zone data now."""
-        aside, self._aside = self._aside, []
-        for automation_id, stretch in aside:
-            self.add(automation_id, stretch)
+        aside, self._aside = self._aside, {}
+        for automation_id, stretches in aside.items():
+            for stretch in stretches:
+                self.add(automation_id, stretch)
 
     # ------------------------------------------------------------ what it holds
 
@@ -116,7 +117,7 @@ class Backlog:
 
     def holds(self, automation_id: str) -> bool:
         """Whether anything of the automation is undecided here."""
-        return automation_id in self._unexamined or automation_id in self._late or any(each == automation_id for each, _ in self._aside)
+        return automation_id in self._unexamined or automation_id in self._late or automation_id in self._aside
 
     def is_unexamined(self, automation_id: str) -> bool:
         """Whether newer instants of the automation have to wait behind an unexamined stretch."""
@@ -130,7 +131,7 @@ class Backlog:
         """Return the gaps that cover every stretch, or every stretch except these late ones. A gap may cover more."""
         done = {id(stretch) for _, stretch in without}
         late = next((automation_id for automation_id, stretch in self.late() if id(stretch) not in done), None)
-        ids = [*([] if late is None else [late]), *self._unexamined, *(automation_id for automation_id, _ in self._aside)]
+        ids = [*([] if late is None else [late]), *self._unexamined, *self._aside]
         return tuple(replace(gap, automation_id=min(ids)) for gap in self._gaps) if ids else ()
 
     def _in_order(self) -> Sequence[str]:

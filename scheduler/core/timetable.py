@@ -480,6 +480,7 @@ class Timetable:
         if watermark < self._rota.cursor:
             self._pending.cut_all(now)
             self._backlog.cut_all(now)
+            self._unconfirmed_backlog.cut_all(now)
             self._rota.rewind(watermark)
             for each in ended:
                 entry = self._ended(each)

@@ -65,15 +65,35 @@ _INSERT_SPANS: Final = given(
     """,
 )
 
-_SELECT_BETWEEN: Final = """
+_SPANS_BETWEEN: Final = """
+    SELECT automation_id, scheduled_for, last FROM occurrence
+    WHERE count > 1 AND target = ?2 AND automation_id IN (SELECT value FROM json_each(?1)) AND last >= ?3 AND scheduled_for <= ?4
+"""
+_SELECT_BETWEEN: Final = f"""
     SELECT json_group_array(json_array(automation_id, scheduled_for, last)) FROM (
         SELECT automation_id, scheduled_for, last FROM occurrence
         WHERE scheduled_for BETWEEN ?3 AND ?4 AND target = ?2 AND automation_id IN (SELECT value FROM json_each(?1))
-        UNION
-        SELECT automation_id, scheduled_for, last FROM occurrence
-        WHERE count > 1 AND target = ?2 AND automation_id IN (SELECT value FROM json_each(?1)) AND last >= ?3 AND scheduled_for <= ?4
+        UNION {_SPANS_BETWEEN}
     )
-"""
+"""  # noqa: S608 -- literals of this module
+# The same, from one instant to the next, and of each only the automations from ?5 to ?6: where other targets have many rows, a slice of a
+# recovery costs its share of them, and not all of them once more.
+_SELECT_AMONG_MANY: Final = f"""
+    WITH RECURSIVE at (instant) AS (
+        SELECT min(scheduled_for) FROM occurrence WHERE scheduled_for >= ?3
+        UNION ALL
+        SELECT (SELECT min(scheduled_for) FROM occurrence WHERE scheduled_for > at.instant) FROM at WHERE at.instant < ?4
+    )
+    SELECT json_group_array(json_array(automation_id, scheduled_for, last)) FROM (
+        SELECT automation_id, scheduled_for, last FROM at CROSS JOIN occurrence ON scheduled_for = at.instant
+        WHERE at.instant <= ?4 AND automation_id BETWEEN ?5 AND ?6 AND +target = ?2
+            AND +automation_id IN (SELECT value FROM json_each(?1))
+        UNION {_SPANS_BETWEEN}
+    )
+"""  # noqa: S608 -- literals of this module
+_ARE_MANY: Final = "SELECT 1 FROM occurrence WHERE scheduled_for BETWEEN ? AND ? LIMIT 1 OFFSET ?"
+_MANY_ROWS: Final = 20_000
+"""Fewer rows than these are gone through in some milliseconds."""
 
 _JUST_BEFORE: Final = timedelta(microseconds=1)
 
@@ -198,9 +218,14 @@ def _insert_skips(connection: sqlite3.Connection, target: str, skips: Sequence[S
 
 def _taken(connection: sqlite3.Connection, target: str, skips: Sequence[Skip | SkippedSpan]) -> defaultdict[str, list[_Interval]]:
     """The rows that there are between the first and the last instant of all the skips, by automation and in order."""
-    automations = json.dumps(list({skip.occurrence.automation_id for skip in skips}))
+    automations = {skip.occurrence.automation_id for skip in skips}
     first, last = min(skip.occurrence.scheduled_for for skip in skips), max(skip.last for skip in skips)
-    (found,) = connection.execute(_SELECT_BETWEEN, (automations, target, to_text_seconds(first), to_text_seconds(last))).fetchone()
+    bounds = to_text_seconds(first), to_text_seconds(last)
+    wanted: tuple[str, ...] = (json.dumps(list(automations)), target, *bounds)
+    if connection.execute(_ARE_MANY, (*bounds, _MANY_ROWS)).fetchone() is None:
+        (found,) = connection.execute(_SELECT_BETWEEN, wanted).fetchone()
+    else:
+        (found,) = connection.execute(_SELECT_AMONG_MANY, (*wanted, min(automations), max(automations))).fetchone()
     taken: defaultdict[str, list[_Interval]] = defaultdict(list)
     for automation_id, scheduled_for, end in sorted(json.loads(found), key=itemgetter(2)):
         taken[automation_id].append((end, scheduled_for))
@@ -240,8 +265,8 @@ def _skip_row(skip: Skip, instants: Sequence[datetime], node: str) -> tuple[Valu
 
 # ---------------------------------------------------------------- passing over by bounds
 
-_MANY_ROWS: Final = 8
-"""With more rows than this in its way a span is listed, which is faster than measuring what is between each two of them."""
+_NEAR: Final = timedelta(hours=1)
+"""Between rows that are no farther apart than this, instants are listed, which is faster than measuring what is between each two."""
 
 
 def _insert_spans(connection: sqlite3.Connection, target: str, spans: Sequence[SkippedSpan], node: str) -> dict[Occurrence, int]:
@@ -284,14 +309,28 @@ def _free_parts(span: SkippedSpan, taken: Sequence[_Interval]) -> Iterator[Part]
     in_the_way = [each for each in in_the_way if each[1] <= to_text_seconds(last)]
     if not in_the_way:
         yield Part(first, last, span.count)
-    elif len(in_the_way) > _MANY_ROWS:
-        for group in _free(list(span.schedule.between(first - _JUST_BEFORE, last)), in_the_way):
-            yield Part(group[0], group[-1], len(group))
-    else:
-        begins = [first - _JUST_BEFORE, *(from_text(end) for end, _ in in_the_way)]
-        ends = [*(from_text(begin) - _JUST_BEFORE for _, begin in in_the_way), last]
-        parts = (part_of(span.schedule, begin, end) for begin, end in zip(begins, ends, strict=True))
-        yield from (part for part in parts if part is not None)
+        return
+    begin = first - _JUST_BEFORE
+    for rows in _close_together(in_the_way):
+        before = part_of(span.schedule, begin, from_text(rows[0][1]) - _JUST_BEFORE)
+        yield from () if before is None else (before,)
+        between = list(span.schedule.between(from_text(rows[0][0]), from_text(rows[-1][1]))) if len(rows) > 1 else []
+        yield from (Part(group[0], group[-1], len(group)) for group in _free(between, rows))
+        begin = from_text(rows[-1][0])
+    behind = part_of(span.schedule, begin, last)
+    yield from () if behind is None else (behind,)
+
+
+def _close_together(rows: Sequence[_Interval]) -> Iterator[Sequence[_Interval]]:
+    """Groups of rows of which each ends `_NEAR` the one before at most. So a long row begins a group."""
+    group: list[_Interval] = []
+    for row in rows:
+        if group and from_text(row[0]) - from_text(group[-1][0]) > _NEAR:
+            yield group
+            group = []
+        group.append(row)
+    if group:
+        yield group
 
 
 def _span_row(span: SkippedSpan, part: Part) -> tuple[Value, ...]:

@@ -193,6 +193,12 @@ def divide(connection: sqlite3.Connection, target: str, wanted: Mapping[str, Seq
     )
 
 
+def span_holding(connection: sqlite3.Connection, occurrence: Occurrence) -> int | None:
+    """The id of the span that stands for the occurrence; None when there is none. A span that does not know may stand for it."""
+    spans = (Span.of(row) for row in connection.execute(_SELECT_OVER, identity(occurrence)))
+    return next((span.id for span in spans if span.holds([occurrence.scheduled_for])), None)
+
+
 def take_out(connection: sqlite3.Connection, occurrence: Occurrence, instants: Sequence[datetime] = ()) -> bool:
     """Give an occurrence that lies in a span a row of its own, with the same fate; what is before and after it stays together.
 

@@ -1,13 +1,16 @@
 """An audit while a daemon recovers from a downtime, and when it has: what lies in a gap is not decided yet, and is not missing."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from scheduler.audit.account import recall
+from scheduler.audit.comparison import miscounted
+from scheduler.audit.evaluation import Evaluation, Rules
+from scheduler.audit.expectation import Expectation, Span
 from scheduler.audit.story import Verdict, tell
-from scheduler.core.cron import versions
+from scheduler.core.cron import Schedule, versions
 from scheduler.daemon import planner
 from scheduler.ledger.schema import open_for_reading
 from tests.audit.support import Story, audit, recorded, spoil, told
@@ -87,3 +90,21 @@ def test_why_tells_that_the_daemon_recovers(tmp_path: Path) -> None:
     answer = tell(account, NOON + timedelta(days=DAYS))
     assert (account.row, answer.verdict) == (None, Verdict.TO_COME)
     assert "the daemon recovers from a downtime" in answer.why
+
+
+def test_spans_of_one_schedule_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each count costs as much as the span has days."""
+    schedule, last, counts = Schedule.parse("7 * * * *", "UTC"), NOON + timedelta(days=100, minutes=7), 0
+    count = Schedule.count
+
+    def counting(self: Schedule, after: datetime, until: datetime) -> int:
+        nonlocal counts
+        counts += 1
+        return count(self, after, until)
+
+    monkeypatch.setattr(Schedule, "count", counting)
+    first = NOON + timedelta(minutes=7)
+    spans = [Span(f"a{number}", first, last, 2401 + number, "skipped", "missed", None, schedule) for number in range(50)]
+    expectation = Expectation({}, {}, Evaluation([Rules(NOON, "6", "2026", "after", "once", 1)]), NOON, last, spans)
+    assert [(span.automation_id, implied) for span, implied in miscounted(expectation)] == [(f"a{number}", 2401) for number in range(1, 50)]
+    assert counts == 1

@@ -114,6 +114,19 @@ def test_one_of_a_span_is_told_with_the_others(ledger: Path) -> None:
     assert story.account.row.fate == "skipped: coalesced"
 
 
+@pytest.mark.parametrize("spoilt", ["", "UPDATE occurrence SET intervals = NULL, definition_id = 1, evaluation_id = 1 WHERE count = 5"])
+def test_what_a_span_does_not_stand_for_is_not_on_record(ledger: Path, tmp_path: Path, spoilt: str) -> None:
+    """A span of few instants lists them, one of many names the definition; 13:20 is in the bounds of both and due in neither."""
+    path = tmp_path / "ledger.db"
+    path.write_bytes(ledger.read_bytes())
+    if spoilt:
+        assert spoil(path, "UPDATE definition SET cron_expression = '*/15 * * * *' WHERE id = 1") == 1
+        assert spoil(path, spoilt) == 1
+    assert why(path, "report", "13:30").verdict is Verdict.ON_RECORD
+    story = why(path, "report", "13:20")
+    assert (story.verdict, story.account.row) == (Verdict.NOTHING, None)
+
+
 @pytest.mark.parametrize(
     ("name", "clock", "verdict", "reason", "near"),
     [

@@ -184,8 +184,10 @@ def test_what_cannot_be_evaluated_keeps_its_gap_and_is_tried_again() -> None:
     assert not backlog
     assert backlog.holds("a")
     assert backlog.gaps() == (Gap(NOON, NOON + 60 * MINUTE, "a"),)
+    backlog.cut("a", NOON + 30 * MINUTE)  # an edit counts from then
     backlog.try_again()
     assert backlog.unexamined == ["a"]
+    assert [(each.begin, each.end) for each in backlog.take_unexamined("a")] == [(NOON, NOON + 30 * MINUTE)]
 
 
 @pytest.mark.parametrize(

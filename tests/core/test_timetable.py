@@ -645,6 +645,18 @@ def test_after_a_step_back_what_its_jitter_lets_wait_stays_also_of_a_version_tha
     assert told.watermark("12:29:00") == "12:29:00"
 
 
+def test_after_a_step_back_nothing_that_was_unconfirmed_and_lies_ahead_again_is_too_late() -> None:
+    """A machine starts with its clock half an hour ahead, and is set right before the first good poll."""
+    told = Told("12:00:10")
+    told.load(recorded(automation()), watermark="11:00:00", previous="11:29:50")
+    told.timetable.in_force_by(at("11:30:20"))
+    told.timetable.rewind(at("11:30:20"), watermark=at("11:00:00"))
+    told.poll("11:30:20", automation(updated="10:00:00"))
+    assert told.plan("11:30:20") == {A: ["11:30"]}
+    assert [each.stretch.end for each in told.timetable.overdue(10)] == [at("11:30:00") - timedelta(microseconds=1)]
+    assert told.plan("11:31:00") == {A: ["11:31"]}
+
+
 def test_after_a_step_back_nothing_is_claimed_that_an_older_one_could_be_coalesced_into() -> None:
     told = Told("12:00:10")
     told.poll("12:00:20", automation())

@@ -172,6 +172,29 @@ def test_after_a_step_back_what_was_passed_over_ahead_of_the_present_is_decided_
     in_world(story)
 
 
+def test_a_clock_that_is_set_back_before_the_first_good_poll_loses_nothing_that_lies_ahead() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.start()
+        await world.until("12:00:40")
+        world.kill()
+        await world.until("12:10:00")
+        world.clock.step(1800.0)  # unseen: nobody runs
+        world.api.list_error = UpstreamError("down")
+        world.start()
+        await world.after(8)
+        world.clock.step(-1800.0)
+        await world.after(3)
+        world.api.list_error = None
+        await world.until("12:13:30")
+        assert world.fates(automation) == {
+            "12:01..12:09": "skipped: coalesced",
+            **dict.fromkeys(["12:10", "12:11", "12:12", "12:13"], "accepted: answered"),
+        }
+
+    in_world(story)
+
+
 def test_a_claim_ahead_waits_for_its_time_when_the_clock_steps_back() -> None:
     async def story(world: World) -> None:
         automation = world.api.create()

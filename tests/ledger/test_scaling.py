@@ -9,8 +9,11 @@ from typing import Final
 
 import pytest
 
-from scheduler.core.model import Automation, Run, RunOrigin, State
-from scheduler.ledger import sightings
+from scheduler.core.cron import Schedule
+from scheduler.core.instants import to_text_seconds
+from scheduler.core.model import Automation, Definition, Reason, Run, RunOrigin, SkippedSpan, State
+from scheduler.ledger import claims, sightings
+from scheduler.ledger.claims import Plan
 from scheduler.ledger.intents import intend_run, intent_of, started_run
 from scheduler.ledger.sightings import Sighting
 from tests import counting
@@ -105,3 +108,35 @@ def test_a_manual_run_is_found_among_many(ledger: Stand) -> None:
 
     ledger.write(request_runs)
     assert count_steps(ledger, look) < FEW
+
+
+_ROWS_OF_ANOTHER: Final = """
+    WITH RECURSIVE minute (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM minute WHERE number < 99),
+        automation_of (id) AS (SELECT 0 UNION ALL SELECT id + 1 FROM automation_of WHERE id < ?1 - 1)
+    INSERT INTO occurrence (target, automation_id, scheduled_for, last, name, due, outcome, reason, node)
+    SELECT 'other', hex(id), scheduled_for, scheduled_for, 'n', scheduled_for, 'accepted', 'answered', 'node' FROM (
+        SELECT strftime('%Y-%m-%dT%H:%M:%SZ', ?2, number || ' minutes') AS scheduled_for FROM minute
+    ), automation_of
+"""
+
+
+def test_a_slice_of_a_recovery_does_not_go_through_what_other_targets_have(ledger: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One target is down for days, and another one in the same ledger is busy all the time."""
+    monkeypatch.setattr(claims, "_MANY_ROWS", FEW)
+    schedule = Schedule.parse("* * * * *", "UTC")
+    of = occurrence(0)
+    wanted = SkippedSpan(of, "n", at(0), Definition("* * * * *", "UTC", True), schedule, at(99), 100, Reason.MISSED, at(200))
+
+    def recover(others: int) -> int:
+        ledger.write(
+            lambda connection: connection.execute("INSERT OR IGNORE INTO target (name, url, project_id) VALUES ('other', 'u', 'p')")
+        )
+        ledger.write(lambda connection: connection.execute("DELETE FROM occurrence"))
+        ledger.write(lambda connection: connection.execute(_ROWS_OF_ANOTHER, (others, to_text_seconds(at(0)))))
+        steps = count_steps(ledger, lambda connection: claims.claim(connection, MAIN, Plan([], [], at(0), [wanted]), "node"))
+        assert ledger.rows("SELECT count(*) FROM occurrence WHERE target = 'main' AND count = 100") == [(1,)]
+        return steps
+
+    few = recover(10)
+    assert few > 100
+    assert recover(100) <= 1.2 * few
