@@ -53,9 +53,7 @@ def command() -> None:
 @click.pass_obj
 def list_(source: Source, *, target_name: str | None, as_json: bool) -> None:
     """Print all automations."""
-    from scheduler.cli.target_api import listed
-
-    documents = _carry_out(source, target_name, listed)
+    documents = _carry_out(source, target_name, lambda api: api.documents())
     show(documents, _COLUMNS, (lambda one: one) if as_json else None, empty="no automations; make one with `scheduler automations create`")
 
 
