@@ -203,12 +203,17 @@ def _status(document: "Document") -> Cell:
     return Cell(status, "green" if status == "success" else "red" if status == "failed" else None)
 
 
+def _enabled(document: "Document") -> str | Cell:
+    enabled = document.get("enabled")
+    return "yes" if enabled else "" if enabled is None else Cell("no", "yellow")  # None: it could not be read
+
+
 _COLUMNS: "tuple[Column[Document], ...]" = (
     Column("id", _field("id")),
     Column("name", _field("name"), shrinks=True),
     Column("schedule", _field("cron_expression")),
     Column("zone", _field("timezone")),
-    Column("enabled", lambda one: "yes" if one.get("enabled") else Cell("no", "yellow")),
+    Column("enabled", _enabled),
     Column("last run (UTC)", _field("last_run_at")),
     Column("status", _status),
 )
