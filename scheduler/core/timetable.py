@@ -259,6 +259,8 @@ class Timetable:
             elif known.automation != automation:
                 self._refresh(known, automation)
                 updated.append(automation)
+            else:
+                known.automation = automation  # as loaded from the ledger: from now on it is the snapshot's, and no more to compare
         for automation_id, error in snapshot.broken.items():
             known = self._entries.get(automation_id)
             if known is None or not known.broken or known.invalid != error.reason:
