@@ -285,11 +285,12 @@ EXCEPTIONS: Final = (
     Allowance("scheduler.audit.", _ALL_VERSIONS, f"{_OWN_PROCESS}, which audits all of them"),
     Allowance("scheduler.ledger.history", _BY_TIME, f"walks back in time up to LIMIT; {_BROWSER}"),
     Allowance("scheduler.ledger.history", "(SCAN automation)", f"names by a pattern; {_BROWSER}"),
-    Allowance("scheduler.ledger.history", "", "the last times of all automations, once, at a start", "GROUP BY automation_id"),
+    Allowance(
+        "scheduler.ledger.history", _ALL_AUTOMATIONS, "the last times of all automations, once, at a start", "accepted_at IS NOT NULL"
+    ),
     Allowance("scheduler.ledger.sightings", _ALL_AUTOMATIONS, "a start, which takes up all automations"),
     Allowance("scheduler.ledger.outcomes", _ALL_AUTOMATIONS, "a clock that went back concerns all automations"),
     Allowance("scheduler.ledger.claims", "(SEARCH occurrence)", "the last row of the table alone", "SELECT coalesce(max(id), 0)"),
-    Allowance("scheduler.ledger.retention", "", "old rows are looked for on the reader's thread, once an hour"),
     Allowance("scheduler.ledger.schema", "", "a migration, once for each file"),
     Allowance("scheduler.localapi.runs", "(SCAN runs)", "walks back from the newest run up to LIMIT", "ORDER BY sequence DESC LIMIT"),
     Allowance("scheduler.localapi.store", "automations_in_order (project_id=?)", "skips to a page in the index alone", "LIMIT :limit"),

@@ -2,7 +2,8 @@
 
 - Rounds: the first waiting occurrence of each automation precedes the second of any.
 - Of four places, three go by the instant at which the occurrence is lost (its deadline, or its automation's next occurrence, which
-  coalesces it), the fourth to the occurrence that has waited longest.
+  coalesces it), the fourth to the occurrence that has waited longest for its turn: since it is due, or since the one before it of its
+  automation was sent. So the next round does not starve when the first one never ends.
 - Automations whose last request hung come last for three of the four places. The fourth place keeps them from starving.
 - For these three places, automations that lost more of their recent occurrences precede the others, in steps of five points; deadlines
   decide among equals. So a shortage is shared: no automation loses much more than the shortage itself.
@@ -12,7 +13,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import Final
+from typing import Final, TypeVar
 
 _EVERY_FOURTH: Final = 4
 _WEIGHT: Final = 1 / 8
@@ -21,9 +22,10 @@ _STEP: Final = 0.05
 _NOTHING: Final = 0.01
 """A share of lost occurrences that is forgotten."""
 _MOST_KEPT: Final = 100_000
-"""Automations whose losses are kept; of more, the ones that changed last."""
+"""Automations of which something is remembered; of more, the ones that changed last."""
 
 _Key = tuple[float | int, ...]
+_V = TypeVar("_V")
 
 
 @dataclass(slots=True, eq=False)
@@ -59,6 +61,16 @@ class _Heap:
         return None
 
 
+class _Memory(OrderedDict[str, _V]):
+    """What is remembered of automations. Of those that are deleted nobody tells, so the ones that changed long ago are forgotten."""
+
+    def __setitem__(self, automation_id: str, value: _V) -> None:
+        super().__setitem__(automation_id, value)
+        self.move_to_end(automation_id)
+        if len(self) > _MOST_KEPT:
+            self.popitem(last=False)
+
+
 class FairQueue:
     """The waiting occurrences of one target. Instants are seconds of one clock that only goes forward."""
 
@@ -69,9 +81,9 @@ class FairQueue:
         self._numbers = count()
         self._places = 0
         self._round = 0
-        self._sent: dict[str, tuple[float, int]] = {}  # when an occurrence of an automation was last sent, and in which round
-        self._lost: OrderedDict[str, float] = OrderedDict()
-        self._hung: set[str] = set()
+        self._sent = _Memory[tuple[float, int]]()  # when an occurrence of an automation was last sent, and in which round
+        self._lost = _Memory[float]()
+        self._hung = _Memory[bool]()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -89,7 +101,7 @@ class FairQueue:
             since,
             its_round,
             by_deadline=(hung, its_round, -level, lost_at, since, number),
-            by_waiting=(its_round, since, hung, number),
+            by_waiting=(max(since, sent_at), hung, number),
         )
         self._waiting[ticket] = None
         self._by_deadline.push(ticket.by_deadline, ticket, len(self))
@@ -130,12 +142,10 @@ class FairQueue:
         share = before + (float(lost) - before) * _WEIGHT
         if share >= _NOTHING:
             self._lost[automation_id] = share
-        if len(self._lost) > _MOST_KEPT:
-            self._lost.popitem(last=False)
 
     def note_answer(self, automation_id: str, *, hung: bool) -> None:
         """Note whether the last request for an automation hung."""
         if hung:
-            self._hung.add(automation_id)
+            self._hung[automation_id] = True
         else:
-            self._hung.discard(automation_id)
+            self._hung.pop(automation_id, None)

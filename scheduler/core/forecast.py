@@ -5,8 +5,10 @@ in it, and runs that nobody foresees (retries, unknown attempts) need nothing.
 """
 
 import heapq
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 from scheduler.core.fair_queue import FairQueue, Ticket
@@ -18,7 +20,11 @@ _LEAD: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """An occurrence of an automation, in seconds: when it is due, and when it is lost. ``reads``: it waits for a reading before."""
+    """An occurrence of an automation, in seconds: when it is due, and when it is lost. ``reads``: it waits for a reading before.
+
+    It is lost when the next one of its automation comes due, which coalesces it, or at its deadline. One that is lost later than the
+    next one is due keeps that one waiting.
+    """
 
     at: float
     lost_at: float
@@ -87,6 +93,7 @@ class _Play:
         self._budget = budget
         self._queue = FairQueue()
         self._waiting: dict[str, tuple[Due, Ticket]] = {}
+        self._behind = defaultdict[str, deque[Due]](deque)  # of an automation that catches up on all of its occurrences
         self._ends: list[tuple[float, int, str]] = []  # when waiting occurrences are lost
         self._result = Forecast()
         self._next = 0  # the due that comes next
@@ -124,25 +131,40 @@ class _Play:
             self._next += 1
             self._readings += due.reads
             self._prospect(due).due += 1
-            since = due.at
-            if due.automation in self._waiting:
-                since = self._waiting[due.automation][1].since
-                self._drop(due.automation)
-            ticket = self._queue.join(due.automation, lost_at=due.lost_at, since=since)
-            self._waiting[due.automation] = due, ticket
-            heapq.heappush(self._ends, (due.lost_at, self._next, due.automation))
+            self._behind[due.automation].append(due)
+            waiting = self._waiting.get(due.automation)
+            if waiting is None:
+                self._follow(due.automation, now)
+            elif waiting[0].lost_at <= due.at:  # coalesced
+                self._drop(due.automation, now, since=waiting[1].since)
+
+    def _follow(self, automation: str, now: float, since: float = inf) -> None:
+        """Have the next occurrence of an automation wait that is not lost by now. The one that it coalesces waited since ``since``."""
+        behind = self._behind[automation]
+        while behind:
+            due = behind.popleft()
+            if due.lost_at > now:
+                ticket = self._queue.join(automation, lost_at=due.lost_at, since=min(since, due.at))
+                self._waiting[automation] = due, ticket
+                heapq.heappush(self._ends, (due.lost_at, self._next, automation))
+                return
+            self._note_lost(due)
 
     def _lose(self, now: float) -> None:
         while self._ends and self._ends[0][0] <= now:
             end, _, automation = heapq.heappop(self._ends)
             waiting = self._waiting.get(automation)
             if waiting is not None and waiting[0].lost_at == end:
-                self._drop(automation)
+                self._drop(automation, now)
 
-    def _drop(self, automation: str) -> None:
+    def _drop(self, automation: str, now: float, since: float = inf) -> None:
         due, ticket = self._waiting.pop(automation)
         self._queue.leave(ticket)
         self._queue.note_lost(ticket)
+        self._note_lost(due)
+        self._follow(automation, now, since)
+
+    def _note_lost(self, due: Due) -> None:
         self._prospect(due).lost += 1
         self._note_wait(due, due.lost_at)
 
@@ -167,6 +189,7 @@ class _Play:
             self._send(now)
             self._queue.note_sent(ticket, now)
             self._note_wait(self._waiting.pop(ticket.automation_id)[0], now)
+            self._follow(ticket.automation_id, now)
         return None
 
     def _background(self, now: float) -> float | None:

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from scheduler.core.cron import Schedule
 from scheduler.core.instants import from_text, is_credible
+
+if TYPE_CHECKING:
+    from scheduler.core.cron import Schedule  # at run time `--help` would load croniter
 
 MAX_NAME: Final = 255
 _MAX_ERROR: Final = 500
@@ -328,7 +330,7 @@ class SkippedSpan:
     name: str
     due: datetime  # of the first
     definition: Definition
-    schedule: Schedule  # the definition as it is evaluated
+    schedule: "Schedule"  # the definition as it is evaluated
     last: datetime
     count: int
     reason: Reason

@@ -132,7 +132,7 @@ class RequestBudget:
         self._reserve = Reserve()
         self._held = 0
         self._series_at = -inf  # when the newest series of requests began
-        self._blocked_until = -inf
+        self.blocked_until = -inf
 
     def set_limits(self, *, per_minute: int, per_hour: int, now: float) -> None:
         """Use other limits from now on; requests that were sent count."""
@@ -150,11 +150,11 @@ class RequestBudget:
 
     def block(self, until: float) -> None:
         """Let nothing through before ``until``."""
-        self._blocked_until = max(self._blocked_until, until)
+        self.blocked_until = max(self.blocked_until, until)
 
     def fire_at(self, now: float) -> float:
         """Return the instant from which one more fire may be sent, as far as is known; not after ``now`` when it may be sent now."""
-        free_at = max(self._blocked_until, *(window.free_at(now, self._held, window.limit) for window in self._windows))
+        free_at = max(self.blocked_until, *(window.free_at(now, self._held, window.limit) for window in self._windows))
         return free_at if free_at > now or self._leaves_room(now) else now + LOOK_AGAIN
 
     def background_at(self, now: float, requests: int = 1) -> float:
@@ -162,7 +162,7 @@ class RequestBudget:
 
         Either the reserve has tokens for all of them, or they leave a quarter of each limit to fires, and the reserve as it is.
         """
-        free_at = max(self._blocked_until, *(window.free_at(now, self._held, window.limit) for window in self._windows))
+        free_at = max(self.blocked_until, *(window.free_at(now, self._held, window.limit) for window in self._windows))
         in_reserve_at = self._in_reserve_at(now, requests)
         if in_reserve_at <= now:
             return free_at

@@ -19,6 +19,7 @@ from scheduler.core.events import BudgetExhausted, BudgetRecovered, TargetReliev
 from scheduler.core.fair_queue import FairQueue, Ticket
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.status import PlacesStatus
+from scheduler.core.steps import Cause
 from scheduler.daemon.context import Context
 from scheduler.daemon.lane import Carried
 from scheduler.daemon.ports import Reservation
@@ -48,14 +49,21 @@ class Shortage:
     """What is short, in words: of what waits now, of what waited, and of what could not be sent for it."""
 
     waits: str
-    waited: str
+    waited: str | None
     error: str
+    cause: Cause = Cause.BUDGET
 
 
 _BUDGET: Final = Shortage(
     waits="waits for the request budget",
     waited="the request budget was used up",
     error="the request budget of the target had no place for it",
+)
+_BLOCKED: Final = Shortage(
+    waits="waits: the API asked to send nothing",
+    waited=None,  # the cause says so
+    error="the API asked to send nothing until it was too late",
+    cause=Cause.THROTTLED,
 )
 _IN_FLIGHT: Final = Shortage(
     waits="waits: max_in_flight requests are under way",
@@ -138,7 +146,9 @@ class Places:
     @property
     def shortage(self) -> Shortage:
         """What those who wait wait for."""
-        return _BUDGET if self._has_room() else _IN_FLIGHT
+        if not self._has_room():
+            return _IN_FLIGHT
+        return _BLOCKED if self._is_blocked() else _BUDGET
 
     @property
     def hanging(self) -> int:
@@ -158,9 +168,15 @@ class Places:
         """A poll had to wait for the request budget."""
         self._note_exhaustion()
 
+    def ring(self) -> None:
+        """Have those who wait look again: something else than a place is missing now."""
+        for place in self._waiting.values():
+            place.ring()
+
     def serve(self) -> None:
         """Give places to those who wait, as far as there are any."""
         self._stop_looking()
+        self._move()
         upstream = self._context.upstream
         while self._waiting and self._has_room():
             reservation = upstream.reserve()
@@ -256,7 +272,6 @@ class Places:
         else:
             self._stuck.pop(place, None)
             self._in_flight -= 1
-        self._move()
         self.serve()
 
     def _move(self) -> None:
@@ -277,7 +292,14 @@ class Places:
             self._next_look.cancel()
             self._next_look = None
 
+    def _is_blocked(self) -> bool:
+        """Whether the API asked to send nothing now: the budget is not to blame."""
+        return self._context.clock.seconds() < self._context.upstream.blocked_until
+
     def _note_shortage(self) -> None:
+        if self._is_blocked():
+            self._short_since = None
+            return
         now = self._context.clock.seconds()
         self._short_since = now if self._short_since is None else self._short_since
         if now - self._short_since >= NOTABLE:

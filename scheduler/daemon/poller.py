@@ -108,7 +108,7 @@ class Poller:
                 self._failed(error, context.clock.seconds() - begun)
         else:
             self._took = timedelta(seconds=snapshot.ended - snapshot.begun)
-            if snapshot.begun - begun >= NOTABLE:
+            if snapshot.begun - max(begun, upstream.blocked_until) >= NOTABLE:
                 self._tell_of_wait()
             context.watch.look()
             if context.watch.was_set_since(snapshot.begun):

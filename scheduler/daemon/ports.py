@@ -73,6 +73,10 @@ class Upstream(Protocol):
     def place_in(self) -> float:
         """Return the seconds until `reserve` may give a place; 0 when it gives one now."""
 
+    @property
+    def blocked_until(self) -> float:
+        """Until when the API asked to send nothing, on the clock that counts suspend; -inf: it never did."""
+
     def expect_polls(self, *, poll_interval: float, polls: float, readings: int) -> None:
         """Keep a reserve in the budget for so many polls a second, and for so many automations that are read on their own."""
 

@@ -86,7 +86,7 @@ class Sender:
         await asyncio.sleep(0)  # the queue chooses when everybody who is due has joined it
         while True:
             if not place.granted:
-                carried.waits_for(Cause.BUDGET, clock, place.lacks.waited)
+                carried.waits_for(place.lacks.cause, clock, place.lacks.waited)
                 await lane.alarm.sleep(self._until_news(lane, carried))
             if lane.waiting[0] is not carried:
                 break
@@ -121,10 +121,14 @@ class Sender:
             return False
         if not self._waiting.is_fresh(carried) or self._is_outdated(carried):
             await self._write(carried)
-        if not self._waiting.is_fresh(carried) or self._inquiry.turned_up(carried) is not None or not gate.admit(carried):
+        if self._is_too_late(carried) or self._inquiry.turned_up(carried) is not None or not gate.admit(carried):
             return False
         gate.sending(carried)
         return True
+
+    def _is_too_late(self, carried: Carried) -> bool:
+        """Whether the ledger took too long for the attempt: longer than it stands for, or beyond the deadline."""
+        return not self._waiting.is_fresh(carried) or self._context.clock.now() > self._clearance.deadline(carried)
 
     def _is_outdated(self, carried: Carried) -> bool:
         """Whether a run was seen to begin since the attempt was written: it is none of ours, and the attempt must know it."""
@@ -193,6 +197,7 @@ class Sender:
                 await self.ended(carried, end, State.UNKNOWN)
             case Throttled(retry_after=retry_after):
                 self._context.gate.throttle(retry_after)
+                self.places.ring()  # those who wait there do so for the API from now on, not for the budget
                 await self.ended(carried, end, State.WAITING)
             case Held(error=error):
                 self._context.gate.hold(error)

@@ -118,13 +118,24 @@ class Waiting:
         return self._clearance.ask(carried, lane, paused=paused)
 
     async def _is_paused(self, carried: Carried) -> bool:
-        """As the ledger said a moment ago: when a target is released, thousands ask at the same time."""
-        context = self._context
-        async with self._reading_pauses:
-            if context.clock.seconds() - self._pauses_read > PAUSES_HOLD:
-                self._clearance.paused = await context.readably("pauses", lambda: context.ledger.pauses(context.target))
-                self._pauses_read = context.clock.seconds()
+        """Return whether an operator paused it, as the ledger said at most `PAUSES_HOLD` seconds ago.
+
+        When a target is released, thousands ask at the same time.
+        """
+        if not self._knows_pauses():
+            async with self._reading_pauses:
+                await self._read_pauses()
         return self._clearance.is_paused(carried.occurrence.automation_id)
+
+    async def _read_pauses(self) -> None:
+        if self._knows_pauses():
+            return  # somebody else read them meanwhile
+        context = self._context
+        self._clearance.paused = await context.readably("pauses", lambda: context.ledger.pauses(context.target))
+        self._pauses_read = context.clock.seconds()
+
+    def _knows_pauses(self) -> bool:
+        return self._context.clock.seconds() - self._pauses_read <= PAUSES_HOLD
 
     def is_fresh(self, carried: Carried) -> bool:
         """Whether its attempt may be sent on the strength of the instant that is durable."""

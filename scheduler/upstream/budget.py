@@ -88,6 +88,11 @@ class Budget:
         self._sums.expect(need, self._clock.seconds())
         self._serve()
 
+    @property
+    def blocked_until(self) -> float:
+        """The instant before which nothing is let through, on the clock that counts suspend."""
+        return self._sums.blocked_until
+
     def block(self, seconds: float) -> None:
         """Let nothing through for so many seconds."""
         self._sums.block(self._clock.seconds() + seconds)

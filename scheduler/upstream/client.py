@@ -134,6 +134,11 @@ class ApiClient:
         """Return the seconds until `reserve` may give a place; 0 when it gives one now."""
         return self._budget.fire_in()
 
+    @property
+    def blocked_until(self) -> float:
+        """Until when the API asked to send nothing, on the clock that counts suspend; -inf: it never did."""
+        return self._budget.blocked_until
+
     def expect_polls(self, *, poll_interval: float, polls: float, readings: int) -> None:
         """Keep a reserve in the budget for so many polls a second, and for so many automations that are read on their own."""
         self._budget.expect(need(poll_interval=poll_interval, polls=polls, pages=self._snapshots.pages, readings=readings))

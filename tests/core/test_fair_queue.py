@@ -108,6 +108,30 @@ def test_every_occurrence_that_waits_is_chosen_once(joined: list[tuple[str, floa
     assert (len(queue), queue.choose()) == (0, None)
 
 
+def test_what_waited_behind_another_does_not_starve_when_newer_ones_never_cease() -> None:
+    """Every occurrence counts (`catch_up=all`), one a minute; two others take a place each before it, in every round."""
+    queue, chosen = FairQueue(), list[str]()
+    queue.join("all", lost_at=1e9, since=0.0)
+    queue.join("newest", lost_at=1e9, since=0.0)
+    assert choose(queue, now=100.0) == "all"
+    queue.join("all", lost_at=1e9, since=60.0)
+    for minute in range(10):
+        queue.join(f"new {minute}", lost_at=200.0, since=110.0 + minute)
+        chosen.append(choose(queue, now=110.0 + minute))
+    assert "all" in chosen
+
+
+def test_of_deleted_automations_little_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scheduler.core.fair_queue._MOST_KEPT", 10)
+    queue = FairQueue()
+    queue.join("stays", lost_at=1e9, since=1e9)
+    for number in range(100):
+        queue.note_lost(queue.join(str(number), lost_at=0.0, since=float(number)))
+        choose(queue, now=float(number))
+        queue.note_answer(str(number), hung=True)
+    assert max(len(queue._sent), len(queue._hung), len(queue._lost)) <= 10
+
+
 # ---------------------------------------------------------------- a shortage is shared
 
 

@@ -46,3 +46,12 @@ def test_polls_of_many_pages_become_rarer() -> None:
 
 def test_polls_are_wanted_at_the_interval_and_before_something_is_due() -> None:
     assert list(wanted_polls([60.0, 120.0], USUAL, 150.0)) == [0.0, 30.0, 58.0, 88.0, 118.0]
+
+
+def test_an_automation_that_catches_up_on_all_waits_and_loses_nothing() -> None:
+    """Its occurrences are lost at their deadlines alone; the next one waits behind."""
+    patient = [Due(60.0 * minute, 60.0 * minute + 3600, "patient") for minute in range(1, 5)]
+    crowd = [Due(60.0, 360.0, str(number)) for number in range(150)]
+    result = forecast([*crowd, *patient], USUAL, per_minute=40, per_hour=10**6)
+    assert not losers(result)
+    assert (result.prospects["patient"].due, result.prospects["patient"].longest_wait > 60) == (4, True)

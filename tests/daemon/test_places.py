@@ -1,6 +1,7 @@
 """Places under load: polls go on, throughput is the budget's, a shortage is shared, and requests that hang keep nobody else waiting."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ from scheduler.core.events import BudgetExhausted, BudgetRecovered, TargetReliev
 from scheduler.core.forecast import Due, Polls, forecast
 from scheduler.core.policy import CatchUp, Policies
 from scheduler.core.steps import Cause
+from scheduler.core.verdict import Answer
 from scheduler.upstream.budget import Budget
 from tests.daemon.world import NOON, World, in_world, slow
 from tests.fakes import Deed, answered
@@ -155,6 +157,22 @@ def test_a_backlog_of_one_automation_gives_way_to_the_first_occurrence_of_the_ot
     in_world(story)
 
 
+def test_an_automation_that_catches_up_on_all_loses_no_more_than_the_others() -> None:
+    """Eleven want ten places a minute. One that once waited behind another of its automation is not the last for ever."""
+
+    async def story(world: World) -> None:
+        limit(world, 10, polls=False)
+        all_of_them = world.api.create()
+        world.own_policies[all_of_them] = Policies(catch_up=CatchUp.ALL)
+        for _ in range(10):
+            world.api.create()
+        world.start()
+        await world.until("13:30:00")
+        assert part_lost(world, all_of_them) <= 0.1 + 0.1
+
+    in_world(story)
+
+
 # ---------------------------------------------------------------- while an occurrence waits
 
 
@@ -216,6 +234,22 @@ def test_the_deadline_ends_the_wait_and_says_what_was_missing() -> None:
     in_world(story)
 
 
+def test_what_got_its_place_just_before_the_deadline_is_not_sent_after_it() -> None:
+    """The row of the attempt takes the ledger longer than is left."""
+
+    async def story(world: World) -> None:
+        limit(world, 1, polls=False)
+        world.policies = Policies(start_within=timedelta(seconds=63))
+        automations = [world.api.create("1 * * * *") for _ in range(2)]
+        slow(world, "attempt", 5.0)
+        world.start()
+        await world.until("12:03:30")
+        assert sorted(world.row(each, "12:01").fate for each in automations) == ["accepted: answered", "expired: not_started"]
+        assert len(world.api.arrivals) == 1
+
+    in_world(story)
+
+
 def test_a_place_that_is_not_used_is_given_back() -> None:
     """Its attempt could not be written in time, so it is not sent; the one place of the minute serves another attempt."""
 
@@ -229,6 +263,52 @@ def test_a_place_that_is_not_used_is_given_back() -> None:
         del world.ledger.__dict__["attempt"]
         await world.until("12:03:50")
         assert world.fates(automation) == {"12:01": "accepted: answered"}
+
+    in_world(story)
+
+
+def test_a_429_that_names_no_time_is_no_shortage_of_the_budget() -> None:
+    """It blocks the budget for ten seconds; the target's own back-off is shorter, and so is that of polls."""
+
+    async def story(world: World) -> None:
+        limit(world, 1000)
+        automations = [world.api.create("1 * * * *") for _ in range(4)]
+        for each in automations:
+            world.api.script(each, answered(429))
+        process = world.start()
+        await world.until("12:01:00")
+        await world.after(0.015)
+        assert world.api.budget is not None
+        world.api.budget.block(10.0)  # as the client does
+        process.target._poll()
+        await world.until("12:01:08")
+        assert process.target.status().places.occurrences[0].endswith("(waits: the API asked to send nothing)")
+        await world.until("12:03:00")
+        assert {world.row(each, "12:01").fate for each in automations} == {"accepted: answered"}
+        assert {step.cause for each in automations for step in world.row(each, "12:01").steps} == {Cause.THROTTLED}
+        assert world.told(BudgetExhausted) == []
+
+    in_world(story)
+
+
+def test_what_waits_while_the_api_asks_to_wait_does_not_wait_for_the_budget() -> None:
+    async def story(world: World) -> None:
+        limit(world, 1000)
+        world.set(max_in_flight=2)
+        automations = [world.api.create("1 * * * *") for _ in range(8)]
+        for each in automations:
+            world.api.script(each, Deed(took=0.05, hears=Answer(429, retry_after=90.0), starts=None))
+        process = world.start()
+        await world.until("12:01:00")
+        await world.after(0.04)
+        assert world.api.budget is not None
+        world.api.budget.block(90.0)  # as the client does for a 429
+        await world.until("12:02:00")
+        assert (len(process.target._dispatcher.places), world.told(BudgetExhausted)) == (0, [])
+        await world.until("12:10:00")
+        waits = {step.cause for each in automations for step in world.row(each, "12:01").steps}
+        assert waits == {Cause.THROTTLED}
+        assert {world.row(each, "12:01").fate for each in automations} == {"accepted: answered"}
 
     in_world(story)
 
@@ -298,6 +378,24 @@ def test_no_more_requests_hang_than_may_and_the_target_is_saturated() -> None:
         (relieved,) = world.told(TargetRelieved)
         assert relieved.since - NOON < timedelta(seconds=63)
         assert process.target.status().places.saturated_since is None
+
+    in_world(story)
+
+
+def test_a_larger_max_waiting_counts_at_once_for_what_hangs_already() -> None:
+    async def story(world: World) -> None:
+        world.set(max_in_flight=2, max_waiting=1)
+        for each in [world.api.create("1 * * * *") for _ in range(3)]:
+            world.api.script(each, Deed(took=100.0))
+        healthy = world.api.create("2 * * * *")
+        process = world.start()
+        await world.until("12:02:05")
+        assert not world.api.runs_of(healthy)
+        context = process.target.context
+        settings, schedule = replace(context.settings, max_waiting=3), context.timetable._parse
+        process.target.reconfigure(settings, context.upstream, context.ledger, schedule, since=world.clock.now())
+        await world.until("12:02:06")
+        assert world.api.runs_of(healthy)
 
     in_world(story)
 

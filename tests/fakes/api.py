@@ -239,6 +239,11 @@ class FakeApi:
         """When there may be one."""
         return 1.0 if self.budget is None else self.budget.fire_in()
 
+    @property
+    def blocked_until(self) -> float:
+        """Until when the budget lets nothing through."""
+        return float("-inf") if self.budget is None else self.budget.blocked_until
+
     def expect_polls(self, *, poll_interval: float, polls: float, readings: int) -> None:
         """The list takes ``pages`` requests."""
         if self.budget is not None:
