@@ -23,7 +23,6 @@ DEMO: Final[NewAutomation] = {
     "cron_expression": "* * * * *",
     "timezone": "UTC",
 }
-_PAGE: Final = 1000
 
 
 async def up(folder: Path, load: Callable[[], Configuration], announce: Callable[[], None], *, demo: bool) -> int:
@@ -94,11 +93,4 @@ async def _ensure_demo(target: Target) -> None:
 
 async def _named(api: ApiClient, name: str) -> Document | None:
     """The first automation of this name."""
-    offset, page = 0, await api.list_page(limit=_PAGE)
-    while page.rows:
-        for row in page.rows:
-            if isinstance(row, dict) and row.get("name") == name:
-                return row
-        offset += len(page.rows)
-        page = await api.list_page(offset=offset, limit=_PAGE)
-    return None
+    return next((document for document in await api.documents() if document.get("name") == name), None)

@@ -16,7 +16,6 @@ from scheduler.upstream import ApiClient, Document
 
 T = TypeVar("T")
 
-_PAGE = 1000
 _OUR_FAULT = range(HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR)
 _NOT_OURS = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 
@@ -38,25 +37,13 @@ async def _carried_out(target: Target, use: Callable[[ApiClient], Awaitable[T]])
             raise
 
 
-async def listed(api: ApiClient) -> list[Document]:
-    """All automations, as the API shows them. The list may shift while it is read: what is shown twice counts once."""
-    found: dict[object, Document] = {}
-    offset = 0
-    while True:
-        page = await api.list_page(offset=offset, limit=_PAGE)
-        found |= {row.get("id"): row for row in page.rows if isinstance(row, dict)}
-        offset += len(page.rows)
-        if not page.rows or offset >= page.count:
-            return list(found.values())
-
-
 async def found(api: ApiClient, automation: str) -> Document:
     """The automation of this id or, when it is none, of this name. Raises `AnswerIsNo` when there is none, or are several."""
     try:
         document = await api.document(canonical_id(automation))
         matching = [] if document is None else [document]
     except InvalidAutomation:
-        matching = [each for each in await listed(api) if each.get("name") == automation]
+        matching = [each for each in await api.documents() if each.get("name") == automation]
     if not matching:
         raise AnswerIsNo(f"there is no automation {automation!r}; see `scheduler automations list`")
     if len(matching) > 1:

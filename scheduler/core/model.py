@@ -186,6 +186,8 @@ def canonical_id(value: object) -> str:
 
 def _required(value: Mapping[str, object], field: str, kind: type[_T]) -> _T:
     found = value.get(field)
+    if isinstance(found, Unreadable):
+        raise InvalidAutomation(f"its {field} is {found.why}")
     if not isinstance(found, kind):
         raise InvalidAutomation(f"its {field} is {_described(found)}, expected {kind.__name__}")
     if isinstance(found, str):

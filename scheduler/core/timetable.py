@@ -153,6 +153,10 @@ class Timetable:
         """Whether the newest complete snapshot does not have it."""
         return automation_id not in self._entries or automation_id in self._absent
 
+    def note_absence(self, automation_id: str, begun: float) -> None:
+        """The automation answered 404, and a snapshot that began at ``begun`` does not show it, complete or not."""
+        self._absent.setdefault(automation_id, begun)
+
     def confirm_presence(self, automation_id: str) -> None:
         """The automation itself was read since it was absent: only two more snapshots without it can remove it."""
         self._absent.pop(automation_id, None)
@@ -255,6 +259,8 @@ class Timetable:
             elif known.automation != automation:
                 self._refresh(known, automation)
                 updated.append(automation)
+            else:
+                known.automation = automation  # as loaded from the ledger: from now on it is the snapshot's, and no more to compare
         for automation_id, error in snapshot.broken.items():
             known = self._entries.get(automation_id)
             if known is None or not known.broken or known.invalid != error.reason:

@@ -39,33 +39,34 @@ class Presence:
         """Another poll: as many may be asked for again."""
         self._asked.clear()
 
-    async def decide(self, automation_id: str) -> bool:
-        """Read an absent automation alone; True when that decided whether it is there.
-
-        It does not when enough were read since the last poll, when there was no answer, or when the definition is another one: which
-        one counts since when, the list will show.
-        """
+    def may_read(self, automation_id: str) -> bool:
+        """Take one of the readings between two polls for this automation; False when there is none left, or it had its own."""
         if automation_id in self._asked or len(self._asked) >= READINGS_PER_POLL:
             return False
         self._asked.add(automation_id)
+        return True
+
+    async def read(self, automation_id: str) -> None:
+        """Read an absent automation alone, which decides whether it is there.
+
+        It does not when there was no answer, or when the definition is another one: since when that counts, the list will show.
+        """
         context = self._context
         at, begun = context.clock.now(), context.clock.seconds()
         try:
             automation = await context.upstream.retrieve(automation_id)
         except (UpstreamError, InvalidAutomation):
-            return False
+            return
         if not context.timetable.is_absent(automation_id):
-            return True  # the list has shown it meanwhile
+            return  # the list has shown it meanwhile
         if automation is None:
             for remove in self._remove:
                 remove(automation_id, at)
-            return True
+            return
         self._readings.take(automation, begun)
         entry = context.timetable.entries.get(automation_id)
         if entry is not None and entry.automation.definition == automation.definition:
             context.timetable.confirm_presence(automation_id)
-            return True
-        return False
 
 
 class SnapshotWatch:

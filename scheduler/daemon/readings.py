@@ -122,7 +122,11 @@ class Readings:
             self._wanted -= 1
 
     async def gone(self, automation_id: str) -> bool:
-        """Whether the list, read anew, does not have the automation. Raises `UpstreamError` when the list cannot be read."""
+        """Return whether the list, read anew, does not have the automation, which itself answered 404.
+
+        One object that nobody can identify, or pages that do not agree, are no reason to ask for ever: the automation said so itself.
+        Raises `UpstreamError` when the list cannot be read.
+        """
         since = self._context.clock.seconds()
         while self._poll_begun < since:  # the first one to end may have begun before
             polled = self._polled
@@ -130,7 +134,11 @@ class Readings:
             await polled.wait()
         if self._snapshot_begun < since:
             raise UpstreamError("the list could not be read")
-        return self._context.timetable.is_absent(automation_id)
+        timetable = self._context.timetable
+        entry = timetable.entries.get(automation_id)
+        if entry is not None and automation_id in self._unseen and not entry.broken:
+            timetable.note_absence(automation_id, self._snapshot_begun)
+        return timetable.is_absent(automation_id)
 
     async def _ask(self, automation_id: str, since: float) -> bool:
         """Read it once; True when it is gone."""

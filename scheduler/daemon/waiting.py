@@ -63,7 +63,9 @@ class Waiting:
                     continue
                 case NeedPresence(seconds=seconds):
                     carried.waits_for(Cause.UNCONFIRMED, clock)
-                    if not await self._presence.decide(carried.occurrence.automation_id):
+                    if self._presence.may_read(carried.occurrence.automation_id):
+                        await self._read_alone(lane, carried)
+                    else:
                         await lane.alarm.sleep(seconds)
                     if self._is_overtaken(lane, carried):
                         return Anew()
@@ -78,6 +80,21 @@ class Waiting:
             if isinstance(answer, Stop) and answer.reason is Reason.COALESCED:
                 lane.heir(clock.now())
             return self._stopped(carried, answer)
+
+    async def _read_alone(self, lane: Lane, carried: Carried) -> None:
+        """Read the absent automation, as long as the occurrence waits for that alone: the reading may wait long for the request budget."""
+        reading = asyncio.create_task(self._presence.read(carried.occurrence.automation_id))
+        reading.add_done_callback(lambda _: lane.alarm.ring())
+        try:
+            while not reading.done() and not self._is_overtaken(lane, carried):
+                answer = await self.ask(lane, carried)
+                if not isinstance(answer, NeedPresence):
+                    return
+                await lane.alarm.sleep(answer.seconds)
+            if reading.done():
+                reading.result()
+        finally:
+            reading.cancel()
 
     def _is_overtaken(self, lane: Lane, carried: Carried) -> bool:
         """Whether another one is the head of the lane now, or its own run may have turned up."""

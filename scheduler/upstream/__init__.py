@@ -2,7 +2,6 @@
 
 from scheduler.upstream.client import ApiClient, Document
 from scheduler.upstream.fields import AutomationEdit, NewAutomation
-from scheduler.upstream.snapshot import Page
 from scheduler.upstream.target import TargetConfig
 
-__all__ = ["ApiClient", "AutomationEdit", "Document", "NewAutomation", "Page", "TargetConfig"]
+__all__ = ["ApiClient", "AutomationEdit", "Document", "NewAutomation", "TargetConfig"]

@@ -30,6 +30,7 @@ from scheduler.upstream.budget import Budget, Reservation
 from scheduler.upstream.documents import Undecodable, decode_whole, read_automation, read_first_row, read_page, read_whole_page
 from scheduler.upstream.exchange import Failure, Reply, exchange
 from scheduler.upstream.fields import AutomationEdit, NewAutomation
+from scheduler.upstream.listing import list_documents
 from scheduler.upstream.snapshot import Page, PageTooLarge, SnapshotReader, to_page
 from scheduler.upstream.target import Clock, TargetConfig
 from scheduler.upstream.tls import trust
@@ -171,14 +172,13 @@ class ApiClient:
             snapshot = await self._snapshots.read()
         return replace(snapshot, clock_offset=self._offset.seconds if self._offset else None)
 
-    async def list_page(self, *, offset: int = 0, limit: int = 100) -> Page:
-        """One page of the list, as it is. Raises `UpstreamError`."""
-        try:
+    async def documents(self) -> list[Document]:
+        """All automations with all their fields, see `list_documents`. Raises `UpstreamError`."""
+
+        async def read_page(*, offset: int, limit: int) -> Page:
             return await self._page(offset=offset, limit=limit, read=read_whole_page)
-        except PageTooLarge:
-            raise UpstreamError(
-                f"GET {self._config.collection} answered with a page that is too large; ask for fewer than {limit}"
-            ) from None
+
+        return await list_documents(read_page)
 
     async def retrieve(self, automation_id: str) -> Automation | None:
         """One automation; None when the API says 404. Raises `UpstreamError`, or `InvalidAutomation` for an object that is none."""

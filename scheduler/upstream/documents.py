@@ -7,6 +7,7 @@ in it can be too large or too strange. Whole documents are for commands: they ar
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 from scheduler.core.model import AUTOMATION_FIELDS, Unreadable
@@ -48,10 +49,9 @@ async def read_whole_page(reply: Reply) -> object:
 async def read_first_row(reply: Reply) -> object:
     """The first object of a page of which only the beginning was taken, as far as it can be read; None when it does not even begin."""
     items = ReadItems(_AUTOMATION)
-    try:
+    with suppress(Malformed):
         await in_pieces(read_value(reply.body or b"", _PAGE, {"results": items}))
-    except Malformed:
-        items.spoil(f"the object is too large: {reply.problem}")
+    items.spoil(f"the object is too large: {reply.problem}")  # also where its end happened to come along
     return items.rows[0] if items.rows else None
 
 

@@ -30,6 +30,8 @@ SMALL: Final = 2**14
 _STEPS: Final = 200
 """Members, brackets or rows between two yields: less than a millisecond."""
 _LONGEST_NUMBER: Final = 32
+MOST_ITEMS: Final = 100_000
+"""Objects of a list. An answer of 8 MiB holds fewer automations than that, but millions of empty objects."""
 
 _SPACE: Final = re.compile(rb"[ \t\n\r]*+")
 # Possessive are repeats of single characters only: up to Python 3.11.4, those of groups lose their place when they fail (CPython #106052).
@@ -100,7 +102,7 @@ class ReadItems:
             self.rows.append(value)
             return end
         if (small := _read_small(body, at)) is not None:
-            self.rows.append(small[0])
+            self.rows.append(self._pick(small[0]))
             return small[1]
         fields: Fields = {}
         self.rows.append(fields)
@@ -109,6 +111,11 @@ class ReadItems:
         except Malformed:
             self.spoil("the object is no JSON")
             return (yield from skip_value(body, at))
+
+    def _pick(self, row: Fields) -> Fields:
+        """Keep the wanted fields alone: a page of small objects may hold a million lists. Of a list or an object its type counts."""
+        wanted = {name: row[name] for name in self._wanted.values() if name in row}
+        return {name: type(value)() if isinstance(value, list | dict) else value for name, value in wanted.items()}
 
     def spoil(self, why: str) -> None:
         """Make the newest object unreadable but for its id and its name."""
@@ -176,9 +183,13 @@ def _read_items(body: bytes, at: int, items: ReadItems) -> Steps[int]:
     at = _skip_space(body, at)
     if body[at : at + 1] == b"]":
         return at + 1
+    paused_at = at
     while True:
-        if len(items.rows) % _STEPS == 0:
+        if len(items.rows) % _STEPS == 0 or at - paused_at > SMALL:
             yield
+            paused_at = at
+        if len(items.rows) == MOST_ITEMS:
+            raise Malformed(f"a list in it holds more than {MOST_ITEMS:,} objects")
         end = yield from items.read(body, _skip_space(body, at))
         at = _skip_space(body, end)
         mark = body[at : at + 1]
@@ -199,7 +210,7 @@ def _name(key: bytes, wanted: Mapping[bytes, str]) -> str | None:
 # ---------------------------------------------------------------- small objects
 
 
-def _read_small(body: bytes, at: int) -> tuple[object, int] | None:
+def _read_small(body: bytes, at: int) -> tuple[Fields, int] | None:
     """Read the object that begins here with `json`, which is several times as fast, and return where it ends.
 
     None for one that is not small, or that `json` refuses. What `json` is given usually ends with the object, and else with the limit.

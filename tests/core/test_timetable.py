@@ -246,6 +246,14 @@ def test_an_edit_after_which_a_run_began_counts_from_the_reading_before() -> Non
     assert told.plan("12:10:31") == {A: ["12:05", "12:10"]}
 
 
+def test_what_was_loaded_and_is_unchanged_differs_once_and_not_at_every_poll() -> None:
+    told, shown_again = Told("12:00:10"), automation()
+    told.load(recorded(automation()), watermark="12:00:00")
+    assert told.timetable.differs(shown_again)
+    assert told.poll("12:00:20", shown_again) == Changes([], [], [], [])
+    assert not told.timetable.differs(shown_again)
+
+
 def test_a_new_name_is_no_edit() -> None:
     told = Told("12:00:10")
     told.poll("12:00:20", automation())

@@ -152,6 +152,71 @@ def test_an_absent_automation_expires_what_could_not_be_decided() -> None:
     in_world(story)
 
 
+def test_a_reading_that_takes_long_holds_up_no_outcome() -> None:
+    """It may wait for the request budget for an hour."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("*/10 * * * *")
+        world.start()
+        await world.until(BEFORE_THE_LAST_POLL)
+        hide(world, automation)
+        world.api.get_took = 3600
+        await world.until("12:09:55")
+        world.api.list_error = UpstreamError("no answer")
+        await world.until("12:15:02")
+        assert world.fates(automation) == {"12:10": "expired: not_started"}
+
+    in_world(story)
+
+
+def test_the_list_decides_when_it_is_quicker_than_the_reading() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("*/10 * * * *")
+        world.start()
+        await world.until(BEFORE_THE_LAST_POLL)
+        hide(world, automation)
+        world.api.get_took = 3600
+        await world.until("12:10:05")
+        world.api.list_hides.clear()
+        await world.until("12:10:45")
+        assert world.fates(automation) == {"12:10": "accepted: answered"}
+        assert len(world.runs(automation)) == 1
+
+    in_world(story)
+
+
+def test_an_object_without_an_id_does_not_keep_a_deleted_automation_alive() -> None:
+    """It was sent again and again, and the list read each time, for as long as the object was there."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("*/10 * * * *")
+        world.start()
+        await world.until("12:05:00")
+        world.api.anonymous = ["Nightly: its id is not a UUID"]
+        await world.until("12:06:00")
+        world.api.delete(automation)
+        await world.until("12:45:00")
+        assert world.fates(automation) == {"12:10": "skipped: deleted", "12:20": "skipped: deleted"}
+        assert len(world.api.arrivals) == 1
+        assert [each.automation_id for each in world.told(AutomationRemoved)] == [automation]
+
+    in_world(story)
+
+
+def test_an_object_without_an_id_makes_nothing_wait_that_is_not_in_the_list() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("*/10 * * * *")
+        world.start()
+        await world.until("12:05:00")
+        world.api.anonymous = ["Nightly: its id is not a UUID"]
+        hide(world, automation)
+        await world.until("12:25:00")
+        assert world.fates(automation) == {"12:10": "accepted: answered", "12:20": "accepted: answered"}
+        assert world.told(AutomationRemoved) == []
+
+    in_world(story)
+
+
 def test_what_came_due_while_nobody_ran_and_is_absent_now_is_not_fired_before_it_is_decided() -> None:
     async def story(world: World) -> None:
         gone, there = world.api.create("*/10 * * * *"), world.api.create("*/10 * * * *")

@@ -50,7 +50,7 @@ def received(answer: bytes, call: Call) -> Received:
 
 
 CALLS: dict[str, tuple[Call, bytes, str, str, object]] = {
-    "list": (lambda api: api.list_page(offset=200, limit=100), response(200, PAGE), "GET", f"{LIST}?limit=100&offset=200", None),
+    "list": (lambda api: api.documents(), response(200, PAGE), "GET", f"{LIST}?limit=1000&offset=0", None),
     "snapshot": (lambda api: api.snapshot(), response(200, PAGE), "GET", f"{LIST}?limit=1000&offset=0", None),
     "retrieve": (lambda api: api.retrieve(ID), response(200, AUTOMATION), "GET", DETAIL, None),
     "document": (lambda api: api.document(ID), response(200, AUTOMATION), "GET", DETAIL, None),
@@ -90,7 +90,7 @@ def test_what_the_calls_bring_back() -> None:
             assert snapshot.complete
             assert await api.document(ID) == AUTOMATION
             assert await api.update(ID, {"enabled": True}) == AUTOMATION
-            assert (await api.list_page()).rows == [AUTOMATION]
+            assert await api.documents() == [AUTOMATION]
 
     asyncio.run(main())
 
@@ -185,9 +185,9 @@ def test_a_success_of_no_use_is_an_upstream_error(name: str, body: bytes) -> Non
         asyncio.run(call_on(response(200, body), CALLS[name][0]))
 
 
-def test_a_page_that_is_too_large_tells_a_person_to_ask_for_less() -> None:
-    with pytest.raises(UpstreamError, match="ask for fewer than 100"):
-        asyncio.run(call_on(response(200, b"[" + b"[]," * 3_000_000 + b"1]"), lambda api: api.list_page()))
+def test_a_list_of_which_not_one_object_can_be_read_is_an_error() -> None:
+    with pytest.raises(UpstreamError, match="a page of a single automation is too large"):
+        asyncio.run(call_on(response(200, b"[" + b"[]," * 3_000_000 + b"1]"), lambda api: api.documents()))
 
 
 # ---------------------------------------------------------------- the budget

@@ -12,6 +12,7 @@ import pytest
 from scheduler.core.errors import UpstreamError
 from scheduler.core.model import Automation, Snapshot
 from scheduler.core.verdict import Answer, Lost, NotSent
+from scheduler.upstream import Document
 from scheduler.upstream.exchange import MAX_BODY
 from tests.fault_server import Received, always, by_request, fault_server, response
 from tests.upstream.support import AUTOMATION, ID, client
@@ -112,6 +113,16 @@ def test_an_automation_too_large_for_any_answer_is_named_and_costs_itself_alone(
     giant = snapshot.broken[str(UUID(int=2))]
     assert giant.name == "Giant"
     assert "the object is too large: its body is larger than 8 MiB" in giant.reason
+
+
+@pytest.mark.parametrize("beyond", [0, 1, 1_000, 100_000, 2_000_000])
+def test_how_an_automation_that_is_too_large_comes_along_makes_no_difference(beyond: int) -> None:
+    """The last piece that was read sometimes held the end of the object: it was fired then, and its answer could not be read."""
+    giant = numbered(2, name="Giant", prompt="")
+    others = len(json.dumps({"count": 2, "results": [giant]}))
+    giant["prompt"] = "x" * (MAX_BODY + 1 + beyond - others)
+    snapshot = snapshot_of(paged([numbered(1), giant]))
+    assert list(snapshot.broken) == [giant["id"]]
 
 
 def test_an_automation_with_a_prompt_that_fits_into_an_answer_is_used_whatever_its_size() -> None:
@@ -215,15 +226,26 @@ def test_an_answer_to_an_attempt_that_is_cut_off_or_too_large_names_no_run() -> 
 # ---------------------------------------------------------------- whole documents, for commands
 
 
+def documents_of(answer: Callable[[Received], bytes]) -> list[Document]:
+    async def main() -> list[Document]:
+        async with fault_server(by_request(answer)) as server, client(server) as api:
+            return await api.documents()
+
+    return asyncio.run(main())
+
+
+def test_a_command_shows_all_automations_although_one_is_too_large_for_any_answer() -> None:
+    rows = [numbered(1), numbered(2, name="Giant", prompt="x" * 2 * MAX_BODY), *map(numbered, range(3, 20))]
+    shown = documents_of(paged(rows))
+    assert [each["id"] for each in shown] == [each["id"] for each in rows]
+    assert shown[1] == {"id": str(UUID(int=2)), "name": "Giant"}
+    assert [each for each in shown if each["name"] != "Giant"] == [rows[0], *rows[2:]]
+
+
 def test_a_command_shows_what_can_be_read_of_each_object() -> None:
     rows = [numbered(1, prompt=COMMAS * 2), numbered(2, github_integration="?"), numbered(3, enabled="!"), numbered(4)]
     body = page(*rows).replace(b'"?"', b"9" * 3000).replace(b'"!"', b"maybe")
 
-    async def main() -> list[object]:
-        async with fault_server(by_request(answered(body))) as server, client(server) as api:
-            return (await api.list_page()).rows
-
-    shown = asyncio.run(main())
+    shown = documents_of(answered(body))
     assert [shown[0], shown[1], shown[3]] == [rows[0], {**rows[1], "github_integration": "9" * 3000}, rows[3]]
-    assert isinstance(shown[2], dict)
     assert (shown[2]["id"], "enabled" in shown[2]) == (rows[2]["id"], False)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.core.model import Unreadable
-from scheduler.upstream.partial_json import PIECE, SMALL, Malformed, ReadItems, Steps, keys, read_value
+from scheduler.upstream.partial_json import MOST_ITEMS, PIECE, SMALL, Malformed, ReadItems, Steps, keys, read_value
 
 WANTED = keys(("id", "name", "enabled"))
 PAGE = keys(("count", "results"))
@@ -125,7 +125,7 @@ def test_a_wanted_text_without_measure_is_not_read() -> None:
 
 def test_bytes_that_are_no_utf8_cost_the_text_that_holds_them() -> None:
     first, second = rows(b'{"results": [{"id": "a\xff", "prompt": "\xfe"}, {"id": "2", "prompt": "\xc3\xa4 \xe2\x82"}]}')
-    assert first == {"id": "a\udcff", "prompt": "\udcfe"}
+    assert first == {"id": "a\udcff"}
     assert isinstance(second, dict)
     assert second["id"] == "2"
 
@@ -162,6 +162,7 @@ HOSTILE = {
     "escapes": b'"' + b'\\"' * 2**19 + b'"',
     "one number": b"9" * 2**20,
     "small rows": b'{"results": [' + b"{}," * 2**18 + b"{}]}",
+    "rows of lists": b'{"results": [' + (b'{"x": [' + b"[]," * 5_000 + b"1]},") * 64 + b"{}]}",
     "broken rows": b'{"results": [' + b"{nope}," * 2**16 + b"{}]}",
 }
 
@@ -178,3 +179,16 @@ def test_a_large_value_is_read_in_many_pieces(body: bytes) -> None:
     except (StopIteration, Malformed):
         pass
     assert pieces >= len(body) // (2 * PIECE)
+
+
+def test_of_a_small_object_nothing_is_kept_but_the_wanted_fields() -> None:
+    """A page of them once became millions of lists, which were kept until its end."""
+    lists = b"[" + b"[]," * 1_000 + b"1]"
+    row = b'{"id": %b, "name": "a", "x": %b}' % (lists, lists)
+    assert rows(b'{"results": [%b, %b]}' % (row, row)) == [{"id": [], "name": "a"}] * 2
+
+
+def test_a_list_without_measure_is_refused_before_it_is_read() -> None:
+    with pytest.raises(Malformed, match="more than 100,000 objects"):
+        rows(b'{"results": [' + b"{}," * MOST_ITEMS + b"{}]}")
+    assert len(rows(b'{"results": [' + b"{}," * (MOST_ITEMS - 1) + b"{}]}")) == MOST_ITEMS

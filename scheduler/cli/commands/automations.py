@@ -53,9 +53,7 @@ def command() -> None:
 @click.pass_obj
 def list_(source: Source, *, target_name: str | None, as_json: bool) -> None:
     """Print all automations."""
-    from scheduler.cli.target_api import listed
-
-    documents = _carry_out(source, target_name, listed)
+    documents = _carry_out(source, target_name, lambda api: api.documents())
     show(documents, _COLUMNS, (lambda one: one) if as_json else None, empty="no automations; make one with `scheduler automations create`")
 
 
@@ -205,12 +203,17 @@ def _status(document: "Document") -> Cell:
     return Cell(status, "green" if status == "success" else "red" if status == "failed" else None)
 
 
+def _enabled(document: "Document") -> str | Cell:
+    enabled = document.get("enabled")
+    return "yes" if enabled else "" if enabled is None else Cell("no", "yellow")  # None: it could not be read
+
+
 _COLUMNS: "tuple[Column[Document], ...]" = (
     Column("id", _field("id")),
     Column("name", _field("name"), shrinks=True),
     Column("schedule", _field("cron_expression")),
     Column("zone", _field("timezone")),
-    Column("enabled", lambda one: "yes" if one.get("enabled") else Cell("no", "yellow")),
+    Column("enabled", _enabled),
     Column("last run (UTC)", _field("last_run_at")),
     Column("status", _status),
 )

@@ -96,7 +96,7 @@ def _of_list(target: State) -> Iterator[str]:
         yield f"  unidentified {styled(str(unidentified['count']), 'yellow')}: objects whose id cannot be read, never fired"
         yield from (f"    {escaped(each)}" for each in unidentified["objects"])
     if target.get("absent"):
-        yield f"  absent       {styled(str(target['absent']), 'yellow')}: not in the list, removed when the next poll confirms that"
+        yield f"  absent       {styled(str(target['absent']), 'yellow')}: not in the list, removed when a poll an interval later agrees"
     if disappeared:
         many = f"{disappeared['count']} of {disappeared['automations']} automations"
         yield f"  disappeared  {styled(many, 'yellow')} from the list at {disappeared['at']}"
