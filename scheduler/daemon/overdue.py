@@ -4,7 +4,8 @@ It asks neither the planner nor the dispatcher what they have done, but the ledg
 force. So it also tells of what was forgotten, of what the ledger did not take, and of a planner that waits for what will never come: while
 the planner makes no progress, whatever is due and has no row counts as overdue at once.
 
-The number of occurrences looked at is bounded, and so is each question to the ledger. An answer that does not come in time shows no rows.
+The number of occurrences looked at is bounded, and so is each question to the ledger. While no answer comes,
+the open occurrences that this process knows of stand for the rows.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from scheduler.core.status import MOST_NAMED, STALLED
 from scheduler.daemon.clearance import Clearance
 from scheduler.daemon.context import Context
 from scheduler.daemon.dispatcher import Dispatcher
+from scheduler.daemon.lane import Carried
 
 LOOK_EVERY: Final = 30.0
 """Seconds between two looks. What both of them find is overdue: one alone may have come between a deadline and its outcome."""
@@ -95,14 +97,15 @@ class Overdue:
         for _ in self._expected.derive(self._context.timetable.entries, now):
             await asyncio.sleep(0)
         expected = self._expected.due(now)
+        late: Sequence[OpenOccurrence | Carried]
         try:
             await self._confirm(list(expected))
             late = await self._ask_for_late(now)
         except LedgerUnavailable as error:
             self._context.health.failed("overdue", str(error))
-            late = []  # nobody can show their rows
+            late = self._known_late(now)
         except TimeoutError:
-            late = []
+            late = self._known_late(now)
         rightly = self._rightly_open(now)
         unplanned = self._unplanned(self._expected.due(now), now)
         return unplanned | {each.occurrence: Late(each.name, each.state) for each in late if each.occurrence not in rightly}
@@ -118,6 +121,10 @@ class Overdue:
     async def _ask_for_late(self, now: datetime) -> Sequence[OpenOccurrence]:
         async with asyncio.timeout(ANSWER_WITHIN):
             return await self._context.ledger.late(self._context.target, now)
+
+    def _known_late(self, now: datetime) -> Sequence[Carried]:
+        """Return the open occurrences that this process knows of and that may not start any more, in place of the ledger's answer."""
+        return [carried for carried in self._dispatcher.open() if carried.deadline < now]
 
     def _unplanned(self, expected: Mapping[Occurrence, Expectation], now: datetime) -> dict[Occurrence, Late]:
         """Those without a row that may not start any more; while the planner makes no progress, all that it should have planned."""

@@ -145,6 +145,26 @@ def test_what_expires_is_settled_and_not_overdue() -> None:
     in_world(story, policies=SOON)
 
 
+def test_what_waits_is_told_although_the_ledger_cannot_be_read() -> None:
+    """Its row was there when it came due; since then nobody can ask the ledger."""
+
+    async def story(world: World) -> None:
+        world.api.create("1 12 * * *", name="nightly")
+        world.api.deed = answered(429, retry_after=30.0)
+        world.start()
+        await world.until("12:02:15")
+        world.ledger.broken = "disk full"
+        await world.until("12:05:00")
+        assert overdue(world) == ["nightly 2026-11-23T12:01:00Z (waiting)"]
+        (told,) = world.told(OccurrenceOverdue)
+        assert (told.state, told.count) == ("waiting", 1)
+        world.ledger.broken = None
+        await world.until("12:07:00")
+        assert overdue(world) == []
+
+    in_world(story, policies=SOON)
+
+
 def test_while_the_clock_is_in_doubt_nothing_is_called_overdue() -> None:
     async def story(world: World) -> None:
         world.api.create("1 12 * * *")
