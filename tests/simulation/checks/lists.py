@@ -96,8 +96,9 @@ def only_what_the_api_had_is_sent(evidence: Evidence) -> Check:
 
 
 def _whole_lists(link: Link) -> list[Shown]:
-    """Return the readings of the list that were one page, in the order of their ends; none when the list may be longer."""
-    return sorted((each for each in link.shown if each.endpoint == LIST and each.whole), key=lambda each: each.ended)
+    """Return the readings of the list in the order of their ends; none when any of them took more than one page."""
+    readings = [each for each in link.shown if each.endpoint == LIST]
+    return sorted(readings, key=lambda each: each.ended) if all(each.whole for each in readings) else []
 
 
 def _by_process(readings: Sequence[Shown]) -> dict[int, list[Shown]]:
