@@ -122,6 +122,11 @@ def _note(sql: str) -> None:
         _new.append(Statement(sql, module))
 
 
+def forget_statements() -> None:
+    """Note statements again that were noted before."""
+    _seen.clear()
+
+
 def take_statements() -> list[Statement]:
     """The statements that were new since the last call."""
     statements = _new[:]

@@ -21,7 +21,7 @@ from scheduler.localapi import runs, store
 from scheduler.localapi.anchors import Anchors
 from scheduler.localapi.paging import Page
 from scheduler.localapi.schema import open_database
-from tests.query_plans import EXCEPTIONS, Statement, judge, take_findings, take_statements
+from tests.query_plans import EXCEPTIONS, Statement, forget_statements, judge, take_findings, take_statements
 
 MODULES: Final = (reading, named, pauses, recorded, looking, claims, history, outcomes, retention, schema, sightings)
 
@@ -114,6 +114,7 @@ def _texts(value: object) -> Iterator[str]:
 def put_together(ledger: sqlite3.Connection, api: sqlite3.Connection) -> list[Statement]:
     """Statements that are put together when they are executed."""
     take_statements()
+    forget_statements()  # other tests of this process may have executed them
     history.occurrences(ledger, history.Selection())
     history.occurrences(ledger, history.Selection(automation="nightly*"))
     runs._runs(api, automation_id=None, limit=1)

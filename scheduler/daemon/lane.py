@@ -122,6 +122,17 @@ class Lane:
         self.waiting.insert(self._place_of_what_is_asked() if carried.asked else self._place_by_due(carried), carried)
         self.alarm.ring()
 
+    def put_in_order(self) -> None:
+        """Put a head that is not on its way behind those that are due before it.
+
+        A clock that was ahead may have claimed the head, and older occurrences came while nobody knew what its attempt had started.
+        """
+        head = self.waiting[0]
+        if head.is_on_its_way or head.asked or len(self.waiting) == 1 or self.waiting[1].due >= head.due:
+            return
+        self.waiting.popleft()
+        self.waiting.insert(self._place_by_due(head), head)
+
     def _place_by_due(self, carried: Carried) -> int:
         at, first = len(self.waiting), int(bool(self.waiting) and self.waiting[0].is_on_its_way)
         while at > first and self.waiting[at - 1].due > carried.due:

@@ -57,7 +57,7 @@ class Waiting:
             match answer:
                 case Wait(seconds=seconds, cause=cause, detail=detail):
                     carried.waits_for(cause, clock, detail)
-                    await lane.alarm.sleep(seconds)
+                    await self._sleep(lane, carried, seconds)
                     if self._is_overtaken(lane, carried):
                         return Anew()
                     continue
@@ -95,6 +95,12 @@ class Waiting:
                 reading.result()
         finally:
             reading.cancel()
+
+    async def _sleep(self, lane: Lane, carried: Carried, seconds: float | None) -> None:
+        """Sleep, unless an older occurrence has become the head."""
+        lane.put_in_order()
+        if lane.waiting[0] is carried:
+            await lane.alarm.sleep(seconds)
 
     def _is_overtaken(self, lane: Lane, carried: Carried) -> bool:
         """Whether another one is the head of the lane now, or its own run may have turned up."""

@@ -1,0 +1,35 @@
+"""The order in which the occurrences of one automation are sent."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from scheduler.core.model import Occurrence, State
+from scheduler.daemon.clock import Alarm
+from scheduler.daemon.lane import Carried, Lane
+from tests.virtual import VirtualClock, run_virtual
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def open_occurrence(hour: int) -> Carried:
+    due = NOON + hour * HOUR
+    return Carried(Occurrence("main", "a", due), "nightly", due, due + HOUR, late=False, entry=None, state=State.WAITING)
+
+
+@pytest.mark.parametrize(("on_its_way", "order"), [(True, [20, 18, 19]), (False, [18, 19, 20])])
+def test_a_head_that_a_clock_ahead_had_claimed_goes_behind_what_is_due_before_it(*, on_its_way: bool, order: list[int]) -> None:
+    """Older ones come behind it while its attempt is in doubt; once it only waits for its time, they go first."""
+
+    async def story() -> list[int]:
+        lane = Lane(Alarm(VirtualClock()))
+        head = open_occurrence(8)
+        head.due_seen = 0.0
+        for carried in (head, open_occurrence(6), open_occurrence(7)):
+            lane.add(carried)
+        head.due_seen = 0.0 if on_its_way else None
+        lane.put_in_order()
+        return [carried.due.hour for carried in lane.waiting]
+
+    assert run_virtual(story()) == order
