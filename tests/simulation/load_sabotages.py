@@ -11,7 +11,6 @@ from scheduler.core.request_budget import RequestBudget
 from scheduler.core.timetable import Timetable
 from scheduler.daemon.places import Places
 from scheduler.ledger.sqlite import SqliteLedger
-from scheduler.upstream.budget import Reservation
 
 Patch = tuple[object, str, object]
 _claim: Final = SqliteLedger.claim
@@ -22,10 +21,6 @@ _miss: Final = Timetable._miss
 
 def _expect_nothing(_self: RequestBudget, _need: object, _now: float) -> None:
     """Keep no reserve for polls."""
-
-
-def _keep_place(_self: Reservation) -> None:
-    """Keep a place that nobody used."""
 
 
 def _keep_slot(_self: Places, _place: object) -> None:
@@ -73,7 +68,6 @@ def _is_removed(self: Timetable, automation_id: str) -> bool:
 
 LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "fires starve polls": [(RequestBudget, "expect", _expect_nothing)],
-    "a place is not given back": [(Reservation, "give_back", _keep_place)],
     "the second waiting occurrence precedes the first": [(FairQueue, "choose", _choose_again)],
     "a hanging request keeps its slot": [(Places, "note_hanging", _keep_slot)],
     "the watermark moves over a gap that is not recorded": [(SqliteLedger, "claim", _claim_without_gaps)],
@@ -85,7 +79,6 @@ LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
 
 TOLD_BY: Final[Mapping[str, str]] = {
     "fires starve polls": "polls starved by fires",
-    "a place is not given back": "held in between",
     "the second waiting occurrence precedes the first": "everything caught up with",
     "a hanging request keeps its slot": "hanging requests",
     "the watermark moves over a gap that is not recorded": "killed while it recovers",
