@@ -131,6 +131,7 @@ class Timetable:
         self._spans: _Spans = {}  # of one update, see `_evaluate_span`
         self._past: dict[str, list[Entry]] = {}  # versions that ended, with something still undecided
         self._absent: dict[str, float] = {}  # since which snapshot's begin, on the clock that counts suspend
+        self._unseen: dict[str, datetime] = {}  # not in the newest snapshot: when the last one began that had it
 
     # ------------------------------------------------------------ what exists
 
@@ -160,6 +161,10 @@ class Timetable:
     def confirm_presence(self, automation_id: str) -> None:
         """The automation itself was read since it was absent: only two more snapshots without it can remove it."""
         self._absent.pop(automation_id, None)
+
+    def clock_was_set(self, seconds: float) -> None:
+        """Move the instants of polls along with the clock, which was set ahead by so many seconds."""
+        self._unseen = {each: at + timedelta(seconds=seconds) for each, at in self._unseen.items()}
 
     def load(
         self,
@@ -235,26 +240,27 @@ class Timetable:
         if first is not None and first <= end:
             backlog.add(entry.automation.id, Stretch(entry.automation.definition, schedule, first - JUST_BEFORE, end))
 
-    def update(self, snapshot: Snapshot, *, previous_poll: datetime | None, confirm_after: float) -> Changes:
+    def update(self, snapshot: Snapshot, *, previous_poll: datetime | None, confirm_after: float | None) -> Changes:
         """Take up a snapshot and say what it changed.
 
         An automation is removed when it was absent from every complete snapshot for ``confirm_after`` seconds, from one begin to another:
-        a list that is empty for a moment, or filtered by mistake, removes nothing.
+        a list that is empty for a moment, or filtered by mistake, removes nothing. None: this is a part of a snapshot, and the rest
+        follows.
         """
         if len(self._spans) > _MOST_SPANS:
             self._spans.clear()
-        since = _Since(previous_poll or snapshot.begun_at, snapshot)
+        since = _Since(previous_poll or snapshot.begun_at, snapshot, self._unseen)
         added: list[Version] = []
         changed: list[Version] = []
         updated: list[Automation] = []
         for automation in snapshot.automations.values():
             known = self._entries.get(automation.id)
             if known is None:
-                added.append(self._edit(automation, since.edited(automation, None), snapshot))
+                added.append(self._edit(automation, since.edited(automation.id, automation, None), snapshot))
             elif known.automation is automation and not known.broken:
                 continue  # the usual case: the snapshot took what has not changed from the one before
             elif known.broken or known.automation.definition != automation.definition:
-                changed.append(self._edit(automation, since.edited(automation, known.automation), snapshot))
+                changed.append(self._edit(automation, since.edited(automation.id, automation, known.automation), snapshot))
                 updated.append(automation)
             elif known.automation != automation:
                 self._refresh(known, automation)
@@ -264,9 +270,9 @@ class Timetable:
         for automation_id, error in snapshot.broken.items():
             known = self._entries.get(automation_id)
             if known is None or not known.broken or known.invalid != error.reason:
-                version = self._break(automation_id, error, since.edited(None, None), snapshot)
+                version = self._break(automation_id, error, since.edited(automation_id, None, None), snapshot)
                 (added if known is None else changed).append(version)
-        removed = self._miss(snapshot, confirm_after)
+        removed = [] if confirm_after is None else self._miss(snapshot, confirm_after, since.previous_poll)
         self._confirm()
         return Changes(added, changed, removed, updated)
 
@@ -284,6 +290,7 @@ class Timetable:
         """The automation is gone since ``at``, as was known at ``observed_at``; None when it was not there."""
         entry = self._entries.pop(automation_id, None)
         self._absent.pop(automation_id, None)
+        self._unseen.pop(automation_id, None)
         if entry is None:
             return None
         self._states[entry.state] -= 1
@@ -572,11 +579,12 @@ class Timetable:
         entry.automation = automation
         self._states[entry.state] += 1
 
-    def _miss(self, snapshot: Snapshot, confirm_after: float) -> list[Version]:
+    def _miss(self, snapshot: Snapshot, confirm_after: float, previous_poll: datetime) -> list[Version]:
         """Note what is absent, and remove what has been for long enough."""
         is_whole = snapshot.complete and not snapshot.unidentified  # what nobody can identify may be the one that is missed
-        missed = [each for each in (self._entries if is_whole else self._absent) if each not in snapshot.automations]
-        self._absent = {each: self._absent.get(each, snapshot.begun) for each in missed if each not in snapshot.broken}
+        missed = [each for each in self._entries if each not in snapshot.automations and each not in snapshot.broken]
+        self._unseen = {each: self._unseen.get(each, previous_poll) for each in missed}
+        self._absent = {each: self._absent.get(each, snapshot.begun) for each in missed if is_whole or each in self._absent}
         if not is_whole:
             return []
         long_enough = max(confirm_after - _CLOCK_TICK, _CLOCK_TICK)  # never one snapshot alone
@@ -658,14 +666,15 @@ class _Since:
 
     previous_poll: datetime
     snapshot: Snapshot
+    unseen: Mapping[str, datetime]
 
-    def edited(self, automation: Automation | None, before: Automation | None) -> datetime:
-        """From when the edit that made ``automation`` out of ``before`` counts; the previous poll when it cannot be told."""
+    def edited(self, automation_id: str, automation: Automation | None, before: Automation | None) -> datetime:
+        """From when the edit that made ``automation`` out of ``before`` counts; the last poll that showed it when it cannot be told."""
         moved = bool(before and automation and (before.run_id, before.run_status) != (automation.run_id, automation.run_status))
         return effective_from(
             automation.updated_at if automation else None,
             clock_offset=self.snapshot.clock_offset or 0.0,
-            previous_poll=self.previous_poll,
+            previous_poll=self.unseen.get(automation_id, self.previous_poll),
             this_poll=self.snapshot.begun_at,
             run_moved_it=moved,
         )

@@ -153,7 +153,7 @@ class Poller:
         if snapshot.clock_offset is not None:
             context.watch.compare(snapshot.clock_offset, begun=snapshot.begun)
         interval = context.settings.poll_interval.total_seconds()
-        in_parts = await self._take_in_parts(snapshot, interval)
+        in_parts = await self._take_in_parts(snapshot)
         if in_parts is None:
             self._wanted = True  # the clock was set meanwhile: the rest does not fit
             return
@@ -170,7 +170,7 @@ class Poller:
         await self._write()  # before all is told: of a hundred thousand changes that takes longer
         await self._tell(_events(context.target, snapshot, changes))
 
-    async def _take_in_parts(self, snapshot: Snapshot, interval: float) -> list[Changes] | None:
+    async def _take_in_parts(self, snapshot: Snapshot) -> list[Changes] | None:
         """Take up most of many changes, some at a time, so that what is due does not wait; None when the clock was set meanwhile.
 
         Each part is on its way into the ledger before anybody else has a turn. Nothing is done before the first snapshot has said what is
@@ -182,7 +182,7 @@ class Poller:
         differing = (each for each in snapshot.automations.values() if context.timetable.differs(each))
         while len(some := list(islice(differing, _CHANGES_AT_ONCE))) == _CHANGES_AT_ONCE:
             part = replace(snapshot, automations={each.id: each for each in some}, broken={}, complete=False)
-            taken.append(context.timetable.update(part, previous_poll=self._clearance.snapshot_at, confirm_after=interval))
+            taken.append(context.timetable.update(part, previous_poll=self._clearance.snapshot_at, confirm_after=None))
             self._record.add(part, taken[-1], whole=False)
             await asyncio.sleep(0)
             context.watch.look()

@@ -304,6 +304,7 @@ class Target:
             self.context.upstream.clock_was_set()
             self._planner.clock_was_set(jump.seconds)
             self._clearance.clock_was_set(jump.seconds)
+            self.context.timetable.clock_was_set(jump.seconds)
             self._overdue.begin_anew()
         self._poller.nudge()
         self.wake()

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -352,6 +353,18 @@ def test_nothing_is_gone_while_the_list_shows_something_that_cannot_be_identifie
     assert told.poll("12:00:40", unidentified=1).removed == []
     assert not told.timetable.is_absent(A)
     assert told.due("12:01:00") == {A: ["12:01"]}
+
+
+@pytest.mark.parametrize("listed", [{"unidentified": 1}, {"complete": False}, {}])
+def test_an_edit_counts_from_the_last_snapshot_that_showed_the_automation(listed: dict[str, Any]) -> None:
+    """A list without the automation says nothing of its definition: an edit from before that list counts from its own time."""
+    told = Told("12:00:10")
+    told.poll("12:00:20", automation(cron="0 0 1 1 *"))
+    told.poll("12:05:30", **listed)
+    told.poll("12:05:32", **listed)
+    (version,) = told.poll("12:05:45", automation(cron="* * * * *", updated="12:02:30")).changed
+    assert clock(version.effective_from) == "12:02:30"
+    assert told.due("12:05:45") == {A: ["12:03", "12:04", "12:05"]}
 
 
 @pytest.mark.parametrize("shows_it", [{"automations": [automation()]}, {"broken": {A: "its enabled is int"}}])

@@ -56,9 +56,9 @@ def _require_cut(value: Mapping[str, object], field: str, kind: type[Any]) -> An
     return _required(value | {field: found.partition("\0")[0]} if isinstance(found, str) else value, field, kind)  # type: ignore[operator]
 
 
-def _miss_at_once(self: Timetable, snapshot: model.Snapshot, _confirm_after: float) -> list[model.Version]:
+def _miss_at_once(self: Timetable, snapshot: model.Snapshot, _confirm_after: float, *more: Any) -> list[model.Version]:
     """Remove what the next snapshot does not show either, however soon that comes."""
-    return _miss(self, snapshot, 0.0)
+    return _miss(self, snapshot, 0.0, *more)
 
 
 def _is_removed(self: Timetable, automation_id: str) -> bool:
