@@ -15,6 +15,7 @@ class RecordedAutomation:
     effective_from: datetime
     broken: str | None  # why the API's object has no usable definition
     invalid: str | None = None  # why the definition could not be evaluated when it was recorded
+    unseen_since: datetime | None = None  # when the newest snapshot that showed it began; None: it is the newest of all
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ An edit divides time at its ``effective_from``: the old definition answers for w
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import chain, islice, pairwise
 from typing import Final
@@ -89,12 +89,17 @@ class Overdue:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a snapshot changed: versions of definitions to record, and the automations of which anything else differs."""
+    """What a snapshot changed: versions of definitions to record, and the automations of which anything else differs.
+
+    ``unseen`` holds the ids of those that it stopped to show, with the begin of the last snapshot that showed them, and of those that it
+    shows again, with None.
+    """
 
     added: Sequence[Version] = ()
     changed: Sequence[Version] = ()
     removed: Sequence[Version] = ()
     updated: Sequence[Automation] = ()
+    unseen: Mapping[str, datetime | None] = field(default_factory=dict)
 
 
 def merge(parts: Sequence[Changes]) -> Changes:
@@ -104,6 +109,7 @@ def merge(parts: Sequence[Changes]) -> Changes:
         [each for part in parts for each in part.changed],
         [each for part in parts for each in part.removed],
         [each for part in parts for each in part.updated],
+        {automation_id: since for part in parts for automation_id, since in part.unseen.items()},
     )
 
 
@@ -132,6 +138,7 @@ class Timetable:
         self._past: dict[str, list[Entry]] = {}  # versions that ended, with something still undecided
         self._absent: dict[str, float] = {}  # since which snapshot's begin, on the clock that counts suspend
         self._unseen: dict[str, datetime] = {}  # not in the newest snapshot: when the last one began that had it
+        self._told_unseen: Mapping[str, datetime] = {}  # the same as the last `update` told it
 
     # ------------------------------------------------------------ what exists
 
@@ -184,6 +191,8 @@ class Timetable:
         if watermark is not None and watermark > self._rota.cursor:
             self._rota = Rota(watermark)  # the clock went back, which is for the caller to say with `rewind`, or is not right yet
         versions = [version for each in recorded.values() if (version := self._take_up(each)) is not None]
+        unseen = {automation_id: each.unseen_since for automation_id, each in recorded.items() if each.unseen_since is not None}
+        self._unseen, self._told_unseen = unseen, dict(unseen)
         if watermark is not None:
             undecided = [*gaps, Gap(watermark, self._rota.cursor)]
             for entry in [*map(self._ended, ended), *(self._entries[automation_id] for automation_id in recorded)]:
@@ -274,7 +283,7 @@ class Timetable:
                 (added if known is None else changed).append(version)
         removed = [] if confirm_after is None else self._miss(snapshot, confirm_after, since.previous_poll)
         self._confirm()
-        return Changes(added, changed, removed, updated)
+        return Changes(added, changed, removed, updated, {} if confirm_after is None else self._news_of_unseen())
 
     @property
     def is_confirmed(self) -> bool:
@@ -590,6 +599,12 @@ class Timetable:
         long_enough = max(confirm_after - _CLOCK_TICK, _CLOCK_TICK)  # never one snapshot alone
         agreed = sorted(each for each, since in self._absent.items() if snapshot.begun - since >= long_enough)
         return [version for each in agreed if (version := self.remove(each, snapshot.begun_at, snapshot.ended_at)) is not None]
+
+    def _news_of_unseen(self) -> Mapping[str, datetime | None]:
+        """What differs from what was told last, also because the clock was set."""
+        told, self._told_unseen = self._told_unseen, dict(self._unseen)
+        shown_again: dict[str, datetime | None] = {each: None for each in told if each not in self._unseen and each in self._entries}
+        return shown_again | {each: since for each, since in self._unseen.items() if told.get(each) != since}
 
     def _confirm(self) -> None:
         for automation_id, moments in self._unconfirmed.items():

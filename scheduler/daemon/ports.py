@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Protocol
 
 from scheduler.core.events import Event
@@ -104,10 +105,12 @@ class Ledger(Protocol):
         changed: Sequence[Automation],
         removed: Collection[str],
         *,
+        unseen: Mapping[str, datetime | None] = MappingProxyType({}),
         whole: bool = True,
     ) -> None:
         """Record what a snapshot changed. The watermark goes back to the earliest ``effective_from``: nothing it implies is missed.
 
+        ``unseen``: since when automations are not shown any more; None for those that are shown again.
         ``whole`` is False while more of the snapshot follows: the snapshot counts as taken with its last part.
         """
 

@@ -6,8 +6,8 @@ version of a definition that is not on record, or nobody could say afterwards wh
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
 from typing import Final
@@ -28,25 +28,30 @@ class _Sighting:
     versions: Sequence[Version]
     changed: Sequence[Automation]
     removed: Sequence[str]
+    unseen: Mapping[str, datetime | None] = field(default_factory=dict)
     whole: bool = True
 
     def divide(self) -> "Iterator[_Sighting]":
         """Yield parts of at most `_MOST_AT_ONCE` automations, each with everything of its automations; only the last part is whole."""
-        automation_ids = dict.fromkeys(chain((each.automation_id for each in self.versions), (each.id for each in self.changed)))
+        told_of = chain((each.automation_id for each in self.versions), (each.id for each in self.changed), self.unseen)
+        automation_ids = dict.fromkeys(told_of)
         number_of = {automation_id: place // _MOST_AT_ONCE for place, automation_id in enumerate(automation_ids)}
         count = max(number_of.values(), default=0) + 1
         versions: list[list[Version]] = [[] for _ in range(count)]
         changed: list[list[Automation]] = [[] for _ in range(count)]
         removed: list[list[str]] = [[] for _ in range(count)]
+        unseen: list[dict[str, datetime | None]] = [{} for _ in range(count)]
         for version in self.versions:
             versions[number_of[version.automation_id]].append(version)
         for automation in self.changed:
             changed[number_of[automation.id]].append(automation)
         for automation_id in self.removed:
             removed[number_of[automation_id]].append(automation_id)
+        for automation_id, since in self.unseen.items():
+            unseen[number_of[automation_id]][automation_id] = since
         for number in range(count):
             whole = self.whole and number == count - 1
-            yield _Sighting(self.at, versions[number], changed[number], removed[number], whole)
+            yield _Sighting(self.at, versions[number], changed[number], removed[number], unseen[number], whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +113,15 @@ class Record:
         context = self._context
         match news:
             case _Sighting():
-                await context.ledger.observe(context.target, news.at, news.versions, news.changed, news.removed, whole=news.whole)
+                await context.ledger.observe(
+                    context.target, news.at, news.versions, news.changed, news.removed, unseen=news.unseen, whole=news.whole
+                )
             case _Return():
                 await context.ledger.rewind(context.target, news.now)
 
 
 def _tells_nothing(news: _Sighting | _Return) -> bool:
-    return isinstance(news, _Sighting) and news.whole and not news.versions and not news.changed
+    return isinstance(news, _Sighting) and news.whole and not news.versions and not news.changed and not news.unseen
 
 
 def _sighting(snapshot: Snapshot, changes: Changes, *, whole: bool) -> _Sighting:
@@ -124,5 +131,6 @@ def _sighting(snapshot: Snapshot, changes: Changes, *, whole: bool) -> _Sighting
         [*changes.added, *changes.changed, *changes.removed],
         [*changes.updated, *fresh],
         [each.automation_id for each in changes.removed],
+        changes.unseen,
         whole,
     )

@@ -349,7 +349,17 @@ def load_of_version_3(tables: Tables) -> None:
         tables.execute(statement)
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (tables_of_version_1, what_explains_of_version_2, load_of_version_3)
+def unseen_of_version_4(tables: Tables) -> None:
+    """Since when automations are not shown: an edit of one that a damaged list left out counts from then, also after a restart."""
+    tables.execute("ALTER TABLE automation ADD COLUMN unseen_since TEXT")  # NULL: the newest snapshot showed it
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (
+    tables_of_version_1,
+    what_explains_of_version_2,
+    load_of_version_3,
+    unseen_of_version_4,
+)
 
 
 def open_ledger(path: Path, *, on_commit: Callable[[float], None] | None = None) -> Database:

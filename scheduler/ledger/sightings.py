@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlsplit
@@ -107,7 +107,8 @@ def _automation(row: sqlite3.Row) -> RecordedAutomation:
         run_error=row["run_error"],
     )
     why = row["invalid"]
-    return RecordedAutomation(automation, from_text(row["effective_from"]), why if broken else None, None if broken else why)
+    effective_from, unseen_since = from_text(row["effective_from"]), _instant(row["unseen_since"])
+    return RecordedAutomation(automation, effective_from, why if broken else None, None if broken else why, unseen_since)
 
 
 def _instant(text: str | None) -> datetime | None:
@@ -153,8 +154,16 @@ _TAKE_CHANGES: Final = given(
     """,
 )
 
+_TAKE_UNSEEN: Final = given(
+    "target, automation_id, since",
+    """
+    UPDATE automation SET unseen_since = given.since
+    FROM {given} WHERE automation.target = given.target AND automation.automation_id = given.automation_id
+    """,
+)
+
 _REMOVE: Final = """
-    UPDATE automation SET removed_at = ?2 WHERE target = ?3 AND automation_id IN (SELECT value FROM json_each(?1))
+    UPDATE automation SET removed_at = ?2, unseen_since = NULL WHERE target = ?3 AND automation_id IN (SELECT value FROM json_each(?1))
 """
 
 _SEE: Final = """
@@ -166,6 +175,7 @@ _SEE: Final = """
 class Sighting:
     """What a snapshot changed: new versions of definitions, automations of which anything differs, and the ids of those that are gone.
 
+    ``unseen``: since when automations are not shown any more; None for those that are shown again.
     ``whole`` is False for a part that others follow. Each part holds all that the snapshot changed of its automations.
     """
 
@@ -174,6 +184,7 @@ class Sighting:
     versions: Sequence[Version]
     changed: Sequence[Automation]
     removed: frozenset[str]
+    unseen: Mapping[str, datetime | None] = field(default_factory=dict)
     whole: bool = True
 
 
@@ -193,6 +204,9 @@ def observe(connection: sqlite3.Connection, seen: Sighting, evaluated_by: tuple[
         connection.execute(_TAKE_VERSIONS, (rows, seen.target))
     if seen.changed:
         connection.execute(_TAKE_CHANGES, (packed([_automation_row(seen.target, automation) for automation in seen.changed]),))
+    if seen.unseen:
+        rows = packed([(seen.target, automation_id, _text(since)) for automation_id, since in seen.unseen.items()])
+        connection.execute(_TAKE_UNSEEN, (rows,))
     if seen.removed:
         connection.execute(_REMOVE, (json.dumps(list(seen.removed)), to_text(seen.at), seen.target))
 

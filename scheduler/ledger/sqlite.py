@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from types import MappingProxyType
 from typing import Final
 
 from scheduler.core.fires import FireRequest, Reopening
@@ -70,10 +71,11 @@ class SqliteLedger:
         changed: Sequence[Automation],
         removed: Collection[str],
         *,
+        unseen: Mapping[str, datetime | None] = MappingProxyType({}),
         whole: bool = True,
     ) -> None:
         """See `sightings.observe`."""
-        sighting = sightings.Sighting(target, snapshot_at, versions, changed, frozenset(removed), whole)
+        sighting = sightings.Sighting(target, snapshot_at, versions, changed, frozenset(removed), unseen, whole)
         await self.database.write(lambda connection: sightings.observe(connection, sighting, (self.croniter, self.tzdata)))
 
     async def evaluating(self, since: datetime, *, dst_gap: str, dst_repeat: str) -> None:

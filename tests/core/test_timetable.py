@@ -367,6 +367,27 @@ def test_an_edit_counts_from_the_last_snapshot_that_showed_the_automation(listed
     assert told.due("12:05:45") == {A: ["12:03", "12:04", "12:05"]}
 
 
+def test_since_when_an_automation_is_not_shown_is_told_once() -> None:
+    told = Told("12:00:10")
+    told.poll("12:00:20", automation(), automation(B))
+    assert told.poll("12:00:50", automation(B), complete=False).unseen == {A: at("12:00:20")}
+    assert told.poll("12:01:20", automation(B), complete=False).unseen == {}
+    assert told.poll("12:01:50", automation(), complete=False).unseen == {A: None, B: at("12:01:20")}
+    told.timetable.clock_was_set(600.0)
+    assert told.poll("12:12:20", automation()).unseen == {B: at("12:11:20")}
+    changes = told.poll("12:12:50", automation())
+    assert (ids(changes.removed), changes.unseen) == ([B], {})
+
+
+def test_an_edit_counts_from_the_last_snapshot_that_showed_the_automation_before_a_restart_too() -> None:
+    told = Told("12:05:40")
+    loaded = {A: replace(recorded(automation(cron="0 0 1 1 *"))[A], unseen_since=at("12:00:20"))}
+    told.load(loaded, watermark="12:05:40", previous="12:05:32")
+    (version,) = told.poll("12:05:45", automation(cron="* * * * *", updated="12:02:30")).changed
+    assert clock(version.effective_from) == "12:02:30"
+    assert told.due("12:05:45") == {A: ["12:03", "12:04", "12:05"]}
+
+
 @pytest.mark.parametrize("shows_it", [{"automations": [automation()]}, {"broken": {A: "its enabled is int"}}])
 def test_an_incomplete_snapshot_that_shows_it_ends_its_absence(shows_it: dict[str, object]) -> None:
     told = Told("12:00:10")

@@ -80,6 +80,27 @@ def test_what_is_due_while_its_automation_is_absent_is_decided_by_the_automation
     in_world(story)
 
 
+def test_an_edit_that_no_list_showed_counts_from_its_own_time_after_a_restart_too() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 0 1 1 *")
+        world.start()
+        await world.until("12:00:31")
+        hide(world, automation)
+        world.api.list_complete = False  # else it would be removed
+        await world.until("12:02:30")
+        world.api.edit(automation, cron_expression="* * * * *")
+        await world.until("12:04:45")
+        world.kill()
+        world.start()
+        await world.until("12:05:10")  # the first list after the restart does not show it either
+        world.api.list_hides.clear()
+        world.api.list_complete = True
+        await world.until("12:07:00")
+        assert [*world.fates(automation).items()][:2] == [("12:03..12:04", "skipped: coalesced"), ("12:05", "accepted: answered")]
+
+    in_world(story)
+
+
 def test_without_an_answer_it_waits_for_the_next_poll_and_says_why() -> None:
     async def story(world: World) -> None:
         automation = world.api.create("*/10 * * * *")

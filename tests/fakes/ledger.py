@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import groupby, pairwise
+from types import MappingProxyType
 from typing import Final
 
 from scheduler.core.errors import LedgerUnavailable, TargetMismatch
@@ -190,6 +191,7 @@ class MemoryLedger:
         changed: Sequence[Automation],
         removed: Collection[str],
         *,
+        unseen: Mapping[str, datetime | None] = MappingProxyType({}),
         whole: bool = True,
     ) -> None:
         """See `scheduler.daemon.ports.Ledger`."""
@@ -205,6 +207,8 @@ class MemoryLedger:
         for automation in changed:
             recorded = known.automations[automation.id]
             known.automations[automation.id] = replace(recorded, automation=automation)
+        for automation_id, since in unseen.items():
+            known.automations[automation_id] = replace(known.automations[automation_id], unseen_since=since)
         for automation_id in removed:
             del known.automations[automation_id]
 
@@ -214,7 +218,8 @@ class MemoryLedger:
         fresh = Automation(version.automation_id, version.name, definition)
         automation = fresh if before is None else replace(before.automation, name=version.name, definition=definition)
         broken, invalid = (version.invalid, None) if version.definition is None else (None, version.invalid)
-        known.automations[version.automation_id] = RecordedAutomation(automation, version.effective_from, broken, invalid)
+        unseen_since = None if before is None else before.unseen_since
+        known.automations[version.automation_id] = RecordedAutomation(automation, version.effective_from, broken, invalid, unseen_since)
 
     # ------------------------------------------------------------ claims
 

@@ -128,11 +128,12 @@ def test_a_version_that_could_not_be_evaluated_is_not_recalled(ledger: Stand) ->
 
 def test_an_unchanged_snapshot_writes_the_targets_row_alone(ledger: Stand) -> None:
     _added(ledger, automation())
-    before = ledger.rows("SELECT * FROM automation UNION ALL SELECT *, 0, 0, 0 FROM definition")
+    everything = "SELECT * FROM automation UNION ALL SELECT *, 0, 0, 0, 0 FROM definition"
+    before = ledger.rows(everything)
     changes = ledger.write(lambda connection: connection.total_changes)
     _observe(ledger, 1)
     assert ledger.write(lambda connection: connection.total_changes) - changes == 1
-    assert ledger.rows("SELECT * FROM automation UNION ALL SELECT *, 0, 0, 0 FROM definition") == before
+    assert ledger.rows(everything) == before
     assert _recorded(ledger).snapshot_at == at(1)
 
 
@@ -145,6 +146,16 @@ def test_an_edit_is_a_new_version_and_the_old_one_stays_on_record(ledger: Stand)
         ("0 3 * * *", "2026-11-23T12:00:00.000000Z", "2026-11-23T12:00:30.000000Z", "6.2.4", "2026.2"),
         ("30 4 * * *", "2026-11-23T12:07:00.000000Z", "2026-11-23T12:07:30.000000Z", "6.2.4", "2026.2"),
     ]
+
+
+def test_since_when_an_automation_is_not_shown_is_there_after_a_restart_until_it_is_shown_or_removed(ledger: Stand) -> None:
+    _added(ledger, automation(), automation(HOURLY, "hourly"))
+    ledger.do(ledger.ledger.observe(MAIN, at(5), [], [], [], unseen={NIGHTLY: at(4), HOURLY: at(4)}))
+    _observe(ledger, 6, [version(automation(), 3, invalid="unknown time zone")])
+    assert {each: seen.unseen_since for each, seen in _recorded(ledger).automations.items()} == {NIGHTLY: at(4), HOURLY: at(4)}
+    ledger.do(ledger.ledger.observe(MAIN, at(7), [removal(automation(HOURLY, "hourly"), 7)], [], [HOURLY], unseen={NIGHTLY: None}))
+    _added(ledger, automation(HOURLY, "hourly"), minute=8)
+    assert {each: seen.unseen_since for each, seen in _recorded(ledger).automations.items()} == {NIGHTLY: None, HOURLY: None}
 
 
 def test_a_new_name_or_run_is_no_new_version(ledger: Stand) -> None:

@@ -57,7 +57,7 @@ def test_what_was_in_it_stays_as_it_was(of_version_1: Path) -> None:
     before["occurrence"][0] |= {"asked_at": None, "intervals": None, "definition_id": None, "evaluation_id": None}
     before["attempt"][0] |= {"clock_offset": None, "automation_id": None}
     before["evaluation"][0]["rules_version"] = 1
-    before["automation"][0] |= {"accepted_at": None, "succeeded_at": None}
+    before["automation"][0] |= {"accepted_at": None, "succeeded_at": None, "unseen_since": None}
     assert _rows(of_version_1, TABLES) == before
 
 

@@ -57,12 +57,16 @@ def removed(count: int) -> Sighting:
     return Sighting(MAIN, at(1), [removal(each, 1) for each in automations(count, "first")], [], frozenset(ids(count)))
 
 
+def not_shown(count: int) -> Sighting:
+    return Sighting(MAIN, at(1), [], [], frozenset(), dict.fromkeys(ids(count), at(0)))
+
+
 def test_a_first_snapshot_costs_as_much_as_it_has_automations(ledger: Stand) -> None:
     few = observe(ledger, added(FEW))
     assert FEW < few < observe(ledger, added(MANY)) <= 12 * few
 
 
-@pytest.mark.parametrize("change", [edited, run_moved, removed])
+@pytest.mark.parametrize("change", [edited, run_moved, removed, not_shown])
 def test_a_poll_costs_as_much_as_it_changed(ledger: Stand, change: Callable[[int], Sighting]) -> None:
     observe(ledger, added(FEW))
     few = observe(ledger, change(FEW))
