@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -33,10 +33,6 @@ _LEAD: Final = timedelta(seconds=2)
 """A poll before something is due begins at least this long before it, so that it ends before the claims are made."""
 _CHANGES_AT_ONCE: Final = 1_000
 """Automations that are taken up before others have a turn: some thirty milliseconds when all of them were edited."""
-_AT_A_TIME: Final = 50
-"""Events that are told before others have a turn: some five milliseconds."""
-
-
 _HOUR: Final = 3600.0
 
 
@@ -168,7 +164,7 @@ class Poller:
         if context.timetable.absent:
             self._begun = snapshot.begun  # the snapshot that confirms an absence begins an interval later, and no less
         await self._write()  # before all is told: of a hundred thousand changes that takes longer
-        await self._tell(_events(context.target, snapshot, changes))
+        await context.tell(_events(context.target, snapshot, changes))
 
     async def _take_in_parts(self, snapshot: Snapshot) -> list[Changes] | None:
         """Take up most of many changes, some at a time, so that what is due does not wait; None when the clock was set meanwhile.
@@ -189,13 +185,6 @@ class Poller:
             if context.watch.was_set_since(snapshot.begun):
                 return None
         return taken
-
-    async def _tell(self, events: Iterable[Event]) -> None:
-        """Publish these, a few at a time: ten thousand lines of the log take a second, and what is due must not wait for them."""
-        for number, event in enumerate(events, 1):
-            self._context.publish(event)
-            if number % _AT_A_TIME == 0:
-                await asyncio.sleep(0)
 
     def remove(self, automation_id: str, at: datetime) -> None:
         """The automation itself was not there at ``at``, and neither is it in the newest snapshot: it is gone."""
