@@ -9,10 +9,12 @@ import pytest
 
 from scheduler.core.model import InvalidAutomation
 from scheduler.doctor.checks import CHECKS, findings
+from scheduler.doctor.configuration import examined
 from scheduler.doctor.facts import Facts, FileFacts, ForeignRuns, KeyFacts, Known, RecordedTarget, Refusal, Unknown, ZoneFacts
 from scheduler.doctor.findings import Finding, Status
 from scheduler.settings import Configuration, Origin, Problem, Settings
 from scheduler.settings.keys import KeyPlace
+from tests.counting import count_lines
 from tests.doctor.support import (
     API,
     EMBEDDED,
@@ -591,3 +593,15 @@ def test_a_check_that_fails_keeps_no_other_from_its_own() -> None:
 def is_consequence(each: Finding, facts: Facts) -> bool:
     """That the API was not asked follows from there being no key, or no way; the same of what the automations are read from."""
     return each.status is NOTICE and each.advice == "mend that first" and isinstance(facts.targets[0].api, Unknown)
+
+
+def test_many_overrides_of_many_automations_cost_as_much_as_both_together() -> None:
+    def examine(count: int) -> int:
+        overrides = [{"automation": f"{number}-{'*' if number % 2 else 'nightly'}", "paused": True} for number in range(count)]
+        automations = (automation(number, name=f"{number}-nightly") for number in range(count))
+        facts = under(api(snapshot=snapshot(*automations)), settings(override=overrides))
+        return count_lines(lambda: list(examined(facts)))
+
+    few = examine(30)
+    assert few > 30
+    assert examine(300) <= 12 * few
