@@ -53,7 +53,7 @@ class Entry:
     broken: bool = False  # the API's object has no usable definition
     removed: bool = False
     until: datetime | None = None  # the last instant that it answers for; None while it is in force
-    claimed: datetime | None = None  # the newest scheduled instant that was claimed by this version, since the clock last went back
+    claimed: datetime | None = None  # the newest scheduled instant of which there is a claim, since the clock last went back
 
     @property
     def state(self) -> str:
@@ -547,6 +547,8 @@ class Timetable:
         entry = Entry(automation, since, self._policies(automation.id, automation.name), schedule, invalid, broken=broken is not None)
         if (known := self._entries.get(automation.id)) is not None:
             self._states[known.state] -= 1
+            if known.claimed is not None and known.claimed <= since:  # a later claim the edit may withdraw
+                entry.claimed = known.claimed
         self._entries[automation.id] = entry
         self._states[entry.state] += 1
         if schedule is not None:

@@ -259,6 +259,31 @@ def test_an_edit_that_counts_from_hours_ago_is_recovered_too() -> None:
     in_world(story)
 
 
+def test_an_edit_between_two_slices_changes_nothing_of_what_is_recorded_for_the_past() -> None:
+    """The newest overdue occurrence was claimed before the edit, and the older ones are coalesced into it."""
+
+    async def story(world: World) -> None:
+        automations = await served_and_killed(world, down_for=DAY + timedelta(minutes=25))
+        claim, claims = world.ledger.claim, [0]
+
+        async def claiming(*args: Any, **more: Any) -> Any:
+            claims[0] += 1
+            if claims[0] == 2:
+                for each in automations:
+                    world.api.edit(each, cron_expression="3 3 * * *")
+                await asyncio.sleep(40)
+            return await claim(*args, **more)
+
+        world.ledger.__dict__["claim"] = claiming
+        world.start()
+        await world.after(120)
+        assert claims[0] > len(automations)
+        for each in automations:
+            assert Counter(row.fate for row in world.ledger.of(each)) == {"skipped: coalesced": 1, "accepted: answered": 1}
+
+    in_world(story, ledger=TwinLedger())
+
+
 def test_a_slice_that_takes_long_makes_the_next_one_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     """What falls due meanwhile waits for one slice at most."""
     monkeypatch.setattr(planner, "FIRST_SLICE", 24)
