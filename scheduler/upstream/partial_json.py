@@ -14,6 +14,7 @@ import re
 from collections.abc import Generator, Iterable, Mapping
 from functools import lru_cache
 from typing import Final, NoReturn, TypeVar
+from weakref import WeakKeyDictionary
 
 from scheduler.core.model import Unreadable
 
@@ -62,15 +63,24 @@ def keys(names: Iterable[str]) -> Mapping[bytes, str]:
     return {f'"{name}"'.encode(): name for name in names}
 
 
+_turns: "Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]]" = WeakKeyDictionary()
+
+
 async def in_pieces(steps: Steps[T]) -> T:
-    """Return the result of ``steps``, and let others run between its pieces. Raises what it raises."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        await asyncio.sleep(0)
+    """Return the result of ``steps``, and let others run between its pieces. Raises what it raises.
+
+    However many large answers are read at the same time, the loop does one piece in each of its rounds: what is due waits for no more.
+    """
+    turn = _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+    try:
+        next(steps)  # a small answer has no other piece
+        while True:
+            async with turn:
+                await asyncio.sleep(0)
+                next(steps)
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 def read_value(body: bytes, wanted: Mapping[bytes, str], items: Mapping[str, "ReadItems"] | None = None) -> Steps[object]:

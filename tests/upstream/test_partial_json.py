@@ -1,6 +1,8 @@
 """The wanted fields of objects are what `json` makes of them, whatever stands around them, and every piece of work is small."""
 
+import asyncio
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from scheduler.core.model import Unreadable
 from scheduler.upstream import partial_json
-from scheduler.upstream.partial_json import MOST_ITEMS, PIECE, SMALL, Malformed, ReadItems, Steps, keys, read_value
+from scheduler.upstream.partial_json import MOST_ITEMS, PIECE, SMALL, Malformed, ReadItems, Steps, in_pieces, keys, read_value
 
 WANTED = keys(("id", "name", "enabled"))
 PAGE = keys(("count", "results"))
@@ -201,6 +203,33 @@ def test_thousands_of_bad_objects_cost_no_more_than_their_bytes(bad: bytes, monk
     assert len(found) == 5_001
     assert found[-1] == {"id": "last"}
     assert len(found[:-1]) * len(bad) <= given_to_json[0] <= 600 * 5_001
+
+
+def test_many_large_values_together_take_one_piece_in_each_round_of_the_loop() -> None:
+    rounds, pieces_in, is_over = [0], Counter[int](), [False]
+
+    def read_slowly(number: int) -> Steps[int]:
+        for _ in range(10):
+            pieces_in[rounds[0]] += 1
+            yield
+        return number
+
+    def turn() -> None:
+        rounds[0] += 1
+        if not is_over[0]:
+            asyncio.get_running_loop().call_soon(turn)
+
+    async def main() -> list[int]:
+        turn()
+        results = await asyncio.gather(*(in_pieces(read_slowly(number)) for number in range(20)))
+        is_over[0] = True
+        return results
+
+    assert asyncio.run(main()) == list(range(20))
+    assert pieces_in.total() == 200
+    first, *others = pieces_in.values()
+    assert first == 20, "a small answer needs no other piece, and does not wait"
+    assert max(others) == 1
 
 
 def test_of_a_small_object_nothing_is_kept_but_the_wanted_fields() -> None:
