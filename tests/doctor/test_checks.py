@@ -395,7 +395,7 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             MAIN,
             "300 lose occurrences",
         ),
-        ("polls alone", under(HEALTHY, settings({**TARGET, "requests_per_hour": 150})), WARNING, MAIN, "three quarters are for readings"),
+        ("polls alone", under(HEALTHY, settings({**TARGET, "requests_per_hour": 150})), WARNING, MAIN, "half is for polls and readings"),
         ("more than the cloud allows", at_the_cloud(requests_per_hour=6000), WARNING, MAIN, "the cloud allows a key 480 and 4,800"),
         ("a crowd", many(65), NOTICE, MAIN, "65 automations are due in the minute of 2026-11-24T02:00:00Z"),
     ],
