@@ -73,6 +73,15 @@ def test_each_sabotage_of_a_rule_under_load_has_its_story() -> None:
     assert NOTICED_BY.keys() | TOLD_BY.keys() == SABOTAGES.keys()
 
 
+def test_the_page_of_guarantees_lists_every_sabotage() -> None:
+    """Of those under load, beside the story that notices it."""
+    page = (_ROOT / "docs" / "guarantees.md").read_text()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| ")]
+    listed = {name: row[-1] for row in rows for name in row[0].split("; ")}
+    assert SABOTAGES.keys() <= listed.keys()
+    assert {name: listed[name] for name in TOLD_BY} == TOLD_BY
+
+
 @pytest.mark.parametrize("story", sorted({*TOLD_BY.values()}))
 def test_a_rule_under_load_that_is_broken_on_purpose_is_noticed(story: str) -> None:
     """As for the seeds below: the sabotages that one story notices are played in one process."""

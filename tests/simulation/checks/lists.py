@@ -107,7 +107,9 @@ def what_a_list_lacks_or_cannot_name_is_told(evidence: Evidence) -> Check:
                 at = reading.ended + _TOLD_WITHIN
                 if (evidence.process(process).ended_at or at + _TOLD_WITHIN) <= at:
                     continue
-                if reading.strangers and not next((count for told_at, count in reversed(counts) if told_at <= at), 0):
+                before_it = [count for told_at, count in counts if told_at <= reading.ended][-1:]
+                since = [count for told_at, count in counts if reading.ended < told_at <= at]
+                if reading.strangers and not any([*before_it, *since]):
                     yield Violation("untold strangers", f"the list of {reading.begun} held some, and nothing was told")
                 if before is not None and _is_mass(link, before, reading) and not any(told_at <= at for told_at in warned):
                     yield Violation("untold disappearance", f"most of {len(before.runs)} were not in the list of {reading.begun}")

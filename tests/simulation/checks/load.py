@@ -14,7 +14,7 @@ from scheduler.core.events import DaemonStarted, SnapshotTaken, TargetSaturated
 from tests.simulation.checks.waits import JITTER, Turn, find_turns
 from tests.simulation.evidence import Check, Evidence
 from tests.simulation.network import Request, Sent
-from tests.simulation.script import LIST, RUN
+from tests.simulation.script import LIST, RETRIEVE, RUN
 from tests.simulation.violation import Violation
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -98,17 +98,22 @@ def the_budget_is_used(evidence: Evidence) -> Check:
         plan = link.plan
         if plan.max_in_flight < _MANY:
             continue
-        fires = [request.at for request in link.requests if request.endpoint == RUN]
+        fires, readings = ([each.at for each in link.requests if each.endpoint == endpoint] for endpoint in (RUN, RETRIEVE))
         waits = _merge(find_turns(evidence, target))
         for length, limit in ((MINUTE, plan.requests_per_minute), (HOUR, plan.requests_per_hour)):
             least = fires_of(evidence, target, length) * (1 - _SLACK) - 1
             for begin, end in _cut(waits, length + JITTER):
-                count = bisect_left(fires, end) - bisect_left(fires, begin)
+                count = _count(fires, begin, end) + min(_count(readings, begin, end), limit // _SHARE_OF_POLLS)
                 if count < least and not _binds_otherwise(evidence, target, length, end) and evidence.quiet(target, begin - RECOVERY, end):
                     yield Violation(
-                        "throughput", f"{count} fires of {target} from {begin} to {end}, of {limit} requests, while others wait"
+                        "throughput",
+                        f"{count} fires and readings of {target} from {begin} to {end}, of {limit} requests, while others wait",
                     )
                     break
+
+
+def _count(times: Sequence[datetime], begin: datetime, end: datetime) -> int:
+    return bisect_left(times, end) - bisect_left(times, begin)
 
 
 def _merge(waits: Sequence[Turn]) -> list[tuple[datetime, datetime]]:
