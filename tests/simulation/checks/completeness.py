@@ -113,6 +113,8 @@ def edits_count_from_their_time(evidence: Evidence) -> Check:
         polls = _polls(evidence, target)
         for automation_id in link.api.shapes:
             versions = evidence.versions.get((target, automation_id), [])
+            if len(versions) <= 1:
+                continue
             rows = _Rows(evidence.rows_of.get((target, automation_id), []))
             for before, version in pairwise(versions):
                 edited_at = _find_edit(evidence, target, version, polls)
