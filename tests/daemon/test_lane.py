@@ -33,3 +33,20 @@ def test_a_head_that_a_clock_ahead_had_claimed_goes_behind_what_is_due_before_it
         return [carried.due.hour for carried in lane.waiting]
 
     assert run_virtual(story()) == order
+
+
+@pytest.mark.parametrize(("own", "inherited"), [(None, 100.0), (300.0, 100.0), (40.0, 40.0)])
+def test_the_occurrence_that_coalesces_the_head_inherits_how_long_the_head_has_waited(own: float | None, inherited: float) -> None:
+    """The newest that is due, and not one that is still to come."""
+
+    async def story() -> None:
+        lane = Lane(Alarm(VirtualClock()))
+        head, older, newest, future = (open_occurrence(hour) for hour in (1, 2, 3, 9))
+        head.waiting_since, newest.waiting_since = 100.0, own
+        for carried in (head, older, newest, future):
+            lane.add(carried)
+        assert lane.heir(NOON + 4 * HOUR) is newest
+        assert newest.waiting_since == inherited
+        assert (older.waiting_since, future.waiting_since) == (None, None)
+
+    run_virtual(story())

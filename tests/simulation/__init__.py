@@ -13,8 +13,8 @@ What is real: `scheduler.app.daemon.Daemon` with all that it is made of, from it
 - `api`: the service, with its own truth: every run that it started, for whom, and all that every automation ever was.
 
 The checks (`checks`, on the `evidence`) use none of the daemon's decisions: they compare the ledger with what the API really did and was
-asked, with what the definitions imply (`core.cron` alone is shared; it has tests of its own), and with what was told in events, metrics
-and log.
+asked, with what the definitions imply, and with what was told in events, metrics and log. Plain expressions in UTC are counted by hand
+(`counting`); for all others `core.cron` is shared, which has tests of its own.
 
 ::
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import format_datetime
+from functools import lru_cache
 from typing import Final
 
 from scheduler.core.instants import to_text
@@ -60,6 +61,7 @@ class Reply:
     body: bytes
     shows: Mapping[str, str | None] | None = None  # of a read: the newest run of each automation in it
     whole: bool = False  # the page is the whole list
+    strangers: bool = False  # the list holds objects that nobody can identify
 
 
 class SimulatedApi:
@@ -210,7 +212,8 @@ class SimulatedApi:
             texts = [*texts, *self.intruders][: min(limit, self._plan.page)]
         count = len(listed) + len(self.intruders)
         body = f'{{"count": {count}, "next": null, "previous": null, "results": [{", ".join(texts)}]}}'
-        return Reply(200, body.encode(), _runs_of(rows), whole=len(rows) == len(listed))
+        strangers = not all(map(_is_identified, self.intruders))
+        return Reply(200, body.encode(), _runs_of(rows), whole=len(rows) == len(listed), strangers=strangers)
 
     def _list_at(self, at: datetime) -> Sequence[str]:
         """The automations that the list showed then, in its order."""
@@ -246,6 +249,16 @@ class SimulatedApi:
     def show(self, automation_id: str) -> Document | None:
         """It as it is."""
         return self._newest(automation_id)
+
+
+@lru_cache(maxsize=64)
+def _is_identified(row: str) -> bool:
+    """Whether this JSON text is an object with a UUID as its id."""
+    try:
+        uuid.UUID(json.loads(row)["id"])
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        return False
+    return True
 
 
 def _runs_of(shapes: Iterable[Shape]) -> Mapping[str, str | None]:

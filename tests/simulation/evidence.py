@@ -20,6 +20,7 @@ from scheduler.core.model import Occurrence
 from scheduler.core.policy import Policies
 from scheduler.settings import Settings
 from tests.simulation.api import StartedRun
+from tests.simulation.counting import list_instants
 from tests.simulation.network import Link, Sent, Shown
 from tests.simulation.process import Process
 from tests.simulation.violation import Violation
@@ -76,6 +77,7 @@ class VersionRow:
     schedule: tuple[str, str] | None
     effective_from: datetime
     observed_at: datetime
+    removed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,8 @@ class Evidence:
         for each in self._select("SELECT * FROM definition ORDER BY id"):
             fires = each["enabled"] and each["invalid"] is None and not each["removed"]
             schedule = (each["cron_expression"], each["timezone"]) if fires else None
-            version = VersionRow(each["automation_id"], schedule, from_text(each["effective_from"]), from_text(each["observed_at"]))
+            since, seen_at = from_text(each["effective_from"]), from_text(each["observed_at"])
+            version = VersionRow(each["automation_id"], schedule, since, seen_at, bool(each["removed"]))
             found[each["target"], each["automation_id"]].append(version)
         return dict(found)
 
@@ -408,6 +411,9 @@ def _same(told: Told, row: Row) -> bool:
 
 @lru_cache(maxsize=4096)
 def _instants(schedule: tuple[str, str], rules: tuple[str, str], begin: datetime, end: datetime) -> Sequence[datetime]:
+    expression, timezone = schedule
+    if timezone == "UTC" and (counted := list_instants(expression, begin, end)) is not None:
+        return counted
     try:
         parsed = Schedule.parse(*schedule, dst_gap=rules[0], dst_repeat=rules[1])  # type: ignore[arg-type]  # settings are literals
     except InvalidSchedule:

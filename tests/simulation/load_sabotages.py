@@ -1,19 +1,33 @@
 """The promise under load broken on purpose, one way at a time, and the story that notices each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
+from unittest import mock
 
-from scheduler.core import model
+from scheduler.core import model, ranges
+from scheduler.core.cron import Schedule
 from scheduler.core.fair_queue import FairQueue, Ticket
 from scheduler.core.model import Claim, Occurrence, Skip
-from scheduler.core.request_budget import RequestBudget
-from scheduler.core.timetable import Timetable
-from scheduler.daemon.places import Places
+from scheduler.core.request_budget import RequestBudget, Window
+from scheduler.core.timetable import Changes, Overdue, Timetable
+from scheduler.daemon.context import Gate
+from scheduler.daemon.places import Place, Places
+from scheduler.daemon.planner import Planner
+from scheduler.daemon.presence import Presence, SnapshotWatch
+from scheduler.daemon.readings import Readings
+from scheduler.daemon.record import Record
 from scheduler.ledger.sqlite import SqliteLedger
 
 Patch = tuple[object, str, object]
+_add: Final = Record.add
 _claim: Final = SqliteLedger.claim
+_count: Final = Schedule.count
+_leave: Final = Places.leave
+_load: Final = Timetable.load
+_overdue: Final = Timetable.overdue
+_gone: Final = Readings.gone
+_plan: Final = Planner._plan
 _choose: Final = FairQueue.choose
 _required: Final = model._required
 _miss: Final = Timetable._miss
@@ -23,8 +37,34 @@ def _expect_nothing(_self: RequestBudget, _need: object, _now: float) -> None:
     """Keep no reserve for polls."""
 
 
+def _keep_all(_self: RequestBudget, window: Window, _now: float) -> Callable[[float], int]:
+    """Keep the whole share of polls and readings from fires, however little of it they need."""
+    return lambda _seconds: window.limit // 4
+
+
 def _keep_slot(_self: Places, _place: object) -> None:
     """Leave a request that hangs in flight."""
+
+
+def _keep_unused_place(self: Places, place: Place) -> None:
+    """Keep a place that was granted and not used."""
+    if place.sent or not place.granted:
+        _leave(self, place)
+
+
+def _hang_without_end(self: Places) -> None:
+    """Let every request that hangs leave ``max_in_flight``."""
+    self._in_flight -= len(self._stuck)
+    self._hanging.update(self._stuck)
+    self._stuck.clear()
+
+
+def _choose_by_deadline(self: FairQueue) -> Ticket | None:
+    """Give the fourth place by deadline, too."""
+    ticket = self._by_deadline.pop()
+    if ticket is not None:
+        self.leave(ticket)
+    return ticket
 
 
 def _choose_again(self: FairQueue) -> Ticket | None:
@@ -50,6 +90,35 @@ async def _claim_without_gaps(
     return await _claim(self, target, claims, skips, watermark, **(more | {"gaps": ()}))
 
 
+def _forget_gaps(self: Timetable, recorded: Mapping[str, Any], **more: Any) -> list[model.Version]:
+    """Start without the gaps that the ledger holds."""
+    return _load(self, recorded, **(more | {"gaps": ()}))
+
+
+def _recover_at_once(self: Timetable, limit: int) -> list[Overdue]:
+    """Take a slice of the past for recovered before its rows are durable."""
+    overdue = _overdue(self, limit)
+    self.recovered(overdue)
+    return overdue
+
+
+async def _plan_once(self: Planner) -> bool:
+    """Stop after a slice of the recovery, until something else is due."""
+    await _plan(self)
+    return False
+
+
+def _count_one_more(self: Schedule, after: datetime, until: datetime) -> int:
+    """Count one instant too many."""
+    return _count(self, after, until) + 1
+
+
+def _add_as_whole(self: Record, snapshot: model.Snapshot, changes: Changes, *, whole: bool = True) -> None:
+    """Take a part of a snapshot for all of it."""
+    del whole
+    _add(self, snapshot, changes)
+
+
 def _require_cut(value: Mapping[str, object], field: str, kind: type[Any]) -> Any:
     """Cut a text where a C string ends."""
     found = value.get(field)
@@ -66,25 +135,74 @@ def _is_removed(self: Timetable, automation_id: str) -> bool:
     return automation_id not in self.entries
 
 
+def _say_nothing_of_unseen(_self: Timetable) -> Mapping[str, datetime | None]:
+    """Record nothing of automations that are not shown."""
+    return {}
+
+
+async def _gone_if_absent(self: Readings, automation_id: str) -> bool:
+    """Believe only a complete list that an automation which answers 404 is gone."""
+    with mock.patch.object(Timetable, "note_absence"):
+        return await _gone(self, automation_id)
+
+
 LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "fires starve polls": [(RequestBudget, "expect", _expect_nothing)],
     "the second waiting occurrence precedes the first": [(FairQueue, "choose", _choose_again)],
+    "no place for the longest waiting": [(FairQueue, "choose", _choose_by_deadline)],
+    "the place is not handed over": [(Places, "hand_over", lambda _self, _place: None)],
+    "an unused place is kept": [(Places, "leave", _keep_unused_place)],
+    "every attempt is a probe": [(Gate, "admit", lambda _self, _attempt: True)],
     "a hanging request keeps its slot": [(Places, "note_hanging", _keep_slot)],
+    "max_waiting ignored": [(Places, "_move", _hang_without_end)],
+    "a shortage is not told": [(Places, "_note_exhaustion", lambda _self: None)],
+    "the reserve is kept although nobody needs it": [(RequestBudget, "_coming", _keep_all)],
+    "a standstill is not shown": [(Planner, "stalled_for", lambda _self: 0.0)],
     "the watermark moves over a gap that is not recorded": [(SqliteLedger, "claim", _claim_without_gaps)],
+    "recorded gaps are forgotten": [(Timetable, "load", _forget_gaps)],
     "a slice of the recovery is lost": [(SqliteLedger, "claim", _claim_without_spans)],
+    "a span counts one too many": [(Schedule, "count", _count_one_more)],
+    "recovered before it is durable": [(Timetable, "overdue", _recover_at_once)],
+    "one slice of the recovery for each fire": [(Planner, "_plan", _plan_once)],
+    "a part of a snapshot taken for all of it": [(Record, "add", _add_as_whole)],
     "a removal by an immediate second reading": [(Timetable, "_miss", _miss_at_once)],
+    "every absent automation is read": [(Presence, "may_read", lambda _self, _automation_id: True)],
     "an absent automation fires": [(Timetable, "is_absent", _is_removed)],
+    "a mass disappearance is not told": [(SnapshotWatch, "look", lambda _self, _snapshot, _removed: None)],
+    "strangers are not told": [(SnapshotWatch, "_look_at_unidentified", lambda _self, _snapshot: None)],
+    "404 and a list with strangers decide nothing": [(Readings, "gone", _gone_if_absent)],
+    "nothing recorded of what is not shown": [(Timetable, "_news_of_unseen", _say_nothing_of_unseen)],
     "text cut at NUL": [(model, "_required", _require_cut)],
+    "ranges as croniter reads them": [(ranges, "_write_out", lambda item, _field, _rules_version: item)],
 }
 
 TOLD_BY: Final[Mapping[str, str]] = {
     "fires starve polls": "polls starved by fires",
     "the second waiting occurrence precedes the first": "everything caught up with",
+    "no place for the longest waiting": "budget exceeded by a tenth",
+    "the place is not handed over": "budget exceeded by half",
+    "an unused place is kept": "slow ledger and few slots",
+    "every attempt is a probe": "held in between",
     "a hanging request keeps its slot": "hanging requests",
+    "max_waiting ignored": "more hang than may wait",
+    "a shortage is not told": "budget exceeded by half",
+    "the reserve is kept although nobody needs it": "budget exceeded by half",
+    "a standstill is not shown": "nothing can be planned",
     "the watermark moves over a gap that is not recorded": "killed while it recovers",
+    "recorded gaps are forgotten": "killed while it recovers",
     "a slice of the recovery is lost": "killed while it recovers",
+    "a span counts one too many": "killed while it recovers",
+    "recovered before it is durable": "full ledger while it recovers",
+    "one slice of the recovery for each fire": "full ledger while it recovers",
+    "a part of a snapshot taken for all of it": "killed while it records an edit of all",
     "a removal by an immediate second reading": "short list between polls",
+    "every absent automation is read": "short list between polls",
     "an absent automation fires": "empty list for seconds",
+    "a mass disappearance is not told": "empty list for seconds",
+    "strangers are not told": "strangers, and an automation that is not shown",
+    "404 and a list with strangers decide nothing": "strangers, and an automation that is not shown",
+    "nothing recorded of what is not shown": "strangers, and an automation that is not shown",
     "text cut at NUL": "text with NUL",
+    "ranges as croniter reads them": "ranges that wrap",
 }
 """The story that notices each of them."""

@@ -58,6 +58,7 @@ class Shown:
     lag: float
     runs: "Mapping[str, str | None]"
     whole: bool = False  # of the list: nothing was left for another page
+    strangers: bool = False  # of the list: it held objects that nobody can identify, so that an absence says nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +234,8 @@ class Wire(Transport):
         if fate.fault is Fault.GARBAGE and endpoint == RETRIEVE and fate.weather is not None and fate.weather.amount == _NO_RUN:
             link.shown.append(Shown(self._process.number, endpoint, begun, link.clock.true_now(), fate.lag, {automation_id: None}))
         if reply.shows is not None and fate.fault is None:
-            link.shown.append(Shown(self._process.number, endpoint, begun, link.clock.true_now(), fate.lag, reply.shows, reply.whole))
+            ended, strangers = link.clock.true_now(), endpoint == LIST and reply.strangers
+            link.shown.append(Shown(self._process.number, endpoint, begun, ended, fate.lag, reply.shows, reply.whole, strangers))
         if reply.status == HTTPStatus.NOT_FOUND and endpoint == RETRIEVE:
             self._deny(automation_id, begun)
         return self._response(reply, fate)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from unittest import mock
 
 from scheduler.app import opening
-from scheduler.core import policy, verdict
+from scheduler.core import cron, policy, recovery, verdict
 from scheduler.core.model import Attempt, Claim, Occurrence, Skip
 from scheduler.core.timetable import Timetable
 from scheduler.core.verdict import Doubt, FoundRun, Reading
@@ -24,6 +24,7 @@ from scheduler.daemon.overdue import Overdue
 from scheduler.daemon.readings import Readings, Seen
 from scheduler.ledger.sqlite import SqliteLedger
 from scheduler.upstream import snapshot
+from tests.simulation import evidence
 from tests.simulation.judging import judge_script, judge_seed
 from tests.simulation.load_sabotages import LOAD_SABOTAGES, TOLD_BY
 from tests.simulation.stories import STORIES
@@ -153,9 +154,18 @@ SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
 def sabotaged(name: str) -> Iterator[None]:
     """The daemon is broken in this way."""
     with ExitStack() as patches:
+        _forget_schedules()
+        patches.callback(_forget_schedules)
         for owner, attribute, stand_in in SABOTAGES[name]:
             patches.enter_context(mock.patch.object(owner, attribute, stand_in))
         yield
+
+
+def _forget_schedules() -> None:
+    """Forget what was evaluated before: many simulations share a process, and only some of them are sabotaged."""
+    recovery.forget()
+    cron._schedule.cache_clear()
+    evidence._instants.cache_clear()
 
 
 def noticed(name: str, seeds: Iterable[int]) -> tuple[int, int | str, str] | None:

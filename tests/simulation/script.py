@@ -221,6 +221,11 @@ class Pause(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Look(Action):
+    """Somebody asks the daemon whether it is ready."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
     """An automation that there is from the beginning."""
 

@@ -53,6 +53,10 @@ def _limit(per_minute: int, per_hour: int = 100_000) -> TargetPlan:
     return TargetPlan(page=1000, requests_per_minute=per_minute, requests_per_hour=per_hour)
 
 
+def _narrow(max_in_flight: int) -> TargetPlan:
+    return TargetPlan(page=1000, requests_per_minute=100_000, requests_per_hour=1_000_000, max_in_flight=max_in_flight)
+
+
 def _hang(count: int, span: float) -> s.Weather:
     return s.Weather(at=0.5, lasts=span, target=0, endpoints=(RUN,), fault=Fault.LOST_REQUEST, automations=tuple(range(count)))
 
@@ -67,14 +71,21 @@ def _doom(at: float, *counts: int) -> s.Doom:
 
 
 _COMMAS: Final = ",".join([""] * 200_001)
+_DAILY: Final = "0 3 * * *"
+_LAST: Final = range(995, 1000)
+"""The last ones of 1,010 in the order of names."""
 _NUL: Final = "* * * * *\0 not a schedule"
 
 SMALL: Final[Mapping[str, Callable[[], Script]]] = {
     "polls starved by fires": lambda: write_script(
         1.5 * _HOUR, plan_every("* * * * *", 15), target=_limit(120, 1000), loses_nothing=True, poll_interval="2m"
     ),
-    "budget exceeded by half": lambda: write_script(25 * _MINUTE, plan_every("* * * * *", 60), target=_limit(40)),
-    "budget exceeded by a tenth": lambda: write_script(40 * _MINUTE, plan_every("* * * * *", 44), target=_limit(40)),
+    "budget exceeded by half": lambda: write_script(
+        15 * _MINUTE, plan_every("* * * * *", 60), target=_limit(40), poll_interval="10m", fresh_for="10m"
+    ),
+    "budget exceeded by a tenth": lambda: write_script(
+        25 * _MINUTE, [*plan_every("* * * * *", 44), *plan_every("0 * * * *", 3)], target=_limit(40)
+    ),
     "crowd at one minute": lambda: write_script(
         15 * _MINUTE, [*plan_every("0 * * * *", 400), *plan_every("* * * * *", 3)], target=_limit(100)
     ),
@@ -93,6 +104,23 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         target=_limit(60),
     ),
     "hanging requests": lambda: write_script(11 * _MINUTE, plan_every("7-59/15 * * * *", 200), [_hang(70, 11 * _MINUTE)]),
+    "more hang than may wait": lambda: write_script(6 * _MINUTE, plan_every("0 12 * * *", 30), [_hang(30, 3 * _MINUTE)], target=_narrow(4)),
+    "slow ledger and few slots": lambda: write_script(
+        8 * _MINUTE,
+        plan_every("* * * * *", 6),
+        [s.Ledger(at=95.0, lasts=100.0, trouble=Disk.SLOW, took=11.0)],
+        target=_narrow(3),
+    ),
+    "nothing can be planned": lambda: write_script(
+        8 * _MINUTE,
+        plan_every("* * * * *", 2),
+        [
+            s.Look(at=150.0),
+            s.Ledger(at=155.0, lasts=60.0, trouble=Disk.SLOW, took=90.0),
+            s.Look(at=185.0),
+            s.Look(at=470.0),
+        ],
+    ),
     "empty list for seconds": lambda: write_script(
         20 * _MINUTE, plan_every("* * * * *", 6), [s.Vanish(at=at, lasts=2.5, target=0) for at in (299.2, 449.2, 599.2)]
     ),
@@ -101,8 +129,8 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
     ),
     "short list between polls": lambda: write_script(
         20 * _MINUTE,
-        [*plan_every("* * * * *", 2), *plan_every("0 0 1 1 *", 8)],
-        [s.Vanish(at=300.0, lasts=200.0, target=0, automations=(3, 4, 5))],
+        [*plan_every("* * * * *", 2), *plan_every("0 0 1 1 *", 8), *plan_every("5 12 * * *", 25)],
+        [s.Vanish(at=300.0, lasts=200.0, target=0, automations=(3, 4, 5, *range(10, 35)))],
         poll_interval="10m",
     ),
     "prompts of commas": lambda: write_script(
@@ -136,11 +164,54 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
             s.Intrude(at=600.0, lasts=120.0, target=0, row="[" * 200 + "]" * 200),
         ],
     ),
+    "strangers, and an automation that is not shown": lambda: write_script(
+        15 * _MINUTE,
+        [*plan_every("* * * * *", 2), *plan_every("0 0 1 1 *", 1)],
+        [
+            s.Intrude(at=100.0, lasts=600.0, target=0, row='{"id": 17, "name": "a number"}'),
+            s.Vanish(at=200.0, lasts=400.0, target=0, automations=(2,)),
+            s.Delete(at=250.0, target=0, automation=1),
+            s.Edit(at=320.0, target=0, automation=2, expression="* * * * *"),
+            s.Terminate(at=500.0, down=5.0),
+        ],
+    ),
+    "ranges that wrap": lambda: write_script(
+        75 * _MINUTE,
+        [
+            *plan_every("50-10/15 * * * *", 1),
+            *plan_every("*/10 23-13/2 * * *", 1),
+            *plan_every("*/20 * 28-3/3 * *", 1),
+            *plan_every("*/20 * * 11-6/7 *", 1),
+            *plan_every("*/20 * * * 6-3/2", 1),
+        ],
+    ),
     "killed while it recovers": lambda: write_script(
-        2 * _DAY + 1.5 * _HOUR,
-        [*plan_every("* * * * *", 20), *plan_every("30 */2 * * *", 5)],
-        [s.Terminate(at=300.0, down=2 * _DAY), _doom(301.0, 1, 2, 3, 4, 5, 5, 5, 6, 7)],
+        _DAY + 15 * _MINUTE,
+        [*plan_every("* * * * *", 4), *plan_every("*/20 0-9 * * *", 90)],
+        [s.Terminate(at=300.0, down=_DAY), _doom(301.0, 1, 2, 3, 4, 5, 5, 5, 6, 7)],
         keep_ledgers=True,
+    ),
+    "full ledger while it recovers": lambda: write_script(
+        _DAY + 10 * _MINUTE,
+        plan_every("*/20 0-9 * * *", 600),
+        [
+            s.Terminate(at=300.0, down=_DAY),
+            s.Weather(at=301.0, lasts=_DAY + 19.0, target=0, endpoints=(LIST,), fault=Fault.RESET_BEFORE),
+            _fill(_DAY + 310.0, 150.0),
+        ],
+        poll_interval="20m",
+    ),
+    "killed while it records an edit of all": lambda: write_script(
+        12 * _MINUTE,
+        plan_every("0 0 1 1 *", 1010),
+        [
+            *(s.Edit(at=320.0, target=0, automation=number, expression=_DAILY) for number in range(1010) if number not in _LAST),
+            *(s.Edit(at=320.0, target=0, automation=number, expression="* * * * *") for number in _LAST),
+            s.Terminate(at=321.0, down=5 * _MINUTE),
+            _doom(322.0, 1, 2, 3, 4, 5, 6),
+        ],
+        poll_interval="5m",
+        calm=500.0,
     ),
     "late edit": lambda: write_script(
         7 * _HOUR,

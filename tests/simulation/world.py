@@ -8,7 +8,7 @@ import asyncio
 import random
 import signal
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import singledispatchmethod
@@ -22,6 +22,7 @@ from scheduler.ledger.intents import EVERYTHING
 from scheduler.ledger.intents import Pause as PauseRow
 from scheduler.ledger.intents import pause as pause_in
 from scheduler.ledger.intents import resume as resume_in
+from scheduler.ops.views import missing
 from scheduler.settings import Configuration, Settings
 from tests.simulation import script as s
 from tests.simulation.api import SimulatedApi
@@ -75,6 +76,16 @@ class Configured:
     zones_missing: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What kept a process from being ready when somebody asked, and the newest instant of each automation that was on record then."""
+
+    process: int
+    at: datetime
+    problems: Sequence[str]
+    decided: Mapping[tuple[str, str], datetime]
+
+
 class World:
     """One simulation. To be made on a `MachineLoop`."""
 
@@ -97,6 +108,7 @@ class World:
         self.offsets: list[tuple[datetime, float]] = [(self.setting.begin, 0.0)]  # of the wall clock
         self.violations: list[Violation] = []
         self.counts: defaultdict[str, int] = defaultdict(int)
+        self.looks: list[Looked] = []
         self.ledgers: list[sqlite3.Connection] = []  # a copy for each process that was killed, when the script asks for them
         self.folder = folder
         self._ledger = folder / "ledger.db"
@@ -408,6 +420,15 @@ class World:
         for pause in self.pauses:
             if pause.target == target and pause.end is None and which in {pause.what, EVERYTHING}:
                 pause.end = self.clock.true_now()
+
+    @_do.register
+    def _(self, _: s.Look) -> None:
+        process = self._alive()
+        if process is not None and process.serving:
+            newest = self.file.connection.execute("SELECT target, automation_id, max(last) FROM occurrence GROUP BY 1, 2")
+            decided = {(target, automation_id): from_text(last) for target, automation_id, last in newest}
+            problems = missing(self.services[process.number].status())
+            self.looks.append(Looked(process.number, self.clock.true_now(), problems, decided))
 
     # ------------------------------------------------------------ keeping
 

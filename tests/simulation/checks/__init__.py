@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tests.simulation.checks import auditing, completeness, lists, load, outcomes, process, promptness, runs, telling
+from tests.simulation.checks import auditing, completeness, fairness, lists, load, outcomes, process, promptness, runs, telling
 from tests.simulation.evidence import Check, Evidence
 from tests.simulation.violation import Violation
 from tests.simulation.world import World
@@ -11,6 +11,7 @@ from tests.simulation.world import World
 RULES: Final[Sequence[Callable[[Evidence], Check]]] = (
     process.no_fault_of_ours,
     process.everything_settles,
+    process.readiness_is_true,
     runs.at_most_one_run,
     runs.outcomes_name_the_run_that_was_started,
     runs.foreign_runs_are_known,
@@ -18,6 +19,7 @@ RULES: Final[Sequence[Callable[[Evidence], Check]]] = (
     completeness.every_implied_occurrence_has_a_row,
     completeness.no_row_without_a_version_that_implied_it,
     completeness.the_definitions_of_the_api_are_honoured,
+    completeness.edits_count_from_their_time,
     completeness.every_kept_ledger_is_complete,
     completeness.no_gap_is_left,
     outcomes.reasons_are_true,
@@ -26,14 +28,20 @@ RULES: Final[Sequence[Callable[[Evidence], Check]]] = (
     promptness.nothing_that_was_paused,
     promptness.what_had_its_chance_was_sent,
     promptness.what_is_overdue_is_told,
+    promptness.a_held_target_is_probed,
     load.the_budget_is_kept,
     load.polls_go_on,
     load.the_budget_is_used,
-    load.the_first_precedes_the_second,
-    load.no_automation_loses_more_than_the_excess,
-    load.what_fits_is_not_lost,
+    fairness.the_first_precedes_the_second,
+    fairness.every_fourth_goes_to_the_longest_waiting,
+    load.no_more_are_under_way_than_allowed,
+    fairness.no_automation_loses_more_than_the_excess,
+    fairness.what_fits_is_not_lost,
+    fairness.a_shortage_is_told,
     lists.removals_are_confirmed,
     lists.nothing_fires_while_it_is_absent,
+    lists.nothing_that_is_gone_is_sent,
+    lists.what_a_list_lacks_or_cannot_name_is_told,
     lists.few_questions_per_reading,
     lists.only_what_the_api_had_is_sent,
     telling.events_agree_with_the_ledger,

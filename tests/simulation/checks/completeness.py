@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 from scheduler.core.events import SnapshotTaken
+from scheduler.core.instants import from_text
 from tests.simulation.api import Shape
 from tests.simulation.evidence import Check, Evidence, Row, VersionRow
 from tests.simulation.script import Fault, Weather
@@ -18,6 +19,10 @@ from tests.simulation.world import Configured
 _MICROSECOND = timedelta(microseconds=1)
 _AHEAD = timedelta(seconds=2)
 """Claims are made so long before they are due at most."""
+_LONGEST_POLL = timedelta(seconds=60)
+"""A snapshot shows what the API had at most so long before the snapshot ended."""
+_CLOCKS = timedelta(seconds=2)
+"""How far the difference between the two clocks may be mistaken: a ``Date`` counts whole seconds."""
 
 
 def every_implied_occurrence_has_a_row(evidence: Evidence) -> Check:
@@ -98,6 +103,38 @@ def the_definitions_of_the_api_are_honoured(evidence: Evidence) -> Check:
                 for instant in surely:
                     if not rows.covers(instant):
                         yield Violation("not honoured", f"the API had {shapes[-1].text}, and there is no row", automation_id, instant)
+
+
+def edits_count_from_their_time(evidence: Evidence) -> Check:
+    """What an edit implied from its own time on has rows, however late it was seen, when a poll before it was recorded."""
+    if evidence.was_set or any(each.zones_missing for each in evidence.world.configured):
+        return
+    for target, link in evidence.world.links.items():
+        polls = _polls(evidence, target)
+        for automation_id in link.api.shapes:
+            versions = evidence.versions.get((target, automation_id), [])
+            if len(versions) <= 1:
+                continue
+            rows = _Rows(evidence.rows_of.get((target, automation_id), []))
+            for before, version in pairwise(versions):
+                edited_at = _find_edit(evidence, target, version, polls)
+                if before.removed or edited_at is None:
+                    continue
+                for instant in rows.find_uncovered(evidence, version.schedule, edited_at, version.effective_from):
+                    text = f"edited at {edited_at}, counts from {version.effective_from}, and there is no row"
+                    yield Violation("edit", text, automation_id, instant)
+
+
+def _find_edit(evidence: Evidence, target: str, version: VersionRow, polls: Sequence["_Poll"]) -> datetime | None:
+    """Find the time of the edit that a version shows, on the true clock; None when no poll before it is surely on record."""
+    api, plan = evidence.link(target).api, evidence.link(target).plan
+    lag = timedelta(seconds=_longest_lag(evidence))
+    shapes = api.shapes_between(version.automation_id, version.observed_at - _LONGEST_POLL - lag, version.observed_at)
+    edits = [from_text(str(each.document["updated_at"])) for each in shapes if each.document and each.fires == version.schedule]
+    if version.schedule is None or not edits:
+        return None
+    edited_at = max(edits) - timedelta(seconds=plan.skew)
+    return edited_at + lag + _CLOCKS if any(poll.ended <= edited_at for poll in polls) else None
 
 
 def _is_all_implied_by_one(evidence: Evidence, versions: Sequence[VersionRow], rows: Sequence[Row]) -> bool:
@@ -203,10 +240,7 @@ class _Poll:
 
 def _polls(evidence: Evidence, target: str) -> list[_Poll]:
     """The good polls of a target that were surely recorded, too; with room for readings that lag behind."""
-    polls = []
-    lag = max(
-        (each.amount for each in evidence.world.script.actions if isinstance(each, Weather) and each.fault is Fault.LAGGING), default=0.0
-    )
+    polls, lag = [], _longest_lag(evidence)
     for told in evidence.world.events:
         event = told.event
         if isinstance(event, SnapshotTaken) and event.target == target and not event.incomplete:
@@ -214,6 +248,12 @@ def _polls(evidence: Evidence, target: str) -> list[_Poll]:
             if _is_kept(evidence, told.process, told.at):
                 polls.append(_Poll(begun, told.at))
     return polls
+
+
+def _longest_lag(evidence: Evidence) -> float:
+    """Return how many seconds a reading lags behind at most."""
+    lagging = (each for each in evidence.world.script.actions if isinstance(each, Weather) and each.fault is Fault.LAGGING)
+    return max((each.amount for each in lagging), default=0.0)
 
 
 def _is_kept(evidence: Evidence, process: int, at: datetime) -> bool:

@@ -7,16 +7,20 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 
-from scheduler.core.events import AutomationRemoved
+from scheduler.core.events import AutomationRemoved, AutomationsDisappeared, AutomationsUnidentified
 from tests.simulation.evidence import Check, Evidence
-from tests.simulation.network import Link, Shown
+from tests.simulation.network import Denied, Link, Shown
 from tests.simulation.script import LIST, RETRIEVE
 from tests.simulation.violation import Violation
 
 _SLACK = timedelta(seconds=1)
 _UNDER_WAY = timedelta(seconds=2)
 """What the newest reading left out less than this before a request may have been on its way already."""
+_TOLD_WITHIN = timedelta(seconds=5)
+_FEWEST = 5
+"""The disappearance of fewer automations is not told of as one."""
 _MOST_QUESTIONS = 20
 """Absent automations that are asked about one by one until the next reading of the list."""
 
@@ -57,6 +61,8 @@ def nothing_fires_while_it_is_absent(evidence: Evidence) -> Check:
             index = bisect_right(readings, sent.at - _UNDER_WAY, key=lambda each: each.ended)
             if not index or readings[index - 1].lag or sent.automation_id in readings[index - 1].runs:
                 continue
+            if readings[index - 1].strangers:
+                continue  # one of the objects that nobody can identify may be the one that is missed
             since = readings[index - 1].begun
             if any(sent.automation_id in each.runs and each.ended <= sent.at for each in readings[index:]):
                 continue  # a newer reading shows it again
@@ -64,6 +70,58 @@ def nothing_fires_while_it_is_absent(evidence: Evidence) -> Check:
                 each.process == sent.process and since <= each.ended <= sent.at and sent.automation_id in each.runs for each in singles
             ):
                 yield Violation("absent", f"sent at {sent.at}, and the list of {since} did not have it", sent.automation_id)
+
+
+def nothing_that_is_gone_is_sent(evidence: Evidence) -> Check:
+    """After a 404 of an automation itself and a list without it, nothing is sent for it, unless a newer reading shows it."""
+    for link in evidence.world.links.values():
+        lists = _by_process(_whole_lists(link))
+        for denied in link.denied:
+            readings = [each for each in lists.get(denied.process, ()) if each.begun >= denied.ended and not each.lag]
+            if readings and denied.automation_id not in readings[0].runs:
+                yield from _find_sent_since(link, denied, readings[0])
+
+
+def _find_sent_since(link: Link, denied: Denied, reading: Shown) -> Check:
+    shown = [each.ended for each in link.shown if each.begun >= denied.begun and denied.automation_id in each.runs]
+    begin, end = reading.ended + _UNDER_WAY, min(shown, default=None)
+    for sent in link.sent:
+        is_same = (sent.process, sent.automation_id) == (denied.process, denied.automation_id)
+        if is_same and sent.at > begin and (end is None or sent.at < end):
+            text = f"sent at {sent.at}, and it had answered 404 at {denied.ended}, and the list of {reading.begun} did not have it"
+            yield Violation("gone", text, sent.automation_id)
+            return
+
+
+def what_a_list_lacks_or_cannot_name_is_told(evidence: Evidence) -> Check:
+    """Objects that nobody can identify are told of, and the disappearance of more than half of at least five automations."""
+    if evidence.was_set:
+        return
+    for target, link in evidence.world.links.items():
+        for process, readings in _by_process(_whole_lists(link)).items():
+            told = [each for each in evidence.world.events if each.process == process and getattr(each.event, "target", None) == target]
+            counts = [(each.at, each.event.count) for each in told if isinstance(each.event, AutomationsUnidentified)]
+            warned = [each.at for each in told if isinstance(each.event, AutomationsDisappeared)]
+            for before, reading in pairwise((None, *readings)):
+                assert reading is not None
+                at = reading.ended + _TOLD_WITHIN
+                if (evidence.process(process).ended_at or at + _TOLD_WITHIN) <= at:
+                    continue
+                before_it = [count for told_at, count in counts if told_at <= reading.ended][-1:]
+                since = [count for told_at, count in counts if reading.ended < told_at <= at]
+                if reading.strangers and not any([*before_it, *since]):
+                    yield Violation("untold strangers", f"the list of {reading.begun} held some, and nothing was told")
+                if before is not None and _is_mass(link, before, reading) and not any(told_at <= at for told_at in warned):
+                    yield Violation("untold disappearance", f"most of {len(before.runs)} were not in the list of {reading.begun}")
+
+
+def _is_mass(link: Link, before: Shown, reading: Shown) -> bool:
+    """Whether a list lacks more than half of what the one before showed; an object that is broken is still there."""
+    if reading.lag or before.lag or len(before.runs) < _FEWEST:
+        return False
+    shapes = {each: link.api.shape(each, reading.ended) for each in before.runs.keys() - reading.runs.keys()}
+    broken = sum(shape is not None and shape.document is not None and shape.fires is None for shape in shapes.values())
+    return 2 * (len(shapes) - broken) > len(before.runs)
 
 
 def few_questions_per_reading(evidence: Evidence) -> Check:

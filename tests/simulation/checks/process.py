@@ -1,12 +1,18 @@
 """The daemon itself: it raises nothing, ends when it is told to and not before, and leaves nothing open for ever."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 
-from scheduler.core.events import CarryFailed, DaemonStopping
+from scheduler.core.events import CarryFailed, DaemonStarted, DaemonStopping
 from tests.simulation.evidence import Check, Evidence
 from tests.simulation.violation import Violation
+from tests.simulation.world import Looked
 
 _RECENT = timedelta(seconds=400)
+_SHOWN_AFTER = timedelta(seconds=20)
+"""A standstill shows after fifteen seconds, and claims are made a second ahead."""
+_RECOVERY = timedelta(seconds=150)
+"""The longest hold of a target, or back-off, and what follows it."""
 
 
 def no_fault_of_ours(evidence: Evidence) -> Check:
@@ -31,3 +37,24 @@ def everything_settles(evidence: Evidence) -> Check:
     for row in evidence.rows:
         if row.outcome is None and row.due < ended - _RECENT:
             yield Violation("open", f"{row.fate} after the calm, {row.attempts}", row.automation_id, row.scheduled_for)
+
+
+def readiness_is_true(evidence: Evidence) -> Check:
+    """Whoever asks a process hears that it is ready while all is well, and that it is not while something due is not planned."""
+    for looked in evidence.world.looks:
+        is_quiet = all(evidence.quiet(target, looked.at - _RECOVERY, looked.at) for target in evidence.world.links)
+        if looked.problems and is_quiet:
+            yield Violation("readiness", f"not ready at {looked.at}: {looked.problems}, and nothing is wrong")
+        if not looked.problems:
+            for automation_id in _find_unplanned(evidence, looked):
+                yield Violation("readiness", f"ready at {looked.at}, and something due is not planned", automation_id)
+
+
+def _find_unplanned(evidence: Evidence, looked: Looked) -> Iterator[str]:
+    """Find the automations of which the process should have planned something, and had not."""
+    began = min(each.at for each in evidence.world.events if each.process == looked.process and isinstance(each.event, DaemonStarted))
+    for (target, automation_id), versions in evidence.versions.items():
+        known = [each for each in versions if each.observed_at <= looked.at - _SHOWN_AFTER]
+        decided = looked.decided.get((target, automation_id), began)
+        if known and evidence.implied(known[-1].schedule, max(began, decided), looked.at - _SHOWN_AFTER)[0]:
+            yield automation_id

@@ -1,10 +1,10 @@
 """When what was sent: not before its time, not after somebody had stopped it, and in time when nothing was in its way."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from scheduler.core.events import DaemonStarted, OccurrenceOverdue
+from scheduler.core.events import DaemonStarted, OccurrenceOverdue, TargetHeld, TargetReleased
 from scheduler.core.policy import CatchUp, Concurrency
 from tests.simulation.api import Shape
 from tests.simulation.evidence import Check, Evidence, Row
@@ -24,6 +24,8 @@ _MANY = 50
 _TOLD_WITHIN = timedelta(seconds=150)
 """The overdue check looks every half minute, and twice; a ledger in trouble makes it slower."""
 _ROOM = timedelta(seconds=20)
+_AT_ONCE = timedelta(seconds=1)
+"""Attempts that were about to be sent when their target was held leave within this time."""
 
 
 def nothing_before_its_time(evidence: Evidence) -> Check:
@@ -79,7 +81,7 @@ def what_had_its_chance_was_sent(evidence: Evidence) -> Check:
     """What was not sent, or was sent late, had something in its way, all the time that it could have been sent."""
     for row in evidence.rows:
         if row.count == 1 and evidence.right(row.scheduled_for - _RECOVERY, row.scheduled_for + timedelta(hours=2)):
-            if row.outcome == "expired" or (row.outcome, row.reason) == ("skipped", "missed"):
+            if row.outcome == "expired" or row.reason == "missed" or (row.reason == "coalesced" and _is_known(evidence, row, row.due)):
                 yield from _not_sent(evidence, row)
             elif row.outcome == "accepted":
                 yield from _late(evidence, row)
@@ -104,6 +106,26 @@ def what_is_overdue_is_told(evidence: Evidence) -> Check:
             yield Violation(
                 "overdue", f"{row.fate} at {at}, due until {deadline}, and nothing was told", row.automation_id, row.scheduled_for
             )
+
+
+def a_held_target_is_probed(evidence: Evidence) -> Check:
+    """While a target is held, one attempt is under way at most: the probe."""
+    for begin, end, process, target in _holds(evidence):
+        sent = [each for each in evidence.link(target).sent if each.process == process and begin + _AT_ONCE < each.at < end]
+        for before, after in pairwise(sent):
+            if before.ended is None or before.ended > after.at:
+                yield Violation("probe", f"sent at {after.at} to {target}, held since {begin}, beside another", after.automation_id)
+
+
+def _holds(evidence: Evidence) -> Iterator[tuple[datetime, datetime, int, str]]:
+    """Find from when to when which process held which target."""
+    since: dict[tuple[int, str], datetime] = {}
+    for told in evidence.world.events:
+        match told.event:
+            case TargetHeld(target=target):
+                since.setdefault((told.process, target), told.at)
+            case TargetReleased(target=target) if (begin := since.pop((told.process, target), None)) is not None:
+                yield begin, told.at, told.process, target
 
 
 def _known_since(evidence: Evidence, row: Row) -> datetime | None:
@@ -152,6 +174,13 @@ def _not_sent(evidence: Evidence, row: Row) -> Check:
         yield Violation("no chance", f"{row.fate}, and nothing was in its way from the beginning", row.automation_id, row.scheduled_for)
 
 
+def _is_known(evidence: Evidence, row: Row, at: datetime) -> bool:
+    """Whether the definition that implied it was there long before, and did not change until then."""
+    begin = row.scheduled_for - _RECOVERY - timedelta(seconds=90)
+    shapes = evidence.link(row.target).api.shapes_between(row.automation_id, begin, at)
+    return shapes[0].at <= begin and len({shape.fires for shape in shapes}) == 1
+
+
 def _in_turn(evidence: Evidence, row: Row) -> timedelta:
     """Return how late it may be: two seconds, and the time that all who are due with it take through the slots."""
     plan = evidence.link(row.target).plan
@@ -166,11 +195,8 @@ def _late(evidence: Evidence, row: Row) -> Check:
     policies = evidence.policies(row, row.scheduled_for - timedelta(days=1), sent[0].at)
     if any(each.concurrency is not Concurrency.ALLOW or each.catch_up is CatchUp.ALL for each in policies):
         return
-    begin = row.scheduled_for - _RECOVERY - timedelta(seconds=90)
-    shapes = evidence.link(row.target).api.shapes_between(row.automation_id, begin, sent[0].at)
-    if shapes[0].at > begin or len({shape.fires for shape in shapes}) > 1:
+    if not _is_known(evidence, row, sent[0].at) or evidence.is_budget_busy(row.target, row.due, sent[0].at):
         return  # it may be due by a definition that nobody knew at the time
-    if evidence.is_budget_busy(row.target, row.due, sent[0].at):
-        return
+    begin = row.scheduled_for - _RECOVERY - timedelta(seconds=90)
     if evidence.quiet(row.target, begin, sent[0].at, row.automation_id):
         yield Violation("late", f"sent at {sent[0].at}, due at {row.due}, and nothing was in its way", row.automation_id, row.scheduled_for)
