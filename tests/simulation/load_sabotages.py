@@ -1,6 +1,6 @@
 """The promise under load broken on purpose, one way at a time, and the story that notices each."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from unittest import mock
@@ -90,7 +90,7 @@ async def _claim_without_gaps(
     return await _claim(self, target, claims, skips, watermark, **(more | {"gaps": ()}))
 
 
-def _forget_gaps(self: Timetable, recorded: Mapping[str, Any], **more: Any) -> list[model.Version]:
+def _forget_gaps(self: Timetable, recorded: Mapping[str, Any], **more: Any) -> Iterator[list[model.Version]]:
     """Start without the gaps that the ledger holds."""
     return _load(self, recorded, **(more | {"gaps": ()}))
 
