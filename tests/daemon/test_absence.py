@@ -135,8 +135,10 @@ def test_one_that_was_switched_off_while_the_list_hides_it_is_not_fired() -> Non
     in_world(story)
 
 
-def test_between_two_polls_no_more_than_a_few_are_read_alone() -> None:
+@pytest.mark.parametrize("unidentified", [[], ["Nightly: its id is not a UUID"]])
+def test_between_two_polls_no_more_than_a_few_are_read_alone(unidentified: list[str]) -> None:
     async def story(world: World) -> None:
+        world.api.anonymous = unidentified
         automations = [world.api.create("*/10 * * * *") for _ in range(3 * READINGS_PER_POLL)]
         world.start()
         await world.until(BEFORE_THE_LAST_POLL)
@@ -217,14 +219,15 @@ def test_an_object_without_an_id_does_not_keep_a_deleted_automation_alive() -> N
         await world.until("12:06:00")
         world.api.delete(automation)
         await world.until("12:45:00")
-        assert world.fates(automation) == {"12:10": "skipped: deleted", "12:20": "skipped: deleted"}
-        assert len(world.api.arrivals) == 1
+        assert world.fates(automation) == {"12:10": "skipped: deleted"}
+        assert len(world.api.readings) == 1
+        assert world.api.arrivals == []
         assert [each.automation_id for each in world.told(AutomationRemoved)] == [automation]
 
     in_world(story)
 
 
-def test_an_object_without_an_id_makes_nothing_wait_that_is_not_in_the_list() -> None:
+def test_an_object_without_an_id_keeps_nothing_from_firing_that_is_not_in_the_list() -> None:
     async def story(world: World) -> None:
         automation = world.api.create("*/10 * * * *")
         world.start()
@@ -233,7 +236,29 @@ def test_an_object_without_an_id_makes_nothing_wait_that_is_not_in_the_list() ->
         hide(world, automation)
         await world.until("12:25:00")
         assert world.fates(automation) == {"12:10": "accepted: answered", "12:20": "accepted: answered"}
+        assert len(world.api.readings) == 2, "the automation itself says each time that it is there"
         assert world.told(AutomationRemoved) == []
+
+    in_world(story)
+
+
+def test_what_the_last_list_before_a_restart_did_not_show_is_decided_by_the_automation_while_no_list_can_be_read() -> None:
+    """It was sent on the strength of the last good list, although that list had not shown it."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("*/10 * * * *")
+        world.start()
+        await world.until("12:05:00")
+        hide(world, automation)
+        world.api.list_complete = False  # else it would be removed
+        await world.until("12:06:00")
+        world.kill()
+        world.api.delete(automation)
+        world.api.list_error = UpstreamError("no answer")
+        world.start()
+        await world.until("12:12:00")
+        assert world.fates(automation) == {"12:10": "skipped: deleted"}
+        assert world.api.arrivals == []
 
     in_world(story)
 

@@ -40,7 +40,8 @@ ADVICE: Final[Mapping[str, str]] = {
     "daemon.waiting": "stop one of the two. This one takes over when the other is gone",
     "clock.jumped": "nothing; after a large step forward nothing is decided until an API's `Date` agrees",
     "automation.quarantined": "edit the automation",
-    "automations.unidentified": "look at these objects at the API: the scheduler needs a UUID as their id. Nothing is removed meanwhile",
+    "automations.unidentified": "look at these objects at the API: the scheduler needs a UUID as their id. "
+    "The list alone removes nothing meanwhile",
     "automations.disappeared": "see whether somebody deleted them, or whether the API's list, the project or the key is wrong. "
     "What is there again in the list is fired again",
 }
