@@ -333,6 +333,79 @@ def test_a_disappearance_is_forgotten_after_a_day() -> None:
     in_world(story)
 
 
+def test_a_disappearance_in_two_waves_is_told() -> None:
+    """Each wave takes at most half of the automations that are left."""
+
+    async def story(world: World) -> None:
+        automations = [world.api.create("0 0 1 1 *") for _ in range(10)]
+        process = world.start()
+        await world.until("12:01:01")
+        hide(world, *automations[:4])
+        await world.until("12:03:00")
+        assert world.told(AutomationsDisappeared) == []
+        hide(world, *automations[:7])
+        await world.until("12:06:00")
+        assert [(each.count, each.automations) for each in world.told(AutomationsDisappeared)] == [(7, 10)]
+        assert process.target.status().disappeared is not None
+
+    in_world(story)
+
+
+def test_a_disappearance_is_told_while_the_list_has_an_object_without_an_id() -> None:
+    async def story(world: World) -> None:
+        automations = [world.api.create("0 0 1 1 *") for _ in range(10)]
+        world.api.anonymous = ["Nightly: its id is not a UUID"]
+        process = world.start()
+        await world.until("12:01:01")
+        hide(world, *automations)
+        await world.until("12:06:00")
+        assert [(each.count, each.automations) for each in world.told(AutomationsDisappeared)] == [(10, 10)]
+        status = process.target.status()
+        assert (status.absent, status.disappeared is not None) == (10, True)
+        assert world.told(AutomationRemoved) == []
+
+    in_world(story)
+
+
+def test_a_disappearance_is_shown_after_a_restart_and_told_once() -> None:
+    async def story(world: World) -> None:
+        automations = [world.api.create("0 0 1 1 *") for _ in range(10)]
+        world.start()
+        await world.until("12:01:01")
+        for each in automations[:6]:
+            world.api.delete(each)
+        await world.until("12:05:00")
+        world.kill()
+        process = world.start()
+        await world.until("12:07:00")
+        disappeared = process.target.status().disappeared
+        assert disappeared is not None
+        assert (disappeared.gone, disappeared.known) == (6, 10)
+        assert len(world.told(AutomationsDisappeared)) == 1
+        for _ in range(2):
+            world.api.create("0 0 1 1 *")
+        await world.until("12:09:00")
+        assert process.target.status().disappeared is None
+
+    in_world(story)
+
+
+def test_a_disappearance_while_nobody_ran_is_told() -> None:
+    async def story(world: World) -> None:
+        automations = [world.api.create("0 0 1 1 *") for _ in range(10)]
+        world.start()
+        await world.until("12:01:01")
+        world.kill()
+        for each in automations[:6]:
+            world.api.delete(each)
+        await world.after(2 * 3600)
+        world.start()
+        await world.after(120)
+        assert [(each.count, each.automations) for each in world.told(AutomationsDisappeared)] == [(6, 10)]
+
+    in_world(story)
+
+
 def test_objects_that_cannot_be_identified_are_told_once_for_each_change() -> None:
     async def story(world: World) -> None:
         world.api.create("0 13 * * *")

@@ -300,7 +300,7 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             ),
             WARNING,
             "target main",
-            "6 of 10 automations disappeared from its list at once, at 2026-11-23T19:20:00Z",
+            "6 of 10 automations disappeared from its list within an hour, at 2026-11-23T19:20:00Z",
         ),
         ("other targets", daemon(targets=[{"name": "b", "url": "https://b", "project_id": "2"}]), WARNING, "node vm", "it serves b"),
         ("none", replace(ledger(holder=None, signed=""), daemon=Unknown("refused")), NOTICE, "daemon", "none runs"),

@@ -145,7 +145,7 @@ def _of_list(target: TargetStatus) -> Iterator[Finding]:
         yield Finding(WARN, title, None, ADVICE["automations.unidentified"], items, target.unidentified - len(items))
     if target.disappeared is not None:
         gone, known = target.disappeared.gone, target.disappeared.known
-        title = f"{gone:,} of {known:,} automations of target {target.name} disappeared at once"
+        title = f"{gone:,} of {known:,} automations of target {target.name} disappeared within an hour"
         detail = f"At {to_text_seconds(target.disappeared.at)}. {target.absent:,} of them are not removed yet."
         yield Finding(WARN, title, detail, ADVICE["automations.disappeared"])
 
