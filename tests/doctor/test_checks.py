@@ -423,6 +423,18 @@ def test_what_is_wrong_is_found_and_nothing_else(check: str, facts: Facts, statu
     assert found[0].advice
 
 
+def test_a_crowd_late_on_a_day_of_many_occurrences_is_forecast_and_the_rest_is_named() -> None:
+    """The forecast ended after the first occurrences, long before the crowd, and said that all goes in time."""
+    five = [automation(number, cron="*/5 * * * *", timezone="UTC", name=f"five{number}") for number in range(100)]
+    crowd = [automation(1000 + number, cron="0 15 * * *", timezone="UTC", name=f"crowd{number}") for number in range(2000)]
+    (found,) = (each for each in told(limited(api(snapshot=snapshot(*five, *crowd)), max_in_flight=3000)) if each.check == "rate budget")
+    assert found.finding == (
+        "the minute of 2026-11-24T15:00:00Z needs 2,100 fires and 2 readings, and requests_per_minute is 400: "
+        "from 2026-11-24T15:00:00Z on 1,703 automations wait, up to 5m "
+        "(forecast from 2026-11-24T14:00:00Z to 2026-11-24T19:21:00Z, not of the rest of the day)"
+    )
+
+
 UNREACHABLE: Sequence[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
     (
         "no such name",
