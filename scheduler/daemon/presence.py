@@ -76,6 +76,7 @@ class SnapshotWatch:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._unidentified: tuple[int, tuple[str, ...]] = (0, ())
+        self._told = (0, 0)  # number and fingerprint of the unidentified objects that were told of last
         self._disappearances = DisappearanceWatch()
 
     def recall(self, recorded: RecordedTarget) -> None:
@@ -103,7 +104,7 @@ class SnapshotWatch:
             self._context.publish(AutomationsDisappeared(target=self._context.target, count=begun.gone, automations=begun.known))
 
     def _look_at_unidentified(self, snapshot: Snapshot) -> None:
-        before, self._unidentified = self._unidentified, (snapshot.unidentified, tuple(snapshot.anonymous))
-        if self._unidentified != before:
-            count, objects = self._unidentified
+        count, objects = self._unidentified = (snapshot.unidentified, tuple(snapshot.anonymous))
+        told, self._told = self._told, (count, snapshot.fingerprint)
+        if told != self._told:
             self._context.publish(AutomationsUnidentified(target=self._context.target, count=count, objects="; ".join(objects) or None))

@@ -425,3 +425,19 @@ def test_objects_that_cannot_be_identified_are_told_once_for_each_change() -> No
         assert process.target.status().open[State.WAITING] == 0
 
     in_world(story)
+
+
+def test_objects_that_cannot_be_identified_are_not_told_again_when_the_rows_move() -> None:
+    async def story(world: World) -> None:
+        world.api.create("0 13 * * *")
+        process = world.start()
+        for number in range(5):
+            world.api.anonymous = [f"object {number} of the list: its id is not a UUID"]
+            await world.after(40)
+        assert process.target.status().anonymous == ("object 4 of the list: its id is not a UUID",)
+        assert len(world.told(AutomationsUnidentified)) == 1
+        world.api.fingerprint = 2
+        await world.after(40)
+        assert len(world.told(AutomationsUnidentified)) == 2
+
+    in_world(story)
