@@ -39,12 +39,18 @@ def split_off_gaps(instants: Sequence[datetime], gaps: Sequence[Gap]) -> tuple[l
     return (list(instants), []) if not undecided else (sorted(set(instants) - set(undecided)), undecided)
 
 
+def lacking_at(instants: Sequence[datetime], expectation: Expectation, counted: Mapping[datetime, Tally]) -> int:
+    """How many rows there are less than expected at these instants, all together."""
+    return sum(max(expectation.tally.get(each, (0, 0))[0] - counted.get(each, (0, 0))[0], 0) for each in instants)
+
+
 def discrepancies(expectation: Expectation, instant: datetime, rows: Mapping[str, str]) -> Iterator[Discrepancy]:
     """What is wrong at one instant. ``rows``: by automation, what became of the occurrence that has a row of its own or begins a span."""
     covered = expectation.covered_at(instant)
     required = expectation.required_at(instant)
     for automation_id in sorted(required - rows.keys() - covered.keys()):
-        yield Discrepancy(instant, automation_id, Kind.MISSING)
+        if not any(gap.holds(automation_id, instant) for gap in expectation.gaps):
+            yield Discrepancy(instant, automation_id, Kind.MISSING)
     for automation_id in sorted(rows.keys() & covered.keys()):
         yield Discrepancy(instant, automation_id, Kind.DOUBLE, rows[automation_id])
     for automation_id, fate in sorted((covered | dict(rows)).items()):

@@ -16,13 +16,14 @@ from sqlite3 import Connection
 from typing import Final
 
 from scheduler.audit import reading
-from scheduler.audit.comparison import NEAR, Discrepancy, Judge, differing, discrepancies, miscounted, split_off_gaps
+from scheduler.audit.comparison import NEAR, Discrepancy, Judge, differing, discrepancies, lacking_at, miscounted, split_off_gaps
 from scheduler.audit.evaluation import Evaluation
-from scheduler.audit.expectation import Expectation, Lineages, lineages, weights
+from scheduler.audit.expectation import Expectation, Lineages, Tally, lineages, weights
 from scheduler.audit.findings import Finding, Kind
 from scheduler.audit.soundness import of_doubled, of_open, of_wrong
 from scheduler.core.cron import versions
 from scheduler.core.errors import ConfigurationError, Unreachable
+from scheduler.core.model import Gap
 from scheduler.ledger import history
 from scheduler.ledger.schema import open_for_reading
 
@@ -137,12 +138,27 @@ class _Auditor:
     def _expected(self, connection: Connection, stretch: reading.Stretch) -> tuple[Expectation, list[datetime], int]:
         """What was implied in the stretch, the instants at which something else is on record, and how much of gaps is not decided yet."""
         _, begin, end = stretch
-        spans = [each for each in reading.spans(connection, stretch) if self.all_of_them or each.automation_id in self.lineages]
-        expectation = Expectation(self.lineages, self.weights, self.evaluation, begin, end, spans)
-        counted = reading.counted(connection, stretch, all_of_them=self.all_of_them)
-        decided, undecided = split_off_gaps(differing(expectation, counted), reading.gaps(connection, self.target))
-        lacking = (expectation.tally.get(instant, (0, 0))[0] - counted.get(instant, (0, 0))[0] for instant in undecided)
-        return expectation, decided, sum(max(each, 0) for each in lacking)
+        gaps = [gap for gap in reading.gaps(connection, self.target) if gap.since < end and begin < gap.until]
+        expectation, counted = self._tallied(connection, stretch, gaps)
+        decided, undecided = split_off_gaps(differing(expectation, counted), gaps)
+        lacking = lacking_at(undecided, expectation, counted)
+        if undecided and (first := min(gap.automation_id for gap in gaps)):
+            of_decided, counted = self._tallied(connection, stretch, gaps, before=first)
+            decided = sorted({*decided, *(set(differing(of_decided, counted)) & set(undecided))})
+            lacking -= lacking_at(undecided, of_decided, counted)
+        return expectation, decided, lacking
+
+    def _tallied(
+        self, connection: Connection, stretch: reading.Stretch, gaps: Sequence[Gap], *, before: str | None = None
+    ) -> tuple[Expectation, dict[datetime, Tally]]:
+        """What was implied in the stretch and what is on record; of all automations, or only of those whose id comes before another."""
+        _, begin, end = stretch
+        lineages = {each: forces for each, forces in self.lineages.items() if before is None or each < before}
+        spans = [
+            each for each in reading.spans(connection, stretch) if (self.all_of_them and before is None) or each.automation_id in lineages
+        ]
+        expectation = Expectation(lineages, self.weights, self.evaluation, begin, end, spans, gaps)
+        return expectation, reading.counted(connection, stretch, all_of_them=self.all_of_them, before=before)
 
     def connected(self) -> Connection:
         """A connection to audit with, for one process."""

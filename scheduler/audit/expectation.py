@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from scheduler.audit.evaluation import Evaluation
 from scheduler.audit.lineage import Force, Recorded, in_force
+from scheduler.core.model import Gap
 
 if TYPE_CHECKING:
     from scheduler.core.cron import Schedule
@@ -104,7 +105,10 @@ class _Covered:
 
 @dataclass(slots=True)
 class Expectation:
-    """What was implied after ``begin`` and up to ``end``. What `spans` stand for, except at their first instants, is taken out."""
+    """What was implied after ``begin`` and up to ``end``. What `spans` stand for, except at their first instants, is taken out.
+
+    What lies in the ``gaps`` is implied as well, and need not be on record yet.
+    """
 
     lineages: Lineages
     weights: Mapping[str, int]
@@ -112,6 +116,7 @@ class Expectation:
     begin: datetime
     end: datetime
     spans: Sequence[Span] = ()
+    gaps: Sequence[Gap] = ()
     tally: dict[datetime, Tally] = field(default_factory=dict)
     in_spans: Counter[Span] = field(default_factory=Counter)
     _listed: defaultdict[str, dict[datetime, str]] = field(default_factory=partial(defaultdict, dict))

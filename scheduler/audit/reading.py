@@ -117,16 +117,18 @@ def weigh(connection: sqlite3.Connection, weights: Mapping[str, int]) -> None:
 _COUNTED: Final = """
     SELECT scheduled_for, count(*), coalesce(sum(weight), 0) FROM occurrence LEFT JOIN temp.weight USING (automation_id)
     WHERE scheduled_for > ?2 AND scheduled_for <= ?3 AND target = ?1 AND (weight IS NOT NULL OR ?4)
+        AND (?5 IS NULL OR automation_id < ?5)
     GROUP BY scheduled_for
 """
 
 
-def counted(connection: sqlite3.Connection, stretch: Stretch, *, all_of_them: bool) -> dict[datetime, Tally]:
+def counted(connection: sqlite3.Connection, stretch: Stretch, *, all_of_them: bool, before: str | None = None) -> dict[datetime, Tally]:
     """For each instant how many rows there are that begin at it, and what their automations weigh. A span is one row, at its first.
 
-    Rows of automations that were not weighed count and weigh nothing, with ``all_of_them``; else they are left out.
+    Rows of automations that were not weighed count and weigh nothing, with ``all_of_them``; else they are left out. ``before``: only of
+    automations whose id comes before this one.
     """
-    rows = connection.execute(_COUNTED, (*_bounds(stretch), all_of_them))
+    rows = connection.execute(_COUNTED, (*_bounds(stretch), all_of_them, before))
     return {from_text(instant): (count, weight) for instant, count, weight in rows}
 
 

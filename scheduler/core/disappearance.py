@@ -22,7 +22,7 @@ class DisappearanceWatch:
         self.newest: Disappearance | None = None
         """The newest disappearance, until half of its automations are shown again."""
         self._shown = 0
-        self._numbers: deque[tuple[datetime, int]] = deque()  # until when the list showed how many automations
+        self._numbers: deque[tuple[datetime, int]] = deque()  # until when the list showed how many; without what is less than a later one
         self._is_short = False
 
     def recall(self, recorded: int, removals: Iterable[Removal]) -> None:
@@ -40,11 +40,12 @@ class DisappearanceWatch:
 
     def note(self, at: datetime, shown: int) -> Disappearance | None:
         """Note that a complete list of ``at`` shows so many automations; return the disappearance that begins with this list."""
+        while self._numbers and self._numbers[-1][1] <= self._shown:
+            self._numbers.pop()
         self._numbers.append((at, self._shown))
         while self._numbers[0][0] < at - STRETCH:
             self._numbers.popleft()
-        self._shown = shown
-        largest = max(number for _, number in self._numbers)
+        self._shown, largest = shown, self._numbers[0][1]
         was_short, self._is_short = self._is_short, largest >= FEWEST and 2 * shown < largest
         if self._is_short and not was_short:
             self.newest = Disappearance(at, largest - shown, largest)

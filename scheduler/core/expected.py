@@ -6,7 +6,7 @@ here a second time, with a cursor of its own.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from scheduler.core.cron import Schedule
@@ -16,7 +16,9 @@ from scheduler.core.timetable import Entry
 
 MOST: Final = 50_000
 """Occurrences without a known row that are kept; no more are derived until some are confirmed, so that memory has a bound."""
-_SLICE: Final = 500
+LOOK_BACK: Final = timedelta(hours=1)
+"""What was scheduled longer ago is not derived any more: after a suspend of a month, today must not wait for all of it."""
+_SLICE: Final = 100
 """Steps of a derivation between two pauses: some milliseconds."""
 
 
@@ -38,26 +40,35 @@ class Expected:
         self._cursor = since
         self._next: dict[Schedule, datetime | None] = {}
         self._open: dict[Occurrence, Expectation] = {}
+        self._is_anew = True  # nothing has been derived since `begin_anew`
 
     def begin_anew(self, now: datetime) -> None:
         """The clock was set, or schedules are evaluated otherwise: what lies after ``now`` is to be derived again."""
         self._cursor = min(self._cursor, now)
         self._next.clear()
+        self._is_anew = True
         self._open = {each: expectation for each, expectation in self._open.items() if each.scheduled_for <= now}
 
     def derive(self, entries: Mapping[str, Entry], now: datetime) -> Iterator[None]:
-        """Find out what was scheduled up to ``now``, `MOST` occurrences at most. Yields after each slice, so that others have a turn."""
+        """Find out what was scheduled in `LOOK_BACK` up to ``now``, `MOST` occurrences at most. Yields after each slice.
+
+        So others have a turn. After `begin_anew` in between, the rest is left to the next derivation.
+        """
+        self._is_anew = False
         sharing: dict[Schedule, list[Entry]] = {}
         for number, entry in enumerate(list(entries.values()), 1):
             if entry.schedule is not None:
                 sharing.setdefault(entry.schedule, []).append(entry)
             if number % _SLICE == 0:
                 yield
-        self._next = {each: self._next[each] if each in self._next else each.next(self._cursor) for each in sharing}
+        self._next = {each: following for each, following in self._next.items() if each in sharing}
         for number, _ in enumerate(self._steps(sharing, now), 1):
             if number % _SLICE == 0:
                 yield
-        self._cursor = max(self._cursor, now)
+            if self._is_anew:
+                break
+        if not self._is_anew:
+            self._cursor = max(self._cursor, now)
 
     def due(self, now: datetime) -> dict[Occurrence, Expectation]:
         """Return every derived occurrence that is due by ``now`` and not confirmed to be on record."""
@@ -70,13 +81,20 @@ class Expected:
             self._open.pop(each, None)
 
     def _steps(self, sharing: Mapping[Schedule, list[Entry]], now: datetime) -> Iterator[None]:
-        """Derive one occurrence for each step."""
+        """Look at one schedule, or derive one occurrence, for each step."""
+        earliest = now - LOOK_BACK
         for schedule, sharers in sharing.items():
-            while (instant := self._next.get(schedule)) is not None and instant <= now and len(self._open) < MOST:
-                following = self._next[schedule] = schedule.next(instant)
+            instant = self._next[schedule] if schedule in self._next else schedule.next(max(self._cursor, earliest))
+            if instant is not None and instant <= earliest:
+                instant = schedule.next(earliest)
+            while instant is not None and instant <= now and len(self._open) < MOST:
+                following = schedule.next(instant)
                 for entry in sharers:
                     self._expect(entry, instant, following)
                     yield
+                instant = following
+            self._next[schedule] = instant
+            yield
 
     def _expect(self, entry: Entry, instant: datetime, following: datetime | None) -> None:
         if instant > entry.effective_from:

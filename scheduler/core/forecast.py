@@ -12,7 +12,7 @@ from math import inf
 from typing import Final
 
 from scheduler.core.fair_queue import FairQueue, Ticket
-from scheduler.core.request_budget import HOUR, RequestBudget, need
+from scheduler.core.request_budget import HOUR, Purpose, RequestBudget, need
 
 _LEAD: Final = 2.0
 """Seconds before something is due at which the poll for it begins."""
@@ -196,26 +196,26 @@ class _Play:
         """Send what may be sent of polls and readings; when the next one may be, None when none waits."""
         while self._page or self._next_poll() <= now:
             pages = self._polls.pages
-            at = self._budget.background_at(now, 1 if self._page else pages)
+            at = self._budget.poll_at(now, 1 if self._page else pages)
             if at > now:
                 return at
-            self._send(now, background=True, requests=1 if self._page else pages)
+            self._send(now, Purpose.POLL, requests=1 if self._page else pages)
             if not self._page:
                 if self._polled >= 0:
                     self._result.longest_gap = max(self._result.longest_gap, now - self._polled)
                 self._polled = now
             self._page = (self._page + 1) % pages
         while self._readings:
-            at = self._budget.background_at(now)
+            at = self._budget.reading_at(now)
             if at > now:
                 return at
-            self._send(now, background=True)
+            self._send(now, Purpose.READING)
             self._readings -= 1
         return None
 
-    def _send(self, now: float, *, background: bool = False, requests: int = 1) -> None:
-        self._budget.hold()
-        self._budget.use(now, background=background, requests=requests)
+    def _send(self, now: float, purpose: Purpose = Purpose.FIRE, *, requests: int = 1) -> None:
+        self._budget.hold(purpose)
+        self._budget.use(now, purpose, requests=requests)
 
 
 def losers(forecast: Forecast) -> Mapping[str, Prospect]:

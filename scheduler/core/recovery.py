@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
-from itertools import islice
 from typing import Final
 
 from scheduler.core.backlog import Stretch
@@ -72,11 +71,6 @@ def newest(schedule: Schedule, begin: datetime, end: datetime) -> datetime | Non
         return near[-1]
     last = schedule.previous(end + JUST_BEFORE) if end - begin > _NEAR else None
     return last if last is not None and last > begin else None
-
-
-def is_many(schedule: Schedule, begin: datetime, end: datetime) -> bool:
-    """Whether more instants than `MANY` lie after ``begin`` and up to ``end``."""
-    return next(islice(schedule.between(begin, end), MANY, None), None) is not None
 
 
 @dataclass(frozen=True, slots=True)

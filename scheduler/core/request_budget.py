@@ -3,15 +3,18 @@
 Pure: instants are arguments, seconds of one clock that only goes forward. The daemon's budget and the forecast of `scheduler check` share
 this module, so that the forecast is the budget's own answer.
 
-Fires and the background (polls, and readings of single automations) share two windows. The background has a reserve: a token bucket that
-fills as fast as polls and readings need requests, at most a quarter of each limit. A fire may be sent when all the requests that the
-bucket may still admit fit beside the fire until the fire has left the window. So polls never starve, and tokens that nobody took are no
-loss: the bucket holds one poll, and the rest of the reserve is free for fires.
+Fires and the background (polls, and readings of single automations) share two windows. The background has a reserve of at most a quarter of
+each limit, in three levels: the rarest polls that are promised, the other polls that are wanted, and readings. Each level is a token bucket
+that fills as fast as the level needs requests. A request of a level may be sent when all the requests that the levels above it may still
+admit fit beside the request until the request has left the window; a fire leaves room for all levels. So fires and readings never starve
+polls, and readings never take what is meant for fires. Tokens that nobody took are no loss: a bucket holds one poll, and the rest of the
+reserve is free for fires.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from math import inf
 from typing import Final
 
@@ -19,32 +22,65 @@ MINUTE: Final = 60.0
 HOUR: Final = 3600.0
 RAREST: Final = 120.0
 """Polls are never made rarer than one in so many seconds, unless poll_interval is longer or the list takes half of the budget then."""
+READING_INTERVAL: Final = 5.0
+"""Seconds from one reading of an automation to the next while an attempt is in doubt."""
 _PROBES: Final = 60
-"""Instants within a window at which the coming need is compared with the requests that have left the window by then."""
+"""So often at most the requests that are coming are compared with those that have left the window by then: one by one, or in groups."""
 LOOK_AGAIN: Final = 1.0
 """Seconds after which a request that is refused because of the coming need is to ask again: the need shrinks as time passes."""
 _ROUNDING: Final = 1e-9
 _COMPACT: Final = 1024
 
 
+class Purpose(Enum):
+    """What a request is for."""
+
+    FIRE = "fire"
+    POLL = "poll"
+    READING = "reading"
+
+
 @dataclass(frozen=True, slots=True)
 class Need:
-    """The requests that polls and readings need: so many a second, of these at least ``least`` a second, and ``burst`` of them at once."""
+    """The requests a second that polls and readings need.
 
-    rate: float = 0.0
+    A poll takes ``pages`` requests. Polls want ``polls`` requests a second, of these at least ``least``. Readings want ``readings``
+    requests a second, ``at_once`` of them at the same time.
+    """
+
+    polls: float = 0.0
     least: float = 0.0
-    burst: int = 0
+    pages: int = 0
+    readings: float = 0.0
+    at_once: int = 0
 
 
-def need(*, poll_interval: float, polls: float, pages: int, readings: int = 0, reading_interval: float = 5.0) -> Need:
+def need(*, poll_interval: float, polls: float, pages: int, readings: float = 0.0, at_once: int = 0) -> Need:
     """Return the need of a target whose list takes ``pages`` requests.
 
-    ``polls`` is how many polls a second are wanted, polls before due instants included. ``readings`` automations are read on their own at
-    the same time, each every ``reading_interval`` seconds.
+    ``polls`` is how many polls a second are wanted, polls before due instants included. ``readings`` is how many readings a second are
+    sent; ``at_once`` automations are read on their own at the same time, each every `READING_INTERVAL` seconds.
     """
     least = pages / max(poll_interval, RAREST)
-    rate = max(polls, 1 / poll_interval) * pages + readings / reading_interval
-    return Need(rate, min(least, rate), pages + readings)
+    wanted = max(polls, 1 / poll_interval) * pages
+    return Need(wanted, min(least, wanted), pages, max(readings, at_once / READING_INTERVAL), at_once)
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """Requests that are still to come: ``level`` now and ``rate`` a second, at most ``most``."""
+
+    level: float
+    rate: float
+    most: int
+
+    def count(self, seconds: float) -> int:
+        """Return how many come within so many seconds."""
+        return min(self.most, int(self.level + self.rate * seconds + _ROUNDING))
+
+    def delay(self, number: int) -> float:
+        """Return the seconds until so many have come."""
+        return max(0.0, (number - self.level) / self.rate) if self.rate else 0.0
 
 
 class Window:
@@ -76,21 +112,22 @@ class Window:
         last = self._first + excess - 1
         return self._sent[last] + self.length if last < len(self._sent) else now + LOOK_AGAIN
 
-    def leaves_room(self, now: float, held: int, coming: Callable[[float], int]) -> bool:
-        """Return whether one more request leaves room for the ``coming(d)`` requests of each span of ``d`` seconds from now on."""
-        used, most = self.count(now) + held + 1, coming(self.length)
-        step = self.length / _PROBES
-        for probe in range(_PROBES):
-            left = bisect_right(self._sent, now + probe * step - self.length, lo=self._first) - self._first
-            if used - left + most <= self.limit:
-                return True
-            if used - left + coming((probe + 1) * step) > self.limit:
+    def leaves_room(self, now: float, held: int, coming: Coming) -> bool:
+        """Return whether one more request leaves room for those that are coming, each at its time."""
+        used, most = self.count(now) + held + 1, coming.count(self.length)
+        if used > self.limit:
+            return False
+        step = max(1, most // _PROBES)
+        for number in range(max(0, self.limit - used), most, step):
+            excess = used + min(number + step, most) - self.limit  # so many must have left the window by then
+            last = self._first + excess - 1
+            if last >= len(self._sent) or self._sent[last] + self.length > now + coming.delay(number + 1):
                 return False
         return True
 
 
 class Reserve:
-    """The token bucket of the background."""
+    """The token bucket of one level of the background."""
 
     def __init__(self) -> None:
         self.rate = 0.0
@@ -100,7 +137,7 @@ class Reserve:
 
     def resize(self, rate: float, capacity: float, now: float) -> None:
         """Fill at another rate, up to another capacity, from now on. A new bucket is full; one that grows gets no tokens for that."""
-        self._level = min(capacity, self.level(now)) if self.rate else capacity
+        self._level = capacity if self._at is None else min(capacity, self.level(now))
         self.rate, self.capacity, self._at = rate, capacity, now
 
     def level(self, now: float) -> float:
@@ -121,17 +158,21 @@ class Reserve:
 
 
 class RequestBudget:
-    """The two windows of a target, the reserve of its background, and the wait that the API asked for.
+    """The two windows of a target, the reserves of its background, and the wait that the API asked for.
 
     A place is *held* from its reservation until the request is sent or the place is given back.
     """
 
     def __init__(self, *, per_minute: int, per_hour: int) -> None:
-        self._windows = (Window(per_minute, MINUTE), Window(per_hour, HOUR))
         self._need = Need()
-        self._reserve = Reserve()
+        self._windows = (Window(per_minute, MINUTE), Window(per_hour, HOUR))
+        # Of polls and readings alone; the limit is their share.
+        self._background = tuple(Window(int(self._share(window, 1 / 2)), window.length) for window in self._windows)
+        self._least, self._polls, self._readings = self._reserves = (Reserve(), Reserve(), Reserve())
         self._held = 0
+        self._held_in_background = 0
         self._series_at = -inf  # when the newest series of requests began
+        self._series: Reserve | None = None  # which reserve its first request was taken from
         self.blocked_until = -inf
 
     def set_limits(self, *, per_minute: int, per_hour: int, now: float) -> None:
@@ -143,10 +184,18 @@ class RequestBudget:
     def expect(self, need: Need, now: float) -> None:
         """Keep a reserve for this need from now on."""
         self._need = need
-        shares = [(self._share(window), window.length) for window in self._windows]
-        capacity = min(need.burst, max(1.0, min(share for share, _ in shares)))
+        shares = [(self._share(window, 1 / 2), window.length) for window in self._windows]
+        for background, (share, _) in zip(self._background, shares, strict=True):
+            background.limit = int(share)
+        capacity = min(need.pages, max(1.0, min(share for share, _ in shares)))
         allowed = min(max(share - capacity, share / 2) / length for share, length in shares)
-        self._reserve.resize(min(need.rate, allowed), capacity, now)
+        least, wanted = min(need.least, allowed), min(need.polls, allowed)
+        left = min(window.limit / 4 / window.length for window in self._windows) - wanted
+        readings = max(0.0, min(need.readings, left))
+        self._least.resize(least, capacity, now)
+        self._polls.resize(wanted - least, capacity if wanted > least else 0.0, now)
+        at_once = min(need.at_once, max(1.0, min(share for share, _ in shares) / 2))
+        self._readings.resize(readings, at_once if readings else 0.0, now)
 
     def block(self, until: float) -> None:
         """Let nothing through before ``until``."""
@@ -154,60 +203,95 @@ class RequestBudget:
 
     def fire_at(self, now: float) -> float:
         """Return the instant from which one more fire may be sent, as far as is known; not after ``now`` when it may be sent now."""
-        free_at = max(self.blocked_until, *(window.free_at(now, self._held, window.limit) for window in self._windows))
-        return free_at if free_at > now or self._leaves_room(now) else now + LOOK_AGAIN
+        free_at = self._free_at(now)
+        return free_at if free_at > now or self._leaves_room(now, self._reserves) else now + LOOK_AGAIN
 
-    def background_at(self, now: float, requests: int = 1) -> float:
-        """Return the instant from which the first of so many requests of the background may be sent.
+    def poll_at(self, now: float, requests: int = 1) -> float:
+        """Return the instant from which the first of so many requests of a poll may be sent.
 
-        Either the reserve has tokens for all of them, or they leave a quarter of each limit to fires, and the reserve as it is.
+        Either a reserve has tokens for all of them, or they leave the reserves as they are, and half of each limit to fires.
         """
-        free_at = max(self.blocked_until, *(window.free_at(now, self._held, window.limit) for window in self._windows))
-        in_reserve_at = self._in_reserve_at(now, requests)
-        if in_reserve_at <= now:
-            return free_at
-        spare_at = max(free_at, *(self._spare_at(window, now, requests) for window in self._windows))
-        if spare_at <= now and not self._leaves_room(now):
-            spare_at = now + LOOK_AGAIN
-        return max(free_at, min(spare_at, in_reserve_at))
+        at = min(
+            self._in_reserve_at(self._least, now, requests),
+            max(self._in_reserve_at(self._polls, now, requests), self._within_share_at(now, (self._least,))),
+            self._spare_at(now, requests),
+        )
+        return max(self._free_at(now), at)
 
-    def _in_reserve_at(self, now: float, requests: int) -> float:
-        """When the reserve has tokens for a whole series; for its first request, when the series before was held up on its way."""
-        whole = self._reserve.full_at(now, requests)
-        if requests == 1 or not self._reserve.rate:
-            return whole
-        return min(whole, max(self._reserve.full_at(now, 1), self._series_at + requests / self._reserve.rate))
+    def reading_at(self, now: float) -> float:
+        """Return the instant from which a reading may be sent: from its reserve or beside all reserves, but within the share of both."""
+        within_at = self._within_share_at(now, (self._least, self._polls))
+        in_reserve_at = self._readings.full_at(now, 1)
+        spare_at = now if self._leaves_room(now, self._reserves) else now + LOOK_AGAIN
+        return max(self._free_at(now), within_at, min(in_reserve_at, spare_at))
 
-    def hold(self) -> None:
+    def hold(self, purpose: Purpose = Purpose.FIRE) -> None:
         """Hold one place."""
         self._held += 1
+        self._held_in_background += purpose is not Purpose.FIRE
 
-    def give_back(self) -> None:
+    def give_back(self, purpose: Purpose = Purpose.FIRE) -> None:
         """Give a held place back."""
         self._held -= 1
+        self._held_in_background -= purpose is not Purpose.FIRE
 
-    def use(self, now: float, *, background: bool = False, requests: int = 1) -> None:
+    def use(self, now: float, purpose: Purpose = Purpose.FIRE, *, requests: int = 1) -> None:
         """Send the request of a held place now, the first of so many."""
-        self._held -= 1
-        for window in self._windows:
+        self.give_back(purpose)
+        for window in self._windows if purpose is Purpose.FIRE else (*self._windows, *self._background):
             window.add(now)
-        if background:
-            self._reserve.take(now)
+        reserve = self._reserve_of(purpose, now, requests)
+        if reserve is not None:
+            reserve.take(now)
         if requests > 1:
-            self._series_at = now
+            self._series_at, self._series = now, reserve
 
-    def _spare_at(self, window: Window, now: float, requests: int) -> float:
-        usable = window.limit - max(window.limit // 4, min(self._need.burst, 1))
-        return window.free_at(now, self._held + max(1, min(requests, usable)) - 1, usable)
+    def _reserve_of(self, purpose: Purpose, now: float, requests: int) -> Reserve | None:
+        """The reserve that a request is taken from: of a poll the one that admitted its first page, as long as it has tokens."""
+        if purpose is Purpose.FIRE:
+            return None
+        reserves = (self._readings,) if purpose is Purpose.READING else (self._least, self._polls)
+        if requests == 1 and self._series in reserves:
+            reserves = (self._series, *reserves)
+        whole = (each for each in reserves if each.full_at(now, requests) <= now)
+        return next(whole, None) or next((each for each in reserves if each.full_at(now, 1) <= now), None)
 
-    def _share(self, window: Window) -> float:
-        """The largest part of a window that is kept for the background: a quarter, or what the rarest polls need, at most a half."""
-        return max(window.limit / 4, min(window.limit / 2, self._need.least * window.length + self._need.burst))
+    def _free_at(self, now: float) -> float:
+        return max(self.blocked_until, *(window.free_at(now, self._held, window.limit) for window in self._windows))
 
-    def _leaves_room(self, now: float) -> bool:
-        """Whether one more request, of no reserve, leaves room for all that the reserve may still admit."""
-        return all(window.leaves_room(now, self._held, self._coming(window, now)) for window in self._windows)
+    def _in_reserve_at(self, reserve: Reserve, now: float, requests: int) -> float:
+        """When a reserve has tokens for a whole series; for its first request, when the series before was held up on its way."""
+        whole = reserve.full_at(now, requests)
+        if requests == 1 or not reserve.rate:
+            return whole
+        return min(whole, max(reserve.full_at(now, 1), self._series_at + requests / reserve.rate))
 
-    def _coming(self, window: Window, now: float) -> Callable[[float], int]:
-        share, level, rate = int(self._share(window)), self._reserve.level(now), self._reserve.rate
-        return lambda seconds: min(share, int(level + rate * seconds + _ROUNDING))
+    def _within_share_at(self, now: float, above: Sequence[Reserve]) -> float:
+        """Now when one more request of the background leaves room for these reserves, in all windows and in its own share."""
+        is_within = all(window.leaves_room(now, self._held_in_background, self._coming(window, now, above)) for window in self._background)
+        return now if is_within and self._leaves_room(now, above) else now + LOOK_AGAIN
+
+    def _spare_at(self, now: float, requests: int) -> float:
+        """When so many requests of a poll fit beside all reserves, polls and readings within half of each limit or what is promised."""
+        if not self._leaves_room(now, self._reserves):
+            return now + LOOK_AGAIN
+        held = self._held_in_background
+        usable = [max(window.limit // 2, int(self._share(window, 3 / 4))) for window in self._windows]
+        return max(
+            window.free_at(now, held + max(1, min(requests, most)) - 1, most) for window, most in zip(self._background, usable, strict=True)
+        )
+
+    def _share(self, window: Window, most: float) -> float:
+        """The largest part of a window for the background: a quarter, or what the rarest polls need, at most the part ``most``."""
+        if not self._need.pages:  # before the first poll nobody knows
+            return window.limit - window.limit // 4
+        least = self._need.least * window.length + self._need.pages + self._need.at_once
+        return max(window.limit / 4, min(window.limit * most, least))
+
+    def _leaves_room(self, now: float, reserves: Sequence[Reserve]) -> bool:
+        """Whether one more request leaves room for all that these reserves may still admit."""
+        return all(window.leaves_room(now, self._held, self._coming(window, now, reserves)) for window in self._windows)
+
+    def _coming(self, window: Window, now: float, reserves: Sequence[Reserve]) -> Coming:
+        level, rate = sum(each.level(now) for each in reserves), sum(each.rate for each in reserves)
+        return Coming(level, rate, int(self._share(window, 1 / 2)))

@@ -8,12 +8,12 @@ An edit divides time at its ``effective_from``: the old definition answers for w
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import chain, islice, pairwise
 from math import inf
-from typing import Final
+from typing import Final, TypeVar
 from zoneinfo import ZoneInfoNotFoundError
 
 from scheduler.core.backlog import Backlog, Stretch, merge_gaps
@@ -22,9 +22,10 @@ from scheduler.core.model import Automation, Definition, Gap, InvalidAutomation,
 from scheduler.core.pending import Pending
 from scheduler.core.policy import Moment, Policies, effective_from, moment
 from scheduler.core.records import EndedVersion, RecordedAutomation
-from scheduler.core.recovery import JUST_BEFORE, MANY, Examiner, first_after, forget, is_many, measure, newest_near
+from scheduler.core.recovery import JUST_BEFORE, MANY, Examiner, first_after, forget, measure, newest_near
 from scheduler.core.rota import Rota
 
+_T = TypeVar("_T")
 _MOST_SPANS: Final = 10_000
 """Evaluated spans that are remembered from one part of a snapshot to the next."""
 _AHEAD: Final = timedelta(seconds=2)
@@ -33,6 +34,8 @@ _COST: Final = 10
 _COST_OF_DAY: Final = 2
 _EVALUATED_AT_ONCE: Final = 1000
 """What the evaluation of a slice of the past may cost: some hundredths of a second."""
+_LOADED_AT_ONCE: Final = 100
+"""How many automations are taken up from the ledger at once: some hundredths of a second when each has a schedule of its own."""
 _EXAMINED_AT_ONCE: Final = 3000
 """How many automations with a past are examined at once at most; an evaluation counts as several."""
 _CLOCK_TICK: Final = 0.001
@@ -51,7 +54,7 @@ class Entry:
     broken: bool = False  # the API's object has no usable definition
     removed: bool = False
     until: datetime | None = None  # the last instant that it answers for; None while it is in force
-    claimed: datetime | None = None  # the newest scheduled instant that was claimed by this version, since the clock last went back
+    claimed: datetime | None = None  # the newest scheduled instant of which there is a claim, since the clock last went back
 
     @property
     def state(self) -> str:
@@ -184,35 +187,43 @@ class Timetable:
         watermark: datetime | None,
         ended: Sequence[EndedVersion] = (),
         gaps: Sequence[Gap] = (),
-    ) -> list[Version]:
+    ) -> Iterator[list[Version]]:
         """Take up what the ledger recorded. What came due since the watermark waits until an `update` has said that it is still meant.
 
-        So does what lies in the ``gaps`` below the watermark.
+        So does what lies in the ``gaps`` below the watermark. Yields after each slice, so that others have a turn; until the last one,
+        nothing else may be asked of this timetable.
 
         Gives the versions of those whose validity is not what was recorded, since the zone data or the rules are other ones: from now on.
         """
         self._spans.clear()
         if watermark is not None and watermark > self._rota.cursor:
             self._rota = Rota(watermark)  # the clock went back, which is for the caller to say with `rewind`, or is not right yet
-        versions = [version for each in recorded.values() if (version := self._take_up(each)) is not None]
         unseen = {automation_id: each.unseen_since for automation_id, each in recorded.items() if each.unseen_since is not None}
         self._unseen, self._told_unseen, self._absent = unseen, dict(unseen), dict.fromkeys(unseen, inf)
-        if watermark is not None:
-            undecided = [*gaps, Gap(watermark, self._rota.cursor)]
-            for entry in [*map(self._ended, ended), *(self._entries[automation_id] for automation_id in recorded)]:
-                for gap in merge_gaps(gap for gap in undecided if entry.automation.id >= gap.automation_id):
-                    end = gap.until if entry.until is None else min(entry.until, gap.until)
-                    self._recall(entry, gap.since, min(end, self._rota.cursor))
-        return versions
+        undecided = [] if watermark is None else [*gaps, Gap(watermark, self._rota.cursor)]
+        for some in _divide(ended, _LOADED_AT_ONCE):
+            for each in some:
+                self._recall_all(self._ended(each), undecided)
+            yield []
+        for records in _divide(recorded.values(), _LOADED_AT_ONCE):
+            yield [version for each in records if (version := self._take_up(each, undecided)) is not None]
 
-    def _take_up(self, record: RecordedAutomation) -> Version | None:
+    def _take_up(self, record: RecordedAutomation, undecided: Sequence[Gap]) -> Version | None:
         """Enter an automation as recorded; a version that is in force from now on when it was not valid then and is now, or the reverse."""
         now = self._rota.cursor
         entry = self._enter(record.automation, min(record.effective_from, now), broken=record.broken)  # min: under a clock that was ahead
-        if entry.broken or entry.invalid == record.invalid:
-            return None
-        entry.effective_from = now  # else one that could not be evaluated then would fire the past
-        return _version(entry, now, now)
+        version = None
+        if not entry.broken and entry.invalid != record.invalid:
+            entry.effective_from = now  # else one that could not be evaluated then would fire the past
+            version = _version(entry, now, now)
+        self._recall_all(entry, undecided)
+        return version
+
+    def _recall_all(self, entry: Entry, undecided: Sequence[Gap]) -> None:
+        """Let what the entry implied in the undecided time wait."""
+        for gap in merge_gaps(gap for gap in undecided if entry.automation.id >= gap.automation_id):
+            end = gap.until if entry.until is None else min(entry.until, gap.until)
+            self._recall(entry, gap.since, min(end, self._rota.cursor))
 
     def _ended(self, each: EndedVersion) -> Entry:
         version = each.version
@@ -540,6 +551,8 @@ class Timetable:
         entry = Entry(automation, since, self._policies(automation.id, automation.name), schedule, invalid, broken=broken is not None)
         if (known := self._entries.get(automation.id)) is not None:
             self._states[known.state] -= 1
+            if known.claimed is not None and known.claimed <= since:  # a later claim the edit may withdraw
+                entry.claimed = known.claimed
         self._entries[automation.id] = entry
         self._states[entry.state] += 1
         if schedule is not None:
@@ -646,7 +659,7 @@ class Timetable:
         """
         key = (schedule, begin.replace(second=0, microsecond=0), end.replace(second=0, microsecond=0))
         if key not in self._spans:
-            self._spans[key] = None if is_many(*key) else _Span.of(self._target, *key)
+            self._spans[key] = _Span.of(self._target, *key)
         return self._spans[key]
 
 
@@ -660,9 +673,12 @@ class _Span:
         self._shared: dict[Policies, Sequence[Moment]] = {}
 
     @classmethod
-    def of(cls, target: str, schedule: Schedule, begin: datetime, end: datetime) -> "_Span":
-        """The instants after ``begin`` and up to ``end``."""
-        return cls(target, tuple(schedule.between(begin, end)), schedule.next(end))
+    def of(cls, target: str, schedule: Schedule, begin: datetime, end: datetime) -> "_Span | None":
+        """The instants after ``begin`` and up to ``end``; None for more of them than are listed."""
+        instants = tuple(islice(schedule.between(begin, end), MANY + 1))
+        if len(instants) > MANY:
+            return None
+        return cls(target, instants, schedule.next(end) if instants else None)
 
     def moments_for(self, entry: Entry) -> Sequence[Moment]:
         """The entry's moments, in order: those scheduled after its version came into force."""
@@ -703,6 +719,13 @@ class _Since:
             this_poll=self.snapshot.begun_at,
             run_moved_it=moved,
         )
+
+
+def _divide(whole: Iterable[_T], size: int) -> Iterator[Sequence[_T]]:
+    """Yield the items in groups of at most ``size``, in their order."""
+    left = iter(whole)
+    while group := list(islice(left, size)):
+        yield group
 
 
 _NOTHING: Final = Definition("", "", enabled=False)

@@ -2,13 +2,13 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, TypeVar
 
 from scheduler.core.errors import LedgerUnavailable
-from scheduler.core.events import LedgerFailed, LedgerRecovered, TargetHeld, TargetReleased
+from scheduler.core.events import Event, LedgerFailed, LedgerRecovered, TargetHeld, TargetReleased
 from scheduler.core.policy import Policies
 from scheduler.core.timetable import Timetable
 from scheduler.daemon.clock import ClockWatch
@@ -18,6 +18,8 @@ _T = TypeVar("_T")
 
 FIRST_BACK_OFF: Final = 1.0
 LONGEST_BACK_OFF: Final = 60.0
+_TOLD_AT_ONCE: Final = 50
+"""Events that are told before others have a turn: some five milliseconds."""
 _LOOK_AGAIN: Final = 1.0
 """Seconds after which an attempt looks again while another one is the probe and has not been sent yet."""
 
@@ -153,6 +155,13 @@ class Context:
         """How many seconds the API's clock is ahead of ours, None as long as it has shown no ``Date``."""
         offset = self.upstream.clock_offset
         return None if offset is None else offset[0]
+
+    async def tell(self, events: Iterable[Event]) -> None:
+        """Publish these, a few at a time: ten thousand lines of the log take a second, and what is due must not wait for them."""
+        for number, event in enumerate(events, 1):
+            self.publish(event)
+            if number % _TOLD_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     async def durably(self, operation: str, write: Callable[[], Awaitable[_T]]) -> _T:
         """Do a write of the ledger, again and again until it is durable. Nothing may go on without it."""

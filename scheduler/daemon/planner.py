@@ -194,6 +194,7 @@ class Planner:
             self._claimed_at = context.clock.seconds()
         self._hand_over(plan, won, written)
         self._to_warm.put_nowait(min(len(won), context.settings.max_in_flight))
+        await context.tell(_concluded(skip, first, count) for skip in plan.skips for first, count in _made(skip, won))
 
     async def _recover(self) -> None:
         """Decide a slice of the past that is too late to be started. It is durable before the next slice is looked at."""
@@ -208,8 +209,7 @@ class Planner:
         context.health.worked()
         timetable.recovered(overdue)
         self._adapt_slice(context.clock.seconds() - began)
-        for occurrence, span, count in _made_of(spans, won):
-            context.publish(_concluded(span, occurrence, count))
+        await context.tell(_concluded(span, occurrence, count) for occurrence, span, count in _made_of(spans, won))
 
     def _adapt_slice(self, took: float) -> None:
         """Keep slices short: what falls due waits for the slice that is being written, and a slice may meet many rows that are there."""
@@ -311,9 +311,6 @@ class Planner:
         for claim, _ in ours:
             self._context.publish(OccurrenceClaimed(occurrence=claim.occurrence, automation=claim.name))
         self._dispatcher.take(_carried(claim, entry, written, self._late_for(claim)) for claim, entry in ours)
-        for skip in plan.skips:
-            for first, count in _made(skip, won):
-                self._context.publish(_concluded(skip, first, count))
 
     def _late_for(self, claim: Claim) -> list[Step]:
         """Why it was claimed so late, if it was."""

@@ -1,8 +1,7 @@
 """Reads the target's automations: every so often, shortly before something is due, and when somebody needs to know."""
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -24,6 +23,7 @@ from scheduler.core.timetable import Changes, merge
 from scheduler.daemon.clearance import Clearance
 from scheduler.daemon.clock import Alarm
 from scheduler.daemon.context import Context, back_off
+from scheduler.daemon.demand import Demand
 from scheduler.daemon.places import NOTABLE
 from scheduler.daemon.presence import SnapshotWatch
 from scheduler.daemon.readings import Readings
@@ -33,18 +33,14 @@ _LEAD: Final = timedelta(seconds=2)
 """A poll before something is due begins at least this long before it, so that it ends before the claims are made."""
 _CHANGES_AT_ONCE: Final = 1_000
 """Automations that are taken up before others have a turn: some thirty milliseconds when all of them were edited."""
-_AT_A_TIME: Final = 50
-"""Events that are told before others have a turn: some five milliseconds."""
-
-
-_HOUR: Final = 3600.0
 
 
 class Poller:
     """One target's snapshots."""
 
-    def __init__(self, context: Context, readings: Readings, clearance: Clearance, record: Record) -> None:
+    def __init__(self, context: Context, demand: Demand, readings: Readings, clearance: Clearance, record: Record) -> None:
         self._context = context
+        self._demand = demand
         self._readings = readings
         self._clearance = clearance
         self._record = record
@@ -58,7 +54,6 @@ class Poller:
         self._retry_after = timedelta(0)
         self._took = timedelta(0)
         self._begun = float("-inf")
-        self._polls: deque[float] = deque()  # when those of the last hour were begun
         self.error: str | None = None
         self.has_tried = False  # to read the list, since this process began
 
@@ -100,7 +95,7 @@ class Poller:
     async def _poll(self) -> None:
         context, upstream = self._context, self._context.upstream
         self._begun = begun = context.clock.seconds()
-        self._expect(begun)
+        self._demand.note_poll(begun)
         try:
             snapshot = await upstream.snapshot()
         except UpstreamError as error:
@@ -122,16 +117,6 @@ class Poller:
     def _tell_of_wait(self) -> None:
         for listener in self._on_wait:
             listener()
-
-    def _expect(self, begun: float) -> None:
-        """Have the budget keep a reserve for as many polls as there were in the last hour, and for the readings that are wanted now."""
-        settings, polls = self._context.settings, self._polls
-        polls.append(begun)
-        while polls[0] <= begun - _HOUR:
-            polls.popleft()
-        rate = (len(polls) - 1) / max(begun - polls[0], 1.0)
-        interval = max(settings.poll_interval.total_seconds(), 1.0)
-        self._context.upstream.expect_polls(poll_interval=interval, polls=rate, readings=self._readings.wanted)
 
     def _failed(self, error: UpstreamError, seconds: float) -> None:
         self._failures += 1
@@ -168,7 +153,7 @@ class Poller:
         if context.timetable.absent:
             self._begun = snapshot.begun  # the snapshot that confirms an absence begins an interval later, and no less
         await self._write()  # before all is told: of a hundred thousand changes that takes longer
-        await self._tell(_events(context.target, snapshot, changes))
+        await context.tell(_events(context.target, snapshot, changes))
 
     async def _take_in_parts(self, snapshot: Snapshot) -> list[Changes] | None:
         """Take up most of many changes, some at a time, so that what is due does not wait; None when the clock was set meanwhile.
@@ -189,13 +174,6 @@ class Poller:
             if context.watch.was_set_since(snapshot.begun):
                 return None
         return taken
-
-    async def _tell(self, events: Iterable[Event]) -> None:
-        """Publish these, a few at a time: ten thousand lines of the log take a second, and what is due must not wait for them."""
-        for number, event in enumerate(events, 1):
-            self._context.publish(event)
-            if number % _AT_A_TIME == 0:
-                await asyncio.sleep(0)
 
     def remove(self, automation_id: str, at: datetime) -> None:
         """The automation itself was not there at ``at``, and neither is it in the newest snapshot: it is gone."""

@@ -78,8 +78,8 @@ class Upstream(Protocol):
     def blocked_until(self) -> float:
         """Until when the API asked to send nothing, on the clock that counts suspend; -inf: it never did."""
 
-    def expect_polls(self, *, poll_interval: float, polls: float, readings: int) -> None:
-        """Keep a reserve in the budget for so many polls a second, and for so many automations that are read on their own."""
+    def expect(self, *, poll_interval: float, polls: float, readings: float, at_once: int) -> None:
+        """Keep a reserve in the budget for so many polls and readings a second; ``at_once`` automations are read at the same time."""
 
     async def run(self, automation_id: str, idempotency_key: str) -> Answer | NotSent | Lost:
         """One attempt. Never raises for what the network or the API do."""

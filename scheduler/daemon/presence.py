@@ -54,6 +54,7 @@ class Presence:
         """
         context = self._context
         at, begun = context.clock.now(), context.clock.seconds()
+        self._readings.note(begun)
         try:
             automation = await context.upstream.retrieve(automation_id)
         except (UpstreamError, InvalidAutomation):

@@ -11,6 +11,7 @@ from typing import Final
 from scheduler.core.errors import UpstreamError
 from scheduler.core.model import Automation, InvalidAutomation, Run, Snapshot
 from scheduler.daemon.context import Context, back_off
+from scheduler.daemon.demand import Demand
 
 AT_ONCE: Final = 8
 """Automations read on their own at the same time; when more are wanted, the next snapshot is quicker and cheaper."""
@@ -27,8 +28,9 @@ class Seen:
 class Readings:
     """The newest reading of every automation of a target, and how to get a newer one."""
 
-    def __init__(self, context: Context, poll: Callable[[], None]) -> None:
+    def __init__(self, context: Context, demand: Demand, poll: Callable[[], None]) -> None:
         self._context = context
+        self._demand = demand
         self._poll = poll
         self._snapshot_begun = float("-inf")
         self._unseen: frozenset[str] = frozenset()
@@ -63,11 +65,6 @@ class Readings:
         self._poll_begun = begun
         self._polled.set()
         self._polled = asyncio.Event()
-
-    @property
-    def wanted(self) -> int:
-        """How many automations are read on their own, at most `AT_ONCE` at the same time."""
-        return min(self._wanted, AT_ONCE)
 
     def latest(self, automation_id: str) -> Seen | None:
         """The newest reading, which began in no time that counts when no reading of this process showed it; None: it is not known."""
@@ -104,7 +101,7 @@ class Readings:
     async def read(self, automation_id: str, *, since: float) -> Seen | None:
         """A reading begun at ``since`` or later; asks until there is one. None: the automation is gone, the list says so too."""
         failures = 0
-        self._wanted += 1
+        self._want(1)
         try:
             while True:
                 seen = self.latest(automation_id)
@@ -119,7 +116,15 @@ class Readings:
                     failures += 1
                     await self._pause(automation_id, since, max(back_off(failures), getattr(error, "retry_after", None) or 0.0))
         finally:
-            self._wanted -= 1
+            self._want(-1)
+
+    def _want(self, more: int) -> None:
+        self._wanted += more
+        self._demand.note_wanted(min(self._wanted, AT_ONCE))
+
+    def note(self, begun: float) -> None:
+        """A single automation is about to be read."""
+        self._demand.note_reading(begun)
 
     async def gone(self, automation_id: str) -> bool:
         """Return whether the list, read anew, does not have the automation, which itself answered 404.
@@ -146,6 +151,7 @@ class Readings:
             if self._is_read(automation_id, since):
                 return False
             begun = self._context.clock.seconds()
+            self.note(begun)
             automation = await self._context.upstream.retrieve(automation_id)
         if automation is None:
             gone = await self.gone(automation_id)

@@ -16,6 +16,7 @@ from scheduler.core.timetable import Entry, Timetable
 from scheduler.daemon.clearance import EVERYTHING, Clearance
 from scheduler.daemon.clock import ClockWatch
 from scheduler.daemon.context import Context, LedgerHealth, TargetSettings
+from scheduler.daemon.demand import Demand
 from scheduler.daemon.dispatcher import Dispatcher
 from scheduler.daemon.making_up import MakingUp
 from scheduler.daemon.overdue import Overdue
@@ -55,15 +56,17 @@ class Target:
         parse: Parse,
     ) -> None:
         watch.look()  # it may have been waiting for the ledger's lock: what the clock did before is no news to a target that begins now
-        timetable = Timetable(settings.name, now=clock.now(), policies=self._policies, schedule=parse)
-        self.context = Context(settings, upstream, ledger, clock, watch, health, publish, timetable)
-        self._readings = readings = Readings(self.context, self._poll)
+        self._parse, self._begun_at = parse, clock.now()
+        self._reloads = 0
+        self.context = Context(settings, upstream, ledger, clock, watch, health, publish, self._make_timetable(settings.name))
+        demand = Demand(self.context)
+        self._readings = readings = Readings(self.context, demand, self._poll)
         self._clearance = Clearance(self.context, readings)
         self._presence = Presence(self.context, readings)
         self._dispatcher = Dispatcher(self.context, readings, self._clearance, self._presence)
         self._record = Record(self.context)
         self._planner = Planner(self.context, readings, self._clearance, self._record, self._dispatcher)
-        self._poller = Poller(self.context, readings, self._clearance, self._record)
+        self._poller = Poller(self.context, demand, readings, self._clearance, self._record)
         self._tracker = Tracker(self.context, self._dispatcher)
         self._overdue = Overdue(self.context, self._clearance, self._dispatcher, self._planner.stalled_for)
         self._making_up = MakingUp(self.context, self._dispatcher)
@@ -84,7 +87,7 @@ class Target:
         recorded = await context.ledger.bind(settings.name, settings.url, settings.project_id)
         runs = await context.ledger.newest_runs(settings.name)
         opened = await context.ledger.open_occurrences(settings.name)
-        versions = context.timetable.load(recorded.automations, watermark=recorded.watermark, ended=recorded.ended, gaps=recorded.gaps)
+        versions = await self._load(recorded)
         self._tell_of(versions)
         self._clearance.snapshot_at = recorded.snapshot_at
         self._clearance.absent_until = self._planner.absent_until
@@ -96,6 +99,24 @@ class Target:
         self._dispatcher.adopt(opened)
         self._record.revise(versions, recorded.snapshot_at)
         await self.record()
+
+    async def _load(self, recorded: RecordedTarget) -> Sequence[Version]:
+        """Fill the timetable, slice by slice: other targets send what they have adopted meanwhile, and signals and the watchdog are served.
+
+        Nobody sees the timetable before it is whole. After a reload in between, which had another one reconsidered, it is filled anew.
+        """
+        while True:
+            reloads, timetable, versions = self._reloads, self._make_timetable(self.context.target), list[Version]()
+            slices = timetable.load(recorded.automations, watermark=recorded.watermark, ended=recorded.ended, gaps=recorded.gaps)
+            for some in slices:
+                versions += some
+                await asyncio.sleep(0)
+            if reloads == self._reloads:
+                self.context.timetable = timetable
+                return versions
+
+    def _make_timetable(self, target: str) -> Timetable:
+        return Timetable(target, now=self._begun_at, policies=self._policies, schedule=self._parse)
 
     async def run(self, stopping: asyncio.Event, drain: Callable[[], float]) -> int:
         """Serve until ``stopping`` is set, then give what is in flight ``drain()`` seconds. Returns how much is left in flight."""
@@ -137,6 +158,8 @@ class Target:
         """
         context = self.context
         context.settings, context.upstream, context.ledger = settings, upstream, ledger
+        self._parse = parse
+        self._reloads += 1
         versions = context.timetable.reconsider(parse, since)
         self._record.revise(versions, self._clearance.snapshot_at)  # before whatever is seen next
         self._overdue.begin_anew()

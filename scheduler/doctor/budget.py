@@ -22,7 +22,7 @@ from scheduler.settings.durations import format_duration
 BUDGET: Final = Check("rate budget")
 _CLOUD: Final = ("posthog.com", 480, 4800)
 """What a key may do there in a minute and in an hour."""
-_SHARE: Final = 0.75
+_SHARE: Final = 0.5
 """Of each limit that polls may use; the rest is kept for fires."""
 _ROWS: Final = 1000  # of a page, when the API could not be asked
 _SHORTEST: Final = 1.0  # seconds between two polls; more of them in a minute are not told apart
@@ -146,7 +146,7 @@ def _hour(limits: Target, hour: Load, settings: Settings) -> Iterator[tuple[Load
         yield hour, f"{when} needs {_needs(hour)}, and requests_per_hour is {limit:,}", advice
     elif hour.readings > _SHARE * limit:
         advice = f"{shorter}, or raise requests_per_hour as far as the API allows"
-        yield hour, f"{when} needs {_needs(hour)}; of requests_per_hour, {limit:,}, three quarters are for readings", advice
+        yield hour, f"{when} needs {_needs(hour)}; of requests_per_hour, {limit:,}, half is for polls and readings", advice
 
 
 def _needs(load: Load) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import chain
 from typing import Final
 
 from scheduler.doctor.facts import Facts
@@ -120,15 +121,16 @@ def _overrides(facts: Facts) -> Iterator[Finding]:
     listed = [facts.automations(each) for each in facts.targets]
     if not facts.targets or any(each is None for each in listed):
         return
-    known = [each for automations in listed for each in automations or ()]
-    taken: set[str] = set()
+    matching, counting = set[int](), set[int]()
+    for each in chain.from_iterable(automations or () for automations in listed):
+        if places := set(facts.settings.patterns.matching(each.id, each.name)):
+            matching |= places
+            counting.add(min(places))
     for number, override in enumerate(facts.settings.overrides):
-        matched = {each.id for each in known if override.matches(each.id, each.name)}
-        if not matched:
+        if number not in matching:
             yield _useless(number, override.automation, "matches no automation", "correct it, or remove it")
-        elif matched <= taken:
+        elif number not in counting:
             yield _useless(number, override.automation, "never counts: earlier ones match all that it matches", "move it up, or remove it")
-        taken |= matched
 
 
 def _useless(number: int, pattern: str, finding: str, advice: str) -> Finding:

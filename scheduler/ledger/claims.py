@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import groupby
+from itertools import chain, groupby, pairwise
 from operator import itemgetter
 from typing import Final
 
@@ -91,11 +91,25 @@ _SELECT_AMONG_MANY: Final = f"""
         UNION {_SPANS_BETWEEN}
     )
 """  # noqa: S608 -- literals of this module
+_SELECT_AT: Final = given(
+    "automation_id, scheduled_for",
+    f"""
+    SELECT json_group_array(json_array(automation_id, scheduled_for, last)) FROM (
+        SELECT own.automation_id, own.scheduled_for, own.last
+        FROM {{given}} CROSS JOIN occurrence AS own USING (scheduled_for, automation_id) WHERE own.target = ?2
+        UNION {_SPANS_BETWEEN.replace("?1", "?5")}
+    )
+    """,  # noqa: S608 -- literals of this module
+)
 _ARE_MANY: Final = "SELECT 1 FROM occurrence WHERE scheduled_for BETWEEN ? AND ? LIMIT 1 OFFSET ?"
 _MANY_ROWS: Final = 20_000
 """Fewer rows than these are gone through in some milliseconds."""
+_ROWS_FOR_A_CHANGE: Final = 200
+"""To go through so many rows costs as much as to make one."""
 
 _JUST_BEFORE: Final = timedelta(microseconds=1)
+_MINUTE: Final = timedelta(minutes=1)
+"""From one occurrence of an automation to the next at least."""
 
 _Interval = tuple[str, str]
 """Last and first scheduled instant of a row; in this order, since rows are looked for by where they end."""
@@ -203,12 +217,14 @@ def lacking(connection: sqlite3.Connection, target: str, expected: Sequence[Occu
 
 def _insert_skips(connection: sqlite3.Connection, target: str, skips: Sequence[Skip], node: str) -> dict[Occurrence, int]:
     divide(connection, target, _by_automation((skip.occurrence, skip.instants) for skip in skips))
-    taken = _taken(connection, target, skips)
+    are_many = _are_many(connection, skips, sum(len(skip.instants) for skip in skips))
+    taken = _taken_at(connection, target, skips) if are_many else _taken(connection, target, skips)
     rows: list[tuple[Value, ...]] = []
     made: dict[Occurrence, int] = {}
     for skip in skips:
         rows_there = taken[skip.occurrence.automation_id]
-        for instants in _free(skip.instants, rows_there):
+        free = _free(skip.instants, rows_there)
+        for instants in chain.from_iterable(map(_adjacent, free)) if are_many else free:
             rows.append(_skip_row(skip, instants, node))
             made[replace(skip.occurrence, scheduled_for=instants[0])] = len(instants)
             insort(rows_there, (to_text_seconds(instants[-1]), to_text_seconds(instants[0])))
@@ -216,16 +232,39 @@ def _insert_skips(connection: sqlite3.Connection, target: str, skips: Sequence[S
     return made
 
 
+def _bounds(skips: Sequence[Skip | SkippedSpan]) -> tuple[str, str]:
+    first, last = min(skip.occurrence.scheduled_for for skip in skips), max(skip.last for skip in skips)
+    return to_text_seconds(first), to_text_seconds(last)
+
+
+def _are_many(connection: sqlite3.Connection, skips: Sequence[Skip | SkippedSpan], changes: int) -> bool:
+    """Whether too many rows, of whomever, lie between the first and the last instant of all the skips to go through them."""
+    most = max(_MANY_ROWS, _ROWS_FOR_A_CHANGE * changes)
+    return connection.execute(_ARE_MANY, (*_bounds(skips), most)).fetchone() is not None
+
+
 def _taken(connection: sqlite3.Connection, target: str, skips: Sequence[Skip | SkippedSpan]) -> defaultdict[str, list[_Interval]]:
     """The rows that there are between the first and the last instant of all the skips, by automation and in order."""
     automations = {skip.occurrence.automation_id for skip in skips}
-    first, last = min(skip.occurrence.scheduled_for for skip in skips), max(skip.last for skip in skips)
-    bounds = to_text_seconds(first), to_text_seconds(last)
-    wanted: tuple[str, ...] = (json.dumps(list(automations)), target, *bounds)
-    if connection.execute(_ARE_MANY, (*bounds, _MANY_ROWS)).fetchone() is None:
+    wanted: tuple[str, ...] = (json.dumps(list(automations)), target, *_bounds(skips))
+    if not _are_many(connection, skips, 0):
         (found,) = connection.execute(_SELECT_BETWEEN, wanted).fetchone()
     else:
         (found,) = connection.execute(_SELECT_AMONG_MANY, (*wanted, min(automations), max(automations))).fetchone()
+    return _in_order(found)
+
+
+def _taken_at(connection: sqlite3.Connection, target: str, skips: Sequence[Skip]) -> defaultdict[str, list[_Interval]]:
+    """The rows at the instants of the skips, and the spans over them, by automation and in order; not what else lies in between.
+
+    So it costs as much as is skipped, however many rows others have in the same time.
+    """
+    automations = list({skip.occurrence.automation_id for skip in skips})
+    at = packed([(skip.occurrence.automation_id, to_text_seconds(instant)) for skip in skips for instant in skip.instants])
+    return _in_order(connection.execute(_SELECT_AT, (at, target, *_bounds(skips), json.dumps(automations))).fetchone()[0])
+
+
+def _in_order(found: str) -> defaultdict[str, list[_Interval]]:
     taken: defaultdict[str, list[_Interval]] = defaultdict(list)
     for automation_id, scheduled_for, end in sorted(json.loads(found), key=itemgetter(2)):
         taken[automation_id].append((end, scheduled_for))
@@ -242,6 +281,16 @@ def _free(instants: Sequence[datetime], taken: Sequence[_Interval]) -> Iterator[
             free.append((behind, instant))
     for _, group in groupby(free, key=itemgetter(0)):
         yield [instant for _, instant in group]
+
+
+def _adjacent(instants: Sequence[datetime]) -> Iterator[Sequence[datetime]]:
+    """The instants in groups that nothing can lie within: each is a minute after the one before it."""
+    begin = 0
+    for at, (one, following) in enumerate(pairwise(instants), 1):
+        if following - one > _MINUTE:
+            yield instants[begin:at]
+            begin = at
+    yield instants[begin:]
 
 
 def _skip_row(skip: Skip, instants: Sequence[datetime], node: str) -> tuple[Value, ...]:

@@ -4,7 +4,6 @@ The only place that knows what settings there are: the reader of the environment
 all walk these models. Immutable; made by `scheduler.settings.load`.
 """
 
-import fnmatch
 import re
 import socket
 from datetime import timedelta
@@ -222,10 +221,6 @@ class Override(PolicySettings):
             raise Wrong("changes nothing", f"set one of {', '.join(PolicySettings.model_fields)}, or remove it")
         return self
 
-    def matches(self, automation_id: str, name: str) -> bool:
-        """Whether this is the automation's id or name, or a pattern (``*``, ``?``, ``[…]``; case counts) that fits its name."""
-        return self.automation in {automation_id, name} or fnmatch.fnmatchcase(name, self.automation)
-
     def applied_to(self, policies: PolicySettings) -> PolicySettings:
         """The given settings with this override's own in their place."""
         return policies.model_copy(update={field: getattr(self, field) for field in self.changes})
@@ -306,11 +301,12 @@ class Settings(Section):
 
     def policies(self, automation_id: str, name: str) -> Policies:
         """The policies of one automation: the first override that matches, what it leaves open from ``[schedule]``."""
-        place = self._patterns.first(automation_id, name)
+        place = self.patterns.first(automation_id, name)
         return self._resolved[-1 if place is None else place]
 
     @cached_property
-    def _patterns(self) -> PatternIndex:
+    def patterns(self) -> PatternIndex:
+        """The patterns of the overrides, in their order."""
         return PatternIndex([override.automation for override in self.overrides])
 
     @cached_property

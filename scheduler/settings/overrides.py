@@ -17,12 +17,12 @@ class PatternIndex:
     """Patterns (``*``, ``?``, ``[…]``; case counts) by their place in a list."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        self._exact: dict[str, int] = {}
+        self._exact: defaultdict[str, list[int]] = defaultdict(list)
         self._by_prefix: defaultdict[int, defaultdict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         self._by_suffix: defaultdict[int, defaultdict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         self._compiled: dict[int, re.Pattern[str]] = {}
         for place, pattern in enumerate(patterns):
-            self._exact.setdefault(pattern, place)
+            self._exact[pattern].append(place)
             if _WILDCARDS.search(pattern):
                 self._add(place, pattern)
 
@@ -36,9 +36,16 @@ class PatternIndex:
 
     def first(self, automation_id: str, name: str) -> int | None:
         """Return the place of the first pattern that is the automation's id or name, or that fits its name; None when there is none."""
-        exact = [self._exact[text] for text in (automation_id, name) if text in self._exact]
+        exact = [self._exact[text][0] for text in (automation_id, name) if text in self._exact]
         fitting = (self._first_fitting(places, name) for places in self._candidates(name))
         return min([*exact, *(place for place in fitting if place is not None)], default=None)
+
+    def matching(self, automation_id: str, name: str) -> Iterator[int]:
+        """Yield the places of all patterns that are the automation's id or name, or that fit its name, in no particular order."""
+        for text in {automation_id, name}:
+            yield from self._exact.get(text, ())
+        for places in self._candidates(name):
+            yield from (place for place in places if self._compiled[place].match(name))
 
     def _candidates(self, name: str) -> Iterator[Sequence[int]]:
         """Yield the places of patterns with a literal part that the name has, each list in order."""

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from scheduler.core.request_budget import Need, RequestBudget
+from scheduler.core.request_budget import Need, Purpose, RequestBudget
 from scheduler.upstream.target import Clock
 
 _LONGEST: Final = 30.0
@@ -22,25 +22,25 @@ _SHORTEST: Final = 0.001
 class Reservation:
     """One place in the budget. It counts until it is given back; its request leaves when it is used."""
 
-    def __init__(self, sums: RequestBudget, clock: Clock, *, background: bool, requests: int = 1) -> None:
+    def __init__(self, sums: RequestBudget, clock: Clock, purpose: Purpose, requests: int = 1) -> None:
         self._sums = sums
         self._clock = clock
-        self._background = background
+        self._purpose = purpose
         self._requests = requests
         self._open = True
-        sums.hold()
+        sums.hold(purpose)
 
     def use(self) -> None:
         """Send the request now."""
         assert self._open, "a place serves one request"
         self._open = False
-        self._sums.use(self._clock.seconds(), background=self._background, requests=self._requests)
+        self._sums.use(self._clock.seconds(), self._purpose, requests=self._requests)
 
     def give_back(self) -> None:
         """Give the place back, unless it was used or given back before."""
         if self._open:
             self._open = False
-            self._sums.give_back()
+            self._sums.give_back(self._purpose)
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class Budget:
     def reserve(self) -> Reservation | None:
         """Reserve a place for one fire; None when there is none now."""
         self._serve()  # a poll or reading that the reserve admits precedes the fire
-        return None if self.fire_in() > 0 else Reservation(self._sums, self._clock, background=False)
+        return None if self.fire_in() > 0 else Reservation(self._sums, self._clock, Purpose.FIRE)
 
     def fire_in(self) -> float:
         """Return the seconds until `reserve` may give a place; 0 when it gives one now."""
@@ -120,22 +120,23 @@ class Budget:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for queue in (self._polls, self._readings):
-            wait = self._admit(queue)
+        for queue, purpose in ((self._polls, Purpose.POLL), (self._readings, Purpose.READING)):
+            wait = self._admit(queue, purpose)
             if wait is not None:
                 self._timer = asyncio.get_running_loop().call_later(min(max(wait, _SHORTEST), _LONGEST), self._serve)
                 return
 
-    def _admit(self, queue: deque[_Waiter]) -> float | None:
+    def _admit(self, queue: deque[_Waiter], purpose: Purpose) -> float | None:
         """Return the seconds until the first waiter that had to stay may go; None when the queue is empty."""
         while queue:
             if queue[0].future.done():  # cancelled
                 queue.popleft()
                 continue
             now = self._clock.seconds()
-            wait = self._sums.background_at(now, queue[0].requests) - now
+            at = self._sums.poll_at(now, queue[0].requests) if purpose is Purpose.POLL else self._sums.reading_at(now)
+            wait = at - now
             if wait > 0:
                 return wait
             waiter = queue.popleft()
-            waiter.future.set_result(Reservation(self._sums, self._clock, background=True, requests=waiter.requests))
+            waiter.future.set_result(Reservation(self._sums, self._clock, purpose, waiter.requests))
         return None

@@ -139,9 +139,10 @@ class ApiClient:
         """Until when the API asked to send nothing, on the clock that counts suspend; -inf: it never did."""
         return self._budget.blocked_until
 
-    def expect_polls(self, *, poll_interval: float, polls: float, readings: int) -> None:
-        """Keep a reserve in the budget for so many polls a second, and for so many automations that are read on their own."""
-        self._budget.expect(need(poll_interval=poll_interval, polls=polls, pages=self._snapshots.pages, readings=readings))
+    def expect(self, *, poll_interval: float, polls: float, readings: float, at_once: int) -> None:
+        """Keep a reserve in the budget for so many polls and readings a second; ``at_once`` automations are read at the same time."""
+        pages = self._snapshots.pages
+        self._budget.expect(need(poll_interval=poll_interval, polls=polls, pages=pages, readings=readings, at_once=at_once))
 
     async def admit(self) -> None:
         """Wait until the budget allows an attempt, and use its place: `run` is to follow at once. Can be cancelled."""

@@ -12,7 +12,9 @@ import asyncio
 import json
 import re
 from collections.abc import Generator, Iterable, Mapping
+from functools import lru_cache
 from typing import Final, NoReturn, TypeVar
+from weakref import WeakKeyDictionary
 
 from scheduler.core.model import Unreadable
 
@@ -27,6 +29,9 @@ LONGEST_VALUE: Final = 2**20
 """Bytes of a wanted value that is read. A longer one is `Unreadable`."""
 SMALL: Final = 2**14
 """Bytes of an object that `json` may read: what that makes of them holds nothing up, whatever they are."""
+_WINDOWS: Final = (2**9, 2**12, SMALL)
+"""Bytes that `json` is given of a small object, one after the other while the object goes on behind them."""
+_LONGEST_ESCAPE: Final = len("\\u0000")
 _STEPS: Final = 200
 """Members, brackets or rows between two yields: less than a millisecond."""
 _LONGEST_NUMBER: Final = 32
@@ -58,15 +63,24 @@ def keys(names: Iterable[str]) -> Mapping[bytes, str]:
     return {f'"{name}"'.encode(): name for name in names}
 
 
+_turns: "Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]]" = WeakKeyDictionary()
+
+
 async def in_pieces(steps: Steps[T]) -> T:
-    """Return the result of ``steps``, and let others run between its pieces. Raises what it raises."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        await asyncio.sleep(0)
+    """Return the result of ``steps``, and let others run between its pieces. Raises what it raises.
+
+    However many large answers are read at the same time, the loop does one piece in each of its rounds: what is due waits for no more.
+    """
+    turn = _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+    try:
+        next(steps)  # a small answer has no other piece
+        while True:
+            async with turn:
+                await asyncio.sleep(0)
+                next(steps)
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 def read_value(body: bytes, wanted: Mapping[bytes, str], items: Mapping[str, "ReadItems"] | None = None) -> Steps[object]:
@@ -120,7 +134,14 @@ class ReadItems:
     def spoil(self, why: str) -> None:
         """Make the newest object unreadable but for its id and its name."""
         if self.rows and isinstance(fields := self.rows[-1], dict):
-            fields |= {name: Unreadable(f"unreadable, since {why}") for name in self._wanted.values() if name not in {"id", "name"}}
+            unreadable = _unreadable(why)
+            fields |= {name: unreadable for name in self._wanted.values() if name not in {"id", "name"}}
+
+
+@lru_cache(maxsize=8)
+def _unreadable(why: str) -> Unreadable:
+    """The same object for each of thousands of bad rows: Python's garbage collector stops the loop to look at every one that there is."""
+    return Unreadable(f"unreadable, since {why}")
 
 
 # ---------------------------------------------------------------- reading
@@ -139,11 +160,12 @@ def _read_members(body: bytes, at: int, wanted: Mapping[bytes, str], items: Mapp
     at = _skip_space(body, at)
     if body[at : at + 1] == b"}":
         return at + 1
-    count = 0
+    count, paused_at = 0, at
     while True:
         count += 1
-        if count % _STEPS == 0:
+        if count % _STEPS == 0 or at - paused_at > PIECE:
             yield
+            paused_at = at
         member = _MEMBER.match(body, at, at + PIECE)
         if member is not None and member[3] == b"," and member.end() == at + PIECE:
             member = None  # the space behind it may go on
@@ -213,15 +235,20 @@ def _name(key: bytes, wanted: Mapping[bytes, str]) -> str | None:
 def _read_small(body: bytes, at: int) -> tuple[Fields, int] | None:
     """Read the object that begins here with `json`, which is several times as fast, and return where it ends.
 
-    None for one that is not small, or that `json` refuses. What `json` is given usually ends with the object, and else with the limit.
+    None for one that is not small, or that `json` refuses. What `json` is given usually ends with the object; only when the object goes
+    on behind that, `json` is given more, so that thousands of bad objects cost no more than their bytes.
     """
-    for end in (body.find(b"}", at, at + SMALL) + 1, at + SMALL):
+    for end in (body.find(b"}", at, at + SMALL) + 1, *(at + size for size in _WINDOWS)):
         text = body[at:end].decode(errors="surrogateescape")
         try:
             value, length = _JSON.raw_decode(text)
+        except json.JSONDecodeError as error:
+            if error.pos < len(text) - _LONGEST_ESCAPE and not error.msg.startswith("Unterminated"):
+                return None
         except (ValueError, RecursionError):
-            continue
-        return value, at + (length if text.isascii() else len(text[:length].encode(errors="surrogateescape")))
+            return None
+        else:
+            return value, at + (length if text.isascii() else len(text[:length].encode(errors="surrogateescape")))
     return None
 
 

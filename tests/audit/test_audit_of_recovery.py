@@ -1,5 +1,6 @@
 """An audit while a daemon recovers from a downtime, and when it has: what lies in a gap is not decided yet, and is not missing."""
 
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -61,6 +62,23 @@ def test_what_is_not_recovered_yet_is_not_missing(tmp_path: Path, killed_after: 
     total = minutes + minutes // 2 + minutes // 3 + minutes // 5
     assert 0 < whole.summary.undecided < total
     assert whole.summary.undecided + whole.summary.outcomes.total() == pytest.approx(total, abs=8)
+
+
+def test_a_gap_excuses_nothing_of_an_automation_that_is_decided(tmp_path: Path) -> None:
+    """The past is decided in the order of the ids, and a gap names the first of which anything is undecided."""
+    path = ledger(tmp_path, 3)
+    with closing(open_for_reading(path)) as connection:
+        ((first, undecided),) = connection.execute("SELECT (SELECT min(automation_id) FROM automation), automation_id FROM gap").fetchall()
+    assert first < undecided
+    now = NOON + timedelta(days=DAYS, minutes=2)
+    whole = audit(path, hours=24 * DAYS + 1, now=now)
+    assert list(whole.run()) == []
+    assert spoil(path, "DELETE FROM occurrence WHERE automation_id = ? AND count > 1", first) > 0
+    spoilt = audit(path, hours=24 * DAYS + 1, now=now)
+    findings = list(spoilt.run())
+    assert len(findings) > 500
+    assert {(each.kind, each.automation_id) for each in findings} == {("missing", first)}
+    assert spoilt.summary.undecided == whole.summary.undecided
 
 
 def test_a_recovery_that_came_to_its_end_is_clean(tmp_path: Path) -> None:

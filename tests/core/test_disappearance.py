@@ -8,6 +8,7 @@ import pytest
 from scheduler.core.disappearance import DisappearanceWatch
 from scheduler.core.records import Removal
 from scheduler.core.status import Disappearance
+from tests.counting import count_lines
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -82,3 +83,11 @@ def test_removals_over_many_hours_are_no_disappearance() -> None:
 
 def test_a_list_that_is_short_after_a_downtime_is_told() -> None:
     assert recall(10).note(at(3000), 4) == Disappearance(at(3000), 6, 10)
+
+
+def recall_lifetimes(count: int) -> None:
+    recall(10, *[(0.01 * number, 0.01 * number + 30) for number in range(count)])
+
+
+def test_many_removals_within_an_hour_are_recalled_in_linear_time() -> None:
+    assert count_lines(lambda: recall_lifetimes(3000)) <= 12 * count_lines(lambda: recall_lifetimes(300))

@@ -1,9 +1,11 @@
 """What should be on record, as the overdue check derives it."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
+from scheduler.core import expected as expected_module
 from scheduler.core.cron import Schedule
 from scheduler.core.expected import Expected
 from scheduler.core.model import Automation, Definition, Occurrence
@@ -86,6 +88,7 @@ def test_after_a_step_back_it_is_derived_again() -> None:
 
 def test_what_is_kept_is_bounded_and_goes_on_when_some_of_it_is_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A ledger that takes nothing for days must not fill the memory."""
+    monkeypatch.setattr("scheduler.core.expected.LOOK_BACK", timedelta(days=4))
     monkeypatch.setattr("scheduler.core.expected.MOST", 3)
     expected, days = Expected("main", NOON), at(3 * 24 * 60)
     assert past(expected, days, entry()) == [1, 2, 3]
@@ -94,6 +97,38 @@ def test_what_is_kept_is_bounded_and_goes_on_when_some_of_it_is_confirmed(monkey
     assert past(expected, days, entry()) == [4, 5, 6]
 
 
-def test_a_derivation_pauses_after_each_few_steps() -> None:
+def test_after_a_long_suspend_no_more_than_an_hour_is_looked_at() -> None:
+    expected, month = Expected("main", NOON), 30 * 24 * 60
+    assert past(expected, at(month + 0.5), entry()) == list(range(month - 59, month + 1))
+    assert past(expected, at(month + 1.5), entry())[-1] == month + 1
+
+
+def test_what_is_kept_is_confirmed_however_old_it_is() -> None:
+    expected, day = Expected("main", NOON), 24 * 60
+    assert past(expected, at(1.5), entry()) == [1]
+    assert past(expected, at(day + 0.5), entry()) == [1, *range(day - 59, day + 1)]
+
+
+def test_a_derivation_pauses_after_each_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, find_next = [0], Schedule.next
+
+    def count(schedule: Schedule, after: datetime) -> datetime | None:
+        calls[0] += 1
+        return find_next(schedule, after)
+
+    entries = {str(number): entry(f"{number % 60} {number // 60 % 24} {1 + number // 1440} * *") for number in range(3000)}
+    monkeypatch.setattr(Schedule, "next", count)
     expected = Expected("main", NOON)
-    assert sum(1 for _ in expected.derive({"a": entry()}, at(5000.5))) == 10
+    for now in (at(0.5), at(30.5)):
+        in_slices = [calls[0], *(calls[0] for _ in expected.derive(entries, now)), calls[0]]
+        assert max(after - before for before, after in pairwise(in_slices)) <= 2 * expected_module._SLICE
+    assert calls[0] >= 3000
+
+
+def test_when_the_clock_goes_back_between_two_slices_nothing_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expected_module, "_SLICE", 1)
+    expected = Expected("main", NOON)
+    for slices, _ in enumerate(expected.derive({"a": entry()}, at(3.5))):
+        if slices == 1:
+            expected.begin_anew(at(0.5))
+    assert past(expected, at(2.5), entry()) == [1, 2]

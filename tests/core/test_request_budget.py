@@ -1,21 +1,22 @@
 """The sums of the request budget: no window is overdrawn, polls never starve, and fires get what polls leave."""
 
 import heapq
+from bisect import bisect_right
 from itertools import pairwise
 
 import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.request_budget import HOUR, MINUTE, RAREST, RequestBudget, Window, need
+from scheduler.core.request_budget import HOUR, MINUTE, RAREST, Purpose, RequestBudget, Window, need
 
 INF = float("inf")
 USUAL = need(poll_interval=30.0, polls=0.0, pages=1)
 
 
-def send(budget: RequestBudget, now: float, *, background: bool = False, requests: int = 1) -> None:
-    budget.hold()
-    budget.use(now, background=background, requests=requests)
+def send(budget: RequestBudget, now: float, purpose: Purpose = Purpose.FIRE, *, requests: int = 1) -> None:
+    budget.hold(purpose)
+    budget.use(now, purpose, requests=requests)
 
 
 def fire_at(budget: RequestBudget, now: float) -> float:
@@ -23,6 +24,13 @@ def fire_at(budget: RequestBudget, now: float) -> float:
     while (at := budget.fire_at(now)) > now:
         now = at
     send(budget, now)
+    return now
+
+
+def poll_at(budget: RequestBudget, now: float, requests: int) -> float:
+    """Ask until a poll of so many requests may begin."""
+    while (at := budget.poll_at(now, requests)) > now:
+        now = at
     return now
 
 
@@ -57,7 +65,7 @@ def test_a_block_is_never_shortened_by_a_later_one() -> None:
     budget = RequestBudget(per_minute=3, per_hour=4)
     budget.block(50.0)
     budget.block(20.0)
-    assert budget.fire_at(0.0) == budget.background_at(0.0) == 50.0
+    assert budget.fire_at(0.0) == budget.poll_at(0.0) == 50.0
 
 
 @pytest.mark.parametrize(("before", "after", "free_at"), [(4, 4, -INF), (4, 3, MINUTE), (4, 2, 10.0 + MINUTE), (3, 9, -INF)])
@@ -74,7 +82,7 @@ def test_a_place_that_is_held_counts_until_it_is_given_back() -> None:
     budget.hold()
     budget.hold()
     assert budget.fire_at(0.0) > 0.0
-    assert budget.background_at(0.0) > 0.0
+    assert budget.poll_at(0.0) > 0.0
     budget.give_back()
     assert budget.fire_at(0.0) <= 0.0
 
@@ -86,9 +94,9 @@ def test_a_place_that_is_held_counts_until_it_is_given_back() -> None:
 def test_without_a_known_need_the_background_leaves_a_quarter_to_the_fires(limit: int, spare: int) -> None:
     budget = RequestBudget(per_minute=limit, per_hour=10**6)
     for _ in range(spare):
-        assert budget.background_at(0.0) <= 0.0
-        send(budget, 0.0, background=True)
-    assert budget.background_at(0.0) > 0.0
+        assert budget.poll_at(0.0) <= 0.0
+        send(budget, 0.0, Purpose.POLL)
+    assert budget.poll_at(0.0) > 0.0
     if spare < limit:
         assert budget.fire_at(0.0) <= 0.0
 
@@ -131,8 +139,8 @@ def play(automations: int, pages: int, hours: float, *, per_minute: int = 400, p
     while events:
         now, kind = heapq.heappop(events)
         waiting = automations if kind == 0 else waiting
-        while now >= wanted and budget.background_at(now, pages if page == 0 else 1) <= now:
-            send(budget, now, background=True, requests=1 if page else pages)
+        while now >= wanted and budget.poll_at(now, pages if page == 0 else 1) <= now:
+            send(budget, now, Purpose.POLL, requests=1 if page else pages)
             polls += [now] if page == 0 else []
             page = (page + 1) % pages
             wanted = max(wanted, now) if page else polls[-1] + 30.0
@@ -169,11 +177,52 @@ def test_a_poll_waits_until_all_of_its_pages_may_follow_each_other() -> None:
     budget.expect(need(poll_interval=30.0, polls=0.0, pages=10), 0.0)
     while budget.fire_at(0.0) <= 0.0:
         send(budget, 0.0)
-    for page in range(10):
-        assert budget.background_at(0.0, 1) <= 0.0
-        send(budget, 0.0, background=True, requests=1 if page else 10)
-    first, whole = budget.background_at(1.0, 1), budget.background_at(1.0, 10)
+    for page in [*range(10), *range(10)]:  # of the rarest polls, and of the others
+        assert budget.poll_at(0.0, 1) <= 0.0
+        send(budget, 0.0, Purpose.POLL, requests=1 if page else 10)
+    first, whole = poll_at(budget, 1.0, 1), poll_at(budget, 1.0, 10)
     assert whole > 5 * first
+
+
+def play_with_readings(readings: float) -> tuple[list[float], list[float], int]:
+    """80 every-minute fires and so many readings a second on the default budget, for three hours.
+
+    Gives when polls began, when readings were sent, and the fewest fires of an hour after which another one had to wait, in the last hour.
+    """
+    budget = RequestBudget(per_minute=400, per_hour=4000)
+    read, polls, fires, waiting, asked, fewest = list[float](), list[float](), list[float](), 0, 0.0, 4000
+    for second in range(3 * 3600):
+        now = float(second)
+        waiting = 80 if second % 60 == 0 else waiting
+        asked = min(asked + readings, 8.0)
+        if second % 30 == 0:  # as the daemon, which counts what was sent within an hour
+            rate = sum(at > now - HOUR for at in read) / HOUR
+            budget.expect(need(poll_interval=30.0, polls=1 / 30, pages=1, readings=rate, at_once=int(asked)), now)
+        if (not polls or now - polls[-1] >= 30.0) and budget.poll_at(now) <= now:
+            send(budget, now, Purpose.POLL)
+            polls.append(now)
+        while asked >= 1.0 and budget.reading_at(now) <= now:
+            send(budget, now, Purpose.READING)
+            read.append(now)
+            asked -= 1.0
+        while waiting and budget.fire_at(now) <= now:
+            send(budget, now)
+            fires.append(now)
+            waiting -= 1
+        if second > 2 * HOUR and waiting and budget.fire_at(now) > now:
+            fewest = min(fewest, len(fires) - bisect_right(fires, now - HOUR))
+    return polls, read, fewest
+
+
+@pytest.mark.parametrize("readings", [0.1, 0.4, 2.0])
+def test_readings_take_no_more_than_their_share_and_leave_polls_theirs(readings: float) -> None:
+    """They once took half of the budget while fires waited, and polls came minutes late."""
+    polls, read, fewest = play_with_readings(readings)
+    background = sorted([*polls, *read])
+    assert all(later - earlier >= HOUR for earlier, later in zip(background, background[1002:], strict=False))  # two polls at once
+    assert sum(at > 2 * HOUR for at in read) >= 0.95 * min(readings * HOUR, 1000 - 120)
+    assert max(later - earlier for earlier, later in pairwise(polls)) <= RAREST + 2.0
+    assert fewest >= 2960, "three quarters are for fires; what is coming is counted in groups"
 
 
 def test_a_need_that_comes_and_goes_makes_no_tokens() -> None:
@@ -182,10 +231,13 @@ def test_a_need_that_comes_and_goes_makes_no_tokens() -> None:
     while budget.fire_at(0.0) <= 0.0:
         send(budget, 0.0)
     for _ in range(10):
-        budget.expect(need(poll_interval=30.0, polls=0.0, pages=1, readings=8), 0.0)
+        budget.expect(need(poll_interval=30.0, polls=0.0, pages=1, at_once=8), 0.0)
         budget.expect(USUAL, 0.0)
-    send(budget, 0.0, background=True)
-    assert budget.background_at(0.0) > 0.0
+    for _ in range(2):
+        assert budget.poll_at(0.0) <= 0.0
+        send(budget, 0.0, Purpose.POLL)
+    assert budget.poll_at(0.0) > 0.0
+    assert budget.reading_at(0.0) > 0.0
 
 
 @pytest.mark.parametrize("per_minute", [1, 2, 3, 5])

@@ -57,7 +57,8 @@ class Told:
         previous: str | None = None,
         ended: Sequence[EndedVersion] = (),
     ) -> list[Version]:
-        versions = self.timetable.load(recorded, watermark=None if watermark is None else at(watermark), ended=ended)
+        slices = self.timetable.load(recorded, watermark=None if watermark is None else at(watermark), ended=ended)
+        versions = [version for versions in slices for version in versions]
         self.previous = None if previous is None else at(previous)
         return versions
 

@@ -151,7 +151,7 @@ class Model:
     def crash(self) -> None:
         self.now += SECOND
         self.timetable = self._made()
-        self.timetable.load(self.recorded, watermark=self.watermark, ended=[*self._ended()], gaps=self.gaps)
+        list(self.timetable.load(self.recorded, watermark=self.watermark, ended=[*self._ended()], gaps=self.gaps))
         self.absent.clear()
 
     def _ended(self) -> Iterator[EndedVersion]:

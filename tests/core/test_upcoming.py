@@ -22,7 +22,7 @@ DAY = timedelta(days=1)
 def a_timetable(*schedules: tuple[str, str], cursor: datetime = NOW) -> Timetable:
     timetable = Timetable("main", now=NOW, policies=lambda *_: Policies(), schedule=Schedule.parse)
     automations = [Automation(f"id-{number}", f"n{number}", Definition(*each, enabled=True)) for number, each in enumerate(schedules)]
-    timetable.load({each.id: RecordedAutomation(each, NOW - 9 * DAY, None) for each in automations}, watermark=cursor)
+    list(timetable.load({each.id: RecordedAutomation(each, NOW - 9 * DAY, None) for each in automations}, watermark=cursor))
     return timetable
 
 

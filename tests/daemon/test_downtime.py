@@ -11,7 +11,8 @@ import pytest
 
 from scheduler.core.cron import Schedule
 from scheduler.core.errors import LedgerUnavailable, UpstreamError
-from scheduler.core.events import OccurrenceConcluded
+from scheduler.core.events import Event, OccurrenceConcluded
+from scheduler.core.model import Outcome
 from scheduler.core.policy import CatchUp, Policies
 from scheduler.core.timetable import Timetable
 from scheduler.daemon import planner
@@ -258,6 +259,31 @@ def test_an_edit_that_counts_from_hours_ago_is_recovered_too() -> None:
     in_world(story)
 
 
+def test_an_edit_between_two_slices_changes_nothing_of_what_is_recorded_for_the_past() -> None:
+    """The newest overdue occurrence was claimed before the edit, and the older ones are coalesced into it."""
+
+    async def story(world: World) -> None:
+        automations = await served_and_killed(world, down_for=DAY + timedelta(minutes=25))
+        claim, claims = world.ledger.claim, [0]
+
+        async def claiming(*args: Any, **more: Any) -> Any:
+            claims[0] += 1
+            if claims[0] == 2:
+                for each in automations:
+                    world.api.edit(each, cron_expression="3 3 * * *")
+                await asyncio.sleep(40)
+            return await claim(*args, **more)
+
+        world.ledger.__dict__["claim"] = claiming
+        world.start()
+        await world.after(120)
+        assert claims[0] > len(automations)
+        for each in automations:
+            assert Counter(row.fate for row in world.ledger.of(each)) == {"skipped: coalesced": 1, "accepted: answered": 1}
+
+    in_world(story, ledger=TwinLedger())
+
+
 def test_a_slice_that_takes_long_makes_the_next_one_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     """What falls due meanwhile waits for one slice at most."""
     monkeypatch.setattr(planner, "FIRST_SLICE", 24)
@@ -279,5 +305,37 @@ def test_a_slice_that_takes_long_makes_the_next_one_smaller(monkeypatch: pytest.
         await world.after(20)
         assert sum(sizes) == 60
         assert sizes[:4] == [24, 12, 6, 3]
+
+    in_world(story)
+
+
+@pytest.mark.parametrize("paused", [False, True], ids=["the past", "the present"])
+def test_what_was_passed_over_is_told_in_slices_that_let_others_have_a_turn(monkeypatch: pytest.MonkeyPatch, *, paused: bool) -> None:
+    monkeypatch.setattr(planner, "FIRST_SLICE", 500)
+    monkeypatch.setattr(planner, "LARGEST_SLICE", 500)
+
+    async def story(world: World) -> None:
+        world.policies = Policies(paused=paused)
+        await served_and_killed(world, ["* * * * *"] * 120, timedelta(hours=1))
+        world.events.clear()
+        context, told, in_a_row, most = world.start().target.context, [0], [0], [0]
+        publish = context.publish
+
+        def turn() -> None:
+            in_a_row[0] = 0
+
+        def count(event: Event) -> None:
+            publish(event)
+            if isinstance(event, OccurrenceConcluded) and event.outcome is Outcome.SKIPPED:
+                if not in_a_row[0]:
+                    asyncio.get_running_loop().call_soon(turn)
+                told[0] += 1
+                in_a_row[0] += 1
+                most[0] = max(most[0], in_a_row[0])
+
+        context.publish = count
+        await world.after(5)
+        assert told[0] >= 120
+        assert most[0] <= 50
 
     in_world(story)

@@ -246,10 +246,10 @@ class FakeApi:
         """Until when the budget lets nothing through."""
         return float("-inf") if self.budget is None else self.budget.blocked_until
 
-    def expect_polls(self, *, poll_interval: float, polls: float, readings: int) -> None:
+    def expect(self, *, poll_interval: float, polls: float, readings: float, at_once: int) -> None:
         """The list takes ``pages`` requests."""
         if self.budget is not None:
-            self.budget.expect(need(poll_interval=poll_interval, polls=polls, pages=self.pages, readings=readings))
+            self.budget.expect(need(poll_interval=poll_interval, polls=polls, pages=self.pages, readings=readings, at_once=at_once))
 
     async def run(self, automation_id: str, idempotency_key: str) -> Answer | NotSent | Lost:
         """One attempt: it meets the next deed of its script. A client that dies meanwhile changes nothing of it."""

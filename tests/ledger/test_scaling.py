@@ -5,6 +5,7 @@ Steps are counted and not seconds, so that no busy machine makes a test fail.
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Final
 
 import pytest
@@ -17,7 +18,7 @@ from scheduler.ledger.claims import Plan
 from scheduler.ledger.intents import intend_run, intent_of, started_run
 from scheduler.ledger.sightings import Sighting
 from tests import counting
-from tests.ledger.support import MAIN, Stand, at, attempt, automation, claim, end, occurrence, removal, run, version
+from tests.ledger.support import MAIN, Stand, at, attempt, automation, claim, end, occurrence, removal, run, skip, version
 
 FEW: Final = 100
 MANY: Final = 10 * FEW
@@ -124,6 +125,14 @@ _ROWS_OF_ANOTHER: Final = """
 """
 
 
+def steps_among(ledger: Stand, others: int, plan: Plan) -> int:
+    """What a plan costs while another target in the same ledger has a row for each of so many automations and each of 100 minutes."""
+    ledger.write(lambda connection: connection.execute("INSERT OR IGNORE INTO target (name, url, project_id) VALUES ('other', 'u', 'p')"))
+    ledger.write(lambda connection: connection.execute("DELETE FROM occurrence"))
+    ledger.write(lambda connection: connection.execute(_ROWS_OF_ANOTHER, (others, to_text_seconds(at(0)))))
+    return count_steps(ledger, lambda connection: claims.claim(connection, MAIN, plan, "node"))
+
+
 def test_a_slice_of_a_recovery_does_not_go_through_what_other_targets_have(ledger: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     """One target is down for days, and another one in the same ledger is busy all the time."""
     monkeypatch.setattr(claims, "_MANY_ROWS", FEW)
@@ -132,15 +141,43 @@ def test_a_slice_of_a_recovery_does_not_go_through_what_other_targets_have(ledge
     wanted = SkippedSpan(of, "n", at(0), Definition("* * * * *", "UTC", True), schedule, at(99), 100, Reason.MISSED, at(200))
 
     def recover(others: int) -> int:
-        ledger.write(
-            lambda connection: connection.execute("INSERT OR IGNORE INTO target (name, url, project_id) VALUES ('other', 'u', 'p')")
-        )
-        ledger.write(lambda connection: connection.execute("DELETE FROM occurrence"))
-        ledger.write(lambda connection: connection.execute(_ROWS_OF_ANOTHER, (others, to_text_seconds(at(0)))))
-        steps = count_steps(ledger, lambda connection: claims.claim(connection, MAIN, Plan([], [], at(0), [wanted]), "node"))
+        steps = steps_among(ledger, others, Plan([], [], at(0), [wanted]))
         assert ledger.rows("SELECT count(*) FROM occurrence WHERE target = 'main' AND count = 100") == [(1,)]
         return steps
 
     few = recover(10)
     assert few > 100
     assert recover(100) <= 1.2 * few
+
+
+def test_what_is_passed_over_with_the_present_does_not_go_through_what_other_targets_have(
+    ledger: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "_MANY_ROWS", FEW)
+    monkeypatch.setattr(claims, "_ROWS_FOR_A_CHANGE", 10)
+    plan = Plan([], [skip(0, 40, 41, 99, automation_id="0"), skip(1, 98, automation_id="z")], at(0))  # before and behind all others
+
+    def pass_over(others: int) -> int:
+        steps = steps_among(ledger, others, plan)
+        made = ledger.rows("SELECT automation_id, sum(count) FROM occurrence WHERE target = 'main' GROUP BY automation_id ORDER BY 1")
+        assert made == [("0", 4), ("z", 2)]
+        return steps
+
+    few = pass_over(10)
+    assert few > 100
+    assert pass_over(100) <= 1.2 * few
+
+
+@pytest.mark.parametrize("most", [0, 20_000], ids=["among many rows", "among few rows"])
+def test_no_span_of_the_present_lies_over_another_row(ledger: Stand, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(claims, "_MANY_ROWS", most)
+    monkeypatch.setattr(claims, "_ROWS_FOR_A_CHANGE", 0)
+    ledger.do(ledger.ledger.claim(MAIN, [claim(20), claim(41)], [skip(60, 61, 62)], at(62)))
+    skipped = skip(0, 10, 11, 12, 40, 41, 42, 61, 70, 71)
+    ledger.do(ledger.ledger.claim(MAIN, [], [skipped], at(71)))
+    rows = [
+        (str(first), str(last), int(str(count)))
+        for first, last, count in ledger.rows("SELECT scheduled_for, last, count FROM occurrence ORDER BY scheduled_for")
+    ]
+    assert all(one[1] < following[0] for one, following in pairwise(rows)), rows
+    assert sum(count for _, _, count in rows) == 2 + 3 + 8

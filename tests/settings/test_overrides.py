@@ -16,9 +16,10 @@ patterns = st.text("ab-*?[]!", min_size=1, max_size=5)
 
 
 @given(st.lists(patterns, max_size=8), names | patterns, names)
-def test_it_finds_the_first_pattern_that_asking_each_would_find(wanted: list[str], name: str, automation_id: str) -> None:
-    each = (place for place, pattern in enumerate(wanted) if pattern in {automation_id, name} or fnmatch.fnmatchcase(name, pattern))
-    assert PatternIndex(wanted).first(automation_id, name) == next(each, None)
+def test_it_finds_the_patterns_that_asking_each_would_find(wanted: list[str], name: str, automation_id: str) -> None:
+    fitting = [place for place, pattern in enumerate(wanted) if pattern in {automation_id, name} or fnmatch.fnmatchcase(name, pattern)]
+    assert PatternIndex(wanted).first(automation_id, name) == min(fitting, default=None)
+    assert set(PatternIndex(wanted).matching(automation_id, name)) == set(fitting)
 
 
 def ask(count: int) -> int:

@@ -1,6 +1,8 @@
 """The wanted fields of objects are what `json` makes of them, whatever stands around them, and every piece of work is small."""
 
+import asyncio
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -8,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.core.model import Unreadable
-from scheduler.upstream.partial_json import MOST_ITEMS, PIECE, SMALL, Malformed, ReadItems, Steps, keys, read_value
+from scheduler.upstream import partial_json
+from scheduler.upstream.partial_json import MOST_ITEMS, PIECE, SMALL, Malformed, ReadItems, Steps, in_pieces, keys, read_value
 
 WANTED = keys(("id", "name", "enabled"))
 PAGE = keys(("count", "results"))
@@ -164,6 +167,7 @@ HOSTILE = {
     "small rows": b'{"results": [' + b"{}," * 2**18 + b"{}]}",
     "rows of lists": b'{"results": [' + (b'{"x": [' + b"[]," * 5_000 + b"1]},") * 64 + b"{}]}",
     "broken rows": b'{"results": [' + b"{nope}," * 2**16 + b"{}]}",
+    "long members": b'{"results": [{' + (b'"id": "' + b"\xff" * (PIECE - 100) + b'",') * 32 + b'"name": 1}]}',
 }
 
 
@@ -179,6 +183,53 @@ def test_a_large_value_is_read_in_many_pieces(body: bytes) -> None:
     except (StopIteration, Malformed):
         pass
     assert pieces >= len(body) // (2 * PIECE)
+
+
+@pytest.mark.parametrize(
+    "bad", [b"{nope}", b"{\xff}", b'{"a": "\xff", }', b'{"a": "}", nope}', b'{"a": {"b": 1} "c"}'], ids=lambda bad: bad.decode("latin-1")
+)
+def test_thousands_of_bad_objects_cost_no_more_than_their_bytes(bad: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them once had `json` look at the next 16 KiB, which are 17 s of work in 8 MiB."""
+    given_to_json = [0]
+
+    class Counting(json.JSONDecoder):
+        def raw_decode(self, s: str, idx: int = 0) -> tuple[Any, int]:
+            given_to_json[0] += len(s)
+            return super().raw_decode(s, idx)
+
+    monkeypatch.setattr(partial_json, "_JSON", Counting())
+    body = b'{"results": [' + (bad + b",") * 5_000 + b'{"id": "last"}]}'
+    found = rows(body)
+    assert len(found) == 5_001
+    assert found[-1] == {"id": "last"}
+    assert len(found[:-1]) * len(bad) <= given_to_json[0] <= 600 * 5_001
+
+
+def test_many_large_values_together_take_one_piece_in_each_round_of_the_loop() -> None:
+    rounds, pieces_in, is_over = [0], Counter[int](), [False]
+
+    def read_slowly(number: int) -> Steps[int]:
+        for _ in range(10):
+            pieces_in[rounds[0]] += 1
+            yield
+        return number
+
+    def turn() -> None:
+        rounds[0] += 1
+        if not is_over[0]:
+            asyncio.get_running_loop().call_soon(turn)
+
+    async def main() -> list[int]:
+        turn()
+        results = await asyncio.gather(*(in_pieces(read_slowly(number)) for number in range(20)))
+        is_over[0] = True
+        return results
+
+    assert asyncio.run(main()) == list(range(20))
+    assert pieces_in.total() == 200
+    first, *others = pieces_in.values()
+    assert first == 20, "a small answer needs no other piece, and does not wait"
+    assert max(others) == 1
 
 
 def test_of_a_small_object_nothing_is_kept_but_the_wanted_fields() -> None:
