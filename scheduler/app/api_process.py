@@ -10,12 +10,14 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 _STANDARD_INPUT: Final = 0
 _READY: Final = b"ready\n"
+STOP_WITHIN: Final = 30.0
+"""Seconds for the API to stop. Its runs have 10 s of them after SIGTERM."""
 _SIGNALLED: Final = 128
 """A shell adds the number of the signal that ended a process to this, for an exit status."""
 _SUPERVISION: Final = frozenset({"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"})
@@ -68,8 +70,14 @@ class Child:
         return status if status >= 0 else _SIGNALLED - status
 
     async def stop(self) -> int:
-        """Have it end its runs and stop, and return its exit status."""
+        """Have it end its runs and stop, kill it when it takes too long, and return its exit status."""
         self._socket.close()
+        try:
+            return await asyncio.wait_for(self.wait(), STOP_WITHIN)
+        except TimeoutError:
+            sys.stderr.write(f"error: the embedded API has not stopped within {STOP_WITHIN:.0f} s; it is killed\n")
+        with suppress(ProcessLookupError):  # it ended just now
+            self._process.kill()
         return await self.wait()
 
 

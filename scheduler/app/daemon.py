@@ -79,6 +79,11 @@ class Daemon:
         """Stop in good order, as a signal would have it, for a ``reason`` that the log names."""
         self._service.stop(reason)
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was told to stop, by a signal or by `stop`."""
+        return self._service.stopping
+
     async def _open_and_serve(self, closing: AsyncExitStack) -> None:
         lock = await self._opened(closing)
         if lock is None:

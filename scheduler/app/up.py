@@ -16,6 +16,8 @@ from scheduler.localapi.schema import open_database
 from scheduler.settings import Configuration, Settings, Target
 from scheduler.upstream import ApiClient, Document, NewAutomation
 
+_ENDED_UNASKED: Final = 1
+"""The exit status when the API ended in good order, and nobody had asked `up` to stop."""
 DEMO: Final[NewAutomation] = {
     "name": "demo",
     "prompt": "Say hello to whoever tries this.\n",
@@ -26,15 +28,16 @@ DEMO: Final[NewAutomation] = {
 
 
 async def up(folder: Path, load: Callable[[], Configuration], announce: Callable[[], None], *, demo: bool) -> int:
-    """Run both until a signal says stop, or one of them ends; return the API's exit status, 0 when it was told to stop.
+    """Run both until a signal says stop, or one of them ends; return the exit status.
 
+    It is the API's, and never 0 when the API ended although nobody asked `up` to stop: whatever supervises `up` has to see that.
     ``announce`` is called when the API answers and before the daemon starts. Raises what the daemon raises.
     """
     settings = load().settings
     embedded = _embedded(settings) if demo else None
     async with start_api(folder) as child:
         if not await child.wait_ready():
-            return await child.wait()
+            return await child.wait() or _ENDED_UNASKED
         await _keep_key(settings.api.database.path, folder / KEY_NAME)
         if embedded is not None:
             await _ensure_demo(embedded)
@@ -43,13 +46,16 @@ async def up(folder: Path, load: Callable[[], Configuration], announce: Callable
 
 
 async def _run_beside(child: Child, daemon: Daemon) -> int:
-    """Run the daemon as long as the API lives, and stop the API after it; return the API's exit status.
+    """Run the daemon as long as the API lives, and stop the API after it; return the exit status.
 
     The daemon ends first, so that what is in flight gets its answer.
     """
+    least = 0
 
     async def stop_with_child() -> None:
+        nonlocal least
         status = await child.wait()
+        least = 0 if daemon.is_stopping else _ENDED_UNASKED
         daemon.stop(f"the embedded API ended with exit status {status}")
 
     watching = asyncio.create_task(stop_with_child())
@@ -57,7 +63,7 @@ async def _run_beside(child: Child, daemon: Daemon) -> int:
         await daemon.run()
     finally:
         watching.cancel()
-    return await child.stop()
+    return await child.stop() or least
 
 
 async def _keep_key(database_file: Path, file: Path) -> None:

@@ -128,7 +128,7 @@ class AutomationsUnidentified(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutomationsDisappeared(Event):
-    """More than half of the automations, ``count`` of so many, are absent from the list at once."""
+    """More than half of the automations, ``count`` of so many, disappeared from the list within an hour."""
 
     name: ClassVar = "automations.disappeared"
     target: str

@@ -409,6 +409,7 @@ class Snapshot:
     clock_offset: float | None  # seconds that the API's clock is ahead of ours
     unidentified: int = 0  # objects without a readable id: they can only be counted
     anonymous: Sequence[str] = ()  # what is known of the first of these, for people
+    fingerprint: int = 0  # of these by name and fault, wherever they stand in the list; within one process
 
     @property
     def ended_at(self) -> datetime:

@@ -27,12 +27,20 @@ class EndedVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class Removal:
+    """An automation was first seen at ``added_at`` and removed at ``removed_at``. None: the ledger does not know any more since when."""
+
+    added_at: datetime | None
+    removed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class RecordedTarget:
     """A target as last recorded. ``snapshot_at`` and ``watermark`` are None before the first good poll.
 
     ``ended`` are the versions that ended after the watermark, the oldest first: what they implied until then may have no row yet, when the
     process that recorded their end was killed before it made them. ``gaps`` lie below the watermark and are not decided yet; versions that
-    ended after the first of them are among the ``ended`` too.
+    ended after the first of them are among the ``ended`` too. ``removals`` are those of the last day before the newest good poll.
     """
 
     snapshot_at: datetime | None
@@ -40,3 +48,4 @@ class RecordedTarget:
     automations: Mapping[str, RecordedAutomation]
     ended: Sequence[EndedVersion] = ()
     gaps: Sequence[Gap] = ()
+    removals: Sequence[Removal] = ()

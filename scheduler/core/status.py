@@ -131,7 +131,7 @@ class PlacesStatus:
 
 @dataclass(frozen=True, slots=True)
 class Disappearance:
-    """More than half of the automations were absent from the list at once: ``gone`` of the ``known`` ones."""
+    """More than half of the automations disappeared from the list within an hour: ``gone`` of the ``known`` ones."""
 
     at: datetime
     gone: int

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import chain, islice, pairwise
+from math import inf
 from typing import Final, TypeVar
 from zoneinfo import ZoneInfoNotFoundError
 
@@ -139,7 +140,7 @@ class Timetable:
         self._states: Counter[str] = Counter()  # of the entries; kept, since many ask, and often
         self._spans: _Spans = {}  # of one update, see `_evaluate_span`
         self._past: dict[str, list[Entry]] = {}  # versions that ended, with something still undecided
-        self._absent: dict[str, float] = {}  # since which snapshot's begin, on the clock that counts suspend
+        self._absent: dict[str, float] = {}  # begin of the first snapshot that counts against it, see `_miss`; inf: none does yet
         self._unseen: dict[str, datetime] = {}  # not in the newest snapshot: when the last one began that had it
         self._told_unseen: Mapping[str, datetime] = {}  # the same as the last `update` told it
 
@@ -157,7 +158,10 @@ class Timetable:
 
     @property
     def absent(self) -> Collection[str]:
-        """The ids of the automations that the newest complete snapshot does not have, and that nothing else has decided about yet."""
+        """The ids of the automations that the newest complete snapshot does not have, and that nothing else has decided about yet.
+
+        Until the first snapshot of this process: the ids of those that the last one before it did not have.
+        """
         return self._absent.keys()
 
     def is_absent(self, automation_id: str) -> bool:
@@ -166,7 +170,7 @@ class Timetable:
 
     def note_absence(self, automation_id: str, begun: float) -> None:
         """The automation answered 404, and a snapshot that began at ``begun`` does not show it, complete or not."""
-        self._absent.setdefault(automation_id, begun)
+        self._absent[automation_id] = min(self._absent.get(automation_id, inf), begun)
 
     def confirm_presence(self, automation_id: str) -> None:
         """The automation itself was read since it was absent: only two more snapshots without it can remove it."""
@@ -195,7 +199,7 @@ class Timetable:
         if watermark is not None and watermark > self._rota.cursor:
             self._rota = Rota(watermark)  # the clock went back, which is for the caller to say with `rewind`, or is not right yet
         unseen = {automation_id: each.unseen_since for automation_id, each in recorded.items() if each.unseen_since is not None}
-        self._unseen, self._told_unseen = unseen, dict(unseen)
+        self._unseen, self._told_unseen, self._absent = unseen, dict(unseen), dict.fromkeys(unseen, inf)
         undecided = [] if watermark is None else [*gaps, Gap(watermark, self._rota.cursor)]
         for some in _divide(ended, _LOADED_AT_ONCE):
             for each in some:
@@ -602,12 +606,18 @@ class Timetable:
         self._states[entry.state] += 1
 
     def _miss(self, snapshot: Snapshot, confirm_after: float, previous_poll: datetime) -> list[Version]:
-        """Note what is absent, and remove what has been for long enough."""
-        is_whole = snapshot.complete and not snapshot.unidentified  # what nobody can identify may be the one that is missed
+        """Note the automations that are absent, and remove those that have been absent for long enough.
+
+        An object that nobody can identify may be one of the absent automations: a snapshot with such an object counts against none.
+        """
+        begun = inf if snapshot.unidentified else snapshot.begun
         missed = [each for each in self._entries if each not in snapshot.automations and each not in snapshot.broken]
         self._unseen = {each: self._unseen.get(each, previous_poll) for each in missed}
-        self._absent = {each: self._absent.get(each, snapshot.begun) for each in missed if is_whole or each in self._absent}
-        if not is_whole:
+        if not snapshot.complete:
+            self._absent = {each: self._absent[each] for each in missed if each in self._absent}
+            return []
+        self._absent = {each: min(self._absent.get(each, inf), begun) for each in missed}
+        if snapshot.unidentified:
             return []
         long_enough = max(confirm_after - _CLOCK_TICK, _CLOCK_TICK)  # never one snapshot alone
         agreed = sorted(each for each, since in self._absent.items() if snapshot.begun - since >= long_enough)

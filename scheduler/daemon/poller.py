@@ -149,7 +149,7 @@ class Poller:
         self._readings.snapshot_taken(snapshot)
         for listener in self._listeners:
             listener(snapshot, changes)
-        self.watch.look(snapshot, len(changes.removed))
+        self.watch.look(snapshot)
         if context.timetable.absent:
             self._begun = snapshot.begun  # the snapshot that confirms an absence begins an interval later, and no less
         await self._write()  # before all is told: of a hundred thousand changes that takes longer

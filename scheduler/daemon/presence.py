@@ -8,18 +8,19 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
+from scheduler.core.disappearance import DisappearanceWatch
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import AutomationsDisappeared, AutomationsUnidentified
 from scheduler.core.model import InvalidAutomation, Snapshot
+from scheduler.core.records import RecordedTarget
 from scheduler.core.status import Disappearance
 from scheduler.daemon.context import Context
 from scheduler.daemon.readings import Readings
 
 READINGS_PER_POLL: Final = 20
 """Absent automations that are read alone between two polls; what else is due waits for the next poll."""
-FEWEST: Final = 5
-"""Automations of which more than half must disappear at once to be told of."""
 REMEMBERED: Final = timedelta(hours=24)
+"""How long a disappearance is shown."""
 
 
 class Presence:
@@ -75,9 +76,14 @@ class SnapshotWatch:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._is_mass = False
         self._unidentified: tuple[int, tuple[str, ...]] = (0, ())
-        self._disappeared: Disappearance | None = None
+        self._told = (0, 0)  # number and fingerprint of the unidentified objects that were told of last
+        self._disappearances = DisappearanceWatch()
+
+    def recall(self, recorded: RecordedTarget) -> None:
+        """Go on from the ledger, so that a disappearance of the day before the newest good poll is shown after a restart too."""
+        self._disappearances = DisappearanceWatch()
+        self._disappearances.recall(len(recorded.automations), recorded.removals)
 
     @property
     def unidentified(self) -> tuple[int, tuple[str, ...]]:
@@ -86,24 +92,20 @@ class SnapshotWatch:
 
     @property
     def disappeared(self) -> Disappearance | None:
-        """The newest disappearance of more than half of the automations: for a day, or until as many are there again."""
-        found = self._disappeared
-        return None if found is None or self._context.clock.now() - found.at > REMEMBERED else found
+        """The newest disappearance of more than half of the automations within an hour: for a day, or until half are there again."""
+        newest = self._disappearances.newest
+        return None if newest is None or self._context.clock.now() - newest.at > REMEMBERED else newest
 
-    def look(self, snapshot: Snapshot, removed: int) -> None:
-        """Look at a snapshot that the timetable has taken up, and that removed so many automations."""
+    def look(self, snapshot: Snapshot) -> None:
+        """Look at a snapshot. One that is not complete says nothing of what is not there."""
         self._look_at_unidentified(snapshot)
-        timetable = self._context.timetable
-        gone, known = len(timetable.absent) + removed, len(timetable.entries) + removed
-        was_mass, self._is_mass = self._is_mass, known >= FEWEST and 2 * gone > known
-        if self._is_mass and not was_mass:
-            self._disappeared = Disappearance(snapshot.begun_at, gone, known)
-            self._context.publish(AutomationsDisappeared(target=self._context.target, count=gone, automations=known))
-        elif self._disappeared is not None and 2 * (known - gone) >= self._disappeared.known:
-            self._disappeared = None
+        shown = len(snapshot.automations) + len(snapshot.broken)
+        begun = self._disappearances.note(snapshot.begun_at, shown) if snapshot.complete else None
+        if begun is not None:
+            self._context.publish(AutomationsDisappeared(target=self._context.target, count=begun.gone, automations=begun.known))
 
     def _look_at_unidentified(self, snapshot: Snapshot) -> None:
-        before, self._unidentified = self._unidentified, (snapshot.unidentified, tuple(snapshot.anonymous))
-        if self._unidentified != before:
-            count, objects = self._unidentified
+        count, objects = self._unidentified = (snapshot.unidentified, tuple(snapshot.anonymous))
+        told, self._told = self._told, (count, snapshot.fingerprint)
+        if told != self._told:
             self._context.publish(AutomationsUnidentified(target=self._context.target, count=count, objects="; ".join(objects) or None))

@@ -92,6 +92,7 @@ class Target:
         self._clearance.snapshot_at = recorded.snapshot_at
         self._clearance.absent_until = self._planner.absent_until
         self._take_as_known(recorded)
+        self._poller.watch.recall(recorded)
         self._readings.recall(runs)
         shown = {each: record.automation.run_id for each, record in recorded.automations.items()}
         self._tracker.load(runs, snapshot_at=recorded.snapshot_at, shown=shown)

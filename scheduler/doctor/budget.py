@@ -15,7 +15,7 @@ from scheduler.doctor.facts import ApiFacts, Facts, Known, TargetFacts
 from scheduler.doctor.findings import Check, Finding
 from scheduler.doctor.interval import interval
 from scheduler.doctor.paused import Paused
-from scheduler.doctor.shortage import MOST, Recurring, describe, foresee
+from scheduler.doctor.shortage import Recurring, choose_stretch, describe, foresee
 from scheduler.settings import Settings, Target
 from scheduler.settings.durations import format_duration
 
@@ -98,9 +98,10 @@ def _of(target: TargetFacts, facts: Facts, automations: Sequence[Recurring], pol
     needed = demand(_groups(automations), polls, facts.now)
     minute, hour = needed.minute, needed.hour
     problems = [*_minute(limits, minute), *_hour(limits, hour, facts.settings)]
-    foreseen = _foreseen(target, facts, automations, polls) if problems else ""
-    for finding, advice in problems:
-        yield BUDGET.warning(subject, f"{finding}: {foreseen}", advice)
+    stretches = [_stretch(needed.minutes, load) for load, _, _ in problems]
+    foreseen = {stretch: _foreseen(limits, automations, polls, needed.minutes, stretch) for stretch in set(stretches)}
+    for (_, finding, advice), stretch in zip(problems, stretches, strict=True):
+        yield BUDGET.warning(subject, f"{finding}: {foreseen[stretch]}", advice)
     if not problems:
         of_minute, of_hour = limits.requests_per_minute, limits.requests_per_hour
         busiest = f"the busiest minute of the coming day needs {minute.requests:,} of {of_minute:,} requests"
@@ -115,30 +116,37 @@ def _of(target: TargetFacts, facts: Facts, automations: Sequence[Recurring], pol
         )
 
 
-def _foreseen(target: TargetFacts, facts: Facts, automations: Sequence[Recurring], polls: Polls) -> str:
-    """What the budget makes of it, by its own arithmetic."""
-    begin = facts.now.replace(second=0, microsecond=0) + timedelta(minutes=1)
-    result, played = foresee(automations, polls, target.settings, begin)
+def _stretch(minutes: Sequence[Load], load: Load) -> range:
+    first = (load.at - minutes[0].at) // timedelta(minutes=1)
+    return choose_stretch([each.fires for each in minutes], range(first, first + load.minutes))
+
+
+def _foreseen(limits: Target, automations: Sequence[Recurring], polls: Polls, minutes: Sequence[Load], stretch: range) -> str:
+    """What the budget makes of a stretch of the day, by its own arithmetic; a part of the day is named."""
+    begin, end = minutes[stretch[0]].at, minutes[stretch[-1]].at + timedelta(minutes=1)
+    result = foresee(automations, polls, limits, begin, end)
     said = describe(result, {each.id: each.name for each in automations}, polls, begin) or "all goes in time, since polls give way"
-    return said if played < MOST else f"{said}; of the first {played:,} occurrences"
+    if len(stretch) == len(minutes):
+        return said
+    return f"{said} (forecast from {to_text_seconds(begin)} to {to_text_seconds(end)}, not of the rest of the day)"
 
 
-def _minute(limits: Target, minute: Load) -> Iterator[tuple[str, str]]:
+def _minute(limits: Target, minute: Load) -> Iterator[tuple[Load, str, str]]:
     limit = limits.requests_per_minute
     if minute.requests > limit:
         needs = f"the minute of {to_text_seconds(minute.at)} needs {_needs(minute)}, and requests_per_minute is {limit:,}"
-        yield needs, "spread starts with jitter, edit some of the schedules, or raise requests_per_minute as far as the API allows"
+        yield minute, needs, "spread starts with jitter, edit some of the schedules, or raise requests_per_minute as far as the API allows"
 
 
-def _hour(limits: Target, hour: Load, settings: Settings) -> Iterator[tuple[str, str]]:
+def _hour(limits: Target, hour: Load, settings: Settings) -> Iterator[tuple[Load, str, str]]:
     limit, when = limits.requests_per_hour, f"the hour from {to_text_seconds(hour.at)} on"
     shorter = f"raise poll_interval ({format_duration(settings.schedule.poll_interval)})"
     if hour.requests > limit:
         advice = f"{shorter}, edit some of the schedules, or raise requests_per_hour as far as the API allows"
-        yield f"{when} needs {_needs(hour)}, and requests_per_hour is {limit:,}", advice
+        yield hour, f"{when} needs {_needs(hour)}, and requests_per_hour is {limit:,}", advice
     elif hour.readings > _SHARE * limit:
         advice = f"{shorter}, or raise requests_per_hour as far as the API allows"
-        yield f"{when} needs {_needs(hour)}; of requests_per_hour, {limit:,}, half is for polls and readings", advice
+        yield hour, f"{when} needs {_needs(hour)}; of requests_per_hour, {limit:,}, half is for polls and readings", advice
 
 
 def _needs(load: Load) -> str:

@@ -33,11 +33,12 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Requests within a minute or an hour that begins at ``at``."""
+    """Requests within a minute, or so many ``minutes``, from ``at`` on."""
 
     at: datetime
     fires: int
     readings: int
+    minutes: int = 1
 
     @property
     def requests(self) -> int:
@@ -47,11 +48,12 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """The busiest minute and hour, by requests, and the minute with most fires."""
+    """The busiest minute and hour, by requests, the minute with most fires, and all minutes of the day in their order."""
 
     minute: Load
     hour: Load
     most_fires: Load
+    minutes: Sequence[Load]
 
 
 def demand(groups: Iterable[Group], polling: Polls, now: datetime) -> Demand:
@@ -69,6 +71,7 @@ def demand(groups: Iterable[Group], polling: Polls, now: datetime) -> Demand:
         minute=max(minutes, key=lambda load: load.requests),
         hour=max(_hours(minutes), key=lambda load: load.requests),
         most_fires=max(minutes, key=lambda load: load.fires),
+        minutes=minutes,
     )
 
 
@@ -100,4 +103,4 @@ def _hours(minutes: Sequence[Load]) -> Iterable[Load]:
     readings = [0, *accumulate(each.readings for each in minutes)]
     for begin in range(len(minutes) - _HOUR + 1):
         end = begin + _HOUR
-        yield Load(minutes[begin].at, fires[end] - fires[begin], readings[end] - readings[begin])
+        yield Load(minutes[begin].at, fires[end] - fires[begin], readings[end] - readings[begin], _HOUR)

@@ -76,6 +76,7 @@ def _disappeared(facts: Facts, target: str) -> Iterator[Finding]:
     if isinstance(found, Mapping):
         yield DAEMON.warning(
             f"target {target}",
-            f"{found.get('count')} of {found.get('automations')} automations disappeared from its list at once, at {found.get('at')}",
+            f"{found.get('count')} of {found.get('automations')} automations disappeared from its list within an hour, "
+            f"at {found.get('at')}",
             "see whether somebody deleted them, or whether the API's list, the project or the key is wrong",
         )

@@ -1,10 +1,9 @@
 """Which automations will wait for the request budget, or lose occurrences: the forecast, on the automations that are known."""
 
-import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Final
 
 from scheduler.core.cron import Schedule
@@ -14,9 +13,11 @@ from scheduler.core.policy import CatchUp, Concurrency, Policies, start_within
 from scheduler.settings import Target
 from scheduler.settings.durations import format_duration
 
-DAY: Final = timedelta(days=1)
 MOST: Final = 20_000
-"""Occurrences that are played: some seconds. When the day has more, the first hours stand for it."""
+"""Occurrences that are played: some seconds. When the day has more, a stretch of the day around the busiest minute or hour is played."""
+_MINUTES_BEFORE: Final = 60
+"""Minutes before the minute in question that are played at most: their requests still count against requests_per_hour."""
+_MOST_BEFORE: Final = MOST // 4
 _NAMED: Final = 3
 _NOTABLE: Final = 1.0  # seconds
 
@@ -32,17 +33,40 @@ class Recurring:
     policies: Policies
 
 
-def foresee(automations: Iterable[Recurring], polls: Polls, target: Target, begin: datetime) -> tuple[Forecast, int]:
-    """Return the forecast from ``begin`` on, and how many occurrences it rests on."""
-    merged = heapq.merge(*(_dues(each, begin) for each in automations), key=lambda due: due.at)
-    dues = list(islice(merged, MOST))
-    return forecast(dues, polls, per_minute=target.requests_per_minute, per_hour=target.requests_per_hour), len(dues)
+def choose_stretch(fires: Sequence[int], crowded: range) -> range:
+    """Return the minutes to play, given the occurrences of each minute of the day and the minutes in question.
+
+    These are all minutes of the day, or a stretch with the busiest one of ``crowded``, however many occurrences that minute has.
+    """
+    if sum(fires) <= MOST:
+        return range(len(fires))
+    minute = max(crowded, key=fires.__getitem__)
+    begin, played = minute, 0
+    while begin > max(0, minute - _MINUTES_BEFORE) and played + fires[begin - 1] <= _MOST_BEFORE:
+        begin -= 1
+        played += fires[begin]
+    end, played = minute + 1, played + fires[minute]
+    while end < len(fires) and played + fires[end] <= MOST:
+        played += fires[end]
+        end += 1
+    return range(begin, end)
 
 
-def _dues(automation: Recurring, begin: datetime) -> Iterator[Due]:
-    """Yield the occurrences of a day. One that waits is lost at its deadline, or when the next one comes due and coalesces it."""
-    policies, offset = automation.policies, automation.offset.total_seconds()
-    instants = automation.schedule.between(begin - automation.offset - timedelta(microseconds=1), begin + DAY + timedelta(hours=1))
+def foresee(automations: Sequence[Recurring], polls: Polls, target: Target, begin: datetime, end: datetime) -> Forecast:
+    """Return the forecast of the occurrences that come due from ``begin`` on and before ``end``."""
+    longest = max((each.offset for each in automations), default=timedelta(0))
+    instants = {
+        schedule: tuple(schedule.between(begin - longest - timedelta(microseconds=1), end + timedelta(hours=1)))
+        for schedule in {each.schedule for each in automations}
+    }
+    dues = [due for each in automations for due in _dues(each, instants[each.schedule], begin, end)]
+    dues.sort(key=lambda due: due.at)
+    return forecast(dues, polls, per_minute=target.requests_per_minute, per_hour=target.requests_per_hour)
+
+
+def _dues(automation: Recurring, instants: Sequence[datetime], begin: datetime, end: datetime) -> Iterator[Due]:
+    """Yield the occurrences of a stretch. One that waits is lost at its deadline, or when the next one comes due and coalesces it."""
+    policies, offset, length = automation.policies, automation.offset.total_seconds(), (end - begin).total_seconds()
     for instant, following in pairwise((*instants, None)):
         assert instant is not None, "only the last one has nothing that follows"
         to_the_next = None if following is None else following - instant
@@ -50,7 +74,7 @@ def _dues(automation: Recurring, begin: datetime) -> Iterator[Due]:
         patience = start_within(policies, to_the_next)
         if to_the_next is not None and policies.catch_up is not CatchUp.ALL:
             patience = min(patience, to_the_next)
-        if 0 <= at < DAY.total_seconds():
+        if 0 <= at < length:
             yield Due(at, at + patience.total_seconds(), automation.id, reads=policies.concurrency is not Concurrency.ALLOW)
 
 

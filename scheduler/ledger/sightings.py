@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from scheduler.core.errors import TargetMismatch
 from scheduler.core.instants import from_text
 from scheduler.core.model import Automation, Definition, Gap, Run, RunOrigin, RunStatus, Version
-from scheduler.core.records import EndedVersion, RecordedAutomation, RecordedTarget
+from scheduler.core.records import EndedVersion, RecordedAutomation, RecordedTarget, Removal
 from scheduler.ledger.intents import fill_in, intent_of
 from scheduler.ledger.rows import Contradiction, Value, given, packed, to_text
 
@@ -24,6 +24,8 @@ _DOUBLES_SLACK: Final = timedelta(seconds=5)
 """How far the API's clock may be behind where we take it to be."""
 _CLOCKS_WITHIN: Final = timedelta(hours=1)
 """How far apart the two clocks may be for that."""
+_RECALLED: Final = timedelta(days=1)
+"""How long before the newest good poll removals are recalled."""
 
 # ---------------------------------------------------------------- targets
 
@@ -71,10 +73,24 @@ def recorded(connection: sqlite3.Connection, target: str) -> RecordedTarget:
     gaps = tuple(Gap(from_text(since), from_text(until), first) for since, until, first in connection.execute(_SELECT_GAPS, (target,)))
     automations = {row["automation_id"]: _automation(row) for row in connection.execute(_SELECT_AUTOMATIONS, (target,))}
     ended = tuple(_ended(row) for row in connection.execute(_SELECT_ENDED, (target, known["watermark"])))
-    return RecordedTarget(_instant(known["snapshot_at"]), _instant(known["watermark"]), automations, ended, gaps)
+    snapshot_at = _instant(known["snapshot_at"])
+    removals = () if snapshot_at is None else _recent_removals(connection, target, snapshot_at - _RECALLED)
+    return RecordedTarget(snapshot_at, _instant(known["watermark"]), automations, ended, gaps, removals)
+
+
+def _recent_removals(connection: sqlite3.Connection, target: str, since: datetime) -> tuple[Removal, ...]:
+    rows = connection.execute(_SELECT_REMOVALS, (target, to_text(since)))
+    return tuple(Removal(_instant(added_at), from_text(removed_at)) for added_at, removed_at in rows)
 
 
 _SELECT_AUTOMATIONS: Final = "SELECT * FROM automation WHERE target = ? AND removed_at IS NULL"
+
+_SELECT_REMOVALS: Final = """
+    SELECT (
+        SELECT min(observed_at) FROM definition
+        WHERE target = automation.target AND automation_id = automation.automation_id AND NOT removed
+    ), removed_at FROM automation WHERE target = ? AND removed_at >= ? ORDER BY removed_at, automation_id
+"""
 
 
 _SELECT_ENDED: Final = """

@@ -27,6 +27,7 @@ _FORGET_AFTER: Final = 100
 """Passes after which the sizes of pages that had to shrink are found out anew."""
 _TOO_LARGE: Final = 1000
 """Rows of a pass that may be too large for any page before the list is given up: each costs requests of its own."""
+_FINGERPRINTS: Final = 2**64
 _NAMED: Final = 10
 """Objects without a readable id of which a snapshot says more than that they are there."""
 
@@ -83,6 +84,7 @@ class _Pass:
     broken: dict[str, InvalidAutomation] = field(default_factory=dict)
     unidentified: int = 0
     anonymous: list[str] = field(default_factory=list)  # what is known of the first of these
+    fingerprint: int = 0  # a sum: rows that move change nothing
 
     def begin(self, page: Page) -> None:
         """Take a page's head, before its rows."""
@@ -118,6 +120,7 @@ class _Pass:
     def _put_aside(self, error: InvalidAutomation) -> None:
         if error.automation_id is None:
             self.unidentified += 1
+            self.fingerprint = (self.fingerprint + hash((error.name, error.reason))) % _FINGERPRINTS
             if len(self.anonymous) < _NAMED:
                 self.anonymous.append(f"{error.name or f'object {self.rows} of the list'}: {error.reason}")
             return
@@ -255,6 +258,7 @@ class SnapshotReader:
             clock_offset=None,
             unidentified=fullest.unidentified,
             anonymous=tuple(fullest.anonymous),
+            fingerprint=fullest.fingerprint,
         )
 
 

@@ -9,12 +9,14 @@ import stat
 import subprocess
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from scheduler.app import state
 from scheduler.app.api import answering
+from scheduler.app.api_process import Child
 from scheduler.app.state import KEY_NAME, prepare, read_key, write_key
 from scheduler.app.up import DEMO, up
 from scheduler.core.errors import ConfigurationError
@@ -241,12 +243,42 @@ def test_ctrl_c_which_a_terminal_sends_to_both_ends_both_in_that_order(here: Pla
     assert not alive(api)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, 128 + signal.SIGKILL), (signal.SIGTERM, 0)])
-def test_the_end_of_the_api_ends_the_daemon_with_its_exit_status(here: Place, folder: Path, number: signal.Signals, status: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "api_status", "status"), [(signal.SIGKILL, 128 + signal.SIGKILL, 128 + signal.SIGKILL), (signal.SIGTERM, 0, 1)]
+)
+def test_the_end_of_the_api_ends_the_daemon_with_an_exit_status_that_is_not_0(
+    here: Place, folder: Path, number: signal.Signals, api_status: int, status: int
+) -> None:
+    """An API that somebody else stopped made both end with 0, so that nothing started them again."""
     running, api = start(here, folder)
     os.kill(api, number)
     assert running.ended() == status
-    assert running.told("daemon.stopping")["reason"] == f"the embedded API ended with exit status {status}"
+    assert running.told("daemon.stopping")["reason"] == f"the embedded API ended with exit status {api_status}"
+
+
+def test_an_api_that_is_stopped_together_with_the_daemon_ends_both_with_0(here: Place, folder: Path) -> None:
+    """A supervisor may send SIGTERM to every process of a service."""
+    running, api = start(here, folder)
+    running.signal(signal.SIGTERM)
+    running.told("daemon.stopping")
+    with suppress(ProcessLookupError):
+        os.kill(api, signal.SIGTERM)
+    assert running.ended() == 0
+
+
+def test_an_api_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """An API that SIGSTOP had halted kept `up` from ending."""
+    monkeypatch.setattr("scheduler.app.api_process.STOP_WITHIN", 0.2)
+
+    async def main() -> int:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec("sleep", "1000", stdin=theirs.fileno())
+        process.send_signal(signal.SIGSTOP)
+        return await Child(process, ours).stop()
+
+    assert asyncio.run(main()) == 128 + signal.SIGKILL
+    assert "the embedded API has not stopped within 0 s; it is killed" in capfd.readouterr().err
 
 
 def test_nothing_of_the_api_outlives_a_daemon_that_was_killed(here: Place, folder: Path) -> None:

@@ -347,13 +347,34 @@ def test_an_incomplete_snapshot_removes_nothing() -> None:
     assert told.due("12:01:00") == {A: ["12:01"]}
 
 
-def test_nothing_is_gone_while_the_list_shows_something_that_cannot_be_identified() -> None:
+def test_a_list_with_an_object_that_cannot_be_identified_removes_nothing_and_makes_absent() -> None:
     told = Told("12:00:10")
-    told.poll("12:00:20", automation())
+    told.poll("12:00:10", automation())
+    assert told.poll("12:00:20", unidentified=1).removed == []
     assert told.poll("12:00:30", unidentified=1).removed == []
-    assert told.poll("12:00:40", unidentified=1).removed == []
-    assert not told.timetable.is_absent(A)
+    assert told.timetable.is_absent(A)
+    assert told.poll("12:00:40").removed == [], "the first list that counts"
+    assert told.poll("12:00:45", unidentified=1).removed == []
+    assert told.poll("12:00:50", unidentified=1).removed == []
     assert told.due("12:01:00") == {A: ["12:01"]}
+    assert ids(told.poll("12:01:00").removed) == [A]
+
+
+def test_an_automation_that_the_last_list_before_a_restart_did_not_show_is_absent() -> None:
+    told = Told("12:00:10")
+    told.load({A: replace(recorded(automation())[A], unseen_since=at("11:59:00"))}, watermark="12:00:00", previous="12:00:00")
+    assert told.timetable.is_absent(A)
+    assert told.poll("12:00:20").removed == [], "the first list of this process"
+    told.poll("12:00:25", automation())
+    assert not told.timetable.is_absent(A)
+
+
+def test_an_absence_that_the_automation_itself_confirms_counts_from_the_list_of_then() -> None:
+    told = Told("12:00:10")
+    told.poll("12:00:10", automation())
+    told.poll("12:00:20", unidentified=1)
+    told.timetable.note_absence(A, at("12:00:20").timestamp())
+    assert ids(told.poll("12:00:30").removed) == [A]
 
 
 @pytest.mark.parametrize("listed", [{"unidentified": 1}, {"complete": False}, {}])

@@ -135,8 +135,10 @@ def test_one_that_was_switched_off_while_the_list_hides_it_is_not_fired() -> Non
     in_world(story)
 
 
-def test_between_two_polls_no_more_than_a_few_are_read_alone() -> None:
+@pytest.mark.parametrize("unidentified", [[], ["Nightly: its id is not a UUID"]])
+def test_between_two_polls_no_more_than_a_few_are_read_alone(unidentified: list[str]) -> None:
     async def story(world: World) -> None:
+        world.api.anonymous = unidentified
         automations = [world.api.create("*/10 * * * *") for _ in range(3 * READINGS_PER_POLL)]
         world.start()
         await world.until(BEFORE_THE_LAST_POLL)
@@ -217,14 +219,15 @@ def test_an_object_without_an_id_does_not_keep_a_deleted_automation_alive() -> N
         await world.until("12:06:00")
         world.api.delete(automation)
         await world.until("12:45:00")
-        assert world.fates(automation) == {"12:10": "skipped: deleted", "12:20": "skipped: deleted"}
-        assert len(world.api.arrivals) == 1
+        assert world.fates(automation) == {"12:10": "skipped: deleted"}
+        assert len(world.api.readings) == 1
+        assert world.api.arrivals == []
         assert [each.automation_id for each in world.told(AutomationRemoved)] == [automation]
 
     in_world(story)
 
 
-def test_an_object_without_an_id_makes_nothing_wait_that_is_not_in_the_list() -> None:
+def test_an_object_without_an_id_keeps_nothing_from_firing_that_is_not_in_the_list() -> None:
     async def story(world: World) -> None:
         automation = world.api.create("*/10 * * * *")
         world.start()
@@ -233,7 +236,29 @@ def test_an_object_without_an_id_makes_nothing_wait_that_is_not_in_the_list() ->
         hide(world, automation)
         await world.until("12:25:00")
         assert world.fates(automation) == {"12:10": "accepted: answered", "12:20": "accepted: answered"}
+        assert len(world.api.readings) == 2, "the automation itself says each time that it is there"
         assert world.told(AutomationRemoved) == []
+
+    in_world(story)
+
+
+def test_what_the_last_list_before_a_restart_did_not_show_is_decided_by_the_automation_while_no_list_can_be_read() -> None:
+    """It was sent on the strength of the last good list, although that list had not shown it."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("*/10 * * * *")
+        world.start()
+        await world.until("12:05:00")
+        hide(world, automation)
+        world.api.list_complete = False  # else it would be removed
+        await world.until("12:06:00")
+        world.kill()
+        world.api.delete(automation)
+        world.api.list_error = UpstreamError("no answer")
+        world.start()
+        await world.until("12:12:00")
+        assert world.fates(automation) == {"12:10": "skipped: deleted"}
+        assert world.api.arrivals == []
 
     in_world(story)
 
@@ -308,6 +333,79 @@ def test_a_disappearance_is_forgotten_after_a_day() -> None:
     in_world(story)
 
 
+def test_a_disappearance_in_two_waves_is_told() -> None:
+    """Each wave takes at most half of the automations that are left."""
+
+    async def story(world: World) -> None:
+        automations = [world.api.create("0 0 1 1 *") for _ in range(10)]
+        process = world.start()
+        await world.until("12:01:01")
+        hide(world, *automations[:4])
+        await world.until("12:03:00")
+        assert world.told(AutomationsDisappeared) == []
+        hide(world, *automations[:7])
+        await world.until("12:06:00")
+        assert [(each.count, each.automations) for each in world.told(AutomationsDisappeared)] == [(7, 10)]
+        assert process.target.status().disappeared is not None
+
+    in_world(story)
+
+
+def test_a_disappearance_is_told_while_the_list_has_an_object_without_an_id() -> None:
+    async def story(world: World) -> None:
+        automations = [world.api.create("0 0 1 1 *") for _ in range(10)]
+        world.api.anonymous = ["Nightly: its id is not a UUID"]
+        process = world.start()
+        await world.until("12:01:01")
+        hide(world, *automations)
+        await world.until("12:06:00")
+        assert [(each.count, each.automations) for each in world.told(AutomationsDisappeared)] == [(10, 10)]
+        status = process.target.status()
+        assert (status.absent, status.disappeared is not None) == (10, True)
+        assert world.told(AutomationRemoved) == []
+
+    in_world(story)
+
+
+def test_a_disappearance_is_shown_after_a_restart_and_told_once() -> None:
+    async def story(world: World) -> None:
+        automations = [world.api.create("0 0 1 1 *") for _ in range(10)]
+        world.start()
+        await world.until("12:01:01")
+        for each in automations[:6]:
+            world.api.delete(each)
+        await world.until("12:05:00")
+        world.kill()
+        process = world.start()
+        await world.until("12:07:00")
+        disappeared = process.target.status().disappeared
+        assert disappeared is not None
+        assert (disappeared.gone, disappeared.known) == (6, 10)
+        assert len(world.told(AutomationsDisappeared)) == 1
+        for _ in range(2):
+            world.api.create("0 0 1 1 *")
+        await world.until("12:09:00")
+        assert process.target.status().disappeared is None
+
+    in_world(story)
+
+
+def test_a_disappearance_while_nobody_ran_is_told() -> None:
+    async def story(world: World) -> None:
+        automations = [world.api.create("0 0 1 1 *") for _ in range(10)]
+        world.start()
+        await world.until("12:01:01")
+        world.kill()
+        for each in automations[:6]:
+            world.api.delete(each)
+        await world.after(2 * 3600)
+        world.start()
+        await world.after(120)
+        assert [(each.count, each.automations) for each in world.told(AutomationsDisappeared)] == [(6, 10)]
+
+    in_world(story)
+
+
 def test_objects_that_cannot_be_identified_are_told_once_for_each_change() -> None:
     async def story(world: World) -> None:
         world.api.create("0 13 * * *")
@@ -325,5 +423,21 @@ def test_objects_that_cannot_be_identified_are_told_once_for_each_change() -> No
             (0, None),
         ]
         assert process.target.status().open[State.WAITING] == 0
+
+    in_world(story)
+
+
+def test_objects_that_cannot_be_identified_are_not_told_again_when_the_rows_move() -> None:
+    async def story(world: World) -> None:
+        world.api.create("0 13 * * *")
+        process = world.start()
+        for number in range(5):
+            world.api.anonymous = [f"object {number} of the list: its id is not a UUID"]
+            await world.after(40)
+        assert process.target.status().anonymous == ("object 4 of the list: its id is not a UUID",)
+        assert len(world.told(AutomationsUnidentified)) == 1
+        world.api.fingerprint = 2
+        await world.after(40)
+        assert len(world.told(AutomationsUnidentified)) == 2
 
     in_world(story)

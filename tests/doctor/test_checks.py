@@ -302,7 +302,7 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             ),
             WARNING,
             "target main",
-            "6 of 10 automations disappeared from its list at once, at 2026-11-23T19:20:00Z",
+            "6 of 10 automations disappeared from its list within an hour, at 2026-11-23T19:20:00Z",
         ),
         ("other targets", daemon(targets=[{"name": "b", "url": "https://b", "project_id": "2"}]), WARNING, "node vm", "it serves b"),
         ("none", replace(ledger(holder=None, signed=""), daemon=Unknown("refused")), NOTICE, "daemon", "none runs"),
@@ -423,6 +423,17 @@ def test_what_is_wrong_is_found_and_nothing_else(check: str, facts: Facts, statu
     assert [(each.check, each.status, each.subject) for each in found] == [(check, status, subject)], found
     assert words in found[0].finding
     assert found[0].advice
+
+
+def test_a_crowd_late_on_a_day_of_many_occurrences_is_forecast_and_the_rest_is_named() -> None:
+    """The forecast ended after the first occurrences, long before the crowd, and said that all goes in time."""
+    five = [automation(number, cron="*/5 * * * *", timezone="UTC", name=f"five{number}") for number in range(100)]
+    crowd = [automation(1000 + number, cron="0 15 * * *", timezone="UTC", name=f"crowd{number}") for number in range(2000)]
+    (found,) = (each for each in told(limited(api(snapshot=snapshot(*five, *crowd)), max_in_flight=3000)) if each.check == "rate budget")
+    assert "the minute of 2026-11-24T15:00:00Z needs 2,100 fires" in found.finding
+    assert "from 2026-11-24T15:00:00Z on 1,70" in found.finding
+    assert "automations wait, up to 5m" in found.finding
+    assert "(forecast from 2026-11-24T14:00:00Z to 2026-11-24T19:21:00Z, not of the rest of the day)" in found.finding
 
 
 UNREACHABLE: Sequence[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [

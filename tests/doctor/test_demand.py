@@ -7,6 +7,7 @@ import pytest
 from scheduler.core.cron import Schedule
 from scheduler.core.forecast import Polls
 from scheduler.doctor.demand import Demand, Group, demand
+from scheduler.doctor.shortage import MOST, choose_stretch
 
 NOW = datetime(2026, 11, 23, 19, 20, 30, tzinfo=UTC)
 USUAL = Polls(interval=30.0, fresh_for=10.0, pages=1)
@@ -55,3 +56,29 @@ def test_what_waits_for_the_run_before_it_is_read_alone_or_with_the_whole_list(p
 def test_the_first_minute_of_the_day_counts_as_much_as_the_last() -> None:
     assert of(("21 19 * * *", 5)).minute.at == datetime(2026, 11, 23, 19, 21, tzinfo=UTC)
     assert of(("20 19 * * *", 5)).minute.at == datetime(2026, 11, 24, 19, 20, tzinfo=UTC)
+
+
+# ---------------------------------------------------------------- which part of the day is forecast
+
+DAY = 24 * 60
+
+
+@pytest.mark.parametrize(
+    ("fires", "crowded", "expected"),
+    [
+        ({900: MOST}, range(900, 901), range(DAY)),
+        (dict.fromkeys(range(DAY), 100), range(900, 901), range(850, 1050)),
+        ({10 * minute: 400 for minute in range(DAY // 10)}, range(900, 901), range(840, 1331 + 9)),
+        ({0: MOST, 900: 5}, range(900, 901), range(840, DAY)),
+        ({900: 5 * MOST}, range(900, 901), range(840, 901)),
+        ({899: MOST, 900: 5 * MOST, 901: 1}, range(900, 901), range(900, 901)),
+        ({900: 5 * MOST}, range(850, 910), range(840, 901)),
+        ({0: 5 * MOST, 1: 1}, range(60), range(1)),
+        ({DAY - 1: 5 * MOST}, range(DAY - 60, DAY), range(DAY - 61, DAY)),
+    ],
+)
+def test_the_busiest_of_the_minutes_in_question_is_always_forecast(fires: dict[int, int], crowded: range, expected: range) -> None:
+    of_minutes = [fires.get(minute, 0) for minute in range(DAY)]
+    stretch = choose_stretch(of_minutes, crowded)
+    assert stretch == expected
+    assert max(crowded, key=of_minutes.__getitem__) in stretch

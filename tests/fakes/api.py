@@ -110,6 +110,7 @@ class FakeApi:
         self.warm_took = 0.0
         self.broken: dict[str, InvalidAutomation] = {}
         self.anonymous: list[str] = []  # objects of the list that nobody can identify
+        self.fingerprint = 1  # of these
         # what really happened
         self.runs: list[StartedRun] = []
         self.arrivals: list[Arrival] = []
@@ -210,7 +211,8 @@ class FakeApi:
             raise copy(error)
         kept = {each: automation for each, automation in automations.items() if each not in broken}
         anonymous = tuple(self.anonymous)
-        return Snapshot(begun_at, begun, self.clock.seconds(), kept, broken, complete, self._offset, len(anonymous), anonymous)
+        fingerprint = self.fingerprint if anonymous else 0
+        return Snapshot(begun_at, begun, self.clock.seconds(), kept, broken, complete, self._offset, len(anonymous), anonymous, fingerprint)
 
     async def retrieve(self, automation_id: str) -> Automation | None:
         """One automation, as it is half-way through the reading."""

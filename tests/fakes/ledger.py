@@ -35,7 +35,7 @@ from scheduler.core.model import (
     State,
     Version,
 )
-from scheduler.core.records import EndedVersion, RecordedAutomation, RecordedTarget
+from scheduler.core.records import EndedVersion, RecordedAutomation, RecordedTarget, Removal
 from scheduler.core.steps import Cause, Step
 from scheduler.ledger.rows import Contradiction
 
@@ -112,6 +112,7 @@ class _Target:
     automations: dict[str, RecordedAutomation] = field(default_factory=dict)
     versions: list[Version] = field(default_factory=list)
     pauses: set[str] = field(default_factory=set)
+    removed: dict[str, datetime] = field(default_factory=dict)
 
     def ended(self) -> Iterator[EndedVersion]:
         """The versions that ended after the watermark, or the first gap, by automation and the oldest first."""
@@ -122,6 +123,13 @@ class _Target:
                 fired = version.definition is not None and version.definition.enabled and version.invalid is None
                 if fired and undecided is not None and following.effective_from > undecided:
                     yield EndedVersion(version, following.effective_from)
+
+    def removals(self) -> Iterator[Removal]:
+        """The removals of the last day before the newest good poll."""
+        shown = [each for each in self.versions if each.definition is not None or each.invalid is not None]
+        for automation_id, removed_at in sorted(self.removed.items(), key=lambda item: (item[1], item[0])):
+            if self.snapshot_at is not None and removed_at >= self.snapshot_at - timedelta(days=1):
+                yield Removal(min(each.observed_at for each in shown if each.automation_id == automation_id), removed_at)
 
 
 _RESTS_ON_NO_ATTEMPT: Final = frozenset({Outcome.SKIPPED, Outcome.EXPIRED})
@@ -181,7 +189,8 @@ class MemoryLedger:
         known = self.targets.setdefault(target, _Target(url, project_id))
         if (known.url, known.project_id) != (url, project_id):
             raise TargetMismatch(f"target {target} is {known.project_id} at {known.url}")
-        return RecordedTarget(known.snapshot_at, known.watermark, dict(known.automations), tuple(known.ended()), known.gaps)
+        removals = tuple(known.removals())
+        return RecordedTarget(known.snapshot_at, known.watermark, dict(known.automations), tuple(known.ended()), known.gaps, removals)
 
     async def observe(
         self,
@@ -211,6 +220,7 @@ class MemoryLedger:
             known.automations[automation_id] = replace(known.automations[automation_id], unseen_since=since)
         for automation_id in removed:
             del known.automations[automation_id]
+            known.removed[automation_id] = snapshot_at
 
     def _take_version(self, known: _Target, version: Version) -> None:
         definition = version.definition or Definition("", "", enabled=False)
@@ -220,6 +230,7 @@ class MemoryLedger:
         broken, invalid = (version.invalid, None) if version.definition is None else (None, version.invalid)
         unseen_since = None if before is None else before.unseen_since
         known.automations[version.automation_id] = RecordedAutomation(automation, version.effective_from, broken, invalid, unseen_since)
+        known.removed.pop(version.automation_id, None)
 
     # ------------------------------------------------------------ claims
 

@@ -10,7 +10,7 @@ import pytest
 from scheduler.core.errors import ConfigurationError, TargetMismatch
 from scheduler.core.model import Automation, Definition, RunOrigin, RunStatus, Version, parse_automation
 from scheduler.core.ranges import RULES_VERSION
-from scheduler.core.records import RecordedAutomation, RecordedTarget
+from scheduler.core.records import RecordedAutomation, RecordedTarget, Removal
 from scheduler.ledger.intents import EVERYTHING, Pause, failed_run, intend_run, pause, pauses, rename_target, resume, started_run
 from scheduler.ledger.rows import Contradiction
 from scheduler.ledger.sqlite import SqliteLedger
@@ -191,6 +191,18 @@ def test_what_was_removed_is_gone_and_may_come_back(ledger: Stand) -> None:
     assert ledger.rows("SELECT removed, cron_expression FROM definition ORDER BY id") == [(0, "0 3 * * *"), (1, None)]
     _added(ledger, automation(), minute=8)
     assert _recorded(ledger).automations[NIGHTLY].effective_from == at(8)
+    assert _recorded(ledger).removals == ()
+
+
+def test_removals_of_the_last_day_are_recalled_with_the_first_sight_of_the_automation(ledger: Stand) -> None:
+    _added(ledger, automation(), automation(HOURLY), minute=0)
+    _observe(ledger, 2, [version(automation(cron="0 4 * * *"), 2)])
+    _observe(ledger, 5, [removal(automation(), 5)], [], [NIGHTLY])
+    _observe(ledger, 6, [removal(automation(HOURLY), 6)], [], [HOURLY])
+    first = version(automation(), 0).observed_at
+    assert _recorded(ledger).removals == (Removal(first, at(5)), Removal(first, at(6)))
+    _observe(ledger, 24 * 60 + 5.5)
+    assert _recorded(ledger).removals == (Removal(first, at(6)),)
 
 
 def test_names_that_no_database_takes_are_contained(ledger: Stand) -> None:

@@ -61,7 +61,7 @@ def test_what_is_wrong_with_the_daemon_is_found(changes: Any, severity: str, tit
         ({"places": SHORT}, WARN, "The request budget of target main is exhausted: occurrences or polls wait for it"),
         ({"automations": {"invalid": 2}}, WARN, "2 automations of target main cannot be evaluated and never fire"),
         ({"unidentified": 1}, WARN, "1 object in the list of target main cannot be identified and never fires"),
-        ({"disappeared": Disappearance(NOW, 6, 10)}, WARN, "6 of 10 automations of target main disappeared at once"),
+        ({"disappeared": Disappearance(NOW, 6, 10)}, WARN, "6 of 10 automations of target main disappeared within an hour"),
     ],
 )
 def test_what_is_wrong_with_a_target_is_found(changes: Any, severity: str, title: str) -> None:

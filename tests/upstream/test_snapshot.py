@@ -290,6 +290,16 @@ def test_of_many_that_cannot_be_identified_the_first_are_named() -> None:
     assert snapshot.anonymous[1] == "object 2 of the list: its id is not a UUID"
 
 
+def fingerprint(*names: str | None) -> int:
+    """Of a list of an automation, objects without a readable id that have these names, and another automation."""
+    return List([row(100), *(row(number, id=number, name=name) for number, name in enumerate(names)), row(200)]).read().fingerprint
+
+
+def test_the_fingerprint_of_objects_that_cannot_be_identified_does_not_depend_on_their_places() -> None:
+    assert fingerprint(None, "b", *["a"] * 20) == fingerprint(*["a"] * 20, "b", None)
+    assert len({fingerprint(*names) for names in ([], [None], [None, None], ["a"], ["b"], ["a", "b"], ["a"] * 20, ["a"] * 19 + ["b"])}) == 8
+
+
 @pytest.mark.parametrize("at", [0, 29])
 def test_it_may_be_the_first_or_the_last(at: int) -> None:
     assert len(List([row(number) for number in range(30)], large={at: LARGE + 1}).read().automations) == 29

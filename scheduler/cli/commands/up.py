@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def command(context: click.Context, *, demo: bool) -> None:
     """Run the embedded API and the daemon, until SIGTERM or Ctrl-C.
 
-    The API is a process of its own. When one of the two ends, the other stops too; the exit status is that of the one that ended first.
+    The API is a process of its own. When one of the two ends, the other stops too; the exit status is that of the one that ended first,
+    and never 0 unless SIGTERM or Ctrl-C asked this command to stop.
 
     Everything is kept in --state-dir, ./var if it is not given: the configuration, which is yours to change, a key, the automations, and
     the ledger.

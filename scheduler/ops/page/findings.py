@@ -40,7 +40,8 @@ ADVICE: Final[Mapping[str, str]] = {
     "daemon.waiting": "stop one of the two. This one takes over when the other is gone",
     "clock.jumped": "nothing; after a large step forward nothing is decided until an API's `Date` agrees",
     "automation.quarantined": "edit the automation",
-    "automations.unidentified": "look at these objects at the API: the scheduler needs a UUID as their id. Nothing is removed meanwhile",
+    "automations.unidentified": "look at these objects at the API: the scheduler needs a UUID as their id. "
+    "The list alone removes nothing meanwhile",
     "automations.disappeared": "see whether somebody deleted them, or whether the API's list, the project or the key is wrong. "
     "What is there again in the list is fired again",
 }
@@ -144,7 +145,7 @@ def _of_list(target: TargetStatus) -> Iterator[Finding]:
         yield Finding(WARN, title, None, ADVICE["automations.unidentified"], items, target.unidentified - len(items))
     if target.disappeared is not None:
         gone, known = target.disappeared.gone, target.disappeared.known
-        title = f"{gone:,} of {known:,} automations of target {target.name} disappeared at once"
+        title = f"{gone:,} of {known:,} automations of target {target.name} disappeared within an hour"
         detail = f"At {to_text_seconds(target.disappeared.at)}. {target.absent:,} of them are not removed yet."
         yield Finding(WARN, title, detail, ADVICE["automations.disappeared"])
 
