@@ -13,9 +13,10 @@ from scheduler.core.forecast import Due, Polls, forecast
 from scheduler.core.policy import CatchUp, Policies
 from scheduler.core.steps import Cause
 from scheduler.core.verdict import Answer
+from scheduler.daemon.context import LONGEST_BACK_OFF
 from scheduler.upstream.budget import Budget
 from tests.daemon.world import NOON, World, in_world, slow
-from tests.fakes import Deed, answered
+from tests.fakes import RESET_BEFORE, Deed, answered
 
 HANGS = Deed(took=29.0)
 
@@ -419,24 +420,46 @@ def test_all_places_are_free_again_when_nothing_is_under_way() -> None:
 # ---------------------------------------------------------------- the probe of a held target
 
 
+async def hold_and_probe(world: World, *, ledger_takes: float) -> list[float]:
+    """Hold the target and have the ledger take its time for the first probe, whose answer is lost. Return when requests arrived then."""
+    automations = [world.api.create("1 * * * *") for _ in range(3)]
+    for each in automations:
+        world.api.script(each, answered(401))
+    process = world.start()
+    await world.until("12:01:05")
+    assert (len(world.api.arrivals), process.target.context.gate.held is not None) == (3, True)
+    world.api.arrivals.clear()
+    world.api.deed = RESET_BEFORE
+    slow(world, "attempt", ledger_takes)
+    while process.target.context.gate._probe is None:
+        await world.after(0.1)
+    begun = world.clock.seconds()
+    await world.after(ledger_takes - 0.5)
+    del world.ledger.__dict__["attempt"]
+    await world.until("12:04:00")
+    world.api.deed = Deed()
+    await world.until("12:08:00")
+    assert {world.row(each, "12:01").fate for each in automations} == {"accepted: answered"}
+    return [(arrival.at - world.clock.now()).total_seconds() + world.clock.seconds() - begun for arrival in world.api.arrivals]
+
+
 def test_the_time_of_a_probe_begins_when_it_is_sent() -> None:
-    """The ledger takes 50 s for the probe's row: its answer, 20 s later, still is the first, and no second probe goes before."""
+    """The ledger takes 9 s for the row of the probe. The next probe goes a minute after the first byte of the first one."""
 
     async def story(world: World) -> None:
-        automations = [world.api.create("1 * * * *") for _ in range(3)]
-        for each in automations:
-            world.api.script(each, answered(401))
-        world.start()
-        await world.until("12:01:05")
-        world.api.arrivals.clear()
-        world.api.deed = Deed(took=20.0)
-        slow(world, "attempt", 9.0)
-        await world.until("12:02:20")
-        first = world.api.arrivals[0].at
-        others = [arrival.at for arrival in world.api.arrivals[1:]]
-        assert all(other - first >= timedelta(seconds=20) for other in others)
-        await world.until("12:05:00")
-        assert {world.row(each, "12:01").fate for each in automations} == {"accepted: answered"}
+        first, second, *_ = await hold_and_probe(world, ledger_takes=9.0)
+        assert first == pytest.approx(9.0, abs=0.2)
+        assert second - first == pytest.approx(LONGEST_BACK_OFF, abs=1.1)
+
+    in_world(story)
+
+
+def test_a_probe_that_was_never_sent_keeps_no_other_waiting() -> None:
+    """The ledger takes longer for the row of the probe than an attempt may be sent on its strength."""
+
+    async def story(world: World) -> None:
+        first, *_ = await hold_and_probe(world, ledger_takes=11.0)
+        assert first == pytest.approx(11.0, abs=1.1)
 
     in_world(story)
 
