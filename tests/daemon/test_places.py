@@ -174,6 +174,29 @@ def test_automations_that_catch_up_on_all_lose_no_more_than_the_others(start_wit
     in_world(story)
 
 
+def test_an_occurrence_that_coalesces_a_waiting_one_takes_over_its_waiting_time() -> None:
+    """The fourth place goes to the longest waiting. Its automation hung, so that none of the other places is for it."""
+
+    async def story(world: World) -> None:
+        limit(world, 1, polls=False)
+        frequent = world.api.create()
+        world.api.script(frequent, HANGS)  # the first place
+        for _ in range(2):
+            world.api.create("2 * * * *")  # the second and the third
+        for _ in range(3):
+            world.api.create("3 * * * *")  # wait for the fourth too, but since a later instant
+        world.start()
+        await world.until("12:04:30")
+        assert world.fates(frequent) == {
+            "12:01": "accepted: answered",
+            "12:02": "skipped: coalesced",
+            "12:03": "skipped: coalesced",
+            "12:04": "accepted: answered",
+        }
+
+    in_world(story)
+
+
 # ---------------------------------------------------------------- while an occurrence waits
 
 
