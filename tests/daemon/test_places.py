@@ -197,6 +197,24 @@ def test_an_occurrence_that_coalesces_a_waiting_one_takes_over_its_waiting_time(
     in_world(story)
 
 
+def test_the_waiting_time_is_taken_over_too_while_the_api_asks_to_wait() -> None:
+    async def story(world: World) -> None:
+        limit(world, 1, polls=False)
+        frequent, throttled = world.api.create(), world.api.create("2 * * * *")
+        world.api.script(frequent, HANGS)  # the first place
+        world.api.script(throttled, answered(429, retry_after=90.0))  # the second place
+        for _ in range(3):
+            world.api.create("3 * * * *")  # the first of them gets the third place, at 12:03:30
+        world.start()
+        await world.until("12:03:10")
+        world.api.delete(throttled)
+        await world.until("12:05:00")
+        assert world.row(frequent, "12:03").fate == "skipped: coalesced"  # at 12:04, while it waited for the budget
+        assert world.row(frequent, "12:04").fate == "accepted: answered"
+
+    in_world(story)
+
+
 # ---------------------------------------------------------------- while an occurrence waits
 
 
