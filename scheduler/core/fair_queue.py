@@ -1,12 +1,14 @@
 """Who gets the next place when more occurrences of a target wait than may be sent. Pure; joining, leaving and choosing are O(log n).
 
-- Rounds: the first waiting occurrence of each automation precedes the second of any.
-- Of four places, three go by the instant at which the occurrence is lost (its deadline, or its automation's next occurrence, which
-  coalesces it), the fourth to the occurrence that has waited longest for its turn: since it is due, or since the one before it of its
-  automation was sent. So the next round does not starve when the first one never ends.
+- Of four places, three go to the automation that lost the largest share of its recent occurrences, in steps of five points. So a
+  shortage is shared: no automation loses much more than the shortage itself, and automations with equal schedules lose alike.
+- Among automations that lost alike, the first waiting occurrence of each automation precedes the second of any (rounds). Losses come
+  before rounds because the first occurrences of others never end in a shortage: whoever catches up on all would get the fourth place only.
+- Within a round, the instant decides at which the occurrence is lost: its deadline, or its automation's next occurrence, which
+  coalesces it.
+- The fourth place goes to the occurrence that has waited longest for its turn: since it is due, or since the one before it of its
+  automation was sent. Among occurrences due at the same instant, the larger share of lost occurrences decides here too.
 - Automations whose last request hung come last for three of the four places. The fourth place keeps them from starving.
-- For these three places, automations that lost more of their recent occurrences precede the others, in steps of five points; deadlines
-  decide among equals. So a shortage is shared: no automation loses much more than the shortage itself.
 """
 
 from collections import OrderedDict
@@ -19,6 +21,7 @@ _EVERY_FOURTH: Final = 4
 _WEIGHT: Final = 1 / 8
 """Weight of the newest occurrence in an automation's share of lost ones."""
 _STEP: Final = 0.05
+"""Shares of lost occurrences within such a step count as equal, so that rounds and deadlines decide."""
 _NOTHING: Final = 0.01
 """A share of lost occurrences that is forgotten."""
 _MOST_KEPT: Final = 100_000
@@ -94,14 +97,15 @@ class FairQueue:
         waited_behind = since < sent_at  # the occurrence was waiting when one of its automation was sent
         its_round = max(self._round, sent_in + 1) if waited_behind else self._round
         hung, number = automation_id in self._hung, next(self._numbers)
-        level = int(self._lost.get(automation_id, 0.0) / _STEP)
+        share = self._lost.get(automation_id, 0.0)
+        level = int(share / _STEP)
         ticket = Ticket(
             automation_id,
             lost_at,
             since,
             its_round,
-            by_deadline=(hung, its_round, -level, lost_at, since, number),
-            by_waiting=(max(since, sent_at), hung, number),
+            by_deadline=(hung, -level, its_round, lost_at, since, number),
+            by_waiting=(max(since, sent_at), hung, -share, number),
         )
         self._waiting[ticket] = None
         self._by_deadline.push(ticket.by_deadline, ticket, len(self))

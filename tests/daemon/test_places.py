@@ -13,9 +13,10 @@ from scheduler.core.forecast import Due, Polls, forecast
 from scheduler.core.policy import CatchUp, Policies
 from scheduler.core.steps import Cause
 from scheduler.core.verdict import Answer
+from scheduler.daemon.context import LONGEST_BACK_OFF
 from scheduler.upstream.budget import Budget
 from tests.daemon.world import NOON, World, in_world, slow
-from tests.fakes import Deed, answered
+from tests.fakes import RESET_BEFORE, Deed, answered
 
 HANGS = Deed(took=29.0)
 
@@ -157,18 +158,59 @@ def test_a_backlog_of_one_automation_gives_way_to_the_first_occurrence_of_the_ot
     in_world(story)
 
 
-def test_an_automation_that_catches_up_on_all_loses_no_more_than_the_others() -> None:
-    """Eleven want ten places a minute. One that once waited behind another of its automation is not the last for ever."""
+@pytest.mark.parametrize("start_within", [None, timedelta(minutes=10)])
+def test_automations_that_catch_up_on_all_lose_no_more_than_the_others(start_within: timedelta | None) -> None:
+    """The demand is a quarter over the budget. Occurrences that wait behind others of their automation are not the last for ever."""
 
     async def story(world: World) -> None:
-        limit(world, 10, polls=False)
-        all_of_them = world.api.create()
-        world.own_policies[all_of_them] = Policies(catch_up=CatchUp.ALL)
-        for _ in range(10):
-            world.api.create()
+        limit(world, 20, polls=False)
+        automations = [world.api.create() for _ in range(15)] + [world.api.create("*/3 * * * *") for _ in range(30)]
+        for each in automations[:5]:
+            world.own_policies[each] = Policies(catch_up=CatchUp.ALL, start_within=start_within)
         world.start()
-        await world.until("13:30:00")
-        assert part_lost(world, all_of_them) <= 0.1 + 0.1
+        await world.until("13:30:30")
+        assert max(part_lost(world, each) for each in automations) <= 0.25 + 0.1
+
+    in_world(story)
+
+
+def test_an_occurrence_that_coalesces_a_waiting_one_takes_over_its_waiting_time() -> None:
+    """The fourth place goes to the longest waiting. Its automation hung, so that none of the other places is for it."""
+
+    async def story(world: World) -> None:
+        limit(world, 1, polls=False)
+        frequent = world.api.create()
+        world.api.script(frequent, HANGS)  # the first place
+        for _ in range(2):
+            world.api.create("2 * * * *")  # the second and the third
+        for _ in range(3):
+            world.api.create("3 * * * *")  # wait for the fourth too, but since a later instant
+        world.start()
+        await world.until("12:04:30")
+        assert world.fates(frequent) == {
+            "12:01": "accepted: answered",
+            "12:02": "skipped: coalesced",
+            "12:03": "skipped: coalesced",
+            "12:04": "accepted: answered",
+        }
+
+    in_world(story)
+
+
+def test_the_waiting_time_is_taken_over_too_while_the_api_asks_to_wait() -> None:
+    async def story(world: World) -> None:
+        limit(world, 1, polls=False)
+        frequent, throttled = world.api.create(), world.api.create("2 * * * *")
+        world.api.script(frequent, HANGS)  # the first place
+        world.api.script(throttled, answered(429, retry_after=90.0))  # the second place
+        for _ in range(3):
+            world.api.create("3 * * * *")  # the first of them gets the third place, at 12:03:30
+        world.start()
+        await world.until("12:03:10")
+        world.api.delete(throttled)
+        await world.until("12:05:00")
+        assert world.row(frequent, "12:03").fate == "skipped: coalesced"  # at 12:04, while it waited for the budget
+        assert world.row(frequent, "12:04").fate == "accepted: answered"
 
     in_world(story)
 
@@ -419,24 +461,46 @@ def test_all_places_are_free_again_when_nothing_is_under_way() -> None:
 # ---------------------------------------------------------------- the probe of a held target
 
 
+async def hold_and_probe(world: World, *, ledger_takes: float) -> list[float]:
+    """Hold the target and have the ledger take its time for the first probe, whose answer is lost. Return when requests arrived then."""
+    automations = [world.api.create("1 * * * *") for _ in range(3)]
+    for each in automations:
+        world.api.script(each, answered(401))
+    process = world.start()
+    await world.until("12:01:05")
+    assert (len(world.api.arrivals), process.target.context.gate.held is not None) == (3, True)
+    world.api.arrivals.clear()
+    world.api.deed = RESET_BEFORE
+    slow(world, "attempt", ledger_takes)
+    while process.target.context.gate._probe is None:
+        await world.after(0.1)
+    begun = world.clock.seconds()
+    await world.after(ledger_takes - 0.5)
+    del world.ledger.__dict__["attempt"]
+    await world.until("12:04:00")
+    world.api.deed = Deed()
+    await world.until("12:08:00")
+    assert {world.row(each, "12:01").fate for each in automations} == {"accepted: answered"}
+    return [(arrival.at - world.clock.now()).total_seconds() + world.clock.seconds() - begun for arrival in world.api.arrivals]
+
+
 def test_the_time_of_a_probe_begins_when_it_is_sent() -> None:
-    """The ledger takes 50 s for the probe's row: its answer, 20 s later, still is the first, and no second probe goes before."""
+    """The ledger takes 9 s for the row of the probe. The next probe goes a minute after the first byte of the first one."""
 
     async def story(world: World) -> None:
-        automations = [world.api.create("1 * * * *") for _ in range(3)]
-        for each in automations:
-            world.api.script(each, answered(401))
-        world.start()
-        await world.until("12:01:05")
-        world.api.arrivals.clear()
-        world.api.deed = Deed(took=20.0)
-        slow(world, "attempt", 9.0)
-        await world.until("12:02:20")
-        first = world.api.arrivals[0].at
-        others = [arrival.at for arrival in world.api.arrivals[1:]]
-        assert all(other - first >= timedelta(seconds=20) for other in others)
-        await world.until("12:05:00")
-        assert {world.row(each, "12:01").fate for each in automations} == {"accepted: answered"}
+        first, second, *_ = await hold_and_probe(world, ledger_takes=9.0)
+        assert first == pytest.approx(9.0, abs=0.2)
+        assert second - first == pytest.approx(LONGEST_BACK_OFF, abs=1.1)
+
+    in_world(story)
+
+
+def test_a_probe_that_was_never_sent_keeps_no_other_waiting() -> None:
+    """The ledger takes longer for the row of the probe than an attempt may be sent on its strength."""
+
+    async def story(world: World) -> None:
+        first, *_ = await hold_and_probe(world, ledger_takes=11.0)
+        assert first == pytest.approx(11.0, abs=1.1)
 
     in_world(story)
 
