@@ -110,7 +110,7 @@ class Readings:
                 if self._wanted > AT_ONCE:
                     self._poll()
                 try:
-                    if await self._ask(automation_id, since):
+                    if await self._ask_unless_shown(automation_id, since):
                         return None
                 except (UpstreamError, InvalidAutomation) as error:
                     failures += 1
@@ -144,6 +144,18 @@ class Readings:
         if entry is not None and automation_id in self._unseen and not entry.broken:
             timetable.note_absence(automation_id, self._snapshot_begun)
         return timetable.is_absent(automation_id)
+
+    async def _ask_unless_shown(self, automation_id: str, since: float) -> bool:
+        """Read it once; True when it is gone. A snapshot that shows it ends the wait: the request may wait for the budget for hours."""
+        asking = asyncio.ensure_future(self._ask(automation_id, since))
+        try:
+            while not asking.done() and not self._is_read(automation_id, since):
+                taken = asyncio.ensure_future(self._taken.wait())
+                await asyncio.wait({asking, taken}, return_when=asyncio.FIRST_COMPLETED)
+                taken.cancel()
+            return asking.done() and asking.result()
+        finally:
+            asking.cancel()
 
     async def _ask(self, automation_id: str, since: float) -> bool:
         """Read it once; True when it is gone."""

@@ -215,6 +215,20 @@ def test_it_is_decided_on_a_reading_begun_after_it_was_due() -> None:
     in_world(story, policies=FORBID)
 
 
+def test_a_snapshot_tells_of_the_run_before_when_a_reading_waits_for_long() -> None:
+    """A reading that the request budget kept waiting was waited for until the occurrence was lost, though every list showed the run."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("*/10 * * * *")
+        world.start()
+        await world.until("12:09:59")
+        world.api.get_took = 3600
+        await world.until("12:11:00")
+        assert world.fates(automation) == {"12:10": "accepted: answered"}
+
+    in_world(story, policies=FORBID)
+
+
 @pytest.mark.parametrize("policies", [FORBID, QUEUE])
 def test_without_such_a_reading_it_waits_and_then_expires(policies: Policies) -> None:
     async def story(world: World) -> None:
