@@ -474,11 +474,11 @@ def test_a_reading_that_began_before_a_snapshot_does_not_take_its_place() -> Non
     async def story(world: World) -> None:
         automation = world.api.create(HOURLY)
         world.api.run_by_somebody(automation)
-        world.api.get_took = 4.0
-        world.set(poll_interval=timedelta(seconds=1))
+        world.api.get_took = 3.0
+        world.set(poll_interval=timedelta(seconds=6))  # snapshots begin at 12:59:56 and 13:00:02
         world.start()
-        await world.until("13:00:02")
-        await world.after(0.5)
+        await world.until("13:00:01")
+        await world.after(0.8)
         world.api.finish(automation)
         await world.until("13:00:30")
         assert world.fates(automation) == {"13:00": "accepted: answered"}
