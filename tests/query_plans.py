@@ -279,7 +279,7 @@ class Allowance:
 _OWN_PROCESS: Final = "a command, in a process of its own"
 _BROWSER: Final = "for people, on the thread that browses or in a process of its own; given up after two seconds"
 _ALL_AUTOMATIONS: Final = "(SEARCH automation USING PRIMARY KEY (target=?)"
-_ALL_VERSIONS: Final = "(SEARCH definition USING INDEX definition_by_automation (target=?)"
+_ALL_VERSIONS: Final = "(SEARCH definition USING INDEX definition_by_schedule (target=?)"
 _BY_TIME: Final = "(SCAN occurrence USING INDEX sqlite_autoindex_occurrence_1)"
 
 EXCEPTIONS: Final = (

@@ -350,8 +350,12 @@ def load_of_version_3(tables: Tables) -> None:
 
 
 def unseen_of_version_4(tables: Tables) -> None:
-    """Since when automations are not shown: an edit of one that a damaged list left out counts from then, also after a restart."""
+    """Since when automations are not shown: an edit of one that a damaged list left out counts from then, also after a restart.
+
+    And an index for the version that implied a span, which may be an old one of many.
+    """
     tables.execute("ALTER TABLE automation ADD COLUMN unseen_since TEXT")  # NULL: the newest snapshot showed it
+    tables.execute("CREATE INDEX definition_by_schedule ON definition (target, automation_id, cron_expression, timezone)")
 
 
 MIGRATIONS: Final[tuple[Migration, ...]] = (

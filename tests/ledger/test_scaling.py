@@ -150,6 +150,23 @@ def test_a_slice_of_a_recovery_does_not_go_through_what_other_targets_have(ledge
     assert recover(100) <= 1.2 * few
 
 
+def test_the_version_that_implied_a_span_is_found_among_many(ledger: Stand) -> None:
+    """It may be the oldest: of an automation that is edited each hour, what the first version implied is decided last."""
+    schedule, first = Schedule.parse("* * * * *", "UTC"), automation(ids(1)[0], cron="* * * * *")
+    wanted = SkippedSpan(occurrence(0, first.id), "n", at(0), first.definition, schedule, at(99), 100, Reason.MISSED, at(200))
+
+    def decide(versions: int) -> int:
+        ledger.write(lambda connection: connection.execute("DELETE FROM occurrence"))
+        edits = [version(automation(first.id, cron=f"{number % 60} * * * *"), number) for number in range(versions)]
+        observe(ledger, Sighting(MAIN, at(0), [version(first), *edits], [], frozenset()))
+        steps = count_steps(ledger, lambda connection: claims.claim(connection, MAIN, Plan([], [], at(0), [wanted]), "node"))
+        assert ledger.rows("SELECT count(*) FROM occurrence WHERE definition_id IS NOT NULL") == [(1,)]
+        return steps
+
+    few = decide(10)
+    assert decide(1000) <= 2 * few
+
+
 def test_what_is_passed_over_with_the_present_does_not_go_through_what_other_targets_have(
     ledger: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
