@@ -12,6 +12,7 @@ reserve is free for fires.
 """
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -24,10 +25,15 @@ RAREST: Final = 120.0
 """Polls are never made rarer than one in so many seconds, unless poll_interval is longer or the list takes half of the budget then."""
 READING_INTERVAL: Final = 5.0
 """Seconds from one reading of an automation to the next while an attempt is in doubt."""
+_LEAST_OF_READINGS: Final = 1 / 4
+"""The part of their quarter that polls leave to readings when both want more."""
 _PROBES: Final = 60
 """So often at most the requests that are coming are compared with those that have left the window by then: one by one, or in groups."""
 LOOK_AGAIN: Final = 1.0
-"""Seconds after which a request that is refused because of the coming need is to ask again: the need shrinks as time passes."""
+"""Seconds after which a request that is refused because of the coming need is to ask again: the need shrinks as time passes.
+
+Twice as long a fire that was refused counts as waiting, and the background keeps to its reserves.
+"""
 _ROUNDING: Final = 1e-9
 _COMPACT: Final = 1024
 
@@ -166,11 +172,14 @@ class RequestBudget:
     def __init__(self, *, per_minute: int, per_hour: int) -> None:
         self._need = Need()
         self._windows = (Window(per_minute, MINUTE), Window(per_hour, HOUR))
-        # Of polls and readings alone; the limit is their share.
-        self._background = tuple(Window(int(self._share(window, 1 / 2)), window.length) for window in self._windows)
+        self._background = {
+            Purpose.FIRE: (),
+            Purpose.POLL: (Window(per_minute, MINUTE), Window(per_hour, HOUR)),
+            Purpose.READING: (Window(per_minute, MINUTE), Window(per_hour, HOUR)),
+        }
         self._least, self._polls, self._readings = self._reserves = (Reserve(), Reserve(), Reserve())
-        self._held = 0
-        self._held_in_background = 0
+        self._held = Counter[Purpose]()
+        self._refused_at = -inf  # when a fire was refused last
         self._series_at = -inf  # when the newest series of requests began
         self._series: Reserve | None = None  # which reserve its first request was taken from
         self.blocked_until = -inf
@@ -185,13 +194,12 @@ class RequestBudget:
         """Keep a reserve for this need from now on."""
         self._need = need
         shares = [(self._share(window, 1 / 2), window.length) for window in self._windows]
-        for background, (share, _) in zip(self._background, shares, strict=True):
-            background.limit = int(share)
         capacity = min(need.pages, max(1.0, min(share for share, _ in shares)))
         allowed = min(max(share - capacity, share / 2) / length for share, length in shares)
-        least, wanted = min(need.least, allowed), min(need.polls, allowed)
-        left = min(window.limit / 4 / window.length for window in self._windows) - wanted
-        readings = max(0.0, min(need.readings, left))
+        quarter = min(window.limit / 4 / window.length for window in self._windows)
+        least = min(need.least, allowed)
+        wanted = max(least, min(need.polls, allowed - min(need.readings, quarter * _LEAST_OF_READINGS)))
+        readings = min(need.readings, max(quarter - wanted, quarter * _LEAST_OF_READINGS))
         self._least.resize(least, capacity, now)
         self._polls.resize(wanted - least, capacity if wanted > least else 0.0, now)
         at_once = min(need.at_once, max(1.0, min(share for share, _ in shares) / 2))
@@ -203,42 +211,42 @@ class RequestBudget:
 
     def fire_at(self, now: float) -> float:
         """Return the instant from which one more fire may be sent, as far as is known; not after ``now`` when it may be sent now."""
-        free_at = self._free_at(now)
-        return free_at if free_at > now or self._leaves_room(now, self._reserves) else now + LOOK_AGAIN
+        at = max(self._free_at(now), self._beside_at(now, self._reserves))
+        if at > now:
+            self._refused_at = now
+        return at
 
     def poll_at(self, now: float, requests: int = 1) -> float:
         """Return the instant from which the first of so many requests of a poll may be sent.
 
-        Either a reserve has tokens for all of them, or they leave the reserves as they are, and half of each limit to fires.
+        Either a reserve has tokens for all of them, or they leave the reserves as they are and no fire waits.
         """
         at = min(
             self._in_reserve_at(self._least, now, requests),
-            max(self._in_reserve_at(self._polls, now, requests), self._within_share_at(now, (self._least,))),
+            max(self._in_reserve_at(self._polls, now, requests), self._beside_at(now, (self._least,))),
             self._spare_at(now, requests),
         )
         return max(self._free_at(now), at)
 
     def reading_at(self, now: float) -> float:
-        """Return the instant from which a reading may be sent: from its reserve or beside all reserves, but within the share of both."""
-        within_at = self._within_share_at(now, (self._least, self._polls))
-        in_reserve_at = self._readings.full_at(now, 1)
-        spare_at = now if self._leaves_room(now, self._reserves) else now + LOOK_AGAIN
+        """Return the instant from which a reading may be sent: from its reserve or beside all reserves, but no more than a quarter."""
+        within_at = self._within_at(Purpose.READING, now, [self._most_readings(window) for window in self._windows])
+        in_reserve_at = max(self._readings.full_at(now, 1), self._beside_at(now, (self._least, self._polls)))
+        spare_at = max(self._beside_at(now, self._reserves), self._refused_at + 2 * LOOK_AGAIN)
         return max(self._free_at(now), within_at, min(in_reserve_at, spare_at))
 
     def hold(self, purpose: Purpose = Purpose.FIRE) -> None:
         """Hold one place."""
-        self._held += 1
-        self._held_in_background += purpose is not Purpose.FIRE
+        self._held[purpose] += 1
 
     def give_back(self, purpose: Purpose = Purpose.FIRE) -> None:
         """Give a held place back."""
-        self._held -= 1
-        self._held_in_background -= purpose is not Purpose.FIRE
+        self._held[purpose] -= 1
 
     def use(self, now: float, purpose: Purpose = Purpose.FIRE, *, requests: int = 1) -> None:
         """Send the request of a held place now, the first of so many."""
         self.give_back(purpose)
-        for window in self._windows if purpose is Purpose.FIRE else (*self._windows, *self._background):
+        for window in (*self._windows, *self._background[purpose]):
             window.add(now)
         reserve = self._reserve_of(purpose, now, requests)
         if reserve is not None:
@@ -257,7 +265,8 @@ class RequestBudget:
         return next(whole, None) or next((each for each in reserves if each.full_at(now, 1) <= now), None)
 
     def _free_at(self, now: float) -> float:
-        return max(self.blocked_until, *(window.free_at(now, self._held, window.limit) for window in self._windows))
+        held = self._held.total()
+        return max(self.blocked_until, *(window.free_at(now, held, window.limit) for window in self._windows))
 
     def _in_reserve_at(self, reserve: Reserve, now: float, requests: int) -> float:
         """When a reserve has tokens for a whole series; for its first request, when the series before was held up on its way."""
@@ -266,20 +275,29 @@ class RequestBudget:
             return whole
         return min(whole, max(reserve.full_at(now, 1), self._series_at + requests / reserve.rate))
 
-    def _within_share_at(self, now: float, above: Sequence[Reserve]) -> float:
-        """Now when one more request of the background leaves room for these reserves, in all windows and in its own share."""
-        is_within = all(window.leaves_room(now, self._held_in_background, self._coming(window, now, above)) for window in self._background)
-        return now if is_within and self._leaves_room(now, above) else now + LOOK_AGAIN
+    def _beside_at(self, now: float, above: Sequence[Reserve]) -> float:
+        """When to ask for one more request that leaves room for all that these reserves may still admit; -inf: now."""
+        return -inf if self._leaves_room(now, above) else now + LOOK_AGAIN
 
     def _spare_at(self, now: float, requests: int) -> float:
-        """When so many requests of a poll fit beside all reserves, polls and readings within half of each limit or what is promised."""
-        if not self._leaves_room(now, self._reserves):
-            return now + LOOK_AGAIN
-        held = self._held_in_background
-        usable = [max(window.limit // 2, int(self._share(window, 3 / 4))) for window in self._windows]
-        return max(
-            window.free_at(now, held + max(1, min(requests, most)) - 1, most) for window, most in zip(self._background, usable, strict=True)
-        )
+        """When so many requests of a poll fit beside all reserves, no fire waits, and polls and readings keep to their share."""
+        beside_at = max(self._beside_at(now, self._reserves), self._refused_at + 2 * LOOK_AGAIN)
+        usable = [int(self._share(window, 3 / 4) - self._kept_for_readings(window)) for window in self._windows]
+        return max(beside_at, self._within_at(Purpose.POLL, now, usable, requests))
+
+    def _most_readings(self, window: Window) -> int:
+        """What polls leave of the quarter, and not less than a part of the quarter."""
+        polls = (self._least.rate + self._polls.rate) * window.length
+        return max(1, int(max(window.limit / 4 - polls, self._kept_for_readings(window))))
+
+    def _kept_for_readings(self, window: Window) -> float:
+        """What polls leave to readings when both want more than their share."""
+        return min(self._need.readings * window.length, window.limit / 4 * _LEAST_OF_READINGS)
+
+    def _within_at(self, purpose: Purpose, now: float, usable: Sequence[int], requests: int = 1) -> float:
+        """When so many requests fit into the parts of the windows that this purpose may use."""
+        windows = zip(self._background[purpose], usable, strict=True)
+        return max(window.free_at(now, self._held[purpose] + max(1, min(requests, most)) - 1, most) for window, most in windows)
 
     def _share(self, window: Window, most: float) -> float:
         """The largest part of a window for the background: a quarter, or what the rarest polls need, at most the part ``most``."""
@@ -290,7 +308,8 @@ class RequestBudget:
 
     def _leaves_room(self, now: float, reserves: Sequence[Reserve]) -> bool:
         """Whether one more request leaves room for all that these reserves may still admit."""
-        return all(window.leaves_room(now, self._held, self._coming(window, now, reserves)) for window in self._windows)
+        held = self._held.total()
+        return all(window.leaves_room(now, held, self._coming(window, now, reserves)) for window in self._windows)
 
     def _coming(self, window: Window, now: float, reserves: Sequence[Reserve]) -> Coming:
         level, rate = sum(each.level(now) for each in reserves), sum(each.rate for each in reserves)

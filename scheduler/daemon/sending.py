@@ -99,14 +99,16 @@ class Sender:
         return place.granted and lane.waiting[0] is carried and isinstance(answer, Go)
 
     def _note_end(self, lane: Lane, carried: Carried, place: Place, ending: Stop) -> None:
-        """The occurrence ended while it waited. One that coalesces it waits in its stead, before the place goes to anybody else."""
+        """The occurrence ended while it waited. One that coalesces it waits in its stead, before the place goes to anybody else.
+
+        One that was sent before is not lost for want of a place: an automation whose attempts all fail must not precede the others.
+        """
+        if not carried.maybe_sent and (ending.outcome is Outcome.EXPIRED or ending.reason is Reason.COALESCED):
+            self.places.note_lost(place)
         if ending.outcome is Outcome.EXPIRED:
-            self.places.note_lost(place)
             carried.error = carried.error or (None if place.granted else place.lacks.error)
-        elif ending.reason is Reason.COALESCED:
-            self.places.note_lost(place)
-            if (heir := lane.heir(self._context.clock.now())) is not None:
-                self.places.hand_over(self._place(lane, heir))
+        elif ending.reason is Reason.COALESCED and (heir := lane.heir(self._context.clock.now())) is not None:
+            self.places.hand_over(self._place(lane, heir))
 
     def _until_news(self, lane: Lane, carried: Carried) -> float:
         """Seconds until time alone ends the wait: at the deadline, or when a newer occurrence comes due."""

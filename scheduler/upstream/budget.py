@@ -120,11 +120,10 @@ class Budget:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for queue, purpose in ((self._polls, Purpose.POLL), (self._readings, Purpose.READING)):
-            wait = self._admit(queue, purpose)
-            if wait is not None:
-                self._timer = asyncio.get_running_loop().call_later(min(max(wait, _SHORTEST), _LONGEST), self._serve)
-                return
+        queues = ((self._polls, Purpose.POLL), (self._readings, Purpose.READING))
+        waits = [wait for queue, purpose in queues if (wait := self._admit(queue, purpose)) is not None]
+        if waits:
+            self._timer = asyncio.get_running_loop().call_later(min(max(min(waits), _SHORTEST), _LONGEST), self._serve)
 
     def _admit(self, queue: deque[_Waiter], purpose: Purpose) -> float | None:
         """Return the seconds until the first waiter that had to stay may go; None when the queue is empty."""
