@@ -178,7 +178,7 @@ def _is_known(evidence: Evidence, row: Row, at: datetime) -> bool:
     """Whether the definition that implied it was there long before, and did not change until then."""
     begin = row.scheduled_for - _RECOVERY - timedelta(seconds=90)
     shapes = evidence.link(row.target).api.shapes_between(row.automation_id, begin, at)
-    return shapes[0].at <= begin and len({shape.fires for shape in shapes}) == 1
+    return bool(shapes) and shapes[0].at <= begin and len({shape.fires for shape in shapes}) == 1
 
 
 def _in_turn(evidence: Evidence, row: Row) -> timedelta:
