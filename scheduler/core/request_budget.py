@@ -211,8 +211,10 @@ class RequestBudget:
 
     def fire_at(self, now: float) -> float:
         """Return the instant from which one more fire may be sent, as far as is known; not after ``now`` when it may be sent now."""
-        at = max(self._free_at(now), self._beside_at(now, self._reserves))
-        if at > now:
+        at = self._free_at(now)
+        if at <= now:
+            at = self._beside_at(now, self._reserves)
+        if at > now >= self.blocked_until:
             self._refused_at = now
         return at
 
@@ -221,19 +223,24 @@ class RequestBudget:
 
         Either a reserve has tokens for all of them, or they leave the reserves as they are and no fire waits.
         """
-        at = min(
+        free_at = self._free_at(now)
+        if free_at > now:
+            return free_at
+        return min(
             self._in_reserve_at(self._least, now, requests),
             max(self._in_reserve_at(self._polls, now, requests), self._beside_at(now, (self._least,))),
             self._spare_at(now, requests),
         )
-        return max(self._free_at(now), at)
 
     def reading_at(self, now: float) -> float:
         """Return the instant from which a reading may be sent: from its reserve or beside all reserves, but no more than a quarter."""
+        free_at = self._free_at(now)
+        if free_at > now:
+            return free_at
         within_at = self._within_at(Purpose.READING, now, [self._most_readings(window) for window in self._windows])
         in_reserve_at = max(self._readings.full_at(now, 1), self._beside_at(now, (self._least, self._polls)))
         spare_at = max(self._beside_at(now, self._reserves), self._refused_at + 2 * LOOK_AGAIN)
-        return max(self._free_at(now), within_at, min(in_reserve_at, spare_at))
+        return max(within_at, min(in_reserve_at, spare_at))
 
     def hold(self, purpose: Purpose = Purpose.FIRE) -> None:
         """Hold one place."""
