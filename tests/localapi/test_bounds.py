@@ -130,7 +130,8 @@ def test_a_page_that_is_larger_than_usual_is_read_where_no_other_request_waits(
 
             monkeypatch.setattr(Database, name, note)
         assert (await served.client.get(COLLECTION, params={"limit": limit})).json()["count"] == 1
-        assert used == ["read", way]  # the key, and the page
+        assert used[0] == "read", "the key"
+        assert ("browse" in used) == (way == "browse"), "the page; the runner may read meanwhile"
 
     told(tmp_path, story)
 

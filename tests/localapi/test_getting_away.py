@@ -72,7 +72,7 @@ def shell(script: str) -> tuple[str, ...]:
 
 def test_a_long_line_of_descendants_ends_to_the_last_one(tmp_path: Path) -> None:
     async def story() -> None:
-        async with serving(tmp_path, command=(*NAMELESS, CHAIN), timeout=2.0, grace=0.2) as served:
+        async with serving(tmp_path, command=(*NAMELESS, CHAIN), timeout=4.0, grace=0.2) as served:
             last = output(tmp_path, await ended(served))
             assert not alive(int(last))
 

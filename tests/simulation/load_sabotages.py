@@ -1,21 +1,19 @@
 """The promise under load broken on purpose, one way at a time, and the story that notices each."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
-from unittest import mock
 
 from scheduler.core import model, ranges
 from scheduler.core.cron import Schedule
 from scheduler.core.fair_queue import FairQueue, Ticket
 from scheduler.core.model import Claim, Occurrence, Skip
-from scheduler.core.request_budget import RequestBudget, Window
+from scheduler.core.request_budget import Coming, RequestBudget, Window
 from scheduler.core.timetable import Changes, Overdue, Timetable
 from scheduler.daemon.context import Gate
 from scheduler.daemon.places import Place, Places
 from scheduler.daemon.planner import Planner
 from scheduler.daemon.presence import Presence, SnapshotWatch
-from scheduler.daemon.readings import Readings
 from scheduler.daemon.record import Record
 from scheduler.ledger.sqlite import SqliteLedger
 
@@ -26,7 +24,6 @@ _count: Final = Schedule.count
 _leave: Final = Places.leave
 _load: Final = Timetable.load
 _overdue: Final = Timetable.overdue
-_gone: Final = Readings.gone
 _plan: Final = Planner._plan
 _choose: Final = FairQueue.choose
 _required: Final = model._required
@@ -37,9 +34,9 @@ def _expect_nothing(_self: RequestBudget, _need: object, _now: float) -> None:
     """Keep no reserve for polls."""
 
 
-def _keep_all(_self: RequestBudget, window: Window, _now: float) -> Callable[[float], int]:
+def _keep_all(_self: RequestBudget, window: Window, _now: float, _reserves: object) -> Coming:
     """Keep the whole share of polls and readings from fires, however little of it they need."""
-    return lambda _seconds: window.limit // 4
+    return Coming(float(window.limit // 4), 0.0, window.limit // 4)
 
 
 def _keep_slot(_self: Places, _place: object) -> None:
@@ -140,12 +137,6 @@ def _say_nothing_of_unseen(_self: Timetable) -> Mapping[str, datetime | None]:
     return {}
 
 
-async def _gone_if_absent(self: Readings, automation_id: str) -> bool:
-    """Believe only a complete list that an automation which answers 404 is gone."""
-    with mock.patch.object(Timetable, "note_absence"):
-        return await _gone(self, automation_id)
-
-
 LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "fires starve polls": [(RequestBudget, "expect", _expect_nothing)],
     "the second waiting occurrence precedes the first": [(FairQueue, "choose", _choose_again)],
@@ -168,17 +159,16 @@ LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "a removal by an immediate second reading": [(Timetable, "_miss", _miss_at_once)],
     "every absent automation is read": [(Presence, "may_read", lambda _self, _automation_id: True)],
     "an absent automation fires": [(Timetable, "is_absent", _is_removed)],
-    "a mass disappearance is not told": [(SnapshotWatch, "look", lambda _self, _snapshot, _removed: None)],
+    "a mass disappearance is not told": [(SnapshotWatch, "look", lambda _self, _snapshot: None)],
     "strangers are not told": [(SnapshotWatch, "_look_at_unidentified", lambda _self, _snapshot: None)],
-    "404 and a list with strangers decide nothing": [(Readings, "gone", _gone_if_absent)],
     "nothing recorded of what is not shown": [(Timetable, "_news_of_unseen", _say_nothing_of_unseen)],
     "text cut at NUL": [(model, "_required", _require_cut)],
     "ranges as croniter reads them": [(ranges, "_write_out", lambda item, _field, _rules_version: item)],
 }
 
 TOLD_BY: Final[Mapping[str, str]] = {
-    "fires starve polls": "polls starved by fires",
-    "the second waiting occurrence precedes the first": "everything caught up with",
+    "fires starve polls": "budget exceeded by a tenth",
+    "the second waiting occurrence precedes the first": "budget exceeded by half",
     "no place for the longest waiting": "budget exceeded by a tenth",
     "the place is not handed over": "budget exceeded by half",
     "an unused place is kept": "slow ledger and few slots",
@@ -200,7 +190,6 @@ TOLD_BY: Final[Mapping[str, str]] = {
     "an absent automation fires": "empty list for seconds",
     "a mass disappearance is not told": "empty list for seconds",
     "strangers are not told": "strangers, and an automation that is not shown",
-    "404 and a list with strangers decide nothing": "strangers, and an automation that is not shown",
     "nothing recorded of what is not shown": "strangers, and an automation that is not shown",
     "text cut at NUL": "text with NUL",
     "ranges as croniter reads them": "ranges that wrap",
