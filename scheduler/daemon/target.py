@@ -94,8 +94,9 @@ class Target:
         self._take_as_known(recorded)
         self._poller.watch.recall(recorded)
         self._readings.recall(runs)
-        shown = {each: record.automation.run_id for each, record in recorded.automations.items()}
-        self._tracker.load(runs, snapshot_at=recorded.snapshot_at, shown=shown)
+        shown = {each: record.automation for each, record in recorded.automations.items()}
+        undecided = {each.occurrence.automation_id for each in opened}
+        self._tracker.load(runs, snapshot_at=recorded.snapshot_at, shown=shown, undecided=undecided)
         self._dispatcher.adopt(opened)
         self._record.revise(versions, recorded.snapshot_at)
         await self.record()

@@ -9,6 +9,7 @@ import pytest
 from scheduler.core.events import RunDoubled, RunFinished, RunForeign
 from scheduler.core.model import RunOrigin, RunStatus
 from scheduler.core.policy import Policies
+from scheduler.core.verdict import Lost
 from tests.daemon.world import NOON, World, in_world
 from tests.fakes import RESET_BEFORE, Deed
 
@@ -149,6 +150,28 @@ def test_a_run_that_begins_while_an_attempt_is_in_doubt_may_be_ours_and_is_not_t
         await world.until("12:05:00")
         assert world.fates(automation) == {"12:01": "accepted: answered"}
         assert world.told(RunForeign) == []
+
+    in_world(story)
+
+
+def test_a_run_that_was_shown_while_an_attempt_was_in_doubt_is_on_record_although_the_automation_is_deleted_after_a_kill() -> None:
+    """Nobody will see the run again, and the process that had seen it is gone."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("1 12 * * *")
+        deeds = [Deed(took=0.1, starts=each, hears=Lost("cut off")) for each in (0.05, *[None] * 99)]
+        world.api.script(automation, *deeds)
+        world.set(poll_interval=timedelta(seconds=4), idempotent=True)
+        world.start()
+        await world.until("12:01:30")
+        (run,) = world.api.runs_of(automation)
+        assert world.ledger.runs == {}
+        world.kill()
+        world.api.delete(automation)
+        world.start()
+        await world.until("12:03:00")
+        assert world.fates(automation) == {"12:01": "unresolved: gone"}
+        assert ("main", run.id) in world.ledger.runs
 
     in_world(story)
 
