@@ -80,13 +80,11 @@ class Tracker:
         self._shown: Mapping[str, str | None] = {}  # by automation: its newest run as the process before recorded it
         self._queue: asyncio.Queue[_Batch] = asyncio.Queue()
 
-    def load(
-        self, runs: Iterable[Run], *, snapshot_at: datetime | None, shown: Mapping[str, Automation], undecided: Iterable[str]
-    ) -> None:
+    def load(self, runs: Iterable[Run], *, snapshot_at: datetime | None, shown: Mapping[str, Automation], undecided: Iterable[str]) -> None:
         """Go on following the newest runs that the ledger knows.
 
-        ``snapshot_at`` is when the newest recorded snapshot was begun, ``shown`` each automation as it was recorded, with its newest run. Of
-        the ``undecided`` ones, which have open occurrences, that run may be on no record yet, and no snapshot may ever show it again.
+        ``snapshot_at`` is when the newest recorded snapshot was begun, ``shown`` each automation as recorded, with its newest run. Of the
+        ``undecided`` ones, which have open occurrences, that run may be on no record yet, and no snapshot may ever show it again.
         """
         self._shown = {automation_id: automation.run_id for automation_id, automation in shown.items()}
         for automation in (shown[each] for each in undecided if each in shown):
