@@ -73,7 +73,7 @@ def need(*, poll_interval: float, polls: float, pages: int, readings: float = 0.
 
 
 @dataclass(frozen=True, slots=True)
-class Coming:
+class ComingRequests:
     """Requests that are still to come: ``level`` now and ``rate`` a second, at most ``most``."""
 
     level: float
@@ -118,7 +118,7 @@ class Window:
         last = self._first + excess - 1
         return self._sent[last] + self.length if last < len(self._sent) else now + LOOK_AGAIN
 
-    def leaves_room(self, now: float, held: int, coming: Coming) -> bool:
+    def leaves_room(self, now: float, held: int, coming: ComingRequests) -> bool:
         """Return whether one more request leaves room for those that are coming, each at its time."""
         used, most = self.count(now) + held + 1, coming.count(self.length)
         if used > self.limit:
@@ -172,7 +172,7 @@ class RequestBudget:
     def __init__(self, *, per_minute: int, per_hour: int) -> None:
         self._need = Need()
         self._windows = (Window(per_minute, MINUTE), Window(per_hour, HOUR))
-        self._background = {
+        self._background = {  # requests by purpose; how many may be in a window, `_within_at` is told
             Purpose.FIRE: (),
             Purpose.POLL: (Window(per_minute, MINUTE), Window(per_hour, HOUR)),
             Purpose.READING: (Window(per_minute, MINUTE), Window(per_hour, HOUR)),
@@ -318,6 +318,6 @@ class RequestBudget:
         held = self._held.total()
         return all(window.leaves_room(now, held, self._coming(window, now, reserves)) for window in self._windows)
 
-    def _coming(self, window: Window, now: float, reserves: Sequence[Reserve]) -> Coming:
+    def _coming(self, window: Window, now: float, reserves: Sequence[Reserve]) -> ComingRequests:
         level, rate = sum(each.level(now) for each in reserves), sum(each.rate for each in reserves)
-        return Coming(level, rate, int(self._share(window, 1 / 2)))
+        return ComingRequests(level, rate, int(self._share(window, 1 / 2)))

@@ -20,10 +20,10 @@ from scheduler.core.events import (
 )
 from scheduler.core.model import Snapshot, Version
 from scheduler.core.timetable import Changes, merge
+from scheduler.daemon.background_need import BackgroundNeed
 from scheduler.daemon.clearance import Clearance
 from scheduler.daemon.clock import Alarm
 from scheduler.daemon.context import Context, back_off
-from scheduler.daemon.demand import Demand
 from scheduler.daemon.places import NOTABLE
 from scheduler.daemon.presence import SnapshotWatch
 from scheduler.daemon.readings import Readings
@@ -38,9 +38,9 @@ _CHANGES_AT_ONCE: Final = 1_000
 class Poller:
     """One target's snapshots."""
 
-    def __init__(self, context: Context, demand: Demand, readings: Readings, clearance: Clearance, record: Record) -> None:
+    def __init__(self, context: Context, background_need: BackgroundNeed, readings: Readings, clearance: Clearance, record: Record) -> None:
         self._context = context
-        self._demand = demand
+        self._background_need = background_need
         self._readings = readings
         self._clearance = clearance
         self._record = record
@@ -95,7 +95,7 @@ class Poller:
     async def _poll(self) -> None:
         context, upstream = self._context, self._context.upstream
         self._begun = begun = context.clock.seconds()
-        self._demand.note_poll(begun)
+        self._background_need.note_poll(begun)
         try:
             snapshot = await upstream.snapshot()
         except UpstreamError as error:

@@ -10,8 +10,8 @@ from typing import Final
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.model import Automation, InvalidAutomation, Run, Snapshot
+from scheduler.daemon.background_need import BackgroundNeed
 from scheduler.daemon.context import Context, back_off
-from scheduler.daemon.demand import Demand
 
 AT_ONCE: Final = 8
 """Automations read on their own at the same time; when more are wanted, the next snapshot is quicker and cheaper."""
@@ -28,9 +28,9 @@ class Seen:
 class Readings:
     """The newest reading of every automation of a target, and how to get a newer one."""
 
-    def __init__(self, context: Context, demand: Demand, poll: Callable[[], None]) -> None:
+    def __init__(self, context: Context, background_need: BackgroundNeed, poll: Callable[[], None]) -> None:
         self._context = context
-        self._demand = demand
+        self._background_need = background_need
         self._poll = poll
         self._snapshot_begun = float("-inf")
         self._unseen: frozenset[str] = frozenset()
@@ -120,11 +120,11 @@ class Readings:
 
     def _want(self, more: int) -> None:
         self._wanted += more
-        self._demand.note_wanted(min(self._wanted, AT_ONCE))
+        self._background_need.note_wanted(min(self._wanted, AT_ONCE))
 
     def note(self, begun: float) -> None:
         """A single automation is about to be read."""
-        self._demand.note_reading(begun)
+        self._background_need.note_reading(begun)
 
     async def gone(self, automation_id: str) -> bool:
         """Return whether the list, read anew, does not have the automation, which itself answered 404.

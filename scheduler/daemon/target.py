@@ -13,10 +13,10 @@ from scheduler.core.policy import Policies
 from scheduler.core.records import RecordedTarget
 from scheduler.core.status import AutomationDetails, AutomationStatus, Recovering, TargetStatus
 from scheduler.core.timetable import Entry, Timetable
+from scheduler.daemon.background_need import BackgroundNeed
 from scheduler.daemon.clearance import EVERYTHING, Clearance
 from scheduler.daemon.clock import ClockWatch
 from scheduler.daemon.context import Context, LedgerHealth, TargetSettings
-from scheduler.daemon.demand import Demand
 from scheduler.daemon.dispatcher import Dispatcher
 from scheduler.daemon.making_up import MakingUp
 from scheduler.daemon.overdue import Overdue
@@ -59,14 +59,14 @@ class Target:
         self._parse, self._begun_at = parse, clock.now()
         self._reloads = 0
         self.context = Context(settings, upstream, ledger, clock, watch, health, publish, self._make_timetable(settings.name))
-        demand = Demand(self.context)
-        self._readings = readings = Readings(self.context, demand, self._poll)
+        need = BackgroundNeed(self.context)
+        self._readings = readings = Readings(self.context, need, self._poll)
         self._clearance = Clearance(self.context, readings)
         self._presence = Presence(self.context, readings)
         self._dispatcher = Dispatcher(self.context, readings, self._clearance, self._presence)
         self._record = Record(self.context)
         self._planner = Planner(self.context, readings, self._clearance, self._record, self._dispatcher)
-        self._poller = Poller(self.context, demand, readings, self._clearance, self._record)
+        self._poller = Poller(self.context, need, readings, self._clearance, self._record)
         self._tracker = Tracker(self.context, self._dispatcher)
         self._overdue = Overdue(self.context, self._clearance, self._dispatcher, self._planner.stalled_for)
         self._making_up = MakingUp(self.context, self._dispatcher)

@@ -225,6 +225,35 @@ def test_readings_take_no_more_than_their_share_and_leave_polls_theirs(readings:
     assert fewest >= 2960, "three quarters are for fires; what is coming is counted in groups"
 
 
+def test_readings_go_on_although_polls_and_fires_want_all() -> None:
+    """Polls of every second want more than the quarter; an automation that the list does not show has only its reading."""
+    budget = RequestBudget(per_minute=60, per_hour=100_000)
+    budget.expect(need(poll_interval=1.0, polls=1.0, pages=1, at_once=4), 0.0)
+    readings = 0
+    for second in range(600):
+        now = float(second)
+        while budget.fire_at(now) <= now:
+            send(budget, now)
+        while budget.poll_at(now) <= now:
+            send(budget, now, Purpose.POLL)
+        while budget.reading_at(now) <= now:
+            send(budget, now, Purpose.READING)
+            readings += 1
+    assert readings >= 25, "a sixteenth of the limit is 37 in ten minutes"
+
+
+def test_places_beside_the_reserves_are_for_fires_while_one_waits() -> None:
+    budget = RequestBudget(per_minute=4, per_hour=100)
+    for _ in range(4):
+        send(budget, 0.0)
+    assert budget.fire_at(59.5) > 59.5
+    assert budget.poll_at(60.0) > 60.0
+    assert budget.reading_at(60.0) > 60.0
+    assert budget.fire_at(60.0) <= 60.0
+    assert budget.poll_at(61.5) <= 61.5
+    assert budget.reading_at(61.5) <= 61.5
+
+
 def test_a_need_that_comes_and_goes_makes_no_tokens() -> None:
     budget = RequestBudget(per_minute=400, per_hour=4000)
     budget.expect(USUAL, 0.0)

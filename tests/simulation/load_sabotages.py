@@ -8,7 +8,7 @@ from scheduler.core import model, ranges
 from scheduler.core.cron import Schedule
 from scheduler.core.fair_queue import FairQueue, Ticket
 from scheduler.core.model import Claim, Occurrence, Skip
-from scheduler.core.request_budget import Coming, RequestBudget, Window
+from scheduler.core.request_budget import ComingRequests, RequestBudget, Window
 from scheduler.core.timetable import Changes, Overdue, Timetable
 from scheduler.daemon.context import Gate
 from scheduler.daemon.places import Place, Places
@@ -34,9 +34,9 @@ def _expect_nothing(_self: RequestBudget, _need: object, _now: float) -> None:
     """Keep no reserve for polls."""
 
 
-def _keep_all(_self: RequestBudget, window: Window, _now: float, _reserves: object) -> Coming:
+def _keep_all(_self: RequestBudget, window: Window, _now: float, _reserves: object) -> ComingRequests:
     """Keep the whole share of polls and readings from fires, however little of it they need."""
-    return Coming(float(window.limit // 4), 0.0, window.limit // 4)
+    return ComingRequests(float(window.limit // 4), 0.0, window.limit // 4)
 
 
 def _keep_slot(_self: Places, _place: object) -> None:

@@ -27,8 +27,8 @@ class _Rate:
         return (len(self._instants) - 1) / max(now - self._instants[0], 1.0)
 
 
-class Demand:
-    """What the background of one target demands of its request budget: as much as in the last hour, and what is under way now."""
+class BackgroundNeed:
+    """The need of one target's polls and readings: as much as in the last hour, and the readings that are under way now."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
