@@ -2,7 +2,8 @@
 
 ``python -m bench.server PORT COUNT CRON [DUE]`` serves; ``GET /arrivals`` gives the instants, ``POST /forget`` drops them. Only the first
 DUE automations have CRON, the others one of 1,440 daily schedules each. ``POST /change?cron=CRON`` gives CRON to the first, another
-schedule to the others, and another name to all of them; ``GET /seen`` gives the instant at which a list first showed that, or null.
+schedule to the others, and another name to all of them, from the next reading of the list on: no reading shows one part of the list
+before the change and another one after it. ``GET /seen`` gives the instant at which that reading began, or null.
 """
 
 import asyncio
@@ -28,12 +29,17 @@ class Api:
         self.due = count if due is None else due
         self.version = 0
         self.seen: float | None = None
+        self.next_cron: str | None = None
         self.updated_at = "2026-01-01T00:00:00.000000Z"
-        self.ids = [str(uuid.UUID(int=number + 1)) for number in range(count)]
+        self.ids = [str(uuid.uuid5(uuid.NAMESPACE_URL, str(number))) for number in range(count)]  # in no order, like real ones
+        self.numbers = {each: number for number, each in enumerate(self.ids)}
         self.arrivals: list[float] = []
 
-    def change(self, cron: str) -> None:
-        self.cron, self.version, self.seen = cron, self.version + 1, None
+    def change(self) -> None:
+        """Change every automation, when that was asked for."""
+        if self.next_cron is None:
+            return
+        self.cron, self.version, self.seen, self.next_cron = self.next_cron, self.version + 1, time.time(), None
         self.updated_at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
     def cron_of(self, number: int) -> str:
@@ -43,7 +49,7 @@ class Api:
         return f"{minute % 60} {minute // 60} 29 2 *"
 
     def automation(self, automation_id: str, run: bytes = b"null") -> bytes:
-        number = int(automation_id.replace("-", ""), 16) - 1
+        number = self.numbers[automation_id]
         return (
             b'{"id":"%b","name":"automation %b version %d","prompt":"go","repository":"acme/app","github_integration":null,'
             b'"cron_expression":"%b",'
@@ -61,9 +67,10 @@ class Api:
         )
 
     def page(self, query: str) -> bytes:
-        self.seen = self.seen or time.time()
         asked = dict(part.split("=") for part in query.split("&") if part)
         offset, limit = int(asked.get("offset", 0)), int(asked.get("limit", 100))
+        if offset == 0:
+            self.change()
         rows = b",".join(self.automation(each) for each in self.ids[offset : offset + limit])
         return b'{"count":%d,"next":null,"previous":null,"results":[%b]}' % (len(self.ids), rows)
 
@@ -75,7 +82,7 @@ class Api:
         if route in {"/arrivals", "/seen"}:
             return json.dumps(getattr(self, route[1:])).encode()
         if route == "/change":
-            self.change(unquote_plus(query.partition("=")[2]))
+            self.next_cron = unquote_plus(query.partition("=")[2])
             return b"{}"
         if route == "/forget":
             self.arrivals.clear()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from itertools import islice
+from operator import attrgetter
 from typing import Final
 
 from scheduler.core.errors import LedgerUnavailable, UpstreamError
@@ -164,8 +164,10 @@ class Poller:
         context, taken = self._context, list[Changes]()
         if not context.timetable.is_confirmed:
             return taken
-        differing = (each for each in snapshot.automations.values() if context.timetable.differs(each))
-        while len(some := list(islice(differing, _CHANGES_AT_ONCE))) == _CHANGES_AT_ONCE:
+        differing = [each for each in snapshot.automations.values() if context.timetable.differs(each)]
+        differing.sort(key=attrgetter("id"))  # neighbours in a part are neighbours in the tables
+        for first in range(0, len(differing) - _CHANGES_AT_ONCE + 1, _CHANGES_AT_ONCE):
+            some = differing[first : first + _CHANGES_AT_ONCE]
             part = replace(snapshot, automations={each.id: each for each in some}, broken={}, complete=False)
             taken.append(context.timetable.update(part, previous_poll=self._clearance.snapshot_at, confirm_after=None))
             self._record.add(part, taken[-1], whole=False)
