@@ -4,7 +4,7 @@ A reading shows only the newest run of an automation, so a run is followed until
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, TypedDict
@@ -16,6 +16,8 @@ from scheduler.daemon.context import Context
 from scheduler.daemon.dispatcher import Dispatcher
 from scheduler.daemon.readings import Seen
 
+_LOOKED_AT_ONCE: Final = 1_000
+"""Automations that are looked at before others have a turn."""
 BESIDE: Final = timedelta(minutes=1)
 """A foreign run that began this close to a scheduled instant looks like the work of a second scheduler."""
 _FOREIGN: Final = "to start a run by hand without this line, use `scheduler automations run`"
@@ -59,9 +61,10 @@ class _Findings:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Readings to be looked at together. ``added``: automations seen for the first time. ``whole``: they are a snapshot's."""
+    """Automations read at ``begun``, to be looked at together. ``added``: those seen for the first time. ``whole``: it is a snapshot."""
 
-    seen: Sequence[Seen]
+    automations: Collection[Automation]
+    begun: float
     added: frozenset[str] = frozenset()
     whole: bool = False
 
@@ -101,12 +104,13 @@ class Tracker:
     def snapshot_taken(self, snapshot: Snapshot, changes: Changes) -> None:
         """Look at what a snapshot changed, and again at what could not be told before."""
         added = frozenset(each.automation_id for each in changes.added)
-        wanted = {each.id for each in changes.updated} | added
+        wanted: Collection[Automation]
         if self._is_first:  # the process before may have been killed between its record of a snapshot and that of the runs in it
-            wanted |= snapshot.automations.keys()
+            wanted = snapshot.automations.values()
             self._is_first = False
-        seen = [Seen(snapshot.automations[each], snapshot.begun) for each in wanted if each in snapshot.automations]
-        self._queue.put_nowait(_Batch(seen, added, whole=True))
+        else:
+            wanted = [*changes.updated, *(snapshot.automations[each] for each in added if each in snapshot.automations)]
+        self._queue.put_nowait(_Batch(wanted, snapshot.begun, added, whole=True))
         for version in changes.removed:
             self.forget(version.automation_id)
 
@@ -116,15 +120,19 @@ class Tracker:
 
     def seen(self, seen: Seen) -> None:
         """Look at a single reading."""
-        self._queue.put_nowait(_Batch([seen]))
+        self._queue.put_nowait(_Batch([seen.automation], seen.begun))
 
     async def run(self) -> None:
         """Follow for ever."""
         while True:
             batch = await self._queue.get()
             findings = _Findings()
-            for seen in (*self._clear_by_now(batch), *batch.seen):
+            for seen in list(self._clear_by_now(batch)):
                 await self._look(seen, findings, first=seen.automation.id in batch.added)
+            for number, automation in enumerate(batch.automations, 1):
+                await self._look(Seen(automation, batch.begun), findings, first=automation.id in batch.added)
+                if number % _LOOKED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
             self._end_what_is_covered(findings)
             if batch.whole:
                 self._end_what_is_lost(findings)
@@ -144,7 +152,7 @@ class Tracker:
 
     def _clear_by_now(self, batch: _Batch) -> Iterator[Seen]:
         """What was seen before its automation's attempt came to its outcome: of all automations with a snapshot, else of those read."""
-        readings = self._unclear if batch.whole else {seen.automation.id for seen in batch.seen} & self._unclear.keys()
+        readings = self._unclear if batch.whole else {each.id for each in batch.automations} & self._unclear.keys()
         for automation_id in [each for each in readings if not self._dispatcher.is_undecided(each)]:
             yield from self._unclear.pop(automation_id).values()
 
