@@ -64,6 +64,11 @@ class Reply:
     strangers: bool = False  # the list holds objects that nobody can identify
 
 
+def automation_id(target: str, number: int) -> str:
+    """The id of an automation: the same in each simulation, and in no order."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{target}/{number}"))
+
+
 class SimulatedApi:
     """One target's API. Its clock is right, but for its ``skew``."""
 
@@ -86,7 +91,7 @@ class SimulatedApi:
     def id_of(self, number: int) -> str:
         """The id of an automation."""
         if number not in self._ids:
-            self._ids[number] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.name}/{number}"))
+            self._ids[number] = automation_id(self.name, number)
         return self._ids[number]
 
     def ids_of(self, numbers: tuple[int, ...]) -> frozenset[str]:

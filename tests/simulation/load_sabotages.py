@@ -34,6 +34,11 @@ def _expect_nothing(_self: RequestBudget, _need: object, _now: float) -> None:
     """Keep no reserve for polls."""
 
 
+def _count_fires_as_polls(self: RequestBudget, now: float, _requests: int = 1) -> float:
+    """Let polls have a quarter of each window, and count fires against that quarter."""
+    return max(window.free_at(now, 0, window.limit // 4) for window in self._windows)
+
+
 def _keep_all(_self: RequestBudget, window: Window, _now: float, _reserves: object) -> ComingRequests:
     """Keep the whole share of polls and readings from fires, however little of it they need."""
     return ComingRequests(float(window.limit // 4), 0.0, window.limit // 4)
@@ -138,7 +143,8 @@ def _say_nothing_of_unseen(_self: Timetable) -> Mapping[str, datetime | None]:
 
 
 LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
-    "fires starve polls": [(RequestBudget, "expect", _expect_nothing)],
+    "fires count as polls": [(RequestBudget, "poll_at", _count_fires_as_polls)],
+    "no reserve for polls": [(RequestBudget, "expect", _expect_nothing)],
     "the second waiting occurrence precedes the first": [(FairQueue, "choose", _choose_again)],
     "no place for the longest waiting": [(FairQueue, "choose", _choose_by_deadline)],
     "the place is not handed over": [(Places, "hand_over", lambda _self, _place: None)],
@@ -167,7 +173,8 @@ LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
 }
 
 TOLD_BY: Final[Mapping[str, str]] = {
-    "fires starve polls": "budget exceeded by a tenth",
+    "fires count as polls": "polls starved by fires",
+    "no reserve for polls": "budget exceeded by a tenth",
     "the second waiting occurrence precedes the first": "budget exceeded by half",
     "no place for the longest waiting": "budget exceeded by a tenth",
     "the place is not handed over": "budget exceeded by half",

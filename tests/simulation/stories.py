@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from tests.simulation import script as s
+from tests.simulation.api import automation_id
 from tests.simulation.script import CALM, LIST, READS, RUN, Action, Dies, Disk, Fault, Planned, Script, Setting, TargetPlan
 
 _NOON: Final = datetime(2026, 6, 3, 11, 58, 20, tzinfo=UTC)
@@ -72,8 +73,8 @@ def _doom(at: float, *counts: int) -> s.Doom:
 
 _COMMAS: Final = ",".join([""] * 200_001)
 _DAILY: Final = "0 3 * * *"
-_LAST: Final = range(995, 1000)
-"""The last ones of 1,010 in the order of names."""
+_LAST: Final = sorted(range(1010), key=lambda number: automation_id("main", number))[-5:]
+"""The last ones of 1,010 in the order of ids, in which parts of a snapshot are recorded."""
 _NUL: Final = "* * * * *\0 not a schedule"
 
 SMALL: Final[Mapping[str, Callable[[], Script]]] = {
