@@ -38,7 +38,7 @@ def test_it_counts_as_taken_with_its_last_part() -> None:
         world.kills = lambda process, name: name == "after ledger.observe" and process.checkpoints.count(name) == 2
         world.start()
         await world.after(5)
-        assert len(versions(world)) == 4
+        assert versions(world) == sorted(automations)[:4]  # parts go by id: neighbours in the tables are written together
         assert not has_snapshot(world)
         world.kills = lambda *_: False
         world.start()
@@ -159,19 +159,20 @@ def test_many_changes_are_taken_up_in_parts_and_nothing_of_them_is_missed(monkey
         gone = world.api.create("5 13 * * *")
         await world.after(40)
         world.api.delete(gone)
-        taken: list[int] = []
+        taken: list[list[str]] = []
         update = process.target.context.timetable.update
 
         def counted(snapshot: Snapshot, **known: Any) -> Changes:
             changes = update(snapshot, **known)
-            taken.append(len(changes.changed))
+            taken.append([each.automation_id for each in changes.changed])
             return changes
 
         monkeypatch.setattr(process.target.context.timetable, "update", counted)
         for each in automations:
             world.api.edit(each, cron_expression="30 13 * * *")
         await world.until("13:31:30")
-        assert [count for count in taken if count] == [2, 2, 1]
+        first, second, *more = sorted(automations)
+        assert [part for part in taken if part] == [[first, second], more[:2], more[2:]]
         assert [world.fates(each) for each in automations] == [{"13:30": "accepted: answered"}] * 5
         assert len(world.told(AutomationChanged)) == 10
         assert world.fates(gone) == {}
