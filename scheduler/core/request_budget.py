@@ -89,11 +89,10 @@ class ComingRequests:
         return max(0.0, (number - self.level) / self.rate) if self.rate else 0.0
 
 
-class Window:
-    """At most ``limit`` requests in any span of ``length`` seconds."""
+class RecentRequests:
+    """The requests of the last ``length`` seconds."""
 
-    def __init__(self, limit: int, length: float) -> None:
-        self.limit = limit
+    def __init__(self, length: float) -> None:
         self.length = length
         self._sent: list[float] = []
         self._first = 0  # the requests before this one have left the window
@@ -103,7 +102,7 @@ class Window:
         self._sent.append(at)
 
     def count(self, now: float) -> int:
-        """Return how many requests the window holds."""
+        """Return how many requests there were in the last ``length`` seconds."""
         self._first = bisect_right(self._sent, now - self.length, lo=self._first)
         if self._first > _COMPACT and self._first > len(self._sent) // 2:
             del self._sent[: self._first]
@@ -117,6 +116,14 @@ class Window:
             return -inf
         last = self._first + excess - 1
         return self._sent[last] + self.length if last < len(self._sent) else now + LOOK_AGAIN
+
+
+class Window(RecentRequests):
+    """At most ``limit`` requests in any span of ``length`` seconds."""
+
+    def __init__(self, limit: int, length: float) -> None:
+        super().__init__(length)
+        self.limit = limit
 
     def leaves_room(self, now: float, held: int, coming: ComingRequests) -> bool:
         """Return whether one more request leaves room for those that are coming, each at its time."""
@@ -172,10 +179,10 @@ class RequestBudget:
     def __init__(self, *, per_minute: int, per_hour: int) -> None:
         self._need = Need()
         self._windows = (Window(per_minute, MINUTE), Window(per_hour, HOUR))
-        self._background = {  # requests by purpose; how many may be in a window, `_within_at` is told
+        self._background = {
             Purpose.FIRE: (),
-            Purpose.POLL: (Window(per_minute, MINUTE), Window(per_hour, HOUR)),
-            Purpose.READING: (Window(per_minute, MINUTE), Window(per_hour, HOUR)),
+            Purpose.POLL: (RecentRequests(MINUTE), RecentRequests(HOUR)),
+            Purpose.READING: (RecentRequests(MINUTE), RecentRequests(HOUR)),
         }
         self._least, self._polls, self._readings = self._reserves = (Reserve(), Reserve(), Reserve())
         self._held = Counter[Purpose]()
@@ -303,8 +310,8 @@ class RequestBudget:
 
     def _within_at(self, purpose: Purpose, now: float, usable: Sequence[int], requests: int = 1) -> float:
         """When so many requests fit into the parts of the windows that this purpose may use."""
-        windows = zip(self._background[purpose], usable, strict=True)
-        return max(window.free_at(now, self._held[purpose] + max(1, min(requests, most)) - 1, most) for window, most in windows)
+        recent = zip(self._background[purpose], usable, strict=True)
+        return max(each.free_at(now, self._held[purpose] + max(1, min(requests, most)) - 1, most) for each, most in recent)
 
     def _share(self, window: Window, most: float) -> float:
         """The largest part of a window for the background: a quarter, or what the rarest polls need, at most the part ``most``."""
