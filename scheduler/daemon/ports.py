@@ -145,7 +145,7 @@ class Ledger(Protocol):
         """Give the occurrence its outcome. False, and nothing written, when the run belongs to another occurrence already."""
 
     async def withdraw(self, occurrences: Sequence[Occurrence]) -> None:
-        """Take back claims that were never sent, as if they had not been made."""
+        """Take back claims that were never sent, as if they had not been made. An error when an attempt of one came to an end."""
 
     async def unsend(self, occurrences: Sequence[Occurrence]) -> None:
         """Their newest attempt was written but never sent, and will not be: remove it; they wait on."""
