@@ -553,6 +553,25 @@ def test_who_started_a_run_stays_as_it_was_first_recorded(ledger: Stand) -> None
     assert ledger.do(ledger.ledger.origin(MAIN, "run-1", NIGHTLY, None)) is RunOrigin.FOREIGN
 
 
+def test_an_unattributed_run_is_noted_as_last_shown_until_its_origin_is_known(ledger: Stand) -> None:
+    verbs = ledger.ledger
+    ledger.do(verbs.bind("other", "https://eu.posthog.com", "1"))
+    elsewhere, first, second = run("run-1", HOURLY), run("run-1"), run("run-2", status=RunStatus.FAILED)
+    ledger.do(verbs.followed("other", [], at(3), unattributed=[elsewhere]))
+    ledger.do(verbs.followed(MAIN, [], at(3), unattributed=[second, first]))
+    assert ledger.do(verbs.unattributed_runs(MAIN)) == [first, second]
+    ended = replace(first, status=RunStatus.SUCCESS)
+    ledger.do(verbs.followed(MAIN, [], at(3), attributed=["run-9"], unattributed=[ended]))
+    assert ledger.do(verbs.unattributed_runs(MAIN)) == [ended, second]
+    assert ledger.do(verbs.newest_runs(MAIN)) == []
+    ledger.do(verbs.followed(MAIN, [(ended, RunOrigin.FOREIGN)], at(4), attributed=["run-1"], unattributed=[replace(second, error=None)]))
+    assert ledger.do(verbs.unattributed_runs(MAIN)) == [replace(second, error=None)]
+    assert ledger.do(verbs.origin(MAIN, "run-1", NIGHTLY, None)) is RunOrigin.FOREIGN
+    assert ledger.do(verbs.unattributed_runs("other")) == [elsewhere]
+    ledger.do(verbs.followed(MAIN, [], at(5), attributed=["run-2"], unattributed=[second]))
+    assert ledger.do(verbs.unattributed_runs(MAIN)) == [second], "set aside again in the same moment"
+
+
 def test_nothing_is_known_of_a_run_that_nobody_announced(ledger: Stand) -> None:
     assert ledger.do(ledger.ledger.origin(MAIN, "run-1", NIGHTLY, at(1))) is None
 
