@@ -292,6 +292,7 @@ EXCEPTIONS: Final = (
     Allowance("scheduler.ledger.history", "(SCAN automation)", f"names by a pattern; {_BROWSER}"),
     Allowance("scheduler.ledger.history", _ALL_AUTOMATIONS, "the last times of all automations, once, at a start"),
     Allowance("scheduler.ledger.sightings", _ALL_AUTOMATIONS, "a start, which takes up all automations"),
+    Allowance("scheduler.ledger.unattributed", "unattributed_run USING PRIMARY KEY (target=?)", "a start, which takes up all of them"),
     Allowance("scheduler.ledger.outcomes", _ALL_AUTOMATIONS, "a clock that went back concerns all automations"),
     Allowance("scheduler.ledger.claims", "(SEARCH occurrence)", "the last row of the table alone", "SELECT coalesce(max(id), 0)"),
     Allowance("scheduler.ledger.claims", "", "the instants of a downtime, each found by the index", "WITH RECURSIVE at (instant)"),

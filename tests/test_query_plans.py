@@ -15,7 +15,7 @@ from scheduler.audit import reading
 from scheduler.cli import named, pauses, recorded
 from scheduler.database.files import connect_for_reading
 from scheduler.doctor import looking
-from scheduler.ledger import claims, history, outcomes, retention, schema, sightings
+from scheduler.ledger import claims, history, outcomes, retention, schema, sightings, unattributed
 from scheduler.ledger.schema import open_for_reading, open_ledger
 from scheduler.localapi import runs, store
 from scheduler.localapi.anchors import Anchors
@@ -23,7 +23,7 @@ from scheduler.localapi.paging import Page
 from scheduler.localapi.schema import open_database
 from tests.query_plans import EXCEPTIONS, Statement, forget_statements, judge, take_findings, take_statements
 
-MODULES: Final = (reading, named, pauses, recorded, looking, claims, history, outcomes, retention, schema, sightings)
+MODULES: Final = (reading, named, pauses, recorded, looking, claims, history, outcomes, retention, schema, sightings, unattributed)
 
 _IDENTITY: Final = "sqlite_autoindex_occurrence_1"
 

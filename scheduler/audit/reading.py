@@ -314,12 +314,13 @@ def doubled(connection: sqlite3.Connection, stretch: Stretch) -> list[Doubled]:
 
 
 def known_runs(connection: sqlite3.Connection, target: str, runs: Iterable[str]) -> set[str]:
-    """Those of these runs that are on record, whoever started them; or that a request by hand was answered with."""
+    """Those of these runs that are on record, whoever started them, or nobody can tell yet; or that a request by hand was answered with."""
     return {run_id for run_id in runs if connection.execute(_KNOWN, (target, run_id)).fetchone() is not None}
 
 
 _KNOWN: Final = """
     SELECT 1 FROM run WHERE target = ?1 AND run_id = ?2 UNION ALL SELECT 1 FROM manual_run WHERE target = ?1 AND run_id = ?2
+    UNION ALL SELECT 1 FROM unattributed_run WHERE target = ?1 AND run_id = ?2
 """
 
 

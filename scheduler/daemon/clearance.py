@@ -7,6 +7,7 @@ from typing import Final
 from scheduler.core.model import Outcome, Reason
 from scheduler.core.policy import CatchUp, Concurrency, Permission, Policies, permit
 from scheduler.core.steps import Cause
+from scheduler.core.timetable import Entry
 from scheduler.core.verdict import is_finished
 from scheduler.daemon.context import Context
 from scheduler.daemon.lane import Carried, Lane
@@ -58,7 +59,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """It was claimed ahead, and the definition that implied it ended before its instant: it never was."""
+    """It was claimed ahead, nothing was sent for it, and an edit took it back before it was due: it never was."""
 
 
 Answer = Go | Wait | NeedReading | NeedPresence | Stop | Withdraw
@@ -131,7 +132,10 @@ class Clearance:
         return Wait(None, Cause.STALE) if self.stale else None
 
     def _by_definition(self, carried: Carried) -> Answer | None:
-        """An edit that came into force before the instant takes the occurrence back; a later one leaves it, unless it switches it off."""
+        """Tell what an edit does to the occurrence.
+
+        One that came into force before the instant takes it back, a later one leaves it, unless it switches the automation off.
+        """
         entry = self._context.timetable.entries.get(carried.occurrence.automation_id)
         if entry is None:
             return Stop(Outcome.SKIPPED, Reason.DELETED, "the automation was deleted before it could be sent")
@@ -140,10 +144,17 @@ class Clearance:
         scheduled_for = carried.occurrence.scheduled_for
         if entry.effective_from < scheduled_for:
             still_meant = entry.schedule is not None and entry.schedule.fires_at(scheduled_for)
-            return None if still_meant else Withdraw()
+            return None if still_meant else self._take_back(carried, entry)
         if entry.ended is not None:
             return Stop(Outcome.SKIPPED, Reason.DELETED, f"the automation was {entry.ended} before it could be sent")
         return None
+
+    def _take_back(self, carried: Carried, entry: Entry) -> Answer:
+        """Withdraw an occurrence that is not due yet. What was due may have been sent, or coalesced an older one: its row stays."""
+        if self._context.clock.now() < carried.due and not carried.was_tried:
+            return Withdraw()
+        change = "edited with effect from before this instant" if entry.ended is None else entry.ended
+        return Stop(Outcome.SKIPPED, Reason.DELETED, f"the automation was {change}, before it could be started")
 
     def _by_order(self, carried: Carried, now: datetime) -> Answer:
         """Somebody asked for it, who knows what was edited, paused or is running."""

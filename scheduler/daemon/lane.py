@@ -46,7 +46,7 @@ class Carried:
     doubt: Doubt | None = None
     disproved: Doubt | None = None  # the doubt about an attempt that has started nothing, as readings say, until another may have
     resend: bool = True  # under its idempotency key, where the target honours it
-    maybe_sent: bool = False  # an attempt left, whatever became of it
+    maybe_sent: bool = False  # an attempt was in doubt once, whatever was found out about it
     failures: int = 0
     faults: int = 0  # of our own, while it was carried
     not_before: float = 0.0
@@ -64,6 +64,11 @@ class Carried:
     def attempts(self) -> int:
         """How many attempts were written."""
         return 0 if self.attempt is None else self.attempt.number
+
+    @property
+    def was_tried(self) -> bool:
+        """Whether an attempt was made, whatever came of it. One that is only written has not been made."""
+        return self.attempts > (1 if self.state is State.CLAIMED else 0)
 
     @property
     def is_on_its_way(self) -> bool:

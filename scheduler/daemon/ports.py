@@ -145,7 +145,7 @@ class Ledger(Protocol):
         """Give the occurrence its outcome. False, and nothing written, when the run belongs to another occurrence already."""
 
     async def withdraw(self, occurrences: Sequence[Occurrence]) -> None:
-        """Take back claims that were never sent, as if they had not been made."""
+        """Take back claims that were never sent, as if they had not been made. An error when an attempt of one came to an end."""
 
     async def unsend(self, occurrences: Sequence[Occurrence]) -> None:
         """Their newest attempt was written but never sent, and will not be: remove it; they wait on."""
@@ -179,9 +179,19 @@ class Ledger(Protocol):
         """The ids of paused automations; ``*`` means all of them."""
 
     async def followed(
-        self, target: str, runs: Sequence[tuple[Run, RunOrigin]], at: datetime, *, clock_offset: float | None = None
+        self,
+        target: str,
+        runs: Sequence[tuple[Run, RunOrigin]],
+        at: datetime,
+        *,
+        clock_offset: float | None = None,
+        attributed: Collection[str] = (),
+        unattributed: Sequence[Run] = (),
     ) -> Mapping[str, datetime]:
         """Record what became of runs, or runs not known before, as seen at ``at``.
+
+        Note the ``unattributed`` runs, which were shown while nobody could tell whether an attempt had started them, and remove the notes
+        of the ``attributed`` ones, given by their ids.
 
         Returns, by run id, the scheduled instant of the occurrence of which a foreign run seen for the first time is most likely a late
         double: one whose attempt was unknown, was taken for not started, and was carried out after all. ``clock_offset`` is how many
@@ -190,6 +200,9 @@ class Ledger(Protocol):
 
     async def newest_runs(self, target: str) -> list[Run]:
         """The newest run of every automation that has one."""
+
+    async def unattributed_runs(self, target: str) -> list[Run]:
+        """Return the runs that are noted as unattributed, in the order of their ids."""
 
     async def origin(self, target: str, run_id: str, automation_id: str, started_at: datetime | None) -> RunOrigin | None:
         """Who started this run, as far as the ledger knows; a manual run that was begun around ``started_at`` counts as known."""

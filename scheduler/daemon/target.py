@@ -86,6 +86,7 @@ class Target:
         context, settings = self.context, self.context.settings
         recorded = await context.ledger.bind(settings.name, settings.url, settings.project_id)
         runs = await context.ledger.newest_runs(settings.name)
+        unattributed = await context.ledger.unattributed_runs(settings.name)
         opened = await context.ledger.open_occurrences(settings.name)
         versions = await self._load(recorded)
         self._tell_of(versions)
@@ -96,7 +97,7 @@ class Target:
         self._readings.recall(runs)
         shown = {each: record.automation for each, record in recorded.automations.items()}
         undecided = {each.occurrence.automation_id for each in opened}
-        self._tracker.load(runs, snapshot_at=recorded.snapshot_at, shown=shown, undecided=undecided)
+        self._tracker.load(runs, snapshot_at=recorded.snapshot_at, shown=shown, undecided=undecided, unattributed=unattributed)
         self._dispatcher.adopt(opened)
         self._record.revise(versions, recorded.snapshot_at)
         await self.record()

@@ -7,10 +7,12 @@ import asyncio
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import chain
 from typing import Final, TypedDict
 
 from scheduler.core.events import Event, RunDoubled, RunFinished, RunForeign
-from scheduler.core.model import Automation, Run, RunOrigin, RunStatus, Snapshot
+from scheduler.core.model import Automation, Definition, Run, RunOrigin, RunStatus, Snapshot
 from scheduler.core.timetable import Changes
 from scheduler.daemon.context import Context
 from scheduler.daemon.dispatcher import Dispatcher
@@ -18,6 +20,8 @@ from scheduler.daemon.readings import Seen
 
 _LOOKED_AT_ONCE: Final = 1_000
 """Automations that are looked at before others have a turn."""
+_RECORDED_AT_ONCE: Final = 5_000
+"""Runs in one transaction: a tenth of a second or two, which a claim that is due may have to wait."""
 BESIDE: Final = timedelta(minutes=1)
 """A foreign run that began this close to a scheduled instant looks like the work of a second scheduler."""
 _FOREIGN: Final = "to start a run by hand without this line, use `scheduler automations run`"
@@ -28,6 +32,10 @@ _DOUBLE_SCHEDULE: Final = (
 _LATE_DOUBLE: Final = (
     "the API carried out a request after it had been given up: if that happens again, raise settle_time and request_timeout"
 )
+
+
+_GONE: Final = Definition("", "", enabled=False)
+"""In place of the definition of an automation that is gone."""
 
 
 class _Of(TypedDict):
@@ -57,6 +65,8 @@ class _Findings:
     records: list[tuple[Run, RunOrigin]] = field(default_factory=list)
     foreign: list[tuple[Run, str]] = field(default_factory=list)  # with the automation's name
     events: list[Event] = field(default_factory=list)
+    unattributed: list[Run] = field(default_factory=list)  # set aside now
+    attributed: list[str] = field(default_factory=list)  # ids of runs that were set aside, and are looked at again
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +87,37 @@ class Tracker:
         self._dispatcher = dispatcher
         self._newest: dict[str, _Followed] = {}
         self._unclear: dict[str, dict[str, Seen]] = {}  # by automation and run: seen while an attempt of ours was under way or in doubt
+        self._loaded = _Findings()  # what the tables of the process before imply, and is not noted yet
         self._covered: list[Run] = []
         self._is_first = True
         self._snapshot_at: datetime | None = None
         self._shown: Mapping[str, str | None] = {}  # by automation: its newest run as the process before recorded it
         self._queue: asyncio.Queue[_Batch] = asyncio.Queue()
 
-    def load(self, runs: Iterable[Run], *, snapshot_at: datetime | None, shown: Mapping[str, Automation], undecided: Iterable[str]) -> None:
+    def load(
+        self,
+        runs: Collection[Run],
+        *,
+        snapshot_at: datetime | None,
+        shown: Mapping[str, Automation],
+        undecided: Iterable[str],
+        unattributed: Iterable[Run],
+    ) -> None:
         """Go on following the newest runs that the ledger knows.
 
         ``snapshot_at`` is when the newest recorded snapshot was begun, ``shown`` each automation as recorded, with its newest run. Of the
-        ``undecided`` ones, which have open occurrences, that run may be on no record yet, and no snapshot may ever show it again.
+        ``undecided`` ones, which have open occurrences, that run may be on no record yet, and no snapshot may ever show it again. Nor may
+        one show the ``unattributed`` runs, which the process before had set aside.
         """
         self._shown = {automation_id: automation.run_id for automation_id, automation in shown.items()}
+        self._unclear, self._loaded = {}, _Findings()
+        for run in unattributed:
+            self._set_aside(Seen(_showing(run, shown.get(run.automation_id)), float("-inf")), _Findings())
         for automation in (shown[each] for each in undecided if each in shown):
             if automation.run_id is not None:
-                self._unclear[automation.id] = {automation.run_id: Seen(automation, float("-inf"))}
+                self._set_aside(Seen(automation, float("-inf")), self._loaded)
+        on_record = {run.id for run in runs}
+        self._loaded.unattributed = [run for run in self._loaded.unattributed if run.id not in on_record]
         if snapshot_at is not None and snapshot_at <= self._context.clock.now():  # else it stands on a clock that was ahead
             self._snapshot_at = snapshot_at
         self._newest = {run.automation_id: _Followed(run, float("-inf")) for run in runs}
@@ -124,10 +149,11 @@ class Tracker:
 
     async def run(self) -> None:
         """Follow for ever."""
+        await self._record(self._loaded)
         while True:
             batch = await self._queue.get()
             findings = _Findings()
-            for seen in list(self._clear_by_now(batch)):
+            for seen in list(self._clear_by_now(batch, findings)):
                 await self._look(seen, findings, first=seen.automation.id in batch.added)
             for number, automation in enumerate(batch.automations, 1):
                 await self._look(Seen(automation, batch.begun), findings, first=automation.id in batch.added)
@@ -141,20 +167,37 @@ class Tracker:
 
     async def _record(self, findings: _Findings) -> None:
         context, at = self._context, self._context.clock.now()
-        if not findings.records:
+        if not (findings.records or findings.attributed or findings.unattributed):
             return
-        offset = context.clock_offset
-        doubles = await context.durably("runs", lambda: context.ledger.followed(context.target, findings.records, at, clock_offset=offset))
-        for run, name in findings.foreign:
-            context.publish(self._foreign(run, name, doubles.get(run.id)))
-        for event in findings.events:
-            context.publish(event)
+        follow = partial(context.ledger.followed, context.target, clock_offset=context.clock_offset)
+        doubles: dict[str, datetime] = {}
+        rest = max(0, len(findings.records) - 1) // _RECORDED_AT_ONCE * _RECORDED_AT_ONCE
+        for first in range(0, rest, _RECORDED_AT_ONCE):
+            doubles |= await context.durably("runs", partial(follow, findings.records[first : first + _RECORDED_AT_ONCE], at))
+        attribution = {"attributed": findings.attributed, "unattributed": findings.unattributed}
+        doubles |= await context.durably("runs", partial(follow, findings.records[rest:], at, **attribution))
+        foreign = (self._foreign(run, name, doubles.get(run.id)) for run, name in findings.foreign)
+        await context.tell(chain(foreign, findings.events))
 
-    def _clear_by_now(self, batch: _Batch) -> Iterator[Seen]:
+    def _clear_by_now(self, batch: _Batch, findings: _Findings) -> Iterator[Seen]:
         """What was seen before its automation's attempt came to its outcome: of all automations with a snapshot, else of those read."""
         readings = self._unclear if batch.whole else {each.id for each in batch.automations} & self._unclear.keys()
         for automation_id in [each for each in readings if not self._dispatcher.is_undecided(each)]:
-            yield from self._unclear.pop(automation_id).values()
+            runs = self._unclear.pop(automation_id)
+            findings.attributed += runs
+            yield from runs.values()
+
+    def _set_aside(self, seen: Seen, findings: _Findings) -> None:
+        """Keep a run that an attempt may have started, until the attempt has its outcome.
+
+        The ledger keeps a note of the run: a restart may come first.
+        """
+        run = _newest_run(seen.automation)
+        runs = self._unclear.setdefault(run.automation_id, {})
+        before = runs.get(run.id)
+        runs[run.id] = seen
+        if before is None or _newest_run(before.automation) != run:
+            findings.unattributed.append(run)
 
     async def _look(self, seen: Seen, findings: _Findings, *, first: bool) -> None:
         automation = seen.automation
@@ -164,7 +207,7 @@ class Tracker:
         if known is not None and known.run.id == automation.run_id:
             self._update(known, automation, findings)
         elif not first and self._dispatcher.is_undecided(automation.id):
-            self._unclear.setdefault(automation.id, {})[automation.run_id] = seen
+            self._set_aside(seen, findings)
         else:
             await self._meet(seen, known, findings, first=first)
 
@@ -178,7 +221,7 @@ class Tracker:
     async def _meet(self, seen: Seen, known: _Followed | None, findings: _Findings, *, first: bool) -> None:
         """A run that is not the newest one that we know of: a newer one, or one that a newer one has covered by now."""
         automation = seen.automation
-        run = Run(automation.run_id or "", automation.id, automation.run_at, _status(automation.run_status), automation.run_error)
+        run = _newest_run(automation)
         origin = RunOrigin.BEFORE if first else await self._origin(run)
         if origin is None and known is None and self._was_there(run):
             origin = RunOrigin.BEFORE
@@ -260,6 +303,18 @@ class Tracker:
     def _name(self, run: Run) -> str:
         entry = self._context.timetable.entries.get(run.automation_id)
         return run.automation_id if entry is None else entry.automation.name
+
+
+def _newest_run(automation: Automation) -> Run:
+    """Return the run that a reading of the automation shows."""
+    return Run(automation.run_id or "", automation.id, automation.run_at, _status(automation.run_status), automation.run_error)
+
+
+def _showing(run: Run, automation: Automation | None) -> Automation:
+    """Return the automation as it was when it showed this run. None: it is gone, and nobody knows its name any more."""
+    if automation is None:
+        automation = Automation(run.automation_id, run.automation_id, _GONE)
+    return replace(automation, run_id=run.id, run_at=run.started_at, run_status=run.status, run_error=run.error)
 
 
 def _status(text: str | None) -> RunStatus:

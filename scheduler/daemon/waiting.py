@@ -79,7 +79,7 @@ class Waiting:
             carried.goes_on(clock)
             if isinstance(answer, Stop) and answer.reason is Reason.COALESCED:
                 lane.heir(clock.now())
-            return self._stopped(carried, answer)
+            return self._stopped(answer)
 
     async def _read_alone(self, lane: Lane, carried: Carried) -> None:
         """Read the absent automation, as long as the occurrence waits for that alone: the reading may wait long for the request budget."""
@@ -109,14 +109,14 @@ class Waiting:
             return True
         return carried.disproved is not None
 
-    def _stopped(self, carried: Carried, answer: Go | Stop | Withdraw) -> Ending | Withdraw | None:
+    def _stopped(self, answer: Go | Stop | Withdraw) -> Ending | Withdraw | None:
         match answer:
             case Go():
                 return None
             case Stop(outcome=outcome, reason=reason, error=error):
                 return Ending(outcome, reason, error)
-            case Withdraw() as withdraw:
-                return Ending(Outcome.EXPIRED, Reason.NOT_STARTED, carried.error) if carried.maybe_sent else withdraw
+            case Withdraw():
+                return answer
 
     async def ask(self, lane: Lane, carried: Carried) -> Go | Wait | NeedReading | NeedPresence | Stop | Withdraw:
         """Look once whether it may be sent. What was claimed a moment ago was claimed with the pauses of then."""

@@ -48,7 +48,7 @@ _WITHDRAW: Final = given(
     """
     DELETE FROM occurrence WHERE outcome IS NULL
         AND id IN (SELECT occurrence.id FROM {given} CROSS JOIN occurrence WHERE {same})
-        AND NOT EXISTS (SELECT 1 FROM attempt WHERE occurrence_id = occurrence.id AND result IN ('unknown', 'answered'))
+        AND NOT EXISTS (SELECT 1 FROM attempt WHERE occurrence_id = occurrence.id AND result IS NOT NULL)
     """,
 )
 
@@ -161,15 +161,16 @@ def _run_row(concluded: Concluded, run: Run) -> tuple[Value, ...]:
 
 
 def withdraw(connection: sqlite3.Connection, occurrences: Sequence[Occurrence]) -> None:
-    """Remove open occurrences of which no attempt can have started a run. What is not there is not missed.
+    """Remove open occurrences of which no attempt was made. What is not there is not missed.
 
-    Raises `Contradiction` for one that has an outcome or may have started a run. The watermark goes back behind them.
+    Raises `Contradiction` for one that has an outcome or an attempt with a result, even when that started nothing: what was sent once keeps
+    its row. The watermark goes back behind them.
     """
     rows = packed([identity(each) for each in occurrences])
     connection.execute(_WITHDRAW, (rows,))
     (left,) = connection.execute(_STILL_THERE, (rows,)).fetchone()
     if left:
-        raise Contradiction(f"{left} of these may have been sent or have an outcome: {occurrences}")
+        raise Contradiction(f"{left} of these have had an attempt or have an outcome: {occurrences}")
     earliest: dict[str, datetime] = {}
     for occurrence in occurrences:
         earliest[occurrence.target] = min(occurrence.scheduled_for, earliest.get(occurrence.target, occurrence.scheduled_for))

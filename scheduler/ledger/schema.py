@@ -358,11 +358,30 @@ def unseen_of_version_4(tables: Tables) -> None:
     tables.execute("CREATE INDEX definition_by_schedule ON definition (target, automation_id, cron_expression, timezone)")
 
 
+_UNATTRIBUTED_RUN: Final = """
+    CREATE TABLE unattributed_run (  -- shown while an attempt of its automation was under way or in doubt: whose it is, is not known yet
+        target TEXT NOT NULL REFERENCES target (name) ON UPDATE CASCADE,
+        run_id TEXT NOT NULL,
+        automation_id TEXT NOT NULL,
+        status TEXT NOT NULL CHECK (status IN ('running', 'success', 'failed')),
+        started_at TEXT,             -- on the API's clock
+        error TEXT,
+        PRIMARY KEY (target, run_id)
+    ) STRICT, WITHOUT ROWID
+"""
+
+
+def unattributed_of_version_5(tables: Tables) -> None:
+    """Runs of which is not known yet who started them, so that a restart does not forget a run that a newer one hides by then."""
+    tables.execute(_UNATTRIBUTED_RUN)
+
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     tables_of_version_1,
     what_explains_of_version_2,
     load_of_version_3,
     unseen_of_version_4,
+    unattributed_of_version_5,
 )
 
 

@@ -32,6 +32,7 @@ from scheduler.core.records import RecordedTarget
 from scheduler.core.steps import Step
 from scheduler.database import Database
 from scheduler.ledger import attempts, fires, intents, outcomes, sightings
+from scheduler.ledger import unattributed as notes
 from scheduler.ledger.claims import Plan, claim, lacking
 from scheduler.ledger.rows import halving, identity
 
@@ -176,10 +177,28 @@ class SqliteLedger:
     # ------------------------------------------------------------ runs
 
     async def followed(
-        self, target: str, runs: Sequence[tuple[Run, RunOrigin]], at: datetime, *, clock_offset: float | None = None
+        self,
+        target: str,
+        runs: Sequence[tuple[Run, RunOrigin]],
+        at: datetime,
+        *,
+        clock_offset: float | None = None,
+        attributed: Collection[str] = (),
+        unattributed: Sequence[Run] = (),
     ) -> Mapping[str, datetime]:
-        """See `sightings.follow`."""
-        return await self.database.write(lambda connection: sightings.follow(connection, target, runs, at, clock_offset))
+        """See `sightings.follow` and the module `unattributed`."""
+
+        def follow(connection: sqlite3.Connection) -> Mapping[str, datetime]:
+            doubles = sightings.follow(connection, target, runs, at, clock_offset) if runs else {}
+            notes.remove(connection, target, attributed)
+            notes.note(connection, target, unattributed)
+            return doubles
+
+        return await self.database.write(follow)
+
+    async def unattributed_runs(self, target: str) -> list[Run]:
+        """See `unattributed.select`."""
+        return await self.database.read(lambda connection: notes.select(connection, target))
 
     async def newest_runs(self, target: str) -> list[Run]:
         """See `sightings.newest_runs`."""

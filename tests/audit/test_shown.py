@@ -1,12 +1,18 @@
 """Runs that the API shows are to be known, as far as the daemon can have seen them."""
 
+from contextlib import closing
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from scheduler.audit.findings import Finding, Kind
+from scheduler.audit.reading import known_runs
 from scheduler.audit.soundness import Shown, of_shown
+from scheduler.core.model import RunOrigin
+from scheduler.ledger.schema import open_for_reading
 from tests.daemon.world import NOON
+from tests.ledger.support import MAIN, at, run, stand
 
 
 def unknown(run_at: datetime | None, *, is_known: bool = False, snapshot_at: datetime | None = NOON) -> list[Finding]:
@@ -33,3 +39,12 @@ def test_without_a_snapshot_nothing_is() -> None:
     assert unknown(NOON - timedelta(hours=1), snapshot_at=None) == []
     assert unknown(None, snapshot_at=None) == []
     assert len(unknown(None)) == 1
+
+
+def test_a_run_is_known_as_soon_as_it_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with stand(path) as on:
+        recorded = [(run("run-1"), RunOrigin.FOREIGN)]
+        on.do(on.ledger.followed(MAIN, recorded, at(2), unattributed=[run("run-2")]))
+        with closing(open_for_reading(path)) as connection:
+            assert known_runs(connection, MAIN, ["run-1", "run-2", "run-3"]) == {"run-1", "run-2"}

@@ -287,6 +287,70 @@ def test_without_any_snapshot_nothing_is_fired() -> None:
     in_world(story)
 
 
+def _held_up(world: World, *deeds: Deed) -> str:
+    """Start a world in which the list fails from 12:00:50 on, and an automation of every minute meets these answers."""
+    automation = world.api.create()
+    world.api.script(automation, *deeds)
+    world.start()
+    return automation
+
+
+async def _edit_unseen(world: World, automation: str, **changes: object) -> None:
+    """Edit the automation before 12:01, while nobody can read the list."""
+    await world.until("12:00:51")
+    world.api.list_error = UpstreamError("HTTP 503", status=503)
+    await world.until("12:00:55")
+    world.api.edit(automation, **changes)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize(
+    ("edit", "why"), [({"cron_expression": "*/5 * * * *"}, "edited with effect from before this instant"), ({"enabled": False}, "disabled")]
+)
+@pytest.mark.parametrize("deed", [answered(302), answered(429, retry_after=60.0), REFUSED, answered(503)])
+def test_what_was_tried_keeps_its_row_when_an_edit_from_before_its_instant_is_seen_later(
+    deed: Deed, edit: dict[str, object], why: str, restarted: bool
+) -> None:
+    async def story(world: World) -> None:
+        automation = _held_up(world, *[deed] * 400)
+        await _edit_unseen(world, automation, **edit)
+        await world.until("12:01:00")
+        await world.after(0.5)
+        attempts = len(world.row(automation, "12:01").attempts)
+        assert attempts > 0
+        if restarted:
+            world.kill()
+            world.start()
+        world.api.list_error = None
+        await world.until("12:02:40")
+        row = world.row(automation, "12:01")
+        assert row.fate == "skipped: deleted"
+        assert len(row.attempts) >= attempts
+        assert row.conclusion is not None
+        assert row.conclusion.error == f"the automation was {why}, before it could be started"
+        assert world.told(CarryFailed) == []
+
+    in_world(story)
+
+
+def test_what_was_tried_keeps_its_row_after_a_clock_that_was_ahead() -> None:
+    """By the clock that was set back it is not due again when the edit is seen."""
+
+    async def story(world: World) -> None:
+        automation = _held_up(world, answered(302))
+        await world.until("12:01:00")
+        await world.after(0.5)
+        world.api.edit(automation, cron_expression="*/5 * * * *")
+        world.clock.step(-45.0)
+        world.api.clock_was_set()
+        world.api.edit(automation, cron_expression="*/5 * * * *")
+        await world.until("12:02:00")
+        assert world.fates(automation) == {"12:01": "skipped: deleted"}
+        assert [attempt.result for attempt in world.row(automation, "12:01").attempts.values()] == ["held"]
+
+    in_world(story)
+
+
 def test_an_edit_does_not_take_back_what_may_have_been_sent() -> None:
     """An old attempt may have started it, newer ones did not; another process only knows that from the ledger."""
 
@@ -305,9 +369,9 @@ def test_an_edit_does_not_take_back_what_may_have_been_sent() -> None:
         world.api.list_error = None
         world.start()
         await world.until("13:40:00")
-        assert world.fates(automation) == {"13:00": "expired: not_started", "13:05": "waiting"}
+        assert world.fates(automation) == {"13:00": "skipped: deleted", "13:05": "waiting"}
         await world.until("14:10:00")
-        assert world.fates(automation) == {"13:00": "expired: not_started", "13:05": "expired: not_started"}
+        assert world.fates(automation) == {"13:00": "skipped: deleted", "13:05": "expired: not_started"}
         assert world.told(CarryFailed) == []
 
     in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(hours=1)))

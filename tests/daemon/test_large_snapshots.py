@@ -5,7 +5,8 @@ A kill between two parts loses nothing.
 
 import asyncio
 from collections import Counter
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from scheduler.core.events import AutomationAdded, AutomationChanged, Event, RunForeign
 from scheduler.core.model import RunOrigin, Snapshot
 from scheduler.core.timetable import Changes
-from scheduler.daemon import planner, poller, record
+from scheduler.daemon import planner, poller, record, tracker
 from tests.daemon.world import NOON, World, in_world, slow
 
 BEGIN = NOON + timedelta(minutes=58, seconds=10)
@@ -22,6 +23,7 @@ BEGIN = NOON + timedelta(minutes=58, seconds=10)
 @pytest.fixture(autouse=True)
 def _two_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record, "_MOST_AT_ONCE", 2)
+    monkeypatch.setattr(tracker, "_RECORDED_AT_ONCE", 2)
 
 
 def versions(world: World) -> list[str]:
@@ -143,6 +145,24 @@ def test_a_kill_between_two_slices_loses_nothing(monkeypatch: pytest.MonkeyPatch
         world.start()
         await world.until("13:03:00")
         assert [world.fates(each)["13:00"][:8] for each in automations] == ["accepted"] * 5
+
+    in_world(story, begin=BEGIN)
+
+
+def test_many_runs_are_recorded_in_parts_and_none_is_missed() -> None:
+    async def story(world: World) -> None:
+        runs = [world.api.run_by_somebody(world.api.create("0 13 * * *")) for _ in range(4)]
+        followed, parts = world.ledger.followed, []
+
+        async def counted(target: str, some: Sequence[Any], *args: Any, **known: Any) -> Mapping[str, datetime]:
+            parts.append(len(some))
+            return await followed(target, some, *args, **known)
+
+        world.ledger.__dict__["followed"] = counted
+        world.start()
+        await world.after(5)
+        assert parts == [2, 2]
+        assert {run_id: row.origin for (_, run_id), row in world.ledger.runs.items()} == dict.fromkeys(runs, RunOrigin.BEFORE)
 
     in_world(story, begin=BEGIN)
 

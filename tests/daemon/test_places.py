@@ -262,6 +262,28 @@ def test_withdrawal_ends_the_wait_and_the_place_goes_to_another(ended_by: str) -
     in_world(story)
 
 
+def test_what_has_coalesced_an_older_one_keeps_its_row_when_an_edit_from_before_its_instant_is_seen() -> None:
+    """Nothing was sent for it; but without its row nothing would explain the one that it coalesced."""
+
+    async def story(world: World) -> None:
+        limit(world, 1, 1, polls=False)
+        world.api.create("0 12 * * *")  # it has the only place
+        automation = world.api.create("1-59 * * * *")
+        world.start()
+        await world.until("12:00:51")
+        world.api.list_error = UpstreamError("HTTP 503", status=503)
+        await world.until("12:00:55")
+        world.api.edit(automation, cron_expression="*/5 * * * *")
+        await world.until("12:02:01")
+        assert world.fates(automation) == {"12:01": "skipped: coalesced", "12:02": "waiting"}
+        world.api.list_error = None
+        await world.until("12:02:40")
+        assert world.fates(automation) == {"12:01": "skipped: coalesced", "12:02": "skipped: deleted"}
+        assert len(world.api.arrivals) == 1
+
+    in_world(story, begin=NOON - timedelta(seconds=20))
+
+
 def test_the_deadline_ends_the_wait_and_says_what_was_missing() -> None:
     async def story(world: World) -> None:
         limit(world, 1, 1, polls=False)

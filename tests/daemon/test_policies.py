@@ -491,6 +491,6 @@ def test_nothing_is_coalesced_into_one_that_an_edit_takes_back() -> None:
         await world.until("12:05:00")
         world.api.get_took, world.api.list_error = 0.02, None
         await world.until("12:06:00")
-        assert world.fates(automation) == {"12:02": "accepted: answered"}
+        assert world.fates(automation) == {"12:02": "accepted: answered", "12:04": "skipped: deleted"}
 
     in_world(story, policies=FORBID)

@@ -10,7 +10,7 @@ from scheduler.core.events import RunDoubled, RunFinished, RunForeign
 from scheduler.core.model import RunOrigin, RunStatus
 from scheduler.core.policy import Policies
 from scheduler.core.verdict import Lost
-from tests.daemon.world import NOON, World, in_world
+from tests.daemon.world import NOON, World, in_world, slow
 from tests.fakes import RESET_BEFORE, Deed
 
 
@@ -172,6 +172,75 @@ def test_a_run_that_was_shown_while_an_attempt_was_in_doubt_is_on_record_althoug
         await world.until("12:03:00")
         assert world.fates(automation) == {"12:01": "unresolved: gone"}
         assert ("main", run.id) in world.ledger.runs
+
+    in_world(story)
+
+
+@pytest.mark.parametrize("restarts", [1, 2])
+@pytest.mark.parametrize("is_shown_again", [False, True])
+def test_a_run_that_was_shown_while_an_attempt_was_in_doubt_and_then_covered_survives_restarts(restarts: int, is_shown_again: bool) -> None:
+    """The newest run at a restart is the other one; only a note in the ledger tells of the first."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("1 12 * * *")
+        deeds = [Deed(took=0.1, starts=each, hears=Lost("cut off")) for each in (0.05, *[None] * 400)]
+        world.api.script(automation, *deeds)
+        world.set(poll_interval=timedelta(seconds=4), idempotent=True)
+        world.start()
+        await world.until("12:01:30")
+        (ours,) = world.api.runs_of(automation)
+        if is_shown_again:
+            world.api.finish(automation)
+            await world.until("12:01:40")
+        others = set()
+        for _ in range(restarts):
+            world.kill()
+            others.add(world.api.run_by_somebody(automation))
+            world.start()
+            await world.after(10.0)
+        assert world.ledger.runs == {}
+        assert {run_id for _, run_id in world.ledger.unattributed} == {ours.id, *others}
+        world.kill()
+        world.api.delete(automation)
+        world.start()
+        await world.until("12:05:00")
+        assert world.fates(automation) == {"12:01": "unresolved: gone"}
+        assert {run_id for _, run_id in world.ledger.runs} == {run.id for run in world.api.runs_of(automation)}
+        row = world.ledger.runs["main", ours.id]
+        assert row.run.status is (RunStatus.SUCCESS if is_shown_again else RunStatus.SUPERSEDED)
+        assert world.ledger.unattributed == {}
+
+    in_world(story)
+
+
+def test_a_run_that_only_a_snapshot_before_a_kill_showed_is_noted_at_the_start() -> None:
+    """The first process is killed before it can note the run, the second before the attempt in doubt has its outcome."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("1 12 * * *")
+        world.api.script(automation, *[Deed(took=0.1, starts=None, hears=Lost("cut off"))] * 400)
+        world.set(poll_interval=timedelta(seconds=4), idempotent=True)
+        world.start()
+        await world.until("12:01:30")
+        slow(world, "followed", 3600.0)
+        first = world.api.run_by_somebody(automation)
+        world.kills = lambda _, name: name == "after ledger.observe"
+        assert world.process is not None
+        assert await world.process.dies(60.0)
+        world.kills = lambda *_: False
+        del world.ledger.__dict__["followed"]
+        assert world.ledger.unattributed == {}
+        world.start()
+        await world.after(0.5)
+        assert world.ledger.unattributed.keys() == {("main", first)}
+        world.api.run_by_somebody(automation)
+        await world.after(10.0)
+        world.kill()
+        world.start()
+        await world.after(10.0)
+        world.api.delete(automation)
+        await world.until("12:05:00")
+        assert ("main", first) in world.ledger.runs
 
     in_world(story)
 

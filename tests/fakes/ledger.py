@@ -147,6 +147,7 @@ class MemoryLedger:
         self.broken: str | None = None
         self.rows: dict[Occurrence, Row] = {}
         self.runs: dict[tuple[str, str], RunRow] = {}
+        self.unattributed: dict[tuple[str, str], Run] = {}
         self.written: Counter[str] = Counter()
         self.manual: set[str] = set()  # automations with a run begun by hand that nobody has told of
         self.targets: dict[str, _Target] = {}
@@ -302,7 +303,7 @@ class MemoryLedger:
         there = [self.rows[each] for each in occurrences if each in self.rows]
         for row in there:
             ended = {attempt.result for attempt in row.attempts.values()}
-            _must(row.outcome is None and not ended & {AttemptResult.UNKNOWN, AttemptResult.ANSWERED}, f"{row} may have been sent")
+            _must(row.outcome is None and not ended - {None}, f"these have had an attempt or have an outcome: {row}")
         for row in there:
             self._delete(row)
             self._lower(row.occurrence.target, row.occurrence.scheduled_for - _JUST_BEFORE)
@@ -505,7 +506,14 @@ class MemoryLedger:
     # ------------------------------------------------------------ runs
 
     async def followed(
-        self, target: str, runs: Sequence[tuple[Run, RunOrigin]], at: datetime, *, clock_offset: float | None = None
+        self,
+        target: str,
+        runs: Sequence[tuple[Run, RunOrigin]],
+        at: datetime,
+        *,
+        clock_offset: float | None = None,
+        attributed: Collection[str] = (),
+        unattributed: Sequence[Run] = (),
     ) -> Mapping[str, datetime]:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("followed")
@@ -519,7 +527,16 @@ class MemoryLedger:
             if doubled is not None:
                 doubles[run.id] = doubled
             self.runs[target, run.id] = RunRow(run, origin, doubles=doubled, finished_at=None if run.status is RunStatus.RUNNING else at)
+        for run_id in attributed:
+            self.unattributed.pop((target, run_id), None)
+        for run in unattributed:
+            self.unattributed[target, run.id] = run
         return doubles
+
+    async def unattributed_runs(self, target: str) -> list[Run]:
+        """See `scheduler.daemon.ports.Ledger`."""
+        await self._durable("unattributed_runs")
+        return [run for (of, _), run in sorted(self.unattributed.items(), key=lambda item: item[0]) if of == target]
 
     def _doubled(self, target: str, run: Run, clock_offset: float) -> datetime | None:
         """Of which occurrence's unknown attempt this run may be, carried out after all."""

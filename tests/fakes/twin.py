@@ -77,6 +77,7 @@ _VERBS: Final = (
     "reopen",
     "refuse",
     "followed",
+    "unattributed_runs",
     "origin",
 )
 

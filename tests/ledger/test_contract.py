@@ -424,22 +424,14 @@ def test_what_is_withdrawn_was_never_claimed(ledger: Stand) -> None:
     assert ledger.do(ledger.ledger.claim(MAIN, [claim(5)], [], at(5))).keys() == {occurrence(5)}
 
 
-@pytest.mark.parametrize("result", [AttemptResult.UNKNOWN, AttemptResult.ANSWERED])
-def test_what_may_have_started_a_run_is_not_withdrawn(ledger: Stand, result: AttemptResult) -> None:
+@pytest.mark.parametrize("result", list(AttemptResult))
+def test_what_was_tried_is_not_withdrawn_even_when_nothing_was_started(ledger: Stand, result: AttemptResult) -> None:
     for minute in (1, 2):
         _claimed(ledger, minute)
     ledger.do(ledger.ledger.ended(occurrence(2), end(result=result), State.UNKNOWN))
-    with pytest.raises(Contradiction, match="may have been sent"):
+    with pytest.raises(Contradiction, match="have had an attempt"):
         ledger.do(ledger.ledger.withdraw([occurrence(1), occurrence(2)]))
     assert len(ledger.lines()) == 2
-
-
-@pytest.mark.parametrize("result", [AttemptResult.NOT_SENT, AttemptResult.THROTTLED, AttemptResult.HELD, AttemptResult.REFUSED])
-def test_what_surely_started_nothing_may_be_withdrawn(ledger: Stand, result: AttemptResult) -> None:
-    _claimed(ledger)
-    ledger.do(ledger.ledger.ended(occurrence(1), end(result=result), State.WAITING))
-    ledger.do(ledger.ledger.withdraw([occurrence(1)]))
-    assert ledger.lines() == []
 
 
 def test_what_has_its_outcome_is_not_withdrawn(ledger: Stand) -> None:
@@ -559,6 +551,25 @@ def test_who_started_a_run_stays_as_it_was_first_recorded(ledger: Stand) -> None
     for origin, status in ((RunOrigin.FOREIGN, RunStatus.RUNNING), (RunOrigin.OCCURRENCE, RunStatus.SUCCESS)):
         ledger.do(ledger.ledger.followed(MAIN, [(run("run-1", status=status), origin)], at(4)))
     assert ledger.do(ledger.ledger.origin(MAIN, "run-1", NIGHTLY, None)) is RunOrigin.FOREIGN
+
+
+def test_an_unattributed_run_is_noted_as_last_shown_until_its_origin_is_known(ledger: Stand) -> None:
+    verbs = ledger.ledger
+    ledger.do(verbs.bind("other", "https://eu.posthog.com", "1"))
+    elsewhere, first, second = run("run-1", HOURLY), run("run-1"), run("run-2", status=RunStatus.FAILED)
+    ledger.do(verbs.followed("other", [], at(3), unattributed=[elsewhere]))
+    ledger.do(verbs.followed(MAIN, [], at(3), unattributed=[second, first]))
+    assert ledger.do(verbs.unattributed_runs(MAIN)) == [first, second]
+    ended = replace(first, status=RunStatus.SUCCESS)
+    ledger.do(verbs.followed(MAIN, [], at(3), attributed=["run-9"], unattributed=[ended]))
+    assert ledger.do(verbs.unattributed_runs(MAIN)) == [ended, second]
+    assert ledger.do(verbs.newest_runs(MAIN)) == []
+    ledger.do(verbs.followed(MAIN, [(ended, RunOrigin.FOREIGN)], at(4), attributed=["run-1"], unattributed=[replace(second, error=None)]))
+    assert ledger.do(verbs.unattributed_runs(MAIN)) == [replace(second, error=None)]
+    assert ledger.do(verbs.origin(MAIN, "run-1", NIGHTLY, None)) is RunOrigin.FOREIGN
+    assert ledger.do(verbs.unattributed_runs("other")) == [elsewhere]
+    ledger.do(verbs.followed(MAIN, [], at(5), attributed=["run-2"], unattributed=[second]))
+    assert ledger.do(verbs.unattributed_runs(MAIN)) == [second], "set aside again in the same moment"
 
 
 def test_nothing_is_known_of_a_run_that_nobody_announced(ledger: Stand) -> None:

@@ -12,7 +12,7 @@ import pytest
 from scheduler.core.model import REASONS, AttemptResult, Outcome, Reason, RunOrigin, RunStatus, State
 from scheduler.core.steps import Cause
 from scheduler.database import Tables
-from scheduler.ledger import attempts, claims, fires, intents, outcomes, sightings, spans, sqlite, steps
+from scheduler.ledger import attempts, claims, fires, intents, outcomes, sightings, spans, sqlite, steps, unattributed
 from scheduler.ledger.schema import MIGRATIONS
 from tests.ledger.support import Stand
 
@@ -102,7 +102,7 @@ def test_a_column_takes_the_words_of_the_model_and_no_others(
 
 _STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": value
-    for module in (attempts, claims, fires, intents, outcomes, sightings, spans, sqlite, steps)
+    for module in (attempts, claims, fires, intents, outcomes, sightings, spans, sqlite, steps, unattributed)
     for name, value in vars(module).items()
     if isinstance(value, str) and re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE) ", value)
 }

@@ -37,7 +37,7 @@ EXPLAINED: Final[Mapping[str, str]] = {
     Reason.OVERLAP: "the run before it was not finished",
     Reason.MISSED: "nobody could start it in time",
     Reason.COALESCED: "a newer one took its place",
-    Reason.DELETED: "the automation was deleted or disabled",
+    Reason.DELETED: "the automation was deleted, disabled or edited",
     Reason.PAUSED: "it was paused",
     Reason.NOT_STARTED: "it could not be started in time",
     Reason.UNREADABLE: "nobody can tell whether it started",

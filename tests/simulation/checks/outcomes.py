@@ -98,7 +98,7 @@ def _overlap(evidence: Evidence, row: Row, at: datetime) -> str | None:
 
 
 def _deleted(evidence: Evidence, row: Row, at: datetime) -> str | None:
-    """By then it was gone, disabled or not to be evaluated."""
+    """By then it was gone, disabled, not to be evaluated, or edited so that it does not fire at this instant."""
     api = evidence.link(row.target).api
     first = api.shapes[row.automation_id][0].at
     shapes = api.shapes_between(row.automation_id, max(row.scheduled_for - timedelta(hours=1), first), at)
@@ -107,15 +107,16 @@ def _deleted(evidence: Evidence, row: Row, at: datetime) -> str | None:
         return None
     if any(shape.fires is None or _to_the_next(shape.fires, row.scheduled_for) is None for shape in shapes) or zones or evidence.was_set:
         return None
+    just_before = row.scheduled_for - timedelta(microseconds=1)
+    if row.count == 1 and any(not evidence.implied(shape.fires, just_before, row.scheduled_for)[0] for shape in shapes):
+        return None
     return f"the API had it all the time: {[shape.text for shape in shapes]}"
 
 
-def _expired(evidence: Evidence, row: Row, at: datetime) -> str | None:
-    """Its deadline was over; or it was sent in vain, and then its definition ended."""
+def _expired(_evidence: Evidence, row: Row, at: datetime) -> str | None:
+    """Its deadline was over."""
     assert row.finished_at is not None
     if row.deadline is None or row.finished_at >= row.deadline - timedelta(seconds=0.01):
-        return None
-    if len({shape.fires for shape in evidence.link(row.target).api.shapes[row.automation_id]}) > 1:
         return None
     return f"its deadline was {row.deadline}, and it was {row.finished_at}, at {at}"
 
