@@ -7,6 +7,9 @@ JOBS   ?= 2
 PREFIX ?= /opt/scheduler
 LOCK   := $(BIN)/uv pip compile pyproject.toml --generate-hashes --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-find-links -q
 
+# Hundreds of processes are started: each would compile thousands of lines once more.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run install uninstall test check soak faults bench docs lock format clean
 
 run: $(STAMP)  ## the demo: the embedded API, the daemon and an automation that is due every minute

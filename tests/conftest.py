@@ -24,6 +24,14 @@ TURNS: Final = (
 HERE: Final = Path(__file__).parent
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not read the files of the tests that the Makefile leaves out: every worker would read all of them."""
+    waiting = {"waiting": True, "not waiting": False}.get(config.option.markexpr)
+    if waiting is None or collection_path.parent != HERE:
+        return None
+    return (collection_path.name in FOLDERS) != waiting or None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(HERE).parts[0] in FOLDERS:

@@ -8,7 +8,8 @@ A plan is a list of nested loops. The rules:
 
 - A loop that goes through a whole table ("SCAN") is a finding, unless the table is one of `SMALL`, or the index one of `SHORT_INDEXES`.
 - A loop that looks rows up ("SEARCH") has to be given more than `WIDE` columns, which thousands of rows share: a column that picks out
-  few rows, or, in the outermost loop, a stretch of them.
+  few rows, or, in the outermost loop, a stretch of them. An automation may have millions of rows: its id is a wide column, except where
+  it is the key.
 - JSON that was passed in (`json_each`) has no index, so that only an outermost loop may go through it, once.
 - An index that SQLite makes for one statement ("AUTOMATIC") is a finding.
 """
@@ -46,7 +47,9 @@ SHORT_INDEXES: Final = {
     "runs_cancelled_early": "cancelled runs in the queue",
     "runs_running": "runs that are being carried out",
 }
-WIDE: Final = frozenset({"target", "project_id", "status", "outcome", "result"})
+WIDE: Final = frozenset({"target", "project_id", "status", "outcome", "result", "automation_id"})
+KEYS: Final = {"automation": frozenset({"target", "automation_id"})}
+"""Wide columns that together are a table's key. Of all other tables an automation may have any number of rows."""
 
 _STATEMENT: Final = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|REPLACE|WITH)\b", re.IGNORECASE)
 _STEP: Final = re.compile(
@@ -63,10 +66,10 @@ _new: "Final[list[Statement]]" = []
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A statement, and the module that executed it first."""
+    """A statement, and the function that executed it first: with its module, and its class if it has one."""
 
     sql: str
-    module: str
+    function: str
 
     @property
     def one_line(self) -> str:
@@ -116,10 +119,16 @@ def watch() -> None:
 def _note(sql: str) -> None:
     if sql in _seen:
         return
-    module = str(sys._getframe(2).f_globals.get("__name__", ""))
-    if module.partition(".")[0] == "scheduler":
+    function = _caller(3)
+    if function.partition(".")[0] == "scheduler":
         _seen.add(sql)
-        _new.append(Statement(sql, module))
+        _new.append(Statement(sql, function))
+
+
+def _caller(depth: int) -> str:
+    """The function so many calls away; of one within another, the outer one."""
+    frame = sys._getframe(depth)
+    return f"{frame.f_globals.get('__name__')}.{frame.f_code.co_qualname.partition('.<locals>')[0]}"
 
 
 def forget_statements() -> None:
@@ -137,7 +146,7 @@ def take_statements() -> list[Statement]:
 def take_findings() -> list[str]:
     """What is wrong with the statements that were new since the last call, apart from `EXCEPTIONS`."""
     return [
-        f"{finding} in {statement.module}: {statement.one_line}"
+        f"{finding} in {statement.function}: {statement.one_line}"
         for statement in take_statements()
         for finding in judge(statement.sql)
         if not any(allowance.covers(statement, finding) for allowance in EXCEPTIONS)
@@ -223,14 +232,14 @@ def _judge_node(node: Node, sql: str) -> str | None:
         return None if node.is_first and not node.correlated else f"a list is gone through for each row of another ({node.detail})"
     if step["verb"] == "SCAN" or step["constraints"] is None:
         return f"a table that grows is gone through ({node.detail})"
-    return _judge_search(node, step["constraints"], sql)
+    return _judge_search(node, step["table"], step["constraints"], sql)
 
 
-def _judge_search(node: Node, constraints: str, sql: str) -> str | None:
+def _judge_search(node: Node, table: str, constraints: str, sql: str) -> str | None:
     terms = constraints.split(" AND ")
-    exact = {term.removesuffix("=?") for term in terms if term.endswith("=?")}
+    exact = frozenset(term.removesuffix("=?") for term in terms if term.endswith("=?"))
     narrow = {column for column in exact - WIDE if not re.search(rf"\b{column} IS NULL", sql)}
-    if narrow:
+    if narrow or exact == KEYS.get(table):
         return None
     if len(exact) == len(terms):
         return f"all rows that share a value are gone through ({node.detail})"
@@ -261,42 +270,67 @@ def _schemas() -> tuple[sqlite3.Connection, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """Plans that are as they should be, although a rule says otherwise.
+    """A plan that is as it should be, although a rule says otherwise.
 
-    ``module`` begins the name of the module that executes the statement; ``step`` is found in the finding, ``statement`` in the statement.
-    ``reason`` says why nothing that is due waits for it.
+    ``function`` executes the statement, and ``step`` is found in the finding. ``reason`` says why nothing that is due waits for it.
     """
 
-    module: str
+    function: str
     step: str
     reason: str
-    statement: str = ""
 
     def covers(self, statement: Statement, finding: str) -> bool:
-        return statement.module.startswith(self.module) and self.statement in statement.one_line and self.step in finding
+        return statement.function == f"scheduler.{self.function}" and self.step in finding
 
 
 _OWN_PROCESS: Final = "a command, in a process of its own"
 _BROWSER: Final = "for people, on the thread that browses or in a process of its own; given up after two seconds"
+_MIGRATION: Final = "a migration, once for each file"
+_START: Final = "a start, which takes up all automations"
+_ONE_SPAN: Final = "LIMIT 1: the first span that ends then or later, and no other, since spans of an automation never overlap"
 _ALL_AUTOMATIONS: Final = "(SEARCH automation USING PRIMARY KEY (target=?)"
 _ALL_VERSIONS: Final = "(SEARCH definition USING INDEX definition_by_schedule (target=?)"
-_BY_TIME: Final = "(SCAN occurrence USING INDEX sqlite_autoindex_occurrence_1)"
+_VERSIONS_OF_ONE: Final = "definition_by_automation (target=? AND automation_id=?"
+_LATER_SPANS: Final = "(SEARCH span USING INDEX occurrence_spans (target=? AND automation_id=? AND last>?))"
 
 EXCEPTIONS: Final = (
-    Allowance("scheduler.cli.", "(SCAN automation", _OWN_PROCESS),
-    Allowance("scheduler.cli.", "(SCAN found", _OWN_PROCESS),
-    Allowance("scheduler.cli.", _ALL_AUTOMATIONS, _OWN_PROCESS),
-    Allowance("scheduler.doctor.", "", _OWN_PROCESS),
-    Allowance("scheduler.audit.", _ALL_VERSIONS, f"{_OWN_PROCESS}, which audits all of them"),
-    Allowance("scheduler.ledger.history", _BY_TIME, f"walks back in time up to LIMIT; {_BROWSER}"),
-    Allowance("scheduler.ledger.history", "(SCAN automation)", f"names by a pattern; {_BROWSER}"),
-    Allowance("scheduler.ledger.history", _ALL_AUTOMATIONS, "the last times of all automations, once, at a start"),
-    Allowance("scheduler.ledger.sightings", _ALL_AUTOMATIONS, "a start, which takes up all automations"),
-    Allowance("scheduler.ledger.unattributed", "unattributed_run USING PRIMARY KEY (target=?)", "a start, which takes up all of them"),
-    Allowance("scheduler.ledger.outcomes", _ALL_AUTOMATIONS, "a clock that went back concerns all automations"),
-    Allowance("scheduler.ledger.claims", "(SEARCH occurrence)", "the last row of the table alone", "SELECT coalesce(max(id), 0)"),
-    Allowance("scheduler.ledger.claims", "", "the instants of a downtime, each found by the index", "WITH RECURSIVE at (instant)"),
-    Allowance("scheduler.ledger.schema", "", "a migration, once for each file"),
-    Allowance("scheduler.localapi.runs", "(SCAN runs)", "walks back from the newest run up to LIMIT", "ORDER BY sequence DESC LIMIT"),
-    Allowance("scheduler.localapi.store", "automations_in_order (project_id=?)", "skips to a page in the index alone", "LIMIT :limit"),
+    Allowance("cli.named.named", "(SCAN found", _OWN_PROCESS),
+    Allowance("cli.named.named", f"{_VERSIONS_OF_ONE})", f"{_OWN_PROCESS}; LIMIT 1, and few versions have no zone"),
+    Allowance("cli.pauses.chosen", _ALL_AUTOMATIONS, _OWN_PROCESS),
+    Allowance("cli.recorded.recorded", "(SCAN automation)", _OWN_PROCESS),
+    Allowance("doctor.looking._record", "(SCAN automation)", _OWN_PROCESS),
+    Allowance("doctor.looking._record", "(SCAN occurrence USING COVERING INDEX", f"{_OWN_PROCESS}, which counts all of them"),
+    Allowance("doctor.looking._record", "(SCAN run)", f"{_OWN_PROCESS}, which looks at the newest run of each automation"),
+    Allowance("audit.reading.recorded", _ALL_VERSIONS, f"{_OWN_PROCESS}, which audits all of them"),
+    Allowance("audit.reading.recorded_of", f"{_VERSIONS_OF_ONE})", f"{_OWN_PROCESS}, which tells of all versions of one automation"),
+    Allowance("ledger.history.occurrences", "(SCAN occurrence USING INDEX", f"walks back in time up to LIMIT; {_BROWSER}"),
+    Allowance("ledger.history.occurrences", "(SCAN automation)", f"names by a pattern; {_BROWSER}"),
+    Allowance("ledger.history.last_times", _ALL_AUTOMATIONS, "the last times of all automations, once, at a start"),
+    Allowance("ledger.sightings.recorded", _ALL_AUTOMATIONS, _START),
+    Allowance("ledger.sightings.recorded", f"{_VERSIONS_OF_ONE} AND id<?", "max(id): the last version before another"),
+    Allowance("ledger.sightings._recent_removals", _ALL_AUTOMATIONS, _START),
+    Allowance(
+        "ledger.sightings._recent_removals", f"{_VERSIONS_OF_ONE})", "LIMIT 1: an automation's first version, which is never a removal"
+    ),
+    Allowance("ledger.sightings.newest_runs", _ALL_AUTOMATIONS, _START),
+    Allowance("ledger.sightings.follow", "attempt_unknown_of (automation_id=? AND written_at>? AND written_at<?)", "the attempts of a day"),
+    Allowance("ledger.unattributed.select", "unattributed_run USING PRIMARY KEY (target=?)", _START),
+    Allowance("ledger.outcomes.rewind", _ALL_AUTOMATIONS, "a clock that went back concerns all automations"),
+    Allowance("ledger.claims._insert_claims", "(SEARCH occurrence)", "max(id): the last row of the table alone"),
+    Allowance("ledger.claims._insert_claims", _LATER_SPANS, _ONE_SPAN),
+    Allowance("ledger.claims.lacking", _LATER_SPANS, _ONE_SPAN),
+    Allowance("ledger.claims._taken", "(SCAN at)", "the instants of a downtime, each found by the index"),
+    Allowance("ledger.claims._taken", "(scheduled_for>?)", "min(scheduled_for): the next instant alone"),
+    Allowance("ledger.retention._read", f"{_VERSIONS_OF_ONE} AND id>?", "LIMIT 1: the version that follows another"),
+    Allowance("ledger.schema.what_explains_of_version_2", "(SCAN occurrence", _MIGRATION),
+    Allowance("ledger.schema.load_of_version_3", "(SCAN attempt", _MIGRATION),
+    Allowance("ledger.schema.load_of_version_3", "(SCAN occurrence)", _MIGRATION),
+    Allowance("ledger.schema.load_of_version_3", "(SCAN run)", _MIGRATION),
+    Allowance("ledger.schema.load_of_version_3", "(SCAN last)", _MIGRATION),
+    Allowance("ledger.schema.load_of_version_3", "no database of ours takes it", f"{_MIGRATION}, which takes a table away"),
+    Allowance("localapi.runs._runs", "(SCAN runs)", "walks back from the newest run up to LIMIT"),
+    Allowance(
+        "localapi.runs._runs", "runs_of_automation (automation_id=?)", "walks back from the newest run of one automation up to LIMIT"
+    ),
+    Allowance("localapi.store._find_rows", "automations_in_order (project_id=?)", "skips to a page in the index alone"),
 )

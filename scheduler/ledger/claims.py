@@ -16,19 +16,23 @@ from scheduler.core.model import Attempt, Claim, Gap, Occurrence, Skip, SkippedS
 from scheduler.ledger.rows import Contradiction, Value, given, identity, packed, to_text, to_text_seconds
 from scheduler.ledger.spans import Part, Span, divide, divide_span, intervals, part_of, spans_around
 
+# Spans of an automation never overlap, so the first one that ends at an instant or later is the only one that can hold the instant.
+_OUTSIDE_SPANS: Final = """
+    given.scheduled_for < coalesce((
+        SELECT span.scheduled_for FROM occurrence AS span
+        WHERE span.count > 1 AND span.target = ?2 AND span.automation_id = given.automation_id AND span.last >= given.scheduled_for
+        ORDER BY span.last LIMIT 1
+    ), '~')
+"""
 # Each value that goes in costs as much as half a comparison, so what is the same for all is a parameter of its own.
 _INSERT_CLAIMS: Final = given(
     "automation_id, scheduled_for, name, due, deadline, claimed_at, attempts",
-    """
+    f"""
     INSERT INTO occurrence (target, node, automation_id, scheduled_for, last, name, due, deadline, claimed_at, attempts, state)
     SELECT ?2, ?3, automation_id, scheduled_for, scheduled_for, name, due, deadline, claimed_at, attempts,
         iif(attempts, 'claimed', 'waiting')
-    FROM {given} WHERE NOT EXISTS (
-        SELECT 1 FROM occurrence AS span
-        WHERE span.count > 1 AND span.target = ?2 AND span.automation_id = given.automation_id
-            AND span.last >= given.scheduled_for AND span.scheduled_for <= given.scheduled_for
-    ) ON CONFLICT DO NOTHING
-    """,
+    FROM {{given}} WHERE {_OUTSIDE_SPANS} ON CONFLICT DO NOTHING
+    """,  # noqa: S608 -- literals of this module
 )
 
 _INSERT_FIRST_ATTEMPTS: Final = given(
@@ -117,20 +121,16 @@ _Interval = tuple[str, str]
 
 _SELECT_LACKING: Final = given(
     "automation_id, scheduled_for",
-    """
-    SELECT json_group_array(json_array(automation_id, scheduled_for)) FROM {given} WHERE NOT EXISTS (
+    f"""
+    SELECT json_group_array(json_array(automation_id, scheduled_for)) FROM {{given}} WHERE NOT EXISTS (
         SELECT 1 FROM occurrence AS own
         WHERE own.scheduled_for = given.scheduled_for AND own.automation_id = given.automation_id AND own.target = ?2
-    ) AND NOT EXISTS (
-        SELECT 1 FROM occurrence AS span
-        WHERE span.count > 1 AND span.target = ?2 AND span.automation_id = given.automation_id
-            AND span.last >= given.scheduled_for AND span.scheduled_for <= given.scheduled_for
-    ) AND NOT EXISTS (
+    ) AND {_OUTSIDE_SPANS} AND NOT EXISTS (
         SELECT 1 FROM gap
         WHERE gap.target = ?2 AND gap.automation_id <= given.automation_id AND substr(gap.since, 1, 19) < substr(given.scheduled_for, 1, 19)
             AND substr(gap.until, 1, 19) >= substr(given.scheduled_for, 1, 19)
     )
-    """,
+    """,  # noqa: S608 -- literals of this module
 )
 
 

@@ -87,8 +87,8 @@ _SELECT_AUTOMATIONS: Final = "SELECT * FROM automation WHERE target = ? AND remo
 
 _SELECT_REMOVALS: Final = """
     SELECT (
-        SELECT min(observed_at) FROM definition
-        WHERE target = automation.target AND automation_id = automation.automation_id AND NOT removed
+        SELECT observed_at FROM definition
+        WHERE target = automation.target AND automation_id = automation.automation_id AND NOT removed ORDER BY id LIMIT 1
     ), removed_at FROM automation WHERE target = ? AND removed_at >= ? ORDER BY removed_at, automation_id
 """
 

@@ -28,7 +28,11 @@ LOOKS: list[asyncio.Task[None]] = []
 
 def started(world: World) -> Process:
     """A process that looks every second for what is asked for."""
-    process = world.start()
+    return look_every_second(world.start())
+
+
+def look_every_second(process: Process) -> Process:
+    """From now on the process looks for what is asked for."""
 
     async def look() -> None:
         while True:

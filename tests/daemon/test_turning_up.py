@@ -10,7 +10,7 @@ import pytest
 from scheduler.core.events import OccurrenceConcluded, RunDoubled, RunForeign
 from scheduler.core.policy import Concurrency, Policies
 from scheduler.core.verdict import Answer, Lost, NotSent
-from tests.daemon.test_making_up import ask, started, tell
+from tests.daemon.test_making_up import ask, look_every_second, started, tell
 from tests.daemon.world import NOON, World, in_world, slow
 from tests.fakes import LOST_REQUEST, RESET_BEFORE, answered, carried_out_after
 
@@ -186,15 +186,14 @@ def test_what_is_asked_for_by_hand_is_not_what_somebody_started_before() -> None
     async def story(world: World) -> None:
         automation = world.api.create("0 13 * * *")
         world.api.script(automation, LOST_REQUEST)
-        started(world)
+        process = world.start()
         await world.until("13:05:00")
         await world.after(timedelta(hours=24, minutes=25))
         foreign = world.api.run_by_somebody(automation)
         await world.after(120.0)
         world.kills = lambda _, name: name == "after ledger.reopen"
         ask(world, automation)
-        assert world.process is not None
-        assert await world.process.dies(30.0)
+        assert await look_every_second(process).dies(30.0)
         world.kills = lambda *_: False
         started(world)
         await world.after(300.0)

@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from scheduler.core.cron import Schedule
-from scheduler.core.instants import to_text_seconds
+from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import Automation, Definition, Reason, Run, RunOrigin, SkippedSpan, State
 from scheduler.ledger import claims, sightings
 from scheduler.ledger.claims import Plan
@@ -198,3 +198,48 @@ def test_no_span_of_the_present_lies_over_another_row(ledger: Stand, monkeypatch
     ]
     assert all(one[1] < following[0] for one, following in pairwise(rows)), rows
     assert sum(count for _, _, count in rows) == 2 + 3 + 8
+
+
+# ---------------------------------------------------------------- one automation with a long history
+
+_LATER_SPANS: Final = """
+    WITH RECURSIVE hour (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM hour WHERE number < ?3)
+    INSERT INTO occurrence (target, automation_id, scheduled_for, last, count, intervals, name, due, outcome, reason, node)
+    SELECT ?1, ?2, since, strftime('%Y-%m-%dT%H:%M:%SZ', since, '2 minutes'), 3, '[[60,2]]', 'n', since, 'skipped', 'missed', 'node' FROM (
+        SELECT strftime('%Y-%m-%dT%H:%M:%SZ', ?4, number || ' hours') AS since FROM hour
+    )
+"""
+
+
+def test_an_instant_is_looked_for_in_one_span_however_many_come_later(ledger: Stand) -> None:
+    def steps_of_both(minute: int) -> tuple[int, int]:
+        plan = Plan([claim(minute)], [], at(0))
+        return (
+            count_steps(ledger, lambda connection: claims.lacking(connection, MAIN, [occurrence(minute)])),
+            count_steps(ledger, lambda connection: claims.claim(connection, MAIN, plan, "node")),
+        )
+
+    alone = steps_of_both(0)
+    bounds = (occurrence(0).automation_id, MANY, to_text_seconds(at(0)))
+    ledger.write(lambda connection: connection.execute(_LATER_SPANS, (MAIN, *bounds)))
+    for few, many in zip(alone, steps_of_both(1), strict=True):
+        assert few < MANY
+        assert many <= few + FEW
+
+
+_VERSIONS: Final = """
+    WITH RECURSIVE version (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM version WHERE number < ?2)
+    INSERT INTO definition (target, automation_id, name, effective_from, observed_at, removed, croniter, tzdata)
+    SELECT ?1, 'one', 'n', ?3, strftime('%Y-%m-%dT%H:%M:%fZ', ?3, number || ' minutes'), 0, '6', '2026' FROM version
+"""
+_REMOVED: Final = "INSERT INTO automation (target, automation_id, name, effective_from, removed_at) VALUES (?1, 'one', 'n', ?2, ?2)"
+
+
+def test_a_removal_is_recalled_without_the_versions_after_the_first(ledger: Stand) -> None:
+    def recall(connection: sqlite3.Connection) -> None:
+        (removal,) = sightings._recent_removals(connection, MAIN, at(0))
+        assert removal.added_at == at(1)
+
+    ledger.write(lambda connection: connection.execute(_REMOVED, (MAIN, to_text(at(5)))))
+    ledger.write(lambda connection: connection.execute(_VERSIONS, (MAIN, MANY, to_text(at(0)))))
+    assert count_steps(ledger, recall) < FEW

@@ -26,11 +26,16 @@ _ORDINARY: Final = 10
 
 
 def main() -> int:
-    """Exit status 1 when anything was violated, or a sabotage went unnoticed."""
-    arguments = _parser().parse_args()
+    """Run, with hashes that are the same everywhere."""
     if os.environ.get("PYTHONHASHSEED") != "0":
         os.environ["PYTHONHASHSEED"] = "0"
         os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
+    return run(sys.argv[1:])
+
+
+def run(words: Sequence[str]) -> int:
+    """Do as the command's words say; exit status 1 when anything was violated, or a sabotage went unnoticed."""
+    arguments = _parser().parse_args(words)
     gc.disable()  # a world is dropped whole; looking for cycles in it again and again would take a fifth of the time
     if arguments.what == "sabotage":
         return report(arguments.only, range(arguments.begin, arguments.begin + arguments.seeds))

@@ -1,15 +1,15 @@
 """Some hundred seeds, the same every time; `make soak` plays as many as wanted. And the sabotages: what breaks the daemon is noticed."""
 
-import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.simulation.drawing import draw
 from tests.simulation.load_sabotages import LOAD_SABOTAGES, TOLD_BY
+from tests.simulation.player import Played, Player
 from tests.simulation.sabotages import SABOTAGES
 from tests.simulation.script import Action, Edit, Script
 from tests.simulation.shrinking import shrunk
@@ -19,58 +19,46 @@ pytestmark = pytest.mark.timeout(600)  # a machine that is busy with other thing
 _ROOT = Path(__file__).parents[2]
 _SEEDS = 60
 _AT_ONCE = 10
-_BATCHES = 6
-"""So many processes play the stories, and as many the sabotages that the stories notice."""
 
 NOTICED_BY = {
-    "claim not durable": 0,
-    "attempt 2 not durable": 1,
-    "sending before the commit": 0,
-    "retry without looking": 1,
+    "claim not durable": 60,
+    "attempt 2 not durable": 60,
+    "sending before the commit": 60,
+    "retry without looking": 113,
     "settle time ignored": 1,
     "settle time from the start of the attempt": 1,
     "overdue off by one": 2,
     "watermark ahead of its rows": 2,
     "a reading older than the attempt believed": 1,
-    "pauses ignored": 0,
-    "told before it is so": 4,
+    "pauses ignored": 18,
+    "told before it is so": 48,
     "open claims adopted without the lock": 21,
     "foreign run adopted": 118,
     "trusting a short page": 115,
     "overdue and not told": 35,
 }
-"""A seed that notices each sabotage; `python -m tests.simulation sabotage` says after how many others."""
+"""A seed that notices each sabotage, and is soon played; `python -m tests.simulation sabotage` says after how many others."""
 
 
-def told(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """What the command says: in a process of its own, since hashes are fixed for a whole interpreter."""
-    environment = os.environ | {"PYTHONHASHSEED": "0"}
-    command = [sys.executable, "-m", "tests.simulation", *arguments]
-    return subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, timeout=580, check=False)
-
-
-def assert_noticed(names: Sequence[str], done: subprocess.CompletedProcess[str]) -> None:
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "NOT NOTICED" not in done.stdout
-    assert len(done.stdout.splitlines()) == len(names)
+@pytest.fixture(scope="module")
+def player() -> Iterator[Player]:
+    with Player() as player:
+        yield player
 
 
 @pytest.mark.parametrize("begin", range(0, _SEEDS, _AT_ONCE))
-def test_whatever_happens_every_occurrence_has_its_one_true_outcome(begin: int) -> None:
-    done = told("soak", "--from", str(begin), "--seeds", str(_AT_ONCE), "--jobs", "1")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{_AT_ONCE + 1} seeds" in done.stdout  # one of them under load
+def test_whatever_happens_every_occurrence_has_its_one_true_outcome(player: Player, begin: int) -> None:
+    played = player.play("soak", "--from", str(begin), "--seeds", str(_AT_ONCE), "--jobs", "1")
+    assert played.status == 0, played.text
+    assert f"{_AT_ONCE + 1} seeds" in played.text  # one of them under load
 
 
-@pytest.mark.parametrize("batch", range(_BATCHES))
-def test_the_promise_holds_under_load(batch: int) -> None:
-    """Several stories are played in one process, since a process costs as much to start as a short story to play."""
-    names = [*SMALL][batch::_BATCHES]
-    done = told("story", *names)
-    assert done.returncode == 0, done.stdout + done.stderr
-    for name in names:
-        assert f"{name}: " in done.stdout
-    assert done.stdout.count("occurrences") == len(names)
+@pytest.mark.parametrize("name", SMALL)
+def test_the_promise_holds_under_load(player: Player, name: str) -> None:
+    played = player.play("story", name)
+    assert played.status == 0, played.text
+    assert played.text.startswith(f"{name}: ")
+    assert played.text.count("occurrences") == 1
 
 
 def test_each_sabotage_of_a_rule_under_load_has_its_story() -> None:
@@ -88,22 +76,32 @@ def test_the_page_of_guarantees_lists_every_sabotage() -> None:
     assert {name: listed[name] for name in TOLD_BY} == TOLD_BY
 
 
-@pytest.mark.parametrize("batch", range(_BATCHES))
-def test_a_rule_under_load_that_is_broken_on_purpose_is_noticed(batch: int) -> None:
-    names = [*TOLD_BY][batch::_BATCHES]
-    assert_noticed(names, told("sabotage", "--only", *names))
+@pytest.mark.parametrize("name", TOLD_BY)
+def test_a_rule_under_load_that_is_broken_on_purpose_is_noticed(player: Player, name: str) -> None:
+    assert_noticed(player.play("sabotage", "--only", name))
 
 
-@pytest.mark.parametrize("seed", sorted({*NOTICED_BY.values()}))
-def test_a_daemon_that_is_broken_on_purpose_is_noticed(seed: int) -> None:
-    """The sabotages of one seed are played in one process."""
-    names = [name for name, noticed_by in NOTICED_BY.items() if noticed_by == seed]
-    assert_noticed(names, told("sabotage", "--only", *names, "--from", str(seed), "--seeds", "1"))
+@pytest.mark.parametrize("name", NOTICED_BY)
+def test_a_daemon_that_is_broken_on_purpose_is_noticed(player: Player, name: str) -> None:
+    assert_noticed(player.play("sabotage", "--only", name, "--from", str(NOTICED_BY[name]), "--seeds", "1"))
+
+
+def assert_noticed(played: Played) -> None:
+    assert played.status == 0, played.text
+    assert "NOT NOTICED" not in played.text
+    assert len(played.text.splitlines()) == 1
 
 
 def test_the_same_seed_plays_the_same_story() -> None:
+    """In two interpreters, which have nothing in common, not even where an object lies."""
     first, second = (told("soak", "--from", "7", "--seeds", "2", "--jobs", "1").stdout for _ in range(2))
     assert _without_times(first) == _without_times(second)
+
+
+def told(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """What the command says."""
+    command = [sys.executable, "-m", "tests.simulation", *arguments]
+    return subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=580, check=True)
 
 
 def _without_times(text: str) -> Sequence[str]:
