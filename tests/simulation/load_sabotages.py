@@ -10,11 +10,13 @@ from scheduler.core.fair_queue import FairQueue, Ticket
 from scheduler.core.model import Claim, Occurrence, Skip
 from scheduler.core.request_budget import ComingRequests, RequestBudget, Window
 from scheduler.core.timetable import Changes, Overdue, Timetable
+from scheduler.daemon.clearance import Clearance, Withdraw
 from scheduler.daemon.context import Gate
 from scheduler.daemon.places import Place, Places
 from scheduler.daemon.planner import Planner
 from scheduler.daemon.presence import Presence, SnapshotWatch
 from scheduler.daemon.record import Record
+from scheduler.ledger import unattributed
 from scheduler.ledger.sqlite import SqliteLedger
 
 Patch = tuple[object, str, object]
@@ -142,6 +144,11 @@ def _say_nothing_of_unseen(_self: Timetable) -> Mapping[str, datetime | None]:
     return {}
 
 
+def _withdraw_what_was_tried(_self: Clearance, _carried: object, _entry: object) -> Withdraw:
+    """Take back what an edit took back, whether it was sent or not."""
+    return Withdraw()
+
+
 LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "fires count as polls": [(RequestBudget, "poll_at", _count_fires_as_polls)],
     "no reserve for polls": [(RequestBudget, "expect", _expect_nothing)],
@@ -168,6 +175,8 @@ LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "a mass disappearance is not told": [(SnapshotWatch, "look", lambda _self, _snapshot: None)],
     "strangers are not told": [(SnapshotWatch, "_look_at_unidentified", lambda _self, _snapshot: None)],
     "nothing recorded of what is not shown": [(Timetable, "_news_of_unseen", _say_nothing_of_unseen)],
+    "what was tried is withdrawn": [(Clearance, "_take_back", _withdraw_what_was_tried)],
+    "no note of a run that is set aside": [(unattributed, "note", lambda *_: None)],
     "text cut at NUL": [(model, "_required", _require_cut)],
     "ranges as croniter reads them": [(ranges, "_write_out", lambda item, _field, _rules_version: item)],
 }
@@ -198,6 +207,8 @@ TOLD_BY: Final[Mapping[str, str]] = {
     "a mass disappearance is not told": "empty list for seconds",
     "strangers are not told": "strangers, and an automation that is not shown",
     "nothing recorded of what is not shown": "strangers, and an automation that is not shown",
+    "what was tried is withdrawn": "an edit is seen after the request",
+    "no note of a run that is set aside": "a run is hidden while an attempt is in doubt",
     "text cut at NUL": "text with NUL",
     "ranges as croniter reads them": "ranges that wrap",
 }

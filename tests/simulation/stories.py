@@ -214,6 +214,26 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         poll_interval="5m",
         calm=500.0,
     ),
+    "an edit is seen after the request": lambda: write_script(
+        15 * _MINUTE,
+        plan_every("*/5 * * * *", 4),
+        [
+            s.Weather(at=200.0, lasts=500.0, target=0, endpoints=(LIST,), fault=Fault.RESET_BEFORE),
+            s.Weather(at=250.0, lasts=600.0, target=0, endpoints=(RUN,), fault=Fault.STATUS, status=302),
+            *(s.Edit(at=300.0, target=0, automation=number, expression=_DAILY) for number in range(4)),
+        ],
+        jitter="2m",
+    ),
+    "a run is hidden while an attempt is in doubt": lambda: write_script(
+        20 * _MINUTE,
+        plan_every("5 12 * * *", 2),
+        [
+            s.Weather(at=350.0, lasts=400.0, target=0, endpoints=(RUN,), fault=Fault.HALF_ANSWER, carried_out=True),
+            *(s.Somebody(at=at, target=0, automation=0) for at in (450.0, 520.0)),
+            s.Terminate(at=600.0, down=5.0),
+        ],
+        target=TargetPlan(idempotent=True),
+    ),
     "late edit": lambda: write_script(
         7 * _HOUR,
         [*plan_every("* * * * *", 2), *plan_every("*/10 * * * *", 10)],
