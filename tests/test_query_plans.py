@@ -100,8 +100,7 @@ def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 def test_a_bad_statement_that_a_module_of_ours_executes_is_noticed(connection: sqlite3.Connection, call: str) -> None:
     assert take_findings() == []
     sql = f"SELECT 1 FROM attempt WHERE http_status = {len(call)}"
-    exec(f"def add(): {call}", added := {"__name__": "scheduler.ledger.added", "connection": connection, "sql": sql})
-    added["add"]()
+    exec(f"def add(): {call}\nadd()", {"__name__": "scheduler.ledger.added", "connection": connection, "sql": sql})
     assert take_findings() == [f"a table that grows is gone through (SCAN attempt) in scheduler.ledger.added.add: {sql}"]
     assert take_findings() == [], "once is enough"
 

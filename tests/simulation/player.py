@@ -52,7 +52,7 @@ class Player:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(json.dumps(arguments), file=self._process.stdin, flush=True)
-        lines = []
+        lines: list[str] = []
         for line in self._process.stdout:
             if line.startswith(_END):
                 return Played(int(line.removeprefix(_END)), "".join(lines))
