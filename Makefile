@@ -21,8 +21,9 @@ install:  ## as root: the services, from this checkout; again for an upgrade. PR
 uninstall:  ## as root: takes away what install has made, and leaves settings, ledger and users
 	PREFIX=$(PREFIX) deploy/install.sh uninstall
 
+# Of the first tests, too, some wait for a process or a connection: one worker more than there are cores has something to do meanwhile.
 test: check  ## all checks and every test
-	$(BIN)/pytest -n $(JOBS) --dist worksteal -m 'not waiting'
+	$(BIN)/pytest -n $$(( $(JOBS) + 1 )) --dist worksteal -m 'not waiting'
 	$(BIN)/pytest -n $$(( 3 * $(JOBS) )) --dist loadscope --no-loadscope-reorder -m waiting
 
 check: $(STAMP)  ## formatting, lint, types, layers

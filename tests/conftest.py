@@ -17,8 +17,8 @@ FOLDERS: Final = {"e2e", "faults", "prometheus", "systemd"}
 TURNS: Final = (
     *("e2e/test_end_to_end.py", "faults/test_faults.py", "systemd/test_install.py"),
     *("e2e/test_moving.py", "e2e/test_restart.py", "systemd/test_minute.py"),
-    *("e2e/test_own_agent.py", "faults/test_accounts.py", "systemd/test_units.py"),
-    *("prometheus/test_dashboard.py", "prometheus/test_running.py", "e2e/test_fire.py"),
+    *("faults/test_accounts.py", "e2e/test_own_agent.py", "systemd/test_units.py"),
+    *("prometheus/test_dashboard.py", "faults/test_rotations.py", "e2e/test_fire.py"),
 )
 """What takes longest begins first. xdist gives each of six workers one of the first six files and one of the next six: a short one."""
 HERE: Final = Path(__file__).parent

@@ -239,7 +239,7 @@ def _judge_search(node: Node, table: str, constraints: str, sql: str) -> str | N
     terms = constraints.split(" AND ")
     exact = frozenset(term.removesuffix("=?") for term in terms if term.endswith("=?"))
     narrow = {column for column in exact - WIDE if not re.search(rf"\b{column} IS NULL", sql)}
-    if narrow or exact == KEYS.get(table):
+    if narrow or (table in KEYS and exact >= KEYS[table]):
         return None
     if len(exact) == len(terms):
         return f"all rows that share a value are gone through ({node.detail})"

@@ -47,10 +47,11 @@ class Mortal:
 
         async def call(*args: object, **kwargs: object) -> object:
             self._process.checkpoint(f"before {self._name}.{attribute}")
-            done = await self._called(found(*args, **kwargs))
+            done = await self._called(getattr(self._port, attribute)(*args, **kwargs))
             self._process.checkpoint(f"after {self._name}.{attribute}")
             return done
 
+        self.__dict__[attribute] = call  # the next time it is found at once
         return call
 
     def _called(self, coroutine: Coroutine[Any, Any, object]) -> Awaitable[object]:

@@ -86,27 +86,29 @@ ROTATIONS = (
     Play((KeyRotationByReload,), idempotent=True),
     Play((KeyRotationByRestart,), idempotent=True),
 )
-GROUPS = {
-    "network and clocks": NETWORKS + CLOCKS,
-    "processes and storage": PROCESS_FAULTS + MACHINES,
-    "rotations of the key": ROTATIONS,
-}
+GROUPS = {"network and clocks": NETWORKS + CLOCKS, "processes and storage": PROCESS_FAULTS + MACHINES}
 
 
 def test_each_kind_of_fault_is_played() -> None:
-    assert {kind for plays in GROUPS.values() for play in plays for kind in play.kinds} == set(FAULTS)
+    """The rotations of the key in `test_rotations`, which goes on beside these."""
+    assert {kind for plays in (*GROUPS.values(), ROTATIONS) for play in plays for kind in play.kinds} == set(FAULTS)
     assert set(FAULTS) == {*NETWORK, *PROCESSES, *KEYS, *STORAGE, *CLOCK}
 
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("plays", GROUPS.values(), ids=GROUPS)
 def test_after_each_fault_the_runs_of_the_api_are_the_accepted_occurrences(tmp_path: Path, plays: Sequence[Play]) -> None:
-    if lacking := asyncio.run(_all_of(tmp_path, plays)):
+    play_all(tmp_path, plays)
+
+
+def play_all(folder: Path, plays: Sequence[Play]) -> None:
+    """Play them side by side, each at a site of its own."""
+    if lacking := asyncio.run(_all_of(folder, plays)):
         pytest.skip(f"everything else was well, but these could not be had: {lacking}")
 
 
 async def _all_of(folder: Path, plays: Sequence[Play]) -> list[str]:
-    """Play them side by side; what is lacking for some of them comes back."""
+    """What is lacking for some of them comes back."""
     async with AsyncExitStack() as closing:
         sites = [_site(closing, folder / str(number), play) for number, play in enumerate(plays)]
         ends = await asyncio.gather(*(_through(site, play) for site, play in zip(sites, plays, strict=True)), return_exceptions=True)
