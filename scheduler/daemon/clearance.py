@@ -150,8 +150,11 @@ class Clearance:
         return None
 
     def _take_back(self, carried: Carried, entry: Entry) -> Answer:
-        """Withdraw an occurrence that is not due yet. What was due may have been sent, or coalesced an older one: its row stays."""
-        if self._context.clock.now() < carried.due and not carried.was_tried:
+        """Withdraw an occurrence that is not due yet. What was due may have been sent, or coalesced an older one: its row stays.
+
+        Either may also hold of one that is not due yet: the planner coalesces into what it claims ahead, and a clock may be set back.
+        """
+        if self._context.clock.now() < carried.due and not carried.was_tried and not carried.has_coalesced:
             return Withdraw()
         change = "edited with effect from before this instant" if entry.ended is None else entry.ended
         return Stop(Outcome.SKIPPED, Reason.DELETED, f"the automation was {change}, before it could be started")
