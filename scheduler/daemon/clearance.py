@@ -142,9 +142,11 @@ class Clearance:
         if entry is carried.entry:
             return None
         scheduled_for = carried.occurrence.scheduled_for
-        if entry.effective_from < scheduled_for:
-            still_meant = entry.schedule is not None and entry.schedule.fires_at(scheduled_for)
-            return None if still_meant else self._take_back(carried, entry)
+        decisive = (carried.entry or entry).find_decisive(scheduled_for)
+        if decisive is not carried.entry and decisive.effective_from < scheduled_for:
+            still_meant = decisive.schedule is not None and decisive.schedule.fires_at(scheduled_for)
+            if not still_meant:
+                return self._take_back(carried, decisive)
         if entry.ended is not None:
             return Stop(Outcome.SKIPPED, Reason.DELETED, f"the automation was {entry.ended} before it could be sent")
         return None
