@@ -276,6 +276,23 @@ def test_a_run_that_only_a_snapshot_before_a_kill_showed_is_noted_at_the_start()
     in_world(story)
 
 
+def test_at_a_start_no_run_is_noted_that_is_on_record() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.start()
+        await world.until("12:01:30")
+        world.api.script(automation, Deed(took=0.1, starts=None, hears=Lost("cut off")))
+        await world.until("12:02:01")
+        assert world.row(automation, "12:02").outcome is None
+        world.kill()
+        before = world.ledger.written["followed"]
+        world.start()
+        await world.after(0.02)
+        assert (world.ledger.unattributed, world.ledger.written["followed"]) == ({}, before)
+
+    in_world(story)
+
+
 def test_a_foreign_run_that_ours_covered_at_once_is_told_too() -> None:
     async def story(world: World) -> None:
         automation = world.api.create("1 12 * * *")
