@@ -142,7 +142,7 @@ class Clearance:
         if entry is carried.entry:
             return None
         scheduled_for = carried.occurrence.scheduled_for
-        decisive = (carried.entry or entry).find_decisive(scheduled_for)
+        decisive = (carried.entry or carried.adopted_under or entry).find_decisive(scheduled_for)
         if decisive is not carried.entry and decisive.effective_from < scheduled_for:
             still_meant = decisive.schedule is not None and decisive.schedule.fires_at(scheduled_for)
             if not still_meant:

@@ -54,6 +54,7 @@ class Carried:
     held_up: bool = False  # something made it wait after it was due
     queued: bool = False  # that was the run before it, under `queue`
     has_coalesced: bool = False  # an older one, which its row explains
+    adopted_under: Entry | None = None  # the version that was in force when this process adopted it
     asked: bool = False  # for by hand: pauses, catching up and concurrency are no matter
     concluded: bool = False  # the ledger has its outcome, or it was withdrawn
     error: str | None = None

@@ -333,13 +333,20 @@ def test_what_was_tried_keeps_its_row_when_an_edit_from_before_its_instant_is_se
     in_world(story)
 
 
+@pytest.mark.parametrize("restarted", [False, True])
 @pytest.mark.parametrize("edit", [{"cron_expression": "*/5 * * * *"}, {"enabled": False}])
-def test_a_second_edit_does_not_bring_back_what_the_first_took_back_while_nobody_knew_what_was_started(edit: dict[str, object]) -> None:
+def test_a_second_edit_does_not_bring_back_what_the_first_took_back_while_nobody_knew_what_was_started(
+    edit: dict[str, object], restarted: bool
+) -> None:
     async def story(world: World) -> None:
         world.set(poll_interval=timedelta(seconds=4))
         automation = _held_up(world, LOST_REQUEST)
         await _edit_unseen(world, automation, **edit)
         await world.until("12:01:01")
+        if restarted:
+            world.kill()
+            world.start()
+            await world.after(1.0)
         world.api.list_error = None
         await world.until("12:01:28")
         assert len(world.told(AutomationChanged)) == 1
