@@ -60,11 +60,12 @@ class Entry:
     def find_decisive(self, instant: datetime) -> "Entry":
         """Return the last version, from this one on, that came into force before the instant.
 
-        It says whether the instant is meant: no version that comes into force later brings back what it took back.
+        It says whether the instant is meant: no version that comes into force later brings back what it took back. An object that was
+        broken for a while was no edit, and takes nothing back.
         """
         decisive, following = self, self.following
         while following is not None:
-            if following.effective_from < instant:
+            if following.effective_from < instant and not (following.broken and following.following is not None):
                 decisive = following
             following = following.following
         return decisive
