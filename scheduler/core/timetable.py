@@ -55,6 +55,20 @@ class Entry:
     removed: bool = False
     until: datetime | None = None  # the last instant that it answers for; None while it is in force
     claimed: datetime | None = None  # the newest scheduled instant of which there is a claim, since the clock last went back
+    following: "Entry | None" = field(default=None, repr=False, compare=False)  # the version that was taken up after this one
+
+    def find_decisive(self, instant: datetime) -> "Entry":
+        """Return the last version, from this one on, that came into force before the instant.
+
+        It says whether the instant is meant: no version that comes into force later brings back what it took back. An object that was
+        broken for a while was no edit, and takes nothing back.
+        """
+        decisive, following = self, self.following
+        while following is not None:
+            if following.effective_from < instant and not (following.broken and following.following is not None):
+                decisive = following
+            following = following.following
+        return decisive
 
     @property
     def state(self) -> str:
@@ -551,6 +565,7 @@ class Timetable:
         entry = Entry(automation, since, self._policies(automation.id, automation.name), schedule, invalid, broken=broken is not None)
         if (known := self._entries.get(automation.id)) is not None:
             self._states[known.state] -= 1
+            known.following = entry
             if known.claimed is not None and known.claimed <= since:  # a later claim the edit may withdraw
                 entry.claimed = known.claimed
         self._entries[automation.id] = entry

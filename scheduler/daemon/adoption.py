@@ -39,6 +39,7 @@ class Adoption:
             if found.asked_at is not None and attempt.written_at < found.asked_at:
                 carried.disproved = None  # it had its outcome since, and whatever began until it was asked for is not what is asked for
         carried.queued = self._has_queued(found)
+        carried.adopted_under = self._context.timetable.entries.get(found.occurrence.automation_id)
         carried.steps.append(Step(self._context.clock.now(), Cause.ADOPTED))
         return carried
 

@@ -142,16 +142,21 @@ class Clearance:
         if entry is carried.entry:
             return None
         scheduled_for = carried.occurrence.scheduled_for
-        if entry.effective_from < scheduled_for:
-            still_meant = entry.schedule is not None and entry.schedule.fires_at(scheduled_for)
-            return None if still_meant else self._take_back(carried, entry)
+        decisive = (carried.entry or carried.adopted_under or entry).find_decisive(scheduled_for)
+        if decisive is not carried.entry and decisive.effective_from < scheduled_for:
+            still_meant = decisive.schedule is not None and decisive.schedule.fires_at(scheduled_for)
+            if not still_meant:
+                return self._take_back(carried, decisive)
         if entry.ended is not None:
             return Stop(Outcome.SKIPPED, Reason.DELETED, f"the automation was {entry.ended} before it could be sent")
         return None
 
     def _take_back(self, carried: Carried, entry: Entry) -> Answer:
-        """Withdraw an occurrence that is not due yet. What was due may have been sent, or coalesced an older one: its row stays."""
-        if self._context.clock.now() < carried.due and not carried.was_tried:
+        """Withdraw an occurrence that is not due yet. What was due may have been sent, or coalesced an older one: its row stays.
+
+        Either may also hold of one that is not due yet: the planner coalesces into what it claims ahead, and a clock may be set back.
+        """
+        if self._context.clock.now() < carried.due and not carried.was_tried and not carried.has_coalesced:
             return Withdraw()
         change = "edited with effect from before this instant" if entry.ended is None else entry.ended
         return Stop(Outcome.SKIPPED, Reason.DELETED, f"the automation was {change}, before it could be started")

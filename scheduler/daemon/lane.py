@@ -53,6 +53,8 @@ class Carried:
     due_seen: float | None = None  # when it was first seen to be due; a reading that counts began later
     held_up: bool = False  # something made it wait after it was due
     queued: bool = False  # that was the run before it, under `queue`
+    has_coalesced: bool = False  # an older one, which its row explains
+    adopted_under: Entry | None = None  # the version that was in force when this process adopted it
     asked: bool = False  # for by hand: pauses, catching up and concurrency are no matter
     concluded: bool = False  # the ledger has its outcome, or it was withdrawn
     error: str | None = None
@@ -151,10 +153,17 @@ class Lane:
 
     def heir(self, now: datetime) -> Carried | None:
         """Return the newest occurrence that is due, which coalesces the head and inherits the time that the head has waited."""
+        for each in self.newer_and_due(now):
+            each.has_coalesced = True
         heir, since = max(self.newer_and_due(now), key=lambda each: each.due, default=None), self.waiting[0].waiting_since
         if heir is not None and since is not None:
             heir.waiting_since = since if heir.waiting_since is None else min(heir.waiting_since, since)
         return heir
+
+    def note_coalesced(self, instant: datetime) -> None:
+        """Note that an occurrence of this instant, which is in no lane, is coalesced into the newest one, due or not."""
+        newest = max(self.waiting, key=lambda each: each.occurrence.scheduled_for)
+        newest.has_coalesced = newest.has_coalesced or newest.occurrence.scheduled_for > instant
 
     def next_due(self, now: datetime) -> datetime | None:
         """Return when the first of the newer occurrences that are not due yet comes due."""

@@ -179,6 +179,7 @@ class Planner:
         context = self._context
         written = context.clock.seconds()
         plan = self._decided(dues)
+        self._note_coalesced(plan)
         won = await context.ledger.claim(
             context.target,
             [claim for claim, _ in plan.claims],
@@ -311,6 +312,13 @@ class Planner:
         for claim, _ in ours:
             self._context.publish(OccurrenceClaimed(occurrence=claim.occurrence, automation=claim.name))
         self._dispatcher.take(_carried(claim, entry, written, self._late_for(claim)) for claim, entry in ours)
+        self._note_coalesced(plan)
+
+    def _note_coalesced(self, plan: _Plan) -> None:
+        """What is on its way and coalesces an older occurrence of the plan keeps its row, also when it is not due yet."""
+        for skip in plan.skips:
+            if skip.reason is Reason.COALESCED and (lane := self._dispatcher.lane(skip.occurrence.automation_id)) is not None:
+                lane.note_coalesced(skip.instants[-1])
 
     def _late_for(self, claim: Claim) -> list[Step]:
         """Why it was claimed so late, if it was."""

@@ -13,7 +13,7 @@ from scheduler.core.policy import CatchUp
 from scheduler.core.steps import Cause, Step
 from scheduler.core.verdict import Absent, Accepted, Answer, Held, NotStarted, Rejected, Throttled, Unknown, Verdict, judge
 from scheduler.daemon.adoption import by_api
-from scheduler.daemon.clearance import Clearance, Go, Stop
+from scheduler.daemon.clearance import Clearance, Go, Stop, Wait
 from scheduler.daemon.context import Context, back_off
 from scheduler.daemon.inquiry import Inquiry
 from scheduler.daemon.lane import Carried, Lane
@@ -47,7 +47,7 @@ class Sender:
     async def _made(self, lane: Lane, carried: Carried, place: Place) -> tuple[Verdict, AttemptEnd] | None:
         """Wait for the place, and send; None when it was not sent."""
         try:
-            if not await self._has_place(lane, carried, place) or not await self._is_ready(carried):
+            if not await self._has_place(lane, carried, place) or not await self._is_ready(lane, carried):
                 return None
             before = carried.sent_at, carried.sent, carried.sent_by_api
             place.send()
@@ -116,13 +116,18 @@ class Sender:
         deadline, newer = self._clearance.deadline(carried) + _MOMENT, lane.next_due(now)
         return max(0.0, ((deadline if newer is None else min(deadline, newer)) - now).total_seconds())
 
-    async def _is_ready(self, carried: Carried) -> bool:
-        """Have the attempt durable, and look whether it may still be sent."""
+    async def _is_ready(self, lane: Lane, carried: Carried) -> bool:
+        """Have the attempt durable, and look whether it may still be sent.
+
+        An edit may have come to be known while the attempt was written.
+        """
         gate = self._context.gate
         if not gate.admit(carried):
             return False
         if not self._waiting.is_fresh(carried) or self._is_outdated(carried):
             await self._write(carried)
+            if not isinstance(await self._waiting.ask(lane, carried), Go | Wait):  # below, the gate says whether it waits
+                return False
         if self._is_too_late(carried) or self._inquiry.turned_up(carried) is not None or not gate.admit(carried):
             return False
         gate.sending(carried)
@@ -217,8 +222,8 @@ class Sender:
         """Record the end of an attempt that gave no outcome."""
         if carried.doubt is not None:
             state = State.UNKNOWN  # an earlier attempt still is
-        carried.state = state
         await write_down(self._context, "ended", carried, lambda steps: self._context.ledger.ended(carried.occurrence, end, state, steps))
+        carried.state = state  # not before: a stop in between would take the attempt for one that was only written
 
     def _back_off(self, carried: Carried) -> None:
         carried.failures += 1

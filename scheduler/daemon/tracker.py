@@ -88,6 +88,7 @@ class Tracker:
         self._newest: dict[str, _Followed] = {}
         self._unclear: dict[str, dict[str, Seen]] = {}  # by automation and run: seen while an attempt of ours was under way or in doubt
         self._loaded = _Findings()  # what the tables of the process before imply, and is not noted yet
+        self._noted: frozenset[str] = frozenset()  # ids of the runs that the process before had set aside
         self._covered: list[Run] = []
         self._is_first = True
         self._snapshot_at: datetime | None = None
@@ -111,7 +112,9 @@ class Tracker:
         """
         self._shown = {automation_id: automation.run_id for automation_id, automation in shown.items()}
         self._unclear, self._loaded = {}, _Findings()
-        for run in unattributed:
+        noted = list(unattributed)
+        self._noted = frozenset(run.id for run in noted)
+        for run in noted:
             self._set_aside(Seen(_showing(run, shown.get(run.automation_id)), float("-inf")), _Findings())
         for automation in (shown[each] for each in undecided if each in shown):
             if automation.run_id is not None:
@@ -154,7 +157,7 @@ class Tracker:
             batch = await self._queue.get()
             findings = _Findings()
             for seen in list(self._clear_by_now(batch, findings)):
-                await self._look(seen, findings, first=seen.automation.id in batch.added)
+                await self._look(seen, findings, first=False)  # even if its automation was gone since, and is back with this batch
             for number, automation in enumerate(batch.automations, 1):
                 await self._look(Seen(automation, batch.begun), findings, first=automation.id in batch.added)
                 if number % _LOOKED_AT_ONCE == 0:
@@ -206,10 +209,18 @@ class Tracker:
             return
         if known is not None and known.run.id == automation.run_id:
             self._update(known, automation, findings)
-        elif not first and self._dispatcher.is_undecided(automation.id):
+        elif self._may_be_ours(automation, first=first):
             self._set_aside(seen, findings)
         else:
             await self._meet(seen, known, findings, first=first)
+
+    def _may_be_ours(self, automation: Automation, *, first: bool) -> bool:
+        """Whether an attempt may have started the newest run.
+
+        None has when the automation is seen for the first time, unless that is the second first time, and the run was set aside before.
+        """
+        is_new = first and automation.run_id not in self._unclear.get(automation.id, ())
+        return not is_new and self._dispatcher.is_undecided(automation.id)
 
     def _update(self, known: _Followed, automation: Automation, findings: _Findings) -> None:
         status = _status(automation.run_status)
@@ -240,8 +251,11 @@ class Tracker:
     def _was_there(self, run: Run) -> bool:
         """Whether a process saw the run, as the first one of its automation, that was killed before it recorded the runs of its snapshot.
 
-        Of a snapshot that was recorded in part, each automation tells for itself.
+        Of a snapshot that was recorded in part, each automation tells for itself. A run that was noted was not the first one: an attempt
+        was under way when it was seen.
         """
+        if run.id in self._noted:
+            return False
         began = self._began(run)
         return self._shown.get(run.automation_id) == run.id or (
             self._snapshot_at is not None and began is not None and began <= self._snapshot_at

@@ -18,7 +18,7 @@ _NOTE: Final = given(
     """
     INSERT INTO unattributed_run (target, run_id, automation_id, status, started_at, error)
     SELECT ?2, run_id, automation_id, status, started_at, error FROM {given} WHERE true
-    ON CONFLICT (target, run_id) DO UPDATE SET status = excluded.status, error = excluded.error
+    ON CONFLICT (target, run_id) DO UPDATE SET status = excluded.status, started_at = excluded.started_at, error = excluded.error
     """,
 )
 

@@ -333,6 +333,54 @@ def test_what_was_tried_keeps_its_row_when_an_edit_from_before_its_instant_is_se
     in_world(story)
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("edit", [{"cron_expression": "*/5 * * * *"}, {"enabled": False}])
+def test_a_second_edit_does_not_bring_back_what_the_first_took_back_while_nobody_knew_what_was_started(
+    edit: dict[str, object], restarted: bool
+) -> None:
+    async def story(world: World) -> None:
+        world.set(poll_interval=timedelta(seconds=4))
+        automation = _held_up(world, LOST_REQUEST)
+        await _edit_unseen(world, automation, **edit)
+        await world.until("12:01:01")
+        if restarted:
+            world.kill()
+            world.start()
+            await world.after(1.0)
+        world.api.list_error = None
+        await world.until("12:01:28")
+        assert len(world.told(AutomationChanged)) == 1
+        world.api.edit(automation, cron_expression="* * * * *", enabled=True)
+        await world.until("12:02:40")
+        assert len(world.told(AutomationChanged)) == 2
+        assert world.fates(automation) == {"12:01": "skipped: deleted", "12:02": "accepted: answered"}
+        assert [attempt.result for attempt in world.row(automation, "12:01").attempts.values()] == ["unknown"]
+
+    in_world(story)
+
+
+@pytest.mark.parametrize("edit", [{"cron_expression": "*/5 * * * *"}, {"enabled": False}])
+def test_an_edit_that_comes_to_be_known_while_an_attempt_is_written_counts(edit: dict[str, object]) -> None:
+    async def story(world: World) -> None:
+        automation = _held_up(world, answered(429, retry_after=2.0))
+        await _edit_unseen(world, automation, **edit)
+        await world.until("12:01:00")
+        await world.after(0.5)
+        world.ledger.slow["attempt"] = 9.0
+        await world.until("12:01:04")
+        world.api.list_error = None
+        assert world.process is not None
+        world.process.target._poller.begin_anew()
+        await world.until("12:01:06")
+        assert len(world.told(AutomationChanged)) == 1
+        await world.until("12:02:30")
+        assert world.fates(automation) == {"12:01": "skipped: deleted"}
+        assert [attempt.result for attempt in world.row(automation, "12:01").attempts.values()] == ["throttled"]
+        assert len(world.api.arrivals) == 1
+
+    in_world(story)
+
+
 def test_what_was_tried_keeps_its_row_after_a_clock_that_was_ahead() -> None:
     """By the clock that was set back it is not due again when the edit is seen."""
 

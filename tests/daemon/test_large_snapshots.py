@@ -167,6 +167,31 @@ def test_many_runs_are_recorded_in_parts_and_none_is_missed() -> None:
     in_world(story, begin=BEGIN)
 
 
+def test_others_have_a_turn_while_many_automations_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracker, "_LOOKED_AT_ONCE", 2)
+
+    async def story(world: World) -> None:
+        for _ in range(5):
+            world.api.create("0 13 * * *")
+        following = world.start().target._tracker
+        look, looked, turns = following._look, [], Counter[str]()
+
+        async def counted(*args: Any, **known: Any) -> None:
+            looked.append(turns["others"])
+            await look(*args, **known)
+
+        async def take_turns() -> None:
+            while len(looked) < 5:
+                turns["others"] += 1
+                await asyncio.sleep(0)
+
+        monkeypatch.setattr(following, "_look", counted)
+        await take_turns()
+        assert [looked.count(turn) for turn in sorted(set(looked))] == [2, 2, 1]
+
+    in_world(story, begin=BEGIN)
+
+
 def test_many_changes_are_taken_up_in_parts_and_nothing_of_them_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(poller, "_CHANGES_AT_ONCE", 2)
 

@@ -284,6 +284,52 @@ def test_what_has_coalesced_an_older_one_keeps_its_row_when_an_edit_from_before_
     in_world(story, begin=NOON - timedelta(seconds=20))
 
 
+def test_what_has_coalesced_an_older_one_keeps_its_row_although_it_is_not_due_after_the_clock_was_set_back() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.set(poll_interval=timedelta(seconds=20))
+        process = world.start()
+        await world.until("12:00:30")
+        world.api.admits = False
+        await world.until("12:01:51")
+        world.api.list_error = UpstreamError("HTTP 503", status=503)
+        await world.until("12:02:00")
+        await world.after(0.1)
+        assert world.fates(automation) == {"12:01": "skipped: coalesced", "12:02": "waiting"}
+        world.clock.step(-1.0)
+        world.api.edit(automation, cron_expression="*/5 * * * *")
+        world.api.list_error = None
+        process.target._poller.begin_anew()
+        await world.after(0.3)
+        assert world.clock.now() < NOON + timedelta(minutes=2)
+        assert world.fates(automation) == {"12:01": "skipped: coalesced", "12:02": "skipped: deleted"}
+
+    in_world(story)
+
+
+def test_what_was_claimed_ahead_together_with_an_older_one_keeps_its_row() -> None:
+    """The planner coalesced the older one before the newer one was due."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.start()
+        await world.until("11:59:40")
+        world.kill()
+        await world.until("12:00:59")
+        process = world.start()
+        await world.after(0.1)
+        assert world.fates(automation) == {"12:00": "skipped: coalesced", "12:01": "claimed"}
+        world.api.edit(automation, cron_expression="*/5 * * * *")
+        await world.after(0.01)
+        process.target._poller.begin_anew()
+        await world.after(0.2)
+        assert world.clock.now() < NOON + timedelta(minutes=1)
+        assert world.fates(automation) == {"12:00": "skipped: coalesced", "12:01": "skipped: deleted"}
+        assert world.api.arrivals == []
+
+    in_world(story, begin=NOON - timedelta(minutes=1))
+
+
 def test_the_deadline_ends_the_wait_and_says_what_was_missing() -> None:
     async def story(world: World) -> None:
         limit(world, 1, 1, polls=False)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.core.events import RunDoubled, RunFinished, RunForeign
+from scheduler.core.events import AutomationRemoved, RunDoubled, RunFinished, RunForeign
 from scheduler.core.model import RunOrigin, RunStatus
 from scheduler.core.policy import Policies
 from scheduler.core.verdict import Lost
@@ -208,6 +208,37 @@ def test_a_run_that_was_shown_while_an_attempt_was_in_doubt_and_then_covered_sur
         assert {run_id for _, run_id in world.ledger.runs} == {run.id for run in world.api.runs_of(automation)}
         row = world.ledger.runs["main", ours.id]
         assert row.run.status is (RunStatus.SUCCESS if is_shown_again else RunStatus.SUPERSEDED)
+        assert {each.origin for each in world.ledger.runs.values()} == {RunOrigin.FOREIGN}
+        assert {event.run_id for event in world.told(RunDoubled)} == {run.id for run in world.api.runs_of(automation)}
+        assert world.ledger.unattributed == {}
+
+    in_world(story)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_run_that_was_set_aside_is_not_from_before_when_its_automation_is_removed_and_back_at_once(restarted: bool) -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("1 12 * * *")
+        world.api.script(automation, *[Deed(took=0.1, starts=None, hears=Lost("cut off"))] * 400)
+        world.set(poll_interval=timedelta(seconds=4), idempotent=True)
+        process = world.start()
+        await world.until("12:01:30")
+        run_id = world.api.run_by_somebody(automation)
+        await world.until("12:01:40")
+        assert {each for _, each in world.ledger.unattributed} == {run_id}
+        if restarted:
+            world.kill()
+            process = world.start()
+            await world.after(5.0)
+        shown = world.api.show(automation)
+        world.api.delete(automation)
+        while not world.told(AutomationRemoved):
+            await world.after(0.01)
+        world.api.bring_back(shown)
+        process.target._poll()
+        await world.until("12:05:00")
+        assert world.fates(automation)["12:01"] == "accepted: found"  # nobody can tell the run from a late one of ours
+        assert world.ledger.runs["main", run_id].origin is RunOrigin.OCCURRENCE
         assert world.ledger.unattributed == {}
 
     in_world(story)
@@ -241,6 +272,23 @@ def test_a_run_that_only_a_snapshot_before_a_kill_showed_is_noted_at_the_start()
         world.api.delete(automation)
         await world.until("12:05:00")
         assert ("main", first) in world.ledger.runs
+
+    in_world(story)
+
+
+def test_at_a_start_no_run_is_noted_that_is_on_record() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create()
+        world.start()
+        await world.until("12:01:30")
+        world.api.script(automation, Deed(took=0.1, starts=None, hears=Lost("cut off")))
+        await world.until("12:02:01")
+        assert world.row(automation, "12:02").outcome is None
+        world.kill()
+        before = world.ledger.written["followed"]
+        world.start()
+        await world.after(0.02)
+        assert (world.ledger.unattributed, world.ledger.written["followed"]) == ({}, before)
 
     in_world(story)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
+from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import DaemonStopped, DaemonStopping
 from scheduler.core.policy import CatchUp, Policies
 from tests.daemon.world import NOON, World, in_world
@@ -41,6 +42,32 @@ def test_what_is_in_flight_gets_its_time() -> None:
         assert world.clock.now().second == 20
         assert world.fates(automation) == {"13:00": "accepted: answered"}
         assert [event.in_flight for event in world.told(DaemonStopped)] == [0]
+
+    before_one(story)
+
+
+def test_an_attempt_that_was_made_is_not_taken_for_one_that_was_only_written() -> None:
+    """Its end could not be recorded, while the ledger takes other writes."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create(HOURLY)
+        world.drain_timeout = 3.0
+        world.api.script(automation, answered(429, retry_after=60.0))
+
+        async def fail(*_: object, **__: object) -> None:
+            raise LedgerUnavailable("disk full")
+
+        world.ledger.__dict__["ended"] = fail
+        world.start()
+        await world.until("13:00:01")
+        assert len(world.api.arrivals) == 1
+        await world.stop()
+        del world.ledger.__dict__["ended"]
+        assert [*world.row(automation, "13:00").attempts] == [1]
+        world.start()
+        await world.until("13:03:00")
+        assert world.fates(automation) == {"13:00": "accepted: answered"}
+        assert [attempt.result for attempt in world.row(automation, "13:00").attempts.values()] == ["unknown", "answered"]
 
     before_one(story)
 

@@ -556,11 +556,11 @@ def test_who_started_a_run_stays_as_it_was_first_recorded(ledger: Stand) -> None
 def test_an_unattributed_run_is_noted_as_last_shown_until_its_origin_is_known(ledger: Stand) -> None:
     verbs = ledger.ledger
     ledger.do(verbs.bind("other", "https://eu.posthog.com", "1"))
-    elsewhere, first, second = run("run-1", HOURLY), run("run-1"), run("run-2", status=RunStatus.FAILED)
+    elsewhere, first, second = run("run-1", HOURLY), run("run-1", minute=None), run("run-2", status=RunStatus.FAILED)
     ledger.do(verbs.followed("other", [], at(3), unattributed=[elsewhere]))
     ledger.do(verbs.followed(MAIN, [], at(3), unattributed=[second, first]))
     assert ledger.do(verbs.unattributed_runs(MAIN)) == [first, second]
-    ended = replace(first, status=RunStatus.SUCCESS)
+    ended = replace(first, status=RunStatus.SUCCESS, started_at=at(1))
     ledger.do(verbs.followed(MAIN, [], at(3), attributed=["run-9"], unattributed=[ended]))
     assert ledger.do(verbs.unattributed_runs(MAIN)) == [ended, second]
     assert ledger.do(verbs.newest_runs(MAIN)) == []

@@ -1,0 +1,49 @@
+"""The player tells a simulation that crashes or hangs from one that went well."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
+from time import monotonic, sleep
+
+import pytest
+
+from tests.simulation.player import Player
+
+_LONG = ("soak", "--from", "0", "--seeds", "1000", "--jobs", "1")
+_SHORT = ("story", "polls starved by fires")
+
+
+def _copy_of(player: Player) -> int:
+    """The process id of the copy that plays, as soon as there is one."""
+    server, until = player._process.pid, monotonic() + 60.0
+    while monotonic() < until:
+        children = Path(f"/proc/{server}/task/{server}/children").read_text(encoding="ascii").split()
+        if children:
+            return int(children[0])
+        sleep(0.01)
+    raise AssertionError("there is no copy")
+
+
+def _print_half_a_line_and_die(copy: int) -> None:
+    Path(f"/proc/{copy}/fd/1").write_text("half", encoding="ascii")
+    os.kill(copy, signal.SIGKILL)
+
+
+def _hang(copy: int) -> None:
+    os.kill(copy, signal.SIGSTOP)
+
+
+@pytest.mark.parametrize(("end", "status", "text"), [(_print_half_a_line_and_die, -signal.SIGKILL, "half"), (_hang, -1, "")])
+def test_a_simulation_that_does_not_end_well_is_told_and_the_next_one_is_played(end: Callable[[int], None], status: int, text: str) -> None:
+    with Player(most_seconds=5.0 if end is _hang else 100.0) as player:
+        spoiler = Thread(target=lambda: end(_copy_of(player)))
+        spoiler.start()
+        played = player.play(*_LONG)
+        spoiler.join()
+        assert (played.status, played.text) == (status, text)
+        player._most_seconds = 500.0
+        after = player.play(*_SHORT)
+        assert after.status == 0, after.text
+        assert after.text.startswith(f"{_SHORT[1]}: ")
