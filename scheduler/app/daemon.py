@@ -36,6 +36,7 @@ from scheduler.upstream import ApiClient
 _PRUNE_EVERY: Final = 3600.0
 _GUARD_EVERY: Final = 2.0
 _LOOK_FOR_REQUESTS_EVERY: Final = 1.0
+_LOOK_FOR_LISTS_EVERY: Final = 1.0
 _RESTART_FOR: Final = ("ledger", "server", "daemon", "api")
 """Sections that a reload cannot change."""
 
@@ -95,7 +96,7 @@ class Daemon:
         self._announce()
         gc.freeze()  # what was loaded stays; looking through it again and again would stop the loop for a hundredth of a second
         async with asyncio.TaskGroup() as group:
-            background = [group.create_task(each) for each in (self._guard(lock), self._prune(), self._make_up())]
+            background = [group.create_task(each) for each in (self._guard(lock), self._prune(), self._make_up(), self._freeze())]
             await self._service.run(self._targets, self._drain_seconds)
             for task in background:
                 task.cancel()
@@ -180,6 +181,12 @@ class Daemon:
         error = f"{file} was removed or replaced while it was locked, so that another daemon may fire too; start again, and leave it there"
         self._health.failed("lock", error)
         return LedgerUnavailable(error)
+
+    async def _freeze(self) -> None:
+        """Keep the garbage collection from the automations, too: with 100,000 of them it would stop the loop for a third of a second."""
+        while not all(target.is_up for target in self._targets):
+            await asyncio.sleep(_LOOK_FOR_LISTS_EVERY)
+        gc.freeze()
 
     async def _prune(self) -> None:
         while True:
