@@ -184,9 +184,11 @@ class Daemon:
 
     async def _freeze(self) -> None:
         """Keep the garbage collection from the automations, too: with 100,000 of them it would stop the loop for a third of a second."""
-        while not all(target.is_up for target in self._targets):
+        while not self._service.stopping:
             await asyncio.sleep(_LOOK_FOR_LISTS_EVERY)
-        gc.freeze()
+            if all(target.is_up for target in self._targets):
+                gc.freeze()
+                return
 
     async def _prune(self) -> None:
         while True:
