@@ -16,14 +16,27 @@ _SHORT = ("story", "polls starved by fires")
 
 
 def _copy_of(player: Player) -> int:
-    """The process id of the copy that plays, as soon as there is one."""
+    """The process id of the copy that plays, as soon as there is one.
+
+    What the player imports may start programs. Each of them is a copy for a moment, and no more when we look again.
+    """
     server, until = player._process.pid, monotonic() + 60.0
+    before = set[str]()
     while monotonic() < until:
-        children = Path(f"/proc/{server}/task/{server}/children").read_text(encoding="ascii").split()
-        if children:
-            return int(children[0])
-        sleep(0.01)
+        copies = {each for each in Path(f"/proc/{server}/task/{server}/children").read_text().split() if _words(each) == _words(server)}
+        if copies & before:
+            return int(min(copies & before))
+        before = copies
+        sleep(0.1)
     raise AssertionError("there is no copy")
+
+
+def _words(process: int | str) -> bytes | None:
+    """The command line of a process; None when it has ended."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes() or None
+    except FileNotFoundError:
+        return None
 
 
 def _print_half_a_line_and_die(copy: int) -> None:
