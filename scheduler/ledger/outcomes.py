@@ -57,14 +57,19 @@ _STILL_THERE: Final = given(
     "SELECT count(*) FROM {given} CROSS JOIN occurrence WHERE {same}",
 )
 
-_RESTS_ON_NO_ATTEMPT: Final = "attempts = 0 AND outcome IN ('skipped', 'expired') AND reason <> 'deleted'"
+_RESTS_ON_NO_ATTEMPT: Final = "attempts = 0 AND outcome IN ('skipped', 'expired')"
 _STRADDLING: Final = f"""
     FROM occurrence INDEXED BY occurrence_span_ends
-    WHERE count > 1 AND last > ?2 AND target = ?1 AND scheduled_for <= ?2 AND {_RESTS_ON_NO_ATTEMPT}
+    WHERE count > 1 AND last > ?2 AND target = ?1 AND scheduled_for <= ?2 AND {_RESTS_ON_NO_ATTEMPT} AND reason <> 'deleted'
 """
 _EARLIEST_STRADDLING: Final = f"SELECT min(scheduled_for) {_STRADDLING}"
 _DELETE_STRADDLING: Final = f"DELETE {_STRADDLING}"
-_DELETE_AHEAD: Final = f"DELETE FROM occurrence WHERE scheduled_for > ?2 AND target = ?1 AND {_RESTS_ON_NO_ATTEMPT}"  # noqa: S608 -- literals
+_DELETE_AHEAD: Final = f"""
+    DELETE FROM occurrence WHERE scheduled_for > ?2 AND target = ?1 AND {_RESTS_ON_NO_ATTEMPT} AND (reason <> 'deleted' OR EXISTS (
+        SELECT 1 FROM automation
+        WHERE target = ?1 AND automation_id = occurrence.automation_id AND removed_at IS NULL
+    ))
+"""  # noqa: S608 -- literals
 
 _DEFINITIONS_IN_FORCE: Final = """
     UPDATE definition INDEXED BY definition_by_effect SET effective_from = ?2 WHERE effective_from > ?2 AND target = ?1
@@ -182,7 +187,8 @@ def rewind(connection: sqlite3.Connection, target: str, now: datetime) -> None:
     """Take back the outcomes that lie ahead of ``now`` and rest on no attempt. The watermark goes back to ``now`` or before.
 
     A span that began before and reaches beyond is taken back whole, since nobody here can tell how many of it lie ahead, and the
-    watermark goes back behind it. Not what was skipped as deleted: its automation is gone, so that nothing would imply it again.
+    watermark goes back behind it. Not what was skipped as deleted and whose automation is gone: nothing would imply it again. An edit that
+    took an occurrence back may be undone before its instant comes again.
 
     Versions of definitions that would come into force ahead of ``now`` were seen under the clock that was ahead: they are in force now, and
     so was the snapshot.

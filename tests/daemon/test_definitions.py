@@ -16,7 +16,7 @@ from scheduler.core.events import (
     SnapshotTaken,
 )
 from scheduler.core.model import InvalidAutomation
-from scheduler.core.policy import Policies
+from scheduler.core.policy import Concurrency, Policies
 from tests.daemon.world import NOON, World, in_world
 from tests.fakes import LOST_REQUEST, REFUSED, Deed, answered
 
@@ -397,6 +397,24 @@ def test_what_was_tried_keeps_its_row_after_a_clock_that_was_ahead() -> None:
         assert [attempt.result for attempt in world.row(automation, "12:01").attempts.values()] == ["held"]
 
     in_world(story)
+
+
+def test_what_an_edit_took_back_fires_when_the_clock_goes_back_and_the_edit_is_undone() -> None:
+    async def story(world: World) -> None:
+        world.api.run_lasts = 100.0
+        automation = _held_up(world)
+        await _edit_unseen(world, automation, cron_expression="*/5 * * * *")
+        await world.until("12:01:03")
+        world.api.list_error = None
+        await world.until("12:01:30")
+        assert (world.row(automation, "12:01").fate, world.row(automation, "12:01").attempts) == ("skipped: deleted", {})
+        world.clock.step(-60.0)
+        world.api.clock_was_set()
+        world.api.edit(automation, cron_expression="* * * * *")
+        await world.after(80.0)
+        assert world.fates(automation) == {"12:00": "accepted: answered", "12:01": "accepted: answered"}
+
+    in_world(story, begin=NOON - timedelta(seconds=20), policies=Policies(concurrency=Concurrency.QUEUE))
 
 
 def test_an_edit_does_not_take_back_what_may_have_been_sent() -> None:

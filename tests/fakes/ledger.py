@@ -317,14 +317,18 @@ class MemoryLedger:
             each: replace(recorded, effective_from=min(recorded.effective_from, now)) for each, recorded in known.automations.items()
         }
         known.snapshot_at = None if known.snapshot_at is None else min(known.snapshot_at, now)
-        ahead = [row for row in self.rows.values() if row.occurrence.target == target and row.last > now and self._is_idle(row)]
+        ahead = [row for row in self.rows.values() if row.occurrence.target == target and row.last > now and self._is_taken_back(row, now)]
         for row in ahead:
             self._delete(row)
         self._lower(target, min((row.occurrence.scheduled_for - _JUST_BEFORE for row in ahead), default=now))
         self._lower(target, now)
 
-    def _is_idle(self, row: Row) -> bool:
-        return row.outcome in _RESTS_ON_NO_ATTEMPT and row.reason is not Reason.DELETED and not row.attempts
+    def _is_taken_back(self, row: Row, now: datetime) -> bool:
+        if row.outcome not in _RESTS_ON_NO_ATTEMPT or row.attempts:
+            return False
+        occurrence = row.occurrence
+        is_there = occurrence.automation_id in self.targets[occurrence.target].automations
+        return row.reason is not Reason.DELETED or (is_there and occurrence.scheduled_for > now)
 
     def _lower(self, target: str, instant: datetime) -> None:
         known = self.targets[target]

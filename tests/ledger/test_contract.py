@@ -29,6 +29,7 @@ from tests.ledger.support import (
     concluded,
     end,
     occurrence,
+    removal,
     run,
     skip,
     sqlite_ledger,
@@ -470,9 +471,20 @@ def test_a_clock_that_went_back_leaves_claims_and_what_was_attempted(ledger: Sta
     }
 
 
-def test_what_was_skipped_as_deleted_stays_so(ledger: Stand) -> None:
+def test_what_was_skipped_as_deleted_stays_so_when_its_automation_is_gone(ledger: Stand) -> None:
+    seen = automation()
+    ledger.do(ledger.ledger.observe(MAIN, at(1), [version(seen, 1)], [seen], []))
+    ledger.do(ledger.ledger.observe(MAIN, at(4), [removal(seen, 4)], [], [NIGHTLY]))
     ledger.do(ledger.ledger.claim(MAIN, [], [skip(5, reason=Reason.DELETED)], at(5)))
     assert _rewound(ledger, at(0)) == [(5, 1, "deleted")]
+
+
+def test_what_an_edit_took_back_lies_ahead_again(ledger: Stand) -> None:
+    """A span that began before stays: its past has been decided, and the version that implied it is in force no more."""
+    seen = automation()
+    ledger.do(ledger.ledger.observe(MAIN, at(1), [version(seen, 1)], [seen], []))
+    ledger.do(ledger.ledger.claim(MAIN, [], [skip(2, 3, 4, reason=Reason.DELETED), skip(5, reason=Reason.DELETED)], at(5)))
+    assert _rewound(ledger, at(3)) == [(2, 3, "deleted")]
 
 
 def test_a_span_that_the_present_divides_is_taken_back_whole_and_implied_anew(ledger: Stand) -> None:
