@@ -8,6 +8,7 @@ from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.policy import CatchUp, Concurrency, Policies
 from tests.simulation.evidence import Check, Evidence, Row
 from tests.simulation.network import Sent
+from tests.simulation.script import Ledger
 from tests.simulation.violation import Violation
 
 _AHEAD = timedelta(seconds=1.1)
@@ -25,7 +26,9 @@ def reasons_are_true(evidence: Evidence) -> Check:
 
 
 def _paused(evidence: Evidence, row: Row, at: datetime) -> str | None:
-    claimed = min(row.claimed_at or at, row.scheduled_for, at) - _SLACK
+    """Paused when that was decided. A decision is on record after the commit before it and its own."""
+    slowest = max((each.took for each in evidence.world.script.actions if isinstance(each, Ledger)), default=0.0)
+    claimed = min(row.claimed_at or at, row.scheduled_for, at) - _SLACK - timedelta(seconds=2 * slowest)
     if any(each.paused for each in evidence.policies(row, claimed, at)):
         return None
     for pause in evidence.world.pauses:
