@@ -107,6 +107,10 @@ class Definition:
     enabled: bool
 
 
+NO_DEFINITION: Final = Definition("", "", enabled=False)
+"""In place of the definition of an automation that has none: it is broken, or gone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Automation:
     """One automation as the API last showed it. The newest run's fields are None when it has never run."""

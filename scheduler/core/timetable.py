@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfoNotFoundError
 
 from scheduler.core.backlog import Backlog, Stretch, merge_gaps
 from scheduler.core.cron import InvalidSchedule, Schedule
-from scheduler.core.model import Automation, Definition, Gap, InvalidAutomation, Snapshot, Version
+from scheduler.core.model import NO_DEFINITION, Automation, Definition, Gap, InvalidAutomation, Snapshot, Version
 from scheduler.core.pending import Pending
 from scheduler.core.policy import Moment, Policies, effective_from, moment
 from scheduler.core.records import EndedVersion, RecordedAutomation
@@ -241,7 +241,7 @@ class Timetable:
 
     def _ended(self, each: EndedVersion) -> Entry:
         version = each.version
-        automation = Automation(version.automation_id, version.name, version.definition or _NOTHING)
+        automation = Automation(version.automation_id, version.name, version.definition or NO_DEFINITION)
         schedule, _ = self._evaluate(automation.definition)
         policies = self._policies(automation.id, automation.name)
         entry = Entry(automation, version.effective_from, policies, schedule, removed=True, until=each.until)
@@ -608,7 +608,9 @@ class Timetable:
         if known is not None:
             self._leave(known, since)
         automation = (
-            replace(known.automation, definition=_NOTHING) if known else Automation(automation_id, error.name or automation_id, _NOTHING)
+            replace(known.automation, definition=NO_DEFINITION)
+            if known
+            else Automation(automation_id, error.name or automation_id, NO_DEFINITION)
         )
         entry = self._enter(automation, since, broken=error.reason)
         return _version(entry, since, snapshot.ended_at)
@@ -741,9 +743,6 @@ def _divide(whole: Iterable[_T], size: int) -> Iterator[Sequence[_T]]:
     left = iter(whole)
     while group := list(islice(left, size)):
         yield group
-
-
-_NOTHING: Final = Definition("", "", enabled=False)
 
 
 def _version(entry: Entry, since: datetime, observed_at: datetime) -> Version:

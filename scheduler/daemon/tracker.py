@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Final, TypedDict
 
 from scheduler.core.events import Event, RunDoubled, RunFinished, RunForeign
-from scheduler.core.model import Automation, Definition, Run, RunOrigin, RunStatus, Snapshot
+from scheduler.core.model import NO_DEFINITION, Automation, Run, RunOrigin, RunStatus, Snapshot
 from scheduler.core.timetable import Changes
 from scheduler.daemon.context import Context
 from scheduler.daemon.dispatcher import Dispatcher
@@ -32,10 +32,6 @@ _DOUBLE_SCHEDULE: Final = (
 _LATE_DOUBLE: Final = (
     "the API carried out a request after it had been given up: if that happens again, raise settle_time and request_timeout"
 )
-
-
-_GONE: Final = Definition("", "", enabled=False)
-"""In place of the definition of an automation that is gone."""
 
 
 class _Of(TypedDict):
@@ -327,7 +323,7 @@ def _newest_run(automation: Automation) -> Run:
 def _showing(run: Run, automation: Automation | None) -> Automation:
     """Return the automation as it was when it showed this run. None: it is gone, and nobody knows its name any more."""
     if automation is None:
-        automation = Automation(run.automation_id, run.automation_id, _GONE)
+        automation = Automation(run.automation_id, run.automation_id, NO_DEFINITION)
     return replace(automation, run_id=run.id, run_at=run.started_at, run_status=run.status, run_error=run.error)
 
 

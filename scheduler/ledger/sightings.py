@@ -10,13 +10,10 @@ from urllib.parse import urlsplit
 
 from scheduler.core.errors import TargetMismatch
 from scheduler.core.instants import from_text
-from scheduler.core.model import Automation, Definition, Gap, Run, RunOrigin, RunStatus, Version
+from scheduler.core.model import NO_DEFINITION, Automation, Definition, Gap, Run, RunOrigin, RunStatus, Version
 from scheduler.core.records import EndedVersion, RecordedAutomation, RecordedTarget, Removal
 from scheduler.ledger.intents import fill_in, intent_of
 from scheduler.ledger.rows import Contradiction, Value, given, packed, to_text
-
-_NOTHING: Final = Definition("", "", enabled=False)
-"""What stands for the definition of an automation that has none."""
 
 _DOUBLES_WITHIN: Final = timedelta(hours=24)
 """A request that hung is carried out late by minutes, hardly by days."""
@@ -115,7 +112,7 @@ def _automation(row: sqlite3.Row) -> RecordedAutomation:
     automation = Automation(
         id=row["automation_id"],
         name=row["name"],
-        definition=_NOTHING if broken else Definition(row["cron_expression"], row["timezone"], bool(row["enabled"])),
+        definition=NO_DEFINITION if broken else Definition(row["cron_expression"], row["timezone"], bool(row["enabled"])),
         updated_at=_instant(row["updated_at"]),
         run_id=row["run_id"],
         run_at=_instant(row["run_at"]),
