@@ -8,12 +8,12 @@ from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
 from itertools import pairwise
 
 from scheduler.core.cron import InvalidSchedule, Schedule
-from scheduler.core.events import OccurrenceConcluded, SnapshotTaken
+from scheduler.core.events import OccurrenceConcluded, SnapshotFailed, SnapshotTaken
 from scheduler.core.identity import idempotency_key
 from scheduler.core.instants import from_text
 from scheduler.core.model import Occurrence
@@ -205,13 +205,23 @@ class Evidence:
         return [each for each in shown[first:last] if each.begun >= begin]
 
     @cached_property
-    def overruled(self) -> list[tuple[int, datetime, datetime]]:
-        """When snapshots were read whose pages disagreed, with the process that read them."""
-        return [
-            (told.process, told.at - timedelta(seconds=told.event.seconds + 0.001), told.at)
-            for told in self.world.events
-            if isinstance(told.event, SnapshotTaken) and told.event.incomplete
-        ]
+    def overruled(self) -> dict[str, list[tuple[int, datetime, datetime]]]:
+        """By target, when lists were read whose pages disagreed, or that were not read to their end, with the process that read them.
+
+        One poll follows the other: each begins after the end of the one before was told.
+        """
+        found: defaultdict[str, list[tuple[int, datetime, datetime]]] = defaultdict(list)
+        ended: dict[tuple[str, int], datetime] = {}
+        for told in self.world.events:
+            match told.event:
+                case SnapshotFailed(target=target) | SnapshotTaken(target=target, incomplete=True):
+                    found[target].append((told.process, ended.get((target, told.process), datetime.min.replace(tzinfo=UTC)), told.at))
+                case SnapshotTaken(target=target):
+                    pass
+                case _:
+                    continue
+            ended[target, told.process] = told.at
+        return dict(found)
 
     @cached_property
     def conclusions(self) -> dict[Occurrence, list[Told]]:

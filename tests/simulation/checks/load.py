@@ -94,6 +94,7 @@ def the_budget_is_used(evidence: Evidence) -> Check:
     """While something waits all the time, as much is sent as the budget allows."""
     if evidence.was_set:
         return
+    interval = max(each.settings.schedule.poll_interval for each in evidence.world.configured)
     for target, link in evidence.world.links.items():
         plan = link.plan
         if plan.max_in_flight < _MANY:
@@ -103,8 +104,9 @@ def the_budget_is_used(evidence: Evidence) -> Check:
         for length, limit in ((MINUTE, plan.requests_per_minute), (HOUR, plan.requests_per_hour)):
             least = fires_of(evidence, target, length) * (1 - _SLACK) - 1
             for begin, end in _cut(waits, length + JITTER):
+                quiet_since = begin - RECOVERY - interval  # what a garbled list did not show waits for the next poll
                 count = _count(fires, begin, end) + min(_count(readings, begin, end), limit // _SHARE_OF_POLLS)
-                if count < least and not _binds_otherwise(evidence, target, length, end) and evidence.quiet(target, begin - RECOVERY, end):
+                if count < least and not _binds_otherwise(evidence, target, length, end) and evidence.quiet(target, quiet_since, end):
                     yield Violation(
                         "throughput",
                         f"{count} fires and readings of {target} from {begin} to {end}, of {limit} requests, while others wait",

@@ -129,11 +129,15 @@ def _holds(evidence: Evidence) -> Iterator[tuple[datetime, datetime, int, str]]:
 
 
 def _known_since(evidence: Evidence, row: Row) -> datetime | None:
-    """Since when there was a version on record that implied it."""
+    """Since when the versions on record have implied it without a break: one in between that did not was an edit, or a broken object."""
     just_before = row.scheduled_for - timedelta(microseconds=1)
     versions = evidence.versions.get((row.target, row.automation_id), [])
-    known = (each.observed_at for each in versions if evidence.implied(each.schedule, just_before, row.scheduled_for)[1])
-    return min(known, default=None)
+    known = None
+    for version in reversed([each for each in versions if each.effective_from < row.scheduled_for]):
+        if not evidence.implied(version.schedule, just_before, row.scheduled_for)[1]:
+            break
+        known = version.observed_at
+    return known
 
 
 def _opened(evidence: Evidence) -> list[Told]:

@@ -4,14 +4,14 @@ What the API cannot tell is allowed, and only that: a request that is carried ou
 had shown nothing of it. Whether those readings were made is looked up among what the API was asked.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
 from tests.simulation.api import NOBODY, StartedRun
 from tests.simulation.evidence import Check, Evidence, Row
 from tests.simulation.network import Link, Sent, Shown
-from tests.simulation.script import RETRIEVE
+from tests.simulation.script import LIST, RETRIEVE
 from tests.simulation.violation import Violation
 
 _MARGIN = timedelta(seconds=4)
@@ -74,7 +74,9 @@ def what_was_shown_is_on_record(evidence: Evidence) -> Check:
     """Every run that a process was shown, and that process was not killed, is in the ledger: ours, or as foreign, or as a late double."""
     for target, link in evidence.world.links.items():
         runs = {run.id: run for run in link.api.runs}
-        shown = {run_id for each in link.shown if _is_kept(evidence, link, each) for run_id in each.runs.values() if run_id is not None}
+        overruled = evidence.overruled.get(target, [])
+        kept = (each for each in link.shown if _is_kept(evidence, link, each) and not _is_overruled(overruled, each))
+        shown = {run_id for each in kept for run_id in each.runs.values() if run_id is not None}
         for run in (runs[each] for each in sorted(shown) if (target, each) not in evidence.run_rows and _is_text(each)):
             yield Violation("not on record", f"run {run.id}, which began at {run.at}, was shown", run.automation_id)
 
@@ -89,12 +91,12 @@ def _is_kept(evidence: Evidence, link: Link, shown: Shown) -> bool:
     whole = link.plan.page >= _WHOLE_LIST or shown.endpoint == RETRIEVE
     ended = process.ended_at
     soon = ended is not None and ended < max([shown.ended, *_recoveries(evidence, shown.ended, ended)]) + timedelta(seconds=60)
-    return whole and not process.killed and not soon and process.began <= shown.begun and not _is_overruled(evidence, shown)
+    return whole and not process.killed and not soon and process.began <= shown.begun
 
 
-def _is_overruled(evidence: Evidence, shown: Shown) -> bool:
-    """Whether it is a page of a snapshot whose pages disagree: of what its passes saw differently, the later counts."""
-    return any(process == shown.process and begin <= shown.begun <= end for process, begin, end in evidence.overruled)
+def _is_overruled(overruled: Sequence[tuple[int, datetime, datetime]], shown: Shown) -> bool:
+    """Whether it is a page of a list that was not read to its end, or whose pages disagree: what its last pass saw counts."""
+    return shown.endpoint == LIST and any(process == shown.process and begin <= shown.begun <= end for process, begin, end in overruled)
 
 
 def _recoveries(evidence: Evidence, begin: datetime, end: datetime) -> Iterator[datetime]:
