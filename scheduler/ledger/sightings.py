@@ -20,7 +20,9 @@ _DOUBLES_WITHIN: Final = timedelta(hours=24)
 _DOUBLES_SLACK: Final = timedelta(seconds=5)
 """How far the API's clock may be behind where we take it to be."""
 _CLOCKS_WITHIN: Final = timedelta(hours=1)
-"""How far apart the two clocks may be for that."""
+"""How much further apart than now the two clocks may have been for that."""
+_MOST_OFFSET: Final = timedelta(days=1)
+"""How far apart they may be now: the attempts of that time are gone through."""
 _RECALLED: Final = timedelta(days=1)
 """How long before the newest good poll removals are recalled."""
 
@@ -301,17 +303,20 @@ def follow(
     Who started a run stays as it was first recorded, and no reading makes one that has ended run again.
     """
     foreign = [run for run, origin in runs if origin is RunOrigin.FOREIGN and run.started_at is not None]
-    windows = packed([_window_row(run) for run in foreign])
+    windows = packed([_window_row(run, timedelta(seconds=clock_offset or 0.0)) for run in foreign])
     doubles = json.loads(connection.execute(_NEW_FOREIGN, (windows, target, clock_offset or 0.0)).fetchone()[0])
     connection.execute(_FOLLOW, (packed([(*_run_row(run, origin, at), doubles.get(run.id)) for run, origin in runs]), target))
     fill_in(connection, target, [run for run, origin in runs if origin is RunOrigin.MANUAL])
     return {run_id: from_text(scheduled_for) for run_id, scheduled_for in doubles.items()}
 
 
-def _window_row(run: Run) -> tuple[Value, ...]:
+def _window_row(run: Run, clock_offset: timedelta) -> tuple[Value, ...]:
+    """When the run's attempt was sent by the API's clock, and when that was by ours, which may have been right or as far off as now."""
     assert run.started_at is not None
     earliest, latest = run.started_at - _DOUBLES_WITHIN, run.started_at + _DOUBLES_SLACK
-    window = (earliest, latest, earliest - _CLOCKS_WITHIN, latest + _CLOCKS_WITHIN)
+    ahead = max(min(clock_offset, _MOST_OFFSET), -_MOST_OFFSET)
+    nothing = timedelta(0)
+    window = (earliest, latest, earliest - max(ahead, nothing) - _CLOCKS_WITHIN, latest - min(ahead, nothing) + _CLOCKS_WITHIN)
     return run.id, run.automation_id, *(to_text(each) for each in window)
 
 

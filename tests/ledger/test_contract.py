@@ -640,13 +640,14 @@ def test_other_runs_are_no_late_doubles(ledger: Stand, minute: float, automation
     assert _stranger(ledger, minute, automation_id=automation_id, origin=origin) == {}
 
 
-@pytest.mark.parametrize(("known", "now"), [(-600.0, None), (None, -600.0)])
+@pytest.mark.parametrize(("known", "now"), [(-600.0, None), (None, -600.0), (-7200.0, -7200.0), (None, -7200.0)])
 def test_a_late_double_is_known_by_the_clock_of_the_api(ledger: Stand, known: float | None, now: float | None) -> None:
-    """It is ten minutes behind ours: so the run began after the attempt, though its time says before."""
+    """It is ten minutes or two hours behind ours: so the run began after the attempt, though its time says before."""
+    behind = -(known or now or 0.0) / 60
     first = Attempt(1, at(30), None, known)
     ledger.do(ledger.ledger.claim(MAIN, [claim(30, first=first)], [], at(30)))
     ledger.do(ledger.ledger.ended(occurrence(30), end(minute=30), State.UNKNOWN))
-    stranger = [(run("stranger", minute=21), RunOrigin.FOREIGN)]
+    stranger = [(run("stranger", minute=31 - behind), RunOrigin.FOREIGN)]
     assert ledger.do(ledger.ledger.followed(MAIN, stranger, at(31), clock_offset=now)) == {"stranger": at(30)}
 
 

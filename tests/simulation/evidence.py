@@ -291,6 +291,17 @@ class Evidence:
         each = [set(self._implied_by(schedule, rules, begin, end)) for rules in self.variants]
         return set.intersection(*each), set.union(*each)
 
+    def known_since(self, row: "Row") -> datetime | None:
+        """Since when the versions on record have implied it without a break. One that did not was an edit, or a broken object."""
+        just_before = row.scheduled_for - timedelta(microseconds=1)
+        versions = self.versions.get((row.target, row.automation_id), [])
+        known = None
+        for version in reversed([each for each in versions if each.effective_from < row.scheduled_for]):
+            if not self.implied(version.schedule, just_before, row.scheduled_for)[1]:
+                break
+            known = version.observed_at
+        return known
+
     def count_implied(self, schedule: tuple[str, str] | None, begin: datetime, end: datetime) -> tuple[int, int]:
         """Count the instants after ``begin`` up to ``end``: those that a schedule surely implies, and those that it may imply."""
         if schedule is None or begin >= end:

@@ -98,7 +98,7 @@ def what_is_overdue_is_told(evidence: Evidence) -> Check:
             continue
         if row.outcome == "accepted" and any(each.at <= deadline for each in evidence.sent.get(evidence.key(row.occurrence), [])):
             continue  # it was sent in time, and its answer could not be recorded
-        if (known := _known_since(evidence, row)) is None or known + _TOLD_WITHIN > at:
+        if (known := evidence.known_since(row)) is None or known + _TOLD_WITHIN > at:
             continue  # an edit that was seen only then had implied it
         served = [each for each in _opened(evidence) if each.at < row.due - _ROOM and _outlived(evidence, each, at)]
         told = [each for each in overdue if row.due <= each.at <= deadline + _TOLD_WITHIN and _target_of(each) == row.target]
@@ -126,18 +126,6 @@ def _holds(evidence: Evidence) -> Iterator[tuple[datetime, datetime, int, str]]:
                 since.setdefault((told.process, target), told.at)
             case TargetReleased(target=target) if (begin := since.pop((told.process, target), None)) is not None:
                 yield begin, told.at, told.process, target
-
-
-def _known_since(evidence: Evidence, row: Row) -> datetime | None:
-    """Since when the versions on record have implied it without a break: one in between that did not was an edit, or a broken object."""
-    just_before = row.scheduled_for - timedelta(microseconds=1)
-    versions = evidence.versions.get((row.target, row.automation_id), [])
-    known = None
-    for version in reversed([each for each in versions if each.effective_from < row.scheduled_for]):
-        if not evidence.implied(version.schedule, just_before, row.scheduled_for)[1]:
-            break
-        known = version.observed_at
-    return known
 
 
 def _opened(evidence: Evidence) -> list[Told]:

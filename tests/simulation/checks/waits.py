@@ -12,7 +12,7 @@ JITTER = timedelta(seconds=2)
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """An occurrence that was due at ``begin`` and had neither been sent nor got its outcome before ``end``."""
+    """An occurrence that was due and known at ``begin``, and had neither been sent nor got its outcome before ``end``."""
 
     row: Row
     begin: datetime
@@ -28,8 +28,9 @@ def find_waits(evidence: Evidence, target: str) -> list[Wait]:
         if row.target == target and row.count == 1 and not is_tried_in_vain and _is_free(evidence, row):
             sent = evidence.sent.get(evidence.key(row.occurrence), [])
             end = sent[0].at if sent else row.finished_at
-            if end is not None and end > row.due:
-                waits.append(Wait(row, row.due, end, bool(sent)))
+            begin = max(row.due, evidence.known_since(row) or row.due)  # an edit may be seen late
+            if end is not None and end > begin:
+                waits.append(Wait(row, begin, end, bool(sent)))
     return sorted(waits, key=lambda wait: wait.begin)
 
 
