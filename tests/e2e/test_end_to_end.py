@@ -189,3 +189,6 @@ async def _all_on_time(stand: Stand, minute: datetime, count: int) -> None:
     assert len(rows) == count
     assert all(row["outcome"] == "accepted" for row in rows), [row for row in rows if row["outcome"] != "accepted"]
     assert all(0 <= row["lateness_seconds"] < LATE for row in rows), sorted(row["lateness_seconds"] for row in rows)[-5:]
+    steps = "SELECT DISTINCT cause FROM step JOIN occurrence ON id = occurrence_id WHERE scheduled_for = ? AND reason IS NOT 'deleted'"
+    waited_for = {each["cause"] for each in stand.rows(steps, _text(minute))} - {"budget", "in_flight"}  # for a place: its turn
+    assert not waited_for, waited_for
