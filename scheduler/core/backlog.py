@@ -52,11 +52,16 @@ class Backlog:
     # ------------------------------------------------------------ adding and removing
 
     def add(self, automation_id: str, stretch: Stretch) -> None:
-        """Add a stretch of which the newest occurrences may still start. What it covers of late stretches is unexamined again."""
+        """Add a stretch of which the newest occurrences may still start. What it covers of late stretches is unexamined again.
+
+        Only the time that no unexamined stretch covers is added: after a step back of the clock a time may be derived twice.
+        """
         self._widen(stretch)
         if automation_id in self._late:
             _keep(self._late, automation_id, [left for late in self._late[automation_id] for left in _subtract(late, stretch)])
-        _insert(self._unexamined.setdefault(automation_id, []), stretch)
+        unexamined = self._unexamined.setdefault(automation_id, [])
+        for part in _uncovered(stretch, tuple(unexamined)):
+            _insert(unexamined, part)
 
     def add_late(self, automation_id: str, stretch: Stretch) -> None:
         """Add a stretch of which no occurrence is to be started."""
@@ -80,6 +85,13 @@ class Backlog:
         """Forget all instants later than ``after``."""
         for automation_id in [*self._unexamined, *self._late, *self._aside]:
             self.cut(automation_id, after)
+
+    def reopen_late(self) -> None:
+        """Make every late stretch unexamined again: the clock was ahead when it was found to be late."""
+        late, self._late = self._late, {}
+        for automation_id, stretches in late.items():
+            for stretch in stretches:
+                self.add(automation_id, stretch)
 
     def discard(self, recovered: Iterable[tuple[str, Stretch]]) -> None:
         """Remove late stretches that are on record now. A stretch that was cut meanwhile stays, as far as it is left."""
@@ -205,6 +217,18 @@ def _subtract(late: Stretch, stretch: Stretch) -> Iterator[Stretch]:
         yield replace(late, end=stretch.begin)
     if stretch.end < late.end:
         yield replace(late, begin=stretch.end)
+
+
+def _uncovered(stretch: Stretch, others: Iterable[Stretch]) -> Iterator[Stretch]:
+    """Yield the parts of a stretch that none of the others, the oldest first, covers."""
+    begin = stretch.begin
+    for other in others:
+        if begin < other.begin < stretch.end:
+            yield replace(stretch, begin=begin, end=other.begin)
+        if other.begin < stretch.end:
+            begin = max(begin, other.end)
+    if begin < stretch.end:
+        yield replace(stretch, begin=begin)
 
 
 def _cut(stretches: Sequence[Stretch], after: datetime) -> list[Stretch]:

@@ -526,11 +526,13 @@ class Timetable:
     def rewind(self, now: datetime, *, watermark: datetime, ended: Sequence[EndedVersion] = ()) -> None:
         """The clock went back to ``now``: what lies after ``watermark`` is evaluated again, also of the versions that ``ended`` since.
 
-        Claims that exist keep it from firing twice. What is not planned yet and lies behind ``now`` stays as it is.
+        Claims that exist keep it from firing twice. What is not planned yet and lies behind ``now`` stays, and is decided by this clock,
+        also what the clock that was ahead found too late.
         """
         if watermark < self._rota.cursor:
             self._pending.cut_all(now)
             self._backlog.cut_all(now)
+            self._backlog.reopen_late()
             self._unconfirmed_backlog.cut_all(now)
             self._rota.rewind(watermark)
             for each in ended:

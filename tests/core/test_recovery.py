@@ -176,6 +176,29 @@ def test_what_is_added_again_is_not_in_the_backlog_twice() -> None:
     assert [(each.begin, each.end) for each in backlog.take_unexamined("a")] == [(NOON + 20 * MINUTE, NOON + 40 * MINUTE)]
 
 
+def test_a_time_that_is_derived_twice_is_unexamined_once() -> None:
+    """By the evaluation that it was added with first."""
+    backlog = Backlog()
+    backlog.add("a", stretch_of("* * * * *", NOON + 20 * MINUTE, NOON + 30 * MINUTE))
+    backlog.add("a", stretch_of("*/2 * * * *", NOON + 40 * MINUTE, NOON + 50 * MINUTE))
+    backlog.add("a", stretch_of("*/2 * * * *", NOON, NOON + 60 * MINUTE))
+    assert [(each.schedule.expression, each.begin, each.end) for each in backlog.take_unexamined("a")] == [
+        ("*/2 * * * *", NOON, NOON + 20 * MINUTE),
+        ("* * * * *", NOON + 20 * MINUTE, NOON + 30 * MINUTE),
+        ("*/2 * * * *", NOON + 30 * MINUTE, NOON + 40 * MINUTE),
+        ("*/2 * * * *", NOON + 40 * MINUTE, NOON + 60 * MINUTE),
+    ]
+
+
+def test_what_a_clock_ahead_found_late_is_examined_again() -> None:
+    backlog = Backlog()
+    backlog.add_late("a", stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
+    backlog.add("b", stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
+    backlog.reopen_late()
+    assert (list(backlog.late()), sorted(backlog.unexamined)) == ([], ["a", "b"])
+    assert backlog.gaps() == (Gap(NOON, NOON + 60 * MINUTE, "a"),)
+
+
 def test_what_cannot_be_evaluated_keeps_its_gap_and_is_tried_again() -> None:
     backlog = Backlog()
     backlog.add("a", stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))

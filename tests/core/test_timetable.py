@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
 from scheduler.core.cron import Schedule
 from scheduler.core.model import Automation, Definition, InvalidAutomation, Snapshot, Version
-from scheduler.core.policy import Policies
+from scheduler.core.policy import Policies, moment
 from scheduler.core.records import EndedVersion, RecordedAutomation
 from scheduler.core.timetable import Changes, Due, Timetable
 
@@ -707,6 +708,26 @@ def test_after_a_step_back_what_its_jitter_lets_wait_stays_also_of_a_version_tha
     told.timetable.rewind(at("12:01:00"), watermark=at("11:50:15"))
     assert told.plan("12:29:00") == {A: ["12:00"]}
     assert told.watermark("12:29:00") == "12:29:00"
+
+
+@pytest.mark.parametrize("reloaded", [False, True])
+def test_after_a_step_back_what_a_clock_ahead_found_too_late_is_decided_by_the_right_one(reloaded: bool) -> None:
+    """The newest may still start, and the one that its jitter lets wait is not late; also when other rules evaluate the time again."""
+    jittery = Policies(jitter=timedelta(minutes=5))
+    told = Told("12:00:10", policies=jittery)
+    told.poll("12:00:20", automation())
+    wait = moment(jittery, "main", A, at("12:04:00"), at("12:05:00")).due - at("12:04:00")
+    assert timedelta(seconds=10) < wait
+    assert told.due("14:00:00")[A]
+    assert [each.stretch.begin for each in told.timetable.overdue(10)] == [at("12:01:00") - timedelta(microseconds=1)]
+    if reloaded:
+        told.timetable.reconsider(partial(Schedule.parse, dst_repeat="twice"), at("14:00:00"))
+    told.timetable.in_force_by(at("12:04:05"))
+    told.timetable.rewind(at("12:04:05"), watermark=at("12:00:59"))
+    assert told.plan("12:04:06") == {A: ["12:03"]}
+    assert [(clock(each.stretch.begin), clock(each.stretch.end)) for each in told.timetable.overdue(10)] == [("12:00:59.999999", "12:02:59.999999")]
+    told.timetable.recovered(told.timetable.overdue(10))
+    assert told.plan("12:05:00") == {A: ["12:04"]}
 
 
 def test_after_a_step_back_nothing_that_was_unconfirmed_and_lies_ahead_again_is_too_late() -> None:
