@@ -1,14 +1,16 @@
 """The way of one occurrence from its claim to its outcome: wait, send, find out what the answer does not tell, make the outcome durable."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 from scheduler.core.events import OccurrenceConcluded
 from scheduler.core.model import AttemptEnd, AttemptResult, Conclusion, Outcome, Reason, Run, RunOrigin, RunStatus, State
 from scheduler.core.steps import Cause, Step
 from scheduler.daemon.clearance import Clearance, Withdraw
 from scheduler.daemon.context import Context
-from scheduler.daemon.inquiry import Inquiry, Resolved
+from scheduler.daemon.inquiry import Cleared, Inquiry, Resolved
 from scheduler.daemon.lane import Carried, Lane
 from scheduler.daemon.presence import Presence
 from scheduler.daemon.readings import Readings
@@ -49,10 +51,21 @@ class Carrier:
                 if ending.end is not None:
                     await self.sender.ended(carried, ending.end, State.UNKNOWN)
                 carried.resend = False  # something forbids to send again; whether it was started, only reading can tell
-            elif (found := await self._find_out(carried)) is not None and await self._finish(carried, found):
+            elif (found := await self._find_out(lane, carried)) is not None and await self._finish(carried, found):
                 return
         if not self.stopping:
             await self._put_off(carried)
+
+    async def ended(self, lane: Lane) -> Sequence[tuple[Carried, Ending]]:
+        """Return the first occurrences of a lane that have their outcome now without an attempt, with these outcomes."""
+        return list(takewhile(lambda each: self._inquiry.turned_up(each[0]) is None, await self._waiting.ended(lane)))
+
+    async def finish_together(self, ended: Iterable[tuple[Carried, Ending]]) -> None:
+        """Make many outcomes durable at once: the ledger writes in one transaction what is asked at the same time.
+
+        One that fails is not concluded. It is carried as the head of its lane next, where its error is told.
+        """
+        await asyncio.gather(*(self._finish(carried, ending) for carried, ending in ended), return_exceptions=True)
 
     async def _tried(self, lane: Lane, carried: Carried) -> Ending | Withdraw | Anew | None:
         """Wait for its time and make an attempt: what came of it, or of the one before, when its run turns up only now."""
@@ -88,17 +101,26 @@ class Carrier:
     def _may_resend(self, carried: Carried) -> bool:
         return self._context.settings.idempotent and carried.resend and self._context.clock.now() <= carried.deadline
 
-    async def _find_out(self, carried: Carried) -> Ending | None:
+    async def _find_out(self, lane: Lane, carried: Carried) -> Ending | None:
         assert carried.doubt is not None
         resolved = await self._inquiry.resolve(carried.occurrence.automation_id, carried.doubt, not_before=carried.not_before)
-        if resolved is None:
-            await self._not_started(carried)
+        if isinstance(resolved, Cleared):
+            await self._not_started(each for each in lane.waiting if each is carried or self._is_cleared(each, resolved))
             return None
         return _ending(carried, resolved)
 
-    async def _not_started(self, carried: Carried) -> None:
-        carried.wait_again()
-        carried.steps.append(Step(self._context.clock.now(), Cause.NOTHING_STARTED))
+    def _is_cleared(self, carried: Carried, by: Cleared) -> bool:
+        return carried.doubt is not None and self._inquiry.is_cleared(carried.doubt, by)
+
+    async def _not_started(self, cleared: Iterable[Carried]) -> None:
+        """Let them wait: what a killed process left in doubt can be many, and one look at the automation clears them all."""
+        now, settling = self._context.clock.now(), list(cleared)
+        for each in settling:
+            each.wait_again()
+            each.steps.append(Step(now, Cause.NOTHING_STARTED))
+        await asyncio.gather(*map(self._settle, settling))
+
+    async def _settle(self, carried: Carried) -> None:
         await write_down(self._context, "state", carried, lambda steps: self._context.ledger.settled(carried.occurrence, steps))
 
     async def _finish(self, carried: Carried, ending: Ending) -> bool:

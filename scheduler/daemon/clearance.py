@@ -181,7 +181,7 @@ class Clearance:
         if carried.due_seen is None:
             carried.due_seen = self._context.clock.seconds()
         may_be_overtaken = (policies.catch_up is not CatchUp.ALL or carried.queued) and not carried.maybe_sent
-        if may_be_overtaken and any(self._by_definition(each) is None for each in lane.newer_and_due(now)):
+        if may_be_overtaken and any(self._by_definition(each) is None for each in lane.newer_and_due(carried, now)):
             return Stop(Outcome.SKIPPED, Reason.COALESCED, carried.error)
         left = (self.deadline(carried) - now).total_seconds()
         if left < 0:

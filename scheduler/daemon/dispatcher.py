@@ -9,6 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from itertools import islice
 from typing import Final
 
 from scheduler.core.errors import LedgerUnavailable
@@ -155,15 +156,30 @@ class Dispatcher:
                 self._in_flight.discard(automation_id)
             if head.concluded or head.faults >= _MOST_FAULTS:
                 lane.waiting.remove(head)
-                self._had_its_turn(lane, head)
+                try:
+                    await self._end_behind(lane, head)
+                except Exception as error:  # noqa: BLE001  they are carried one after the other then
+                    self._context.publish(CarryFailed(occurrence=head.occurrence, automation=head.name, error=error))
         if not lane.waiting:
             del self._lanes[automation_id], self._tasks[automation_id]
 
-    def _had_its_turn(self, lane: Lane, head: Carried) -> None:
+    async def _end_behind(self, lane: Lane, head: Carried) -> None:
+        """Conclude those behind a head that became too late or were coalesced while it was carried, all at once.
+
+        One after the other, each with a commit of its own, they would keep the newest of them waiting.
+        """
+        ended = await self._carrier.ended(lane) if len(lane.waiting) > 1 else ()
+        for behind in islice(lane.waiting, len(ended) + 1):
+            self._had_its_turn(behind, head)
+        await self._carrier.finish_together(ended)
+        for carried, _ in ended:
+            if carried.concluded:
+                lane.waiting.remove(carried)
+
+    def _had_its_turn(self, behind: Carried, head: Carried) -> None:
         now = self._context.clock.now()
-        if lane.waiting and not lane.waiting[0].asked and now - lane.waiting[0].due >= _NOTABLE:
-            behind, occurrence = lane.waiting[0], head.occurrence
-            behind.steps.append(Step(behind.due, Cause.TURN, now, to_text_seconds(occurrence.scheduled_for)))
+        if not behind.asked and now - behind.due >= _NOTABLE:
+            behind.steps.append(Step(behind.due, Cause.TURN, now, to_text_seconds(head.occurrence.scheduled_for)))
 
     async def _survive(self, carried: Carried, error: Exception) -> None:
         carried.faults += 1

@@ -30,6 +30,15 @@ class Resolved:
     run_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """Two readings that agree that nothing was started, and how far off their instants may be."""
+
+    earlier: Reading
+    newest: Reading
+    margin: float
+
+
 class Inquiry:
     """One target's way of finding out."""
 
@@ -38,8 +47,8 @@ class Inquiry:
         self._readings = readings
         self._since = context.clock.seconds()
 
-    async def resolve(self, automation_id: str, doubt: Doubt, *, not_before: float = 0.0) -> Resolved | None:
-        """Read until it is clear, or until it has been unclear for 24 h in which this process ran. None: nothing was started.
+    async def resolve(self, automation_id: str, doubt: Doubt, *, not_before: float = 0.0) -> Resolved | Cleared:
+        """Read until it is clear, or until it has been unclear for 24 h in which this process ran.
 
         Asks nothing before ``not_before``.
         """
@@ -50,7 +59,7 @@ class Inquiry:
         except TimeoutError:
             return Resolved(Outcome.UNRESOLVED, Reason.UNREADABLE, "it could not be found out for 24 hours whether a run was started")
 
-    async def _read_on(self, automation_id: str, doubt: Doubt, not_before: float) -> Resolved | None:
+    async def _read_on(self, automation_id: str, doubt: Doubt, not_before: float) -> Resolved | Cleared:
         earlier: Reading | None = None
         since = max(not_before, self._context.clock.seconds())
         while True:
@@ -71,9 +80,16 @@ class Inquiry:
                 case Covered(run_id=run_id):
                     return Resolved(Outcome.UNRESOLVED, Reason.COVERED, f"run {run_id} began later and hides whether ours was started")
                 case NothingStarted():
-                    return None
+                    assert earlier is not None
+                    return Cleared(earlier, reading, margin)
             earlier = reading
             since = self._next_look(doubt)
+
+    def is_cleared(self, doubt: Doubt, by: Cleared) -> bool:
+        """Whether the readings that cleared one attempt of an automation clear another attempt of it too."""
+        doubt = self._placed(doubt)
+        finding = find_out(doubt, by.newest, by.earlier, margin=by.margin, taken=self._readings.is_taken)
+        return doubt.ended <= by.earlier.begun and isinstance(finding, NothingStarted)
 
     def turned_up(self, carried: Carried) -> Resolved | None:
         """The run of an attempt that was taken for not started, when the newest reading shows one before it is sent again."""

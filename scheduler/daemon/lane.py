@@ -153,9 +153,11 @@ class Lane:
 
     def heir(self, now: datetime) -> Carried | None:
         """Return the newest occurrence that is due, which coalesces the head and inherits the time that the head has waited."""
-        for each in self.newer_and_due(now):
+        head = self.waiting[0]
+        newer, since = list(self.newer_and_due(head, now)), head.waiting_since
+        for each in newer:
             each.has_coalesced = True
-        heir, since = max(self.newer_and_due(now), key=lambda each: each.due, default=None), self.waiting[0].waiting_since
+        heir = max(newer, key=lambda each: each.due, default=None)
         if heir is not None and since is not None:
             heir.waiting_since = since if heir.waiting_since is None else min(heir.waiting_since, since)
         return heir
@@ -169,10 +171,10 @@ class Lane:
         """Return when the first of the newer occurrences that are not due yet comes due."""
         return min((each.due for each in self.waiting if each.due > now and not each.asked), default=None)
 
-    def newer_and_due(self, now: datetime) -> Iterator[Carried]:
-        """The newer occurrences than the head that are due as well, but for those that were asked for by hand.
+    def newer_and_due(self, carried: Carried, now: datetime) -> Iterator[Carried]:
+        """Yield the newer occurrences than this one that are due, the last first; none that was asked for by hand.
 
         Not whatever waits behind it: what came due before it may have been confirmed only when it was on its way.
         """
-        head = self.waiting[0].occurrence.scheduled_for
-        return (each for each in self.waiting if each.occurrence.scheduled_for > head and each.due <= now and not each.asked)
+        than = carried.occurrence.scheduled_for
+        return (each for each in reversed(self.waiting) if each.occurrence.scheduled_for > than and each.due <= now and not each.asked)

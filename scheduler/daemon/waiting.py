@@ -81,6 +81,23 @@ class Waiting:
                 lane.heir(clock.now())
             return self._stopped(answer)
 
+    async def ended(self, lane: Lane) -> list[tuple[Carried, Ending]]:
+        """Return the first occurrences of a lane that have their outcome now without an attempt, with these outcomes."""
+        if not lane.waiting:
+            return []
+        paused = await self._is_paused(lane.waiting[0])
+        stopped: list[tuple[Carried, Ending]] = []
+        for carried in lane.waiting:
+            if carried.asked or carried.may_have_started:
+                break
+            answer = self._clearance.ask(carried, lane, paused=paused)
+            if not isinstance(answer, Stop):
+                break
+            stopped.append((carried, Ending(answer.outcome, answer.reason, answer.error)))
+        if any(ending.reason is Reason.COALESCED for _, ending in stopped):
+            lane.heir(self._context.clock.now())
+        return stopped
+
     async def _read_alone(self, lane: Lane, carried: Carried) -> None:
         """Read the absent automation, as long as the occurrence waits for that alone: the reading may wait long for the request budget."""
         reading = asyncio.create_task(self._presence.read(carried.occurrence.automation_id))

@@ -725,7 +725,9 @@ def test_after_a_step_back_what_a_clock_ahead_found_too_late_is_decided_by_the_r
     told.timetable.in_force_by(at("12:04:05"))
     told.timetable.rewind(at("12:04:05"), watermark=at("12:00:59"))
     assert told.plan("12:04:06") == {A: ["12:03"]}
-    assert [(clock(each.stretch.begin), clock(each.stretch.end)) for each in told.timetable.overdue(10)] == [("12:00:59.999999", "12:02:59.999999")]
+    assert [(clock(each.stretch.begin), clock(each.stretch.end)) for each in told.timetable.overdue(10)] == [
+        ("12:00:59.999999", "12:02:59.999999")
+    ]
     told.timetable.recovered(told.timetable.overdue(10))
     assert told.plan("12:05:00") == {A: ["12:04"]}
 

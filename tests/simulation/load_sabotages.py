@@ -4,14 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from scheduler.core import model, ranges
+from scheduler.core import backlog, model, ranges
+from scheduler.core.backlog import Backlog
 from scheduler.core.cron import Schedule
 from scheduler.core.fair_queue import FairQueue, Ticket
 from scheduler.core.model import Claim, Occurrence, Skip
 from scheduler.core.request_budget import ComingRequests, RequestBudget, Window
 from scheduler.core.timetable import Changes, Overdue, Timetable
+from scheduler.daemon.carrier import Carrier
 from scheduler.daemon.clearance import Clearance, Withdraw
 from scheduler.daemon.context import Gate
+from scheduler.daemon.inquiry import Inquiry
 from scheduler.daemon.places import Place, Places
 from scheduler.daemon.planner import Planner
 from scheduler.daemon.presence import Presence, SnapshotWatch
@@ -149,6 +152,11 @@ def _withdraw_what_was_tried(_self: Clearance, _carried: object, _entry: object)
     return Withdraw()
 
 
+async def _find_none_ended(_self: Carrier, _lane: object) -> Sequence[object]:
+    """Let every occurrence be the head of its lane, and commit its outcome alone."""
+    return ()
+
+
 LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "fires count as polls": [(RequestBudget, "poll_at", _count_fires_as_polls)],
     "no reserve for polls": [(RequestBudget, "expect", _expect_nothing)],
@@ -177,6 +185,10 @@ LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "nothing recorded of what is not shown": [(Timetable, "_news_of_unseen", _say_nothing_of_unseen)],
     "what was tried is withdrawn": [(Clearance, "_take_back", _withdraw_what_was_tried)],
     "no note of a run that is set aside": [(unattributed, "note", lambda *_: None)],
+    "doubts of one automation cleared one after the other": [(Inquiry, "is_cleared", lambda _self, _doubt, _by: False)],
+    "outcomes of one automation recorded one after the other": [(Carrier, "ended", _find_none_ended)],
+    "too late by a clock that was ahead": [(Backlog, "reopen_late", lambda _self: None)],
+    "a time examined twice": [(backlog, "_uncovered", lambda stretch, _others: [stretch])],
     "text cut at NUL": [(model, "_required", _require_cut)],
     "ranges as croniter reads them": [(ranges, "_write_out", lambda item, _field, _rules_version: item)],
 }
@@ -209,6 +221,10 @@ TOLD_BY: Final[Mapping[str, str]] = {
     "nothing recorded of what is not shown": "strangers, and an automation that is not shown",
     "what was tried is withdrawn": "an edit is seen after the request",
     "no note of a run that is set aside": "a run is hidden while an attempt is in doubt",
+    "doubts of one automation cleared one after the other": "hundreds in doubt after a restart",
+    "outcomes of one automation recorded one after the other": "hundreds in doubt after a restart",
+    "too late by a clock that was ahead": "settings reloaded by a clock that is ahead",
+    "a time examined twice": "settings reloaded by a clock that is ahead",
     "text cut at NUL": "text with NUL",
     "ranges as croniter reads them": "ranges that wrap",
 }

@@ -32,6 +32,7 @@ def write_script(
     target: TargetPlan = _ROOMY,
     keep_ledgers: bool = False,
     calm: float = CALM,
+    commit: float = 0.003,
     loses_nothing: bool = False,
     **schedule: str,
 ) -> Script:
@@ -45,6 +46,7 @@ def write_script(
         policies={},
         keep_ledgers=keep_ledgers,
         calm=calm,
+        commit=commit,
         loses_nothing=loses_nothing,
     )
     return Script(1, setting, tuple(sorted(actions, key=lambda action: action.at)))
@@ -233,6 +235,27 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
             s.Terminate(at=600.0, down=5.0),
         ],
         target=TargetPlan(idempotent=True),
+    ),
+    "hundreds in doubt after a restart": lambda: write_script(
+        11 * _HOUR,
+        plan_every("* * * * *", 1),
+        [
+            s.Ledger(at=600.0, lasts=10 * _HOUR, trouble=Disk.FSYNC, surfaces=True),
+            s.Kill(at=9.5 * _HOUR, dies=Dies.NOW, count=1, down=_HOUR),
+        ],
+        commit=0.4,
+        poll_interval="5m",
+    ),
+    "settings reloaded by a clock that is ahead": lambda: write_script(
+        15 * _MINUTE,
+        plan_every("* * * * *", 4),
+        [
+            s.Step(at=283.0, seconds=2 * _HOUR, back_after=5 * _MINUTE),
+            s.Reload(
+                at=570.0, schedule={"poll_interval": "30s", "jitter": "5m", "dst_repeat": "twice"}, policies={}, zones_missing=frozenset()
+            ),
+        ],
+        jitter="5m",
     ),
     "late edit": lambda: write_script(
         7 * _HOUR,
