@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from scheduler.core.errors import UpstreamError
-from scheduler.core.events import RunDoubled, RunForeign
-from scheduler.core.model import AttemptResult, InvalidAutomation
+from scheduler.core.events import CarryFailed, RunDoubled, RunForeign
+from scheduler.core.model import AttemptResult, InvalidAutomation, Occurrence
 from scheduler.core.policy import Concurrency, Policies
-from scheduler.core.verdict import Answer, Lost
+from scheduler.core.steps import Cause
+from scheduler.core.verdict import Answer, Doubt, Lost, Reading
+from scheduler.daemon.inquiry import Cleared, Inquiry
 from tests.daemon.world import NOON, World, in_world, slow
 from tests.fakes import (
     LOST_ANSWER,
@@ -22,6 +24,7 @@ from tests.fakes import (
     answered,
     carried_out_after,
 )
+from tests.fakes.twin import TwinLedger
 
 HOURLY = "0 * * * *"
 Story = Callable[[World], Coroutine[Any, Any, None]]
@@ -446,6 +449,70 @@ def test_only_what_was_never_sent_is_coalesced() -> None:
         }
 
     before_one(story, policies=Policies(start_within=timedelta(minutes=10)))
+
+
+def test_what_is_over_when_that_is_known_ends_at_once_and_the_newest_goes_on_time() -> None:
+    """Each commit takes half a second: one after the other they would keep the newest waiting."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("* 13 * * *")
+        world.api.script(automation, LOST_REQUEST)
+        world.set(settle_time=timedelta(minutes=8, seconds=30))
+        slow(world, "conclude", 0.5)
+        world.start()
+        await world.until("13:12:50")
+        coalesced = [f"13:{minute:02}" for minute in range(1, 9)]
+        assert world.fates(automation) == {
+            "13:00": "expired: not_started",
+            **dict.fromkeys(coalesced, "skipped: coalesced"),
+            **dict.fromkeys(("13:09", "13:10", "13:11", "13:12"), "accepted: answered"),
+        }
+        rows = [world.row(automation, each) for each in coalesced]
+        assert len({each.finished_at for each in rows}) == 1
+        assert [[step.cause for step in each.steps] for each in rows] == [[Cause.TURN]] * 8
+        assert {step.detail for each in rows for step in each.steps} == {"2026-11-23T13:00:00Z"}
+        assert world.runs(automation)[0] < "13:09:03"
+
+    before_one(story, policies=Policies(start_within=timedelta(minutes=5)), ledger=TwinLedger())
+
+
+def test_one_whose_outcome_is_not_taken_keeps_none_of_those_behind_it_from_theirs() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("* 13 * * *")
+        world.api.script(automation, LOST_REQUEST)
+        world.set(settle_time=timedelta(minutes=8, seconds=30))
+        conclude = world.ledger.conclude
+
+        async def faulty(occurrence: Occurrence, *more: Any) -> bool:
+            if f"{occurrence.scheduled_for:%H:%M}" == "13:03":
+                raise ZeroDivisionError
+            return await conclude(occurrence, *more)
+
+        world.ledger.__dict__["conclude"] = faulty
+        world.start()
+        await world.until("13:09:59")
+        fates = world.fates(automation)
+        assert fates.pop("13:03") == "waiting"
+        assert [fates[f"13:{minute:02}"] for minute in (1, 2, 4, 5, 6, 7, 8)] == ["skipped: coalesced"] * 7
+        await world.until("13:20:00")
+        assert world.fates(automation)["13:19"] == "accepted: answered"
+        assert [f"{each.occurrence.scheduled_for:%H:%M}" for each in world.told(CarryFailed)] == ["13:03"] * 5
+
+    before_one(story, policies=Policies(start_within=timedelta(minutes=5)))
+
+
+def test_readings_of_one_attempt_clear_no_attempt_that_ended_after_the_first_of_them() -> None:
+    async def story(world: World) -> None:
+        process = world.start()
+        await world.after(30.0)
+        inquiry = Inquiry(process.target.context, process.target._readings)
+        now = world.clock.seconds()
+        cleared = Cleared(Reading(now, None, None), Reading(now + 60.0, None, None), 2.0)
+        assert inquiry.is_cleared(Doubt(None, now - 40.0, now - 1.0, 30.0), cleared)
+        assert not inquiry.is_cleared(Doubt(None, now - 40.0, now + 1.0, 30.0), cleared)  # the first came too early
+        assert not inquiry.is_cleared(Doubt(None, now - 40.0, now - 1.0, 90.0), cleared)  # it had not settled
+
+    before_one(story)
 
 
 # ---------------------------------------------------------------- late doubles
