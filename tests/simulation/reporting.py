@@ -41,7 +41,7 @@ def trace(script: Script, world: World | None, found: Sequence[Violation]) -> It
     for plan in setting.targets:
         yield f"  {plan}"
     for number, automation in enumerate(setting.automations):
-        yield f"  automation {number}: {automation.expression!r} in {automation.timezone}, {dict(setting.policies[number])}"
+        yield f"  automation {number}: {automation.expression!r} in {automation.timezone}, {dict(setting.policies.get(number, {}))}"
     for action in script.actions:
         at = setting.begin + timedelta(seconds=action.at)
         says = ", ".join(f"{each.name}={getattr(action, each.name)}" for each in fields(action) if each.name not in {"at", "policies"})

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from scheduler.core.events import AutomationRemoved, AutomationsDisappeared, AutomationsUnidentified
 from tests.simulation.evidence import Check, Evidence
-from tests.simulation.network import Denied, Link, Shown
+from tests.simulation.network import Denied, Link, Request, Shown
 from tests.simulation.script import LIST, RETRIEVE
 from tests.simulation.violation import Violation
 
@@ -22,7 +22,7 @@ _TOLD_WITHIN = timedelta(seconds=5)
 _FEWEST = 5
 """The disappearance of fewer automations is not told of as one."""
 _MOST_QUESTIONS = 20
-"""Absent automations that are asked about one by one until the next reading of the list."""
+"""Absent automations that are asked about one by one between two polls."""
 
 
 def removals_are_confirmed(evidence: Evidence) -> Check:
@@ -125,19 +125,23 @@ def _is_mass(link: Link, before: Shown, reading: Shown) -> bool:
 
 
 def few_questions_per_reading(evidence: Evidence) -> Check:
-    """Of what the list does not show no more than twenty are asked about until the next reading of it."""
+    """Of what the list does not show no more than twenty are asked about between two polls, whether these had an answer or not."""
     for target, link in evidence.world.links.items():
         for readings in _by_process(_whole_lists(link)).values():
-            questions = [each for each in link.requests if each.endpoint == RETRIEVE and each.process == readings[0].process]
+            requests = [each for each in link.requests if each.process == readings[0].process]
+            questions = [each for each in requests if each.endpoint == RETRIEVE]
+            polls = [each for each in requests if each.endpoint == LIST]
             for number, reading in enumerate(readings):
                 until = readings[number + 1].ended if number + 1 < len(readings) else reading.ended + _UNDER_WAY
-                first = bisect_right(questions, reading.ended, key=lambda each: each.at)
-                last = bisect_right(questions, until, key=lambda each: each.at)
-                absent = {each.automation_id for each in questions[first:last]} - reading.runs.keys()
-                if len(absent) > _MOST_QUESTIONS:
+                absent = {each.automation_id for each in _between(questions, reading.ended, until)} - reading.runs.keys()
+                if len(absent) > _MOST_QUESTIONS * max(len(_between(polls, reading.ended, until)), 1):
                     yield Violation(
                         "questions", f"{len(absent)} absent automations of {target} were read between {reading.ended} and {until}"
                     )
+
+
+def _between(requests: Sequence[Request], after: datetime, until: datetime) -> Sequence[Request]:
+    return requests[bisect_right(requests, after, key=lambda each: each.at) : bisect_right(requests, until, key=lambda each: each.at)]
 
 
 def only_what_the_api_had_is_sent(evidence: Evidence) -> Check:
