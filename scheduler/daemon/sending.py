@@ -164,13 +164,14 @@ class Sender:
         self.in_flight.add(automation_id)
         context.publish(AttemptBegun(target=context.target))
         came_back = await context.upstream.run(automation_id, key)
+        took = context.clock.seconds() - carried.sent
         verdict = judge(
             came_back, automation_id=automation_id, taken=lambda run_id: run_id == attempt.baseline or self._readings.is_taken(run_id)
         )
         end = AttemptEnd(
             number=attempt.number,
             result=verdict.result,
-            ended_at=context.clock.now(),
+            ended_at=carried.sent_at + timedelta(seconds=took),  # by the clock of then, which may have been set meanwhile
             sent_at=None if isinstance(verdict, NotStarted) else carried.sent_at,
             http_status=came_back.status if isinstance(came_back, Answer) else None,
             error=None if isinstance(verdict, Accepted) else verdict.error,
@@ -181,7 +182,7 @@ class Sender:
                 automation=carried.name,
                 attempt=attempt.number,
                 result=verdict.result,
-                seconds=context.clock.seconds() - carried.sent,
+                seconds=took,
                 error=end.error,
             )
         )

@@ -7,7 +7,7 @@ import pytest
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import ClockJumped, Event, RunDoubled, RunForeign
-from scheduler.core.model import Automation, Reason
+from scheduler.core.model import AttemptResult, Automation, Reason
 from scheduler.core.policy import CatchUp, Policies
 from scheduler.daemon.clock import Alarm, ClockWatch, SystemClock
 from tests.daemon.world import NOON, World, in_world
@@ -579,6 +579,32 @@ def test_a_run_in_doubt_is_found_by_the_next_process_also_when_the_clock_was_set
         world.kill()
         world.clock.step(step)
         world.api.skew += step * along
+        world.start()
+        await world.after(180.0)
+        assert world.fates(automation) == {"13:00": "accepted: found"}
+        assert len(world.api.runs) == 1
+
+    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(hours=1)))
+
+
+@pytest.mark.parametrize("step", [-1800.0, -45.0, -20.0, 45.0, 1800.0])
+@pytest.mark.parametrize("set_right", [False, True])
+def test_a_run_in_doubt_is_found_by_the_next_process_when_the_clock_was_set_during_the_request(step: float, *, set_right: bool) -> None:
+    """The attempt ended so long after it was sent as it took, whatever the clock showed then."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        world.api.script(automation, carried_out_after(40.0))
+        world.start()
+        await world.until("13:00:02")
+        world.clock.step(step)
+        await world.after(31.0)
+        (attempt,) = world.row(automation, "13:00").attempts.values()
+        assert attempt.result is AttemptResult.UNKNOWN
+        world.kill()
+        if set_right:
+            world.clock.step(-step)
+        await world.after(10.0)
         world.start()
         await world.after(180.0)
         assert world.fates(automation) == {"13:00": "accepted: found"}
