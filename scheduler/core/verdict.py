@@ -249,9 +249,10 @@ def turned_up(doubt: Doubt, reading: Reading, *, margin: float, taken: Callable[
 def _began(doubt: Doubt, reading: Reading) -> Iterator[float]:
     """When the run began by the API's clock as it is now, and by that clock as it was when the attempt was sent.
 
-    They differ when somebody set that clock, or ours while no daemon ran; then either may be right.
+    They differ when somebody set that clock, or ours while no daemon ran; then either may be right. When only the clock as it is now is
+    known and says that the run begins after the reading that shows it, that clock was set back since: the run began before the reading.
     """
     if reading.run_began is not None:
-        yield reading.run_began
+        yield reading.run_began if doubt.sent_by_api is not None else min(reading.run_began, reading.begun)
     if reading.run_at is not None and doubt.sent_by_api is not None:
         yield doubt.sent + (reading.run_at - doubt.sent_by_api).total_seconds()

@@ -154,6 +154,12 @@ def test_a_new_run_is_ours_when_it_began_between_the_first_byte_and_the_settling
     assert found(Reading(SETTLED + 60, "new", began)) == expected
 
 
+@pytest.mark.parametrize(("begun", "expected"), [(ENDED + 1, FoundRun("new")), (SETTLED + 60, Covered("new"))])
+def test_a_run_that_seems_to_begin_after_the_reading_began_before_it(begun: float, expected: Finding) -> None:
+    """The API's clock was set back since, and nobody knows what it showed when the attempt was sent."""
+    assert found(Reading(begun, "new", SETTLED + 3600)) == expected
+
+
 def test_a_run_that_is_another_occurrences_hides_ours() -> None:
     assert found(Reading(ENDED + 1, "taken", SENT + 1)) == Covered("taken")
 

@@ -640,6 +640,30 @@ def test_a_run_is_found_by_the_next_process_also_when_the_clock_was_set_between_
     in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(hours=1)))
 
 
+def test_a_run_is_found_by_the_next_process_also_when_it_was_sent_by_a_clock_ahead_and_all_clocks_were_set_back_since() -> None:
+    """The run seems to begin half an hour from now, and nobody knows what the clock of the API showed when the attempt was sent."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        world.api.script(automation, LOST_ANSWER)
+        world.api.shows_date = False
+        world.clock.step(1800.0)
+        world.api.skew += 1800.0
+        world.start()
+        await world.after(45.0)
+        assert len(world.api.runs) == 1
+        world.kill()
+        world.clock.step(-1800.0)
+        world.api.skew -= 1800.0
+        world.api.shows_date = True
+        world.start()
+        await world.after(2400.0)
+        assert world.fates(automation) == {"13:00": "accepted: found"}
+        assert len(world.api.runs) == 1
+
+    in_world(story, begin=NOON + timedelta(minutes=29, seconds=20), policies=Policies(start_within=timedelta(hours=1)))
+
+
 @pytest.mark.parametrize(("first", "then"), [(-430.0, 560.0), (-430.0, 430.0), (40.0, -40.0), (40.0, 0.0), (-50.0, 20.0)])
 def test_a_run_is_found_by_the_next_process_also_when_it_was_sent_by_a_clock_that_nobody_could_compare(first: float, then: float) -> None:
     """The list could not be read since it was set, and it is set again before the next start."""
