@@ -520,7 +520,8 @@ class Timetable:
     def in_force_by(self, now: datetime) -> None:
         """The clock went back to ``now``: the versions that were seen under the one that was ahead are in force by now."""
         for entry in self._entries.values():
-            entry.claimed = None
+            if entry.claimed is not None and entry.claimed > now:
+                entry.claimed = None
             entry.effective_from = min(entry.effective_from, now)
 
     def rewind(self, now: datetime, *, watermark: datetime, ended: Sequence[EndedVersion] = ()) -> None:

@@ -1,7 +1,7 @@
 """The way of one occurrence from its claim to its outcome: wait, send, find out what the answer does not tell, make the outcome durable."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import takewhile
 
@@ -14,7 +14,7 @@ from scheduler.daemon.inquiry import Cleared, Inquiry, Resolved
 from scheduler.daemon.lane import Carried, Lane
 from scheduler.daemon.presence import Presence
 from scheduler.daemon.readings import Readings
-from scheduler.daemon.sending import Sender, write_down
+from scheduler.daemon.sending import Sender, write_down, write_once
 from scheduler.daemon.waiting import Anew, Ending, Waiting
 
 
@@ -56,16 +56,20 @@ class Carrier:
         if not self.stopping:
             await self._put_off(carried)
 
-    async def ended(self, lane: Lane) -> Sequence[tuple[Carried, Ending]]:
-        """Return the first occurrences of a lane that have their outcome now without an attempt, with these outcomes."""
-        return list(takewhile(lambda each: self._inquiry.turned_up(each[0]) is None, await self._waiting.ended(lane)))
+    async def find_stopped(self, lane: Lane) -> Sequence[tuple[Carried, Ending]]:
+        """Look at the first occurrences of a lane. Return those that get their outcome now without an attempt, with these outcomes.
 
-    async def finish_together(self, ended: Iterable[tuple[Carried, Ending]]) -> None:
-        """Make many outcomes durable at once: the ledger writes in one transaction what is asked at the same time.
-
-        One that fails is not concluded. It is carried as the head of its lane next, where its error is told.
+        Up to one whose run may have turned up.
         """
-        await asyncio.gather(*(self._finish(carried, ending) for carried, ending in ended), return_exceptions=True)
+        return list(takewhile(lambda each: self._inquiry.turned_up(each[0]) is None, await self._waiting.find_stopped(lane)))
+
+    async def finish_together(self, stopped: Iterable[tuple[Carried, Ending]]) -> None:
+        """Write many outcomes at once, which makes them one transaction.
+
+        Each is tried once. One that the ledger does not take is not concluded: it is carried as the head of its lane next, which asks
+        again what becomes of it, and tells what went wrong.
+        """
+        await asyncio.gather(*(self._finish(carried, ending, once=True) for carried, ending in stopped), return_exceptions=True)
 
     async def _tried(self, lane: Lane, carried: Carried) -> Ending | Withdraw | Anew | None:
         """Wait for its time and make an attempt: what came of it, or of the one before, when its run turns up only now."""
@@ -105,38 +109,42 @@ class Carrier:
         assert carried.doubt is not None
         resolved = await self._inquiry.resolve(carried.occurrence.automation_id, carried.doubt, not_before=carried.not_before)
         if isinstance(resolved, Cleared):
-            await self._not_started(each for each in lane.waiting if each is carried or self._is_cleared(each, resolved))
+            await self._clear(carried, [each for each in lane.waiting if each is not carried and self._is_cleared(each, resolved)])
             return None
         return _ending(carried, resolved)
 
     def _is_cleared(self, carried: Carried, by: Cleared) -> bool:
         return carried.doubt is not None and self._inquiry.is_cleared(carried.doubt, by)
 
-    async def _not_started(self, cleared: Iterable[Carried]) -> None:
-        """Let them wait: what a killed process left in doubt can be many, and one look at the automation clears them all."""
-        now, settling = self._context.clock.now(), list(cleared)
-        for each in settling:
-            each.wait_again()
-            each.steps.append(Step(now, Cause.NOTHING_STARTED))
-        await asyncio.gather(*map(self._settle, settling))
+    async def _clear(self, carried: Carried, others: Sequence[Carried]) -> None:
+        """Let it wait, and the others as far as the ledger takes that at once: what a killed process left in doubt can be many."""
+        settled = [self._context.durably("state", lambda: self._settle(carried)), *map(self._settle, others)]
+        head, *_ = await asyncio.gather(*settled, return_exceptions=True)
+        if isinstance(head, BaseException):
+            raise head
 
     async def _settle(self, carried: Carried) -> None:
-        await write_down(self._context, "state", carried, lambda steps: self._context.ledger.settled(carried.occurrence, steps))
+        """Write down that nothing was started, and let it wait; not before, or a stop would take its attempt for one that was not sent."""
+        step = Step(self._context.clock.now(), Cause.NOTHING_STARTED)
+        await write_once(carried, lambda steps: self._context.ledger.settled(carried.occurrence, (*steps, step)))
+        carried.wait_again()
 
-    async def _finish(self, carried: Carried, ending: Ending) -> bool:
-        """Make the outcome durable. False when its run turns out to be another occurrence's: then it is unknown again."""
+    async def _finish(self, carried: Carried, ending: Ending, *, once: bool = False) -> bool:
+        """Make the outcome durable. False when its run turns out to be another occurrence's: then it is unknown again.
+
+        ``once``: raise `LedgerUnavailable` when the ledger does not take it at the first time.
+        """
         # What another process sent, it sent at its due instant or later: only the window of the inquiry begins with the attempt's row.
         sent_at = max(carried.sent_at, carried.due) if carried.sent_at is not None and ending.run is not None else None
         if carried.asked and ending.run is not None:
             ending = replace(ending, reason=Reason.MANUAL)
         lateness = None if sent_at is None else max((sent_at - carried.due).total_seconds(), 0.0)
         conclusion = Conclusion(ending.outcome, ending.reason, self._context.clock.now(), sent_at, lateness, ending.error, ending.run)
-        done = await write_down(
-            self._context,
-            "conclude",
-            carried,
-            lambda steps: self._context.ledger.conclude(carried.occurrence, conclusion, ending.end, steps),
-        )
+
+        def conclude(steps: Sequence[Step]) -> Awaitable[bool]:
+            return self._context.ledger.conclude(carried.occurrence, conclusion, ending.end, steps)
+
+        done = await (write_once(carried, conclude) if once else write_down(self._context, "conclude", carried, conclude))
         if not done:
             return await self._disowned(carried, ending)
         if ending.run is not None:

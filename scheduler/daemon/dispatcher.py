@@ -9,7 +9,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from itertools import islice
 from typing import Final
 
 from scheduler.core.errors import LedgerUnavailable
@@ -168,17 +167,22 @@ class Dispatcher:
 
         One after the other, each with a commit of its own, they would keep the newest of them waiting.
         """
-        ended = await self._carrier.ended(lane) if len(lane.waiting) > 1 else ()
-        for behind in islice(lane.waiting, len(ended) + 1):
-            self._had_its_turn(behind, head)
-        await self._carrier.finish_together(ended)
-        for carried, _ in ended:
-            if carried.concluded:
-                lane.waiting.remove(carried)
+        if len(lane.waiting) > 1 and not self._carrier.stopping:
+            stopped = await self._carrier.find_stopped(lane)
+            for carried, _ in stopped:
+                self._had_its_turn(carried, head)
+            await self._carrier.finish_together(stopped)
+            for carried, _ in stopped:
+                if carried.concluded:
+                    lane.waiting.remove(carried)
+        if lane.waiting:
+            self._had_its_turn(lane.waiting[0], head)
 
     def _had_its_turn(self, behind: Carried, head: Carried) -> None:
+        """Note that it waited until now. A wait for its turn that is not on record yet is part of this one."""
         now = self._context.clock.now()
         if not behind.asked and now - behind.due >= _NOTABLE:
+            behind.steps[:] = [step for step in behind.steps if step.cause is not Cause.TURN]
             behind.steps.append(Step(behind.due, Cause.TURN, now, to_text_seconds(head.occurrence.scheduled_for)))
 
     async def _survive(self, carried: Carried, error: Exception) -> None:

@@ -1,7 +1,7 @@
 """One automation's open occurrences, in the order in which they came due. Its head is the only one that is being carried on."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -151,13 +151,13 @@ class Lane:
         at = 0 if self.waiting and self.waiting[0].queued and self.waiting[0].doubt is None else min(1, len(self.waiting))
         return next((place for place in range(at, len(self.waiting)) if not self.waiting[place].asked), len(self.waiting))
 
-    def heir(self, now: datetime) -> Carried | None:
-        """Return the newest occurrence that is due, which coalesces the head and inherits the time that the head has waited."""
-        head = self.waiting[0]
-        newer, since = list(self.newer_and_due(head, now)), head.waiting_since
+    def heir(self, coalesced: Sequence[Carried], now: datetime) -> Carried | None:
+        """Return the newest occurrence that is due, which coalesces these, the oldest first, and inherits the longest time they waited."""
+        newer = list(self.newer_and_due(coalesced[0], now))
         for each in newer:
             each.has_coalesced = True
         heir = max(newer, key=lambda each: each.due, default=None)
+        since = min((each.waiting_since for each in coalesced if each.waiting_since is not None), default=None)
         if heir is not None and since is not None:
             heir.waiting_since = since if heir.waiting_since is None else min(heir.waiting_since, since)
         return heir

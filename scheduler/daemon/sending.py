@@ -107,7 +107,7 @@ class Sender:
             self.places.note_lost(place)
         if ending.outcome is Outcome.EXPIRED:
             carried.error = carried.error or (None if place.granted else place.lacks.error)
-        elif ending.reason is Reason.COALESCED and (heir := lane.heir(self._context.clock.now())) is not None:
+        elif ending.reason is Reason.COALESCED and (heir := lane.heir([carried], self._context.clock.now())) is not None:
             self.places.hand_over(self._place(lane, heir))
 
     def _until_news(self, lane: Lane, carried: Carried) -> float:
@@ -240,8 +240,13 @@ class Sender:
 
 async def write_down(context: Context, operation: str, carried: Carried, write: Callable[[Sequence[Step]], Awaitable[_T]]) -> _T:
     """Make durable what happened to it, and with it what did before that nobody has written down yet."""
+    return await context.durably(operation, lambda: write_once(carried, write))
+
+
+async def write_once(carried: Carried, write: Callable[[Sequence[Step]], Awaitable[_T]]) -> _T:
+    """Do the same, and raise `LedgerUnavailable` when the ledger does not take it."""
     steps = tuple(carried.steps)
-    done = await context.durably(operation, lambda: write(steps))
+    done = await write(steps)
     if done is not False:
         del carried.steps[: len(steps)]
     return done

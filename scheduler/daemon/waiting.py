@@ -78,12 +78,12 @@ class Waiting:
                     continue
             carried.goes_on(clock)
             if isinstance(answer, Stop) and answer.reason is Reason.COALESCED:
-                lane.heir(clock.now())
+                lane.heir([carried], clock.now())
             return self._stopped(answer)
 
-    async def ended(self, lane: Lane) -> list[tuple[Carried, Ending]]:
-        """Return the first occurrences of a lane that have their outcome now without an attempt, with these outcomes."""
-        if not lane.waiting:
+    async def find_stopped(self, lane: Lane) -> list[tuple[Carried, Ending]]:
+        """Look at the first occurrences of a lane. Return those that get their outcome now without an attempt, with these outcomes."""
+        if lane.waiting[0].asked or lane.waiting[0].may_have_started:
             return []
         paused = await self._is_paused(lane.waiting[0])
         stopped: list[tuple[Carried, Ending]] = []
@@ -94,8 +94,8 @@ class Waiting:
             if not isinstance(answer, Stop):
                 break
             stopped.append((carried, Ending(answer.outcome, answer.reason, answer.error)))
-        if any(ending.reason is Reason.COALESCED for _, ending in stopped):
-            lane.heir(self._context.clock.now())
+        if coalesced := [carried for carried, ending in stopped if ending.reason is Reason.COALESCED]:
+            lane.heir(coalesced, self._context.clock.now())
         return stopped
 
     async def _read_alone(self, lane: Lane, carried: Carried) -> None:

@@ -1,17 +1,19 @@
 """A wall clock that is set, and a machine that sleeps: nothing fires twice, nothing early, and nothing is decided by a clock in doubt."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from scheduler.core.errors import UpstreamError
+from scheduler.core.errors import LedgerUnavailable, UpstreamError
 from scheduler.core.events import ClockJumped, Event, RunDoubled, RunForeign
-from scheduler.core.model import AttemptResult, Automation, Reason
+from scheduler.core.model import AttemptResult, Automation, Occurrence, Reason, SkippedSpan
 from scheduler.core.policy import CatchUp, Policies
 from scheduler.daemon.clock import Alarm, ClockWatch, SystemClock
 from tests.daemon.world import NOON, World, in_world
-from tests.fakes import LOST_ANSWER, NULL_RUN, REFUSED, RESET_BEFORE, Deed, answered, carried_out_after
+from tests.fakes import LOST_ANSWER, LOST_REQUEST, NULL_RUN, REFUSED, RESET_BEFORE, Deed, answered, carried_out_after
 from tests.virtual import VirtualClock, run_virtual
 
 # ---------------------------------------------------------------- the watch and the alarm
@@ -168,6 +170,71 @@ def test_after_a_step_back_what_was_passed_over_ahead_of_the_present_is_decided_
             "12:04": "accepted: answered",
             "12:05": "accepted: answered",
         }
+
+    in_world(story)
+
+
+@pytest.mark.parametrize("step", [-2.0, -20.0])
+def test_a_small_step_back_starts_nothing_that_a_newer_one_has_coalesced(step: float) -> None:
+    """The ledger does not take the past yet, and the newest occurrence was sent already."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("* * * * *")
+        world.start()
+        await world.until("12:03:30")
+        world.kill()
+        await world.until("13:00:10")
+        claim, refused = world.ledger.claim, [LedgerUnavailable("disk")]
+
+        async def faulty(target: str, *more: Any, spans: Sequence[SkippedSpan] = (), **kwargs: Any) -> Any:
+            if spans and refused:
+                raise refused[0]
+            return await claim(target, *more, spans=spans, **kwargs)
+
+        world.ledger.__dict__["claim"] = faulty
+        world.start()
+        await world.after(20.0)
+        assert world.fates(automation)["13:00"] == "accepted: answered"
+        world.clock.step(step)
+        await world.after(10.0)
+        refused.clear()
+        await world.after(80.0)
+        assert world.fates(automation) == {
+            **dict.fromkeys(("12:01", "12:02", "12:03", "13:00", "13:01"), "accepted: answered"),
+            "12:04..12:58": "skipped: coalesced",
+            "12:59": "skipped: coalesced",
+        }
+
+    in_world(story, policies=Policies(start_within=timedelta(minutes=10)))
+
+
+def test_what_a_clock_ahead_decided_and_the_ledger_did_not_take_is_decided_again_when_the_clock_is_right() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("* * * * *")
+        world.set(settle_time=timedelta(minutes=8, seconds=25))
+        await world.until("12:01:30")
+        world.clock.step(3600.0)
+        world.start()
+        world.api.script(automation, LOST_REQUEST)
+        conclude = world.ledger.conclude
+
+        async def until_the_first(occurrence: Occurrence, *more: Any) -> bool:
+            concluded = await conclude(occurrence, *more)
+            world.ledger.broken = "disk"
+            return concluded
+
+        world.ledger.__dict__["conclude"] = until_the_first
+        while world.ledger.broken is None:
+            await world.after(1.0)
+        world.ledger.__dict__["conclude"] = conclude
+        assert list(world.fates(automation).values()).count("waiting") > 5
+        await world.after(20.0)
+        world.clock.step(-3600.0)
+        await world.after(20.0)
+        world.ledger.broken = None
+        await world.after(4500.0)
+        fates = world.fates(automation)
+        assert {fates[f"13:{minute:02}"] for minute in range(4, 20)} == {"accepted: answered"}
 
     in_world(story)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from scheduler.core.errors import UpstreamError
-from scheduler.core.events import CarryFailed, RunDoubled, RunForeign
+from scheduler.core.errors import LedgerUnavailable, UpstreamError
+from scheduler.core.events import CarryFailed, LedgerFailed, RunDoubled, RunForeign
 from scheduler.core.model import AttemptResult, InvalidAutomation, Occurrence
 from scheduler.core.policy import Concurrency, Policies
 from scheduler.core.steps import Cause
@@ -476,6 +476,35 @@ def test_what_is_over_when_that_is_known_ends_at_once_and_the_newest_goes_on_tim
     before_one(story, policies=Policies(start_within=timedelta(minutes=5)), ledger=TwinLedger())
 
 
+@pytest.mark.parametrize("outage", [2.0, 30.0])
+def test_when_the_ledger_fails_then_one_of_them_tries_again_and_the_newest_goes_when_it_recovers(outage: float) -> None:
+    """Not each with a back-off of its own, of which the longest counts."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("0-39 13 * * *")
+        world.api.script(automation, LOST_REQUEST)
+        world.set(settle_time=timedelta(minutes=39, seconds=25))
+        conclude, recovers = world.ledger.conclude, NOON + timedelta(hours=1, minutes=39, seconds=57 + outage)
+
+        async def faulty(occurrence: Occurrence, *more: Any) -> bool:
+            if occurrence.scheduled_for > NOON + timedelta(hours=1) and world.clock.now() < recovers:
+                raise LedgerUnavailable("disk")
+            return await conclude(occurrence, *more)
+
+        world.ledger.__dict__["conclude"] = faulty
+        world.start()
+        await world.until("13:45:00")
+        newest = world.row(automation, "13:39")
+        (attempt,) = newest.attempts.values()
+        assert attempt.end is not None
+        assert attempt.end.sent_at is not None
+        assert attempt.end.sent_at - recovers < timedelta(seconds=outage)
+        assert [attempt.end.sent_at - each.until < timedelta(seconds=1) for each in newest.steps if each.until is not None] == [True]
+        assert len(world.told(LedgerFailed)) < 10
+
+    before_one(story, policies=Policies(start_within=timedelta(minutes=60)), ledger=TwinLedger())
+
+
 def test_one_whose_outcome_is_not_taken_keeps_none_of_those_behind_it_from_theirs() -> None:
     async def story(world: World) -> None:
         automation = world.api.create("* 13 * * *")
@@ -493,6 +522,7 @@ def test_one_whose_outcome_is_not_taken_keeps_none_of_those_behind_it_from_their
         await world.until("13:09:59")
         fates = world.fates(automation)
         assert fates.pop("13:03") == "waiting"
+        assert all([step.cause for step in row.steps].count(Cause.TURN) < 2 for row in world.ledger.of(automation))
         assert [fates[f"13:{minute:02}"] for minute in (1, 2, 4, 5, 6, 7, 8)] == ["skipped: coalesced"] * 7
         await world.until("13:20:00")
         assert world.fates(automation)["13:19"] == "accepted: answered"

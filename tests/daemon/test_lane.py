@@ -45,8 +45,21 @@ def test_the_occurrence_that_coalesces_the_head_inherits_how_long_the_head_has_w
         head.waiting_since, newest.waiting_since = 100.0, own
         for carried in (head, older, newest, future):
             lane.add(carried)
-        assert lane.heir(NOON + 4 * HOUR) is newest
+        assert lane.heir([head], NOON + 4 * HOUR) is newest
         assert newest.waiting_since == inherited
         assert (older.waiting_since, future.waiting_since) == (None, None)
+
+    run_virtual(story())
+
+
+def test_the_occurrence_that_coalesces_several_inherits_the_longest_of_their_waits() -> None:
+    async def story() -> None:
+        lane = Lane(Alarm(VirtualClock()))
+        first, second, newest = (open_occurrence(hour) for hour in (1, 2, 3))
+        second.waiting_since = 5.0
+        for carried in (first, second, newest):
+            lane.add(carried)
+        assert lane.heir([first, second], NOON + 4 * HOUR) is newest
+        assert newest.waiting_since == 5.0
 
     run_virtual(story())

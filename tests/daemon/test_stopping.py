@@ -8,7 +8,7 @@ from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import DaemonStopped, DaemonStopping
 from scheduler.core.policy import CatchUp, Policies
 from tests.daemon.world import NOON, World, in_world
-from tests.fakes import RESET_BEFORE, Deed, answered
+from tests.fakes import LOST_REQUEST, RESET_BEFORE, Deed, answered
 
 Story = Callable[[World], Coroutine[Any, Any, None]]
 HOURLY = "0 * * * *"
@@ -30,6 +30,43 @@ def test_it_stops_at_once_when_nothing_is_in_flight() -> None:
         assert [event.in_flight for event in world.told(DaemonStopped)] == [0]
 
     in_world(story)
+
+
+def test_nothing_is_decided_behind_what_is_in_flight_when_it_stops() -> None:
+    """Else one that waits would be coalesced into one that this process does not send."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("* 13 * * *")
+        world.api.script(automation, Deed(took=270.0, starts=1.0))
+        world.start()
+        await world.until("13:04:25")
+        await world.stop()
+        fates = world.fates(automation)
+        assert fates.pop("13:00") == "accepted: answered"
+        assert fates == dict.fromkeys(("13:01", "13:02", "13:03", "13:04"), "waiting")
+
+    before_one(story)
+
+
+def test_an_attempt_that_started_nothing_stays_on_record_when_the_ledger_does_not_take_that() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        world.api.script(automation, LOST_REQUEST)
+        world.start()
+        await world.until("13:00:10")
+        world.kill()
+        world.ledger.__dict__["settled"] = refuse
+        world.start()
+        await world.until("13:02:00")
+        await world.stop()
+        row = world.row(automation, "13:00")
+        assert (row.fate, len(row.attempts)) == ("claimed", 1)
+
+    before_one(story)
+
+
+async def refuse(*_: object) -> None:
+    raise LedgerUnavailable("disk")
 
 
 def test_what_is_in_flight_gets_its_time() -> None:

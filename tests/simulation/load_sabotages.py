@@ -152,7 +152,7 @@ def _withdraw_what_was_tried(_self: Clearance, _carried: object, _entry: object)
     return Withdraw()
 
 
-async def _find_none_ended(_self: Carrier, _lane: object) -> Sequence[object]:
+async def _find_none_stopped(_self: Carrier, _lane: object) -> Sequence[object]:
     """Let every occurrence be the head of its lane, and commit its outcome alone."""
     return ()
 
@@ -186,7 +186,7 @@ LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "what was tried is withdrawn": [(Clearance, "_take_back", _withdraw_what_was_tried)],
     "no note of a run that is set aside": [(unattributed, "note", lambda *_: None)],
     "doubts of one automation cleared one after the other": [(Inquiry, "is_cleared", lambda _self, _doubt, _by: False)],
-    "outcomes of one automation recorded one after the other": [(Carrier, "ended", _find_none_ended)],
+    "outcomes of one automation recorded one after the other": [(Carrier, "find_stopped", _find_none_stopped)],
     "too late by a clock that was ahead": [(Backlog, "reopen_late", lambda _self: None)],
     "a time examined twice": [(backlog, "_uncovered", lambda stretch, _others: [stretch])],
     "text cut at NUL": [(model, "_required", _require_cut)],

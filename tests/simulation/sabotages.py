@@ -71,7 +71,7 @@ async def _sent_before_the_commit(self: SqliteLedger, occurrence: Occurrence, at
 
 async def _retry_without_looking(self: Carrier, _lane: object, carried: "Carried") -> None:
     """What is unknown is taken for not started."""
-    await self._not_started([carried])
+    await self._clear(carried, [])
 
 
 def _foreign_run_adopted(doubt: Doubt, reading: Reading, earlier: Reading | None, *, margin: float, taken: Any) -> verdict.Finding:
