@@ -74,8 +74,8 @@ class Carried:
 
     @property
     def is_on_its_way(self) -> bool:
-        """Whether it has been due, or an attempt for it is in doubt."""
-        return self.due_seen is not None or self.doubt is not None
+        """Whether it has been due, or an attempt for it is on its way or in doubt."""
+        return self.due_seen is not None or self.may_have_started
 
     @property
     def may_have_started(self) -> bool:

@@ -126,12 +126,16 @@ class Sender:
             return False
         if not self._waiting.is_fresh(carried) or self._is_outdated(carried):
             await self._write(carried)
-            if not isinstance(await self._waiting.ask(lane, carried), Go | Wait):  # below, the gate says whether it waits
+            if not self._may_go(await self._waiting.ask(lane, carried)):
                 return False
         if self._is_too_late(carried) or self._inquiry.turned_up(carried) is not None or not gate.admit(carried):
             return False
         gate.sending(carried)
         return True
+
+    def _may_go(self, answer: object) -> bool:
+        """Whether nothing holds it, or only a held target, of which the gate says whether this attempt is the probe."""
+        return isinstance(answer, Go) or (isinstance(answer, Wait) and answer.cause is Cause.HELD)
 
     def _is_too_late(self, carried: Carried) -> bool:
         """Whether the ledger took too long for the attempt: longer than it stands for, or beyond the deadline."""

@@ -10,9 +10,9 @@ import pytest
 from scheduler.core.errors import LedgerUnavailable, UpstreamError
 from scheduler.core.events import ClockJumped, Event, RunDoubled, RunForeign
 from scheduler.core.model import AttemptResult, Automation, Occurrence, Reason, SkippedSpan
-from scheduler.core.policy import CatchUp, Policies
+from scheduler.core.policy import CatchUp, Concurrency, Policies
 from scheduler.daemon.clock import Alarm, ClockWatch, SystemClock
-from tests.daemon.world import NOON, World, in_world
+from tests.daemon.world import NOON, World, in_world, slow
 from tests.fakes import LOST_ANSWER, LOST_REQUEST, NULL_RUN, REFUSED, RESET_BEFORE, Deed, answered, carried_out_after
 from tests.virtual import VirtualClock, run_virtual
 
@@ -347,6 +347,25 @@ def test_a_start_with_a_clock_from_long_ago_fires_nothing_until_an_api_agrees() 
         }
 
     in_world(story)
+
+
+@pytest.mark.parametrize("concurrency", Concurrency)
+def test_nothing_is_sent_that_is_not_due_any_more_when_its_attempt_is_durable(concurrency: Concurrency) -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        slow(world, "attempt", 4.0)
+        process = world.start()
+        await world.until("12:59:59")
+        process.target.context.gate.throttle(5.0)  # so that the attempt is not written with the claim
+        await world.until("13:00:07")
+        world.clock.step(-600.0)
+        await world.after(580.0)
+        assert world.api.runs == []
+        await world.after(100.0)
+        assert world.fates(automation) == {"13:00": "accepted: answered"}
+        assert len(world.api.runs) == 1
+
+    in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(concurrency=concurrency))
 
 
 def test_a_machine_that_starts_with_its_clock_ahead_fires_when_it_is_set_right() -> None:

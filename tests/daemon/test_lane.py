@@ -35,6 +35,20 @@ def test_a_head_that_a_clock_ahead_had_claimed_goes_behind_what_is_due_before_it
     assert run_virtual(story()) == order
 
 
+def test_a_head_in_flight_stays_the_head_also_when_the_clock_says_that_it_is_not_due() -> None:
+    """Else an older one would be sent beside it."""
+
+    async def story() -> None:
+        lane = Lane(Alarm(VirtualClock()))
+        head = open_occurrence(8)
+        head.state = State.IN_FLIGHT
+        for carried in (head, open_occurrence(6)):
+            lane.add(carried)
+        assert lane.waiting[0] is head
+
+    run_virtual(story())
+
+
 @pytest.mark.parametrize(("own", "inherited"), [(None, 100.0), (300.0, 100.0), (40.0, 40.0)])
 def test_the_occurrence_that_coalesces_the_head_inherits_how_long_the_head_has_waited(own: float | None, inherited: float) -> None:
     """The newest that is due, and not one that is still to come."""
