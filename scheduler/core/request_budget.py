@@ -117,6 +117,19 @@ class RecentRequests:
         last = self._first + excess - 1
         return self._sent[last] + self.length if last < len(self._sent) else now + LOOK_AGAIN
 
+    def leaves_room(self, now: float, more: int, coming: ComingRequests, usable: int) -> bool:
+        """Return whether so many more requests leave room in ``usable`` places for those that are coming, each at its time."""
+        used, most = self.count(now) + more, coming.count(self.length)
+        if used > usable:
+            return False
+        step = max(1, most // _PROBES)
+        for number in range(max(0, usable - used), most, step):
+            excess = used + min(number + step, most) - usable  # so many must have left the window by then
+            last = self._first + excess - 1
+            if last >= len(self._sent) or self._sent[last] + self.length > now + coming.delay(number + 1):
+                return False
+        return True
+
 
 class Window(RecentRequests):
     """At most ``limit`` requests in any span of ``length`` seconds."""
@@ -124,19 +137,6 @@ class Window(RecentRequests):
     def __init__(self, limit: int, length: float) -> None:
         super().__init__(length)
         self.limit = limit
-
-    def leaves_room(self, now: float, held: int, coming: ComingRequests) -> bool:
-        """Return whether one more request leaves room for those that are coming, each at its time."""
-        used, most = self.count(now) + held + 1, coming.count(self.length)
-        if used > self.limit:
-            return False
-        step = max(1, most // _PROBES)
-        for number in range(max(0, self.limit - used), most, step):
-            excess = used + min(number + step, most) - self.limit  # so many must have left the window by then
-            last = self._first + excess - 1
-            if last >= len(self._sent) or self._sent[last] + self.length > now + coming.delay(number + 1):
-                return False
-        return True
 
 
 class Reserve:
@@ -294,10 +294,21 @@ class RequestBudget:
         return -inf if self._leaves_room(now, above) else now + LOOK_AGAIN
 
     def _spare_at(self, now: float, requests: int) -> float:
-        """When so many requests of a poll fit beside all reserves, no fire waits, and polls and readings keep to their share."""
+        """When so many requests of a poll fit beside all reserves, no fire waits, and polls and readings keep to their share.
+
+        The share has to suffice for the polls of the reserves too, which are still to come: what polls spend early would be missing later.
+        """
         beside_at = max(self._beside_at(now, self._reserves), self._refused_at + 2 * LOOK_AGAIN)
-        usable = [int(self._share(window, 3 / 4) - self._kept_for_readings(window)) for window in self._windows]
-        return max(beside_at, self._within_at(Purpose.POLL, now, usable, requests))
+        return beside_at if self._leaves_share(now, requests) else max(beside_at, now + LOOK_AGAIN)
+
+    def _leaves_share(self, now: float, requests: int) -> bool:
+        """Whether so many more requests leave what polls may use to the polls of the reserves."""
+        for window, recent in zip(self._windows, self._background[Purpose.POLL], strict=True):
+            usable = int(self._share(window, 3 / 4) - self._kept_for_readings(window))
+            more = self._held[Purpose.POLL] + max(1, min(requests, usable))
+            if not recent.leaves_room(now, more, self._coming(window, now, (self._least, self._polls)), usable):
+                return False
+        return True
 
     def _most_readings(self, window: Window) -> int:
         """What polls leave of the quarter, and not less than a part of the quarter."""
@@ -322,8 +333,8 @@ class RequestBudget:
 
     def _leaves_room(self, now: float, reserves: Sequence[Reserve]) -> bool:
         """Whether one more request leaves room for all that these reserves may still admit."""
-        held = self._held.total()
-        return all(window.leaves_room(now, held, self._coming(window, now, reserves)) for window in self._windows)
+        more = self._held.total() + 1
+        return all(window.leaves_room(now, more, self._coming(window, now, reserves), window.limit) for window in self._windows)
 
     def _coming(self, window: Window, now: float, reserves: Sequence[Reserve]) -> ComingRequests:
         level, rate = sum(each.level(now) for each in reserves), sum(each.rate for each in reserves)

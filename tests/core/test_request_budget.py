@@ -172,6 +172,22 @@ def test_polls_are_never_rarer_than_promised_and_fires_get_the_rest(automations:
     assert sum(fires) + len(polls) * pages >= min(automations * 90, per_hour - pages)
 
 
+@pytest.mark.parametrize("quiet", [0, 600, 1800])
+def test_polls_of_a_quiet_time_take_nothing_that_fires_may_use_later(quiet: int) -> None:
+    """Polls want more than their quarter of the hour. Spent in the first minutes, the quarter would be kept for polls once more."""
+    budget, polls, fires = RequestBudget(per_minute=10_000, per_hour=480), list[int](), 0
+    budget.expect(need(poll_interval=5.0, polls=0.0, pages=1), 0.0)
+    for now in range(0, 3600, 5):
+        if budget.poll_at(now) <= now:
+            send(budget, now, Purpose.POLL)
+            polls.append(now)
+        while now >= quiet and budget.fire_at(now) <= now:
+            send(budget, now)
+            fires += 1
+    assert fires >= 480 * 3 / 4 - 2
+    assert max(after - before for before, after in pairwise(polls)) <= RAREST
+
+
 def test_a_poll_waits_until_all_of_its_pages_may_follow_each_other() -> None:
     budget = RequestBudget(per_minute=400, per_hour=4000)
     budget.expect(need(poll_interval=30.0, polls=0.0, pages=10), 0.0)

@@ -9,7 +9,7 @@ from scheduler.core.backlog import Backlog
 from scheduler.core.cron import Schedule
 from scheduler.core.fair_queue import FairQueue, Ticket
 from scheduler.core.model import Claim, Occurrence, Skip
-from scheduler.core.request_budget import ComingRequests, RequestBudget, Window
+from scheduler.core.request_budget import ComingRequests, Purpose, RequestBudget, Window
 from scheduler.core.timetable import Changes, Overdue, Timetable
 from scheduler.daemon.carrier import Carrier
 from scheduler.daemon.clearance import Clearance, Withdraw
@@ -42,6 +42,12 @@ def _expect_nothing(_self: RequestBudget, _need: object, _now: float) -> None:
 def _count_fires_as_polls(self: RequestBudget, now: float, _requests: int = 1) -> float:
     """Let polls have a quarter of each window, and count fires against that quarter."""
     return max(window.free_at(now, 0, window.limit // 4) for window in self._windows)
+
+
+def _look_back_only(self: RequestBudget, now: float, _requests: int) -> bool:
+    """Keep spare polls to their quarter, and count only those that were sent."""
+    background = zip(self._windows, self._background[Purpose.POLL], strict=True)
+    return all(recent.count(now) < window.limit // 4 for window, recent in background)
 
 
 def _keep_all(_self: RequestBudget, window: Window, _now: float, _reserves: object) -> ComingRequests:
@@ -160,6 +166,7 @@ async def _find_none_stopped(_self: Carrier, _lane: object) -> Sequence[object]:
 LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "fires count as polls": [(RequestBudget, "poll_at", _count_fires_as_polls)],
     "no reserve for polls": [(RequestBudget, "expect", _expect_nothing)],
+    "polls spend early what they need later": [(RequestBudget, "_leaves_share", _look_back_only)],
     "the second waiting occurrence precedes the first": [(FairQueue, "choose", _choose_again)],
     "no place for the longest waiting": [(FairQueue, "choose", _choose_by_deadline)],
     "the place is not handed over": [(Places, "hand_over", lambda _self, _place: None)],
@@ -195,7 +202,8 @@ LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
 
 TOLD_BY: Final[Mapping[str, str]] = {
     "fires count as polls": "polls starved by fires",
-    "no reserve for polls": "budget exceeded by a tenth",
+    "no reserve for polls": "budget of an hour spent in half of it",
+    "polls spend early what they need later": "polls want more than their quarter",
     "the second waiting occurrence precedes the first": "budget exceeded by half",
     "no place for the longest waiting": "budget exceeded by a tenth",
     "the place is not handed over": "budget exceeded by half",

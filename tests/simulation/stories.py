@@ -83,6 +83,10 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
     "polls starved by fires": lambda: write_script(
         1.5 * _HOUR, plan_every("* * * * *", 15), target=_limit(120, 1000), loses_nothing=True, poll_interval="2m"
     ),
+    "budget of an hour spent in half of it": lambda: write_script(75 * _MINUTE, plan_every("* * * * *", 12), target=_limit(1000, 300)),
+    "polls want more than their quarter": lambda: write_script(
+        25 * _MINUTE, plan_every("*/2 * * * *", 29), target=_limit(10_000, 480), poll_interval="5s"
+    ),
     "budget exceeded by half": lambda: write_script(
         15 * _MINUTE, plan_every("* * * * *", 60), target=_limit(40), poll_interval="10m", fresh_for="10m"
     ),
