@@ -244,7 +244,9 @@ class RequestBudget:
         free_at = self._free_at(now)
         if free_at > now:
             return free_at
-        within_at = self._within_at(Purpose.READING, now, [self._most_readings(window) for window in self._windows])
+        recent = zip(self._windows, self._background[Purpose.READING], strict=True)
+        held = self._held[Purpose.READING]
+        within_at = max(each.free_at(now, held, self._most_readings(window)) for window, each in recent)
         in_reserve_at = max(self._readings.full_at(now, 1), self._beside_at(now, (self._least, self._polls)))
         spare_at = max(self._beside_at(now, self._reserves), self._refused_at + 2 * LOOK_AGAIN)
         return max(within_at, min(in_reserve_at, spare_at))
@@ -318,11 +320,6 @@ class RequestBudget:
     def _kept_for_readings(self, window: Window) -> float:
         """What polls leave to readings when both want more than their share."""
         return min(self._need.readings * window.length, window.limit / 4 * _LEAST_OF_READINGS)
-
-    def _within_at(self, purpose: Purpose, now: float, usable: Sequence[int], requests: int = 1) -> float:
-        """When so many requests fit into the parts of the windows that this purpose may use."""
-        recent = zip(self._background[purpose], usable, strict=True)
-        return max(each.free_at(now, self._held[purpose] + max(1, min(requests, most)) - 1, most) for each, most in recent)
 
     def _share(self, window: Window, most: float) -> float:
         """The largest part of a window for the background: a quarter, or what the rarest polls need, at most the part ``most``."""

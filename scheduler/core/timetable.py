@@ -518,7 +518,10 @@ class Timetable:
         return min([now, self._rota.cursor, begin, *(each - JUST_BEFORE for each in waiting)])
 
     def in_force_by(self, now: datetime) -> None:
-        """The clock went back to ``now``: the versions that were seen under the one that was ahead are in force by now."""
+        """The clock went back to ``now``: the versions that were seen under the one that was ahead are in force by now.
+
+        A claim ahead of ``now`` may be withdrawn, so that nothing is coalesced into it any more.
+        """
         for entry in self._entries.values():
             if entry.claimed is not None and entry.claimed > now:
                 entry.claimed = None

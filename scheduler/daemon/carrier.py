@@ -117,7 +117,10 @@ class Carrier:
         return carried.doubt is not None and self._inquiry.is_cleared(carried.doubt, by)
 
     async def _clear(self, carried: Carried, others: Sequence[Carried]) -> None:
-        """Let it wait, and the others as far as the ledger takes that at once: what a killed process left in doubt can be many."""
+        """Let it wait, and the others as far as the ledger takes that at once: what a killed process left in doubt can be many.
+
+        One that the ledger does not take stays in doubt, and is found out as the head of its lane, where the error is told.
+        """
         settled = [self._context.durably("state", lambda: self._settle(carried)), *map(self._settle, others)]
         head, *_ = await asyncio.gather(*settled, return_exceptions=True)
         if isinstance(head, BaseException):
