@@ -224,12 +224,18 @@ class AttemptEnded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFinished(_OfAutomation):
-    """A run came to its end, or to the end of what can be known of it."""
+    """A run came to its end, or to the end of what can be known of it.
+
+    ``scheduled_for`` is the instant of the occurrence that started the run, None for a run of another origin. ``duration`` counts seconds
+    from the begin of the run to the reading that showed its end, None where nobody looked for long before that reading.
+    """
 
     name: ClassVar = "run.finished"
     run_id: str
     status: RunStatus
     error: str | None
+    scheduled_for: datetime | None = None
+    duration: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

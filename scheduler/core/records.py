@@ -35,6 +35,18 @@ class Removal:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordedRuns:
+    """What the ledger knows of runs that it has just recorded, by run id.
+
+    ``doubles`` names the occurrence of which a foreign run seen for the first time is most likely a late double: its attempt was unknown,
+    was taken for not started, and was carried out after all. ``scheduled_for`` names the occurrence that started a run that has ended.
+    """
+
+    doubles: Mapping[str, datetime]
+    scheduled_for: Mapping[str, datetime]
+
+
+@dataclass(frozen=True, slots=True)
 class RecordedTarget:
     """A target as last recorded. ``snapshot_at`` and ``watermark`` are None before the first good poll.
 

@@ -24,7 +24,7 @@ from scheduler.core.model import (
     State,
     Version,
 )
-from scheduler.core.records import RecordedTarget
+from scheduler.core.records import RecordedRuns, RecordedTarget
 from scheduler.core.steps import Step
 from scheduler.core.verdict import Answer, Lost, NotSent
 
@@ -187,15 +187,12 @@ class Ledger(Protocol):
         clock_offset: float | None = None,
         attributed: Collection[str] = (),
         unattributed: Sequence[Run] = (),
-    ) -> Mapping[str, datetime]:
-        """Record what became of runs, or runs not known before, as seen at ``at``.
+    ) -> RecordedRuns:
+        """Record what became of runs, or runs not known before, as seen at ``at``. Return what the ledger knows of them.
 
         Note the ``unattributed`` runs, which were shown while nobody could tell whether an attempt had started them, and remove the notes
-        of the ``attributed`` ones, given by their ids.
-
-        Returns, by run id, the scheduled instant of the occurrence of which a foreign run seen for the first time is most likely a late
-        double: one whose attempt was unknown, was taken for not started, and was carried out after all. ``clock_offset`` is how many
-        seconds the API's clock is ahead now, for attempts of which that is not on record.
+        of the ``attributed`` ones, given by their ids. ``clock_offset`` is how many seconds the API's clock is ahead now, for attempts of
+        which that is not on record.
         """
 
     async def newest_runs(self, target: str) -> list[Run]:

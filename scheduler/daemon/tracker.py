@@ -13,6 +13,7 @@ from typing import Final, TypedDict
 
 from scheduler.core.events import Event, RunDoubled, RunFinished, RunForeign
 from scheduler.core.model import NO_DEFINITION, Automation, Run, RunOrigin, RunStatus, Snapshot
+from scheduler.core.records import RecordedRuns
 from scheduler.core.timetable import Changes
 from scheduler.daemon.context import Context
 from scheduler.daemon.dispatcher import Dispatcher
@@ -22,6 +23,8 @@ _LOOKED_AT_ONCE: Final = 1_000
 """Automations that are looked at before others have a turn."""
 _RECORDED_AT_ONCE: Final = 5_000
 """Runs in one transaction: a tenth of a second or two, which a claim that is due may have to wait."""
+_UNSEEN: Final = 600.0
+"""Seconds for which nobody may have looked before the end of a run was seen, so that its duration still says something."""
 BESIDE: Final = timedelta(minutes=1)
 """A foreign run that began this close to a scheduled instant looks like the work of a second scheduler."""
 _FOREIGN: Final = "to start a run by hand without this line, use `scheduler automations run`"
@@ -60,7 +63,7 @@ class _Findings:
 
     records: list[tuple[Run, RunOrigin]] = field(default_factory=list)
     foreign: list[tuple[Run, str]] = field(default_factory=list)  # with the automation's name
-    events: list[Event] = field(default_factory=list)
+    finished: list[tuple[Run, str]] = field(default_factory=list)  # with the automation's name
     unattributed: list[Run] = field(default_factory=list)  # set aside now
     attributed: list[str] = field(default_factory=list)  # ids of runs that were set aside, and are looked at again
 
@@ -89,6 +92,7 @@ class Tracker:
         self._is_first = True
         self._snapshot_at: datetime | None = None
         self._shown: Mapping[str, str | None] = {}  # by automation: its newest run as the process before recorded it
+        self._read_at = float("-inf")  # when the newest snapshot that was looked at began, on the clock that counts suspend
         self._queue: asyncio.Queue[_Batch] = asyncio.Queue()
 
     def load(
@@ -119,6 +123,7 @@ class Tracker:
         self._loaded.unattributed = [run for run in self._loaded.unattributed if run.id not in on_record]
         if snapshot_at is not None and snapshot_at <= self._context.clock.now():  # else it stands on a clock that was ahead
             self._snapshot_at = snapshot_at
+            self._read_at = self._context.clock.seconds() - (self._context.clock.now() - snapshot_at).total_seconds()
         self._newest = {run.automation_id: _Followed(run, float("-inf")) for run in runs}
 
     def started(self, run: Run) -> None:
@@ -163,6 +168,8 @@ class Tracker:
                 self._end_what_is_lost(findings)
                 self._shown = {}
             await self._record(findings)
+            if batch.whole:
+                self._read_at = batch.begun
 
     async def _record(self, findings: _Findings) -> None:
         context, at = self._context, self._context.clock.now()
@@ -170,13 +177,20 @@ class Tracker:
             return
         follow = partial(context.ledger.followed, context.target, clock_offset=context.clock_offset)
         doubles: dict[str, datetime] = {}
+        scheduled_for: dict[str, datetime] = {}
+
+        def take(recorded: RecordedRuns) -> None:
+            doubles.update(recorded.doubles)
+            scheduled_for.update(recorded.scheduled_for)
+
         rest = max(0, len(findings.records) - 1) // _RECORDED_AT_ONCE * _RECORDED_AT_ONCE
         for first in range(0, rest, _RECORDED_AT_ONCE):
-            doubles |= await context.durably("runs", partial(follow, findings.records[first : first + _RECORDED_AT_ONCE], at))
+            take(await context.durably("runs", partial(follow, findings.records[first : first + _RECORDED_AT_ONCE], at)))
         attribution = {"attributed": findings.attributed, "unattributed": findings.unattributed}
-        doubles |= await context.durably("runs", partial(follow, findings.records[rest:], at, **attribution))
+        take(await context.durably("runs", partial(follow, findings.records[rest:], at, **attribution)))
         foreign = (self._foreign(run, name, doubles.get(run.id)) for run, name in findings.foreign)
-        await context.tell(chain(foreign, findings.events))
+        finished = (self._finished(run, name, scheduled_for.get(run.id), at) for run, name in findings.finished)
+        await context.tell(chain(foreign, finished))
 
     def _clear_by_now(self, batch: _Batch, findings: _Findings) -> Iterator[Seen]:
         """What was seen before its automation's attempt came to its outcome: of all automations with a snapshot, else of those read."""
@@ -242,7 +256,7 @@ class Tracker:
             findings.foreign.append((run, automation.name))
         findings.records.append((run, origin or RunOrigin.FOREIGN))
         if run.status is not RunStatus.RUNNING and origin is not RunOrigin.BEFORE:
-            findings.events.append(self._finished(run, automation.name))
+            findings.finished.append((run, automation.name))
 
     def _was_there(self, run: Run) -> bool:
         """Whether a process saw the run, as the first one of its automation, that was killed before it recorded the runs of its snapshot.
@@ -303,12 +317,31 @@ class Tracker:
 
     def _finish(self, run: Run, name: str, findings: _Findings) -> None:
         findings.records.append((run, RunOrigin.OCCURRENCE))
-        findings.events.append(self._finished(run, name))
+        findings.finished.append((run, name))
 
-    def _finished(self, run: Run, name: str) -> Event:
+    def _finished(self, run: Run, name: str, scheduled_for: datetime | None, at: datetime) -> Event:
         return RunFinished(
-            target=self._context.target, automation_id=run.automation_id, automation=name, run_id=run.id, status=run.status, error=run.error
+            target=self._context.target,
+            automation_id=run.automation_id,
+            automation=name,
+            run_id=run.id,
+            status=run.status,
+            error=run.error,
+            scheduled_for=scheduled_for,
+            duration=self._duration(run, at),
         )
+
+    def _duration(self, run: Run, at: datetime) -> float | None:
+        """Return the seconds from the begin of a run to ``at``, when its end was seen; None when the end may be much earlier.
+
+        The run ended after the reading before, which showed it running.
+        """
+        began = self._began(run)
+        if began is None or run.status not in {RunStatus.SUCCESS, RunStatus.FAILED}:
+            return None
+        duration = max(0.0, (at - began).total_seconds())
+        unseen = min(duration, self._context.clock.seconds() - self._read_at)
+        return round(duration, 3) if unseen <= max(_UNSEEN, 2 * self._context.settings.poll_interval.total_seconds()) else None
 
     def _name(self, run: Run) -> str:
         entry = self._context.timetable.entries.get(run.automation_id)

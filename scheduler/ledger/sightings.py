@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from scheduler.core.errors import TargetMismatch
 from scheduler.core.instants import from_text
 from scheduler.core.model import NO_DEFINITION, Automation, Definition, Gap, Run, RunOrigin, RunStatus, Version
-from scheduler.core.records import EndedVersion, RecordedAutomation, RecordedTarget, Removal
+from scheduler.core.records import EndedVersion, RecordedAutomation, RecordedRuns, RecordedTarget, Removal
 from scheduler.ledger.intents import fill_in, intent_of
 from scheduler.ledger.rows import Contradiction, Value, given, packed, to_text
 
@@ -294,11 +294,21 @@ _FOLLOW: Final = given(
     """,
 )
 
+_STARTED_BY: Final = given(
+    "run_id",
+    """
+    SELECT json_group_object(run.run_id, occurrence.scheduled_for) FROM {given}
+    CROSS JOIN run ON run.target = ?2 AND run.run_id = given.run_id
+    CROSS JOIN occurrence ON occurrence.id = run.occurrence_id
+    """,
+)
+"""The scheduled instants of the occurrences that started these runs."""
+
 
 def follow(
     connection: sqlite3.Connection, target: str, runs: Sequence[tuple[Run, RunOrigin]], at: datetime, clock_offset: float | None
-) -> Mapping[str, datetime]:
-    """Record runs and what became of them; returns of which occurrences new foreign ones are most likely late doubles.
+) -> RecordedRuns:
+    """Record runs and what became of them. Return the occurrences of new late doubles, and those of the runs that have ended.
 
     Who started a run stays as it was first recorded, and no reading makes one that has ended run again.
     """
@@ -307,7 +317,13 @@ def follow(
     doubles = json.loads(connection.execute(_NEW_FOREIGN, (windows, target, clock_offset or 0.0)).fetchone()[0])
     connection.execute(_FOLLOW, (packed([(*_run_row(run, origin, at), doubles.get(run.id)) for run, origin in runs]), target))
     fill_in(connection, target, [run for run, origin in runs if origin is RunOrigin.MANUAL])
-    return {run_id: from_text(scheduled_for) for run_id, scheduled_for in doubles.items()}
+    ended = packed([(run.id,) for run, _ in runs if run.status is not RunStatus.RUNNING])
+    started_by = json.loads(connection.execute(_STARTED_BY, (ended, target)).fetchone()[0])
+    return RecordedRuns(_instants(doubles), _instants(started_by))
+
+
+def _instants(texts: Mapping[str, str]) -> Mapping[str, datetime]:
+    return {run_id: from_text(scheduled_for) for run_id, scheduled_for in texts.items()}
 
 
 def _window_row(run: Run, clock_offset: timedelta) -> tuple[Value, ...]:

@@ -28,7 +28,7 @@ from scheduler.core.model import (
     Version,
 )
 from scheduler.core.ranges import RULES_VERSION
-from scheduler.core.records import RecordedTarget
+from scheduler.core.records import RecordedRuns, RecordedTarget
 from scheduler.core.steps import Step
 from scheduler.database import Database
 from scheduler.ledger import attempts, fires, intents, outcomes, sightings
@@ -185,14 +185,14 @@ class SqliteLedger:
         clock_offset: float | None = None,
         attributed: Collection[str] = (),
         unattributed: Sequence[Run] = (),
-    ) -> Mapping[str, datetime]:
+    ) -> RecordedRuns:
         """See `sightings.follow` and the module `unattributed`."""
 
-        def follow(connection: sqlite3.Connection) -> Mapping[str, datetime]:
-            doubles = sightings.follow(connection, target, runs, at, clock_offset) if runs else {}
+        def follow(connection: sqlite3.Connection) -> RecordedRuns:
+            recorded = sightings.follow(connection, target, runs, at, clock_offset) if runs else RecordedRuns({}, {})
             notes.remove(connection, target, attributed)
             notes.note(connection, target, unattributed)
-            return doubles
+            return recorded
 
         return await self.database.write(follow)
 

@@ -21,6 +21,8 @@ METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "D
 
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
+_RUN: Final = (1, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
+
 
 class ApiMetrics:
     """What is counted of requests and runs."""
@@ -43,8 +45,16 @@ class ApiMetrics:
             registry=self.registry,
         )
         self._runs = Counter("scheduler_api_runs_total", "Runs that ended, by how they ended", ("status",), registry=self.registry)
+        self._run_durations = Histogram(
+            "scheduler_api_run_duration_seconds",
+            "From the begin of a run to its end",
+            ("status",),
+            buckets=_RUN,
+            registry=self.registry,
+        )
         for status in ("success", "failed"):
             self._runs.labels(status)
+            self._run_durations.labels(status)
 
         self._healthy = Gauge("scheduler_api_healthy", "Whether a part of the embedded API works", ("part",), registry=self.registry)
 
@@ -66,9 +76,11 @@ class ApiMetrics:
         self._requests.labels(route, method if method in METHODS else "other", str(code)).inc()
         self._durations.labels(route).observe(seconds)
 
-    def run_ended(self, status: str) -> None:
-        """Count one run that ended as ``success`` or ``failed``."""
+    def run_ended(self, status: str, seconds: float | None) -> None:
+        """Count one run that ended as ``success`` or ``failed``, so many seconds after it began. None: it never began."""
         self._runs.labels(status).inc()
+        if seconds is not None:
+            self._run_durations.labels(status).observe(seconds)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """All of it as text for Prometheus, OpenMetrics when ``accept`` asks for it, with its Content-Type."""

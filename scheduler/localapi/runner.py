@@ -25,9 +25,12 @@ _log = structlog.get_logger(__name__)
 
 
 class Runner:
-    """So many workers, each taking the run that has waited longest. ``on_end`` hears the status of each run that ended."""
+    """So many workers, each taking the run that has waited longest. ``on_end`` hears of each run that ended its status and its seconds.
 
-    def __init__(self, config: RunnerConfig, queue: RunQueue, on_end: Callable[[str], None]) -> None:
+    The seconds are None for a run that never began.
+    """
+
+    def __init__(self, config: RunnerConfig, queue: RunQueue, on_end: Callable[[str, float | None], None]) -> None:
         self._config = config
         self._queue = queue
         self._on_end = on_end
@@ -96,20 +99,15 @@ class Runner:
         interruption = self._interruptions[run.id] = asyncio.get_running_loop().create_future()
         if self._stop.is_set():
             interruption.set_result(EndedBy.STOP)
+        began = asyncio.get_running_loop().time()
         try:
             end = await self._executed(run, interruption)
+            seconds = asyncio.get_running_loop().time() - began
             await self._insisted(lambda: self._queue.finish(run, end))
         finally:
             del self._interruptions[run.id]
-        self._on_end(end.status)
-        _log.info(
-            "command.finished",
-            automation_id=run.automation_id,
-            automation=run.name,
-            task_run_id=run.id,
-            status=end.status,
-            exit_status=end.exit_status,
-        )
+        self._on_end(end.status, seconds)
+        _log_end(run, end, seconds)
         return True
 
     async def _executed(self, run: QueuedRun, interruption: Interruption) -> RunEnd:
@@ -145,7 +143,7 @@ class Runner:
             self._interrupt(running, EndedBy.CANCEL)
             for _ in range(await self._queue.finish_cancelled(CANCELLED_EARLY) if any_waits else 0):
                 self.queued -= 1
-                self._on_end(CANCELLED_EARLY.status)
+                self._on_end(CANCELLED_EARLY.status, None)
 
     async def _tidy(self) -> None:
         """Remove the outputs and working directories of runs that ended longer ago than they are kept, now and again."""
@@ -181,3 +179,18 @@ class Runner:
         """Wait so long, or until all ends."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stop.wait(), seconds)
+
+
+def _log_end(run: QueuedRun, end: RunEnd, seconds: float) -> None:
+    keys = {
+        "automation_id": run.automation_id,
+        "automation": run.name,
+        "task_run_id": run.id,
+        "status": end.status,
+        "exit_status": end.exit_status,
+        "duration_seconds": round(seconds, 3),
+    }
+    if end.status == "success":
+        _log.info("command.finished", **keys)
+    else:
+        _log.warning("command.finished", **keys, error=end.error)

@@ -12,13 +12,13 @@ from functools import partial
 from platform import python_version
 from typing import Final, Literal
 
-from prometheus_client.core import GaugeMetricFamily, Metric  # noqa: TID251  what metrics.py keeps is shown with this
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric  # noqa: TID251  what metrics.py keeps is shown with this
 from prometheus_client.exposition import choose_encoder  # noqa: TID251  the same
 
 from scheduler.core import cron
 from scheduler.core.model import State
 from scheduler.core.status import AutomationStatus, DaemonStatus, TargetStatus
-from scheduler.ops.metrics import Metrics
+from scheduler.ops.metrics import ENDS, Metrics
 from scheduler.ops.workbench import Workbench
 
 MOST: Final = 1_000
@@ -180,6 +180,18 @@ def _of_automations(automations: Mapping[str, Sequence[AutomationStatus]], metri
         "When a run of it was last seen to have succeeded",
         lambda target, each: metrics.last_success(target, each.automation_id),
     )
+    yield of_each(
+        "scheduler_automation_last_run_duration_seconds",
+        "How long the newest run of it took that was seen to end",
+        lambda target, each: metrics.last_duration(target, each.automation_id),
+    )
+    runs = CounterMetricFamily(
+        "scheduler_automation_runs", "Runs of an automation that came to their end", labels=("target", "automation", "status")
+    )
+    for target, automation in every:
+        for status in ENDS:
+            runs.add_metric((target, automation.automation_id, status), metrics.count_runs(target, automation.automation_id, status))
+    yield runs
 
 
 def _gauge(name: str, text: str, labels: tuple[str, ...], samples: Iterable[tuple[tuple[str, ...], float | None]]) -> Metric:

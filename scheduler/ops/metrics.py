@@ -4,10 +4,11 @@ Counters exist with 0 from the start, for every target and every label value tha
 not see the first one otherwise. No label holds a prompt, a repository or an error text.
 """
 
+from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import (  # noqa: TID251  this is the room for metrics
     CollectorRegistry,
@@ -31,6 +32,10 @@ CODES: Final = frozenset({"unreachable", "timeout", "broken"} | {str(status.valu
 """How a request can end. A status that is not registered stands for its class, as ``5xx``: a server must not be able to make series."""
 THROTTLED: Final = "429"
 DIRECTIONS: Final = ("forward", "backward", "suspend")
+ENDS: Final = tuple(status for status in RunStatus if status is not RunStatus.RUNNING)
+"""What becomes of runs."""
+MEASURED: Final = (RunStatus.SUCCESS, RunStatus.FAILED)
+"""The ends of runs of which is known when they came."""
 OPERATIONS: Final = (
     *("attempt", "claim", "conclude", "ended", "fire", "lock", "observe", "open", "origin", "overdue"),
     *("pauses", "prune", "runs", "state", "unsend", "withdraw"),
@@ -39,10 +44,14 @@ OPERATIONS: Final = (
 
 _LATENESS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 _NETWORK: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_RUN: Final = (30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
 _COMMIT: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 Of = tuple[str, str]
 """An automation among those of all targets: the target's name, and its id."""
+
+
+_NO_RUNS: Final[Mapping[RunStatus, int]] = Counts()
 
 
 class Metrics:
@@ -57,6 +66,9 @@ class Metrics:
         self._now = now
         self._accepted: dict[Of, float] = {}
         self._succeeded: dict[Of, float] = {}
+        self._runs_of: dict[Of, Counts[RunStatus]] = {}
+        self._durations: dict[Of, float] = {}
+        self._of_automations: tuple[dict[Of, Any], ...] = (self._accepted, self._succeeded, self._runs_of, self._durations)
         self._make_of_occurrences()
         self._make_of_targets()
         self._make_of_the_process()
@@ -91,7 +103,8 @@ class Metrics:
                     self._occurrences.labels(target, outcome, reason)
             _begin(self._lateness, target, KINDS)
             _begin(self._attempts, target, AttemptResult)
-            _begin(self._runs, target, (status for status in RunStatus if status is not RunStatus.RUNNING))
+            _begin(self._runs, target, ENDS)
+            _begin(self._run_durations, target, MEASURED)
             _begin(self._polls, target, POLLS)
             _begin(self._request_durations, target, ENDPOINTS)
             for endpoint in ENDPOINTS:
@@ -112,6 +125,14 @@ class Metrics:
         """When one of its runs was last seen to have succeeded, in Unix time."""
         return self._succeeded.get((target, automation_id))
 
+    def count_runs(self, target: str, automation_id: str, status: RunStatus) -> int:
+        """Return the number of the automation's runs that ended so since this process began."""
+        return self._runs_of.get((target, automation_id), _NO_RUNS)[status]
+
+    def last_duration(self, target: str, automation_id: str) -> float | None:
+        """Return the seconds that the automation's newest run took whose end this process saw, None if there was none."""
+        return self._durations.get((target, automation_id))
+
     # ------------------------------------------------------------ the metrics
 
     def _make_of_occurrences(self) -> None:
@@ -124,6 +145,9 @@ class Metrics:
             "scheduler_attempt_duration_seconds", "From an attempt's first byte to its answer or its end", _NETWORK, "target"
         )
         self._runs = self._counter("scheduler_runs", "Runs that came to their end", "target", "status")
+        self._run_durations = self._histogram(
+            "scheduler_run_duration_seconds", "From the begin of a run to the reading that showed its end", _RUN, "target", "status"
+        )
         self._foreign = self._counter("scheduler_foreign_runs", "Runs that somebody else started", "target")
         self._doubles = self._counter("scheduler_late_doubles", "Attempts carried out after they were taken for not started", "target")
 
@@ -173,12 +197,18 @@ class Metrics:
         self._attempt_durations.labels(target).observe(event.seconds)
 
     def _run_finished(self, event: events.RunFinished) -> None:
+        of = event.target, event.automation_id
         self._runs.labels(event.target, event.status).inc()
+        self._runs_of.setdefault(of, Counts())[event.status] += 1
+        if event.duration is not None:
+            self._run_durations.labels(event.target, event.status).observe(event.duration)
+            self._durations[of] = event.duration
         if event.status is RunStatus.SUCCESS:
-            self._succeeded[event.target, event.automation_id] = self._now().timestamp()
+            self._succeeded[of] = self._now().timestamp()
 
     def _removed(self, event: events.AutomationRemoved) -> None:
-        for kept in (self._accepted, self._succeeded):
+        kept: dict[Of, object]
+        for kept in self._of_automations:
             kept.pop((event.target, event.automation_id), None)
 
     def _polled(self, event: events.SnapshotTaken | events.SnapshotFailed, result: str) -> None:

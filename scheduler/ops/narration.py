@@ -20,14 +20,19 @@ from scheduler.ops.logs import Level
 
 _ORDER: Final = (
     *("target", "automation_id", "automation", "scheduled_for", "attempt", "attempts", "count"),
-    *("lateness_seconds", "task_run_id", "status", "reason", "error"),
+    *("lateness_seconds", "task_run_id", "status", "duration_seconds", "reason", "error"),
 )
 """The keys that stand first, in this order; the others follow as the event declares them."""
 
 _WITHIN: Final = {"occurrence": ("target", "automation_id", "scheduled_for"), "definition": ("cron_expression", "timezone", "enabled")}
 """The fields that hold more than one key, and which."""
 
-_RENAMED: Final = {"run_id": "task_run_id", "lateness": "lateness_seconds", "clock_offset": "clock_offset_seconds"}
+_RENAMED: Final = {
+    "run_id": "task_run_id",
+    "lateness": "lateness_seconds",
+    "duration": "duration_seconds",
+    "clock_offset": "clock_offset_seconds",
+}
 _LEFT_OUT: Final = frozenset({"first", "outcome"})  # the level says it, the name says it
 
 _LEVELS: Final[Mapping[type[Event], Level]] = {

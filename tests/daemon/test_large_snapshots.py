@@ -5,14 +5,15 @@ A kill between two parts loses nothing.
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from scheduler.core.events import AutomationAdded, AutomationChanged, Event, RunForeign
 from scheduler.core.model import RunOrigin, Snapshot
+from scheduler.core.records import RecordedRuns
 from scheduler.core.timetable import Changes
 from scheduler.daemon import planner, poller, record, tracker
 from tests.daemon.world import NOON, World, in_world, slow
@@ -154,7 +155,7 @@ def test_many_runs_are_recorded_in_parts_and_none_is_missed() -> None:
         runs = [world.api.run_by_somebody(world.api.create("0 13 * * *")) for _ in range(4)]
         followed, parts = world.ledger.followed, []
 
-        async def counted(target: str, some: Sequence[Any], *args: Any, **known: Any) -> Mapping[str, datetime]:
+        async def counted(target: str, some: Sequence[Any], *args: Any, **known: Any) -> RecordedRuns:
             parts.append(len(some))
             return await followed(target, some, *args, **known)
 

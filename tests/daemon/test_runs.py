@@ -29,7 +29,9 @@ def test_a_run_is_followed_to_its_end(status: str) -> None:
         await world.until("12:02:30")
         (run,) = world.api.runs
         assert ends(world) == [(run.id, RunStatus(status))]
-        assert world.told(RunFinished)[0].error == "why"
+        (event,) = world.told(RunFinished)
+        assert (event.error, event.scheduled_for) == ("why", NOON + timedelta(minutes=1))
+        assert event.duration == pytest.approx(50, abs=1)  # it was seen at 12:01:50
         recorded = world.ledger.runs["main", run.id]
         assert (recorded.run.status, recorded.origin) == (RunStatus(status), RunOrigin.OCCURRENCE)
         assert world.told(RunForeign) == []
@@ -70,6 +72,9 @@ def test_a_run_without_an_end_is_lost_and_may_still_come_to_one() -> None:
         world.api.finish(automation)
         await world.until("13:03:30")
         assert ends(world) == [(run.id, RunStatus.LOST), (run.id, RunStatus.SUCCESS)]
+        lost, ended = world.told(RunFinished)
+        assert lost.duration is None
+        assert ended.duration == pytest.approx(3700, abs=40)
         assert world.ledger.runs["main", run.id].run.status is RunStatus.SUCCESS
 
     in_world(story)
@@ -101,6 +106,42 @@ def test_a_foreign_run_is_told_once() -> None:
         assert [(event.run_id, event.automation_id) for event in world.told(RunForeign)] == [(foreign, automation)]
         assert world.ledger.runs["main", foreign].origin is RunOrigin.FOREIGN
         assert ends(world) == [(foreign, RunStatus.SUCCESS)]
+        (event,) = world.told(RunFinished)
+        assert event.scheduled_for is None
+        assert event.duration == pytest.approx(135, abs=16)
+
+    in_world(story)
+
+
+@pytest.mark.parametrize(("downtime", "is_known"), [(300, True), (900, False)])
+def test_the_duration_of_a_run_is_not_known_when_nobody_looked_for_long_before_its_end_was_seen(downtime: int, is_known: bool) -> None:
+    async def story(world: World) -> None:
+        world.api.skew = 1200.0  # the begin of a run stands on the clock of the API
+        automation = world.api.create("1 12 * * *")
+        world.start()
+        await world.until("12:01:30")
+        world.kill()
+        world.api.finish(automation)
+        await world.after(downtime)
+        world.start()
+        await world.after(30)
+        (event,) = world.told(RunFinished)
+        assert event.scheduled_for == NOON + timedelta(minutes=1)
+        assert event.duration == (pytest.approx(downtime + 30, abs=10) if is_known else None)
+
+    in_world(story)
+
+
+def test_the_duration_of_a_short_run_is_known_however_long_nobody_looked_before() -> None:
+    async def story(world: World) -> None:
+        world.api.create("0 13 * * *")
+        world.set(poll_interval=timedelta(minutes=30), fresh_for=timedelta(minutes=45))
+        world.start()
+        await world.until("12:59:30")
+        world.api.run_lasts = 0.015
+        await world.until("13:31:00")
+        (event,) = world.told(RunFinished)
+        assert event.duration is not None
 
     in_world(story)
 

@@ -35,7 +35,7 @@ from scheduler.core.model import (
     State,
     Version,
 )
-from scheduler.core.records import EndedVersion, RecordedAutomation, RecordedTarget, Removal
+from scheduler.core.records import EndedVersion, RecordedAutomation, RecordedRuns, RecordedTarget, Removal
 from scheduler.core.steps import Cause, Step
 from scheduler.ledger.rows import Contradiction
 
@@ -518,7 +518,7 @@ class MemoryLedger:
         clock_offset: float | None = None,
         attributed: Collection[str] = (),
         unattributed: Sequence[Run] = (),
-    ) -> Mapping[str, datetime]:
+    ) -> RecordedRuns:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("followed")
         doubles: dict[str, datetime] = {}
@@ -535,7 +535,8 @@ class MemoryLedger:
             self.unattributed.pop((target, run_id), None)
         for run in unattributed:
             self.unattributed[target, run.id] = run
-        return doubles
+        ended = [self.runs[target, run.id] for run, _ in runs if run.status is not RunStatus.RUNNING]
+        return RecordedRuns(doubles, {row.run.id: row.occurrence.scheduled_for for row in ended if row.occurrence is not None})
 
     async def unattributed_runs(self, target: str) -> list[Run]:
         """See `scheduler.daemon.ports.Ledger`."""

@@ -607,7 +607,7 @@ def _unknown(on: Stand) -> None:
 
 
 def _stranger(on: Stand, minute: float, *, automation_id: str = NIGHTLY, origin: RunOrigin = RunOrigin.FOREIGN) -> dict[str, datetime]:
-    return dict(on.do(on.ledger.followed(MAIN, [(run("stranger", automation_id, minute=minute), origin)], at(9))))
+    return dict(on.do(on.ledger.followed(MAIN, [(run("stranger", automation_id, minute=minute), origin)], at(9))).doubles)
 
 
 def test_a_foreign_run_after_an_attempt_taken_for_not_started_is_its_late_double(ledger: Stand) -> None:
@@ -648,14 +648,17 @@ def test_a_late_double_is_known_by_the_clock_of_the_api(ledger: Stand, known: fl
     ledger.do(ledger.ledger.claim(MAIN, [claim(30, first=first)], [], at(30)))
     ledger.do(ledger.ledger.ended(occurrence(30), end(minute=30), State.UNKNOWN))
     stranger = [(run("stranger", minute=31 - behind), RunOrigin.FOREIGN)]
-    assert ledger.do(ledger.ledger.followed(MAIN, stranger, at(31), clock_offset=now)) == {"stranger": at(30)}
+    assert ledger.do(ledger.ledger.followed(MAIN, stranger, at(31), clock_offset=now)).doubles == {"stranger": at(30)}
 
 
 def test_a_run_before_the_attempt_by_the_clock_of_the_api_is_not_its_double(ledger: Stand) -> None:
     first = Attempt(1, at(30), None, 5.0)
     ledger.do(ledger.ledger.claim(MAIN, [claim(30, first=first)], [], at(30)))
     ledger.do(ledger.ledger.ended(occurrence(30), end(minute=30), State.UNKNOWN))
-    assert ledger.do(ledger.ledger.followed(MAIN, [(run("stranger", minute=21), RunOrigin.FOREIGN)], at(31), clock_offset=-600.0)) == {}
+    assert (
+        ledger.do(ledger.ledger.followed(MAIN, [(run("stranger", minute=21), RunOrigin.FOREIGN)], at(31), clock_offset=-600.0)).doubles
+        == {}
+    )
 
 
 # ---------------------------------------------------------------- spans that are divided

@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+from structlog.testing import capture_logs
+
 from tests.localapi.support import COLLECTION, Served, eventually, serving
 
 
@@ -58,10 +60,43 @@ def test_runs_are_shown_while_they_wait_while_they_go_on_and_when_they_have_ende
 
             await eventually(going, lambda values: values == [1, 2])
             flag.touch()
-            await eventually(lambda: samples(served), lambda seen: [seen[name] for name in ended] == [2, 1])
+            seen = await eventually(lambda: samples(served), lambda seen: [seen[name] for name in ended] == [2, 1])
             assert await going() == [0, 0]
+            measured = [seen[f'scheduler_api_run_duration_seconds_{part}{{status="success"}}'] for part in ("count", "sum")]
+            assert measured[0] == 2
+            assert measured[1] > 0
 
     asyncio.run(story())
+
+
+def test_a_run_that_never_began_has_no_duration(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving(tmp_path, max_parallel=0) as served:
+            started = await served.start_run((await served.create())["id"])
+            await served.api.runs.cancel(started["last_task_run_id"])
+            ended = 'scheduler_api_runs_total{status="failed"}'
+            seen = await eventually(lambda: samples(served), lambda seen: seen[ended] == 1)
+            assert seen['scheduler_api_run_duration_seconds_count{status="failed"}'] == 0
+
+    asyncio.run(story())
+
+
+def test_the_line_of_a_run_that_failed_is_a_warning_with_its_error_and_its_duration(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving(tmp_path, command=("sh", "-c", 'read word; test "$word" = good || { echo no such model; exit 3; }')) as served:
+            for prompt in ("good", "bad"):
+                created = await served.create(prompt=prompt + "\n.")
+                await served.start_run(created["id"])
+                await served.finished(created["id"])
+
+    with capture_logs() as lines:
+        asyncio.run(story())
+    good, bad = (line for line in lines if line["event"] == "command.finished")
+    assert (good["log_level"], good["status"], good["exit_status"]) == ("info", "success", 0)
+    assert "error" not in good
+    assert (bad["log_level"], bad["status"], bad["exit_status"]) == ("warning", "failed", 3)
+    assert bad["error"].endswith("no such model")
+    assert all(0 < line["duration_seconds"] < 20 for line in (good, bad))
 
 
 def test_a_repeated_request_is_not_counted_as_a_run_that_waits(tmp_path: Path) -> None:

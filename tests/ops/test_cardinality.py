@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from scheduler.core.events import RequestEnded
-from scheduler.core.model import MAX_NAME, InvalidAutomation, parse_automation
+from scheduler.core.model import MAX_NAME, InvalidAutomation, RunStatus, parse_automation
 from scheduler.localapi.metrics import METHODS, ApiMetrics
 from scheduler.ops.gauges import MOST
 from scheduler.ops.metrics import CODES, ENDPOINTS, Metrics
 from scheduler.upstream import exchange
-from tests.ops.support import AUTOMATION, ID, NOW, STATUS, TARGET, every_event, exposition
+from tests.ops.support import AUTOMATION, ID, NOW, STATUS, TARGET, every_event, exposition, run_finished
 
 TEXT = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 EVERY_CODE = (*sorted(CODES), *map(str, range(-1, 100_000, 7)), "0", "", "x" * 500)
@@ -41,6 +41,8 @@ def shown(targets: Sequence[str], *, codes: Sequence[str] = (), automations: int
             for code in codes:
                 metrics.observe(RequestEnded(target=target, endpoint=endpoint, code=code, seconds=0.1))
     each = [replace(AUTOMATION, automation_id=f"{number:036}") for number in range(automations)]
+    for one in each:
+        metrics.observe(run_finished(RunStatus.FAILED, one.automation_id, duration=60.0))
     metrics.recall({("main", one.automation_id): NOW for one in each}, {("main", one.automation_id): NOW for one in each})
     status = replace(STATUS, targets=[replace(TARGET, name=name, automations={"enabled": automations}) for name in targets])
     return series(asyncio.run(exposition(metrics, status=lambda: status, automations=each).text(""))[0].decode())

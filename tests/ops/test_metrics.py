@@ -166,6 +166,11 @@ COUNTED: list[tuple[Event, str, Mapping[str, str], float]] = [
         for status in RunStatus
         if status is not RunStatus.RUNNING
     ),
+    *(
+        (run_finished(status, duration=90.5), "run_duration_seconds_sum", {"target": "main", "status": status}, 90.5)
+        for status in (RunStatus.SUCCESS, RunStatus.FAILED)
+    ),
+    (run_finished(RunStatus.SUCCESS), "run_duration_seconds_count", {"target": "main", "status": "success"}, 0),
     (
         RunForeign(target="main", automation_id=ID, automation="a", run_id=RUN, started_at=None, hint="ask around"),
         "foreign_runs_total",
@@ -378,6 +383,30 @@ def test_when_it_was_last_accepted_and_successful_is_known_from_the_ledger_and_f
     assert samples(of)[at(succeeded, **here)] == now[0].timestamp()
 
 
+def test_the_runs_of_an_automation_are_counted_by_their_end_and_the_newest_is_measured() -> None:
+    metrics = Metrics(["main"], now=lambda: NOW)
+    of = exposition(metrics)
+
+    def counts() -> dict[str, float]:
+        found = samples(of)
+        ends = ("success", "failed", "superseded", "lost")
+        return {end: found[at("automation_runs_total", target="main", automation=ID, status=end)] for end in ends}
+
+    duration = at("automation_last_run_duration_seconds", target="main", automation=ID)
+    assert counts() == {"success": 0, "failed": 0, "superseded": 0, "lost": 0}, "an alert sees the first increase"
+    assert duration not in samples(of)
+    for event in (
+        run_finished(RunStatus.FAILED, duration=600.0),
+        run_finished(RunStatus.FAILED, duration=300.0),
+        run_finished(RunStatus.SUPERSEDED),
+        run_finished(RunStatus.LOST),
+        run_finished(RunStatus.SUCCESS, automation_id="another"),
+    ):
+        metrics.observe(event)
+    assert counts() == {"success": 0, "failed": 2, "superseded": 1, "lost": 1}
+    assert samples(of)[duration] == 300
+
+
 def test_what_the_ledger_remembers_does_not_undo_what_has_happened_since() -> None:
     metrics = Metrics(["main"], now=lambda: NOW)
     metrics.observe(concluded())
@@ -390,13 +419,15 @@ def test_the_series_of_a_removed_automation_disappear() -> None:
     metrics = Metrics(["main"], now=lambda: NOW)
     of = exposition(metrics, automations=shown)
     metrics.observe(concluded())
-    metrics.observe(run_finished(RunStatus.SUCCESS))
-    assert len(of_automations(samples(of))) == 4
+    metrics.observe(run_finished(RunStatus.SUCCESS, duration=1.5))
+    assert len(of_automations(samples(of))) == 6
     shown.clear()
     metrics.observe(AutomationRemoved(target="main", automation_id=ID, automation="nightly"))
     assert not of_automations(samples(of))
     shown.append(AUTOMATION)
-    assert len(of_automations(samples(of))) == 2, "what was known of it is gone with it"
+    found = samples(of)
+    assert len(of_automations(found)) == 3, "what was known of it is gone with it"
+    assert sum(value for (name, _), value in found.items() if name == "scheduler_automation_runs_total") == 0
 
 
 def test_metrics_of_another_target_are_not_taken_for_ours() -> None:

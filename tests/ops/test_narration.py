@@ -26,6 +26,7 @@ from scheduler.core.events import (
     SnapshotFailed,
     SnapshotTaken,
 )
+from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import REASONS, AttemptResult, Definition, Outcome, Reason, RunStatus
 from scheduler.ops.logs import Level, Log
 from scheduler.ops.narration import Narrator
@@ -133,6 +134,19 @@ def test_a_line_has_its_keys_in_their_order_with_the_node_at_the_end(tmp_path: P
         keys = [key for key in line if key in IN_ORDER]
         assert keys == [key for key in IN_ORDER if key in line]
         assert list(line)[:3] == ["timestamp", "level", "event"]
+
+
+def test_the_end_of_a_run_says_which_occurrence_started_it_and_how_long_it_took(tmp_path: Path) -> None:
+    event = run_finished(RunStatus.FAILED, scheduled_for=NOW, duration=90.5, error="no such model")
+    (line,) = narrated(tmp_path / "log", [event])
+    shown = {key: line[key] for key in ("level", "scheduled_for", "status", "duration_seconds", "error")}
+    assert shown == {
+        "level": "warning",
+        "scheduled_for": to_text_seconds(NOW),
+        "status": "failed",
+        "duration_seconds": 90.5,
+        "error": "no such model",
+    }
 
 
 def test_an_accepted_occurrence_says_all_that_is_known_of_it(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ EVENTS = {
     "daemon.started": {"NODE", "VERSION"},
     "occurrence.accepted": {"TARGET", "AUTOMATION_ID", "AUTOMATION", "SCHEDULED_FOR", "TASK_RUN_ID", "REASON"},
     "occurrence.skipped": {"TARGET", "AUTOMATION_ID", "AUTOMATION", "SCHEDULED_FOR", "REASON"},
-    "run.finished": {"TARGET", "AUTOMATION_ID", "TASK_RUN_ID"},
+    "run.finished": {"TARGET", "AUTOMATION_ID", "TASK_RUN_ID", "SCHEDULED_FOR", "DURATION_SECONDS"},
 }
 
 
