@@ -42,6 +42,7 @@ SMALL: Final = {
 SHORT_INDEXES: Final = {
     "occurrence_open": "open occurrences",
     "run_running": "runs that go on",
+    "automation_failing": "automations whose newest finished run failed or was lost",
     "fire_request_waiting": "requests that the daemon has not looked at yet",
     "runs_waiting": "runs in the queue",
     "runs_cancelled_early": "cancelled runs in the queue",
@@ -327,6 +328,8 @@ EXCEPTIONS: Final = (
     Allowance("ledger.schema.load_of_version_3", "(SCAN occurrence)", _MIGRATION),
     Allowance("ledger.schema.load_of_version_3", "(SCAN run)", _MIGRATION),
     Allowance("ledger.schema.load_of_version_3", "(SCAN last)", _MIGRATION),
+    Allowance("ledger.schema.finished_of_version_6", "(SCAN run)", _MIGRATION),
+    Allowance("ledger.schema.finished_of_version_6", "(SCAN newest)", _MIGRATION),
     Allowance("ledger.schema.load_of_version_3", "no database of ours takes it", f"{_MIGRATION}, which takes a table away"),
     Allowance("localapi.runs._runs", "(SCAN runs)", "walks back from the newest run up to LIMIT"),
     Allowance(

@@ -15,9 +15,10 @@ import pytest
 
 from scheduler.audit import reading
 from scheduler.cli import named, pauses, recorded
+from scheduler.core.model import RunStatus
 from scheduler.database.files import connect_for_reading
 from scheduler.doctor import looking
-from scheduler.ledger import claims, history, outcomes, retention, schema, sightings, unattributed
+from scheduler.ledger import claims, finished_runs, history, outcomes, retention, schema, sightings, unattributed
 from scheduler.ledger.schema import open_for_reading, open_ledger
 from scheduler.localapi import runs, store
 from scheduler.localapi.anchors import Anchors
@@ -25,7 +26,7 @@ from scheduler.localapi.paging import Page
 from scheduler.localapi.schema import open_database
 from tests.query_plans import EXCEPTIONS, Statement, forget_statements, judge, take_findings, take_statements
 
-MODULES: Final = (reading, named, pauses, recorded, looking, claims, history, outcomes, schema, sightings, unattributed)
+MODULES: Final = (reading, named, pauses, recorded, looking, claims, finished_runs, history, outcomes, schema, sightings, unattributed)
 
 _IDENTITY: Final = "sqlite_autoindex_occurrence_1"
 _VERSIONS: Final = "definition_by_automation"
@@ -132,6 +133,7 @@ def put_together(ledger: sqlite3.Connection, api: sqlite3.Connection) -> list[St
     forget_statements()  # other tests of this process may have executed them
     history.occurrences(ledger, history.Selection())
     history.occurrences(ledger, history.Selection(automation="nightly*"))
+    history.occurrences(ledger, history.Selection(run_status=RunStatus.FAILED))
     for table in (retention._OCCURRENCES, retention._RUNS, retention._DEFINITIONS, *retention._OTHERS):
         retention._read(table.select, datetime.now(UTC), table.begin, ledger)
     runs._runs(api, automation_id=None, limit=1)

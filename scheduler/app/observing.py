@@ -110,6 +110,7 @@ class Observing:
             since=query.since,
             until=query.until,
             outcome=query.outcome,
+            run_status=query.run_status,
             only_open=query.only_open,
             limit=query.limit,
             offset=query.offset,

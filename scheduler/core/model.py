@@ -89,6 +89,10 @@ class RunStatus(StrEnum):
     LOST = "lost"
 
 
+FAILURES: Final = frozenset({RunStatus.FAILED, RunStatus.LOST})
+"""The statuses of a run that did not do its work, as far as is known."""
+
+
 class RunOrigin(StrEnum):
     """Who started a run."""
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from scheduler.core.cron import Schedule
-from scheduler.core.model import Automation, Outcome, Reason, State
+from scheduler.core.model import Automation, Outcome, Reason, RunStatus, State
 from scheduler.core.policy import Policies
 
 STALLED: Final = 15.0
@@ -81,6 +81,37 @@ class ForeignRuns:
     count: int
     doubled: int
     newest: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """The newest finished run of an automation. ``status`` is success, failed or lost; ``failures`` runs up to this run failed in a row.
+
+    ``finished_at`` is when the end of the run was seen. Of a run that ended before the daemon first saw the automation, it is
+    when the run began. ``error`` is the last line of the API's words.
+    """
+
+    target: str
+    automation_id: str
+    name: str
+    run_id: str
+    status: RunStatus
+    finished_at: datetime
+    failures: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """Automations whose newest finished run failed or was lost: how many of each target, and the runs that ended last."""
+
+    counts: Mapping[str, int]
+    newest: Sequence[FinishedRun]
+
+    @property
+    def count(self) -> int:
+        """Return the number of these automations of all targets."""
+        return sum(self.counts.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from scheduler.core.instants import from_text, to_text, to_text_seconds
-from scheduler.core.model import Outcome, Reason
+from scheduler.core.model import Outcome, Reason, RunStatus
 from scheduler.core.status import ForeignRuns, PausedByHand, Recent, Tally
 from scheduler.ledger.intents import EVERYTHING
 
@@ -23,7 +23,8 @@ Line = Mapping[str, str | int | float | None]
 class Selection:
     """Which occurrences. ``automation`` is an id, a name or a pattern for the name (``nightly-*``), as it is now or was then.
 
-    ``since`` is inclusive and ``until`` exclusive; both are instants for which something was scheduled.
+    ``since`` is inclusive and ``until`` exclusive; both are instants for which something was scheduled. ``run_status`` is the status of
+    the run that an occurrence started.
     """
 
     target: str | None = None
@@ -31,6 +32,7 @@ class Selection:
     since: datetime | None = None
     until: datetime | None = None
     outcome: Outcome | None = None
+    run_status: RunStatus | None = None
     only_open: bool = False
     limit: int = 100
     offset: int = 0
@@ -69,6 +71,9 @@ _OF_AUTOMATION: Final = """
 # By an id alone, the index that orders them also tells which they are.
 _OF_ID: Final = "occurrence.automation_id = :automation_id"
 
+# With a plain comparison, SQLite may go through the runs first, and sort all that it finds.
+_HAS_RUN_STATUS: Final = "coalesce(run.status, '') = :run_status"
+
 # A span counts when any of it is in time, so the walk begins at the first span that reaches beyond `since`. Left to itself, SQLite looks
 # for that one from the oldest row on, through all that there are.
 _SINCE: Final = """
@@ -82,6 +87,7 @@ def _conditions(selection: Selection) -> tuple[str, dict[str, str | int | None]]
     values: dict[str, str | int | None] = {
         "target": selection.target,
         "outcome": selection.outcome,
+        "run_status": selection.run_status,
         "since": _second(selection.since),
         "until": _second(selection.until),
         "automation": selection.automation,
@@ -91,6 +97,7 @@ def _conditions(selection: Selection) -> tuple[str, dict[str, str | int | None]]
     wanted = {
         "target": "occurrence.target = :target",
         "outcome": "occurrence.outcome = :outcome",
+        "run_status": _HAS_RUN_STATUS,
         "since": _SINCE,
         "until": "occurrence.scheduled_for < :until",
         "automation": _OF_AUTOMATION if values["automation_id"] is None else _OF_ID,

@@ -12,7 +12,7 @@ from typing import Final
 
 from scheduler.core.errors import ConfigurationError
 from scheduler.core.instants import from_text, to_text
-from scheduler.core.model import Run
+from scheduler.core.model import Run, RunStatus
 
 EVERYTHING: Final = "*"
 """In place of an automation's id: all of the target."""
@@ -83,13 +83,14 @@ def started_run(connection: sqlite3.Connection, intent: int, run: Run, at: datet
     """The request was answered with this run: it is known, and whose it is."""
     connection.execute("UPDATE manual_run SET answered_at = ?, run_id = ? WHERE id = ?", (to_text(at), run.id, intent))
     started_at = None if run.started_at is None else to_text(run.started_at)
+    finished_at = None if run.status is RunStatus.RUNNING else to_text(at)
     connection.execute(
         """
-        INSERT INTO run (target, run_id, automation_id, origin, status, started_at, error)
-        SELECT target, ?2, automation_id, 'manual', ?3, ?4, ?5 FROM manual_run WHERE id = ?1
+        INSERT INTO run (target, run_id, automation_id, origin, status, started_at, finished_at, error)
+        SELECT target, ?2, automation_id, 'manual', ?3, ?4, ?5, ?6 FROM manual_run WHERE id = ?1
         ON CONFLICT (target, run_id) DO UPDATE SET origin = 'manual', doubles = NULL WHERE origin = 'foreign'
         """,
-        (intent, run.id, run.status, started_at, run.error),
+        (intent, run.id, run.status, started_at, finished_at, run.error),
     )
 
 

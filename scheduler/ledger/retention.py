@@ -1,7 +1,8 @@
 """Removes old rows in small slices, so that nothing that is due waits for more than one of them.
 
-What stays whatever its age: open occurrences; an automation's newest run; its newest definition, and those that are needed to explain the
-occurrences that stay; runs that have not ended. The file does not shrink, but what is free in it is used again.
+What stays whatever its age: open occurrences; an automation's newest run and newest finished run; its newest definition, and
+the definitions that explain the occurrences that stay; runs that have not ended. The file does not shrink, but what is free in
+it is used again.
 
 Each table is walked through once, in the order of an index: a slice is read on the connection for background work, and what is old in it is
 removed in one transaction of the writer. So the whole costs as much as there are rows to look at, and no slice depends on their number.
@@ -48,7 +49,8 @@ _RUNS: Final = _Table(
     """
     SELECT json_array(finished_at, target, run_id), json_array(target, run_id), NOT EXISTS (
         SELECT 1 FROM automation
-        WHERE automation.target = run.target AND automation.automation_id = run.automation_id AND automation.run_id = run.run_id
+        WHERE automation.target = run.target AND automation.automation_id = run.automation_id
+            AND run.run_id IN (automation.run_id, automation.finished_run_id)
     ) FROM run INDEXED BY run_alone
     WHERE occurrence_id IS NULL AND (finished_at, target, run_id) > (:place ->> 0, :place ->> 1, :place ->> 2) AND finished_at < :instant
     ORDER BY finished_at, target, run_id LIMIT :most

@@ -376,12 +376,65 @@ def unattributed_of_version_5(tables: Tables) -> None:
     tables.execute(_UNATTRIBUTED_RUN)
 
 
+# The newest finished run of an automation is the run that began last among the runs whose end is known. The end of a superseded run
+# is not known. A run that was there before the daemon ended at some time between its beginning and the first snapshot.
+_KEEP_FINISHED_RUN: Final = """
+    UPDATE automation SET
+        failures = CASE WHEN new.status = 'success' THEN 0 WHEN finished_run_id IS new.run_id THEN max(failures, 1) ELSE failures + 1 END,
+        finished_run_id = new.run_id,
+        finished_at = coalesce(iif(new.origin = 'before', new.started_at, new.finished_at), new.finished_at, new.started_at)
+    WHERE target = new.target AND automation_id = new.automation_id AND coalesce(new.finished_at, new.started_at) IS NOT NULL
+    AND NOT EXISTS (
+        SELECT 1 FROM run
+        WHERE run.target = new.target AND run.run_id = automation.finished_run_id AND run.started_at > new.started_at
+    )
+"""
+_FINISHED_RUNS: Final = (
+    "ALTER TABLE automation ADD COLUMN finished_run_id TEXT",
+    "ALTER TABLE automation ADD COLUMN finished_at TEXT",
+    "ALTER TABLE automation ADD COLUMN failures INTEGER NOT NULL DEFAULT 0",
+    """
+    UPDATE automation SET finished_run_id = newest.run_id, finished_at = newest.finished_at, failures = newest.failures FROM (
+        SELECT target, automation_id, max(run_id) FILTER (WHERE number = 1) AS run_id,
+            max(coalesce(iif(origin = 'before', started_at, finished_at), finished_at, started_at)) FILTER (WHERE number = 1)
+                AS finished_at,
+            coalesce(min(number) FILTER (WHERE status = 'success') - 1, count(*)) AS failures
+        FROM (
+            SELECT *, row_number() OVER (
+                PARTITION BY target, automation_id ORDER BY coalesce(started_at, finished_at) DESC, finished_at DESC, run_id
+            ) AS number FROM run
+            WHERE status IN ('success', 'failed', 'lost') AND coalesce(finished_at, started_at) IS NOT NULL
+        ) GROUP BY target, automation_id
+    ) AS newest WHERE automation.target = newest.target AND automation.automation_id = newest.automation_id
+    """,
+    f"""
+    CREATE TRIGGER run_had_finished AFTER INSERT ON run WHEN new.status IN ('success', 'failed', 'lost') BEGIN
+        {_KEEP_FINISHED_RUN};
+    END
+    """,
+    f"""
+    CREATE TRIGGER run_finished AFTER UPDATE OF status ON run WHEN new.status IN ('success', 'failed', 'lost') BEGIN
+        {_KEEP_FINISHED_RUN};
+    END
+    """,
+    "CREATE INDEX automation_failing ON automation (finished_at) WHERE failures > 0 AND removed_at IS NULL",
+    "CREATE INDEX run_failed ON run (finished_at) WHERE status IN ('failed', 'lost')",
+)
+
+
+def finished_of_version_6(tables: Tables) -> None:
+    """The newest finished run of each automation, and how many runs failed in a row up to that run."""
+    for statement in _FINISHED_RUNS:
+        tables.execute(statement)
+
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     tables_of_version_1,
     what_explains_of_version_2,
     load_of_version_3,
     unseen_of_version_4,
     unattributed_of_version_5,
+    finished_of_version_6,
 )
 
 

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from starlette.datastructures import QueryParams
 
 from scheduler.core.instants import from_text
-from scheduler.core.model import MAX_NAME, Outcome
+from scheduler.core.model import MAX_NAME, Outcome, RunStatus
 from scheduler.ops.gauges import AUTOMATION_STATES
 
 _T = TypeVar("_T")
@@ -45,6 +45,7 @@ class OccurrenceQuery:
     """Which occurrences, the newest first: ``limit`` of them, after ``offset`` that are left out.
 
     ``automation`` is an id, a name or a pattern for the name; they were scheduled for ``since`` or later, and before ``until``.
+    ``run_status`` is the status of the run that an occurrence started.
     """
 
     target: str | None = None
@@ -52,6 +53,7 @@ class OccurrenceQuery:
     since: datetime | None = None
     until: datetime | None = None
     outcome: Outcome | None = None
+    run_status: RunStatus | None = None
     only_open: bool = False
     limit: int = _LIMIT
     offset: int = 0
@@ -114,6 +116,7 @@ def occurrence_query(parameters: QueryParams) -> OccurrenceQuery:
         since=reader.read("since", _instant, None),
         until=reader.read("until", _instant, None),
         outcome=outcome if isinstance(outcome, Outcome) else None,
+        run_status=reader.read("run_status", _run_status, None),
         only_open=outcome == OPEN,
         limit=reader.read("limit", _limit, _LIMIT),
         offset=reader.read("offset", _offset, 0),
@@ -197,6 +200,13 @@ def _outcome(text: str) -> Outcome | str:
         return text if text == OPEN else Outcome(text)
     except ValueError:
         raise ValueError(f"should be one of {', '.join((*Outcome, OPEN))}, not {text[:MAX_NAME]!r}") from None
+
+
+def _run_status(text: str) -> RunStatus:
+    try:
+        return RunStatus(text)
+    except ValueError:
+        raise ValueError(f"should be one of {', '.join(RunStatus)}, not {text[:MAX_NAME]!r}") from None
 
 
 def _state(text: str) -> str:

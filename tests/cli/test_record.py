@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.core.model import AttemptResult, Automation, Definition
+from scheduler.core.model import AttemptResult, Automation, Definition, RunOrigin, RunStatus
 from scheduler.ledger.intents import pauses
 from scheduler.ledger.lock import LedgerLock
 from scheduler.ledger.schema import open_for_reading
@@ -26,6 +26,7 @@ from tests.ledger.support import (
     claim,
     end,
     occurrence,
+    run,
     skip,
     stand,
     version,
@@ -37,7 +38,11 @@ BROKEN = "0190e1a0-0000-7000-8000-00000000000d"
 
 @pytest.fixture
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Of the nightly report, minute 1 is accepted, 2 open and 3 to 6 missed; of the hourly one, 4 is accepted; two more fire nothing."""
+    """Record occurrences of four automations.
+
+    Of the nightly report, minute 1 is accepted, 2 open and 3 to 6 missed. The run of minute 4 of the hourly one failed. Two more fire
+    nothing.
+    """
     path = tmp_path / "ledger.db"
     monkeypatch.setenv("SCHEDULER_LEDGER__URL", f"sqlite:///{path}")
     monkeypatch.setenv("SCHEDULER_TARGET__NAME", MAIN)
@@ -61,6 +66,7 @@ def _fill(on: Stand) -> None:
     for done, run_id in ((occurrence(1), "run-1"), (occurrence(4, HOURLY), "run-4")):
         of_it = accepted(run_id, automation_id=done.automation_id, minute=4)
         on.do(on.ledger.conclude(done, of_it, end(result=AttemptResult.ANSWERED)))
+    on.do(on.ledger.followed(MAIN, [(run("run-4", HOURLY, RunStatus.FAILED), RunOrigin.OCCURRENCE)], at(5)))
 
 
 def minutes(scheduler: Scheduler, *options: str) -> list[str]:
@@ -82,6 +88,9 @@ def minutes(scheduler: Scheduler, *options: str) -> list[str]:
         (("--outcome", "skipped"), ["3 missed"]),
         (("--outcome", "open"), ["2 waiting"]),
         (("--outcome", "rejected"), []),
+        (("--run-status", "failed"), ["4 answered"]),
+        (("--run-status", "running", "--automation", "night*"), ["1 answered"]),
+        (("--run-status", "lost"), []),
         (("--since", "2026-11-23T13:02:00+01:00", "--until", "2026-11-23T12:03:00Z"), ["2 waiting"]),
         (("--target", "main", "--outcome", "open"), ["2 waiting"]),
         (("--target", "other"), []),
@@ -96,14 +105,22 @@ def test_history_prints_what_is_asked_for_the_newest_first(scheduler: Scheduler,
 @pytest.mark.usefixtures("ledger")
 def test_history_for_people_has_a_line_for_each_occurrence(scheduler: Scheduler) -> None:
     titles, *lines = scheduler("history").out.splitlines()
-    assert titles.split() == ["scheduled", "for", "automation", "outcome", "late", "attempts", "run", "error"]
+    assert titles.split() == ["scheduled", "for", "automation", "outcome", "late", "attempts", "run", "run", "id", "error"]
     assert "hourly" in lines[0]
     assert "accepted: answered  0.250 s  1" in lines[0]
+    assert lines[0].endswith("failed   run-4   it broke")
     assert "(2026-11-23T12:03:00Z) and 3 more" in lines[1]
     assert "open: waiting" in lines[2]
 
 
-@pytest.mark.parametrize(("options", "told"), [((), "nothing has come due yet"), (("--outcome", "open"), "no occurrence matches")])
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ((), "nothing has come due yet"),
+        (("--outcome", "open"), "no occurrence matches"),
+        (("--run-status", "lost"), "no occurrence matches"),
+    ],
+)
 def test_an_empty_history_says_so_beside_what_is_printed(scheduler: Scheduler, ledger: Path, options: tuple[str, ...], told: str) -> None:
     ledger.unlink()
     with stand(ledger):
@@ -112,6 +129,13 @@ def test_an_empty_history_says_so_beside_what_is_printed(scheduler: Scheduler, l
     assert (done.status, done.out, done.err) == (0, "", f"{told}\n")
     done = scheduler("history", "--json", *options)
     assert (done.status, done.out, done.err) == (0, "", "")
+
+
+@pytest.mark.usefixtures("ledger")
+def test_a_run_status_that_does_not_exist_is_refused_with_the_names_of_all(scheduler: Scheduler) -> None:
+    done = scheduler("history", "--run-status", "broken")
+    assert done.status == 2
+    assert "'running', 'success', 'failed', 'superseded', 'lost'" in done.err
 
 
 @pytest.mark.usefixtures("ledger")

@@ -58,6 +58,7 @@ def test_what_was_in_it_stays_as_it_was(of_version_1: Path) -> None:
     before["attempt"][0] |= {"clock_offset": None, "automation_id": None}
     before["evaluation"][0]["rules_version"] = 1
     before["automation"][0] |= {"accepted_at": None, "succeeded_at": None, "unseen_since": None}
+    before["automation"][0] |= {"finished_run_id": None, "finished_at": None, "failures": 0}
     assert _rows(of_version_1, TABLES) == before
 
 
@@ -76,6 +77,26 @@ def test_when_each_automation_last_did_well_is_taken_from_the_history(of_version
     open_ledger(of_version_1).close()
     (row,) = _rows(of_version_1, ["automation"])["automation"]
     assert (row["accepted_at"], row["succeeded_at"]) == ("2026-11-23T12:01:01.000000Z", "2026-11-23T12:05:00.000000Z")
+
+
+_RUNS_OF_A: Final = """
+    DELETE FROM run;
+    INSERT INTO run VALUES ('main', '1', 'a', NULL, 'foreign', 'failed', '2026-11-23T11:01:00Z', '2026-11-23T11:06:00Z', NULL, NULL);
+    INSERT INTO run VALUES ('main', '2', 'a', NULL, 'foreign', 'success', '2026-11-23T11:02:00Z', '2026-11-23T11:03:00Z', NULL, NULL);
+    INSERT INTO run VALUES ('main', '3', 'a', NULL, 'foreign', 'lost', '2026-11-23T11:03:00Z', '2026-11-23T11:04:00Z', NULL, NULL);
+    INSERT INTO run VALUES ('main', '4', 'a', NULL, 'foreign', 'failed', '2026-11-23T11:04:00Z', '2026-11-23T11:05:00Z', 'no', NULL);
+    INSERT INTO run VALUES ('main', '5', 'a', NULL, 'foreign', 'superseded', '2026-11-23T11:05:00Z', '2026-11-23T11:06:00Z', NULL, NULL);
+    INSERT INTO run VALUES ('main', '6', 'a', NULL, 'foreign', 'running', '2026-11-23T11:06:00Z', NULL, NULL, NULL);
+    INSERT INTO run VALUES ('main', '7', 'b', NULL, 'foreign', 'failed', '2026-11-23T11:06:00Z', '2026-11-23T11:07:00Z', NULL, NULL);
+"""
+
+
+def test_the_newest_finished_run_and_the_failures_in_a_row_are_taken_from_the_history(of_version_1: Path) -> None:
+    with closing(sqlite3.connect(of_version_1)) as connection:
+        connection.executescript(_RUNS_OF_A)
+    open_ledger(of_version_1).close()
+    (row,) = _rows(of_version_1, ["automation"])["automation"]
+    assert (row["finished_run_id"], row["finished_at"], row["failures"]) == ("4", "2026-11-23T11:05:00Z", 2)
 
 
 def test_nothing_that_may_have_been_removed_before_is_missed(of_version_1: Path, tmp_path: Path) -> None:

@@ -68,6 +68,15 @@ def test_a_span_goes_when_all_of_it_is_old(ledger: Stand) -> None:
     assert _prune(ledger, at(4)) == 1
 
 
+def test_the_newest_finished_run_stays_beside_a_newer_run(ledger: Stand) -> None:
+    shown = automation(run_id="newest")
+    ledger.do(ledger.ledger.observe(MAIN, at(0), [version(shown)], [shown], []))
+    runs = [run("older", status=RunStatus.FAILED), run("finished", status=RunStatus.FAILED, minute=2), run("newest", minute=3)]
+    ledger.do(ledger.ledger.followed(MAIN, [(each, RunOrigin.FOREIGN) for each in runs], at(4)))
+    assert _prune(ledger, at(1000)) == 1
+    assert ledger.rows("SELECT run_id FROM run ORDER BY run_id") == [("finished",), ("newest",)]
+
+
 def test_the_newest_run_stays_and_so_does_one_that_has_not_ended(ledger: Stand) -> None:
     shown = automation(run_id="newest")
     ledger.do(ledger.ledger.observe(MAIN, at(0), [version(shown)], [shown], []))

@@ -12,7 +12,7 @@ import pytest
 from scheduler.core.model import REASONS, AttemptResult, Outcome, Reason, RunOrigin, RunStatus, State
 from scheduler.core.steps import Cause
 from scheduler.database import Tables
-from scheduler.ledger import attempts, claims, fires, intents, outcomes, sightings, spans, sqlite, steps, unattributed
+from scheduler.ledger import attempts, claims, finished_runs, fires, intents, outcomes, sightings, spans, sqlite, steps, unattributed
 from scheduler.ledger.schema import MIGRATIONS
 from tests.ledger.support import Stand
 
@@ -102,13 +102,15 @@ def test_a_column_takes_the_words_of_the_model_and_no_others(
 
 _STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": value
-    for module in (attempts, claims, fires, intents, outcomes, sightings, spans, sqlite, steps, unattributed)
+    for module in (attempts, claims, finished_runs, fires, intents, outcomes, sightings, spans, sqlite, steps, unattributed)
     for name, value in vars(module).items()
     if isinstance(value, str) and re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE) ", value)
 }
 
 
 _MAY_GO_THROUGH_ALL = {
+    "finished_runs._COUNT_FAILING": "the index of the automations that fail",
+    "finished_runs._SELECT_FAILING": "the same, up to LIMIT",
     "sightings._SELECT_AUTOMATIONS": "it wants all of them",
     "sightings._SELECT_NEWEST_RUNS": "it wants those of all automations",
 }

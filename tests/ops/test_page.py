@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from scheduler.core.model import Outcome
+from scheduler.core.model import Outcome, RunStatus
 from scheduler.core.policy import CatchUp, Concurrency, Policies
 from scheduler.core.status import AutomationDetails, PausedByHand, Recent
 from scheduler.core.timetable import Entry
@@ -115,8 +115,9 @@ def test_what_is_paused_is_not_said_to_fire() -> None:
 
 def test_every_filter_reaches_the_ledger() -> None:
     recorded = Recorded()
-    query = "automation=nightly-*&target=main&outcome=skipped&since=2026-11-23T00:00&until=2026-11-24T00:00:00Z&limit=7&offset=3"
-    parsed(f"/occurrences?{query}", pages(occurrences=recorded))
+    query = "automation=nightly-*&target=main&outcome=skipped&run_status=lost"
+    times = "since=2026-11-23T00:00&until=2026-11-24T00:00:00Z"
+    parsed(f"/occurrences?{query}&{times}&limit=7&offset=3", pages(occurrences=recorded))
     (asked_for,) = recorded.asked
     assert asked_for == OccurrenceQuery(
         target="main",
@@ -124,6 +125,7 @@ def test_every_filter_reaches_the_ledger() -> None:
         since=NOW.replace(hour=0, minute=0),  # a browser's field for a time knows no offset: it is UTC, as its label says
         until=NOW.replace(hour=0, minute=0) + timedelta(days=1),
         outcome=Outcome.SKIPPED,
+        run_status=RunStatus.LOST,
         limit=8,  # one more, to see whether there is more
         offset=3,
     )
@@ -131,7 +133,7 @@ def test_every_filter_reaches_the_ledger() -> None:
 
 def test_fields_that_are_left_empty_ask_for_nothing() -> None:
     recorded = Recorded()
-    parsed("/occurrences?automation=&target=&outcome=&since=&until=", pages(occurrences=recorded))
+    parsed("/occurrences?automation=&target=&outcome=&run_status=&since=&until=", pages(occurrences=recorded))
     assert recorded.asked == [OccurrenceQuery(limit=51)]
 
 
@@ -147,6 +149,7 @@ def test_a_form_is_shown_as_it_was_filled_in() -> None:
 @pytest.mark.parametrize(
     ("query", "field", "says"),
     [
+        ("run_status=done", "run_status", "Run should be one of running, success, failed, superseded, lost, not 'done'"),
         ("outcome=done", "outcome", "Outcome should be one of accepted, rejected, skipped, expired, unresolved, open, not 'done'"),
         ("since=yesterday", "since", "Since (UTC) should be an instant such as 2026-11-23T19:20:00Z, not 'yesterday'"),
         ("until=1", "until", "Until (UTC) should be an instant"),

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
-from scheduler.core.model import Outcome
+from scheduler.core.model import Outcome, RunStatus
 from scheduler.core.status import STALLED, DaemonStatus, Disappearance
 from scheduler.core.timetable import Entry
 from scheduler.ops.queries import OccurrenceQuery
@@ -182,6 +182,7 @@ def test_every_filter_of_occurrences_reaches_the_ledger() -> None:
         "since": "2026-11-23T00:00:00+01:00",
         "until": "2026-11-24T00:00:00Z",
         "outcome": "skipped",
+        "run_status": "lost",
         "limit": "7",
         "offset": "3",
     }
@@ -193,6 +194,7 @@ def test_every_filter_of_occurrences_reaches_the_ledger() -> None:
             since=datetime(2026, 11, 22, 23, tzinfo=UTC),
             until=datetime(2026, 11, 24, tzinfo=UTC),
             outcome=Outcome.SKIPPED,
+            run_status=RunStatus.LOST,
             limit=8,  # one more, to see whether there is more
             offset=3,
         )
@@ -235,10 +237,11 @@ def test_a_ledger_that_cannot_be_read_is_said_so() -> None:
         ("until=2026-11-23T19:20:00+01:00", "until", "%2B"),
         ("since=0001-01-01T00:00:00%2B10:00", "since", "an instant such as"),
         ("outcome=done", "outcome", "accepted, rejected, skipped, expired, unresolved, open"),
+        ("run_status=done", "run_status", "running, success, failed, superseded, lost"),
         ("automation=", "automation", "1 to 255"),
         ("automation=" + "x" * 256, "automation", "1 to 255"),
         ("target=", "target", "1 to 255"),
-        ("automaton=x", "automaton", "known are automation, limit, offset, outcome, since, target, until"),
+        ("automaton=x", "automaton", "known are automation, limit, offset, outcome, run_status, since, target, until"),
         ("span=1h", "span", "not known"),
     ],
 )

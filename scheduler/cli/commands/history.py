@@ -9,16 +9,18 @@ from scheduler.cli.group import Command, Source, as_json
 from scheduler.cli.output import Cell, Colour, Column, show
 from scheduler.cli.times import past, zoned_text
 from scheduler.core.instants import from_text
-from scheduler.core.model import Outcome
+from scheduler.core.model import Outcome, RunStatus
 
 if TYPE_CHECKING:
     from scheduler.ledger.history import Line
 
 _EXAMPLES = (
     "scheduler history --state-dir var --since 24h",
+    "scheduler history --since 24h --run-status failed",
     "scheduler history --automation 'nightly-*' --since 2026-11-01T00:00:00Z --outcome skipped --json",
 )
 _OUTCOMES: Final = (*(each.value for each in Outcome), "open")
+_RUN_STATUSES: Final = [status.value for status in RunStatus]
 _COLOURS: Final[dict[str, Colour]] = {
     "accepted": "green",
     "rejected": "red",
@@ -33,6 +35,7 @@ _COLOURS: Final[dict[str, Colour]] = {
 @click.option("--since", type=past, metavar="INSTANT|AGO", help="Only what was scheduled then or later.")
 @click.option("--until", type=past, metavar="INSTANT|AGO", help="Only what was scheduled before.")
 @click.option("--outcome", type=click.Choice(_OUTCOMES), help="Only what came to this; open has not come to anything yet.")
+@click.option("--run-status", type=click.Choice(_RUN_STATUSES), help="Only occurrences whose run has this status.")
 @click.option("--target", metavar="NAME", help="Only this target's.")
 @click.option("--limit", type=click.IntRange(1, 10_000_000), default=50, show_default=True, help="The newest so many.")
 @as_json
@@ -44,6 +47,7 @@ def command(
     since: datetime | None,
     until: datetime | None,
     outcome: str | None,
+    run_status: str | None,
     target: str | None,
     limit: int,
     as_json: bool,
@@ -61,12 +65,13 @@ def command(
         since=since,
         until=until,
         outcome=Outcome(outcome) if outcome not in {None, "open"} else None,
+        run_status=None if run_status is None else RunStatus(run_status),
         only_open=outcome == "open",
         limit=limit,
     )
     with reading(source.load().settings.ledger.url.path) as connection:
         lines = occurrences(connection, selection)
-    filtered = any((automation, since, until, outcome, target))
+    filtered = any((automation, since, until, outcome, run_status, target))
     empty = "no occurrence matches" if filtered else "nothing has come due yet"
     show(lines, _COLUMNS, (lambda one: one) if as_json else None, empty=empty)
 
@@ -94,5 +99,6 @@ _COLUMNS: "tuple[Column[Line], ...]" = (
     Column("late", _late),
     Column("attempts", lambda line: str(line["attempts"])),
     Column("run", lambda line: str(line["run_status"] or "")),
+    Column("run id", lambda line: str(line["task_run_id"] or ""), shrinks=True),
     Column("error", lambda line: str(line["error"] or ""), shrinks=True),
 )

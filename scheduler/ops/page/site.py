@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from scheduler.core.errors import Unreachable
-from scheduler.core.model import InvalidAutomation, Outcome, canonical_id
+from scheduler.core.model import InvalidAutomation, Outcome, RunStatus, canonical_id
 from scheduler.core.status import AutomationDetails, DaemonStatus
 from scheduler.ops.content import Content
 from scheduler.ops.gauges import AUTOMATION_STATES
@@ -67,7 +67,7 @@ class Site:
 
         def values() -> _Values:
             history = _History(form, records, self._zones(records or ()), "/occurrences")
-            return {"form": form, "error": error, "outcomes": (*Outcome, OPEN), **history.values(status)}
+            return {"form": form, "error": error, "outcomes": (*Outcome, OPEN), "run_statuses": [*RunStatus], **history.values(status)}
 
         return await self._made("occurrences.html", status, values, _code(form))
 

@@ -1,0 +1,76 @@
+"""The newest finished run of each automation: the automations that fail, and the last result of some.
+
+Triggers of the schema keep the id of that run, when it ended and the number of failures in a row in the automation's row. So no query
+goes through the history. A newer run that is not finished does not hide the result; a superseded run has none.
+"""
+
+import sqlite3
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Final
+
+from scheduler.core.instants import from_text, to_text
+from scheduler.core.model import RunStatus
+from scheduler.core.status import Failing, FinishedRun
+from scheduler.ledger.rows import packed
+
+_COLUMNS: Final = """
+    automation.target, automation.automation_id, automation.name, run.run_id, run.status, automation.finished_at, automation.failures,
+    run.error
+"""
+
+_SELECT_FAILING: Final = f"""
+    SELECT {_COLUMNS} FROM automation INDEXED BY automation_failing
+    CROSS JOIN run ON run.target = automation.target AND run.run_id = automation.finished_run_id
+    WHERE automation.failures > 0 AND automation.removed_at IS NULL
+    ORDER BY automation.finished_at DESC LIMIT ?
+"""  # noqa: S608 -- literals of this module
+
+_COUNT_FAILING: Final = """
+    SELECT target, count(*) FROM automation INDEXED BY automation_failing
+    WHERE failures > 0 AND removed_at IS NULL GROUP BY target ORDER BY target
+"""
+
+_SELECT_SOME: Final = f"""
+    SELECT {_COLUMNS} FROM json_each(?1) AS given
+    CROSS JOIN automation ON automation.target = given.value ->> 0 AND automation.automation_id = given.value ->> 1
+    CROSS JOIN run ON run.target = automation.target AND run.run_id = automation.finished_run_id
+"""  # noqa: S608 -- literals of this module
+
+_COUNT_ENDED: Final = """
+    SELECT status, count(*) FROM (
+        SELECT status FROM run INDEXED BY run_failed
+        WHERE status IN ('failed', 'lost') AND finished_at >= ?1 AND origin <> 'before' LIMIT ?2
+    ) GROUP BY status
+"""
+
+
+def read_failing(connection: sqlite3.Connection, most: int) -> Failing:
+    """Count the automations whose newest finished run failed or was lost, and read the newest ``most`` of these runs.
+
+    Automations that are gone do not count.
+    """
+    counts = dict(connection.execute(_COUNT_FAILING).fetchall())
+    return Failing(counts, [_read_run(row) for row in connection.execute(_SELECT_FAILING, (most,))])
+
+
+def read_some(connection: sqlite3.Connection, automations: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], FinishedRun]:
+    """Read the newest finished run of each of these automations, which are given by target and id, as far as there is one."""
+    runs = map(_read_run, connection.execute(_SELECT_SOME, (packed(list(automations)),)))
+    return {(run.target, run.automation_id): run for run in runs}
+
+
+def count_failed(connection: sqlite3.Connection, since: datetime, most: int) -> Mapping[RunStatus, int]:
+    """Count the runs that were seen to fail, or to be lost, since then: at most ``most`` of them."""
+    return {RunStatus(status): number for status, number in connection.execute(_COUNT_ENDED, (to_text(since), most))}
+
+
+def _read_run(row: sqlite3.Row) -> FinishedRun:
+    target, automation_id, name, run_id, status, finished_at, failures, error = row
+    return FinishedRun(target, automation_id, name, run_id, RunStatus(status), from_text(finished_at), failures, read_last_line(error))
+
+
+def read_last_line(text: str | None) -> str | None:
+    """Return the last line of a text that is not blank; None when there is none."""
+    lines = (line.strip() for line in reversed((text or "").splitlines()))
+    return next((line for line in lines if line), None)
