@@ -60,6 +60,6 @@ RUNS: Final[Mapping[RunStatus, str]] = {
     RunStatus.RUNNING: "has not ended yet, as far as is known",
     RunStatus.SUCCESS: "ended well",
     RunStatus.FAILED: "failed",
-    RunStatus.SUPERSEDED: "is hidden by a newer one, so that its end cannot be seen",
+    RunStatus.SUPERSEDED: "ended unseen: a newer run hides this one, or the automation was deleted",
     RunStatus.LOST: "did not end within run_timeout",
 }

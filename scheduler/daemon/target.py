@@ -312,7 +312,6 @@ class Target:
 
     def _gone(self, automation_id: str, at: datetime) -> None:
         self._poller.remove(automation_id, at)
-        self._tracker.forget(automation_id)
         self.wake()
 
     def _policies(self, automation_id: str, name: str) -> Policies:

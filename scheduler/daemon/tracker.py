@@ -27,6 +27,7 @@ _UNSEEN: Final = 600.0
 """Seconds for which nobody may have looked before the end of a run was seen, so that its duration still says something."""
 BESIDE: Final = timedelta(minutes=1)
 """A foreign run that began this close to a scheduled instant looks like the work of a second scheduler."""
+_DELETED: Final = "the automation was deleted while this run was in progress, so nobody can see how the run ended"
 _FOREIGN: Final = "to start a run by hand without this line, use `scheduler automations run`"
 _DOUBLE_SCHEDULE: Final = (
     "a second scheduler seems to fire this automation, so that each occurrence is paid for twice: "
@@ -140,12 +141,6 @@ class Tracker:
         else:
             wanted = [*changes.updated, *(snapshot.automations[each] for each in added if each in snapshot.automations)]
         self._queue.put_nowait(_Batch(wanted, snapshot.begun, added, whole=True))
-        for version in changes.removed:
-            self.forget(version.automation_id)
-
-    def forget(self, automation_id: str) -> None:
-        """The automation is gone, and nobody will see what becomes of its newest run."""
-        self._newest.pop(automation_id, None)
 
     def seen(self, seen: Seen) -> None:
         """Look at a single reading."""
@@ -165,6 +160,7 @@ class Tracker:
                     await asyncio.sleep(0)
             self._end_what_is_covered(findings)
             if batch.whole:
+                self._end_runs_of_deleted_automations(findings)
                 self._end_what_is_lost(findings)
                 self._shown = {}
             await self._record(findings)
@@ -306,6 +302,14 @@ class Tracker:
         covered, self._covered = self._covered, []
         for run in covered:
             self._finish(replace(run, status=RunStatus.SUPERSEDED), self._name(run), findings)
+
+    def _end_runs_of_deleted_automations(self, findings: _Findings) -> None:
+        """Give a final status to the runs of automations that are gone, also those that another process followed: no reading shows them."""
+        entries = self._context.timetable.entries
+        for automation_id in [each for each in self._newest if each not in entries]:
+            run = self._newest.pop(automation_id).run
+            if run.status is RunStatus.RUNNING:
+                self._finish(replace(run, status=RunStatus.SUPERSEDED, error=_DELETED), automation_id, findings)
 
     def _end_what_is_lost(self, findings: _Findings) -> None:
         oldest = self._context.clock.now() - self._context.settings.run_timeout

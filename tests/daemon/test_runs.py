@@ -61,6 +61,67 @@ def test_a_run_that_a_newer_one_covers_is_superseded() -> None:
     in_world(story)
 
 
+@pytest.mark.parametrize("restart", ["none", "before the removal", "after the removal"])
+def test_a_run_of_an_automation_that_is_deleted_meanwhile_gets_one_final_status_with_and_without_a_restart(restart: str) -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("1 12 * * *")
+        world.set(run_timeout=timedelta(hours=1))
+        world.start()
+        await world.until("12:01:30")
+        (run,) = world.api.runs
+        if restart == "before the removal":
+            world.kill()
+        world.api.delete(automation)
+        if restart == "before the removal":
+            world.start()
+        while not world.told(AutomationRemoved):
+            await world.after(0.01)
+        if restart == "after the removal":
+            world.kill()
+            world.start()
+        await world.until("14:30:00")
+        assert ends(world) == [(run.id, RunStatus.SUPERSEDED)]
+        recorded = world.ledger.runs["main", run.id].run
+        assert (recorded.status, "deleted" in (recorded.error or "")) == (RunStatus.SUPERSEDED, True)
+
+    in_world(story)
+
+
+def test_a_run_that_an_answer_shows_after_its_automation_was_removed_gets_a_final_status() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("1 12 * * *")
+        world.api.script(automation, Deed(took=25.0, starts=0.05))
+        world.set(run_timeout=timedelta(hours=1), poll_interval=timedelta(seconds=4))
+        world.start()
+        await world.until("12:01:05")
+        world.api.delete(automation)
+        await world.until("14:30:00")
+        (run,) = world.api.runs
+        assert ends(world) == [(run.id, RunStatus.SUPERSEDED)]
+        assert world.ledger.runs["main", run.id].run.status is RunStatus.SUPERSEDED
+
+    in_world(story)
+
+
+def test_a_run_whose_automation_is_back_after_its_removal_gets_the_status_that_a_reading_shows() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("1 12 * * *")
+        world.start()
+        await world.until("12:01:30")
+        (run,) = world.api.runs
+        shown = world.api.show(automation)
+        world.api.delete(automation)
+        await world.until("12:05:00")
+        world.api.bring_back(shown)
+        world.api.finish(automation)
+        await world.until("12:08:00")
+        assert ends(world)[0] == (run.id, RunStatus.SUPERSEDED)
+        assert world.ledger.runs["main", run.id].run.status is RunStatus.SUCCESS
+        assert world.told(RunForeign) == []
+
+    in_world(story)
+
+
 def test_a_run_without_an_end_is_lost_and_may_still_come_to_one() -> None:
     async def story(world: World) -> None:
         automation = world.api.create("1 12 * * *")
