@@ -1,63 +1,86 @@
 # Each target sets up the virtual environment on first use and is quick afterwards.
-PYTHON ?= /usr/bin/python3
-VENV   := .venv
-BIN    := $(VENV)/bin
-STAMP  := $(VENV)/.installed
-JOBS   ?= 2
-PREFIX ?= /opt/scheduler
-LOCK   := $(BIN)/uv pip compile pyproject.toml --generate-hashes --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-find-links -q
+.DEFAULT_GOAL := help
+PYTHON  ?= /usr/bin/python3
+VENV    := .venv
+BIN     := $(VENV)/bin
+PROGRAM := $(VENV)/.program-installed
+STAMP   := $(VENV)/.installed
+JOBS    ?= 2
+PREFIX  ?= /opt/scheduler
+LOCK    := $(BIN)/uv pip compile pyproject.toml --generate-hashes --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-find-links -q
 
 # Hundreds of processes are started: each would compile thousands of lines once more.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run install uninstall test check soak faults bench docs lock format clean
+.PHONY: help run install uninstall test check soak faults bench docs lock format clean
 
-run: $(STAMP)  ## the demo: the embedded API, the daemon and an automation that is due every minute
+help:  ## show this list
+	@echo "make TARGET, where TARGET is one of:"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+run: $(PROGRAM)  ## start the demo: embedded API, daemon, an automation due every minute
 	$(BIN)/scheduler up --demo
 
-install:  ## as root: the services, from this checkout; again for an upgrade. PREFIX says where, PYTHON with which interpreter
+# PREFIX says where, PYTHON with which interpreter.
+install:  ## as root: install or upgrade the services from this checkout
 	PREFIX=$(PREFIX) PYTHON=$(PYTHON) deploy/install.sh install
 
-uninstall:  ## as root: takes away what install has made, and leaves settings, ledger and users
+uninstall:  ## as root: remove the services; keep settings, ledger and users
 	PREFIX=$(PREFIX) deploy/install.sh uninstall
 
 # Of the first tests, too, some wait for a process or a connection: one worker more than there are cores has something to do meanwhile.
-test: check  ## all checks and every test
+test: check  ## run all checks and every test
 	$(BIN)/pytest -n $$(( $(JOBS) + 1 )) --dist worksteal -m 'not waiting'
 	$(BIN)/pytest -n $$(( 3 * $(JOBS) )) --dist loadscope --no-loadscope-reorder -m waiting
 
-check: $(STAMP)  ## formatting, lint, types, layers
+check: $(STAMP)  ## check formatting, lint, types and layers
 	$(BIN)/ruff format --check -q .
 	$(BIN)/ruff check -q .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-soak: $(STAMP)  ## simulations on all cores: SEEDS of them, beginning with FROM; exit status 1 on any violation
+# Exit status 1 on any violation.
+soak: $(STAMP)  ## simulate on all cores: SEEDS seeds, beginning with FROM
 	$(BIN)/python -m tests.simulation soak --seeds $(or $(SEEDS),1000) --from $(or $(FROM),0)
 
-faults: $(STAMP)  ## MINUTES of real faults, drawn from SEED or from a seed that it prints; exit status 1 on any violation
+# Without SEED the command draws a seed and prints it. Exit status 1 on any violation.
+faults: $(STAMP)  ## play MINUTES of real faults, drawn from SEED
 	$(BIN)/python -m tests.faults --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED)) $(if $(FOLDER),--folder $(FOLDER))
 
-bench: $(STAMP)  ## the figures of docs/performance.md
+bench: $(STAMP)  ## measure the figures of docs/performance.md
 	$(BIN)/python -m bench
 
-docs: $(STAMP)  ## makes docs/commands.md anew from the commands' own help
+docs: $(STAMP)  ## write docs/commands.md from the help of the commands
 	$(BIN)/python -m tests.commands_page
 
-format: $(STAMP)
+format: $(STAMP)  ## format the code and apply the fixes of the linter
 	$(BIN)/ruff format -q .
 	$(BIN)/ruff check -q --fix .
 
-lock: $(STAMP)  ## makes both locks anew from pyproject.toml: everything, and of that what `make install` needs
+# requirements-run.lock is the part of requirements.lock that `make run` and `make install` need.
+lock: $(STAMP)  ## write both lock files from pyproject.toml
 	$(LOCK) --group dev --upgrade -o requirements.lock
 	$(LOCK) --group build --constraint requirements.lock --upgrade -o requirements-run.lock
 
-$(STAMP): requirements.lock pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
-	touch $@
+# `make run` installs the packages of the program only. The tools for development are eight times as large.
+$(PROGRAM): requirements-run.lock pyproject.toml
+	$(call install,requirements-run.lock)
+	@touch $@
 
-clean:
+$(STAMP): requirements.lock pyproject.toml
+	$(call install,requirements.lock)
+	@touch $(PROGRAM) $@
+
+# $(call install,LOCK): put the packages of LOCK and this checkout into the virtual environment. pip shows its progress.
+define install
+	@echo "Setting up $(VENV) with the packages of $(1): once, for about a minute."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is missing or older than Python 3.11: set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r $(1)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+endef
+
+clean:  ## remove the virtual environment, the state of the demo, caches
 	rm -rf $(VENV) var build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -15,7 +15,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 def blocks() -> list[str]:
     """The commands of the example, a block for each step."""
-    section = README.read_text().partition("### Your own agent\n")[2].partition("\n## ")[0]
+    section = README.read_text().partition("## Your own agent\n")[2].partition("\n## ")[0]
     return re.findall(r"^```\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
 
 

@@ -34,6 +34,7 @@ mount -t overlay -o "lowerdir=/,upperdir=$place/written,workdir=$place/work" ove
 cd "$place/root"
 rm -rf etc/systemd/system/*.wants etc/systemd/system/scheduler* usr/local/lib/systemd/system/scheduler* \\
     opt/scheduler usr/local/bin/scheduler etc/scheduler var/lib/scheduler*
+rm -f usr/bin/kill usr/bin/ps usr/bin/pgrep  # as on a machine without procps
 : >etc/fstab
 rm -f etc/machine-id
 : >etc/machine-id
