@@ -18,7 +18,7 @@ help:  ## show this list
 	@echo "make TARGET, where TARGET is one of:"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
-run: $(PROGRAM)  ## start the demo: embedded API, daemon, an automation due every minute
+run: $(PROGRAM)  ## start the demo: the embedded API and the daemon
 	$(BIN)/scheduler up --demo
 
 # PREFIX says where, PYTHON with which interpreter.

@@ -126,6 +126,7 @@ TEXT
 }
 
 active() {
+    is_booted || return 0
     for unit in scheduler-api scheduler; do
         if systemctl --quiet is-active "$unit" 2>/dev/null; then printf ' %s' "$unit"; fi
     done
@@ -133,7 +134,7 @@ active() {
 
 uninstall_all() {
     for unit in scheduler scheduler-api; do
-        if [ -f "$units/$unit.service" ]; then systemctl --quiet disable --now "$unit"; fi
+        if [ -f "$units/$unit.service" ] && is_booted; then systemctl --quiet disable --now "$unit"; fi
         rm -f "$units/$unit.service"
     done
     rm -f "$sysusers/scheduler.conf"
@@ -150,7 +151,11 @@ TEXT
 }
 
 reload_systemd() {
-    if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
+    if is_booted; then systemctl daemon-reload; fi
+}
+
+is_booted() { # not in a chroot, say while an image is made: systemctl would answer "active" for every unit there
+    [ -d /run/systemd/system ]
 }
 
 main "${1:-}"

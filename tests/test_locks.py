@@ -1,6 +1,7 @@
-"""requirements-run.lock, which `make install` goes by, is a part of requirements.lock, which the tests go by."""
+"""requirements-run.lock, for `make run` and `make install`, is a part of requirements.lock, which the tests use."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -32,3 +33,24 @@ def test_what_the_project_needs_is_installed_and_no_tool_of_its_developers() -> 
 
 def test_every_package_has_its_hashes() -> None:
     assert [name for name, entry in locked("requirements-run.lock").items() if "--hash=sha256:" not in entry] == []
+
+
+def make(*arguments: str) -> str:
+    """Return the output of ``make`` with these arguments in the checkout."""
+    return subprocess.run(["make", *arguments], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+
+
+def test_make_run_installs_the_program_and_no_tool_of_its_developers() -> None:
+    commands = make("--dry-run", "--always-make", "run")
+    assert "-r requirements-run.lock" in commands
+    assert "-r requirements.lock" not in commands
+
+
+def test_make_alone_describes_every_target() -> None:
+    (phony,) = re.findall(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    listed = re.findall(r"^  ([a-z]+) +\S", make("--silent"), re.MULTILINE)
+    assert sorted(listed) == sorted(phony.split())
+
+
+def test_the_list_of_targets_fits_a_terminal() -> None:
+    assert [line for line in make("--silent").splitlines() if len(line) > 80] == []
