@@ -8,7 +8,7 @@ import gc
 import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -19,7 +19,7 @@ from scheduler.app.opening import Opening
 from scheduler.app.wiring import parser, policy_texts, target_settings, upstream_config
 from scheduler.core.cron import versions
 from scheduler.core.errors import ConfigurationError, LedgerUnavailable, SchedulerError
-from scheduler.core.events import ConfigReloaded, ConfigReloading, DaemonStarted, DaemonStopped
+from scheduler.core.events import ConfigReloaded, ConfigReloading, DaemonStarted, DaemonStopped, WakeFailed
 from scheduler.core.zones import reload_zones
 from scheduler.daemon.clock import ClockWatch, SystemClock
 from scheduler.daemon.context import LedgerHealth
@@ -30,6 +30,7 @@ from scheduler.ledger.fires import any_request
 from scheduler.ledger.lock import LedgerLock, lock_file
 from scheduler.ledger.retention import prune
 from scheduler.ledger.sqlite import SqliteLedger
+from scheduler.ledger.wake import WakeSocket, wake_file
 from scheduler.settings import Configuration, Settings
 from scheduler.upstream import ApiClient
 
@@ -37,6 +38,8 @@ _PRUNE_EVERY: Final = 3600.0
 _GUARD_EVERY: Final = 2.0
 _LOOK_FOR_REQUESTS_EVERY: Final = 1.0
 _LOOK_FOR_LISTS_EVERY: Final = 1.0
+_HEAR_EVERY: Final = 0.1
+"""Seconds between two looks at the wake socket at least, however many datagrams come."""
 _RESTART_FOR: Final = ("ledger", "server", "daemon", "api")
 """Sections that a reload cannot change."""
 
@@ -96,7 +99,8 @@ class Daemon:
         self._announce()
         gc.freeze()  # what was loaded stays; looking through it again and again would stop the loop for a hundredth of a second
         async with asyncio.TaskGroup() as group:
-            background = [group.create_task(each) for each in (self._guard(lock), self._prune(), self._make_up(), self._freeze())]
+            work = (self._guard(lock), self._prune(), self._make_up(), self._freeze(), self._refresh())
+            background = [group.create_task(each) for each in work]
             await self._service.run(self._targets, self._drain_seconds)
             for task in background:
                 task.cancel()
@@ -208,6 +212,25 @@ class Daemon:
                         await target.make_up()
             except LedgerUnavailable as error:
                 self._health.failed("fire", str(error))
+
+    async def _refresh(self) -> None:
+        """Take up at once what commands on this machine change. Without the wake socket, the next poll does."""
+        ledger = self._settings.ledger.url.path
+        try:
+            with closing(WakeSocket.open(ledger)) as wake_socket:
+                while not self._service.stopping:
+                    await wake_socket.wait()
+                    await self._refresh_targets()
+                    await asyncio.sleep(_HEAR_EVERY)
+        except OSError as error:
+            self._observing.publish(WakeFailed(error=f"{wake_file(ledger)}: {error.strerror or error}"))
+
+    async def _refresh_targets(self) -> None:
+        try:
+            for target in self._targets:
+                await target.refresh()
+        except LedgerUnavailable as error:
+            self._health.failed("pauses", str(error))
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()

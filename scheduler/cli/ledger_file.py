@@ -1,6 +1,7 @@
 """The ledger for the length of one command, as its owner, beside a daemon that may have it open too."""
 
 import asyncio
+import contextlib
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from scheduler.core.errors import ConfigurationError, Unreachable
 from scheduler.database.faults import translated
 from scheduler.ledger.lock import LedgerLock, holder
 from scheduler.ledger.schema import open_for_reading, open_ledger
+from scheduler.ledger.wake import wake
 
 T = TypeVar("T")
 
@@ -87,6 +89,16 @@ async def _written(path: Path, operation: Callable[[sqlite3.Connection], T]) -> 
         return await database.write(operation)
     finally:
         database.close()
+
+
+@contextmanager
+def waking(path: Path) -> Iterator[None]:
+    """Wake the daemon of this ledger, if one runs, when the block has ended, also with an error: the change may have been made."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError), acting_as_owner(path):
+            wake(path)
 
 
 def _require(path: Path) -> None:

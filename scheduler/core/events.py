@@ -340,6 +340,14 @@ class LedgerRecovered(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WakeFailed(Event):
+    """The wake socket cannot be used: what a command changes takes effect at the next poll."""
+
+    name: ClassVar = "wake.failed"
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerCommitted(Event):
     """One transaction became durable."""
 

@@ -133,17 +133,21 @@ class Readings:
         Raises `UpstreamError` when the list cannot be read.
         """
         since = self._context.clock.seconds()
-        while self._poll_begun < since:  # the first one to end may have begun before
-            polled = self._polled
-            self._poll()
-            await polled.wait()
-        if self._snapshot_begun < since:
+        if not await self.poll_since(since):
             raise UpstreamError("the list could not be read")
         timetable = self._context.timetable
         entry = timetable.entries.get(automation_id)
         if entry is not None and automation_id in self._unseen and not entry.broken:
             timetable.note_absence(automation_id, self._snapshot_begun)
         return timetable.is_absent(automation_id)
+
+    async def poll_since(self, since: float) -> bool:
+        """Ask for a poll, and wait for the end of one that began at ``since`` or later. Return whether it could read the list."""
+        while self._poll_begun < since:  # the first poll to end may have begun before
+            polled = self._polled
+            self._poll()
+            await polled.wait()
+        return self._snapshot_begun >= since
 
     async def _ask_unless_shown(self, automation_id: str, since: float) -> bool:
         """Read it once; True when it is gone. A snapshot that shows it ends the wait: the request may wait for the budget for hours."""

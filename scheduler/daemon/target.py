@@ -26,6 +26,7 @@ from scheduler.daemon.ports import Clock, Ledger, Publish, Upstream
 from scheduler.daemon.presence import Presence
 from scheduler.daemon.readings import Readings
 from scheduler.daemon.record import Record
+from scheduler.daemon.refresh import Refresh
 from scheduler.daemon.tracker import Tracker
 
 Parse = Callable[[str, str], Schedule]
@@ -70,6 +71,7 @@ class Target:
         self._tracker = Tracker(self.context, self._dispatcher)
         self._overdue = Overdue(self.context, self._clearance, self._dispatcher, self._planner.stalled_for)
         self._making_up = MakingUp(self.context, self._dispatcher)
+        self._refresh = Refresh(self.context, readings, self._clearance, self._presence)
         readings.listen(self._tracker.seen)
         self._dispatcher.listen(self._tracker.started)
         self._planner.listen(self._poller.replan)
@@ -124,11 +126,11 @@ class Target:
         """Serve until ``stopping`` is set, then give what is in flight ``drain()`` seconds. Returns how much is left in flight."""
         try:
             async with asyncio.TaskGroup() as group:
-                parts = (self._poller, self._planner, self._tracker, self._overdue)
-                polling, planning, following, watching = (group.create_task(part.run()) for part in parts)
+                parts = (self._poller, self._planner, self._tracker, self._overdue, self._refresh)
+                polling, planning, following, watching, refreshing = (group.create_task(part.run()) for part in parts)
                 await stopping.wait()
-                polling.cancel()
-                watching.cancel()
+                for task in (polling, watching, refreshing):
+                    task.cancel()
                 self._planner.stop()
                 left = await self._dispatcher.drain(drain())
                 await asyncio.wait([planning], timeout=_LAST_WRITES)
@@ -142,6 +144,10 @@ class Target:
     async def make_up(self) -> None:
         """Take up what people ask for by hand. Raises `LedgerUnavailable`."""
         await self._making_up.take_up()
+
+    async def refresh(self) -> None:
+        """Take up at once what a command changed: pauses in the ledger, and automations in the API. Raises `LedgerUnavailable`."""
+        await self._refresh.request()
 
     def _take_as_known(self, recorded: RecordedTarget) -> None:
         """What the ledger knows of was in the past once. If it is in the future, the clock went back while nobody ran, or is wrong now."""

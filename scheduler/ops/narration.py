@@ -60,6 +60,7 @@ _LEVELS: Final[Mapping[type[Event], Level]] = {
     events.BudgetRecovered: "info",
     events.ClockJumped: "warning",
     events.LedgerRecovered: "info",
+    events.WakeFailed: "warning",
 }
 _OUTCOMES: Final[Mapping[Outcome, Level]] = {
     Outcome.ACCEPTED: "info",

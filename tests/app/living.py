@@ -31,6 +31,7 @@ class Living:
     server: FaultServer
     automations: list[dict[str, object]]
     targets: tuple[str, ...]
+    poll_interval: str = "1s"
     events: list[Event] = field(default_factory=list)
     is_to_die: bool = False
 
@@ -51,7 +52,7 @@ class Living:
             for number, name in enumerate(self.targets, 1)
         )
         (self.folder / "scheduler.toml").write_text(
-            f'[schedule]\npoll_interval = "1s"\n{schedule}\n[server]\nlisten = ""\n[ledger]\nurl = "sqlite:///{self.ledger}"\n'
+            f'[schedule]\npoll_interval = "{self.poll_interval}"\n{schedule}\n[server]\nlisten = ""\n[ledger]\nurl = "sqlite:///{self.ledger}"\n'
             + "".join(targets)
         )
 
@@ -90,7 +91,12 @@ class Living:
 
 @asynccontextmanager
 async def living(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, *, targets: tuple[str, ...] = ("main",), started: bool = True
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    targets: tuple[str, ...] = ("main",),
+    started: bool = True,
+    poll_interval: str = "1s",
 ) -> AsyncIterator[tuple[Living, asyncio.Task[None]]]:
     """A daemon that runs; it is told to stop in the end, and has to."""
     monkeypatch.setenv("POSTHOG_PERSONAL_API_KEY", KEY)
@@ -100,7 +106,7 @@ async def living(
         return response(200, {"count": len(automations), "next": None, "previous": None, "results": automations}, headers={"Date": ""})
 
     async with fault_server(by_request(answer)) as server:
-        life = Living(folder, server, automations, targets)
+        life = Living(folder, server, automations, targets, poll_interval)
         interval = sys.getswitchinterval()
         running = asyncio.create_task(life.daemon.run())
         try:

@@ -1,15 +1,18 @@
 """`scheduler automations`, and what a running daemon makes of it: against the embedded API and a daemon, each a process of its own."""
 
 import json
+import socket
 import tempfile
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from scheduler.cli import output
 from scheduler.cli.commands.automations import _COLUMNS
+from scheduler.ledger.wake import wake_file
 from tests.cli.conftest import Done, Scheduler
 from tests.operated import Place, Running, page, place, until
 
@@ -166,6 +169,30 @@ def test_a_run_by_hand_needs_no_ledger(scheduler: Scheduler, name: str, monkeypa
     assert (done.status, done.err) == (0, "")
     assert json.loads(done.out)["last_task_run_id"]
     assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_what_changes_an_automation_wakes_the_daemon_and_what_reads_it_does_not(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SCHEDULER_LEDGER__URL", f"sqlite:///{tmp_path}/ledger.db")
+
+    def is_woken_by(*arguments: str) -> bool:
+        assert scheduler("automations", *arguments).status == 0
+        try:
+            return woken.recv(1) == b""
+        except BlockingIOError:
+            return False
+
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as woken:
+        woken.bind(str(wake_file(tmp_path / "ledger.db")))
+        woken.settimeout(0.0)
+        assert is_woken_by("create", "--name", "waker", *FIELDS)
+        assert is_woken_by("update", "waker", "--disabled")
+        assert is_woken_by("run", "waker")
+        assert not is_woken_by("get", "waker")
+        assert not is_woken_by("list")
+        assert is_woken_by("delete", "waker")
 
 
 def status_of(scheduler: Scheduler) -> Done:

@@ -45,6 +45,7 @@ from scheduler.core.events import (
     TargetReleased,
     TargetRelieved,
     TargetSaturated,
+    WakeFailed,
 )
 from scheduler.core.model import (
     REASONS,
@@ -131,6 +132,7 @@ def every_event() -> list[Event]:
         ClockJumped(seconds=3600.0, suspended=True),
         LedgerFailed(operation="claim", error="disk full", first=True),
         LedgerRecovered(),
+        WakeFailed(error="/var/lib/scheduler/scheduler.db.wake: Permission denied"),
         LedgerCommitted(seconds=0.004),
         ConfigReloading(),
         ConfigReloading(),

@@ -310,6 +310,19 @@ def _parser(settings: Settings) -> Parse:
     return cast("Parse", parse)
 
 
+class _SilentSocket:
+    """The wake socket of a machine on which nobody gives a command."""
+
+    def __init__(self, _ledger: Path) -> None:
+        pass
+
+    async def wait(self) -> None:
+        await asyncio.Event().wait()
+
+    def close(self) -> None:
+        pass
+
+
 def _exit(_status: int) -> None:
     _me().kill()
 
@@ -327,6 +340,7 @@ def machine() -> Iterator[None]:
             "reload_zones": lambda: None,
             "gc": SimpleNamespace(freeze=lambda: None),
             "os": SimpleNamespace(_exit=_exit),
+            "WakeSocket": SimpleNamespace(open=_SilentSocket),
             "_GUARD_EVERY": _GUARD_EVERY,
             "_LOOK_FOR_REQUESTS_EVERY": _LOOK_FOR_REQUESTS_EVERY,
         }.items():

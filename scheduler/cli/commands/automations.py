@@ -86,7 +86,7 @@ def create(
     written = _written(prompt, prompt_file, fields)
     if "prompt" not in written:
         raise click.UsageError("an automation needs a prompt; give --prompt or --prompt-file")
-    _print(_carry_out(source, target_name, lambda api: api.create(written)), as_json=as_json)  # type: ignore[arg-type]  # the options are required
+    _print(_change(source, target_name, lambda api: api.create(written)), as_json=as_json)  # type: ignore[arg-type]  # the options are required
 
 
 @command.command(
@@ -112,7 +112,7 @@ def update(
     edit = _written(prompt, prompt_file, fields)
     if not edit:
         raise click.UsageError("there is nothing to change; give at least one field, such as --cron")
-    _print(_carry_out(source, target_name, lambda api: _update(api, automation, edit)), as_json=as_json)
+    _print(_change(source, target_name, lambda api: _update(api, automation, edit)), as_json=as_json)
 
 
 @command.command("delete", examples=["scheduler automations delete nightly"])
@@ -121,7 +121,7 @@ def update(
 @click.pass_obj
 def delete(source: Source, *, automation: str, target_name: str | None) -> None:
     """Delete AUTOMATION, an id or a name."""
-    document = _carry_out(source, target_name, lambda api: _delete(api, automation))
+    document = _change(source, target_name, lambda api: _delete(api, automation))
     line(f"deleted: {escaped(str(document.get('name')))} ({document['id']})")
 
 
@@ -132,10 +132,13 @@ def delete(source: Source, *, automation: str, target_name: str | None) -> None:
 @click.pass_obj
 def run(source: Source, *, automation: str, target_name: str | None, as_json: bool) -> None:
     """Start a run of AUTOMATION, an id or a name, now. It belongs to no occurrence, and costs what a run costs."""
+    from scheduler.cli.ledger_file import waking
     from scheduler.cli.manual import start
 
     settings = source.load().settings
-    _print(start(settings, target_name, automation), as_json=as_json)
+    with waking(settings.ledger.url.path):
+        document = start(settings, target_name, automation)
+    _print(document, as_json=as_json)
 
 
 def _carry_out(source: Source, target_name: str | None, use: "Callable[[ApiClient], Awaitable[T]]") -> T:
@@ -143,6 +146,14 @@ def _carry_out(source: Source, target_name: str | None, use: "Callable[[ApiClien
     from scheduler.cli.targets import choose
 
     return carry_out(choose(source.load().settings, target_name), use)
+
+
+def _change(source: Source, target_name: str | None, use: "Callable[[ApiClient], Awaitable[T]]") -> T:
+    """Carry out a change, and have a daemon on this machine take it up at once."""
+    from scheduler.cli.ledger_file import waking
+
+    with waking(source.load().settings.ledger.url.path):
+        return _carry_out(source, target_name, use)
 
 
 async def _update(api: "ApiClient", automation: str, edit: "AutomationEdit") -> "Document":

@@ -22,10 +22,12 @@ def command(source: Source, *, automation: str | None, everything: bool, target_
 
     Kept in the ledger: it survives restarts, and shows in `scheduler status`.
     """
-    from scheduler.cli.ledger_file import write
+    from scheduler.cli.ledger_file import waking, write
     from scheduler.cli.pauses import chosen
     from scheduler.ledger.intents import Pause, pause
 
     which = chosen(source.load().settings, target_name, automation, everything=everything)
-    made = write(which.ledger, lambda connection: pause(connection, Pause(which.target, which.automation_id, now(), getpass.getuser())))
+    wanted = Pause(which.target, which.automation_id, now(), getpass.getuser())
+    with waking(which.ledger):
+        made = write(which.ledger, lambda connection: pause(connection, wanted))
     line(f"{'paused' if made else 'was paused already'}: {escaped(which.name)}")

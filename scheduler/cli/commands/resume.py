@@ -21,7 +21,7 @@ _EXAMPLES = ("scheduler resume nightly-report", "scheduler resume --all", "sched
 @click.pass_obj
 def command(source: Source, *, automation: str | None, everything: bool, keep_single: bool, target_name: str | None) -> None:
     """End the pause of AUTOMATION, an id or a name. What came due meanwhile stays skipped."""
-    from scheduler.cli.ledger_file import write
+    from scheduler.cli.ledger_file import waking, write
     from scheduler.cli.pauses import chosen, still_paused
     from scheduler.ledger.intents import resume
 
@@ -30,10 +30,11 @@ def command(source: Source, *, automation: str | None, everything: bool, keep_si
     settings = source.load().settings
     which = chosen(settings, target_name, automation, everything=everything)
     at, by = now(), getpass.getuser()
-    ended = write(
-        which.ledger,
-        lambda connection: resume(connection, which.target, which.automation_id, at=at, by=by, keep_single=keep_single),
-    )
+    with waking(which.ledger):
+        ended = write(
+            which.ledger,
+            lambda connection: resume(connection, which.target, which.automation_id, at=at, by=by, keep_single=keep_single),
+        )
     remaining = still_paused(settings, which)
     if not ended:
         raise AnswerIsNo(remaining or f"nothing was paused: {which.name}")

@@ -1,0 +1,44 @@
+"""A running daemon takes up at once what a command on the same machine changes, by the wake socket beside its ledger."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from scheduler.cli import run
+from scheduler.core.events import AutomationAdded, WakeFailed
+from scheduler.ledger.wake import wake, wake_file
+from tests.app.living import Living, another, living
+from tests.fault_server import until
+
+
+async def command(life: Living, *arguments: str) -> None:
+    """Carry out a command beside the daemon."""
+    assert await asyncio.to_thread(run, (*arguments, "--config", str(life.folder / "scheduler.toml"))) == 0
+
+
+def test_pauses_and_new_automations_show_long_before_the_next_poll(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with living(tmp_path, monkeypatch, poll_interval="1h") as (life, _):
+            await command(life, "pause", "--all")
+            await until(lambda: life.states() == [{"paused": 1}])
+            await command(life, "resume", "--all")
+            await until(lambda: life.states() == [{"enabled": 1}])
+            life.automations.append(another(2))
+            wake(life.ledger)
+            await until(lambda: len(life.told(AutomationAdded)) == 2)
+        assert not wake_file(life.ledger).exists()
+
+    asyncio.run(main())
+
+
+def test_a_daemon_without_a_wake_socket_says_so_and_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        wake_file(tmp_path / "ledger.db").mkdir()
+        async with living(tmp_path, monkeypatch) as (life, _):
+            (failed,) = life.told(WakeFailed)
+            assert failed.error == f"{wake_file(life.ledger)}: another file has this name; remove it"
+            await command(life, "pause", "--all")
+            await until(lambda: life.states() == [{"paused": 1}])
+
+    asyncio.run(main())
