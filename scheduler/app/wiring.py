@@ -72,6 +72,7 @@ def api_config(api: ApiSettings) -> ApiConfig:
         max_parallel=api.runner.max_parallel,
         output_limit=api.runner.output_limit,
         retention=api.runner.retention.total_seconds(),
+        umask=api.runner.umask,
     )
     return ApiConfig(
         database=api.database.path,

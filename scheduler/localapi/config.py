@@ -20,6 +20,7 @@ class RunnerConfig:
     max_parallel: int = 2
     output_limit: int = 10 * 2**20  # bytes
     retention: float = 30 * 86400.0  # of outputs and working directories
+    umask: int = 0o022  # of git and of the command; the server's own files keep their modes
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,9 @@ class _Execution:
             return not_clonable(self._run.repository)
         timeout = self._config.clone_timeout
         try:
-            ended = await self._ended(Command(argv, {**clone_environment(self._allowed), **self._facts}, self._workspace.work), timeout)
+            allowed = clone_environment(self._allowed)
+            given = Command(argv, {**allowed, **self._facts}, self._workspace.work, umask=self._config.umask)
+            ended = await self._ended(given, timeout)
         except OSError as error:
             return not_started(PROGRAM, error)
         return judge_clone(ended, timeout, self._output.tail)
@@ -75,7 +77,8 @@ class _Execution:
         """Carry out the command."""
         command, timeout = self._config.command, self._config.timeout
         try:
-            given = Command(command, {**self._allowed, **self._facts}, self._workspace.work, self._workspace.prompt)
+            folder, prompt = self._workspace.work, self._workspace.prompt
+            given = Command(command, {**self._allowed, **self._facts}, folder, prompt, self._config.umask)
             ended = await self._ended(given, timeout)
         except OSError as error:
             return not_started(command[0], error)

@@ -42,6 +42,7 @@ class Command:
     environment: Mapping[str, str | bytes]
     folder: Path  # the working directory
     input: Path = Path(os.devnull)
+    umask: int = 0o022
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,7 @@ def _started(command: Command, grace: float) -> "tuple[subprocess.Popen[bytes], 
             stderr=subprocess.STDOUT,
             cwd=command.folder,
             env=command.environment,
+            umask=command.umask,
             pass_fds=descriptors,
             start_new_session=True,  # a terminal's Ctrl-C is for the server
         )

@@ -28,6 +28,7 @@ _LARGEST_ID: Final = 2**63 - 1
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 _CREDENTIALS: Final = re.compile(r"(?<!ssh)://[^/]*@|://[^/@]*:[^/]*@", re.IGNORECASE)
 """In a URL, where it would be seen in the list of processes; a user's name alone is needed for SSH."""
+_OWN_BITS: Final = 0o700
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
@@ -113,6 +114,19 @@ def _parse_clone_url(value: object) -> str:
     return value
 
 
+def _parse_umask(value: object) -> int:
+    """Return the bits that a umask takes away. The owner's own bits may not be among them: a run could not read its own files."""
+    if isinstance(value, str) and re.fullmatch(r"0?[0-7]{3}", value, re.ASCII):
+        if int(value, 8) & _OWN_BITS:
+            raise Wrong(f"{shown(value)} takes the command's own files away from the command", 'begin with 0, as "022" or "077"')
+        return int(value, 8)
+    raise Wrong(f"should be an octal umask in quotes, not {shown(value)}", 'write three digits from 0 to 7, as "022" or "077"')
+
+
+def _format_umask(value: int) -> str:
+    return f"{value:03o}"
+
+
 def _parse_public_url(value: object) -> str:
     return "" if value == "" else parse_api_url(value)
 
@@ -146,6 +160,7 @@ StartWithin = Annotated[timedelta | None, PlainValidator(_parse_start_within), P
 Count = Annotated[StrictInt, Field(ge=1, le=_LARGEST_COUNT)]
 AutoCount = Annotated[int | None, PlainValidator(_parse_auto_count), PlainSerializer(_auto_count_value, return_type=int | str)]
 Size = Annotated[int, PlainValidator(parse_size), PlainSerializer(format_size, return_type=str)]
+Umask = Annotated[int, PlainValidator(_parse_umask), PlainSerializer(_format_umask, return_type=str)]
 OptionalFile = Annotated[Path | None, PlainValidator(_parse_file), _Text]
 ListenAddress = Annotated[Listen | None, PlainValidator(parse_listen), _Text]
 Database = Annotated[DatabaseUrl, PlainValidator(parse_database_url), _Text]
@@ -265,6 +280,7 @@ class RunnerSettings(Section):
     max_parallel: Count = 2
     output_limit: Size = 10 * 2**20
     retention: PositiveDuration = timedelta(days=30)
+    umask: Umask = 0o022
 
 
 class ApiSettings(Section):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -107,6 +108,31 @@ def test_only_the_owner_may_look_into_a_run(tmp_path: Path) -> None:
             ]
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize(("config", "mode"), [({}, "644"), ({"umask": 0o027}, "640")])
+def test_clone_and_command_have_a_umask_of_their_own_and_the_servers_files_keep_their_modes(
+    tmp_path: Path, config: dict[str, Any], mode: str
+) -> None:
+    async def story() -> None:
+        git("init", "-q", "--bare", str(tmp_path / "acme" / "widgets.git"))
+        url = f"{tmp_path}/{{repository}}.git"
+        async with serving(tmp_path, command=shell("cat > made"), clone_url=url, **config) as served:
+            ended = await run_once(served)
+            assert ended["last_error"] is None
+            workspace = Workspace.of(tmp_path / "runs", ended["last_task_run_id"])
+            files = (workspace.work / "made", workspace.work / ".git" / "config", workspace.prompt, workspace.output, workspace.folder)
+            assert [oct(path.stat().st_mode)[-3:] for path in files] == [mode, mode, "600", "600", "700"]
+
+    before = os.umask(0o077)  # the server's
+    try:
+        asyncio.run(story())
+    finally:
+        os.umask(before)
+
+
+def git(*arguments: str) -> None:
+    subprocess.run(("git", *arguments), check=True, capture_output=True)
 
 
 def shell(script: str) -> tuple[str, ...]:

@@ -47,6 +47,14 @@ def test_each_layer_counts_above_the_one_before(tmp_path: Path) -> None:
     assert value(configuration, "ledger", "retention") == ("180d", "default")
 
 
+@pytest.mark.parametrize(("text", "umask"), [("022", 0o022), ("0077", 0o077), ("000", 0)])
+def test_a_umask_is_octal_text_in_file_and_environment(tmp_path: Path, text: str, umask: int) -> None:
+    file = read(tmp_path, f'[api.runner]\numask = "{text}"\n')
+    environment = load(None, {"SCHEDULER_API__RUNNER__UMASK": text}, default_file=NO_FILE)
+    assert (file.settings.api.runner.umask, environment.settings.api.runner.umask) == (umask, umask)
+    assert value(file, "api", "runner", "umask")[0] == text[-3:]
+
+
 def test_the_file_is_the_one_given_else_the_variables_else_the_default(tmp_path: Path) -> None:
     given, named, default = (tmp_path / name for name in ("given.toml", "named.toml", "default.toml"))
     for file in (given, named, default):
@@ -195,6 +203,10 @@ def test_an_unknown_key_names_the_nearest_known_one_and_never_its_value(tmp_path
         ("[api.runner]\ncommand = ['']", "api.runner.command[0]", "word of a command"),
         ("[api.runner]\nenvironment = ['A=b']", "api.runner.environment[0]", "name of an environment variable"),
         ("[api.runner]\nenvironment = ['POSTHOG_PERSONAL_API_KEY']", "api.runner.environment[0]", "the daemon's own key"),
+        ("[api.runner]\numask = 18", "api.runner.umask", "octal umask in quotes, not 18"),
+        ("[api.runner]\numask = '22'", "api.runner.umask", "octal umask in quotes"),
+        ("[api.runner]\numask = '089'", "api.runner.umask", "octal umask in quotes"),
+        ("[api.runner]\numask = '277'", "api.runner.umask", "takes the command's own files away"),
         ("[api.runner]\nclone_url = 'https://example.org'", "api.runner.clone_url", "{repository}"),
         ("[api.runner]\nclone_url = 'https://x:secret@example.org/{repository}'", "api.runner.clone_url", "user name or password"),
         ("[api.runner]\nclone_url = 'https://secret@example.org/{repository}'", "api.runner.clone_url", "user name or password"),
