@@ -43,11 +43,14 @@ class Workspace:
         return self.folder / "work"
 
     def prepare(self, prompt: str) -> None:
-        """Make the folder and write the prompt. Raises OSError."""
+        """Make the folder and write the prompt. Raises OSError.
+
+        The file ends with a newline, as a text file does (POSIX, 3.206 Line): else ``while read`` in a shell loses the last line.
+        """
         self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in (self.folder, self.work):
             folder.mkdir(mode=0o700)
-        for path, content in ((self.prompt, prompt.encode()), (self.output, b"")):
+        for path, content in ((self.prompt, _end_line(prompt).encode()), (self.output, b"")):
             with open(path, "xb", opener=_private) as file:
                 file.write(content)
 
@@ -60,6 +63,10 @@ class Workspace:
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), mounted)
         await _done("find", str(self.folder), "-type", "d", "!", "-perm", "-700", "-exec", "chmod", "u+rwx", "{}", ";")
         await _done("rm", "-rf", "--one-file-system", "--", str(self.folder))
+
+
+def _end_line(text: str) -> str:
+    return text if text.endswith("\n") else f"{text}\n"
 
 
 def _mounted_in(folder: Path) -> str | None:

@@ -64,7 +64,7 @@ def test_a_run_that_waits_never_begins_and_the_others_keep_their_order(tmp_path:
             assert await served.api.runs.cancel(runs[0])
             for each in (created[2], created[3]):
                 assert (await served.finished(each["id"]))["last_run_status"] == "success"
-            assert (tmp_path / "log").read_text() == "023"
+            assert (tmp_path / "log").read_text() == "0\n2\n3\n"
             assert "scheduler_api_runs_queued 0.0" in (await served.client.get("/metrics")).text
 
     asyncio.run(story())

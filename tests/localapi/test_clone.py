@@ -55,7 +55,7 @@ def test_a_command_works_in_a_fresh_clone_and_can_push(tmp_path: Path, origin: P
         assert [run["last_error"] for run in runs] == [None, None]
         for run in runs:
             assert Workspace.of(tmp_path / "runs", run["last_task_run_id"]).output.read_bytes() == b"hello\n", "each begins anew"
-            assert git("-C", str(origin), "show", f"agent/{run['last_task_run_id']}:README") == "hello\nand more"
+            assert git("-C", str(origin), "show", f"agent/{run['last_task_run_id']}:README") == "hello\nand more\n"
 
     asyncio.run(story())
 

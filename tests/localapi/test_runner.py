@@ -30,13 +30,20 @@ def output(folder: Path, automation: dict[str, Any]) -> bytes:
     return Workspace.of(folder / "runs", automation["last_task_run_id"]).output.read_bytes()
 
 
-def test_the_prompt_is_the_standard_input_and_what_is_printed_is_kept(tmp_path: Path) -> None:
+def test_the_prompt_is_the_standard_input_with_a_newline_at_its_end_and_what_is_printed_is_kept(tmp_path: Path) -> None:
     async def story() -> None:
         prompt = "Räum auf.\n" + "x" * 1_000_000
-        async with serving(tmp_path, command=("cat",)) as served:
+        async with serving(tmp_path, command=shell('cat; cat "$PROMPT_FILE"')) as served:
             ended = await run_once(served, prompt=prompt)
             assert (ended["last_run_status"], ended["last_error"]) == ("success", None)
-            assert output(tmp_path, ended).decode() == prompt
+            assert ended["prompt"] == prompt
+            assert output(tmp_path, ended).decode() == f"{prompt}\n" * 2
+
+
+def test_a_script_that_reads_line_by_line_reads_the_last_line_of_the_prompt(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving(tmp_path, command=shell('while read -r line; do echo "<$line>"; done')) as served:
+            assert output(tmp_path, await run_once(served, prompt="one\ntwo")) == b"<one>\n<two>\n"
 
     asyncio.run(story())
 
@@ -88,7 +95,7 @@ def test_a_command_sees_what_it_may_and_nothing_else(tmp_path: Path, monkeypatch
                 "PROMPT_FILE": str(tmp_path / "runs" / ended["last_task_run_id"] / "prompt"),
                 "OUTPUT_FILE": str(tmp_path / "runs" / ended["last_task_run_id"] / "output"),
             }
-            assert prompt == VALID["prompt"]
+            assert prompt == f"{VALID['prompt']}\n"
             assert folder == str(tmp_path / "runs" / ended["last_task_run_id"] / "work")
             assert files == []
             assert leads_a_session
@@ -391,7 +398,7 @@ def test_a_run_keeps_the_prompt_that_it_was_accepted_with_also_when_its_automati
 
             ended = await eventually(run, lambda shown: shown["status"] == "success")
             assert (ended["prompt"], ended["name"]) == ("as accepted", created["name"])
-            assert output(tmp_path, started) == b"as accepted"
+            assert output(tmp_path, started) == b"as accepted\n"
 
     asyncio.run(story())
 
