@@ -3,7 +3,8 @@
 import json
 import urllib.error
 import urllib.request
-from typing import Any, Final
+from http import HTTPStatus
+from typing import IO, Any, Final
 
 from scheduler.core.errors import ConfigurationError, Unreachable
 from scheduler.settings import Settings
@@ -11,6 +12,8 @@ from scheduler.settings.places import Listen
 
 _PATIENCE: Final = 5.0
 _LARGEST: Final = 16 * 2**20
+_HEALTH: Final = frozenset({"/healthz", "/readyz"})
+"""Pages whose body says the same with a 503 as with a 200: which part does not work."""
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  an address to ask instead of, not to listen on
 
 
@@ -28,8 +31,18 @@ def ask_at(listen: Listen, path: str) -> Any:
     url = f"http://{f'[{host}]' if ':' in host else host}:{listen.port}{path}"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is on this machine, whatever the environment says
     try:
-        with opener.open(url, timeout=_PATIENCE) as answer:
+        with _open(opener, url, path) as answer:
             return json.loads(answer.read(_LARGEST))
     except (OSError, ValueError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise Unreachable(f"no daemon answers at {url}: {reason}; is `scheduler run` or `scheduler up` running?") from None
+
+
+def _open(opener: urllib.request.OpenerDirector, url: str, path: str) -> IO[bytes]:
+    try:
+        answer: IO[bytes] = opener.open(url, timeout=_PATIENCE)
+    except urllib.error.HTTPError as error:
+        if path not in _HEALTH or error.code != HTTPStatus.SERVICE_UNAVAILABLE:
+            raise
+        return error
+    return answer

@@ -29,6 +29,8 @@ from scheduler.database.requests import Alone, Operation, Request, Requests, ans
 T = TypeVar("T")
 Item = TypeVar("Item")
 
+OnFault = Callable[[LedgerUnavailable], None]
+
 _IDLE_SECONDS: Final = 1.0
 """After so long without a write the writer moves its log into the file, so that no commit has to wait for that."""
 
@@ -76,28 +78,36 @@ class _Worker:
             with suppress(sqlite3.Error):  # what is open is rolled back with the connection
                 connection.close()
 
-    def _unavailable(self, error: BaseException) -> BaseException:
+    def _unavailable(self, error: BaseException) -> LedgerUnavailable:
         return unavailable(self._path, error) if isinstance(error, (sqlite3.Error, OSError)) else LedgerUnavailable(str(error))
 
 
 class _Reader(_Worker):
     """One query after the other, each on one consistent state of the database."""
 
+    def __init__(self, name: str, path: Path, on_fault: OnFault | None) -> None:
+        self._on_fault = on_fault
+        super().__init__(name, path)
+
     def _serve(self) -> None:
         while (request := self._queue.get()) is not None:
-            self._look(request)
-            answer_all([request])
+            fault = self._look(request)
+            answer_all([request], _report(self._on_fault, fault))
         self._drop()
 
-    def _look(self, request: Request[object, object]) -> None:
+    def _look(self, request: Request[object, object]) -> LedgerUnavailable | None:
+        """Carry out the request, and return the fault of the file or the machine that prevented the query."""
         try:
             connection = self._connected()
             connection.execute("BEGIN")
             carry_out(connection, [request])
             connection.execute("ROLLBACK")
         except BaseException as error:  # noqa: BLE001 -- it is raised where somebody waits for it
-            request.outcome = self._unavailable(error) if is_fault(error) else error
+            fault = self._unavailable(error) if is_fault(error) else None
+            request.outcome = fault or error
             self._drop()
+            return fault
+        return None
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -110,13 +120,14 @@ class _Browser(_Reader):
 
     _until = 0.0
 
-    def _look(self, request: Request[object, object]) -> None:
+    def _look(self, request: Request[object, object]) -> LedgerUnavailable | None:
         self._until = time.perf_counter() + BROWSING_SECONDS
-        super()._look(request)
+        fault = super()._look(request)
         if isinstance(request.outcome, sqlite3.Error) and primary_code(request.outcome) == sqlite3.SQLITE_INTERRUPT:
             request.outcome = LedgerUnavailable(
                 f"going through {self._path} took more than {BROWSING_SECONDS:g} s and was given up: ask for a shorter time"
             )
+        return fault
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -127,9 +138,10 @@ class _Browser(_Reader):
 class _Writer(_Worker):
     """Group commit. After a fault the connection is dropped, and opened again for the next group."""
 
-    def __init__(self, path: Path, schema: Schema, on_commit: Callable[[float], None] | None) -> None:
+    def __init__(self, path: Path, schema: Schema, on_commit: Callable[[float], None] | None, on_fault: OnFault | None) -> None:
         self._schema = schema
         self._on_commit = on_commit
+        self._on_fault = on_fault
         self._checkpointed = 0
         connection = open_for_writing(path, schema)
         self._file = _identity(path)
@@ -176,7 +188,7 @@ class _Writer(_Worker):
             self._drop()
             for request in group:  # each gets its own: an exception that is raised in several places collects the tracebacks of all
                 request.outcome = self._unavailable(error)
-            answer_all(group)
+            answer_all(group, _report(self._on_fault, self._unavailable(error)))
         else:
             answer_all(group, partial(self._on_commit, seconds) if self._on_commit is not None else None)
 
@@ -204,6 +216,11 @@ class _Writer(_Worker):
             self._connection = reopen_for_writing(self._path, self._schema)
             self._checkpointed = 0
         return self._connection
+
+
+def _report(on_fault: OnFault | None, fault: LedgerUnavailable | None) -> Callable[[], None] | None:
+    """Make the call that reports a fault on the loop; None when nobody wants to know, or there is no fault."""
+    return None if on_fault is None or fault is None else partial(on_fault, fault)
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -242,15 +259,25 @@ class Database:
 
     @classmethod
     def open(
-        cls, path: Path, *, application_id: int, migrations: Sequence[Migration], on_commit: Callable[[float], None] | None = None
+        cls,
+        path: Path,
+        *,
+        application_id: int,
+        migrations: Sequence[Migration],
+        on_commit: Callable[[float], None] | None = None,
+        on_fault: OnFault | None = None,
     ) -> "Database":
-        """Open, make or migrate the file; blocks. ``on_commit`` is called on the loop with the seconds that each commit took.
+        """Open, make or migrate the file; blocks.
+
+        ``on_commit`` is called on the loop with the seconds that each commit took. ``on_fault`` is called on the loop with the error of
+        each transaction and each query that the file or the machine prevented.
 
         Raises `DatabaseRefused`, the file left as it is, for one that is damaged, not ours or of a newer version, and
         `LedgerUnavailable` when it cannot be opened now.
         """
-        writer = _Writer(path, Schema(application_id, migrations), on_commit)
-        return cls(writer, _Reader("database-reader", path), _Reader("database-background", path), _Browser("database-browser", path))
+        writer = _Writer(path, Schema(application_id, migrations), on_commit, on_fault)
+        reader, background = _Reader("database-reader", path, on_fault), _Reader("database-background", path, on_fault)
+        return cls(writer, reader, background, _Browser("database-browser", path, on_fault))
 
     async def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Carry out ``operation`` on the writer's thread, in the order of the calls; returns its result when it is durable.

@@ -1,9 +1,10 @@
 """The embedded API, where it is in use: can it carry out a run, and keep it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
-from scheduler.doctor.facts import EmbeddedFacts, Facts, Unknown
+from scheduler.doctor.disks import FULL, REMOTE, TIGHT, format_bytes
+from scheduler.doctor.facts import DiskFacts, EmbeddedFacts, Facts, Unknown
 from scheduler.doctor.findings import Check, Finding
 from scheduler.settings.models import ApiSettings
 
@@ -11,6 +12,8 @@ EMBEDDED: Final = Check("embedded api")
 _WRITE: Final = 2
 _OTHERS: Final = 0o077
 _PASS: Final = 0o011  # for others, into the folder
+_MAKE_ROOM: Final = "make room, or shorten [api.runner] retention"
+_SEE_LOG: Final = "see its log, which names the cause (journalctl -u scheduler-api -p warning), and mend that; it goes on by itself"
 
 
 def examined(facts: Facts) -> Iterator[Finding]:
@@ -23,6 +26,8 @@ def examined(facts: Facts) -> Iterator[Finding]:
         return
     yield from _runner(api, facts.embedded)
     yield _database(api, facts.embedded)
+    yield from _disks(facts.embedded)
+    yield from _health(str(api.listen), facts.embedded_health)
 
 
 def _runner(api: ApiSettings, embedded: EmbeddedFacts) -> Iterator[Finding]:
@@ -60,3 +65,35 @@ def _database(api: ApiSettings, embedded: EmbeddedFacts) -> Finding:
             subject, f"others than {database.owner} may read it, prompts too, mode {database.mode:04o}", f"chmod 0600 {database.path}"
         )
     return EMBEDDED.ok(subject, f"{database.owner}'s alone")
+
+
+def _disks(embedded: EmbeddedFacts) -> Iterator[Finding]:
+    """Judge the disks of the database and of the runs, or the one disk of both."""
+    disk, runs_disk = embedded.disk, embedded.runs_disk
+    if disk is not None:
+        if disk.filesystem in REMOTE:
+            yield EMBEDDED.fault(
+                str(disk.path),
+                f"it lies on {disk.filesystem}, where neither locks nor the write-ahead log can be relied on",
+                "put it on a local disk",
+            )
+        yield _room(disk, "every request that writes is answered with 503, and no end of a run is recorded")
+    if runs_disk is not None and (disk is None or disk.device != runs_disk.device):
+        yield _room(runs_disk, "runs fail, and their output is cut short")
+
+
+def _room(disk: DiskFacts, consequence: str) -> Finding:
+    left = f"its disk has {format_bytes(disk.free)} left"
+    if disk.free < FULL:
+        return EMBEDDED.fault(str(disk.path), f"{left}; on a full disk {consequence}", _MAKE_ROOM)
+    if disk.free < TIGHT:
+        return EMBEDDED.warning(str(disk.path), left, _MAKE_ROOM)
+    return EMBEDDED.ok(str(disk.path), left)
+
+
+def _health(listen: str, health: Mapping[str, object] | Unknown | None) -> Iterator[Finding]:
+    """Repeat what the running server says of itself. Whether another program answers there is another check's business."""
+    parts = health if isinstance(health, Mapping) else {}
+    for part in ("database", "runner"):
+        if parts.get(part) is False:
+            yield EMBEDDED.fault(listen, f"the server says that its {part} does not work", _SEE_LOG)

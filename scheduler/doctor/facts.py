@@ -213,14 +213,29 @@ class ZoneFacts:
     differing: Mapping[str, datetime]
 
 
+@dataclass(frozen=True, slots=True)
+class DiskFacts:
+    """The disk on which a file or a folder lies, or will lie. ``device`` is the same for all that lies on one disk."""
+
+    path: Path
+    device: int
+    free: int  # bytes
+    filesystem: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddedFacts:
-    """What the embedded API needs on this machine. ``program`` and ``git``: where they are found."""
+    """What the embedded API needs on this machine. ``program`` and ``git``: where they are found.
+
+    ``disk`` is that of the database, ``runs_disk`` that of the runs; None when nobody can tell.
+    """
 
     program: str | None
     git: str | None
     folder: FileFacts | None
     database: FileFacts | None
+    disk: DiskFacts | None = None
+    runs_disk: DiskFacts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +255,7 @@ class Facts:
     server: Occupant = "nobody"
     embedded: EmbeddedFacts | Unknown | None = None  # None: not in use
     embedded_server: Occupant = "nobody"
+    embedded_health: Mapping[str, object] | Unknown | None = None  # by part, whether the part works; None: nobody answers
     zones: ZoneFacts | Unknown
     synchronised: bool | None = None  # the machine's clock; None: it cannot be told
 

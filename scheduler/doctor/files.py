@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from scheduler.doctor.facts import FileFacts
+from scheduler.doctor.facts import DiskFacts, FileFacts
 
 _MOUNTS: Final = Path("/proc/self/mounts")
 
@@ -24,6 +24,15 @@ def free_bytes(folder: Path) -> int:
     """What an ordinary user may still write there. Raises OSError."""
     found = os.statvfs(folder)
     return found.f_bavail * found.f_frsize
+
+
+def disk_facts(path: Path) -> DiskFacts | None:
+    """Return the disk of the nearest folder that is there, for a path that may not be there yet; None when nobody can tell."""
+    try:
+        nearest = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
+        return DiskFacts(path, nearest.stat().st_dev, free_bytes(nearest), filesystem(nearest))
+    except OSError:
+        return None
 
 
 def filesystem(path: Path) -> str:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from scheduler.core.cron import versions
-from scheduler.core.errors import ConfigurationError
+from scheduler.core.errors import ConfigurationError, SchedulerError
 from scheduler.core.ranges import RULES_VERSION
 from scheduler.doctor.apart import apart
 from scheduler.doctor.asking import ask
 from scheduler.doctor.facts import PROXIES, TRUST, ApiFacts, EmbeddedFacts, Facts, KeyFacts, LedgerFacts, TargetFacts, Unknown, Way
-from scheduler.doctor.files import file_facts
+from scheduler.doctor.files import disk_facts, file_facts
 from scheduler.doctor.host import Page, occupant, synchronised, zone_facts
 from scheduler.doctor.way import walk
 from scheduler.settings import Configuration, Problem, Settings, Target
@@ -68,6 +68,7 @@ async def gathered(of: Installation, progress: Callable[[float], None] = lambda 
         server = begin(occupant(settings.server.listen, of.page))
         embedded = begin(apart(lambda: _embedded(of)))
         embedded_server = begin(occupant(settings.api.listen, of.page))
+        embedded_health = begin(apart(lambda: _embedded_health(of)))
         holds_key = begin(apart(lambda: _holds_key(of)))
         targets = [group.create_task(_target(of, each, patience)) for each in settings.targets]
         begun += targets
@@ -86,6 +87,7 @@ async def gathered(of: Installation, progress: Callable[[float], None] = lambda 
         server=server.result(),
         embedded=embedded.result(),
         embedded_server=embedded_server.result(),
+        embedded_health=embedded_health.result(),
         zones=Unknown("they were not looked at"),
         synchronised=synchronised(),
     )
@@ -159,5 +161,22 @@ def _embedded(of: Installation) -> EmbeddedFacts | None:
     search = of.environ.get("PATH")
     program = shutil.which(api.runner.command[0], path=search) if api.runner.command else None
     return EmbeddedFacts(
-        program=program, git=shutil.which("git", path=search), folder=file_facts(api.database.path.parent), database=database
+        program=program,
+        git=shutil.which("git", path=search),
+        folder=file_facts(api.database.path.parent),
+        database=database,
+        disk=disk_facts(api.database.path),
+        runs_disk=disk_facts(api.runs_folder),
     )
+
+
+def _embedded_health(of: Installation) -> Mapping[str, object] | None:
+    """Ask the embedded API which of its parts work."""
+    listen = of.settings.api.listen
+    if listen is None or listen.port == 0:
+        return None
+    try:
+        health = of.page(listen, "/healthz")
+    except SchedulerError:
+        return None
+    return health if isinstance(health, dict) else None

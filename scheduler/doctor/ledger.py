@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Final
 
 from scheduler.database.files import BESIDE
+from scheduler.doctor.disks import FULL, MIB, REMOTE, TIGHT, format_bytes
 from scheduler.doctor.facts import Facts, FileFacts, LedgerFacts, Record, Unknown
 from scheduler.doctor.findings import Check, Finding, parted
 from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS
@@ -12,12 +13,7 @@ from scheduler.ledger.sightings import normalised
 
 LEDGER: Final = Check("ledger")
 _NEWEST: Final = len(MIGRATIONS)
-_MIB: Final = 2**20
-_FULL: Final = 50 * _MIB
-"""Free bytes, below which the write-ahead log alone may fill the disk (it keeps 64 MB after a burst)."""
-_TIGHT: Final = 500 * _MIB
 _WEEK: Final = 7
-_REMOTE: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "glusterfs", "ceph"})
 _OTHERS_WRITE: Final = 0o022
 
 
@@ -82,7 +78,7 @@ def _content(subject: str, ledger: LedgerFacts) -> Iterator[Finding]:
 
 def _whole(subject: str, ledger: LedgerFacts) -> Iterator[Finding]:
     assert ledger.file is not None
-    size = _bytes(sum(each.size for each in ledger.files))
+    size = format_bytes(sum(each.size for each in ledger.files))
     if ledger.version < _NEWEST:
         yield LEDGER.warning(
             subject,
@@ -124,21 +120,22 @@ def _owners(ledger: LedgerFacts) -> Iterator[Finding]:
 
 
 def _disk(facts: Facts, subject: str, ledger: LedgerFacts) -> Iterator[Finding]:
-    if ledger.filesystem in _REMOTE:
+    if ledger.filesystem in REMOTE:
         yield LEDGER.fault(
             subject,
             f"it lies on {ledger.filesystem}, where neither locks nor the write-ahead log can be relied on",
             "put it on a local disk",
         )
     growth = _growth(ledger.record, ledger.file, facts.settings.ledger.retention)
-    if ledger.free < _FULL:
-        yield LEDGER.fault(subject, f"its disk has {_bytes(ledger.free)} left; nothing is sent that cannot be recorded", "make room")
-    elif ledger.free < max(_TIGHT, growth):
-        more = f", and it will grow by {_bytes(growth)} within retention" if growth > ledger.free else ""
-        yield LEDGER.warning(subject, f"its disk has {_bytes(ledger.free)} left{more}", "make room, or shorten [ledger] retention")
+    if ledger.free < FULL:
+        yield LEDGER.fault(subject, f"its disk has {format_bytes(ledger.free)} left; nothing is sent that cannot be recorded", "make room")
+    elif ledger.free < max(TIGHT, growth):
+        more = f", and it will grow by {format_bytes(growth)} within retention" if growth > ledger.free else ""
+        yield LEDGER.warning(subject, f"its disk has {format_bytes(ledger.free)} left{more}", "make room, or shorten [ledger] retention")
     else:
         yield LEDGER.ok(
-            subject, f"its disk has {_bytes(ledger.free)} left" + (f"; it will grow by {_bytes(growth)}" if growth > _MIB else "")
+            subject,
+            f"its disk has {format_bytes(ledger.free)} left" + (f"; it will grow by {format_bytes(growth)}" if growth > MIB else ""),
         )
 
 
@@ -180,11 +177,3 @@ def _bindings(facts: Facts) -> Iterator[Finding]:
                 f"the ledger has it as {bound.url}, project {bound.project_id}",
                 "give the other project a name of its own, or the first one back its url and project_id",
             )
-
-
-def _bytes(size: float) -> str:
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if size < 1024:  # noqa: PLR2004  of these a unit has
-            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 10 else f"{size:.1f} {unit}"  # noqa: PLR2004  two figures say enough
-        size /= 1024
-    return f"{size:.1f} TiB"

@@ -84,8 +84,8 @@ class Runner:
             try:
                 if not await self._next():
                     await self._woken.wait()
-            except Unreachable as error:  # stopped while the database is away: the next start finds the run
-                _log.warning("database.unavailable", error=str(error))
+            except Unreachable:  # stopped while the database is away: the next start finds the run
+                continue
             except Exception:  # noqa: BLE001 - the edge of the loop: what becomes of one run must not end the worker
                 _log.exception("runner.failed")
                 await self._pause(_RETRY_AFTER)
@@ -103,7 +103,8 @@ class Runner:
         try:
             end = await self._executed(run, interruption)
             seconds = asyncio.get_running_loop().time() - began
-            await self._insisted(lambda: self._queue.finish(run, end))
+            ended_at = self._queue.now()  # not when the end can be written, which may be hours later
+            await self._insisted(lambda: self._queue.finish(run, end, ended_at))
         finally:
             del self._interruptions[run.id]
         self._on_end(end.status, seconds)
@@ -129,8 +130,8 @@ class Runner:
             try:
                 if self.queued or self.in_progress:
                     await self._cancel()
-            except Unreachable as error:
-                _log.warning("database.unavailable", error=str(error))
+            except Unreachable:
+                pass  # `DatabaseHealth` logs the cause, once; the next look is soon
             except Exception:  # noqa: BLE001 - the edge of the loop: runs can still be cancelled afterwards
                 _log.exception("runner.failed")
             await self._pause(_CANCEL_WITHIN)
@@ -165,14 +166,16 @@ class Runner:
                 _log.warning("workspace.kept", task_run_id=run_id, error=str(error))
 
     async def _insisted(self, write: Callable[[], Awaitable[_T]]) -> _T:
-        """Write until it is written: a full disk must lose neither a run's turn nor its end. Raises `Unreachable` when stopped."""
+        """Write until it is written: a full disk must lose neither a run's turn nor its end. Raises `Unreachable` when stopped.
+
+        `DatabaseHealth` logs why the database cannot be written.
+        """
         while True:
             try:
                 return await write()
-            except Unreachable as error:
+            except Unreachable:
                 if self._stop.is_set():
                     raise
-                _log.warning("database.unavailable", error=str(error))
             await self._pause(_RETRY_AFTER)
 
     async def _pause(self, seconds: float) -> None:

@@ -44,7 +44,7 @@ class RunQueue:
 
     def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
         self._database = database
-        self._now = now
+        self.now = now
 
     async def left_running(self) -> list[str]:
         """The runs that are marked as running: before any was taken, those that a dead process left."""
@@ -52,7 +52,7 @@ class RunQueue:
 
     async def ended_long_ago(self, run_ids: Sequence[str], seconds: float) -> list[str]:
         """Which of these are runs that ended so long ago, or before."""
-        before = to_text(self._now() - timedelta(seconds=seconds))
+        before = to_text(self.now() - timedelta(seconds=seconds))
         statement = "SELECT id FROM runs WHERE id IN (SELECT value FROM json_each(?)) AND finished_at <= ?"
         return await self._database.read(
             lambda connection: [row["id"] for row in connection.execute(statement, (json.dumps(run_ids), before))]
@@ -85,9 +85,9 @@ class RunQueue:
         """Mark the run that waits longest as running, with the command that will carry it out; None when none waits."""
         return await self._database.write(partial(_take, command=json.dumps(command), now=self._stamp()))
 
-    async def finish(self, run: QueuedRun, end: RunEnd) -> None:
-        """Write down how a run ended. The automation shows it as long as this is its newest run."""
-        await self._database.write(partial(_finish, run_id=run.id, automation_id=run.automation_id, end=end, now=self._stamp()))
+    async def finish(self, run: QueuedRun, end: RunEnd, ended_at: datetime) -> None:
+        """Write down how and when a run ended. The automation shows the end as long as this is its newest run."""
+        await self._database.write(partial(_finish, run_id=run.id, automation_id=run.automation_id, end=end, ended_at=to_text(ended_at)))
 
     async def runs(self, *, automation_id: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
         """The newest runs, of one automation or of all, newest first: every column but the prompt."""
@@ -98,7 +98,7 @@ class RunQueue:
         return await self._database.read(partial(_run, run_id=run_id))
 
     def _stamp(self) -> str:
-        return to_text(self._now())
+        return to_text(self.now())
 
 
 # Each index holds only the runs that a statement looks for, so that none goes through the runs that have ended. Left to itself, SQLite
@@ -114,7 +114,7 @@ _FINISHED_AT_ONCE: Final = 500
 def _recover(connection: sqlite3.Connection, *, now: str) -> int:
     left = connection.execute(f"SELECT id, automation_id {_RUNNING}").fetchall()
     for run_id, automation_id in left:
-        _finish(connection, run_id=run_id, automation_id=automation_id, end=RunEnd("failed", error=LEFT_BEHIND), now=now)
+        _finish(connection, run_id=run_id, automation_id=automation_id, end=RunEnd("failed", error=LEFT_BEHIND), ended_at=now)
     waiting, cancelled = (connection.execute(f"SELECT count(*) {which}").fetchone()[0] for which in (_WAITING, _CANCELLED))
     return int(waiting + cancelled)
 
@@ -141,22 +141,22 @@ def _finish_cancelled(connection: sqlite3.Connection, *, end: RunEnd, now: str) 
     statement = f"SELECT id, automation_id {_CANCELLED} ORDER BY sequence LIMIT {_FINISHED_AT_ONCE}"
     cancelled = connection.execute(statement).fetchall()
     for run_id, automation_id in cancelled:
-        _finish(connection, run_id=run_id, automation_id=automation_id, end=end, now=now)
+        _finish(connection, run_id=run_id, automation_id=automation_id, end=end, ended_at=now)
     return len(cancelled)
 
 
-def _finish(connection: sqlite3.Connection, *, run_id: str, automation_id: str, end: RunEnd, now: str) -> None:
+def _finish(connection: sqlite3.Connection, *, run_id: str, automation_id: str, end: RunEnd, ended_at: str) -> None:
     connection.execute(
         "UPDATE runs SET status = ?, finished_at = ?, exit_status = ?, error = ? WHERE id = ?",
-        (end.status, now, end.exit_status, end.error, run_id),
+        (end.status, ended_at, end.exit_status, end.error, run_id),
     )
     connection.execute(
         """
         UPDATE automations
-        SET last_run_status = :status, last_error = :error, updated_at = iif(:status = 'failed', :now, updated_at)
+        SET last_run_status = :status, last_error = :error, updated_at = iif(:status = 'failed', :ended_at, updated_at)
         WHERE id = :automation_id AND last_task_run_id = :run_id
         """,
-        {"status": end.status, "error": end.error, "now": now, "automation_id": automation_id, "run_id": run_id},
+        {"status": end.status, "error": end.error, "ended_at": ended_at, "automation_id": automation_id, "run_id": run_id},
     )
 
 

@@ -4,9 +4,11 @@ Times are ISO 8601 text in UTC with microseconds, as everywhere. A run keeps the
 accepted: an edit or a deletion afterwards does not change what was asked for. That is also why no foreign key binds it.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from scheduler.core.errors import LedgerUnavailable
 from scheduler.database import Database, Tables
 
 APPLICATION_ID: Final = 0x74736B61  # "tska", in the header of the file: what `file` and we know it by
@@ -105,8 +107,13 @@ _FIRST_TABLES: Final = (
 )
 
 
-def open_database(path: Path) -> Database:
-    """Open the embedded API's database, and make or bring up to date its tables. Blocks; raises `DatabaseRefused`."""
+def open_database(
+    path: Path, *, on_commit: Callable[[float], None] | None = None, on_fault: Callable[[LedgerUnavailable], None] | None = None
+) -> Database:
+    """Open the embedded API's database, and make or bring up to date its tables. Blocks; raises `DatabaseRefused`.
+
+    ``on_commit`` and ``on_fault`` are those of `Database.open`.
+    """
     return Database.open(
         path,
         application_id=APPLICATION_ID,
@@ -117,6 +124,8 @@ def open_database(path: Path) -> Database:
             m004_answers_by_project,
             m005_runs_that_wait,
         ),
+        on_commit=on_commit,
+        on_fault=on_fault,
     )
 
 

@@ -8,12 +8,14 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 
 from scheduler.core.errors import Unreachable
 from scheduler.database import Database
 from scheduler.localapi.app import build_app
 from scheduler.localapi.config import ApiConfig
 from scheduler.localapi.contract import Contract
+from scheduler.localapi.health import DatabaseHealth
 from scheduler.localapi.keys import Keys
 from scheduler.localapi.lock import ServerLock
 from scheduler.localapi.long_work import LongWork
@@ -29,9 +31,13 @@ from scheduler.localapi.views import Views
 class LocalApi:
     """The embedded API, running. ``app`` is its ASGI application, ``keys`` its keys, ``runs`` its runs."""
 
-    def __init__(self, config: ApiConfig, lock: ServerLock, database: Database, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, config: ApiConfig, lock: ServerLock, database: Database, health: DatabaseHealth, now: Callable[[], datetime]
+    ) -> None:
         self._lock = lock
         self._database = database
+        self._database_health = health
+        self._prober = asyncio.create_task(health.probe_while_failed(database), name="database-probe")
         self.metrics = ApiMetrics()
         self.keys = Keys(database, now)
         self.runs = RunQueue(database, now)
@@ -57,12 +63,14 @@ class LocalApi:
         ours, and `Unreachable` for one that cannot be written.
         """
         lock = ServerLock.acquire(config.database)
+        health = DatabaseHealth(config.database)
+        opening = partial(open_database, config.database, on_commit=health.note_commit, on_fault=health.note_fault)
         try:
-            database = await asyncio.to_thread(open_database, config.database)
+            database = await asyncio.to_thread(opening)
         except BaseException:
             lock.release()
             raise
-        api = cls(config, lock, database, now)
+        api = cls(config, lock, database, health, now)
         try:
             await api._runner.start()
         except BaseException:
@@ -74,6 +82,8 @@ class LocalApi:
         """End the runs that are going on, which then count as failed, and close the database. What waits, waits for the next start."""
         self._long_work.close()
         await self._runner.close()
+        self._prober.cancel()
+        await asyncio.wait({self._prober})
         await asyncio.to_thread(self._database.close)
         self._lock.release()
 
@@ -83,17 +93,19 @@ class LocalApi:
 
     def headline(self) -> str:
         """What it is at, in a line."""
-        return f"runs: {self._runner.in_progress} in progress, {self._runner.queued} waiting"
+        runs = f"runs: {self._runner.in_progress} in progress, {self._runner.queued} waiting"
+        return runs if self._database_health.works else f"the database does not work, see the log; {runs}"
 
     async def _health(self) -> Mapping[str, bool]:
-        return {"database": await self._database_answers(), "runner": self._runner.is_alive()}
+        return {"database": await self._database_works(), "runner": self._runner.is_alive()}
 
-    async def _database_answers(self) -> bool:
+    async def _database_works(self) -> bool:
+        """Return whether the last writes succeeded, and a read succeeds now."""
         try:
             await self._database.read(_ping)
         except Unreachable:
             return False
-        return True
+        return self._database_health.works
 
 
 def _ping(connection: sqlite3.Connection) -> None:

@@ -71,7 +71,7 @@ def end(path: Path, run_id: str, how: RunEnd) -> None:
         run = await queue.run(run_id)
         assert run is not None
         taken = QueuedRun(*(run[name] for name in ("id", "automation_id", "task_id", "name", "repository", "prompt")))
-        await queue.finish(taken, how)
+        await queue.finish(taken, how, NOW.replace(second=7))
 
     within(path, use)
 

@@ -8,6 +8,7 @@ from typing import Any
 from scheduler.core.model import Automation, Definition, InvalidAutomation, Snapshot
 from scheduler.doctor.facts import (
     ApiFacts,
+    DiskFacts,
     EmbeddedFacts,
     Facts,
     FileFacts,
@@ -99,11 +100,14 @@ STATUS: dict[str, Any] = {
         }
     ],
 }
+DISK = DiskFacts(Path("/var/lib/scheduler-api/api.db"), 1, 10 * 2**30, "ext4")
 EMBEDDED = EmbeddedFacts(
     program="/usr/local/bin/agent",
     git="/usr/bin/git",
     folder=file("/var/lib/scheduler-api", mode=0o755, uid=991),
     database=file("/var/lib/scheduler-api/api.db", uid=991),
+    disk=DISK,
+    runs_disk=replace(DISK, path=Path("/var/lib/scheduler-api/api.db.runs")),
 )
 ZONES = ZoneFacts((ZoneCopy("2026a", "package", "/zones"), ZoneCopy("2025b", "system", "/usr/share/zoneinfo")), {})
 HEALTHY = Facts(

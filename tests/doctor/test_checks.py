@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,13 +11,14 @@ import pytest
 from scheduler.core.model import InvalidAutomation
 from scheduler.doctor.checks import CHECKS, findings
 from scheduler.doctor.configuration import examined
-from scheduler.doctor.facts import Facts, FileFacts, ForeignRuns, KeyFacts, Known, RecordedTarget, Refusal, Unknown, ZoneFacts
+from scheduler.doctor.facts import DiskFacts, Facts, FileFacts, ForeignRuns, KeyFacts, Known, RecordedTarget, Refusal, Unknown, ZoneFacts
 from scheduler.doctor.findings import Finding, Status
 from scheduler.settings import Configuration, Origin, Problem, Settings
 from scheduler.settings.keys import KeyPlace
 from tests.counting import count_lines
 from tests.doctor.support import (
     API,
+    DISK,
     EMBEDDED,
     FILE,
     HEALTHY,
@@ -350,6 +352,41 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             FAULT,
             "api.runner.clone_url",
             "no git",
+        ),
+        (
+            "full disk",
+            replace(HEALTHY, embedded=replace(EMBEDDED, disk=replace(DISK, free=2**20))),
+            FAULT,
+            "/var/lib/scheduler-api/api.db",
+            "its disk has 1.0 MiB left; on a full disk every request that writes is answered with 503",
+        ),
+        (
+            "disk nearly full",
+            replace(HEALTHY, embedded=replace(EMBEDDED, disk=replace(DISK, free=200 * 2**20))),
+            WARNING,
+            "/var/lib/scheduler-api/api.db",
+            "its disk has 200 MiB left",
+        ),
+        (
+            "full disk of the runs",
+            replace(HEALTHY, embedded=replace(EMBEDDED, runs_disk=DiskFacts(Path("/runs"), 2, 2**20, "ext4"))),
+            FAULT,
+            "/runs",
+            "its disk has 1.0 MiB left; on a full disk runs fail",
+        ),
+        (
+            "network disk",
+            replace(HEALTHY, embedded=replace(EMBEDDED, disk=replace(DISK, filesystem="nfs4"))),
+            FAULT,
+            "/var/lib/scheduler-api/api.db",
+            "it lies on nfs4",
+        ),
+        (
+            "unhealthy server",
+            replace(HEALTHY, embedded_health={"database": False, "runner": True}),
+            FAULT,
+            "127.0.0.1:8040",
+            "the server says that its database does not work",
         ),
     ],
     "schedules": [

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from scheduler.app.wiring import upstream_config
+from scheduler.cli.daemon_pages import ask_at
 from scheduler.core.errors import Unreachable
 from scheduler.daemon.clock import SystemClock
 from scheduler.doctor.facts import Facts, LedgerFacts, Unknown
@@ -172,3 +173,15 @@ def test_the_address_of_the_daemon_is_taken_by_somebody_else() -> None:
             return await gathered(installation(configuration=Configuration(made, None, {})))
 
     assert asyncio.run(main()).server == "somebody"
+
+
+def test_a_server_of_ours_that_is_unhealthy_says_which_part_does_not_work() -> None:
+    async def main() -> Facts:
+        async with fault_server(always(response(503, {"database": False, "runner": True}))) as api:
+            address = api.url.removeprefix("http://")
+            listen = {"server": {"listen": ""}, "api": {"listen": address, "database": "sqlite:////nonexistent/api.db"}}
+            return await gathered(installation(configuration=Configuration(settings(**listen), None, {}), page=ask_at), patience=5.0)
+
+    facts = asyncio.run(main())
+    assert facts.embedded_server == "scheduler"
+    assert facts.embedded_health == {"database": False, "runner": True}

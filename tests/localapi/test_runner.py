@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import uvloop
 from structlog.testing import capture_logs
 
+from scheduler.core.instants import to_text
 from scheduler.localapi import process
 from scheduler.localapi.workspace import Workspace
 from tests.localapi.support import VALID, Served, alive, eventually, serving
@@ -416,8 +418,13 @@ def test_a_run_is_not_lost_while_the_database_cannot_be_written(tmp_path: Path, 
             with capture_logs() as logged:
                 flag.touch()
                 await eventually(lambda: tried(logged), bool)
+            ended_at = served.clock.instant
+            served.clock.instant += timedelta(hours=1)
             (tmp_path / "moved.db").rename(tmp_path / "api.db")
             assert (await served.finished(created["id"]))["last_run_status"] == "success"
+            run = await served.api.runs.run(started["last_task_run_id"])
+            assert run is not None
+            assert run["finished_at"] <= to_text(ended_at), "when the run ended, not when that could be written"
 
     async def prepared(folder: Path, automation: dict[str, Any]) -> bool:
         return Workspace.of(folder / "runs", automation["last_task_run_id"]).output.exists()
