@@ -335,5 +335,6 @@ EXCEPTIONS: Final = (
     Allowance(
         "localapi.runs._runs", "runs_of_automation (automation_id=?)", "walks back from the newest run of one automation up to LIMIT"
     ),
+    Allowance("localapi.runs._runs", "(SCAN automations USING COVERING INDEX", f"names by a pattern; {_OWN_PROCESS}"),
     Allowance("localapi.store._find_rows", "automations_in_order (project_id=?)", "skips to a page in the index alone"),
 )

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Final
+from uuid import UUID
 
 import pytest
 
@@ -136,8 +137,9 @@ def put_together(ledger: sqlite3.Connection, api: sqlite3.Connection) -> list[St
     history.occurrences(ledger, history.Selection(run_status=RunStatus.FAILED))
     for table in (retention._OCCURRENCES, retention._RUNS, retention._DEFINITIONS, *retention._OTHERS):
         retention._read(table.select, datetime.now(UTC), table.begin, ledger)
-    runs._runs(api, automation_id=None, limit=1)
-    runs._runs(api, automation_id="1", limit=1)
+    for automation in (None, "nightly-*", str(UUID(int=1))):
+        runs._runs(api, automation=automation, status=None, limit=1)
+        runs._runs(api, automation=automation, status="failed", limit=1)
     store._page(api, project_id=1, page=Page(limit=1, offset=0), anchors=Anchors())
     return take_statements()
 

@@ -5,6 +5,7 @@ Pure, so that every sentence a person may read in ``last_error`` stands here, an
 
 import re
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -15,17 +16,29 @@ NO_COMMAND: Final = RunEnd("failed", error="No command is configured to carry ou
 CANCELLED_EARLY: Final = RunEnd("failed", error="The run was cancelled before it began.")
 
 _LONGEST: Final = 200
+NOT_STARTED: Final = 126
+NOT_FOUND: Final = 127
+_OF_SIGNAL: Final = 128  # and more: the status of a command that a signal ended, as a shell gives it
+_SIGNALS: Final = frozenset(int(each) for each in signal.Signals)
+_CAUSES: Final[Mapping[int, str]] = {
+    signal.SIGKILL: "often for want of memory",
+    signal.SIGSEGV: "so it crashed",
+    signal.SIGTERM: "so somebody asked it to end",
+}
 _CONTROLS: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
 """What sets colours, moves the cursor or names the window (ECMA-48, 5.4 and 5.6): agents print it also where there is no terminal."""
 
 
-def judge(ended: Ended, timeout: float, tail: bytes) -> RunEnd:
-    """Judge a command by its exit status. ``tail`` is the end of its output, whose last line often says what was wrong."""
+def judge(ended: Ended, timeout: float, tail: bytes, hint: str | None = None) -> RunEnd:
+    """Judge a command by its exit status. ``tail`` is the end of its output, whose last line often says what was wrong.
+
+    ``hint`` is a sentence on the program's file.
+    """
     if _succeeded(ended):
         return RunEnd("success", 0)
     last = _lines(tail)[-1:]
     said = f" The last line of its output: {_cut(last[0])}" if last else ""
-    return RunEnd("failed", ended.exit_status, _what("The command", ended, timeout) + said)
+    return RunEnd("failed", ended.exit_status, _join(_what("The command", ended, timeout), hint) + said)
 
 
 def judge_clone(ended: Ended, timeout: float, tail: bytes) -> RunEnd | None:
@@ -53,9 +66,14 @@ def not_carried_out(error: Exception) -> RunEnd:
     return RunEnd("failed", error=f"The run could not be carried out: {_cut(str(error) or type(error).__name__)}")
 
 
-def not_started(program: str, error: OSError) -> RunEnd:
-    """Judge a command that could not be started: missing, not executable, no program at all."""
-    return RunEnd("failed", error=f"The command {program!r} could not be started: {error.strerror}.")
+def not_started(program: str, error: OSError, hint: str | None = None) -> RunEnd:
+    """Judge a command that could not be started: missing, not executable, no program at all. ``hint`` is a sentence on its file."""
+    return RunEnd("failed", error=_join(f"The command {program!r} could not be started: {error.strerror}.", hint))
+
+
+def may_be_line_end(ended: Ended) -> bool:
+    """Return whether a command may have ended because the first line of a script ends with CR LF."""
+    return ended.by is EndedBy.ITSELF and ended.exit_status in {NOT_STARTED, NOT_FOUND}
 
 
 def _succeeded(ended: Ended) -> bool:
@@ -66,6 +84,10 @@ def _lines(tail: bytes) -> list[str]:
     """The lines with anything on them, in printable characters and without colours, whatever the bytes are."""
     lines = (line.strip() for line in _CONTROLS.sub("", tail.decode(errors="replace")).splitlines())
     return ["".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line) for line in lines if line]
+
+
+def _join(sentence: str, hint: str | None) -> str:
+    return sentence if hint is None else f"{sentence} {hint}"
 
 
 def _cut(text: str) -> str:
@@ -83,16 +105,27 @@ def _what(subject: str, ended: Ended, timeout: float) -> str:
         case EndedBy.ITSELF if ended.exit_status is None:
             return f"{subject} was ended because the process that watched over it was killed."
         case EndedBy.ITSELF if ended.exit_status < 0:
-            return f"{subject} was killed by {_signal_name(-ended.exit_status)}."
-    return f"{subject} ended with exit status {ended.exit_status}."
+            return f"{subject} was killed by {_name_signal(-ended.exit_status)}."
+    return f"{subject} ended with exit status {ended.exit_status}{_explain(ended.exit_status)}."
+
+
+def _explain(status: int | None) -> str:
+    """Say what an exit status means by the custom of shells (POSIX, Shell Command Language, 2.8.2); nothing for others."""
+    if status == NOT_STARTED:
+        return ": a program was found, and could not be started"
+    if status == NOT_FOUND:
+        return ": a program was not found"
+    number = (status or 0) - _OF_SIGNAL
+    return f": a program was killed by {_name_signal(number)}" if number in _SIGNALS else ""
 
 
 def _inside(subject: str) -> str:
     return subject[0].lower() + subject[1:]
 
 
-def _signal_name(number: int) -> str:
+def _name_signal(number: int) -> str:
     try:
-        return signal.Signals(number).name
+        name = signal.Signals(number).name
     except ValueError:  # a real-time signal has no name
         return f"signal {number}"
+    return f"{name}, {_CAUSES[number]}" if number in _CAUSES else name

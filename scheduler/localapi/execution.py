@@ -5,15 +5,18 @@ Apart from `runner`, which says when; here is what a run is given, and in which 
 
 import asyncio
 import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
 
 from scheduler.localapi import strays
 from scheduler.localapi.clone import PROGRAM, clone_argv, clone_environment
 from scheduler.localapi.config import RunnerConfig
-from scheduler.localapi.endings import NO_COMMAND, judge, judge_clone, not_clonable, not_prepared, not_started
+from scheduler.localapi.endings import NO_COMMAND, judge, judge_clone, may_be_line_end, not_clonable, not_prepared, not_started
 from scheduler.localapi.output import Output
 from scheduler.localapi.process import Command, Ended, EndedBy, Limits, carry_out
 from scheduler.localapi.runs import QueuedRun, RunEnd
+from scheduler.localapi.start_failure import explain_line_end, explain_start_failure
 from scheduler.localapi.workspace import Workspace
 
 NEVER_PASSED: Final = frozenset({"POSTHOG_PERSONAL_API_KEY"})
@@ -70,7 +73,7 @@ class _Execution:
             given = Command(argv, {**allowed, **self._facts}, self._workspace.work, umask=self._config.umask)
             ended = await self._ended(given, timeout)
         except OSError as error:
-            return not_started(PROGRAM, error)
+            return not_started(PROGRAM, error, await self._look_at(explain_start_failure, PROGRAM))
         return judge_clone(ended, timeout, self._output.tail)
 
     async def command(self) -> RunEnd:
@@ -81,8 +84,12 @@ class _Execution:
             given = Command(command, {**self._allowed, **self._facts}, folder, prompt, self._config.umask)
             ended = await self._ended(given, timeout)
         except OSError as error:
-            return not_started(command[0], error)
-        return judge(ended, timeout, self._output.tail)
+            return not_started(command[0], error, await self._look_at(explain_start_failure, command[0]))
+        hint = await self._look_at(explain_line_end, command[0]) if may_be_line_end(ended) else None
+        return judge(ended, timeout, self._output.tail, hint)
+
+    async def _look_at(self, explain: Callable[[str, Mapping[str, str], Path], str | None], program: str) -> str | None:
+        return await asyncio.to_thread(explain, program, self._allowed, self._workspace.work)
 
     async def _ended(self, command: Command, seconds: float) -> Ended:
         if self._interruption.done():

@@ -6,6 +6,7 @@ taken twice; and its end is written together with what the automation shows of i
 
 import json
 import sqlite3
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -89,9 +90,12 @@ class RunQueue:
         """Write down how and when a run ended. The automation shows the end as long as this is its newest run."""
         await self._database.write(partial(_finish, run_id=run.id, automation_id=run.automation_id, end=end, ended_at=to_text(ended_at)))
 
-    async def runs(self, *, automation_id: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
-        """The newest runs, of one automation or of all, newest first: every column but the prompt."""
-        return await self._database.read(partial(_runs, automation_id=automation_id, limit=limit))
+    async def runs(self, *, automation: str | None = None, status: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        """Return the newest runs, newest first: every column but the prompt.
+
+        ``automation`` is an id, a name or a pattern for the name (``nightly-*``), as it is now or was when the run was accepted.
+        """
+        return await self._database.read(partial(_runs, automation=automation, status=status, limit=limit))
 
     async def run(self, run_id: str) -> dict[str, Any] | None:
         """Everything about one run, None if there is none."""
@@ -160,15 +164,36 @@ def _finish(connection: sqlite3.Connection, *, run_id: str, automation_id: str, 
     )
 
 
-def _runs(connection: sqlite3.Connection, *, automation_id: str | None, limit: int) -> list[dict[str, Any]]:
+_OF_AUTOMATION: Final = """(name = :automation OR name GLOB :pattern
+    OR automation_id IN (SELECT id FROM automations WHERE name = :automation OR name GLOB :pattern))"""
+
+
+def _runs(connection: sqlite3.Connection, *, automation: str | None, status: str | None, limit: int) -> list[dict[str, Any]]:
+    automation_id = _read_id(automation)
+    conditions = ["true"]
+    if automation is not None:
+        conditions.append(_OF_AUTOMATION if automation_id is None else "automation_id = :automation_id")
+    if status is not None:
+        conditions.append("status = :status")
     rows = connection.execute(
-        f"""
-        SELECT {_RUN_COLUMNS} FROM runs {"" if automation_id is None else "WHERE automation_id = :automation_id"}
-        ORDER BY sequence DESC LIMIT :limit
-        """,  # noqa: S608 - the names are constants
-        {"automation_id": automation_id, "limit": limit},
+        f"SELECT {_RUN_COLUMNS} FROM runs WHERE {' AND '.join(conditions)} ORDER BY sequence DESC LIMIT :limit",  # noqa: S608 - constants
+        {
+            "automation": automation,
+            "automation_id": automation_id,
+            "pattern": None if automation is None else automation.replace("[!", "[^"),
+            "status": status,
+            "limit": limit,
+        },
     )
     return [_shown(row) for row in rows]
+
+
+def _read_id(text: str | None) -> str | None:
+    """Return the text in the usual form of an id; None when it is no id."""
+    try:
+        return None if text is None else str(uuid.UUID(text))
+    except ValueError:
+        return None
 
 
 def _run(connection: sqlite3.Connection, *, run_id: str) -> dict[str, Any] | None:

@@ -50,12 +50,12 @@ def within(path: Path, use: Callable[[Database], Awaitable[Any]]) -> Any:
     return asyncio.run(used())
 
 
-def begin(path: Path) -> str:
+def begin(path: Path, name: str = AUTOMATION["name"]) -> str:
     """A run that is going on; its id."""
 
     async def use(database: Database) -> str:
         store = Store(database, lambda: NOW)
-        automation = await store.create(1, AUTOMATION)
+        automation = await store.create(1, {**AUTOMATION, "name": name})
         await store.start_run(Place(1, automation["id"]), None)
         taken = await RunQueue(database, lambda: NOW).take(["agent", "two words"])
         assert taken is not None
@@ -92,6 +92,31 @@ def test_runs_are_listed_the_newest_first(scheduler: Scheduler, path: Path) -> N
     assert [json.loads(line)["id"] for line in limited] == [second]
     chosen = scheduler("runs", "list", "--json", "--automation", listed[1]["automation_id"].upper()).out.splitlines()
     assert [json.loads(line)["id"] for line in chosen] == [first]
+
+
+def test_runs_are_chosen_by_their_automation_and_their_status(scheduler: Scheduler, path: Path) -> None:
+    nightly, daily, failed = begin(path, "nightly-report"), begin(path, "daily [x]"), begin(path, "nightly-tests")
+    end(path, failed, RunEnd("failed", 1, "broken"))
+
+    def chosen(*options: str) -> list[str]:
+        return [json.loads(line)["id"] for line in scheduler("runs", "list", "--json", *options).out.splitlines()]
+
+    assert chosen("--status", "failed") == [failed]
+    assert chosen("--status", "running") == [daily, nightly]
+    assert chosen("--automation", "nightly-*") == [failed, nightly]
+    assert chosen("--automation", "daily [x]") == [daily], "a name that looks like a pattern"
+    assert chosen("--automation", "[!n]*") == [daily]
+    assert chosen("--automation", "nightly-*", "--status", "running") == [nightly]
+    assert chosen("--automation", "nobody") == []
+
+    async def rename(database: Database) -> None:
+        run = await RunQueue(database, lambda: NOW).run(nightly)
+        assert run is not None
+        await Store(database, lambda: NOW).update(Place(1, run["automation_id"]), {"name": "weekly"})
+
+    within(path, rename)
+    assert chosen("--automation", "weekly") == chosen("--automation", "nightly-report") == [nightly]
+    assert scheduler("runs", "list", "--status", "lost").status == 2
 
 
 def test_the_table_of_runs_shows_how_they_ended_and_lets_no_name_take_hold_of_the_terminal(scheduler: Scheduler, path: Path) -> None:
@@ -138,7 +163,7 @@ def test_a_run_that_is_not_there_is_an_answer_of_no(scheduler: Scheduler, path: 
     assert (done.status, done.out) == (1, "")
 
 
-@pytest.mark.parametrize("arguments", [("show", "../../etc/passwd"), ("show", "1"), ("list", "--automation", "nightly")])
+@pytest.mark.parametrize("arguments", [("show", "../../etc/passwd"), ("show", "1"), ("cancel", "nightly")])
 def test_what_is_no_id_is_wrong_use(scheduler: Scheduler, path: Path, arguments: tuple[str, ...]) -> None:
     begin(path)
     done = scheduler("runs", *arguments)
@@ -162,6 +187,24 @@ def test_following_prints_the_output_as_it_comes_until_the_run_ends(path: Path) 
     end(path, run_id, RunEnd("success", 0))
     rest, errors = process.communicate(timeout=30)
     assert (process.returncode, rest, errors) == (0, b"last, without an end of line", b"")
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        (RunEnd("failed", 3, "The command ended with exit status 3.\x1b[2J"), "The command ended with exit status 3.\\x1b[2J"),
+        (RunEnd("failed", None, None), ""),
+    ],
+)
+def test_following_a_run_that_failed_ends_with_1_and_showing_the_run_does_not(
+    scheduler: Scheduler, path: Path, how: RunEnd, why: str
+) -> None:
+    run_id = begin(path)
+    print_output(path, run_id, b"all\n")
+    end(path, run_id, how)
+    followed, shown = scheduler("runs", "show", run_id, "--follow"), scheduler("runs", "show", run_id)
+    assert (followed.status, followed.out, shown.status) == (1, shown.out, 0)
+    assert followed.err.strip() == f"error: the run failed: {why}".strip()
 
 
 def test_following_a_run_that_has_ended_is_showing_it(scheduler: Scheduler, path: Path) -> None:

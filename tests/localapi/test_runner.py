@@ -154,7 +154,8 @@ def shell(script: str) -> tuple[str, ...]:
         ((), None, "No command is configured to carry out runs; set `command` in [api.runner]."),
         (shell("exit 3"), 3, "The command ended with exit status 3."),
         (shell("echo a; echo b; echo; exit 1"), 1, "The command ended with exit status 1. The last line of its output: b"),
-        (shell("kill -SEGV $$"), -11, "The command was killed by SIGSEGV."),
+        (shell("kill -SEGV $$"), -11, "The command was killed by SIGSEGV, so it crashed."),
+        (shell("kill -ABRT $$"), -6, "The command was killed by SIGABRT."),
         (shell("kill -40 $$"), -40, "The command was killed by signal 40."),
         (
             shell(r"printf 'ok\n\377\000\033\033[1;31mred\033[0m'; exit 1"),
@@ -172,7 +173,11 @@ def shell(script: str) -> tuple[str, ...]:
             f"The command ended with exit status 1. The last line of its output: {'x' * 199}…",
         ),
         (("no-such-program",), None, "The command 'no-such-program' could not be started: No such file or directory."),
-        (("/etc/passwd",), None, "The command '/etc/passwd' could not be started: Permission denied."),
+        (
+            ("/etc/passwd",),
+            None,
+            "The command '/etc/passwd' could not be started: Permission denied. '/etc/passwd' is not executable: chmod +x.",
+        ),
     ],
 )
 def test_a_run_that_fails_says_why(tmp_path: Path, command: tuple[str, ...], exit_status: int | None, error: str) -> None:
@@ -200,6 +205,45 @@ def test_a_file_that_is_no_program_is_no_command_on_any_loop(tmp_path: Path, loo
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(story())
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "why"),
+    [
+        (
+            b"#!/bin/sh\r\nexit 0\r\n",
+            0o700,
+            "The first line of {path} ends with CR LF, as on Windows: save the file with LF at the ends of lines.",
+        ),
+        (
+            b"#!/usr/bin/env sh\r\n",
+            0o700,
+            "The first line of {path} ends with CR LF, as on Windows: save the file with LF at the ends of lines.",
+        ),
+        (b"#! /no/such/python\t-u\n", 0o700, "The interpreter '/no/such/python', which the first line of {path} names, is not there."),
+        (b"#!/etc/passwd\n", 0o700, "The interpreter '/etc/passwd', which the first line of {path} names, is not executable."),
+        (b"#!/no/\x00such\x1b\n", 0o700, "The interpreter '/no/\\x00such\\x1b', which the first line of {path} names, is not there."),
+        (b"exit 0\n", 0o700, "{path} is no program for this machine, and its first line names no interpreter, such as #!/bin/sh."),
+        (b"#!/bin/sh\n", 0o600, "{path} is not executable: chmod +x."),
+    ],
+)
+@pytest.mark.parametrize("by_path", [True, False])
+def test_a_script_that_cannot_start_is_explained_by_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, mode: int, why: str, *, by_path: bool
+) -> None:
+    """Also where the script is found in ``PATH``, behind a folder that is not there."""
+    program = tmp_path / "bin" / "agent"
+    program.parent.mkdir()
+    program.write_bytes(content)
+    program.chmod(mode)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'nowhere'}:{program.parent}:/usr/bin:/bin")
+
+    async def story() -> None:
+        async with serving(tmp_path, command=(str(program) if by_path else "agent",)) as served:
+            error = (await run_once(served))["last_error"]
+            assert f" {why.format(path=repr(str(program)))}" in error
+
+    asyncio.run(story())
 
 
 def test_a_folder_that_cannot_be_made_fails_the_run_and_not_the_runner(tmp_path: Path) -> None:

@@ -38,17 +38,20 @@ def command() -> None:
     """Show and cancel the runs of the embedded API."""
 
 
-@command.command("list", examples=["scheduler runs list", "scheduler runs list --automation 0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f --json"])
-@click.option("--automation", type=uuid_text, metavar="ID", help="Only this automation's.")
+@command.command(
+    "list", examples=["scheduler runs list", "scheduler runs list --status failed", "scheduler runs list --automation 'nightly-*' --json"]
+)
+@click.option("--automation", metavar="NAME", help="Only this automation's: its name, a pattern such as 'nightly-*', or its id.")
+@click.option("--status", type=click.Choice(("queued", "running", "success", "failed")), help="Only runs with this status.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many, at most.")
 @as_json
 @click.pass_obj
-def list_(source: Source, *, automation: str | None, limit: int, as_json: bool) -> None:
+def list_(source: Source, *, automation: str | None, status: str | None, limit: int, as_json: bool) -> None:
     """Print the newest runs, the newest first."""
     from scheduler.cli.api_database import carry_out
 
     path = source.load().settings.api.database.path
-    runs = carry_out(path, lambda database: _queue(database).runs(automation_id=automation, limit=limit))
+    runs = carry_out(path, lambda database: _queue(database).runs(automation=automation, status=status, limit=limit))
     show(runs, _COLUMNS, _json if as_json else None, empty="no runs")
 
 
@@ -58,7 +61,10 @@ def list_(source: Source, *, automation: str | None, limit: int, as_json: bool) 
 @as_json
 @click.pass_obj
 def show_(source: Source, *, run_id: str, follow: bool, as_json: bool) -> None:
-    """Print a run: its status, times, command, exit status and output."""
+    """Print a run: its status, times, command, exit status and output.
+
+    With --follow the exit status is 1 when the run failed.
+    """
     from scheduler.cli.api_database import carry_out
 
     if follow and as_json:
@@ -99,8 +105,10 @@ async def _show(database: "Database", *, run_id: str, folder: Path, follow: bool
     line()
     raw = Raw()
     if follow:
-        await _follow(database, run, output, raw)
+        run = await _follow(database, run, output, raw)
     raw.print(output.rest())
+    if follow and run["status"] == "failed":
+        raise AnswerIsNo(f"the run failed: {run['error'] or _exit_text(run)}")
 
 
 async def _cancel(database: "Database", *, run_id: str) -> None:
@@ -120,14 +128,15 @@ async def _cancel(database: "Database", *, run_id: str) -> None:
     line(f"{run['status']}: {run_id}: {escaped(run['error'] or '')}")
 
 
-async def _follow(database: "Database", run: Run, output: GrowingFile, raw: Raw) -> None:
-    """Print the output of a run as it comes, until the run has ended; what was printed last is left to print."""
+async def _follow(database: "Database", run: Run, output: GrowingFile, raw: Raw) -> Run:
+    """Print the output of a run as it comes, until the run has ended. Return the ended run; its last output is left to print."""
     import asyncio
 
     while run["status"] in _UNFINISHED:
         raw.print(output.rest())
         await asyncio.sleep(_LOOK_EVERY)
         run = await _found(database, run["id"])
+    return run
 
 
 async def _found(database: "Database", run_id: str) -> Run:

@@ -1,0 +1,87 @@
+"""Why a program cannot be started: its file says more than the system's own words, which name neither an interpreter nor a line end.
+
+Apart from `endings`, which is pure: here a file is read, so the runner asks on a thread.
+"""
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+_LONGEST: Final = 256
+"""Bytes of a first line that Linux looks at (execve(2))."""
+_PATH: Final = "/bin:/usr/bin"
+"""Where a program is looked for without ``PATH`` (posix_spawn(3))."""
+
+
+def explain_start_failure(program: str, environment: Mapping[str, str | bytes], folder: Path) -> str | None:
+    """Return a sentence on the file of a program that could not be started in ``folder``; None when the file explains nothing."""
+    path = _find(program, environment, folder)
+    if path is None:
+        return None
+    try:
+        if not _is_executable(path):
+            return f"{str(path)!r} is not executable: chmod +x."
+        line = _read_first_line(path)
+    except OSError:
+        return None
+    if line is None:
+        return None
+    if not line.startswith(b"#!"):
+        return f"{str(path)!r} is no program for this machine, and its first line names no interpreter, such as #!/bin/sh."
+    return _explain_line_end(path, line) or _explain_interpreter(path, _name_interpreter(line), folder)
+
+
+def explain_line_end(program: str, environment: Mapping[str, str | bytes], folder: Path) -> str | None:
+    """Return a sentence when the program is a script whose first line ends with CR LF; None otherwise.
+
+    ``#!/usr/bin/env NAME`` starts, and it is env that does not find the NAME.
+    """
+    path = _find(program, environment, folder)
+    try:
+        line = None if path is None else _read_first_line(path)
+    except OSError:
+        return None
+    return None if path is None or line is None else _explain_line_end(path, line)
+
+
+def _find(program: str, environment: Mapping[str, str | bytes], folder: Path) -> Path | None:
+    if "/" in program:
+        return folder / program if (folder / program).is_file() else None
+    searched = os.fsdecode(environment.get("PATH", _PATH)).split(":")
+    return next((path for each in searched if (path := folder / each / program).is_file()), None)
+
+
+def _is_executable(path: Path) -> bool:
+    return bool(path.stat().st_mode & (stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH))
+
+
+def _read_first_line(path: Path) -> bytes | None:
+    """Read the first line of an ordinary file, without LF; None for a program in ELF. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # whatever the file has become meanwhile
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        begin = file.read(_LONGEST)
+    return None if begin.startswith(b"\x7fELF") else begin.partition(b"\n")[0]
+
+
+def _name_interpreter(line: bytes) -> str:
+    words = line[2:].replace(b"\t", b" ").split(b" ")
+    return next((os.fsdecode(word) for word in words if word), "")
+
+
+def _explain_line_end(path: Path, line: bytes) -> str | None:
+    if not line.startswith(b"#!") or not line.endswith(b"\r"):
+        return None
+    return f"The first line of {str(path)!r} ends with CR LF, as on Windows: save the file with LF at the ends of lines."
+
+
+def _explain_interpreter(path: Path, interpreter: str, folder: Path) -> str | None:
+    named = f"the interpreter {interpreter!r}, which the first line of {str(path)!r} names,"
+    try:
+        is_executable = _is_executable(folder / interpreter)
+    except (OSError, ValueError):  # a NUL cannot be in a path
+        return f"{named[0].upper()}{named[1:]} is not there."
+    return None if is_executable else f"{named[0].upper()}{named[1:]} is not executable."
