@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from scheduler.localapi.paging import LARGEST_LIMIT
+
+DEFAULT_ENVIRONMENT: Final = ("PATH", "HOME", "LANG")
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +15,7 @@ class RunnerConfig:
 
     folder: Path  # each run gets a folder of its own in it
     command: tuple[str, ...] = ()
-    environment: tuple[str, ...] = ("PATH", "HOME", "LANG")  # the names of the variables that a command may see
+    environment: tuple[str, ...] = DEFAULT_ENVIRONMENT  # the names of the variables that a command may see
     clone_url: str = ""  # with ``{repository}`` in it; "": the working directory is empty
     clone_timeout: float = 300.0
     timeout: float = 3600.0

@@ -5,10 +5,12 @@ Pure, so that every sentence a person may read in ``last_error`` stands here, an
 
 import re
 import signal
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from scheduler.core.printable import escaped
 from scheduler.localapi.process import Ended, EndedBy
 from scheduler.localapi.runs import RunEnd
 
@@ -25,6 +27,7 @@ _CAUSES: Final[Mapping[int, str]] = {
     signal.SIGSEGV: "so it crashed",
     signal.SIGTERM: "so somebody asked it to end",
 }
+_NAMED: Final = 5
 _CONTROLS: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
 """What sets colours, moves the cursor or names the window (ECMA-48, 5.4 and 5.6): agents print it also where there is no terminal."""
 
@@ -74,6 +77,18 @@ def not_started(program: str, error: OSError, hint: str | None = None) -> RunEnd
 def may_be_line_end(ended: Ended) -> bool:
     """Return whether a command may have ended because the first line of a script ends with CR LF."""
     return ended.by is EndedBy.ITSELF and ended.exit_status in {NOT_STARTED, NOT_FOUND}
+
+
+def describe_left_behind(subject: str, ended: Ended) -> str | None:
+    """Name the processes that a command left running when it ended by itself, and that were ended then; None when it left none."""
+    if ended.by is not EndedBy.ITSELF or not ended.left_behind:
+        return None
+    many = "a process" if ended.left_behind == 1 else f"{ended.left_behind:,} processes"
+    counts = Counter(escaped(name) for name in ended.names)
+    named = [name if count == 1 else f"{name} ({count})" for name, count in counts.most_common(_NAMED)]
+    if sum(count for _, count in counts.most_common(_NAMED)) < ended.left_behind:
+        named.append("…")
+    return f"scheduler: {subject} left {many} running, ended now: {', '.join(named)}"
 
 
 def _succeeded(ended: Ended) -> bool:

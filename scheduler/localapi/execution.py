@@ -12,7 +12,16 @@ from typing import Final
 from scheduler.localapi import strays
 from scheduler.localapi.clone import PROGRAM, clone_argv, clone_environment
 from scheduler.localapi.config import RunnerConfig
-from scheduler.localapi.endings import NO_COMMAND, judge, judge_clone, may_be_line_end, not_clonable, not_prepared, not_started
+from scheduler.localapi.endings import (
+    NO_COMMAND,
+    describe_left_behind,
+    judge,
+    judge_clone,
+    may_be_line_end,
+    not_clonable,
+    not_prepared,
+    not_started,
+)
 from scheduler.localapi.output import Output
 from scheduler.localapi.process import Command, Ended, EndedBy, Limits, carry_out
 from scheduler.localapi.runs import QueuedRun, RunEnd
@@ -71,7 +80,7 @@ class _Execution:
         try:
             allowed = clone_environment(self._allowed)
             given = Command(argv, {**allowed, **self._facts}, self._workspace.work, umask=self._config.umask)
-            ended = await self._ended(given, timeout)
+            ended = await self._ended(given, timeout, "git clone")
         except OSError as error:
             return not_started(PROGRAM, error, await self._look_at(explain_start_failure, PROGRAM))
         return judge_clone(ended, timeout, self._output.tail)
@@ -82,7 +91,7 @@ class _Execution:
         try:
             folder, prompt = self._workspace.work, self._workspace.prompt
             given = Command(command, {**self._allowed, **self._facts}, folder, prompt, self._config.umask)
-            ended = await self._ended(given, timeout)
+            ended = await self._ended(given, timeout, "the command")
         except OSError as error:
             return not_started(command[0], error, await self._look_at(explain_start_failure, command[0]))
         hint = await self._look_at(explain_line_end, command[0]) if may_be_line_end(ended) else None
@@ -91,10 +100,12 @@ class _Execution:
     async def _look_at(self, explain: Callable[[str, Mapping[str, str], Path], str | None], program: str) -> str | None:
         return await asyncio.to_thread(explain, program, self._allowed, self._workspace.work)
 
-    async def _ended(self, command: Command, seconds: float) -> Ended:
+    async def _ended(self, command: Command, seconds: float, subject: str) -> Ended:
         if self._interruption.done():
             return Ended(self._interruption.result(), None)
         ended = await carry_out(command, Limits(seconds, self._config.grace), self._interruption, self._output.write)
         if not ended.is_clean:
             await strays.end(self._workspace.output, self._config.grace)
+        if note := describe_left_behind(subject, ended):
+            self._output.add_note(note)
         return ended

@@ -24,6 +24,7 @@ class Output:
         self._printed = 0
         self._written = 0
         self._last = b""
+        self._note = ""
 
     def __enter__(self) -> Self:
         return self
@@ -43,13 +44,21 @@ class Output:
         """The end of what was printed so far: some thousand bytes."""
         return self._last
 
+    def add_note(self, text: str) -> None:
+        """Have a line of ours at the end of the file, in brackets. It counts neither for the limit nor as the command's last words."""
+        line_end = "" if self._last[-1:] in {b"", b"\n"} or self._note else "\n"
+        self._note += f"{line_end}[{text}]\n"
+
     def close(self) -> None:
-        """Put the end into the file if it is not there yet."""
+        """Put the end into the file if it is not there yet, and the notes behind it."""
         with self._file:
             if missing := self._printed - self._written:
                 tail = self._last[-missing:]
                 with suppress(OSError):
                     self._file.write(b"\n[... %d bytes left out ...]\n" % (missing - len(tail)) + tail)
+            if self._note:
+                with suppress(OSError):
+                    self._file.write(self._note.encode())
 
     def _put(self, part: bytes) -> None:
         try:

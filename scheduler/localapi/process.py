@@ -58,11 +58,15 @@ class Ended:
     """How a command ended. ``exit_status`` is negative for the signal that killed it, None when nobody is left who knows it.
 
     ``is_clean``: nothing that it started is left. Otherwise somebody has ended or stopped the subreaper, and it has to be looked for.
+    ``left_behind``: how many processes were running when a command had ended by itself, and were ended then; ``names`` are those of
+    the first hundred.
     """
 
     by: EndedBy
     exit_status: int | None
     is_clean: bool = True
+    left_behind: int = 0
+    names: tuple[str, ...] = ()
 
 
 async def carry_out(command: Command, limits: Limits, interruption: "asyncio.Future[EndedBy]", printed: Callable[[bytes], None]) -> Ended:
@@ -74,13 +78,14 @@ async def carry_out(command: Command, limits: Limits, interruption: "asyncio.Fut
     try:
         await asyncio.wait((subreaper.ended, interruption), timeout=limits.timeout, return_when=asyncio.FIRST_COMPLETED)
         by = EndedBy.ITSELF if subreaper.ended.done() else interruption.result() if interruption.done() else EndedBy.TIMEOUT
-        is_clean = await subreaper.finish(limits.grace + _ENDED_WITHIN)
+        last = await subreaper.finish(limits.grace + _ENDED_WITHIN)
         said = await subreaper.ended
     finally:
         await subreaper.close()
     if "errno" in said:
         raise OSError(said["errno"], os.strerror(said["errno"]))
-    return Ended(by, said.get("exit_status"), is_clean)
+    names = tuple(bytes.fromhex(name).decode(errors="replace") for name in last.get("names", ()))
+    return Ended(by, said.get("exit_status"), last.get("left") == 0, last.get("ended", 0), names)
 
 
 class _Subreaper:
@@ -104,10 +109,10 @@ class _Subreaper:
         _, subreaper._listener = await asyncio.get_running_loop().connect_read_pipe(lambda: _Listener(printed), heard)
         return subreaper
 
-    async def finish(self, seconds: float) -> bool:
-        """Have it end the command, if that has not ended, and all that is left of it. False when it has not done so in time, or was killed.
+    async def finish(self, seconds: float) -> dict[str, Any]:
+        """Have it end the command, if that has not ended, and all that is left of it. Return what it says of that.
 
-        In any case it has ended then.
+        Nothing when it has not done so in time, or was killed. In any case it has ended then.
         """
         said: dict[str, Any] = {}
         with suppress(ConnectionError):
@@ -117,7 +122,7 @@ class _Subreaper:
                 await asyncio.wait((self.ended,))
                 said = await self._said()
         self._process.kill()
-        return said.get("left") == 0
+        return said
 
     async def close(self) -> None:
         """Take the last of the output, and leave nothing behind."""

@@ -1,7 +1,8 @@
 """The runner: carries out accepted runs by starting the configured command for each, so many at once and in order."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+import os
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final, TypeVar
 
@@ -9,7 +10,7 @@ import structlog
 
 from scheduler.core.errors import Unreachable
 from scheduler.localapi import strays
-from scheduler.localapi.config import RunnerConfig
+from scheduler.localapi.config import DEFAULT_ENVIRONMENT, RunnerConfig
 from scheduler.localapi.endings import CANCELLED_EARLY, not_carried_out
 from scheduler.localapi.execution import Interruption, execute
 from scheduler.localapi.process import EndedBy
@@ -49,6 +50,8 @@ class Runner:
 
     async def start(self) -> None:
         """End and fail what a dead process left running, and go on with what is queued. Raises `Unreachable`."""
+        if self._config.command:
+            _report_unset(self._config.environment)
         left = [Workspace.of(self._config.folder, run_id).output for run_id in await self._queue.left_running()]
         await asyncio.gather(*(strays.end(output, self._config.grace) for output in left))
         self.queued = await self._queue.recover()
@@ -197,3 +200,15 @@ def _log_end(run: QueuedRun, end: RunEnd, seconds: float) -> None:
         _log.info("command.finished", **keys)
     else:
         _log.warning("command.finished", **keys, error=end.error)
+
+
+def _report_unset(names: Sequence[str]) -> None:
+    """Log the variables that commands may see and that this process lacks. Its environment does not change while it runs."""
+    unset = [name for name in names if name not in os.environ]
+    if not unset:
+        return
+    advice = "set them for the server, or take them out of [api.runner] environment"
+    if set(unset) <= set(DEFAULT_ENVIRONMENT):  # nobody asked for these by name
+        _log.info("variables.unset", variables=unset, advice=advice)
+    else:
+        _log.warning("variables.unset", variables=unset, advice=advice)

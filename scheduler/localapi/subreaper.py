@@ -4,8 +4,9 @@
 becomes a child of this process when its own parent ends, however often it forks and whatever it makes of its session and environment.
 
 ``SERVER`` is a socket to the server, on which it says two lines of JSON: ``{"exit_status": …}`` when the command has ended, negative for a
-signal, or ``{"errno": …}`` when it could not be started; and ``{"left": 0}`` when nothing that it started is there any more. What the
-command leaves behind is ended. When the server closes its side, or is killed, everything is: SIGTERM, and SIGKILL after ``GRACE`` seconds.
+signal, or ``{"errno": …}`` when it could not be started; and ``{"left": 0, "ended": …, "names": […]}`` when nothing that it started is
+there any more. What the command leaves behind is ended: so many processes, and the names of the first in hexadecimal. When the server
+closes its side, or is killed, everything is: SIGTERM, and SIGKILL after ``GRACE`` seconds.
 ``OUTPUT`` is the pipe that the command prints to; when the server is killed it is read from here, since a command whose words nobody takes
 is ended by the first one, with whatever it still had to tidy up.
 
@@ -28,6 +29,9 @@ KILLED_WITHIN = 5.0
 """Seconds until what was killed is gone: longer only when it hangs in the kernel, or is another user's and was not killed at all."""
 PASSES = 50
 """So often is looked for what was started meanwhile; without an end only where it is another user's, and cannot be stopped."""
+MOST_LOOKED_AT = 1000
+"""Processes that are looked at when the command has ended: they may start others faster than they are found."""
+MOST_NAMED = 100
 SERVER_IS_GONE = select.POLLHUP | select.POLLERR
 
 
@@ -45,21 +49,24 @@ def main(server_descriptor: str, output_descriptor: str, grace: str, *command: s
     try:
         leader = os.posix_spawnp(command[0], command, os.environ, setsid=True, setsigmask=(), setsigdef=signal.valid_signals())
     except OSError as error:
-        say(server, "errno", error.errno or 0)
+        say(server, errno=error.errno or 0)
         return
     status = wait_for_end(leader, server)
+    left_behind = dict[int, str]()
     if status is not None:
-        say(server, "exit_status", status)
-    ended, left = end(leader, float(grace), server, output)
+        say(server, exit_status=status)
+        left_behind = names_below(leader)
+    ended, left = end(leader, float(grace), server, output, left_behind)
     if status is None:
-        say(server, "exit_status", ended)
-    say(server, "left", left)
+        say(server, exit_status=ended)
+        left_behind.clear()  # all of it was to be ended
+    say(server, left=left, ended=len(left_behind), names=list(left_behind.values())[:MOST_NAMED])
 
 
-def say(server: int, name: str, value: int) -> None:
-    """Tell the server, if it is there."""
+def say(server: int, **values: int | list[str]) -> None:
+    """Tell the server, if it is there. Texts are hexadecimal, so that Python writes the values as JSON does."""
     try:
-        os.write(server, f'{{"{name}": {value}}}\n'.encode())
+        os.write(server, f"{values}\n".replace("'", '"').encode())
     except OSError:
         pass
 
@@ -84,8 +91,31 @@ def wait_for_end(leader: int, server: int) -> int | None:
     return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
 
 
-def end(leader: int, grace: float, server: int, output: int) -> tuple[int, int]:
-    """End whatever there is below this process: the command's exit status, and how many are left because nothing ends them."""
+def names_below(leader: int) -> dict[int, str]:
+    """The processes below this one, without the command itself, that are still running; with their names in hexadecimal."""
+    found = children(os.getpid())
+    for process in found:  # which grows meanwhile
+        if len(found) < MOST_LOOKED_AT:
+            found += children(process)
+    names = {process: name_of(process) for process in found if process != leader}
+    return {process: name for process, name in names.items() if name}
+
+
+def name_of(process: int) -> str:
+    """The name of a process in hexadecimal, at most 15 bytes of it (proc(5), comm); empty when it has ended."""
+    try:
+        with open(f"/proc/{process}/stat", "rb") as file:
+            name, _, rest = file.read().partition(b"(")[2].rpartition(b")")
+    except OSError:
+        return ""
+    return "" if rest.split()[0] in {b"Z", b"X"} else name.hex()
+
+
+def end(leader: int, grace: float, server: int, output: int, left_behind: dict[int, str]) -> tuple[int, int]:
+    """End whatever there is below this process: the command's exit status, and how many are left because nothing ends them.
+
+    ``left_behind`` gets the processes that are found meanwhile, as `names_below` gives them.
+    """
     statuses = dict[int, int]()
     asked = set[int]()
     kill_from = time.monotonic() + grace
@@ -99,6 +129,8 @@ def end(leader: int, grace: float, server: int, output: int) -> tuple[int, int]:
                 send(process, signal.SIGKILL)
         for child in set(children(os.getpid())) - asked:
             asked.add(child)
+            if child != leader and child not in left_behind and (name := name_of(child)):
+                left_behind[child] = name
             send(child, signal.SIGTERM)
         if is_gone(server):
             drain(output)

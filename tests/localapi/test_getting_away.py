@@ -14,6 +14,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from scheduler.localapi import process, runner, strays
+from scheduler.localapi.endings import describe_left_behind
+from scheduler.localapi.process import EndedBy
 from scheduler.localapi.workspace import Workspace
 from tests.localapi.support import Served, alive, eventually, serving
 from tests.localapi.test_restart import doomed, lines, read
@@ -110,6 +112,59 @@ def test_what_has_lost_its_parent_and_ended_takes_no_process_number_for_long(tmp
             assert (await ended(served))["last_error"] is None
 
     asyncio.run(story())
+
+
+STARTED = "for each in $(jobs -p); do until grep -qx sleep /proc/$each/comm; do :; done; done; "
+"""Waits until the processes in the background are what they are to be."""
+
+
+@pytest.mark.parametrize(
+    ("script", "printed", "error"),
+    [
+        (
+            f"setsid sleep 600 & sleep 600 & {STARTED} printf done",
+            "done\n[scheduler: the command left 2 processes running, ended now: sleep (2)]\n",
+            None,
+        ),
+        (
+            f"sleep 600 & {STARTED} echo words; exit 3",
+            "words\n[scheduler: the command left a process running, ended now: sleep]\n",
+            "The command ended with exit status 3. The last line of its output: words",
+        ),
+        ("sleep 0 & wait; echo done", "done\n", None),
+    ],
+)
+def test_the_output_names_what_was_left_running_and_the_error_does_not(
+    tmp_path: Path, script: str, printed: str, error: str | None
+) -> None:
+    async def story() -> None:
+        async with serving(tmp_path, command=("bash", "-c", script)) as served:
+            run = await ended(served)
+            assert (output(tmp_path, run), run["last_error"]) == (printed, error)
+
+    asyncio.run(story())
+
+
+def test_a_name_of_what_was_left_running_forges_no_line(tmp_path: Path) -> None:
+    program = tmp_path / "a\n\x1b[31m[b"
+    program.symlink_to("/bin/sleep")
+
+    async def story() -> None:
+        async with serving(
+            tmp_path, command=("sh", "-c", '"$0" 600 & until [ "$(cat /proc/$!/comm)" != sh ]; do :; done', str(program))
+        ) as served:
+            text = output(tmp_path, await ended(served))
+            assert text == "[scheduler: the command left a process running, ended now: a\\n\\x1b[31m[b]\n"
+
+    asyncio.run(story())
+
+
+def test_of_many_that_were_left_running_few_are_named() -> None:
+    names = tuple(f"agent-{number}" for number in range(100))
+    note = describe_left_behind("git clone", process.Ended(EndedBy.ITSELF, 0, left_behind=4321, names=names))
+    assert note == "scheduler: git clone left 4,321 processes running, ended now: agent-0, agent-1, agent-2, agent-3, agent-4, …"
+    assert describe_left_behind("the command", process.Ended(EndedBy.TIMEOUT, -15, left_behind=1, names=("sh",))) is None
+    assert describe_left_behind("the command", process.Ended(EndedBy.ITSELF, 0)) is None
 
 
 # ---------------------------------------------------------------- the watcher

@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+import pytest
 from structlog.testing import capture_logs
 
 from tests.localapi.support import COLLECTION, Served, eventually, serving
@@ -143,3 +144,30 @@ def test_it_is_not_healthy_when_its_database_cannot_be_read(tmp_path: Path) -> N
             assert (answer.status_code, answer.json()) == (503, {"database": False, "runner": True})
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("environment", "command", "expected"),
+    [
+        (("PATH", "AGENT_KEY", "HOME", "AGENT_URL"), ("true",), [("warning", ["AGENT_KEY", "HOME", "AGENT_URL"])]),
+        (("PATH", "HOME"), ("true",), [("info", ["HOME"])]),
+        (("PATH",), ("true",), []),
+        (("AGENT_KEY",), (), []),
+    ],
+)
+def test_the_start_lists_the_variables_that_commands_may_see_and_the_server_lacks(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    environment: tuple[str, ...],
+    command: tuple[str, ...],
+    expected: list[tuple[str, list[str]]],
+) -> None:
+    monkeypatch.delenv("HOME")
+
+    async def story() -> None:
+        async with serving(tmp_path, command=command, environment=environment):
+            pass
+
+    with capture_logs() as lines:
+        asyncio.run(story())
+    assert [(line["log_level"], line["variables"]) for line in lines if line["event"] == "variables.unset"] == expected

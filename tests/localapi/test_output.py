@@ -46,6 +46,23 @@ def test_no_output_is_larger_than_it_may_be(limit: int, printed: list[bytes]) ->
     assert len(content) <= limit + LAST + 50
 
 
+def test_a_note_stands_behind_everything_on_a_line_of_its_own_and_is_no_word_of_the_command(tmp_path: Path) -> None:
+    for printed, limit, expected in (
+        (b"", 9, b"[one]\n[two]\n"),
+        (b"a\n", 9, b"a\n[one]\n[two]\n"),
+        (b"a", 9, b"a\n[one]\n[two]\n"),
+        (b"abc", 1, b"a\n[... 0 bytes left out ...]\nbc\n[one]\n[two]\n"),
+    ):
+        file = tmp_path / "output"
+        file.unlink(missing_ok=True)
+        with Output(file, limit) as output:
+            output.write(printed)
+            output.add_note("one")
+            output.add_note("two")
+            assert output.tail == printed
+        assert file.read_bytes() == expected
+
+
 def test_a_full_disk_takes_the_output_and_nothing_else() -> None:
     with Output(Path("/dev/full"), 100) as output:
         output.write(b"one")

@@ -285,7 +285,7 @@ def test_a_new_run_clears_the_error_of_the_last_one_and_an_older_one_shows_no_mo
 
 
 def pids(folder: Path, automation: dict[str, Any]) -> list[int]:
-    return [int(line) for line in output(folder, automation).split()]
+    return [int(line) for line in output(folder, automation).splitlines() if not line.startswith(b"[scheduler: ")]
 
 
 HANGS = shell("sleep 600 & echo $!; echo $$; wait")
