@@ -10,7 +10,7 @@ from typing import Final
 
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.model import Automation
-from scheduler.core.status import STALLED, AutomationDetails, AutomationStatus, Recent
+from scheduler.core.status import STALLED, AutomationDetails, AutomationStatus, Failing, Recent
 from scheduler.core.timetable import Entry
 from scheduler.daemon.ports import Clock
 from scheduler.daemon.service import Service
@@ -18,6 +18,7 @@ from scheduler.daemon.target import Target
 from scheduler.database import Database
 from scheduler.database.files import BESIDE
 from scheduler.ledger import history
+from scheduler.ledger.finished_runs import read_failing
 from scheduler.ops.bus import Bus
 from scheduler.ops.gauges import Exposition, Sources
 from scheduler.ops.heartbeat import Heartbeat
@@ -101,6 +102,7 @@ class Observing:
             every_detail=partial(_every_detail, service),
             occurrences=self._occurrences,
             recent=self._recent,
+            failing=self._failing,
         )
 
     async def _occurrences(self, query: OccurrenceQuery) -> Sequence[history.Line]:
@@ -119,6 +121,10 @@ class Observing:
 
     async def _recent(self, since: datetime) -> Recent:
         return await self._opened().browse(partial(history.recent, since=since))
+
+    async def _failing(self) -> Failing:
+        targets = [target.name for target in self._settings.targets]
+        return await self._opened().browse(partial(read_failing, targets=targets))
 
     def _opened(self) -> Database:
         if self._database is None:

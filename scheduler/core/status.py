@@ -100,18 +100,27 @@ class FinishedRun:
     failures: int
     error: str | None
 
+    @property
+    def in_words(self) -> str:
+        """Return what became of the run, and which failure in a row that is."""
+        text = "was lost" if self.status is RunStatus.LOST else "failed" if self.status is RunStatus.FAILED else "succeeded"
+        return f"{text}, {self.failures:,} failures in a row" if self.failures > 1 else text
+
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """Automations whose newest finished run failed or was lost: how many of each target, and the runs that ended last."""
+    """The failing automations, whose newest finished run failed or was lost: how many of each target, and the runs that ended last."""
 
     counts: Mapping[str, int]
     newest: Sequence[FinishedRun]
 
     @property
     def count(self) -> int:
-        """Return the number of these automations of all targets."""
+        """Return the number of failing automations of all targets."""
         return sum(self.counts.values())
+
+
+NONE_FAILING: Final = Failing({}, ())
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from scheduler.doctor import (
     keys,
     ledger,
     reachability,
+    results,
     running,
     schedules,
     scopes,
@@ -35,6 +36,7 @@ CHECKS: Final[Sequence[tuple[Check, Examine]]] = (
     (addresses.ADDRESSES, addresses.examined),
     (embedded.EMBEDDED, embedded.examined),
     (schedules.SCHEDULES, schedules.examined),
+    (results.RESULTS, results.examined),
     (budget.BUDGET, budget.examined),
     (strangers.STRANGERS, strangers.examined),
 )

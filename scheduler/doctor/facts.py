@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from scheduler.core.model import Automation, Snapshot
+from scheduler.core.status import NONE_FAILING, Failing
 from scheduler.settings import Configuration, Problem, Settings, Target
 from scheduler.settings.keys import KeyPlace
 
@@ -166,6 +167,7 @@ class Record:
     paused: frozenset[tuple[str, str]] = frozenset()  # target and automation; * for all
     foreign: tuple[ForeignRuns, ...] = ()
     newest_runs: dict[str, datetime] = field(default_factory=dict)  # by automation, on the API's clock
+    failing: Failing = NONE_FAILING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,11 +14,13 @@ from typing import Any, Final
 
 from scheduler.core.errors import SchedulerError
 from scheduler.core.instants import from_text, to_text, to_text_seconds
+from scheduler.core.status import NONE_FAILING, Failing
 from scheduler.database.faults import translated
 from scheduler.database.files import BESIDE
 from scheduler.database.files import look as without_a_trace
 from scheduler.doctor.facts import LATELY, ForeignRuns, Known, LedgerFacts, Record, RecordedTarget
 from scheduler.doctor.files import file_facts, filesystem, free_bytes
+from scheduler.ledger.finished_runs import read_failing
 from scheduler.ledger.lock import holding_process, lock_file
 from scheduler.ledger.schema import APPLICATION_ID
 
@@ -26,6 +28,7 @@ _FILES: Final = ("", *BESIDE, ".lock")
 _WRITTEN_BY: Final = 18  # the byte of a database's header that is 2 with a write-ahead log (https://www.sqlite.org/fileformat.html)
 _SIGNED: Final = 200  # bytes of the lock file that anybody reads
 _NAMED: Final = 5  # pages that are wrong
+_FINISHED_RUNS: Final = 6  # the version of the tables that first has them
 _STEPS: Final = 100_000  # of SQLite's machine, between two looks at the clock
 
 
@@ -82,7 +85,7 @@ def _inside(facts: LedgerFacts, connection: sqlite3.Connection, now: datetime, o
     if application_id != APPLICATION_ID:
         return facts
     unsound = _unsound(connection, overdue)
-    return replace(facts, unsound=unsound, record=None if unsound else _record(connection, now))
+    return replace(facts, unsound=unsound, record=None if unsound else _record(connection, now, version))
 
 
 def _unsound(connection: sqlite3.Connection, overdue: Callable[[], bool]) -> tuple[str, ...] | None:
@@ -114,7 +117,7 @@ _FOREIGN: Final = """
 """
 
 
-def _record(connection: sqlite3.Connection, now: datetime) -> Record:
+def _record(connection: sqlite3.Connection, now: datetime, version: int) -> Record:
     (occurrences, oldest), (recent,) = (
         connection.execute("SELECT count(*), min(scheduled_for) FROM occurrence").fetchone(),
         connection.execute("SELECT count(*) FROM occurrence WHERE scheduled_for > ?", (to_text_seconds(now - LATELY),)).fetchone(),
@@ -131,7 +134,12 @@ def _record(connection: sqlite3.Connection, now: datetime) -> Record:
         paused=frozenset((row[0], row[1]) for row in connection.execute("SELECT target, automation_id FROM pause")),
         foreign=tuple(map(_foreign, connection.execute(_FOREIGN, (to_text(now - LATELY),)))),
         newest_runs={row[0]: from_text(row[1]) for row in newest},
+        failing=_failing(connection) if version >= _FINISHED_RUNS else NONE_FAILING,
     )
+
+
+def _failing(connection: sqlite3.Connection) -> Failing:
+    return read_failing(connection, [row["name"] for row in connection.execute(_TARGETS)])
 
 
 def _known(row: Any) -> Known:

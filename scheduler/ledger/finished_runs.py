@@ -4,8 +4,9 @@ Triggers of the schema keep the id of that run, when it ended and the number of 
 goes through the history. A newer run that is not finished does not hide the result; a superseded run has none.
 """
 
+import json
 import sqlite3
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -13,6 +14,9 @@ from scheduler.core.instants import from_text, to_text
 from scheduler.core.model import RunStatus
 from scheduler.core.status import Failing, FinishedRun
 from scheduler.ledger.rows import packed
+
+MOST_NAMED: Final = 20
+"""Failing automations that are named; of the others only the number is told."""
 
 _COLUMNS: Final = """
     automation.target, automation.automation_id, automation.name, run.run_id, run.status, automation.finished_at, automation.failures,
@@ -22,13 +26,13 @@ _COLUMNS: Final = """
 _SELECT_FAILING: Final = f"""
     SELECT {_COLUMNS} FROM automation INDEXED BY automation_failing
     CROSS JOIN run ON run.target = automation.target AND run.run_id = automation.finished_run_id
-    WHERE automation.failures > 0 AND automation.removed_at IS NULL
-    ORDER BY automation.finished_at DESC LIMIT ?
+    WHERE automation.failures > 0 AND automation.removed_at IS NULL AND automation.target IN (SELECT value FROM json_each(?1))
+    ORDER BY automation.finished_at DESC LIMIT ?2
 """  # noqa: S608 -- literals of this module
 
 _COUNT_FAILING: Final = """
     SELECT target, count(*) FROM automation INDEXED BY automation_failing
-    WHERE failures > 0 AND removed_at IS NULL GROUP BY target ORDER BY target
+    WHERE failures > 0 AND removed_at IS NULL AND target IN (SELECT value FROM json_each(?1)) GROUP BY target ORDER BY target
 """
 
 _SELECT_SOME: Final = f"""
@@ -45,13 +49,14 @@ _COUNT_ENDED: Final = """
 """
 
 
-def read_failing(connection: sqlite3.Connection, most: int) -> Failing:
-    """Count the automations whose newest finished run failed or was lost, and read the newest ``most`` of these runs.
+def read_failing(connection: sqlite3.Connection, targets: Sequence[str], most: int = MOST_NAMED) -> Failing:
+    """Count the failing automations of these targets, and read the newest ``most`` of their newest finished runs.
 
     Automations that are gone do not count.
     """
-    counts = dict(connection.execute(_COUNT_FAILING).fetchall())
-    return Failing(counts, [_read_run(row) for row in connection.execute(_SELECT_FAILING, (most,))])
+    wanted = json.dumps(list(targets))
+    counts = dict(connection.execute(_COUNT_FAILING, (wanted,)).fetchall())
+    return Failing(counts, [_read_run(row) for row in connection.execute(_SELECT_FAILING, (wanted, most))])
 
 
 def read_some(connection: sqlite3.Connection, automations: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], FinishedRun]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from scheduler.core.model import Automation
-from scheduler.core.status import AutomationDetails, DaemonStatus, Recent
+from scheduler.core.status import AutomationDetails, DaemonStatus, Failing, Recent
 from scheduler.core.timetable import Entry
 from scheduler.ops.gauges import Exposition
 from scheduler.ops.queries import OccurrenceQuery
@@ -23,7 +23,7 @@ class Content:
     ``idle`` is the seconds since the loop last turned. ``upcoming`` gives what a target has scheduled within a span, of all automations or
     only of some, ``together`` the same with those that share a schedule at once. ``details`` is what is known of one automation of a
     target, ``every_detail`` of each. ``occurrences`` gives records with the keys of ``history --json``, the newest first, and ``recent``
-    what the ledger holds since an instant; both may raise `LedgerUnavailable`.
+    what the ledger holds since an instant. ``failing`` gives the failing automations. All three may raise `LedgerUnavailable`.
     """
 
     workbench: Workbench
@@ -36,3 +36,4 @@ class Content:
     every_detail: Callable[[str], Iterator[AutomationDetails]]
     occurrences: Callable[[OccurrenceQuery], Awaitable[Sequence[Json]]]
     recent: Callable[[datetime], Awaitable[Recent]]
+    failing: Callable[[], Awaitable[Failing]]

@@ -10,7 +10,7 @@ from itertools import islice
 
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import Automation, InvalidAutomation, State, canonical_id
-from scheduler.core.status import STALLED, DaemonStatus, TargetStatus
+from scheduler.core.status import STALLED, DaemonStatus, Failing, FinishedRun, TargetStatus
 from scheduler.core.timetable import Entry
 from scheduler.core.zones import zone
 from scheduler.ops.gauges import AUTOMATION_STATES
@@ -57,8 +57,8 @@ def readiness(status: DaemonStatus) -> tuple[bool, Json]:
     return not problems, {"ready": not problems, "missing": problems}
 
 
-def status_view(status: DaemonStatus) -> Json:
-    """``/api/v1/status``."""
+def status_view(status: DaemonStatus, failing: Failing | None) -> Json:
+    """``/api/v1/status``. ``failing`` is None when the ledger cannot be read."""
     return {
         "node": status.node,
         "version": status.version,
@@ -69,7 +69,7 @@ def status_view(status: DaemonStatus) -> Json:
         "lock_holder": status.lock_holder,
         "ledger_error": status.ledger_error,
         "clock_in_doubt": status.clock_in_doubt,
-        "targets": [_target_view(target) for target in status.targets],
+        "targets": [{**_target_view(target), "failing": _failing_view(target.name, failing)} for target in status.targets],
     }
 
 
@@ -97,6 +97,25 @@ def _target_view(target: TargetStatus) -> Json:
         "absent": target.absent,
         "disappeared": target.disappeared
         and {"at": to_text(target.disappeared.at), "count": target.disappeared.gone, "automations": target.disappeared.known},
+    }
+
+
+def _failing_view(target: str, failing: Failing | None) -> Json | None:
+    if failing is None:
+        return None
+    runs = [_run_view(run) for run in failing.newest if run.target == target]
+    return {"count": failing.counts.get(target, 0), "automations": runs}
+
+
+def _run_view(run: FinishedRun) -> Json:
+    return {
+        "automation_id": run.automation_id,
+        "name": run.name,
+        "run_id": run.run_id,
+        "run_status": run.status,
+        "finished_at": to_text(run.finished_at),
+        "failures": run.failures,
+        "error": run.error,
     }
 
 

@@ -59,7 +59,11 @@ class Pages(Content):
     async def state(self, _: Request) -> Response:
         """``/api/v1/status``."""
         await self.workbench.wait()
-        return JSONResponse(views.status_view(self.status()))
+        try:
+            failing = await self.failing()
+        except Unreachable:
+            failing = None
+        return JSONResponse(views.status_view(self.status(), failing))
 
     async def coming(self, request: Request) -> Response:
         """``/api/v1/upcoming``."""

@@ -2,14 +2,20 @@
 
 from dataclasses import replace
 
+import pytest
+
 from scheduler.cli.commands.status import _of_targets
-from scheduler.core.status import PlacesStatus
+from scheduler.core.status import Failing, PlacesStatus, TargetStatus
 from scheduler.ops.views import status_view
-from tests.ops.support import NOW, STATUS, TARGET
+from tests.ops.support import FAILED_RUN, NOW, STATUS, TARGET
 
 
 def lines(places: PlacesStatus) -> list[str]:
-    status = status_view(replace(STATUS, targets=[replace(TARGET, places=places)]))
+    return lines_of(replace(TARGET, places=places), None)
+
+
+def lines_of(target: TargetStatus, failing: Failing | None) -> list[str]:
+    status = status_view(replace(STATUS, targets=[target]), failing)
     return [line.strip() for line in _of_targets(status)]
 
 
@@ -28,3 +34,19 @@ def test_requests_that_hang_and_a_saturated_target_are_said() -> None:
 
 def test_without_a_shortage_nothing_is_said_of_it() -> None:
     assert not any(line.startswith(("budget", "saturated", "hanging", "waiting")) for line in lines(PlacesStatus()))
+
+
+def test_the_number_of_failing_automations_is_said_with_the_newest_names_and_errors() -> None:
+    once = replace(FAILED_RUN, name="weekly \x1b[2J", failures=1, error=None)
+    said = lines_of(TARGET, Failing({"main": 12, "other": 3}, [FAILED_RUN, once, replace(once, target="other")]))
+    first = said.index("failing      12: automations whose newest finished runs failed")
+    assert said[first + 1 : first + 4] == [
+        "nightly: failed, 3 in a row: exit status 3: no room",
+        "weekly \\x1b[2J: failed",
+        "and 10 more",
+    ]
+
+
+@pytest.mark.parametrize("failing", [None, Failing({}, [])])
+def test_without_a_failing_automation_nothing_is_said_of_failures(failing: Failing | None) -> None:
+    assert not any(line.startswith("failing") for line in lines_of(TARGET, failing))

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from scheduler.core.model import InvalidAutomation
+from scheduler.core.model import InvalidAutomation, RunStatus
+from scheduler.core.status import Failing, FinishedRun
 from scheduler.doctor.checks import CHECKS, findings
 from scheduler.doctor.configuration import examined
 from scheduler.doctor.facts import DiskFacts, Facts, FileFacts, ForeignRuns, KeyFacts, Known, RecordedTarget, Refusal, Unknown, ZoneFacts
@@ -460,6 +461,23 @@ def test_what_is_wrong_is_found_and_nothing_else(check: str, facts: Facts, statu
     assert [(each.check, each.status, each.subject) for each in found] == [(check, status, subject)], found
     assert words in found[0].finding
     assert found[0].advice
+
+
+FAILED = FinishedRun("main", ID, "nightly", "run-1", RunStatus.FAILED, NOW - timedelta(hours=1), 3, "exit status 3: no room")
+
+
+def test_each_automation_whose_newest_finished_run_failed_is_a_warning_and_the_rest_is_counted() -> None:
+    lost = replace(FAILED, name="weekly", status=RunStatus.LOST, failures=1, error=None)
+    first, second, rest = told(record(failing=Failing({"main": 25, "gone": 9}, [FAILED, lost, replace(lost, target="gone")])))
+    assert {(each.check, each.status) for each in (first, second, rest)} == {("runs", Status.WARNING)}
+    assert first.subject == f"automation nightly ({ID})"
+    assert first.finding == "its newest finished run failed, 3 failures in a row, 2026-11-23T18:20:30Z: exit status 3: no room"
+    assert "`scheduler runs show run-1`" in first.advice
+    assert second.finding == "its newest finished run was lost, 2026-11-23T18:20:30Z"
+    assert (rest.finding, rest.advice) == (
+        "whose newest finished run failed as well: 23 more",
+        "see `scheduler history --run-status failed`",
+    )
 
 
 def test_a_crowd_late_on_a_day_of_many_occurrences_is_forecast_and_the_rest_is_named() -> None:

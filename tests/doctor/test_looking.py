@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from scheduler.core.instants import to_text
+from scheduler.core.model import RunStatus
+from scheduler.core.status import NONE_FAILING, Failing, FinishedRun
 from scheduler.doctor.facts import LedgerFacts, RecordedTarget
 from scheduler.doctor.looking import look
 from scheduler.ledger.lock import LedgerLock, holding_process
@@ -41,6 +43,8 @@ def made(path: Path) -> None:
         for number, (origin, days) in enumerate([("foreign", 1), ("foreign", 2), ("foreign", 9), ("before", 1)]):
             run = ("main", f"run-{number}", ID, origin, "success", to_text(NOW - timedelta(days=days)))
             connection.execute("INSERT INTO run (target, run_id, automation_id, origin, status, started_at) VALUES (?, ?, ?, ?, ?, ?)", run)
+        failed = ("main", "run-9", ID, "foreign", "failed", to_text(NOW), to_text(NOW), "Traceback\nno room")
+        connection.execute("INSERT INTO run VALUES (?1, ?2, ?3, NULL, ?4, ?5, ?6, ?7, ?8, NULL)", failed)
         connection.execute("INSERT INTO pause VALUES ('main', '*', ?, 'me')", (to_text(NOW),))
         connection.execute(
             "INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat) VALUES (?, '6', '2026a', '', '')", (to_text(NOW),)
@@ -73,8 +77,10 @@ def test_what_stands_in_it_is_told_and_no_trace_is_left(path: Path) -> None:
     assert record is not None
     assert record.targets == (RecordedTarget("main", "https://a", "1", NOW),)
     assert [(each.name, each.cron_expression, each.run_id) for each in record.automations] == [("nightly", "0 3 * * *", "run-2")]
-    assert [(each.count, each.newest) for each in record.foreign] == [(2, NOW - timedelta(days=1))]
-    assert record.newest_runs == {ID: NOW - timedelta(days=1)}
+    assert [(each.count, each.newest) for each in record.foreign] == [(3, NOW)]
+    assert record.newest_runs == {ID: NOW}
+    failed = FinishedRun("main", ID, "nightly", "run-9", RunStatus.FAILED, NOW, 1, "no room")
+    assert record.failing == Failing({"main": 1}, [failed])
     assert (record.paused, record.evaluated) == (frozenset({("main", "*")}), ("6", "2026a", 1))
 
 
@@ -156,6 +162,12 @@ def of(path: Path, version: int) -> LedgerFacts:
 
 def test_another_version_is_told(path: Path) -> None:
     assert of(path, 99).version == 99
+
+
+def test_a_ledger_of_an_older_version_has_no_failing_automations(path: Path) -> None:
+    record = of(path, 5).record
+    assert record is not None
+    assert record.failing == NONE_FAILING
 
 
 def test_who_holds_the_lock_is_told_without_the_lock_being_touched(path: Path) -> None:

@@ -53,7 +53,7 @@ def follow(
 
 
 def failing(on: Stand, most: int = 10) -> Failing:
-    return on.do(on.database.browse(partial(read_failing, most=most)))
+    return on.do(on.database.browse(partial(read_failing, targets=[MAIN], most=most)))
 
 
 def newest(on: Stand, automation_id: str = NIGHTLY) -> FinishedRun | None:
@@ -147,6 +147,13 @@ def test_an_automation_that_is_gone_does_not_count(ledger: Stand) -> None:
     gone = automation()
     ledger.do(ledger.ledger.observe(MAIN, at(5), [removal(gone, 5)], [], [gone.id]))
     assert failing(ledger) == Failing({}, [])
+
+
+def test_a_target_that_is_not_asked_for_does_not_count(ledger: Stand) -> None:
+    show(ledger, NIGHTLY)
+    follow(ledger, "1", FAILED)
+    found = ledger.do(ledger.database.browse(partial(read_failing, targets=["other"])))
+    assert found == Failing({}, [])
 
 
 def ended(on: Stand, since: datetime, most: int = 100) -> dict[RunStatus, int]:

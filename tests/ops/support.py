@@ -1,6 +1,7 @@
 """One of everything that an observer can meet: every event, a busy daemon's state, and a daemon's pages with nothing behind them."""
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -59,7 +60,7 @@ from scheduler.core.model import (
     State,
 )
 from scheduler.core.policy import Policies
-from scheduler.core.status import AutomationDetails, AutomationStatus, DaemonStatus, Recent, TargetStatus
+from scheduler.core.status import AutomationDetails, AutomationStatus, DaemonStatus, Failing, FinishedRun, Recent, TargetStatus
 from scheduler.core.timetable import Entry
 from scheduler.ops.gauges import Exposition, Sources
 from scheduler.ops.metrics import Metrics
@@ -260,6 +261,25 @@ class Remembered:
         return self.recent or Recent(since, complete=True, tallies=(), foreign=(), pauses=())
 
 
+class FailingNow:
+    """The failing automations that a ledger knows."""
+
+    def __init__(self, *runs: FinishedRun, more: int = 0, broken: bool = False) -> None:
+        self.runs = runs
+        self.more = more
+        self.broken = broken
+
+    async def __call__(self) -> Failing:
+        if self.broken:
+            raise LedgerUnavailable("the ledger cannot be read: disk I/O error")
+        counts = Counter(run.target for run in self.runs)
+        counts["main"] += self.more
+        return Failing(counts, self.runs)
+
+
+FAILED_RUN = FinishedRun("main", ID, "nightly", RUN, RunStatus.FAILED, NOW - timedelta(minutes=2), 3, "exit status 3: no room")
+
+
 def pages(
     *,
     status: DaemonStatus = STATUS,
@@ -268,6 +288,7 @@ def pages(
     automations: Sequence[AutomationDetails] = (),
     occurrences: Callable[[OccurrenceQuery], Awaitable[Sequence[Json]]] | None = None,
     recent: Callable[[datetime], Awaitable[Recent]] | None = None,
+    failing: Callable[[], Awaitable[Failing]] | None = None,
     metrics: Metrics | None = None,
     busy: Callable[[], bool] = lambda: False,
 ) -> Pages:
@@ -312,6 +333,7 @@ def pages(
         every_detail=every_detail,
         occurrences=occurrences or Recorded(LINE),
         recent=recent or Remembered(),
+        failing=failing or FailingNow(),
     )
 
 

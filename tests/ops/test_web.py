@@ -16,7 +16,7 @@ from scheduler.core.status import STALLED, DaemonStatus, Disappearance
 from scheduler.core.timetable import Entry
 from scheduler.ops.queries import OccurrenceQuery
 from tests.ops.asking import asked
-from tests.ops.support import EMPTY_TARGET, HOSTILE, ID, LINE, NOW, STATUS, TARGET, Recorded, entry, pages
+from tests.ops.support import EMPTY_TARGET, FAILED_RUN, HOSTILE, ID, LINE, NOW, RUN, STATUS, TARGET, FailingNow, Recorded, entry, pages
 
 FOR_PEOPLE = ["/", "/occurrences", "/automations", f"/automations/main/{ID}"]
 FOR_PROGRAMS = ["/metrics", "/healthz", "/readyz", "/api/v1/status", "/api/v1/upcoming", "/api/v1/occurrences"]
@@ -172,6 +172,32 @@ def test_schedules_are_gone_through_on_another_thread() -> None:
 def test_occurrences_are_the_records_as_they_come() -> None:
     answer = asked("/api/v1/occurrences").json()
     assert answer == {"results": [dict(LINE)], "limit": 100, "offset": 0, "more": False}
+
+
+def test_the_state_counts_the_failing_automations_of_each_target() -> None:
+    other = replace(TARGET, name="other")
+    status = replace(STATUS, targets=[TARGET, other])
+    one, two = asked("/api/v1/status", pages(status=status, failing=FailingNow(FAILED_RUN, more=7))).json()["targets"]
+    assert two["failing"] == {"count": 0, "automations": []}
+    assert one["failing"] == {
+        "count": 8,
+        "automations": [
+            {
+                "automation_id": ID,
+                "name": "nightly",
+                "run_id": RUN,
+                "run_status": "failed",
+                "finished_at": "2026-11-23T19:18:00.000000Z",
+                "failures": 3,
+                "error": "exit status 3: no room",
+            }
+        ],
+    }
+
+
+def test_the_state_is_told_also_when_the_ledger_cannot_be_read() -> None:
+    answer = asked("/api/v1/status", pages(failing=FailingNow(broken=True)))
+    assert (answer.status_code, answer.json()["targets"][0]["failing"]) == (200, None)
 
 
 def test_every_filter_of_occurrences_reaches_the_ledger() -> None:

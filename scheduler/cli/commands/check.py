@@ -32,8 +32,8 @@ def command(context: click.Context, *, as_json: bool) -> None:
     """Examine the whole installation, and say what is wrong and what to do.
 
     Looks at the configuration, the keys and their scopes, the way to every API, clocks, zone data, the ledger, the daemon, the addresses
-    that are listened on, the embedded API, every automation's schedule, the rate budget, and signs of another scheduler. Works whether the
-    daemon runs or not. Starts nothing and changes nothing. Takes a minute or two at the most, whatever hangs.
+    that are listened on, the embedded API, every automation's schedule and newest finished run, the rate budget, and signs of another
+    scheduler. Works whether the daemon runs or not. Starts nothing and changes nothing. Takes a minute or two at the most, whatever hangs.
 
     Exit status: 0 when there is no fault, warnings or not; 1 when there is one, a mistake in the configuration and an API that cannot be
     reached among them; 2 when there is no configuration to be read. With --json, a line for each finding:

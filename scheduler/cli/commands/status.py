@@ -69,12 +69,34 @@ def _of_targets(status: State) -> Iterator[str]:
         states = ", ".join(f"{number} {state}" for state, number in target["open"].items() if number)
         yield f"  open         {states or 'none'}"
         yield from _of_places(target)
+        yield from _of_failing(target)
         if target["overdue"]["count"]:
             yield f"  overdue      {styled(str(target['overdue']['count']), 'red')}"
             yield from (f"    {escaped(each)}" for each in target["overdue"]["occurrences"])
         if past := target.get("recovering"):
             count, since, until = past["automations"], from_text(past["since"]), from_text(past["until"])
             yield f"  recovering   {count} automation{'s' * (count != 1)}, from {zoned_text(since)} up to {zoned_text(until)}"
+
+
+def _of_failing(target: State) -> Iterator[str]:
+    """Yield the number of failing automations and their names. A daemon of an older version says nothing of them."""
+    failing = target.get("failing")
+    if not failing or not failing["count"]:
+        return
+    count = failing["count"]
+    whose = "automation whose newest finished run" if count == 1 else "automations whose newest finished runs"
+    yield f"  failing      {styled(f'{count:,}', 'red')}: {whose} failed"
+    for run in failing["automations"]:
+        yield f"    {escaped(run['name'])}: {_told(run)}"
+    if (more := count - len(failing["automations"])) > 0:
+        yield f"    and {more:,} more"
+
+
+def _told(run: State) -> str:
+    """Return what became of a run, how often in a row, and the last line of the error."""
+    often = f", {run['failures']:,} in a row" if run["failures"] > 1 else ""
+    error = f": {run['error']}" if run["error"] else ""
+    return styled(run["run_status"], "red") + escaped(f"{often}{error}")
 
 
 def _of_places(target: State) -> Iterator[str]:

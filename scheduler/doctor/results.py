@@ -1,0 +1,39 @@
+"""The results of runs: which automations fail, as the ledger has it."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from scheduler.core.instants import to_text_seconds
+from scheduler.core.status import FinishedRun
+from scheduler.doctor.facts import Facts
+from scheduler.doctor.findings import Check, Finding
+
+RESULTS: Final = Check("runs")
+
+
+def examined(facts: Facts) -> Iterator[Finding]:
+    """Yield a warning for each automation whose newest finished run failed or was lost, as far as they are named."""
+    if facts.record is None:
+        return
+    targets = {target.name for target in facts.settings.targets}
+    failing = facts.record.failing
+    named = [run for run in failing.newest if run.target in targets]
+    for run in named:
+        yield _warn(run)
+    more = sum(count for target, count in failing.counts.items() if target in targets) - len(named)
+    if more > 0:
+        yield RESULTS.warning(
+            "automations", f"whose newest finished run failed as well: {more:,} more", "see `scheduler history --run-status failed`"
+        )
+    if not named and not more:
+        yield RESULTS.ok("automations", "no newest finished run failed")
+
+
+def _warn(run: FinishedRun) -> Finding:
+    error = f": {run.error}" if run.error else ""
+    return RESULTS.warning(
+        f"automation {run.name} ({run.automation_id})",
+        f"its newest finished run {run.in_words}, {to_text_seconds(run.finished_at)}{error}",
+        f"see `scheduler runs show {run.run_id}` where the embedded API runs it, else the API; mend the cause, then "
+        f"`scheduler automations run {run.automation_id}`",
+    )
