@@ -18,7 +18,7 @@ from scheduler.daemon.target import Target
 from scheduler.database import Database
 from scheduler.database.files import BESIDE
 from scheduler.ledger import history
-from scheduler.ledger.finished_runs import read_failing
+from scheduler.ledger.finished_runs import read_failing, read_failing_ids
 from scheduler.ops.bus import Bus
 from scheduler.ops.gauges import Exposition, Sources
 from scheduler.ops.heartbeat import Heartbeat
@@ -64,6 +64,7 @@ class Observing:
             self._metrics.recall(
                 {(target.name, each): last.accepted_at for each, last in times.items() if last.accepted_at is not None},
                 {(target.name, each): last.succeeded_at for each, last in times.items() if last.succeeded_at is not None},
+                {target.name: await database.read(partial(read_failing_ids, target=target.name))},
             )
 
     @asynccontextmanager
@@ -86,6 +87,7 @@ class Observing:
         sources = Sources(
             status=service.status,
             automations=partial(_automations, service),
+            fires=partial(_fires, service),
             per_automation=self._settings.server.per_automation_metrics,
             ledger_size=partial(_size, self._settings.ledger.url.path),
             progress=self._heartbeat.at,
@@ -146,6 +148,10 @@ def _target(service: Service, name: str) -> Target:
 
 def _automations(service: Service, name: str) -> Iterable[AutomationStatus]:
     return _target(service, name).automations()
+
+
+def _fires(service: Service, name: str, automation_id: str) -> bool:
+    return _target(service, name).fires(automation_id)
 
 
 def _upcoming(service: Service, name: str, span: timedelta, only: Callable[[Automation], bool] | None) -> Iterator[tuple[datetime, Entry]]:

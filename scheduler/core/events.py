@@ -227,7 +227,8 @@ class RunFinished(_OfAutomation):
     """A run came to its end, or to the end of what can be known of it.
 
     ``scheduled_for`` is the instant of the occurrence that started the run, None for a run of another origin. ``duration`` counts seconds
-    from the begin of the run to the reading that showed its end, None where nobody looked for long before that reading.
+    from the begin of the run to the reading that showed its end, None where nobody looked for long before that reading. ``gone``: the
+    automation was deleted meanwhile.
     """
 
     name: ClassVar = "run.finished"
@@ -236,6 +237,14 @@ class RunFinished(_OfAutomation):
     error: str | None
     scheduled_for: datetime | None = None
     duration: float | None = None
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunWasThere(_OfAutomation):
+    """The newest run of an automation had ended before the daemon saw the automation for the first time."""
+
+    status: RunStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -256,6 +256,11 @@ class Target:
                 None if entry.schedule is None else self.context.timetable.next_of(entry.schedule),
             )
 
+    def fires(self, automation_id: str) -> bool:
+        """Whether the automation is there, enabled and not paused."""
+        entry = self.context.timetable.entries.get(automation_id)
+        return entry is not None and self._state(entry) == "enabled"
+
     def upcoming(self, span: timedelta, only: Callable[[Automation], bool] | None = None) -> Iterator[tuple[datetime, Entry]]:
         """What is scheduled in the time to come, in order; see `Timetable.upcoming`."""
         now = self.context.clock.now()

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import chain
 from typing import Final, TypedDict
 
-from scheduler.core.events import Event, RunDoubled, RunFinished, RunForeign
+from scheduler.core.events import Event, RunDoubled, RunFinished, RunForeign, RunWasThere
 from scheduler.core.model import NO_DEFINITION, Automation, Run, RunOrigin, RunStatus, Snapshot
 from scheduler.core.records import RecordedRuns
 from scheduler.core.timetable import Changes
@@ -65,6 +65,7 @@ class _Findings:
     records: list[tuple[Run, RunOrigin]] = field(default_factory=list)
     foreign: list[tuple[Run, str]] = field(default_factory=list)  # with the automation's name
     finished: list[tuple[Run, str]] = field(default_factory=list)  # with the automation's name
+    were_there: list[tuple[Run, str]] = field(default_factory=list)  # the same, of those that had ended before
     unattributed: list[Run] = field(default_factory=list)  # set aside now
     attributed: list[str] = field(default_factory=list)  # ids of runs that were set aside, and are looked at again
 
@@ -186,7 +187,8 @@ class Tracker:
         take(await context.durably("runs", partial(follow, findings.records[rest:], at, **attribution)))
         foreign = (self._foreign(run, name, doubles.get(run.id)) for run, name in findings.foreign)
         finished = (self._finished(run, name, scheduled_for.get(run.id), at) for run, name in findings.finished)
-        await context.tell(chain(foreign, finished))
+        were_there = (self._was_found(run, name) for run, name in findings.were_there)
+        await context.tell(chain(foreign, finished, were_there))
 
     def _clear_by_now(self, batch: _Batch, findings: _Findings) -> Iterator[Seen]:
         """What was seen before its automation's attempt came to its outcome: of all automations with a snapshot, else of those read."""
@@ -251,8 +253,8 @@ class Tracker:
         if origin is None:
             findings.foreign.append((run, automation.name))
         findings.records.append((run, origin or RunOrigin.FOREIGN))
-        if run.status is not RunStatus.RUNNING and origin is not RunOrigin.BEFORE:
-            findings.finished.append((run, automation.name))
+        if run.status is not RunStatus.RUNNING:
+            (findings.were_there if origin is RunOrigin.BEFORE else findings.finished).append((run, automation.name))
 
     def _was_there(self, run: Run) -> bool:
         """Whether a process saw the run, as the first one of its automation, that was killed before it recorded the runs of its snapshot.
@@ -333,7 +335,11 @@ class Tracker:
             error=run.error,
             scheduled_for=scheduled_for,
             duration=self._duration(run, at),
+            gone=run.automation_id not in self._context.timetable.entries,
         )
+
+    def _was_found(self, run: Run, name: str) -> Event:
+        return RunWasThere(target=self._context.target, automation_id=run.automation_id, automation=name, status=run.status)
 
     def _duration(self, run: Run, at: datetime) -> float | None:
         """Return the seconds from the begin of a run to ``at``, when its end was seen; None when the end may be much earlier.

@@ -35,6 +35,10 @@ _COUNT_FAILING: Final = """
     WHERE failures > 0 AND removed_at IS NULL AND target IN (SELECT value FROM json_each(?1)) GROUP BY target ORDER BY target
 """
 
+_SELECT_FAILING_IDS: Final = """
+    SELECT automation_id FROM automation INDEXED BY automation_failing WHERE failures > 0 AND removed_at IS NULL AND target = ?
+"""
+
 _SELECT_SOME: Final = f"""
     SELECT {_COLUMNS} FROM json_each(?1) AS given
     CROSS JOIN automation ON automation.target = given.value ->> 0 AND automation.automation_id = given.value ->> 1
@@ -57,6 +61,11 @@ def read_failing(connection: sqlite3.Connection, targets: Sequence[str], most: i
     wanted = json.dumps(list(targets))
     counts = dict(connection.execute(_COUNT_FAILING, (wanted,)).fetchall())
     return Failing(counts, [_read_run(row) for row in connection.execute(_SELECT_FAILING, (wanted, most))])
+
+
+def read_failing_ids(connection: sqlite3.Connection, target: str) -> list[str]:
+    """Return the ids of the target's automations whose newest finished run failed or was lost."""
+    return [automation_id for (automation_id,) in connection.execute(_SELECT_FAILING_IDS, (target,))]
 
 
 def read_some(connection: sqlite3.Connection, automations: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], FinishedRun]:

@@ -5,7 +5,7 @@ and makes the text on another thread, since a thousand automations are some ten 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -34,6 +34,7 @@ class Sources:
 
     status: Callable[[], DaemonStatus]
     automations: Callable[[str], Iterable[AutomationStatus]]
+    fires: Callable[[str, str], bool]  # whether the automation of this target and id is there, enabled and not paused
     per_automation: bool | Literal["auto"]
     ledger_size: Callable[[], int | None]
     progress: Callable[[], datetime]
@@ -45,6 +46,7 @@ class _Taken:
 
     status: DaemonStatus
     automations: Mapping[str, Sequence[AutomationStatus]]
+    failing: Mapping[str, Collection[str]]
     progress: datetime
 
 
@@ -64,7 +66,23 @@ class Exposition:
         sources = self._sources
         status = sources.status()
         shown = status.targets if self._each(status) else ()
-        return _Taken(status, {target.name: await _all_of(sources.automations(target.name)) for target in shown}, sources.progress())
+        automations = {target.name: await _all_of(sources.automations(target.name)) for target in shown}
+        return _Taken(status, automations, await self._failing(status), sources.progress())
+
+    async def _failing(self, status: DaemonStatus) -> Mapping[str, Collection[str]]:
+        """Return by target the automations that fire and whose newest finished run failed. A target without known runs is left out."""
+        failing = {target.name: self._metrics.failing(target.name) for target in status.targets}
+        return {name: await self._firing(name, list(automations)) for name, automations in failing.items() if automations is not None}
+
+    async def _firing(self, target: str, automations: Sequence[str]) -> Collection[str]:
+        """Return those of these automations that fire, asked for a few at a time."""
+        firing = set()
+        for number, automation_id in enumerate(automations, 1):
+            if self._sources.fires(target, automation_id):
+                firing.add(automation_id)
+            if number % _AT_A_TIME == 0:
+                await asyncio.sleep(0)
+        return firing
 
     def _each(self, status: DaemonStatus) -> bool:
         if self._sources.per_automation == "auto":
@@ -79,7 +97,13 @@ class Exposition:
         yield from self._metrics.registry.collect()
         yield from _of_the_process(taken, self._sources.ledger_size())
         yield from _of_targets(taken.status.targets)
-        yield from _of_automations(taken.automations, self._metrics)
+        yield _gauge(
+            "scheduler_automations_failing",
+            "Automations that fire and whose newest finished run failed or was lost",
+            ("target",),
+            [((target,), len(automations)) for target, automations in taken.failing.items()],
+        )
+        yield from _of_automations(taken, self._metrics)
 
 
 async def _all_of(automations: Iterable[AutomationStatus]) -> Sequence[AutomationStatus]:
@@ -156,8 +180,8 @@ def _of_targets(targets: Sequence[TargetStatus]) -> Iterator[Metric]:
     )
 
 
-def _of_automations(automations: Mapping[str, Sequence[AutomationStatus]], metrics: Metrics) -> Iterator[Metric]:
-    every = [(target, each) for target, group in automations.items() for each in group]
+def _of_automations(taken: _Taken, metrics: Metrics) -> Iterator[Metric]:
+    every = [(target, each) for target, group in taken.automations.items() for each in group]
 
     def of_each(name: str, text: str, value: Callable[[str, AutomationStatus], float | None]) -> Metric:
         labels = ("target", "automation")
@@ -184,6 +208,11 @@ def _of_automations(automations: Mapping[str, Sequence[AutomationStatus]], metri
         "scheduler_automation_last_run_duration_seconds",
         "How long the newest run of it took that was seen to end",
         lambda target, each: metrics.last_duration(target, each.automation_id),
+    )
+    yield of_each(
+        "scheduler_automation_failing",
+        "Whether it fires and its newest finished run failed or was lost",
+        lambda target, each: each.automation_id in taken.failing[target] if target in taken.failing else None,
     )
     runs = CounterMetricFamily(
         "scheduler_automation_runs", "Runs of an automation that came to their end", labels=("target", "automation", "status")

@@ -5,9 +5,10 @@ not see the first one otherwise. No label holds a prompt, a repository or an err
 """
 
 from collections import Counter as Counts
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, Final
 
 from prometheus_client import (  # noqa: TID251  this is the room for metrics
@@ -23,7 +24,7 @@ from prometheus_client import (  # noqa: TID251  this is the room for metrics
 
 from scheduler.core import events
 from scheduler.core.events import Event
-from scheduler.core.model import REASONS, AttemptResult, Outcome, RunStatus
+from scheduler.core.model import FAILURES, REASONS, AttemptResult, Outcome, RunStatus
 
 KINDS: Final = ("on_time", "catch_up", "retry")
 POLLS: Final = ("ok", "error", "disagreed")
@@ -68,6 +69,7 @@ class Metrics:
         self._succeeded: dict[Of, float] = {}
         self._runs_of: dict[Of, Counts[RunStatus]] = {}
         self._durations: dict[Of, float] = {}
+        self._failing: dict[str, set[str]] = {}  # by target: the automations whose newest finished run failed or was lost
         self._of_automations: tuple[dict[Of, Any], ...] = (self._accepted, self._succeeded, self._runs_of, self._durations)
         self._make_of_occurrences()
         self._make_of_targets()
@@ -76,6 +78,7 @@ class Metrics:
             events.OccurrenceConcluded: self._concluded,
             events.AttemptEnded: self._attempt_ended,
             events.RunFinished: self._run_finished,
+            events.RunWasThere: self._note_result,
             events.RunForeign: lambda event: self._foreign.labels(event.target).inc(),
             events.RunDoubled: lambda event: self._doubles.labels(event.target).inc(),
             events.AutomationRemoved: self._removed,
@@ -112,10 +115,17 @@ class Metrics:
             for each in (self._attempt_durations, self._poll_durations, self._foreign, self._doubles, self._disappearances):
                 each.labels(target)
 
-    def recall(self, accepted: Mapping[Of, datetime], succeeded: Mapping[Of, datetime]) -> None:
-        """When, as the ledger knows, each automation was last accepted, and when the end of its last successful run was seen."""
+    def recall(
+        self, accepted: Mapping[Of, datetime], succeeded: Mapping[Of, datetime], failing: Mapping[str, Iterable[str]] = MappingProxyType({})
+    ) -> None:
+        """Go on from what the ledger knows.
+
+        ``accepted`` and ``succeeded``: when each automation was last accepted, and when the end of its last successful run was seen.
+        ``failing``: for each target the ids of the automations whose newest finished run failed or was lost.
+        """
         for kept, known in ((self._accepted, accepted), (self._succeeded, succeeded)):
             kept.update({of: max(at.timestamp(), kept.get(of, 0.0)) for of, at in known.items()})
+        self._failing.update({target: set(automations) for target, automations in failing.items()})
 
     def last_accepted(self, target: str, automation_id: str) -> float | None:
         """When an occurrence of the automation was last accepted, in Unix time."""
@@ -124,6 +134,10 @@ class Metrics:
     def last_success(self, target: str, automation_id: str) -> float | None:
         """When one of its runs was last seen to have succeeded, in Unix time."""
         return self._succeeded.get((target, automation_id))
+
+    def failing(self, target: str) -> Collection[str] | None:
+        """Return the ids of the automations whose newest finished run failed or was lost, None before the ledger was read."""
+        return self._failing.get(target)
 
     def count_runs(self, target: str, automation_id: str, status: RunStatus) -> int:
         """Return the number of the automation's runs that ended so since this process began."""
@@ -199,17 +213,28 @@ class Metrics:
     def _run_finished(self, event: events.RunFinished) -> None:
         of = event.target, event.automation_id
         self._runs.labels(event.target, event.status).inc()
+        if event.gone:
+            return
         self._runs_of.setdefault(of, Counts())[event.status] += 1
         if event.duration is not None:
             self._run_durations.labels(event.target, event.status).observe(event.duration)
             self._durations[of] = event.duration
         if event.status is RunStatus.SUCCESS:
             self._succeeded[of] = self._now().timestamp()
+        self._note_result(event)
+
+    def _note_result(self, event: events.RunFinished | events.RunWasThere) -> None:
+        failing = self._failing.get(event.target, set())
+        if event.status in FAILURES:
+            failing.add(event.automation_id)
+        elif event.status is RunStatus.SUCCESS:
+            failing.discard(event.automation_id)
 
     def _removed(self, event: events.AutomationRemoved) -> None:
         kept: dict[Of, object]
         for kept in self._of_automations:
             kept.pop((event.target, event.automation_id), None)
+        self._failing.get(event.target, set()).discard(event.automation_id)
 
     def _polled(self, event: events.SnapshotTaken | events.SnapshotFailed, result: str) -> None:
         self._polls.labels(event.target, result).inc()

@@ -33,7 +33,7 @@ _RENAMED: Final = {
     "duration": "duration_seconds",
     "clock_offset": "clock_offset_seconds",
 }
-_LEFT_OUT: Final = frozenset({"first", "outcome"})  # the level says it, the name says it
+_LEFT_OUT: Final = frozenset({"first", "outcome", "gone"})  # the level, the name, the error says so
 
 _LEVELS: Final[Mapping[type[Event], Level]] = {
     events.DaemonStarted: "info",

@@ -1,6 +1,7 @@
 """What the pages read of the ledger holds up nothing that the daemon reads of it."""
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,13 @@ import pytest
 
 from scheduler.app.observing import Observing
 from scheduler.core.errors import LedgerUnavailable
+from scheduler.core.model import RunOrigin, RunStatus
 from scheduler.daemon.clock import SystemClock
+from scheduler.ledger.schema import open_ledger
+from scheduler.ledger.sqlite import SqliteLedger
 from scheduler.ops.queries import OccurrenceQuery
 from scheduler.settings import load
+from tests.ledger.support import automation, run, version
 
 
 class OnlyForPeople:
@@ -22,7 +27,7 @@ class OnlyForPeople:
 
 
 def observing(folder: Path) -> Observing:
-    (folder / "scheduler.toml").write_text('[server]\nlisten = ""\n')
+    (folder / "scheduler.toml").write_text('[server]\nlisten = ""\n[[target]]\nurl = "http://127.0.0.1:8040"\nproject_id = "1"\n')
     return Observing(load(folder / "scheduler.toml", {}).settings, SystemClock())
 
 
@@ -33,6 +38,26 @@ def test_the_pages_read_where_nothing_else_waits(tmp_path: Path) -> None:
         assert await watching._occurrences(OccurrenceQuery()) == "browsed"  # type: ignore[comparison-overlap]  # what it gave
         assert await watching._recent(SystemClock().now()) == "browsed"  # type: ignore[comparison-overlap]  # the same
         watching._log.close()
+
+    asyncio.run(main())
+
+
+def test_the_metrics_go_on_from_the_automations_that_fail_by_the_ledger(tmp_path: Path) -> None:
+    async def main() -> None:
+        watching = observing(tmp_path)
+        assert watching._metrics.failing("default") is None
+        database = open_ledger(tmp_path / "ledger.db")
+        try:
+            ledger = SqliteLedger(database, "node-1", "6.2.4", "2026.2")
+            await ledger.bind("default", "http://127.0.0.1:8040", "1")
+            nightly, at = automation(), datetime(2026, 11, 23, 12, tzinfo=UTC)
+            await ledger.observe("default", at, [version(nightly)], [nightly], [])
+            await ledger.followed("default", [(run("run-1", nightly.id, RunStatus.FAILED), RunOrigin.FOREIGN)], at)
+            await watching.recall(database)
+            assert watching._metrics.failing("default") == {nightly.id}
+        finally:
+            database.close()
+            watching._log.close()
 
     asyncio.run(main())
 

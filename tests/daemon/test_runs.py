@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.core.events import AutomationRemoved, RunDoubled, RunFinished, RunForeign
+from scheduler.core.events import AutomationRemoved, RunDoubled, RunFinished, RunForeign, RunWasThere
 from scheduler.core.model import RunOrigin, RunStatus
 from scheduler.core.policy import Policies
 from scheduler.core.verdict import Lost
@@ -137,6 +137,45 @@ def test_a_run_without_an_end_is_lost_and_may_still_come_to_one() -> None:
         assert lost.duration is None
         assert ended.duration == pytest.approx(3700, abs=40)
         assert world.ledger.runs["main", run.id].run.status is RunStatus.SUCCESS
+
+    in_world(story)
+
+
+@pytest.mark.parametrize("status", ["success", "failed"])
+def test_the_result_of_a_run_from_before_is_told_to_the_metrics_alone(status: str) -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 0 * * *")
+        world.api.run_by_somebody(automation)
+        world.api.finish(automation, status)
+        world.start()
+        await world.until("12:01:30")
+        assert [(event.automation_id, event.status) for event in world.told(RunWasThere)] == [(automation, RunStatus(status))]
+        assert ends(world) == []
+
+    in_world(story)
+
+
+def test_the_run_of_a_deleted_automation_is_told_as_of_one_that_is_gone() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("1 12 * * *")
+        world.start()
+        await world.until("12:01:30")
+        world.api.delete(automation)
+        await world.until("12:04:00")
+        assert [(event.status, event.gone) for event in world.told(RunFinished)] == [(RunStatus.SUPERSEDED, True)]
+
+    in_world(story)
+
+
+def test_an_automation_fires_while_it_is_there_enabled_and_not_paused() -> None:
+    async def story(world: World) -> None:
+        automation, disabled = world.api.create("1 12 * * *"), world.api.create("1 12 * * *", enabled=False)
+        target = world.start().target
+        await world.until("12:00:40")
+        assert [target.fires(each) for each in (automation, disabled, "nobody")] == [True, False, False]
+        world.ledger.pause(automation)
+        await world.until("12:02:00")
+        assert not target.fires(automation)
 
     in_world(story)
 

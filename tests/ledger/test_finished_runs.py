@@ -9,7 +9,7 @@ import pytest
 
 from scheduler.core.model import AttemptResult, RunOrigin, RunStatus
 from scheduler.core.status import Failing, FinishedRun
-from scheduler.ledger.finished_runs import count_failed, read_failing, read_last_line, read_some
+from scheduler.ledger.finished_runs import count_failed, read_failing, read_failing_ids, read_last_line, read_some
 from scheduler.ledger.intents import intend_run, started_run
 from tests.ledger.support import (
     HOURLY,
@@ -81,6 +81,7 @@ def test_failures_are_counted_until_a_run_succeeds(ledger: Stand) -> None:
     follow(ledger, "2", LOST, minute=2, seen_at=3)
     expected = FinishedRun(MAIN, NIGHTLY, "automation a", "2", LOST, at(3), 2, None)
     assert failing(ledger) == Failing({MAIN: 1}, [expected])
+    assert [ledger.do(ledger.database.read(partial(read_failing_ids, target=target))) for target in (MAIN, "other")] == [[NIGHTLY], []]
     follow(ledger, "3", SUPERSEDED, minute=4)
     assert newest(ledger) == expected, "nobody knows how that one ended"
     follow(ledger, "4", SUCCESS, minute=5)

@@ -40,6 +40,7 @@ from scheduler.core.events import (
     RunDoubled,
     RunFinished,
     RunForeign,
+    RunWasThere,
     SnapshotFailed,
     SnapshotTaken,
     TargetHeld,
@@ -120,6 +121,8 @@ def every_event() -> list[Event]:
         *(attempt(result, None if result is AttemptResult.ANSWERED else "because") for result in AttemptResult),
         *(run_finished(status) for status in RunStatus if status is not RunStatus.RUNNING),
         *(run_finished(status, scheduled_for=NOW, duration=90.5) for status in (RunStatus.SUCCESS, RunStatus.FAILED)),
+        run_finished(RunStatus.SUPERSEDED, gone=True),
+        RunWasThere(**of, status=RunStatus.FAILED),
         RunForeign(**of, run_id=RUN, started_at=NOW, scheduled_for=None, hint="ask around"),
         RunDoubled(**of, run_id=RUN, started_at=NOW, scheduled_for=NOW, hint="raise settle_time"),
         TargetHeld(target="main", error="401"),
@@ -188,10 +191,12 @@ def exposition(
     automations: Sequence[AutomationStatus] = (AUTOMATION,),
     per_automation: bool | str = "auto",
     ledger_size: int | None = 4096,
+    fires: Callable[[str, str], bool] = lambda *_: True,
 ) -> Exposition:
     sources = Sources(
         status=status,
         automations=lambda _: automations,
+        fires=fires,
         per_automation=per_automation,  # type: ignore[arg-type]  # a test's own word
         ledger_size=lambda: ledger_size,
         progress=lambda: NOW,

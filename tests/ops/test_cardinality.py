@@ -34,6 +34,7 @@ def series(text: str) -> int:
 def shown(targets: Sequence[str], *, codes: Sequence[str] = (), automations: int = 0) -> int:
     """How many series a daemon shows to which everything has happened, requests that ended with these codes too."""
     metrics = Metrics(targets, now=lambda: NOW)
+    metrics.recall({}, {}, dict.fromkeys(targets, ()))
     for event in every_event() if "main" in targets else ():
         metrics.observe(event)
     for target in targets:

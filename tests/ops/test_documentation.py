@@ -47,6 +47,7 @@ def ticked(text: str) -> list[str]:
 def shown() -> dict[str, tuple[str, frozenset[str]]]:
     """Name, type and labels of all that `/metrics` shows after everything has happened once."""
     counted = Metrics(["main"], now=lambda: NOW)
+    counted.recall({}, {}, {"main": ()})
     for event in every_event():
         counted.observe(event)
     text = asyncio.run(exposition(counted).text(""))[0].decode()

@@ -27,6 +27,7 @@ from scheduler.core.events import (
     RequestEnded,
     RunDoubled,
     RunForeign,
+    RunWasThere,
     SnapshotFailed,
     SnapshotTaken,
 )
@@ -405,6 +406,68 @@ def test_the_runs_of_an_automation_are_counted_by_their_end_and_the_newest_is_me
         metrics.observe(event)
     assert counts() == {"success": 0, "failed": 2, "superseded": 1, "lost": 1}
     assert samples(of)[duration] == 300
+
+
+def failing(of: Exposition) -> tuple[float | None, float | None]:
+    """How many automations of the target fail, and whether ours does."""
+    found = samples(of)
+    return found.get(at("automations_failing", target="main")), found.get(at("automation_failing", target="main", automation=ID))
+
+
+def test_an_automation_fails_from_a_run_that_failed_or_was_lost_until_one_succeeds() -> None:
+    metrics = Metrics(["main"], now=lambda: NOW)
+    of = exposition(metrics)
+    assert failing(of) == (None, None), "nobody knows before the ledger was read"
+    metrics.recall({}, {}, {"main": ()})
+    for status, expected in (
+        (RunStatus.FAILED, 1),
+        (RunStatus.SUPERSEDED, 1),
+        (RunStatus.SUCCESS, 0),
+        (RunStatus.SUPERSEDED, 0),
+        (RunStatus.LOST, 1),
+        (RunStatus.SUCCESS, 0),
+    ):
+        metrics.observe(run_finished(status))
+        assert failing(of) == (expected, expected), status
+
+
+def test_what_fails_is_known_from_the_ledger_and_from_runs_that_were_there_before() -> None:
+    metrics = Metrics(["main"], now=lambda: NOW)
+    metrics.recall({}, {}, {"main": [ID, "another"]})
+    of = exposition(metrics)
+    assert failing(of) == (2, 1)
+    metrics.observe(RunWasThere(target="main", automation_id=ID, automation="nightly", status=RunStatus.SUCCESS))
+    assert failing(of) == (1, 0)
+    metrics.observe(RunWasThere(target="main", automation_id=ID, automation="nightly", status=RunStatus.FAILED))
+    assert failing(of) == (2, 1)
+    metrics.observe(AutomationRemoved(target="main", automation_id=ID, automation="nightly"))
+    assert failing(of) == (1, 0)
+
+
+def test_what_does_not_fire_does_not_fail_and_what_fires_again_does() -> None:
+    metrics = Metrics(["main"], now=lambda: NOW)
+    metrics.recall({}, {}, {"main": [ID]})
+    paused = {ID}
+    of = exposition(metrics, fires=lambda _, automation_id: automation_id not in paused)
+    assert failing(of) == (0, 0)
+    paused.clear()
+    assert failing(of) == (1, 1)
+
+
+def test_how_many_fail_is_known_also_without_metrics_of_each_automation() -> None:
+    metrics = Metrics(["main"], now=lambda: NOW)
+    metrics.recall({}, {}, {"main": [f"{number:036}" for number in range(2_000)]})
+    assert failing(exposition(metrics, per_automation=False)) == (2_000, None)
+
+
+def test_the_run_of_a_deleted_automation_leaves_nothing_of_that_automation() -> None:
+    metrics = Metrics(["main"], now=lambda: NOW)
+    metrics.recall({}, {}, {"main": ()})
+    metrics.observe(run_finished(RunStatus.FAILED, duration=9.0, gone=True))
+    assert failing(exposition(metrics)) == (0, 0)
+    assert metrics.count_runs("main", ID, RunStatus.FAILED) == 0
+    assert metrics.last_duration("main", ID) is None
+    assert samples(exposition(metrics))[at("runs_total", target="main", status="failed")] == 1
 
 
 def test_what_the_ledger_remembers_does_not_undo_what_has_happened_since() -> None:

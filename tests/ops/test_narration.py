@@ -32,7 +32,7 @@ from scheduler.ops.logs import Level, Log
 from scheduler.ops.narration import Narrator
 from tests.ops.support import HOSTILE, ID, NOW, OCCURRENCE, RUN, attempt, concluded, every_event, run_finished
 
-WITHOUT_A_LINE = {"AttemptBegun", "ConfigReloading", "LedgerCommitted", "RequestEnded"}
+WITHOUT_A_LINE = {"AttemptBegun", "ConfigReloading", "LedgerCommitted", "RequestEnded", "RunWasThere"}
 IN_ORDER = [
     *("timestamp", "level", "event", "target", "automation_id", "automation", "scheduled_for", "attempt"),
     *("lateness_seconds", "task_run_id", "reason", "error", "node"),

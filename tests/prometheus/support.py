@@ -28,6 +28,7 @@ Series = tuple[str, frozenset[tuple[str, str]]]
 def daemons() -> str:
     """`/metrics` of a daemon after everything has happened once, and requests have ended in every way."""
     counted = Metrics(["main"], now=lambda: NOW)
+    counted.recall({}, {}, {"main": ()})
     requests = (RequestEnded(target="main", endpoint=each, code=code, seconds=0.1) for each in ENDPOINTS for code in sorted(CODES))
     for event in (*every_event(), *requests):
         counted.observe(event)
