@@ -11,7 +11,7 @@ from scheduler.audit.lineage import Force
 from scheduler.audit.sentences import CAUSES, REASONS, RESULTS, RUNS, STATES
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.instants import to_text, to_text_seconds
-from scheduler.core.model import AttemptResult, Reason, RunStatus, State
+from scheduler.core.model import FAILURES, AttemptResult, Reason, RunStatus, State
 from scheduler.core.ranges import RULES_VERSION
 from scheduler.core.steps import Cause, Step
 
@@ -29,11 +29,12 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Something that happened at an instant, or lasted until another."""
+    """Something that happened at an instant, or lasted until another; ``is_failure``: a run failed or was lost."""
 
     at: datetime
     text: str
     until: datetime | None = None
+    is_failure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,4 +231,5 @@ def _of_run(run: Ran) -> Iterator[Entry]:
         late = "" if run.is_own else ": most likely a late attempt for this occurrence, a second run"
         yield Entry(run.started_at, f"run {run.run_id} began, by the API's clock{late}")
     if run.finished_at is not None:
-        yield Entry(run.finished_at, f"run {run.run_id} {RUNS[RunStatus(run.status)]}" + (f": {run.error}" if run.error else ""))
+        text = f"run {run.run_id} {RUNS[RunStatus(run.status)]}" + (f": {run.error}" if run.error else "")
+        yield Entry(run.finished_at, text, is_failure=run.status in FAILURES)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.cli import run
+from scheduler.cli import output, run
 
 DAEMON = 54_321  # a user without a name, as systemd's dynamic ones are
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as somebody else; run the tests as root")
@@ -45,6 +45,13 @@ def scheduler(capsys: pytest.CaptureFixture[str]) -> Scheduler:
         return Done(status, taken.out, taken.err)
 
     return carry_out
+
+
+@pytest.fixture
+def coloured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Print as on a terminal that shows colours."""
+    monkeypatch.setattr(output, "_coloured", lambda _: True)
+    monkeypatch.setattr("click.utils.should_strip_ansi", lambda *_: False)
 
 
 @pytest.fixture

@@ -131,6 +131,13 @@ def test_an_empty_history_says_so_beside_what_is_printed(scheduler: Scheduler, l
     assert (done.status, done.out, done.err) == (0, "", "")
 
 
+@pytest.mark.usefixtures("ledger", "coloured")
+def test_history_on_a_terminal_shows_a_failed_run_in_red_and_nothing_of_it_in_green(scheduler: Scheduler) -> None:
+    line = scheduler("history", "--run-status", "failed").out.splitlines()[1]
+    assert "\x1b[31mfailed\x1b[0m" in line
+    assert "\x1b[32m" not in line
+
+
 @pytest.mark.usefixtures("ledger")
 def test_a_run_status_that_does_not_exist_is_refused_with_the_names_of_all(scheduler: Scheduler) -> None:
     done = scheduler("history", "--run-status", "broken")

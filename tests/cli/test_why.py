@@ -11,11 +11,11 @@ import pytest
 
 from scheduler.app.wiring import policy_texts
 from scheduler.cli.times import understood
-from scheduler.core.model import AttemptResult
+from scheduler.core.model import AttemptResult, RunOrigin, RunStatus
 from scheduler.ledger.sqlite import SqliteLedger
 from scheduler.settings import load
 from tests.cli.conftest import Scheduler
-from tests.ledger.support import MAIN, NIGHTLY, Stand, accepted, at, attempt, automation, claim, end, occurrence, skip, stand, version
+from tests.ledger.support import MAIN, NIGHTLY, Stand, accepted, at, attempt, automation, claim, end, occurrence, run, skip, stand, version
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_what_happened_is_told_with_the_definition_and_the_policies_of_then(sche
         f"nightly report ({NIGHTLY}, target main)",
         "  at Mon 2026-11-23 13:01 CET (2026-11-23T12:01:00Z)",
         "",
-        "accepted: answered",
+        "accepted: answered, run running",
         "  the API answered that it had started a run",
     ]
     assert "definition '* * * * *' in Europe/Berlin, enabled" in lines
@@ -152,3 +152,13 @@ def test_a_time_is_understood(text: str, instant: str, note: str | None) -> None
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter):
         understood(text, "Europe/Berlin", PRESENT)
+
+
+@pytest.mark.usefixtures("coloured")
+def test_a_run_that_failed_is_red_on_a_terminal(ledger: Path, scheduler: Scheduler) -> None:
+    assert "\naccepted: answered, run \x1b[36mrunning\x1b[0m\n" in scheduler("why", "nightly report", "2026-11-23T12:01:00Z").out
+    with stand(ledger) as on:
+        on.do(on.ledger.followed(MAIN, [(run("run-1", status=RunStatus.FAILED), RunOrigin.OCCURRENCE)], at(3)))
+    told = scheduler("why", "nightly report", "2026-11-23T12:01:00Z").out
+    assert "\naccepted: answered, run \x1b[31mfailed\x1b[0m\n" in told
+    assert "  \x1b[31mrun run-1 failed: it broke\x1b[0m\n" in told

@@ -101,6 +101,25 @@ def test_an_open_occurrence_and_a_span_are_shown_as_such() -> None:
     assert "skipped missed, 1,200 times" in words
 
 
+@pytest.mark.parametrize(
+    ("run_status", "outcome_tone", "run_tone"),
+    [
+        ("success", "good", "good"),
+        ("running", "soft", "open"),
+        (None, "soft", None),
+        ("failed", "soft", "bad"),
+        ("lost", "soft", "bad"),
+        ("superseded", "soft", "soft"),
+    ],
+)
+def test_what_was_accepted_is_good_when_its_run_succeeded_and_not_before(
+    run_status: str | None, outcome_tone: str, run_tone: str | None
+) -> None:
+    html = asked("/occurrences", pages(occurrences=Recorded({**LINE, "run_status": run_status}))).text
+    badges = [(word, tone) for tone, word in re.findall(r'<span class="badge (\w+)">.*?</svg>(\w+)</span>', html)]
+    assert badges == [("accepted", outcome_tone), *([(run_status, run_tone)] if run_status else [])]
+
+
 def test_what_is_paused_is_not_said_to_fire() -> None:
     entries = [entry("a"), replace(entry("b", automation_id=OTHER_ID), policies=Policies(paused=True))]
     page = parsed("/", pages(entries=entries))

@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import click
 
 from scheduler.cli.group import Group, Source, as_json
+from scheduler.cli.outcome_colours import colour_run
 from scheduler.cli.output import Cell, Column, json_text, line, show
 from scheduler.core.printable import escaped
 
@@ -211,7 +212,7 @@ def _text(name: str, document: "Document") -> str:
 
 def _status(document: "Document") -> Cell:
     status = _text("last_run_status", document)
-    return Cell(status, "green" if status == "success" else "red" if status == "failed" else None)
+    return Cell(status, colour_run(status))
 
 
 def _enabled(document: "Document") -> str | Cell:

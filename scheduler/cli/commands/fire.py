@@ -55,6 +55,6 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
     row = asking.outcome(lambda: complain("the daemon has taken it up; Ctrl-C leaves it to the daemon"))
     accepted = row.outcome == "accepted"
     more = f"run {row.run_id}" if accepted else row.error or ""
-    line(f"{styled(row.fate, 'green' if accepted else 'red')}  {escaped(more)}".rstrip())
+    line(f"{styled(row.fate, None if accepted else 'red')}  {escaped(more)}".rstrip())
     if not accepted:
         context.exit(ANSWER_IS_NO)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from scheduler.cli.group import Command, Source, as_json
-from scheduler.cli.output import Cell, Colour, Column, show
+from scheduler.cli.outcome_colours import colour_outcome, colour_run
+from scheduler.cli.output import Cell, Column, show
 from scheduler.cli.times import past, zoned_text
 from scheduler.core.instants import from_text
 from scheduler.core.model import Outcome, RunStatus
@@ -21,13 +22,6 @@ _EXAMPLES = (
 )
 _OUTCOMES: Final = (*(each.value for each in Outcome), "open")
 _RUN_STATUSES: Final = [status.value for status in RunStatus]
-_COLOURS: Final[dict[str, Colour]] = {
-    "accepted": "green",
-    "rejected": "red",
-    "unresolved": "red",
-    "expired": "red",
-    "skipped": "yellow",
-}
 
 
 @click.command("history", cls=Command, section="Record", examples=_EXAMPLES)
@@ -77,9 +71,18 @@ def command(
 
 
 def _outcome(line: "Line") -> Cell:
-    if line["outcome"] is None:
-        return Cell(f"open: {line.get('state')}", "cyan")
-    return Cell(f"{line['outcome']}: {line['reason']}", _COLOURS.get(str(line["outcome"])))
+    outcome = _text(line["outcome"])
+    text = f"open: {line.get('state')}" if outcome is None else f"{outcome}: {line['reason']}"
+    return Cell(text, colour_outcome(outcome, _text(line["run_status"])))
+
+
+def _run(line: "Line") -> Cell:
+    status = _text(line["run_status"])
+    return Cell(status or "", colour_run(status))
+
+
+def _text(value: str | float | None) -> str | None:
+    return None if value is None else str(value)
 
 
 def _scheduled(line: "Line") -> str:
@@ -98,7 +101,7 @@ _COLUMNS: "tuple[Column[Line], ...]" = (
     Column("outcome", _outcome),
     Column("late", _late),
     Column("attempts", lambda line: str(line["attempts"])),
-    Column("run", lambda line: str(line["run_status"] or "")),
+    Column("run", _run),
     Column("run id", lambda line: str(line["task_run_id"] or ""), shrinks=True),
     Column("error", lambda line: str(line["error"] or ""), shrinks=True),
 )

@@ -11,7 +11,8 @@ import click
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import Group, Source, as_json
 from scheduler.cli.growing import GrowingFile
-from scheduler.cli.output import Cell, Colour, Column, Json, Raw, json_text, line, show, styled
+from scheduler.cli.outcome_colours import colour_run
+from scheduler.cli.output import Cell, Column, Json, Raw, json_text, line, show, styled
 from scheduler.cli.times import now, span_text, uuid_text, zoned_text
 from scheduler.core.errors import Unreachable
 from scheduler.core.instants import from_text
@@ -25,7 +26,6 @@ Run = dict[str, Any]
 """A row of the embedded API's runs."""
 
 _UNFINISHED: Final = frozenset({"queued", "running"})
-_COLOURS: Final[dict[str, Colour]] = {"success": "green", "failed": "red", "running": "cyan"}
 _LOOK_EVERY: Final = 0.2  # seconds
 _BEYOND: Final = 64 * 1024
 """Bytes that an output may have beyond its limit: its end, and a line before that. A command may have written more into the file itself."""
@@ -155,7 +155,7 @@ def _sheet(run: Run) -> Iterator[str]:
     yield f"run         {run['id']}"
     yield f"automation  {escaped(run['name'])} ({run['automation_id']})"
     yield f"repository  {escaped(run['repository'])}"
-    yield f"status      {styled(run['status'], _COLOURS.get(run['status']))}{_exit_text(run)}"
+    yield f"status      {styled(run['status'], colour_run(run['status']))}{_exit_text(run)}"
     for event in ("created", "started", "cancelled", "finished"):
         if run[f"{event}_at"]:
             yield f"{event:<12}{zoned_text(from_text(run[f'{event}_at']))}"
@@ -181,7 +181,7 @@ def _took(run: Run) -> str:
 _COLUMNS: tuple[Column[Run], ...] = (
     Column("run", lambda run: run["id"]),
     Column("automation", lambda run: run["name"], shrinks=True),
-    Column("status", lambda run: Cell(run["status"], _COLOURS.get(run["status"]))),
+    Column("status", lambda run: Cell(run["status"], colour_run(run["status"]))),
     Column("created", lambda run: zoned_text(from_text(run["created_at"]))),
     Column("took", _took),
     Column("exit", lambda run: "" if run["exit_status"] is None else str(run["exit_status"])),

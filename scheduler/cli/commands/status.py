@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from scheduler.cli.group import Command, Source, as_json
+from scheduler.cli.outcome_colours import colour_run
 from scheduler.cli.output import complain, json_text, line, styled
 from scheduler.cli.times import span_text, zoned_text
 from scheduler.core.errors import DatabaseRefused, Unreachable
@@ -96,7 +97,7 @@ def _told(run: State) -> str:
     """Return what became of a run, how often in a row, and the last line of the error."""
     often = f", {run['failures']:,} in a row" if run["failures"] > 1 else ""
     error = f": {run['error']}" if run["error"] else ""
-    return styled(run["run_status"], "red") + escaped(f"{often}{error}")
+    return styled(run["run_status"], colour_run(run["run_status"])) + escaped(f"{often}{error}")
 
 
 def _of_places(target: State) -> Iterator[str]:

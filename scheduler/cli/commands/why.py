@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
 from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import Command, Source, as_json
+from scheduler.cli.outcome_colours import colour_outcome, colour_run
 from scheduler.cli.output import Colour, Json, json_text, line, styled
 from scheduler.cli.times import local_text, now, understood, zoned_text
 from scheduler.core.instants import to_text, to_text_seconds
@@ -26,14 +27,6 @@ _EXAMPLES = (
     "scheduler why nightly-report 03:00",
     "scheduler why 0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f 2026-11-23T03:00 --json",
 )
-_COLOURS: Final[dict[str | None, Colour]] = {
-    "accepted": "green",
-    "rejected": "red",
-    "unresolved": "red",
-    "expired": "red",
-    "skipped": "yellow",
-    None: "cyan",
-}
 Fates = Mapping[datetime, str | None]
 
 
@@ -101,7 +94,9 @@ def _lines(story: "Story", note: str | None, fates: Fates, at: datetime) -> Iter
 def _answer(story: "Story") -> str:
     row = story.account.row
     if row is not None:
-        return styled(row.fate, _COLOURS[row.outcome])
+        status = next((run.status for run in story.account.runs if run.is_own), None)
+        result = "" if status is None else f", run {styled(status, colour_run(status))}"
+        return styled(row.fate, colour_outcome(row.outcome, status)) + result
     titles: dict[str, tuple[str, Colour]] = {
         "to_come": ("not decided yet", "cyan"),
         "missing": ("missing", "red"),
@@ -172,7 +167,7 @@ def _steps(story: "Story") -> Iterator[str]:
     yield ""
     yield f"steps      in {escaped(timezone)}"
     for span, entry in zip(spans, story.entries, strict=True):
-        yield f"  {span:<{width}}  {escaped(entry.text)}"
+        yield f"  {span:<{width}}  {styled(escaped(entry.text), 'red' if entry.is_failure else None)}"
 
 
 def _time(local: datetime, day: date) -> str:

@@ -17,7 +17,7 @@ ZoneOf = Callable[[str, str], str | None]
 """The zone of an automation, by target and id; None when it is not known any more."""
 
 TONES: Final[Mapping[str, str]] = {
-    Outcome.ACCEPTED: "good",
+    Outcome.ACCEPTED: "soft",
     Outcome.REJECTED: "bad",
     Outcome.SKIPPED: "soft",
     Outcome.EXPIRED: "bad",
@@ -90,7 +90,7 @@ def happened(records: Sequence[Json], zone_of: ZoneOf, now: datetime) -> Iterato
             "open" if outcome is None else str(outcome),
             str(each.get("state")) if outcome is None else str(reason),
             None if outcome is None else EXPLAINED.get(str(reason)),
-            "open" if outcome is None else TONES.get(str(reason)) or TONES.get(str(outcome), "soft"),
+            _tone(each),
             lateness(late) if isinstance(late, float | int) else None,
             None if run is None else str(run),
             TONES.get(str(run), "soft"),
@@ -98,6 +98,16 @@ def happened(records: Sequence[Json], zone_of: ZoneOf, now: datetime) -> Iterato
             None if each["error"] is None else str(each["error"]),
             count if isinstance(count, int) else 1,
         )
+
+
+def _tone(record: Json) -> str:
+    """Return the tone of an outcome. What was accepted is good when its run succeeded, and not before."""
+    outcome = record["outcome"]
+    if outcome is None:
+        return "open"
+    if outcome == Outcome.ACCEPTED and record["run_status"] == RunStatus.SUCCESS:
+        return "good"
+    return TONES.get(str(record["reason"])) or TONES.get(str(outcome), "soft")
 
 
 @dataclass(frozen=True, slots=True)
