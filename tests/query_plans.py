@@ -34,6 +34,7 @@ SMALL: Final = {
     "pruned": "one row",
     "keys": "the keys that people have made",
     "project_sizes": "one row for each project",
+    "cancellations": "requests that the server has not carried out yet, of which each look takes the first alone",
     "temp.weight": "made for one audit, whose automations it has",
     "sqlite_master": "the tables",
     "sqlite_schema": "the tables",
@@ -45,6 +46,7 @@ SHORT_INDEXES: Final = {
     "automation_failing": "automations whose newest finished run failed or was lost",
     "fire_request_waiting": "requests that the daemon has not looked at yet",
     "runs_waiting": "runs in the queue",
+    "runs_waiting_of_automation": "runs in the queue",
     "runs_cancelled_early": "cancelled runs in the queue",
     "runs_running": "runs that are being carried out",
 }
@@ -336,5 +338,6 @@ EXCEPTIONS: Final = (
         "localapi.runs._runs", "runs_of_automation (automation_id=?)", "walks back from the newest run of one automation up to LIMIT"
     ),
     Allowance("localapi.runs._runs", "(SCAN automations USING COVERING INDEX", f"names by a pattern; {_OWN_PROCESS}"),
+    Allowance("localapi.runs._named", "(SCAN automations", _OWN_PROCESS),
     Allowance("localapi.store._find_rows", "automations_in_order (project_id=?)", "skips to a page in the index alone"),
 )

@@ -140,6 +140,7 @@ def put_together(ledger: sqlite3.Connection, api: sqlite3.Connection) -> list[St
     for automation in (None, "nightly-*", str(UUID(int=1))):
         runs._runs(api, automation=automation, status=None, limit=1)
         runs._runs(api, automation=automation, status="failed", limit=1)
+    runs._named(api, text="1")
     store._page(api, project_id=1, page=Page(limit=1, offset=0), anchors=Anchors())
     return take_statements()
 

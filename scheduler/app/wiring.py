@@ -69,6 +69,7 @@ def api_config(api: ApiSettings) -> ApiConfig:
         clone_url=api.runner.clone_url,
         clone_timeout=api.runner.clone_timeout.total_seconds(),
         timeout=api.runner.timeout.total_seconds(),
+        queue_timeout=api.runner.queue_timeout.total_seconds(),
         max_parallel=api.runner.max_parallel,
         output_limit=api.runner.output_limit,
         retention=api.runner.retention.total_seconds(),

@@ -7,6 +7,7 @@ from typing import Final
 from scheduler.localapi.paging import LARGEST_LIMIT
 
 DEFAULT_ENVIRONMENT: Final = ("PATH", "HOME", "LANG")
+QUEUE_TIMEOUT: Final = 12 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class RunnerConfig:
     clone_url: str = ""  # with ``{repository}`` in it; "": the working directory is empty
     clone_timeout: float = 300.0
     timeout: float = 3600.0
+    queue_timeout: float = QUEUE_TIMEOUT  # a run that waited so long does not begin any more
     grace: float = 10.0  # from SIGTERM to SIGKILL
     max_parallel: int = 2
     output_limit: int = 10 * 2**20  # bytes

@@ -15,7 +15,8 @@ from scheduler.localapi.process import Ended, EndedBy
 from scheduler.localapi.runs import RunEnd
 
 NO_COMMAND: Final = RunEnd("failed", error="No command is configured to carry out runs; set `command` in [api.runner].")
-CANCELLED_EARLY: Final = RunEnd("failed", error="The run was cancelled before it began.")
+CANCELLED_EARLY: Final = "The run was cancelled before it began."
+DELETED_EARLY: Final = "The automation was deleted before the run began."
 
 _LONGEST: Final = 200
 NOT_STARTED: Final = 126
@@ -30,6 +31,11 @@ _CAUSES: Final[Mapping[int, str]] = {
 _NAMED: Final = 5
 _CONTROLS: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
 """What sets colours, moves the cursor or names the window (ECMA-48, 5.4 and 5.6): agents print it also where there is no terminal."""
+
+
+def expired(queue_timeout: float) -> str:
+    """Say why a run that waited too long did not begin."""
+    return f"The run waited for its turn for {queue_timeout:g} s, the limit of `queue_timeout`, and did not begin."
 
 
 def judge(ended: Ended, timeout: float, tail: bytes, hint: str | None = None) -> RunEnd:

@@ -52,7 +52,7 @@ class ApiMetrics:
             buckets=_RUN,
             registry=self.registry,
         )
-        for status in ("success", "failed"):
+        for status in ("success", "failed", "cancelled"):
             self._runs.labels(status)
             self._run_durations.labels(status)
 
@@ -77,7 +77,7 @@ class ApiMetrics:
         self._durations.labels(route).observe(seconds)
 
     def run_ended(self, status: str, seconds: float | None) -> None:
-        """Count one run that ended as ``success`` or ``failed``, so many seconds after it began. None: it never began."""
+        """Count one run that ended as ``success``, ``failed`` or ``cancelled``, so many seconds after it began. None: it never began."""
         self._runs.labels(status).inc()
         if seconds is not None:
             self._run_durations.labels(status).observe(seconds)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final, TypeVar
@@ -11,7 +12,8 @@ import structlog
 from scheduler.core.errors import Unreachable
 from scheduler.localapi import strays
 from scheduler.localapi.config import DEFAULT_ENVIRONMENT, RunnerConfig
-from scheduler.localapi.endings import CANCELLED_EARLY, not_carried_out
+from scheduler.localapi.early_ends import EarlyCause
+from scheduler.localapi.endings import CANCELLED_EARLY, DELETED_EARLY, expired, not_carried_out
 from scheduler.localapi.execution import Interruption, execute
 from scheduler.localapi.process import EndedBy
 from scheduler.localapi.runs import QueuedRun, RunEnd, RunQueue
@@ -37,10 +39,16 @@ class Runner:
         self._on_end = on_end
         self._woken = asyncio.Event()
         self._stop = asyncio.Event()
+        self._cancelled = asyncio.Event()
         self._workers: list[asyncio.Task[None]] = []
         self._canceller: asyncio.Task[None] | None = None
         self._tidier: asyncio.Task[None] | None = None
         self._interruptions: dict[str, Interruption] = {}  # by run, of those in progress
+        self._early_errors = {
+            EarlyCause.CANCELLED: CANCELLED_EARLY,
+            EarlyCause.DELETED: DELETED_EARLY,
+            EarlyCause.EXPIRED: expired(config.queue_timeout),
+        }
         self.queued = 0
 
     @property
@@ -64,6 +72,10 @@ class Runner:
         self.queued += 1
         self._woken.set()
 
+    def hurry_cancellations(self) -> None:
+        """Take note that runs are to end, sooner than the next look would show."""
+        self._cancelled.set()
+
     def is_alive(self) -> bool:
         """Whether all workers and attendants are at work."""
         return bool(self._workers) and not any(task.done() for task in self._tasks())
@@ -72,6 +84,7 @@ class Runner:
         """End what is going on: those runs fail and say why. What waits goes on waiting, for the next start."""
         self._stop.set()
         self._woken.set()
+        self._cancelled.set()
         self._interrupt(self._interruptions, EndedBy.STOP)
         if self._tidier is not None:
             self._tidier.cancel()  # what it leaves is removed the next time
@@ -110,7 +123,8 @@ class Runner:
             await self._insisted(lambda: self._queue.finish(run, end, ended_at))
         finally:
             del self._interruptions[run.id]
-        self._on_end(end.status, seconds)
+        is_cancelled = end.status == "failed" and interruption.done() and interruption.result() is EndedBy.CANCEL
+        self._on_end("cancelled" if is_cancelled else end.status, seconds)
         _log_end(run, end, seconds)
         return True
 
@@ -128,7 +142,7 @@ class Runner:
                 interruption.set_result(by)
 
     async def _heed_cancellations(self) -> None:
-        """End the runs that somebody has cancelled, in whatever process: those that wait, and those that are carried out."""
+        """End the runs that are not to begin or not to go on, whichever process said so."""
         while not self._stop.is_set():
             try:
                 if self.queued or self.in_progress:
@@ -137,17 +151,37 @@ class Runner:
                 pass  # `DatabaseHealth` logs the cause, once; the next look is soon
             except Exception:  # noqa: BLE001 - the edge of the loop: runs can still be cancelled afterwards
                 _log.exception("runner.failed")
-            await self._pause(_CANCEL_WITHIN)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._cancelled.wait(), _CANCEL_WITHIN)
+            self._cancelled.clear()
 
     async def _cancel(self) -> None:
         """Interrupt the runs that are to be cancelled, first those that cost something; then end the waiting ones, a few at a time."""
-        any_waits = True
-        while any_waits and not self._stop.is_set():
-            running, any_waits = await self._queue.cancellations()
-            self._interrupt(running, EndedBy.CANCEL)
-            for _ in range(await self._queue.finish_cancelled(CANCELLED_EARLY) if any_waits else 0):
-                self.queued -= 1
-                self._on_end(CANCELLED_EARLY.status, None)
+        ended = Counter[EarlyCause]()
+        try:
+            more = True
+            while more and not self._stop.is_set():
+                self._interrupt(await self._queue.cancellations(), EndedBy.CANCEL)
+                more = await self._end_early(ended)
+        finally:
+            for cause, count in (+ended).items():
+                if cause is EarlyCause.EXPIRED:
+                    _log.warning("runs.dropped", reason=str(cause), count=count)
+                else:
+                    _log.info("runs.dropped", reason=str(cause), count=count)
+            if ended:
+                self._woken.set()  # no run began before
+
+    async def _end_early(self, ended: Counter[EarlyCause]) -> bool:
+        """End a few runs that are not to begin, and count them; False when there are none."""
+        ends = await self._queue.end_early(self._early_errors)
+        if ends is None:
+            return False
+        ended[ends.cause] += ends.count
+        self.queued -= ends.count
+        for _ in range(ends.count):
+            self._on_end("failed" if ends.cause is EarlyCause.EXPIRED else "cancelled", None)
+        return True
 
     async def _tidy(self) -> None:
         """Remove the outputs and working directories of runs that ended longer ago than they are kept, now and again."""

@@ -7,7 +7,7 @@ taken twice; and its end is written together with what the automation shows of i
 import json
 import sqlite3
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -15,6 +15,9 @@ from typing import Any, Final, Literal
 
 from scheduler.core.instants import to_text
 from scheduler.database import Database
+from scheduler.localapi import early_ends
+from scheduler.localapi.config import QUEUE_TIMEOUT
+from scheduler.localapi.early_ends import CANCELLED, WAITING, EarlyCause, EarlyEnds
 
 LEFT_BEHIND: Final = "The server ended while this run was going on, so how the run ended is not known."
 
@@ -40,12 +43,22 @@ class RunEnd:
     error: str | None = None
 
 
-class RunQueue:
-    """The runs of one database. ``now`` is the clock."""
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The runs that are to be cancelled: how many wait, which are in progress, and the sequence of the last of those that wait."""
 
-    def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
+    waiting: int
+    running: tuple[str, ...]
+    up_to: int
+
+
+class RunQueue:
+    """The runs of one database. ``now`` is the clock; a run that waited for ``queue_timeout`` seconds does not begin any more."""
+
+    def __init__(self, database: Database, now: Callable[[], datetime], queue_timeout: float = QUEUE_TIMEOUT) -> None:
         self._database = database
         self.now = now
+        self._queue_timeout = queue_timeout
 
     async def left_running(self) -> list[str]:
         """The runs that are marked as running: before any was taken, those that a dead process left."""
@@ -71,20 +84,47 @@ class RunQueue:
         statement = "UPDATE runs SET cancelled_at = coalesce(cancelled_at, ?) WHERE id = ? AND status IN ('queued', 'running')"
         return await self._database.write(lambda connection: connection.execute(statement, (self._stamp(), run_id)).rowcount == 1)
 
-    async def cancellations(self) -> tuple[list[str], bool]:
-        """Return the ids of the runs that are being carried out and are to be cancelled, and whether a run that waits is to be."""
+    async def cancel_all(self, automation_id: str | None) -> Cancelled:
+        """Take note that all runs that have not ended are to be cancelled: those of one automation, or with None all runs."""
+        return await self._database.write(partial(_cancel_all, automation_id=automation_id, now=self._stamp()))
+
+    async def count_unfinished(self) -> int:
+        """Count all runs that have not ended."""
+        return await self._database.read(_count_unfinished)
+
+    async def unfinished(self, run_ids: Sequence[str]) -> int:
+        """Count those of these runs that have not ended."""
+        statement = "SELECT count(*) FROM runs WHERE id IN (SELECT value FROM json_each(?)) AND status IN ('queued', 'running')"
+        return await self._database.read(lambda connection: int(connection.execute(statement, (json.dumps(run_ids),)).fetchone()[0]))
+
+    async def waiting(self, automation_id: str | None, up_to: int) -> int:
+        """Count the runs that wait and were accepted up to the sequence ``up_to``: of one automation, or with None all runs."""
+        return await self._database.read(partial(_count_waiting, automation_id=automation_id, up_to=up_to))
+
+    async def named(self, text: str) -> list[dict[str, Any]]:
+        """Find the automations with this id or name, also deleted ones that have runs which have not ended: ``id`` and ``name``."""
+        return await self._database.browse(partial(_named, text=text))
+
+    async def cancellations(self) -> list[str]:
+        """Return the ids of the runs that are being carried out and are to be cancelled."""
         return await self._database.read(_cancellations)
 
-    async def finish_cancelled(self, end: RunEnd) -> int:
-        """Write down the ``end`` of the first runs that wait and are to be cancelled; return how many ended.
+    async def end_early(self, errors: Mapping[EarlyCause, str]) -> EarlyEnds | None:
+        """End the first runs that wait and are not to begin, each with the error of its cause; None when there are no such runs.
 
-        One call ends a few hundred runs at most, so that no other write has to wait for long: call again until the result is 0.
+        One call ends a few hundred runs at most, so that no other write has to wait for long: call again until the result is None.
         """
-        return await self._database.write(partial(_finish_cancelled, end=end, now=self._stamp()))
+        oldest = self._oldest()
+        if not await self._database.read(partial(early_ends.is_any, oldest=oldest)):
+            return None
+        return await self._database.write(partial(_end_early, errors=errors, oldest=oldest, now=self._stamp()))
 
     async def take(self, command: Sequence[str]) -> QueuedRun | None:
-        """Mark the run that waits longest as running, with the command that will carry it out; None when none waits."""
-        return await self._database.write(partial(_take, command=json.dumps(command), now=self._stamp()))
+        """Mark the run that waits longest as running, with the command that will carry it out; None when none waits.
+
+        None also while runs that wait are to end: call again after `end_early`.
+        """
+        return await self._database.write(partial(_take, command=json.dumps(command), oldest=self._oldest(), now=self._stamp()))
 
     async def finish(self, run: QueuedRun, end: RunEnd, ended_at: datetime) -> None:
         """Write down how and when a run ended. The automation shows the end as long as this is its newest run."""
@@ -101,52 +141,81 @@ class RunQueue:
         """Everything about one run, None if there is none."""
         return await self._database.read(partial(_run, run_id=run_id))
 
+    def _oldest(self) -> str:
+        """Return when the runs were accepted that have waited too long by now, or before."""
+        return to_text(self.now() - timedelta(seconds=self._queue_timeout))
+
     def _stamp(self) -> str:
         return to_text(self.now())
 
 
-# Each index holds only the runs that a statement looks for, so that none goes through the runs that have ended. Left to itself, SQLite
-# prefers the table, which is in the order of the queue, too.
 _RUNNING: Final = "FROM runs INDEXED BY runs_running WHERE status = 'running'"
-_WAITING: Final = "FROM runs INDEXED BY runs_waiting WHERE status = 'queued' AND cancelled_at IS NULL"
-_CANCELLED: Final = "FROM runs INDEXED BY runs_cancelled_early WHERE status = 'queued' AND cancelled_at IS NOT NULL"
-
-_FINISHED_AT_ONCE: Final = 500
-"""Cancelled runs that end in one transaction: some ten milliseconds."""
+_NAMED: Final = f"""
+    SELECT id, name FROM automations WHERE id = ?1
+    UNION SELECT id, name FROM automations WHERE name = ?1
+    UNION SELECT automation_id, name {WAITING} AND ?1 IN (automation_id, name)
+    UNION SELECT automation_id, name {_RUNNING} AND ?1 IN (automation_id, name)
+"""  # noqa: S608 - the names are constants
 
 
 def _recover(connection: sqlite3.Connection, *, now: str) -> int:
     left = connection.execute(f"SELECT id, automation_id {_RUNNING}").fetchall()
     for run_id, automation_id in left:
         _finish(connection, run_id=run_id, automation_id=automation_id, end=RunEnd("failed", error=LEFT_BEHIND), ended_at=now)
-    waiting, cancelled = (connection.execute(f"SELECT count(*) {which}").fetchone()[0] for which in (_WAITING, _CANCELLED))
-    return int(waiting + cancelled)
+    return _count_unfinished(connection)
 
 
-def _take(connection: sqlite3.Connection, *, command: str, now: str) -> QueuedRun | None:
+def _take(connection: sqlite3.Connection, *, command: str, oldest: str, now: str) -> QueuedRun | None:
     row = connection.execute(
         f"""
         UPDATE runs SET status = 'running', started_at = ?, command = ?
-        WHERE sequence = (SELECT sequence {_WAITING} ORDER BY sequence LIMIT 1)
+        WHERE sequence = (SELECT sequence {WAITING} ORDER BY sequence LIMIT 1)
+            AND created_at > ? AND NOT EXISTS (SELECT 1 FROM cancellations)
         RETURNING id, automation_id, task_id, name, repository, prompt
         """,  # noqa: S608 - a constant
-        (now, command),
+        (now, command, oldest),
     ).fetchone()
     return None if row is None else QueuedRun(*row)
 
 
-def _cancellations(connection: sqlite3.Connection) -> tuple[list[str], bool]:
-    running = connection.execute(f"SELECT id {_RUNNING} AND cancelled_at IS NOT NULL")
-    waiting = connection.execute(f"SELECT 1 {_CANCELLED} LIMIT 1").fetchone()
-    return [row["id"] for row in running], waiting is not None
+def _cancellations(connection: sqlite3.Connection) -> list[str]:
+    return [row["id"] for row in connection.execute(f"SELECT id {_RUNNING} AND cancelled_at IS NOT NULL")]
 
 
-def _finish_cancelled(connection: sqlite3.Connection, *, end: RunEnd, now: str) -> int:
-    statement = f"SELECT id, automation_id {_CANCELLED} ORDER BY sequence LIMIT {_FINISHED_AT_ONCE}"
-    cancelled = connection.execute(statement).fetchall()
-    for run_id, automation_id in cancelled:
-        _finish(connection, run_id=run_id, automation_id=automation_id, end=end, ended_at=now)
-    return len(cancelled)
+def _cancel_all(connection: sqlite3.Connection, *, automation_id: str | None, now: str) -> Cancelled:
+    up_to = early_ends.request(connection, automation_id, EarlyCause.CANCELLED, now)
+    running = connection.execute(
+        f"""
+        UPDATE runs SET cancelled_at = coalesce(cancelled_at, ?1)
+        WHERE id IN (SELECT id {_RUNNING} AND automation_id = coalesce(?2, automation_id))
+        RETURNING id
+        """,  # noqa: S608 - a constant
+        (now, automation_id),
+    ).fetchall()
+    waiting = _count_waiting(connection, automation_id=automation_id, up_to=up_to)
+    return Cancelled(waiting, tuple(run_id for (run_id,) in running), up_to)
+
+
+def _named(connection: sqlite3.Connection, *, text: str) -> list[dict[str, Any]]:
+    return [dict(row) for row in connection.execute(_NAMED, (text,))]
+
+
+def _count_unfinished(connection: sqlite3.Connection) -> int:
+    return sum(int(connection.execute(f"SELECT count(*) {which}").fetchone()[0]) for which in (WAITING, CANCELLED, _RUNNING))
+
+
+def _count_waiting(connection: sqlite3.Connection, *, automation_id: str | None, up_to: int) -> int:
+    statement = early_ends.COUNT_OF_ALL if automation_id is None else early_ends.COUNT_OF_AUTOMATION
+    return int(connection.execute(statement, {"automation_id": automation_id, "up_to": up_to}).fetchone()[0])
+
+
+def _end_early(connection: sqlite3.Connection, *, errors: Mapping[EarlyCause, str], oldest: str, now: str) -> EarlyEnds | None:
+    found = early_ends.find_slice(connection, oldest)
+    if found is None:
+        return None
+    cause, runs = found
+    early_ends.end(connection, runs, errors[cause], now)
+    return EarlyEnds(cause, len(runs))
 
 
 def _finish(connection: sqlite3.Connection, *, run_id: str, automation_id: str, end: RunEnd, ended_at: str) -> None:

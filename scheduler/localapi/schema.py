@@ -123,6 +123,7 @@ def open_database(
             m003_version_of_the_order,
             m004_answers_by_project,
             m005_runs_that_wait,
+            m006_cancellations_of_many,
         ),
         on_commit=on_commit,
         on_fault=on_fault,
@@ -212,5 +213,25 @@ def m005_runs_that_wait(tables: Tables) -> None:
         "CREATE INDEX runs_waiting ON runs (sequence) WHERE status = 'queued' AND cancelled_at IS NULL",
         "CREATE INDEX runs_cancelled_early ON runs (sequence) WHERE status = 'queued' AND cancelled_at IS NOT NULL",
         "CREATE INDEX runs_running ON runs (sequence) WHERE status = 'running'",
+    ):
+        tables.execute(statement)
+
+
+def m006_cancellations_of_many(tables: Tables) -> None:
+    """Keep a request to end many runs that wait as one row, and find the runs of one automation that wait."""
+    for statement in (
+        """
+        CREATE TABLE cancellations (
+            id INTEGER PRIMARY KEY,
+            automation_id TEXT,  -- NULL: the runs of all automations
+            up_to INTEGER NOT NULL,  -- the sequence of the last run that is concerned
+            cause TEXT NOT NULL CHECK (cause IN ('cancelled', 'deleted')),
+            requested_at TEXT NOT NULL
+        ) STRICT
+        """,
+        """
+        CREATE INDEX runs_waiting_of_automation ON runs (automation_id, sequence)
+        WHERE status = 'queued' AND cancelled_at IS NULL
+        """,
     ):
         tables.execute(statement)

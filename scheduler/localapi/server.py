@@ -40,7 +40,7 @@ class LocalApi:
         self._prober = asyncio.create_task(health.probe_while_failed(database), name="database-probe")
         self.metrics = ApiMetrics()
         self.keys = Keys(database, now)
-        self.runs = RunQueue(database, now)
+        self.runs = RunQueue(database, now, config.runner.queue_timeout)
         self._runner = Runner(config.runner, self.runs, self.metrics.run_ended)
         self.metrics.watch_runner(lambda: self._runner.queued, lambda: self._runner.in_progress)
         self._long_work = LongWork()
@@ -49,6 +49,7 @@ class LocalApi:
             Store(database, now),
             self._long_work,
             self._runner.wake,
+            self._runner.hurry_cancellations,
             public_url=config.public_url,
             max_page=config.max_page,
         )

@@ -16,8 +16,10 @@ from typing import Any, Final
 
 from scheduler.core.instants import to_text
 from scheduler.database import Database
+from scheduler.localapi import early_ends
 from scheduler.localapi.anchors import Anchor, Anchors
 from scheduler.localapi.contract import FIELDS
+from scheduler.localapi.early_ends import EarlyCause
 from scheduler.localapi.fields import Value
 from scheduler.localapi.paging import Page
 
@@ -115,9 +117,8 @@ class Store:
         return await self._database.write(lambda connection: _one(connection, statement, place.parameters() | changed))
 
     async def delete(self, place: Place) -> bool:
-        """Delete an automation; its runs stay. False if there is none."""
-        statement = f"DELETE FROM automations {_THIS_ONE}"  # noqa: S608 - the names are constants
-        return await self._database.write(lambda connection: connection.execute(statement, place.parameters()).rowcount == 1)
+        """Delete an automation, and have its runs that wait ended. Its runs stay on record. False if there is no such automation."""
+        return await self._database.write(partial(_delete, place=place, now=to_text(self._now())))
 
     async def start_run(self, place: Place, idempotency_key: str | None) -> Accepted | None:
         """Accept a run, None if there is no such automation. ``idempotency_key`` is the client's name for its request.
@@ -127,6 +128,13 @@ class Store:
         the project the client has by then.
         """
         return await self._database.write(partial(_start_run, place=place, idempotency_key=idempotency_key, now=self._now()))
+
+
+def _delete(connection: sqlite3.Connection, *, place: Place, now: str) -> bool:
+    if connection.execute(f"DELETE FROM automations {_THIS_ONE}", place.parameters()).rowcount == 0:  # noqa: S608 - the names are constants
+        return False
+    early_ends.request(connection, place.automation_id, EarlyCause.DELETED, now)
+    return True
 
 
 def _page(connection: sqlite3.Connection, *, project_id: int, page: Page, anchors: Anchors) -> PageRows:

@@ -32,8 +32,8 @@ _MAX_IDEMPOTENCY_KEY: Final = 255
 class Views:
     """The six calls over one store.
 
-    ``on_run`` is told that a run was accepted. ``public_url`` is what links begin with, "" for what the request names. ``max_page`` is
-    how many automations a page may have.
+    ``on_run`` is told that a run was accepted, ``on_delete`` that an automation was deleted. ``public_url`` is what links begin with, ""
+    for what the request names. ``max_page`` is how many automations a page may have.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Views:
         store: Store,
         long_work: LongWork,
         on_run: Callable[[], None],
+        on_delete: Callable[[], None],
         *,
         public_url: str = "",
         max_page: int = LARGEST_LIMIT,
@@ -50,6 +51,7 @@ class Views:
         self._store = store
         self._long_work = long_work
         self._on_run = on_run
+        self._on_delete = on_delete
         self._public_url = public_url
         self._max_page = max_page
 
@@ -109,6 +111,7 @@ class Views:
     async def _delete(self, call: Call) -> Answer:
         if not await self._store.delete(_place(call)):
             raise not_found()
+        self._on_delete()
         return Answer(HTTPStatus.NO_CONTENT)
 
     async def _run(self, call: Call) -> Answer:

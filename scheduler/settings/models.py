@@ -277,6 +277,7 @@ class RunnerSettings(Section):
     clone_url: Annotated[str, PlainValidator(_parse_clone_url)] = ""
     clone_timeout: PositiveDuration = timedelta(minutes=5)
     timeout: PositiveDuration = timedelta(hours=1)
+    queue_timeout: PositiveDuration = timedelta(hours=12)
     max_parallel: Count = 2
     output_limit: Size = 10 * 2**20
     retention: PositiveDuration = timedelta(days=30)

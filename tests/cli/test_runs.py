@@ -5,7 +5,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from scheduler.database import Database
+from scheduler.localapi.early_ends import EarlyCause
 from scheduler.localapi.runs import QueuedRun, RunEnd, RunQueue
 from scheduler.localapi.schema import open_database
 from scheduler.localapi.store import Place, Store
@@ -220,7 +222,7 @@ def test_a_run_that_is_carried_out_is_cancelled_by_the_server_and_waited_for(pat
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "SCHEDULER_CONFIG": "/dev/null"})
 
     async def cancelled(database: Database) -> None:
-        await eventually(RunQueue(database, lambda: NOW).cancellations, lambda found: found[0] == [run_id])
+        await eventually(RunQueue(database, lambda: NOW).cancellations, lambda found: found == [run_id])
 
     within(path, cancelled)
     assert process.poll() is None
@@ -230,7 +232,7 @@ def test_a_run_that_is_carried_out_is_cancelled_by_the_server_and_waited_for(pat
 
 
 def test_cancelling_says_when_nobody_is_there_to_do_it(scheduler: Scheduler, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scheduler.cli.commands.runs._CANCELLED_WITHIN", 0.3)
+    monkeypatch.setattr("scheduler.cli.cancellation.CANCELLED_WITHIN", 0.3)
     done = scheduler("runs", "cancel", begin(path))
     assert done.status == 3
     assert "is `scheduler serve` or `scheduler up` running?" in done.err
@@ -243,3 +245,77 @@ def test_what_has_ended_or_is_not_there_cannot_be_cancelled(scheduler: Scheduler
     assert (done.status, done.out) == (1, "")
     assert f"the run {run_id} has ended already: success" in done.err
     assert scheduler("runs", "cancel", "0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f").status == 1
+
+
+def queue_runs(path: Path, names: Sequence[str]) -> list[str]:
+    """Automations with these names, each with a run that waits; their ids."""
+
+    async def use(database: Database) -> list[str]:
+        store = Store(database, lambda: NOW)
+        ids = [(await store.create(1, {**AUTOMATION, "name": name}))["id"] for name in names]
+        for automation_id in ids:
+            await store.start_run(Place(1, automation_id), None)
+        return ids
+
+    ids: list[str] = within(path, use)
+    return ids
+
+
+@pytest.fixture
+def server(path: Path) -> Iterator[None]:
+    """What ends runs that are not to begin, as the server does: in another thread, on a database of its own."""
+    stop = threading.Event()
+
+    async def end_runs(database: Database) -> None:
+        queue = RunQueue(database, lambda: NOW)
+        while not stop.is_set():
+            await queue.end_early(dict.fromkeys(EarlyCause, "ended"))
+            await asyncio.sleep(0.01)
+
+    thread = threading.Thread(target=within, args=(path, end_runs))
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+def left(path: Path) -> list[str]:
+    runs = within(path, lambda database: RunQueue(database, lambda: NOW).runs())
+    return sorted(run["name"] for run in runs if run["status"] == "queued")
+
+
+@pytest.mark.usefixtures("server")
+def test_runs_are_cancelled_by_automation_all_at_once_and_several_by_their_ids(scheduler: Scheduler, path: Path) -> None:
+    first, *_ = queue_runs(path, ["a", "a", "b", "c", "d", "e"])
+    done = scheduler("runs", "cancel", "--automation", "b")
+    assert (done.status, done.out, left(path)) == (0, "cancelled 1 run: 1 waiting\n", ["a", "a", "c", "d", "e"])
+    done = scheduler("runs", "cancel", "--automation", first.upper())
+    assert (done.status, left(path)) == (0, ["a", "c", "d", "e"])
+    listed = [json.loads(line) for line in scheduler("runs", "list", "--json").out.splitlines()]
+    ids = [run["id"] for run in listed if run["name"] in {"c", "d"}]
+    done = scheduler("runs", "cancel", *ids)
+    assert (done.status, done.out, left(path)) == (0, "".join(f"failed: {run_id}: ended\n" for run_id in ids), ["a", "e"])
+    done = scheduler("runs", "cancel", "--all")
+    assert (done.status, done.out, left(path)) == (0, "cancelled 2 runs: 2 waiting\n", [])
+    done = scheduler("runs", "cancel", "--all", "--yes")
+    assert (done.status, done.out, done.err) == (0, "", "no run waits or is in progress\n")
+
+
+def test_an_automation_whose_runs_are_to_be_cancelled_has_to_be_clear(scheduler: Scheduler, path: Path) -> None:
+    first, second = queue_runs(path, ["a", "a"])
+    done = scheduler("runs", "cancel", "--automation", "a")
+    assert done.status == 1
+    assert all(each in done.err for each in ("2 automations are called 'a'", first, second))
+    done = scheduler("runs", "cancel", "--automation", "b")
+    assert (done.status, "no automation is called 'b'" in done.err) == (1, True)
+    for wrong in ((), ("--all", "--automation", "a"), ("--all", first)):
+        assert scheduler("runs", "cancel", *wrong).status == 2
+    assert left(path) == ["a", "a"]
+
+
+def test_runs_of_a_deleted_automation_that_have_not_ended_are_found_by_its_name(scheduler: Scheduler, path: Path) -> None:
+    run_id = begin(path)
+    within(path, lambda database: database.write(lambda connection: connection.execute("DELETE FROM automations WHERE id > ''").rowcount))
+    named = within(path, lambda database: RunQueue(database, lambda: NOW).named("nightly\x1b[31m"))
+    listed = json.loads(scheduler("runs", "show", run_id, "--json").out)
+    assert [found["id"] for found in named] == [listed["automation_id"]]

@@ -1,10 +1,13 @@
 """Cancelling a run: one that waits, one that is carried out, one that has ended, and all over again after a restart."""
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.localapi.support import Served, alive, eventually, serving
+from structlog.testing import capture_logs
+
+from tests.localapi.support import COLLECTION, Served, alive, eventually, serving
 
 
 async def run(served: Served, run_id: str) -> dict[str, Any]:
@@ -59,7 +62,7 @@ def test_a_run_that_waits_never_begins_and_the_others_keep_their_order(tmp_path:
             assert (await served.show(created[1]["id"]))["last_error"] == cancelled["error"]
             metrics = (await served.client.get("/metrics")).text
             assert "scheduler_api_runs_queued 2.0" in metrics
-            assert 'scheduler_api_runs_total{status="failed"} 1.0' in metrics
+            assert 'scheduler_api_runs_total{status="cancelled"} 1.0' in metrics
             (tmp_path / "go").touch()
             assert await served.api.runs.cancel(runs[0])
             for each in (created[2], created[3]):
@@ -86,5 +89,75 @@ def test_a_run_that_there_is_not_cannot_be_cancelled(tmp_path: Path) -> None:
     async def story() -> None:
         async with serving(tmp_path) as served:
             assert not await served.api.runs.cancel("3f2b8c1e-6a54-4b0e-8a53-0c1d2e3f4a5b")
+
+    asyncio.run(story())
+
+
+async def statuses(served: Served) -> dict[str, str | None]:
+    return {run["id"]: run["error"] for run in await served.api.runs.runs() if run["finished_at"]}
+
+
+def test_deleting_an_automation_ends_its_runs_that_wait_and_no_other_and_not_the_run_in_progress(tmp_path: Path) -> None:
+    async def story() -> None:
+        command = ("sh", "-c", f"echo $AUTOMATION_NAME >> {tmp_path}/log; until [ -e {tmp_path}/go ]; do sleep 0.02; done")
+        async with serving(tmp_path, command=command, max_parallel=1) as served:
+            doomed, other = await served.create(name="doomed"), await served.create(name="other")
+            first, *waiting = [(await served.start_run(doomed["id"]))["last_task_run_id"] for _ in range(3)]
+            await served.start_run(other["id"])
+            await eventually(lambda: asyncio.to_thread((tmp_path / "log").exists), bool)
+            with capture_logs() as logged:
+                assert (await served.client.delete(f"{COLLECTION}{doomed['id']}/")).status_code == 204
+                ends = await eventually(lambda: statuses(served), lambda ends: len(ends) == 2)
+                metrics = await eventually(lambda: text_of_metrics(served), lambda text: "scheduler_api_runs_queued 1.0" in text)
+            assert ends == dict.fromkeys(waiting, "The automation was deleted before the run began.")
+            assert 'scheduler_api_runs_total{status="cancelled"} 2.0' in metrics
+            assert 'scheduler_api_runs_total{status="failed"} 0.0' in metrics
+            (line,) = [entry for entry in logged if entry["event"] == "runs.dropped"]
+            assert (line["log_level"], line["reason"], line["count"]) == ("info", "deleted", 2)
+            (tmp_path / "go").touch()
+            assert (await served.finished(other["id"]))["last_run_status"] == "success"
+            assert (await run(served, first))["status"] == "success"
+            assert (tmp_path / "log").read_text() == "doomed\nother\n"
+
+    asyncio.run(story())
+
+
+async def text_of_metrics(served: Served) -> str:
+    return (await served.client.get("/metrics")).text
+
+
+def test_what_was_deleted_shortly_before_the_server_ended_does_not_begin_with_the_next(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving(tmp_path, max_parallel=0) as served:
+            assert served.api._runner._canceller is not None
+            served.api._runner._canceller.cancel()
+            created = await served.create()
+            run_id = (await served.start_run(created["id"]))["last_task_run_id"]
+            await served.client.delete(f"{COLLECTION}{created['id']}/")
+            assert (await run(served, run_id))["status"] == "queued"
+        async with serving(tmp_path, served.clock, command=("touch", str(tmp_path / "begun"))) as served:
+            assert (await ended(served, run_id))["error"] == "The automation was deleted before the run began."
+            assert not (tmp_path / "begun").exists()
+
+    asyncio.run(story())
+
+
+def test_a_run_that_waits_longer_than_the_limit_fails_and_says_so_and_later_ones_begin(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving(tmp_path, max_parallel=0) as served:
+            old = (await served.start_run((await served.create())["id"]))["last_task_run_id"]
+        served.clock.instant += timedelta(hours=1)
+        with capture_logs() as logged:
+            async with serving(tmp_path, served.clock, command=("true",), queue_timeout=3600.0) as served:
+                created = await served.create()
+                await served.start_run(created["id"])
+                assert (await served.finished(created["id"]))["last_run_status"] == "success"
+                failed = await run(served, old)
+                metrics = await text_of_metrics(served)
+        expected = "The run waited for its turn for 3600 s, the limit of `queue_timeout`, and did not begin."
+        assert (failed["status"], failed["started_at"], failed["error"]) == ("failed", None, expected)
+        assert 'scheduler_api_runs_total{status="failed"} 1.0' in metrics
+        (line,) = [entry for entry in logged if entry["event"] == "runs.dropped"]
+        assert (line["log_level"], line["reason"], line["count"]) == ("warning", "expired", 1)
 
     asyncio.run(story())

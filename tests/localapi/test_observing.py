@@ -75,9 +75,9 @@ def test_a_run_that_never_began_has_no_duration(tmp_path: Path) -> None:
         async with serving(tmp_path, max_parallel=0) as served:
             started = await served.start_run((await served.create())["id"])
             await served.api.runs.cancel(started["last_task_run_id"])
-            ended = 'scheduler_api_runs_total{status="failed"}'
+            ended = 'scheduler_api_runs_total{status="cancelled"}'
             seen = await eventually(lambda: samples(served), lambda seen: seen[ended] == 1)
-            assert seen['scheduler_api_run_duration_seconds_count{status="failed"}'] == 0
+            assert seen['scheduler_api_run_duration_seconds_count{status="cancelled"}'] == 0
 
     asyncio.run(story())
 

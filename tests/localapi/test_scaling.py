@@ -10,8 +10,8 @@ from typing import Final, TypeVar
 import pytest
 
 from scheduler.database import Database
-from scheduler.localapi import runs
-from scheduler.localapi.endings import CANCELLED_EARLY
+from scheduler.localapi import early_ends, runs
+from scheduler.localapi.early_ends import EarlyCause
 from scheduler.localapi.runs import RunQueue
 from scheduler.localapi.schema import open_database
 from tests.counting import count_steps
@@ -22,7 +22,7 @@ MANY: Final = 1_200
 NOW: Final = datetime(2026, 11, 23, 12, tzinfo=UTC)
 _INSERT: Final = """
     INSERT INTO runs (id, automation_id, project_id, task_id, name, repository, prompt, status, created_at, cancelled_at)
-    VALUES (?, 'a', 1, 't', 'n', 'r/r', 'p', ?, 'c', ?)
+    VALUES (?, ?, 1, 't', 'n', 'r/r', 'p', ?, ?, ?)
 """
 
 
@@ -40,8 +40,8 @@ class Queue:
 
         return self._runner.run(main())
 
-    def add(self, status: str, cancelled_at: str | None = None, count: int = MANY) -> None:
-        rows = [(f"{status} {cancelled_at} {number}", status, cancelled_at) for number in range(count)]
+    def add(self, status: str, cancelled_at: str | None = None, *, count: int = MANY, automation: str = "a", created_at: str = "c") -> None:
+        rows = [(f"{status} {automation} {cancelled_at} {number}", automation, status, created_at, cancelled_at) for number in range(count)]
         self.do(self._database.write(lambda connection: connection.executemany(_INSERT, rows).rowcount))
 
     def count_steps(self, operation: Callable[[sqlite3.Connection], object]) -> int:
@@ -60,30 +60,82 @@ def test_the_next_run_is_found_behind_any_number_that_ended_or_are_cancelled(que
     queue.add("success")
     queue.add("queued", "cancelled")
     queue.add("queued", count=2)
-    assert queue.count_steps(lambda connection: runs._take(connection, command="[]", now="n")) < MANY / 4
+    assert queue.count_steps(lambda connection: runs._take(connection, command="[]", oldest="", now="n")) < MANY / 4
     taken = queue.do(queue.runs.take(["true"]))
     assert taken is not None
-    assert taken.id == "queued None 1"
+    assert taken.id == "queued a None 1"
 
 
-def test_cancelled_runs_that_wait_end_a_few_hundred_in_a_transaction(queue: Queue) -> None:
+ERRORS: Final = {cause: str(cause) for cause in EarlyCause}
+
+
+def end_all(queue: Queue) -> list[tuple[EarlyCause, int]]:
+    """End the runs that are not to begin; the cause and the number of runs of each transaction."""
+    ended = []
+    while (ends := queue.do(queue.runs.end_early(ERRORS))) is not None:
+        ended.append((ends.cause, ends.count))
+    return ended
+
+
+def test_runs_that_are_cancelled_one_by_one_end_a_few_hundred_in_a_transaction(queue: Queue) -> None:
     queue.add("queued", "cancelled")
     queue.add("queued", count=1)
-    ended = []
-    while queue.do(queue.runs.cancellations())[1]:
-        ended.append(queue.do(queue.runs.finish_cancelled(CANCELLED_EARLY)))
-    assert ended == [500, 500, 200]
-    assert {(run["status"], run["error"]) for run in queue.do(queue.runs.runs(limit=MANY + 1))} == {
-        ("queued", None),
-        ("failed", CANCELLED_EARLY.error),
-    }
+    assert end_all(queue) == [(EarlyCause.CANCELLED, count) for count in (500, 500, 200)]
+    listed = queue.do(queue.runs.runs(limit=MANY + 1))
+    assert {(run["status"], run["error"]) for run in listed} == {("queued", None), ("failed", "cancelled")}
 
 
-def test_looking_for_cancellations_costs_nothing_while_there_are_none(queue: Queue) -> None:
+@pytest.mark.parametrize("automation", ["a", None])
+def test_cancelling_a_long_queue_is_one_row_and_its_runs_end_a_few_hundred_in_a_transaction(queue: Queue, automation: str | None) -> None:
+    queue.add("queued")
+    steps = queue.count_steps(lambda connection: early_ends.request(connection, automation, EarlyCause.DELETED, "n"))
+    assert steps < MANY / 4
+    queue.add("queued", automation="b", count=1)
+    assert queue.do(queue.runs.take(["true"])) is None, "no run begins before"
+    assert end_all(queue) == [(EarlyCause.DELETED, count) for count in (500, 500, 200)]
+    taken = queue.do(queue.runs.take(["true"]))
+    assert taken is not None
+    assert taken.automation_id == "b", "accepted after the request"
+
+
+def test_cancelling_all_runs_counts_them_and_marks_those_in_progress(queue: Queue) -> None:
+    queue.add("queued", count=3)
+    queue.add("running", count=2)
+    queue.add("running", automation="b", count=1)
+    cancelled = queue.do(queue.runs.cancel_all("a"))
+    assert (cancelled.waiting, len(cancelled.running)) == (3, 2)
+    assert sorted(queue.do(queue.runs.cancellations())) == sorted(cancelled.running)
+    assert queue.do(queue.runs.waiting("a", cancelled.up_to)) == 3
+    assert end_all(queue) == [(EarlyCause.CANCELLED, 3)]
+    assert queue.do(queue.runs.waiting("a", cancelled.up_to)) == 0
+    assert queue.do(queue.runs.unfinished(cancelled.running)) == 2
+
+
+def test_a_request_whose_runs_have_ended_otherwise_keeps_nothing_waiting(queue: Queue) -> None:
+    queue.add("queued", count=1)
+    queue.do(queue.runs.cancel_all(None))
+    queue.do(queue.runs.cancel("queued a None 0"))
+    queue.add("queued", automation="b", count=1)
+    assert end_all(queue) == [(EarlyCause.CANCELLED, 1), (EarlyCause.CANCELLED, 0)]
+    assert queue.do(queue.runs.take(["true"])) is not None
+
+
+def test_runs_that_waited_too_long_do_not_begin_and_end_a_few_hundred_in_a_transaction(queue: Queue) -> None:
+    queue.add("queued", created_at="2026-11-23T00:00:00.000000Z")
+    queue.add("queued", automation="b", created_at="2026-11-23T00:00:00.000001Z", count=1)
+    assert queue.do(queue.runs.take(["true"])) is None
+    assert end_all(queue) == [(EarlyCause.EXPIRED, count) for count in (500, 500, 200)]
+    taken = queue.do(queue.runs.take(["true"]))
+    assert taken is not None
+    assert taken.automation_id == "b"
+
+
+def test_looking_for_early_ends_costs_nothing_while_there_are_none(queue: Queue) -> None:
     queue.add("success")
     queue.add("queued")
-    assert queue.count_steps(lambda connection: connection.execute(f"SELECT 1 {runs._CANCELLED} LIMIT 1").fetchall()) < MANY / 4
-    assert queue.do(queue.runs.cancellations()) == ([], False)
+    assert queue.count_steps(lambda connection: early_ends.is_any(connection, "")) < MANY / 4
+    assert queue.do(queue.runs.cancellations()) == []
+    assert queue.do(queue.runs.end_early(ERRORS)) is None
 
 
 def test_a_start_counts_what_waits_and_fails_what_was_going_on(queue: Queue) -> None:
@@ -91,7 +143,7 @@ def test_a_start_counts_what_waits_and_fails_what_was_going_on(queue: Queue) -> 
     queue.add("queued", "cancelled", count=2)
     queue.add("queued", count=3)
     queue.add("running", count=1)
-    assert queue.do(queue.runs.left_running()) == ["running None 0"]
+    assert queue.do(queue.runs.left_running()) == ["running a None 0"]
     assert queue.do(queue.runs.recover()) == 5
     assert queue.do(queue.runs.left_running()) == []
     assert queue.do(queue.runs.runs(limit=1))[0]["error"] == runs.LEFT_BEHIND

@@ -14,7 +14,6 @@ from scheduler.cli.growing import GrowingFile
 from scheduler.cli.outcome_colours import colour_run
 from scheduler.cli.output import Cell, Column, Json, Raw, json_text, line, show, styled
 from scheduler.cli.times import now, span_text, uuid_text, zoned_text
-from scheduler.core.errors import Unreachable
 from scheduler.core.instants import from_text
 from scheduler.core.printable import escaped
 
@@ -29,8 +28,6 @@ _UNFINISHED: Final = frozenset({"queued", "running"})
 _LOOK_EVERY: Final = 0.2  # seconds
 _BEYOND: Final = 64 * 1024
 """Bytes that an output may have beyond its limit: its end, and a line before that. A command may have written more into the file itself."""
-_CANCELLED_WITHIN: Final = 20.0
-"""Seconds: a command has ten to end when it is told to."""
 
 
 @click.group("runs", cls=Group, section="Automations")
@@ -74,14 +71,34 @@ def show_(source: Source, *, run_id: str, follow: bool, as_json: bool) -> None:
     carry_out(api.database.path, partial(_show, run_id=run_id, folder=api.runs_folder, follow=follow, most=most if as_json else None))
 
 
-@command.command("cancel", examples=["scheduler runs cancel 3f2b8c1e-6a54-4b0e-8a53-0c1d2e3f4a5b"])
-@click.argument("run_id", metavar="RUN", type=uuid_text)
-@click.pass_obj
-def cancel(source: Source, *, run_id: str) -> None:
-    """End a run, or take it out of the queue: it has failed then, and says that it was cancelled."""
-    from scheduler.cli.api_database import carry_out
+_CANCEL_EXAMPLES: Final = [
+    "scheduler runs cancel 3f2b8c1e-6a54-4b0e-8a53-0c1d2e3f4a5b",
+    "scheduler runs cancel --automation nightly",
+    "scheduler runs cancel --all",
+]
 
-    carry_out(source.load().settings.api.database.path, partial(_cancel, run_id=run_id))
+
+@command.command("cancel", examples=_CANCEL_EXAMPLES)
+@click.argument("run_ids", metavar="[RUN]...", nargs=-1, type=uuid_text)
+@click.option("--automation", metavar="NAME", help="All runs of this automation that have not ended: its id, or its exact name.")
+@click.option("--all", "all_runs", is_flag=True, help="All runs that have not ended.")
+@click.option("--yes", is_flag=True, help="Do not ask before --all.")
+@click.pass_obj
+def cancel(source: Source, *, run_ids: tuple[str, ...], automation: str | None, all_runs: bool, yes: bool) -> None:
+    """End runs, or take them out of the queue: they have failed then, and say that they were cancelled.
+
+    Returns when the runs have ended. A queue of any length is cancelled in small steps, beside the server.
+    """
+    from scheduler.cli.api_database import carry_out
+    from scheduler.cli.cancellation import cancel_all, cancel_runs
+
+    if sum((bool(run_ids), automation is not None, all_runs)) != 1:
+        raise click.UsageError("name runs, or an automation with --automation, or give --all")
+    path = source.load().settings.api.database.path
+    if run_ids:
+        carry_out(path, partial(cancel_runs, run_ids=run_ids))
+    else:
+        carry_out(path, partial(cancel_all, automation=automation, ask=all_runs and not yes))
 
 
 def _queue(database: "Database") -> "RunQueue":
@@ -109,23 +126,6 @@ async def _show(database: "Database", *, run_id: str, folder: Path, follow: bool
     raw.print(output.rest())
     if follow and run["status"] == "failed":
         raise AnswerIsNo(f"the run failed: {run['error'] or _exit_text(run)}")
-
-
-async def _cancel(database: "Database", *, run_id: str) -> None:
-    import asyncio
-
-    if not await _queue(database).cancel(run_id):
-        run = await _found(database, run_id)
-        raise AnswerIsNo(f"the run {run_id} has ended already: {run['status']}")
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + _CANCELLED_WITHIN
-    while (run := await _found(database, run_id))["status"] in _UNFINISHED:
-        if clock() > deadline:
-            raise Unreachable(
-                f"the run {run_id} is to be cancelled, but nobody has done so yet; is `scheduler serve` or `scheduler up` running?"
-            )
-        await asyncio.sleep(_LOOK_EVERY)
-    line(f"{run['status']}: {run_id}: {escaped(run['error'] or '')}")
 
 
 async def _follow(database: "Database", run: Run, output: GrowingFile, raw: Raw) -> Run:

@@ -1,0 +1,116 @@
+"""Cancelling runs of the embedded API from a command: take note in the database, and wait until the server has ended the runs.
+
+Apart from the command, which says which runs are meant.
+"""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+import click
+
+from scheduler.cli.failures import AnswerIsNo
+from scheduler.cli.output import complain, line, progress
+from scheduler.cli.times import now
+from scheduler.core.errors import Unreachable
+from scheduler.core.model import InvalidAutomation, canonical_id
+from scheduler.core.printable import escaped
+from scheduler.database import Database
+from scheduler.localapi.runs import Cancelled, RunQueue
+
+_LOOK_EVERY: Final = 0.2  # seconds
+CANCELLED_WITHIN: Final = 20.0
+"""Seconds in which a run that is to be cancelled has to end: a command has ten to end when it is told to."""
+_NAMED: Final = 10
+"""Automations of one name that an error lists."""
+
+
+async def cancel_runs(database: Database, run_ids: Sequence[str]) -> None:
+    """Cancel these runs, and print how each ended. Raises `AnswerIsNo` when one is not there or has ended already."""
+    queue = RunQueue(database, now)
+    refused: list[str] = []
+    cancelled: list[str] = []
+    for run_id in dict.fromkeys(run_ids):
+        if await queue.cancel(run_id):
+            cancelled.append(run_id)
+        else:
+            refused.append(_refusal(run_id, await queue.run(run_id)))
+    await _wait(lambda: queue.unfinished(cancelled), len(cancelled))
+    for run_id in cancelled:
+        run = await queue.run(run_id)
+        assert run is not None
+        line(f"{run['status']}: {run_id}: {escaped(run['error'] or '')}")
+    if refused:
+        raise AnswerIsNo("; ".join(refused))
+
+
+async def cancel_all(database: Database, automation: str | None, *, ask: bool) -> None:
+    """Cancel all runs that have not ended, of the automation with this id or name, or with None all runs; print how many.
+
+    With ``ask`` a person has to agree first. Raises `AnswerIsNo` when no automation, or more than one, is called so.
+    """
+    queue = RunQueue(database, now)
+    automation_id = None if automation is None else await _identify(queue, automation)
+    if ask and not await _confirm(queue):
+        raise AnswerIsNo("nothing was cancelled")
+    cancelled = await queue.cancel_all(automation_id)
+    total = cancelled.waiting + len(cancelled.running)
+    if not total:
+        complain("no run waits or is in progress")
+        return
+
+    async def count_left() -> int:
+        return await queue.waiting(automation_id, cancelled.up_to) + await queue.unfinished(cancelled.running)
+
+    await _wait(count_left, total)
+    line(f"cancelled {_describe(cancelled)}")
+
+
+async def _identify(queue: RunQueue, text: str) -> str:
+    with suppress(InvalidAutomation):
+        text = canonical_id(text)
+    ids = {found["id"]: found["name"] for found in await queue.named(text)}
+    if not ids:
+        raise AnswerIsNo(f"no automation is called {text!r}, and no run of a deleted one has not ended; see `scheduler runs list`")
+    if len(ids) > 1:
+        named = ", ".join(sorted(ids)[:_NAMED])
+        raise AnswerIsNo(f"{len(ids)} automations are called {text!r}; name one by its id: {named}")
+    return str(next(iter(ids)))
+
+
+async def _confirm(queue: RunQueue) -> bool:
+    count = await queue.count_unfinished()
+    if not count or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return True
+    return click.confirm(f"Cancel all {count:,} runs that wait or are in progress?", err=True)
+
+
+async def _wait(count_left: Callable[[], Awaitable[int]], total: int) -> None:
+    """Wait until none is left, as long as some end. Raises `Unreachable` when nobody ends them."""
+    clock = asyncio.get_running_loop().time
+    show = progress("cancelled")
+    left, deadline = total, clock() + CANCELLED_WITHIN
+    while (count := await count_left()) > 0:
+        if count < left:
+            left, deadline = count, clock() + CANCELLED_WITHIN
+        if clock() > deadline:
+            show(1.0)
+            runs = "1 run is" if count == 1 else f"{count:,} runs are"
+            raise Unreachable(f"{runs} to be cancelled, but nobody has done so yet; is `scheduler serve` or `scheduler up` running?")
+        show(1 - count / total)
+        await asyncio.sleep(_LOOK_EVERY)
+    show(1.0)
+
+
+def _describe(cancelled: Cancelled) -> str:
+    parts = [(cancelled.waiting, "waiting"), (len(cancelled.running), "in progress")]
+    total = sum(count for count, _ in parts)
+    return f"{total:,} run{'' if total == 1 else 's'}: " + ", ".join(f"{count:,} {what}" for count, what in parts if count)
+
+
+def _refusal(run_id: str, run: dict[str, Any] | None) -> str:
+    if run is None:
+        return f"there is no run {run_id}; see `scheduler runs list`"
+    return f"the run {run_id} has ended already: {run['status']}"

@@ -1,0 +1,117 @@
+"""Runs that end while they wait: cancelled runs, runs of deleted automations, and runs that waited too long.
+
+A cancellation of many runs is one row of `cancellations`, whatever the length of the queue. The server ends the runs behind it slice by
+slice, so that no transaction is long. No run begins while a row is left: a run that a row covers never begins, also after a restart.
+"""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+SLICE: Final = 500
+"""Runs that end in one transaction: some ten milliseconds."""
+
+
+class EarlyCause(StrEnum):
+    """Why a run ends before it began."""
+
+    CANCELLED = "cancelled"
+    DELETED = "deleted"  # its automation was
+    EXPIRED = "expired"  # it waited longer than `queue_timeout`
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyEnds:
+    """How many runs ended in one transaction, all of them for one cause."""
+
+    cause: EarlyCause
+    count: int
+
+
+# Each index holds only the runs that a statement looks for, so that none goes through the runs that have ended. Left to itself, SQLite
+# prefers the table, which is in the order of the queue, too.
+WAITING: Final = "FROM runs INDEXED BY runs_waiting WHERE status = 'queued' AND cancelled_at IS NULL"
+CANCELLED: Final = "FROM runs INDEXED BY runs_cancelled_early WHERE status = 'queued' AND cancelled_at IS NOT NULL"
+_OF_AUTOMATION: Final = """
+    FROM runs INDEXED BY runs_waiting_of_automation WHERE status = 'queued' AND cancelled_at IS NULL AND automation_id = :automation_id
+"""
+
+_REQUEST: Final = """
+    INSERT INTO cancellations (automation_id, up_to, cause, requested_at)
+    SELECT :automation_id, max(sequence), :cause, :now FROM (SELECT sequence {waiting} ORDER BY sequence DESC LIMIT 1)
+    WHERE true HAVING count(*) > 0 RETURNING up_to
+"""
+_REQUEST_ALL: Final = _REQUEST.format(waiting=WAITING)
+_REQUEST_OF_AUTOMATION: Final = _REQUEST.format(waiting=_OF_AUTOMATION)
+
+_SLICE_OF_CANCELLED: Final = f"SELECT id, automation_id {CANCELLED} ORDER BY sequence LIMIT {SLICE}"
+_SLICE_OF_ALL: Final = f"SELECT id, automation_id {WAITING} AND sequence <= :up_to ORDER BY sequence LIMIT {SLICE}"
+_SLICE_OF_AUTOMATION: Final = f"SELECT id, automation_id {_OF_AUTOMATION} AND sequence <= :up_to ORDER BY sequence LIMIT {SLICE}"
+_SLICE_OF_EXPIRED: Final = f"""
+    SELECT id, automation_id FROM (SELECT id, automation_id, created_at {WAITING} ORDER BY sequence LIMIT {SLICE})
+    WHERE created_at <= ?
+"""  # noqa: S608 - the names are constants
+
+COUNT_OF_ALL: Final = f"SELECT count(*) {WAITING} AND sequence <= :up_to"
+COUNT_OF_AUTOMATION: Final = f"SELECT count(*) {_OF_AUTOMATION} AND sequence <= :up_to"
+
+_FIRST_REQUEST: Final = "SELECT id, automation_id, up_to, cause FROM cancellations ORDER BY id LIMIT 1"
+
+
+def request(connection: sqlite3.Connection, automation_id: str | None, cause: EarlyCause, now: str) -> int:
+    """Take note that all runs that wait now are to end: those of one automation, or with None all runs.
+
+    Return the sequence of the last of these runs, 0 when none waits.
+    """
+    statement = _REQUEST_ALL if automation_id is None else _REQUEST_OF_AUTOMATION
+    rows = connection.execute(statement, {"automation_id": automation_id, "cause": cause, "now": now}).fetchall()
+    return int(rows[0][0]) if rows else 0
+
+
+def is_any(connection: sqlite3.Connection, oldest: str) -> bool:
+    """Return whether a run that waits is to end: cancelled, covered by a request, or accepted at ``oldest`` or before."""
+    statements = (f"SELECT 1 {CANCELLED} LIMIT 1", "SELECT 1 FROM cancellations LIMIT 1")
+    if any(connection.execute(statement).fetchone() for statement in statements):
+        return True
+    head = connection.execute(f"SELECT created_at {WAITING} ORDER BY sequence LIMIT 1").fetchone()
+    return head is not None and head[0] <= oldest
+
+
+def find_slice(connection: sqlite3.Connection, oldest: str) -> tuple[EarlyCause, Sequence[tuple[str, str]]] | None:
+    """Find the next runs that are to end for one cause, by id and automation; None when there are none.
+
+    A request whose last runs are found is removed in the same transaction; there may be none of its runs any more.
+    """
+    if cancelled := connection.execute(_SLICE_OF_CANCELLED).fetchall():
+        return EarlyCause.CANCELLED, cancelled
+    if (first := connection.execute(_FIRST_REQUEST).fetchone()) is not None:
+        number, automation_id, up_to, cause = first
+        statement = _SLICE_OF_ALL if automation_id is None else _SLICE_OF_AUTOMATION
+        runs = connection.execute(statement, {"automation_id": automation_id, "up_to": up_to}).fetchall()
+        if len(runs) < SLICE:
+            connection.execute("DELETE FROM cancellations WHERE id = ?", (number,))
+        return EarlyCause(cause), runs
+    expired = connection.execute(_SLICE_OF_EXPIRED, (oldest,)).fetchall()
+    return (EarlyCause.EXPIRED, expired) if expired else None
+
+
+def end(connection: sqlite3.Connection, runs: Sequence[tuple[str, str]], error: str, now: str) -> None:
+    """Have these runs failed with ``error``, in two statements: beside a busy event loop each statement waits for Python's global lock."""
+    rows = json.dumps(runs)
+    connection.execute(
+        """
+        UPDATE runs SET status = 'failed', finished_at = ?2, error = ?3
+        WHERE id IN (SELECT value ->> 0 FROM json_each(?1))
+        """,
+        (rows, now, error),
+    )
+    connection.execute(
+        """
+        UPDATE automations SET last_run_status = 'failed', last_error = ?3, updated_at = ?2
+        WHERE id IN (SELECT value ->> 1 FROM json_each(?1)) AND last_task_run_id IN (SELECT value ->> 0 FROM json_each(?1))
+        """,
+        (rows, now, error),
+    )
