@@ -15,7 +15,7 @@ from uuid import UUID
 import pytest
 
 from scheduler.audit import reading
-from scheduler.cli import named, pauses, recorded
+from scheduler.cli import named, pauses, recorded, until_due
 from scheduler.core.model import RunStatus
 from scheduler.database.files import connect_for_reading
 from scheduler.doctor import looking
@@ -27,7 +27,21 @@ from scheduler.localapi.paging import Page
 from scheduler.localapi.schema import open_database
 from tests.query_plans import EXCEPTIONS, Statement, forget_statements, judge, take_findings, take_statements
 
-MODULES: Final = (reading, named, pauses, recorded, looking, claims, finished_runs, history, outcomes, schema, sightings, unattributed)
+MODULES: Final = (
+    reading,
+    named,
+    pauses,
+    recorded,
+    until_due,
+    looking,
+    claims,
+    finished_runs,
+    history,
+    outcomes,
+    schema,
+    sightings,
+    unattributed,
+)
 
 _IDENTITY: Final = "sqlite_autoindex_occurrence_1"
 _VERSIONS: Final = "definition_by_automation"

@@ -17,7 +17,7 @@ from scheduler.daemon.service import Service
 from scheduler.daemon.target import Target
 from scheduler.database import Database
 from scheduler.database.files import BESIDE
-from scheduler.ledger import history
+from scheduler.ledger import history, not_due
 from scheduler.ledger.finished_runs import read_failing, read_failing_ids
 from scheduler.ops.bus import Bus
 from scheduler.ops.gauges import Exposition, Sources
@@ -28,7 +28,7 @@ from scheduler.ops.narration import Narrator
 from scheduler.ops.queries import OccurrenceQuery
 from scheduler.ops.serving import Serving
 from scheduler.ops.systemd import Notifier
-from scheduler.ops.views import headline
+from scheduler.ops.views import headline, wanted
 from scheduler.ops.web import Pages, build_app
 from scheduler.ops.workbench import Workbench
 from scheduler.settings import Settings
@@ -101,13 +101,15 @@ class Observing:
             upcoming=partial(_upcoming, service),
             together=partial(_together, service),
             details=partial(_details, service),
+            waits=lambda target: _target(service, target).waits.status(),
+            waits_of=lambda target, automation_id: _target(service, target).waits.of(automation_id),
             every_detail=partial(_every_detail, service),
-            occurrences=self._occurrences,
+            occurrences=partial(self._occurrences, service),
             recent=self._recent,
             failing=self._failing,
         )
 
-    async def _occurrences(self, query: OccurrenceQuery) -> Sequence[history.Line]:
+    async def _occurrences(self, service: Service, query: OccurrenceQuery) -> Sequence[history.Line]:
         selection = history.Selection(
             target=query.target,
             automation=query.automation,
@@ -119,7 +121,8 @@ class Observing:
             limit=query.limit,
             offset=query.offset,
         )
-        return await self._opened().browse(partial(history.occurrences, selection=selection))
+        derived = list(_until_due(service, query)) if query.outcome is None else []
+        return await self._opened().browse(partial(not_due.select_with, selection=selection, derived=derived))
 
     async def _recent(self, since: datetime) -> Recent:
         return await self._opened().browse(partial(history.recent, since=since))
@@ -160,6 +163,14 @@ def _upcoming(service: Service, name: str, span: timedelta, only: Callable[[Auto
 
 def _together(service: Service, name: str, span: timedelta) -> Iterator[tuple[datetime, Sequence[AutomationDetails]]]:
     return _target(service, name).together(span)
+
+
+def _until_due(service: Service, query: OccurrenceQuery) -> Iterator[history.Line]:
+    """Yield the lines of what waits for its due time, and so has no row."""
+    only = None if query.automation is None else wanted(query.automation)
+    for target in service.targets:
+        if query.target in {None, target.context.target}:
+            yield from (not_due.make_line(target.context.target, wait) for wait in target.waits.until_due(only))
 
 
 def _details(service: Service, name: str, automation_id: str) -> AutomationDetails | None:

@@ -190,6 +190,12 @@ def _policy(connection: sqlite3.Connection, instant: datetime) -> Policy | None:
     return None if found is None else Policy(from_text(found["since"]), found["schedule"], found["overrides"])
 
 
+def newest_policy(connection: sqlite3.Connection) -> Policy | None:
+    """Return what the settings said last; None when no daemon has recorded any."""
+    found = connection.execute("SELECT since, schedule, overrides FROM policy ORDER BY id DESC LIMIT 1").fetchone()
+    return None if found is None else Policy(from_text(found["since"]), found["schedule"], found["overrides"])
+
+
 def _row(row: sqlite3.Row) -> Row:
     return Row(
         scheduled_for=from_text(row["scheduled_for"]),

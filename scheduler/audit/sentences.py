@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from scheduler.core.model import AttemptResult, Reason, RunStatus, State
-from scheduler.core.steps import Cause
+from scheduler.core.steps import WAITS_FOR, Cause
 
 REASONS: Final[Mapping[Reason, str]] = {
     Reason.ANSWERED: "the API answered that it had started a run",
@@ -30,18 +30,9 @@ STATES: Final[Mapping[State, str]] = {
 }
 
 CAUSES: Final[Mapping[Cause, str]] = {
+    **{cause: f"waited for {words}" for cause, words in WAITS_FOR.items()},
     Cause.ABSENT: "no daemon ran, or the machine slept",
     Cause.LEDGER: "the ledger could not be written",
-    Cause.UNCONFIRMED: "waited for a good poll that shows its automation",
-    Cause.STALE: "waited for a good poll: the newest snapshot was too old to go by",
-    Cause.CLOCK: "waited until an API confirmed the clock, which had stepped forward",
-    Cause.HELD: "waited: the target was held",
-    Cause.THROTTLED: "waited: the API had asked to be left alone",
-    Cause.BACK_OFF: "waited after a failed attempt",
-    Cause.BUDGET: "waited for a place among the requests that may be sent",
-    Cause.READING: "waited for a reading that tells whether the run before had ended",
-    Cause.QUEUED: "queued behind the run before",
-    Cause.TURN: "waited for its turn, behind the automation's earlier occurrence",
     Cause.ADOPTED: "another process took it up",
     Cause.NOTHING_STARTED: "found out: nothing had been started",
     Cause.REOPENED: "had an outcome, until it was asked for by hand",

@@ -12,6 +12,7 @@ from scheduler.audit.sentences import CAUSES, REASONS, RESULTS, RUNS, STATES
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import FAILURES, AttemptResult, Reason, RunStatus, State
+from scheduler.core.policy import Policies, due_of
 from scheduler.core.ranges import RULES_VERSION
 from scheduler.core.steps import Cause, Step
 
@@ -38,8 +39,21 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """What an occurrence without an outcome waits for, and since when."""
+
+    cause: Cause
+    since: datetime
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Story:
-    """The answer. ``force`` is the version that was in force; ``before`` and ``after`` are the nearest instants that are implied."""
+    """The answer.
+
+    ``due`` is None where nothing was scheduled. ``wait``: what it waits for, as far as the record tells. ``force`` is the version that was
+    in force; ``before`` and ``after`` are the nearest instants that are implied.
+    """
 
     account: Account
     verdict: Verdict
@@ -48,14 +62,27 @@ class Story:
     entries: tuple[Entry, ...]
     before: datetime | None
     after: datetime | None
+    due: datetime | None
+    wait: Wait | None
 
 
-def tell(account: Account, now: datetime) -> Story:
-    """The story as far as it has come by ``now``."""
+def tell(account: Account, now: datetime, policies: Policies | None = None) -> Story:
+    """The story as far as it has come by ``now``. ``policies``: of the automation at the instant; None: they are not known."""
     force = force_at(account, account.instant)
-    verdict, why = _judged(account, force, now)
-    entries = tuple(sorted(_entries(account), key=lambda each: each.at))
-    return Story(account, verdict, why, force, entries, nearest_before(account, account.instant), nearest_after(account, account.instant))
+    due = _due(account, force, policies)
+    verdict, why = _judged(account, force, now, due)
+    entries = tuple(sorted(_entries(account, due), key=lambda each: each.at))
+    before, after = nearest_before(account, account.instant), nearest_after(account, account.instant)
+    return Story(account, verdict, why, force, entries, before, after, due, _wait(account, verdict, now, due))
+
+
+def _due(account: Account, force: Force | None, policies: Policies | None) -> datetime | None:
+    """Return when the instant is due; None when nothing was scheduled, or nobody can tell."""
+    if account.row is not None:
+        return account.instant + (account.row.due - account.row.scheduled_for)
+    if force is None or policies is None or not is_implied(account, account.instant):
+        return None
+    return due_of(policies, account.target, account.automation_id, _schedule(account, force), account.instant)
 
 
 def force_at(account: Account, instant: datetime) -> Force | None:
@@ -107,7 +134,7 @@ def _schedule(account: Account, force: Force) -> Schedule | None:
 # ---------------------------------------------------------------- the answer
 
 
-def _judged(account: Account, force: Force | None, now: datetime) -> tuple[Verdict, str]:
+def _judged(account: Account, force: Force | None, now: datetime, due: datetime | None) -> tuple[Verdict, str]:
     row, instant = account.row, account.instant
     if row is not None:
         return Verdict.ON_RECORD, _why(row)
@@ -118,11 +145,18 @@ def _judged(account: Account, force: Force | None, now: datetime) -> tuple[Verdi
             Verdict.NOTHING,
             f"it was due, but what was scheduled before {to_text(account.pruned_before)} may have been removed for its age",
         )
-    if instant > now:
-        return Verdict.TO_COME, "it is still to come"
+    if instant > now or (due is not None and due > now):
+        return Verdict.TO_COME, _until_due(instant, due, now)
     if account.is_undecided:
         return Verdict.TO_COME, f"it is due, and not decided yet{_reach(account)}; when no daemon runs, start it"
     return Verdict.MISSING, "it was due, and is not on record, which must not be: make up for it with `scheduler fire`, and report this"
+
+
+def _until_due(instant: datetime, due: datetime | None, now: datetime) -> str:
+    if due is None or due == instant:
+        return "it is still to come"
+    jitter = f"{to_text(due)}: jitter delays it by {(due - instant).total_seconds():g} s"
+    return f"it is still to come, and due at {jitter}" if instant > now else f"it waits for its due time, {jitter}"
 
 
 def _reach(account: Account) -> str:
@@ -175,10 +209,22 @@ def _mismatch(account: Account, force: Force) -> str:
 # ---------------------------------------------------------------- the steps
 
 
-def _entries(account: Account) -> Iterator[Entry]:
+def _wait(account: Account, verdict: Verdict, now: datetime, due: datetime | None) -> Wait | None:
+    """What it waits for now, as far as the record tells."""
+    row, instant = account.row, account.instant
+    if row is None:
+        return Wait(Cause.DUE, instant) if verdict is Verdict.TO_COME and due is not None and instant <= now < due else None
+    return None
+
+
+def _entries(account: Account, due: datetime | None) -> Iterator[Entry]:
     row = account.row
     if row is not None:
         yield from _of_row(row, account.instant)
+    elif due is not None:
+        yield Entry(account.instant, "scheduled")
+    if due is not None and due != account.instant:
+        yield Entry(due, f"due, by {(due - account.instant).total_seconds():g} s of jitter")
     for step in account.steps:
         yield _of_step(step)
     for attempt in account.attempts:
@@ -195,9 +241,6 @@ def _entries(account: Account) -> Iterator[Entry]:
 
 def _of_row(row: Row, instant: datetime) -> Iterator[Entry]:
     yield Entry(instant, "scheduled")
-    jitter = row.due - row.scheduled_for
-    if jitter:
-        yield Entry(instant + jitter, f"due, by {jitter.total_seconds():g} s of jitter")
     if row.claimed_at is not None:
         late = (row.claimed_at - row.due).total_seconds()
         yield Entry(row.claimed_at, f"claimed by {row.node}" + (f", {late:.0f} s after it was due" if late >= 1 else ""))

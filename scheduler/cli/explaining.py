@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
 
-from scheduler.cli.fires import Fire, Planned, columns, coming, fire_json
+from scheduler.cli.fires import Fire, Planned, columns, coming, have_jitter, time_json
 from scheduler.cli.output import Colour, Json, styled, table, terminal_width
 from scheduler.cli.recorded import Recorded
 from scheduler.core.changes import THIRTEEN_MONTHS, ClockChange, Effect, clock_changes
@@ -59,7 +59,7 @@ def explanation_json(explanation: Explanation) -> Json:
         "words": in_words(schedule),
         "dst_gap": schedule.dst_gap,
         "dst_repeat": schedule.dst_repeat,
-        "fires": [fire_json(fire) for fire in explanation.fires],
+        "fires": [time_json(fire) for fire in explanation.fires],
         "clock_changes": [change_json(change) for change in explanation.changes],
         "differences": [difference_json(difference) for difference in explanation.differences],
     }
@@ -70,7 +70,7 @@ def recorded_json(recorded: Recorded, after: datetime, count: int) -> Json:
     whose = {"automation_id": recorded.automation_id, "name": recorded.name, "enabled": recorded.enabled}
     if isinstance(recorded.schedule, InvalidSchedule):
         return {**whose, **_invalid_json(recorded.schedule)}
-    return {**whose, **explanation_json(Explanation.of(Planned(recorded.schedule), after, count))}
+    return {**whose, **explanation_json(Explanation.of(recorded.plan(recorded.schedule), after, count))}
 
 
 def _invalid_json(error: InvalidSchedule) -> Json:
@@ -134,7 +134,7 @@ def recorded_lines(recorded: Recorded, after: datetime, count: int, *, first: bo
     if isinstance(recorded.schedule, InvalidSchedule):
         yield from _invalid_lines(recorded.schedule)
     else:
-        yield from lines(Explanation.of(Planned(recorded.schedule), after, count))
+        yield from lines(Explanation.of(recorded.plan(recorded.schedule), after, count))
 
 
 def _invalid_lines(error: InvalidSchedule) -> Iterator[str]:
@@ -154,7 +154,9 @@ def _fires(explanation: Explanation) -> Iterator[str]:
     yield ""
     yield "next fires" if explanation.fires else "no fire comes any more"
     width = terminal_width()
-    shown = [column for column in columns(explanation.after, named=False) if column.title != "zone"]
+    shown = [
+        column for column in columns(explanation.after, named=False, jitter=have_jitter([explanation.planned])) if column.title != "zone"
+    ]
     yield from (f"  {text}" for text in table(explanation.fires, shown, width and width - 2))
 
 

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Final
 from scheduler.cli.output import Column, Json
 from scheduler.cli.times import LAST, local_text, span_text
 from scheduler.core.cron import Note, Schedule
-from scheduler.core.instants import to_text_seconds
+from scheduler.core.instants import to_text, to_text_seconds
+from scheduler.core.policy import Policies, due_of
 from scheduler.core.zones import zone
 
 if TYPE_CHECKING:
     from scheduler.settings.models import ScheduleSettings
 
+_NO_JITTER: Final = Policies()
 _NOTES: Final[dict[Note, str]] = {
     "after_gap": "makes up for a time that the clock change skips",
     "first_pass": "first pass of a time that the clock change repeats",
@@ -25,11 +27,13 @@ _NOTES: Final[dict[Note, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What is to be evaluated: a schedule, and whose it is if it is an automation's."""
+    """What is to be evaluated: a schedule, and whose it is if it is an automation's. ``policies``: of the automation."""
 
     schedule: Schedule
     automation_id: str | None = None
     name: str | None = None
+    target: str = ""
+    policies: Policies = _NO_JITTER
 
     @classmethod
     def of(cls, cron: str, timezone: str, settings: "ScheduleSettings") -> "Planned":
@@ -50,6 +54,14 @@ class Fire:
         return self.scheduled_for.astimezone(zone(self.planned.schedule.timezone))
 
     @property
+    def due(self) -> datetime | None:
+        """When it is due, by the jitter of its automation; None for an expression, which has none."""
+        planned = self.planned
+        if planned.automation_id is None:
+            return None
+        return due_of(planned.policies, planned.target, planned.automation_id, planned.schedule, self.scheduled_for)
+
+    @property
     def note(self) -> Note | None:
         """What a clock change has to do with it."""
         return self.planned.schedule.note(self.scheduled_for)
@@ -68,21 +80,37 @@ def _of_one(planned: Planned, after: datetime) -> Iterator[Fire]:
 def fire_json(fire: Fire) -> Json:
     """A fire as a line of ``next --json``."""
     whose = {"automation_id": fire.planned.automation_id, "name": fire.planned.name} if fire.planned.automation_id else {}
+    return {**whose, **time_json(fire)}
+
+
+def time_json(fire: Fire) -> Json:
+    """When a fire is scheduled and due."""
     return {
-        **whose,
         "scheduled_for": to_text_seconds(fire.scheduled_for),
+        "due": None if fire.due is None else to_text(fire.due),
         "local": fire.local.isoformat(timespec="seconds"),
         "timezone": fire.planned.schedule.timezone,
         "note": fire.note,
     }
 
 
-def columns(now: datetime, *, named: bool) -> list[Column[Fire]]:
-    """The columns of ``next`` for people."""
+def have_jitter(planned: Iterable[Planned]) -> bool:
+    """Whether any fire may be due later than at its instant."""
+    return any(each.policies.jitter for each in planned)
+
+
+def _due_text(fire: Fire) -> str:
+    return "" if fire.due is None else f"{fire.due.astimezone(fire.local.tzinfo):%H:%M:%S}"
+
+
+def columns(now: datetime, *, named: bool, jitter: bool = False) -> list[Column[Fire]]:
+    """The columns of ``next`` for people. ``jitter``: with the due time, in the zone of the local time."""
+    due = [Column[Fire]("due", _due_text)] if jitter else []
     names = [Column[Fire]("automation", lambda fire: fire.planned.name or "", shrinks=True)] if named else []
     return [
         *names,
         Column("local", lambda fire: local_text(fire.local)),
+        *due,
         Column("UTC", lambda fire: to_text_seconds(fire.scheduled_for)),
         Column("zone", lambda fire: fire.planned.schedule.timezone),
         Column("in", lambda fire: span_text(fire.scheduled_for - now)),

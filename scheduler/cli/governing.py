@@ -12,9 +12,15 @@ from scheduler.settings.models import Settings
 
 def policies_then(policy: Policy, automation_id: str, name: str) -> Policies | None:
     """What the recorded settings come to for an automation of this id and name; None when they are of a version with other settings."""
+    settings = settings_then(policy)
+    return None if settings is None else settings.policies(automation_id, name)
+
+
+def settings_then(policy: Policy) -> Settings | None:
+    """Return the recorded settings; None when they are of a version with other settings."""
     recorded = {"schedule": json.loads(policy.schedule), "override": json.loads(policy.overrides)}
     try:
-        return Settings.model_validate(recorded).policies(automation_id, name)
+        return Settings.model_validate(recorded)
     except ValidationError:
         return None
 

@@ -9,6 +9,7 @@ from scheduler.cli.ledger_file import reading
 from scheduler.cli.output import complain
 from scheduler.cli.pauses import Paused, paused
 from scheduler.core.cron import InvalidSchedule, Schedule
+from scheduler.core.policy import Policies
 from scheduler.core.printable import escaped
 from scheduler.settings import Settings
 
@@ -29,6 +30,11 @@ class Recorded:
     timezone: str
     enabled: bool
     schedule: Schedule | InvalidSchedule
+    policies: Policies
+
+    def plan(self, schedule: Schedule) -> Planned:
+        """Return its fires to evaluate, by its valid schedule."""
+        return Planned(schedule, self.automation_id, self.name, self.target, self.policies)
 
 
 def planned(settings: Settings, automation: str | None) -> list[Planned]:
@@ -60,7 +66,7 @@ def _recorded(row: sqlite3.Row, settings: Settings) -> Recorded:
         schedule = Schedule.parse(cron, timezone, dst_gap=settings.schedule.dst_gap, dst_repeat=settings.schedule.dst_repeat)
     except InvalidSchedule as error:
         schedule = error
-    return Recorded(target, automation_id, name, cron, timezone, bool(enabled), schedule)
+    return Recorded(target, automation_id, name, cron, timezone, bool(enabled), schedule, settings.policies(automation_id, name))
 
 
 def _tell_of_pauses(found: list[Recorded], settings: Settings) -> None:
@@ -75,4 +81,4 @@ def _planned(one: Recorded) -> Planned | None:
     if isinstance(one.schedule, InvalidSchedule):
         complain(f"{escaped(one.name)} ({one.automation_id}) fires nothing: {escaped(one.schedule.reason)}")
         return None
-    return Planned(one.schedule, one.automation_id, one.name)
+    return one.plan(one.schedule)

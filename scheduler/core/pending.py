@@ -5,7 +5,7 @@ Apart from the timetable because it answers the one question that must never be 
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain, count
 from operator import attrgetter
@@ -80,6 +80,41 @@ class Pending:
     def holds(self, automation_id: str) -> bool:
         """Whether anything of this automation is pending."""
         return automation_id in self._ready or automation_id in self._later_of
+
+    @property
+    def later_count(self) -> int:
+        """The number of moments whose jitter lets them wait."""
+        return self._later_count
+
+    def first_later(self, limit: int) -> list[tuple[str, Moment]]:
+        """Return the first ``limit`` moments whose jitter lets them wait, with their automations, in the order of due.
+
+        The heap is walked from its top, so the cost depends on the limit and on forgotten entries, not on how many wait.
+        """
+        found: list[tuple[str, Moment]] = []
+        front = [(self._later[0], 0)] if self._later else []
+        while front and len(found) < limit:
+            entry, place = heapq.heappop(front)
+            if self._waits(entry):
+                found.append((entry[2], entry[3]))
+            for child in (2 * place + 1, 2 * place + 2):
+                if child < len(self._later):
+                    heapq.heappush(front, (self._later[child], child))
+        return found
+
+    def later_of(self, automation_id: str) -> Sequence[Moment]:
+        """Return the moments of an automation whose jitter lets them wait."""
+        return tuple(self._later_of.get(automation_id, {}).values())
+
+    @property
+    def later_automations(self) -> Iterable[str]:
+        """The ids of the automations of which a moment waits for its due time."""
+        return self._later_of.keys()
+
+    @property
+    def ready(self) -> Mapping[str, Sequence[Moment]]:
+        """The moments that were due when the planner last asked, by automation."""
+        return self._ready
 
     @property
     def earliest_due(self) -> datetime | None:

@@ -10,9 +10,12 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import groupby
 from operator import itemgetter
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from scheduler.core.model import Reason
+
+if TYPE_CHECKING:
+    from scheduler.core.cron import Schedule  # at run time `--help` would load croniter
 
 _SHORTEST: Final = timedelta(minutes=5)
 _LONGEST: Final = timedelta(hours=1)
@@ -86,6 +89,13 @@ def moment(policies: Policies, target: str, automation_id: str, scheduled_for: d
     to_the_next = None if following is None else following - scheduled_for
     due = scheduled_for + jitter(policies, target, automation_id, to_the_next)
     return Moment(scheduled_for, due, due + start_within(policies, to_the_next))
+
+
+def due_of(policies: Policies, target: str, automation_id: str, schedule: "Schedule | None", scheduled_for: datetime) -> datetime:
+    """Return when an instant of this schedule is due. The schedule is evaluated only where there is jitter."""
+    if not policies.jitter or schedule is None:
+        return scheduled_for
+    return moment(policies, target, automation_id, scheduled_for, schedule.next(scheduled_for)).due
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,14 @@
 """The state of a running daemon at one instant, as values: what gauges, health checks and pages are made of."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from scheduler.core.cron import Schedule
 from scheduler.core.model import Automation, Outcome, Reason, RunStatus, State
 from scheduler.core.policy import Policies
+from scheduler.core.steps import Cause
 
 STALLED: Final = 15.0
 """Seconds after which a loop that should have made progress counts as hanging: the event loop, or a planner's."""
@@ -155,15 +156,44 @@ class Recovering:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitStatus:
+    """An occurrence that has no outcome yet, what it waits for now, and since when. ``detail`` is an error or an instant."""
+
+    automation_id: str
+    name: str
+    scheduled_for: datetime
+    due: datetime
+    cause: Cause
+    since: datetime
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitsStatus:
+    """The occurrences of a target that have no outcome yet: how many wait for each cause, and the first `MOST_NAMED` by due time.
+
+    ``unclaimed`` is the number of those that have no row yet.
+    """
+
+    causes: Mapping[Cause, int] = field(default_factory=dict)
+    first: Sequence[WaitStatus] = ()
+    unclaimed: int = 0
+
+    @property
+    def count(self) -> int:
+        """The number of all of them."""
+        return sum(self.causes.values())
+
+
+@dataclass(frozen=True, slots=True)
 class PlacesStatus:
-    """What waits for a place to be sent: how many occurrences, the first of them by name, due instant and cause.
+    """How many occurrences wait for a place to be sent, and how many requests hang.
 
     ``exhausted_since`` is since when the request budget keeps occurrences or polls waiting, ``saturated_since`` since when as many
     requests hang as `max_waiting` allows; None: they do not.
     """
 
     waiting: int = 0
-    occurrences: Sequence[str] = ()
     hanging: int = 0
     exhausted_since: datetime | None = None
     saturated_since: datetime | None = None

@@ -400,6 +400,32 @@ class Timetable:
             self._pending.settled(automation_id, each.moments)
             self._forget_past(automation_id)
 
+    # ------------------------------------------------------------ fire times without a row
+
+    @property
+    def later_count(self) -> int:
+        """The number of fire times whose instant has passed and whose due time has not."""
+        return self._pending.later_count
+
+    def first_later(self, limit: int) -> list[tuple[Entry, Moment]]:
+        """Return the first ``limit`` fire times whose instant has passed and whose due time has not, in the order of due."""
+        return [(self._last_entry(automation_id), each) for automation_id, each in self._pending.first_later(limit)]
+
+    def later_of(self, only: Callable[[Automation], bool]) -> Iterator[tuple[Entry, Moment]]:
+        """Yield the same of the automations for which ``only`` holds, in no order."""
+        for automation_id in list(self._pending.later_automations):
+            entry = self._last_entry(automation_id)
+            if only(entry.automation):
+                yield from ((entry, each) for each in self._pending.later_of(automation_id))
+
+    def unplanned(self) -> Iterator[tuple[Entry, Moment]]:
+        """Yield the fire times that are due and not durable yet, in no order; not the ones that wait for the first good poll."""
+        return ((self._last_entry(automation_id), each) for automation_id, moments in self._pending.ready.items() for each in moments)
+
+    def unconfirmed(self) -> Iterator[tuple[Entry, Moment]]:
+        """Yield the fire times that came due while nobody ran and wait for the first good poll, in no order."""
+        return ((self._last_entry(automation_id), each) for automation_id, moments in self._unconfirmed.items() for each in moments)
+
     # ------------------------------------------------------------ the undecided past
 
     def overdue(self, limit: int) -> list[Overdue]:

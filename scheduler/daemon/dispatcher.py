@@ -48,6 +48,11 @@ class Dispatcher:
         """The automation's open occurrences, if it has any."""
         return self._lanes.get(automation_id)
 
+    @property
+    def lanes(self) -> Iterable[Lane]:
+        """The lanes of all automations with open occurrences."""
+        return self._lanes.values()
+
     def is_undecided(self, automation_id: str) -> bool:
         """Whether an attempt for the automation is on its way or in doubt: a new run may be ours."""
         lane = self._lanes.get(automation_id)
@@ -101,6 +106,7 @@ class Dispatcher:
     def take(self, carried: Iterable[Carried]) -> None:
         """Carry these to their outcomes."""
         for each in carried:
+            each.taken_at = self._context.clock.now()
             automation_id = each.occurrence.automation_id
             lane = self._lanes.get(automation_id)
             if lane is None:

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Attempt, Occurrence, State
+from scheduler.core.status import WaitStatus
 from scheduler.core.steps import Cause, Step
 from scheduler.core.timetable import Entry
 from scheduler.core.verdict import Doubt
@@ -55,6 +57,7 @@ class Carried:
     queued: bool = False  # that was the run before it, under `queue`
     has_coalesced: bool = False  # an older one, which its row explains
     adopted_under: Entry | None = None  # the version that was in force when this process adopted it
+    taken_at: datetime | None = None  # when it came to its lane
     asked: bool = False  # for by hand: pauses, catching up and concurrency are no matter
     concluded: bool = False  # the ledger has its outcome, or it was withdrawn
     error: str | None = None
@@ -100,6 +103,32 @@ class Carried:
         """It waits no more."""
         self.waits_for(None, clock)
 
+    def current_wait(self, clock: Clock) -> WaitStatus | None:
+        """Return what it waits for now as the head of its lane; None for nothing that takes time."""
+        now = clock.now()
+        if self.wait is not None:
+            return self._wait_status(self.wait.cause, self.wait.at, self.wait.detail)
+        if self.state is State.IN_FLIGHT:
+            return self._wait_status(Cause.ANSWER, self.sent_at or now)
+        if self.doubt is not None:
+            return self._wait_status(Cause.OUTCOME, now - timedelta(seconds=max(clock.seconds() - self.doubt.ended, 0.0)))
+        return self._wait_status(Cause.DUE, self.occurrence.scheduled_for) if now < self.due else None
+
+    def wait_behind(self, head: "Carried", now: datetime) -> WaitStatus:
+        """Return what it waits for now behind the head of its lane."""
+        if now < self.due and not self.asked:
+            return self._wait_status(Cause.DUE, self.occurrence.scheduled_for)
+        return self._wait_status(Cause.TURN, self.turn_since, to_text_seconds(head.occurrence.scheduled_for))
+
+    @property
+    def turn_since(self) -> datetime:
+        """Since when it waits for its turn while another one is the head."""
+        return self.taken_at if self.asked and self.taken_at is not None else self.due
+
+    def _wait_status(self, cause: Cause, since: datetime, detail: str | None = None) -> WaitStatus:
+        of = self.occurrence
+        return WaitStatus(of.automation_id, self.name, of.scheduled_for, self.due, cause, since, detail)
+
     def fall_into_doubt(self, ended: float, settle_time: timedelta) -> None:
         """Its newest attempt ended then, on the clock that counts suspend, and nobody knows what it started."""
         if self.doubt is not None:  # sent again under its key: what the first one started counts too
@@ -128,6 +157,15 @@ class Lane:
         """
         self.waiting.insert(self._place_of_what_is_asked() if carried.asked else self._place_by_due(carried), carried)
         self.alarm.ring()
+
+    def waits(self, clock: Clock) -> Iterator[WaitStatus]:
+        """Yield what each of its occurrences waits for now."""
+        if not self.waiting:
+            return
+        head, now = self.waiting[0], clock.now()
+        if (wait := head.current_wait(clock)) is not None:
+            yield wait
+        yield from (each.wait_behind(head, now) for each in self.waiting if each is not head)
 
     def put_in_order(self) -> None:
         """Put a head that is not on its way behind those that are due before it.

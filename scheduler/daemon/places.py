@@ -10,14 +10,12 @@ hang keep nobody else waiting. When `max_waiting` is full, the target is saturat
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from scheduler.core.episode import Episode
 from scheduler.core.events import BudgetExhausted, BudgetRecovered, TargetRelieved, TargetSaturated
 from scheduler.core.fair_queue import FairQueue, Ticket
-from scheduler.core.instants import to_text_seconds
 from scheduler.core.status import PlacesStatus
 from scheduler.core.steps import Cause
 from scheduler.daemon.context import Context
@@ -40,35 +38,26 @@ _LOOK_AGAIN: Final = 1.0
 _SHORTEST: Final = 0.001
 _HANDED_OVER_FOR: Final = 2.0
 """Seconds for which a place waits for an occurrence that has not entered yet."""
-_SHOWN: Final = 100
-"""Waiting occurrences that the status names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """What is short, in words: of what waits now, of what waited, and of what could not be sent for it."""
+    """What is short: as the cause of a wait, and in words for what could not be sent for it."""
 
-    waits: str
-    waited: str | None
     error: str
     cause: Cause = Cause.BUDGET
 
 
 _BUDGET: Final = Shortage(
-    waits="waits for the request budget",
-    waited="the request budget was used up",
     error="the request budget of the target had no place for it",
 )
 _BLOCKED: Final = Shortage(
-    waits="waits: the API asked to send nothing",
-    waited=None,  # the cause says so
     error="the API asked to send nothing until it was too late",
     cause=Cause.THROTTLED,
 )
 _IN_FLIGHT: Final = Shortage(
-    waits="waits: max_in_flight requests are under way",
-    waited="max_in_flight requests were under way",
     error="as many requests were under way as max_in_flight allows",
+    cause=Cause.IN_FLIGHT,
 )
 
 
@@ -159,10 +148,8 @@ class Places:
         return len(self._waiting)
 
     def status(self) -> PlacesStatus:
-        """Return what waits, and for what."""
-        first = (place.carried for place in islice(self._waiting.values(), _SHOWN))
-        occurrences = [f"{each.name} {to_text_seconds(each.occurrence.scheduled_for)} ({self.shortage.waits})" for each in first]
-        return PlacesStatus(len(self), occurrences, self.hanging, self._exhausted.since, self._saturated.since)
+        """Return how many wait, and what is short."""
+        return PlacesStatus(len(self), self.hanging, self._exhausted.since, self._saturated.since)
 
     def note_late_poll(self) -> None:
         """A poll had to wait for the request budget."""

@@ -101,6 +101,11 @@ class Planner:
         """Return the seconds since claims were last made; infinite before the first."""
         return self._context.clock.seconds() - self._claimed_at
 
+    @property
+    def hindrance(self) -> Step | None:
+        """What keeps it from planning now, and since when; None: nothing does."""
+        return self._hindrance
+
     def listen(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` when what is due next has changed."""
         self._listeners.append(listener)

@@ -86,7 +86,7 @@ class Sender:
         await asyncio.sleep(0)  # the queue chooses when everybody who is due has joined it
         while True:
             if not place.granted:
-                carried.waits_for(place.lacks.cause, clock, place.lacks.waited)
+                carried.waits_for(place.lacks.cause, clock)
                 await lane.alarm.sleep(self._until_news(lane, carried))
             if lane.waiting[0] is not carried:
                 break

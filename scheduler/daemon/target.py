@@ -28,6 +28,7 @@ from scheduler.daemon.readings import Readings
 from scheduler.daemon.record import Record
 from scheduler.daemon.refresh import Refresh
 from scheduler.daemon.tracker import Tracker
+from scheduler.daemon.waits import Waits
 
 Parse = Callable[[str, str], Schedule]
 
@@ -72,6 +73,7 @@ class Target:
         self._overdue = Overdue(self.context, self._clearance, self._dispatcher, self._planner.stalled_for)
         self._making_up = MakingUp(self.context, self._dispatcher)
         self._refresh = Refresh(self.context, readings, self._clearance, self._presence)
+        self.waits = Waits(self.context, self._planner, self._dispatcher)
         readings.listen(self._tracker.seen)
         self._dispatcher.listen(self._tracker.started)
         self._planner.listen(self._poller.replan)

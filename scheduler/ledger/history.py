@@ -56,8 +56,9 @@ def occurrences(connection: sqlite3.Connection, selection: Selection) -> list[Li
 
 
 _COLUMNS: Final = """
-    occurrence.target, occurrence.automation_id, occurrence.name, occurrence.scheduled_for, occurrence.outcome, occurrence.reason,
-    occurrence.attempts, occurrence.claimed_at, occurrence.sent_at, occurrence.finished_at, occurrence.lateness_seconds,
+    occurrence.target, occurrence.automation_id, occurrence.name, occurrence.scheduled_for, occurrence.due,
+    occurrence.outcome, occurrence.reason, occurrence.attempts,
+    occurrence.claimed_at, occurrence.sent_at, occurrence.finished_at, occurrence.lateness_seconds,
     occurrence.task_run_id, run.status AS run_status, coalesce(occurrence.error, run.error) AS error, occurrence.node, occurrence.count,
     occurrence.state
 """
@@ -88,8 +89,8 @@ def _conditions(selection: Selection) -> tuple[str, dict[str, str | int | None]]
         "target": selection.target,
         "outcome": selection.outcome,
         "run_status": selection.run_status,
-        "since": _second(selection.since),
-        "until": _second(selection.until),
+        "since": first_second(selection.since),
+        "until": first_second(selection.until),
         "automation": selection.automation,
         "automation_id": _canonical(selection.automation),
         "pattern": None if selection.automation is None else selection.automation.replace("[!", "[^"),
@@ -108,7 +109,7 @@ def _conditions(selection: Selection) -> tuple[str, dict[str, str | int | None]]
     return " AND ".join(conditions) or "true", values
 
 
-def _second(instant: datetime | None) -> str | None:
+def first_second(instant: datetime | None) -> str | None:
     """The first whole second that is not before it: what is scheduled has no fraction."""
     return None if instant is None else to_text_seconds(instant + _ALMOST_A_SECOND)
 
@@ -141,7 +142,7 @@ def recent(connection: sqlite3.Connection, since: datetime) -> Recent:
 
     Of the outcomes no more than the newest 20,000 rows are gone through.
     """
-    rows = connection.execute(_TALLY, {"since": _second(since), "most": _MOST}).fetchall()
+    rows = connection.execute(_TALLY, {"since": first_second(since), "most": _MOST}).fetchall()
     return Recent(
         since,
         complete=sum(each["number"] for each in rows) < _MOST,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from scheduler.core.model import Automation
-from scheduler.core.status import AutomationDetails, DaemonStatus, Failing, Recent
+from scheduler.core.status import AutomationDetails, DaemonStatus, Failing, Recent, WaitsStatus, WaitStatus
 from scheduler.core.timetable import Entry
 from scheduler.ops.gauges import Exposition
 from scheduler.ops.queries import OccurrenceQuery
@@ -20,6 +20,7 @@ Together = Callable[[str, timedelta], Iterator[tuple[datetime, Sequence[Automati
 class Content:
     """What is asked on the loop. An iterator that is given there is gone through on another thread: on the ``workbench``.
 
+    ``waits`` is what the occurrences of a target wait for, ``waits_of`` the same of one automation.
     ``idle`` is the seconds since the loop last turned. ``upcoming`` gives what a target has scheduled within a span, of all automations or
     only of some, ``together`` the same with those that share a schedule at once. ``details`` is what is known of one automation of a
     target, ``every_detail`` of each. ``occurrences`` gives records with the keys of ``history --json``, the newest first, and ``recent``
@@ -33,6 +34,8 @@ class Content:
     upcoming: Upcoming
     together: Together
     details: Callable[[str, str], AutomationDetails | None]
+    waits: Callable[[str], WaitsStatus]
+    waits_of: Callable[[str, str], Sequence[WaitStatus]]
     every_detail: Callable[[str], Iterator[AutomationDetails]]
     occurrences: Callable[[OccurrenceQuery], Awaitable[Sequence[Json]]]
     recent: Callable[[datetime], Awaitable[Recent]]

@@ -10,7 +10,8 @@ from itertools import islice
 
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import Automation, InvalidAutomation, State, canonical_id
-from scheduler.core.status import STALLED, DaemonStatus, Failing, FinishedRun, TargetStatus
+from scheduler.core.policy import due_of
+from scheduler.core.status import STALLED, DaemonStatus, Failing, FinishedRun, TargetStatus, WaitsStatus, WaitStatus
 from scheduler.core.timetable import Entry
 from scheduler.core.zones import zone
 from scheduler.ops.gauges import AUTOMATION_STATES
@@ -57,8 +58,8 @@ def readiness(status: DaemonStatus) -> tuple[bool, Json]:
     return not problems, {"ready": not problems, "missing": problems}
 
 
-def status_view(status: DaemonStatus, failing: Failing | None) -> Json:
-    """``/api/v1/status``. ``failing`` is None when the ledger cannot be read."""
+def status_view(status: DaemonStatus, failing: Failing | None, waits: Mapping[str, WaitsStatus]) -> Json:
+    """``/api/v1/status``. ``failing`` is None when the ledger cannot be read. ``waits``: by target, what its occurrences wait for."""
     return {
         "node": status.node,
         "version": status.version,
@@ -69,11 +70,13 @@ def status_view(status: DaemonStatus, failing: Failing | None) -> Json:
         "lock_holder": status.lock_holder,
         "ledger_error": status.ledger_error,
         "clock_in_doubt": status.clock_in_doubt,
-        "targets": [{**_target_view(target), "failing": _failing_view(target.name, failing)} for target in status.targets],
+        "targets": [
+            {**_target_view(target, waits[target.name]), "failing": _failing_view(target.name, failing)} for target in status.targets
+        ],
     }
 
 
-def _target_view(target: TargetStatus) -> Json:
+def _target_view(target: TargetStatus, waits: WaitsStatus) -> Json:
     return {
         "name": target.name,
         "url": target.url,
@@ -85,7 +88,7 @@ def _target_view(target: TargetStatus) -> Json:
         "automations": {state: target.automations.get(state, 0) for state in AUTOMATION_STATES},
         "open": {state: target.open.get(state, 0) for state in State},
         "in_flight": target.in_flight,
-        "waiting": {"count": target.places.waiting, "occurrences": list(target.places.occurrences)},
+        "waiting": {"count": waits.count, "causes": dict(waits.causes), "occurrences": [wait_view(wait) for wait in waits.first]},
         "hanging": target.places.hanging,
         "budget_exhausted_since": target.places.exhausted_since and to_text(target.places.exhausted_since),
         "saturated_since": target.places.saturated_since and to_text(target.places.saturated_since),
@@ -116,6 +119,19 @@ def _run_view(run: FinishedRun) -> Json:
         "finished_at": to_text(run.finished_at),
         "failures": run.failures,
         "error": run.error,
+    }
+
+
+def wait_view(wait: WaitStatus) -> Json:
+    """An occurrence without an outcome, and what it waits for."""
+    return {
+        "automation_id": wait.automation_id,
+        "name": wait.name,
+        "scheduled_for": to_text_seconds(wait.scheduled_for),
+        "due": to_text(wait.due),
+        "waits_for": wait.cause,
+        "since": to_text(wait.since),
+        "detail": wait.detail,
     }
 
 
@@ -160,6 +176,7 @@ def _fire_view(scheduled_for: datetime, target: str, entry: Entry) -> Json:
         "automation_id": entry.automation.id,
         "name": entry.automation.name,
         "scheduled_for": to_text_seconds(scheduled_for),
+        "due": to_text(due_of(entry.policies, target, entry.automation.id, entry.schedule, scheduled_for)),
         "local": scheduled_for.astimezone(zone(definition.timezone)).isoformat(timespec="seconds"),
         "timezone": definition.timezone,
         "note": entry.schedule and entry.schedule.note(scheduled_for),

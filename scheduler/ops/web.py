@@ -63,7 +63,9 @@ class Pages(Content):
             failing = await self.failing()
         except Unreachable:
             failing = None
-        return JSONResponse(views.status_view(self.status(), failing))
+        status = self.status()
+        waits = {target.name: self.waits(target.name) for target in status.targets}
+        return JSONResponse(views.status_view(status, failing, waits))
 
     async def coming(self, request: Request) -> Response:
         """``/api/v1/upcoming``."""

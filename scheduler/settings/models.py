@@ -326,6 +326,11 @@ class Settings(Section):
         """The patterns of the overrides, in their order."""
         return PatternIndex([override.automation for override in self.overrides])
 
+    @property
+    def every_policies(self) -> tuple[Policies, ...]:
+        """The policies that automations may have: those of each override, and those of ``[schedule]``."""
+        return self._resolved
+
     @cached_property
     def _resolved(self) -> tuple[Policies, ...]:
         """The policies of each override, and last those where no override matches."""

@@ -9,8 +9,11 @@ import pytest
 
 from scheduler.app.observing import Observing
 from scheduler.core.errors import LedgerUnavailable
+from scheduler.core.events import Event
 from scheduler.core.model import RunOrigin, RunStatus
-from scheduler.daemon.clock import SystemClock
+from scheduler.daemon.clock import ClockWatch, SystemClock
+from scheduler.daemon.context import LedgerHealth
+from scheduler.daemon.service import Service
 from scheduler.ledger.schema import open_ledger
 from scheduler.ledger.sqlite import SqliteLedger
 from scheduler.ops.queries import OccurrenceQuery
@@ -31,11 +34,18 @@ def observing(folder: Path) -> Observing:
     return Observing(load(folder / "scheduler.toml", {}).settings, SystemClock())
 
 
+def service() -> Service:
+    """A daemon that serves no target yet."""
+    clock = SystemClock()
+    publish = list[Event]().append
+    return Service(node="n", version="0", clock=clock, watch=ClockWatch(clock, publish), health=LedgerHealth(publish), publish=publish)
+
+
 def test_the_pages_read_where_nothing_else_waits(tmp_path: Path) -> None:
     async def main() -> None:
         watching = observing(tmp_path)
         watching._database = OnlyForPeople()  # type: ignore[assignment]  # it is asked for nothing else
-        assert await watching._occurrences(OccurrenceQuery()) == "browsed"  # type: ignore[comparison-overlap]  # what it gave
+        assert await watching._occurrences(service(), OccurrenceQuery()) == "browsed"  # type: ignore[comparison-overlap]  # what it gave
         assert await watching._recent(SystemClock().now()) == "browsed"  # type: ignore[comparison-overlap]  # the same
         watching._log.close()
 
@@ -65,7 +75,7 @@ def test_the_metrics_go_on_from_the_automations_that_fail_by_the_ledger(tmp_path
 def test_a_ledger_that_is_not_open_yet_is_said_so(tmp_path: Path) -> None:
     async def main() -> None:
         watching = observing(tmp_path)
-        for look in (watching._occurrences(OccurrenceQuery()), watching._recent(SystemClock().now())):
+        for look in (watching._occurrences(service(), OccurrenceQuery()), watching._recent(SystemClock().now())):
             with pytest.raises(LedgerUnavailable, match="not open yet"):
                 await look
         watching._log.close()

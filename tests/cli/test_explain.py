@@ -64,6 +64,7 @@ def test_programs_get_one_object_a_line(scheduler: Scheduler) -> None:
         "fires": [
             {
                 "scheduled_for": "2025-03-30T01:00:00Z",
+                "due": None,
                 "local": "2025-03-30T03:00:00+02:00",
                 "timezone": "Europe/Berlin",
                 "note": "after_gap",

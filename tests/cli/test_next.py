@@ -19,8 +19,20 @@ def fires(scheduler: Scheduler, *arguments: str) -> list[dict[str, object]]:
 
 def test_an_expressions_fires_are_json_lines_in_utc_and_local_time(scheduler: Scheduler) -> None:
     assert fires(scheduler, *GAP, "--count", "2") == [
-        {"scheduled_for": "2026-03-29T01:00:00Z", "local": "2026-03-29T03:00:00+02:00", "timezone": "Europe/Berlin", "note": "after_gap"},
-        {"scheduled_for": "2026-03-30T00:30:00Z", "local": "2026-03-30T02:30:00+02:00", "timezone": "Europe/Berlin", "note": None},
+        {
+            "scheduled_for": "2026-03-29T01:00:00Z",
+            "due": None,
+            "local": "2026-03-29T03:00:00+02:00",
+            "timezone": "Europe/Berlin",
+            "note": "after_gap",
+        },
+        {
+            "scheduled_for": "2026-03-30T00:30:00Z",
+            "due": None,
+            "local": "2026-03-30T02:30:00+02:00",
+            "timezone": "Europe/Berlin",
+            "note": None,
+        },
     ]
 
 

@@ -5,25 +5,23 @@ from dataclasses import replace
 import pytest
 
 from scheduler.cli.commands.status import _of_targets
-from scheduler.core.status import Failing, PlacesStatus, TargetStatus
+from scheduler.core.status import Failing, PlacesStatus, TargetStatus, WaitsStatus
 from scheduler.ops.views import status_view
-from tests.ops.support import FAILED_RUN, NOW, STATUS, TARGET
+from tests.ops.support import FAILED_RUN, NO_WAITS, NOW, STATUS, TARGET, WAITS
 
 
-def lines(places: PlacesStatus) -> list[str]:
-    return lines_of(replace(TARGET, places=places), None)
+def lines(places: PlacesStatus, waits: WaitsStatus = NO_WAITS) -> list[str]:
+    return lines_of(replace(TARGET, places=places), None, waits)
 
 
-def lines_of(target: TargetStatus, failing: Failing | None) -> list[str]:
-    status = status_view(replace(STATUS, targets=[target]), failing)
+def lines_of(target: TargetStatus, failing: Failing | None, waits: WaitsStatus = NO_WAITS) -> list[str]:
+    status = status_view(replace(STATUS, targets=[target]), failing, {target.name: waits})
     return [line.strip() for line in _of_targets(status)]
 
 
-def test_what_waits_for_a_place_is_listed_with_the_beginning_of_the_shortage() -> None:
-    waiting = "nightly 2026-11-23T19:20:00Z (waits for the request budget)"
-    said = lines(PlacesStatus(waiting=1, occurrences=[waiting], exhausted_since=NOW))
+def test_a_shortage_is_said_with_its_beginning() -> None:
+    said = lines(PlacesStatus(waiting=1, exhausted_since=NOW))
     assert "budget       occurrences or polls wait for requests_per_minute or requests_per_hour since 2026-11-23T19:20:00.000000Z" in said
-    assert said[said.index("waiting      1") + 1] == waiting
 
 
 def test_requests_that_hang_and_a_saturated_target_are_said() -> None:
@@ -50,3 +48,16 @@ def test_the_number_of_failing_automations_is_said_with_the_newest_names_and_err
 @pytest.mark.parametrize("failing", [None, Failing({}, [])])
 def test_without_a_failing_automation_nothing_is_said_of_failures(failing: Failing | None) -> None:
     assert not any(line.startswith("failing") for line in lines_of(TARGET, failing))
+
+
+def test_each_waiting_occurrence_is_said_with_its_cause_and_since_when() -> None:
+    said = lines(PlacesStatus(), WAITS)
+    begin = said.index("waiting      2")
+    assert said[begin + 1 : begin + 7] == [
+        "1 for its due time",
+        "1 for the release of its held target",
+        "nightly 2026-11-23T19:15:00Z",
+        "waits for the release of its held target, since 19:16:00Z: bad key",
+        "nightly 2026-11-23T19:20:00Z",
+        "waits for its due time 19:27:13Z, in 7m 13s",
+    ]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from scheduler.core.pending import Pending
 from scheduler.core.policy import Moment
+from tests.counting import count_lines
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -107,3 +108,23 @@ def test_everything_added_is_due_or_waits(adds: list[tuple[str, int, float, int]
         due.add(automation_id, [moment], NOON)
     ready = {(each, moment.scheduled_for) for each, moments in due.due(NOON + until * MINUTE).items() for moment in moments}
     assert ready == {key for key, moment in added.items() if moment.due <= NOON + until * MINUTE}
+
+
+def test_the_first_that_wait_for_their_due_time_are_found_in_order_without_the_forgotten_ones(pending: Pending) -> None:
+    numbers = [7, 3, 9, 1, 8, 2, 6, 4, 5]
+    for number in numbers:
+        pending.add(f"a{number}", [at(1, jitter=number)], NOON + 2 * MINUTE)
+    for number in (1, 4, 9):
+        pending.cut(f"a{number}", NOON)
+    left = sorted(set(numbers) - {1, 4, 9})
+    assert pending.first_later(100) == [(f"a{number}", at(1, jitter=number)) for number in left]
+    assert pending.first_later(2) == pending.first_later(100)[:2]
+    assert (pending.later_count, set(pending.later_automations)) == (6, {f"a{number}" for number in left})
+    assert (pending.later_of("a5"), pending.later_of("a4")) == ((at(1, jitter=5),), ())
+
+
+@pytest.mark.parametrize("many", [1_000, 10_000])
+def test_the_first_that_wait_cost_nothing_for_the_others(pending: Pending, many: int) -> None:
+    for number in range(many):
+        pending.add(f"a{number}", [at(1, jitter=1 + number)], NOON + MINUTE)
+    assert count_lines(lambda: pending.first_later(100)) < 2_000

@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from scheduler.core.model import AttemptResult, Occurrence, Outcome, Reason, RunOrigin, RunStatus
-from scheduler.ledger import history
-from scheduler.ledger.history import LastTimes, Selection
+from scheduler.core.status import WaitStatus
+from scheduler.core.steps import Cause
+from scheduler.ledger import history, not_due
+from scheduler.ledger.history import LastTimes, Line, Selection
 from scheduler.ledger.schema import open_for_reading
 from tests.ledger.support import (
     HOURLY,
@@ -104,6 +107,29 @@ def test_the_newest_come_first_a_page_at_a_time(filled: Stand) -> None:
     newest_first = [line["scheduled_for"] for line in reversed(filled.lines())]
     assert page(0) + page(3) + page(6) == newest_first
     assert page(7) == []
+
+
+def test_what_waits_for_its_due_time_has_its_place_among_the_others(filled: Stand) -> None:
+    """Page by page and of any size, as if it had rows."""
+    later = [WaitStatus(HOURLY, "hourly", at(minute), at(minute + 3), Cause.DUE, at(minute)) for minute in (2, 6, 8, 9)]
+    derived = [not_due.make_line(MAIN, wait) for wait in later]
+
+    def page(**selection: Any) -> list[Line]:
+        wanted = Selection(**selection)
+        return filled.do(filled.database.read(lambda connection: not_due.select_with(connection, wanted, derived)))
+
+    everything = page()
+    assert [str(line["scheduled_for"])[15] for line in everything] == list("98865443221")
+    keys = [(line["scheduled_for"], line["automation_id"], line["target"]) for line in everything]
+    assert keys == sorted(keys, reverse=True)
+    assert len(everything) == len(filled.lines()) + 4
+    for size in (1, 2, 3, 5):
+        pages = [page(limit=size, offset=offset) for offset in range(0, len(everything) + 3 * size, size)]
+        assert [line for lines in pages for line in lines] == everything
+    assert {frozenset(line) - {"state"} for line in everything} == {frozenset(everything[0]) - {"state"}}  # the same keys for each
+    assert [str(line["scheduled_for"])[15] for line in page(since=at(5), until=at(9), only_open=True)] == ["8", "6", "5"]
+    assert page(outcome=Outcome.ACCEPTED, target=MAIN) == [line for line in everything if line["outcome"] == "accepted"]
+    assert len(page(target="other")) == 1
 
 
 def test_an_open_occurrence_has_a_state_and_no_outcome(filled: Stand) -> None:

@@ -2,7 +2,7 @@
 
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.core.model import REASONS, AttemptResult, Outcome, Reason, RunOrigin, RunStatus, State
-from scheduler.core.steps import Cause
+from scheduler.core.steps import RECORDED
 from scheduler.database import Tables
 from scheduler.ledger import attempts, claims, finished_runs, fires, intents, outcomes, sightings, spans, sqlite, steps, unattributed
 from scheduler.ledger.schema import MIGRATIONS
@@ -90,11 +90,11 @@ _RUN = {"target": "main", "run_id": "r", "automation_id": "a", "origin": "manual
         (AttemptResult, "attempt", "result", _ATTEMPT),
         (RunStatus, "run", "status", _RUN),
         (RunOrigin, "run", "origin", _RUN),
-        (Cause, "step", "cause", _STEP),
+        (RECORDED, "step", "cause", _STEP),
     ],
 )
 def test_a_column_takes_the_words_of_the_model_and_no_others(
-    tables: sqlite3.Connection, values: type[StrEnum], table: str, column: str, row: Mapping[str, object]
+    tables: sqlite3.Connection, values: Iterable[StrEnum], table: str, column: str, row: Mapping[str, object]
 ) -> None:
     assert [each for each in values if _refuses(tables, table, {**row, column: each})] == []
     assert _refuses(tables, table, {**row, column: "elsewhere"})
@@ -151,7 +151,7 @@ def test_every_column_is_documented_and_no_other(ledger: Stand) -> None:
 
 def test_every_word_that_a_column_may_hold_is_documented() -> None:
     text = _DOCUMENT.read_text()
-    words = {word for kind in (State, Outcome, Reason, AttemptResult, RunStatus, RunOrigin, Cause) for word in kind}
+    words = {word for kind in (State, Outcome, Reason, AttemptResult, RunStatus, RunOrigin, RECORDED) for word in kind}
     assert {word for word in words if f"`{word}`" not in text} == set()
 
 

@@ -61,7 +61,18 @@ from scheduler.core.model import (
     State,
 )
 from scheduler.core.policy import Policies
-from scheduler.core.status import AutomationDetails, AutomationStatus, DaemonStatus, Failing, FinishedRun, Recent, TargetStatus
+from scheduler.core.status import (
+    AutomationDetails,
+    AutomationStatus,
+    DaemonStatus,
+    Failing,
+    FinishedRun,
+    Recent,
+    TargetStatus,
+    WaitsStatus,
+    WaitStatus,
+)
+from scheduler.core.steps import Cause
 from scheduler.core.timetable import Entry
 from scheduler.ops.gauges import Exposition, Sources
 from scheduler.ops.metrics import Metrics
@@ -181,6 +192,17 @@ EMPTY_TARGET = replace(
     TARGET, snapshot_at=None, next_fire=None, clock_offset=None, automations={}, open={}, in_flight=0, overdue=[], overdue_count=0
 )
 
+NO_WAITS = WaitsStatus()
+WAITS = WaitsStatus(
+    causes={Cause.DUE: 1, Cause.HELD: 1},
+    first=[
+        WaitStatus(
+            ID, "nightly", NOW - timedelta(minutes=5), NOW - timedelta(minutes=5), Cause.HELD, NOW - timedelta(minutes=4), "bad key"
+        ),
+        WaitStatus(ID, "nightly", NOW, NOW + timedelta(minutes=7, seconds=13), Cause.DUE, NOW),
+    ],
+    unclaimed=1,
+)
 AUTOMATION = AutomationStatus(ID, "nightly", "0 3 * * *", "Europe/Berlin", NOW + timedelta(hours=6))
 
 
@@ -214,6 +236,7 @@ LINE: Json = {
     "automation_id": ID,
     "name": "nightly",
     "scheduled_for": "2026-11-23T19:10:00Z",
+    "due": "2026-11-23T19:10:00.000000Z",
     "outcome": "accepted",
     "reason": "answered",
     "attempts": 1,
@@ -296,6 +319,7 @@ def pages(
     failing: Callable[[], Awaitable[Failing]] | None = None,
     metrics: Metrics | None = None,
     busy: Callable[[], bool] = lambda: False,
+    waits: WaitsStatus = NO_WAITS,
 ) -> Pages:
     """A daemon's pages. ``entries`` are on every target; ``automations`` on their own, and for the pages for people."""
     names = {each.name for each in status.targets}
@@ -335,6 +359,8 @@ def pages(
         upcoming=upcoming,
         together=together,
         details=detail,
+        waits=lambda _: waits,
+        waits_of=lambda _, automation_id: [each for each in waits.first if each.automation_id == automation_id],
         every_detail=every_detail,
         occurrences=occurrences or Recorded(LINE),
         recent=recent or Remembered(),

@@ -13,14 +13,15 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from scheduler.core.model import Outcome, RunStatus
-from scheduler.core.policy import CatchUp, Concurrency, Policies
+from scheduler.core.policy import CatchUp, Concurrency, Policies, due_of
 from scheduler.core.status import AutomationDetails, PausedByHand, Recent
 from scheduler.core.timetable import Entry
+from scheduler.core.zones import zone
 from scheduler.ops.page.overview import MOST_INSTANTS
 from scheduler.ops.queries import OccurrenceQuery
 from tests.browser.exhibit import exhibit, hostile
 from tests.ops.asking import Parsed, all_asked, asked, parsed
-from tests.ops.support import EMPTY_TARGET, HOSTILE, ID, LINE, NOW, STATUS, TARGET, Recorded, Remembered, details, entry, pages
+from tests.ops.support import EMPTY_TARGET, HOSTILE, ID, LINE, NOW, STATUS, TARGET, WAITS, Recorded, Remembered, details, entry, pages
 
 ONE = f"/automations/main/{ID}"
 PAGES = ["/", "/occurrences", "/automations", ONE, "/automations/main/nothing", "/occurrences?outcome=x&since=x&colour=red"]
@@ -67,6 +68,29 @@ def test_the_first_page_says_what_is_next_and_what_was_last() -> None:
         assert text in page.words
     for text in ("nightly", "2026-11-23T19:10:00Z", "10 min ago", "accepted", "answered", "4 ms", "success"):
         assert text in page.words.partition("What fired")[2]
+
+
+def test_what_waits_is_shown_with_its_cause_its_due_time_and_since_when() -> None:
+    page = parsed("/", pages(entries=[entry("nightly")], waits=WAITS))
+    words = page.words.partition("What waits")[2].partition("What fired")[0]
+    for text in ("the release of its held target: bad key", "20:16:00 4 min ago", "its due time, 20:27:13 (in 7 min)", "nightly main"):
+        assert text in words
+    assert "open now 5" in page.words  # four requests under way, and one before its due time
+    one = parsed(ONE, pages(entries=[entry("nightly")], waits=WAITS)).words.partition("What waits")[2]
+    assert "its due time, 20:27:13 (in 7 min)" in one
+    assert "What waits Nothing." in parsed("/", pages(entries=[entry("nightly")])).words
+    assert "What waits" not in parsed(ONE, pages(entries=[entry("nightly")])).words
+
+
+def test_the_due_time_is_shown_beside_the_instant_where_jitter_sets_them_apart() -> None:
+    spread = replace(entry("nightly"), policies=Policies(jitter=timedelta(minutes=4)))
+    due = due_of(spread.policies, "main", ID, spread.schedule, NOW + timedelta(minutes=10)).astimezone(zone("Europe/Berlin"))
+    assert due > NOW + timedelta(minutes=10)
+    for path in ("/", "/automations", ONE):
+        assert f"Mon 23 Nov 20:30 CET, Europe/Berlin due {due:%H:%M:%S}" in parsed(path, pages(entries=[spread])).words
+        assert " due " not in parsed(path, pages(entries=[entry("nightly")])).words.partition("Policies in force")[0]
+    line = {**LINE, "outcome": None, "reason": None, "claimed_at": None, "due": "2026-11-23T19:27:13.000000Z", "state": "waiting"}
+    assert "open waiting, due in 7 min" in parsed("/occurrences", pages(occurrences=Recorded(line))).words
 
 
 def test_the_first_page_shows_each_target() -> None:

@@ -16,7 +16,22 @@ from scheduler.core.status import STALLED, DaemonStatus, Disappearance
 from scheduler.core.timetable import Entry
 from scheduler.ops.queries import OccurrenceQuery
 from tests.ops.asking import asked
-from tests.ops.support import EMPTY_TARGET, FAILED_RUN, HOSTILE, ID, LINE, NOW, RUN, STATUS, TARGET, FailingNow, Recorded, entry, pages
+from tests.ops.support import (
+    EMPTY_TARGET,
+    FAILED_RUN,
+    HOSTILE,
+    ID,
+    LINE,
+    NOW,
+    RUN,
+    STATUS,
+    TARGET,
+    WAITS,
+    FailingNow,
+    Recorded,
+    entry,
+    pages,
+)
 
 FOR_PEOPLE = ["/", "/occurrences", "/automations", f"/automations/main/{ID}"]
 FOR_PROGRAMS = ["/metrics", "/healthz", "/readyz", "/api/v1/status", "/api/v1/upcoming", "/api/v1/occurrences"]
@@ -75,6 +90,21 @@ def test_the_status_is_the_daemons_with_its_instants_as_text() -> None:
     assert target["automations"] == {"enabled": 2, "disabled": 0, "paused": 0, "invalid": 1}
     assert target["open"] == {"claimed": 0, "in_flight": 4, "unknown": 0, "waiting": 0}
     assert target["overdue"]["count"] == 1
+    assert target["waiting"] == {"count": 0, "causes": {}, "occurrences": []}
+
+
+def test_the_status_tells_what_each_occurrence_waits_for_and_since_when() -> None:
+    waiting = asked("/api/v1/status", pages(waits=WAITS)).json()["targets"][0]["waiting"]
+    assert (waiting["count"], waiting["causes"]) == (2, {"due": 1, "held": 1})
+    assert waiting["occurrences"][1] == {
+        "automation_id": ID,
+        "name": "nightly",
+        "scheduled_for": "2026-11-23T19:20:00Z",
+        "due": "2026-11-23T19:27:13.000000Z",
+        "waits_for": "due",
+        "since": "2026-11-23T19:20:00.000000Z",
+        "detail": None,
+    }
 
 
 def test_the_status_says_what_is_wrong_with_the_list() -> None:
@@ -104,6 +134,7 @@ def test_upcoming_names_each_fire_with_its_local_time() -> None:
                 "automation_id": ID,
                 "name": "nightly",
                 "scheduled_for": "2026-11-23T19:30:00Z",
+                "due": "2026-11-23T19:30:00.000000Z",
                 "local": "2026-11-23T20:30:00+01:00",
                 "timezone": "Europe/Berlin",
                 "note": None,

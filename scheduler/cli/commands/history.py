@@ -8,7 +8,7 @@ import click
 from scheduler.cli.group import Command, Source, as_json
 from scheduler.cli.outcome_colours import colour_outcome, colour_run
 from scheduler.cli.output import Cell, Column, show
-from scheduler.cli.times import past, zoned_text
+from scheduler.cli.times import now, past, zoned_text
 from scheduler.core.instants import from_text
 from scheduler.core.model import Outcome, RunStatus
 
@@ -48,10 +48,14 @@ def command(
 ) -> None:
     """Print the occurrences in the ledger, the newest first, each with its outcome and the reason for it.
 
+    An occurrence between its instant and its due time, which jitter sets apart, is shown as waiting.
+
     Works whether the daemon runs or not, and changes nothing.
     """
     from scheduler.cli.ledger_file import reading
-    from scheduler.ledger.history import Selection, occurrences
+    from scheduler.cli.until_due import derive_lines
+    from scheduler.ledger.history import Selection
+    from scheduler.ledger.not_due import select_with
 
     selection = Selection(
         target=target,
@@ -63,8 +67,10 @@ def command(
         only_open=outcome == "open",
         limit=limit,
     )
-    with reading(source.load().settings.ledger.url.path) as connection:
-        lines = occurrences(connection, selection)
+    settings = source.load().settings
+    with reading(settings.ledger.url.path) as connection:
+        derived = derive_lines(connection, settings, automation, now()) if selection.outcome is None else []
+        lines = select_with(connection, selection, derived)
     filtered = any((automation, since, until, outcome, run_status, target))
     empty = "no occurrence matches" if filtered else "nothing has come due yet"
     show(lines, _COLUMNS, (lambda one: one) if as_json else None, empty=empty)
@@ -72,8 +78,14 @@ def command(
 
 def _outcome(line: "Line") -> Cell:
     outcome = _text(line["outcome"])
-    text = f"open: {line.get('state')}" if outcome is None else f"{outcome}: {line['reason']}"
+    text = _open(line) if outcome is None else f"{outcome}: {line['reason']}"
     return Cell(text, colour_outcome(outcome, _text(line["run_status"])))
+
+
+def _open(line: "Line") -> str:
+    """The state of an open occurrence; of one without a claim, when it is due."""
+    until = "" if line["claimed_at"] else f", due {from_text(str(line['due'])):%H:%M:%S}Z"
+    return f"open: {line.get('state')}{until}"
 
 
 def _run(line: "Line") -> Cell:

@@ -41,7 +41,7 @@ def command(
 ) -> None:
     """Print the coming fire times of AUTOMATION (an id or a name), of all automations, or of an expression.
 
-    Clock changes are treated as [schedule] dst_gap and dst_repeat say.
+    Clock changes are treated as [schedule] dst_gap and dst_repeat say. Where an automation has jitter, each fire has its due time too.
 
     With --input, each line is {"cron", "timezone", "from", "count"} and gets one line {"cron", "timezone", "from", "fires"}, in
     order, or with "error" in place of "fires".
@@ -80,7 +80,8 @@ def _recorded(settings: "Settings", automation: str | None) -> list["Planned"]:
 
 
 def _show(planned: list["Planned"], after: datetime, count: int, *, as_json: bool) -> None:
-    from scheduler.cli.fires import columns, coming, fire_json
+    from scheduler.cli.fires import columns, coming, fire_json, have_jitter
 
     named = any(one.automation_id for one in planned)
-    show(coming(planned, after, count), columns(after, named=named), fire_json if as_json else None, empty="nothing fires")
+    shown = columns(after, named=named, jitter=have_jitter(planned))
+    show(coming(planned, after, count), shown, fire_json if as_json else None, empty="nothing fires")

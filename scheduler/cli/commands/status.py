@@ -1,6 +1,7 @@
 """``scheduler status``: what the running daemon is like."""
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -12,11 +13,14 @@ from scheduler.cli.times import span_text, zoned_text
 from scheduler.core.errors import DatabaseRefused, Unreachable
 from scheduler.core.instants import from_text
 from scheduler.core.printable import escaped
+from scheduler.core.steps import WAITS_FOR, Cause
 
 if TYPE_CHECKING:
     from scheduler.cli.pauses import Paused
 
 _NEXT: Final = 5
+_MOST_WAITS: Final = 10
+"""Waiting occurrences that are shown one by one; `--json` has the first hundred."""
 _LACKS: Final[Mapping[str, str]] = {
     "budget_exhausted_since": "occurrences or polls wait for requests_per_minute or requests_per_hour",
     "saturated_since": "as many requests hang as max_waiting allows",
@@ -69,6 +73,7 @@ def _of_targets(status: State) -> Iterator[str]:
                 yield f"  {title:<11}  {styled(escaped(target[key]), 'red')}"
         states = ", ".join(f"{number} {state}" for state, number in target["open"].items() if number)
         yield f"  open         {states or 'none'}"
+        yield from _of_waits(target, from_text(status["at"]))
         yield from _of_places(target)
         yield from _of_failing(target)
         if target["overdue"]["count"]:
@@ -101,15 +106,32 @@ def _told(run: State) -> str:
 
 
 def _of_places(target: State) -> Iterator[str]:
-    """What waits to be sent, and for what. A daemon of an older version says nothing of it."""
+    """What is short. A daemon of an older version says nothing of it."""
     for title, key in (("budget", "budget_exhausted_since"), ("saturated", "saturated_since")):
         if since := target.get(key):
             yield f"  {title:<11}  {styled(f'{_LACKS[key]} since {escaped(since)}', 'yellow')}"
     if target.get("hanging"):
         yield f"  hanging      {target['hanging']} without an answer for a second"
-    if (waiting := target.get("waiting")) and waiting["count"]:
-        yield f"  waiting      {waiting['count']}"
-        yield from (f"    {escaped(each)}" for each in waiting["occurrences"])
+
+
+def _of_waits(target: State, at: datetime) -> Iterator[str]:
+    """What each occurrence without an outcome waits for, and since when. A daemon of an older version does not tell the causes."""
+    waiting = target.get("waiting") or {}
+    if not waiting.get("causes"):
+        return
+    yield f"  waiting      {waiting['count']}"
+    for cause, number in waiting["causes"].items():
+        yield f"    {number} for {_words(cause)}"
+    for wait in waiting["occurrences"][:_MOST_WAITS]:
+        due, since = from_text(wait["due"]), from_text(wait["since"])
+        until = f" {due:%H:%M:%S}Z, in {span_text(due - at)}" if wait["waits_for"] == Cause.DUE else f", since {since:%H:%M:%S}Z"
+        detail = f": {wait['detail']}" if wait["detail"] else ""
+        yield f"    {escaped(wait['name'])} {wait['scheduled_for']}"
+        yield f"      waits for {_words(wait['waits_for'])}{until}{escaped(detail)}"
+
+
+def _words(cause: str) -> str:
+    return WAITS_FOR[Cause(cause)] if cause in set(Cause) else escaped(cause)
 
 
 def _of_list(target: State) -> Iterator[str]:
@@ -136,5 +158,7 @@ def _of_upcoming(status: State, upcoming: list[State], paused: "Paused") -> Iter
     yield "\nnext" if upcoming else "\nnothing fires within 24 hours"
     for fire in upcoming:
         at = from_text(fire["scheduled_for"])
+        due = from_text(fire["due"]) if fire.get("due") else at
+        jitter = f", due {due:%H:%M:%S}Z" if due != at else ""
         mark = styled("  paused", "yellow") if paused.covers(fire["target"], fire["automation_id"], fire["name"]) else ""
-        yield f"  {zoned_text(at)}, in {span_text(at - from_text(status['at']))}  {escaped(fire['name'])}{mark}"
+        yield f"  {zoned_text(at)}, in {span_text(at - from_text(status['at']))}{jitter}  {escaped(fire['name'])}{mark}"

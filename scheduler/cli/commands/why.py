@@ -18,9 +18,10 @@ from scheduler.core.printable import escaped
 from scheduler.core.zones import zone
 
 if TYPE_CHECKING:
-    from scheduler.audit.account import Ran, Tried
+    from scheduler.audit.account import Account, Ran, Tried
     from scheduler.audit.lineage import Recorded
     from scheduler.audit.story import Story
+    from scheduler.core.policy import Policies
 
 _EXAMPLES = (
     "scheduler why nightly-report 2026-11-23T02:00:00Z",
@@ -58,7 +59,7 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
         which = named(connection, target, automation)
         asked = understood(time, which.timezone, at)
         account = recall(connection, which.target, which.automation_id, asked.instant, (evaluated.croniter, evaluated.tzdata))
-        story = tell(account, at)
+        story = tell(account, at, _policies_of(account))
         near = (each for each in (story.before, story.after) if each is not None)
         rows = {each: row_of(connection, Occurrence(which.target, which.automation_id, each)) for each in near}
     fates = {each: None if row is None else row.fate for each, row in rows.items()}
@@ -144,14 +145,22 @@ def _policies(story: "Story") -> Iterator[str]:
 
 
 def _policies_then(story: "Story") -> dict[str, str | bool] | None:
-    from scheduler.cli.governing import as_settings, policies_then
+    from scheduler.cli.governing import as_settings
 
-    account = story.account
+    found = _policies_of(story.account)
+    return None if found is None else as_settings(found)
+
+
+def _policies_of(account: "Account") -> "Policies | None":
+    """The policies of the automation at the instant; None when they are not on record."""
+    from scheduler.audit.story import force_at
+    from scheduler.cli.governing import policies_then
+
     if account.policy is None:
         return None
-    name = account.name if story.force is None else story.force.version.name
-    found = policies_then(account.policy, account.automation_id, account.row.name if account.row else name)
-    return None if found is None else as_settings(found)
+    force = force_at(account, account.instant)
+    name = account.name if force is None else force.version.name
+    return policies_then(account.policy, account.automation_id, account.row.name if account.row else name)
 
 
 def _steps(story: "Story") -> Iterator[str]:
@@ -186,11 +195,13 @@ def _json(story: "Story", note: str | None, fates: Fates) -> Json:
         "name": account.name,
         "instant": to_text_seconds(account.instant),
         "understood": note,
+        "due": None if story.due is None else to_text(story.due),
         "verdict": story.verdict,
         "why": story.why,
         "outcome": None if row is None else row.outcome,
         "reason": None if row is None else row.reason,
         "state": None if row is None else row.state,
+        "waits": None if story.wait is None else {"for": story.wait.cause, "since": to_text(story.wait.since), "detail": story.wait.detail},
         "span": None
         if row is None
         else {"first": to_text_seconds(row.scheduled_for), "last": to_text_seconds(row.last), "count": row.count},

@@ -168,9 +168,8 @@ def _of_places(target: TargetStatus) -> Iterator[Finding]:
         yield Finding(WARN, title, f"Since {to_text_seconds(places.saturated_since)}.", ADVICE["target.saturated"])
     if places.exhausted_since is not None:
         title = f"The request budget of target {target.name} is exhausted: occurrences or polls wait for it"
-        items = [Item(each) for each in places.occurrences[:_SHOWN]]
-        detail = f"Since {to_text_seconds(places.exhausted_since)}."
-        yield Finding(WARN, title, detail, ADVICE["budget.exhausted"], items, places.waiting - len(items))
+        detail = f"Since {to_text_seconds(places.exhausted_since)}. {_counted(places.waiting, 'occurrence')} waiting now."
+        yield Finding(WARN, title, detail, ADVICE["budget.exhausted"])
 
 
 def _of_outcomes(recent: Recent) -> Iterator[Finding]:

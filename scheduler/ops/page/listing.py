@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
+from scheduler.core.policy import due_of
 from scheduler.core.status import AutomationDetails
 from scheduler.ops.page.rendering import pausing
 from scheduler.ops.page.rows import address
@@ -17,12 +18,13 @@ TONES = {"enabled": "good", "disabled": "soft", "paused": "warn", "invalid": "ba
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One automation as a row."""
+    """One automation as a row. ``due`` is None when it is due at its instant."""
 
     details: AutomationDetails
     link: str
     tone: str
     next_fire: When | None
+    due: When | None
 
 
 def listed(automations: Iterable[AutomationDetails], query: AutomationQuery, now: datetime) -> Sequence[Listed]:
@@ -39,5 +41,7 @@ def _chosen(automations: Iterable[AutomationDetails], query: AutomationQuery) ->
 
 
 def _row(details: AutomationDetails, now: datetime) -> Listed:
-    next_fire = when(details.next_fire, now, details.timezone)
-    return Listed(details, address(details.target, details.id), TONES[details.state], next_fire)
+    instant = details.next_fire
+    due = None if instant is None else due_of(details.policies, details.target, details.id, details.schedule, instant)
+    shown_due = None if due == instant else when(due, now, details.timezone)
+    return Listed(details, address(details.target, details.id), TONES[details.state], when(instant, now, details.timezone), shown_due)

@@ -1,6 +1,6 @@
 """The first page, as values: is it well, what is wrong, what fires next, what fired, and each target."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from heapq import merge
@@ -9,10 +9,10 @@ from operator import itemgetter
 from typing import Final
 
 from scheduler.core.model import Outcome
-from scheduler.core.status import AutomationDetails, DaemonStatus, Recent, TargetStatus
+from scheduler.core.status import AutomationDetails, DaemonStatus, Recent, TargetStatus, WaitsStatus
 from scheduler.ops.page.findings import BAD, WARN, Finding, findings
 from scheduler.ops.page.rendering import pausing
-from scheduler.ops.page.rows import TONES, Coming, Happened, ZoneOf, coming, happened
+from scheduler.ops.page.rows import TONES, Coming, Happened, WaitRow, ZoneOf, coming, happened, make_wait_row
 from scheduler.ops.page.timeline import DAY, HOUR, Timeline, flat, timeline
 from scheduler.ops.page.times import When, lateness, when
 from scheduler.ops.views import Json, missing
@@ -22,6 +22,7 @@ MOST_INSTANTS: Final = 30_000
 """Instants of schedules that are evaluated for one drawing: some tens of milliseconds, on another thread."""
 _EVALUATED: Final = 10  # in some tenths of a millisecond
 NEXT: Final = 10
+WAITS: Final = 20
 LAST: Final = 12
 
 Stream = Iterator[tuple[datetime, Sequence[AutomationDetails]]]
@@ -35,6 +36,7 @@ class Gathered:
     streams: Sequence[Stream]
     invalid: Iterator[AutomationDetails]
     zone_of: ZoneOf
+    waits: Mapping[str, WaitsStatus]
     records: Sequence[Json] | None
     recent: Recent | None
     ledger_error: str | None
@@ -86,6 +88,8 @@ class Overview:
     day: Timeline
     next: Sequence[Coming]
     next_left: int
+    waits: Sequence[WaitRow]
+    waits_left: int
     last: Sequence[Happened] | None
     targets: Sequence[Served]
     is_empty: bool
@@ -100,16 +104,19 @@ def overview(gathered: Gathered) -> Overview:
     found = findings(status, invalid, gathered.recent, gathered.ledger_error)
     day = timeline(fires, DAY, now, cut)
     following = [coming(instant, each, now) for instant, each in islice(flat(fires), NEXT)]
+    waits = list(islice(_wait_rows(gathered, now), WAITS))
     return Overview(
         status,
         now,
         _verdict(status, found),
-        list(_figures(status, day, gathered.recent, next((When(at, now) for at, each in flat(fires) if each.state != "paused"), None))),
+        list(_figures(gathered, day, next((When(at, now) for at, each in flat(fires) if each.state != "paused"), None))),
         found,
         timeline(fires, HOUR, now, cut),
         day,
         following,
         day.count + day.paused - len(following),
+        waits,
+        sum(each.count for each in gathered.waits.values()) - len(waits),
         None if gathered.records is None else list(happened(gathered.records[:LAST], gathered.zone_of, now)),
         [_served(each, now) for each in status.targets],
         bool(status.targets) and all(each.snapshot_at and not sum(each.automations.values()) for each in status.targets),
@@ -145,10 +152,18 @@ def _sentence(problems: Sequence[str]) -> str:
     return f"{first}." if not more else f"{first}; and {more} more."
 
 
-def _figures(status: DaemonStatus, day: Timeline, recent: Recent | None, next_fire: When | None) -> Iterator[Figure]:
+def _wait_rows(gathered: Gathered, now: datetime) -> Iterator[WaitRow]:
+    """Yield the waits of all targets, by due time."""
+    waits = [(wait, target) for target, waits in gathered.waits.items() for wait in waits.first]
+    for wait, target in sorted(waits, key=lambda each: (each[0].due, each[0].name)):
+        yield make_wait_row(target, wait, now, gathered.zone_of(target, wait.automation_id))
+
+
+def _figures(gathered: Gathered, day: Timeline, next_fire: When | None) -> Iterator[Figure]:
+    status, recent = gathered.status, gathered.recent
     yield Figure("next fire", next_fire.relative if next_fire else "none within a day", "plain")
     yield Figure("fires in the coming day", f"{'more than ' if day.cut else ''}{day.count:,}", "plain")
-    open_ones = sum(sum(each.open.values()) for each in status.targets)
+    open_ones = sum(sum(each.open.values()) for each in status.targets) + sum(each.unclaimed for each in gathered.waits.values())
     yield Figure("open now", f"{open_ones:,}", "plain", "/occurrences?outcome=open")
     if recent is None:
         return

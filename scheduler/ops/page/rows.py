@@ -9,7 +9,9 @@ from urllib.parse import quote
 from scheduler.core.cron import Note
 from scheduler.core.instants import from_text
 from scheduler.core.model import Outcome, Reason, RunStatus
-from scheduler.core.status import AutomationDetails
+from scheduler.core.policy import due_of
+from scheduler.core.status import AutomationDetails, WaitStatus
+from scheduler.core.steps import WAITS_FOR, Cause
 from scheduler.ops.page.times import When, lateness
 from scheduler.ops.views import Json
 
@@ -88,7 +90,7 @@ def happened(records: Sequence[Json], zone_of: ZoneOf, now: datetime) -> Iterato
             target,
             address(target, automation_id),
             "open" if outcome is None else str(outcome),
-            str(each.get("state")) if outcome is None else str(reason),
+            _open_state(each, now) if outcome is None else str(reason),
             None if outcome is None else EXPLAINED.get(str(reason)),
             _tone(each),
             lateness(late) if isinstance(late, float | int) else None,
@@ -110,11 +112,48 @@ def _tone(record: Json) -> str:
     return TONES.get(str(record["reason"])) or TONES.get(str(outcome), "soft")
 
 
+def _open_state(record: Json, now: datetime) -> str:
+    """Return the state of a record without an outcome; of one without a claim, when it is due."""
+    state = str(record.get("state"))
+    return state if record["claimed_at"] else f"{state}, due {When(from_text(str(record['due'])), now).relative}"
+
+
 @dataclass(frozen=True, slots=True)
-class Coming:
-    """One fire to come."""
+class WaitRow:
+    """One occurrence without an outcome, and what it waits for."""
 
     when: When
+    due: When
+    name: str
+    target: str
+    link: str
+    words: str
+    detail: str | None
+    since: When
+    until_due: bool
+
+
+def make_wait_row(target: str, wait: WaitStatus, now: datetime, timezone: str | None) -> WaitRow:
+    """Return a wait as a row."""
+    return WaitRow(
+        When(wait.scheduled_for, now, timezone),
+        When(wait.due, now, timezone),
+        wait.name,
+        target,
+        address(target, wait.automation_id),
+        WAITS_FOR[wait.cause],
+        wait.detail,
+        When(wait.since, now, timezone),
+        wait.cause is Cause.DUE,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """One fire to come. ``due`` is None when it is due at its instant."""
+
+    when: When
+    due: When | None
     name: str
     target: str
     link: str
@@ -125,8 +164,10 @@ class Coming:
 def coming(instant: datetime, details: AutomationDetails, now: datetime) -> Coming:
     """A fire of an automation as a row."""
     note = details.schedule and details.schedule.note(instant)
+    due = due_of(details.policies, details.target, details.id, details.schedule, instant)
     return Coming(
         When(instant, now, details.timezone),
+        None if due == instant else When(due, now, details.timezone),
         details.name,
         details.target,
         address(details.target, details.id),

@@ -24,7 +24,7 @@ from scheduler.ops.page.findings import LOOKED_BACK
 from scheduler.ops.page.listing import listed
 from scheduler.ops.page.overview import AHEAD, LAST, Gathered, overview
 from scheduler.ops.page.rendering import POLICY, render
-from scheduler.ops.page.rows import ZoneOf, address, happened
+from scheduler.ops.page.rows import ZoneOf, address, happened, make_wait_row
 from scheduler.ops.page.times import When
 from scheduler.ops.queries import OPEN, OccurrenceQuery, automation_query, occurrence_query, paging_query
 from scheduler.ops.views import Json
@@ -48,11 +48,14 @@ class Site:
         records, error = await _tried(content.occurrences(OccurrenceQuery(limit=LAST)))
         recent, error = (None, error) if error else await _tried(content.recent(content.status().at - LOOKED_BACK))
         status = content.status()
+        waits = {target.name: content.waits(target.name) for target in status.targets}
+        first = [(name, wait) for name, each in waits.items() for wait in each.first]
         gathered = Gathered(
             status=status,
             streams=[content.together(target.name, AHEAD) for target in status.targets],
             invalid=chain.from_iterable(content.every_detail(each.name) for each in status.targets if each.automations.get("invalid")),
-            zone_of=self._zones(records or ()),
+            zone_of=self._zones((*(records or ()), *({"target": name, "automation_id": wait.automation_id} for name, wait in first))),
+            waits=waits,
             records=records,
             recent=recent,
             ledger_error=error,
@@ -100,10 +103,13 @@ class Site:
         if target is None or details is None:
             return await self._absent(status, name, automation_id, records)
 
+        waits = content.waits_of(name, details.id)
+
         def values() -> _Values:
             history = _History(form, records, lambda *_: details.timezone, address(name, details.id))
             return {
                 "page": automation_page(details, target, recent, status.at),
+                "waits": [make_wait_row(name, wait, status.at, details.timezone) for wait in waits],
                 "form": form,
                 "error": error,
                 **history.values(status),

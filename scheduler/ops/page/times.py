@@ -37,6 +37,11 @@ class When:
         return f"{day(at)}{year} {clock(at)}" + (f":{at.second:02}" if at.second else "")
 
     @property
+    def second(self) -> str:
+        """The time of day with seconds, local where the zone is known, else in UTC: ``20:37:13``, ``19:37:13Z``."""
+        return f"{self.instant:%H:%M:%S}Z" if self._local is None else f"{self._local:%H:%M:%S}"
+
+    @property
     def abbreviation(self) -> str:
         """Of the zone at that time: ``CET``, or ``+0530`` where it has none."""
         return "" if self._local is None else self._local.strftime("%Z")

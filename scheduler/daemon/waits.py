@@ -1,0 +1,94 @@
+"""What the occurrences of one target wait for now: the open ones, the due ones without a row, and the ones before their due time.
+
+Apart from the parts that wait, because nothing here decides anything: it is for people.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from heapq import nsmallest
+from itertools import chain, islice
+from typing import Final
+
+from scheduler.core.model import Automation
+from scheduler.core.policy import Moment
+from scheduler.core.status import MOST_NAMED, WaitsStatus, WaitStatus
+from scheduler.core.steps import Cause
+from scheduler.core.timetable import Entry
+from scheduler.daemon.context import Context
+from scheduler.daemon.dispatcher import Dispatcher
+from scheduler.daemon.planner import Planner
+
+MOST_LISTED: Final = 1_000
+"""Occurrences before their due time that a list of occurrences has."""
+
+
+class Waits:
+    """The waits of one target."""
+
+    def __init__(self, context: Context, planner: Planner, dispatcher: Dispatcher) -> None:
+        self._context = context
+        self._planner = planner
+        self._dispatcher = dispatcher
+
+    def status(self) -> WaitsStatus:
+        """Return all waits: counted, and the first of them by due time. Costs as much as there are open occurrences."""
+        timetable = self._context.timetable
+        causes, unplanned = Counter[Cause](), list(self._unplanned(lambda _: True))
+        claimed = (wait for lane in self._dispatcher.lanes for wait in lane.waits(self._context.clock))
+        first = nsmallest(MOST_NAMED, _count(causes, chain(claimed, unplanned)), key=_order)
+        later = (_until_due(entry, moment) for entry, moment in timetable.first_later(MOST_NAMED))
+        causes[Cause.DUE] += timetable.later_count
+        first = nsmallest(MOST_NAMED, chain(first, later), key=_order)
+        return WaitsStatus(+causes, first, len(unplanned) + timetable.later_count)
+
+    def of(self, automation_id: str) -> list[WaitStatus]:
+        """Return the waits of one automation, by due time, at most `MOST_NAMED`."""
+
+        def is_it(automation: Automation) -> bool:
+            return automation.id == automation_id
+
+        lane = self._dispatcher.lane(automation_id)
+        claimed = () if lane is None else lane.waits(self._context.clock)
+        return nsmallest(MOST_NAMED, chain(claimed, self._unplanned(is_it), self.until_due(is_it)), key=_order)
+
+    def until_due(self, only: Callable[[Automation], bool] | None = None) -> list[WaitStatus]:
+        """Return the occurrences between their instant and their due time, which have no row, at most `MOST_LISTED`.
+
+        ``only``: of the automations for which it holds.
+        """
+        timetable = self._context.timetable
+        later = timetable.first_later(MOST_LISTED) if only is None else islice(timetable.later_of(only), MOST_LISTED)
+        return [_until_due(entry, moment) for entry, moment in later]
+
+    def _unplanned(self, only: Callable[[Automation], bool]) -> Iterator[WaitStatus]:
+        """Yield the fire times that are due and have no row yet."""
+        now, hindrance = self._context.clock.now(), self._planner.hindrance
+        cause, since, detail = (Cause.LEDGER, now, None) if hindrance is None else (hindrance.cause, hindrance.at, hindrance.detail)
+        for entry, moment in self._context.timetable.unplanned():
+            if only(entry.automation):
+                is_due = moment.due <= now
+                yield _wait(entry, moment, cause, max(since, moment.due), detail) if is_due else _until_due(entry, moment)
+        for entry, moment in self._context.timetable.unconfirmed():
+            if only(entry.automation):
+                yield _wait(entry, moment, Cause.UNCONFIRMED, max(moment.due, self._planner.absent_until))
+
+
+def _count(causes: Counter[Cause], waits: Iterable[WaitStatus]) -> Iterator[WaitStatus]:
+    """Yield the waits, and count them by cause."""
+    for wait in waits:
+        causes[wait.cause] += 1
+        yield wait
+
+
+def _order(wait: WaitStatus) -> tuple[datetime, str]:
+    return wait.due, wait.name
+
+
+def _until_due(entry: Entry, moment: Moment) -> WaitStatus:
+    return _wait(entry, moment, Cause.DUE, moment.scheduled_for)
+
+
+def _wait(entry: Entry, moment: Moment, cause: Cause, since: datetime, detail: str | None = None) -> WaitStatus:
+    automation = entry.automation
+    return WaitStatus(automation.id, automation.name, moment.scheduled_for, moment.due, cause, since, detail)

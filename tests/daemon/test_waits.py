@@ -1,0 +1,140 @@
+"""What each occurrence waits for is shown while it waits, with the instant since which it does."""
+
+from datetime import timedelta
+
+from scheduler.core.errors import LedgerUnavailable, UpstreamError
+from scheduler.core.policy import CatchUp, Concurrency, Policies, due_of
+from scheduler.core.status import WaitStatus
+from scheduler.core.steps import Cause
+from tests.daemon.world import NOON, World, in_world
+from tests.fakes import LOST_REQUEST, REFUSED, Deed, answered
+
+BEGIN = NOON + timedelta(minutes=59, seconds=20)
+ONE = NOON + timedelta(hours=1)
+LENIENT = Policies(start_within=timedelta(minutes=30))
+
+
+def waits(world: World) -> list[WaitStatus]:
+    assert world.process is not None
+    return list(world.process.target.waits.status().first)
+
+
+def causes(world: World) -> list[str]:
+    """The cause of each wait by due time, with the seconds since which it lasts."""
+    now = world.clock.now()
+    return [f"{each.cause} {(now - each.since).total_seconds():.0f}" for each in waits(world)]
+
+
+def test_an_occurrence_between_its_instant_and_its_due_time_waits_for_that() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 * * * *", name="hourly")
+        process = world.start()
+        await world.until("13:00:01")
+        schedule = process.target.context.timetable.entries[automation].schedule
+        due = due_of(world.policies, "main", automation, schedule, ONE)
+        assert timedelta(seconds=5) < due - ONE < timedelta(minutes=20), "the id decides"
+        waiting = WaitStatus(automation, "hourly", ONE, due, Cause.DUE, ONE)
+        assert (waits(world), process.target.waits.of(automation), process.target.waits.until_due()) == ([waiting],) * 3
+        status = process.target.waits.status()
+        assert (status.causes, status.unclaimed) == ({Cause.DUE: 1}, 1)
+        assert world.fates(automation) == {}
+        await world.after(due - world.clock.now() + timedelta(seconds=1))
+        assert waits(world) == []
+        assert process.target.waits.until_due() == []
+        assert world.fates(automation) == {"13:00": "accepted: answered"}
+
+    in_world(story, begin=BEGIN, policies=Policies(jitter=timedelta(minutes=20)))
+
+
+def test_what_an_edit_takes_back_does_not_wait_for_its_due_time_any_more() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 * * * *")
+        world.start()
+        await world.until("12:59:50")
+        world.api.edit(automation, cron_expression="30 * * * *")
+        await world.until("13:00:01")
+        await world.until("13:00:40")
+        assert waits(world) == []
+
+    in_world(story, begin=BEGIN, policies=Policies(jitter=timedelta(minutes=20)))
+
+
+def test_each_cause_is_shown_with_its_beginning() -> None:
+    async def story(world: World) -> None:
+        failing, asked = world.api.create("0 13 * * *", name="a"), world.api.create("0 13 * * *", name="b")
+        queued, lost = world.api.create("0 13 * * *", name="c"), world.api.create("* * * * *", name="d")
+        world.own_policies = {
+            queued: Policies(concurrency=Concurrency.QUEUE, start_within=timedelta(minutes=30)),
+            lost: Policies(catch_up=CatchUp.ALL),
+        }
+        world.api.run_lasts = 600.0
+        world.api.script(failing, *[REFUSED] * 20)
+        world.api.script(asked, Deed(took=29.0))
+        world.api.script(lost, LOST_REQUEST)
+        world.set(settle_time=timedelta(seconds=70))
+        world.start()
+        await world.until("12:59:50")
+        world.api.run_by_somebody(queued)
+        await world.until("13:00:20")
+        shown = {(each.name, each.cause): each for each in waits(world)}
+        assert shown.keys() == {("a", Cause.BACK_OFF), ("b", Cause.ANSWER), ("c", Cause.QUEUED), ("d", Cause.ANSWER)}
+        assert shown["a", Cause.BACK_OFF].detail == "connection refused"
+        assert ONE <= shown["b", Cause.ANSWER].since < ONE + timedelta(seconds=1)
+        await world.until("13:01:20")
+        shown = {(each.name, each.cause): each for each in waits(world)}
+        assert shown["d", Cause.OUTCOME].scheduled_for == ONE
+        turn = shown["d", Cause.TURN]
+        assert (turn.since, turn.detail) == (ONE + timedelta(minutes=1), "2026-11-23T13:00:00Z")
+
+    in_world(story, begin=BEGIN, policies=LENIENT)
+
+
+def test_a_held_target_is_shown_with_its_error() -> None:
+    async def story(world: World) -> None:
+        world.api.create("0 13 * * *")
+        world.api.deed = answered(401, error="bad key")
+        world.start()
+        await world.until("13:00:10")
+        (held,) = waits(world)
+        assert held.cause is Cause.HELD
+        assert held.detail is not None
+        assert "bad key" in held.detail
+
+    in_world(story, begin=BEGIN, policies=LENIENT)
+
+
+def test_a_due_occurrence_that_the_ledger_does_not_take_is_shown_without_a_row() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *", name="nightly")
+        world.start()
+        await world.until("12:59:40")
+        claim = world.ledger.claim
+
+        async def refuse(*_: object, **__: object) -> object:
+            raise LedgerUnavailable("disk full")
+
+        world.ledger.__dict__["claim"] = refuse
+        await world.until("13:00:30")
+        (wait,) = waits(world)
+        assert (wait.name, wait.cause, wait.detail, wait.since) == ("nightly", Cause.LEDGER, "disk full", ONE)
+        world.ledger.__dict__["claim"] = claim
+        await world.until("13:02:00")
+        assert waits(world) == []
+        assert world.fates(automation) == {"13:00": "accepted: answered"}
+
+    in_world(story, begin=BEGIN, policies=LENIENT)
+
+
+def test_what_came_due_while_nobody_ran_waits_for_the_first_good_poll() -> None:
+    async def story(world: World) -> None:
+        world.api.create("0 13 * * *")
+        world.start()
+        await world.until("12:59:50")
+        world.kill()
+        await world.until("13:04:00")
+        world.api.list_error = UpstreamError("HTTP 500", status=500)
+        world.start()
+        await world.until("13:04:30")
+        assert causes(world) == ["unconfirmed 30"]
+
+    in_world(story, begin=BEGIN, policies=LENIENT)
