@@ -52,14 +52,19 @@ def page(port: int, path: str) -> tuple[int, Any]:
 
 @dataclass
 class Running:
-    """A process, and what it has printed so far on both streams."""
+    """A process, and what it has printed so far on standard output and on standard error."""
 
     process: subprocess.Popen[bytes]
     output: Path
+    errors: Path
+
+    @property
+    def out(self) -> str:
+        return self.output.read_text()
 
     @property
     def text(self) -> str:
-        return self.output.read_text()
+        return self.out + self.errors.read_text()
 
     @property
     def log(self) -> list[dict[str, Any]]:
@@ -153,12 +158,11 @@ command = ["true"]
 
     def start(self, *arguments: str, options: tuple[str, ...] | None = None) -> Running:
         """A process that does not end by itself, with the configuration as it is now."""
-        output = self.folder / f"{len(self.running)}.log"
-        with output.open("wb") as file:
-            process = subprocess.Popen(
-                [*SCHEDULER, *arguments, *(options or ("--config", str(self.file)))], stdout=file, stderr=file, env=environment()
-            )
-        self.running.append(Running(process, output))
+        output, errors = (self.folder / f"{len(self.running)}.{name}" for name in ("log", "err"))
+        command = [*SCHEDULER, *arguments, *(options or ("--config", str(self.file)))]
+        with output.open("wb") as out, errors.open("wb") as err:
+            process = subprocess.Popen(command, stdout=out, stderr=err, env=environment())
+        self.running.append(Running(process, output, errors))
         return self.running[-1]
 
     def metrics(self) -> str:

@@ -51,7 +51,8 @@ async def serve(settings: Settings, announce: Callable[[], None], parent: Parent
         parent.watch(stopping.set)
     for number in (signal.SIGTERM,) if parent is not None else (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: os._exit(0) if stopping.is_set() else stopping.set())
-    with Log(format=settings.log.format, level=settings.log.level, node=settings.daemon.node, now=SystemClock().now):
+    log = Log(format=settings.log.format, level=settings.log.level, node=settings.daemon.node, now=SystemClock().now)
+    try:
         async with answering(settings) as api:
             announce()
             notifier = Notifier(is_up=lambda: True, is_alive=api.is_alive, status=api.headline)
@@ -59,3 +60,5 @@ async def serve(settings: Settings, announce: Callable[[], None], parent: Parent
             await stopping.wait()
             notifying.cancel()
             notifier.stopping()
+    finally:
+        log.flush()

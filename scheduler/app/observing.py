@@ -81,7 +81,7 @@ class Observing:
         finally:
             for task in attending:
                 task.cancel()
-            self._log.close()
+            self._log.flush()  # not closed: what ends after this, as the embedded API beside it, may have something to say
 
     def _pages(self, service: Service) -> Pages:
         sources = Sources(

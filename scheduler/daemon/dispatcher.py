@@ -145,6 +145,7 @@ class Dispatcher:
     def abandon(self) -> None:
         """Let go of everything, at once."""
         self._carrier.stopping = True
+        self.places.close()
         for task in self._tasks.values():
             task.cancel()
 

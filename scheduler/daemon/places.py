@@ -127,6 +127,7 @@ class Places:
         self._next_look: asyncio.Handle | None = None
         self._short_since: float | None = None  # when the budget began to keep somebody waiting
         self._quiet: asyncio.Handle | None = None
+        self._is_closed = False
         self._exhausted = Episode(QUIET)
         self._saturated = Episode(QUIET)
 
@@ -155,6 +156,13 @@ class Places:
         """A poll had to wait for the request budget."""
         self._note_exhaustion()
 
+    def close(self) -> None:
+        """Give no more places, and tell nothing more: the daemon ends."""
+        self._is_closed = True
+        self._stop_looking()
+        if self._quiet is not None:
+            self._quiet.cancel()
+
     def ring(self) -> None:
         """Have those who wait look again: something else than a place is missing now."""
         for place in self._waiting.values():
@@ -163,6 +171,8 @@ class Places:
     def serve(self) -> None:
         """Give places to those who wait, as far as there are any."""
         self._stop_looking()
+        if self._is_closed:
+            return
         self._move()
         upstream = self._context.upstream
         while self._waiting and self._has_room():
@@ -306,7 +316,7 @@ class Places:
 
     def _end_later(self) -> None:
         """See to it that an episode ends when nothing happens any more."""
-        if self._quiet is None and (self._exhausted.since or self._saturated.since):
+        if not self._is_closed and self._quiet is None and (self._exhausted.since or self._saturated.since):
             self._quiet = asyncio.get_running_loop().call_later(_LOOK_FOR_END, self._end)
 
     def _end(self) -> None:

@@ -5,6 +5,7 @@ a service's log is; where that is systemd's journal, as entries with fields (`jo
 has to complain about before there is a log goes to standard error.
 """
 
+import atexit
 import json
 import logging
 import os
@@ -62,6 +63,7 @@ class Log:
         )
         self._bridge = _Bridge()
         self._bridge.join()
+        atexit.register(self.close)
 
     def __enter__(self) -> Self:
         return self
@@ -69,8 +71,13 @@ class Log:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def flush(self) -> None:
+        """Write what is left, before something else is printed. More may be logged until the process ends."""
+        self._writer.flush()
+
     def close(self) -> None:
-        """Write what is left. What is logged later goes where structlog and logging write by default."""
+        """Write what is left. What is logged later goes where structlog and logging write by default. The end of the process does this."""
+        atexit.unregister(self.close)
         self._bridge.leave()
         structlog.reset_defaults()
         self._writer.close()

@@ -30,7 +30,7 @@ class Writer(Generic[T]):
         self._out = out
         self._limit = limit
         self._describe = lost
-        self._lines: SimpleQueue[T | None] = SimpleQueue()
+        self._lines: SimpleQueue[T | threading.Event | None] = SimpleQueue()  # an event: is set when all before is written
         self._lost = 0
         self._counting = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
@@ -43,32 +43,40 @@ class Writer(Generic[T]):
         else:
             self._lose(1)
 
+    def flush(self, patience: float = _PATIENCE) -> None:
+        """Wait until all lines so far are written, for at most so many seconds. More lines may follow."""
+        written = threading.Event()
+        self._lines.put(written)
+        written.wait(patience)
+
     def close(self, patience: float = _PATIENCE) -> None:
         """Write what is left, for at most so many seconds: a reader that does not read must not keep the process from ending."""
         self._lines.put(None)
         self._thread.join(patience)
 
     def _run(self) -> None:
-        more = True
-        while more:
-            batch, more = self._next_batch()
+        end: threading.Event | None = threading.Event()
+        while end is not None:
+            batch, end = self._next_batch()
             if self._written(batch) and self._lost:
                 with self._counting:
                     lost, self._lost = self._lost, 0
                 if not self._written([self._describe(lost)]):
                     self._lose(lost - 1)
+            if end is not None:
+                end.set()
 
-    def _next_batch(self) -> tuple[list[T], bool]:
-        """All lines that wait, at least one, and whether more may come."""
+    def _next_batch(self) -> tuple[list[T], threading.Event | None]:
+        """Wait for lines. Return all that are there, and the event to set when they are written; None: nothing follows them."""
         batch: list[T] = []
         line = self._lines.get()
         try:
-            while line is not None:
+            while line is not None and not isinstance(line, threading.Event):
                 batch.append(line)
                 line = self._lines.get_nowait()
         except Empty:
-            return batch, True
-        return batch, False
+            return batch, threading.Event()
+        return batch, line
 
     def _written(self, lines: Sequence[T]) -> bool:
         """Whether the way out is open. The daemon goes on without its log when it must: the ledger is the record."""

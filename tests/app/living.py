@@ -118,6 +118,7 @@ async def living(
             life.daemon._service.stop("the test is over")
             if not life.is_to_die:
                 await asyncio.wait_for(running, 20)
+            life.daemon._observing._log.close()
             sys.setswitchinterval(interval)
             gc.unfreeze()
 

@@ -48,6 +48,7 @@ def test_serve_exits_with_0_when_it_is_told_to_stop(here: Place) -> None:
     until(lambda: page(here.api_port, "/healthz")[0] == 200, "the API")
     assert serving.text == f"serving the API at http://127.0.0.1:{here.api_port}/api/projects/\n"
     assert serving.stop() == 0
+    assert serving.out == "", "standard output is the log"
 
 
 @pytest.fixture

@@ -193,7 +193,7 @@ def test_the_demo_is_not_made_at_somebody_elses_api(folder: Path) -> None:
 def test_every_command_that_is_printed_works_as_printed(here: Place, folder: Path) -> None:
     running = here.start("up", "--demo", options=("--state-dir", str(folder)))
     running.told("automation.added")
-    welcome = running.text.partition("\n{")[0]
+    welcome = running.errors.read_text()
     commands = [line.strip() for line in welcome.splitlines() if " --state-dir " in line]
     assert len(commands) == 8
     done = subprocess.run(
@@ -208,6 +208,7 @@ def test_every_command_that_is_printed_works_as_printed(here: Place, folder: Pat
     assert again.ended() == 2
     assert f"is being served already (process {api_process(folder)}," in again.text
     assert running.stop() == 0
+    assert len(running.log) == len(running.out.splitlines()), "standard output is the log, JSON up to its last line"
 
 
 # ---------------------------------------------------------------- two processes

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from scheduler.core.errors import UpstreamError
-from scheduler.core.events import BudgetExhausted, BudgetRecovered, TargetRelieved, TargetSaturated
+from scheduler.core.events import BudgetExhausted, BudgetRecovered, DaemonStopped, TargetRelieved, TargetSaturated
 from scheduler.core.forecast import Due, Polls, forecast
 from scheduler.core.policy import CatchUp, Policies
 from scheduler.core.steps import Cause
@@ -442,6 +442,21 @@ def test_a_shortage_is_told_once_when_it_begins_and_once_when_it_is_over() -> No
         assert (ended.since - NOON).total_seconds() == pytest.approx(61, abs=0.1)
         assert len(world.told(BudgetExhausted)) == 1
         assert process.target.status().places.exhausted_since is None
+
+    in_world(story)
+
+
+def test_nothing_is_told_of_a_shortage_after_the_daemon_has_stopped() -> None:
+    async def story(world: World) -> None:
+        limit(world, 3, polls=False)
+        for _ in range(5):
+            world.api.create()
+        world.start()
+        await world.until("12:20:30")
+        assert world.told(BudgetExhausted)
+        await world.stop()
+        await world.after(600)
+        assert isinstance(world.events[-1], DaemonStopped)
 
     in_world(story)
 

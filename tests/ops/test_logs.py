@@ -386,6 +386,27 @@ def test_lines_of_many_threads_stay_whole(tmp_path: Path) -> None:
     assert sorted(file.read_text().splitlines()) == sorted(lines_of(2000))
 
 
+def test_what_is_logged_after_a_flush_up_to_the_end_of_the_process_is_a_line_like_the_others() -> None:
+    """The last line of a daemon that had stopped was once console text among JSON."""
+    script = """
+import logging
+from datetime import UTC, datetime
+import structlog
+from scheduler.ops.logs import Log
+log = Log(format="json", level="info", node="n", now=lambda: datetime(2026, 11, 23, tzinfo=UTC))
+structlog.get_logger().info("daemon.stopped")
+log.flush()
+print("flushed", flush=True)
+structlog.get_logger().info("late")
+logging.getLogger("asyncio").error("late, too")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, timeout=DEADLINE)
+    stopped, flushed, *late = done.stdout.decode().splitlines()
+    assert flushed == "flushed"
+    assert [json.loads(line)["event"] for line in (stopped, *late)] == ["daemon.stopped", "late", "late, too"]
+    assert done.stderr == b""
+
+
 def test_what_was_printed_before_stays_before_and_the_end_of_the_process_loses_nothing() -> None:
     script = """
 import sys

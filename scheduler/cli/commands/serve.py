@@ -3,7 +3,7 @@
 import click
 
 from scheduler.cli.group import Command, Source
-from scheduler.cli.output import line
+from scheduler.cli.output import complain
 
 _EXAMPLES = ("""SCHEDULER_API__RUNNER__COMMAND='["my-agent"]' scheduler serve --config scheduler.toml""",)
 
@@ -25,7 +25,7 @@ def command(source: Source, *, with_parent: bool) -> None:
 
     def announce() -> None:
         if parent is None:
-            line(f"serving the API at http://{settings.api.listen}/api/projects/")
+            complain(f"serving the API at http://{settings.api.listen}/api/projects/")
         else:
             parent.tell_ready()
 

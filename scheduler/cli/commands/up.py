@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scheduler.cli.group import FILE_NAME, Command, Source
-from scheduler.cli.output import line
+from scheduler.cli.output import complain
 
 if TYPE_CHECKING:
     from scheduler.settings import Settings
@@ -41,8 +41,9 @@ def command(context: click.Context, *, demo: bool) -> None:
 
 
 def _announce(folder: Path, settings: "Settings", *, demo: bool) -> None:
+    """Print the welcome on standard error: standard output is the log, which may go to a program."""
     for text in _welcome(folder, settings, demo=demo):
-        line(text)
+        complain(text)
 
 
 def _welcome(folder: Path, settings: "Settings", *, demo: bool) -> Iterator[str]:
