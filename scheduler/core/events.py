@@ -279,6 +279,16 @@ class TargetHeld(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TargetThrottled(Event):
+    """The API asked to send nothing for longer than a minute. Published once for each wait, with its end, and by each process anew."""
+
+    name: ClassVar = "target.throttled"
+    target: str
+    until: datetime
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetReleased(Event):
     """The target works again."""
 

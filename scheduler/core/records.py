@@ -47,12 +47,21 @@ class RecordedRuns:
 
 
 @dataclass(frozen=True, slots=True)
+class ThrottleSpan:
+    """The span of the wall clock in which the API asked to send nothing: from its answer at ``since`` until ``until``."""
+
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class RecordedTarget:
     """A target as last recorded. ``snapshot_at`` and ``watermark`` are None before the first good poll.
 
     ``ended`` are the versions that ended after the watermark, the oldest first: what they implied until then may have no row yet, when the
     process that recorded their end was killed before it made them. ``gaps`` lie below the watermark and are not decided yet; versions that
     ended after the first of them are among the ``ended`` too. ``removals`` are those of the last day before the newest good poll.
+    ``throttled`` is the newest wait that the API asked for, which may be over.
     """
 
     snapshot_at: datetime | None
@@ -61,3 +70,4 @@ class RecordedTarget:
     ended: Sequence[EndedVersion] = ()
     gaps: Sequence[Gap] = ()
     removals: Sequence[Removal] = ()
+    throttled: ThrottleSpan | None = None

@@ -1,11 +1,12 @@
 """The state of a running daemon at one instant, as values: what gauges, health checks and pages are made of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from scheduler.core.cron import Schedule
+from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Automation, Outcome, Reason, RunStatus, State
 from scheduler.core.policy import Policies
 from scheduler.core.steps import Cause
@@ -214,6 +215,7 @@ class TargetStatus:
 
     ``planned``: what is due has been planned at least once. ``stalled_for``: seconds without progress of planning although something is
     due. ``overdue`` names the first `MOST_NAMED` of ``overdue_count`` overdue occurrences: which, and their state.
+    ``throttled_until`` is the end of the wait that the API asked for; None: no wait.
     ``unidentified`` objects of the list have no readable id; ``anonymous`` is what is known of the first of them. ``absent`` automations
     are not in the list, and not removed yet.
     """
@@ -234,6 +236,7 @@ class TargetStatus:
     overdue_count: int
     next_fire: datetime | None
     clock_offset: float | None
+    throttled_until: datetime | None = None
     recovering: Recovering | None = None
     places: PlacesStatus = PlacesStatus()
     unidentified: int = 0
@@ -278,6 +281,17 @@ class DaemonStatus:
             problems.extend(_unready(target) or ([] if is_explained else _standstill(target)))
         return problems
 
+    @property
+    def warnings(self) -> list[str]:
+        """What operators should know although the daemon may be ready, in words."""
+        return [warning for target in self.targets for warning in _warnings(target)]
+
+
+def _warnings(target: TargetStatus) -> Iterator[str]:
+    if target.throttled_until is not None:
+        until = to_text_seconds(target.throttled_until)
+        yield f"target {target.name} waits until {until}: the API asked to send nothing before"
+
 
 def _unready(target: TargetStatus) -> list[str]:
     if target.held is not None:
@@ -285,7 +299,8 @@ def _unready(target: TargetStatus) -> list[str]:
     if target.snapshot_at is None:
         return [f"target {target.name} has no snapshot yet" + (f": {target.error}" if target.error else "")]
     if target.stale:
-        return [f"target {target.name} has no snapshot newer than stale_limit: {target.error}"]
+        why = target.error or "it could not be read since"
+        return [f"target {target.name} has no snapshot newer than stale_limit: {why}"]
     return []
 
 

@@ -167,7 +167,7 @@ class Clearance:
             return Stop(Outcome.SKIPPED, Reason.DELETED, "the automation was deleted before it could be sent")
         left = (carried.deadline - now).total_seconds()
         if left < 0:
-            return Stop(Outcome.EXPIRED, Reason.NOT_STARTED, carried.error or self._context.gate.held)
+            return Stop(Outcome.EXPIRED, Reason.NOT_STARTED, carried.error or self._context.gate.obstacle)
         return self._by_gate(carried, left) or self._by_presence(carried, now) or Go()
 
     def _by_time(self, carried: Carried, lane: Lane, policies: Policies, now: datetime, *, paused: bool) -> Answer | None:
@@ -185,7 +185,7 @@ class Clearance:
             return Stop(Outcome.SKIPPED, Reason.COALESCED, carried.error)
         left = (self.deadline(carried) - now).total_seconds()
         if left < 0:
-            return Stop(Outcome.EXPIRED, Reason.NOT_STARTED, carried.error or self._context.gate.held)
+            return Stop(Outcome.EXPIRED, Reason.NOT_STARTED, carried.error or self._context.gate.obstacle)
         return self._by_gate(carried, left)
 
     def _by_gate(self, carried: Carried, left: float) -> Answer | None:

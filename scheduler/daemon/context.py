@@ -5,14 +5,17 @@ import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Final, TypeVar
 
-from scheduler.core.errors import LedgerUnavailable
+from scheduler.core.errors import LedgerUnavailable, UpstreamError
 from scheduler.core.events import Event, LedgerFailed, LedgerRecovered, TargetHeld, TargetReleased
+from scheduler.core.instants import to_text_seconds
 from scheduler.core.policy import Policies
 from scheduler.core.timetable import Timetable
 from scheduler.daemon.clock import ClockWatch
 from scheduler.daemon.ports import Clock, Ledger, Publish, Upstream
+from scheduler.daemon.throttle import Throttle
 
 _T = TypeVar("_T")
 
@@ -48,16 +51,20 @@ class TargetSettings:
 
 
 class Gate:
-    """Whether the target may be sent to now. Held: not before somebody mends it. Throttled: not before an instant."""
+    """Whether the target may be sent to now. Held: not before somebody mends it. Throttled: not before an instant.
 
-    def __init__(self, target: str, clock: Clock, publish: Publish) -> None:
+    While the target is held, and after a long throttle, one attempt goes first: the probe. The others wait for its end.
+    """
+
+    def __init__(self, target: str, clock: Clock, publish: Publish, throttle: Throttle) -> None:
         self._target = target
         self._clock = clock
         self._publish = publish
+        self._throttle = throttle
         self._failures = 0
         self._probe_at = 0.0
         self._not_before = 0.0
-        self._probe: object | None = None  # the attempt that is to show whether a held target works again
+        self._probe: object | None = None  # the attempt that is to show whether the target works again
         self.held: str | None = None
         self.by_list = False
 
@@ -76,27 +83,51 @@ class Gate:
             self._publish(TargetReleased(target=self._target))
         self.held = self._probe = None
         self._failures = 0
+        self._throttle.end_if_over()
+
+    def note_good_poll(self) -> None:
+        """Note that the list could be read: a hold of the list is over, and so is the need of a probe after a throttle."""
+        if self.by_list:
+            self.release()
+        self._throttle.end_if_over()
 
     def throttle(self, seconds: float | None) -> None:
         """Send nothing for so many seconds; None, or none at all: for a back-off."""
-        if not seconds:
+        if seconds:
+            self._throttle.begin(seconds)
+        else:
             self._failures += 1
-            seconds = back_off(self._failures)
-        self._not_before = max(self._not_before, self._clock.seconds() + seconds)
+            self._not_before = max(self._not_before, self._clock.seconds() + back_off(self._failures))
+
+    @property
+    def is_half_open(self) -> bool:
+        """Whether one attempt, the probe, has to go first."""
+        return self.held is not None or self._throttle.needs_probe
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why nothing is sent now, for people; None when something may be sent."""
+        until = self._throttle.until
+        if self.held is not None or until is None:
+            return self.held
+        return f"the API asked to send nothing until {to_text_seconds(until)}"
 
     def wait(self) -> float:
         """Seconds until an attempt may be made."""
-        until = self._not_before if self.held is None else max(self._not_before, self._probe_at)
+        until = max(self._sends_from(), self._probe_at if self.held is not None else 0.0)
         left = max(0.0, until - self._clock.seconds())
         return left if self._probe is None else max(left, _LOOK_AGAIN)
 
+    def _sends_from(self) -> float:
+        return max(self._not_before, self._throttle.end)
+
     def admit(self, attempt: object) -> bool:
-        """Return whether an attempt may go on. While the target is held, the first one becomes the probe, and the others wait for it."""
+        """Return whether an attempt may go on. When a probe is needed, the first attempt becomes the probe, and the others wait for it."""
         if self._probe is not attempt:
             if self.wait() > 0:
                 return False
-            self._probe = attempt if self.held is not None else None
-        return self._not_before <= self._clock.seconds()
+            self._probe = attempt if self.is_half_open else None
+        return self._sends_from() <= self._clock.seconds()
 
     def sending(self, attempt: object) -> None:
         """The first byte of an attempt is about to leave. The answer to the probe is waited for from now on."""
@@ -140,10 +171,12 @@ class Context:
     health: LedgerHealth
     publish: Publish
     timetable: Timetable
+    throttle: Throttle = field(init=False)
     gate: Gate = field(init=False)
 
     def __post_init__(self) -> None:
-        self.gate = Gate(self.settings.name, self.clock, self.publish)
+        self.throttle = Throttle(self.settings.name, self.clock, self.publish)
+        self.gate = Gate(self.settings.name, self.clock, self.publish, self.throttle)
 
     @property
     def target(self) -> str:
@@ -155,6 +188,11 @@ class Context:
         """How many seconds the API's clock is ahead of ours, None as long as it has shown no ``Date``."""
         offset = self.upstream.clock_offset
         return None if offset is None else offset[0]
+
+    def note_refused_reading(self, error: Exception) -> None:
+        """Have the whole target wait when the API answered a reading of an automation with 429 and said for how long."""
+        if isinstance(error, UpstreamError) and error.status == HTTPStatus.TOO_MANY_REQUESTS and error.retry_after:
+            self.gate.throttle(error.retry_after)
 
     async def tell(self, events: Iterable[Event]) -> None:
         """Publish these, a few at a time: ten thousand lines of the log take a second, and what is due must not wait for them."""

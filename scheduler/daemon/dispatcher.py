@@ -200,10 +200,10 @@ class Dispatcher:
         await asyncio.sleep(LONGEST_BACK_OFF)
 
     def _run_started(self, run: Run) -> None:
-        """The target works, also when it was held."""
-        was_held = self._context.gate.held is not None
+        """The target works, also when it was held or throttled."""
+        was_half_open = self._context.gate.is_half_open
         self._context.gate.release()
-        if was_held:
+        if was_half_open:
             self.wake()
         for listener in self._listeners:
             listener(run)

@@ -306,7 +306,7 @@ class Planner:
             entry.policies.concurrency is Concurrency.ALLOW
             and not self._context.timetable.is_absent(entry.automation.id)
             and self._context.gate.wait() == 0
-            and self._context.gate.held is None
+            and not self._context.gate.is_half_open
             and self._dispatcher.lane(entry.automation.id) is None
         )
 

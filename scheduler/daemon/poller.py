@@ -133,8 +133,7 @@ class Poller:
     async def _take(self, snapshot: Snapshot) -> None:
         context = self._context
         self._failures, self.error = 0, None
-        if context.gate.by_list:
-            context.gate.release()
+        context.gate.note_good_poll()
         if snapshot.clock_offset is not None:
             context.watch.compare(snapshot.clock_offset, begun=snapshot.begun)
         interval = context.settings.poll_interval.total_seconds()

@@ -24,7 +24,7 @@ from scheduler.core.model import (
     State,
     Version,
 )
-from scheduler.core.records import RecordedRuns, RecordedTarget
+from scheduler.core.records import RecordedRuns, RecordedTarget, ThrottleSpan
 from scheduler.core.steps import Step
 from scheduler.core.verdict import Answer, Lost, NotSent
 
@@ -78,6 +78,9 @@ class Upstream(Protocol):
     def blocked_until(self) -> float:
         """Until when the API asked to send nothing, on the clock that counts suspend; -inf: it never did."""
 
+    def resume_wait(self, seconds: float) -> None:
+        """Send nothing for so many seconds from now on, in place of every wait of before: the API asked an earlier process for that."""
+
     def expect(self, *, poll_interval: float, polls: float, readings: float, at_once: int) -> None:
         """Keep a reserve in the budget for so many polls and readings a second; ``at_once`` automations are read at the same time."""
 
@@ -113,6 +116,9 @@ class Ledger(Protocol):
         ``unseen``: since when automations are not shown any more; None for those that are shown again.
         ``whole`` is False while more of the snapshot follows: the snapshot counts as taken with its last part.
         """
+
+    async def throttle(self, target: str, span: ThrottleSpan | None) -> None:
+        """Record the wait that the API of the target asked for; None: there is none any more."""
 
     async def claim(
         self,

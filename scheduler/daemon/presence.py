@@ -57,7 +57,8 @@ class Presence:
         self._readings.note(begun)
         try:
             automation = await context.upstream.retrieve(automation_id)
-        except (UpstreamError, InvalidAutomation):
+        except (UpstreamError, InvalidAutomation) as error:
+            context.note_refused_reading(error)
             return
         if not context.timetable.is_absent(automation_id):
             return  # the list has shown it meanwhile

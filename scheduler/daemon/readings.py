@@ -114,6 +114,7 @@ class Readings:
                         return None
                 except (UpstreamError, InvalidAutomation) as error:
                     failures += 1
+                    self._context.note_refused_reading(error)
                     await self._pause(automation_id, since, max(back_off(failures), getattr(error, "retry_after", None) or 0.0))
         finally:
             self._want(-1)

@@ -134,8 +134,8 @@ class Sender:
         return True
 
     def _may_go(self, answer: object) -> bool:
-        """Whether nothing holds it, or only a held target, of which the gate says whether this attempt is the probe."""
-        return isinstance(answer, Go) or (isinstance(answer, Wait) and answer.cause is Cause.HELD)
+        """Whether nothing holds it up, or only the target, of which the gate says whether this attempt is the probe."""
+        return isinstance(answer, Go) or (isinstance(answer, Wait) and answer.cause in {Cause.HELD, Cause.THROTTLED})
 
     def _is_too_late(self, carried: Carried) -> bool:
         """Whether the ledger took too long for the attempt: longer than it stands for, or beyond the deadline."""
@@ -195,6 +195,8 @@ class Sender:
     async def _follow(self, carried: Carried, verdict: Verdict, end: AttemptEnd) -> Ending | None:
         """Do what the verdict asks for; its outcome, or None to go on."""
         carried.error = end.error
+        if not isinstance(verdict, Accepted | Throttled):  # what was accepted is told when it is durable
+            self._context.throttle.end_if_over()
         match verdict:
             case Accepted(automation=automation):
                 run = Run(automation.run_id or "", automation.id, automation.run_at, RunStatus.RUNNING)

@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from scheduler.core.cron import Schedule
+from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import ClockJumped
 from scheduler.core.model import Automation, State, Version
 from scheduler.core.policy import Policies
-from scheduler.core.records import RecordedTarget
+from scheduler.core.records import RecordedTarget, ThrottleSpan
 from scheduler.core.status import AutomationDetails, AutomationStatus, Recovering, TargetStatus
 from scheduler.core.timetable import Entry, Timetable
 from scheduler.daemon.background_need import BackgroundNeed
@@ -103,8 +104,16 @@ class Target:
         undecided = {each.occurrence.automation_id for each in opened}
         self._tracker.load(runs, snapshot_at=recorded.snapshot_at, shown=shown, undecided=undecided, unattributed=unattributed)
         self._dispatcher.adopt(opened)
+        self._resume_wait(recorded)
         self._record.revise(versions, recorded.snapshot_at)
         await self.record()
+
+    def _resume_wait(self, recorded: RecordedTarget) -> None:
+        """Go on with the wait that the API asked an earlier process for."""
+        throttle = self.context.throttle
+        if recorded.throttled is not None:
+            throttle.recall(recorded.throttled)
+            self.context.upstream.resume_wait(throttle.left)
 
     async def _load(self, recorded: RecordedTarget) -> Sequence[Version]:
         """Fill the timetable, slice by slice: other targets send what they have adopted meanwhile, and signals and the watchdog are served.
@@ -130,6 +139,7 @@ class Target:
             async with asyncio.TaskGroup() as group:
                 parts = (self._poller, self._planner, self._tracker, self._overdue, self._refresh)
                 polling, planning, following, watching, refreshing = (group.create_task(part.run()) for part in parts)
+                recording = group.create_task(self._record_throttle())
                 await stopping.wait()
                 for task in (polling, watching, refreshing):
                     task.cancel()
@@ -138,10 +148,28 @@ class Target:
                 await asyncio.wait([planning], timeout=_LAST_WRITES)
                 planning.cancel()
                 await self._dispatcher.take_back(_LAST_WRITES)
+                await self._record_last_throttle()
+                recording.cancel()
                 following.cancel()
             return left
         finally:
             self._dispatcher.abandon()
+
+    async def _record_throttle(self) -> None:
+        context = self.context
+        while True:
+            await context.throttle.wait_for_news()
+            await context.durably("throttle", lambda: context.throttle.record(self._write_throttle))
+
+    async def _record_last_throttle(self) -> None:
+        try:
+            async with asyncio.timeout(_LAST_WRITES):
+                await self.context.throttle.record(self._write_throttle)
+        except (LedgerUnavailable, TimeoutError) as error:
+            self.context.health.failed("throttle", str(error) or f"it took longer than {_LAST_WRITES:g} s")
+
+    async def _write_throttle(self, span: ThrottleSpan | None) -> None:
+        await self.context.ledger.throttle(self.context.target, span)
 
     async def make_up(self) -> None:
         """Take up what people ask for by hand. Raises `LedgerUnavailable`."""
@@ -196,8 +224,12 @@ class Target:
 
     @property
     def is_up(self) -> bool:
-        """Whether its list has been asked for, with or without success, and what is due has been planned if it can be."""
-        return self._poller.has_tried and (self._planner.has_planned or not self._planner.may_plan())
+        """Whether its list has been asked for, with or without success, and what is due has been planned if it can be.
+
+        A list that may not be asked for yet keeps nobody waiting: systemd ends a start that takes long.
+        """
+        is_asked = self._poller.has_tried or self.context.throttle.left > 0
+        return is_asked and (self._planner.has_planned or not self._planner.may_plan())
 
     def is_busy(self) -> bool:
         """Whether something is fired, or is due within a moment. An attempt that hangs does not count for long."""
@@ -220,6 +252,7 @@ class Target:
             project_id=context.settings.project_id,
             held=context.gate.held,
             error=self._poller.error,
+            throttled_until=context.throttle.until,
             snapshot_at=self._clearance.snapshot_at,
             stale=self._clearance.stale,
             automations=self._states(),
@@ -342,6 +375,8 @@ class Target:
             self.context.upstream.clock_was_set()
             self._planner.clock_was_set(jump.seconds)
             self._clearance.clock_was_set(jump.seconds)
+            if self.context.throttle.clock_was_set(jump.seconds):
+                self.context.upstream.resume_wait(self.context.throttle.left)
             self.context.timetable.clock_was_set(jump.seconds)
             self._overdue.begin_anew()
         self._poller.nudge()

@@ -54,6 +54,7 @@ def _targets(facts: Facts, node: str, status: Mapping[str, object]) -> Iterator[
             "restart it, or name its configuration by --config",
         )
     for target in facts.settings.targets:
+        yield from _throttled(facts, target.name)
         yield from _disappeared(facts, target.name)
         overdue = facts.of_daemon(target.name).get("overdue")
         count = overdue.get("count") if isinstance(overdue, Mapping) else 0
@@ -69,6 +70,16 @@ def _targets(facts: Facts, node: str, status: Mapping[str, object]) -> Iterator[
                 f"up to {past.get('until')}",
                 "nothing: the daemon records the rest slice by slice",
             )
+
+
+def _throttled(facts: Facts, target: str) -> Iterator[Finding]:
+    until = facts.of_daemon(target).get("throttled_until")
+    if until:
+        yield DAEMON.warning(
+            f"target {target}",
+            f"nothing is sent until {until}: the API answered 429 and asked for that",
+            "lower requests_per_minute and requests_per_hour to what the API allows; it goes on by itself",
+        )
 
 
 def _disappeared(facts: Facts, target: str) -> Iterator[Finding]:

@@ -133,6 +133,14 @@ def rename_target(connection: sqlite3.Connection, old: str, new: str) -> None:
     connection.execute("UPDATE target SET name = ? WHERE name = ?", (new, old))
 
 
+def unthrottle_target(connection: sqlite3.Connection, target: str) -> datetime | None:
+    """Forget the wait that the API of a target asked for. Return its end; None: there was no wait. Raises `ConfigurationError`."""
+    _require_target(connection, target)
+    (until,) = connection.execute("SELECT throttled_until FROM target WHERE name = ?", (target,)).fetchone()
+    connection.execute("UPDATE target SET throttled_at = NULL, throttled_until = NULL WHERE name = ?", (target,))
+    return None if until is None else from_text(until)
+
+
 def _require_target(connection: sqlite3.Connection, target: str) -> None:
     names = [name for (name,) in connection.execute("SELECT name FROM target ORDER BY name")]
     if target not in names:

@@ -428,6 +428,18 @@ def finished_of_version_6(tables: Tables) -> None:
         tables.execute(statement)
 
 
+_THROTTLE: Final = (
+    "ALTER TABLE target ADD COLUMN throttled_at TEXT",  # when the API asked to send nothing; NULL: no wait is known
+    "ALTER TABLE target ADD COLUMN throttled_until TEXT",  # until when
+)
+
+
+def throttle_of_version_7(tables: Tables) -> None:
+    """The wait that the API of a target asked for, so that a restart does not end the wait."""
+    for statement in _THROTTLE:
+        tables.execute(statement)
+
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     tables_of_version_1,
     what_explains_of_version_2,
@@ -435,6 +447,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     unseen_of_version_4,
     unattributed_of_version_5,
     finished_of_version_6,
+    throttle_of_version_7,
 )
 
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from scheduler.core.errors import TargetMismatch
 from scheduler.core.instants import from_text
 from scheduler.core.model import NO_DEFINITION, Automation, Definition, Gap, Run, RunOrigin, RunStatus, Version
-from scheduler.core.records import EndedVersion, RecordedAutomation, RecordedRuns, RecordedTarget, Removal
+from scheduler.core.records import EndedVersion, RecordedAutomation, RecordedRuns, RecordedTarget, Removal, ThrottleSpan
 from scheduler.ledger.intents import fill_in, intent_of
 from scheduler.ledger.rows import Contradiction, Value, given, packed, to_text
 
@@ -68,13 +68,27 @@ def normalised(url: str) -> str:
 
 def recorded(connection: sqlite3.Connection, target: str) -> RecordedTarget:
     """The target as last recorded, without what was removed."""
-    known = connection.execute("SELECT snapshot_at, watermark FROM target WHERE name = ?", (target,)).fetchone()
+    known = connection.execute(_SELECT_TARGET, (target,)).fetchone()
     gaps = tuple(Gap(from_text(since), from_text(until), first) for since, until, first in connection.execute(_SELECT_GAPS, (target,)))
     automations = {row["automation_id"]: _automation(row) for row in connection.execute(_SELECT_AUTOMATIONS, (target,))}
     ended = tuple(_ended(row) for row in connection.execute(_SELECT_ENDED, (target, known["watermark"])))
     snapshot_at = _instant(known["snapshot_at"])
     removals = () if snapshot_at is None else _recent_removals(connection, target, snapshot_at - _RECALLED)
-    return RecordedTarget(snapshot_at, _instant(known["watermark"]), automations, ended, gaps, removals)
+    throttled = None
+    if known["throttled_at"] is not None:
+        throttled = ThrottleSpan(from_text(known["throttled_at"]), from_text(known["throttled_until"]))
+    return RecordedTarget(snapshot_at, _instant(known["watermark"]), automations, ended, gaps, removals, throttled)
+
+
+def throttle(connection: sqlite3.Connection, target: str, span: ThrottleSpan | None) -> None:
+    """Record the wait that the API of the target asked for; None: there is none any more."""
+    since, until = (None, None) if span is None else (to_text(span.since), to_text(span.until))
+    if connection.execute(_THROTTLE, (since, until, target)).rowcount != 1:
+        raise Contradiction(f"the target {target!r} was never bound")
+
+
+_SELECT_TARGET: Final = "SELECT snapshot_at, watermark, throttled_at, throttled_until FROM target WHERE name = ?"
+_THROTTLE: Final = "UPDATE target SET throttled_at = ?, throttled_until = ? WHERE name = ?"
 
 
 def _recent_removals(connection: sqlite3.Connection, target: str, since: datetime) -> tuple[Removal, ...]:

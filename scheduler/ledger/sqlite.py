@@ -28,7 +28,7 @@ from scheduler.core.model import (
     Version,
 )
 from scheduler.core.ranges import RULES_VERSION
-from scheduler.core.records import RecordedRuns, RecordedTarget
+from scheduler.core.records import RecordedRuns, RecordedTarget, ThrottleSpan
 from scheduler.core.steps import Step
 from scheduler.database import Database
 from scheduler.ledger import attempts, fires, intents, outcomes, sightings
@@ -78,6 +78,10 @@ class SqliteLedger:
         """See `sightings.observe`."""
         sighting = sightings.Sighting(target, snapshot_at, versions, changed, frozenset(removed), unseen, whole)
         await self.database.write(lambda connection: sightings.observe(connection, sighting, (self.croniter, self.tzdata)))
+
+    async def throttle(self, target: str, span: ThrottleSpan | None) -> None:
+        """See `sightings.throttle`."""
+        await self.database.write(lambda connection: sightings.throttle(connection, target, span))
 
     async def evaluating(self, since: datetime, *, dst_gap: str, dst_repeat: str) -> None:
         """From ``since`` on schedules are evaluated like this: a row when anything of it is new."""

@@ -163,6 +163,11 @@ def _of_targets(targets: Sequence[TargetStatus]) -> Iterator[Metric]:
         lambda target: _unix(target.places.saturated_since) or 0,
     )
     yield of_each("scheduler_target_held", "Whether nothing is sent until somebody mends it", lambda target: target.held is not None)
+    yield of_each(
+        "scheduler_target_throttled_until_timestamp_seconds",
+        "Until when the API asked to send nothing; 0: there is no wait",
+        lambda target: _unix(target.throttled_until) or 0,
+    )
     yield of_each("scheduler_clock_offset_seconds", "How far the API's clock is ahead of ours", lambda target: target.clock_offset)
     yield of_each("scheduler_automations_unidentified", "Objects of the list whose id cannot be read", lambda target: target.unidentified)
     yield of_each("scheduler_automations_absent", "Automations that are not in the list, and not removed yet", lambda target: target.absent)

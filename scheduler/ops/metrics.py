@@ -39,7 +39,7 @@ MEASURED: Final = (RunStatus.SUCCESS, RunStatus.FAILED)
 """The ends of runs of which is known when they came."""
 OPERATIONS: Final = (
     *("attempt", "claim", "conclude", "ended", "fire", "lock", "observe", "open", "origin", "overdue"),
-    *("pauses", "prune", "runs", "state", "unsend", "withdraw"),
+    *("pauses", "prune", "runs", "state", "throttle", "unsend", "withdraw"),
 )
 """What is asked of the ledger, as `LedgerFailed` names it."""
 

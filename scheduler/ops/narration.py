@@ -54,6 +54,7 @@ _LEVELS: Final[Mapping[type[Event], Level]] = {
     events.RunDoubled: "error",
     events.TargetHeld: "error",
     events.TargetReleased: "info",
+    events.TargetThrottled: "warning",
     events.TargetSaturated: "warning",
     events.TargetRelieved: "info",
     events.BudgetExhausted: "warning",

@@ -55,7 +55,7 @@ def _counted(number: int, noun: str) -> str:
 def readiness(status: DaemonStatus) -> tuple[bool, Json]:
     """Whether the daemon is ready, and ``/readyz``."""
     problems = missing(status)
-    return not problems, {"ready": not problems, "missing": problems}
+    return not problems, {"ready": not problems, "missing": problems, "warnings": status.warnings}
 
 
 def status_view(status: DaemonStatus, failing: Failing | None, waits: Mapping[str, WaitsStatus]) -> Json:
@@ -83,6 +83,7 @@ def _target_view(target: TargetStatus, waits: WaitsStatus) -> Json:
         "project_id": target.project_id,
         "held": target.held,
         "error": target.error,
+        "throttled_until": target.throttled_until and to_text_seconds(target.throttled_until),
         "snapshot_at": target.snapshot_at and to_text(target.snapshot_at),
         "stale": target.stale,
         "automations": {state: target.automations.get(state, 0) for state in AUTOMATION_STATES},

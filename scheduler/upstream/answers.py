@@ -24,7 +24,11 @@ Clean = Callable[[str], str]
 """Makes a text of the other side fit to be shown."""
 
 LONGEST_WAIT: Final = 3600.0
-"""A ``Retry-After`` counts as no longer than this: the API's own limits are by the hour. Seconds."""
+"""A ``Retry-After`` counts as no longer than this. Seconds."""
+LONGEST_THROTTLE: Final = 24 * 3600.0
+"""The ``Retry-After`` of a 429 counts as no longer than this: some limits are by the day, and a longer wait may be a mistake. Seconds."""
+_MOST_DIGITS: Final = 18
+"""A number with more digits is beyond every limit."""
 _LONGEST_TEXT: Final = 300
 _LONGEST_ERROR: Final = 2**16
 """Bytes of an error's body that are read as JSON; of a longer one the beginning is shown."""
@@ -113,14 +117,18 @@ def said(reply: Reply, clean: Clean) -> str | None:
 
 
 def retry_after(reply: Reply, now: datetime) -> float | None:
-    """Seconds to wait, as ``Retry-After`` says in either of its forms (RFC 9110, section 10.2.3), at most an hour; None for garbage."""
+    """Return the seconds that ``Retry-After`` asks to wait in either of its forms (RFC 9110, section 10.2.3); None for garbage.
+
+    At most a day for a 429, which stops the whole target, and an hour for any other answer.
+    """
+    longest = LONGEST_THROTTLE if reply.status == HTTPStatus.TOO_MANY_REQUESTS else LONGEST_WAIT
     text = reply.headers.get("retry-after", "").strip()
-    if re.fullmatch(r"[0-9]{1,18}", text):
-        return min(float(text), LONGEST_WAIT)
+    if re.fullmatch(r"[0-9]+", text):
+        return longest if len(text) > _MOST_DIGITS else min(float(text), longest)
     instant = http_date(text)
     if instant is None:
         return None
-    return min(max((instant - (date(reply) or now)).total_seconds(), 0.0), LONGEST_WAIT)
+    return min(max((instant - (date(reply) or now)).total_seconds(), 0.0), longest)
 
 
 def date(reply: Reply) -> datetime | None:

@@ -97,6 +97,11 @@ class Budget:
         """Let nothing through for so many seconds."""
         self._sums.block(self._clock.seconds() + seconds)
 
+    def resume_wait(self, seconds: float) -> None:
+        """Let nothing through for so many seconds from now on, in place of every wait of before."""
+        self._sums.blocked_until = self._clock.seconds() + seconds
+        self._serve()
+
     def set_limits(self, *, per_minute: int, per_hour: int) -> None:
         """Use other limits from now on, also for requests that wait."""
         self._sums.set_limits(per_minute=per_minute, per_hour=per_hour, now=self._clock.seconds())

@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -268,6 +269,18 @@ def test_a_target_is_renamed_with_its_history_when_no_daemon_runs(scheduler: Sch
     assert minutes(scheduler, "--target", "main") == []
 
 
+def test_the_wait_of_a_target_is_forgotten_on_request(scheduler: Scheduler, ledger: Path) -> None:
+    with closing(sqlite3.connect(ledger)) as connection, connection:
+        connection.execute(
+            "UPDATE target SET throttled_at = '2026-11-23T12:00:00.000000Z', throttled_until = '2026-11-24T12:00:00.000000Z'"
+        )
+    done = scheduler("target", "unthrottle", "main")
+    assert (done.status, done.err) == (0, "")
+    assert "2026-11-24T12:00:00Z" in done.out
+    assert "nothing to forget" in scheduler("target", "unthrottle", "main").out
+    assert "it knows main" in scheduler("target", "unthrottle", "other").err
+
+
 COMMANDS = [
     ("audit", "--since", "2026-11-23T12:00:00Z", "--offline"),
     ("why", "hourly", "12:00"),
@@ -280,6 +293,7 @@ COMMANDS = [
     ("pause", "hourly"),
     ("resume", "hourly"),
     ("target", "rename", "main", "us"),
+    ("target", "unthrottle", "main"),
 ]
 
 

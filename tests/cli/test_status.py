@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from scheduler.cli.commands.status import _of_targets
+from scheduler.cli.times import zoned_text
 from scheduler.core.status import Failing, PlacesStatus, TargetStatus, WaitsStatus
 from scheduler.ops.views import status_view
 from tests.ops.support import FAILED_RUN, NO_WAITS, NOW, STATUS, TARGET, WAITS
@@ -30,8 +31,12 @@ def test_requests_that_hang_and_a_saturated_target_are_said() -> None:
     assert "hanging      256 without an answer for a second" in said
 
 
+def test_until_when_a_throttled_target_waits_is_said() -> None:
+    assert f"throttled    until {zoned_text(NOW)}, HTTP 429" in lines_of(replace(TARGET, throttled_until=NOW), None)
+
+
 def test_without_a_shortage_nothing_is_said_of_it() -> None:
-    assert not any(line.startswith(("budget", "saturated", "hanging", "waiting")) for line in lines(PlacesStatus()))
+    assert not any(line.startswith(("budget", "saturated", "hanging", "waiting", "throttled")) for line in lines(PlacesStatus()))
 
 
 def test_the_number_of_failing_automations_is_said_with_the_newest_names_and_errors() -> None:

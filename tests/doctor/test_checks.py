@@ -307,6 +307,22 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             "target main",
             "6 of 10 automations disappeared from its list within an hour, at 2026-11-23T19:20:00Z",
         ),
+        (
+            "throttled",
+            daemon(
+                targets=[
+                    {
+                        "name": "main",
+                        "url": "https://api.example.org",
+                        "project_id": "1",
+                        "throttled_until": "2026-11-23T19:20:00Z",
+                    }
+                ]
+            ),
+            WARNING,
+            "target main",
+            "nothing is sent until 2026-11-23T19:20:00Z: the API answered 429 and asked for that",
+        ),
         ("other targets", daemon(targets=[{"name": "b", "url": "https://b", "project_id": "2"}]), WARNING, "node vm", "it serves b"),
         ("none", replace(ledger(holder=None, signed=""), daemon=Unknown("refused")), NOTICE, "daemon", "none runs"),
         ("silent", replace(HEALTHY, daemon=Unknown("refused")), WARNING, "daemon", "process 123 has the ledger"),

@@ -246,6 +246,11 @@ class FakeApi:
         """Until when the budget lets nothing through."""
         return float("-inf") if self.budget is None else self.budget.blocked_until
 
+    def resume_wait(self, seconds: float) -> None:
+        """Let the budget let nothing through for so long."""
+        if self.budget is not None:
+            self.budget.resume_wait(seconds)
+
     def expect(self, *, poll_interval: float, polls: float, readings: float, at_once: int) -> None:
         """The list takes ``pages`` requests."""
         if self.budget is not None:

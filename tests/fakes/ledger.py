@@ -35,7 +35,7 @@ from scheduler.core.model import (
     State,
     Version,
 )
-from scheduler.core.records import EndedVersion, RecordedAutomation, RecordedRuns, RecordedTarget, Removal
+from scheduler.core.records import EndedVersion, RecordedAutomation, RecordedRuns, RecordedTarget, Removal, ThrottleSpan
 from scheduler.core.steps import Cause, Step
 from scheduler.ledger.rows import Contradiction
 
@@ -113,6 +113,7 @@ class _Target:
     versions: list[Version] = field(default_factory=list)
     pauses: set[str] = field(default_factory=set)
     removed: dict[str, datetime] = field(default_factory=dict)
+    throttled: ThrottleSpan | None = None
 
     def ended(self) -> Iterator[EndedVersion]:
         """The versions that ended after the watermark, or the first gap, by automation and the oldest first."""
@@ -190,8 +191,15 @@ class MemoryLedger:
         known = self.targets.setdefault(target, _Target(url, project_id))
         if (known.url, known.project_id) != (url, project_id):
             raise TargetMismatch(f"target {target} is {known.project_id} at {known.url}")
-        removals = tuple(known.removals())
-        return RecordedTarget(known.snapshot_at, known.watermark, dict(known.automations), tuple(known.ended()), known.gaps, removals)
+        ended, removals = tuple(known.ended()), tuple(known.removals())
+        automations = dict(known.automations)
+        return RecordedTarget(known.snapshot_at, known.watermark, automations, ended, known.gaps, removals, known.throttled)
+
+    async def throttle(self, target: str, span: ThrottleSpan | None) -> None:
+        """See `scheduler.daemon.ports.Ledger`."""
+        await self._durable("throttle")
+        _must(target in self.targets, f"the target {target!r} was never bound")
+        self.targets[target].throttled = span
 
     async def observe(
         self,

@@ -10,7 +10,7 @@ import pytest
 from scheduler.core.errors import ConfigurationError, TargetMismatch
 from scheduler.core.model import Automation, Definition, RunOrigin, RunStatus, Version, parse_automation
 from scheduler.core.ranges import RULES_VERSION
-from scheduler.core.records import RecordedAutomation, RecordedTarget, Removal
+from scheduler.core.records import RecordedAutomation, RecordedTarget, Removal, ThrottleSpan
 from scheduler.ledger.intents import EVERYTHING, Pause, failed_run, intend_run, pause, pauses, rename_target, resume, started_run
 from scheduler.ledger.rows import Contradiction
 from scheduler.ledger.sqlite import SqliteLedger
@@ -86,6 +86,20 @@ def test_a_renamed_target_keeps_its_history(ledger: Stand) -> None:
     assert ledger.do(ledger.ledger.origin("prod", "run-1", NIGHTLY, None)) is RunOrigin.FOREIGN
     with pytest.raises(TargetMismatch):
         ledger.do(ledger.ledger.bind(MAIN, URL, "1"))
+
+
+def test_the_wait_that_the_api_asked_for_outlives_a_restart_and_a_new_name(ledger: Stand) -> None:
+    span = ThrottleSpan(at(1), at(61))
+    ledger.do(ledger.ledger.throttle(MAIN, span))
+    assert _recorded(ledger).throttled == span
+    ledger.write(lambda connection: rename_target(connection, MAIN, "prod"))
+    assert ledger.do(ledger.ledger.bind("prod", URL, "1")).throttled == span
+    ledger.do(ledger.ledger.bind(MAIN, "https://eu.posthog.com", "1"))
+    assert ledger.do(ledger.ledger.bind(MAIN, "https://eu.posthog.com", "1")).throttled is None
+    ledger.do(ledger.ledger.throttle("prod", None))
+    assert ledger.do(ledger.ledger.bind("prod", URL, "1")).throttled is None
+    with pytest.raises(Contradiction):
+        ledger.do(ledger.ledger.throttle("nobody", span))
 
 
 @pytest.mark.parametrize(("old", "new", "why"), [("nobody", "prod", "knows main, other"), (MAIN, "other", "already")])

@@ -47,6 +47,7 @@ from scheduler.core.events import (
     TargetReleased,
     TargetRelieved,
     TargetSaturated,
+    TargetThrottled,
     WakeFailed,
 )
 from scheduler.core.model import (
@@ -138,6 +139,7 @@ def every_event() -> list[Event]:
         RunDoubled(**of, run_id=RUN, started_at=NOW, scheduled_for=NOW, hint="raise settle_time"),
         TargetHeld(target="main", error="401"),
         TargetReleased(target="main"),
+        TargetThrottled(target="main", until=NOW, seconds=3600.0),
         TargetSaturated(target="main", hanging=256),
         TargetRelieved(target="main", since=NOW),
         BudgetExhausted(target="main", waiting=7),

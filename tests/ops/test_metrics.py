@@ -296,8 +296,10 @@ def test_a_shortage_is_told_by_the_time_of_its_beginning_and_0_is_none() -> None
     of = samples(exposition())
     assert of[at("request_budget_exhausted_timestamp_seconds", target="main")] == 0
     assert of[at("target_saturated_timestamp_seconds", target="main")] == 0
+    assert of[at("target_throttled_until_timestamp_seconds", target="main")] == 0
     places = PlacesStatus(waiting=3, hanging=256, exhausted_since=NOW, saturated_since=NOW)
-    of = samples(exposition(status=lambda: replace(STATUS, targets=[replace(TARGET, places=places)])))
+    of = samples(exposition(status=lambda: replace(STATUS, targets=[replace(TARGET, places=places, throttled_until=NOW)])))
+    assert of[at("target_throttled_until_timestamp_seconds", target="main")] == NOW.timestamp()
     assert of[at("request_budget_exhausted_timestamp_seconds", target="main")] == NOW.timestamp()
     assert of[at("target_saturated_timestamp_seconds", target="main")] == NOW.timestamp()
     assert of[at("attempts_waiting", target="main")] == 3

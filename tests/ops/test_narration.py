@@ -112,6 +112,7 @@ def test_what_needs_somebody_is_above_what_does_not(event: Event, level: str, na
         ("run.foreign", "warning"),
         ("run.doubled", "error"),
         ("target.held", "error"),
+        ("target.throttled", "warning"),
         ("target.released", "info"),
         ("target.saturated", "warning"),
         ("target.relieved", "info"),

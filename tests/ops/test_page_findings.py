@@ -58,6 +58,11 @@ def test_what_is_wrong_with_the_daemon_is_found(changes: Any, severity: str, tit
             WARN,
             "Target main is saturated: 256 requests hang, as many as max_waiting allows",
         ),
+        (
+            {"throttled_until": NOW, "error": "HTTP 429"},
+            WARN,
+            "Target main waits until 2026-11-23T19:20:00Z: nothing is sent to it",
+        ),
         ({"places": SHORT}, WARN, "The request budget of target main is exhausted: occurrences or polls wait for it"),
         ({"automations": {"invalid": 2}}, WARN, "2 automations of target main cannot be evaluated and never fire"),
         ({"unidentified": 1}, WARN, "1 object in the list of target main cannot be identified and never fires"),

@@ -75,7 +75,13 @@ def test_what_is_overdue_is_in_the_body_of_health_and_not_in_its_status() -> Non
 def test_readiness_says_all_that_is_missing(status: Any, missing: list[str]) -> None:
     answer = asked("/readyz", pages(status=status))
     assert answer.status_code == (503 if missing else 200)
-    assert answer.json() == {"ready": not missing, "missing": missing}
+    assert answer.json() == {"ready": not missing, "missing": missing, "warnings": []}
+
+
+def test_a_wait_that_the_api_asked_for_is_a_warning_of_a_daemon_that_is_ready() -> None:
+    answer = asked("/readyz", pages(status=replace(STATUS, targets=[replace(TARGET, throttled_until=NOW)])))
+    assert answer.status_code == 200
+    assert answer.json()["warnings"] == ["target main waits until 2026-11-23T19:20:00Z: the API asked to send nothing before"]
 
 
 # ------------------------------------------------------------ the state
@@ -108,9 +114,10 @@ def test_the_status_tells_what_each_occurrence_waits_for_and_since_when() -> Non
 
 
 def test_the_status_says_what_is_wrong_with_the_list() -> None:
-    wrong = replace(TARGET, unidentified=2, anonymous=["object 3"], absent=6, disappeared=Disappearance(NOW, 6, 10))
+    wrong = replace(TARGET, throttled_until=NOW, unidentified=2, anonymous=["object 3"], absent=6, disappeared=Disappearance(NOW, 6, 10))
     target = asked("/api/v1/status", pages(status=replace(STATUS, targets=[wrong]))).json()["targets"][0]
     assert target["unidentified"] == {"count": 2, "objects": ["object 3"]}
+    assert target["throttled_until"] == "2026-11-23T19:20:00Z"
     assert target["absent"] == 6
     assert target["disappeared"] == {"at": "2026-11-23T19:20:00.000000Z", "count": 6, "automations": 10}
     well = asked("/api/v1/status").json()["targets"][0]

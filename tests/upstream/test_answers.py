@@ -14,6 +14,7 @@ from scheduler.upstream.exchange import Failure, Reply
 from tests.upstream.support import AUTOMATION, ID, KEY
 
 NOW = datetime(2026, 11, 23, 19, 20, tzinfo=UTC)
+DAY = 86400.0
 
 
 def clean(text: str) -> str:
@@ -31,6 +32,9 @@ def attempt(came: Reply | Failure) -> Answer | NotSent | Lost:
 
 def problem(detail: str, attr: str | None = None) -> dict[str, object]:
     return {"type": "x", "code": "y", "detail": detail, "attr": attr}
+
+
+DAY = 86400.0
 
 
 # ---------------------------------------------------------------- attempts
@@ -117,9 +121,10 @@ def test_a_failure_is_not_sent_or_lost_as_it_says() -> None:
         ("12", 12.0),
         (" 12 ", 12.0),
         ("0", 0.0),
-        ("99999999", 3600.0),
-        ("9" * 18, 3600.0),
-        ("9" * 400, None),
+        ("86400", DAY),
+        ("86401", DAY),
+        ("9" * 18, DAY),
+        ("9" * 400, DAY),
         ("-5", None),
         ("1.5", None),
         ("1e3", None),
@@ -130,7 +135,7 @@ def test_a_failure_is_not_sent_or_lost_as_it_says() -> None:
         ("Mon, 23 Nov 2026 19:20:30 GMT", 30.0),
         ("Monday, 23-Nov-26 19:20:30 GMT", 30.0),
         ("Mon, 23 Nov 2026 19:19:00 GMT", 0.0),
-        ("Fri, 31 Dec 9999 23:59:59 GMT", 3600.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", DAY),
         ("Mon, 23 Nov 2026 19:20:30 -0000", 30.0),
         ("Mon, 23 Nov 99999 19:20:30 GMT", None),
         ("Mon, 99 Nov 2026 19:20:30 GMT", None),
@@ -138,6 +143,12 @@ def test_a_failure_is_not_sent_or_lost_as_it_says() -> None:
 )
 def test_retry_after_is_read_in_both_its_forms_within_bounds(text: str, seconds: float | None) -> None:
     assert answers.retry_after(reply(429, b"", retry_after=text), NOW) == seconds
+
+
+@pytest.mark.parametrize("text", ["86400", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_any_other_answer_than_a_429_asks_for_an_hour_at_most(text: str) -> None:
+    """It stops one request and not the target."""
+    assert answers.retry_after(reply(503, b"", retry_after=text), NOW) == 3600.0
 
 
 def test_a_retry_after_date_counts_from_the_servers_own_clock() -> None:

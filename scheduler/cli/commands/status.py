@@ -71,6 +71,8 @@ def _of_targets(status: State) -> Iterator[str]:
         for title, key in (("held", "held"), ("last poll", "error")):
             if target[key]:
                 yield f"  {title:<11}  {styled(escaped(target[key]), 'red')}"
+        if until := target.get("throttled_until"):
+            yield f"  throttled    {styled(f'until {zoned_text(from_text(until))}, HTTP 429', 'yellow')}"
         states = ", ".join(f"{number} {state}" for state, number in target["open"].items() if number)
         yield f"  open         {states or 'none'}"
         yield from _of_waits(target, from_text(status["at"]))

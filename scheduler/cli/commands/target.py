@@ -4,7 +4,7 @@ import click
 
 from scheduler.cli.group import Group, Source
 from scheduler.cli.output import line
-from scheduler.cli.times import now
+from scheduler.cli.times import now, zoned_text
 from scheduler.core.printable import escaped
 
 
@@ -26,3 +26,20 @@ def rename(source: Source, *, old: str, new: str) -> None:
     with owning(path, now()):
         write(path, lambda connection: rename_target(connection, old, new))
     line(f"renamed: {escaped(old)} is {escaped(new)} now; use that name in [[target]]")
+
+
+@command.command("unthrottle", examples=["scheduler target unthrottle main"])
+@click.argument("name")
+@click.pass_obj
+def unthrottle(source: Source, *, name: str) -> None:
+    """Forget the wait that the API of target NAME asked for by a 429, so that the next start sends at once. No daemon may be running."""
+    from scheduler.cli.ledger_file import owning, write
+    from scheduler.ledger.intents import unthrottle_target
+
+    path = source.load().settings.ledger.url.path
+    with owning(path, now()):
+        until = write(path, lambda connection: unthrottle_target(connection, name))
+    if until is None:
+        line(f"nothing to forget: target {escaped(name)} does not wait")
+    else:
+        line(f"forgotten: target {escaped(name)} would have waited until {zoned_text(until)}; start the daemon")

@@ -25,6 +25,9 @@ _ORDER: Final = (BAD, WARN, NOTE)
 ADVICE: Final[Mapping[str, str]] = {
     "target.held": "mend the key, its scopes, or the URL. One waiting attempt at a time probes; a good poll releases a hold of the list. "
     "After a new key: restart, or SIGHUP where it is in a `key_file`",
+    "target.throttled": "lower `requests_per_minute` and `requests_per_hour` to what the API allows. It goes on by itself; "
+    "a restart does not end the wait. When the API serves again before its time: stop the daemon, "
+    "`scheduler target unthrottle`, and start it again",
     "target.saturated": "see why the API does not answer; raise `max_waiting` if it may hang so often",
     "budget.exhausted": "`scheduler check` says which automations wait or lose occurrences: spread them with `jitter`, "
     "fire less often, or raise `requests_per_minute` and `requests_per_hour` as far as the API allows",
@@ -118,7 +121,7 @@ def _of_target(target: TargetStatus) -> Iterator[Finding]:
     elif target.stale:
         detail = f"The newest snapshot is from {to_text_seconds(target.snapshot_at)}: {target.error or 'no poll has ended since'}"
         yield Finding(BAD, f"Target {target.name}: what is known of it is too old to go on from", detail, "mend the API or the way to it")
-    elif target.error is not None:
+    elif target.error is not None and target.throttled_until is None:
         yield Finding(WARN, f"Target {target.name} cannot be read now", target.error, ADVICE["snapshot.failed"])
     if target.stalled_for >= STALLED:
         title = f"Target {target.name}: nothing is planned although something is due"
@@ -163,6 +166,9 @@ def _of_invalid(targets: Sequence[TargetStatus], invalid: Sequence[AutomationDet
 
 def _of_places(target: TargetStatus) -> Iterator[Finding]:
     places = target.places
+    if target.throttled_until is not None:
+        title = f"Target {target.name} waits until {to_text_seconds(target.throttled_until)}: nothing is sent to it"
+        yield Finding(WARN, title, "The API answered 429 and asked to send nothing before.", ADVICE["target.throttled"])
     if places.saturated_since is not None:
         title = f"Target {target.name} is saturated: {_counted(places.hanging, 'request')} hang, as many as max_waiting allows"
         yield Finding(WARN, title, f"Since {to_text_seconds(places.saturated_since)}.", ADVICE["target.saturated"])
