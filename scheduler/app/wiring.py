@@ -38,6 +38,7 @@ def upstream_config(target: Target, environ: Mapping[str, str] = os.environ) -> 
         requests_per_minute=target.requests_per_minute,
         requests_per_hour=target.requests_per_hour,
         ca_file=target.ca_file,
+        proxy=target.proxy,
     )
 
 

@@ -64,7 +64,10 @@ class KeyFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """How far one gets to an API without sending it anything. ``broken`` is the step that failed, None when none did."""
+    """How far one gets to an API without sending it anything. ``broken`` is the step that failed, None when none did.
+
+    With a ``proxy``, as it may be shown, ``name`` and ``connection`` are the proxy's; then comes the proxy's own answer.
+    """
 
     host: str
     port: int
@@ -72,7 +75,8 @@ class Way:
     addresses: tuple[str, ...] = ()
     expires: datetime | None = None  # the certificate
     issuer: str = ""
-    broken: Literal["name", "connection", "tls"] | None = None
+    proxy: str = ""
+    broken: Literal["name", "connection", "proxy", "tls"] | None = None
     error: str = ""
     verify_code: int | None = None  # OpenSSL's, of a certificate that is refused
 
@@ -249,7 +253,8 @@ class Facts:
     evaluates: tuple[str, str, int]  # this process's croniter, zone data and rules version
     configuration: Configuration | None
     problems: Sequence[Problem] = ()
-    holds_key: bool = False  # the configuration's file
+    file: FileFacts | None = None  # the configuration's
+    holds_key: bool = False  # that file
     environment: Mapping[str, str]  # the variables that matter: by name, values only of those that are no secret
     targets: Sequence[TargetFacts] = ()
     ledger: LedgerFacts | Unknown

@@ -14,7 +14,19 @@ from scheduler.core.errors import ConfigurationError, SchedulerError
 from scheduler.core.ranges import RULES_VERSION
 from scheduler.doctor.apart import apart
 from scheduler.doctor.asking import ask
-from scheduler.doctor.facts import PROXIES, TRUST, ApiFacts, EmbeddedFacts, Facts, KeyFacts, LedgerFacts, TargetFacts, Unknown, Way
+from scheduler.doctor.facts import (
+    PROXIES,
+    TRUST,
+    ApiFacts,
+    EmbeddedFacts,
+    Facts,
+    FileFacts,
+    KeyFacts,
+    LedgerFacts,
+    TargetFacts,
+    Unknown,
+    Way,
+)
 from scheduler.doctor.files import disk_facts, file_facts
 from scheduler.doctor.host import Page, occupant, synchronised, zone_facts
 from scheduler.doctor.way import walk
@@ -69,6 +81,7 @@ async def gathered(of: Installation, progress: Callable[[float], None] = lambda 
         embedded = begin(apart(lambda: _embedded(of)))
         embedded_server = begin(occupant(settings.api.listen, of.page))
         embedded_health = begin(apart(lambda: _embedded_health(of)))
+        file = begin(apart(lambda: _file(of)))
         holds_key = begin(apart(lambda: _holds_key(of)))
         targets = [group.create_task(_target(of, each, patience)) for each in settings.targets]
         begun += targets
@@ -79,6 +92,7 @@ async def gathered(of: Installation, progress: Callable[[float], None] = lambda 
         evaluates=(evaluating.croniter, evaluating.tzdata, RULES_VERSION),
         configuration=of.configuration,
         problems=of.problems,
+        file=None if isinstance(found := file.result(), Unknown) else found,
         holds_key=holds_key.result() is True,
         environment={name: of.environ[name] for name in (*PROXIES, *TRUST) if of.environ.get(name)},
         targets=[each.result() for each in targets],
@@ -113,7 +127,8 @@ async def _within(seconds: float, work: Awaitable[T]) -> T | Unknown:
 async def _target(of: Installation, target: Target, patience: float) -> TargetFacts:
     found = await _within(patience, apart(lambda: _key(of, target)))
     facts, config = (KeyFacts(None, error=found.why), None) if isinstance(found, Unknown) else found
-    way = await _within(patience, walk(target.url, target.ca_file, seconds=min(target.connect_timeout.total_seconds(), _STEP)))
+    step = min(target.connect_timeout.total_seconds(), _STEP)
+    way = await _within(patience, walk(target.url, target.ca_file, target.proxy, seconds=step))
     return TargetFacts(settings=target, key=facts, way=way, api=await _api(of, way, config, patience))
 
 
@@ -144,6 +159,11 @@ async def _daemon(of: Installation) -> Mapping[str, object] | Unknown:
         return Unknown("[server] listen names no address to ask at")
     status = await apart(lambda: of.page(listen, "/api/v1/status"))
     return status if isinstance(status, dict) else Unknown(f"what answers at {listen} is no daemon")
+
+
+def _file(of: Installation) -> FileFacts | None:
+    file = of.configuration.file if of.configuration else None
+    return None if file is None else file_facts(file)
 
 
 def _holds_key(of: Installation) -> bool:

@@ -9,6 +9,7 @@ from scheduler.doctor.findings import Check, Finding, parted
 KEY: Final = Check("key")
 _READ: Final = 4
 _OTHERS: Final = 0o077
+_ANYBODY_READS: Final = 0o004
 _PERSONAL: Final = "phx_"
 _KINDS: Final[Mapping[str, str]] = {"phc_": "a project's public key", "phs_": "a feature flag's key"}
 
@@ -21,8 +22,24 @@ def examined(facts: Facts) -> Iterator[Finding]:
             "the configuration holds what looks like a key",
             "take it out, also of comments, put it into a file of mode 0600 that key_file names, and revoke it if others could read it",
         )
+    yield from _proxies(facts)
     for target in facts.targets:
         yield _of(facts, target)
+
+
+def _proxies(facts: Facts) -> Iterator[Finding]:
+    """Warn of a configuration with credentials of a proxy in it that others than its owner and group may read."""
+    if facts.configuration is None or facts.file is None or not facts.file.mode & _ANYBODY_READS:
+        return
+    origins = facts.configuration.origins
+    for number, target in enumerate(facts.settings.targets):
+        origin = origins.get(("target", number, "proxy"))
+        if target.proxy is not None and target.proxy.has_credentials and origin is not None and origin.kind == "file":
+            yield KEY.warning(
+                str(facts.file.path),
+                f"everybody on this machine may read the password of the proxy of target {target.name}, mode {facts.file.mode:04o}",
+                "chmod o-r, with the daemon's user in the file's group; or SCHEDULER_TARGET__PROXY in an EnvironmentFile= of root's",
+            )
 
 
 def _of(facts: Facts, target: TargetFacts) -> Finding:

@@ -14,10 +14,11 @@ from scheduler.doctor.loopback import is_loopback
 REACHABILITY: Final = Check("reachability")
 _SOON: Final = timedelta(days=14)
 _UNKNOWN_AUTHORITY: Final = (2, 20, 21)
+_SELF_SIGNED: Final = (18, 19)
 _MENDS: Final[Mapping[int, str]] = {  # by OpenSSL's code for why it does not trust a certificate (openssl/x509_vfy.h)
     9: "see whether this machine's clock is right; else the API's certificate has to be replaced",
     10: "renew the API's certificate; see whether this machine's clock is right, too",
-    **dict.fromkeys((18, 19), "if it is the right one, set ca_file on the target to a file that holds it"),
+    **dict.fromkeys(_SELF_SIGNED, "if it is the right one, set ca_file on the target to a file that holds it"),
     **dict.fromkeys(_UNKNOWN_AUTHORITY, "for a private CA set ca_file on the target; for a public one install ca-certificates"),
     **dict.fromkeys((62, 64), "write the host in the target's url as the certificate has it"),
 }
@@ -34,9 +35,11 @@ def examined(facts: Facts) -> Iterator[Finding]:
             "see that the daemon has it too, or set ca_file on the target that needs it",
         )
     proxies = [name for name in PROXIES if name in facts.environment]
-    if proxies:
+    if proxies and not all(target.settings.proxy for target in facts.targets):
         yield REACHABILITY.notice(
-            "environment", f"{', '.join(proxies)} counts for nothing here: requests go directly", "let this machine reach the API directly"
+            "environment",
+            f"{', '.join(proxies)} counts for nothing here: requests go directly",
+            "set proxy on a target that is reached by a proxy",
         )
     for target in facts.targets:
         yield from _of(facts, target, proxied=bool(proxies))
@@ -54,18 +57,33 @@ def _of(facts: Facts, target: TargetFacts, *, proxied: bool) -> Iterator[Finding
 
 
 def _broken(target: TargetFacts, way: Way, *, proxied: bool) -> tuple[str, str]:
+    if way.proxy and way.broken != "tls":
+        return _broken_at_proxy(way)
     if way.broken == "name":
         return f"the name {way.host} cannot be resolved: {way.error}", "correct the target's url, or mend this machine's name service"
     if way.broken == "connection":
         advice = f"see that the API runs and that no firewall keeps this machine from port {way.port}"
-        advice += "; a proxy is not used" if proxied else ""
+        advice += "; a proxy of the environment is not used, only the target's proxy" if proxied else ""
         at = "" if way.addresses == (way.host,) else f" ({', '.join(way.addresses)})"
         return f"no connection to {way.host} port {way.port}{at}: {way.error}", advice
-    return f"TLS to {way.host} failed: {way.error}", _mend_tls(target, way)
+    through = f" through the proxy {way.proxy}" if way.proxy else ""
+    return f"TLS to {way.host}{through} failed: {way.error}", _mend_tls(target, way)
+
+
+def _broken_at_proxy(way: Way) -> tuple[str, str]:
+    if way.broken == "name":
+        host = urlsplit(way.proxy).hostname
+        return f"the name {host} of its proxy cannot be resolved: {way.error}", "correct the target's proxy"
+    if way.broken == "connection":
+        return f"no connection to its proxy {way.proxy}: {way.error}", "see that the proxy runs, or correct the target's proxy"
+    advice = f"have the proxy allow CONNECT to {way.host}:{way.port}; its user name and password stand in the target's proxy"
+    return f"its proxy {way.proxy} made no connection to {way.host} port {way.port}: {way.error}", advice
 
 
 def _mend_tls(target: TargetFacts, way: Way) -> str:
     ca_file = target.settings.ca_file
+    if way.proxy and way.verify_code in {*_UNKNOWN_AUTHORITY, *_SELF_SIGNED}:
+        return "if the proxy reads what goes through it, set ca_file on the target to a file with the authority of the proxy"
     if way.verify_code in _UNKNOWN_AUTHORITY and ca_file:
         return f"add the authority that signed it to {ca_file}"
     if way.verify_code is None and ca_file:
@@ -74,7 +92,7 @@ def _mend_tls(target: TargetFacts, way: Way) -> str:
 
 
 def _tls(facts: Facts, subject: str, way: Way) -> Iterator[Finding]:
-    if not way.tls and not is_loopback(way.host):
+    if not way.tls and (way.proxy or not is_loopback(way.host)):  # a proxy is on the way, also to its own machine
         yield REACHABILITY.warning(
             subject, f"the key is sent to {way.host} without TLS, for everybody on the way to read", "write https:// in the target's url"
         )
@@ -88,9 +106,7 @@ def _tls(facts: Facts, subject: str, way: Way) -> Iterator[Finding]:
 
 def _answer(subject: str, target: TargetFacts, way: Way, api: ApiFacts | Unknown) -> Finding:
     if isinstance(api, Unknown):
-        return REACHABILITY.notice(
-            subject, f"{way.host} port {way.port} can be connected to; the API was not asked: {api.why}", "mend that first"
-        )
+        return REACHABILITY.notice(subject, f"{_reached(way)} can be connected to; the API was not asked: {api.why}", "mend that first")
     if api.refusal is not None:
         return REACHABILITY.fault(subject, *_refused(target, api.refusal))
     slow = target.settings.request_timeout.total_seconds() * _SLOW
@@ -101,6 +117,11 @@ def _answer(subject: str, target: TargetFacts, way: Way, api: ApiFacts | Unknown
             "find out why the API is slow, or raise request_timeout",
         )
     return REACHABILITY.ok(subject, f"the list of automations came in {api.slowest * 1000:.0f} ms")
+
+
+def _reached(way: Way) -> str:
+    """What there was a connection to: without TLS the proxy alone, which is asked for a connection by each request."""
+    return f"its proxy {way.proxy}" if way.proxy and not way.tls else f"{way.host} port {way.port}"
 
 
 def _refused(target: TargetFacts, refusal: Refusal) -> tuple[str, str]:

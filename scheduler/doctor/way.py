@@ -1,52 +1,83 @@
 """The way to an API, one step after the other: its name, a connection, TLS. Sends no request and no key.
 
-Apart from the client, to which all three are the same: not sent. Here they are told apart, since what to do differs. The certificates that
-are trusted are the client's.
+With a proxy, name and connection are the proxy's, which is then asked for a connection to the API (CONNECT; RFC 9110, section 9.3.6).
+
+Apart from the client, to which all of these are the same: not sent. Here they are told apart, since what to do differs. The certificates
+that are trusted are the client's.
 """
 
 import asyncio
 import os
+import re
 import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from scheduler.core.errors import ConfigurationError
+from scheduler.core.proxy import Proxy
 from scheduler.doctor.apart import apart
 from scheduler.doctor.facts import Way
 from scheduler.upstream.tls import trust
 
 
-async def walk(url: str, ca_file: Path | None, *, seconds: float) -> Way:
+async def walk(url: str, ca_file: Path | None, proxy: Proxy | None = None, *, seconds: float) -> Way:
     """How far one gets. ``seconds`` is how long each step may take."""
     parts = urlsplit(url)
     tls = parts.scheme == "https"
-    way = Way(host=parts.hostname or "", port=parts.port or (443 if tls else 80), tls=tls)
-    way = await _resolved(way, seconds)
+    way = Way(host=parts.hostname or "", port=parts.port or (443 if tls else 80), tls=tls, proxy=str(proxy or ""))
+    first = urlsplit(proxy.url) if proxy else None
+    host, port = (first.hostname or "", first.port or 80) if first else (way.host, way.port)
+    way = await _resolved(way, host, port, seconds)
     if way.broken:
         return way
     try:
         async with asyncio.timeout(seconds):
-            _, writer = await asyncio.open_connection(way.host, way.port)
+            reader, writer = await asyncio.open_connection(host, port)
     except OSError as error:  # TimeoutError is one
         return replace(way, broken="connection", error=_words(error, seconds))
     try:
-        return await _secured(way, writer, ca_file, seconds) if tls else way
+        if proxy and tls:
+            way = await _connected_by(proxy, way, reader, writer, seconds)
+        return await _secured(way, writer, ca_file, seconds) if tls and not way.broken else way
     finally:
         writer.transport.abort()
 
 
-async def _resolved(way: Way, seconds: float) -> Way:
+async def _resolved(way: Way, host: str, port: int, seconds: float) -> Way:
     try:
         async with asyncio.timeout(seconds):
-            found = await apart(lambda: socket.getaddrinfo(way.host, way.port, type=socket.SOCK_STREAM))
+            found = await apart(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     except (OSError, UnicodeError) as error:
         return replace(way, broken="name", error=_words(error, seconds))
     return replace(way, addresses=tuple(sorted({str(each[4][0]) for each in found})))
+
+
+async def _connected_by(proxy: Proxy, way: Way, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> Way:
+    """Have the proxy connect to the API."""
+    api = f"[{way.host}]:{way.port}" if ":" in way.host else f"{way.host}:{way.port}"
+    lines = [f"CONNECT {api} HTTP/1.1", f"Host: {api}"]
+    if proxy.has_credentials:
+        lines.append(f"Proxy-Authorization: {proxy.authorization}")
+    try:
+        async with asyncio.timeout(seconds):
+            writer.write("\r\n".join([*lines, "", ""]).encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+    except OSError as error:
+        return replace(way, broken="proxy", error=_words(error, seconds))
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        return replace(way, broken="proxy", error="it hung up, or does not speak HTTP")
+    status = re.match(rb"HTTP/1\.[01] ([1-5][0-9]{2})\b", head)
+    if status is None:
+        return replace(way, broken="proxy", error="it does not speak HTTP")
+    if int(status[1]) != HTTPStatus.OK:
+        return replace(way, broken="proxy", error=f"it answered HTTP {status[1].decode()}")
+    return way
 
 
 async def _secured(way: Way, writer: asyncio.StreamWriter, ca_file: Path | None, seconds: float) -> Way:

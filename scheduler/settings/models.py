@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 
 from scheduler.core.model import InvalidAutomation, canonical_id
 from scheduler.core.policy import CatchUp, Concurrency, Policies
+from scheduler.core.proxy import Proxy
 from scheduler.settings.durations import format_duration, parse_duration, parse_positive_duration
 from scheduler.settings.overrides import PatternIndex
-from scheduler.settings.places import DatabaseUrl, Listen, parse_api_url, parse_database_url, parse_listen
+from scheduler.settings.places import DatabaseUrl, Listen, parse_api_url, parse_database_url, parse_listen, parse_proxy
 from scheduler.settings.problems import KEY_PREFIX, Wrong, shown
 from scheduler.settings.sizes import format_size, parse_size
 
@@ -162,6 +163,7 @@ AutoCount = Annotated[int | None, PlainValidator(_parse_auto_count), PlainSerial
 Size = Annotated[int, PlainValidator(parse_size), PlainSerializer(format_size, return_type=str)]
 Umask = Annotated[int, PlainValidator(_parse_umask), PlainSerializer(_format_umask, return_type=str)]
 OptionalFile = Annotated[Path | None, PlainValidator(_parse_file), _Text]
+OptionalProxy = Annotated[Proxy | None, PlainValidator(parse_proxy), _Text]  # credentials are not in the text
 ListenAddress = Annotated[Listen | None, PlainValidator(parse_listen), _Text]
 Database = Annotated[DatabaseUrl, PlainValidator(parse_database_url), _Text]
 
@@ -187,6 +189,7 @@ class Target(Section):
     max_in_flight: Count = 64
     max_waiting: AutoCount = None
     ca_file: OptionalFile = None
+    proxy: OptionalProxy = None
 
     @property
     def most_waiting(self) -> int:

@@ -8,14 +8,18 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 from pydantic_core import Url
 
+from scheduler.core.proxy import Proxy
 from scheduler.settings.problems import Wrong, shown
 
 _URL_REMEDY: Final = 'write it as "https://us.posthog.com"'
 _LISTEN_REMEDY: Final = 'write "127.0.0.1:9464", "[::1]:9464", or "" for none'
 _DATABASE_REMEDY: Final = 'write "sqlite:////var/lib/scheduler/scheduler.db": three slashes and a path'
+_PROXY_REMEDY: Final = 'write it as "http://proxy.example.org:3128", or "http://user:password@proxy.example.org:3128"'
+_HTTP_PORT: Final = 80
 _LAST_PORT: Final = 65_535
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_-]{1,63})*", re.ASCII)
 
@@ -36,13 +40,31 @@ def parse_api_url(value: object) -> str:
     return str(url).rstrip("/")
 
 
-def _parsed(value: str) -> Url:
+def _parsed(value: str, remedy: str = _URL_REMEDY) -> Url:
     if any(character.isspace() or not character.isprintable() for character in value):
-        raise Wrong("holds a space or a control character", _URL_REMEDY)
+        raise Wrong("holds a space or a control character", remedy)
     try:
         return Url(value)
     except ValueError:
-        raise Wrong("is not a valid URL", _URL_REMEDY) from None
+        raise Wrong("is not a valid URL", remedy) from None
+
+
+def parse_proxy(value: object) -> Proxy | None:
+    """Return the proxy that a URL names, None for the empty text. User name and password may stand in the URL, percent-encoded."""
+    if not isinstance(value, str):
+        raise Wrong("should be the URL of a proxy, as text", _PROXY_REMEDY)
+    if not value:
+        return None
+    if not value.lower().startswith("http://"):
+        raise Wrong("should begin with http://, also for a target with https://: TLS goes through the proxy to the target", _PROXY_REMEDY)
+    url = _parsed(value, _PROXY_REMEDY)
+    if url.path not in {None, "/"} or "?" in value or "#" in value:
+        raise Wrong("holds more than the address of a proxy: a path, a query or a fragment", _PROXY_REMEDY)
+    host = url.host or ""
+    user, password = unquote(url.username or ""), unquote(url.password or "")
+    if ":" in user or not (user + password).isprintable():
+        raise Wrong("holds a user name or password that HTTP cannot send: a colon in the name, or a control character", _PROXY_REMEDY)
+    return Proxy(f"http://{host}:{url.port or _HTTP_PORT}", user, password)
 
 
 @dataclass(frozen=True, slots=True)

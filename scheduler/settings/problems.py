@@ -5,6 +5,7 @@ Apart from the models, so that whoever only catches a `SettingsError` need not k
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,6 +13,7 @@ from typing import Final
 from scheduler.core.errors import ConfigurationError
 
 KEY_PREFIX: Final = "phx_"  # of a personal API key, which people paste into the wrong place
+_CREDENTIALS: Final = re.compile(r"://[^/\s]*@")  # in a URL
 _SHOWN: Final = 60  # characters of a faulty value that an error repeats
 
 
@@ -50,13 +52,15 @@ class Wrong(ValueError):
 
 
 def shown(value: object) -> str:
-    """A value as an error repeats it: as JSON, on one line and cut short; never what may be a key."""
+    """A value as an error repeats it: as JSON, on one line and cut short; never what may be a key or a password."""
     try:
         text = json.dumps(value, ensure_ascii=True, default=str)
     except (ValueError, RecursionError):  # an integer of more digits than Python writes, or a list nested very deep
         return f"this {type(value).__name__}"
     if KEY_PREFIX in text:
         return "what looks like a key"
+    if _CREDENTIALS.search(text):
+        return "what looks like a URL with a password"
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 

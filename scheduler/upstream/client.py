@@ -333,7 +333,8 @@ class ApiClient:
 
 def _connections(config: TargetConfig) -> Transport:
     # Shorter than the whole, so that a connection that is never made is told from an answer that never comes.
-    return PooledTransport(tls=trust(config.ca_file), connect_timeout=min(config.connect_timeout, 0.9 * config.request_timeout))
+    connect_timeout = min(config.connect_timeout, 0.9 * config.request_timeout)
+    return PooledTransport(tls=trust(config.ca_file), connect_timeout=connect_timeout, proxy=config.proxy)
 
 
 @lru_cache(maxsize=10_000)

@@ -8,6 +8,7 @@ request on it, so that a proxy's late "408" would be read as the answer to a POS
 import asyncio
 import select
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
@@ -23,6 +24,10 @@ KEPT_ALIVE: Final = 4.0
 """A connection that has been idle for longer is not used again. Seconds."""
 
 
+class NeverConnected(aiohttp.ClientConnectionError):
+    """There was no connection for a request, so nothing of the request was sent; the cause says why."""
+
+
 class Pool(aiohttp.TCPConnector):
     """Connections without a limit: whoever sends limits requests, so that none of them ever waits for another's connection."""
 
@@ -31,9 +36,21 @@ class Pool(aiohttp.TCPConnector):
         self._opened: WeakKeyDictionary[ResponseHandler, float] = WeakKeyDictionary()  # when, on the loop's clock
 
     async def connect(self, req: aiohttp.ClientRequest, traces: list["Trace"], timeout: aiohttp.ClientTimeout) -> "Connection":  # noqa: ASYNC109  aiohttp's signature
-        """A connection that is new, or that has been idle for a short time and silent since its last answer."""
+        """A connection that is new, or that has been idle for a short time and silent since its last answer.
+
+        Raises `NeverConnected`, or TimeoutError.
+        """
+        headers = req.proxy_headers
         while True:
-            connection = await super().connect(req, traces, timeout)
+            try:
+                req.proxy_headers = headers.copy() if headers else None  # aiohttp adds a Host, and finds kept connections by them
+                connection = await super().connect(req, traces, timeout)
+            except TimeoutError:
+                raise
+            except Exception as error:  # with a proxy before the API this can be whatever an answer can be wrong with
+                raise NeverConnected from error
+            finally:
+                req.proxy_headers = headers
             protocol = connection.protocol
             assert protocol is not None
             if protocol not in self._opened:
@@ -43,13 +60,18 @@ class Pool(aiohttp.TCPConnector):
                 return connection
             connection.close()
 
-    async def warm(self, request: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout, count: int) -> None:  # noqa: ASYNC109  as above
+    async def warm(
+        self,
+        make_request: Callable[[], aiohttp.ClientRequest],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  as above
+        count: int,
+    ) -> None:
         """Have ``count`` connections open and idle, as far as they can be had: over TLS a burst then takes a quarter of the time."""
         held: list[Connection] = []
 
         async def hold() -> None:
             with suppress(aiohttp.ClientError, OSError):  # a TimeoutError is an OSError
-                held.append(await self._recent(request, timeout))
+                held.append(await self._recent(make_request(), timeout))
 
         try:
             await asyncio.gather(*(hold() for _ in range(count)))

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from scheduler.core.key import Key
 from scheduler.core.model import canonical_id
+from scheduler.core.proxy import Proxy
 
 
 class Clock(Protocol):
@@ -34,6 +35,7 @@ class TargetConfig:
     requests_per_minute: int = 400
     requests_per_hour: int = 4000
     ca_file: Path | None = None
+    proxy: Proxy | None = None
 
     @property
     def collection(self) -> str:

@@ -6,6 +6,9 @@ that hangs up after it has read a POST as a *connect* time-out, and here everyth
 So this module translates aiohttp's errors itself, by one rule: only what aiohttp raises before it has a connection becomes a
 ``ConnectError`` or a ``ConnectTimeout``; everything later is another ``TransportError``.
 
+Through a proxy, TLS to the API begins after CONNECT, so all that the proxy answers comes before there is a connection. A request without
+TLS goes to the proxy as it is; of what the proxy answers in place of the API, only 407 can be told from the API's answers.
+
 Nothing is taken from the environment: no proxy, no netrc, no cookies. Redirects are not followed. aiohttp sends an idempotent request
 a second time when a kept-alive connection turns out to be dead, and POST and PATCH never.
 """
@@ -16,13 +19,15 @@ import socket
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from typing import Final, Self
 
 import aiohttp  # noqa: TID251  this is the room that talks to the API
 import httpx  # noqa: TID251  the same
 from yarl import URL
 
-from scheduler.upstream.pool import Pool
+from scheduler.core.proxy import Proxy
+from scheduler.upstream.pool import NeverConnected, Pool
 
 LONGEST_HEADER: Final = 2**16
 """Bytes of a header, or of the status line, that are taken. aiohttp's own limit of 8,190 is less than some policies for browsers take."""
@@ -40,31 +45,52 @@ class Transport(httpx.AsyncBaseTransport, ABC):
 class PooledTransport(Transport):
     """Sends requests whose body is in memory."""
 
-    def __init__(self, *, tls: ssl.SSLContext, connect_timeout: float) -> None:
+    def __init__(self, *, tls: ssl.SSLContext, connect_timeout: float, proxy: Proxy | None = None) -> None:
         self._tls = tls
+        self._proxy = proxy
+        self._proxy_url = URL(proxy.url, encoded=True) if proxy else None
+        self._proxy_headers = {"Proxy-Authorization": _Unseen(proxy.authorization)} if proxy and proxy.has_credentials else {}
         self._timeout = aiohttp.ClientTimeout(connect=connect_timeout, ceil_threshold=float("inf"))
         self._opened: tuple[aiohttp.ClientSession, Pool] | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The head of the answer; its body is still to be read, and in any case to be closed. Raises ``httpx.TransportError``."""
         session, _ = self._open()
+        headers = _for_aiohttp(request.headers)
+        if request.url.scheme == "http":  # with TLS they are for CONNECT alone
+            headers += self._proxy_headers.items()
         try:
             answer = await session.request(
                 request.method,
                 URL(str(request.url), encoded=True),
-                headers=_for_aiohttp(request.headers),
+                headers=headers,
                 data=request.content or None,
                 allow_redirects=False,
+                proxy=self._proxy_url,
+                proxy_headers=self._proxy_headers,
             )
         except aiohttp.ClientError as error:
-            raise _translation(error) from None
+            raise _translation(error, self._proxy) from None
+        if self._proxy and answer.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+            answer.close()
+            raise httpx.ConnectError(_refused_by(self._proxy, answer.status, answer.reason))
         return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer))
 
     async def warm(self, url: str, connections: int) -> None:
         """See `Transport`."""
         session, pool = self._open()
-        key = aiohttp.ClientRequest("GET", URL(url, encoded=True), loop=asyncio.get_running_loop(), session=session)
-        await pool.warm(key, self._timeout, connections)
+        await pool.warm(lambda: self._reading(url, session), self._timeout, connections)
+
+    def _reading(self, url: str, session: aiohttp.ClientSession) -> aiohttp.ClientRequest:
+        """Make a request that is never sent: a connection is looked for by its request."""
+        return aiohttp.ClientRequest(
+            "GET",
+            URL(url, encoded=True),
+            loop=asyncio.get_running_loop(),
+            session=session,
+            proxy=self._proxy_url,
+            proxy_headers=self._proxy_headers,
+        )
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -103,7 +129,7 @@ class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
         try:
             chunk = await self._answer.content.readany()
         except aiohttp.ClientError as error:
-            raise _translation(error) from None
+            raise _once_connected(error) from None
         if not chunk:
             raise StopAsyncIteration
         return chunk
@@ -129,16 +155,45 @@ def _for_aiohttp(headers: httpx.Headers) -> list[tuple[str, str]]:
 # ---------------------------------------------------------------- errors
 
 
-def _translation(error: aiohttp.ClientError) -> httpx.TransportError:
+def _translation(error: aiohttp.ClientError, proxy: Proxy | None) -> httpx.TransportError:
     match error:
         case aiohttp.ConnectionTimeoutError():
-            return httpx.ConnectTimeout("no connection within connect_timeout")
-        case aiohttp.ClientConnectorError():
-            return httpx.ConnectError(_why_no_connection(error.os_error))
-        case aiohttp.InvalidURL():  # the pool's word on the host; nobody else here says it
-            return httpx.ConnectError(f"its address is of no use: {error.description}")
+            return httpx.ConnectTimeout("no connection within connect_timeout" + (f", through the proxy {proxy}" if proxy else ""))
+        case NeverConnected():
+            return httpx.ConnectError(_why_never(error.__cause__, proxy))
         case _:
             return _once_connected(error)
+
+
+def _why_never(cause: BaseException | None, proxy: Proxy | None) -> str:
+    through = f"through the proxy {proxy}: " if proxy else ""
+    match cause:
+        case aiohttp.ClientSSLError():
+            return through + _why_no_connection(cause.os_error)
+        case aiohttp.ClientConnectorError():
+            return (f"no connection to the proxy {proxy}: " if proxy else "") + _why_no_connection(cause.os_error)
+        case aiohttp.InvalidURL():  # the pool's word on the host
+            return f"{through}its address is of no use: {cause.description}"
+        case _ if proxy:
+            return _why_not_by(proxy, cause)
+        case _:
+            return str(cause) or type(cause).__name__
+
+
+def _why_not_by(proxy: Proxy, cause: BaseException | None) -> str:
+    match cause:
+        case aiohttp.ClientHttpProxyError():
+            return _refused_by(proxy, cause.status, cause.message)
+        case aiohttp.ClientResponseError():
+            return f"the proxy {proxy} answered with no HTTP: {cause.message}"
+        case _:
+            return f"the proxy {proxy} hung up before there was a connection to the API"
+
+
+def _refused_by(proxy: Proxy, status: int, reason: str | None) -> str:
+    text = f"the proxy {proxy} made no connection to the API: it answered HTTP {status} {reason or ''}".rstrip()
+    asked = status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
+    return f"{text}; check the user name and password in the target's proxy" if asked else text
 
 
 def _once_connected(error: aiohttp.ClientError) -> httpx.TransportError:

@@ -45,6 +45,17 @@ def test_show_shows_no_key_wherever_it_was_put(scheduler: Scheduler, file: Path,
     assert "s3cret" not in done.out
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_show_shows_a_proxy_without_its_credentials(
+    scheduler: Scheduler, file: Path, monkeypatch: pytest.MonkeyPatch, form: list[str]
+) -> None:
+    file.write_text('[[target]]\nurl = "https://a.example"\nproject_id = 1\n')
+    monkeypatch.setenv("SCHEDULER_TARGET__PROXY", "http://s3cret:s3cret@proxy.example:3128")
+    done = scheduler("config", "show", "--config", str(file), *form)
+    assert "http://***@proxy.example:3128" in done.out
+    assert "s3cret" not in done.out
+
+
 def test_validate_says_yes(scheduler: Scheduler, file: Path) -> None:
     file.write_text('[[target]]\nurl = "https://a.example"\nproject_id = 1\n')
     done = scheduler("config", "validate", "--config", str(file))

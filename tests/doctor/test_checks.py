@@ -63,6 +63,11 @@ def test_of_a_healthy_installation_every_check_says_that_all_is_well() -> None:
     assert {each.check for each in findings(HEALTHY)} == {check.name for check, _ in CHECKS}
 
 
+def test_a_proxy_whose_password_is_in_a_file_for_few_is_no_finding() -> None:
+    facts = replace(behind_a_proxy(0o640), environment={"HTTPS_PROXY": "http://other"})
+    assert told(facts) == []
+
+
 def scheduled(cron: str, **more: Any) -> Facts:
     return api(snapshot=snapshot(automation(cron=cron, **more)))
 
@@ -90,6 +95,13 @@ def at_the_cloud(**limits: Any) -> Facts:
 def keyless(error: str, place: KeyPlace | None = None, **changes: Any) -> Facts:
     made = target(key=KeyFacts(place, error=error), api=Unknown("there is no key to ask with"))
     return replace(made, **changes)
+
+
+def behind_a_proxy(mode: int) -> Facts:
+    """All is well, by a proxy whose password stands in a file of this mode."""
+    facts = under(HEALTHY, settings({**TARGET, "proxy": "http://me:s3cret@proxy:3128"}))
+    configuration = Configuration(facts.settings, FILE, {("target", 0, "proxy"): Origin("file", str(FILE))})
+    return replace(facts, configuration=configuration, file=file(FILE, mode=mode))
 
 
 def two_of_one_project() -> Facts:
@@ -198,6 +210,13 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             "scheduler, who has the ledger, may not read the file /etc/scheduler/key of root",
         ),
         ("another kind of key", target(key=replace(KEY, kind="phc_")), FAULT, MAIN, "a project's public key"),
+        (
+            "a proxy's password for everybody",
+            behind_a_proxy(0o644),
+            WARNING,
+            str(FILE),
+            "may read the password of the proxy of target main",
+        ),
         ("a key in the file", replace(HEALTHY, holds_key=True), FAULT, str(FILE), "holds what looks like a key"),
     ],
     "reachability": [
@@ -208,6 +227,13 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             NOTICE,
             "environment",
             "HTTPS_PROXY counts for nothing",
+        ),
+        (
+            "in the clear by a proxy",
+            way(tls=False, host="127.0.0.1", proxy="http://proxy:3128", expires=None),
+            WARNING,
+            MAIN,
+            "sent to 127.0.0.1 without TLS",
         ),
         ("in the clear", way(tls=False, expires=None), WARNING, MAIN, "without TLS"),
         ("ends soon", way(expires=NOW + timedelta(days=13)), WARNING, MAIN, "by An Authority, ends at 2026-12-06T19:20:30Z"),
@@ -551,6 +577,34 @@ UNREACHABLE: Sequence[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         {},
         "Hostname mismatch",
         "as the certificate has it",
+    ),
+    (
+        "the name of a proxy",
+        {"broken": "name", "proxy": "http://***@proxy:3128", "error": "unknown"},
+        {},
+        "the name proxy of its proxy cannot be resolved",
+        "correct the target's proxy",
+    ),
+    (
+        "no proxy there",
+        {"broken": "connection", "proxy": "http://***@proxy:3128", "error": "refused"},
+        {},
+        "no connection to its proxy http://***@proxy:3128: refused",
+        "see that the proxy runs",
+    ),
+    (
+        "a proxy that refuses",
+        {"broken": "proxy", "proxy": "http://***@proxy:3128", "error": "it answered HTTP 407"},
+        {},
+        "its proxy http://***@proxy:3128 made no connection to api.example.org port 443: it answered HTTP 407",
+        "allow CONNECT to api.example.org:443",
+    ),
+    (
+        "a proxy that reads TLS",
+        {"broken": "tls", "proxy": "http://proxy:3128", "error": "self-signed certificate in certificate chain", "verify_code": 19},
+        {},
+        "TLS to api.example.org through the proxy http://proxy:3128 failed",
+        "with the authority of the proxy",
     ),
     ("no TLS", {"broken": "tls", "error": "wrong version number"}, {}, "wrong version number", "or write http://"),
     (

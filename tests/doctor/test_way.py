@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import trustme
 
+from scheduler.core.proxy import Proxy
 from scheduler.doctor.facts import Way
 from scheduler.doctor.way import walk
-from tests.fault_server import Visit, fault_server
+from tests.fault_server import Behaviour, Received, Visit, always, fault_server
+from tests.http_proxy import http_proxy
 from tests.ports import free_port
 
 EXPIRY = datetime(2030, 1, 2, tzinfo=UTC)
@@ -115,3 +117,38 @@ def test_a_name_that_there_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     way = asyncio.run(walk("https://no-such-host.invalid", None, seconds=5))
     assert (way.broken, way.error) == ("name", "name or service not known")
+
+
+async def walked_by(proxy: Behaviour, tls: ssl.SSLContext, ca_file: Path, user: str = "", password: str = "") -> tuple[Way, list[Received]]:
+    async with fault_server(quiet, tls=tls) as server, fault_server(proxy) as between:
+        way = await walk(server.https_url, ca_file, Proxy(between.url, user, password), seconds=5)
+        assert server.received == []
+        return way, between.received
+
+
+def test_a_proxy_is_asked_for_a_connection_and_certificates_are_seen_through_it(authority: trustme.CA, ca_file: Path) -> None:
+    way, asked = asyncio.run(walked_by(http_proxy("me", "s3cret"), certified(authority), ca_file, "me", "s3cret"))
+    assert (way.broken, way.issuer) == (None, "The Authority")
+    assert [(each.method, each.headers["host"]) for each in asked] == [("CONNECT", asked[0].target)]
+    assert "s3cret" not in repr(way)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "error"),
+    [
+        (http_proxy("me", "s3cret"), "it answered HTTP 407"),
+        (always(b"220 mail.example.org\r\n\r\n"), "it does not speak HTTP"),
+        (quiet, "it hung up, or does not speak HTTP"),
+        (always(b"x" * 100_000), "it hung up, or does not speak HTTP"),
+    ],
+    ids=["asks who is there", "is none", "hangs up", "never comes to an end"],
+)
+def test_a_proxy_that_makes_no_connection_is_told(authority: trustme.CA, ca_file: Path, behaviour: Behaviour, error: str) -> None:
+    way, _ = asyncio.run(walked_by(behaviour, certified(authority), ca_file))
+    assert (way.broken, way.error) == ("proxy", error)
+
+
+@pytest.mark.parametrize(("host", "broken"), [("127.0.0.1", "connection"), ("no-such-host.invalid", "name")])
+def test_a_proxy_that_cannot_be_reached_is_told(host: str, broken: str) -> None:
+    way = asyncio.run(walk("https://127.0.0.1:1", None, Proxy(f"http://{host}:{free_port()}"), seconds=5))
+    assert (way.broken, way.host) == (broken, "127.0.0.1")

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.settings.places import Listen, parse_api_url, parse_database_url, parse_listen
+from scheduler.core.proxy import Proxy
+from scheduler.settings.places import Listen, parse_api_url, parse_database_url, parse_listen, parse_proxy
 from scheduler.settings.problems import Wrong
 
 
@@ -132,3 +133,48 @@ def test_no_text_breaks_a_reader(text: str) -> None:
     for read in (parse_api_url, parse_listen, parse_database_url):
         with contextlib.suppress(Wrong):
             read(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "proxy", "shown"),
+    [
+        ("http://proxy.example:3128", Proxy("http://proxy.example:3128"), "http://proxy.example:3128"),
+        ("HTTP://Proxy.Example/", Proxy("http://proxy.example:80"), "http://proxy.example:80"),
+        ("http://[::1]:3128", Proxy("http://[::1]:3128"), "http://[::1]:3128"),
+        (
+            "http://hunter2:hunter%3A%40%2F2%C3%A4@proxy:8080/",
+            Proxy("http://proxy:8080", "hunter2", "hunter:@/2ä"),
+            "http://***@proxy:8080",
+        ),
+        ("http://hunter2@proxy:8080", Proxy("http://proxy:8080", "hunter2"), "http://***@proxy:8080"),
+    ],
+)
+def test_a_proxy_is_shown_without_its_credentials(text: str, proxy: Proxy, shown: str) -> None:
+    assert parse_proxy(text) == proxy
+    assert str(proxy) == shown
+    assert "hunter" not in repr(proxy)
+
+
+def test_no_proxy_is_the_empty_text() -> None:
+    assert parse_proxy("") is None
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        (["http://u:hunter2@proxy"], "should be the URL of a proxy"),
+        ("proxy:3128", "should begin with http://"),
+        ("https://u:hunter2@proxy:3128", "also for a target with https://"),
+        ("socks5://u:hunter2@proxy:1080", "should begin with http://"),
+        ("http://u:hunter2@proxy:3128/path", "more than the address"),
+        ("http://u:hunter2@proxy:3128?x", "more than the address"),
+        ("http://u:hunter2@proxy:99999", "not a valid URL"),
+        ("http://u:hunter2 @proxy:3128", "space"),
+        ("http://u%3Av:hunter2@proxy:3128", "a colon in the name"),
+        ("http://u:hunter2%0d%0aX@proxy:3128", "a control character"),
+    ],
+)
+def test_what_is_no_proxy_is_refused_without_repeating_it(value: object, what: str) -> None:
+    with pytest.raises(Wrong, match=what) as caught:
+        parse_proxy(value)
+    assert "hunter2" not in str(caught.value)
