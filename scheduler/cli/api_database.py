@@ -2,13 +2,15 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from scheduler.cli.owner import acting_as_owner
-from scheduler.core.errors import Unreachable
+from scheduler.core.errors import ConfigurationError, Unreachable
 from scheduler.database import Database
+from scheduler.localapi.lock import ServerLock
 from scheduler.localapi.schema import open_database
 
 T = TypeVar("T")
@@ -26,6 +28,22 @@ def carry_out(path: Path, use: Callable[[Database], Awaitable[T]], *, make: bool
             return asyncio.run(_carried_out(path, use))
         finally:
             os.umask(before)
+
+
+@contextmanager
+def holding(path: Path) -> Iterator[None]:
+    """Keep servers off a database that may not be there yet, whoever this process is meanwhile.
+
+    Raises `ConfigurationError` naming the server that uses the database, or for a missing folder.
+    """
+    with acting_as_owner(path):
+        if not path.parent.is_dir():
+            raise ConfigurationError(f"there is no folder {path.parent}; name another in [api] database, or install the API first")
+        lock = ServerLock.acquire(path)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 async def _carried_out(path: Path, use: Callable[[Database], Awaitable[T]]) -> T:

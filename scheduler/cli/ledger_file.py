@@ -64,16 +64,19 @@ def _locked(path: Path, at: datetime) -> LedgerLock:
 
 
 @contextmanager
-def replacing(path: Path, at: datetime) -> Iterator[None]:
-    """Be whoever the ledger belongs to, or its folder, with the lock, for what puts another file in its place. Raises as `owning` does."""
+def holding(path: Path, at: datetime) -> Iterator[None]:
+    """Keep daemons off a ledger that may not be there yet, whoever this process is meanwhile.
+
+    Raises `ConfigurationError` naming the daemon that uses the ledger, or for a missing folder.
+    """
     with acting_as_owner(path), translated(path):
         if not path.parent.is_dir():
             raise ConfigurationError(f"there is no folder {path.parent}; name the ledger by --config, or install the daemon first")
         lock = _locked(path, at)
-        try:
-            yield
-        finally:
-            lock.release()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write(path: Path, operation: Callable[[sqlite3.Connection], T]) -> T:

@@ -186,6 +186,11 @@ def look(path: Path) -> sqlite3.Connection:
     return _connect(path, "ro" if logged else "ro&immutable=1")
 
 
+def require_kind(path: Path, connection: sqlite3.Connection, *, application_id: int, migrations: Sequence[Migration]) -> int:
+    """Return how many migrations an open database has. Raises `DatabaseRefused` for another kind of database, and for a newer version."""
+    return _belongs(path, connection, Schema(application_id, migrations))
+
+
 def _belongs(path: Path, connection: sqlite3.Connection, schema: Schema) -> int:
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()

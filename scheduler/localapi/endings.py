@@ -17,6 +17,7 @@ from scheduler.localapi.runs import RunEnd
 NO_COMMAND: Final = RunEnd("failed", error="No command is configured to carry out runs; set `command` in [api.runner].")
 CANCELLED_EARLY: Final = "The run was cancelled before it began."
 DELETED_EARLY: Final = "The automation was deleted before the run began."
+RESTORED: Final = "The run had not ended when the backup was made from which the database was restored; how the run ended is not known."
 
 _LONGEST: Final = 200
 NOT_STARTED: Final = 126

@@ -130,6 +130,10 @@ class RunQueue:
         """Write down how and when a run ended. The automation shows the end as long as this is its newest run."""
         await self._database.write(partial(_finish, run_id=run.id, automation_id=run.automation_id, end=end, ended_at=to_text(ended_at)))
 
+    async def end_unfinished(self, error: str) -> int:
+        """Have all runs that have not ended failed with ``error``, and return how many. Only while no process carries out runs."""
+        return await self._database.write(partial(_end_unfinished, error=error, now=self._stamp()))
+
     async def runs(self, *, automation: str | None = None, status: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
         """Return the newest runs, newest first: every column but the prompt.
 
@@ -216,6 +220,12 @@ def _end_early(connection: sqlite3.Connection, *, errors: Mapping[EarlyCause, st
     cause, runs = found
     early_ends.end(connection, runs, errors[cause], now)
     return EarlyEnds(cause, len(runs))
+
+
+def _end_unfinished(connection: sqlite3.Connection, *, error: str, now: str) -> int:
+    runs = [run for which in (_RUNNING, WAITING, CANCELLED) for run in connection.execute(f"SELECT id, automation_id {which}").fetchall()]
+    early_ends.end(connection, runs, error, now)
+    return len(runs)
 
 
 def _finish(connection: sqlite3.Connection, *, run_id: str, automation_id: str, end: RunEnd, ended_at: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from scheduler.core.errors import LedgerUnavailable
-from scheduler.database import Database, Tables
+from scheduler.database import Database, Migration, Tables
 
 APPLICATION_ID: Final = 0x74736B61  # "tska", in the header of the file: what `file` and we know it by
 
@@ -117,14 +117,7 @@ def open_database(
     return Database.open(
         path,
         application_id=APPLICATION_ID,
-        migrations=(
-            m001_first_tables,
-            m002_cancelling_and_use,
-            m003_version_of_the_order,
-            m004_answers_by_project,
-            m005_runs_that_wait,
-            m006_cancellations_of_many,
-        ),
+        migrations=MIGRATIONS,
         on_commit=on_commit,
         on_fault=on_fault,
     )
@@ -235,3 +228,13 @@ def m006_cancellations_of_many(tables: Tables) -> None:
         """,
     ):
         tables.execute(statement)
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (
+    m001_first_tables,
+    m002_cancelling_and_use,
+    m003_version_of_the_order,
+    m004_answers_by_project,
+    m005_runs_that_wait,
+    m006_cancellations_of_many,
+)

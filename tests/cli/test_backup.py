@@ -1,4 +1,4 @@
-"""`scheduler backup` and `scheduler restore`, on a ledger in a file."""
+"""`scheduler backup` and `scheduler restore`, on a ledger in a file. `test_backup_of_both` has the embedded API's database too."""
 
 import os
 import shutil
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from scheduler.cli import backup_file
 from scheduler.cli.commands import restore
-from scheduler.ledger import backup
 from scheduler.ledger.intents import EVERYTHING, pauses
 from scheduler.ledger.lock import LedgerLock
 from scheduler.ledger.schema import open_for_reading
@@ -25,6 +25,7 @@ def ledger(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = folder / "state" / "ledger.db"
     path.parent.mkdir()
     monkeypatch.setenv("SCHEDULER_LEDGER__URL", f"sqlite:///{path}")
+    monkeypatch.setenv("SCHEDULER_API__DATABASE", f"sqlite:///{folder}/absent/api.db")
     return path
 
 
@@ -140,7 +141,10 @@ def test_a_link_or_a_file_that_is_in_the_way_is_not_written_through(scheduler: S
 @pytest.mark.usefixtures("daemon")
 def test_of_many_backups_to_one_name_one_succeeds_and_is_whole(folder: Path, ledger: Path) -> None:
     program = [sys.executable, "-m", "scheduler", "backup", str(folder / "copy.db")]
-    environment = os.environ | {"SCHEDULER_LEDGER__URL": f"sqlite:///{ledger}", "SCHEDULER_CONFIG": "/dev/null"}
+    environment = os.environ | {
+        "SCHEDULER_LEDGER__URL": f"sqlite:///{ledger}",
+        "SCHEDULER_CONFIG": "/dev/null",
+    }
     running = [subprocess.Popen(program, env=environment, stdout=-1, stderr=-1, text=True) for _ in range(4)]
     told = {process.pid: process.communicate() for process in running}
     assert sorted(process.returncode for process in running) == [0, 2, 2, 2], told
@@ -156,7 +160,7 @@ def test_half_a_copy_is_removed(scheduler: Scheduler, folder: Path, monkeypatch:
         into.execute("CREATE TABLE half (a)")
         raise error
 
-    monkeypatch.setattr(backup, "copy", interrupted)
+    monkeypatch.setattr(backup_file, "copy", interrupted)
     assert scheduler("backup", str(folder / "copy.db")).status != 0
     assert [each.name for each in folder.iterdir()] == ["state"]
 

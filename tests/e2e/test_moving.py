@@ -1,6 +1,7 @@
 """The recipes of docs/operations.md for another machine and for a restored backup, with real processes: no run is lost or doubled."""
 
 import asyncio
+import tarfile
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -53,28 +54,31 @@ async def _move_and_restore(folder: Path) -> None:
         first = next_minute(now() + timedelta(seconds=5))
         await _has_fate(here, first, "accepted: answered")
 
-        # to another machine: stop, copy, start there
-        assert await here.stop("run") == 0
-        await here.command("backup", str(folder / "moved.db"))
+        # both to another machine: stop, copy, start there
+        assert [await here.stop(process) for process in ("run", "serve")] == [0, 0]
+        await here.command("backup", str(folder / "moved.backup"))
         (there.folder / "key").write_text(here.key)
         (there.folder / "key").chmod(0o600)
         there.write_configuration()
-        await there.command("restore", "--moved", str(folder / "moved.db"))
+        await there.command("restore", "--moved", str(folder / "moved.backup"))
+        await there.start_api()
         await there.start_daemon()
-        await there.command("backup", str(folder / "backup.db"))
+        await there.command("backup", str(folder / "backup"))
         second = first + timedelta(minutes=1)
         await _has_fate(there, second, "accepted: answered")
-        assert _runs(here) == 2
+        assert _runs(there) == 2
 
-        # from the backup, which knows nothing of the second minute: stop, restore, start, resume
+        # the ledger from the backup, which knows nothing of the second minute: stop, restore, start, resume
         assert await there.stop("run") == 0
-        await there.command("restore", str(folder / "backup.db"))
+        with tarfile.open(folder / "backup") as archive:
+            archive.extract("ledger.db", folder)
+        await there.command("restore", str(folder / "ledger.db"))
         await there.start_daemon()
         await _has_fate(there, second, "skipped: paused")
         await there.command("resume", "--all", "--keep-single")
         third = second + timedelta(minutes=1)
         await _has_fate(there, third, "accepted: answered")
-        assert _runs(here) == 3
+        assert _runs(there) == 3
     finally:
         await there.close()
         await here.close()

@@ -1,31 +1,61 @@
-"""``scheduler backup``: a copy of the ledger."""
+"""``scheduler backup``: a copy of the ledger and of the embedded API's database."""
 
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from scheduler.cli.group import Command, Source
 from scheduler.cli.output import line
+from scheduler.cli.times import now
 from scheduler.core.printable import escaped
 
-_EXAMPLES = ("scheduler backup /var/backups/scheduler-2026-11-26.db",)
+if TYPE_CHECKING:
+    from scheduler.database.backup import Kind
+    from scheduler.settings import Settings
+
+_EXAMPLES = ("scheduler backup /var/backups/scheduler-2026-11-26.backup",)
 
 
 @click.command("backup", cls=Command, section="Record", examples=_EXAMPLES)
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.pass_obj
 def command(source: Source, *, file: Path) -> None:
-    """Copy the ledger into FILE, which must not be there yet, also while the daemon runs.
+    """Copy the ledger and the embedded API's database into FILE.
 
-    The copy is what the ledger was at one instant, is checked, and can be read by its owner alone. `scheduler restore` goes on from one.
+    FILE must not be there yet. The daemon and the API may run meanwhile. Where both databases are there, FILE is a tar with ledger.db and
+    api.db; where one of them is, FILE is a copy of that database. Each copy is the database at one instant, is checked, and can be read by
+    its owner alone. `scheduler restore` goes on from FILE. The outputs of runs, settings and keys of the daemon are not in it.
+
+    Do not copy the files of the databases yourself while they are in use: their newest rows, or all of their tables, are in another file.
     """
-    from scheduler.cli.ledger_file import reading
-    from scheduler.database.faults import translated
-    from scheduler.ledger.backup import copy, copying
+    from scheduler.cli.backup_file import PLAIN_COPY, write_backup
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as by Ctrl-C: half a copy is removed
-    ledger = source.load().settings.ledger.url.path
-    with copying(file) as into, reading(ledger) as connection, translated(file):
-        copy(connection, into)
-    line(f"backed up: {escaped(str(ledger))} to {escaped(str(file))}, {file.stat().st_size} bytes")
+    databases = _databases(source.load().settings)
+    write_backup(file, databases, now())
+    paths = " and ".join(escaped(str(path)) for _, path in databases)
+    members = " and ".join(kind.member for kind, _ in databases)
+    line(f"backed up: {paths} to {escaped(str(file))}, {file.stat().st_size} bytes" + (f" (a tar with {members})" * (len(databases) > 1)))
+    line(f"copy this file and not the databases: {PLAIN_COPY}")
+
+
+def _databases(settings: "Settings") -> "list[tuple[Kind, Path]]":
+    """Find the databases that are there. Raises `NoLedger` when none is."""
+    from scheduler.cli.backup_file import API, LEDGER
+    from scheduler.cli.ledger_file import NoLedger
+    from scheduler.database.faults import translated
+
+    ledger, api = settings.ledger.url.path, settings.api.database.path
+    found = []
+    for kind, path in ((LEDGER, ledger), (API, api)):
+        with translated(path):
+            if path.exists():
+                found.append((kind, path))
+    if not found:
+        raise NoLedger(
+            f"the ledger {ledger} is not there, nor is the embedded API's database {api}; say which ones are meant by --state-dir or "
+            "--config, or start `scheduler run`, `scheduler serve` or `scheduler up` once"
+        )
+    return found

@@ -1,0 +1,106 @@
+"""The file of `scheduler backup`: one database, or an archive of the ledger and the embedded API's database.
+
+Each database is copied as its owner, into a file that the caller opened. A file is judged as a whole before anything of it is written.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from scheduler.cli.owner import acting_as_owner
+from scheduler.core.errors import ConfigurationError, DatabaseRefused
+from scheduler.database.archive import DATABASE, Member, pack, read_members, unpack
+from scheduler.database.backup import Kind, copy, filling, new_file, reading_copy, reading_for_copy, require_whole, temporary_file
+from scheduler.database.faults import translated
+from scheduler.ledger import schema as ledger_schema
+from scheduler.localapi import schema as api_schema
+
+LEDGER: Final = Kind("ledger", "ledger.db", ledger_schema.APPLICATION_ID, ledger_schema.MIGRATIONS)
+API: Final = Kind("database of the embedded API", "api.db", api_schema.APPLICATION_ID, api_schema.MIGRATIONS)
+KINDS: Final = (LEDGER, API)
+"""In the order in which they are copied: a run that is accepted meanwhile is in the later copy, and a ledger that lacks it looks for it."""
+
+PLAIN_COPY: Final = "a plain copy of a database in use (cp, rsync) lacks its newest rows, or all of its tables"
+
+
+def write_backup(file: Path, databases: Sequence[tuple[Kind, Path]], at: datetime) -> None:
+    """Copy these databases into ``file``, which must not be there yet.
+
+    Raises `ConfigurationError`, `DatabaseRefused`, or `LedgerUnavailable`.
+    """
+    with new_file(file) as part, ExitStack() as copies:
+        if len(databases) == 1:
+            _copy_database(*databases[0], part, file)
+            return
+        members: list[tuple[str, Path]] = []
+        for kind, path in databases:
+            copied = copies.enter_context(temporary_file(file))
+            _copy_database(kind, path, copied, file)
+            members.append((kind.member, copied))
+        with translated(file):
+            pack(part, members, at)
+
+
+def _copy_database(kind: Kind, path: Path, part: Path, file: Path) -> None:
+    with filling(part, kind, file) as into, acting_as_owner(path), reading_for_copy(path) as source, translated(file):
+        copy(source, into)
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A backup, open whoever this process is from here on: by kind of database, the call that writes the database into a new file."""
+
+    stages: Mapping[Kind, Callable[[Path], None]]
+
+
+@contextmanager
+def open_backup(file: Path) -> Iterator[Backup]:
+    """Open a backup, and judge what it holds. Raises `ConfigurationError` or `DatabaseRefused`."""
+    if not file.is_file():
+        raise ConfigurationError(f"{file} is not there; name a file that `scheduler backup` made")
+    with translated(file), file.open("rb") as content:
+        beginning = content.read(len(DATABASE))
+        if not beginning:
+            raise _without_tables(file)
+        if beginning != DATABASE:
+            by_member = {kind.member: kind for kind in KINDS}
+            members = read_members(content, file, by_member)
+            yield Backup({by_member[name]: partial(_stage_member, file, content, member) for name, member in members.items()})
+            return
+    with reading_copy(file, file) as connection:
+        kind = _kind(file, connection)
+        yield Backup({kind: partial(_stage_database, file, connection, kind)})
+
+
+def _kind(file: Path, connection: sqlite3.Connection) -> Kind:
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if not tables:
+        raise _without_tables(file)
+    for kind in KINDS:
+        if kind.application_id == application_id:
+            require_whole(file, connection, kind)
+            return kind
+    raise DatabaseRefused(f"{file} is an SQLite database of something else; name a file that `scheduler backup` made")
+
+
+def _without_tables(file: Path) -> ConfigurationError:
+    return ConfigurationError(f"{file} has no tables: {PLAIN_COPY}. Nothing was changed; name a file that `scheduler backup` made")
+
+
+def _stage_database(file: Path, connection: sqlite3.Connection, kind: Kind, staged: Path) -> None:
+    with new_file(staged) as part, filling(part, kind, file) as into:
+        copy(connection, into)
+
+
+def _stage_member(file: Path, content: BinaryIO, member: Member, staged: Path) -> None:
+    unpack(content, member, staged)
+    kind = next(kind for kind in KINDS if kind.member == member.name)
+    with reading_copy(staged, file) as connection:
+        if _kind(file, connection) is not kind:
+            raise DatabaseRefused(f"{file} is no backup: what is called {member.name} there is no {kind.name}")

@@ -1,0 +1,92 @@
+"""What `scheduler restore` does: hold each database, write all that is restored beside it, and only then put everything in place.
+
+A backup does not know what was fired and which runs were carried out after it was made. So the ledger is paused, and the runs that had not
+ended are ended: nothing of the past starts by itself.
+"""
+
+import getpass
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from scheduler.cli import api_database, ledger_file
+from scheduler.cli.backup_file import LEDGER, Backup
+from scheduler.cli.owner import acting_as_owner
+from scheduler.database import Database
+from scheduler.database.backup import Kind, put_in_place
+from scheduler.database.faults import translated
+from scheduler.database.files import BESIDE
+from scheduler.ledger.intents import EVERYTHING, Pause, pause
+from scheduler.localapi.endings import RESTORED
+from scheduler.localapi.runs import RunQueue
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A database that was restored. ``aside`` is the folder of what was there; ``pauses`` were made, and ``ended`` runs were ended."""
+
+    path: Path
+    aside: Path | None
+    pauses: Sequence[Pause] = ()
+    ended: int = 0
+
+
+def restore(backup: Backup, paths: Mapping[Kind, Path], at: datetime, *, moved: bool) -> Iterator[Restored]:
+    """Put all databases of a backup in place, and yield each one when it is. ``moved``: nothing happened since, so everything goes on.
+
+    Raises `ConfigurationError` when a process uses one of the databases, `DatabaseRefused`, or `LedgerUnavailable`.
+    """
+    kinds = sorted(backup.stages, key=lambda kind: kind is not LEDGER)  # first the ledger, which is paused: then nothing can be fired
+    with ExitStack() as stack:
+        for kind in kinds:
+            stack.enter_context(ledger_file.holding(paths[kind], at) if kind is LEDGER else api_database.holding(paths[kind]))
+        changes = {kind: _stage(backup, kind, stack.enter_context(_staged(paths[kind])), at, moved=moved) for kind in kinds}
+        for kind in kinds:
+            pauses, ended = changes[kind]
+            with acting_as_owner(paths[kind]):
+                aside = put_in_place(_staged_file(paths[kind]), paths[kind], at)
+            yield Restored(paths[kind], aside, pauses, ended)
+
+
+@contextmanager
+def _staged(path: Path) -> Iterator[Path]:
+    """Name the file beside a database that is to become the database. What is left of the file is removed before and in the end."""
+    staged = _staged_file(path)
+    _remove(staged)
+    try:
+        yield staged
+    finally:
+        _remove(staged)
+
+
+def _staged_file(path: Path) -> Path:
+    return path.with_name(f".{path.name}.restored")
+
+
+def _remove(staged: Path) -> None:
+    with acting_as_owner(staged):
+        for suffix in ("", *BESIDE):
+            staged.with_name(staged.name + suffix).unlink(missing_ok=True)
+
+
+def _stage(backup: Backup, kind: Kind, staged: Path, at: datetime, *, moved: bool) -> tuple[Sequence[Pause], int]:
+    """Write a database beside its place, bring it up to date, and see that nothing of it starts by itself."""
+    with acting_as_owner(staged), translated(staged):
+        backup.stages[kind](staged)
+        if kind is LEDGER:
+            return ledger_file.write(staged, lambda connection: [] if moved else _pause_all(connection, at)), 0
+        return (), api_database.carry_out(staged, lambda database: _end_runs(database, at, moved=moved))
+
+
+def _pause_all(connection: sqlite3.Connection, at: datetime) -> list[Pause]:
+    """Pause all targets that are not paused as a whole; return the pauses that were made."""
+    by = f"{getpass.getuser()} (restore)"
+    targets = [name for (name,) in connection.execute("SELECT name FROM target ORDER BY name")]
+    return [wanted for wanted in (Pause(target, EVERYTHING, at, by) for target in targets) if pause(connection, wanted)]
+
+
+async def _end_runs(database: Database, at: datetime, *, moved: bool) -> int:
+    return 0 if moved else await RunQueue(database, lambda: at).end_unfinished(RESTORED)

@@ -1,0 +1,102 @@
+"""An archive: several databases in one tar file, written by `scheduler backup`, and read with suspicion.
+
+The reader takes the 512-byte headers one by one and knows no extension of the format: no link, no sparse file, no long name, no header that
+makes it read more than a block. So an archive from elsewhere cannot make a restore write anywhere else, or read without bound.
+"""
+
+import os
+import tarfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from scheduler.core.errors import ConfigurationError
+
+DATABASE: Final = b"SQLite format 3\0"
+"""The first bytes of each SQLite database (https://www.sqlite.org/fileformat.html)."""
+_CHUNK: Final = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A database in an archive: where its content begins, and how many bytes the content has."""
+
+    name: str
+    offset: int
+    size: int
+
+
+def pack(part: Path, members: Sequence[tuple[str, Path]], at: datetime) -> None:
+    """Write an archive of these files, in this order, each under its name. Raises OSError."""
+    with part.open("wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for name, path in members:
+            header = tarfile.TarInfo(name)
+            header.size, header.mode, header.mtime = path.stat().st_size, 0o600, int(at.timestamp())
+            with path.open("rb") as content:
+                archive.addfile(header, content)
+
+
+def read_members(file: BinaryIO, path: Path, allowed: Collection[str]) -> Mapping[str, Member]:
+    """Return the members of an archive by name, nothing but databases with ``allowed`` names, each once.
+
+    Raises `ConfigurationError`, naming ``path``, for any other content.
+    """
+    total = os.fstat(file.fileno()).st_size
+    members: dict[str, Member] = {}
+    position = 0
+    while (header := _read_header(file, path, position)) is not None:
+        member = Member(header.name, position + tarfile.BLOCKSIZE, header.size)
+        if header.name not in allowed or header.type not in {tarfile.REGTYPE, tarfile.AREGTYPE}:
+            raise _refused(path, f"it holds {header.name!r}, and only plain files called {_listed(allowed)} are restored")
+        if header.name in members:
+            raise _refused(path, f"it holds {header.name} twice")
+        if not len(DATABASE) <= member.size <= total - member.offset:
+            raise _refused(path, f"{header.name} has {member.size} bytes there, and the archive {total}: it is cut short, or wrong")
+        file.seek(member.offset)
+        if file.read(len(DATABASE)) != DATABASE:
+            raise _refused(path, f"its {header.name} is no SQLite database")
+        members[header.name] = member
+        position = member.offset + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    if not members:
+        raise _refused(path, "it is empty")
+    return members
+
+
+def unpack(file: BinaryIO, member: Member, into: Path) -> None:
+    """Write a member to a new file, for its owner alone, and make it durable. Raises OSError, also when something is there already."""
+    descriptor = os.open(into, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as content:
+        file.seek(member.offset)
+        left = member.size
+        while left:
+            chunk = file.read(min(_CHUNK, left))
+            if not chunk:
+                raise OSError(None, f"the archive ended {left} bytes before its {member.name} did")
+            content.write(chunk)
+            left -= len(chunk)
+        content.flush()
+        os.fsync(content.fileno())
+
+
+def _read_header(file: BinaryIO, path: Path, position: int) -> tarfile.TarInfo | None:
+    """Read one header; None at the end of the archive."""
+    file.seek(position)
+    block = file.read(tarfile.BLOCKSIZE)
+    if block == bytes(tarfile.BLOCKSIZE):
+        return None
+    try:
+        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        if position == 0:
+            raise _refused(path, "it is neither a database nor a tar file (decompress it first if it is compressed)") from None
+        raise _refused(path, "it is cut short, or wrong") from None
+
+
+def _listed(names: Collection[str]) -> str:
+    return " and ".join(sorted(names, reverse=True))
+
+
+def _refused(path: Path, why: str) -> ConfigurationError:
+    return ConfigurationError(f"{path} is no backup: {why}. Nothing was changed; name a file that `scheduler backup` made")

@@ -1,0 +1,172 @@
+"""Copies of databases that are whole or not there, and a copy that is put in a database's place: also as root, for the database's user.
+
+Apart, because a copy belongs to whoever wants it and a database to its server's user: either file is opened before the other is touched as
+somebody else, and SQLite needs no other file beside a copy.
+"""
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from scheduler.core.errors import ConfigurationError, DatabaseRefused, LedgerUnavailable
+from scheduler.database.faults import damaged, translated, unavailable
+from scheduler.database.files import BESIDE, Migration, connect_for_reading, look, require_kind
+
+_PAGES: Final = 4096  # of a copy that are made before a signal is heard
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of database. ``name`` is for people, ``member`` is the name of its copy in an archive."""
+
+    name: str
+    member: str
+    application_id: int
+    migrations: Sequence[Migration]
+
+
+# ---------------------------------------------------------------- making copies
+
+
+@contextmanager
+def new_file(file: Path) -> Iterator[Path]:
+    """Make a file of another name beside ``file``, for its owner alone; it becomes ``file`` when the block ends, and is on the disk then.
+
+    Raises `ConfigurationError` when ``file`` is there already or cannot be made. A block that fails leaves nothing behind, and a block that
+    is killed leaves a file whose name begins with a dot and ends in ``.part``.
+    """
+    _require_absent(file)
+    with temporary_file(file) as part:
+        yield part
+        _settle(part, file)
+
+
+@contextmanager
+def temporary_file(file: Path) -> Iterator[Path]:
+    """Make a file beside ``file`` that belongs to nobody else, and remove it in the end with all that SQLite puts beside it.
+
+    mkstemp gives it mode 0600 and follows no link. Raises `ConfigurationError`.
+    """
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".part", dir=file.parent)
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be made: {error.strerror}; name a file in a folder that you may write to") from None
+    os.close(descriptor)
+    part = Path(name)
+    try:
+        yield part
+    finally:
+        for suffix in ("", *BESIDE):
+            part.with_name(part.name + suffix).unlink(missing_ok=True)
+
+
+@contextmanager
+def filling(part: Path, kind: Kind, file: Path) -> Iterator[sqlite3.Connection]:
+    """Open an empty file to be copied into, and check its content when the block ends. ``file`` is the name for messages."""
+    with translated(file), closing(sqlite3.connect(part, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = MEMORY")
+        connection.execute("PRAGMA user_version")  # it has the file open now, whoever this process is from here on
+        yield connection
+        require_whole(file, connection, kind)
+
+
+def copy(source: sqlite3.Connection, into: sqlite3.Connection) -> None:
+    """Copy a whole database as it is at this instant, whoever writes to it meanwhile."""
+    source.execute("BEGIN")
+    source.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # the instant
+    source.backup(into, pages=_PAGES)
+    source.execute("COMMIT")
+
+
+@contextmanager
+def reading_for_copy(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a database of any version to copy from. Raises `DatabaseRefused` or `LedgerUnavailable`."""
+    with translated(path), closing(connect_for_reading(path)) as connection:
+        yield connection
+
+
+@contextmanager
+def reading_copy(path: Path, file: Path) -> Iterator[sqlite3.Connection]:
+    """Open a copy, also a copy with a write-ahead log of its own beside it; open whoever this process is from here on.
+
+    ``file`` is the name for messages.
+    """
+    with translated(file), closing(look(path)) as connection:
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        yield connection
+
+
+def require_whole(file: Path, connection: sqlite3.Connection, kind: Kind) -> None:
+    """Raise `DatabaseRefused` for what is damaged, of another kind, without tables, or of a newer version."""
+    if connection.execute("PRAGMA application_id").fetchone()[0] != kind.application_id:
+        raise DatabaseRefused(f"what was copied into {file} is no {kind.name}")
+    require_kind(file, connection, application_id=kind.application_id, migrations=kind.migrations)
+    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise DatabaseRefused(damaged(file, found))
+
+
+# ---------------------------------------------------------------- putting a copy in place
+
+
+def put_in_place(staged: Path, path: Path, at: datetime) -> Path | None:
+    """Have ``staged`` be the database, which nobody may have open; return the folder that now holds what was there, None for nothing.
+
+    Raises `LedgerUnavailable`.
+    """
+    try:
+        aside = _set_aside(path, at)
+        staged.rename(path)
+        to_disk(path.parent)
+    except OSError as error:
+        raise unavailable(path, error) from error
+    return aside
+
+
+def _set_aside(path: Path, at: datetime) -> Path | None:
+    there = [each for suffix in ("", *BESIDE) if (each := path.with_name(path.name + suffix)).exists()]
+    if not there:
+        return None
+    aside = path.with_name(f"{path.name}.before-{at:%Y%m%dT%H%M%SZ}")
+    aside.mkdir(mode=0o700)
+    for each in there:  # the database first: a write-ahead log without its database is of no effect
+        each.rename(aside / each.name)
+    return aside
+
+
+# ---------------------------------------------------------------- files
+
+
+def _require_absent(file: Path) -> None:
+    if file.exists() or file.is_symlink():
+        raise ConfigurationError(f"{file} is there already; name another file, or move that one away")
+
+
+def _settle(part: Path, file: Path) -> None:
+    """Give the file its name, unless somebody else has been quicker."""
+    try:
+        to_disk(part)
+        os.link(part, file)
+        to_disk(file.parent)
+    except FileExistsError:
+        _require_absent(file)
+    except OSError as error:
+        raise LedgerUnavailable(f"{file}: {error.strerror}; copy to a local disk") from error
+
+
+def to_disk(path: Path) -> None:
+    """Make a file or a folder durable."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a folder that may be written and not read
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

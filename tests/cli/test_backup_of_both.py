@@ -1,0 +1,379 @@
+"""`scheduler backup` and `scheduler restore` with the embedded API's database: alone, and with the ledger in a tar."""
+
+import asyncio
+import gzip
+import io
+import os
+import shutil
+import sqlite3
+import tarfile
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scheduler.cli import backup_file
+from scheduler.cli.backup_file import KINDS
+from scheduler.database import Database, backup
+from scheduler.ledger import schema as ledger_schema
+from scheduler.ledger.intents import EVERYTHING, pauses
+from scheduler.ledger.lock import LedgerLock
+from scheduler.localapi.endings import RESTORED
+from scheduler.localapi.lock import ServerLock
+from scheduler.localapi.runs import RunQueue
+from scheduler.localapi.schema import open_database
+from scheduler.localapi.store import Accepted, Place, Store
+from tests.cli.conftest import DAEMON, Scheduler, root_only
+from tests.ledger.support import MAIN, at, claim, stand
+
+VALUES: Mapping[str, Any] = {
+    "name": "Nightly",
+    "prompt": "Tidy up",
+    "repository": "acme/widgets",
+    "github_integration": None,
+    "cron_expression": "0 3 * * *",
+    "timezone": "UTC",
+    "template_id": None,
+    "enabled": True,
+}
+
+
+@pytest.fixture
+def ledger(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A ledger with one occurrence."""
+    path = folder / "daemon" / "scheduler.db"
+    path.parent.mkdir()
+    monkeypatch.setenv("SCHEDULER_LEDGER__URL", f"sqlite:///{path}")
+    with stand(path) as on:
+        on.do(on.ledger.claim(MAIN, [claim(1)], [], at(1)))
+    return path
+
+
+@pytest.fixture
+def api(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A database with an automation and two runs: the first one goes on, and the second one waits."""
+    path = folder / "api" / "api.db"
+    path.parent.mkdir()
+    monkeypatch.setenv("SCHEDULER_API__DATABASE", f"sqlite:///{path}")
+
+    async def make(database: Database) -> None:
+        created = await Store(database, lambda: at(0)).create(1, VALUES)
+        for key in ("first", "second"):
+            await Store(database, lambda: at(1)).start_run(Place(1, created["id"]), key)
+        await RunQueue(database, lambda: at(2)).take(["agent"])
+
+    using(path, make)
+    return path
+
+
+def using(path: Path, use: Callable[[Database], Any]) -> Any:
+    database = open_database(path)
+    try:
+        return asyncio.run(use(database))
+    finally:
+        database.close()
+
+
+def runs(path: Path) -> list[dict[str, Any]]:
+    """Return all runs, the oldest first."""
+    found: list[dict[str, Any]] = using(path, lambda database: RunQueue(database, lambda: at(0)).runs())[::-1]
+    return found
+
+
+def request(path: Path, key: str) -> Accepted | None:
+    async def use(database: Database) -> Accepted | None:
+        (automation_id,) = await database.read(lambda connection: tuple(connection.execute("SELECT id FROM automations").fetchone()))
+        return await Store(database, lambda: at(60)).start_run(Place(1, automation_id), key)
+
+    accepted: Accepted | None = using(path, use)
+    return accepted
+
+
+def occurrences(path: Path) -> int:
+    with closing(ledger_schema.open_for_reading(path)) as connection:
+        return int(connection.execute("SELECT count(*) FROM occurrence").fetchone()[0])
+
+
+def paused(path: Path) -> list[tuple[str, str]]:
+    with closing(ledger_schema.open_for_reading(path)) as connection:
+        return [(pause.target, pause.automation_id) for pause in pauses(connection)]
+
+
+def content(*paths: Path) -> dict[Path, bytes]:
+    """Return all files under these folders, but the locks."""
+    files = [path for folder in paths for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    return {path: path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def saved(scheduler: Scheduler, ledger: Path, api: Path, folder: Path) -> Path:
+    """A backup of both. Since then there were another occurrence and another run."""
+    done = scheduler("backup", str(folder / "saved"))
+    assert (done.status, done.err) == (0, ""), done
+    with stand(ledger) as on:
+        on.do(on.ledger.claim(MAIN, [claim(2)], [], at(2)))
+    assert request(api, "third") is not None
+    return folder / "saved"
+
+
+# ------------------------------------------------------------ making it
+
+
+def test_a_backup_of_both_is_a_tar_for_its_owner_alone(scheduler: Scheduler, ledger: Path, api: Path, folder: Path) -> None:
+    done = scheduler("backup", str(folder / "both"))
+    assert (done.status, done.err) == (0, "")
+    file = folder / "both"
+    assert f"backed up: {ledger} and {api} to {file}, {file.stat().st_size} bytes (a tar with ledger.db and api.db)" in done.out
+    assert "a plain copy of a database in use (cp, rsync) lacks its newest rows, or all of its tables" in done.out
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert sorted(each.name for each in folder.iterdir()) == ["api", "both", "daemon"]
+    with tarfile.open(file) as archive:
+        assert [(member.name, member.isreg(), member.mode) for member in archive] == [("ledger.db", True, 0o600), ("api.db", True, 0o600)]
+        for name in ("ledger.db", "api.db"):
+            (folder / name).write_bytes(extracted(archive, name))
+    assert occurrences(folder / "ledger.db") == 1
+    assert [run["status"] for run in runs(folder / "api.db")] == ["running", "queued"]
+
+
+def test_without_a_ledger_the_backup_is_the_apis_database(scheduler: Scheduler, api: Path, folder: Path) -> None:
+    done = scheduler("backup", str(folder / "copy.db"))
+    assert (done.status, done.err) == (0, "")
+    assert "tar" not in done.out.splitlines()[0]
+    assert len(runs(folder / "copy.db")) == len(runs(api)) == 2
+
+
+@pytest.mark.usefixtures("ledger", "api")
+@pytest.mark.parametrize("failing", [1, 2])
+def test_half_a_backup_is_removed(scheduler: Scheduler, folder: Path, monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
+    copies: list[sqlite3.Connection] = []
+    copy = backup.copy
+
+    def interrupted(source: sqlite3.Connection, into: sqlite3.Connection) -> None:
+        copy(source, into)
+        copies.append(into)
+        if len(copies) == failing:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(backup_file, "copy", interrupted)
+    assert scheduler("backup", str(folder / "both")).status == 3
+    assert sorted(each.name for each in folder.iterdir()) == ["api", "daemon"]
+
+
+def test_a_ledger_of_an_older_version_is_backed_up_as_it_is(scheduler: Scheduler, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "old.db"
+    Database.open(path, application_id=ledger_schema.APPLICATION_ID, migrations=ledger_schema.MIGRATIONS[:1]).close()
+    monkeypatch.setenv("SCHEDULER_LEDGER__URL", f"sqlite:///{path}")
+    monkeypatch.setenv("SCHEDULER_API__DATABASE", f"sqlite:///{folder}/absent.db")
+    assert scheduler("backup", str(folder / "copy.db")).status == 0
+    with closing(sqlite3.connect(folder / "copy.db")) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+# ------------------------------------------------------------ going on from it
+
+
+def test_both_are_restored_and_nothing_of_the_past_starts(scheduler: Scheduler, saved: Path, ledger: Path, api: Path) -> None:
+    done = scheduler("restore", str(saved))
+    assert (done.status, done.err) == (0, "")
+    assert (occurrences(ledger), paused(ledger)) == (1, [(MAIN, EVERYTHING)])
+    assert [(run["status"], run["error"]) for run in runs(api)] == [("failed", RESTORED)] * 2
+    assert using(api, lambda database: RunQueue(database, lambda: at(9)).take(["agent"])) is None
+    (ledger_aside,), (api_aside,) = ledger.parent.glob("scheduler.db.before-*"), api.parent.glob("api.db.before-*")
+    assert occurrences(ledger_aside / "scheduler.db") == 2
+    assert len(runs(api_aside / "api.db")) == 3
+    assert f"restored: {api} from {saved}\nwhat was there is in {api_aside}\nended: 2 runs that had not ended in the backup" in done.out
+    assert "keys that were revoked since, and automations that were deleted, are there again" in done.out
+    assert {path.stat().st_mode & 0o777 for path in (ledger, api)} == {0o600}
+    assert not list(ledger.parent.glob(".*"))
+    assert not list(api.parent.glob(".*"))
+
+
+def test_a_repeated_request_gets_the_answer_that_the_backup_knows(scheduler: Scheduler, saved: Path, api: Path) -> None:
+    assert scheduler("restore", str(saved)).status == 0
+    accepted = request(api, "second")
+    assert accepted is not None
+    assert not accepted.is_new
+    assert accepted.automation["last_task_run_id"] == runs(api)[1]["id"]
+
+
+def test_what_was_moved_goes_on(scheduler: Scheduler, saved: Path, ledger: Path, api: Path) -> None:
+    assert scheduler("restore", "--moved", str(saved)).status == 0
+    assert paused(ledger) == []
+    assert [run["status"] for run in runs(api)] == ["running", "queued"]
+
+
+def test_a_member_can_be_restored_alone(scheduler: Scheduler, saved: Path, ledger: Path, api: Path, folder: Path) -> None:
+    with tarfile.open(saved) as archive:
+        (folder / "api.db").write_bytes(extracted(archive, "api.db"))
+    done = scheduler("restore", str(folder / "api.db"))
+    assert (done.status, "paused" in done.out) == (0, False)
+    assert (occurrences(ledger), len(runs(api))) == (2, 2)
+
+
+def test_an_archive_of_one_database_restores_that_one(scheduler: Scheduler, saved: Path, ledger: Path, api: Path, folder: Path) -> None:
+    with tarfile.open(saved) as archive:
+        member = extracted(archive, "ledger.db")
+    assert scheduler("restore", str(archived(folder / "one", ("ledger.db", member)))).status == 0
+    assert (occurrences(ledger), len(runs(api))) == (1, 3)
+
+
+def test_databases_of_an_older_version_are_brought_up_to_date(scheduler: Scheduler, saved: Path, ledger: Path, api: Path) -> None:
+    members = []
+    for kind in KINDS:
+        old = saved.with_name("old.db")
+        Database.open(old, application_id=kind.application_id, migrations=kind.migrations[:1]).close()
+        members.append((kind.member, old.read_bytes()))
+        old.unlink()
+    saved.unlink()
+    archived(saved, *members)
+    done = scheduler("restore", str(saved))
+    assert (done.status, done.err) == (0, "")
+    assert (occurrences(ledger), runs(api)) == (0, [])
+
+
+@pytest.mark.parametrize("process", ["daemon", "server"])
+def test_while_a_process_uses_one_of_them_neither_is_restored(
+    scheduler: Scheduler, saved: Path, ledger: Path, api: Path, process: str
+) -> None:
+    before = content(ledger.parent, api.parent)
+    lock = LedgerLock.try_acquire(ledger, node="vm1", since=at(0)) if process == "daemon" else ServerLock.acquire(api)
+    assert lock is not None
+    done = scheduler("restore", str(saved))
+    lock.release()
+    assert done.status == 2
+    assert ("in use by node vm1" if process == "daemon" else f"{api} is being served already") in done.err
+    assert content(ledger.parent, api.parent) == before
+
+
+def test_without_a_folder_for_one_of_them_neither_is_restored(scheduler: Scheduler, saved: Path, ledger: Path, api: Path) -> None:
+    shutil.rmtree(api.parent)
+    before = content(ledger.parent)
+    done = scheduler("restore", str(saved))
+    assert (done.status, f"there is no folder {api.parent}" in done.err) == (2, True)
+    assert content(ledger.parent) == before
+
+
+@root_only
+def test_root_restores_each_for_its_own_user(scheduler: Scheduler, saved: Path, ledger: Path, api: Path, folder: Path) -> None:
+    owners = {ledger: DAEMON, api: DAEMON + 1}
+    for path, owner in owners.items():
+        for each in (path.parent, *path.parent.iterdir()):
+            shutil.chown(each, owner, owner)
+        path.parent.chmod(0o700)
+    private = folder / "private"
+    private.mkdir(mode=0o700)
+    saved.rename(private / "saved")
+    done = scheduler("restore", str(private / "saved"))
+    assert (done.status, done.err) == (0, "")
+    for path, owner in owners.items():
+        assert {each.stat().st_uid for each in path.parent.rglob("*")} == {owner}
+    assert (os.geteuid(), occurrences(ledger), len(runs(api))) == (0, 1, 2)
+    done = scheduler("backup", str(private / "again"))
+    assert (done.status, done.err) == (0, "")
+    assert (private / "again").stat().st_uid == 0
+
+
+# ------------------------------------------------------------ what is no backup
+
+
+def extracted(archive: tarfile.TarFile, name: str) -> bytes:
+    file = archive.extractfile(name)
+    assert file is not None
+    return file.read()
+
+
+def archived(path: Path, *members: tuple[str, bytes], kind: bytes = tarfile.REGTYPE, link: str = "", pax: bool = False) -> Path:
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT if pax else tarfile.GNU_FORMAT) as archive:
+        for name, data in members:
+            header = tarfile.TarInfo(name)
+            header.type, header.linkname = kind, link
+            header.size = len(data) if kind == tarfile.REGTYPE else 0
+            archive.addfile(header, io.BytesIO(data))
+    return path
+
+
+def _claims_more(path: Path, good: Mapping[str, bytes]) -> None:
+    header = tarfile.TarInfo("ledger.db")
+    header.size = 2**40
+    path.write_bytes(header.tobuf(tarfile.GNU_FORMAT) + good["ledger.db"])
+
+
+def _cut_short(path: Path, good: Mapping[str, bytes]) -> None:
+    archived(path, *good.items())
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _sparse(path: Path, good: Mapping[str, bytes]) -> None:
+    header = tarfile.TarInfo("ledger.db")
+    header.type, header.size = tarfile.GNUTYPE_SPARSE, len(good["ledger.db"])
+    path.write_bytes(header.tobuf(tarfile.GNU_FORMAT) + good["ledger.db"] + bytes(1024))
+
+
+def _newer(path: Path, good: Mapping[str, bytes]) -> None:
+    newer = path.with_name("newer.db")
+    newer.write_bytes(good["api.db"])
+    with closing(sqlite3.connect(newer)) as connection:
+        connection.execute("PRAGMA user_version = 1000")
+    archived(path, ("ledger.db", good["ledger.db"]), ("api.db", newer.read_bytes()))
+
+
+def _damaged(path: Path, good: Mapping[str, bytes]) -> None:
+    archived(path, ("ledger.db", good["ledger.db"]), ("api.db", good["api.db"][:4096] + b"\xff" * (len(good["api.db"]) - 4096)))
+
+
+NO_BACKUPS: Mapping[str, tuple[Callable[[Path, Mapping[str, bytes]], object], str]] = {
+    "another folder": (lambda path, good: archived(path, ("../evil.db", good["ledger.db"])), "it holds '../evil.db'"),
+    "the root": (lambda path, good: archived(path, ("/etc/ledger.db", good["ledger.db"])), "it holds '/etc/ledger.db'"),
+    "one more file": (lambda path, good: archived(path, *good.items(), ("evil", b"x" * 100)), "it holds 'evil'"),
+    "a symbolic link": (lambda path, _: archived(path, ("ledger.db", b""), kind=tarfile.SYMTYPE, link="/etc/passwd"), "only plain files"),
+    "a hard link": (lambda path, _: archived(path, ("ledger.db", b""), kind=tarfile.LNKTYPE, link="/etc/passwd"), "only plain files"),
+    "a folder": (lambda path, _: archived(path, ("ledger.db", b""), kind=tarfile.DIRTYPE), "only plain files"),
+    "a device": (lambda path, _: archived(path, ("ledger.db", b""), kind=tarfile.CHRTYPE), "only plain files"),
+    "a sparse file": (_sparse, "only plain files"),
+    "a long name": (lambda path, good: archived(path, ("x" * 200, good["ledger.db"])), "only plain files"),
+    "an extended header": (lambda path, good: archived(path, ("é" * 120, good["ledger.db"]), pax=True), "only plain files"),
+    "the same twice": (lambda path, good: archived(path, *[("ledger.db", good["ledger.db"])] * 2), "twice"),
+    "a size that is not there": (_claims_more, "ledger.db has 1099511627776 bytes there"),
+    "a piece of an archive": (_cut_short, "it is cut short, or wrong"),
+    "no database": (lambda path, _: archived(path, ("ledger.db", b"x" * 5000)), "its ledger.db is no SQLite database"),
+    "an empty member": (lambda path, _: archived(path, ("ledger.db", b"")), "ledger.db has 0 bytes there"),
+    "an empty archive": (lambda path, _: archived(path), "it is empty"),
+    "each under the other's name": (
+        lambda path, good: archived(path, ("ledger.db", good["api.db"]), ("api.db", good["ledger.db"])),
+        "what is called ledger.db there is no ledger",
+    ),
+    "a newer version": (_newer, "was written by a newer version of the scheduler"),
+    "a damaged database": (_damaged, "damaged"),
+    "a compressed archive": (
+        lambda path, good: path.write_bytes(gzip.compress(archived(path.with_name("t"), *good.items()).read_bytes())),
+        "decompress it first",
+    ),
+}
+
+
+@pytest.mark.parametrize("named", NO_BACKUPS)
+def test_what_is_no_backup_changes_nothing_anywhere(scheduler: Scheduler, saved: Path, folder: Path, named: str) -> None:
+    with tarfile.open(saved) as archive:
+        good = {name: extracted(archive, name) for name in ("ledger.db", "api.db")}
+    saved.unlink()
+    make, message = NO_BACKUPS[named]
+    make(saved, good)
+    before = content(folder)
+    for options in ((), ("--moved",)):
+        done = scheduler("restore", *options, str(saved))
+        assert (done.status, message in done.err, str(saved) in done.err, done.out) == (2, True, True, ""), done.err
+    assert content(folder) == before
+    assert not list(folder.rglob("*before*"))
+
+
+def test_a_plain_copy_of_a_database_in_use_is_told_from_a_backup(scheduler: Scheduler, folder: Path, api: Path) -> None:
+    database = open_database(folder / "in-use.db")
+    shutil.copy(folder / "in-use.db", folder / "copy.db")
+    database.close()
+    before = content(api.parent)
+    done = scheduler("restore", str(folder / "copy.db"))
+    assert done.status == 2
+    assert "has no tables: a plain copy of a database in use (cp, rsync) lacks its newest rows, or all of its tables" in done.err
+    assert content(api.parent) == before
