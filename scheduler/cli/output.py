@@ -203,13 +203,13 @@ def _cut(text: str, width: int) -> str:
 
 
 def width_of(text: str) -> int:
-    """How many cells of a terminal a printable text takes: two for what East Asian typography makes wide, none for combining marks."""
+    """How many cells of a terminal a printable text takes: two for what East Asian typography makes wide, none for combining marks and joiners."""
     if text.isascii():
         return len(text)
     return sum(_width_of_character(character) for character in text)
 
 
 def _width_of_character(character: str) -> int:
-    if unicodedata.category(character) in {"Mn", "Me"}:
+    if unicodedata.category(character) in {"Mn", "Me", "Cf"}:
         return 0
     return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1

@@ -13,6 +13,7 @@ instead. This room exists so that croniter's habits are known in one place:
 """
 
 import re
+import unicodedata
 from calendar import monthrange
 from collections.abc import Iterator
 from copy import copy
@@ -42,6 +43,11 @@ _ALIASES: Final = {
 }
 
 _FIELD: Final = re.compile(r"\S+", re.ASCII)  # as croniter does: other spaces than ASCII's separate nothing
+_ZONE_PREFIX: Final = re.compile(r"(?P<name>(cron_)?tz)\s*=")
+_COMMENT: Final = re.compile(r"\s#")  # the fourth weekday of a month is written without a space: 5#4
+_WEEKDAY_BEFORE_L: Final = re.compile(r"(?P<weekday>[0-7])l")
+_NAMED_CHARACTERS: Final = 3
+"""An error message names at most so many characters."""
 _DRAWN: Final = re.compile(r"(?P<kind>[rh])(\(.*\))?(/.*)?")
 
 Expanded = list[int | Literal["*", "l"]]  # a field as croniter expands it
@@ -93,6 +99,16 @@ class Expression:
     @classmethod
     def read(cls, text: str, rules_version: int = RULES_VERSION) -> "Expression":
         """The expression in this text, by these rules (`scheduler.core.ranges`). Raises BadExpression."""
+        try:
+            return cls._read(text, rules_version)
+        except BadExpression as error:
+            hidden = describe_hidden_characters(text)
+            if hidden is None:
+                raise
+            raise BadExpression(hidden) from error
+
+    @classmethod
+    def _read(cls, text: str, rules_version: int) -> "Expression":
         fields = _split(text)
         _refuse_drawn(fields)
         minute, hour, *day_fields = (_rewritten(field, index, rules_version) for index, field in enumerate(fields))
@@ -152,6 +168,13 @@ def _split(text: str) -> list[str]:
     if "\0" in text:
         raise BadExpression("the expression holds a null character; remove it")
     text = text.lower()
+    if zone := _ZONE_PREFIX.match(text):
+        raise BadExpression(
+            f"{zone['name'].upper()}= does not belong in the expression; write the zone in the automation's own field 'timezone', "
+            "and only the five fields here"
+        )
+    if _COMMENT.search(text):
+        raise BadExpression("the expression ends with a comment; remove everything from # on, and write five fields")
     if text.startswith("@"):
         raise BadExpression(f"{text!r} is an alias; write its five fields" + (f": {_ALIASES[text]}" if text in _ALIASES else ""))
     fields: list[str] = _FIELD.findall(text)
@@ -180,8 +203,39 @@ def _blame(fields: list[str]) -> str:
         alone = ["*"] * len(_FIELDS)
         alone[index] = field
         if not croniter.is_valid(" ".join(alone)):
-            return f"the {name} {field!r} is not valid; it takes {_TAKES[index]}, and lists, ranges and steps of these"
+            reason = f"the {name} {field!r} is not valid; it takes {_TAKES[index]}, and lists, ranges and steps of these"
+            return reason + (_suggest_last_weekday(field) if name == "day of week" else "")
     return "croniter does not take these fields together; write the standard form, for example '0 9 * * 1-5'"
+
+
+def _suggest_last_weekday(field: str) -> str:
+    """Return a hint when the field has Quartz's form of the last such weekday (``5L``), otherwise nothing."""
+    number = _WEEKDAY_BEFORE_L.fullmatch(field)
+    return f". For the last such weekday of the month write L before the number: 'L{number['weekday']}'" if number else ""
+
+
+def describe_hidden_characters(text: str) -> str | None:
+    """Return an error message that names by code point what looks like another character, or like nothing; None if nothing does."""
+    characters = [character for character in text if not " " <= character <= "~" and character not in "\t\n\r\f\v"]
+    if not characters:
+        return None
+    names = [_describe_character(character) for character in dict.fromkeys(characters)]
+    more = f" and {len(names) - _NAMED_CHARACTERS} more" if len(names) > _NAMED_CHARACTERS else ""
+    return f"the expression holds {', '.join(names[:_NAMED_CHARACTERS])}{more}; write plain ASCII characters only"
+
+
+def _describe_character(character: str) -> str:
+    """Return the code point and the name of a character, and the ASCII character that it stands for, if there is one."""
+    name = unicodedata.name(character, "control character" if character < " " else "a character without a name")
+    text = f"U+{ord(character):04X} {name}"
+    if unicodedata.category(character) == "Pd" or character == "\N{MINUS SIGN}":
+        return f"{text} (write '-')"
+    if unicodedata.category(character) == "Zs":
+        return f"{text} (write a plain space)"
+    plain = unicodedata.normalize("NFKC", character)
+    if plain != character and plain.isascii() and plain.isprintable():
+        return f"{text} (write '{plain}')"
+    return f"{text} (remove it)"
 
 
 def _rewritten(field: str, index: int, rules_version: int) -> str:

@@ -24,6 +24,8 @@ Source = Literal["system", "package"]
 
 MAX_LENGTH: Final = 128  # the API's limit
 UNKNOWN: Final = "unknown"
+PLACEHOLDERS: Final = frozenset({"localtime", "Factory"})
+"""Names in the zone data that are no zones: the setting of some machine, and the value before anybody has made that setting."""
 _HOUR: Final = timedelta(hours=1)
 _RELEASE: Final = re.compile(r"\d{4}[a-z]+")
 
@@ -128,6 +130,10 @@ def name_of(timezone: object) -> str:
     if not isinstance(timezone, str):
         raise BadZone(f"the timezone is {type(timezone).__name__}, not text; write the name of a zone, for example 'Europe/Berlin'")
     data = current()
+    if timezone in PLACEHOLDERS:
+        raise BadZone(
+            f"the timezone {timezone!r} means another zone on each machine; write the name of a zone, for example 'Europe/Berlin'"
+        )
     if timezone not in data.names:
         raise BadZone(_unknown(timezone, data.names))
     try:

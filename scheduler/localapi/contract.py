@@ -9,6 +9,7 @@ from typing import Final
 from zoneinfo import available_timezones
 
 from scheduler.core.cron import InvalidSchedule, Schedule
+from scheduler.core.zones import PLACEHOLDERS
 from scheduler.localapi.errors import invalid
 from scheduler.localapi.fields import ABSENT, Field, Flag, Reference, Text, Value
 
@@ -108,4 +109,4 @@ def _timezone(text: str) -> str:
 @cache
 def _timezones() -> frozenset[str]:
     # Listing them walks the zone data's folders, tens of milliseconds each time.
-    return frozenset(available_timezones())
+    return frozenset(available_timezones()) - PLACEHOLDERS
