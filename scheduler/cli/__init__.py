@@ -21,7 +21,7 @@ PROGRAM: Final = "scheduler"
 COMPLETION_VARIABLE: Final = "_SCHEDULER_COMPLETE"  # where the shell's completion script puts its question
 
 
-@click.group(PROGRAM, cls=CommandFolder, folder="scheduler.cli.commands")
+@click.group(PROGRAM, cls=CommandFolder, folder="scheduler.cli.commands", context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def root() -> None:
     """Fire task automations on time, each occurrence once, and keep the record that proves it.

@@ -203,7 +203,7 @@ def _cut(text: str, width: int) -> str:
 
 
 def width_of(text: str) -> int:
-    """How many cells of a terminal a printable text takes: two for what East Asian typography makes wide, none for combining marks and joiners."""
+    """Return the cells of a terminal that a printable text takes: two for wide characters, none for combining marks and joiners."""
     if text.isascii():
         return len(text)
     return sum(_width_of_character(character) for character in text)

@@ -20,29 +20,6 @@ def now() -> datetime:
     return datetime.now(UTC)  # noqa: TID251 -- no daemon here whose clock could be asked; commands read the time nowhere else
 
 
-def instant(text: str) -> datetime:
-    """The type of an option whose value is an instant: ISO 8601 with its offset. Comes out in UTC."""
-    try:
-        return from_text(text)
-    except (ValueError, OverflowError):
-        raise click.BadParameter(f"{text!r} is no instant with its offset from UTC; write it as 2026-11-23T19:20:00Z") from None
-
-
-def past(text: str) -> datetime:
-    """The type of an option whose value is an instant, or how long ago it was: ``24h``. Comes out in UTC."""
-    from scheduler.settings.durations import parse_duration
-    from scheduler.settings.problems import Wrong
-
-    try:
-        return now() - parse_duration(text)
-    except (Wrong, OverflowError):
-        pass
-    try:
-        return instant(text)
-    except click.BadParameter as error:
-        raise click.BadParameter(f"{error.message}, or how long ago it was, as 24h") from None
-
-
 @dataclass(frozen=True, slots=True)
 class Understood:
     """An instant, and how it was understood, where that needs saying."""

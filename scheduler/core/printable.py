@@ -35,6 +35,4 @@ def escaped(text: str) -> str:
 def _escape(text: str) -> str:
     if text.isprintable():
         return text
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )
+    return "".join(character if character.isprintable() else character.encode("unicode_escape").decode() for character in text)

@@ -8,8 +8,9 @@ import click
 
 from scheduler.cli.failures import ANSWER_IS_NO, AnswerIsNo
 from scheduler.cli.group import Command, Source, as_json
+from scheduler.cli.instant_options import InstantType, utc
 from scheduler.cli.output import Colour, Json, complain, json_text, line, progress, styled
-from scheduler.cli.times import now, past, zoned_text
+from scheduler.cli.times import now, zoned_text
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.printable import escaped
 
@@ -26,11 +27,14 @@ _MOST: Final = 200  # that a person reads
 
 
 @click.command("audit", cls=Command, section="Record", examples=_EXAMPLES)
-@click.option("--since", type=past, metavar="INSTANT|AGO", required=True, help="Audit what was scheduled then or later.")
-@click.option("--until", type=past, metavar="INSTANT|AGO", help="Audit what was scheduled before; the present if it is not given.")
+@click.option("--since", type=InstantType(ago=True), metavar="TIME|AGO", required=True, help="Audit what was scheduled then or later.")
+@click.option(
+    "--until", type=InstantType(ago=True), metavar="TIME|AGO", help="Audit what was scheduled before; the present if it is not given."
+)
 @click.option("--automation", metavar="NAME", help="Only this automation's: an id, a name, or a pattern such as 'nightly-*'.")
 @click.option("--target", metavar="NAME", help="Only this target's.")
 @click.option("--offline", is_flag=True, help="Do not ask the API for the newest runs.")
+@utc
 @as_json
 @click.pass_context
 def command(

@@ -7,8 +7,9 @@ import click
 
 from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import Command, Source, as_json
+from scheduler.cli.instant_options import InstantType, utc
 from scheduler.cli.output import json_text, line
-from scheduler.cli.times import instant, now
+from scheduler.cli.times import now
 
 if TYPE_CHECKING:
     from scheduler.settings import Settings
@@ -24,8 +25,9 @@ _EXAMPLES = (
 @click.argument("automation", required=False)
 @click.option("--cron", metavar="EXPR", help="Explain this expression instead of an automation's.")
 @click.option("--timezone", metavar="TZ", help="The zone of --cron; UTC if it is not given.")
-@click.option("--from", "after", type=instant, metavar="INSTANT", help="From then on; from the present if it is not given.")
+@click.option("--from", "after", type=InstantType(), metavar="TIME", help="From then on; from the present if it is not given.")
 @click.option("--count", type=click.IntRange(1, 10_000), default=5, show_default=True, help="How many fires.")
+@utc
 @as_json
 @click.pass_context
 def command(

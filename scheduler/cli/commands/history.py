@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from scheduler.cli.group import Command, Source, as_json
+from scheduler.cli.instant_options import InstantType, utc
 from scheduler.cli.outcome_colours import colour_outcome, colour_run
 from scheduler.cli.output import Cell, Column, show
-from scheduler.cli.times import now, past, zoned_text
+from scheduler.cli.times import now, zoned_text
 from scheduler.core.instants import from_text
 from scheduler.core.model import Outcome, RunStatus
 
@@ -26,12 +27,13 @@ _RUN_STATUSES: Final = [status.value for status in RunStatus]
 
 @click.command("history", cls=Command, section="Record", examples=_EXAMPLES)
 @click.option("--automation", metavar="NAME", help="Only this automation's: an id, a name, or a pattern such as 'nightly-*'.")
-@click.option("--since", type=past, metavar="INSTANT|AGO", help="Only what was scheduled then or later.")
-@click.option("--until", type=past, metavar="INSTANT|AGO", help="Only what was scheduled before.")
+@click.option("--since", type=InstantType(ago=True), metavar="TIME|AGO", help="Only what was scheduled then or later.")
+@click.option("--until", type=InstantType(ago=True), metavar="TIME|AGO", help="Only what was scheduled before.")
 @click.option("--outcome", type=click.Choice(_OUTCOMES), help="Only what came to this; open has not come to anything yet.")
 @click.option("--run-status", type=click.Choice(_RUN_STATUSES), help="Only occurrences whose run has this status.")
 @click.option("--target", metavar="NAME", help="Only this target's.")
 @click.option("--limit", type=click.IntRange(1, 10_000_000), default=50, show_default=True, help="The newest so many.")
+@utc
 @as_json
 @click.pass_obj
 def command(

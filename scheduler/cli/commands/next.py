@@ -6,8 +6,9 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from scheduler.cli.group import Command, Source, as_json
+from scheduler.cli.instant_options import InstantType, utc
 from scheduler.cli.output import json_text, line, show
-from scheduler.cli.times import instant, now
+from scheduler.cli.times import now
 
 if TYPE_CHECKING:
     from scheduler.cli.fires import Planned
@@ -23,9 +24,10 @@ _EXAMPLES = (
 @click.argument("automation", required=False)
 @click.option("--cron", metavar="EXPR", help="Evaluate this expression instead of an automation's.")
 @click.option("--timezone", metavar="TZ", help="The zone of --cron; UTC if it is not given.")
-@click.option("--from", "after", type=instant, metavar="INSTANT", help="Fires later than this; the present if it is not given.")
+@click.option("--from", "after", type=InstantType(), metavar="TIME", help="Fires later than this; the present if it is not given.")
 @click.option("--count", type=click.IntRange(1, 100_000), default=10, show_default=True, help="How many fires.")
 @click.option("--input", "lines", type=click.File("rb"), metavar="FILE", help="Answer the JSON lines of a file; - is standard input.")
+@utc
 @as_json
 @click.pass_obj
 def command(

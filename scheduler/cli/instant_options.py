@@ -1,0 +1,77 @@
+"""Options whose value is an instant: a local time, an instant with its offset, or how long ago it was."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import click
+
+from scheduler.cli.output import complain
+from scheduler.cli.times import local_text, now
+from scheduler.core.instants import from_text, to_text_seconds
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+_UTC: Final = "scheduler.cli.instant_options.utc"
+_FORMS: Final = "write a date (2026-11-28), a local time ('2026-11-28 09:00') or an instant with its offset (2026-11-28T09:00:00Z)"
+
+
+class InstantType(click.ParamType[datetime]):
+    """The type of an option whose value is an instant. The value comes out in UTC.
+
+    A time without an offset is read in the zone of this machine, or in UTC with ``--utc``; a line on standard error says which.
+    With ``ago``, a duration is taken too: ``24h`` is the present minus 24 hours.
+    """
+
+    name = "instant"
+
+    def __init__(self, *, ago: bool = False) -> None:
+        self._ago = ago
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Return the instant. Raises `click.BadParameter`."""
+        text = str(value)
+        if self._ago and (instant := _read_duration(text)):
+            return instant
+        try:
+            return from_text(text)
+        except (ValueError, OverflowError):
+            pass
+        try:
+            instant = datetime.fromisoformat(text)
+            local = instant.replace(tzinfo=UTC) if ctx and ctx.meta.get(_UTC) else instant.astimezone()
+            instant = local.astimezone(UTC)
+        except (ValueError, OverflowError, OSError):  # OSError: the zone's arithmetic of the C library
+            self.fail(f"{text!r} is no time; {_FORMS}" + (", or how long ago it was (24h)" if self._ago else ""), param, ctx)
+        zone = "in UTC" if local.tzinfo is UTC else "in the zone of this machine; --utc reads UTC"
+        option = param.opts[0] if param else "the time"
+        complain(f"{option}: {text} is {local_text(local)} ({to_text_seconds(instant)}), read {zone}")
+        return instant
+
+
+def _read_duration(text: str) -> datetime | None:
+    from scheduler.settings.durations import parse_duration
+    from scheduler.settings.problems import Wrong
+
+    try:
+        return now() - parse_duration(text)
+    except (Wrong, OverflowError):
+        return None
+
+
+def _remember_utc(ctx: click.Context, param: click.Parameter, value: object) -> None:
+    del param
+    ctx.meta[_UTC] = value
+
+
+def utc(command: Decorated) -> Decorated:
+    """Add the option ``--utc`` to a command that has options of the type `InstantType`."""
+    option = click.option(
+        "--utc",
+        is_flag=True,
+        is_eager=True,  # before the values that it is about
+        expose_value=False,
+        callback=_remember_utc,
+        help="Read times without an offset in UTC, not in the zone of this machine.",
+    )
+    return option(command)
