@@ -6,6 +6,7 @@ Nothing is imported here but click, so that ``scheduler --help`` is quick; a com
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final, NoReturn
 
 import click
@@ -15,6 +16,7 @@ from scheduler import __version__
 from scheduler.cli import output
 from scheduler.cli.failures import INTERRUPTED, report
 from scheduler.cli.group import CommandFolder
+from scheduler.cli.owner import NotPermitted, describe_denial
 from scheduler.core.errors import SchedulerError
 
 PROGRAM: Final = "scheduler"
@@ -45,6 +47,8 @@ def run(arguments: Sequence[str]) -> int:
         return report(error)
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
+    except PermissionError as error:
+        return report(NotPermitted(describe_denial(Path(os.fsdecode(error.filename or ".")))))
     except OSError as error:
         failure = output.failed(error)
         return report(failure) if failure else 0  # who reads has had enough

@@ -35,7 +35,12 @@ def ask_at(listen: Listen, path: str) -> Any:
             return json.loads(answer.read(_LARGEST))
     except (OSError, ValueError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        raise Unreachable(f"no daemon answers at {url}: {reason}; is `scheduler run` or `scheduler up` running?") from None
+        if isinstance(reason, ConnectionRefusedError):
+            raise Unreachable(
+                f"no daemon runs here: {url} refuses the connection. Start the service with `sudo systemctl start scheduler`, or start "
+                "`scheduler run` or `scheduler up`; if one runs, compare [server] listen with its configuration"
+            ) from None
+        raise Unreachable(f"no daemon answers at {url}: {reason}; see its log (`journalctl -u scheduler`)") from None
 
 
 def _open(opener: urllib.request.OpenerDirector, url: str, path: str) -> IO[bytes]:

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from scheduler.cli.owner import acting_as_owner
+from scheduler.cli.owner import NotPermitted, acting_as_owner
 from scheduler.core.errors import ConfigurationError, Unreachable
 from scheduler.database.faults import translated
 from scheduler.ledger.lock import LedgerLock, holder
@@ -100,7 +100,7 @@ def waking(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError), acting_as_owner(path):
+        with contextlib.suppress(OSError, NotPermitted), acting_as_owner(path):
             wake(path)
 
 

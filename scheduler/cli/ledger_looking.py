@@ -14,7 +14,7 @@ from typing import Final
 from pydantic import TypeAdapter
 
 import scheduler
-from scheduler.cli.owner import acting_as_owner
+from scheduler.cli.owner import NotPermitted, acting_as_owner
 from scheduler.core.instants import from_text, to_text
 from scheduler.daemon.clock import SystemClock
 from scheduler.doctor.facts import LedgerFacts
@@ -50,6 +50,8 @@ def main(path: Path, now: datetime) -> None:
     try:
         with acting_as_owner(path):
             facts = look(path, now, lambda: seconds() > until)
+    except NotPermitted as error:
+        facts = LedgerFacts(path=path, error=str(error))
     except OSError as error:
         facts = LedgerFacts(path=path, error=f"{path}: {(error.strerror or str(error)).lower()}; ask as root")
     sys.stdout.write(_FACTS.dump_json(facts).decode())

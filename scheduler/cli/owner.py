@@ -3,20 +3,30 @@
 SQLite makes its ``-wal`` and ``-shm`` files as whoever opens the database first. Made by root, they lock the daemon's own user out.
 """
 
+import grp
 import os
 import pwd
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from scheduler.core.errors import ConfigurationError
+
+
+class NotPermitted(ConfigurationError):
+    """The user of a command may not use a file. The text says who may, and how to run the command."""
 
 
 @contextmanager
 def acting_as_owner(file: Path) -> Iterator[None]:
     """Be the user to whom a file belongs, or the folder that it would be in, while inside. Does nothing for anyone but root.
 
-    For the whole process, threads included: nothing else may go on meanwhile. Raises OSError when the nearest folder cannot be looked at.
+    For the whole process, threads included: nothing else may go on meanwhile. Raises `NotPermitted`, and OSError when the nearest folder
+    cannot be looked at.
     """
     if os.geteuid() != 0:
+        _require_access(file)
         yield
         return
     owner = _existing(file).stat()
@@ -30,6 +40,47 @@ def acting_as_owner(file: Path) -> Iterator[None]:
         os.seteuid(0)
         os.setegid(0)
         os.setgroups(groups)
+
+
+def describe_denial(path: Path) -> str:
+    """Return an error message for a file or folder that this user may not use: to whom the nearest visible one belongs, and what to do."""
+    blocked = _find_blocked(path) or path
+    try:
+        status = blocked.stat()
+    except OSError:
+        return f"{path}: permission denied; run the command with sudo"
+    owner = _name_user(status.st_uid)
+    text = f"{blocked}: permission denied; it belongs to the user {owner}. Run the command with sudo, or as {owner}"
+    needed = stat.S_IXGRP if stat.S_ISDIR(status.st_mode) else stat.S_IRGRP
+    return f"{text}, or join the group {_name_group(status.st_gid)}" if status.st_mode & needed else text
+
+
+def _require_access(file: Path) -> None:
+    if _find_blocked(file) is not None:
+        raise NotPermitted(describe_denial(file))
+
+
+def _find_blocked(path: Path) -> Path | None:
+    """Return the first folder on the way that this user may not enter, or the file if it may not be read; None if nothing is in the way."""
+    absolute = path.absolute()
+    for folder in reversed(absolute.parents):
+        if folder.exists() and not os.access(folder, os.X_OK, effective_ids=True):
+            return folder
+    return absolute if absolute.exists() and not os.access(absolute, os.R_OK, effective_ids=True) else None
+
+
+def _name_user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def _name_group(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
 
 
 def _existing(file: Path) -> Path:

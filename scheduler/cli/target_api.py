@@ -1,14 +1,16 @@
 """One target's API for the length of one command."""
 
 import asyncio
+import errno
 import os
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 from scheduler.app.wiring import upstream_config
 from scheduler.cli.failures import AnswerIsNo
-from scheduler.core.errors import ConfigurationError, UpstreamError
+from scheduler.core.errors import ConfigurationError, Unreachable, UpstreamError
 from scheduler.core.model import InvalidAutomation, canonical_id
 from scheduler.daemon.clock import SystemClock
 from scheduler.settings import Target
@@ -17,6 +19,8 @@ from scheduler.upstream import ApiClient, Document
 T = TypeVar("T")
 
 _OUR_FAULT = range(HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR)
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+_START_API: Final = "Start the embedded API with `sudo systemctl start scheduler-api`, or start `scheduler serve` or `scheduler up`"
 _NOT_OURS = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 
 
@@ -34,7 +38,15 @@ async def _carried_out(target: Target, use: Callable[[ApiClient], Awaitable[T]])
                 raise AnswerIsNo(str(error)) from None
             if error.status in _OUR_FAULT and error.status not in _NOT_OURS:
                 raise ConfigurationError(str(error)) from None
+            if _is_refused_here(error, target):
+                raise Unreachable(f"{error}. {_START_API}") from None
             raise
+
+
+def _is_refused_here(error: UpstreamError, target: Target) -> bool:
+    """Return whether the API would be on this machine, and nothing listens at its address."""
+    refused = os.strerror(errno.ECONNREFUSED).lower()
+    return error.status is None and str(error).endswith(refused) and urlsplit(target.url).hostname in _LOOPBACK
 
 
 async def found(api: ApiClient, automation: str) -> Document:

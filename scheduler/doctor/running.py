@@ -36,7 +36,10 @@ def _silent(facts: Facts, unknown: Unknown) -> Finding:
             f"process {ledger.holder} has the ledger, and no page of a daemon answers: {unknown.why}",
             "see its log, and [server] listen",
         )
-    return DAEMON.notice("daemon", "none runs: nothing is fired", "start it: systemctl start scheduler, or `scheduler run`")
+    start = "start it: systemctl start scheduler, or `scheduler run`"
+    if facts.record is not None and facts.record.occurrences:
+        return DAEMON.warning("daemon", "none runs, and one has run before: nothing is fired", start)
+    return DAEMON.notice("daemon", "none runs: nothing is fired", start)
 
 
 def _targets(facts: Facts, node: str, status: Mapping[str, object]) -> Iterator[Finding]:

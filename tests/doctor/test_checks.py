@@ -12,7 +12,19 @@ from scheduler.core.model import InvalidAutomation, RunStatus
 from scheduler.core.status import Failing, FinishedRun
 from scheduler.doctor.checks import CHECKS, findings
 from scheduler.doctor.configuration import examined
-from scheduler.doctor.facts import DiskFacts, Facts, FileFacts, ForeignRuns, KeyFacts, Known, RecordedTarget, Refusal, Unknown, ZoneFacts
+from scheduler.doctor.facts import (
+    DiskFacts,
+    Facts,
+    FileFacts,
+    ForeignRuns,
+    KeyFacts,
+    Known,
+    Record,
+    RecordedTarget,
+    Refusal,
+    Unknown,
+    ZoneFacts,
+)
 from scheduler.doctor.findings import Finding, Status
 from scheduler.settings import Configuration, Origin, Problem, Settings
 from scheduler.settings.keys import KeyPlace
@@ -350,7 +362,20 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             "nothing is sent until 2026-11-23T19:20:00Z: the API answered 429 and asked for that",
         ),
         ("other targets", daemon(targets=[{"name": "b", "url": "https://b", "project_id": "2"}]), WARNING, "node vm", "it serves b"),
-        ("none", replace(ledger(holder=None, signed=""), daemon=Unknown("refused")), NOTICE, "daemon", "none runs"),
+        (
+            "none, and none before",
+            replace(ledger(holder=None, signed="", record=Record()), daemon=Unknown("refused")),
+            NOTICE,
+            "daemon",
+            "none runs: nothing is fired",
+        ),
+        (
+            "stopped",
+            replace(ledger(holder=None, signed=""), daemon=Unknown("refused")),
+            WARNING,
+            "daemon",
+            "none runs, and one has run before: nothing is fired",
+        ),
         ("silent", replace(HEALTHY, daemon=Unknown("refused")), WARNING, "daemon", "process 123 has the ledger"),
     ],
     "addresses": [
