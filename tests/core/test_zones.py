@@ -125,7 +125,7 @@ def test_this_machine_uses_the_newest_copy_that_it_has() -> None:
 
 
 def test_every_name_that_python_knows_can_be_scheduled_in() -> None:
-    for name in zoneinfo.available_timezones():
+    for name in zoneinfo.available_timezones() - zones.PLACEHOLDERS:
         assert Schedule.parse("0 9 * * *", name).next(NOON), name
 
 
