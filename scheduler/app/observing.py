@@ -1,7 +1,7 @@
 """Who watches the daemon: the log, the metrics and the pages, subscribed here and nowhere else."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -10,7 +10,7 @@ from typing import Final
 
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.model import Automation
-from scheduler.core.status import STALLED, AutomationDetails, AutomationStatus, Failing, Recent
+from scheduler.core.status import STALLED, AutomationDetails, AutomationStatus, Failing, FinishedRun, Recent
 from scheduler.core.timetable import Entry
 from scheduler.daemon.ports import Clock
 from scheduler.daemon.service import Service
@@ -18,8 +18,9 @@ from scheduler.daemon.target import Target
 from scheduler.database import Database
 from scheduler.database.files import BESIDE
 from scheduler.ledger import history, not_due
-from scheduler.ledger.finished_runs import read_failing, read_failing_ids
+from scheduler.ledger.finished_runs import read_failing, read_failing_ids, read_some
 from scheduler.ops.bus import Bus
+from scheduler.ops.content import Key
 from scheduler.ops.gauges import Exposition, Sources
 from scheduler.ops.heartbeat import Heartbeat
 from scheduler.ops.logs import Log
@@ -107,6 +108,7 @@ class Observing:
             occurrences=partial(self._occurrences, service),
             recent=self._recent,
             failing=self._failing,
+            finished_runs=self._finished_runs,
         )
 
     async def _occurrences(self, service: Service, query: OccurrenceQuery) -> Sequence[history.Line]:
@@ -130,6 +132,9 @@ class Observing:
     async def _failing(self) -> Failing:
         targets = [target.name for target in self._settings.targets]
         return await self._opened().browse(partial(read_failing, targets=targets))
+
+    async def _finished_runs(self, automations: Collection[Key]) -> Mapping[Key, FinishedRun]:
+        return await self._opened().browse(partial(read_some, automations=automations))
 
     def _opened(self) -> Database:
         if self._database is None:

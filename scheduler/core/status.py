@@ -138,13 +138,17 @@ class PausedByHand:
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """What the ledger holds since an instant; not ``complete`` when there was more than is gone through."""
+    """What the ledger holds since an instant; not ``complete`` when there was more than is gone through.
+
+    ``failed_runs`` counts the runs that were seen to fail, and those that were lost, by their status.
+    """
 
     since: datetime
     complete: bool
     tallies: Sequence[Tally]
     foreign: Sequence[ForeignRuns]
     pauses: Sequence[PausedByHand]
+    failed_runs: Mapping[RunStatus, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

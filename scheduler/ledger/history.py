@@ -14,6 +14,7 @@ from typing import Final
 from scheduler.core.instants import from_text, to_text, to_text_seconds
 from scheduler.core.model import Outcome, Reason, RunStatus
 from scheduler.core.status import ForeignRuns, PausedByHand, Recent, Tally
+from scheduler.ledger.finished_runs import count_failed
 from scheduler.ledger.intents import EVERYTHING
 
 Line = Mapping[str, str | int | float | None]
@@ -140,12 +141,13 @@ _MOST_FOREIGN: Final = 20
 def recent(connection: sqlite3.Connection, since: datetime) -> Recent:
     """Outcomes of what was scheduled since then, by target and reason, runs of others that ended since or go on, and the pauses in force.
 
-    Of the outcomes no more than the newest 20,000 rows are gone through.
+    Failed runs are counted, too. Of the outcomes and of these runs no more than 20,000 rows each are gone through.
     """
     rows = connection.execute(_TALLY, {"since": first_second(since), "most": _MOST}).fetchall()
+    failed_runs = count_failed(connection, since, _MOST)
     return Recent(
         since,
-        complete=sum(each["number"] for each in rows) < _MOST,
+        complete=sum(each["number"] for each in rows) < _MOST and sum(failed_runs.values()) < _MOST,
         tallies=[
             Tally(target, Outcome(outcome), Reason(reason), occurrences, from_text(newest))
             for target, outcome, reason, occurrences, newest, _ in rows
@@ -159,6 +161,7 @@ def recent(connection: sqlite3.Connection, since: datetime) -> Recent:
             PausedByHand(target, None if automation_id == EVERYTHING else automation_id, name, from_text(since), by)
             for target, automation_id, name, since, by in connection.execute(_PAUSES)
         ],
+        failed_runs=failed_runs,
     )
 
 

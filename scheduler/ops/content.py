@@ -1,17 +1,19 @@
 """Where the pages have their content from: questions that something else answers, put together where the daemon is."""
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from scheduler.core.model import Automation
-from scheduler.core.status import AutomationDetails, DaemonStatus, Failing, Recent, WaitsStatus, WaitStatus
+from scheduler.core.status import AutomationDetails, DaemonStatus, Failing, FinishedRun, Recent, WaitsStatus, WaitStatus
 from scheduler.core.timetable import Entry
 from scheduler.ops.gauges import Exposition
 from scheduler.ops.queries import OccurrenceQuery
 from scheduler.ops.views import Json
 from scheduler.ops.workbench import Workbench
 
+Key = tuple[str, str]
+"""A target and the id of an automation."""
 Upcoming = Callable[[str, timedelta, Callable[[Automation], bool] | None], Iterator[tuple[datetime, Entry]]]
 Together = Callable[[str, timedelta], Iterator[tuple[datetime, Sequence[AutomationDetails]]]]
 
@@ -24,7 +26,8 @@ class Content:
     ``idle`` is the seconds since the loop last turned. ``upcoming`` gives what a target has scheduled within a span, of all automations or
     only of some, ``together`` the same with those that share a schedule at once. ``details`` is what is known of one automation of a
     target, ``every_detail`` of each. ``occurrences`` gives records with the keys of ``history --json``, the newest first, and ``recent``
-    what the ledger holds since an instant. ``failing`` gives the failing automations. All three may raise `LedgerUnavailable`.
+    what the ledger holds since an instant. ``failing`` gives the failing automations, and
+    ``finished_runs`` the newest finished runs of some automations, by target and id. All four may raise `LedgerUnavailable`.
     """
 
     workbench: Workbench
@@ -40,3 +43,4 @@ class Content:
     occurrences: Callable[[OccurrenceQuery], Awaitable[Sequence[Json]]]
     recent: Callable[[datetime], Awaitable[Recent]]
     failing: Callable[[], Awaitable[Failing]]
+    finished_runs: Callable[[Collection[Key]], Awaitable[Mapping[Key, FinishedRun]]]

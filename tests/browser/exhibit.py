@@ -9,13 +9,13 @@ from typing import Final
 
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.instants import to_text, to_text_seconds
-from scheduler.core.model import Automation, Definition, Outcome, Reason, State
+from scheduler.core.model import Automation, Definition, Outcome, Reason, RunStatus, State
 from scheduler.core.policy import CatchUp, Concurrency, Policies
-from scheduler.core.status import AutomationDetails, DaemonStatus, ForeignRuns, PausedByHand, Recent, Tally, TargetStatus
+from scheduler.core.status import AutomationDetails, DaemonStatus, FinishedRun, ForeignRuns, PausedByHand, Recent, Tally, TargetStatus
 from scheduler.core.timetable import Entry
 from scheduler.ops.views import Json
 from scheduler.ops.web import Pages
-from tests.ops.support import Recorded, Remembered, details, pages
+from tests.ops.support import FailingNow, FinishedRuns, Recorded, Remembered, details, pages
 
 NOW: Final = datetime(2026, 3, 27, 8, 41, 12, tzinfo=UTC)
 HOSTILE: Final = (
@@ -209,7 +209,21 @@ def recent() -> Recent:
         ],
         foreign=[ForeignRuns("eu", _id(103), "review queue 4", 2, 0, NOW - timedelta(minutes=50))],
         pauses=[PausedByHand("main", _id(4), "triage new issues", NOW - timedelta(days=2), "ada")],
+        failed_runs={RunStatus.FAILED: 3},
     )
+
+
+def finished_runs(among: Sequence[AutomationDetails], *, error: str = "exit status 1") -> list[FinishedRun]:
+    """Every automation but a few has run once; the newest run of every eighth one failed or was lost."""
+    runs = []
+    for number, each in enumerate(among[:-2]):
+        status = (RunStatus.FAILED if number % 3 else RunStatus.LOST) if number % 8 == 1 else RunStatus.SUCCESS
+        finished_at = NOW - timedelta(minutes=7 * number + 3)
+        failures = 0 if status is RunStatus.SUCCESS else number
+        runs.append(
+            FinishedRun(each.target, each.id, each.name, _id(900 + number), status, finished_at, failures, error if failures else None)
+        )
+    return runs
 
 
 def exhibit(*, hostile_too: bool = False) -> Pages:
@@ -218,11 +232,20 @@ def exhibit(*, hostile_too: bool = False) -> Pages:
     shown = among[-4:] + among[:32] if hostile_too else among[:32]
     refused = _line(random.Random(1), shown[0], NOW, (Outcome.REJECTED, Reason.REFUSED, None, HOSTILE[0]))
     recorded = Recorded(*([refused] if hostile_too else []), *lines(shown))
-    return pages(status=status(among), automations=among, occurrences=recorded, recent=Remembered(recent()))
+    runs = finished_runs(among, error=HOSTILE[0] if hostile_too else "exit status 1")
+    failed = [run for run in reversed(runs) if run.failures]
+    return pages(
+        status=status(among),
+        automations=among,
+        occurrences=recorded,
+        recent=Remembered(recent()),
+        failing=FailingNow(*failed, more=3),
+        finished_runs=FinishedRuns(*runs),
+    )
 
 
 def calm() -> Pages:
-    """The same on a better day: one schedule is wrong, and one automation paused."""
+    """The same on a better day: one schedule is wrong, one run failed, and one automation is paused."""
     among = [each for each in automations() if each.target != "lab" and each.name != "never"]
     well = status(among)
     known = recent()
@@ -232,4 +255,5 @@ def calm() -> Pages:
         automations=among,
         occurrences=Recorded(*(each for each in lines(among[:32]) if each["outcome"] in {None, Outcome.ACCEPTED, Outcome.SKIPPED})),
         recent=Remembered(replace(known, tallies=kept, foreign=())),
+        failing=FailingNow(replace(finished_runs(among)[1], error="The command ended with exit status 1.")),
     )

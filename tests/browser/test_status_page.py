@@ -221,7 +221,8 @@ def test_the_keyboard_reaches_every_field_and_link_in_order_and_shows_where_it_i
     page = visiting(f"{site.url}/occurrences").page
     seen = [focused(page) for _ in range(24)]
     names = [each["what"] for each in seen]
-    wanted = ["Skip to the content", "Overview", "Occurrences", "Automations", "automation", "target", "outcome", "since", "until", "Show"]
+    fields = ["automation", "target", "outcome", "run_status", "since", "until"]
+    wanted = ["Skip to the content", "Overview", "Occurrences", "Automations", *fields, "Show"]
     assert list(dict.fromkeys(names))[: len(wanted)] == wanted
     assert [each["what"] for each in seen if not each["ring"]] == []
     tops = [each["top"] for each in seen[1:]]

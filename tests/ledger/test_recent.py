@@ -72,6 +72,16 @@ def test_runs_of_others_are_counted_for_each_automation_while_they_go_on_and_as_
         assert recent(on, at(9)).foreign == [ForeignRuns(MAIN, HOURLY, "hourly", 1, 0, at(3))]
 
 
+def test_failed_runs_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with stand(tmp_path / "ledger.db") as on:
+        runs = [(run(str(minute), status=RunStatus.FAILED, minute=minute), RunOrigin.FOREIGN) for minute in (1, 2)]
+        on.do(on.ledger.followed(MAIN, runs, at(5)))
+        assert recent(on, at(0)).failed_runs == {RunStatus.FAILED: 2}
+        assert recent(on, at(0)).complete
+        monkeypatch.setattr(history, "_MOST", 2)
+        assert not recent(on, at(0)).complete
+
+
 def test_pauses_are_told_with_their_names_and_whose_they_are(tmp_path: Path) -> None:
     with stand(tmp_path / "ledger.db") as on:
         nightly = automation()

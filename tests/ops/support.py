@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -75,6 +75,7 @@ from scheduler.core.status import (
 )
 from scheduler.core.steps import Cause
 from scheduler.core.timetable import Entry
+from scheduler.ops.content import Key
 from scheduler.ops.gauges import Exposition, Sources
 from scheduler.ops.metrics import Metrics
 from scheduler.ops.queries import OccurrenceQuery
@@ -307,6 +308,19 @@ class FailingNow:
         return Failing(counts, self.runs)
 
 
+class FinishedRuns:
+    """The newest finished runs of automations that a ledger knows."""
+
+    def __init__(self, *runs: FinishedRun, broken: bool = False) -> None:
+        self.runs = {(run.target, run.automation_id): run for run in runs}
+        self.broken = broken
+
+    async def __call__(self, automations: Collection[Key]) -> Mapping[Key, FinishedRun]:
+        if self.broken:
+            raise LedgerUnavailable("the ledger cannot be read: disk I/O error")
+        return {key: self.runs[key] for key in automations if key in self.runs}
+
+
 FAILED_RUN = FinishedRun("main", ID, "nightly", RUN, RunStatus.FAILED, NOW - timedelta(minutes=2), 3, "exit status 3: no room")
 
 
@@ -319,6 +333,7 @@ def pages(
     occurrences: Callable[[OccurrenceQuery], Awaitable[Sequence[Json]]] | None = None,
     recent: Callable[[datetime], Awaitable[Recent]] | None = None,
     failing: Callable[[], Awaitable[Failing]] | None = None,
+    finished_runs: Callable[[Collection[Key]], Awaitable[Mapping[Key, FinishedRun]]] | None = None,
     metrics: Metrics | None = None,
     busy: Callable[[], bool] = lambda: False,
     waits: WaitsStatus = NO_WAITS,
@@ -367,6 +382,7 @@ def pages(
         occurrences=occurrences or Recorded(LINE),
         recent=recent or Remembered(),
         failing=failing or FailingNow(),
+        finished_runs=finished_runs or FinishedRuns(),
     )
 
 

@@ -21,7 +21,25 @@ from scheduler.ops.page.overview import MOST_INSTANTS
 from scheduler.ops.queries import OccurrenceQuery
 from tests.browser.exhibit import exhibit, hostile
 from tests.ops.asking import Parsed, all_asked, asked, parsed
-from tests.ops.support import EMPTY_TARGET, HOSTILE, ID, LINE, NOW, STATUS, TARGET, WAITS, Recorded, Remembered, details, entry, pages
+from tests.ops.support import (
+    EMPTY_TARGET,
+    FAILED_RUN,
+    HOSTILE,
+    ID,
+    LINE,
+    NOW,
+    RUN,
+    STATUS,
+    TARGET,
+    WAITS,
+    FailingNow,
+    FinishedRuns,
+    Recorded,
+    Remembered,
+    details,
+    entry,
+    pages,
+)
 
 ONE = f"/automations/main/{ID}"
 PAGES = ["/", "/occurrences", "/automations", ONE, "/automations/main/nothing", "/occurrences?outcome=x&since=x&colour=red"]
@@ -100,6 +118,34 @@ def test_the_first_page_shows_each_target() -> None:
         assert text in words
     for text in ("b held", "1.5 s behind this machine's", "c cannot be read", "none yet", "not seen yet"):
         assert text in words
+
+
+def test_the_first_page_is_not_well_while_the_newest_finished_run_failed() -> None:
+    quiet = replace(STATUS, targets=[replace(TARGET, overdue=[], overdue_count=0, automations={"enabled": 2})])
+    page = parsed("/", pages(status=quiet, failing=FailingNow(FAILED_RUN)))
+    assert "All is well" not in page.words
+    assert "one thing needs somebody's attention" in page.words
+    for text in ("The newest finished run of nightly failed", "3 failures in a row", f"run {RUN}: exit status 3: no room"):
+        assert text in page.words
+    assert "All is well" in parsed("/", pages(status=quiet)).words
+
+
+@pytest.mark.parametrize(
+    ("failed_runs", "said", "tone"),
+    [
+        ({}, "failed in the last day 0", "plain"),
+        ({RunStatus.FAILED: 1200}, "failed in the last day 1,200", "bad"),
+        ({RunStatus.FAILED: 2, RunStatus.LOST: 1}, "failed in the last day 2 lost in the last day 1", "bad"),
+    ],
+)
+def test_runs_that_failed_in_the_last_day_are_a_figure(failed_runs: dict[RunStatus, int], said: str, tone: str) -> None:
+    recent = Recent(NOW, complete=True, tallies=(), foreign=(), pauses=(), failed_runs=failed_runs)
+    answer = pages(recent=Remembered(recent))
+    assert said in parsed("/", answer).words
+    assert (
+        f'<div class="figure {tone}"><dt>failed in the last day</dt> <dd><a href="/occurrences?run_status=failed">'
+        in asked("/", answer).text
+    )
 
 
 def test_a_ledger_that_cannot_be_read_leaves_the_rest_of_the_page() -> None:
@@ -364,6 +410,25 @@ def test_an_automation_has_its_history_and_the_commands_that_tell_more() -> None
     assert recorded.asked == [OccurrenceQuery(target="main", automation=ID, limit=26)]
     for command in (f"scheduler why {ID} 2026-11-23T19:10:00Z", f"scheduler history --automation {ID}"):
         assert command in page.words
+
+
+def test_the_last_result_and_its_time_stand_beside_each_automation() -> None:
+    entries = [entry("alpha"), entry("beta", automation_id=OTHER_ID)]
+    shown = pages(entries=entries, finished_runs=FinishedRuns(FAILED_RUN))
+    assert "failed 2026-11-23T19:18:00Z 2 min ago, 3 failures in a row" in parsed("/automations", shown).words
+    assert asked("/automations", shown).text.count('class="badge bad"') == 1
+    unreadable = parsed("/automations", pages(entries=entries, finished_runs=FinishedRuns(broken=True))).words
+    assert "Last results are missing: the ledger cannot be read" in unreadable
+    assert "alpha" in unreadable
+
+
+def test_a_failing_automation_says_so_on_its_page_with_what_to_do() -> None:
+    words = parsed(ONE, pages(entries=[entry("nightly")], finished_runs=FinishedRuns(FAILED_RUN))).words
+    said = "The newest finished run failed, 3 failures in a row, 2026-11-23T19:18:00Z (2 min ago): exit status 3: no room"
+    assert said in words
+    assert f"scheduler runs show {RUN}" in words
+    succeeded = replace(FAILED_RUN, status=RunStatus.SUCCESS, failures=0)
+    assert "newest finished run" not in parsed(ONE, pages(entries=[entry("nightly")], finished_runs=FinishedRuns(succeeded))).words
 
 
 @pytest.mark.parametrize("path", ["/automations/main/nothing", f"/automations/main/{OTHER_ID}", f"/automations/elsewhere/{ID}"])

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from scheduler.core.model import Outcome, Reason
-from scheduler.core.status import DaemonStatus, Disappearance, ForeignRuns, PausedByHand, PlacesStatus, Recent, Tally
+from scheduler.core.model import Outcome, Reason, RunStatus
+from scheduler.core.status import NONE_FAILING, DaemonStatus, Disappearance, Failing, ForeignRuns, PausedByHand, PlacesStatus, Recent, Tally
 from scheduler.ops.page.findings import ADVICE, BAD, NOTE, WARN, Finding, findings
-from tests.ops.support import EMPTY_TARGET, ID, NOW, STATUS, TARGET, details, entry
+from tests.ops.support import EMPTY_TARGET, FAILED_RUN, ID, NOW, RUN, STATUS, TARGET, details, entry
 
 RUNBOOK = (
     (Path(__file__).parents[2] / "docs" / "operations.md").read_text().partition("## When something is wrong")[2].partition("\n## ")[0]
@@ -21,9 +21,14 @@ QUIET = Recent(NOW - timedelta(days=1), complete=True, tallies=(), foreign=(), p
 
 
 def found(
-    status: DaemonStatus | None = None, recent: Recent | None = QUIET, *, unreadable: str | None = None, **target: Any
+    status: DaemonStatus | None = None,
+    recent: Recent | None = QUIET,
+    *,
+    failing: Failing | None = NONE_FAILING,
+    unreadable: str | None = None,
+    **target: Any,
 ) -> list[Finding]:
-    return list(findings(status or replace(STATUS, targets=[replace(WELL, **target)]), [], recent, unreadable))
+    return list(findings(status or replace(STATUS, targets=[replace(WELL, **target)]), [], recent, failing, unreadable))
 
 
 def test_nothing_wrong_is_nothing_said() -> None:
@@ -71,6 +76,22 @@ def test_what_is_wrong_with_the_daemon_is_found(changes: Any, severity: str, tit
 )
 def test_what_is_wrong_with_a_target_is_found(changes: Any, severity: str, title: str) -> None:
     assert [(each.severity, each.title) for each in found(**changes)] == [(severity, title)]
+
+
+def test_each_newest_finished_run_that_failed_or_was_lost_is_found_and_the_rest_is_counted() -> None:
+    lost = replace(FAILED_RUN, name="weekly", status=RunStatus.LOST, failures=1, error=None)
+    first, second, *_, rest = told = found(failing=Failing({"main": 7}, [FAILED_RUN, *[lost] * 6]))
+    assert (len(told), {finding.severity for finding in told}) == (6, {BAD})
+    assert (first.title, second.title) == ("The newest finished run of nightly failed", "The newest finished run of weekly was lost")
+    assert first.detail == "3 failures in a row, the newest 2026-11-23T19:18:00Z (2 min ago)."
+    assert second.detail == "At 2026-11-23T19:18:00Z (2 min ago)."
+    (item,) = first.items
+    assert (item.text, item.more, item.link) == (f"run {RUN}", "exit status 3: no room", f"/automations/main/{ID}")
+    assert "`scheduler runs show RUN`" in first.advice
+    assert (rest.title, rest.link) == (
+        "The newest finished run of 2 more automations failed or was lost",
+        "/occurrences?run_status=failed",
+    )
 
 
 def test_a_shortage_is_told_with_its_beginning_and_with_how_many_wait() -> None:
@@ -140,7 +161,7 @@ def test_no_more_are_named_than_anybody_reads_and_the_rest_is_counted() -> None:
     (overdue,) = found(overdue=[f"late {number}" for number in range(100)], overdue_count=5000)
     assert (len(overdue.items), overdue.more) == (10, 4990)
     invalid = [details(replace(entry(f"a{number}"), schedule=None, invalid="no such zone")) for number in range(12)]
-    (finding,) = findings(replace(STATUS, targets=[replace(WELL, automations={"invalid": 500})]), invalid, QUIET, None)
+    (finding,) = findings(replace(STATUS, targets=[replace(WELL, automations={"invalid": 500})]), invalid, QUIET, None, None)
     assert (len(finding.items), finding.more, finding.link) == (10, 490, "/automations?target=main&state=invalid")
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from scheduler.core.changes import THIRTEEN_MONTHS, clock_changes
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.policy import CatchUp, Concurrency, Policies, jitter, start_within
-from scheduler.core.status import AutomationDetails, PausedByHand, Recent, TargetStatus
+from scheduler.core.status import AutomationDetails, FinishedRun, PausedByHand, Recent, TargetStatus
 from scheduler.core.words import in_words
 from scheduler.ops.page.rows import TONES, Coming, coming
 from scheduler.ops.page.times import When, duration, when
@@ -82,15 +82,20 @@ class AutomationPage:
     run: NewestRun | None
 
 
-def automation_page(details: AutomationDetails, target: TargetStatus, recent: Recent | None, now: datetime) -> AutomationPage:
-    """Make the page. Evaluates the schedule, so it belongs on another thread than the loop's."""
+def automation_page(
+    details: AutomationDetails, target: TargetStatus, recent: Recent | None, run: FinishedRun | None, now: datetime
+) -> AutomationPage:
+    """Make the page; ``run`` is the automation's newest finished run.
+
+    Evaluates the schedule, so it belongs on another thread than the loop's.
+    """
     schedule = _told(details)
     firing = details.schedule
     following = [] if firing is None else _following(firing, now)
     return AutomationPage(
         details,
         now,
-        list(_states(details, target, recent.pauses if recent else (), now)),
+        [*_states(details, target, recent.pauses if recent else (), now), *_failure(run, now)],
         None if schedule is None else in_words(schedule),
         When(details.effective_from, now, details.timezone),
         [coming(each, details, now) for each in following[:NEXT]],
@@ -127,6 +132,17 @@ def _states(details: AutomationDetails, target: TargetStatus, pauses: Sequence[P
             yield StateOf("good", "Enabled", "It fires at its times.")
     if target.held is not None:
         yield StateOf("bad", "Held", f"Nothing is sent to target {target.name}: {target.held}", "see the first page for what to do")
+
+
+def _failure(run: FinishedRun | None, now: datetime) -> Iterator[StateOf]:
+    """Yield that the newest finished run failed or was lost, if it was."""
+    if run is None or not run.failures:
+        return
+    finished = When(run.finished_at, now)
+    error = f": {run.error}" if run.error else "."
+    sentence = f"The newest finished run {run.in_words}, {finished.utc} ({finished.relative}){error}"
+    advice = f"`scheduler runs show {run.run_id}` prints its output where the embedded API runs it; mend the cause"
+    yield StateOf("bad", "Failing", sentence, f"{advice}, then `scheduler automations run {run.automation_id}`")
 
 
 def _pauses(details: AutomationDetails, pauses: Sequence[PausedByHand], now: datetime) -> Iterator[StateOf]:

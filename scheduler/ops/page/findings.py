@@ -5,14 +5,25 @@ The advice is that of the runbook in ``docs/operations.md``, word for word; a te
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlencode
 
 from scheduler.core.instants import to_text_seconds
-from scheduler.core.model import Outcome, Reason
-from scheduler.core.status import STALLED, AutomationDetails, DaemonStatus, ForeignRuns, PausedByHand, Recent, Tally, TargetStatus
+from scheduler.core.model import Outcome, Reason, RunStatus
+from scheduler.core.status import (
+    STALLED,
+    AutomationDetails,
+    DaemonStatus,
+    Failing,
+    ForeignRuns,
+    PausedByHand,
+    Recent,
+    Tally,
+    TargetStatus,
+)
 from scheduler.ops.page.rows import address
+from scheduler.ops.page.times import When
 
 BAD: Final = "bad"
 """Something that should happen does not."""
@@ -37,6 +48,8 @@ ADVICE: Final[Mapping[str, str]] = {
     "occurrence.overdue": "what holds it up is said with its target, or in the log; `scheduler why` tells its steps so far",
     "occurrence.rejected": "read `error`: it is the API's answer. Mend the automation, then `scheduler fire` makes up for it",
     "occurrence.skipped": "see why the daemon did not run or could not send then; `scheduler fire` makes up for it",
+    "run.finished": "`scheduler runs show RUN` prints the output of a run of the embedded API; else look at the run at the API. "
+    "Mend the cause, then `scheduler automations run` starts another run",
     "run.foreign": "switch off the other scheduler, or `scheduler pause` the automation here",
     "run.doubled": "the API is slower than `settle_time` allows: raise it",
     "ledger.failed": "make room. Nothing is sent meanwhile; it goes on by itself",
@@ -51,6 +64,7 @@ ADVICE: Final[Mapping[str, str]] = {
 """What to do, by the log event that tells of it."""
 
 _SHOWN: Final = 10
+_SHOWN_FAILING: Final = 5  # each is a finding of its own
 _TALLIED: Final = {
     (Outcome.UNRESOLVED, None): (BAD, "occurrence.unresolved", "cannot be told to have started or not, and will not be sent again"),
     (Outcome.REJECTED, None): (WARN, "occurrence.rejected", "refused by the API for good"),
@@ -82,13 +96,18 @@ class Finding:
 
 
 def findings(
-    status: DaemonStatus, troubled: Sequence[AutomationDetails], recent: Recent | None, ledger_error: str | None
+    status: DaemonStatus, troubled: Sequence[AutomationDetails], recent: Recent | None, failing: Failing | None, ledger_error: str | None
 ) -> Sequence[Finding]:
-    """All that is wrong, the worst first. ``troubled``: automations that are invalid, as far as they are to be named."""
+    """All that is wrong, the worst first. ``troubled``: automations that are invalid, as far as they are to be named.
+
+    ``recent`` and ``failing`` are None when the ledger cannot be read.
+    """
     found = [*_of_daemon(status, ledger_error)]
     for target in status.targets:
         found.extend(_of_target(target))
     found.extend(_of_invalid(status.targets, troubled))
+    if failing is not None:
+        found.extend(_of_failing(failing, status.at))
     if recent is not None:
         found.extend(_of_outcomes(recent))
         found.extend(_of_foreign(recent.foreign))
@@ -162,6 +181,19 @@ def _of_invalid(targets: Sequence[TargetStatus], invalid: Sequence[AutomationDet
             title = f"{_counted(count, 'automation')} of target {target.name} cannot be evaluated and never fire{'s' * (count == 1)}"
             link = f"/automations?{urlencode({'target': target.name, 'state': 'invalid'})}"
             yield Finding(WARN, title, None, ADVICE["automation.quarantined"], items, count - len(items), link)
+
+
+def _of_failing(failing: Failing, now: datetime) -> Iterator[Finding]:
+    named = failing.newest[:_SHOWN_FAILING]
+    for run in named:
+        in_a_row = f"{run.failures:,} failures in a row, the newest" if run.failures > 1 else "At"
+        detail = f"{in_a_row} {to_text_seconds(run.finished_at)} ({When(run.finished_at, now).relative})."
+        item = Item(f"run {run.run_id}", run.error, address(run.target, run.automation_id))
+        ended = "was lost" if run.status is RunStatus.LOST else "failed"
+        yield Finding(BAD, f"The newest finished run of {run.name} {ended}", detail, ADVICE["run.finished"], [item])
+    if (more := failing.count - len(named)) > 0:
+        title = f"The newest finished run of {_counted(more, 'more automation')} failed or was lost"
+        yield Finding(BAD, title, None, ADVICE["run.finished"], link=f"/occurrences?{urlencode({'run_status': RunStatus.FAILED})}")
 
 
 def _of_places(target: TargetStatus) -> Iterator[Finding]:

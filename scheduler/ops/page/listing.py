@@ -1,13 +1,14 @@
 """The page of all automations, as values: which there are, in which state, and when each fires next."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
 from scheduler.core.policy import due_of
-from scheduler.core.status import AutomationDetails
+from scheduler.core.status import AutomationDetails, FinishedRun
 from scheduler.ops.page.rendering import pausing
+from scheduler.ops.page.rows import TONES as RUN_TONES
 from scheduler.ops.page.rows import address
 from scheduler.ops.page.times import When, when
 from scheduler.ops.queries import AutomationQuery
@@ -17,20 +18,39 @@ TONES = {"enabled": "good", "disabled": "soft", "paused": "warn", "invalid": "ba
 
 
 @dataclass(frozen=True, slots=True)
+class LastResult:
+    """What became of the newest finished run of an automation."""
+
+    word: str
+    tone: str
+    failures: int
+    finished: When
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
-    """One automation as a row. ``due`` is None when it is due at its instant."""
+    """One automation as a row. ``due`` is None when it is due at its instant.
+
+    ``result`` is None while no run has finished, and when the ledger cannot be read.
+    """
 
     details: AutomationDetails
     link: str
     tone: str
     next_fire: When | None
     due: When | None
+    result: LastResult | None
 
 
-def listed(automations: Iterable[AutomationDetails], query: AutomationQuery, now: datetime) -> Sequence[Listed]:
-    """The automations of the page by their names, and one more."""
+def choose(automations: Iterable[AutomationDetails], query: AutomationQuery) -> Sequence[AutomationDetails]:
+    """Return the automations of the page by their names, and one more."""
     chosen = sorted(_chosen(automations, query), key=lambda each: (each.name.casefold(), each.target, each.id))
-    return [_row(each, now) for each in islice(chosen, query.offset, query.offset + query.limit + 1)]
+    return list(islice(chosen, query.offset, query.offset + query.limit + 1))
+
+
+def make_rows(automations: Sequence[AutomationDetails], runs: Mapping[tuple[str, str], FinishedRun], now: datetime) -> Sequence[Listed]:
+    """Make a row for each automation. ``runs`` are the newest finished runs, by target and id."""
+    return [_row(automation, runs.get((automation.target, automation.id)), now) for automation in automations]
 
 
 def _chosen(automations: Iterable[AutomationDetails], query: AutomationQuery) -> Iterator[AutomationDetails]:
@@ -40,8 +60,14 @@ def _chosen(automations: Iterable[AutomationDetails], query: AutomationQuery) ->
             yield each
 
 
-def _row(details: AutomationDetails, now: datetime) -> Listed:
-    instant = details.next_fire
+def _row(details: AutomationDetails, run: FinishedRun | None, now: datetime) -> Listed:
+    instant, timezone = details.next_fire, details.timezone
     due = None if instant is None else due_of(details.policies, details.target, details.id, details.schedule, instant)
-    shown_due = None if due == instant else when(due, now, details.timezone)
-    return Listed(details, address(details.target, details.id), TONES[details.state], when(instant, now, details.timezone), shown_due)
+    return Listed(
+        details,
+        address(details.target, details.id),
+        TONES[details.state],
+        when(instant, now, timezone),
+        None if due == instant else when(due, now, timezone),
+        None if run is None else LastResult(run.status, RUN_TONES[run.status], run.failures, When(run.finished_at, now, timezone)),
+    )

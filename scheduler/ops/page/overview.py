@@ -8,8 +8,8 @@ from itertools import islice
 from operator import itemgetter
 from typing import Final
 
-from scheduler.core.model import Outcome
-from scheduler.core.status import AutomationDetails, DaemonStatus, Recent, TargetStatus, WaitsStatus
+from scheduler.core.model import Outcome, RunStatus
+from scheduler.core.status import AutomationDetails, DaemonStatus, Failing, Recent, TargetStatus, WaitsStatus
 from scheduler.ops.page.findings import BAD, WARN, Finding, findings
 from scheduler.ops.page.rendering import pausing
 from scheduler.ops.page.rows import TONES, Coming, Happened, WaitRow, ZoneOf, coming, happened, make_wait_row
@@ -30,7 +30,7 @@ Stream = Iterator[tuple[datetime, Sequence[AutomationDetails]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gathered:
-    """What the page is made of, as it was when it was asked for. ``ledger_error``: why the last two could not be read."""
+    """What the page is made of, as it was when it was asked for. ``ledger_error``: why something of the ledger could not be read."""
 
     status: DaemonStatus
     streams: Sequence[Stream]
@@ -39,6 +39,7 @@ class Gathered:
     waits: Mapping[str, WaitsStatus]
     records: Sequence[Json] | None
     recent: Recent | None
+    failing: Failing | None
     ledger_error: str | None
 
 
@@ -101,7 +102,7 @@ def overview(gathered: Gathered) -> Overview:
     fires = list(islice(pausing(merge(*gathered.streams, key=itemgetter(0)), _EVALUATED), MOST_INSTANTS + 1))
     cut = fires.pop()[0] if len(fires) > MOST_INSTANTS else None
     invalid = list(islice((each for each in gathered.invalid if each.state == "invalid"), NEXT))
-    found = findings(status, invalid, gathered.recent, gathered.ledger_error)
+    found = findings(status, invalid, gathered.recent, gathered.failing, gathered.ledger_error)
     day = timeline(fires, DAY, now, cut)
     following = [coming(instant, each, now) for instant, each in islice(flat(fires), NEXT)]
     waits = list(islice(_wait_rows(gathered, now), WAITS))
@@ -167,11 +168,19 @@ def _figures(gathered: Gathered, day: Timeline, next_fire: When | None) -> Itera
     yield Figure("open now", f"{open_ones:,}", "plain", "/occurrences?outcome=open")
     if recent is None:
         return
+    for run_status in (RunStatus.FAILED, RunStatus.LOST):
+        count = recent.failed_runs.get(run_status, 0)
+        if count or run_status is RunStatus.FAILED:
+            yield _count_of_day(recent, run_status, count, f"/occurrences?run_status={run_status}")
     for outcome in Outcome:
         count = sum(each.count for each in recent.tallies if each.outcome is outcome)
         if count or outcome is Outcome.ACCEPTED:
-            link = f"/occurrences?outcome={outcome}"
-            yield Figure(f"{outcome} in the last day", f"{count:,}{'' if recent.complete else ' or more'}", TONES[outcome], link)
+            yield _count_of_day(recent, outcome, count, f"/occurrences?outcome={outcome}")
+
+
+def _count_of_day(recent: Recent, what: Outcome | RunStatus, count: int, link: str) -> Figure:
+    tone = TONES[what] if count else "plain"
+    return Figure(f"{what} in the last day", f"{count:,}{'' if recent.complete else ' or more'}", tone, link)
 
 
 def _served(target: TargetStatus, now: datetime) -> Served:

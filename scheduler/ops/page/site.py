@@ -21,7 +21,7 @@ from scheduler.ops.page import assets
 from scheduler.ops.page.automation import automation_page
 from scheduler.ops.page.filters import Asked, asked
 from scheduler.ops.page.findings import LOOKED_BACK
-from scheduler.ops.page.listing import listed
+from scheduler.ops.page.listing import choose, make_rows
 from scheduler.ops.page.overview import AHEAD, LAST, Gathered, overview
 from scheduler.ops.page.rendering import POLICY, render
 from scheduler.ops.page.rows import ZoneOf, address, happened, make_wait_row
@@ -47,6 +47,7 @@ class Site:
         content = self._content
         records, error = await _tried(content.occurrences(OccurrenceQuery(limit=LAST)))
         recent, error = (None, error) if error else await _tried(content.recent(content.status().at - LOOKED_BACK))
+        failing, error = (None, error) if error else await _tried(content.failing())
         status = content.status()
         waits = {target.name: content.waits(target.name) for target in status.targets}
         first = [(name, wait) for name, each in waits.items() for wait in each.first]
@@ -58,6 +59,7 @@ class Site:
             waits=waits,
             records=records,
             recent=recent,
+            failing=failing,
             ledger_error=error,
         )
         return await self._made("overview.html", status, lambda: {"page": overview(gathered)})
@@ -80,11 +82,15 @@ class Site:
         query, status = form.query, self._content.status()
         everything = chain.from_iterable([self._content.every_detail(target.name) for target in status.targets])
 
+        chosen = [] if query is None else await self._content.workbench.make(choose, everything, query)
+        limit, offset = (query.limit, query.offset) if query else (0, 0)
+        shown = chosen[:limit]
+        runs, error = await _tried(self._content.finished_runs([(each.target, each.id) for each in shown]))
+
         def values() -> _Values:
-            found = [] if query is None else listed(everything, query, status.at)
-            limit, offset = (query.limit, query.offset) if query else (0, 0)
-            links = _links(form, "/automations", limit, offset, is_more=len(found) > limit)
-            return {"form": form, "listed": found[:limit], "states": AUTOMATION_STATES, "offset": offset, **links}
+            links = _links(form, "/automations", limit, offset, is_more=len(chosen) > limit)
+            rows = make_rows(shown, runs or {}, status.at)
+            return {"form": form, "error": error, "listed": rows, "states": AUTOMATION_STATES, "offset": offset, **links}
 
         return await self._made("automations.html", status, values, _code(form))
 
@@ -97,6 +103,7 @@ class Site:
         of_it = OccurrenceQuery(target=name, automation=automation_id, limit=query.limit + 1, offset=query.offset)
         records, error = await _tried(content.occurrences(of_it)) if automation_id else (None, None)
         recent, _ = await _tried(content.recent(content.status().at - LOOKED_BACK)) if error is None else (None, None)
+        runs, _ = await _tried(content.finished_runs([(name, automation_id)])) if automation_id and error is None else (None, None)
         status = content.status()
         target = next((each for each in status.targets if each.name == name), None)
         details = None if target is None or automation_id is None else content.details(name, automation_id)
@@ -108,7 +115,7 @@ class Site:
         def values() -> _Values:
             history = _History(form, records, lambda *_: details.timezone, address(name, details.id))
             return {
-                "page": automation_page(details, target, recent, status.at),
+                "page": automation_page(details, target, recent, (runs or {}).get((name, details.id)), status.at),
                 "waits": [make_wait_row(name, wait, status.at, details.timezone) for wait in waits],
                 "form": form,
                 "error": error,
