@@ -46,6 +46,7 @@ SHORT_INDEXES: Final = {
     "automation_failing": "automations whose newest finished run failed or was lost",
     "fire_request_waiting": "requests that the daemon has not looked at yet",
     "runs_waiting": "runs in the queue",
+    "runs_with_own_prompt": "runs of an older version, of which each look takes the first ones alone",
     "runs_waiting_of_automation": "runs in the queue",
     "runs_cancelled_early": "cancelled runs in the queue",
     "runs_running": "runs that are being carried out",

@@ -74,6 +74,8 @@ def api_config(api: ApiSettings) -> ApiConfig:
         max_parallel=api.runner.max_parallel,
         output_limit=api.runner.output_limit,
         retention=api.runner.retention.total_seconds(),
+        clone_retention=api.runner.clone_retention.total_seconds(),
+        row_retention=api.retention.total_seconds(),
         umask=api.runner.umask,
     )
     return ApiConfig(

@@ -24,7 +24,9 @@ class RunnerConfig:
     grace: float = 10.0  # from SIGTERM to SIGKILL
     max_parallel: int = 2
     output_limit: int = 10 * 2**20  # bytes
-    retention: float = 30 * 86400.0  # of outputs and working directories
+    retention: float = 30 * 86400.0  # of outputs, and of the working directories that `clone_retention` does not concern
+    clone_retention: float = 0.0  # of the clones of successful runs
+    row_retention: float = 180 * 86400.0  # of what the database knows of a run; nothing of the run is kept for longer
     umask: int = 0o022  # of git and of the command; the server's own files keep their modes
 
 

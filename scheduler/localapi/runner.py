@@ -16,11 +16,11 @@ from scheduler.localapi.early_ends import EarlyCause
 from scheduler.localapi.endings import CANCELLED_EARLY, DELETED_EARLY, expired, not_carried_out
 from scheduler.localapi.execution import Interruption, execute
 from scheduler.localapi.process import EndedBy
+from scheduler.localapi.retention import Retention
 from scheduler.localapi.runs import QueuedRun, RunEnd, RunQueue
 from scheduler.localapi.workspace import Workspace
 
 _RETRY_AFTER: Final = 1.0  # seconds, while the database cannot be written
-_TIDY_EVERY: Final = 3600.0  # seconds
 _CANCEL_WITHIN: Final = 0.5  # seconds
 
 _T = TypeVar("_T")
@@ -33,9 +33,10 @@ class Runner:
     The seconds are None for a run that never began.
     """
 
-    def __init__(self, config: RunnerConfig, queue: RunQueue, on_end: Callable[[str, float | None], None]) -> None:
+    def __init__(self, config: RunnerConfig, queue: RunQueue, retention: Retention, on_end: Callable[[str, float | None], None]) -> None:
         self._config = config
         self._queue = queue
+        self._retention = retention
         self._on_end = on_end
         self._woken = asyncio.Event()
         self._stop = asyncio.Event()
@@ -63,7 +64,7 @@ class Runner:
         left = [Workspace.of(self._config.folder, run_id).output for run_id in await self._queue.left_running()]
         await asyncio.gather(*(strays.end(output, self._config.grace) for output in left))
         self.queued = await self._queue.recover()
-        self._tidier = asyncio.create_task(self._tidy(), name="runner-tidying")
+        self._tidier = asyncio.create_task(self._retention.run(), name="runner-retention")
         self._canceller = asyncio.create_task(self._heed_cancellations(), name="runner-cancelling")
         self._workers = [asyncio.create_task(self._work(), name=f"runner-{number}") for number in range(self._config.max_parallel)]
 
@@ -126,6 +127,8 @@ class Runner:
         is_cancelled = end.status == "failed" and interruption.done() and interruption.result() is EndedBy.CANCEL
         self._on_end("cancelled" if is_cancelled else end.status, seconds)
         _log_end(run, end, seconds)
+        if end.status == "success":
+            self._retention.note_success(run.id)
         return True
 
     async def _executed(self, run: QueuedRun, interruption: Interruption) -> RunEnd:
@@ -182,25 +185,6 @@ class Runner:
         for _ in range(ends.count):
             self._on_end("failed" if ends.cause is EarlyCause.EXPIRED else "cancelled", None)
         return True
-
-    async def _tidy(self) -> None:
-        """Remove the outputs and working directories of runs that ended longer ago than they are kept, now and again."""
-        while not self._stop.is_set():
-            try:
-                await self._remove_old()
-            except (OSError, Unreachable) as error:
-                _log.warning("workspaces.unread", error=str(error))
-            except Exception:  # noqa: BLE001 - the edge of the loop: the next time it may go well
-                _log.exception("workspaces.unread")
-            await self._pause(_TIDY_EVERY)
-
-    async def _remove_old(self) -> None:
-        names = await asyncio.to_thread(Workspace.all_in, self._config.folder)
-        for run_id in await self._queue.ended_long_ago(names, self._config.retention):
-            try:
-                await Workspace.of(self._config.folder, run_id).remove()
-            except OSError as error:  # the others are removed all the same
-                _log.warning("workspace.kept", task_run_id=run_id, error=str(error))
 
     async def _insisted(self, write: Callable[[], Awaitable[_T]]) -> _T:
         """Write until it is written: a full disk must lose neither a run's turn nor its end. Raises `Unreachable` when stopped.

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 from scheduler.core.instants import to_text
 from scheduler.database import Database
-from scheduler.localapi import early_ends
+from scheduler.localapi import early_ends, prompts
 from scheduler.localapi.config import QUEUE_TIMEOUT
 from scheduler.localapi.early_ends import CANCELLED, WAITING, EarlyCause, EarlyEnds
 
@@ -63,14 +63,6 @@ class RunQueue:
     async def left_running(self) -> list[str]:
         """The runs that are marked as running: before any was taken, those that a dead process left."""
         return await self._database.read(lambda connection: [row["id"] for row in connection.execute(f"SELECT id {_RUNNING}")])
-
-    async def ended_long_ago(self, run_ids: Sequence[str], seconds: float) -> list[str]:
-        """Which of these are runs that ended so long ago, or before."""
-        before = to_text(self.now() - timedelta(seconds=seconds))
-        statement = "SELECT id FROM runs WHERE id IN (SELECT value FROM json_each(?)) AND finished_at <= ?"
-        return await self._database.read(
-            lambda connection: [row["id"] for row in connection.execute(statement, (json.dumps(run_ids), before))]
-        )
 
     async def recover(self) -> int:
         """Fail what a dead process left running; only then, and only by the one process that runs, may runs be taken.
@@ -175,11 +167,15 @@ def _take(connection: sqlite3.Connection, *, command: str, oldest: str, now: str
         UPDATE runs SET status = 'running', started_at = ?, command = ?
         WHERE sequence = (SELECT sequence {WAITING} ORDER BY sequence LIMIT 1)
             AND created_at > ? AND NOT EXISTS (SELECT 1 FROM cancellations)
-        RETURNING id, automation_id, task_id, name, repository, prompt
+        RETURNING id, automation_id, task_id, name, repository, prompt, prompt_id
         """,  # noqa: S608 - a constant
         (now, command, oldest),
     ).fetchone()
-    return None if row is None else QueuedRun(*row)
+    if row is None:
+        return None
+    run_id, automation_id, task_id, name, repository, prompt, prompt_id = row
+    text = prompt if prompt_id is None else prompts.read(connection, prompt_id)
+    return QueuedRun(run_id, automation_id, task_id, name, repository, text)
 
 
 def _cancellations(connection: sqlite3.Connection) -> list[str]:
@@ -276,7 +272,7 @@ def _read_id(text: str | None) -> str | None:
 
 
 def _run(connection: sqlite3.Connection, *, run_id: str) -> dict[str, Any] | None:
-    row = connection.execute(f"SELECT {_RUN_COLUMNS}, prompt FROM runs WHERE id = ?", (run_id,)).fetchone()  # noqa: S608 - the names are constants
+    row = connection.execute(f"SELECT {_RUN_COLUMNS}, {prompts.OF_RUN} AS prompt FROM runs WHERE id = ?", (run_id,)).fetchone()  # noqa: S608 - the names are constants
     return None if row is None else _shown(row)
 
 

@@ -230,6 +230,29 @@ def m006_cancellations_of_many(tables: Tables) -> None:
         tables.execute(statement)
 
 
+def m007_prompts_once(tables: Tables) -> None:
+    """Keep each prompt once, for all runs and answers that have it.
+
+    The runs that are there keep theirs for now: to move gigabytes takes long. `prompts.move` does so slice by slice, once the server
+    serves. The answers that are there keep theirs: a week later they are gone.
+    """
+    for statement in (
+        """
+        CREATE TABLE prompts (
+            id INTEGER PRIMARY KEY,
+            sha256 BLOB NOT NULL UNIQUE,
+            text TEXT NOT NULL
+        ) STRICT
+        """,
+        "ALTER TABLE runs ADD COLUMN prompt_id INTEGER",  # NULL: `prompt` has the text
+        "ALTER TABLE idempotent_answers ADD COLUMN prompt_id INTEGER",  # NULL: `body` has the text
+        "CREATE INDEX runs_by_prompt ON runs (prompt_id) WHERE prompt_id IS NOT NULL",
+        "CREATE INDEX runs_with_own_prompt ON runs (sequence) WHERE prompt_id IS NULL",
+        "CREATE INDEX answers_by_prompt ON idempotent_answers (prompt_id) WHERE prompt_id IS NOT NULL",
+    ):
+        tables.execute(statement)
+
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     m001_first_tables,
     m002_cancelling_and_use,
@@ -237,4 +260,5 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     m004_answers_by_project,
     m005_runs_that_wait,
     m006_cancellations_of_many,
+    m007_prompts_once,
 )

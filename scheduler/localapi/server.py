@@ -20,6 +20,7 @@ from scheduler.localapi.keys import Keys
 from scheduler.localapi.lock import ServerLock
 from scheduler.localapi.long_work import LongWork
 from scheduler.localapi.metrics import ApiMetrics
+from scheduler.localapi.retention import Retention
 from scheduler.localapi.runner import Runner
 from scheduler.localapi.runs import RunQueue
 from scheduler.localapi.schema import open_database
@@ -41,7 +42,7 @@ class LocalApi:
         self.metrics = ApiMetrics()
         self.keys = Keys(database, now)
         self.runs = RunQueue(database, now, config.runner.queue_timeout)
-        self._runner = Runner(config.runner, self.runs, self.metrics.run_ended)
+        self._runner = Runner(config.runner, self.runs, Retention(config.runner, database, now), self.metrics.run_ended)
         self.metrics.watch_runner(lambda: self._runner.queued, lambda: self._runner.in_progress)
         self._long_work = LongWork()
         views = Views(

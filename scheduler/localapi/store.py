@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from scheduler.core.instants import to_text
 from scheduler.database import Database
-from scheduler.localapi import early_ends
+from scheduler.localapi import early_ends, prompts
 from scheduler.localapi.anchors import Anchor, Anchors
 from scheduler.localapi.contract import FIELDS
 from scheduler.localapi.early_ends import EarlyCause
@@ -196,50 +196,66 @@ def _start_run(connection: sqlite3.Connection, *, place: Place, idempotency_key:
     )
     if automation is None:
         return None
+    prompt_id = prompts.keep(connection, automation["prompt"])
     connection.execute(
         """
-        INSERT INTO runs (id, automation_id, project_id, task_id, name, repository, prompt, status, created_at)
-        SELECT :run_id, id, project_id, last_task_id, name, repository, prompt, 'queued', :now FROM automations WHERE id = :id
+        INSERT INTO runs (id, automation_id, project_id, task_id, name, repository, prompt, prompt_id, status, created_at)
+        SELECT :run_id, id, project_id, last_task_id, name, repository, '', :prompt_id, 'queued', :now FROM automations WHERE id = :id
         """,
-        run,
+        {**run, "prompt_id": prompt_id},
     )
     accepted = Accepted(HTTPStatus.OK, automation, is_new=True)
     if idempotency_key is not None:
-        _keep_answer(connection, place, idempotency_key, accepted, now)
+        _keep_answer(connection, (place.project_id, place.automation_id, idempotency_key), accepted, prompt_id, now)
     return accepted
 
 
 def _given_answer(connection: sqlite3.Connection, place: Place, idempotency_key: str, now: datetime) -> Accepted | None:
     row = connection.execute(
         """
-        SELECT status, body FROM idempotent_answers
+        SELECT status, body, prompt_id FROM idempotent_answers
         WHERE project_id = ? AND automation_id = ? AND idempotency_key = ? AND created_at > ?
         """,
         (place.project_id, place.automation_id, idempotency_key, to_text(now - ANSWERS_KEPT)),
     ).fetchone()
-    return None if row is None else Accepted(row[0], json.loads(row[1]), is_new=False)
+    if row is None:
+        return None
+    status, body, prompt_id = row
+    automation = json.loads(body)
+    if prompt_id is not None:
+        automation["prompt"] = prompts.read(connection, prompt_id)
+    return Accepted(status, automation, is_new=False)
 
 
-def _keep_answer(connection: sqlite3.Connection, place: Place, idempotency_key: str, accepted: Accepted, now: datetime) -> None:
-    """Keep an answer, and drop a few that are old: more than come in, so that they never pile up and no one write is long."""
+def _keep_answer(connection: sqlite3.Connection, names: tuple[int, str, str], accepted: Accepted, prompt_id: int, now: datetime) -> None:
+    """Keep an answer, its prompt apart, and drop a few answers that are old: more than come in, so that no one write is long."""
+    replaced = connection.execute(
+        "DELETE FROM idempotent_answers WHERE project_id = ? AND automation_id = ? AND idempotency_key = ? RETURNING prompt_id", names
+    ).fetchall()
+    body = json.dumps({**accepted.automation, "prompt": None})  # the fields keep their order
     connection.execute(
-        "INSERT OR REPLACE INTO idempotent_answers VALUES (?, ?, ?, ?, ?, ?)",
-        (
-            place.project_id,
-            place.automation_id,
-            idempotency_key,
-            accepted.status,
-            json.dumps(accepted.automation),
-            to_text(now),
-        ),
+        """
+        INSERT INTO idempotent_answers (project_id, automation_id, idempotency_key, status, body, prompt_id, created_at)
+        VALUES (?, ?, ?, ?, ?, ?, ?)
+        """,
+        (*names, accepted.status, body, prompt_id, to_text(now)),
     )
-    connection.execute(
+    prompts.remove_unused(connection, (number for (number,) in replaced))
+    remove_old_answers(connection, to_text(now - ANSWERS_KEPT), _PURGED_AT_ONCE)
+
+
+def remove_old_answers(connection: sqlite3.Connection, before: str, most: int) -> int:
+    """Remove the oldest answers that were given at ``before`` or earlier, so many at most; return how many."""
+    removed = connection.execute(
         """
         DELETE FROM idempotent_answers WHERE rowid IN
         (SELECT rowid FROM idempotent_answers WHERE created_at <= ? ORDER BY created_at LIMIT ?)
+        RETURNING prompt_id
         """,
-        (to_text(now - ANSWERS_KEPT), _PURGED_AT_ONCE),
-    )
+        (before, most),
+    ).fetchall()
+    prompts.remove_unused(connection, (number for (number,) in removed))
+    return len(removed)
 
 
 def _one(connection: sqlite3.Connection, statement: str, parameters: Mapping[str, Value]) -> Shown | None:

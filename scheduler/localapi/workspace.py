@@ -59,10 +59,18 @@ class Workspace:
 
         Raises OSError when something of it cannot be removed, or something is mounted there. Ends at once when it is cancelled.
         """
-        if mounted := _mounted_in(self.folder):
+        await self._remove(self.folder)
+
+    async def remove_work(self) -> None:
+        """Remove the working directory as `remove` does the whole folder. Prompt and output stay."""
+        if not self.folder.is_symlink():  # a command may have moved the folder away and put a link in its place
+            await self._remove(self.work)
+
+    async def _remove(self, folder: Path) -> None:
+        if mounted := _mounted_in(folder):
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), mounted)
-        await _done("find", str(self.folder), "-type", "d", "!", "-perm", "-700", "-exec", "chmod", "u+rwx", "{}", ";")
-        await _done("rm", "-rf", "--one-file-system", "--", str(self.folder))
+        await _done("find", str(folder), "-type", "d", "!", "-perm", "-700", "-exec", "chmod", "u+rwx", "{}", ";")
+        await _done("rm", "-rf", "--one-file-system", "--", str(folder))
 
 
 def _end_line(text: str) -> str:

@@ -284,6 +284,7 @@ class RunnerSettings(Section):
     max_parallel: Count = 2
     output_limit: Size = 10 * 2**20
     retention: PositiveDuration = timedelta(days=30)
+    clone_retention: Duration = timedelta(0)
     umask: Umask = 0o022
 
 
@@ -296,6 +297,7 @@ class ApiSettings(Section):
     requests_per_minute: Annotated[StrictInt, Field(ge=0, le=1_000_000)] = 0
     max_page: Annotated[StrictInt, Field(ge=100, le=100_000)] = 10_000
     database: Database = DatabaseUrl("sqlite:////var/lib/scheduler/api.db")
+    retention: PositiveDuration = timedelta(days=180)
     runner: RunnerSettings = RunnerSettings()
 
     @property

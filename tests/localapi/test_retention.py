@@ -6,13 +6,14 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from structlog.testing import capture_logs
 
-from scheduler.localapi import runner
+from scheduler.localapi import retention
 from scheduler.localapi.workspace import Workspace
 from tests.localapi.support import Clock, Served, alive, eventually, serving
 from tests.localapi.test_restart import lines
@@ -20,7 +21,7 @@ from tests.localapi.test_restart import lines
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "_TIDY_EVERY", 0.05)
+    monkeypatch.setattr(retention, "_EVERY", 0.05)
 
 
 async def run_once(served: Served) -> str:
@@ -181,5 +182,134 @@ def test_closing_does_not_wait_until_all_is_removed(tmp_path: Path, monkeypatch:
             await run_once(served)
             (removing,) = await eventually(lambda: lines(tmp_path / "pid"), bool)
         assert not alive(int(removing))
+
+    asyncio.run(story())
+
+
+# ---------------------------------------------------------------- clones
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What `clone_url` is where `git` makes a file, and that takes no time."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "git").write_text("#!/bin/sh\ntouch cloned\n")
+    (programs / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    return "https://git.test/{repository}.git"
+
+
+def left_of(folder: Path, run_id: str) -> set[str]:
+    return {str(path.relative_to(folder / "runs" / run_id)) for path in (folder / "runs" / run_id).rglob("*")}
+
+
+ALL: Final = {"prompt", "output", "work", "work/cloned"}
+
+
+def test_the_clone_of_a_successful_run_goes_at_once_and_its_output_stays_and_the_clone_of_a_failed_run_stays(
+    tmp_path: Path, clone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "_EVERY", 3600.0)
+
+    async def story() -> None:
+        async with serving(tmp_path, command=("sh", "-c", "exit $(cat)"), clone_url=clone) as served:
+            ids = {}
+            for status in ("0", "1"):
+                created = await served.create(prompt=status)
+                await served.start_run(created["id"])
+                ids[status] = (await served.finished(created["id"]))["last_task_run_id"]
+            look = partial(asyncio.to_thread, left_of, tmp_path, ids["0"])
+            await eventually(look, lambda left: left == {"prompt", "output"})
+            assert left_of(tmp_path, ids["1"]) == ALL
+
+    asyncio.run(story())
+
+
+def test_the_clones_of_successful_runs_are_kept_for_their_own_time(tmp_path: Path, clone: str) -> None:
+    async def story() -> None:
+        async with serving(tmp_path, command=("true",), clone_url=clone, clone_retention=7200.0, retention=86400.0) as served:
+            old = await run_once(served)
+            served.clock.instant += timedelta(hours=1)
+            newer = await run_once(served)
+            served.clock.instant += timedelta(hours=1, minutes=1)
+            await eventually(partial(asyncio.to_thread, left_of, tmp_path, old), lambda left: left == {"prompt", "output"})
+            assert left_of(tmp_path, newer) == ALL
+
+    asyncio.run(story())
+
+
+def test_a_clone_that_a_server_left_before_it_could_remove_it_goes_with_the_next(tmp_path: Path, clone: str) -> None:
+    async def story() -> None:
+        async with serving(tmp_path, command=("true",), clone_url=clone, clone_retention=3600.0) as served:
+            run_id = await run_once(served)
+        assert left_of(tmp_path, run_id) == ALL
+        async with serving(tmp_path, served.clock, command=("true",), clone_url=clone) as served:
+            await eventually(partial(asyncio.to_thread, left_of, tmp_path, run_id), lambda left: left == {"prompt", "output"})
+
+    asyncio.run(story())
+
+
+def test_a_working_directory_without_a_clone_is_kept_like_an_output(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving(tmp_path, command=("touch", "report"), retention=3600.0) as served:
+            run_id = await run_once(served)
+            served.clock.instant += timedelta(minutes=50)
+            other = await run_once(served)
+            assert {"work/report"} < left_of(tmp_path, run_id) & left_of(tmp_path, other)
+            served.clock.instant += timedelta(minutes=20)
+            await eventually(lambda: kept(tmp_path), lambda names: names == {other})
+
+    asyncio.run(story())
+
+
+def test_the_folder_of_a_clone_that_was_replaced_by_a_link_leads_to_nothing_that_goes(tmp_path: Path, clone: str) -> None:
+    precious = tmp_path / "elsewhere" / "work"
+    precious.mkdir(parents=True)
+
+    async def story() -> None:
+        script = f'run=$(dirname "$OUTPUT_FILE"); mv "$run" "$run.moved" && ln -s {precious.parent} "$run"'
+        async with serving(tmp_path, command=shell(script), clone_url=clone, retention=3600.0) as served:
+            run_id = await run_once(served)
+            served.clock.instant += timedelta(hours=2)
+            await eventually(lambda: kept(tmp_path), lambda names: run_id not in names)
+            assert precious.exists()
+
+    asyncio.run(story())
+
+
+# ---------------------------------------------------------------- rows
+
+
+def test_rows_of_runs_go_in_slices_when_they_are_old_and_not_before_their_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "_SLICE", 2)
+    remove, spoiled = Workspace.remove, list[str]()
+
+    async def busy(self: Workspace) -> None:
+        if self.folder.name in spoiled:
+            raise OSError("busy")
+        await remove(self)
+
+    monkeypatch.setattr(Workspace, "remove", busy)
+
+    async def rows(served: Served) -> set[str]:
+        return {run["id"] for run in await served.api.runs.runs()}
+
+    async def story() -> None:
+        script = shell("[ ! -e $HOME/wait ] || { touch $HOME/begun; exec sleep 600; }")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        (tmp_path / "wait").touch()
+        async with serving(tmp_path, command=script, row_retention=7200.0, grace=0.2) as served:
+            going_on = (await served.start_run((await served.create())["id"]))["last_task_run_id"]
+            await eventually(lambda: asyncio.to_thread((tmp_path / "begun").exists), bool)
+            (tmp_path / "wait").unlink()
+            runs = [await run_once(served) for _ in range(5)]
+            spoiled.append(runs[3])
+            served.clock.instant += timedelta(hours=1, minutes=59)
+            newer = await run_once(served)
+            served.clock.instant += timedelta(minutes=2)
+            await eventually(lambda: rows(served), lambda left: left == {going_on, runs[3], newer})
+            spoiled.clear()
+            await eventually(lambda: rows(served), lambda left: left == {going_on, newer})
 
     asyncio.run(story())

@@ -126,7 +126,7 @@ def test_clone_and_command_have_a_umask_of_their_own_and_the_servers_files_keep_
     async def story() -> None:
         git("init", "-q", "--bare", str(tmp_path / "acme" / "widgets.git"))
         url = f"{tmp_path}/{{repository}}.git"
-        async with serving(tmp_path, command=shell("cat > made"), clone_url=url, **config) as served:
+        async with serving(tmp_path, command=shell("cat > made"), clone_url=url, clone_retention=3600.0, **config) as served:
             ended = await run_once(served)
             assert ended["last_error"] is None
             workspace = Workspace.of(tmp_path / "runs", ended["last_task_run_id"])

@@ -1,0 +1,69 @@
+"""Prompts as runs and stored answers share them: each text is in the database once, however many runs it had.
+
+An automation has its own text, which people edit. A run refers to the text with which it was accepted. Functions of one transaction.
+"""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable
+from typing import Final
+
+OF_RUN: Final = "coalesce((SELECT text FROM prompts WHERE prompts.id = runs.prompt_id), runs.prompt)"
+"""The prompt of a run, in SQL. A run that an older version accepted may still have the text itself, until `move` has moved it."""
+
+_MOVED_ROWS: Final = 200
+_MOVED_CHARACTERS: Final = 4 * 2**20
+"""What one transaction moves at most: some ten milliseconds."""
+
+
+def keep(connection: sqlite3.Connection, text: str) -> int:
+    """Have this text in the database, and return its number."""
+    digest = hashlib.sha256(text.encode()).digest()
+    connection.execute("INSERT INTO prompts (sha256, text) VALUES (?, ?) ON CONFLICT DO NOTHING", (digest, text))
+    (number,) = connection.execute("SELECT id FROM prompts WHERE sha256 = ?", (digest,)).fetchone()
+    return int(number)
+
+
+def read(connection: sqlite3.Connection, number: int) -> str:
+    """Return the text with this number."""
+    (text,) = connection.execute("SELECT text FROM prompts WHERE id = ?", (number,)).fetchone()
+    return str(text)
+
+
+def remove_unused(connection: sqlite3.Connection, numbers: Iterable[int | None]) -> None:
+    """Remove those of these texts that no run and no answer refers to."""
+    wanted = sorted({number for number in numbers if number is not None})
+    if wanted:
+        connection.execute(
+            """
+            DELETE FROM prompts WHERE id IN (SELECT value FROM json_each(?))
+                AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.prompt_id = prompts.id)
+                AND NOT EXISTS (SELECT 1 FROM idempotent_answers WHERE idempotent_answers.prompt_id = prompts.id)
+            """,
+            (json.dumps(wanted),),
+        )
+
+
+def move(connection: sqlite3.Connection) -> int:
+    """Have the first runs of an older version refer to their prompts, and return how many; 0 when there are no such runs any more."""
+    moved: list[tuple[int, int]] = []
+    characters = 0
+    rows = connection.execute(
+        "SELECT sequence, prompt FROM runs INDEXED BY runs_with_own_prompt WHERE prompt_id IS NULL ORDER BY sequence LIMIT ?",
+        (_MOVED_ROWS,),
+    )
+    for sequence, prompt in rows:
+        moved.append((sequence, keep(connection, prompt)))
+        characters += len(prompt)
+        if characters > _MOVED_CHARACTERS:
+            break
+    rows.close()
+    connection.execute(
+        """
+        UPDATE runs SET prompt = '', prompt_id = moved.prompt_id
+        FROM (SELECT value ->> 0 AS sequence, value ->> 1 AS prompt_id FROM json_each(?)) AS moved WHERE runs.sequence = moved.sequence
+        """,
+        (json.dumps(moved),),
+    )
+    return len(moved)
