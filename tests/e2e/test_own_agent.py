@@ -47,6 +47,6 @@ def test_the_example_leads_from_nothing_to_a_pushed_branch(tmp_path: Path) -> No
     assert re.search(r"notes +success", seen)
     assert re.search(r"^Author: Agent .*\n.*\n\n +notes\n\n NOTES.md \| 1 \+$", seen, re.MULTILINE)
     (branch,) = re.findall(r"agent/\S+", carried_out("git -C demo/acme/widgets.git branch --list 'agent/*'"))
-    assert carried_out(f"git -C demo/acme/widgets.git show {branch}:NOTES.md") == "Buy milk."
+    assert carried_out(f"git -C demo/acme/widgets.git show {branch}:NOTES.md") == "Buy milk.\n"
     (output,) = (tmp_path / "demo" / "var" / "api.db.runs").glob("*/output")
     assert output.read_text() == f"pushed {branch}\n"
