@@ -26,7 +26,7 @@ def acting_as_owner(file: Path) -> Iterator[None]:
     cannot be looked at.
     """
     if os.geteuid() != 0:
-        _require_access(file)
+        require_access(file)
         yield
         return
     owner = _existing(file).stat()
@@ -55,7 +55,8 @@ def describe_denial(path: Path) -> str:
     return f"{text}, or join the group {_name_group(status.st_gid)}" if status.st_mode & needed else text
 
 
-def _require_access(file: Path) -> None:
+def require_access(file: Path) -> None:
+    """Raise `NotPermitted` when this user may not read the file, or may not enter a folder on the way to the file."""
     if _find_blocked(file) is not None:
         raise NotPermitted(describe_denial(file))
 

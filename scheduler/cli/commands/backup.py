@@ -45,11 +45,13 @@ def _databases(settings: "Settings") -> "list[tuple[Kind, Path]]":
     """Find the databases that are there. Raises `NoLedger` when none is."""
     from scheduler.cli.backup_file import API, LEDGER
     from scheduler.cli.ledger_file import NoLedger
+    from scheduler.cli.owner import require_access
     from scheduler.database.faults import translated
 
     ledger, api = settings.ledger.url.path, settings.api.database.path
     found = []
     for kind, path in ((LEDGER, ledger), (API, api)):
+        require_access(path)
         with translated(path):
             if path.exists():
                 found.append((kind, path))
