@@ -12,7 +12,7 @@ from typing import Final
 from tests.simulation import script as s
 from tests.simulation.load import FIRST_SEED, draw_load
 from tests.simulation.network import GARBAGE
-from tests.simulation.script import ALL, LIST, READS, RETRIEVE, RUN, Action, Disk, Fault, Script
+from tests.simulation.script import ALL, LIST, READS, RETRIEVE, RUN, Action, Dies, Disk, Fault, Script
 
 _MINUTES: Final = ("* * * * *", "*/2 * * * *", "*/5 * * * *", "1-59/3 * * * *", "*/10 * * * *", "0 * * * *", "*/7 * * * *", "nonsense")
 _HOURS: Final = (
@@ -34,6 +34,8 @@ _CHANGES: Final = (
 )
 _ZONES: Final = ("UTC", "UTC", "Asia/Kolkata", "Asia/Kathmandu", "Pacific/Auckland", "America/New_York", "Nowhere/Atlantis")
 _ORDINARY: Final = datetime(2026, 6, 3, 11, 17, 40, tzinfo=UTC)
+_LONG_WAITS: Final = 0.08
+"""The share of scripts in which the API asks for a long wait."""
 _SPANS: Final[Mapping[str, tuple[float, float]]] = {
     "minutes": (500.0, 2700.0),
     "hours": (4 * 3600.0, 30 * 3600.0),
@@ -134,6 +136,7 @@ class _Drawing:
         drawn = [self._draw.choices(kinds, weights)[0](self._instant()) for _ in range(number)]
         if self._draw.random() < 0.5:
             drawn += [each for _ in range(self._draw.randint(1, 4)) for each in self._ambush(self._instant())]
+        drawn += self._long_wait()
         return tuple(sorted(drawn, key=lambda each: each.at))
 
     def _ambush(self, at: float) -> Sequence[Action]:
@@ -151,6 +154,31 @@ class _Drawing:
         before = minute - draw.choice([25.0, 9.0, 6.0])
         blind = s.Weather(at=max(0.5, minute - 40.0), lasts=41.0, target=target, endpoints=(LIST,), fault=Fault.RESET_BEFORE)
         return blind, unheard, s.Somebody(at=max(0.5, before), target=target, automation=number)
+
+    def _long_wait(self) -> Sequence[Action]:
+        """In some scripts: the API asks for a long wait, and the daemon is restarted before the end of the wait.
+
+        From a generator of its own, so that everything else of a seed stays as it was.
+        """
+        draw = random.Random(f"{self._seed}/long wait")
+        if draw.random() >= _LONG_WAITS:
+            return ()
+        at, lasts = draw.uniform(1.0, 0.5 * self._span), draw.choice([1.0, 65.0])
+        seconds = draw.uniform(90.0, max(0.9 * (self._span - at - lasts), 100.0))
+        restart = at + draw.uniform(0.1, 1.0) * seconds
+        endpoints = draw.choice([(RUN,), (LIST,), (RETRIEVE,), ALL])
+        refused = s.Weather(
+            at=at,
+            lasts=lasts,
+            target=draw.randrange(self._targets),
+            endpoints=endpoints,
+            fault=Fault.STATUS,
+            status=429,
+            retry_after=f"{seconds:.0f}",
+        )
+        if draw.random() < 0.5:
+            return refused, s.Terminate(at=restart, down=draw.choice([0.5, 70.0]))
+        return refused, s.Kill(at=restart, dies=Dies.NOW, count=1, down=draw.choice([0.5, 70.0]))
 
     def _full_minute(self, at: float) -> float:
         offset = self._begin.second + self._begin.microsecond / 1e6

@@ -363,6 +363,13 @@ class Evidence:
     def _crowds(self) -> Counter[tuple[str, datetime]]:
         return Counter((row.target, row.due) for row in self.rows)
 
+    def is_ledger_in_trouble(self, begin: datetime, end: datetime) -> bool:
+        """Return whether commits took long then: requests that had their place left later, and together."""
+        return any(
+            trouble.what.startswith("ledger") and trouble.begin <= end and (trouble.end is None or trouble.end >= begin)
+            for trouble in self.world.troubles
+        )
+
     def is_hidden(self, automation_id: str, begin: datetime, end: datetime) -> bool:
         """Return whether the list left this automation out at any time from ``begin`` to ``end``."""
         return any(
@@ -384,7 +391,7 @@ class Evidence:
             if trouble.target in {None, target} and _concerns(trouble, automation_id)
         ):
             return False
-        if any(at <= end and at + timedelta(seconds=asked) >= begin for at, asked in self.link(target).throttled):
+        if any(wait.at <= end and wait.at + timedelta(seconds=wait.seconds) >= begin for wait in self.link(target).throttled):
             return False
         if any(begin <= at <= end for at, _ in self.world.offsets) or not self.right(begin, end):
             return False

@@ -19,6 +19,7 @@ from scheduler.daemon.places import Place, Places
 from scheduler.daemon.planner import Planner
 from scheduler.daemon.presence import Presence, SnapshotWatch
 from scheduler.daemon.record import Record
+from scheduler.daemon.throttle import Throttle
 from scheduler.ledger import unattributed
 from scheduler.ledger.sqlite import SqliteLedger
 
@@ -191,6 +192,7 @@ LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "strangers are not told": [(SnapshotWatch, "_look_at_unidentified", lambda _self, _snapshot: None)],
     "nothing recorded of what is not shown": [(Timetable, "_news_of_unseen", _say_nothing_of_unseen)],
     "what was tried is withdrawn": [(Clearance, "_take_back", _withdraw_what_was_tried)],
+    "the wait that the API asked for is forgotten at a restart": [(Throttle, "recall", lambda _self, _span: None)],
     "no note of a run that is set aside": [(unattributed, "note", lambda *_: None)],
     "doubts of one automation cleared one after the other": [(Inquiry, "is_cleared", lambda _self, _doubt, _by: False)],
     "outcomes of one automation recorded one after the other": [(Carrier, "find_stopped", _find_none_stopped)],
@@ -228,6 +230,7 @@ TOLD_BY: Final[Mapping[str, str]] = {
     "strangers are not told": "strangers, and an automation that is not shown",
     "nothing recorded of what is not shown": "strangers, and an automation that is not shown",
     "what was tried is withdrawn": "an edit is seen after the request",
+    "the wait that the API asked for is forgotten at a restart": "restarted while the API asks to wait",
     "no note of a run that is set aside": "a run is hidden while an attempt is in doubt",
     "doubts of one automation cleared one after the other": "hundreds in doubt after a restart",
     "outcomes of one automation recorded one after the other": "hundreds in doubt after a restart",

@@ -81,6 +81,15 @@ class Denied:
     ended: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class AskedWait:
+    """A 429 that a process was given, and for how many seconds it asked to send nothing."""
+
+    process: int
+    at: datetime
+    seconds: float
+
+
 @dataclass(slots=True)
 class Fate:
     """What becomes of one request."""
@@ -109,7 +118,7 @@ class Link:
     weather: list[Weather] = field(default_factory=list)
     sent: list[Sent] = field(default_factory=list)
     shown: list[Shown] = field(default_factory=list)
-    throttled: list[tuple[datetime, float]] = field(default_factory=list)  # when a 429 was heard, and how long it asked to wait
+    throttled: list[AskedWait] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     denied: list[Denied] = field(default_factory=list)
 
@@ -286,7 +295,7 @@ class Wire(Transport):
                 headers.append(("location", "https://elsewhere.example/"))
             if weather.status == 429:
                 asked = float(weather.retry_after) if weather.retry_after and weather.retry_after.isdigit() else 60.0
-                self._link.throttled.append((self._link.clock.true_now(), asked))
+                self._link.throttled.append(AskedWait(self._process.number, self._link.clock.true_now(), asked))
         return httpx.Response(reply.status, headers=headers, stream=_Body(reply.body, cut=fate.fault is Fault.HALF_ANSWER))
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from tests.simulation import script as s
 from tests.simulation.api import automation_id
-from tests.simulation.script import CALM, LIST, READS, RUN, Action, Dies, Disk, Fault, Planned, Script, Setting, TargetPlan
+from tests.simulation.script import ALL, CALM, LIST, READS, RUN, Action, Dies, Disk, Fault, Planned, Script, Setting, TargetPlan
 
 _NOON: Final = datetime(2026, 6, 3, 11, 58, 20, tzinfo=UTC)
 _TO_NOON: Final = 100.0
@@ -219,6 +219,15 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         ],
         poll_interval="5m",
         calm=500.0,
+    ),
+    "restarted while the API asks to wait": lambda: write_script(
+        65 * _MINUTE,
+        plan_every("* * * * *", 4),
+        [
+            s.Weather(at=190.0, lasts=40.0, target=0, endpoints=ALL, fault=Fault.STATUS, status=429, retry_after="2700"),
+            s.Terminate(at=600.0, down=30.0),
+            s.Kill(at=1500.0, dies=Dies.NOW, count=1, down=5.0),
+        ],
     ),
     "an edit is seen after the request": lambda: write_script(
         15 * _MINUTE,

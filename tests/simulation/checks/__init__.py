@@ -29,6 +29,7 @@ RULES: Final[Sequence[Callable[[Evidence], Check]]] = (
     promptness.what_had_its_chance_was_sent,
     promptness.what_is_overdue_is_told,
     promptness.a_held_target_is_probed,
+    promptness.nothing_while_the_api_asks_to_wait,
     load.the_budget_is_kept,
     load.polls_go_on,
     load.the_budget_is_used,

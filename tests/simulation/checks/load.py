@@ -55,17 +55,9 @@ def _times_by_process(requests: Sequence[Request]) -> dict[int, list[datetime]]:
 
 def _find_excess(evidence: Evidence, whose: str, times: Sequence[datetime], length: timedelta, limit: int) -> Iterator[Violation]:
     for first, over in zip(times, times[limit:], strict=False):
-        if over - first < length - JITTER and not _is_ledger_in_trouble(evidence, first, over):
+        if over - first < length - JITTER and not evidence.is_ledger_in_trouble(first, over):
             yield Violation("budget", f"{whose} sent {limit + 1} requests from {first} to {over}, in less than {length}")
             return
-
-
-def _is_ledger_in_trouble(evidence: Evidence, begin: datetime, end: datetime) -> bool:
-    """Return whether commits took long then: requests that had their place left later, and together."""
-    return any(
-        trouble.what.startswith("ledger") and trouble.begin <= end and (trouble.end is None or trouble.end >= begin)
-        for trouble in evidence.world.troubles
-    )
 
 
 def polls_go_on(evidence: Evidence) -> Check:

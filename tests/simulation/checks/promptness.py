@@ -1,5 +1,6 @@
 """When what was sent: not before its time, not after somebody had stopped it, and in time when nothing was in its way."""
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -8,6 +9,7 @@ from scheduler.core.events import DaemonStarted, OccurrenceOverdue, TargetHeld, 
 from scheduler.core.policy import CatchUp, Concurrency
 from tests.simulation.api import Shape
 from tests.simulation.evidence import Check, Evidence, Row
+from tests.simulation.network import AskedWait, Link, Request
 from tests.simulation.script import LIST
 from tests.simulation.violation import Violation
 from tests.simulation.world import Told
@@ -26,6 +28,9 @@ _TOLD_WITHIN = timedelta(seconds=150)
 _ROOM = timedelta(seconds=20)
 _AT_ONCE = timedelta(seconds=1)
 """Attempts that were about to be sent when their target was held leave within this time."""
+_LONG_WAIT = 60.0
+"""Seconds. A longer wait that the API asks for outlives a restart."""
+_RECORDED_WITHIN = timedelta(seconds=5)
 
 
 def nothing_before_its_time(evidence: Evidence) -> Check:
@@ -192,3 +197,37 @@ def _late(evidence: Evidence, row: Row) -> Check:
     begin = row.scheduled_for - _RECOVERY - timedelta(seconds=90)
     if evidence.quiet(row.target, begin, sent[0].at, row.automation_id):
         yield Violation("late", f"sent at {sent[0].at}, due at {row.due}, and nothing was in its way", row.automation_id, row.scheduled_for)
+
+
+def nothing_while_the_api_asks_to_wait(evidence: Evidence) -> Check:
+    """No request leaves before the end of a long wait that the API asked for: not in the process that heard it, nor in later ones.
+
+    A process that was killed at once, or could not write, may leave nothing to the next one. Nor can the next one know the end of the
+    wait when the wall clock was set.
+    """
+    for link in evidence.world.links.values():
+        times = sorted(request.at for request in link.requests)
+        for wait in link.throttled:
+            if wait.seconds > _LONG_WAIT:
+                begin, end = wait.at + _AT_ONCE, wait.at + timedelta(seconds=wait.seconds) - _AT_ONCE
+                if begin < end and bisect_left(times, begin) < bisect_left(times, end):
+                    yield from _find_impatient(evidence, link, wait, end)
+
+
+def _find_impatient(evidence: Evidence, link: Link, wait: AskedWait, end: datetime) -> Check:
+    """Find the first request that left during a wait without an excuse."""
+    for request in link.requests:
+        if not wait.at + _AT_ONCE < request.at < end:
+            continue
+        if request.process == wait.process or _knew(evidence, wait, request):
+            text = f"process {request.process} sent {request.endpoint} at {request.at}, asked at {wait.at} to wait {wait.seconds:g} s"
+            yield Violation("impatient", text)
+            return
+
+
+def _knew(evidence: Evidence, wait: AskedWait, request: Request) -> bool:
+    """Return whether a later process can be expected to know of a wait."""
+    heard_by = evidence.process(wait.process)
+    ended = heard_by.ended_at or request.at
+    had_time = ended - wait.at > _RECORDED_WITHIN and not evidence.is_ledger_in_trouble(wait.at, ended)
+    return had_time and not evidence.was_set
