@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from scheduler.cli.output import Column, Json
+from scheduler.cli.output import Column, Json, detail_column, name_column, text_column
 from scheduler.cli.times import LAST, local_text, span_text
 from scheduler.core.cron import Note, Schedule
 from scheduler.core.instants import to_text, to_text_seconds
@@ -106,13 +106,17 @@ def _due_text(fire: Fire) -> str:
 def columns(now: datetime, *, named: bool, jitter: bool = False) -> list[Column[Fire]]:
     """The columns of ``next`` for people. ``jitter``: with the due time, in the zone of the local time."""
     due = [Column[Fire]("due", _due_text)] if jitter else []
-    names = [Column[Fire]("automation", lambda fire: fire.planned.name or "", shrinks=True)] if named else []
+    names = [name_column("automation", _name)] if named else []
     return [
         *names,
         Column("local", lambda fire: local_text(fire.local)),
         *due,
-        Column("UTC", lambda fire: to_text_seconds(fire.scheduled_for)),
-        Column("zone", lambda fire: fire.planned.schedule.timezone),
+        detail_column("UTC", lambda fire: to_text_seconds(fire.scheduled_for)),
+        Column("zone", lambda fire: fire.planned.schedule.timezone, rank=8),
         Column("in", lambda fire: span_text(fire.scheduled_for - now)),
-        Column("note", lambda fire: _NOTES[fire.note] if fire.note else "", shrinks=True),
+        text_column("note", lambda fire: _NOTES[fire.note] if fire.note else ""),
     ]
+
+
+def _name(fire: Fire) -> str:
+    return fire.planned.name or ""

@@ -15,6 +15,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Generic, Literal, NamedTuple, TextIO, TypeVar
 
 import click
@@ -44,11 +45,43 @@ class Cell:
 
 
 class Column(NamedTuple, Generic[_Record]):
-    """One column of a table: its title, and what it shows of a record. One that ``shrinks`` is cut when the terminal is narrow."""
+    """One column of a table: its title, and the text that it shows of a record.
+
+    When a table is wider than the terminal, columns give way in the order of their ``rank``, 1 first; rank 0 stays. A column is cut
+    to ``least`` cells, an ``is_id`` column to as many characters as tell its ids apart. When this is not enough, a column that
+    ``drops`` disappears.
+    """
 
     title: str
     cell: Callable[[_Record], str | Cell]
-    shrinks: bool = False
+    rank: int = 0
+    least: int = 8
+    drops: bool = False
+    is_id: bool = False
+
+
+WHOLE: Final = 10_000
+"""The least width of a column that is not cut: it is shown as a whole, or it disappears."""
+
+
+def detail_column(title: str, cell: Callable[[_Record], str | Cell], *, rank: int = 1) -> Column[_Record]:
+    """Make a column that only a wide table shows."""
+    return Column(title, cell, rank, least=WHOLE, drops=True)
+
+
+def text_column(title: str, cell: Callable[[_Record], str | Cell]) -> Column[_Record]:
+    """Make a column of sentences, such as errors. A few words of them are better than none."""
+    return Column(title, cell, rank=4, least=16, drops=True)
+
+
+def id_column(title: str, cell: Callable[[_Record], str]) -> Column[_Record]:
+    """Make a column of ids. Commands accept the first characters of an id, which a narrow table shows."""
+    return Column(title, cell, rank=2, is_id=True)
+
+
+def name_column(title: str, cell: Callable[[_Record], str]) -> Column[_Record]:
+    """Make a column of names, which are cut last."""
+    return Column(title, cell, rank=9)
 
 
 def show(
@@ -81,8 +114,8 @@ def table(records: Sequence[_Record], columns: Sequence[Column[_Record]], width:
     rows = [titles, *([_cell(column.cell(record)) for column in columns] for record in records)]
     widths = [max(width_of(row[number].text) for row in rows) for number in range(len(columns))]
     if width is not None:
-        widths = _narrowed(widths, [column.shrinks for column in columns], width)
-    return [_GAP.join(_padded(cell, at) for cell, at in zip(row, widths, strict=True)).rstrip() for row in rows]
+        widths = _fit(widths, columns, rows, width)
+    return [_GAP.join(_padded(*each) for each in zip(row, widths, columns, strict=True) if each[1]).rstrip() for row in rows]
 
 
 def json_text(value: object) -> str:
@@ -173,21 +206,51 @@ def _cell(content: str | Cell) -> Cell:
     return Cell(escaped(cell.text), cell.colour)
 
 
-def _narrowed(widths: Sequence[int], shrinks: Sequence[bool], room: int) -> list[int]:
-    """The widths of the columns when the whole is to fit: the widest of those that shrink gives way, as far as it can."""
-    narrowed = list(widths)
-    excess = sum(narrowed) + len(_GAP) * (len(narrowed) - 1) - room
-    while excess > 0:
-        widest = max((number for number, can in enumerate(shrinks) if can), key=lambda number: narrowed[number], default=None)
-        if widest is None or narrowed[widest] <= _NARROWEST:
-            break
-        narrowed[widest] -= 1
-        excess -= 1
-    return narrowed
+def _fit(widths: Sequence[int], columns: Sequence[Column[_Record]], rows: Sequence[Sequence[Cell]], room: int) -> list[int]:
+    """Return the widths of the columns that make the table fit into the room; 0 for a column that is not shown."""
+    fitted = list(widths)
+    for rank in sorted({column.rank for column in columns if column.rank}):
+        least = {number: _least(number, column, rows) for number, column in enumerate(columns) if column.rank == rank}
+        _narrow(fitted, least, room)
+        for number in sorted((number for number in least if columns[number].drops), key=lambda number: -widths[number]):
+            if _excess(fitted, room) > 0:
+                fitted[number] = 0
+    least = {number: min(_NARROWEST, width) for number, width in enumerate(fitted)}
+    _narrow(fitted, {number: width for number, width in least.items() if not columns[number].is_id}, room)
+    _narrow(fitted, least, room)
+    return fitted
 
 
-def _padded(cell: Cell, width: int) -> str:
-    text = _cut(cell.text, width)
+def _narrow(widths: list[int], least: Mapping[int, int], room: int) -> None:
+    """Cut the widest of some columns, cell by cell, until the table fits or each of them has its least width."""
+    for _ in range(_excess(widths, room)):
+        wider = [number for number in least if widths[number] > least[number]]
+        if not wider:
+            return
+        widths[max(wider, key=lambda number: widths[number])] -= 1
+
+
+def _excess(widths: Sequence[int], room: int) -> int:
+    shown = [width for width in widths if width]
+    return sum(shown) + len(_GAP) * (len(shown) - 1) - room
+
+
+def _least(number: int, column: Column[_Record], rows: Sequence[Sequence[Cell]]) -> int:
+    """Return the least width of a column; of ids the number of characters in which they differ, and no fewer than an ordinary column."""
+    if not column.is_id:
+        return column.least
+    texts = sorted({row[number].text for row in rows})
+    alike = max((_alike(*neighbours) for neighbours in pairwise(texts)), default=0)
+    return max(column.least, len(column.title), alike + 1)
+
+
+def _alike(one: str, other: str) -> int:
+    """Return with how many characters both begin."""
+    return next((number for number, (left, right) in enumerate(zip(one, other, strict=False)) if left != right), min(len(one), len(other)))
+
+
+def _padded(cell: Cell, width: int, column: Column[_Record]) -> str:
+    text = cell.text[:width] if column.is_id else _cut(cell.text, width)
     return styled(text, cell.colour) + " " * (width - width_of(text))
 
 

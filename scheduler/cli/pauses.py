@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -51,12 +52,12 @@ def still_paused(settings: Settings, which: Chosen) -> str | None:
     return None
 
 
-def paused(settings: Settings) -> list[dict[str, str]]:
-    """What is paused by hand: target, id, name, since when, and by whom. Raises `NoLedger`."""
+def paused(settings: Settings) -> list[dict[str, Any]]:
+    """What is paused by hand: target, id, name, zone, since when, and by whom. Raises `NoLedger`."""
     with reading(settings.ledger.url.path) as connection:
         rows = connection.execute(
             """
-            SELECT pause.target, pause.automation_id, coalesce(automation.name, 'all automations') AS name, since, "by"
+            SELECT pause.target, pause.automation_id, coalesce(automation.name, 'all automations') AS name, timezone, since, "by"
             FROM pause LEFT JOIN automation USING (target, automation_id) ORDER BY since
             """
         )
@@ -66,7 +67,7 @@ def paused(settings: Settings) -> list[dict[str, str]]:
 class Paused:
     """Whether an automation is paused, by hand or by the configuration, so that what comes due is recorded but not fired."""
 
-    def __init__(self, settings: Settings, by_hand: Iterable[Mapping[str, str]]) -> None:
+    def __init__(self, settings: Settings, by_hand: Iterable[Mapping[str, Any]]) -> None:
         self._settings = settings
         self._by_hand = {(each["target"], each["automation_id"]) for each in by_hand}
 

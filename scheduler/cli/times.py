@@ -79,6 +79,29 @@ def uuid_text(text: str) -> str:
         raise click.BadParameter(f"{text!r} is no id; write a UUID, as 0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f") from None
 
 
+def usable_zone(timezone: str | None) -> str:
+    """Return the name of the zone; UTC when an automation has none, or none that this machine knows."""
+    from scheduler.core.zones import zone
+
+    try:
+        return zone(timezone or "UTC").key
+    except KeyError:
+        return "UTC"
+
+
+def in_zone(instant: datetime, timezone: str) -> str:
+    """Return an instant for people as local time in a `usable_zone`."""
+    from scheduler.core.zones import zone
+
+    return local_text(instant.astimezone(zone(timezone)))
+
+
+def at_text(instant: datetime, timezone: str) -> str:
+    """Return an instant for a sentence: ``Tue 2026-11-24 09:00 CET in Europe/Berlin (2026-11-24T08:00:00Z)``."""
+    named = "" if timezone == "UTC" else f" in {timezone}"
+    return f"{in_zone(instant, timezone)}{named} ({to_text_seconds(instant)})"
+
+
 def zoned_text(instant: datetime) -> str:
     """An instant for people, in this machine's zone and in UTC: ``Tue 2026-11-24 09:00:01 CET (2026-11-24T08:00:01Z)``."""
     return f"{local_text(instant.astimezone())} ({to_text_seconds(instant)})"

@@ -6,7 +6,7 @@ index by automation, which would cost each claim a page of its own: the newest l
 
 import sqlite3
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -123,6 +123,14 @@ def _canonical(automation: str | None) -> str | None:
         return automation and str(uuid.UUID(automation))
     except ValueError:
         return None
+
+
+def timezones(connection: sqlite3.Connection, lines: Iterable[Line]) -> Mapping[tuple[str, str], str | None]:
+    """Return the zone that the newest definition of each automation names, by target and id, for the automations of these lines."""
+    select = "SELECT timezone FROM automation WHERE target = ? AND automation_id = ?"
+    keys = {(str(line["target"]), str(line["automation_id"])) for line in lines}
+    rows = {key: connection.execute(select, key).fetchone() for key in keys}
+    return {key: None if row is None else row[0] for key, row in rows.items()}
 
 
 def _line(row: sqlite3.Row) -> Line:

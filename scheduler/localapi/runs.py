@@ -278,7 +278,7 @@ def _run(connection: sqlite3.Connection, *, run_id: str) -> dict[str, Any] | Non
 
 _RUN_COLUMNS: Final = (
     "id, automation_id, project_id, task_id, name, repository, status, created_at, started_at, cancelled_at, finished_at, command, "
-    "exit_status, error"
+    "exit_status, error, (SELECT timezone FROM automations WHERE automations.id = automation_id) AS timezone"
 )
 
 

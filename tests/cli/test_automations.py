@@ -1,6 +1,7 @@
 """`scheduler automations`, and what a running daemon makes of it: against the embedded API and a daemon, each a process of its own."""
 
 import json
+import re
 import socket
 import tempfile
 import urllib.request
@@ -211,7 +212,7 @@ def test_a_pause_shows_in_the_status_as_soon_as_it_is_made(scheduler: Scheduler,
     assert scheduler("pause", name).out == f"paused: {name}\n"
     paused = status_of(scheduler).out
     assert f"\npaused\n  {name} on target main, since " in paused
-    assert f"  {name}  paused\n" in paused
+    assert re.search(rf"  {name} +paused\n", paused)
     until(lambda: page(here.server_port, "/api/v1/status")[1]["targets"][0]["automations"]["paused"] == 1, "the daemon to honour it")
     (told,) = json.loads(scheduler("status", "--json").out)["paused"]
     assert (told["name"], told["target"]) == (name, "main")

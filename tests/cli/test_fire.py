@@ -76,7 +76,7 @@ def test_without_waiting_the_request_is_left_with_the_daemon(scheduler: Schedule
     with daemon(ledger):
         done = scheduler("fire", "nightly report", AT_2, "--no-wait")
     assert (done.status, done.out) == (0, "")
-    assert done.err.startswith("asked for: nightly report at ")
+    assert " CET in Europe/Berlin (2026-11-23T12:02:00Z)" in done.err
     assert requests(ledger) == [(NIGHTLY, AT_2, None)]
 
 

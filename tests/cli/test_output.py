@@ -10,7 +10,7 @@ from scheduler.cli.output import Cell, Column, json_text, progress, show, table,
 from scheduler.core.printable import escaped
 
 Row = tuple[str, str]
-COLUMNS: list[Column[Row]] = [Column("name", lambda row: row[0], shrinks=True), Column("state", lambda row: Cell(row[1], "red"))]
+COLUMNS: list[Column[Row]] = [Column("name", lambda row: row[0], rank=9), Column("state", lambda row: Cell(row[1], "red"))]
 
 
 class Terminal(io.StringIO):

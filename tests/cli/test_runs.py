@@ -124,7 +124,7 @@ def test_runs_are_chosen_by_their_automation_and_their_status(scheduler: Schedul
 def test_the_table_of_runs_shows_how_they_ended_and_lets_no_name_take_hold_of_the_terminal(scheduler: Scheduler, path: Path) -> None:
     end(path, begin(path), RunEnd("failed", 3, "broken"))
     title, row = scheduler("runs", "list").out.splitlines()
-    assert title.split() == ["run", "automation", "status", "created", "took", "exit", "error"]
+    assert title.split() == ["run", "automation", "status", "created", "in", "UTC", "UTC", "took", "exit", "error"]
     assert row.split()[1:3] == [r"nightly\x1b[31m", "failed"]
     assert row.split()[-3:] == ["7s", "3", "broken"]
     assert "2026-11-23T19:20:00Z" in row

@@ -68,7 +68,7 @@ def test_history_and_why_show_it_as_waiting(stood: Stood, scheduler: Scheduler, 
     assert sorted(shown, key=str) == lines
     name, due = shown[0]["name"], str(shown[0]["due"])
     row = next(line for line in scheduler("history").out.splitlines() if f" {name} " in line)
-    assert f"open: waiting, due {due[11:19]}Z" in row
+    assert f"open: waiting, due {due[11:19]} " in row
     told = json.loads(scheduler("why", name, "2026-11-23T13:00:00Z", "--json").out)
     assert (told["verdict"], told["due"]) == ("to_come", due)
     assert told["waits"] == {"for": "due", "since": "2026-11-23T13:00:00.000000Z", "detail": None}

@@ -9,7 +9,9 @@ import click
 
 from scheduler.cli.group import Group, Source, as_json
 from scheduler.cli.outcome_colours import colour_run
-from scheduler.cli.output import Cell, Column, json_text, line, show
+from scheduler.cli.output import Cell, Column, detail_column, id_column, json_text, line, name_column, show
+from scheduler.cli.times import in_zone, usable_zone
+from scheduler.core.instants import from_text
 from scheduler.core.printable import escaped
 
 if TYPE_CHECKING:
@@ -215,17 +217,23 @@ def _status(document: "Document") -> Cell:
     return Cell(status, colour_run(status))
 
 
+def _last_run(document: "Document") -> str:
+    """The time in the automation's zone, which has a column of its own."""
+    at = document.get("last_run_at")
+    return "" if at is None else in_zone(from_text(str(at)), usable_zone(_text("timezone", document)))
+
+
 def _enabled(document: "Document") -> str | Cell:
     enabled = document.get("enabled")
     return "yes" if enabled else "" if enabled is None else Cell("no", "yellow")  # None: it could not be read
 
 
 _COLUMNS: "tuple[Column[Document], ...]" = (
-    Column("id", _field("id")),
-    Column("name", _field("name"), shrinks=True),
-    Column("schedule", _field("cron_expression")),
-    Column("zone", _field("timezone")),
+    id_column("id", _field("id")),
+    name_column("name", _field("name")),
+    Column("schedule", _field("cron_expression"), rank=4),
+    Column("zone", _field("timezone"), rank=4),
     Column("enabled", _enabled),
-    Column("last run (UTC)", _field("last_run_at")),
+    detail_column("last run", _last_run),
     Column("status", _status),
 )

@@ -32,8 +32,8 @@ def config_show(source: Source, *, as_json: bool) -> None:
     settings = [_record(one) for one in source.load().effective()]
     columns = (
         Column[Json]("setting", lambda one: str(one["setting"])),
-        Column[Json]("value", lambda one: _value_text(one["value"]), shrinks=True),
-        Column[Json]("from", _source_cell, shrinks=True),
+        Column[Json]("value", lambda one: _value_text(one["value"]), rank=2),
+        Column[Json]("from", _source_cell, rank=1),
     )
     show(settings, columns, (lambda one: one) if as_json else None)
 

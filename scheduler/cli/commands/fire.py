@@ -7,7 +7,7 @@ import click
 from scheduler.cli.failures import ANSWER_IS_NO, AnswerIsNo
 from scheduler.cli.group import Command, Source
 from scheduler.cli.output import complain, line, styled
-from scheduler.cli.times import now, understood, zoned_text
+from scheduler.cli.times import at_text, now, understood, usable_zone
 from scheduler.core.printable import escaped
 
 _EXAMPLES = ("scheduler fire nightly-report 2026-11-23T02:00:00Z", "scheduler fire nightly-report 03:00 --no-wait")
@@ -43,7 +43,7 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
         which = named(connection, target, automation)
         asked = understood(time, which.timezone, at)
         account = recall(connection, which.target, which.automation_id, asked.instant, (evaluated.croniter, evaluated.tzdata))
-    said = f"{which.name} at {zoned_text(asked.instant)}" + (f", {asked.note}" if asked.note else "")
+    said = f"{which.name} at {at_text(asked.instant, usable_zone(which.timezone))}" + (f", {asked.note}" if asked.note else "")
     try:
         asking = Asking(path, request(account, at, getpass.getuser()))
     except NotToBeMadeUpFor as error:

@@ -7,13 +7,17 @@ import click
 
 from scheduler.cli.group import Command, Source, as_json
 from scheduler.cli.instant_options import InstantType, utc
+from scheduler.cli.local_times import time_columns
 from scheduler.cli.outcome_colours import colour_outcome, colour_run
-from scheduler.cli.output import Cell, Column, show
-from scheduler.cli.times import now, zoned_text
+from scheduler.cli.output import Cell, Column, detail_column, id_column, name_column, show, text_column
+from scheduler.cli.times import now, usable_zone
 from scheduler.core.instants import from_text
 from scheduler.core.model import Outcome, RunStatus
+from scheduler.core.zones import zone
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from scheduler.ledger.history import Line
 
 _EXAMPLES = (
@@ -56,7 +60,7 @@ def command(
     """
     from scheduler.cli.ledger_file import reading
     from scheduler.cli.until_due import derive_lines
-    from scheduler.ledger.history import Selection
+    from scheduler.ledger.history import Selection, timezones
     from scheduler.ledger.not_due import select_with
 
     selection = Selection(
@@ -73,20 +77,26 @@ def command(
     with reading(settings.ledger.url.path) as connection:
         derived = derive_lines(connection, settings, automation, now()) if selection.outcome is None else []
         lines = select_with(connection, selection, derived)
+        zones = {} if as_json else timezones(connection, lines)
     filtered = any((automation, since, until, outcome, run_status, target))
     empty = "no occurrence matches" if filtered else "nothing has come due yet"
-    show(lines, _COLUMNS, (lambda one: one) if as_json else None, empty=empty)
+
+    def timezone(line: "Line") -> str | None:
+        return zones.get((str(line["target"]), str(line["automation_id"])))
+
+    show(lines, _columns(lines, timezone), (lambda one: one) if as_json else None, empty=empty)
 
 
-def _outcome(line: "Line") -> Cell:
+def _outcome(line: "Line", timezone: str | None) -> Cell:
     outcome = _text(line["outcome"])
-    text = _open(line) if outcome is None else f"{outcome}: {line['reason']}"
+    text = _open(line, timezone) if outcome is None else f"{outcome}: {line['reason']}"
     return Cell(text, colour_outcome(outcome, _text(line["run_status"])))
 
 
-def _open(line: "Line") -> str:
-    """The state of an open occurrence; of one without a claim, when it is due."""
-    until = "" if line["claimed_at"] else f", due {from_text(str(line['due'])):%H:%M:%S}Z"
+def _open(line: "Line", timezone: str | None) -> str:
+    """The state of an open occurrence; of one without a claim, when it is due, in the automation's zone."""
+    due = from_text(str(line["due"])).astimezone(zone(usable_zone(timezone)))
+    until = "" if line["claimed_at"] else f", due {due:%H:%M:%S}"
     return f"open: {line.get('state')}{until}"
 
 
@@ -99,23 +109,22 @@ def _text(value: str | float | None) -> str | None:
     return None if value is None else str(value)
 
 
-def _scheduled(line: "Line") -> str:
-    count = f" and {int(line['count']) - 1} more" if line["count"] not in {None, 1} else ""
-    return zoned_text(from_text(str(line["scheduled_for"]))) + count
-
-
 def _late(line: "Line") -> str:
     seconds = line["lateness_seconds"]
     return "" if seconds is None else f"{float(seconds):.3f} s"
 
 
-_COLUMNS: "tuple[Column[Line], ...]" = (
-    Column("scheduled for", _scheduled),
-    Column("automation", lambda line: str(line["name"]), shrinks=True),
-    Column("outcome", _outcome),
-    Column("late", _late),
-    Column("attempts", lambda line: str(line["attempts"])),
-    Column("run", _run),
-    Column("run id", lambda line: str(line["task_run_id"] or ""), shrinks=True),
-    Column("error", lambda line: str(line["error"] or ""), shrinks=True),
-)
+def _columns(lines: "Sequence[Line]", timezone: "Callable[[Line], str | None]") -> "list[Column[Line]]":
+    times = time_columns(lines, "scheduled", lambda line: from_text(str(line["scheduled_for"])), timezone)
+    counts: list[Column[Line]] = [Column("count", lambda line: str(line["count"]))] if any(line["count"] != 1 for line in lines) else []
+    return [
+        *times,
+        *counts,
+        name_column("automation", lambda line: str(line["name"])),
+        Column("outcome", lambda line: _outcome(line, timezone(line)), rank=8, least=16),
+        detail_column("late", _late, rank=3),
+        detail_column("attempts", lambda line: str(line["attempts"])),
+        Column("run", _run),
+        id_column("run id", lambda line: _text(line["task_run_id"]) or ""),
+        text_column("error", lambda line: _text(line["error"]) or ""),
+    ]

@@ -6,8 +6,9 @@ import click
 
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import Group, Source, as_json
-from scheduler.cli.output import Cell, Column, Json, json_text, line, show
+from scheduler.cli.output import Cell, Column, Json, detail_column, json_text, line, show
 from scheduler.cli.times import now
+from scheduler.core.instants import from_text, to_text_seconds
 
 if TYPE_CHECKING:
     from scheduler.localapi.keys import Key, NewKey
@@ -90,11 +91,15 @@ def _json(key: "Key") -> Json:
     }
 
 
+def _second(instant: str | None) -> str:
+    return "" if instant is None else to_text_seconds(from_text(instant))
+
+
 _COLUMNS: tuple[Column["Key"], ...] = (
     Column("id", lambda key: key.id),
     Column("project", lambda key: str(key.project_id)),
     Column("scopes", lambda key: ", ".join(sorted(key.scopes))),
-    Column("created (UTC)", lambda key: key.created_at),
-    Column("last used (UTC)", lambda key: key.last_used_at or ""),
-    Column("revoked (UTC)", lambda key: Cell(key.revoked_at or "", "red")),
+    detail_column("created (UTC)", lambda key: _second(key.created_at)),
+    detail_column("last used (UTC)", lambda key: _second(key.last_used_at), rank=3),
+    Column("revoked (UTC)", lambda key: Cell(_second(key.revoked_at), "red")),
 )

@@ -1,7 +1,7 @@
 """``scheduler runs``: what the embedded API has carried out."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -11,9 +11,23 @@ import click
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import Group, Source, as_json
 from scheduler.cli.growing import GrowingFile
+from scheduler.cli.local_times import time_columns
 from scheduler.cli.outcome_colours import colour_run
-from scheduler.cli.output import Cell, Column, Json, Raw, json_text, line, show, styled
-from scheduler.cli.times import now, span_text, uuid_text, zoned_text
+from scheduler.cli.output import (
+    Cell,
+    Column,
+    Json,
+    Raw,
+    detail_column,
+    id_column,
+    json_text,
+    line,
+    name_column,
+    show,
+    styled,
+    text_column,
+)
+from scheduler.cli.times import at_text, now, span_text, usable_zone, uuid_text
 from scheduler.core.instants import from_text
 from scheduler.core.printable import escaped
 
@@ -49,7 +63,7 @@ def list_(source: Source, *, automation: str | None, status: str | None, limit: 
 
     path = source.load().settings.api.database.path
     runs = carry_out(path, lambda database: _queue(database).runs(automation=automation, status=status, limit=limit))
-    show(runs, _COLUMNS, _json if as_json else None, empty="no runs")
+    show(runs, _columns(runs), _json if as_json else None, empty="no runs")
 
 
 @command.command("show", examples=["scheduler runs show 3f2b8c1e-6a54-4b0e-8a53-0c1d2e3f4a5b --follow"])
@@ -158,7 +172,7 @@ def _sheet(run: Run) -> Iterator[str]:
     yield f"status      {styled(run['status'], colour_run(run['status']))}{_exit_text(run)}"
     for event in ("created", "started", "cancelled", "finished"):
         if run[f"{event}_at"]:
-            yield f"{event:<12}{zoned_text(from_text(run[f'{event}_at']))}"
+            yield f"{event:<12}{at_text(from_text(run[f'{event}_at']), usable_zone(run['timezone']))}"
     if run["command"]:
         yield f"command     {escaped(shlex.join(run['command']))}"
     if run["error"]:
@@ -178,12 +192,13 @@ def _took(run: Run) -> str:
     return span_text(from_text(run["finished_at"]) - from_text(run["started_at"]))
 
 
-_COLUMNS: tuple[Column[Run], ...] = (
-    Column("run", lambda run: run["id"]),
-    Column("automation", lambda run: run["name"], shrinks=True),
-    Column("status", lambda run: Cell(run["status"], colour_run(run["status"]))),
-    Column("created", lambda run: zoned_text(from_text(run["created_at"]))),
-    Column("took", _took),
-    Column("exit", lambda run: "" if run["exit_status"] is None else str(run["exit_status"])),
-    Column("error", lambda run: run["error"] or "", shrinks=True),
-)
+def _columns(runs: Sequence[Run]) -> list[Column[Run]]:
+    return [
+        id_column("run", lambda run: run["id"]),
+        name_column("automation", lambda run: run["name"]),
+        Column("status", lambda run: Cell(run["status"], colour_run(run["status"]))),
+        *time_columns(runs, "created", lambda run: from_text(run["created_at"]), lambda run: run["timezone"]),
+        detail_column("took", _took, rank=6),
+        detail_column("exit", lambda run: "" if run["exit_status"] is None else str(run["exit_status"]), rank=3),
+        text_column("error", lambda run: run["error"] or ""),
+    ]

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from scheduler.cli.group import Command, Source, as_json
+from scheduler.cli.local_times import time_columns
 from scheduler.cli.outcome_colours import colour_run
-from scheduler.cli.output import complain, json_text, line, styled
-from scheduler.cli.times import span_text, zoned_text
+from scheduler.cli.output import Cell, Column, complain, json_text, line, name_column, styled, table, terminal_width
+from scheduler.cli.times import at_text, span_text, usable_zone, zoned_text
 from scheduler.core.errors import DatabaseRefused, Unreachable
 from scheduler.core.instants import from_text
 from scheduler.core.printable import escaped
 from scheduler.core.steps import WAITS_FOR, Cause
+from scheduler.core.zones import zone
 
 if TYPE_CHECKING:
     from scheduler.cli.pauses import Paused
@@ -149,18 +151,38 @@ def _of_list(target: State) -> Iterator[str]:
         yield f"  disappeared  {styled(many, 'yellow')} from the list at {disappeared['at']}"
 
 
-def _of_pauses(pauses: list[dict[str, str]]) -> Iterator[str]:
+def _of_pauses(pauses: list[dict[str, Any]]) -> Iterator[str]:
     if pauses:
         yield "\npaused"
     for each in pauses:
-        yield f"  {escaped(each['name'])} on target {escaped(each['target'])}, since {each['since']}, by {escaped(each['by'])}"
+        yield f"  {escaped(each['name'])} on target {escaped(each['target'])}, {_since(each)}, by {escaped(each['by'])}"
+
+
+def _since(pause: State) -> str:
+    return f"since {at_text(from_text(pause['since']), usable_zone(pause['timezone']))}"
 
 
 def _of_upcoming(status: State, upcoming: list[State], paused: "Paused") -> Iterator[str]:
     yield "\nnext" if upcoming else "\nnothing fires within 24 hours"
-    for fire in upcoming:
-        at = from_text(fire["scheduled_for"])
-        due = from_text(fire["due"]) if fire.get("due") else at
-        jitter = f", due {due:%H:%M:%S}Z" if due != at else ""
-        mark = styled("  paused", "yellow") if paused.covers(fire["target"], fire["automation_id"], fire["name"]) else ""
-        yield f"  {zoned_text(at)}, in {span_text(at - from_text(status['at']))}{jitter}  {escaped(fire['name'])}{mark}"
+    now, width = from_text(status["at"]), terminal_width()
+
+    def mark(fire: State) -> Cell:
+        is_paused = paused.covers(fire["target"], fire["automation_id"], fire["name"])
+        return Cell("paused" if is_paused else "", "yellow")
+
+    due: list[Column[State]] = [Column("due", _due)] if any(map(_due, upcoming)) else []
+    columns: list[Column[State]] = [
+        *time_columns(upcoming, "scheduled", lambda fire: from_text(fire["scheduled_for"]), lambda fire: fire["timezone"]),
+        *due,
+        Column("in", lambda fire: span_text(from_text(fire["scheduled_for"]) - now)),
+        name_column("automation", lambda fire: fire["name"]),
+        Column("", mark),
+    ]
+    yield from (f"  {text}" for text in table(upcoming, columns, width and width - 2))
+
+
+def _due(fire: State) -> str:
+    """The due time in the automation's zone, where jitter makes it differ from the instant. An older daemon does not tell."""
+    if not fire.get("due") or from_text(fire["due"]) == from_text(fire["scheduled_for"]):
+        return ""
+    return f"{from_text(fire['due']).astimezone(zone(usable_zone(fire['timezone']))):%H:%M:%S}"

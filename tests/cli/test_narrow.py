@@ -1,0 +1,162 @@
+"""Every table fits into a terminal of 80 columns, with times in the automations' own zones, and cuts names last."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+import pytest
+
+from scheduler.cli.commands import automations, history, keys, runs
+from scheduler.cli.fires import Fire, Planned, columns
+from scheduler.cli.output import Column, detail_column, id_column, name_column, table, text_column, width_of
+from scheduler.core.cron import Schedule
+from scheduler.ledger.history import Line
+from scheduler.localapi.keys import Key, Scope
+
+ROOM = 80
+NAME = "nightly-report"
+LONG = "the weekly report of everything that happened in all repositories"
+ZONES = ("Europe/Berlin", "America/Argentina/Buenos_Aires")
+AT = "2026-11-23T19:20:00.123456Z"
+RUNS = [f"3f2b8c1{number}-6a54-4b0e-8a53-0c1d2e3f4a5b" for number in range(3)]
+
+
+def line(name: str, run_id: str | None, **changes: str | int) -> Line:
+    """A line of the history."""
+    made: Line = {
+        "name": name,
+        "scheduled_for": "2026-11-23T19:20:00Z",
+        "due": AT,
+        "outcome": "unresolved",
+        "reason": "not_started",
+        "attempts": 12,
+        "claimed_at": AT,
+        "lateness_seconds": 3600.123,
+        "task_run_id": run_id,
+        "run_status": "superseded",
+        "error": "the API answered 500 again and again",
+        "count": 1,
+    }
+    return {**made, **changes}
+
+
+def test_a_history_keeps_names_and_enough_of_each_run_id() -> None:
+    lines = [line(NAME, run_id) for run_id in RUNS]
+    shown = table(lines, history._columns(lines, lambda _: ZONES[0]), ROOM)
+    assert " ".join(shown[0].split()) == "Europe/Berlin automation outcome run run id"
+    for run_id, text in zip(RUNS, shown[1:], strict=True):
+        assert text.startswith("Mon 2026-11-23 20:20 CET ")
+        assert f"  {NAME}  unresolved: not…  superseded  " in text
+        assert text.endswith(run_id[:8])
+
+
+def test_times_in_several_zones_name_the_zone_of_each() -> None:
+    lines = [line(NAME, None, zone=zone) for zone in ZONES]
+    titles, *shown = table(lines, history._columns(lines, lambda line: str(line["zone"])))
+    assert titles.split()[:3] == ["scheduled", "UTC", "zone"]
+    assert shown[0].startswith("Mon 2026-11-23 20:20 CET  2026-11-23T19:20:00Z  Europe/Berlin  ")
+    assert shown[1].startswith("Mon 2026-11-23 16:20 -03  2026-11-23T19:20:00Z  America/Argentina/Buenos_Aires  ")
+
+
+@pytest.mark.parametrize("timezone", [None, "Mars/Olympus", "../etc/passwd", "\x1b[2J"])
+def test_without_a_zone_that_this_machine_knows_times_are_in_utc(timezone: str | None) -> None:
+    lines = [line(NAME, None)]
+    titles, shown = table(lines, history._columns(lines, lambda _: timezone))
+    assert titles.startswith("scheduled in UTC")
+    assert shown.startswith("Mon 2026-11-23 19:20 UTC")
+
+
+def document(name: str, zone: str, number: int) -> dict[str, Any]:
+    return {
+        "id": f"0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e{number:02}",
+        "name": name,
+        "cron_expression": "0,15,30,45 8-18 * * 1-5",
+        "timezone": zone,
+        "enabled": False,
+        "last_run_at": AT,
+        "last_run_status": "success",
+    }
+
+
+def run(name: str, zone: str, run_id: str) -> dict[str, Any]:
+    return {
+        "id": run_id,
+        "name": name,
+        "status": "running",
+        "created_at": AT,
+        "started_at": AT,
+        "finished_at": AT,
+        "exit_status": -15,
+        "error": "The command did not end within its time.",
+        "timezone": zone,
+    }
+
+
+def fires(named: str | None, zone: str) -> list[Fire]:
+    planned = Planned(Schedule.parse("30 2 * * *", zone), None if named is None else "id", named)
+    return [Fire(planned, datetime(2027, 3, 28, 1, tzinfo=UTC))]
+
+
+KEY = Key("9f86d081884c7d65", 123_456_789, frozenset(Scope), AT, AT, AT)
+
+
+def every_table(name: str, zones: Sequence[str]) -> list[tuple[Sequence[Any], Sequence[Column[Any]]]]:
+    """Records and columns of every table that a command prints."""
+    lines = [line(name, run_id, zone=zone, count=30) for run_id, zone in zip(RUNS, zones, strict=False)]
+    of_runs = [run(name, zone, run_id) for run_id, zone in zip(RUNS, zones, strict=False)]
+    coming = [fire for zone in zones for fire in fires(name, zone)]
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    return [
+        (lines, history._columns(lines, lambda line: str(line["zone"]))),
+        (of_runs, runs._columns(of_runs)),
+        ([document(name, zone, number) for zone, number in zip(zones, count())], automations._COLUMNS),
+        (coming, columns(at, named=True, jitter=True)),
+        (coming, columns(at, named=False)),
+        ([KEY], keys._COLUMNS),
+    ]
+
+
+@pytest.mark.parametrize("name", ["a", NAME, LONG, "日本" * 30])
+@pytest.mark.parametrize("zones", [ZONES[:1], ZONES[1:], ZONES])
+@pytest.mark.parametrize("room", [ROOM, 100])
+def test_no_table_overflows(name: str, zones: Sequence[str], room: int) -> None:
+    for records, shown in every_table(name, zones):
+        lines = table(records, shown, room)
+        assert max(map(width_of, lines)) <= room, "\n".join(lines)
+
+
+@pytest.mark.parametrize("room", range(1, 60, 7))
+def test_what_cannot_fit_is_cut_as_far_as_it_can_be(room: int) -> None:
+    for records, shown in every_table(LONG, ZONES):
+        assert table(records, shown, room)
+
+
+Row = tuple[str, str, str, str]
+ROWS: list[Row] = [("an-automation", "aaaaaaaa-1", "detail", "some words of an error"), ("other", "aaaaaaaa-2", "d", "")]
+RANKED: list[Column[Row]] = [
+    name_column("name", lambda row: row[0]),
+    id_column("id", lambda row: row[1]),
+    detail_column("detail", lambda row: row[2]),
+    text_column("error", lambda row: row[3]),
+]
+
+
+@pytest.mark.parametrize(
+    ("room", "shown"),
+    [
+        (60, "an-automation  aaaaaaaa-1  detail  some words of an error"),
+        (56, "an-automation  aaaaaaaa-1  some words of an error"),
+        (44, "an-automation  aaaaaaaa-1  some words of an…"),
+        (42, "an-automation  aaaaaaaa-1"),
+        (24, "an-automati…  aaaaaaaa-1"),
+    ],
+)
+def test_details_go_first_then_words_are_cut_and_names_are_cut_last(room: int, shown: str) -> None:
+    assert table(ROWS, RANKED, room)[1] == shown
+
+
+def test_ids_are_cut_to_as_many_characters_as_tell_them_apart() -> None:
+    column: list[Column[str]] = [id_column("id", lambda row: row)]
+    assert table(["aaaaaaaa-bbbb", "cccccccc-dddd"], column, 8) == ["id", "aaaaaaaa", "cccccccc"]
+    assert table(["aaaaaaaa-bbbb", "aaaaaaaa-bbcc"], column, 12) == ["id", "aaaaaaaa-bbb", "aaaaaaaa-bbc"]
