@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from scheduler.app.run_output import RunOutputs
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.model import Automation
 from scheduler.core.status import STALLED, AutomationDetails, AutomationStatus, Failing, FinishedRun, Recent
@@ -47,6 +48,7 @@ class Observing:
         self._metrics = Metrics([target.name for target in settings.targets], now=clock.now)
         self._heartbeat = Heartbeat(clock.now, clock.seconds)
         self._database: Database | None = None
+        self._outputs = RunOutputs(settings, clock)
         bus = Bus()
         self.publish = bus.publish
         self._bus = bus
@@ -109,6 +111,7 @@ class Observing:
             recent=self._recent,
             failing=self._failing,
             finished_runs=self._finished_runs,
+            run_output=self._outputs.read,
         )
 
     async def _occurrences(self, service: Service, query: OccurrenceQuery) -> Sequence[history.Line]:

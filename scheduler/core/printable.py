@@ -15,6 +15,9 @@ _HARMLESS_FORMAT: Final = re.compile(
     "|[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd]"  # signs that stand around or under numbers
 )
 
+_TERMINAL_CODES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
+"""What sets colours, moves the cursor or names the window (ECMA-48, 5.4 and 5.6)."""
+
 
 def escaped(text: str) -> str:
     """Return the text on one line, with an escape for every character that does not print itself.
@@ -36,3 +39,8 @@ def _escape(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else character.encode("unicode_escape").decode() for character in text)
+
+
+def strip_terminal_codes(text: str) -> str:
+    """Return the text without colours and the like, which programs print also where there is no terminal."""
+    return _TERMINAL_CODES.sub("", text)

@@ -74,6 +74,15 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
+class RunOutput:
+    """The end of what a run has printed, and the size of all of it in bytes. ``error``: why the output could not be read."""
+
+    size: int | None = None
+    text: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ForeignRuns:
     """Runs of an automation that somebody else started; ``doubled`` of them are most likely attempts of ours, carried out late."""
 

@@ -24,6 +24,8 @@ from scheduler.localapi.throttle import Throttle
 from scheduler.localapi.views import Views
 
 COLLECTION: Final = "/api/projects/:project_id/task_automations/"
+RUN_OUTPUT: Final = "/api/projects/:project_id/task_runs/:id/output/"
+"""The one route that the hosted resource does not have."""
 OPENAPI: Final = Path(__file__).with_name("openapi.yaml")
 """The contract, for programs; served to whoever asks, as a whole: ranges of a file would be one more thing to parse."""
 _YAML: Final = "application/yaml"  # RFC 9512
@@ -87,6 +89,7 @@ def build_app(
             *endpoint(COLLECTION, views.collection()),
             *endpoint(COLLECTION + ":id/", views.item()),
             *endpoint(COLLECTION + ":id/run/", views.run()),
+            *endpoint(RUN_OUTPUT, views.output()),
             Route("/healthz", health),
             Route("/metrics", exposition),
             Route("/openapi.yaml", description),

@@ -3,14 +3,13 @@
 Pure, so that every sentence a person may read in ``last_error`` stands here, and can be tested without a process.
 """
 
-import re
 import signal
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from scheduler.core.printable import escaped
+from scheduler.core.printable import escaped, strip_terminal_codes
 from scheduler.localapi.process import Ended, EndedBy
 from scheduler.localapi.runs import RunEnd
 
@@ -30,8 +29,6 @@ _CAUSES: Final[Mapping[int, str]] = {
     signal.SIGTERM: "so somebody asked it to end",
 }
 _NAMED: Final = 5
-_CONTROLS: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
-"""What sets colours, moves the cursor or names the window (ECMA-48, 5.4 and 5.6): agents print it also where there is no terminal."""
 
 
 def expired(queue_timeout: float) -> str:
@@ -104,7 +101,7 @@ def _succeeded(ended: Ended) -> bool:
 
 def _lines(tail: bytes) -> list[str]:
     """The lines with anything on them, in printable characters and without colours, whatever the bytes are."""
-    lines = (line.strip() for line in _CONTROLS.sub("", tail.decode(errors="replace")).splitlines())
+    lines = (line.strip() for line in strip_terminal_codes(tail.decode(errors="replace")).splitlines())
     return ["".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line) for line in lines if line]
 
 

@@ -21,6 +21,7 @@ from scheduler.localapi.lock import ServerLock
 from scheduler.localapi.long_work import LongWork
 from scheduler.localapi.metrics import ApiMetrics
 from scheduler.localapi.retention import Retention
+from scheduler.localapi.run_output import RunOutputs
 from scheduler.localapi.runner import Runner
 from scheduler.localapi.runs import RunQueue
 from scheduler.localapi.schema import open_database
@@ -51,6 +52,7 @@ class LocalApi:
             self._long_work,
             self._runner.wake,
             self._runner.hurry_cancellations,
+            outputs=RunOutputs(database, config.runner.folder),
             public_url=config.public_url,
             max_page=config.max_page,
         )

@@ -22,6 +22,7 @@ from scheduler.localapi.keys import Scope
 from scheduler.localapi.long_work import LongWork
 from scheduler.localapi.metadata import describe
 from scheduler.localapi.paging import LARGEST_LIMIT, Page
+from scheduler.localapi.run_output import RunOutputs
 from scheduler.localapi.store import Place, Shown, Store
 
 _CURRENT: Final = "@current"
@@ -44,11 +45,13 @@ class Views:
         on_run: Callable[[], None],
         on_delete: Callable[[], None],
         *,
+        outputs: RunOutputs,
         public_url: str = "",
         max_page: int = LARGEST_LIMIT,
     ) -> None:
         self._contract = contract
         self._store = store
+        self._outputs = outputs
         self._long_work = long_work
         self._on_run = on_run
         self._on_delete = on_delete
@@ -82,6 +85,11 @@ class Views:
             "POST": Action(Scope.WRITE, self._run),
             "OPTIONS": Action(Scope.READ, self._describe("Run", self._contract.fields)),
         }
+
+    def output(self) -> dict[str, Action]:
+        """How the output of a run is read."""
+        show = Action(Scope.READ, self._output)
+        return {"GET": show, "HEAD": show, "OPTIONS": Action(Scope.READ, self._describe("Run Output", None))}
 
     async def _list(self, call: Call) -> Answer:
         request = call.request
@@ -121,6 +129,14 @@ class Views:
         if accepted.is_new:
             self._on_run()
         return Answer(accepted.status, accepted.automation, size=_size(accepted.automation))
+
+    async def _output(self, call: Call) -> Answer:
+        place = _place(call)
+        output = await self._outputs.read(place.project_id, place.automation_id)
+        if output is None:
+            raise not_found()
+        body = {"id": place.automation_id, "status": output.status, "size": output.size, "output": output.text}
+        return Answer(HTTPStatus.OK, body, size=len(output.text or ""))
 
     async def _read(self, request: Request, judge: Callable[[object], dict[str, Value]]) -> dict[str, Value]:
         """Read a request's body and judge what it says."""

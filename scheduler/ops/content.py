@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from scheduler.core.model import Automation
-from scheduler.core.status import AutomationDetails, DaemonStatus, Failing, FinishedRun, Recent, WaitsStatus, WaitStatus
+from scheduler.core.status import AutomationDetails, DaemonStatus, Failing, FinishedRun, Recent, RunOutput, WaitsStatus, WaitStatus
 from scheduler.core.timetable import Entry
 from scheduler.ops.gauges import Exposition
 from scheduler.ops.queries import OccurrenceQuery
@@ -28,6 +28,7 @@ class Content:
     target, ``every_detail`` of each. ``occurrences`` gives records with the keys of ``history --json``, the newest first, and ``recent``
     what the ledger holds since an instant. ``failing`` gives the failing automations, and
     ``finished_runs`` the newest finished runs of some automations, by target and id. All four may raise `LedgerUnavailable`.
+    ``run_output`` is what a run of a target has printed, None for what is not known or not to be shown.
     """
 
     workbench: Workbench
@@ -44,3 +45,4 @@ class Content:
     recent: Callable[[datetime], Awaitable[Recent]]
     failing: Callable[[], Awaitable[Failing]]
     finished_runs: Callable[[Collection[Key]], Awaitable[Mapping[Key, FinishedRun]]]
+    run_output: Callable[[str, str], Awaitable[RunOutput | None]]

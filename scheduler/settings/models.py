@@ -256,6 +256,7 @@ class ServerSettings(Section):
 
     listen: ListenAddress = Listen("127.0.0.1", 9464)
     per_automation_metrics: Annotated[bool | Literal["auto"], PlainValidator(_parse_switch)] = "auto"
+    run_output: Annotated[bool | Literal["auto"], PlainValidator(_parse_switch)] = "auto"
 
 
 class LogSettings(Section):

@@ -24,6 +24,7 @@ from scheduler.core.key import Key
 from scheduler.core.model import Automation, Snapshot, canonical_id, parse_automation
 from scheduler.core.offset import ClockOffset, sampled
 from scheduler.core.request_budget import need
+from scheduler.core.status import RunOutput
 from scheduler.core.verdict import Answer, Lost, NotSent
 from scheduler.upstream import answers
 from scheduler.upstream.budget import Budget, Reservation
@@ -205,6 +206,19 @@ class ApiClient:
         request = self._request("GET", self._config.automation(automation_id))
         came = await self._in_turn("retrieve", request)
         return request, None if isinstance(came, Reply) and came.status == HTTPStatus.NOT_FOUND else came
+
+    async def run_output(self, run_id: str) -> RunOutput | None:
+        """Read the end of what a run has printed, of the embedded API alone; None when the API says 404.
+
+        Raises `UpstreamError`, and `InvalidAutomation` for no id.
+        """
+        request = self._request("GET", self._config.run_output(run_id))
+        came = await self._in_turn("retrieve", request)
+        if isinstance(came, Reply) and came.status == HTTPStatus.NOT_FOUND:
+            return None
+        document = await self._document(came, request)
+        size, text = document.get("size"), document.get("output")
+        return RunOutput(size if isinstance(size, int) else None, text if isinstance(text, str) else None)
 
     # ---------------------------------------------------------------- writing
 

@@ -40,8 +40,16 @@ class TargetConfig:
     @property
     def collection(self) -> str:
         """The address of the automations, with its slash at the end."""
-        return f"{self.url.rstrip('/')}/api/projects/{quote(self.project_id, safe='@')}/task_automations/"
+        return f"{self._project}/task_automations/"
 
     def automation(self, automation_id: str) -> str:
         """The address of one automation. Raises `InvalidAutomation` for what is no id, so that no id can lead elsewhere."""
         return f"{self.collection}{canonical_id(automation_id)}/"
+
+    def run_output(self, run_id: str) -> str:
+        """The address of a run's output, which the embedded API alone has. Raises `InvalidAutomation` for what is no id."""
+        return f"{self._project}/task_runs/{canonical_id(run_id)}/output/"
+
+    @property
+    def _project(self) -> str:
+        return f"{self.url.rstrip('/')}/api/projects/{quote(self.project_id, safe='@')}"

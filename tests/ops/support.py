@@ -69,6 +69,7 @@ from scheduler.core.status import (
     Failing,
     FinishedRun,
     Recent,
+    RunOutput,
     TargetStatus,
     WaitsStatus,
     WaitStatus,
@@ -337,6 +338,7 @@ def pages(
     metrics: Metrics | None = None,
     busy: Callable[[], bool] = lambda: False,
     waits: WaitsStatus = NO_WAITS,
+    run_output: Callable[[str, str], Awaitable[RunOutput | None]] | None = None,
 ) -> Pages:
     """A daemon's pages. ``entries`` are on every target; ``automations`` on their own, and for the pages for people."""
     names = {each.name for each in status.targets}
@@ -368,6 +370,9 @@ def pages(
     def detail(target: str, automation_id: str) -> AutomationDetails | None:
         return next((each for each in (every_detail(target) if target in names else ()) if each.id == automation_id), None)
 
+    async def no_output(*_: object) -> None:
+        return None
+
     return Pages(
         workbench=Workbench(busy),
         status=lambda: status,
@@ -383,6 +388,7 @@ def pages(
         recent=recent or Remembered(),
         failing=failing or FailingNow(),
         finished_runs=finished_runs or FinishedRuns(),
+        run_output=run_output or no_output,
     )
 
 

@@ -91,7 +91,7 @@ def test_the_embedded_api_has_no_more_series_than_documented() -> None:
     metrics = ApiMetrics()
     metrics.watch_runner(lambda: 0, lambda: 0)
     metrics.checked({"database": True, "runner": True})
-    for route in ("a", "b", "c", "unmatched"):
+    for route in ("a", "b", "c", "d", "unmatched"):
         for method in (*METHODS, "BREW", "x" * 100):
             for status in (200, 201, 204, 400, 401, 403, 404, 405, 406, 408, 413, 415, 429, 500, 503):
                 metrics.answered(route, method, status, 0.1)

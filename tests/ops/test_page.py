@@ -14,7 +14,7 @@ import pytest
 
 from scheduler.core.model import Outcome, RunStatus
 from scheduler.core.policy import CatchUp, Concurrency, Policies, due_of
-from scheduler.core.status import AutomationDetails, PausedByHand, Recent
+from scheduler.core.status import AutomationDetails, PausedByHand, Recent, RunOutput
 from scheduler.core.timetable import Entry
 from scheduler.core.zones import zone
 from scheduler.ops.page.overview import MOST_INSTANTS
@@ -404,6 +404,60 @@ def test_an_automation_tells_its_newest_run() -> None:
     assert "It has never run." in automation(entry("a"))
 
 
+def page_with(output: RunOutput | None, asked_for: list[tuple[str, str]] | None = None) -> Parsed:
+    """The page of an automation whose newest run has printed this."""
+
+    async def run_output(target: str, run_id: str) -> RunOutput | None:
+        if asked_for is not None:
+            asked_for.append((target, run_id))
+        return output
+
+    run = replace(entry("a").automation, run_id=OTHER_ID, run_at=NOW, run_status="failed")
+    return parsed(ONE, pages(automations=[details(replace(entry("a"), automation=run))], run_output=run_output))
+
+
+def test_an_automation_shows_what_its_newest_run_printed() -> None:
+    asked_for: list[tuple[str, str]] = []
+    page = page_with(RunOutput(31, "cloning\n 10%\r100%\r\n\x1b[31mno such model\x1b[0m\n"), asked_for)
+    assert asked_for == [("main", OTHER_ID)]
+    assert "31 bytes, as the agent printed them." in page.words
+    assert "cloning\n100%\nno such model\n" in page.text
+    assert f"scheduler runs show {OTHER_ID}" in page.words
+    (shown,) = page.all("pre")
+    assert (shown["tabindex"], shown["role"]) == ("0", "region"), "who has no mouse scrolls it too"
+
+
+@pytest.mark.parametrize(
+    ("output", "says", "does_not_say"),
+    [
+        (None, "Newest run", "Output"),
+        (RunOutput(None, None), "Newest run", "Output"),
+        (RunOutput(0, ""), "It has printed nothing.", "bytes"),
+        (RunOutput(error="the API cannot be reached"), "the API cannot be reached", "bytes"),
+        (RunOutput(1_234_567, "end"), "The end of 1,234,567 bytes, as", "[...]"),
+        (RunOutput(4 * 300, "abc\n" * 300), "The end of 1,200 bytes, as", "[...]"),
+    ],
+)
+def test_an_output_that_is_not_whole_or_not_there_says_so(output: RunOutput | None, says: str, does_not_say: str) -> None:
+    words = page_with(output).words
+    assert says in words
+    assert does_not_say not in words
+
+
+def test_no_more_lines_of_an_output_are_shown_than_somebody_reads() -> None:
+    text = page_with(RunOutput(99_999, "".join(f"line {number}\n" for number in range(1, 1001)))).text
+    assert "line 801\n" in text
+    assert "line 1000\n" in text
+    assert "line 800\n" not in text
+
+
+def test_an_automation_that_never_ran_asks_for_no_output() -> None:
+    async def run_output(*_: object) -> RunOutput:
+        raise AssertionError
+
+    assert "It has never run." in parsed(ONE, pages(automations=[details(entry("a"))], run_output=run_output)).words
+
+
 def test_an_automation_has_its_history_and_the_commands_that_tell_more() -> None:
     recorded = Recorded(LINE)
     page = parsed(ONE, pages(entries=[entry("nightly")], occurrences=recorded))
@@ -506,7 +560,11 @@ def evil() -> Any:
     run = replace(entry(HOSTILE).automation, run_id=HOSTILE, run_at=NOW, run_status=HOSTILE, run_error=HOSTILE)
     each = replace(entry(HOSTILE), automation=run, invalid=HOSTILE)
     recent = Recent(NOW, complete=True, tallies=(), foreign=(), pauses=[PausedByHand("main", ID, HOSTILE, NOW, HOSTILE)])
-    return pages(status=status, entries=[each], occurrences=Recorded(line), recent=Remembered(recent))
+
+    async def run_output(*_: object) -> RunOutput:
+        return RunOutput(9_999, f"{HOSTILE}</pre></bdi><script>alert(2)</script>\x1b]0;title\x07\x9b31m\u202e\x00")
+
+    return pages(status=status, entries=[each], occurrences=Recorded(line), recent=Remembered(recent), run_output=run_output)
 
 
 @pytest.mark.parametrize("path", ["/", "/occurrences", "/automations", ONE])

@@ -89,6 +89,7 @@ def test_a_variable_changes_the_only_target_of_the_file(tmp_path: Path) -> None:
         ("SCHEDULER_SERVER__LISTEN", "", ("server", "listen"), ""),
         ("SCHEDULER_SERVER__PER_AUTOMATION_METRICS", "auto", ("server", "per_automation_metrics"), "auto"),
         ("SCHEDULER_SERVER__PER_AUTOMATION_METRICS", "true", ("server", "per_automation_metrics"), True),
+        ("SCHEDULER_SERVER__RUN_OUTPUT", "false", ("server", "run_output"), False),
         ("SCHEDULER_SCHEDULE__PAUSED", "true", ("schedule", "paused"), True),
         ("SCHEDULER_SCHEDULE__JITTER", "2m", ("schedule", "jitter"), "2m"),
         ("SCHEDULER_DAEMON__NODE", "123", ("daemon", "node"), "123"),

@@ -22,6 +22,7 @@ from scheduler.ops.page.automation import automation_page
 from scheduler.ops.page.filters import Asked, asked
 from scheduler.ops.page.findings import LOOKED_BACK
 from scheduler.ops.page.listing import choose, make_rows
+from scheduler.ops.page.output import show_output
 from scheduler.ops.page.overview import AHEAD, LAST, Gathered, overview
 from scheduler.ops.page.rendering import POLICY, render
 from scheduler.ops.page.rows import ZoneOf, address, happened, make_wait_row
@@ -109,6 +110,8 @@ class Site:
         details = None if target is None or automation_id is None else content.details(name, automation_id)
         if target is None or details is None:
             return await self._absent(status, name, automation_id, records)
+        run_id = details.automation.run_id
+        output = None if run_id is None else await content.run_output(name, run_id)
 
         waits = content.waits_of(name, details.id)
 
@@ -117,6 +120,7 @@ class Site:
             return {
                 "page": automation_page(details, target, recent, (runs or {}).get((name, details.id)), status.at),
                 "waits": [make_wait_row(name, wait, status.at, details.timezone) for wait in waits],
+                "output": show_output(output),
                 "form": form,
                 "error": error,
                 **history.values(status),
