@@ -19,7 +19,7 @@ from scheduler.database import Database
 from scheduler.database.backup import Kind, put_in_place
 from scheduler.database.faults import translated
 from scheduler.database.files import BESIDE
-from scheduler.ledger.intents import EVERYTHING, Pause, pause
+from scheduler.ledger.intents import EVERYTHING, Pause, note_restoration, pause
 from scheduler.localapi.endings import RESTORED
 from scheduler.localapi.runs import RunQueue
 
@@ -82,7 +82,8 @@ def _stage(backup: Backup, kind: Kind, staged: Path, at: datetime, *, moved: boo
 
 
 def _pause_all(connection: sqlite3.Connection, at: datetime) -> list[Pause]:
-    """Pause all targets that are not paused as a whole; return the pauses that were made."""
+    """Note the restoration, and pause all targets that are not paused as a whole; return the pauses that were made."""
+    note_restoration(connection, at)
     by = f"{getpass.getuser()} (restore)"
     targets = [name for (name,) in connection.execute("SELECT name FROM target ORDER BY name")]
     return [wanted for wanted in (Pause(target, EVERYTHING, at, by) for target in targets) if pause(connection, wanted)]

@@ -270,6 +270,16 @@ class RunDoubled(_OfAutomation):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerRestored(Event):
+    """The newest runs of so many automations began before ``restored_at``, when the ledger was restored, and after its backup was made."""
+
+    name: ClassVar = "ledger.restored"
+    target: str
+    runs: int
+    restored_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetHeld(Event):
     """Nothing will be sent to the target until its cause is mended."""
 

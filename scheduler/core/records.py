@@ -61,7 +61,8 @@ class RecordedTarget:
     ``ended`` are the versions that ended after the watermark, the oldest first: what they implied until then may have no row yet, when the
     process that recorded their end was killed before it made them. ``gaps`` lie below the watermark and are not decided yet; versions that
     ended after the first of them are among the ``ended`` too. ``removals`` are those of the last day before the newest good poll.
-    ``throttled`` is the newest wait that the API asked for, which may be over.
+    ``throttled`` is the newest wait that the API asked for, which may be over. ``restored_at`` is when the ledger was last restored from a
+    backup: runs that began before are on no record when they began after the backup was made.
     """
 
     snapshot_at: datetime | None
@@ -71,3 +72,4 @@ class RecordedTarget:
     gaps: Sequence[Gap] = ()
     removals: Sequence[Removal] = ()
     throttled: ThrottleSpan | None = None
+    restored_at: datetime | None = None

@@ -102,7 +102,14 @@ class Target:
         self._readings.recall(runs)
         shown = {each: record.automation for each, record in recorded.automations.items()}
         undecided = {each.occurrence.automation_id for each in opened}
-        self._tracker.load(runs, snapshot_at=recorded.snapshot_at, shown=shown, undecided=undecided, unattributed=unattributed)
+        self._tracker.load(
+            runs,
+            snapshot_at=recorded.snapshot_at,
+            shown=shown,
+            undecided=undecided,
+            unattributed=unattributed,
+            restored_at=recorded.restored_at,
+        )
         self._dispatcher.adopt(opened)
         self._resume_wait(recorded)
         self._record.revise(versions, recorded.snapshot_at)

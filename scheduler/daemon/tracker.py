@@ -11,7 +11,7 @@ from functools import partial
 from itertools import chain
 from typing import Final, TypedDict
 
-from scheduler.core.events import Event, RunDoubled, RunFinished, RunForeign, RunWasThere
+from scheduler.core.events import Event, LedgerRestored, RunDoubled, RunFinished, RunForeign, RunWasThere
 from scheduler.core.model import NO_DEFINITION, Automation, Run, RunOrigin, RunStatus, Snapshot
 from scheduler.core.records import RecordedRuns
 from scheduler.core.timetable import Changes
@@ -93,6 +93,8 @@ class Tracker:
         self._covered: list[Run] = []
         self._is_first = True
         self._snapshot_at: datetime | None = None
+        self._restored_at: datetime | None = None
+        self._unrecorded = 0  # runs between the backup of the ledger and its restoration that were seen, and not told of
         self._shown: Mapping[str, str | None] = {}  # by automation: its newest run as the process before recorded it
         self._read_at = float("-inf")  # when the newest snapshot that was looked at began, on the clock that counts suspend
         self._queue: asyncio.Queue[_Batch] = asyncio.Queue()
@@ -105,13 +107,16 @@ class Tracker:
         shown: Mapping[str, Automation],
         undecided: Iterable[str],
         unattributed: Iterable[Run],
+        restored_at: datetime | None = None,
     ) -> None:
         """Go on following the newest runs that the ledger knows.
 
         ``snapshot_at`` is when the newest recorded snapshot was begun, ``shown`` each automation as recorded, with its newest run. Of the
         ``undecided`` ones, which have open occurrences, that run may be on no record yet, and no snapshot may ever show it again. Nor may
-        one show the ``unattributed`` runs, which the process before had set aside.
+        one show the ``unattributed`` runs, which the process before had set aside. What began before ``restored_at`` may be our own work
+        that the ledger, restored from a backup, knows nothing of.
         """
+        self._restored_at = restored_at
         self._shown = {automation_id: automation.run_id for automation_id, automation in shown.items()}
         self._unclear, self._loaded = {}, _Findings()
         noted = list(unattributed)
@@ -167,6 +172,12 @@ class Tracker:
             await self._record(findings)
             if batch.whole:
                 self._read_at = batch.begun
+                self._tell_of_unrecorded_runs()
+
+    def _tell_of_unrecorded_runs(self) -> None:
+        count, self._unrecorded = self._unrecorded, 0
+        if count and self._restored_at is not None:
+            self._context.publish(LedgerRestored(target=self._context.target, runs=count, restored_at=self._restored_at))
 
     async def _record(self, findings: _Findings) -> None:
         context, at = self._context, self._context.clock.now()
@@ -244,6 +255,9 @@ class Tracker:
         origin = RunOrigin.BEFORE if first else await self._origin(run)
         if origin is None and known is None and self._was_there(run):
             origin = RunOrigin.BEFORE
+        if origin is None and self._began_before_restoration(run):
+            origin = RunOrigin.BEFORE
+            self._unrecorded += 1
         if known is None or known.is_older_than(run, seen.begun):
             self._follow(run, since=seen.begun)
         elif origin is not None:
@@ -268,6 +282,10 @@ class Tracker:
         return self._shown.get(run.automation_id) == run.id or (
             self._snapshot_at is not None and began is not None and began <= self._snapshot_at
         )
+
+    def _began_before_restoration(self, run: Run) -> bool:
+        began = self._began(run)
+        return self._restored_at is not None and began is not None and began <= self._restored_at
 
     async def _origin(self, run: Run) -> RunOrigin | None:
         context = self._context

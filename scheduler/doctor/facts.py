@@ -123,12 +123,13 @@ class TargetFacts:
 
 @dataclass(frozen=True, slots=True)
 class RecordedTarget:
-    """A target as the ledger binds it, and when its automations were last read."""
+    """A target as the ledger binds it, when its automations were last read, and when the ledger was last restored from a backup."""
 
     name: str
     url: str
     project_id: str
     snapshot_at: datetime | None
+    restored_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

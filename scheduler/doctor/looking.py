@@ -29,6 +29,7 @@ _WRITTEN_BY: Final = 18  # the byte of a database's header that is 2 with a writ
 _SIGNED: Final = 200  # bytes of the lock file that anybody reads
 _NAMED: Final = 5  # pages that are wrong
 _FINISHED_RUNS: Final = 6  # the version of the tables that first has them
+_RESTORATIONS: Final = 8  # the same
 _STEPS: Final = 100_000  # of SQLite's machine, between two looks at the clock
 
 
@@ -106,6 +107,7 @@ def _unsound(connection: sqlite3.Connection, overdue: Callable[[], bool]) -> tup
 
 
 _TARGETS: Final = "SELECT name, url, project_id, snapshot_at FROM target"
+_RESTORED_TARGETS: Final = "SELECT name, url, project_id, snapshot_at, restored_at FROM target"
 _AUTOMATIONS: Final = """
     SELECT target, automation_id, name, cron_expression, timezone, enabled, invalid, run_id, run_at FROM automation WHERE removed_at IS NULL
 """
@@ -129,7 +131,7 @@ def _record(connection: sqlite3.Connection, now: datetime, version: int) -> Reco
         recent=recent,
         oldest=_instant(oldest),
         evaluated=None if evaluated is None else (evaluated[0], evaluated[1], evaluated[2]),
-        targets=tuple(RecordedTarget(row[0], row[1], row[2], _instant(row[3])) for row in connection.execute(_TARGETS)),
+        targets=tuple(map(_target, connection.execute(_RESTORED_TARGETS if version >= _RESTORATIONS else _TARGETS))),
         automations=tuple(map(_known, connection.execute(_AUTOMATIONS))),
         paused=frozenset((row[0], row[1]) for row in connection.execute("SELECT target, automation_id FROM pause")),
         foreign=tuple(map(_foreign, connection.execute(_FOREIGN, (to_text(now - LATELY),)))),
@@ -140,6 +142,11 @@ def _record(connection: sqlite3.Connection, now: datetime, version: int) -> Reco
 
 def _failing(connection: sqlite3.Connection) -> Failing:
     return read_failing(connection, [row["name"] for row in connection.execute(_TARGETS)])
+
+
+def _target(row: Any) -> RecordedTarget:
+    name, url, project_id, *instants = row
+    return RecordedTarget(name, url, project_id, *map(_instant, instants))
 
 
 def _known(row: Any) -> Known:

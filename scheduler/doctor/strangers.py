@@ -1,7 +1,7 @@
 """Signs that somebody else fires the same automations: another scheduler, another daemon, another target of ours."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import combinations
 from typing import Final
 
@@ -50,7 +50,12 @@ def _unrecorded(facts: Facts) -> Iterator[Finding]:
         if not isinstance(target.api, ApiFacts) or target.snapshot is None:
             continue
         ahead = timedelta(seconds=target.api.clock[0] if target.api.clock else 0.0)
-        suspects = [each for each in facts.automations(target) or () if _is_suspect(facts, each, ahead)]
+        restored_at = _restored_at(facts, target)
+        suspects = [
+            automation
+            for automation in facts.automations(target) or ()
+            if _is_suspect(facts, automation, ahead) and not _began_before(restored_at, automation, ahead)
+        ]
         if suspects:
             names = ", ".join(each.name for each in suspects[:_NAMED]) + (", …" if len(suspects) > _NAMED else "")
             yield STRANGERS.warning(
@@ -58,6 +63,16 @@ def _unrecorded(facts: Facts) -> Iterator[Finding]:
                 f"newest runs that began by their schedules and that the ledger does not know, of {len(suspects):,}: {names}",
                 "if another scheduler is at work, as the hosted service's own, switch it off before this one fires too",
             )
+
+
+def _restored_at(facts: Facts, target: TargetFacts) -> datetime | None:
+    recorded = facts.record.targets if facts.record else ()
+    return next((each.restored_at for each in recorded if each.name == target.settings.name), None)
+
+
+def _began_before(restored_at: datetime | None, automation: Known, ahead: timedelta) -> bool:
+    """Return whether the newest run began before the ledger was restored: our own work since the backup is on no record."""
+    return restored_at is not None and automation.run_at is not None and automation.run_at - ahead <= restored_at
 
 
 def _is_suspect(facts: Facts, each: Known, ahead: timedelta) -> bool:

@@ -41,6 +41,11 @@ def pause(connection: sqlite3.Connection, wanted: Pause) -> bool:
     return made.rowcount == 1
 
 
+def note_restoration(connection: sqlite3.Connection, at: datetime) -> None:
+    """Note that the ledger was restored from a backup, for all targets: they may have had runs since that are on no record."""
+    connection.execute("UPDATE target SET restored_at = ?", (to_text(at),))
+
+
 def resume(connection: sqlite3.Connection, target: str, automation_id: str, *, at: datetime, by: str, keep_single: bool = False) -> bool:
     """End a pause; with `EVERYTHING`, all pauses of the target, or ``keep_single`` those of single automations.
 

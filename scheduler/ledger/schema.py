@@ -440,6 +440,11 @@ def throttle_of_version_7(tables: Tables) -> None:
         tables.execute(statement)
 
 
+def restored_of_version_8(tables: Tables) -> None:
+    """When the ledger was restored from a backup, so that the runs since the backup are not taken for foreign."""
+    tables.execute("ALTER TABLE target ADD COLUMN restored_at TEXT")  # NULL: never, or nothing was fired since the backup
+
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     tables_of_version_1,
     what_explains_of_version_2,
@@ -448,6 +453,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     unattributed_of_version_5,
     finished_of_version_6,
     throttle_of_version_7,
+    restored_of_version_8,
 )
 
 

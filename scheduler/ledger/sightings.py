@@ -77,7 +77,8 @@ def recorded(connection: sqlite3.Connection, target: str) -> RecordedTarget:
     throttled = None
     if known["throttled_at"] is not None:
         throttled = ThrottleSpan(from_text(known["throttled_at"]), from_text(known["throttled_until"]))
-    return RecordedTarget(snapshot_at, _instant(known["watermark"]), automations, ended, gaps, removals, throttled)
+    restored_at = _instant(known["restored_at"])
+    return RecordedTarget(snapshot_at, _instant(known["watermark"]), automations, ended, gaps, removals, throttled, restored_at)
 
 
 def throttle(connection: sqlite3.Connection, target: str, span: ThrottleSpan | None) -> None:
@@ -87,7 +88,7 @@ def throttle(connection: sqlite3.Connection, target: str, span: ThrottleSpan | N
         raise Contradiction(f"the target {target!r} was never bound")
 
 
-_SELECT_TARGET: Final = "SELECT snapshot_at, watermark, throttled_at, throttled_until FROM target WHERE name = ?"
+_SELECT_TARGET: Final = "SELECT snapshot_at, watermark, throttled_at, throttled_until, restored_at FROM target WHERE name = ?"
 _THROTTLE: Final = "UPDATE target SET throttled_at = ?, throttled_until = ? WHERE name = ?"
 
 

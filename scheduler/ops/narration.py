@@ -61,6 +61,7 @@ _LEVELS: Final[Mapping[type[Event], Level]] = {
     events.BudgetRecovered: "info",
     events.ClockJumped: "warning",
     events.LedgerRecovered: "info",
+    events.LedgerRestored: "info",
     events.WakeFailed: "warning",
 }
 _OUTCOMES: Final[Mapping[Outcome, Level]] = {

@@ -192,6 +192,7 @@ def test_a_restored_ledger_is_the_backups_and_paused_and_the_one_before_is_whole
     assert occurrences(ledger) == 1
     with closing(open_for_reading(ledger)) as connection:
         assert [(each.target, each.automation_id) for each in pauses(connection)] == [(MAIN, EVERYTHING)]
+        assert [row[0] is not None for row in connection.execute("SELECT restored_at FROM target")] == [True]
     (aside,) = ledger.parent.glob("ledger.db.before-*")
     assert f"what was there is in {aside}" in done.out
     assert occurrences(aside / "ledger.db") == 2
@@ -213,6 +214,7 @@ def test_a_moved_ledger_is_not_paused(scheduler: Scheduler, saved: Path, ledger:
     assert (done.status, "paused" in done.out) == (0, False)
     with closing(open_for_reading(ledger)) as connection:
         assert pauses(connection) == []
+        assert [row[0] for row in connection.execute("SELECT restored_at FROM target")] == [None]
 
 
 def test_where_no_ledger_is_a_backup_becomes_one(scheduler: Scheduler, saved: Path, ledger: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.core.events import AutomationRemoved, RunDoubled, RunFinished, RunForeign, RunWasThere
+from scheduler.core.events import AutomationRemoved, LedgerRestored, RunDoubled, RunFinished, RunForeign, RunWasThere
 from scheduler.core.model import RunOrigin, RunStatus
 from scheduler.core.policy import Policies
 from scheduler.core.verdict import Lost
@@ -476,6 +476,39 @@ def test_a_foreign_run_of_the_time_in_which_nobody_ran_is_told() -> None:
         world.start()
         await world.until("12:02:30")
         assert [event.run_id for event in world.told(RunForeign)] == [foreign]
+
+    in_world(story)
+
+
+def test_runs_between_a_backup_and_its_restoration_are_one_line_and_nobodys_double() -> None:
+    async def story(world: World) -> None:
+        world.api.skew = 1200.0  # the begin of a run stands on the clock of the API
+        first, second, _ = (world.api.create("1 12,13 * * *") for _ in range(3))
+        world.start()
+        await world.until("12:01:30")
+        await world.stop()
+        await world.until("13:01:00")  # an instant, so that a foreign run would be a double schedule
+        unrecorded = [world.api.run_by_somebody(automation) for automation in (first, second)]
+        world.api.finish(first)
+        await world.until("13:02:00")
+        world.ledger.pause()
+        restored_at = world.ledger.target().restored_at = world.clock.now()
+        world.events.clear()
+        world.start()
+        await world.until("13:05:00")
+        assert [*world.told(RunForeign), *world.told(RunDoubled)] == []
+        assert world.told(LedgerRestored) == [LedgerRestored(target="main", runs=2, restored_at=restored_at)]
+        assert {world.ledger.runs["main", run].origin for run in unrecorded} == {RunOrigin.BEFORE}
+        assert {status for _, status in ends(world)} == {RunStatus.SUPERSEDED}
+
+        # what begins later is a foreign run again, and the next start repeats nothing
+        await world.stop()
+        world.start()
+        await world.until("13:10:00")
+        foreign = world.api.run_by_somebody(second)
+        await world.until("13:15:00")
+        assert [event.run_id for event in world.told(RunForeign)] == [foreign]
+        assert len(world.told(LedgerRestored)) == 1
 
     in_world(story)
 

@@ -19,6 +19,7 @@ from scheduler.doctor.facts import (
     ForeignRuns,
     KeyFacts,
     Known,
+    LedgerFacts,
     Record,
     RecordedTarget,
     Refusal,
@@ -528,6 +529,16 @@ def test_what_is_wrong_is_found_and_nothing_else(check: str, facts: Facts, statu
     assert [(each.check, each.status, each.subject) for each in found] == [(check, status, subject)], found
     assert words in found[0].finding
     assert found[0].advice
+
+
+@pytest.mark.parametrize(("restored_at", "found"), [(None, 1), (datetime(2026, 11, 23, 2, 0, 11, tzinfo=UTC), 1), (NOW, 0)])
+def test_runs_from_before_the_ledger_was_restored_are_no_sign_of_another_scheduler(restored_at: datetime | None, found: int) -> None:
+    ran = ran_by_itself("0 3 * * *", datetime(2026, 11, 23, 2, 0, 12, tzinfo=UTC))
+    assert ran.record is not None
+    targets = tuple(replace(target, restored_at=restored_at) for target in ran.record.targets)
+    assert isinstance(ran.ledger, LedgerFacts)
+    ran = replace(ran, ledger=replace(ran.ledger, record=replace(ran.record, targets=targets)))
+    assert len([finding for finding in told(ran) if finding.check == "other schedulers" and finding.status is WARNING]) == found
 
 
 FAILED = FinishedRun("main", ID, "nightly", "run-1", RunStatus.FAILED, NOW - timedelta(hours=1), 3, "exit status 3: no room")

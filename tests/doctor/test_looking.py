@@ -36,7 +36,7 @@ def made(path: Path) -> None:
     database = open_ledger(path)
 
     def write(connection: sqlite3.Connection) -> None:
-        connection.execute("INSERT INTO target VALUES ('main', 'https://a', '1', ?, NULL)", (to_text(NOW),))
+        connection.execute("INSERT INTO target (name, url, project_id, snapshot_at) VALUES ('main', 'https://a', '1', ?)", (to_text(NOW),))
         values = ("main", ID, "nightly", "0 3 * * *", "UTC", 1, to_text(NOW), "run-2", to_text(NOW))
         columns = "target, automation_id, name, cron_expression, timezone, enabled, effective_from, run_id, run_at"
         connection.execute(f"INSERT INTO automation ({columns}) VALUES ({', '.join('?' * len(values))})", values)

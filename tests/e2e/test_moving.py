@@ -24,6 +24,10 @@ def _fates(stand: Stand) -> dict[str, str]:
     return {row["scheduled_for"]: f"{row['outcome']}: {row['reason']}" for row in rows}
 
 
+def _accepted(stand: Stand) -> list[str]:
+    return [minute for minute, fate in _fates(stand).items() if fate.startswith("accepted")]
+
+
 def _runs(stand: Stand) -> int:
     return len(stand.rows("SELECT 1 FROM runs", database=stand.api_database))
 
@@ -57,6 +61,7 @@ async def _move_and_restore(folder: Path) -> None:
         # both to another machine: stop, copy, start there
         assert [await here.stop(process) for process in ("run", "serve")] == [0, 0]
         await here.command("backup", str(folder / "moved.backup"))
+        there.key = here.key
         (there.folder / "key").write_text(here.key)
         (there.folder / "key").chmod(0o600)
         there.write_configuration()
@@ -64,21 +69,25 @@ async def _move_and_restore(folder: Path) -> None:
         await there.start_api()
         await there.start_daemon()
         await there.command("backup", str(folder / "backup"))
-        second = first + timedelta(minutes=1)
+        second = next_minute(now() + timedelta(seconds=5))
         await _has_fate(there, second, "accepted: answered")
-        assert _runs(there) == 2
+        assert _runs(there) == len(_accepted(there))
 
-        # the ledger from the backup, which knows nothing of the second minute: stop, restore, start, resume
+        # the ledger from the backup, which knows nothing of that minute: stop, restore, start, resume
         assert await there.stop("run") == 0
         with tarfile.open(folder / "backup") as archive:
             archive.extract("ledger.db", folder)
         await there.command("restore", str(folder / "ledger.db"))
+        runs = _runs(there)
         await there.start_daemon()
         await _has_fate(there, second, "skipped: paused")
         await there.command("resume", "--all", "--keep-single")
-        third = second + timedelta(minutes=1)
+        third = next_minute(now() + timedelta(seconds=5))
         await _has_fate(there, third, "accepted: answered")
-        assert _runs(there) == 3
+        assert _runs(there) == runs + len([minute for minute in _accepted(there) if minute > _text(second)])
+        log = there.log("run")
+        assert [line["runs"] for line in log if line["event"] == "ledger.restored"] == [1]
+        assert not [line for line in log if line["event"] == "run.foreign"]
     finally:
         await there.close()
         await here.close()

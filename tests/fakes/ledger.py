@@ -114,6 +114,7 @@ class _Target:
     pauses: set[str] = field(default_factory=set)
     removed: dict[str, datetime] = field(default_factory=dict)
     throttled: ThrottleSpan | None = None
+    restored_at: datetime | None = None
 
     def ended(self) -> Iterator[EndedVersion]:
         """The versions that ended after the watermark, or the first gap, by automation and the oldest first."""
@@ -193,7 +194,9 @@ class MemoryLedger:
             raise TargetMismatch(f"target {target} is {known.project_id} at {known.url}")
         ended, removals = tuple(known.ended()), tuple(known.removals())
         automations = dict(known.automations)
-        return RecordedTarget(known.snapshot_at, known.watermark, automations, ended, known.gaps, removals, known.throttled)
+        return RecordedTarget(
+            known.snapshot_at, known.watermark, automations, ended, known.gaps, removals, known.throttled, known.restored_at
+        )
 
     async def throttle(self, target: str, span: ThrottleSpan | None) -> None:
         """See `scheduler.daemon.ports.Ledger`."""

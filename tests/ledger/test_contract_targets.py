@@ -11,7 +11,18 @@ from scheduler.core.errors import ConfigurationError, TargetMismatch
 from scheduler.core.model import Automation, Definition, RunOrigin, RunStatus, Version, parse_automation
 from scheduler.core.ranges import RULES_VERSION
 from scheduler.core.records import RecordedAutomation, RecordedTarget, Removal, ThrottleSpan
-from scheduler.ledger.intents import EVERYTHING, Pause, failed_run, intend_run, pause, pauses, rename_target, resume, started_run
+from scheduler.ledger.intents import (
+    EVERYTHING,
+    Pause,
+    failed_run,
+    intend_run,
+    note_restoration,
+    pause,
+    pauses,
+    rename_target,
+    resume,
+    started_run,
+)
 from scheduler.ledger.rows import Contradiction
 from scheduler.ledger.sqlite import SqliteLedger
 from tests.ledger.support import HOURLY, MAIN, NIGHTLY, URL, Stand, at, automation, claim, removal, run, skip, version
@@ -100,6 +111,14 @@ def test_the_wait_that_the_api_asked_for_outlives_a_restart_and_a_new_name(ledge
     assert ledger.do(ledger.ledger.bind("prod", URL, "1")).throttled is None
     with pytest.raises(Contradiction):
         ledger.do(ledger.ledger.throttle("nobody", span))
+
+
+def test_a_restoration_is_known_to_all_targets_also_by_a_new_name(ledger: Stand) -> None:
+    ledger.do(ledger.ledger.bind("other", "https://eu.posthog.com", "1"))
+    assert _recorded(ledger).restored_at is None
+    ledger.write(lambda connection: note_restoration(connection, at(7)))
+    ledger.write(lambda connection: rename_target(connection, "other", "prod"))
+    assert _recorded(ledger).restored_at == ledger.do(ledger.ledger.bind("prod", "https://eu.posthog.com", "1")).restored_at == at(7)
 
 
 @pytest.mark.parametrize(("old", "new", "why"), [("nobody", "prod", "knows main, other"), (MAIN, "other", "already")])

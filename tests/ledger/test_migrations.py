@@ -58,7 +58,7 @@ def test_what_was_in_it_stays_as_it_was(of_version_1: Path) -> None:
     before["attempt"][0] |= {"clock_offset": None, "automation_id": None}
     before["evaluation"][0]["rules_version"] = 1
     before["automation"][0] |= {"accepted_at": None, "succeeded_at": None, "unseen_since": None}
-    before["target"][0] |= {"throttled_at": None, "throttled_until": None}
+    before["target"][0] |= {"throttled_at": None, "throttled_until": None, "restored_at": None}
     before["automation"][0] |= {"finished_run_id": None, "finished_at": None, "failures": 0}
     assert _rows(of_version_1, TABLES) == before
 

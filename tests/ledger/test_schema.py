@@ -111,6 +111,7 @@ _STATEMENTS = {
 _MAY_GO_THROUGH_ALL = {
     "finished_runs._COUNT_FAILING": "the index of the automations that fail",
     "finished_runs._SELECT_FAILING": "the same, up to LIMIT",
+    "finished_runs._SELECT_FAILING_IDS": "the same",
     "sightings._SELECT_AUTOMATIONS": "it wants all of them",
     "sightings._SELECT_NEWEST_RUNS": "it wants those of all automations",
 }

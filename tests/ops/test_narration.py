@@ -120,6 +120,7 @@ def test_what_needs_somebody_is_above_what_does_not(event: Event, level: str, na
         ("budget.recovered", "info"),
         ("clock.jumped", "warning"),
         ("ledger.recovered", "info"),
+        ("ledger.restored", "info"),
         ("wake.failed", "warning"),
         ("daemon.started", "info"),
         ("daemon.waiting", "warning"),
