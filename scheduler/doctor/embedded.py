@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from scheduler.doctor.disks import FULL, REMOTE, TIGHT, format_bytes
-from scheduler.doctor.facts import DiskFacts, EmbeddedFacts, Facts, Unknown
+from scheduler.doctor.facts import DiskFacts, EmbeddedFacts, Facts, KeptFacts, Unknown
 from scheduler.doctor.findings import Check, Finding
 from scheduler.settings.models import ApiSettings
 
@@ -27,6 +27,7 @@ def examined(facts: Facts) -> Iterator[Finding]:
     yield from _runner(api, facts.embedded)
     yield _database(api, facts.embedded)
     yield from _disks(facts.embedded)
+    yield from _kept(str(api.database.path), facts.embedded_kept)
     yield from _health(str(api.listen), facts.embedded_health)
 
 
@@ -89,6 +90,16 @@ def _room(disk: DiskFacts, consequence: str) -> Finding:
     if disk.free < TIGHT:
         return EMBEDDED.warning(str(disk.path), left, _MAKE_ROOM)
     return EMBEDDED.ok(str(disk.path), left)
+
+
+def _kept(subject: str, kept: KeptFacts | Unknown | None) -> Iterator[Finding]:
+    if isinstance(kept, Unknown):
+        yield EMBEDDED.notice(subject, f"what the runs take on disk could not be measured: {kept.why}", "ask as root, or as its user")
+    elif kept is not None:
+        least = "" if kept.measured == kept.runs else f"; at least, since the time sufficed for {kept.measured:,} of them"
+        database, outputs, clones = (format_bytes(size) for size in (kept.database, kept.outputs, kept.clones))
+        folders = f"the folders of {kept.runs:,} runs: outputs {outputs}, working directories {clones}{least}"
+        yield EMBEDDED.ok(subject, f"it takes {database}; {folders}")
 
 
 def _health(listen: str, health: Mapping[str, object] | Unknown | None) -> Iterator[Finding]:

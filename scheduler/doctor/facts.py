@@ -245,6 +245,17 @@ class EmbeddedFacts:
     runs_disk: DiskFacts | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class KeptFacts:
+    """What the embedded API keeps on disk, in bytes, of so many ``runs``. Of fewer, when the time did not suffice, ``measured``."""
+
+    database: int
+    outputs: int
+    clones: int
+    runs: int
+    measured: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """Everything. Without a ``configuration`` there are only its ``problems`` and what this machine shows by itself."""
@@ -262,6 +273,7 @@ class Facts:
     daemon: Mapping[str, object] | Unknown  # its own status page
     server: Occupant = "nobody"
     embedded: EmbeddedFacts | Unknown | None = None  # None: not in use
+    embedded_kept: KeptFacts | Unknown | None = None  # None: there is nothing yet
     embedded_server: Occupant = "nobody"
     embedded_health: Mapping[str, object] | Unknown | None = None  # by part, whether the part works; None: nobody answers
     zones: ZoneFacts | Unknown

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from scheduler.core.cron import versions
 from scheduler.core.errors import ConfigurationError, SchedulerError
 from scheduler.core.ranges import RULES_VERSION
+from scheduler.database.files import BESIDE
 from scheduler.doctor.apart import apart
 from scheduler.doctor.asking import ask
 from scheduler.doctor.facts import (
@@ -21,6 +22,7 @@ from scheduler.doctor.facts import (
     EmbeddedFacts,
     Facts,
     FileFacts,
+    KeptFacts,
     KeyFacts,
     LedgerFacts,
     TargetFacts,
@@ -30,6 +32,8 @@ from scheduler.doctor.facts import (
 from scheduler.doctor.files import disk_facts, file_facts
 from scheduler.doctor.host import Page, occupant, synchronised, zone_facts
 from scheduler.doctor.way import walk
+from scheduler.localapi.sizes import RunSize, measure
+from scheduler.localapi.workspace import Workspace
 from scheduler.settings import Configuration, Problem, Settings, Target
 from scheduler.settings.keys import key_place
 from scheduler.upstream import TargetConfig
@@ -40,6 +44,8 @@ T = TypeVar("T")
 PATIENCE: Final = 60.0
 """Seconds after which a fact is unknown, whatever it is."""
 _STEP: Final = 5.0  # seconds for a step of the way to an API, where the target allows more
+_MEASURING: Final = 10.0  # seconds for the folders of the embedded API's runs
+_AN_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _A_KEY: Final = re.compile(rb"phx_[\w-]{16,}")  # no example, which ends in an ellipsis
 _KIND: Final = 4  # characters of a key that say what kind of key it is
 
@@ -79,6 +85,7 @@ async def gathered(of: Installation, progress: Callable[[float], None] = lambda 
         daemon = begin(_daemon(of))
         server = begin(occupant(settings.server.listen, of.page))
         embedded = begin(apart(lambda: _embedded(of)))
+        embedded_kept = begin(_embedded_kept(of))
         embedded_server = begin(occupant(settings.api.listen, of.page))
         embedded_health = begin(apart(lambda: _embedded_health(of)))
         file = begin(apart(lambda: _file(of)))
@@ -100,6 +107,7 @@ async def gathered(of: Installation, progress: Callable[[float], None] = lambda 
         daemon=daemon.result(),
         server=server.result(),
         embedded=embedded.result(),
+        embedded_kept=embedded_kept.result(),
         embedded_server=embedded_server.result(),
         embedded_health=embedded_health.result(),
         zones=Unknown("they were not looked at"),
@@ -188,6 +196,18 @@ def _embedded(of: Installation) -> EmbeddedFacts | None:
         disk=disk_facts(api.database.path),
         runs_disk=disk_facts(api.runs_folder),
     )
+
+
+async def _embedded_kept(of: Installation) -> KeptFacts | None:
+    """Measure what the embedded API keeps on disk, within a time that bounds it."""
+    api = of.settings.api
+    database = await apart(lambda: [file_facts(api.database.path.with_name(api.database.path.name + suffix)) for suffix in ("", *BESIDE)])
+    if database[0] is None:
+        return None
+    run_ids = [name for name in await apart(lambda: Workspace.all_in(api.runs_folder)) if _AN_ID.fullmatch(name)]
+    sizes = await measure(api.runs_folder, run_ids, _MEASURING) if run_ids else {}
+    total = sum(sizes.values(), RunSize())
+    return KeptFacts(sum(file.size for file in database if file), total.outputs, total.clones, len(run_ids), len(sizes))
 
 
 def _embedded_health(of: Installation) -> Mapping[str, object] | None:

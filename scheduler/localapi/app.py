@@ -56,8 +56,9 @@ def build_app(
     *,
     long_work: LongWork,
     healthy: Callable[[], Awaitable[Mapping[str, bool]]],
+    sizes: Callable[[], Awaitable[Mapping[str, int]]],
 ) -> ASGIApp:
-    """Build the application. ``healthy`` says of each part whether it works."""
+    """Build the application. ``healthy`` says of each part whether it works, ``sizes`` how many bytes it takes."""
 
     def endpoint(route: str, actions: dict[str, Action]) -> list[BaseRoute]:
         path = route.replace(":project_id", "{project:segment}").replace(":id", "{id:segment}")
@@ -73,6 +74,7 @@ def build_app(
 
     async def exposition(request: Request) -> Response:
         metrics.checked(await healthy())
+        metrics.measured(await sizes())
         content, content_type = metrics.exposition(request.headers.get("accept", ""))
         return Response(content, headers={"Content-Type": content_type})
 

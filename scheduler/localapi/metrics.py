@@ -56,12 +56,20 @@ class ApiMetrics:
             self._runs.labels(status)
             self._run_durations.labels(status)
 
+        self._sizes = Gauge("scheduler_api_size_bytes", "What the embedded API keeps on disk", ("part",), registry=self.registry)
+        for part in ("database", "outputs", "clones"):
+            self._sizes.labels(part)
         self._healthy = Gauge("scheduler_api_healthy", "Whether a part of the embedded API works", ("part",), registry=self.registry)
 
     def checked(self, parts: Mapping[str, bool]) -> None:
         """Show which parts work, as a check has just found."""
         for part, works in parts.items():
             self._healthy.labels(part).set(works)
+
+    def measured(self, sizes: Mapping[str, int]) -> None:
+        """Show how many bytes each part takes, as far as is known now."""
+        for part, size in sizes.items():
+            self._sizes.labels(part).set(size)
 
     def watch_runner(self, queued: Callable[[], int], in_progress: Callable[[], int]) -> None:
         """Show how many runs wait, and how many are being carried out, as these say when they are asked."""

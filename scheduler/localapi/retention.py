@@ -1,4 +1,4 @@
-"""Removes what is older than it is kept: working directories, outputs, rows of runs, stored answers.
+"""Removes what is older than it is kept: working directories, outputs, rows of runs, stored answers; and measures what stays.
 
 Everything is done in slices, beside the runs: a slice of rows is one short transaction, and the disk is worked on by processes and threads.
 In this order: a run has its row for as long as it has its folder, so that no folder is ever without an owner.
@@ -11,7 +11,6 @@ import sqlite3
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -25,6 +24,7 @@ from scheduler.core.instants import to_text
 from scheduler.database import Database
 from scheduler.localapi import prompts
 from scheduler.localapi.config import RunnerConfig
+from scheduler.localapi.sizes import RunSize, measure
 from scheduler.localapi.store import ANSWERS_KEPT, remove_old_answers
 from scheduler.localapi.workspace import Workspace
 
@@ -33,6 +33,9 @@ _SLICE: Final = 500
 """Rows that are looked at together."""
 _BETWEEN: Final = 0.05
 """Seconds between two slices of rows, in which others may write."""
+
+_MEASURED_WITHIN: Final = 60.0
+"""Seconds that the folders of runs may take to be measured at a time."""
 
 _log = structlog.get_logger(__name__)
 
@@ -64,25 +67,34 @@ class Retention:
         self._config = config
         self._database = database
         self._now = now
-        self._clones: deque[str] = deque()  # ids of runs whose working directories are to go at once
+        self._ended: deque[tuple[str, bool]] = deque()  # runs that ended lately, and whether they succeeded
         self._called = asyncio.Event()
+        self._removing = asyncio.Lock()
+        self._sizes: dict[str, RunSize] = {}  # of the runs that ended and have a folder, as far as they were measured
+        self.size = RunSize()
+        """What the folders of the runs that ended take."""
 
-    def note_success(self, run_id: str) -> None:
-        """Remove the clone of this run soon if successful runs do not keep theirs."""
-        if self._config.clone_url and not self._config.clone_retention:
-            self._clones.append(run_id)
-            self._called.set()
+    def note_end(self, run_id: str, *, succeeded: bool) -> None:
+        """Remove the clone of this run soon if successful runs do not keep theirs, and measure what stays."""
+        self._ended.append((run_id, succeeded))
+        self._called.set()
 
     async def run(self) -> None:
-        """Remove what is old, now and every hour, until this is cancelled."""
+        """Remove what is old, now and every hour, and look after each run that ends, until this is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._repeat(), name="retention-hourly")
+            group.create_task(self._heed_ends(), name="retention-ends")
+
+    async def _repeat(self) -> None:
         while True:
             await self._attempt(self._remove_old)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_EVERY):
-                    while True:
-                        await self._called.wait()
-                        self._called.clear()
-                        await self._attempt(self._remove_clones)
+            await asyncio.sleep(_EVERY)
+
+    async def _heed_ends(self) -> None:
+        while True:
+            await self._called.wait()
+            self._called.clear()
+            await self._attempt(self._look_after_ended)
 
     async def _attempt(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -94,32 +106,61 @@ class Retention:
         except Exception:  # noqa: BLE001 - the edge of the loop: the next time it may go well
             _log.exception("workspaces.unread")
 
-    async def _remove_clones(self) -> None:
-        while self._clones:
-            run_id = self._clones.popleft()
-            for found in await asyncio.to_thread(_find_work, self._config.folder, [run_id]):
-                await self._remove(found, Workspace.of(self._config.folder, found).remove_work)
+    async def _look_after_ended(self) -> None:
+        config = self._config
+        ended = [self._ended.popleft() for _ in range(len(self._ended))]
+        successful = [run_id for run_id, succeeded in ended if succeeded]
+        if config.clone_url and not config.clone_retention:
+            await self._remove_clones(successful)
+        await self._measure([run_id for run_id, _ in ended])
+
+    async def _remove_clones(self, run_ids: Sequence[str]) -> None:
+        async with self._removing:  # else two would remove the same clone
+            for run_id in await asyncio.to_thread(_find_work, self._config.folder, run_ids):
+                if await self._remove(run_id, Workspace.of(self._config.folder, run_id).remove_work):
+                    self._note_size(run_id, None)
+
+    async def _measure(self, run_ids: Sequence[str]) -> None:
+        """Measure the folders of these runs; those for which the time does not suffice have their turn an hour later."""
+        there = await asyncio.to_thread(_find_folders, self._config.folder, run_ids)
+        for run_id, size in (await measure(self._config.folder, there, _MEASURED_WITHIN)).items() if there else ():
+            self._note_size(run_id, size)
+
+    def _note_size(self, run_id: str, size: RunSize | None) -> None:
+        self.size -= self._sizes.pop(run_id, RunSize())
+        if size is not None:
+            self._sizes[run_id] = size
+            self.size += size
 
     async def _remove_old(self) -> None:
         names = await asyncio.to_thread(Workspace.all_in, self._config.folder)
         left = set(names)
+        unmeasured: list[str] = []
         for first in range(0, len(names), _SLICE):
-            left -= await self._remove_folders(names[first : first + _SLICE])
+            ended, gone = await self._remove_folders(names[first : first + _SLICE])
+            left -= gone
+            unmeasured += [run_id for run_id in ended if run_id not in self._sizes and run_id not in gone]
+        for run_id in self._sizes.keys() - left:
+            self._note_size(run_id, None)
+        await self._measure(unmeasured)
         await self._remove_rows(left)
         await self._in_slices(partial(_remove_answers, before=to_text(self._now() - ANSWERS_KEPT)))
         await self._in_slices(prompts.move)
 
-    async def _remove_folders(self, names: Sequence[str]) -> set[str]:
-        """Remove the old ones of these folders, and the old clones in the others; return the names of the folders that are gone."""
+    async def _remove_folders(self, names: Sequence[str]) -> tuple[list[str], set[str]]:
+        """Remove the old ones of these folders, and the old clones in the others.
+
+        Return which of the folders are those of runs that ended, and which are gone.
+        """
         folder = self._config.folder
         of_all = self._before(min(self._config.retention, self._config.row_retention))
         of_clones = self._before(self._config.clone_retention) if self._config.clone_url else ""
         ended = await self._database.read_in_background(partial(_find_ended, names=names))
         old = [run.id for run in ended if run.finished_at <= of_all]
         successful = [run.id for run in ended if of_all < run.finished_at <= of_clones and run.succeeded]
-        for run_id in await asyncio.to_thread(_find_work, folder, successful):
-            await self._remove(run_id, Workspace.of(folder, run_id).remove_work)
-        return {run_id for run_id in old if await self._remove(run_id, Workspace.of(folder, run_id).remove)}
+        await self._remove_clones(successful)
+        gone = {run_id for run_id in old if await self._remove(run_id, Workspace.of(folder, run_id).remove)}
+        return [run.id for run in ended], gone
 
     async def _remove(self, run_id: str, remove: Callable[[], Awaitable[None]]) -> bool:
         try:
@@ -161,6 +202,10 @@ def _find_ended(connection: sqlite3.Connection, *, names: Sequence[str]) -> list
 
 def _find_work(folder: Path, run_ids: Sequence[str]) -> list[str]:
     return [run_id for run_id in run_ids if os.path.lexists(Workspace.of(folder, run_id).work)]
+
+
+def _find_folders(folder: Path, run_ids: Sequence[str]) -> list[str]:
+    return [run_id for run_id in run_ids if os.path.lexists(Workspace.of(folder, run_id).folder)]
 
 
 def _read_rows(connection: sqlite3.Connection, *, place: int) -> list[_Row]:

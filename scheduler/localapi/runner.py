@@ -127,8 +127,7 @@ class Runner:
         is_cancelled = end.status == "failed" and interruption.done() and interruption.result() is EndedBy.CANCEL
         self._on_end("cancelled" if is_cancelled else end.status, seconds)
         _log_end(run, end, seconds)
-        if end.status == "success":
-            self._retention.note_success(run.id)
+        self._retention.note_end(run.id, succeeded=end.status == "success")
         return True
 
     async def _executed(self, run: QueuedRun, interruption: Interruption) -> RunEnd:

@@ -7,11 +7,14 @@ Apart, because this is the only place where all rooms meet. It reads no settings
 import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 
 from scheduler.core.errors import Unreachable
 from scheduler.database import Database
+from scheduler.database.files import BESIDE
 from scheduler.localapi.app import build_app
 from scheduler.localapi.config import ApiConfig
 from scheduler.localapi.contract import Contract
@@ -43,7 +46,9 @@ class LocalApi:
         self.metrics = ApiMetrics()
         self.keys = Keys(database, now)
         self.runs = RunQueue(database, now, config.runner.queue_timeout)
-        self._runner = Runner(config.runner, self.runs, Retention(config.runner, database, now), self.metrics.run_ended)
+        self._path = config.database
+        self._retention = Retention(config.runner, database, now)
+        self._runner = Runner(config.runner, self.runs, self._retention, self.metrics.run_ended)
         self.metrics.watch_runner(lambda: self._runner.queued, lambda: self._runner.in_progress)
         self._long_work = LongWork()
         views = Views(
@@ -57,7 +62,7 @@ class LocalApi:
             max_page=config.max_page,
         )
         throttle = Throttle(config.requests_per_minute, asyncio.get_running_loop().time)
-        self.app = build_app(views, self.keys, throttle, self.metrics, long_work=self._long_work, healthy=self._health)
+        self.app = build_app(views, self.keys, throttle, self.metrics, long_work=self._long_work, healthy=self._health, sizes=self._sizes)
 
     @classmethod
     async def start(cls, config: ApiConfig, *, now: Callable[[], datetime]) -> "LocalApi":
@@ -103,6 +108,13 @@ class LocalApi:
     async def _health(self) -> Mapping[str, bool]:
         return {"database": await self._database_works(), "runner": self._runner.is_alive()}
 
+    async def _sizes(self) -> Mapping[str, int]:
+        """Return how many bytes each part takes; without the database's size when the database cannot be read."""
+        sizes = {"outputs": self._retention.size.outputs, "clones": self._retention.size.clones}
+        with suppress(Unreachable, OSError):
+            sizes["database"] = await self._database.read_in_background(lambda _: _size_of(self._path))
+        return sizes
+
     async def _database_works(self) -> bool:
         """Return whether the last writes succeeded, and a read succeeds now."""
         try:
@@ -110,6 +122,12 @@ class LocalApi:
         except Unreachable:
             return False
         return self._database_health.works
+
+
+def _size_of(database: Path) -> int:
+    """Return the size of a database with what SQLite keeps beside the file."""
+    files = [database.with_name(database.name + suffix) for suffix in ("", *BESIDE)]
+    return sum(file.stat().st_size for file in files if file.exists())
 
 
 def _ping(connection: sqlite3.Connection) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from scheduler.core.model import InvalidAutomation, RunStatus
 from scheduler.core.status import Failing, FinishedRun
+from scheduler.doctor import embedded
 from scheduler.doctor.checks import CHECKS, findings
 from scheduler.doctor.configuration import examined
 from scheduler.doctor.facts import (
@@ -17,6 +18,7 @@ from scheduler.doctor.facts import (
     Facts,
     FileFacts,
     ForeignRuns,
+    KeptFacts,
     KeyFacts,
     Known,
     LedgerFacts,
@@ -457,6 +459,13 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             "127.0.0.1:8040",
             "the server says that its database does not work",
         ),
+        (
+            "sizes unknown",
+            replace(HEALTHY, embedded_kept=Unknown("permission denied")),
+            NOTICE,
+            "/var/lib/scheduler/api.db",
+            "what the runs take on disk could not be measured: permission denied",
+        ),
     ],
     "schedules": [
         ("invalid", scheduled("0 25 * * *"), FAULT, NIGHTLY, "it never fires: the hour '25' is not valid"),
@@ -777,3 +786,10 @@ def test_many_overrides_of_many_automations_cost_as_much_as_both_together() -> N
     few = examine(30)
     assert few > 30
     assert examine(300) <= 12 * few
+
+
+@pytest.mark.parametrize(("measured", "end"), [(3, ""), (2, "; at least, since the time sufficed for 2 of them")])
+def test_what_the_embedded_api_takes_on_disk_is_told(measured: int, end: str) -> None:
+    facts = replace(HEALTHY, embedded_kept=KeptFacts(5 * 2**20, 3 * 2**10, 2**30, 3, measured))
+    told = [each.finding for each in embedded.examined(facts) if each.status is Status.OK]
+    assert f"it takes 5.0 MiB; the folders of 3 runs: outputs 3.0 KiB, working directories 1.0 GiB{end}" in told

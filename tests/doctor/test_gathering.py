@@ -13,8 +13,9 @@ from scheduler.app.wiring import upstream_config
 from scheduler.cli.daemon_pages import ask_at
 from scheduler.core.errors import Unreachable
 from scheduler.daemon.clock import SystemClock
-from scheduler.doctor.facts import Facts, LedgerFacts, Unknown
+from scheduler.doctor.facts import Facts, KeptFacts, LedgerFacts, Unknown
 from scheduler.doctor.gathering import Installation, gathered
+from scheduler.localapi.workspace import Workspace
 from scheduler.settings import Configuration
 from scheduler.settings.places import Listen
 from tests.doctor.support import file, settings
@@ -185,3 +186,18 @@ def test_a_server_of_ours_that_is_unhealthy_says_which_part_does_not_work() -> N
     facts = asyncio.run(main())
     assert facts.embedded_server == "scheduler"
     assert facts.embedded_health == {"database": False, "runner": True}
+
+
+def test_what_the_embedded_api_keeps_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "api.db").write_bytes(bytes(5000))
+    (tmp_path / "api.db-wal").write_bytes(bytes(3000))
+    workspace = Workspace.of(tmp_path / "api.db.runs", "3f2b8c1e-6a54-4b0e-8a53-0c1d2e3f4a5b")
+    workspace.prepare("p")
+    (workspace.work / "file").write_bytes(bytes(2**20))
+    (tmp_path / "api.db.runs" / "notes").mkdir()
+    made = settings(server={"listen": ""}, api={"database": f"sqlite:///{tmp_path}/api.db", "listen": ""})
+    kept = asyncio.run(gathered(installation(configuration=Configuration(made, None, {})))).embedded_kept
+    assert isinstance(kept, KeptFacts)
+    assert (kept.database, kept.runs, kept.measured) == (8000, 1, 1)
+    assert 2**20 <= kept.clones < 2**20 + 2**15
+    assert 0 < kept.outputs < 2**15

@@ -1,0 +1,78 @@
+"""How much of the disk the runs take is measured by processes, within a bounded time, and shown."""
+
+import asyncio
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scheduler.localapi import retention
+from scheduler.localapi.sizes import RunSize, measure
+from scheduler.localapi.workspace import Workspace
+from tests.localapi.support import Served, alive, eventually, serving
+from tests.localapi.test_observing import samples
+
+KIB = 1024
+
+
+def fill(root: Path, run_id: str, *, output: int, work: int) -> None:
+    workspace = Workspace.of(root, run_id)
+    workspace.prepare("p")
+    workspace.output.write_bytes(bytes(output))
+    (workspace.work / "deep").mkdir()
+    (workspace.work / "deep" / "file").write_bytes(bytes(work))
+
+
+def test_outputs_and_working_directories_are_told_apart_and_what_is_not_there_is_left_out(tmp_path: Path) -> None:
+    fill(tmp_path, "first", output=100 * KIB, work=1000 * KIB)
+    fill(tmp_path, "second", output=300 * KIB, work=0)
+    asyncio.run(Workspace.of(tmp_path, "second").remove_work())
+    sizes = asyncio.run(measure(tmp_path, ["first", "missing", "second"], 30.0))
+    assert sizes.keys() == {"first", "second"}
+    assert 100 <= sizes["first"].outputs / KIB < 130
+    assert 1000 <= sizes["first"].clones / KIB < 1030
+    assert 300 <= sizes["second"].outputs / KIB < 330
+    assert sizes["second"].clones == 0
+
+
+def test_measuring_ends_in_time_with_what_it_has_and_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "du").write_text(
+        f"#!/bin/sh\necho $$ > {tmp_path}/pid\nprintf '5\\tfirst/work\\n7\\tfirst\\n9\\tsecond/work\\n'\nexec sleep 600\n"
+    )
+    (programs / "du").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    assert asyncio.run(measure(tmp_path, ["first", "second"], 1.0)) == {"first": RunSize(7, 5)}
+    assert not alive(int((tmp_path / "pid").read_text()))
+
+
+def test_the_metrics_follow_what_runs_leave_and_what_retention_removes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "_EVERY", 0.05)
+
+    async def shown(served: Served) -> tuple[float, float]:
+        seen = await samples(served)
+        return tuple(seen[f'scheduler_api_size_bytes{{part="{part}"}}'] / KIB for part in ("outputs", "clones"))  # type: ignore[return-value]
+
+    async def run(served: Served, size: str) -> dict[str, Any]:
+        created = await served.create(prompt=size)
+        await served.start_run(created["id"])
+        return await served.finished(created["id"])
+
+    async def story() -> None:
+        script = 'head -c "$(cat)" /dev/zero > file; head -c 200K /dev/zero'
+        async with serving(tmp_path, command=("sh", "-c", script), retention=3600.0) as served:
+            assert (await samples(served))['scheduler_api_size_bytes{part="database"}'] > 4096
+            await run(served, "1000K")
+            await eventually(lambda: shown(served), lambda sizes: 200 <= sizes[0] < 250 and 1000 <= sizes[1] < 1050)
+            served.clock.instant += timedelta(minutes=40)
+            await run(served, "500K")
+            await eventually(lambda: shown(served), lambda sizes: 400 <= sizes[0] < 450 and 1500 <= sizes[1] < 1550)
+            served.clock.instant += timedelta(minutes=40)
+            await eventually(lambda: shown(served), lambda sizes: 200 <= sizes[0] < 250 and 500 <= sizes[1] < 550)
+        async with serving(tmp_path, served.clock, command=("true",)) as served:
+            await eventually(lambda: shown(served), lambda sizes: 200 <= sizes[0] < 250 and 500 <= sizes[1] < 550)
+
+    asyncio.run(story())
