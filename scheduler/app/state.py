@@ -3,16 +3,21 @@
 Made when it is not there, and never changed afterwards: it belongs to the person who runs it.
 """
 
+import json
 import os
 import socket
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from scheduler.core.errors import ConfigurationError
+from scheduler.settings import Settings, load
 
 FILE_NAME: Final = "scheduler.toml"
 KEY_NAME: Final = "api-key"
 _HOST: Final = "127.0.0.1"
+_PROJECT: Final = "1"
 _API_PORT: Final = 8040
 _SERVER_PORT: Final = 9464
 _PORTS_TRIED: Final = 20
@@ -21,9 +26,9 @@ _CONFIGURATION: Final = """\
 # Made by `scheduler up`; yours to change. Every setting: docs/configuration.md
 
 [[target]]
-url = "http://{api}"
-project_id = "1"
-key_file = "{folder}/{key}"
+url = {url}
+project_id = {project}
+key_file = {key}
 idempotent = true                # the embedded API honours Idempotency-Key
 requests_per_minute = 100000     # it has no rate limit of its own
 requests_per_hour = 1000000
@@ -32,38 +37,88 @@ requests_per_hour = 1000000
 poll_interval = "5s"             # so the end of a run is seen soon; asking this API costs nothing
 
 [ledger]
-url = "sqlite:///{folder}/scheduler.db"
+url = {ledger}
 
 [server]
-listen = "{server}"
+listen = {server}
 
 [api]
-listen = "{api}"
-database = "sqlite:///{folder}/api.db"
+listen = {api}
+database = {database}
 
 [api.runner]
 command = ["cat"]                # your agent: argv, no shell; the prompt is on its standard input
 """
 
 
-def prepare(folder: Path) -> Path:
-    """Make the folder and its configuration where they are missing; the configuration's path comes back. Raises `ConfigurationError`."""
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """What the file says of where everything is."""
+
+    url: str
+    project: str
+    key: str
+    ledger: str
+    server: str
+    api: str
+    database: str
+
+
+def prepare(folder: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """Make the folder and its configuration where they are missing; the configuration's path comes back. Raises `ConfigurationError`.
+
+    Where the environment says that something is elsewhere, the file says the same: later commands may not have these variables, and the
+    target must be the API that is served.
+    """
     folder = folder.absolute()
     file = folder / FILE_NAME
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not file.exists():
-            _write(file, _configuration(folder), 0o644)
+            _write(file, _configuration(folder, environ), 0o644)
     except OSError as error:
         raise ConfigurationError(f"the state directory {folder} cannot be used: {error.strerror}; name another with --state-dir") from None
     return file
 
 
-def _configuration(folder: Path) -> str:
+def _configuration(folder: Path, environ: Mapping[str, str]) -> str:
+    """Return the text of the file. Raises `ConfigurationError`, and `SettingsError` for what the environment has wrong."""
     if not all(character.isprintable() and character not in '"\\?#' for character in str(folder)):
         raise ConfigurationError(f"the state directory {str(folder)!r} has a character that a configuration cannot hold; name another")
     api, server = (f"{_HOST}:{_free(first)}" for first in (_API_PORT, _SERVER_PORT))
-    return _CONFIGURATION.format(folder=folder, api=api, server=server, key=KEY_NAME)
+    places = _Places(
+        f"http://{api}", _PROJECT, f"{folder}/{KEY_NAME}", f"sqlite:///{folder}/scheduler.db", server, api, f"sqlite:///{folder}/api.db"
+    )
+    draft = folder / f"{FILE_NAME}.draft"
+    try:
+        _write(draft, _text(places), 0o600)
+        settings = load(draft, environ).settings
+    finally:
+        draft.unlink(missing_ok=True)
+    return _text(_moved(places, settings))
+
+
+def _text(places: _Places) -> str:
+    return _CONFIGURATION.format(**{name: json.dumps(value, ensure_ascii=False) for name, value in asdict(places).items()})
+
+
+def _moved(places: _Places, settings: Settings) -> _Places:
+    """Return the places that hold together with the environment. Raises `ConfigurationError` when no URL can lead to the API."""
+    target, listen = settings.targets[0], settings.api.listen
+    if listen is None or not listen.port:
+        raise ConfigurationError(
+            f'`up` needs an address with a port for the embedded API, and [api] listen is "{listen or ""}"; '
+            'set SCHEDULER_API__LISTEN to one like "127.0.0.1:8040", or unset it'
+        )
+    return _Places(
+        url=target.url if listen.answers_to(target.url) else f"http://{listen.nearby}",
+        project=target.project_id,
+        key=str(target.key_file or places.key),
+        ledger=str(settings.ledger.url),
+        server=str(settings.server.listen or ""),
+        api=str(listen),
+        database=str(settings.api.database),
+    )
 
 
 def _free(first: int) -> int:

@@ -13,7 +13,8 @@ from scheduler.core.errors import ConfigurationError
 from scheduler.daemon.clock import SystemClock
 from scheduler.localapi.keys import Keys, Scope
 from scheduler.localapi.schema import open_database
-from scheduler.settings import Configuration, Settings, Target
+from scheduler.settings import Configuration, Target
+from scheduler.settings.catalogue import Dotted, dotted
 from scheduler.upstream import ApiClient, Document, NewAutomation
 
 _ENDED_UNASKED: Final = 1
@@ -33,13 +34,13 @@ async def up(folder: Path, load: Callable[[], Configuration], announce: Callable
     It is the API's, and never 0 when the API ended although nobody asked `up` to stop: whatever supervises `up` has to see that.
     ``announce`` is called when the API answers and before the daemon starts. Raises what the daemon raises.
     """
-    settings = load().settings
-    embedded = _embedded(settings) if demo else None
+    configuration = load()
+    embedded = _find_embedded(configuration, folder, demo=demo)
     async with start_api(folder) as child:
         if not await child.wait_ready():
             return await child.wait() or _ENDED_UNASKED
-        await _keep_key(settings.api.database.path, folder / KEY_NAME)
-        if embedded is not None:
+        await _keep_key(configuration.settings.api.database.path, _own_key(folder), embedded)
+        if embedded is not None and demo:
             await _ensure_demo(embedded)
         announce()
         return await _run_beside(child, Daemon(load))
@@ -66,25 +67,57 @@ async def _run_beside(child: Child, daemon: Daemon) -> int:
     return await child.stop() or least
 
 
-async def _keep_key(database_file: Path, file: Path) -> None:
-    """Have a key that works in the file: the one that is there, or a new one."""
+async def _keep_key(database_file: Path, own: Path, target: Target | None) -> None:
+    """Have a key that works where the embedded API's target looks for it: the key that is there, or a new one.
+
+    ``own`` is our own file, in which a key that does not work is replaced. Raises `ConfigurationError` for one in another file.
+    """
+    file = target.key_file if target is not None and target.key_file is not None else own
     database = await asyncio.to_thread(open_database, database_file)
     try:
         keys = Keys(database, SystemClock().now)
-        if await keys.check(await asyncio.to_thread(read_key, file)) is None:
-            made = await keys.create([Scope.READ, Scope.WRITE])
-            await asyncio.to_thread(write_key, file, made.text)
+        text = await asyncio.to_thread(read_key, file)
+        if await keys.check(text) is not None:
+            return
+        if text and file != own:
+            raise ConfigurationError(
+                f"the key in {file} (key_file of target {target.name if target else ''}) is no key of this embedded API; remove that file, "
+                "and a new key is made there, or unset key_file"
+            )
+        made = await keys.create([Scope.READ, Scope.WRITE], int(target.project_id) if target else 1)
+        await asyncio.to_thread(write_key, file, made.text)
     finally:
         await asyncio.to_thread(database.close)
 
 
-def _embedded(settings: Settings) -> Target:
-    """The target that is the embedded API. A demo at somebody else's API would cost them a run every minute."""
-    url = f"http://{settings.api.listen}"
+def _find_embedded(configuration: Configuration, folder: Path, *, demo: bool) -> Target | None:
+    """Return the target that is the embedded API; None when all are other APIs.
+
+    Raises `ConfigurationError` when one was to be it: it has the key that is kept here, or the address was set in the environment. So
+    does a demo without it, which at somebody else's API would cost a run every minute.
+    """
+    settings, origins = configuration.settings, configuration.origins
+    listen = settings.api.listen
     for target in settings.targets:
-        if target.url == url:
+        if listen is not None and listen.answers_to(target.url):
             return target
-    raise ConfigurationError(f"--demo adds an automation to the embedded API, but no [[target]] has its url {url}; start without --demo")
+    here = f"no [[target]] has its url http://{listen.nearby if listen else ''}"
+    if demo:
+        raise ConfigurationError(f"--demo adds an automation to the embedded API, but {here}; start without --demo")
+    named: list[tuple[Dotted, str]] = [(("api", "listen"), str(listen or ""))]
+    named += [(("target", number, "url"), target.url) for number, target in enumerate(settings.targets)]
+    moved = any(path in origins and origins[path].kind == "environment" for path, _ in named)
+    if moved or _own_key(folder) in {target.key_file for target in settings.targets}:
+        said = ", ".join(f"{dotted(path)} is {value} ({origins.get(path, 'default')})" for path, value in named)
+        raise ConfigurationError(
+            f"the embedded API would be served, but {here}: {said}; have both alike, in the environment and in {configuration.file}, "
+            "or start `scheduler run` for another API"
+        )
+    return None
+
+
+def _own_key(folder: Path) -> Path:
+    return (folder / KEY_NAME).absolute()
 
 
 async def _ensure_demo(target: Target) -> None:

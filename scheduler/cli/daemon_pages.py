@@ -14,7 +14,6 @@ _PATIENCE: Final = 5.0
 _LARGEST: Final = 16 * 2**20
 _HEALTH: Final = frozenset({"/healthz", "/readyz"})
 """Pages whose body says the same with a 503 as with a 200: which part does not work."""
-_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  an address to ask instead of, not to listen on
 
 
 def ask(settings: Settings, path: str) -> Any:
@@ -27,8 +26,7 @@ def ask(settings: Settings, path: str) -> Any:
 
 def ask_at(listen: Listen, path: str) -> Any:
     """What is answered at an address of this machine. Raises `Unreachable`."""
-    host = _EVERYWHERE.get(listen.host, listen.host)
-    url = f"http://{f'[{host}]' if ':' in host else host}:{listen.port}{path}"
+    url = f"http://{listen.nearby}{path}"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is on this machine, whatever the environment says
     try:
         with _open(opener, url, path) as answer:

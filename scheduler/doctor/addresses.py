@@ -5,8 +5,7 @@ from typing import Final
 
 from scheduler.doctor.facts import Facts, Occupant
 from scheduler.doctor.findings import Check, Finding
-from scheduler.doctor.loopback import is_loopback
-from scheduler.settings.places import Listen
+from scheduler.settings.places import Listen, is_loopback
 
 ADDRESSES: Final = Check("addresses")
 

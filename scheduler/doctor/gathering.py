@@ -184,7 +184,7 @@ def _embedded(of: Installation) -> EmbeddedFacts | None:
     """What the embedded API needs, if it is in use: a target is that API, or it has a database."""
     api = of.settings.api
     database = file_facts(api.database.path)
-    if database is None and f"http://{api.listen}" not in {each.url for each in of.settings.targets}:
+    if database is None and not any(api.listen and api.listen.answers_to(target.url) for target in of.settings.targets):
         return None
     search = of.environ.get("PATH")
     program = shutil.which(api.runner.command[0], path=search) if api.runner.command else None

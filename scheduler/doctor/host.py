@@ -14,7 +14,6 @@ from scheduler.doctor.facts import Occupant, ZoneCopy, ZoneFacts
 from scheduler.settings.places import Listen
 
 _PATIENCE: Final = 3.0
-_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  an address to ask instead of, not to listen on
 _TIMEX: Final = 1024  # bytes; more than the kernel's struct timex, and all of it zero: nothing is set
 _TIME_ERROR: Final = 5  # adjtimex(2): the clock is not synchronised
 
@@ -46,7 +45,7 @@ async def occupant(listen: Listen | None, page: Page) -> Occupant:
         return "nobody"
     try:
         async with asyncio.timeout(_PATIENCE):
-            _, writer = await asyncio.open_connection(_EVERYWHERE.get(listen.host, listen.host), listen.port)
+            _, writer = await asyncio.open_connection(listen.nearby.host, listen.port)
     except OSError:  # TimeoutError is one
         return "nobody"
     writer.transport.abort()

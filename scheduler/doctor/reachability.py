@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from scheduler.core.instants import to_text_seconds
 from scheduler.doctor.facts import PROXIES, TRUST, ApiFacts, Facts, Refusal, TargetFacts, Unknown, Way
 from scheduler.doctor.findings import Check, Finding, parted
-from scheduler.doctor.loopback import is_loopback
+from scheduler.settings.places import is_loopback
 
 REACHABILITY: Final = Check("reachability")
 _SOON: Final = timedelta(days=14)
@@ -126,7 +126,8 @@ def _reached(way: Way) -> str:
 
 def _refused(target: TargetFacts, refusal: Refusal) -> tuple[str, str]:
     otherwise = "see whether the API is well; try again"
-    finding, advice = parted(refusal.text, otherwise) if refusal.held else (refusal.text, otherwise)
+    says_what_to_do = refusal.held or refusal.status is None  # without a status the words are our own
+    finding, advice = parted(refusal.text, otherwise) if says_what_to_do else (refusal.text, otherwise)
     if refusal.status == HTTPStatus.NOT_FOUND and urlsplit(target.settings.url).path:
         return finding, f"{advice}: most APIs have no path, and url has one"
     if refusal.status == HTTPStatus.TOO_MANY_REQUESTS:

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from pydantic_core import Url
 
@@ -20,6 +20,7 @@ _LISTEN_REMEDY: Final = 'write "127.0.0.1:9464", "[::1]:9464", or "" for none'
 _DATABASE_REMEDY: Final = 'write "sqlite:////var/lib/scheduler/scheduler.db": three slashes and a path'
 _PROXY_REMEDY: Final = 'write it as "http://proxy.example.org:3128", or "http://user:password@proxy.example.org:3128"'
 _HTTP_PORT: Final = 80
+_EVERY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  with the address to ask at instead
 _LAST_PORT: Final = 65_535
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_-]{1,63})*", re.ASCII)
 
@@ -67,6 +68,14 @@ def parse_proxy(value: object) -> Proxy | None:
     return Proxy(f"http://{host}:{url.port or _HTTP_PORT}", user, password)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address is this machine's own, and no other can be behind it."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
 @dataclass(frozen=True, slots=True)
 class Listen:
     """An address to listen on. Port 0 lets the system choose one."""
@@ -76,6 +85,23 @@ class Listen:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def nearby(self) -> "Listen":
+        """The address at which this machine itself asks who listens here."""
+        return Listen(_EVERY_ADDRESS.get(self.host, self.host), self.port)
+
+    def answers_to(self, url: str) -> bool:
+        """Whether requests to a URL come here, as far as the address says. One that stands for all addresses is reached by any host.
+
+        ``url`` is one of `parse_api_url`.
+        """
+        parts = urlsplit(url)
+        if parts.scheme != "http" or parts.path or (parts.port or _HTTP_PORT) != self.port:
+            return False
+        host = parts.hostname or ""
+        named = "localhost" in {host, self.host} and is_loopback(host) and is_loopback(self.host)
+        return self.host in _EVERY_ADDRESS or host == self.host or named
 
 
 def parse_listen(value: object) -> Listen | None:

@@ -8,7 +8,7 @@ import socket
 import stat
 import subprocess
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -49,16 +49,17 @@ class _Announced(Exception):
     """The API answers, and the daemon is about to start."""
 
 
-def begin(folder: Path, *, demo: bool = False) -> str:
+def begin(folder: Path, *, demo: bool = False, environ: Mapping[str, str] | None = None) -> str:
     """What `up` does until it starts the daemon; the key that it has then comes back."""
+    variables = environ or {}
 
     def announce() -> None:
         raise _Announced
 
     def configuration() -> Configuration:
-        return load(folder / state.FILE_NAME, {})
+        return load(folder / state.FILE_NAME, variables)
 
-    prepare(folder)
+    prepare(folder, variables)
     with pytest.raises(_Announced):
         asyncio.run(up(folder, configuration, announce, demo=demo))
     return read_key(folder / KEY_NAME)
@@ -83,6 +84,83 @@ def test_the_folder_gets_a_configuration_that_is_right_and_never_changed_again(f
     file.write_text("# mine\n")
     prepare(folder)
     assert file.read_text() == "# mine\n"
+
+
+API, DATABASE = "SCHEDULER_API__LISTEN", "SCHEDULER_API__DATABASE"
+
+
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [
+        ({API: "127.0.0.1:8045", "SCHEDULER_SERVER__LISTEN": "127.0.0.1:9999"}, "http://127.0.0.1:8045"),
+        ({API: "0.0.0.0:8045", "SCHEDULER_SERVER__LISTEN": ""}, "http://127.0.0.1:8045"),
+        ({API: "[::]:8045"}, "http://[::1]:8045"),
+        ({API: "localhost:8045", "SCHEDULER_TARGET__URL": "http://127.0.0.1:8045"}, "http://127.0.0.1:8045"),
+        (
+            {API: "127.0.0.1:8045", DATABASE: 'sqlite:////srv/"x".db', "SCHEDULER_LEDGER__URL": "sqlite:////srv/l.db"},
+            "http://127.0.0.1:8045",
+        ),
+        ({API: "127.0.0.1:8045", "SCHEDULER_TARGET__PROJECT_ID": "7", "SCHEDULER_TARGET__KEY_FILE": "/srv/key"}, "http://127.0.0.1:8045"),
+    ],
+)
+def test_the_file_says_the_same_as_the_environment_in_which_it_was_made(folder: Path, environ: dict[str, str], url: str) -> None:
+    file = prepare(folder, environ)
+    assert load(file, {}).settings == load(file, environ).settings
+    (target,) = load(file, {}).settings.targets
+    assert target.url == url
+    assert [each.name for each in folder.iterdir()] == [state.FILE_NAME]
+
+
+def test_the_url_of_another_api_is_not_written_and_what_was_meant_is_asked(folder: Path) -> None:
+    environ = {"SCHEDULER_TARGET__URL": "https://us.posthog.com"}
+    file = prepare(folder, environ)
+    (target,) = load(file, {}).settings.targets
+    assert target.url == f"http://127.0.0.1:{state._API_PORT}"
+    with pytest.raises(ConfigurationError, match=r"https://us.posthog.com \(environment SCHEDULER_TARGET__URL\)"):
+        asyncio.run(up(folder, lambda: load(file, environ), lambda: None, demo=False))
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({API: "127.0.0.1:0"}, 'needs an address with a port for the embedded API, and \\[api\\] listen is "127.0.0.1:0"'),
+        ({API: ""}, 'listen is ""; set SCHEDULER_API__LISTEN'),
+        ({API: "8040"}, "environment SCHEDULER_API__LISTEN: api.listen"),
+    ],
+)
+def test_an_address_that_no_target_can_have_is_refused_before_anything_is_written(
+    folder: Path, environ: dict[str, str], words: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        prepare(folder, environ)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("way", ["variable", "file"])
+def test_an_address_that_was_changed_alone_later_is_refused_and_says_who_set_it(folder: Path, way: str) -> None:
+    file = prepare(folder, {API: "127.0.0.1:8045"})
+    environ = {API: "127.0.0.1:8046"} if way == "variable" else {}
+    if way == "file":
+        file.write_text(file.read_text().replace('listen = "127.0.0.1:8045"', 'listen = "127.0.0.1:8046"'))
+    said = "environment SCHEDULER_API__LISTEN" if way == "variable" else f"file {re.escape(str(file))}"
+    words = rf"api.listen is 127.0.0.1:8046 \({said}\), target\[0\].url is http://127.0.0.1:8045 \(file "
+    with pytest.raises(ConfigurationError, match=words):
+        asyncio.run(up(folder, lambda: load(file, environ), lambda: None, demo=False))
+    assert not (folder / KEY_NAME).exists()
+
+
+def test_a_key_is_made_for_the_targets_project_and_where_the_target_looks_for_it(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "a key"
+    environ = {"SCHEDULER_TARGET__KEY_FILE": str(file), "SCHEDULER_TARGET__PROJECT_ID": "7"}
+    begin(folder, demo=True, environ=environ)
+    assert not (folder / KEY_NAME).exists()
+    key = file.read_text()
+    begin(folder, environ=environ)
+    assert file.read_text() == key
+    file.write_text("phx_of_somebody_else")
+    with pytest.raises(ConfigurationError, match=f"the key in {file} \\(key_file of target default\\) is no key of this embedded API"):
+        asyncio.run(up(folder, lambda: load(folder / state.FILE_NAME, environ), lambda: None, demo=False))
+    assert file.read_text() == "phx_of_somebody_else"
 
 
 def test_ports_that_are_taken_are_left_to_their_owners(folder: Path) -> None:

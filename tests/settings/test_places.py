@@ -178,3 +178,27 @@ def test_what_is_no_proxy_is_refused_without_repeating_it(value: object, what: s
     with pytest.raises(Wrong, match=what) as caught:
         parse_proxy(value)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("listen", "url", "answers"),
+    [
+        ("127.0.0.1:8040", "http://127.0.0.1:8040", True),
+        ("127.0.0.1:80", "http://127.0.0.1", True),
+        ("[::1]:8040", "http://[::1]:8040", True),
+        ("0.0.0.0:8040", "http://127.0.0.1:8040", True),
+        ("[::]:8040", "http://vm.example.org:8040", True),
+        ("localhost:8040", "http://127.0.0.1:8040", True),
+        ("127.0.0.1:8040", "http://localhost:8040", True),
+        ("127.0.0.2:8040", "http://127.0.0.1:8040", False),
+        ("127.0.0.1:8040", "http://127.0.0.1:8041", False),
+        ("0.0.0.0:8040", "http://127.0.0.1:8041", False),
+        ("127.0.0.1:8040", "https://127.0.0.1:8040", False),
+        ("127.0.0.1:8040", "http://127.0.0.1:8040/posthog", False),
+        ("127.0.0.1:8040", "http://us.example.org:8040", False),
+    ],
+)
+def test_which_urls_lead_to_an_address(listen: str, url: str, answers: bool) -> None:
+    address = parse_listen(listen)
+    assert address is not None
+    assert address.answers_to(parse_api_url(url)) is answers

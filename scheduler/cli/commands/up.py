@@ -24,7 +24,7 @@ def command(context: click.Context, *, demo: bool) -> None:
     and never 0 unless SIGTERM or Ctrl-C asked this command to stop.
 
     Everything is kept in --state-dir, ./var if it is not given: the configuration, which is yours to change, a key, the automations, and
-    the ledger.
+    the ledger. Variables that say otherwise when the configuration is made, as SCHEDULER_API__LISTEN, are written into it.
     """
     from scheduler.app.state import prepare
     from scheduler.app.up import up
@@ -51,13 +51,16 @@ def _welcome(folder: Path, settings: "Settings", *, demo: bool) -> Iterator[str]
     from scheduler.app.state import KEY_NAME
     from scheduler.cli.processes import program
 
+    api, server = settings.api.listen, settings.server.listen
+    target = next((target for target in settings.targets if api and api.answers_to(target.url)), None)
+
     here = f"{program()} {{}} --state-dir {shlex.quote(str(folder))}"
     yield ""
-    yield f"  API      http://{settings.api.listen}/api/projects/1/task_automations/"
-    yield f"  key      {folder / KEY_NAME} (mode 0600)"
-    if settings.server.listen is not None:
-        yield f"  status   http://{settings.server.listen}/"
-        yield f"  metrics  http://{settings.server.listen}/metrics"
+    yield f"  API      http://{api.nearby if api else ''}/api/projects/{target.project_id if target else 1}/task_automations/"
+    yield f"  key      {(target and target.key_file) or folder / KEY_NAME} (mode 0600)"
+    if server is not None:
+        yield f"  status   http://{server.nearby}/"
+        yield f"  metrics  http://{server.nearby}/metrics"
     yield f"  settings {folder / FILE_NAME}"
     yield ""
     yield "  In another terminal:"
