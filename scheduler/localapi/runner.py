@@ -17,7 +17,7 @@ from scheduler.localapi.endings import CANCELLED_EARLY, DELETED_EARLY, expired, 
 from scheduler.localapi.execution import Interruption, execute
 from scheduler.localapi.process import EndedBy
 from scheduler.localapi.retention import Retention
-from scheduler.localapi.runs import QueuedRun, RunEnd, RunQueue
+from scheduler.localapi.runs import LEFT, LeftRun, QueuedRun, RunEnd, RunQueue
 from scheduler.localapi.workspace import Workspace
 
 _RETRY_AFTER: Final = 1.0  # seconds, while the database cannot be written
@@ -63,7 +63,11 @@ class Runner:
             _report_unset(self._config.environment)
         left = [Workspace.of(self._config.folder, run_id).output for run_id in await self._queue.left_running()]
         await asyncio.gather(*(strays.end(output, self._config.grace) for output in left))
-        self.queued = await self._queue.recover()
+        recovery = await self._queue.recover()
+        for run in recovery.left:
+            self._on_end(LEFT.status, None)
+            _log_end(run, LEFT, None)
+        self.queued = recovery.waiting
         self._tidier = asyncio.create_task(self._retention.run(), name="runner-retention")
         self._canceller = asyncio.create_task(self._heed_cancellations(), name="runner-cancelling")
         self._workers = [asyncio.create_task(self._work(), name=f"runner-{number}") for number in range(self._config.max_parallel)]
@@ -204,14 +208,14 @@ class Runner:
             await asyncio.wait_for(self._stop.wait(), seconds)
 
 
-def _log_end(run: QueuedRun, end: RunEnd, seconds: float) -> None:
+def _log_end(run: QueuedRun | LeftRun, end: RunEnd, seconds: float | None) -> None:
     keys = {
         "automation_id": run.automation_id,
         "automation": run.name,
         "task_run_id": run.id,
         "status": end.status,
         "exit_status": end.exit_status,
-        "duration_seconds": round(seconds, 3),
+        **({} if seconds is None else {"duration_seconds": round(seconds, 3)}),
     }
     if end.status == "success":
         _log.info("command.finished", **keys)

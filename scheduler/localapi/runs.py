@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from scheduler.core.instants import to_text
 from scheduler.database import Database
@@ -52,6 +52,26 @@ class Cancelled:
     up_to: int
 
 
+LEFT: Final = RunEnd("failed", error=LEFT_BEHIND)
+"""The end of a run that a dead process left running."""
+
+
+class LeftRun(NamedTuple):
+    """A run that a dead process left running."""
+
+    id: str
+    automation_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """The runs that a dead process left running, which have failed now, and the number of runs that wait."""
+
+    left: Sequence[LeftRun]
+    waiting: int
+
+
 class RunQueue:
     """The runs of one database. ``now`` is the clock; a run that waited for ``queue_timeout`` seconds does not begin any more."""
 
@@ -64,11 +84,8 @@ class RunQueue:
         """The runs that are marked as running: before any was taken, those that a dead process left."""
         return await self._database.read(lambda connection: [row["id"] for row in connection.execute(f"SELECT id {_RUNNING}")])
 
-    async def recover(self) -> int:
-        """Fail what a dead process left running; only then, and only by the one process that runs, may runs be taken.
-
-        How many runs are waiting comes back.
-        """
+    async def recover(self) -> "Recovery":
+        """Fail what a dead process left running; only then, and only by the one process that runs, may runs be taken."""
         return await self._database.write(partial(_recover, now=self._stamp()))
 
     async def cancel(self, run_id: str) -> bool:
@@ -154,11 +171,11 @@ _NAMED: Final = f"""
 """  # noqa: S608 - the names are constants
 
 
-def _recover(connection: sqlite3.Connection, *, now: str) -> int:
-    left = connection.execute(f"SELECT id, automation_id {_RUNNING}").fetchall()
-    for run_id, automation_id in left:
-        _finish(connection, run_id=run_id, automation_id=automation_id, end=RunEnd("failed", error=LEFT_BEHIND), ended_at=now)
-    return _count_unfinished(connection)
+def _recover(connection: sqlite3.Connection, *, now: str) -> Recovery:
+    left = [LeftRun(*row) for row in connection.execute(f"SELECT id, automation_id, name {_RUNNING}")]
+    for run in left:
+        _finish(connection, run_id=run.id, automation_id=run.automation_id, end=LEFT, ended_at=now)
+    return Recovery(left, _count_unfinished(connection))
 
 
 def _take(connection: sqlite3.Connection, *, command: str, oldest: str, now: str) -> QueuedRun | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from scheduler.localapi.runs import LEFT_BEHIND
 from tests.localapi.support import COLLECTION, Served, eventually, serving
 
 
@@ -98,6 +99,28 @@ def test_the_line_of_a_run_that_failed_is_a_warning_with_its_error_and_its_durat
     assert (bad["log_level"], bad["status"], bad["exit_status"]) == ("warning", "failed", 3)
     assert bad["error"].endswith("no such model")
     assert all(0 < line["duration_seconds"] < 20 for line in (good, bad))
+
+
+def test_a_run_that_a_dead_server_left_is_counted_and_logged_by_the_next(tmp_path: Path) -> None:
+    async def story() -> str:
+        async with serving(tmp_path, max_parallel=0) as served:
+            run_id: str = (await served.start_run((await served.create())["id"]))["last_task_run_id"]
+            await served.start_run((await served.create())["id"])
+            taken = await served.api.runs.take(["agent"])  # by a server that is dead before the run has an end
+            assert taken is not None
+            assert taken.id == run_id
+        async with serving(tmp_path, max_parallel=0) as served:
+            seen = await samples(served)
+            assert seen['scheduler_api_runs_total{status="failed"}'] == 1
+            assert seen['scheduler_api_run_duration_seconds_count{status="failed"}'] == 0
+            assert seen["scheduler_api_runs_queued"] == 1
+            return run_id
+
+    with capture_logs() as lines:
+        run_id = asyncio.run(story())
+    (line,) = (line for line in lines if line["event"] == "command.finished")
+    assert (line["log_level"], line["task_run_id"], line["automation"], line["error"]) == ("warning", run_id, "Nightly", LEFT_BEHIND)
+    assert "duration_seconds" not in line
 
 
 def test_a_repeated_request_is_not_counted_as_a_run_that_waits(tmp_path: Path) -> None:

@@ -144,6 +144,6 @@ def test_a_start_counts_what_waits_and_fails_what_was_going_on(queue: Queue) -> 
     queue.add("queued", count=3)
     queue.add("running", count=1)
     assert queue.do(queue.runs.left_running()) == ["running a None 0"]
-    assert queue.do(queue.runs.recover()) == 5
+    assert queue.do(queue.runs.recover()).waiting == 5
     assert queue.do(queue.runs.left_running()) == []
     assert queue.do(queue.runs.runs(limit=1))[0]["error"] == runs.LEFT_BEHIND
