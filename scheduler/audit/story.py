@@ -1,6 +1,6 @@
 """What happened to one automation at one instant, step by step; or why nothing did, and what was the nearest to it. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,7 +14,7 @@ from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import FAILURES, AttemptResult, Reason, RunStatus, State
 from scheduler.core.policy import Policies, due_of
 from scheduler.core.ranges import RULES_VERSION
-from scheduler.core.steps import Cause, Step
+from scheduler.core.steps import WAITS_FOR, Cause, Step
 
 _JUST_AFTER: Final = timedelta(microseconds=1)
 
@@ -71,9 +71,12 @@ def tell(account: Account, now: datetime, policies: Policies | None = None) -> S
     force = force_at(account, account.instant)
     due = _due(account, force, policies)
     verdict, why = _judged(account, force, now, due)
-    entries = tuple(sorted(_entries(account, due), key=lambda each: each.at))
+    wait = _wait(account, verdict, now, due)
+    if wait is not None and account.row is not None:
+        why = _why_open(wait)
+    entries = tuple(sorted(_entries(account, due, wait), key=lambda each: each.at))
     before, after = nearest_before(account, account.instant), nearest_after(account, account.instant)
-    return Story(account, verdict, why, force, entries, before, after, due, _wait(account, verdict, now, due))
+    return Story(account, verdict, why, force, entries, before, after, due, wait)
 
 
 def _due(account: Account, force: Force | None, policies: Policies | None) -> datetime | None:
@@ -176,6 +179,10 @@ def _why(row: Row) -> str:
     return f"{sentence}{together}" + (f" ({row.error})" if row.error else "")
 
 
+def _why_open(wait: Wait) -> str:
+    return f"it waits for {WAITS_FOR[wait.cause]}, since {to_text(wait.since)}" + (f" ({wait.detail})" if wait.detail else "")
+
+
 def _why_not(account: Account, force: Force | None) -> str:
     if force is None:
         first = account.forces[0].version if account.forces else None
@@ -212,12 +219,33 @@ def _mismatch(account: Account, force: Force) -> str:
 def _wait(account: Account, verdict: Verdict, now: datetime, due: datetime | None) -> Wait | None:
     """What it waits for now, as far as the record tells."""
     row, instant = account.row, account.instant
+    is_before_due = due is not None and instant <= now < due
     if row is None:
-        return Wait(Cause.DUE, instant) if verdict is Verdict.TO_COME and due is not None and instant <= now < due else None
-    return None
+        return Wait(Cause.DUE, instant) if verdict is Verdict.TO_COME and is_before_due else None
+    if row.outcome is not None:
+        return None
+    if (step := _lasting(account)) is not None:
+        return Wait(step.cause, step.at, step.detail)
+    return Wait(Cause.DUE, instant) if is_before_due else _attempt_wait(row, account.attempts)
 
 
-def _entries(account: Account, due: datetime | None) -> Iterator[Entry]:
+def _lasting(account: Account) -> Step | None:
+    """The wait that has no end on record and began in the process that has the occurrence now."""
+    begin = max((step.at for step in account.steps if step.cause is Cause.ADOPTED), default=None)
+    lasting = [step for step in account.steps if step.cause in WAITS_FOR and step.until is None and (begin is None or step.at >= begin)]
+    return max(lasting, key=lambda step: step.at, default=None)
+
+
+def _attempt_wait(row: Row, attempts: Sequence[Tried]) -> Wait | None:
+    newest = attempts[-1] if attempts else None
+    if newest is None:
+        return None
+    if row.state == State.UNKNOWN:
+        return Wait(Cause.OUTCOME, newest.ended_at or newest.written_at)
+    return Wait(Cause.ANSWER, newest.written_at) if newest.result is None else None
+
+
+def _entries(account: Account, due: datetime | None, wait: Wait | None) -> Iterator[Entry]:
     row = account.row
     if row is not None:
         yield from _of_row(row, account.instant)
@@ -226,7 +254,7 @@ def _entries(account: Account, due: datetime | None) -> Iterator[Entry]:
     if due is not None and due != account.instant:
         yield Entry(due, f"due, by {(due - account.instant).total_seconds():g} s of jitter")
     for step in account.steps:
-        yield _of_step(step)
+        yield _of_step(step, wait)
     for attempt in account.attempts:
         yield from _of_attempt(attempt)
     if row is not None and row.finished_at is not None:
@@ -250,10 +278,15 @@ def _of_row(row: Row, instant: datetime) -> Iterator[Entry]:
         yield Entry(row.deadline, "the deadline: it may not start after this")
 
 
-def _of_step(step: Step) -> Entry:
+def _of_step(step: Step, wait: Wait | None) -> Entry:
     if step.cause is Cause.REOPENED:
         return Entry(step.at, f"{step.detail}; then {step.by} asked for it by hand", step.until)
-    return Entry(step.at, CAUSES[step.cause] + (f": {step.detail}" if step.detail else ""), step.until)
+    detail = f": {step.detail}" if step.detail else ""
+    if step.until is not None or step.cause not in WAITS_FOR:
+        return Entry(step.at, CAUSES[step.cause] + detail, step.until)
+    if wait is not None and (wait.cause, wait.since) == (step.cause, step.at):
+        return Entry(step.at, f"waits for {WAITS_FOR[step.cause]}{detail}")
+    return Entry(step.at, f"{CAUSES[step.cause]}{detail}; the end is not on record, since the process was killed")
 
 
 def _of_attempt(attempt: Tried) -> Iterator[Entry]:

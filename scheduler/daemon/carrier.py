@@ -41,7 +41,8 @@ class Carrier:
                 if ending is None or isinstance(ending, Anew):
                     continue
                 if isinstance(ending, Withdraw):
-                    await self._context.durably("withdraw", lambda: self._context.ledger.withdraw([carried.occurrence]))
+                    with carried.waiting_for(Cause.LEDGER, self._context.clock):
+                        await self._context.durably("withdraw", lambda: self._context.ledger.withdraw([carried.occurrence]))
                     carried.concluded = True
                     return
                 if carried.doubt is None or ending.outcome is Outcome.ACCEPTED:
@@ -87,7 +88,8 @@ class Carrier:
         context, of = self._context, carried.occurrence
         assert late.run_id is not None
         run_id = late.run_id
-        origin = await context.readably("origin", lambda: context.ledger.origin(of.target, run_id, of.automation_id, late.run_at))
+        with carried.waiting_for(Cause.LEDGER, context.clock):
+            origin = await context.readably("origin", lambda: context.ledger.origin(of.target, run_id, of.automation_id, late.run_at))
         return origin not in {None, RunOrigin.FOREIGN}
 
     async def _put_off(self, carried: Carried) -> None:
@@ -97,7 +99,8 @@ class Carrier:
         """
         if carried.attempt is None or carried.state is not State.CLAIMED or carried.doubt is not None:
             return
-        await self._context.durably("unsend", lambda: self._context.ledger.unsend([carried.occurrence]))
+        with carried.waiting_for(Cause.LEDGER, self._context.clock):
+            await self._context.durably("unsend", lambda: self._context.ledger.unsend([carried.occurrence]))
         number = carried.attempt.number - 1
         carried.attempt = replace(carried.attempt, number=number) if number else None
         carried.written, carried.state = None, State.WAITING
@@ -122,14 +125,15 @@ class Carrier:
         One that the ledger does not take stays in doubt, and is found out as the head of its lane, where the error is told.
         """
         settled = [self._context.durably("state", lambda: self._settle(carried)), *map(self._settle, others)]
-        head, *_ = await asyncio.gather(*settled, return_exceptions=True)
+        with carried.waiting_for(Cause.LEDGER, self._context.clock):
+            head, *_ = await asyncio.gather(*settled, return_exceptions=True)
         if isinstance(head, BaseException):
             raise head
 
     async def _settle(self, carried: Carried) -> None:
         """Write down that nothing was started, and let it wait; not before, or a stop would take its attempt for one that was not sent."""
         step = Step(self._context.clock.now(), Cause.NOTHING_STARTED)
-        await write_once(carried, lambda steps: self._context.ledger.settled(carried.occurrence, (*steps, step)))
+        await write_once(self._context, carried, lambda steps: self._context.ledger.settled(carried.occurrence, (*steps, step)))
         carried.wait_again()
 
     async def _finish(self, carried: Carried, ending: Ending, *, once: bool = False) -> bool:
@@ -147,7 +151,7 @@ class Carrier:
         def conclude(steps: Sequence[Step]) -> Awaitable[bool]:
             return self._context.ledger.conclude(carried.occurrence, conclusion, ending.end, steps)
 
-        done = await (write_once(carried, conclude) if once else write_down(self._context, "conclude", carried, conclude))
+        done = await (write_once(self._context, carried, conclude) if once else write_down(self._context, "conclude", carried, conclude))
         if not done:
             return await self._disowned(carried, ending)
         if ending.run is not None:

@@ -207,8 +207,11 @@ class Context:
         self.health.worked()
         return done
 
-    async def readably(self, operation: str, read: Callable[[], Awaitable[_T]]) -> _T:
-        """Read the ledger, again and again until it can be read. That says nothing about whether it can be written."""
+    async def readably(self, operation: str, read: Callable[[], Awaitable[_T]], failed: Callable[[], None] | None = None) -> _T:
+        """Read the ledger, again and again until it can be read. That says nothing about whether it can be written.
+
+        ``failed`` is called each time that it cannot.
+        """
         failures = 0
         while True:
             try:
@@ -216,4 +219,6 @@ class Context:
             except LedgerUnavailable as error:
                 failures += 1
                 self.health.failed(operation, str(error))
+                if failed is not None:
+                    failed()
                 await asyncio.sleep(back_off(failures))

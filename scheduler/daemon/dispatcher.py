@@ -7,15 +7,14 @@ for that. The rules are those of `docs/semantics.md`; the decisions are pure and
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import CarryFailed
-from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import OpenOccurrence, Run, State
-from scheduler.core.steps import Cause, Step
+from scheduler.core.status import WaitStatus
+from scheduler.core.steps import Cause
 from scheduler.daemon.adoption import Adoption
 from scheduler.daemon.carrier import Carrier
 from scheduler.daemon.clearance import Clearance
@@ -28,7 +27,8 @@ from scheduler.daemon.readings import Readings
 
 _MOST_FAULTS: Final = 5
 """After so many faults of our own an occurrence is left open in the ledger for the next start, and those behind it go on."""
-_NOTABLE: Final = timedelta(seconds=1)
+_FAULT: Final = "an error of the scheduler itself: see occurrence.faulted in the log"
+_GIVEN_UP: Final = "errors of the scheduler itself: see occurrence.faulted in the log; it waits for the next start of the daemon"
 
 
 class Dispatcher:
@@ -40,6 +40,7 @@ class Dispatcher:
         self._adoption = Adoption(context)
         self._lanes: dict[str, Lane] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.given_up: list[Carried] = []  # after faults of ours; the next start goes on with them
         self._listeners: list[Callable[[Run], None]] = []
 
     # ------------------------------------------------------------ what others ask
@@ -48,10 +49,15 @@ class Dispatcher:
         """The automation's open occurrences, if it has any."""
         return self._lanes.get(automation_id)
 
-    @property
-    def lanes(self) -> Iterable[Lane]:
-        """The lanes of all automations with open occurrences."""
-        return self._lanes.values()
+    def waits(self) -> Iterator[tuple[Carried, WaitStatus | None]]:
+        """Yield each open occurrence with what it waits for now; None: for nothing that takes time."""
+        for lane in self._lanes.values():
+            yield from lane.waits(self._context.clock)
+        yield from ((carried, carried.current_wait(self._context.clock)) for carried in self.given_up)
+
+    def all_lanes(self) -> list[Lane]:
+        """Return the lanes of all automations with open occurrences."""
+        return list(self._lanes.values())
 
     def is_undecided(self, automation_id: str) -> bool:
         """Whether an attempt for the automation is on its way or in doubt: a new run may be ours."""
@@ -119,6 +125,8 @@ class Dispatcher:
     async def drain(self, seconds: float) -> int:
         """Send nothing more; give what is in flight so long. Returns how many attempts are left to be found out at the next start."""
         self._carrier.stopping = True
+        for lane in self._lanes.values():
+            lane.end_waits(self._context.clock)
         for automation_id, task in self._tasks.items():
             if automation_id not in self._in_flight:
                 task.cancel()
@@ -132,13 +140,18 @@ class Dispatcher:
         return left
 
     async def take_back(self, seconds: float) -> None:
-        """What was never sent simply waits for the next start. What the ledger does not take back in time is found out then instead."""
+        """What was never sent simply waits for the next start. What the ledger does not take back in time is found out then instead.
+
+        What each open occurrence waited for until now is recorded in the same transaction.
+        """
         unsent = [each.occurrence for each in self.open() if each.state is not State.IN_FLIGHT and each.doubt is None]
-        if not unsent:
+        steps = [(each.occurrence, each.steps_so_far(self._context.clock)) for each in (*self.open(), *self.given_up)]
+        steps = [(occurrence, each) for occurrence, each in steps if each]
+        if not unsent and not steps:
             return
         try:
             async with asyncio.timeout(seconds):
-                await self._context.ledger.unsend(unsent)
+                await self._context.ledger.unsend(unsent, steps)
         except (LedgerUnavailable, TimeoutError) as error:
             self._context.health.failed("unsend", str(error) or f"it took longer than {seconds:g} s")
 
@@ -162,10 +175,15 @@ class Dispatcher:
                 self._in_flight.discard(automation_id)
             if head.concluded or head.faults >= _MOST_FAULTS:
                 lane.waiting.remove(head)
+                if not head.concluded:
+                    head.waits_for(Cause.BACK_OFF, self._context.clock, _GIVEN_UP)
+                    self.given_up.append(head)
                 try:
                     await self._end_behind(lane, head)
                 except Exception as error:  # noqa: BLE001  they are carried one after the other then
                     self._context.publish(CarryFailed(occurrence=head.occurrence, automation=head.name, error=error))
+            elif lane.waiting[0] is not head:  # an older one has come before it
+                lane.waiting[0].had_its_turn(head, self._context.clock.now())
         if not lane.waiting:
             del self._lanes[automation_id], self._tasks[automation_id]
 
@@ -175,29 +193,23 @@ class Dispatcher:
         One after the other, each with a commit of its own, they would keep the newest of them waiting.
         """
         if len(lane.waiting) > 1 and not self._carrier.stopping:
-            stopped = await self._carrier.find_stopped(lane)
+            stopped, now = await self._carrier.find_stopped(lane), self._context.clock.now()
             for carried, _ in stopped:
-                self._had_its_turn(carried, head)
+                carried.had_its_turn(head, now)
             await self._carrier.finish_together(stopped)
             for carried, _ in stopped:
                 if carried.concluded:
                     lane.waiting.remove(carried)
         if lane.waiting:
-            self._had_its_turn(lane.waiting[0], head)
-
-    def _had_its_turn(self, behind: Carried, head: Carried) -> None:
-        """Note that it waited until now. A wait for its turn that is not on record yet is part of this one."""
-        now = self._context.clock.now()
-        if not behind.asked and now - behind.due >= _NOTABLE:
-            behind.steps[:] = [step for step in behind.steps if step.cause is not Cause.TURN]
-            behind.steps.append(Step(behind.due, Cause.TURN, now, to_text_seconds(head.occurrence.scheduled_for)))
+            lane.waiting[0].had_its_turn(head, self._context.clock.now())
 
     async def _survive(self, carried: Carried, error: Exception) -> None:
         carried.faults += 1
         self._context.publish(CarryFailed(occurrence=carried.occurrence, automation=carried.name, error=error))
         if carried.state is State.IN_FLIGHT:
             carried.fall_into_doubt(self._context.clock.seconds(), self._context.settings.settle_time)
-        await asyncio.sleep(LONGEST_BACK_OFF)
+        with carried.waiting_for(Cause.BACK_OFF, self._context.clock, _FAULT):
+            await asyncio.sleep(LONGEST_BACK_OFF)
 
     def _run_started(self, run: Run) -> None:
         """The target works, also when it was held or throttled."""

@@ -2,14 +2,15 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Attempt, Occurrence, State
 from scheduler.core.status import WaitStatus
-from scheduler.core.steps import Cause, Step
+from scheduler.core.steps import RECORDED, WAITS_FOR, Cause, Step
 from scheduler.core.timetable import Entry
 from scheduler.core.verdict import Doubt
 from scheduler.daemon.clock import Alarm
@@ -17,6 +18,20 @@ from scheduler.daemon.ports import Clock
 
 _NOTABLE: Final = 1.0
 """What held an occurrence up for fewer seconds is not told."""
+
+
+LASTED: Final = timedelta(seconds=5)
+"""A wait is written down by itself when it has lasted so long; a shorter one, with the next change of its occurrence."""
+
+
+class Place(Protocol):
+    """A place for an attempt that is waited for."""
+
+    def current_wait(self) -> Step | None:
+        """Return what it waits for now."""
+
+    def steps(self) -> list[Step]:
+        """Return what it has waited for so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +78,8 @@ class Carried:
     error: str | None = None
     steps: list[Step] = field(default_factory=list)  # that are not in the ledger yet
     wait: _Wait | None = None
+    place: Place | None = None  # that it waits for
+    noted: tuple[datetime, Cause] | None = None  # the wait that is in the ledger without its end
     waiting_since: float | None = None  # on the clock that counts suspend: due, or the first one that it coalesced was
 
     @property
@@ -103,11 +120,64 @@ class Carried:
         """It waits no more."""
         self.waits_for(None, clock)
 
+    @contextmanager
+    def waiting_for(self, cause: Cause, clock: Clock, detail: str | None = None) -> Iterator[None]:
+        """Wait for this as long as the block lasts, however it ends."""
+        self.waits_for(cause, clock, detail)
+        try:
+            yield
+        finally:
+            self.goes_on(clock)
+
+    @contextmanager
+    def waiting_in(self, place: Place) -> Iterator[None]:
+        """Wait for a place as long as the block lasts, however it ends."""
+        self.place = place
+        try:
+            yield
+        finally:
+            self.place = None
+            self.steps += place.steps()
+
+    def steps_so_far(self, clock: Clock) -> tuple[Step, ...]:
+        """Return the steps that are not in the ledger yet, with what it waits for now, if that has lasted, up to now."""
+        wait = self.wait
+        if wait is None or clock.seconds() - wait.since < _NOTABLE:
+            return tuple(self.steps)
+        return *self.steps, Step(wait.at, wait.cause, clock.now(), wait.detail)
+
+    def forget(self, steps: Sequence[Step]) -> None:
+        """These steps are in the ledger."""
+        self.steps = [step for step in self.steps if step not in steps]
+
+    def steps_to_note(self, lasting: WaitStatus | None, now: datetime) -> Sequence[Step]:
+        """Return the steps to write although nothing else is written of it: its wait lasts, or they have been left for long.
+
+        ``lasting`` is what it waits for now. Its step has no end and is written once.
+        """
+        is_new = (
+            lasting is not None
+            and lasting.cause in RECORDED
+            and now - lasting.since >= LASTED
+            and self.noted != (lasting.since, lasting.cause)
+        )
+        if not is_new or lasting is None:
+            return tuple(self.steps) if self.steps and now - self.steps[0].at >= LASTED else ()
+        return *self.steps, Step(lasting.since, lasting.cause, None, lasting.detail)
+
+    def note(self, steps: Sequence[Step]) -> None:
+        """These steps of `steps_to_note` are in the ledger."""
+        self.forget(steps)
+        if steps[-1].until is None and steps[-1].cause in WAITS_FOR:
+            self.noted = steps[-1].at, steps[-1].cause
+
     def current_wait(self, clock: Clock) -> WaitStatus | None:
         """Return what it waits for now as the head of its lane; None for nothing that takes time."""
         now = clock.now()
         if self.wait is not None:
             return self._wait_status(self.wait.cause, self.wait.at, self.wait.detail)
+        if self.place is not None and (short := self.place.current_wait()) is not None:
+            return self._wait_status(short.cause, short.at)
         if self.state is State.IN_FLIGHT:
             return self._wait_status(Cause.ANSWER, self.sent_at or now)
         if self.doubt is not None:
@@ -120,10 +190,18 @@ class Carried:
             return self._wait_status(Cause.DUE, self.occurrence.scheduled_for)
         return self._wait_status(Cause.TURN, self.turn_since, to_text_seconds(head.occurrence.scheduled_for))
 
+    def had_its_turn(self, head: "Carried", now: datetime) -> None:
+        """Note that it waited until now behind the head. A wait for its turn that is not on record yet is part of this one."""
+        if now - self.turn_since >= timedelta(seconds=_NOTABLE):
+            self.steps[:] = [step for step in self.steps if step.cause is not Cause.TURN]
+            self.steps.append(Step(self.turn_since, Cause.TURN, now, to_text_seconds(head.occurrence.scheduled_for)))
+
     @property
     def turn_since(self) -> datetime:
-        """Since when it waits for its turn while another one is the head."""
-        return self.taken_at if self.asked and self.taken_at is not None else self.due
+        """Since when it waits for its turn while another one is the head: due, and in its lane."""
+        if self.taken_at is None:
+            return self.due
+        return self.taken_at if self.asked else max(self.due, self.taken_at)
 
     def _wait_status(self, cause: Cause, since: datetime, detail: str | None = None) -> WaitStatus:
         of = self.occurrence
@@ -158,14 +236,20 @@ class Lane:
         self.waiting.insert(self._place_of_what_is_asked() if carried.asked else self._place_by_due(carried), carried)
         self.alarm.ring()
 
-    def waits(self, clock: Clock) -> Iterator[WaitStatus]:
-        """Yield what each of its occurrences waits for now."""
-        if not self.waiting:
-            return
-        head, now = self.waiting[0], clock.now()
-        if (wait := head.current_wait(clock)) is not None:
-            yield wait
-        yield from (each.wait_behind(head, now) for each in self.waiting if each is not head)
+    def waits(self, clock: Clock) -> Iterator[tuple[Carried, WaitStatus | None]]:
+        """Yield each of its occurrences with what it waits for now; None: for nothing that takes time."""
+        if self.waiting:
+            head, now = self.waiting[0], clock.now()
+            yield head, head.current_wait(clock)
+            yield from ((each, each.wait_behind(head, now)) for each in self.waiting if each is not head)
+
+    def end_waits(self, clock: Clock) -> None:
+        """Let no occurrence wait any more: the process stops, and what they waited for until now is to be recorded."""
+        head, now = self.waiting[0] if self.waiting else None, clock.now()
+        for carried in self.waiting:
+            carried.goes_on(clock)
+            if head is not None and carried is not head:
+                carried.had_its_turn(head, now)
 
     def put_in_order(self) -> None:
         """Put a head that is not on its way behind those that are due before it.

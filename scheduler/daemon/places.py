@@ -8,7 +8,7 @@ hang keep nobody else waiting. When `max_waiting` is full, the target is saturat
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -17,10 +17,11 @@ from scheduler.core.episode import Episode
 from scheduler.core.events import BudgetExhausted, BudgetRecovered, TargetRelieved, TargetSaturated
 from scheduler.core.fair_queue import FairQueue, Ticket
 from scheduler.core.status import PlacesStatus
-from scheduler.core.steps import Cause
+from scheduler.core.steps import Cause, Step
 from scheduler.daemon.context import Context
 from scheduler.daemon.lane import Carried
 from scheduler.daemon.ports import Reservation
+from scheduler.daemon.shortages import Joined, Shortages
 
 if TYPE_CHECKING:
     from scheduler.core.model import Occurrence
@@ -40,25 +41,12 @@ _HANDED_OVER_FOR: Final = 2.0
 """Seconds for which a place waits for an occurrence that has not entered yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shortage:
-    """What is short: as the cause of a wait, and in words for what could not be sent for it."""
-
-    error: str
-    cause: Cause = Cause.BUDGET
-
-
-_BUDGET: Final = Shortage(
-    error="the request budget of the target had no place for it",
-)
-_BLOCKED: Final = Shortage(
-    error="the API asked to send nothing until it was too late",
-    cause=Cause.THROTTLED,
-)
-_IN_FLIGHT: Final = Shortage(
-    error="as many requests were under way as max_in_flight allows",
-    cause=Cause.IN_FLIGHT,
-)
+_ERRORS: Final[Mapping[Cause, str]] = {
+    Cause.BUDGET: "the request budget of the target had no place for it",
+    Cause.THROTTLED: "the API asked to send nothing until it was too late",
+    Cause.IN_FLIGHT: "as many requests were under way as max_in_flight allows",
+}
+"""Why an occurrence could not be sent in time, by what was short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +69,7 @@ class Place:
         self.ticket: Ticket | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.ring = ring
+        self.joined: Joined | None = None
         self._places = places
 
     def __enter__(self) -> Self:
@@ -101,9 +90,17 @@ class Place:
         return self.timer is not None
 
     @property
-    def lacks(self) -> Shortage:
-        """What the place waits for."""
-        return self._places.shortage
+    def lack(self) -> str:
+        """What is short, in words for what could not be sent for it."""
+        return self._places.lack
+
+    def current_wait(self) -> Step | None:
+        """Return what it waits for now; None when it does not wait."""
+        return None if self.granted or self.joined is None else self._places.shortages.current(self.joined)
+
+    def steps(self) -> list[Step]:
+        """Return what it has waited for so far."""
+        return [] if self.joined is None else self._places.shortages.steps(self.joined)
 
     def send(self) -> None:
         """Use the place: the request is sent now."""
@@ -118,6 +115,7 @@ class Places:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self.shortages = Shortages(context.clock)
         self._queue = FairQueue()
         self._waiting: dict[Ticket, Place] = {}
         self._handed_over: dict[Occurrence, Place] = {}
@@ -134,11 +132,9 @@ class Places:
     # ------------------------------------------------------------ what others ask
 
     @property
-    def shortage(self) -> Shortage:
-        """What those who wait wait for."""
-        if not self._has_room():
-            return _IN_FLIGHT
-        return _BLOCKED if self._is_blocked() else _BUDGET
+    def lack(self) -> str:
+        """What is short now, in words."""
+        return _ERRORS[self._find_lack()]
 
     @property
     def hanging(self) -> int:
@@ -178,12 +174,14 @@ class Places:
         while self._waiting and self._has_room():
             reservation = upstream.reserve()
             if reservation is None:
+                self.shortages.see(self._find_lack())
                 self._note_shortage()
                 self._look_in(min(upstream.place_in(), _LOOK_AGAIN))
                 return
             ticket = self._queue.choose()
             assert ticket is not None, "as many tickets as places wait"
             self._grant(self._waiting.pop(ticket), reservation)
+        self.shortages.see(Cause.IN_FLIGHT if self._waiting else None)
         self._short_since = None
 
     # ------------------------------------------------------------ what a place does
@@ -230,6 +228,7 @@ class Places:
         urgency = place.urgency
         place.ticket = self._queue.join(place.automation_id, lost_at=urgency.lost_at, since=urgency.since)
         self._waiting[place.ticket] = place
+        place.joined = self.shortages.join()
         if self._next_look is None:
             self._next_look = asyncio.get_running_loop().call_soon(self.serve)
 
@@ -237,6 +236,8 @@ class Places:
         """Take back all that a place still holds."""
         if place.ticket is not None and self._waiting.pop(place.ticket, None) is not None:
             self._queue.leave(place.ticket)
+            if not self._waiting:
+                self.shortages.see(None)
         if place.reservation is not None:
             self._free(place, place.reservation)
 
@@ -288,6 +289,12 @@ class Places:
         if self._next_look is not None:
             self._next_look.cancel()
             self._next_look = None
+
+    def _find_lack(self) -> Cause:
+        """Return what those who wait for a place wait for."""
+        if not self._has_room():
+            return Cause.IN_FLIGHT
+        return Cause.THROTTLED if self._is_blocked() else Cause.BUDGET
 
     def _is_blocked(self) -> bool:
         """Whether the API asked to send nothing now: the budget is not to blame."""

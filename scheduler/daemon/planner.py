@@ -29,6 +29,8 @@ AT_ONCE: Final = 2_000
 """Automations that are planned in one transaction: more of them must keep neither the event loop nor the ledger for long."""
 
 
+_MOST_HINDRANCES: Final = 20
+"""Hindrances that are kept apart; whatever comes later counts as the last of them."""
 FIRST_SLICE: Final = 64
 LARGEST_SLICE: Final = 1000
 """So many stretches of the past are decided at once, the first time and at most."""
@@ -63,7 +65,7 @@ class Planner:
         self._back_at: datetime | None = None  # the earliest instant that the clock went back to since the timetable was told
         self._stopping = False
         self._slice = FIRST_SLICE
-        self._hindrance: Step | None = None  # what has kept it from planning, and since when
+        self._hindrances: list[Step] = []  # what has kept it from planning since it last did, one after the other; the last goes on
         self._to_warm: asyncio.Queue[int] = asyncio.Queue()
         self._listeners: list[Callable[[], None]] = []
 
@@ -104,7 +106,7 @@ class Planner:
     @property
     def hindrance(self) -> Step | None:
         """What keeps it from planning now, and since when; None: nothing does."""
-        return self._hindrance
+        return self._hindrances[-1] if self._hindrances else None
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` when what is due next has changed."""
@@ -177,7 +179,8 @@ class Planner:
             await self._recover()
         if len(dues) > AT_ONCE:
             return not self._stopping
-        self._hindrance, self.has_planned = None, True
+        self._hindrances.clear()
+        self.has_planned = True
         return context.timetable.is_recovering and not self._stopping
 
     async def _plan_present(self, dues: Sequence[Due]) -> None:
@@ -237,7 +240,12 @@ class Planner:
             )
 
     def _is_hindered(self, cause: Cause, detail: str | None = None) -> None:
-        self._hindrance = self._hindrance or Step(self._context.clock.now(), cause, detail=detail)
+        now, last = self._context.clock.now(), self.hindrance
+        if last is not None and (last.cause is cause or len(self._hindrances) >= _MOST_HINDRANCES):
+            return
+        if last is not None:
+            self._hindrances[-1] = replace(last, until=now)
+        self._hindrances.append(Step(now, cause, detail=detail))
 
     def _go_back(self, now: datetime) -> None:
         self._back_at = now if self._back_at is None else min(now, self._back_at)
@@ -330,10 +338,8 @@ class Planner:
         if claim.claimed_at - claim.due < AHEAD:
             return []
         absent = [] if claim.due > self.absent_until else [Step(claim.due, Cause.ABSENT, min(self.absent_until, claim.claimed_at))]
-        hindrance = self._hindrance
-        if hindrance is None:
-            return absent
-        return [*absent, replace(hindrance, at=max(hindrance.at, claim.due), until=claim.claimed_at)]
+        hindered = (replace(each, at=max(each.at, claim.due), until=each.until or claim.claimed_at) for each in self._hindrances)
+        return [*absent, *(step for step in hindered if step.until is not None and step.until - step.at >= AHEAD)]
 
 
 def _carried(claim: Claim, entry: Entry, written: float, steps: list[Step]) -> Carried:

@@ -153,8 +153,11 @@ class Ledger(Protocol):
     async def withdraw(self, occurrences: Sequence[Occurrence]) -> None:
         """Take back claims that were never sent, as if they had not been made. An error when an attempt of one came to an end."""
 
-    async def unsend(self, occurrences: Sequence[Occurrence]) -> None:
-        """Their newest attempt was written but never sent, and will not be: remove it; they wait on."""
+    async def unsend(self, occurrences: Sequence[Occurrence], steps: Sequence[tuple[Occurrence, Sequence[Step]]] = ()) -> None:
+        """Their newest attempt was written but never sent, and will not be: remove it; they wait on. ``steps`` are written as in `note`."""
+
+    async def note(self, steps: Sequence[tuple[Occurrence, Sequence[Step]]]) -> None:
+        """Write steps of occurrences although nothing else is written of them. A step without an end that has one already keeps it."""
 
     async def rewind(self, target: str, now: datetime) -> None:
         """The clock went back to ``now``: withdraw the watermark and the outcomes without an attempt that lie ahead of it.

@@ -82,20 +82,19 @@ class Sender:
 
     async def _has_place(self, lane: Lane, carried: Carried, place: Place) -> bool:
         """Wait for the place. False when the occurrence ends, is overtaken or has to wait for something else before."""
-        clock, answer = self._context.clock, None
+        answer = None
         await asyncio.sleep(0)  # the queue chooses when everybody who is due has joined it
-        while True:
-            if not place.granted:
-                carried.waits_for(place.lacks.cause, clock)
-                await lane.alarm.sleep(self._until_news(lane, carried))
-            if lane.waiting[0] is not carried:
-                break
-            answer = await self._waiting.ask(lane, carried)
-            if isinstance(answer, Stop):
-                self._note_end(lane, carried, place, answer)
-            if not isinstance(answer, Go) or place.granted:
-                break
-        carried.goes_on(clock)
+        with carried.waiting_in(place):
+            while True:
+                if not place.granted:
+                    await lane.alarm.sleep(self._until_news(lane, carried))
+                if lane.waiting[0] is not carried:
+                    break
+                answer = await self._waiting.ask(lane, carried)
+                if isinstance(answer, Stop):
+                    self._note_end(lane, carried, place, answer)
+                if not isinstance(answer, Go) or place.granted:
+                    break
         return place.granted and lane.waiting[0] is carried and isinstance(answer, Go)
 
     def _note_end(self, lane: Lane, carried: Carried, place: Place, ending: Stop) -> None:
@@ -106,7 +105,7 @@ class Sender:
         if not carried.maybe_sent and (ending.outcome is Outcome.EXPIRED or ending.reason is Reason.COALESCED):
             self.places.note_lost(place)
         if ending.outcome is Outcome.EXPIRED:
-            carried.error = carried.error or (None if place.granted else place.lacks.error)
+            carried.error = carried.error or (None if place.granted else place.lack)
         elif ending.reason is Reason.COALESCED and (heir := lane.heir([carried], self._context.clock.now())) is not None:
             self.places.hand_over(self._place(lane, heir))
 
@@ -152,9 +151,7 @@ class Sender:
         baseline = self._readings.baseline(carried.occurrence.automation_id) if carried.doubt is None else carried.doubt.baseline
         attempt = Attempt(number, self._context.clock.now(), baseline, self._context.clock_offset)
         written = self._context.clock.seconds()
-        carried.waits_for(Cause.LEDGER, self._context.clock)
         await write_down(self._context, "attempt", carried, lambda steps: self._context.ledger.attempt(carried.occurrence, attempt, steps))
-        carried.goes_on(self._context.clock)
         carried.attempt, carried.written, carried.state = attempt, written, State.CLAIMED
 
     async def _send(self, carried: Carried) -> tuple[Verdict, AttemptEnd]:
@@ -238,21 +235,26 @@ class Sender:
 
     async def _look_at_the_list(self, carried: Carried) -> Ending | None:
         try:
-            gone = await self._readings.gone(carried.occurrence.automation_id)
+            with carried.waiting_for(Cause.UNCONFIRMED, self._context.clock):
+                gone = await self._readings.gone(carried.occurrence.automation_id)
         except UpstreamError:
             return None
         return Ending(Outcome.SKIPPED, Reason.DELETED, carried.error) if gone else None
 
 
 async def write_down(context: Context, operation: str, carried: Carried, write: Callable[[Sequence[Step]], Awaitable[_T]]) -> _T:
-    """Make durable what happened to it, and with it what did before that nobody has written down yet."""
-    return await context.durably(operation, lambda: write_once(carried, write))
+    """Make durable what happened to it, and with it the steps that are not on record yet.
+
+    The wait for a ledger that does not take the write at once is one of them.
+    """
+    with carried.waiting_for(Cause.LEDGER, context.clock):
+        return await context.durably(operation, lambda: write_once(context, carried, write))
 
 
-async def write_once(carried: Carried, write: Callable[[Sequence[Step]], Awaitable[_T]]) -> _T:
+async def write_once(context: Context, carried: Carried, write: Callable[[Sequence[Step]], Awaitable[_T]]) -> _T:
     """Do the same, and raise `LedgerUnavailable` when the ledger does not take it."""
-    steps = tuple(carried.steps)
+    steps = carried.steps_so_far(context.clock)
     done = await write(steps)
     if done is not False:
-        del carried.steps[: len(steps)]
+        carried.forget(steps)
     return done

@@ -29,6 +29,7 @@ from scheduler.daemon.readings import Readings
 from scheduler.daemon.record import Record
 from scheduler.daemon.refresh import Refresh
 from scheduler.daemon.tracker import Tracker
+from scheduler.daemon.wait_record import WaitRecord
 from scheduler.daemon.waits import Waits
 
 Parse = Callable[[str, str], Schedule]
@@ -74,6 +75,7 @@ class Target:
         self._overdue = Overdue(self.context, self._clearance, self._dispatcher, self._planner.stalled_for)
         self._making_up = MakingUp(self.context, self._dispatcher)
         self._refresh = Refresh(self.context, readings, self._clearance, self._presence)
+        self._wait_record = WaitRecord(self.context, self._dispatcher, lambda: self._planner.is_due_within(BUSY_BEFORE))
         self.waits = Waits(self.context, self._planner, self._dispatcher)
         readings.listen(self._tracker.seen)
         self._dispatcher.listen(self._tracker.started)
@@ -144,11 +146,11 @@ class Target:
         """Serve until ``stopping`` is set, then give what is in flight ``drain()`` seconds. Returns how much is left in flight."""
         try:
             async with asyncio.TaskGroup() as group:
-                parts = (self._poller, self._planner, self._tracker, self._overdue, self._refresh)
-                polling, planning, following, watching, refreshing = (group.create_task(part.run()) for part in parts)
+                parts = (self._poller, self._planner, self._tracker, self._overdue, self._refresh, self._wait_record)
+                polling, planning, following, *looking = (group.create_task(part.run()) for part in parts)
                 recording = group.create_task(self._record_throttle())
                 await stopping.wait()
-                for task in (polling, watching, refreshing):
+                for task in (polling, *looking):
                     task.cancel()
                 self._planner.stop()
                 left = await self._dispatcher.drain(drain())

@@ -6,6 +6,7 @@ paused, and keeping in mind what was waited for.
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from scheduler.core.model import AttemptEnd, Outcome, Reason, Run
@@ -147,14 +148,15 @@ class Waiting:
         """
         if not self._knows_pauses():
             async with self._reading_pauses:
-                await self._read_pauses()
+                await self._read_pauses(carried)
         return self._clearance.is_paused(carried.occurrence.automation_id)
 
-    async def _read_pauses(self) -> None:
+    async def _read_pauses(self, carried: Carried) -> None:
         if self._knows_pauses():
             return  # somebody else read them meanwhile
         context = self._context
-        self._clearance.paused = await context.readably("pauses", lambda: context.ledger.pauses(context.target))
+        failed = partial(carried.waits_for, Cause.LEDGER, context.clock)
+        self._clearance.paused = await context.readably("pauses", lambda: context.ledger.pauses(context.target), failed)
         self._pauses_read = context.clock.seconds()
 
     def _knows_pauses(self) -> bool:

@@ -35,7 +35,7 @@ class Waits:
         """Return all waits: counted, and the first of them by due time. Costs as much as there are open occurrences."""
         timetable = self._context.timetable
         causes, unplanned = Counter[Cause](), list(self._unplanned(lambda _: True))
-        claimed = (wait for lane in self._dispatcher.lanes for wait in lane.waits(self._context.clock))
+        claimed = (wait for _, wait in self._dispatcher.waits() if wait is not None)
         first = nsmallest(MOST_NAMED, _count(causes, chain(claimed, unplanned)), key=_order)
         later = (_until_due(entry, moment) for entry, moment in timetable.first_later(MOST_NAMED))
         causes[Cause.DUE] += timetable.later_count
@@ -49,7 +49,7 @@ class Waits:
             return automation.id == automation_id
 
         lane = self._dispatcher.lane(automation_id)
-        claimed = () if lane is None else lane.waits(self._context.clock)
+        claimed = () if lane is None else (wait for _, wait in lane.waits(self._context.clock) if wait is not None)
         return nsmallest(MOST_NAMED, chain(claimed, self._unplanned(is_it), self.until_due(is_it)), key=_order)
 
     def until_due(self, only: Callable[[Automation], bool] | None = None) -> list[WaitStatus]:

@@ -35,6 +35,7 @@ from scheduler.ledger import attempts, fires, intents, outcomes, sightings
 from scheduler.ledger import unattributed as notes
 from scheduler.ledger.claims import Plan, claim, lacking
 from scheduler.ledger.rows import halving, identity
+from scheduler.ledger.steps import record
 
 _WRITE: Final = halving(attempts.write)
 _END: Final = halving(attempts.end)
@@ -135,9 +136,18 @@ class SqliteLedger:
         """See `outcomes.withdraw`."""
         await self.database.write(lambda connection: outcomes.withdraw(connection, occurrences))
 
-    async def unsend(self, occurrences: Sequence[Occurrence]) -> None:
-        """See `attempts.unsend`."""
-        await self.database.write(lambda connection: attempts.unsend(connection, occurrences))
+    async def unsend(self, occurrences: Sequence[Occurrence], steps: Sequence[tuple[Occurrence, Sequence[Step]]] = ()) -> None:
+        """See `attempts.unsend` and `steps.record`."""
+
+        def unsend(connection: sqlite3.Connection) -> None:
+            attempts.unsend(connection, occurrences)
+            record(connection, steps)
+
+        await self.database.write(unsend)
+
+    async def note(self, steps: Sequence[tuple[Occurrence, Sequence[Step]]]) -> None:
+        """See `steps.record`."""
+        await self.database.write(lambda connection: record(connection, steps))
 
     async def rewind(self, target: str, now: datetime) -> None:
         """See `outcomes.rewind`."""

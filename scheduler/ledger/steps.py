@@ -1,4 +1,4 @@
-"""Steps of occurrences, written with whatever else is written of them: never in a transaction of their own."""
+"""Steps of occurrences, written with whatever else is written of them. A wait that lasts is written once by itself, without its end."""
 
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ _INSERT: Final = given(
     """
     INSERT INTO step (occurrence_id, at, cause, until, detail, "by")
     SELECT occurrence.id, given.at, given.cause, given.until, given.detail, given.by FROM {given} CROSS JOIN occurrence WHERE {same}
-    ON CONFLICT (occurrence_id, at, cause) DO UPDATE SET until = excluded.until, detail = excluded.detail
+    ON CONFLICT (occurrence_id, at, cause) DO UPDATE SET until = coalesce(excluded.until, until), detail = excluded.detail
     """,
 )
 

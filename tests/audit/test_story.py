@@ -17,7 +17,7 @@ from scheduler.core.steps import Cause
 from scheduler.ledger.schema import open_for_reading
 from tests.audit.support import recorded, spoil
 from tests.daemon.world import NOON, World
-from tests.fakes import LOST_ANSWER, RESET_BEFORE, answered
+from tests.fakes import LOST_ANSWER, LOST_REQUEST, RESET_BEFORE, Deed, answered
 
 NOW = datetime(2026, 11, 23, 16, tzinfo=UTC)
 
@@ -183,6 +183,49 @@ def test_what_a_clock_change_has_to_do_with_it_is_told(tmp_path: Path, day: int,
         (automation_id,) = connection.execute("SELECT automation_id FROM definition").fetchone()
         story = tell(recall(connection, "main", automation_id, instant, (evaluated.croniter, evaluated.tzdata)), NOW)
     assert reason in story.why
+
+
+async def _waiting(world: World) -> None:
+    """*held* waits for its target, *lost* for readings, *asked* for an answer; the process is killed once in between."""
+    held = world.api.create("0 13 * * *", name="held")
+    world.api.script(held, *[answered(401, error="bad key")] * 50)
+    for clock in ("13:00:10", "13:02:00"):
+        world.start()
+        await world.until(clock)
+        while world.row(held, "13:00").steps[-1].until is not None or world.row(held, "13:00").steps[-1].cause is not Cause.HELD:
+            await world.after(1.0)
+        world.kill()
+
+
+async def _attempted(world: World) -> None:
+    world.api.script(world.api.create("0 13 * * *", name="lost"), LOST_REQUEST)
+    world.api.script(world.api.create("0 13 * * *", name="asked"), Deed(took=29.0))
+    world.start()
+    await world.until("13:00:20")
+    world.kill()
+
+
+def test_what_an_open_occurrence_waits_for_is_told_with_its_beginning(tmp_path: Path) -> None:
+    begin, lenient = NOON + timedelta(minutes=59, seconds=20), Policies(start_within=timedelta(minutes=30))
+    now = NOON + timedelta(hours=1, minutes=4)
+    path = recorded(tmp_path / "ledger.db", _waiting, policies=lenient, begin=begin)
+    story = why(path, "held", "13:00", now=now)
+    assert story.wait is not None
+    assert (story.wait.cause, story.wait.detail) == (Cause.HELD, "HTTP 401: bad key")
+    assert story.why == f"it waits for the release of its held target, since {to_text(story.wait.since)} (HTTP 401: bad key)"
+    told = [(each.at, each.text) for each in story.entries]
+    assert (story.wait.since, "waits for the release of its held target: HTTP 401: bad key") in told
+    assert [at for at, text in told if text.endswith("; the end is not on record, since the process was killed")] < [story.wait.since]
+    other = recorded(tmp_path / "other.db", _attempted, policies=lenient, begin=begin)
+    for name, cause in (("lost", Cause.ANSWER), ("asked", Cause.ANSWER)):
+        wait = why(other, name, "13:00", now=now).wait
+        assert wait is not None
+        assert (wait.cause, wait.since.replace(microsecond=0)) == (cause, NOON + timedelta(minutes=59, seconds=59))
+    spoil(other, "UPDATE occurrence SET state = 'unknown'")
+    spoil(other, "UPDATE attempt SET result = 'unknown', ended_at = '2026-11-23T13:00:31.000000Z'")
+    wait = why(other, "lost", "13:00", now=now).wait
+    assert wait is not None
+    assert (wait.cause, to_text(wait.since)) == (Cause.OUTCOME, "2026-11-23T13:00:31.000000Z")
 
 
 def test_there_is_a_sentence_for_everything() -> None:

@@ -495,7 +495,8 @@ def test_no_more_requests_hang_than_may_and_the_target_is_saturated() -> None:
         assert len(world.api.arrivals) - (1 if world.api.runs_of(healthy) else 0) == 5  # three have left max_in_flight, two hold it
         places = process.target.status().places
         assert (places.hanging, places.saturated_since is not None) == (5, True)
-        assert process.target.waits.status().causes[Cause.IN_FLIGHT] == 2
+        assert process.target.waits.status().causes == {Cause.ANSWER: 5, Cause.IN_FLIGHT: places.waiting}
+        assert places.waiting > 0
         (saturated,) = world.told(TargetSaturated)
         assert saturated.hanging == 3
         await world.until("12:02:10")
@@ -609,5 +610,24 @@ def test_the_forecast_is_what_comes(automations: int, per_minute: int) -> None:
         fates = Counter(row.fate for row in world.ledger.rows.values())
         assert fates["skipped: coalesced"] == pytest.approx(lost, rel=0.05, abs=automations)
         assert fates["accepted: answered"] == pytest.approx(len(dues) - lost, rel=0.05)
+
+    in_world(story)
+
+
+def test_a_wait_for_both_limits_is_a_step_of_each_however_often_they_take_turns() -> None:
+    async def story(world: World) -> None:
+        limit(world, 20, polls=False)
+        world.set(max_in_flight=1)
+        automations = [world.api.create("1 * * * *") for _ in range(60)]
+        for each in automations:
+            world.api.script(each, Deed(took=0.6))
+        world.start()
+        await world.until("12:05:00")
+        steps = [world.row(each, "12:01").steps for each in automations]
+        assert max(map(len, steps)) == 2
+        assert {step.cause for each in steps for step in each} == {Cause.IN_FLIGHT, Cause.BUDGET}
+        last = max(steps, key=lambda each: max((step.until or NOON for step in each), default=NOON))
+        assert all(step.until is not None for step in last)
+        assert last[-1].until - NOON > timedelta(minutes=2)  # type: ignore[operator]  # it has an end, as asserted above
 
     in_world(story)

@@ -6,7 +6,7 @@ from scheduler.core.errors import UpstreamError
 from scheduler.core.policy import CatchUp, Concurrency, Policies
 from scheduler.core.steps import Cause
 from tests.daemon.world import NOON, World, in_world
-from tests.fakes import LOST_ANSWER, LOST_REQUEST, REFUSED, SERVED, answered
+from tests.fakes import LOST_ANSWER, LOST_REQUEST, REFUSED, SERVED, Deed, answered
 from tests.fakes.twin import TwinLedger
 
 BEGIN = NOON + timedelta(minutes=59, seconds=20)
@@ -129,7 +129,7 @@ def test_it_is_told_that_another_process_took_it_up() -> None:
         world.start()
         await world.until("13:07:00")
         assert world.fates(automation) == {"13:00": "accepted: found"}
-        assert [each.cause for each in world.row(automation, "13:00").steps] == [Cause.ADOPTED]
+        assert [each.cause for each in world.row(automation, "13:00").steps] == [Cause.ABSENT, Cause.ADOPTED]
 
     in_world(story, begin=BEGIN, policies=LENIENT, ledger=TwinLedger())
 
@@ -146,3 +146,142 @@ def test_a_weekend_without_a_daemon_is_told_of_what_was_caught_up_with() -> None
         assert told(world, automation, "13:00") == ["absent 1200"]
 
     in_world(story, begin=BEGIN, policies=LENIENT, ledger=TwinLedger())
+
+
+# ---------------------------------------------------------------- while a wait lasts, and when its process ends
+
+
+def test_a_wait_is_on_record_while_it_lasts_in_one_write_for_all() -> None:
+    async def story(world: World) -> None:
+        automations = [world.api.create("0 13 * * *") for _ in range(20)]
+        world.api.deed = answered(401, error="bad key")
+        process = world.start()
+        await world.until("13:00:04")
+        assert not any(world.row(each, "13:00").steps for each in automations)
+        await world.until("13:00:12")
+        lasting = [world.row(each, "13:00").steps[-1] for each in automations]
+        assert {(each.cause, each.until) for each in lasting} == {(Cause.HELD, None)}
+        noted = [each for each in process.checkpoints if each == "after ledger.note"]
+        assert len(noted) <= 2
+        world.api.deed = SERVED
+        await world.until("13:06:00")
+        for automation in automations:
+            assert world.row(automation, "13:00").fate == "accepted: answered"
+            assert all(each.until is not None for each in world.row(automation, "13:00").steps)
+
+    in_world(story, begin=BEGIN, policies=LENIENT, ledger=TwinLedger())
+
+
+def test_a_process_that_is_killed_leaves_the_wait_on_record_without_its_end() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        world.api.deed = answered(401, error="bad key")
+        world.start()
+        await world.until("13:00:30")
+        world.kill()
+        left = list(world.row(automation, "13:00").steps)
+        assert [(each.cause, each.until) for each in left if each.until is None] == [(Cause.HELD, None)]
+        await world.until("13:02:00")
+        world.start()
+        await world.until("13:02:15")
+        steps = world.row(automation, "13:00").steps
+        assert steps[: len(left)] == left, "nobody knows when that wait ended"
+        assert Cause.ADOPTED in {each.cause for each in steps[len(left) :]}
+
+    in_world(story, begin=BEGIN, policies=LENIENT, ledger=TwinLedger())
+
+
+def test_a_stop_in_good_order_records_what_every_open_occurrence_waited_for() -> None:
+    async def story(world: World) -> None:
+        held, budget = world.api.create("0 13 * * *"), [world.api.create("1 13 * * *") for _ in range(3)]
+        queued, turns = world.api.create("0 13 * * *"), world.api.create("* * * * *")
+        world.own_policies = {
+            held: LENIENT,
+            queued: Policies(concurrency=Concurrency.QUEUE),
+            turns: Policies(catch_up=CatchUp.ALL, start_within=timedelta(minutes=30)),
+        }
+        world.api.run_lasts = 900.0
+        world.api.script(held, *[REFUSED] * 50)
+        world.api.script(turns, *[REFUSED] * 50)
+        world.start()
+        await world.until("12:59:50")
+        world.api.run_by_somebody(queued)
+        await world.until("13:00:58")
+        world.api.reserve = lambda: None  # type: ignore[method-assign]  # the budget is used up
+        world.api.place_in = lambda: 60.0  # type: ignore[method-assign]
+        await world.until("13:01:03")
+        await world.stop()
+        causes = {each: {step.cause for step in world.row(each, "13:00").steps} for each in (held, queued, turns)}
+        assert causes[queued] == {Cause.QUEUED}
+        assert {Cause.BACK_OFF} <= causes[held] <= {Cause.BACK_OFF, Cause.BUDGET}
+        assert [told(world, each, "13:01") for each in budget] == [["budget 3"]] * 3
+        assert told(world, turns, "13:01") == ["turn 3"]
+        assert all(step.until is not None for row in world.ledger.rows.values() for step in row.steps)
+
+    in_world(story, begin=BEGIN, policies=LENIENT, ledger=TwinLedger())
+
+
+def test_a_ledger_that_does_not_take_an_outcome_is_a_step_of_that_outcome() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        world.api.script(automation, Deed(took=5.0))
+        world.start()
+        await world.until("13:00:03")
+        world.ledger.broken = "disk full"
+        await world.until("13:00:40")
+        world.ledger.broken = None
+        await world.until("13:02:00")
+        assert world.fates(automation) == {"13:00": "accepted: answered"}
+        (step,) = world.row(automation, "13:00").steps
+        assert step.cause is Cause.LEDGER
+        assert step.until is not None
+        assert timedelta(seconds=30) < step.until - step.at < timedelta(seconds=100)
+
+    in_world(story, begin=BEGIN, policies=LENIENT)
+
+
+def test_a_fault_of_the_daemon_is_what_the_occurrence_waits_after() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        process = world.start()
+        await world.until("12:59:50")
+
+        async def fail(*_: object) -> None:
+            raise ValueError("a fault")
+
+        sender = process.target._dispatcher._carrier.sender
+        whole, sender._write = sender._write, fail  # type: ignore[method-assign,assignment]
+        sender._waiting.is_fresh = lambda _: False  # type: ignore[method-assign,assignment]
+        await world.until("13:00:30")
+        del sender._waiting.is_fresh
+        sender._write = whole  # type: ignore[method-assign]
+        (wait,) = process.target.waits.status().first
+        assert wait.cause is Cause.BACK_OFF
+        assert wait.detail is not None
+        assert "occurrence.faulted" in wait.detail
+        await world.until("13:02:00")
+        assert world.row(automation, "13:00").fate == "accepted: answered"
+        assert told(world, automation, "13:00") == ["back_off 60"]
+
+    in_world(story, begin=BEGIN, policies=LENIENT)
+
+
+def test_each_hindrance_of_planning_is_told_one_after_the_other() -> None:
+    async def story(world: World) -> None:
+        world.set(stale_limit=timedelta(minutes=2))
+        automation = world.api.create("0 13 * * *")
+        world.start()
+        await world.until("12:57:50")
+        world.api.list_error = UpstreamError("HTTP 500", status=500)
+        await world.until("13:00:30")
+        world.ledger.broken = "disk full"
+        world.api.list_error = None
+        await world.until("13:02:00")
+        world.ledger.broken = None
+        await world.until("13:04:00")
+        steps = world.row(automation, "13:00").steps
+        assert [each.cause for each in steps] == [Cause.STALE, Cause.LEDGER]
+        assert steps[0].until == steps[1].at
+        assert steps[1].detail == "disk full"
+
+    in_world(story, begin=NOON + timedelta(minutes=56, seconds=20), policies=LENIENT)

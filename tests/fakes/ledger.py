@@ -80,6 +80,15 @@ class Row:
         """The outcome with its reason, or the state, in one word for a test to compare."""
         return str(self.state) if self.outcome is None else f"{self.outcome}: {self.reason}"
 
+    def add_steps(self, steps: Sequence[Step]) -> None:
+        """Record these. Of two with one beginning and cause the later counts, but an end stays."""
+        for step in steps:
+            same = next((each for each in self.steps if (each.at, each.cause) == (step.at, step.cause)), None)
+            if same is None:
+                self.steps.append(step)
+            else:
+                self.steps[self.steps.index(same)] = replace(step, until=step.until or same.until)
+
     @property
     def run_id(self) -> str | None:
         """Of the run that it started."""
@@ -362,7 +371,7 @@ class MemoryLedger:
         self._close(row for row in row.attempts.values() if row.attempt.number < attempt.number)
         row.attempts[attempt.number] = AttemptRow(attempt)
         row.state = State.IN_FLIGHT
-        row.steps.extend(steps)
+        row.add_steps(steps)
 
     async def ended(self, occurrence: Occurrence, end: AttemptEnd, state: State, steps: Sequence[Step] = ()) -> None:
         """See `scheduler.daemon.ports.Ledger`."""
@@ -370,7 +379,7 @@ class MemoryLedger:
         row = self._open(occurrence)
         self._end(row, end)
         row.state, row.error = state, end.error
-        row.steps.extend(steps)
+        row.add_steps(steps)
 
     async def settled(self, occurrence: Occurrence, steps: Sequence[Step] = ()) -> None:
         """See `scheduler.daemon.ports.Ledger`."""
@@ -378,14 +387,25 @@ class MemoryLedger:
         row = self._open(occurrence)
         self._close(row.attempts.values())
         row.state = State.WAITING
-        row.steps.extend(steps)
+        row.add_steps(steps)
 
-    async def unsend(self, occurrences: Sequence[Occurrence]) -> None:
+    async def unsend(self, occurrences: Sequence[Occurrence], steps: Sequence[tuple[Occurrence, Sequence[Step]]] = ()) -> None:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("unsend")
         for row in (self.rows[each] for each in occurrences if each in self.rows and self.rows[each].outcome is None):
             row.attempts = {number: attempt for number, attempt in row.attempts.items() if attempt.result is not None}
             row.state = State.WAITING
+        self._add_steps(steps)
+
+    async def note(self, steps: Sequence[tuple[Occurrence, Sequence[Step]]]) -> None:
+        """See `scheduler.daemon.ports.Ledger`."""
+        await self._durable("note")
+        self._add_steps(steps)
+
+    def _add_steps(self, steps: Sequence[tuple[Occurrence, Sequence[Step]]]) -> None:
+        for occurrence, each in steps:
+            if occurrence in self.rows:
+                self.rows[occurrence].add_steps(each)
 
     def _end(self, row: Row, end: AttemptEnd) -> None:
         attempt = row.attempts.get(end.number)
@@ -417,7 +437,7 @@ class MemoryLedger:
             self._close(row.attempts.values())
         row.state, row.outcome, row.reason = None, conclusion.outcome, conclusion.reason
         row.conclusion, row.error, row.finished_at = conclusion, conclusion.error, conclusion.at
-        row.steps.extend(steps)
+        row.add_steps(steps)
         return True
 
     def _own(self, row: Row, run: Run, *, found: bool) -> bool:

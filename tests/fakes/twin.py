@@ -68,6 +68,7 @@ _VERBS: Final = (
     "conclude",
     "withdraw",
     "unsend",
+    "note",
     "rewind",
     "open_occurrences",
     "lacking",

@@ -305,6 +305,7 @@ def test_an_outcome_its_run_and_the_end_of_its_attempt_are_one(ledger: Stand) ->
             "automation_id": NIGHTLY,
             "name": "nightly report",
             "scheduled_for": "2026-11-23T12:01:00Z",
+            "due": "2026-11-23T12:01:00.000000Z",
             "outcome": "accepted",
             "reason": "answered",
             "attempts": 1,
@@ -757,6 +758,16 @@ def test_a_step_that_is_written_again_is_one(ledger: Stand) -> None:
         ("2026-11-23T12:01:00.000000Z", "held", "2026-11-23T12:02:00.000000Z", "no such key"),
         ("2026-11-23T12:02:00.000000Z", "adopted", None, None),
     ]
+
+
+def test_a_wait_that_is_noted_gets_its_end_later_and_keeps_it(ledger: Stand) -> None:
+    _claimed(ledger)
+    lasting, ended = Step(at(1), Cause.HELD, None, "no such key"), Step(at(1), Cause.HELD, at(3), "no such key")
+    ledger.do(ledger.ledger.note([(occurrence(1), [lasting]), (occurrence(99), [lasting])]))
+    assert _taken_down(ledger) == [("2026-11-23T12:01:00.000000Z", "held", None, "no such key")]
+    for step in (ended, lasting):
+        ledger.do(ledger.ledger.unsend([], [(occurrence(1), [step])]))
+        assert _taken_down(ledger) == [("2026-11-23T12:01:00.000000Z", "held", "2026-11-23T12:03:00.000000Z", "no such key")]
 
 
 def test_the_steps_of_what_contradicts_are_not_written(ledger: Stand) -> None:

@@ -1,0 +1,78 @@
+"""What all attempts waited for together is told for each of them in a few steps, however often it changed."""
+
+from datetime import timedelta
+
+from scheduler.core.steps import Cause, Step
+from scheduler.daemon.shortages import Shortages
+from tests.counting import count_lines
+from tests.virtual import START
+
+IN_FLIGHT, BUDGET = Cause.IN_FLIGHT, Cause.BUDGET
+
+
+class Watch:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def now(self) -> object:
+        return START + timedelta(seconds=self.at)
+
+    def seconds(self) -> float:
+        return self.at
+
+
+def span(step: Step) -> tuple[Cause, float, float]:
+    assert step.until is not None
+    return step.cause, (step.at - START).total_seconds(), (step.until - START).total_seconds()
+
+
+def test_causes_that_take_turns_are_one_step_each() -> None:
+    watch = Watch()
+    shortages = Shortages(watch)  # type: ignore[arg-type]  # two of its three clocks
+    joined = shortages.join()
+    for second in range(1000):
+        watch.at = float(second)
+        shortages.see(IN_FLIGHT if second % 2 else BUDGET)
+    watch.at = 1000.0
+    assert [span(each) for each in shortages.steps(joined)] == [(BUDGET, 0.0, 999.0), (IN_FLIGHT, 1.0, 1000.0)]
+    assert shortages.current(joined) == Step(START + timedelta(seconds=1), IN_FLIGHT)
+
+
+def test_only_what_held_while_an_attempt_waited_and_for_a_second_is_told_of_it() -> None:
+    watch = Watch()
+    shortages = Shortages(watch)  # type: ignore[arg-type]
+    shortages.see(BUDGET)
+    watch.at = 10.0
+    shortages.see(IN_FLIGHT)
+    watch.at = 20.0
+    joined = shortages.join()
+    watch.at = 25.0
+    shortages.see(BUDGET)
+    watch.at = 25.9
+    shortages.see(None)
+    assert [span(each) for each in shortages.steps(joined)] == [(IN_FLIGHT, 20.0, 25.0)]
+    assert shortages.current(joined) is None
+
+
+def test_a_step_keeps_its_beginning_when_a_cause_comes_back_after_long() -> None:
+    watch = Watch()
+    shortages = Shortages(watch)  # type: ignore[arg-type]
+    joined = shortages.join()
+    shortages.see(BUDGET)
+    watch.at = 5.0
+    assert [span(each) for each in shortages.steps(joined)] == [(BUDGET, 0.0, 5.0)]
+    shortages.see(IN_FLIGHT)
+    watch.at = 1000.0
+    shortages.see(BUDGET)
+    watch.at = 1010.0
+    assert [span(each) for each in shortages.steps(joined)] == [(BUDGET, 0.0, 1010.0), (IN_FLIGHT, 5.0, 1000.0)]
+
+
+def test_a_change_costs_the_same_however_many_wait() -> None:
+    watch = Watch()
+    shortages = Shortages(watch)  # type: ignore[arg-type]
+    for _ in range(1000):
+        shortages.join()
+    assert count_lines(lambda: shortages.see(BUDGET)) < 30
