@@ -309,6 +309,7 @@ EXCEPTIONS: Final = (
     Allowance("audit.reading.recorded", _ALL_VERSIONS, f"{_OWN_PROCESS}, which audits all of them"),
     Allowance("audit.reading.recorded_of", f"{_VERSIONS_OF_ONE})", f"{_OWN_PROCESS}, which tells of all versions of one automation"),
     Allowance("ledger.history.occurrences", "(SCAN occurrence USING INDEX", f"walks back in time up to LIMIT; {_BROWSER}"),
+    Allowance("ledger.history.occurrences", "run_not_successful (status=?)", f"walks back in time up to LIMIT; {_BROWSER}"),
     Allowance("ledger.history.occurrences", "(SCAN automation)", f"names by a pattern; {_BROWSER}"),
     Allowance("ledger.history.last_times", _ALL_AUTOMATIONS, "the last times of all automations, once, at a start"),
     Allowance("ledger.sightings.recorded", _ALL_AUTOMATIONS, _START),

@@ -44,17 +44,25 @@ def occurrences(connection: sqlite3.Connection, selection: Selection) -> list[Li
     """A line for each occurrence or span; the newest first, unless asked otherwise. Open ones have a ``state`` too."""
     conditions, values = _conditions(selection)
     order = "ASC" if selection.oldest_first else "DESC"
+    tables, first = (_RUNS_WITH_OCCURRENCES, "run") if _is_by_run(selection) else (_OCCURRENCES_WITH_RUNS, "occurrence")
     rows = connection.execute(
         f"""
-        SELECT {_COLUMNS} FROM occurrence LEFT JOIN run ON run.target = occurrence.target AND run.run_id = occurrence.task_run_id
-        WHERE {conditions}
-        ORDER BY occurrence.scheduled_for {order}, occurrence.automation_id {order}, occurrence.target {order}
+        SELECT {_COLUMNS} FROM {tables} WHERE {conditions}
+        ORDER BY {first}.scheduled_for {order}, {first}.automation_id {order}, {first}.target {order}
         LIMIT :limit OFFSET :offset
         """,  # noqa: S608 -- made of literals below; the values are parameters
         values | {"limit": selection.limit, "offset": selection.offset},
     )
     return [_line(row) for row in rows]
 
+
+def _is_by_run(selection: Selection) -> bool:
+    """Return whether the runs are gone through, and not the occurrences: of all runs few did not succeed."""
+    return selection.run_status not in {None, RunStatus.SUCCESS}
+
+
+_OCCURRENCES_WITH_RUNS: Final = "occurrence LEFT JOIN run ON run.target = occurrence.target AND run.run_id = occurrence.task_run_id"
+_RUNS_WITH_OCCURRENCES: Final = "run INDEXED BY run_not_successful CROSS JOIN occurrence ON occurrence.id = run.occurrence_id"
 
 _COLUMNS: Final = """
     occurrence.target, occurrence.automation_id, occurrence.name, occurrence.scheduled_for, occurrence.due,
@@ -73,8 +81,9 @@ _OF_AUTOMATION: Final = """
 # By an id alone, the index that orders them also tells which they are.
 _OF_ID: Final = "occurrence.automation_id = :automation_id"
 
-# With a plain comparison, SQLite may go through the runs first, and sort all that it finds.
-_HAS_RUN_STATUS: Final = "coalesce(run.status, '') = :run_status"
+# With a plain comparison, SQLite may go through all runs that succeeded, and sort them.
+_SUCCEEDED: Final = "coalesce(run.status, '') = :run_status"
+_DID_NOT_SUCCEED: Final = "run.status = :run_status AND run.status <> 'success' AND run.occurrence_id IS NOT NULL"
 
 # A span counts when any of it is in time, so the walk begins at the first span that reaches beyond `since`. Left to itself, SQLite looks
 # for that one from the oldest row on, through all that there are.
@@ -99,9 +108,9 @@ def _conditions(selection: Selection) -> tuple[str, dict[str, str | int | None]]
     wanted = {
         "target": "occurrence.target = :target",
         "outcome": "occurrence.outcome = :outcome",
-        "run_status": _HAS_RUN_STATUS,
-        "since": _SINCE,
-        "until": "occurrence.scheduled_for < :until",
+        "run_status": _DID_NOT_SUCCEED if _is_by_run(selection) else _SUCCEEDED,
+        "since": "run.scheduled_for >= :since" if _is_by_run(selection) else _SINCE,  # no run belongs to a span
+        "until": "run.scheduled_for < :until" if _is_by_run(selection) else "occurrence.scheduled_for < :until",
         "automation": _OF_AUTOMATION if values["automation_id"] is None else _OF_ID,
     }
     conditions = [condition for key, condition in wanted.items() if values[key] is not None]

@@ -27,7 +27,7 @@ _RUN: Final = "target, automation_id, scheduled_for, run_id, status, started_at,
 _ADOPT_RUNS: Final = given(
     _RUN,
     """
-    UPDATE run SET occurrence_id = occurrence.id, origin = 'occurrence', doubles = NULL
+    UPDATE run SET occurrence_id = occurrence.id, scheduled_for = occurrence.scheduled_for, origin = 'occurrence', doubles = NULL
     FROM {given} CROSS JOIN occurrence
     WHERE {same} AND run.target = given.target AND run.run_id = given.run_id AND run.origin = 'foreign'
     """,
@@ -36,8 +36,9 @@ _ADOPT_RUNS: Final = given(
 _INSERT_RUNS: Final = given(
     _RUN,
     """
-    INSERT INTO run (target, run_id, automation_id, occurrence_id, origin, status, started_at, finished_at, error)
-    SELECT target, given.run_id, automation_id, occurrence.id, 'occurrence', given.status, given.started_at, given.finished_at, given.error
+    INSERT INTO run (target, run_id, automation_id, occurrence_id, scheduled_for, origin, status, started_at, finished_at, error)
+    SELECT target, given.run_id, automation_id, occurrence.id, scheduled_for, 'occurrence', given.status, given.started_at,
+        given.finished_at, given.error
     FROM {given} CROSS JOIN occurrence USING (scheduled_for, automation_id, target)
     WHERE true ON CONFLICT (target, run_id) DO NOTHING
     """,

@@ -445,6 +445,26 @@ def restored_of_version_8(tables: Tables) -> None:
     tables.execute("ALTER TABLE target ADD COLUMN restored_at TEXT")  # NULL: never, or nothing was fired since the backup
 
 
+# Most runs succeed: the index holds the others, and stays small.
+_RUNS_BY_STATUS: Final = (
+    "ALTER TABLE run ADD COLUMN scheduled_for TEXT",  # of its occurrence, also when that is gone
+    """
+    UPDATE run SET scheduled_for = (SELECT occurrence.scheduled_for FROM occurrence WHERE occurrence.id = run.occurrence_id)
+    WHERE occurrence_id IS NOT NULL
+    """,
+    """
+    CREATE INDEX run_not_successful ON run (status, scheduled_for, automation_id)
+    WHERE occurrence_id IS NOT NULL AND status <> 'success'
+    """,
+)
+
+
+def statuses_of_version_9(tables: Tables) -> None:
+    """What finds the newest occurrences whose runs failed, however many occurrences lie between."""
+    for statement in _RUNS_BY_STATUS:
+        tables.execute(statement)
+
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     tables_of_version_1,
     what_explains_of_version_2,
@@ -454,6 +474,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     finished_of_version_6,
     throttle_of_version_7,
     restored_of_version_8,
+    statuses_of_version_9,
 )
 
 

@@ -1,10 +1,12 @@
 """What people read of the ledger."""
 
+import json
 import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from scheduler.core.steps import Cause
 from scheduler.ledger import history, not_due
 from scheduler.ledger.history import LastTimes, Line, Selection
 from scheduler.ledger.schema import open_for_reading
+from tests.counting import count_steps
 from tests.ledger.support import (
     HOURLY,
     MAIN,
@@ -85,6 +88,10 @@ _ALL = ["n1", "n2", "n3", "o4", "h4", "h5", "n8"]
         ({"run_status": RunStatus.SUCCESS}, ["h4"]),
         ({"run_status": RunStatus.SUCCESS, "automation": "night*"}, []),
         ({"run_status": RunStatus.FAILED}, []),
+        ({"run_status": RunStatus.RUNNING, "since": at(1), "until": at(2), "target": "main"}, ["n1"]),
+        ({"run_status": RunStatus.RUNNING, "since": at(2)}, []),
+        ({"run_status": RunStatus.RUNNING, "until": at(1)}, []),
+        ({"run_status": RunStatus.RUNNING, "automation": HOURLY}, []),
         ({"since": at(4)}, ["n3", "o4", "h4", "h5", "n8"]),
         ({"since": at(6)}, ["n3", "n8"]),
         ({"since": at(6.01)}, ["n8"]),
@@ -182,3 +189,49 @@ def test_an_older_time_does_not_replace_a_newer_one(ledger: Stand) -> None:
         ledger.do(verbs.conclude(occurrence(minute), accepted(f"run-{minute}", minute=minute), ended))
         ledger.do(verbs.followed(MAIN, [(run(f"run-{minute}", status=RunStatus.SUCCESS), RunOrigin.OCCURRENCE)], at(seen_at)))
     assert ledger.do(ledger.database.read(lambda connection: history.last_times(connection, MAIN))) == {NIGHTLY: LastTimes(at(3), at(9))}
+
+
+_ACCEPT_MANY = """
+    INSERT INTO occurrence (target, automation_id, scheduled_for, last, name, due, outcome, reason, task_run_id, node)
+    SELECT 'main', 'a', strftime('%Y-%m-%dT%H:%M:%SZ', 1.8e9 + 60 * key, 'unixepoch'), strftime('%Y-%m-%dT%H:%M:%SZ', 1.8e9 + 60 * key,
+        'unixepoch'), 'nightly', 'd', 'accepted', 'answered', 'run-' || key, 'n'
+    FROM json_each(?)
+"""
+_RUN_MANY = """
+    INSERT INTO run (target, run_id, automation_id, occurrence_id, scheduled_for, origin, status)
+    SELECT target, task_run_id, automation_id, id, scheduled_for, 'occurrence', iif(task_run_id = 'run-0', 'lost', ?)
+    FROM occurrence WHERE node = 'n'
+"""
+
+
+def _count_steps(path: Path, others: RunStatus, count: int, wanted: Selection) -> int:
+    """Count the steps of SQLite's machine for a selection when the oldest run was lost, and ``count`` runs came to ``others``."""
+    with stand(path) as on:
+        on.write(lambda connection: connection.execute(_ACCEPT_MANY, (json.dumps([0] * (count + 1)),)).rowcount)
+        on.write(lambda connection: connection.execute(_RUN_MANY, (others,)).rowcount)
+        return on.do(on.database.read(lambda connection: count_steps(connection, lambda each: history.occurrences(each, wanted))))
+
+
+@pytest.mark.parametrize(
+    ("others", "wanted"),
+    [
+        (RunStatus.SUCCESS, Selection(run_status=RunStatus.LOST)),
+        (RunStatus.FAILED, Selection(run_status=RunStatus.LOST)),
+        (RunStatus.FAILED, Selection(run_status=RunStatus.FAILED, limit=5)),
+        (RunStatus.FAILED, Selection(run_status=RunStatus.FAILED, since=datetime(2027, 6, 1, tzinfo=UTC))),
+    ],
+)
+def test_runs_of_a_status_are_found_as_fast_in_a_long_history_as_in_a_short_one(
+    tmp_path: Path, others: RunStatus, wanted: Selection
+) -> None:
+    few, many = (_count_steps(tmp_path / f"{count}.db", others, count, wanted) for count in (10, 2_000))
+    assert many <= few * 1.2
+
+
+def test_a_run_that_was_foreign_is_found_by_its_status_once_it_is_an_occurrence_s(ledger: Stand) -> None:
+    ledger.do(ledger.ledger.claim(MAIN, [claim(1, first=attempt())], [], at(1)))
+    ledger.do(ledger.ledger.followed(MAIN, [(run("run-1", status=RunStatus.FAILED), RunOrigin.FOREIGN)], at(2)))
+    assert ledger.lines(run_status=RunStatus.FAILED) == []
+    assert ledger.do(ledger.ledger.conclude(occurrence(1), accepted("run-1", Reason.FOUND)))
+    found = ledger.lines(run_status=RunStatus.FAILED, since=at(1), until=at(2))
+    assert [(line["task_run_id"], line["error"]) for line in found] == [("run-1", "it broke")]

@@ -55,6 +55,7 @@ def test_what_was_in_it_stays_as_it_was(of_version_1: Path) -> None:
     assert all(len(rows) == 1 for rows in before.values())
     open_ledger(of_version_1).close()
     before["occurrence"][0] |= {"asked_at": None, "intervals": None, "definition_id": None, "evaluation_id": None}
+    before["run"][0]["scheduled_for"] = None
     before["attempt"][0] |= {"clock_offset": None, "automation_id": None}
     before["evaluation"][0]["rules_version"] = 1
     before["automation"][0] |= {"accepted_at": None, "succeeded_at": None, "unseen_since": None}
@@ -98,6 +99,13 @@ def test_the_newest_finished_run_and_the_failures_in_a_row_are_taken_from_the_hi
     open_ledger(of_version_1).close()
     (row,) = _rows(of_version_1, ["automation"])["automation"]
     assert (row["finished_run_id"], row["finished_at"], row["failures"]) == ("4", "2026-11-23T11:05:00Z", 2)
+
+
+def test_a_run_knows_when_its_occurrence_was_scheduled(of_version_1: Path) -> None:
+    with closing(sqlite3.connect(of_version_1)) as connection, connection:
+        connection.execute("UPDATE run SET occurrence_id = 7, origin = 'occurrence', status = 'failed'")
+    open_ledger(of_version_1).close()
+    assert _rows(of_version_1, ["run"])["run"][0]["scheduled_for"] == "2026-11-23T12:01:00Z"
 
 
 def test_nothing_that_may_have_been_removed_before_is_missed(of_version_1: Path, tmp_path: Path) -> None:
