@@ -190,6 +190,12 @@ def test_what_was_accepted_is_good_when_its_run_succeeded_and_not_before(
     assert badges == [("accepted", outcome_tone), *([(run_status, run_tone)] if run_status else [])]
 
 
+def test_the_id_of_a_run_stands_below_its_status() -> None:
+    assert f'<code title="{RUN}">{RUN[:8]}</code>' in asked("/occurrences", pages(occurrences=Recorded(LINE))).text
+    no_run = {**LINE, "outcome": "skipped", "reason": "missed", "run_status": None, "task_run_id": None}
+    assert "<code title=" not in asked("/occurrences", pages(occurrences=Recorded(no_run))).text
+
+
 def test_what_is_paused_is_not_said_to_fire() -> None:
     entries = [entry("a"), replace(entry("b", automation_id=OTHER_ID), policies=Policies(paused=True))]
     page = parsed("/", pages(entries=entries))

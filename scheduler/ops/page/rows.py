@@ -73,6 +73,7 @@ class Happened:
     late: str | None
     run: str | None
     run_tone: str
+    run_id: str | None
     attempts: int
     error: str | None
     count: int
@@ -96,6 +97,7 @@ def happened(records: Sequence[Json], zone_of: ZoneOf, now: datetime) -> Iterato
             lateness(late) if isinstance(late, float | int) else None,
             None if run is None else str(run),
             TONES.get(str(run), "soft"),
+            None if each["task_run_id"] is None else str(each["task_run_id"]),
             attempts if isinstance(attempts, int) else 0,
             None if each["error"] is None else str(each["error"]),
             count if isinstance(count, int) else 1,
