@@ -6,6 +6,7 @@ from typing import Final
 from scheduler.doctor.disks import FULL, REMOTE, TIGHT, format_bytes
 from scheduler.doctor.facts import DiskFacts, EmbeddedFacts, Facts, KeptFacts, Unknown
 from scheduler.doctor.findings import Check, Finding
+from scheduler.localapi.config import DEFAULT_ENVIRONMENT
 from scheduler.settings.models import ApiSettings
 
 EMBEDDED: Final = Check("embedded api")
@@ -37,16 +38,41 @@ def _runner(api: ApiSettings, embedded: EmbeddedFacts) -> Iterator[Finding]:
         yield EMBEDDED.warning(
             "api.runner.command", "there is none: every run fails, and says so", "set it to your agent; see docs/agents.md"
         )
+    elif "/" in command[0] and not command[0].startswith("/"):
+        yield _in_the_working_directory(api)
     elif embedded.program is None:
+        where = "there" if "/" in command[0] else f"in the PATH of {embedded.server}"
         yield EMBEDDED.fault(
             "api.runner.command",
-            f"{command[0]} is not there, or cannot be executed: every run fails",
+            f"{command[0]} is not {where}, or cannot be executed: every run fails",
             "correct it, or write its absolute path",
         )
     else:
-        yield EMBEDDED.ok("api.runner.command", f"{embedded.program} is there")
+        yield EMBEDDED.ok("api.runner.command", f"{embedded.program} is there, for {embedded.server}")
     if api.runner.clone_url and embedded.git is None:
-        yield EMBEDDED.fault("api.runner.clone_url", "there is no git to clone with: every run fails", "apt-get install git")
+        yield EMBEDDED.fault(
+            "api.runner.clone_url", f"there is no git in the PATH of {embedded.server}: every run fails", "apt-get install git"
+        )
+    unset = [name for name in embedded.unset if name not in DEFAULT_ENVIRONMENT]
+    if command and unset:
+        yield EMBEDDED.warning(
+            "api.runner.environment",
+            f"{embedded.server} does not have {', '.join(unset)}: runs do not get it",
+            "set it for the server, see docs/agents.md, and restart it; or take it out",
+        )
+
+
+def _in_the_working_directory(api: ApiSettings) -> Finding:
+    command = api.runner.command[0]
+    if api.runner.clone_url:
+        return EMBEDDED.notice(
+            "api.runner.command", f"{command} is looked for in each run's clone", "nothing, if it is in every repository"
+        )
+    return EMBEDDED.fault(
+        "api.runner.command",
+        f"{command} is looked for in each run's working directory, which is empty: every run fails",
+        "write its absolute path",
+    )
 
 
 def _database(api: ApiSettings, embedded: EmbeddedFacts) -> Finding:

@@ -232,7 +232,9 @@ class DiskFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddedFacts:
-    """What the embedded API needs on this machine. ``program`` and ``git``: where they are found.
+    """What the embedded API needs on this machine. ``program`` and ``git``: where they are found for a run.
+
+    They are looked up in the PATH of ``server``, which lacks the variables ``unset`` of ``[api.runner] environment``.
 
     ``disk`` is that of the database, ``runs_disk`` that of the runs; None when nobody can tell.
     """
@@ -241,6 +243,8 @@ class EmbeddedFacts:
     git: str | None
     folder: FileFacts | None
     database: FileFacts | None
+    server: str = "this command"
+    unset: tuple[str, ...] = ()
     disk: DiskFacts | None = None
     runs_disk: DiskFacts | None = None
 

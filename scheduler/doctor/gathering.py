@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import shutil
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -31,6 +30,7 @@ from scheduler.doctor.facts import (
 )
 from scheduler.doctor.files import disk_facts, file_facts
 from scheduler.doctor.host import Page, occupant, synchronised, zone_facts
+from scheduler.doctor.server_environment import find_environment
 from scheduler.doctor.way import walk
 from scheduler.localapi.sizes import RunSize, measure
 from scheduler.localapi.workspace import Workspace
@@ -186,11 +186,13 @@ def _embedded(of: Installation) -> EmbeddedFacts | None:
     database = file_facts(api.database.path)
     if database is None and not any(api.listen and api.listen.answers_to(target.url) for target in of.settings.targets):
         return None
-    search = of.environ.get("PATH")
-    program = shutil.which(api.runner.command[0], path=search) if api.runner.command else None
+    passed = api.runner.environment
+    server = find_environment(api.database.path, of.configuration.file if of.configuration else None, of.environ)
     return EmbeddedFacts(
-        program=program,
-        git=shutil.which("git", path=search),
+        program=server.find(api.runner.command[0], passed) if api.runner.command else None,
+        git=server.find("git", passed),
+        server=server.owner,
+        unset=server.list_unset(passed),
         folder=file_facts(api.database.path.parent),
         database=database,
         disk=disk_facts(api.database.path),

@@ -104,6 +104,7 @@ DISK = DiskFacts(Path("/var/lib/scheduler-api/api.db"), 1, 10 * 2**30, "ext4")
 EMBEDDED = EmbeddedFacts(
     program="/usr/local/bin/agent",
     git="/usr/bin/git",
+    server="the server, process 7",
     folder=file("/var/lib/scheduler-api", mode=0o755, uid=991),
     database=file("/var/lib/scheduler-api/api.db", uid=991),
     disk=DISK,

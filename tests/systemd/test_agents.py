@@ -1,12 +1,13 @@
 """What the API's unit lets an agent do, and that nothing of it stays behind. The agent is a shell, and the prompt its script."""
 
+import json
 import re
 
 import pytest
 
 from tests.operated import until
 from tests.systemd.project import ROOT
-from tests.systemd.services import API, DAEMON, KEY, Services
+from tests.systemd.services import API, DAEMON, KEY, SETTINGS, Services
 
 ENDED = {"success", "failed"}
 
@@ -84,6 +85,32 @@ def test_the_drop_in_of_the_documents_lets_an_agent_have_more(agents: Services) 
     assert outcome(agents, begun(agents, script)) == "success"
     agents.systemctl("revert", API)
     agents.systemctl("restart", API)
+
+
+def found_by_check(services: Services) -> tuple[str, str]:
+    """What `check` says of the agent's command: status and finding."""
+    lines = services.command("check", "--config", SETTINGS, "--json", check=False).splitlines()
+    found = [each for each in map(json.loads, lines) if each["subject"] == "api.runner.command"]
+    return found[0]["status"], found[0]["finding"]
+
+
+def test_check_looks_an_agent_up_where_the_service_does(agents: Services) -> None:
+    for folder in ("/usr/local/bin", "/home"):
+        agents.machine.run("install", "--mode=0755", "/bin/true", f"{folder}/agent-of-mine")
+    process = agents.process(API)
+    try:
+        for command, expected in (
+            ("agent-of-mine", ("ok", f"/usr/local/bin/agent-of-mine is there, for the server, process {process}")),
+            ("/home/agent-of-mine", ("fault", "/home/agent-of-mine is not there, or cannot be executed: every run fails")),
+        ):
+            agents.configure(command=f'["{command}"]')
+            assert found_by_check(agents) == expected
+        agents.configure(command='["agent-of-mine"]')
+        agents.systemctl("stop", API)
+        assert found_by_check(agents) == ("ok", f"/usr/local/bin/agent-of-mine is there, for the unit {API}")
+    finally:
+        agents.configure(command='["sh"]')
+        agents.systemctl("start", API)
 
 
 def test_what_gets_away_from_a_run_is_ended_with_it(agents: Services) -> None:
