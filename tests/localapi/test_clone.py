@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,55 @@ def test_a_command_works_in_a_fresh_clone_and_can_push(tmp_path: Path, origin: P
         for run in runs:
             assert Workspace.of(tmp_path / "runs", run["last_task_run_id"]).output.read_bytes() == b"hello\n", "each begins anew"
             assert git("-C", str(origin), "show", f"agent/{run['last_task_run_id']}:README") == "hello\nand more\n"
+
+    asyncio.run(story())
+
+
+def with_submodules(*agent: str) -> tuple[str, ...]:
+    """The command of the documents that fetches submodules, with another agent."""
+    text = (Path(__file__).parents[2] / "docs" / "agents.md").read_text()
+    (recipe,) = [block for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if "with-submodules" in block]
+    command = tomllib.loads(recipe)["api"]["runner"]["command"]
+    return (*command[: command.index("with-submodules") + 1], *agent)
+
+
+def test_submodules_are_fetched_by_the_command_of_the_documents_alone(tmp_path: Path, origin: Path) -> None:
+    git("config", "--file", str(tmp_path / "home" / ".gitconfig"), "protocol.file.allow", "always")
+    seed = tmp_path / "seed"
+    git("-C", str(seed), "submodule", "--quiet", "add", str(origin), "lib")
+    git("-C", str(seed), "commit", "-qm", "Use it")
+    git("-C", str(seed), "push", "-q", str(origin), "main")
+    agent = ("sh", "-c", "ls lib; cat")
+
+    async def story() -> None:
+        for command, printed in ((agent, b"the prompt\n"), (with_submodules(*agent), b"README\nthe prompt\n")):
+            async with serving(tmp_path, command=command, clone_url=url(tmp_path)) as served:
+                run = await ended(served, prompt="the prompt")
+                assert run["last_error"] is None
+                assert Workspace.of(tmp_path / "runs", run["last_task_run_id"]).output.read_bytes() == printed
+
+    asyncio.run(story())
+
+
+def test_the_clone_has_large_files_where_git_is_set_up_for_lfs(tmp_path: Path, origin: Path) -> None:
+    """In place of git-lfs here: a filter that makes the content out of what is stored, as git-lfs does."""
+    seed, settings = tmp_path / "seed", str(tmp_path / "home" / ".gitconfig")
+    (seed / ".gitattributes").write_text("*.bin filter=lfs -text\n")
+    (seed / "large.bin").write_text("pointer\n")
+    git("-C", str(seed), "add", ".")
+    git("-C", str(seed), "commit", "-qm", "A large file")
+    git("-C", str(seed), "push", "-q", str(origin), "main")
+
+    async def story() -> None:
+        async with serving(tmp_path, command=("cat", "large.bin"), clone_url=url(tmp_path)) as served:
+            for smudge, error in (("sed s/pointer/content/", None), ("false", "smudge filter lfs failed")):
+                git("config", "--file", settings, "filter.lfs.smudge", smudge)
+                git("config", "--file", settings, "filter.lfs.required", "true")
+                run = await ended(served)
+                if error is None:
+                    assert Workspace.of(tmp_path / "runs", run["last_task_run_id"]).output.read_bytes() == b"content\n"
+                else:
+                    assert error in run["last_error"]
 
     asyncio.run(story())
 
