@@ -1,16 +1,19 @@
 """Removes what is older than it is kept: working directories, outputs, rows of runs, stored answers; and measures what stays.
 
 Everything is done in slices, beside the runs: a slice of rows is one short transaction, and the disk is worked on by processes and threads.
-In this order: a run has its row for as long as it has its folder, so that no folder is ever without an owner.
+In this order: a run has its row for as long as it has its folder. Only a database that was restored from a backup lacks the rows of later
+runs; their folders go by their own age.
 """
 
 import asyncio
 import json
 import os
 import sqlite3
+import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -159,8 +162,16 @@ class Retention:
         old = [run.id for run in ended if run.finished_at <= of_all]
         successful = [run.id for run in ended if of_all < run.finished_at <= of_clones and run.succeeded]
         await self._remove_clones(successful)
+        old += await self._find_old_without_row(sorted(set(names) - {run.id for run in ended}))
         gone = {run_id for run_id in old if await self._remove(run_id, Workspace.of(folder, run_id).remove)}
         return [run.id for run in ended], gone
+
+    async def _find_old_without_row(self, names: Sequence[str]) -> list[str]:
+        """Find the folders of runs that are on no record, and that nobody has touched for as long as outputs are kept."""
+        on_record = await self._database.read_in_background(partial(_find_rows, names=names))
+        unknown = [name for name in names if name not in on_record and _is_run_id(name)]
+        before = self._now() - timedelta(seconds=min(self._config.retention, self._config.row_retention))
+        return await asyncio.to_thread(_find_untouched, self._config.folder, unknown, before.timestamp())
 
     async def _remove(self, run_id: str, remove: Callable[[], Awaitable[None]]) -> bool:
         try:
@@ -198,6 +209,28 @@ def _find_ended(connection: sqlite3.Connection, *, names: Sequence[str]) -> list
         (json.dumps(names),),
     )
     return [_Ended(run_id, bool(succeeded), finished_at) for run_id, succeeded, finished_at in rows]
+
+
+def _find_rows(connection: sqlite3.Connection, *, names: Sequence[str]) -> set[str]:
+    statement = "SELECT id FROM runs WHERE id IN (SELECT value FROM json_each(?))"
+    return {row["id"] for row in connection.execute(statement, (json.dumps(names),))}
+
+
+def _is_run_id(name: str) -> bool:
+    try:
+        return str(uuid.UUID(name)) == name
+    except ValueError:
+        return False
+
+
+def _find_untouched(folder: Path, run_ids: Sequence[str], before: float) -> list[str]:
+    """Find the folders whose last change is older than ``before``, in seconds since the epoch."""
+    untouched = []
+    for run_id in run_ids:
+        with suppress(FileNotFoundError):
+            if (folder / run_id).lstat().st_mtime <= before:
+                untouched.append(run_id)
+    return untouched
 
 
 def _find_work(folder: Path, run_ids: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import subprocess
+import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
@@ -65,6 +66,27 @@ def test_outputs_are_kept_for_so_long_and_no_longer(tmp_path: Path, monkeypatch:
             clock.instant += timedelta(minutes=60)
             await eventually(lambda: kept(tmp_path), lambda names: newer not in names)
             assert await kept(tmp_path) == {going_on, "notes"}
+
+    asyncio.run(story())
+
+
+def test_the_folder_of_a_run_that_a_restored_database_does_not_know_goes_by_its_own_age(tmp_path: Path) -> None:
+    async def story() -> None:
+        clock = Clock()
+        script = shell(f"[ ! -e {tmp_path}/wait ] || sleep 600")
+        async with serving(tmp_path, clock, command=script, retention=3600.0, grace=0.2) as served:
+            ended = await run_once(served)
+            (tmp_path / "wait").touch()
+            going_on = (await served.start_run((await served.create())["id"]))["last_task_run_id"]
+            await eventually(lambda: kept(tmp_path), lambda names: going_on in names)
+            old, newer = (str(uuid.uuid4()) for _ in range(2))
+            ages = {ended: 7200, going_on: 7200, newer: 3000, "notes": 7200, old: 3600}
+            for name, age in ages.items():
+                (tmp_path / "runs" / name).mkdir(exist_ok=True)
+                changed_at = clock.instant.timestamp() - age
+                os.utime(tmp_path / "runs" / name, (changed_at, changed_at))
+            await eventually(lambda: kept(tmp_path), lambda names: old not in names)
+            assert await kept(tmp_path) == {ended, going_on, newer, "notes"}
 
     asyncio.run(story())
 
