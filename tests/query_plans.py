@@ -298,9 +298,9 @@ _VERSIONS_OF_ONE: Final = "definition_by_automation (target=? AND automation_id=
 _LATER_SPANS: Final = "(SEARCH span USING INDEX occurrence_spans (target=? AND automation_id=? AND last>?))"
 
 EXCEPTIONS: Final = (
-    Allowance("cli.named.named", "(SCAN found", _OWN_PROCESS),
-    Allowance("cli.named.named", f"{_VERSIONS_OF_ONE})", f"{_OWN_PROCESS}; LIMIT 1, and few versions have no zone"),
-    Allowance("cli.pauses.chosen", _ALL_AUTOMATIONS, _OWN_PROCESS),
+    Allowance("cli.named._search", "(SCAN found", _OWN_PROCESS),
+    Allowance("cli.named._search", f"{_VERSIONS_OF_ONE})", f"{_OWN_PROCESS}; LIMIT 1, and few versions have no zone"),
+    Allowance("cli.named._names", "(SCAN automation", _OWN_PROCESS),
     Allowance("cli.recorded.recorded", "(SCAN automation)", _OWN_PROCESS),
     Allowance("cli.until_due._derive", "(SCAN automation)", _OWN_PROCESS),
     Allowance("doctor.looking._record", "(SCAN automation)", _OWN_PROCESS),
@@ -336,6 +336,7 @@ EXCEPTIONS: Final = (
     Allowance("ledger.schema.finished_of_version_6", "(SCAN run)", _MIGRATION),
     Allowance("ledger.schema.finished_of_version_6", "(SCAN newest)", _MIGRATION),
     Allowance("ledger.schema.load_of_version_3", "no database of ours takes it", f"{_MIGRATION}, which takes a table away"),
+    Allowance("localapi.runs._automation_names", "(SCAN automations USING COVERING INDEX", _OWN_PROCESS),
     Allowance("localapi.runs._runs", "(SCAN runs)", "walks back from the newest run up to LIMIT"),
     Allowance(
         "localapi.runs._runs", "runs_of_automation (automation_id=?)", "walks back from the newest run of one automation up to LIMIT"

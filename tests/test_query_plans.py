@@ -155,6 +155,7 @@ def put_together(ledger: sqlite3.Connection, api: sqlite3.Connection) -> list[St
         runs._runs(api, automation=automation, status=None, limit=1)
         runs._runs(api, automation=automation, status="failed", limit=1)
     runs._named(api, text="1")
+    runs._automation_names(api)
     store._page(api, project_id=1, page=Page(limit=1, offset=0), anchors=Anchors())
     return take_statements()
 

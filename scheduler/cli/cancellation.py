@@ -12,7 +12,9 @@ from typing import Any, Final
 import click
 
 from scheduler.cli.failures import AnswerIsNo
+from scheduler.cli.lookup import Candidate, refuse_ambiguous
 from scheduler.cli.output import complain, line, progress
+from scheduler.cli.run_lookup import identify_run, suggest_names, widen_automation
 from scheduler.cli.times import now
 from scheduler.core.errors import Unreachable
 from scheduler.core.model import InvalidAutomation, canonical_id
@@ -23,8 +25,6 @@ from scheduler.localapi.runs import Cancelled, RunQueue
 _LOOK_EVERY: Final = 0.2  # seconds
 CANCELLED_WITHIN: Final = 20.0
 """Seconds in which a run that is to be cancelled has to end: a command has ten to end when it is told to."""
-_NAMED: Final = 10
-"""Automations of one name that an error lists."""
 
 
 async def cancel_runs(database: Database, run_ids: Sequence[str]) -> None:
@@ -32,7 +32,7 @@ async def cancel_runs(database: Database, run_ids: Sequence[str]) -> None:
     queue = RunQueue(database, now)
     refused: list[str] = []
     cancelled: list[str] = []
-    for run_id in dict.fromkeys(run_ids):
+    for run_id in dict.fromkeys([await identify_run(queue, text) for text in run_ids]):
         if await queue.cancel(run_id):
             cancelled.append(run_id)
         else:
@@ -71,12 +71,14 @@ async def cancel_all(database: Database, automation: str | None, *, ask: bool) -
 async def _identify(queue: RunQueue, text: str) -> str:
     with suppress(InvalidAutomation):
         text = canonical_id(text)
+    text = await widen_automation(queue, text)
     ids = {found["id"]: found["name"] for found in await queue.named(text)}
     if not ids:
-        raise AnswerIsNo(f"no automation is called {text!r}, and no run of a deleted one has not ended; see `scheduler runs list`")
+        near = await suggest_names(queue, text)
+        what = f"no automation is called {text!r}, and no run of a deleted one has not ended"
+        raise AnswerIsNo(f"{what}; {near or 'see `scheduler runs list`'}")
     if len(ids) > 1:
-        named = ", ".join(sorted(ids)[:_NAMED])
-        raise AnswerIsNo(f"{len(ids)} automations are called {text!r}; name one by its id: {named}")
+        raise refuse_ambiguous(text, [Candidate(automation_id, str(name)) for automation_id, name in sorted(ids.items())])
     return str(next(iter(ids)))
 
 

@@ -1,5 +1,6 @@
 """How a command fails: an exit status for scripts, and on standard error what is wrong, where, and what to do."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import click
@@ -19,6 +20,11 @@ class AnswerIsNo(click.ClickException):
 
     exit_code = ANSWER_IS_NO
 
+    def __init__(self, message: str, details: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.details = details
+        """Lines that follow the message."""
+
 
 def report(error: click.ClickException | SchedulerError) -> int:
     """Say what went wrong; the exit status comes back."""
@@ -27,6 +33,8 @@ def report(error: click.ClickException | SchedulerError) -> int:
         return error.exit_code
     if isinstance(error, click.ClickException):
         complain(f"{_label()} {escaped(error.format_message())}")
+        for detail in error.details if isinstance(error, AnswerIsNo) else ():
+            complain(escaped(detail))
         if isinstance(error, click.UsageError) and error.ctx is not None:
             complain(f"try: {error.ctx.command_path} --help")
         return error.exit_code

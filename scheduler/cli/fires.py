@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from scheduler.cli.output import Column, Json, detail_column, name_column, text_column
 from scheduler.cli.times import LAST, local_text, span_text
-from scheduler.core.cron import Note, Schedule
+from scheduler.core.cron import InvalidSchedule, Note, Schedule
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.policy import Policies, due_of
-from scheduler.core.zones import zone
+from scheduler.core.zones import find_near, zone
 
 if TYPE_CHECKING:
     from scheduler.settings.models import ScheduleSettings
@@ -37,8 +37,14 @@ class Planned:
 
     @classmethod
     def of(cls, cron: str, timezone: str, settings: "ScheduleSettings") -> "Planned":
-        """An expression in a zone, under the configured policies at clock changes. Raises `InvalidSchedule`."""
-        return cls(Schedule.parse(cron, timezone, dst_gap=settings.dst_gap, dst_repeat=settings.dst_repeat))
+        """An expression in a zone, under the configured policies at clock changes.
+
+        Raises `InvalidSchedule`, which names zones like one that does not exist.
+        """
+        try:
+            return cls(Schedule.parse(cron, timezone, dst_gap=settings.dst_gap, dst_repeat=settings.dst_repeat))
+        except InvalidSchedule as error:
+            raise InvalidSchedule(cron, timezone, _with_suggestion(error.reason, timezone)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,13 @@ class Fire:
     def note(self) -> Note | None:
         """What a clock change has to do with it."""
         return self.planned.schedule.note(self.scheduled_for)
+
+
+def _with_suggestion(reason: str, timezone: str) -> str:
+    """Return the reason with the names of zones like the one that is unknown, in place of the advice where to look names up."""
+    what, _, advice = reason.partition("; ")
+    near = find_near(timezone) if advice.startswith("write a name from the IANA time zone database") else []
+    return f"{what}; did you mean {' or '.join(map(repr, near))}?" if near else reason
 
 
 def coming(planned: Iterable[Planned], after: datetime, count: int) -> Iterator[Fire]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.ledger_file import reading
+from scheduler.cli.named import named_now
 from scheduler.cli.targets import choose
 from scheduler.ledger.intents import EVERYTHING
 from scheduler.settings import Settings
@@ -27,19 +27,13 @@ class Chosen:
 def chosen(settings: Settings, target_name: str | None, automation: str | None, *, everything: bool) -> Chosen:
     """What was asked for, as the ledger's newest snapshot knows it. Raises `AnswerIsNo` when it is not there, or not one."""
     if everything == (automation is not None):
-        raise click.UsageError("give AUTOMATION, an id or a name, or --all")
+        raise click.UsageError("give AUTOMATION (a name, an id or the beginning of an id) or --all")
     target, ledger = choose(settings, target_name).name, settings.ledger.url.path
     if automation is None:
         return Chosen(ledger, target, EVERYTHING, f"all automations of {target}")
     with reading(ledger) as connection:
-        rows = connection.execute(
-            "SELECT automation_id, name FROM automation WHERE target = ? AND removed_at IS NULL AND ? IN (automation_id, name)",
-            (target, automation),
-        ).fetchall()
-    if len(rows) != 1:
-        found = f"there are {len(rows)} automations called {automation!r}; give an id" if rows else f"there is no automation {automation!r}"
-        raise AnswerIsNo(f"{found} in the newest snapshot of target {target}; see `scheduler automations list`")
-    return Chosen(ledger, target, *rows[0])
+        which = named_now(connection, target, automation)
+    return Chosen(ledger, target, which.automation_id, which.name)
 
 
 def still_paused(settings: Settings, which: Chosen) -> str | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.fires import Planned
 from scheduler.cli.ledger_file import reading
+from scheduler.cli.named import named_now
 from scheduler.cli.output import complain
 from scheduler.cli.pauses import Paused, paused
 from scheduler.core.cron import InvalidSchedule, Schedule
@@ -15,7 +16,7 @@ from scheduler.settings import Settings
 
 _SELECT = """
     SELECT target, automation_id, name, cron_expression, timezone, enabled FROM automation
-    WHERE removed_at IS NULL AND (?1 IS NULL OR ?1 IN (automation_id, name)) ORDER BY name, automation_id
+    WHERE removed_at IS NULL AND (?1 IS NULL OR (target, automation_id) = (?1, ?2)) ORDER BY name, automation_id
 """
 
 
@@ -38,7 +39,7 @@ class Recorded:
 
 
 def planned(settings: Settings, automation: str | None) -> list[Planned]:
-    """What comes due: all enabled automations, or the one of this id or name. Says which of them have no valid schedule, or are paused.
+    """What comes due: all enabled automations, or the one that is named. Says which of them have no valid schedule, or are paused.
 
     Raises `AnswerIsNo` when the one that is asked for is not there or fires nothing, and `NoLedger`.
     """
@@ -51,11 +52,11 @@ def planned(settings: Settings, automation: str | None) -> list[Planned]:
 
 
 def recorded(settings: Settings, automation: str | None) -> list[Recorded]:
-    """All automations, or those of this id or name, the disabled ones too. Raises `AnswerIsNo` when there is none, and `NoLedger`."""
+    """All automations, or the one of this id, name or beginning of an id, disabled ones too. Raises `AnswerIsNo` and `NoLedger`."""
     with reading(settings.ledger.url.path) as connection:
-        rows = connection.execute(_SELECT, (automation,)).fetchall()
-    if automation is not None and not rows:
-        raise AnswerIsNo(f"there is no automation {automation!r} in the newest snapshot; see `scheduler automations list`")
+        which = None if automation is None else named_now(connection, None, automation)
+        key = (None, None) if which is None else (which.target, which.automation_id)
+        rows = connection.execute(_SELECT, key).fetchall()
     return [_recorded(row, settings) for row in rows]
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from scheduler.app.wiring import upstream_config
 from scheduler.cli.failures import AnswerIsNo
+from scheduler.cli.lookup import Candidate, read_prefix, refuse_ambiguous, refuse_unknown
 from scheduler.core.errors import ConfigurationError, Unreachable, UpstreamError
 from scheduler.core.model import InvalidAutomation, canonical_id
 from scheduler.daemon.clock import SystemClock
@@ -50,15 +51,21 @@ def _is_refused_here(error: UpstreamError, target: Target) -> bool:
 
 
 async def found(api: ApiClient, automation: str) -> Document:
-    """The automation of this id or, when it is none, of this name. Raises `AnswerIsNo` when there is none, or are several."""
+    """Find the automation with this id, this name or, when no name is this text, with the only id that begins with it.
+
+    Raises `AnswerIsNo` when there is none, or are several.
+    """
     try:
         document = await api.document(canonical_id(automation))
-        matching = [] if document is None else [document]
+        documents = [] if document is None else [document]
+        matching = documents
     except InvalidAutomation:
-        matching = [each for each in await api.documents() if each.get("name") == automation]
+        documents = await api.documents()
+        matching = [each for each in documents if each.get("name") == automation]
+        if not matching and (prefix := read_prefix(automation)):
+            matching = [each for each in documents if str(each.get("id")).startswith(prefix)]
     if not matching:
-        raise AnswerIsNo(f"there is no automation {automation!r}; see `scheduler automations list`")
+        raise refuse_unknown(automation, (str(each["name"]) for each in documents if each.get("name")))
     if len(matching) > 1:
-        ids = ", ".join(str(each["id"]) for each in matching)
-        raise AnswerIsNo(f"there are {len(matching)} automations called {automation!r}; give the id of one: {ids}")
+        raise refuse_ambiguous(automation, [Candidate(str(each.get("id")), str(each.get("name"))) for each in matching])
     return matching[0]

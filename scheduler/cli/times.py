@@ -7,7 +7,6 @@ from typing import Final
 import click
 
 from scheduler.core.instants import from_text, to_text_seconds
-from scheduler.core.model import InvalidAutomation, canonical_id
 
 LAST: Final = datetime.max.replace(tzinfo=UTC)
 """Later than any fire."""
@@ -69,14 +68,6 @@ def _placed(reading: datetime, timezone: str) -> Understood:
             min(instants), f"{said}, which the clock shows twice that day: taken as the first, not {to_text_seconds(max(instants))}"
         )
     return Understood(instants[0], said)
-
-
-def uuid_text(text: str) -> str:
-    """The type of an option whose value is an automation's or a run's id; comes out in its usual form."""
-    try:
-        return canonical_id(text)
-    except InvalidAutomation:
-        raise click.BadParameter(f"{text!r} is no id; write a UUID, as 0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f") from None
 
 
 def usable_zone(timezone: str | None) -> str:

@@ -9,6 +9,7 @@ This room reads files, as zoneinfo itself does, and no clock. It stands apart fr
 with the machine and not with the rules.
 """
 
+import difflib
 import re
 import zoneinfo
 from collections.abc import Iterable
@@ -141,6 +142,22 @@ def name_of(timezone: object) -> str:
     except ZoneInfoNotFoundError as error:
         raise BadZone(f"the data of the timezone {timezone!r} cannot be read; install the system's or Python's tzdata again") from error
     return timezone
+
+
+def find_near(name: str) -> list[str]:
+    """Return up to three names of zones that are most like this one: by their last part (``berlin``), or by their spelling.
+
+    Takes some milliseconds. Not for the evaluation of many schedules.
+    """
+    if len(name) > MAX_LENGTH:
+        return []
+    wanted = "_".join(name.split()).casefold()
+    by_folded = {known.casefold(): known for known in sorted(current().names)}
+    ends = [folded for folded in by_folded if folded.rpartition("/")[2] == wanted.rpartition("/")[2]]
+    close = difflib.get_close_matches(wanted, by_folded, n=3, cutoff=0.85)
+    last_parts = {folded.rpartition("/")[2]: folded for folded in by_folded}
+    misspelt = [last_parts[part] for part in difflib.get_close_matches(wanted, last_parts, n=3, cutoff=0.8)]
+    return [by_folded[folded] for folded in list(dict.fromkeys([*ends, *close, *misspelt]))[:3]]
 
 
 def _unknown(name: str, names: frozenset[str]) -> str:

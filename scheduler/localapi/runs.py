@@ -114,6 +114,20 @@ class RunQueue:
         """Find the automations with this id or name, also deleted ones that have runs which have not ended: ``id`` and ``name``."""
         return await self._database.browse(partial(_named, text=text))
 
+    async def with_prefix(self, begin: str, end: str, limit: int) -> list[dict[str, Any]]:
+        """Return the runs whose ids lie between ``begin`` and ``end``: ``id``, ``name``, ``status`` and ``created_at``."""
+        values = {"begin": begin, "end": end, "limit": limit}
+        return await self._database.browse(lambda connection: [dict(row) for row in connection.execute(_RUNS_BETWEEN, values)])
+
+    async def automations_with_prefix(self, begin: str, end: str, limit: int) -> list[dict[str, Any]]:
+        """Return the automations whose ids lie between ``begin`` and ``end``: ``id`` and ``name``."""
+        values = {"begin": begin, "end": end, "limit": limit}
+        return await self._database.browse(lambda connection: [dict(row) for row in connection.execute(_AUTOMATIONS_BETWEEN, values)])
+
+    async def automation_names(self) -> list[str]:
+        """Return the names of the automations."""
+        return await self._database.browse(_automation_names)
+
     async def cancellations(self) -> list[str]:
         """Return the ids of the runs that are being carried out and are to be cancelled."""
         return await self._database.read(_cancellations)
@@ -169,6 +183,14 @@ _NAMED: Final = f"""
     UNION SELECT automation_id, name {WAITING} AND ?1 IN (automation_id, name)
     UNION SELECT automation_id, name {_RUNNING} AND ?1 IN (automation_id, name)
 """  # noqa: S608 - the names are constants
+
+
+_RUNS_BETWEEN: Final = "SELECT id, name, status, created_at FROM runs WHERE id >= :begin AND id < :end ORDER BY id LIMIT :limit"
+_AUTOMATIONS_BETWEEN: Final = "SELECT id, name FROM automations WHERE id >= :begin AND id < :end ORDER BY id LIMIT :limit"
+
+
+def _automation_names(connection: sqlite3.Connection) -> list[str]:
+    return [name for (name,) in connection.execute("SELECT DISTINCT name FROM automations")]
 
 
 def _recover(connection: sqlite3.Connection, *, now: str) -> Recovery:

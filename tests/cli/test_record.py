@@ -251,7 +251,7 @@ def test_resume_all_can_leave_those_paused_that_were_paused_by_themselves(schedu
 def test_what_is_to_be_paused_has_to_be_one_that_is_known(scheduler: Scheduler, command: str) -> None:
     unknown = scheduler(command, "nothing")
     assert (unknown.status, unknown.out) == (1, "")
-    assert "there is no automation 'nothing' in the newest snapshot of target main" in unknown.err
+    assert "there is no automation 'nothing' in the newest snapshot, target main" in unknown.err
     for wrong in ((), ("hourly", "--all")):
         assert scheduler(command, *wrong).status == 2
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -130,6 +131,38 @@ def test_the_table_of_runs_shows_how_they_ended_and_lets_no_name_take_hold_of_th
     assert "2026-11-23T19:20:00Z" in row
 
 
+def test_a_run_is_found_by_the_beginning_of_its_id_and_the_newest_run_by_its_automations_name(scheduler: Scheduler, path: Path) -> None:
+    runs = [begin(path, "nightly"), begin(path, "nightly")]
+    assert scheduler("runs", "show", runs[0][:8]).out == scheduler("runs", "show", runs[0]).out
+    assert scheduler("runs", "show", runs[0][:13].upper()).out.startswith(f"run         {runs[0]}\n")
+    assert scheduler("runs", "show", "nightly").out.startswith(f"run         {runs[1]}\n")
+    unknown = scheduler("runs", "show", "0123abcd")
+    assert (unknown.status, unknown.err) == (1, "error: there is no run '0123abcd'; see `scheduler runs list`\n")
+
+
+def test_a_beginning_that_several_runs_share_lists_them(scheduler: Scheduler, path: Path) -> None:
+    first, second = begin(path, "nightly"), begin(path, "weekly")
+    alike = [f"5f0e7c3{number}-0000-4000-8000-00000000000f" for number in range(2)]
+
+    def rename(connection: sqlite3.Connection) -> None:
+        connection.executemany("UPDATE runs SET id = ? WHERE id = ?", [(alike[0], first), (alike[1], second)])
+
+    within(path, lambda database: database.write(rename))
+    for command in (("show",), ("cancel",)):
+        done = scheduler("runs", *command, "5f0e7c3")
+        assert (done.status, done.out) == (1, "")
+        assert done.err.splitlines()[0] == "error: there are 2 runs whose ids begin with '5f0e7c3'; give the id of one"
+        assert [line.split()[:2] for line in done.err.splitlines()[1:]] == [[alike[0], "nightly"], [alike[1], "weekly"]]
+
+
+def test_the_runs_of_an_automation_are_chosen_by_the_beginning_of_its_id(scheduler: Scheduler, path: Path) -> None:
+    run_id = begin(path, "nightly")
+    begin(path, "weekly")
+    automation_id = json.loads(scheduler("runs", "show", run_id, "--json").out)["automation_id"]
+    listed = scheduler("runs", "list", "--automation", automation_id[:8], "--json").out.splitlines()
+    assert [json.loads(line)["id"] for line in listed] == [run_id]
+
+
 def test_no_runs_are_an_empty_answer(scheduler: Scheduler, path: Path) -> None:
     within(path, lambda database: database.read(lambda _: None))
     done = scheduler("runs", "list")
@@ -166,11 +199,17 @@ def test_a_run_that_is_not_there_is_an_answer_of_no(scheduler: Scheduler, path: 
 
 
 @pytest.mark.parametrize("arguments", [("show", "../../etc/passwd"), ("show", "1"), ("cancel", "nightly")])
-def test_what_is_no_id_is_wrong_use(scheduler: Scheduler, path: Path, arguments: tuple[str, ...]) -> None:
-    begin(path)
+def test_what_means_no_run_is_an_answer_of_no(scheduler: Scheduler, path: Path, arguments: tuple[str, ...]) -> None:
+    begin(path, "nightly")
     done = scheduler("runs", *arguments)
-    assert done.status == 2
-    assert "write a UUID" in done.err
+    assert (done.status, done.out) == (1, "")
+    assert f"there is no run {arguments[1]!r}; see `scheduler runs list`" in done.err
+
+
+def test_a_name_like_that_of_an_automation_gets_a_suggestion(scheduler: Scheduler, path: Path) -> None:
+    begin(path, "nightly")
+    for command in (("show", "nightli"), ("cancel", "--automation", "nightli")):
+        assert scheduler("runs", *command).err.endswith("; did you mean 'nightly'?\n")
 
 
 def test_following_prints_the_output_as_it_comes_until_the_run_ends(path: Path) -> None:
@@ -305,7 +344,7 @@ def test_an_automation_whose_runs_are_to_be_cancelled_has_to_be_clear(scheduler:
     first, second = queue_runs(path, ["a", "a"])
     done = scheduler("runs", "cancel", "--automation", "a")
     assert done.status == 1
-    assert all(each in done.err for each in ("2 automations are called 'a'", first, second))
+    assert all(each in done.err for each in ("there are 2 automations called 'a'", first, second))
     done = scheduler("runs", "cancel", "--automation", "b")
     assert (done.status, "no automation is called 'b'" in done.err) == (1, True)
     for wrong in ((), ("--all", "--automation", "a"), ("--all", first)):

@@ -95,9 +95,9 @@ def test_an_automation_that_is_gone_or_was_called_otherwise_is_found_too(schedul
     for name in ("renamed", "nightly report", NIGHTLY, NIGHTLY.upper()):
         assert scheduler("why", name, "2026-11-23T12:01:00Z").status == 0, name
     done = scheduler("why", "nothing", "2026-11-23T12:01:00Z")
-    assert (done.status, done.err) == (1, "error: the ledger has no automation 'nothing'\n")
+    assert (done.status, done.err) == (1, "error: there is no automation 'nothing' in the ledger; see `scheduler automations list`\n")
     done = scheduler("why", "renamed", "2026-11-23T12:01:00Z", "--target", "other")
-    assert done.err == "error: the ledger has no automation 'renamed' of target 'other'\n"
+    assert done.err == "error: there is no automation 'renamed' in the ledger, target other; see `scheduler automations list`\n"
 
 
 def test_of_two_with_one_name_the_id_is_asked_for(scheduler: Scheduler, ledger: Path) -> None:
@@ -108,7 +108,8 @@ def test_of_two_with_one_name_the_id_is_asked_for(scheduler: Scheduler, ledger: 
         )
     done = scheduler("why", "nightly report", "2026-11-23T12:01:00Z")
     assert done.status == 1
-    assert f"there are 2 automations called 'nightly report'; give the id of one, or --target: {NIGHTLY} (target main)" in done.err
+    assert done.err.startswith("error: there are 2 automations called 'nightly report'; give the id of one\n")
+    assert f"\n  {NIGHTLY}  nightly report  target main\n" in done.err
 
 
 def test_settings_that_this_version_does_not_know_are_told_as_not_on_record(scheduler: Scheduler, ledger: Path) -> None:

@@ -15,6 +15,8 @@ from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.printable import escaped
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from scheduler.audit.course import Audit, Bounds, Summary
     from scheduler.audit.findings import Finding
 
@@ -31,7 +33,9 @@ _MOST: Final = 200  # that a person reads
 @click.option(
     "--until", type=InstantType(ago=True), metavar="TIME|AGO", help="Audit what was scheduled before; the present if it is not given."
 )
-@click.option("--automation", metavar="NAME", help="Only this automation's: an id, a name, or a pattern such as 'nightly-*'.")
+@click.option(
+    "--automation", metavar="NAME", help="Only this automation's: a name, an id or its beginning, or a pattern such as 'nightly-*'."
+)
 @click.option("--target", metavar="NAME", help="Only this target's.")
 @click.option("--offline", is_flag=True, help="Do not ask the API for the newest runs.")
 @utc
@@ -58,19 +62,22 @@ def command(
     from scheduler.audit.course import Audit, Wanted
     from scheduler.audit.findings import BAD
     from scheduler.cli.auditing import asked, patience
-    from scheduler.cli.ledger_file import using
+    from scheduler.cli.ledger_file import reading, using
+    from scheduler.cli.named import widen
 
     source: Source = context.obj
     settings, at = source.load().settings, now()
+    path = settings.ledger.url.path
+    with reading(path) as connection:
+        automation = widen(connection, target, automation)
     wanted = Wanted(since=since, until=until or at, now=at, target=target, automation=automation, patience=patience(settings))
     if wanted.until <= wanted.since:
         raise click.UsageError("--until is not later than --since")
-    path = settings.ledger.url.path
     notes = ["the API was not asked for the newest runs"] if offline else []
     with using(path):
         audit = Audit(path, wanted)
         if automation is not None and not audit.summary.automations:
-            raise AnswerIsNo(f"the ledger has no automation {automation!r}" + ("" if target is None else f" of target {target!r}"))
+            raise AnswerIsNo(_unknown(path, target, automation))
         shown = _show(audit.run(progress("audited")), as_json=as_json)
     if not offline:
         shown = _show(asked(settings, path, audit, notes), shown, as_json=as_json)
@@ -79,6 +86,15 @@ def command(
     _conclude(audit, notes, as_json=as_json)
     if BAD & audit.summary.kinds.keys():
         context.exit(ANSWER_IS_NO)
+
+
+def _unknown(path: "Path", target: str | None, automation: str) -> str:
+    from scheduler.cli.ledger_file import reading
+    from scheduler.cli.named import suggest_names
+
+    of_target = "" if target is None else f" of target {target!r}"
+    with reading(path) as connection:
+        return f"the ledger has no automation {automation!r}{of_target}{suggest_names(connection, target, automation)}"
 
 
 def _show(findings: "Iterator[Finding]", shown: int = 0, *, as_json: bool) -> int:

@@ -1,16 +1,18 @@
 """``scheduler automations``: the six calls of a target's API."""
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import Group, Source, as_json
 from scheduler.cli.outcome_colours import colour_run
 from scheduler.cli.output import Cell, Column, detail_column, id_column, json_text, line, name_column, show
-from scheduler.cli.times import in_zone, usable_zone
+from scheduler.cli.times import in_zone, now, usable_zone
 from scheduler.core.instants import from_text
 from scheduler.core.printable import escaped
 
@@ -66,7 +68,7 @@ def list_(source: Source, *, target_name: str | None, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def get(source: Source, *, automation: str, target_name: str | None, as_json: bool) -> None:
-    """Print AUTOMATION, an id or a name, with all its fields."""
+    """Print AUTOMATION (a name, an id or the beginning of an id) with all its fields."""
     from scheduler.cli.target_api import found
 
     _print(_carry_out(source, target_name, lambda api: found(api, automation)), as_json=as_json)
@@ -85,11 +87,12 @@ _CREATE = (
 def create(
     source: Source, /, *, target_name: str | None, as_json: bool, prompt: str | None, prompt_file: IO[bytes] | None, **fields: Any
 ) -> None:
-    """Create an automation."""
-    written = _written(prompt, prompt_file, fields)
+    """Create an automation, and print when it fires first."""
+    written = _written(source, prompt, prompt_file, fields)
     if "prompt" not in written:
         raise click.UsageError("an automation needs a prompt; give --prompt or --prompt-file")
-    _print(_change(source, target_name, lambda api: api.create(written)), as_json=as_json)  # type: ignore[arg-type]  # the options are required
+    document = _change(source, target_name, lambda api: api.create(written))  # type: ignore[arg-type]  # the options are required
+    _print(document, as_json=as_json, more={} if as_json else {"first fire": _first_fire(source, target_name, document)})
 
 
 @command.command(
@@ -111,21 +114,30 @@ def update(
     prompt_file: IO[bytes] | None,
     **fields: Any,
 ) -> None:
-    """Change the fields of AUTOMATION, an id or a name, that are given."""
-    edit = _written(prompt, prompt_file, fields)
+    """Change the fields of AUTOMATION (a name, an id or the beginning of an id) that are given."""
+    edit = _written(source, prompt, prompt_file, fields)
     if not edit:
         raise click.UsageError("there is nothing to change; give at least one field, such as --cron")
-    _print(_change(source, target_name, lambda api: _update(api, automation, edit)), as_json=as_json)
+    document = _change(source, target_name, lambda api: _update(api, automation, edit))
+    _print(document, as_json=as_json, more={} if as_json else {"next fire": _first_fire(source, target_name, document)})
 
 
-@command.command("delete", examples=["scheduler automations delete nightly"])
+@command.command("delete", examples=["scheduler automations delete nightly", "scheduler automations delete nightly --yes"])
 @click.argument("automation")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @_target
 @click.pass_obj
-def delete(source: Source, *, automation: str, target_name: str | None) -> None:
-    """Delete AUTOMATION, an id or a name."""
-    document = _change(source, target_name, lambda api: _delete(api, automation))
-    line(f"deleted: {escaped(str(document.get('name')))} ({document['id']})")
+def delete(source: Source, *, automation: str, yes: bool, target_name: str | None) -> None:
+    """Delete AUTOMATION, a name, an id or the beginning of an id. On a terminal, asks before."""
+    from scheduler.cli.target_api import found
+
+    document = _carry_out(source, target_name, lambda api: found(api, automation))
+    automation_id, named = str(document["id"]), f"{escaped(str(document.get('name')))} ({document['id']})"
+    is_asked = not yes and sys.stdin.isatty() and sys.stderr.isatty()
+    if is_asked and not click.confirm(f"delete {named}?", err=True):
+        raise AnswerIsNo("nothing was deleted")
+    _change(source, target_name, lambda api: api.delete(automation_id))
+    line(f"deleted: {named}")
 
 
 @command.command("run", examples=["scheduler automations run nightly"])
@@ -134,14 +146,14 @@ def delete(source: Source, *, automation: str, target_name: str | None) -> None:
 @as_json
 @click.pass_obj
 def run(source: Source, *, automation: str, target_name: str | None, as_json: bool) -> None:
-    """Start a run of AUTOMATION, an id or a name, now. It belongs to no occurrence, and costs what a run costs."""
+    """Start a run of AUTOMATION (a name, an id or the beginning of an id) now. It belongs to no occurrence, and costs what a run costs."""
     from scheduler.cli.ledger_file import waking
     from scheduler.cli.manual import start
 
     settings = source.load().settings
     with waking(settings.ledger.url.path):
         document = start(settings, target_name, automation)
-    _print(document, as_json=as_json)
+    _print(document, as_json=as_json, more={} if as_json else {"follow it": _follow(source, target_name, document)})
 
 
 def _carry_out(source: Source, target_name: str | None, use: "Callable[[ApiClient], Awaitable[T]]") -> T:
@@ -165,19 +177,30 @@ async def _update(api: "ApiClient", automation: str, edit: "AutomationEdit") -> 
     return await api.update(str((await found(api, automation))["id"]), edit)
 
 
-async def _delete(api: "ApiClient", automation: str) -> "Document":
-    from scheduler.cli.target_api import found
+def _first_fire(source: Source, target_name: str | None, document: "Document") -> str:
+    from scheduler.cli.next_steps import describe_first_fire
+    from scheduler.cli.targets import choose
 
-    document = await found(api, automation)
-    await api.delete(str(document["id"]))
-    return document
+    settings = source.load().settings
+    return describe_first_fire(document, settings, choose(settings, target_name), now())
 
 
-def _written(prompt: str | None, prompt_file: IO[bytes] | None, fields: dict[str, Any]) -> "AutomationEdit":
-    """The fields that were given."""
+def _follow(source: Source, target_name: str | None, document: "Document") -> str:
+    from scheduler.cli.next_steps import describe_follow
+    from scheduler.cli.targets import choose
+
+    settings = source.load().settings
+    return describe_follow(document, source, settings, choose(settings, target_name))
+
+
+def _written(source: Source, prompt: str | None, prompt_file: IO[bytes] | None, fields: dict[str, Any]) -> "AutomationEdit":
+    """The fields that were given. Raises `InvalidSchedule`, before the API is asked."""
+    from scheduler.cli.next_steps import check_schedule
+
     if prompt is not None and prompt_file is not None:
         raise click.UsageError("--prompt and --prompt-file both say what the agent is told; give one of them")
     given: AutomationEdit = {name: value for name, value in fields.items() if value is not None}  # type: ignore[assignment]  # click named them
+    check_schedule(given, source.load().settings)
     text = _prompt_text(prompt, prompt_file)
     return given if text is None else {**given, "prompt": text}
 
@@ -194,12 +217,13 @@ def _prompt_text(prompt: str | None, prompt_file: IO[bytes] | None) -> str | Non
         ) from None
 
 
-def _print(document: "Document", *, as_json: bool) -> None:
+def _print(document: "Document", *, as_json: bool, more: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Print an automation; for a person with ``more`` that follows from the command."""
     if as_json:
         line(json_text(document))
         return
     width = max(map(len, document))
-    for name, value in document.items():
+    for name, value in {**document, **more}.items():
         line(f"{escaped(name):<{width}}  {escaped('' if value is None else str(value))}")
 
 

@@ -22,10 +22,10 @@ _EXAMPLES = ("scheduler fire nightly-report 2026-11-23T02:00:00Z", "scheduler fi
 def command(context: click.Context, *, automation: str, time: str, target: str | None, no_wait: bool) -> None:
     """Make up for one occurrence that did not run.
 
-    The running daemon starts the occurrence of AUTOMATION, an id or a name, at TIME after all, and the command waits for what comes of
-    it. For one that was skipped, expired or rejected, or that `scheduler audit` calls missing. It keeps its identity, so that it is
-    started once, whoever asks how often; one that has run, or may have, is refused. Pauses, catch_up and concurrency are no matter, and
-    it may start as long as start_within says, counted from now.
+    The running daemon starts the occurrence of AUTOMATION, a name, an id or the beginning of an id, at TIME after all, and the
+    command waits for what comes of it. For one that was skipped, expired or rejected, or that `scheduler audit` calls missing. It
+    keeps its identity, so that it is started once, whoever asks how often; one that has run, or may have, is refused. Pauses,
+    catch_up and concurrency are no matter, and it may start as long as start_within says, counted from now.
 
     TIME is an instant, as 2026-11-23T02:00:00Z, or the local time in the automation's own zone, as 2026-11-23T03:00, or 03:00 for the
     last time that the clock showed it. Exit status 0: accepted; 1: not.

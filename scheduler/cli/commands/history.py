@@ -30,7 +30,9 @@ _RUN_STATUSES: Final = [status.value for status in RunStatus]
 
 
 @click.command("history", cls=Command, section="Record", examples=_EXAMPLES)
-@click.option("--automation", metavar="NAME", help="Only this automation's: an id, a name, or a pattern such as 'nightly-*'.")
+@click.option(
+    "--automation", metavar="NAME", help="Only this automation's: a name, an id or its beginning, or a pattern such as 'nightly-*'."
+)
 @click.option("--since", type=InstantType(ago=True), metavar="TIME|AGO", help="Only what was scheduled then or later.")
 @click.option("--until", type=InstantType(ago=True), metavar="TIME|AGO", help="Only what was scheduled before.")
 @click.option("--outcome", type=click.Choice(_OUTCOMES), help="Only what came to this; open has not come to anything yet.")
@@ -59,27 +61,30 @@ def command(
     Works whether the daemon runs or not, and changes nothing.
     """
     from scheduler.cli.ledger_file import reading
+    from scheduler.cli.named import suggest_names, widen
     from scheduler.cli.until_due import derive_lines
     from scheduler.ledger.history import Selection, timezones
     from scheduler.ledger.not_due import select_with
 
-    selection = Selection(
-        target=target,
-        automation=automation,
-        since=since,
-        until=until,
-        outcome=Outcome(outcome) if outcome not in {None, "open"} else None,
-        run_status=None if run_status is None else RunStatus(run_status),
-        only_open=outcome == "open",
-        limit=limit,
-    )
     settings = source.load().settings
     with reading(settings.ledger.url.path) as connection:
+        automation = widen(connection, target, automation)
+        selection = Selection(
+            target=target,
+            automation=automation,
+            since=since,
+            until=until,
+            outcome=Outcome(outcome) if outcome not in {None, "open"} else None,
+            run_status=None if run_status is None else RunStatus(run_status),
+            only_open=outcome == "open",
+            limit=limit,
+        )
         derived = derive_lines(connection, settings, automation, now()) if selection.outcome is None else []
         lines = select_with(connection, selection, derived)
         zones = {} if as_json else timezones(connection, lines)
+        near = "" if lines else suggest_names(connection, target, automation)
     filtered = any((automation, since, until, outcome, run_status, target))
-    empty = "no occurrence matches" if filtered else "nothing has come due yet"
+    empty = f"no occurrence matches{near}" if filtered else "nothing has come due yet"
 
     def timezone(line: "Line") -> str | None:
         return zones.get((str(line["target"]), str(line["automation_id"])))

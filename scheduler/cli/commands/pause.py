@@ -18,7 +18,7 @@ _EXAMPLES = ("scheduler pause nightly-report", "scheduler pause --all")
 @click.option("--target", "target_name", metavar="NAME", help="Which target, where several are configured.")
 @click.pass_obj
 def command(source: Source, *, automation: str | None, everything: bool, target_name: str | None) -> None:
-    """Record the occurrences of AUTOMATION, an id or a name, from now on without firing them.
+    """Record the occurrences of AUTOMATION (a name, an id or the beginning of an id) from now on without firing them.
 
     Kept in the ledger: it survives restarts, and shows in `scheduler status`.
     """

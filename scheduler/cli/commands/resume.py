@@ -20,7 +20,7 @@ _EXAMPLES = ("scheduler resume nightly-report", "scheduler resume --all", "sched
 @click.option("--target", "target_name", metavar="NAME", help="Which target, where several are configured.")
 @click.pass_obj
 def command(source: Source, *, automation: str | None, everything: bool, keep_single: bool, target_name: str | None) -> None:
-    """End the pause of AUTOMATION, an id or a name. What came due meanwhile stays skipped."""
+    """End the pause of AUTOMATION, a name, an id or the beginning of an id. What came due meanwhile stays skipped."""
     from scheduler.cli.ledger_file import waking, write
     from scheduler.cli.pauses import chosen, still_paused
     from scheduler.ledger.intents import resume

@@ -27,7 +27,7 @@ from scheduler.cli.output import (
     styled,
     text_column,
 )
-from scheduler.cli.times import at_text, now, span_text, usable_zone, uuid_text
+from scheduler.cli.times import at_text, now, span_text, usable_zone
 from scheduler.core.instants import from_text
 from scheduler.core.printable import escaped
 
@@ -52,7 +52,9 @@ def command() -> None:
 @command.command(
     "list", examples=["scheduler runs list", "scheduler runs list --status failed", "scheduler runs list --automation 'nightly-*' --json"]
 )
-@click.option("--automation", metavar="NAME", help="Only this automation's: its name, a pattern such as 'nightly-*', or its id.")
+@click.option(
+    "--automation", metavar="NAME", help="Only this automation's: a name, an id or its beginning, or a pattern such as 'nightly-*'."
+)
 @click.option("--status", type=click.Choice(("queued", "running", "success", "failed")), help="Only runs with this status.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many, at most.")
 @as_json
@@ -62,17 +64,19 @@ def list_(source: Source, *, automation: str | None, status: str | None, limit: 
     from scheduler.cli.api_database import carry_out
 
     path = source.load().settings.api.database.path
-    runs = carry_out(path, lambda database: _queue(database).runs(automation=automation, status=status, limit=limit))
+    runs = carry_out(path, partial(_list, automation=automation, status=status, limit=limit))
     show(runs, _columns(runs), _json if as_json else None, empty="no runs")
 
 
-@command.command("show", examples=["scheduler runs show 3f2b8c1e-6a54-4b0e-8a53-0c1d2e3f4a5b --follow"])
-@click.argument("run_id", metavar="RUN", type=uuid_text)
+@command.command("show", examples=["scheduler runs show 3f2b8c1e", "scheduler runs show nightly --follow"])
+@click.argument("run_id", metavar="RUN")
 @click.option("--follow", is_flag=True, help="Go on printing the output until the run ends.")
 @as_json
 @click.pass_obj
 def show_(source: Source, *, run_id: str, follow: bool, as_json: bool) -> None:
     """Print a run: its status, times, command, exit status and output.
+
+    RUN is an id or the beginning of one, or the name of an automation, which means its newest run.
 
     With --follow the exit status is 1 when the run failed.
     """
@@ -93,13 +97,17 @@ _CANCEL_EXAMPLES: Final = [
 
 
 @command.command("cancel", examples=_CANCEL_EXAMPLES)
-@click.argument("run_ids", metavar="[RUN]...", nargs=-1, type=uuid_text)
-@click.option("--automation", metavar="NAME", help="All runs of this automation that have not ended: its id, or its exact name.")
+@click.argument("run_ids", metavar="[RUN]...", nargs=-1)
+@click.option(
+    "--automation", metavar="NAME", help="All runs of this automation that have not ended: its name, its id or the beginning of its id."
+)
 @click.option("--all", "all_runs", is_flag=True, help="All runs that have not ended.")
 @click.option("--yes", is_flag=True, help="Do not ask before --all.")
 @click.pass_obj
 def cancel(source: Source, *, run_ids: tuple[str, ...], automation: str | None, all_runs: bool, yes: bool) -> None:
     """End runs, or take them out of the queue: they have failed then, and say that they were cancelled.
+
+    RUN is an id or the beginning of one.
 
     Returns when the runs have ended. A queue of any length is cancelled in small steps, beside the server.
     """
@@ -115,6 +123,14 @@ def cancel(source: Source, *, run_ids: tuple[str, ...], automation: str | None, 
         carry_out(path, partial(cancel_all, automation=automation, ask=all_runs and not yes))
 
 
+async def _list(database: "Database", *, automation: str | None, status: str | None, limit: int) -> list[Run]:
+    from scheduler.cli.run_lookup import widen_automation
+
+    queue = _queue(database)
+    wanted = None if automation is None else await widen_automation(queue, automation)
+    return await queue.runs(automation=wanted, status=status, limit=limit)
+
+
 def _queue(database: "Database") -> "RunQueue":
     from scheduler.localapi.runs import RunQueue
 
@@ -123,10 +139,11 @@ def _queue(database: "Database") -> "RunQueue":
 
 async def _show(database: "Database", *, run_id: str, folder: Path, follow: bool, most: int | None) -> None:
     """``most`` is None for a person, else how many bytes of the output are put into the JSON object."""
+    from scheduler.cli.run_lookup import identify_run
     from scheduler.localapi.workspace import Workspace
 
-    run = await _found(database, run_id)
-    output = GrowingFile(Workspace.of(folder, run_id).output)
+    run = await _found(database, await identify_run(_queue(database), run_id, by_name=True))
+    output = GrowingFile(Workspace.of(folder, run["id"]).output)
     if most is not None:
         text = output.head(most).decode(errors="replace")
         line(json_text({**_json(run), "prompt": run["prompt"], "output": text}))

@@ -1,0 +1,77 @@
+"""What commands say of an automation or a run that they were given by its id, its name, or the first characters of its id.
+
+The ledger, the API and the embedded API's database each have their own way to look for it. The rules and the words are the same.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from scheduler.cli.failures import AnswerIsNo
+
+_PREFIX: Final = re.compile(r"[0-9a-f]{4}[0-9a-f-]{0,31}")
+_WORD: Final = re.compile(r"\w+")
+_LISTED: Final = 10
+"""Candidates that an error lists."""
+_COMPARED: Final = 20_000
+"""Names that are compared with one that is not there: a second at most."""
+_SUGGESTED: Final = 3
+_SHORTEST_PART: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An automation or a run that may be meant. ``note`` tells apart candidates of one name."""
+
+    id: str
+    name: str
+    note: str = ""
+
+
+def read_prefix(text: str) -> str | None:
+    """Return the text as the beginning of an id, of four characters at least; None when no id begins like this."""
+    return text.lower() if _PREFIX.fullmatch(text.lower()) else None
+
+
+def last_with(prefix: str) -> str:
+    """Return a text that follows all ids with this prefix, and precedes all others that follow them."""
+    return f"{prefix}g"
+
+
+def refuse_ambiguous(text: str, candidates: Sequence[Candidate], *, kind: str = "automations", advice: str = "") -> AnswerIsNo:
+    """Return the error that lists what may be meant, with ids. ``advice``: what to give instead of an id."""
+    width = max(len(candidate.id) for candidate in candidates)
+    details = [f"  {each.id:<{width}}  {each.name}  {each.note}".rstrip() for each in candidates[:_LISTED]]
+    if len(candidates) > _LISTED:
+        details.append(f"  and {len(candidates) - _LISTED:,} more")
+    how = "called" if any(candidate.name == text for candidate in candidates) else "whose ids begin with"
+    return AnswerIsNo(f"there are {len(candidates):,} {kind} {how} {text!r}; give the id of one{advice}", details)
+
+
+def refuse_unknown(text: str, names: Iterable[str], where: str = "") -> AnswerIsNo:
+    """Return the error for an automation that is not there, with names like the one that was given."""
+    near = suggest(text, names)
+    advice = f"did you mean {near}?" if near else "see `scheduler automations list`"
+    return AnswerIsNo(f"there is no automation {text!r}{where}; {advice}")
+
+
+def suggest(text: str, names: Iterable[str]) -> str:
+    """Return the names that are most like the text, quoted and joined by "or"; an empty text when none is like it."""
+    return " or ".join(map(repr, find_near(text, names)))
+
+
+def find_near(text: str, names: Iterable[str]) -> list[str]:
+    """Return the other names that hold the text, or are spelt much like it as a whole or in a word, the best first.
+
+    Upper and lower case count as alike.
+    """
+    wanted = text.casefold()
+    by_folded = {name.casefold(): name for name in islice(names, _COMPARED) if name != text}
+    by_word = {word: folded for folded in by_folded for word in _WORD.findall(folded)}
+    close = difflib.get_close_matches(wanted, by_folded, n=_SUGGESTED, cutoff=0.7)
+    holding = [folded for folded in by_folded if wanted in folded] if len(wanted) >= _SHORTEST_PART else []
+    words = [by_word[word] for word in difflib.get_close_matches(wanted, by_word, n=_SUGGESTED, cutoff=0.8)]
+    return [by_folded[folded] for folded in list(dict.fromkeys([*close, *sorted(holding, key=len), *words]))[:_SUGGESTED]]

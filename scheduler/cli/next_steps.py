@@ -1,0 +1,50 @@
+"""What follows from a command on an automation: when it fires first, and how to follow a run."""
+
+import shlex
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from scheduler.cli.fires import Planned, coming
+from scheduler.cli.group import Source
+from scheduler.cli.processes import program
+from scheduler.cli.times import at_text, span_text
+from scheduler.core.cron import InvalidSchedule
+from scheduler.settings import Settings, Target
+
+Document = Mapping[str, Any]
+"""An automation as the API shows it."""
+
+
+def check_schedule(fields: Mapping[str, Any], settings: Settings) -> None:
+    """Check the expression and the zone that somebody gave, before the API is asked. Raises `InvalidSchedule`, as `explain` does."""
+    if "cron_expression" in fields or "timezone" in fields:
+        Planned.of(fields.get("cron_expression", "* * * * *"), fields.get("timezone", "UTC"), settings.schedule)
+
+
+def describe_first_fire(document: Document, settings: Settings, target: Target, now: datetime) -> str:
+    """Return when an automation fires first after an instant, or why it does not."""
+    if not document.get("enabled"):
+        return "none: the automation is disabled"
+    automation_id, name = str(document.get("id")), str(document.get("name"))
+    try:
+        schedule = Planned.of(str(document.get("cron_expression")), str(document.get("timezone")), settings.schedule).schedule
+    except InvalidSchedule as error:
+        return f"none: {error.reason}"
+    policies = settings.policies(automation_id, name)
+    fire = next(coming([Planned(schedule, automation_id, name, target.name, policies)], now, 1), None)
+    if fire is None:
+        return "none: the expression names no time to come"
+    due = "" if fire.due in {None, fire.scheduled_for} else f", due {fire.due.astimezone(fire.local.tzinfo):%H:%M:%S}"
+    paused = "; recorded and not fired, because the configuration pauses it" if policies.paused else ""
+    return f"{at_text(fire.scheduled_for, schedule.timezone)}{due}, in {span_text(fire.scheduled_for - now)}{paused}"
+
+
+def describe_follow(document: Document, source: Source, settings: Settings, target: Target) -> str:
+    """Return the command that shows a run to its end; of an API elsewhere the command that shows its result."""
+    option = ("--state-dir", source.state_dir) if source.state_dir else ("--config", source.file) if source.file else ()
+    if target.url == f"http://{settings.api.listen}":
+        command = ("runs", "show", document.get("last_task_run_id"), "--follow")
+    else:
+        command = ("automations", "get", document.get("id"), *(("--target", target.name) if len(settings.targets) > 1 else ()))
+    return f"{program()} {shlex.join(map(str, (*command, *option)))}"
