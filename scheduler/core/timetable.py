@@ -155,6 +155,7 @@ class Timetable:
         self._spans: _Spans = {}  # of one update, see `_evaluate_span`
         self._past: dict[str, list[Entry]] = {}  # versions that ended, with something still undecided
         self._absent: dict[str, float] = {}  # begin of the first snapshot that counts against it, see `_miss`; inf: none does yet
+        self._denied: dict[str, bool] = {}  # answered 404 to a run, though listed: whether a reading of its own answered 404 too
         self._unseen: dict[str, datetime] = {}  # not in the newest snapshot: when the last one began that had it
         self._told_unseen: Mapping[str, datetime] = {}  # the same as the last `update` told it
 
@@ -186,9 +187,36 @@ class Timetable:
         """The automation answered 404, and a snapshot that began at ``begun`` does not show it, complete or not."""
         self._absent[automation_id] = min(self._absent.get(automation_id, inf), begun)
 
+    @property
+    def denied(self) -> Collection[str]:
+        """The ids of the automations that answered 404 to a run and to a reading of their own, and that no snapshot was without since."""
+        return [automation_id for automation_id, by_both in self._denied.items() if by_both]
+
+    def needs_reading(self, automation_id: str) -> bool:
+        """Whether only the automation itself, read alone, can tell whether it is there: the list does not have it, or a run denied it."""
+        return automation_id in self._denied or self.is_absent(automation_id)
+
+    def find_denial(self, automation_id: str) -> str | None:
+        """Return why an automation that the list shows may be gone, for people; None when nothing says so."""
+        match self._denied.get(automation_id):
+            case True:
+                return "run and GET of the automation answer 404, although the list shows the automation"
+            case False:
+                return "run of the automation answered 404, although the list shows the automation"
+        return None
+
+    def note_denial(self, automation_id: str) -> None:
+        """Note that the automation answered 404 to a run, although the list shows it."""
+        self._denied.setdefault(automation_id, False)
+
+    def confirm_denial(self, automation_id: str) -> None:
+        """Note that the automation answered 404 to a reading too: the next snapshot without the automation removes it, complete or not."""
+        self._denied[automation_id] = True
+
     def confirm_presence(self, automation_id: str) -> None:
-        """The automation itself was read since it was absent: only two more snapshots without it can remove it."""
+        """Note that the automation itself was read: only two more snapshots without it can remove it."""
         self._absent.pop(automation_id, None)
+        self._denied.pop(automation_id, None)
 
     def clock_was_set(self, seconds: float) -> None:
         """Move the instants of polls along with the clock, which was set ahead by so many seconds."""
@@ -328,6 +356,7 @@ class Timetable:
         """The automation is gone since ``at``, as was known at ``observed_at``; None when it was not there."""
         entry = self._entries.pop(automation_id, None)
         self._absent.pop(automation_id, None)
+        self._denied.pop(automation_id, None)
         self._unseen.pop(automation_id, None)
         if entry is None:
             return None
@@ -655,22 +684,23 @@ class Timetable:
         self._states[entry.state] += 1
 
     def _miss(self, snapshot: Snapshot, confirm_after: float, previous_poll: datetime) -> list[Version]:
-        """Note the automations that are absent, and remove those that have been absent for long enough.
+        """Note the automations that are absent, and remove those that have been absent for long enough, or that said so themselves.
 
         An object that nobody can identify may be one of the absent automations: a snapshot with such an object counts against none.
+        Neither does a snapshot that is not complete. An automation that answered 404 to a run and to a reading needs neither.
         """
         begun = inf if snapshot.unidentified else snapshot.begun
         missed = [each for each in self._entries if each not in snapshot.automations and each not in snapshot.broken]
         self._unseen = {each: self._unseen.get(each, previous_poll) for each in missed}
-        if not snapshot.complete:
+        gone = {automation_id for automation_id in missed if self._denied.get(automation_id)}
+        if snapshot.complete:
+            self._absent = {each: min(self._absent.get(each, inf), begun) for each in missed}
+        else:
             self._absent = {each: self._absent[each] for each in missed if each in self._absent}
-            return []
-        self._absent = {each: min(self._absent.get(each, inf), begun) for each in missed}
-        if snapshot.unidentified:
-            return []
-        long_enough = max(confirm_after - _CLOCK_TICK, _CLOCK_TICK)  # never one snapshot alone
-        agreed = sorted(each for each, since in self._absent.items() if snapshot.begun - since >= long_enough)
-        return [version for each in agreed if (version := self.remove(each, snapshot.begun_at, snapshot.ended_at)) is not None]
+        if snapshot.complete and not snapshot.unidentified:
+            long_enough = max(confirm_after - _CLOCK_TICK, _CLOCK_TICK)  # never one snapshot alone
+            gone |= {each for each, since in self._absent.items() if snapshot.begun - since >= long_enough}
+        return [version for each in sorted(gone) if (version := self.remove(each, snapshot.begun_at, snapshot.ended_at)) is not None]
 
     def _news_of_unseen(self) -> Mapping[str, datetime | None]:
         """What differs from what was told last, also because the clock was set."""

@@ -161,13 +161,18 @@ class Clearance:
         change = "edited with effect from before this instant" if entry.ended is None else entry.ended
         return Stop(Outcome.SKIPPED, Reason.DELETED, f"the automation was {change}, before it could be started")
 
+    def _why_late(self, carried: Carried) -> str | None:
+        """Return why an occurrence was not started in time; None when nothing but time is known."""
+        denied = self._context.timetable.find_denial(carried.occurrence.automation_id)
+        return denied or carried.error or self._context.gate.obstacle
+
     def _by_order(self, carried: Carried, now: datetime) -> Answer:
         """Somebody asked for it, who knows what was edited, paused or is running."""
         if carried.occurrence.automation_id not in self._context.timetable.entries:
             return Stop(Outcome.SKIPPED, Reason.DELETED, "the automation was deleted before it could be sent")
         left = (carried.deadline - now).total_seconds()
         if left < 0:
-            return Stop(Outcome.EXPIRED, Reason.NOT_STARTED, carried.error or self._context.gate.obstacle)
+            return Stop(Outcome.EXPIRED, Reason.NOT_STARTED, self._why_late(carried))
         return self._by_gate(carried, left) or self._by_presence(carried, now) or Go()
 
     def _by_time(self, carried: Carried, lane: Lane, policies: Policies, now: datetime, *, paused: bool) -> Answer | None:
@@ -185,7 +190,7 @@ class Clearance:
             return Stop(Outcome.SKIPPED, Reason.COALESCED, carried.error)
         left = (self.deadline(carried) - now).total_seconds()
         if left < 0:
-            return Stop(Outcome.EXPIRED, Reason.NOT_STARTED, carried.error or self._context.gate.obstacle)
+            return Stop(Outcome.EXPIRED, Reason.NOT_STARTED, self._why_late(carried))
         return self._by_gate(carried, left)
 
     def _by_gate(self, carried: Carried, left: float) -> Answer | None:
@@ -202,8 +207,8 @@ class Clearance:
         return Wait(min(wait, left + 0.001), cause, detail)
 
     def _by_presence(self, carried: Carried, now: datetime) -> Answer | None:
-        """An automation that is absent from the list may be gone, and nobody pays for what is gone."""
-        if not self._context.timetable.is_absent(carried.occurrence.automation_id):
+        """An automation that is absent from the list, or that answered 404, may be gone, and nobody pays for what is gone."""
+        if not self._context.timetable.needs_reading(carried.occurrence.automation_id):
             return None
         carried.held_up = True
         return NeedPresence((self.deadline(carried) - now).total_seconds() + 0.001)

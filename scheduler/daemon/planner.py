@@ -312,7 +312,7 @@ class Planner:
         """Whether nothing is known that will make it wait, so that its first attempt can ride in the claim's transaction."""
         return (
             entry.policies.concurrency is Concurrency.ALLOW
-            and not self._context.timetable.is_absent(entry.automation.id)
+            and not self._context.timetable.needs_reading(entry.automation.id)
             and self._context.gate.wait() == 0
             and not self._context.gate.is_half_open
             and self._dispatcher.lane(entry.automation.id) is None

@@ -48,7 +48,7 @@ class Presence:
         return True
 
     async def read(self, automation_id: str) -> None:
-        """Read an absent automation alone, which decides whether it is there.
+        """Read an automation alone that is absent, or that answered 404 to a run. The answer decides whether it is there.
 
         It does not when there was no answer, or when the definition is another one: since when that counts, the list will show.
         """
@@ -60,16 +60,23 @@ class Presence:
         except (UpstreamError, InvalidAutomation) as error:
             context.note_refused_reading(error)
             return
-        if not context.timetable.is_absent(automation_id):
+        if not context.timetable.needs_reading(automation_id):
             return  # the list has shown it meanwhile
         if automation is None:
-            for remove in self._remove:
-                remove(automation_id, at)
+            self._deny(automation_id, at)
             return
         self._readings.take(automation, begun)
         entry = context.timetable.entries.get(automation_id)
         if entry is not None and entry.automation.definition == automation.definition:
             context.timetable.confirm_presence(automation_id)
+
+    def _deny(self, automation_id: str, at: datetime) -> None:
+        """Take a 404: an automation that the list does not have is gone; with one that the list shows, the next snapshot decides."""
+        if not self._context.timetable.is_absent(automation_id):
+            self._context.timetable.confirm_denial(automation_id)
+            return
+        for remove in self._remove:
+            remove(automation_id, at)
 
 
 class SnapshotWatch:

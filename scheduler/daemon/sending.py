@@ -239,7 +239,10 @@ class Sender:
                 gone = await self._readings.gone(carried.occurrence.automation_id)
         except UpstreamError:
             return None
-        return Ending(Outcome.SKIPPED, Reason.DELETED, carried.error) if gone else None
+        if gone:
+            return Ending(Outcome.SKIPPED, Reason.DELETED, carried.error)
+        self._context.timetable.note_denial(carried.occurrence.automation_id)
+        return None
 
 
 async def write_down(context: Context, operation: str, carried: Carried, write: Callable[[Sequence[Step]], Awaitable[_T]]) -> _T:

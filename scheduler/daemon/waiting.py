@@ -63,7 +63,8 @@ class Waiting:
                         return Anew()
                     continue
                 case NeedPresence(seconds=seconds):
-                    carried.waits_for(Cause.UNCONFIRMED, clock)
+                    denial = self._context.timetable.find_denial(carried.occurrence.automation_id)
+                    carried.waits_for(Cause.UNCONFIRMED, clock, denial)
                     if self._presence.may_read(carried.occurrence.automation_id):
                         await self._read_alone(lane, carried)
                     else:
