@@ -137,6 +137,25 @@ class AutomationsDisappeared(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListDisagreed(Event):
+    """The list contradicts itself, or the automations that it shows. Published once, with the first snapshot and the reason."""
+
+    name: ClassVar = "list.disagreed"
+    target: str
+    since: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListAgreed(Event):
+    """The list, which had contradicted itself since then, does not any more."""
+
+    name: ClassVar = "list.agreed"
+    target: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OccurrenceClaimed(Event):
     """An occurrence is ours, durably."""
 

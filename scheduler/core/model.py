@@ -418,6 +418,7 @@ class Snapshot:
     unidentified: int = 0  # objects without a readable id: they can only be counted
     anonymous: Sequence[str] = ()  # what is known of the first of these, for people
     fingerprint: int = 0  # of these by name and fault, wherever they stand in the list; within one process
+    disagreement: str | None = None  # why the snapshot is not complete: how its pages contradict each other
 
     @property
     def ended_at(self) -> datetime:

@@ -223,6 +223,14 @@ class Disappearance:
 
 
 @dataclass(frozen=True, slots=True)
+class Inconsistency:
+    """Why the list of a target cannot be trusted, and the instant of the first reading that showed so."""
+
+    since: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TargetStatus:
     """One target. ``held`` is why nothing is sent to it; ``error`` is why its last poll failed.
 
@@ -256,6 +264,7 @@ class TargetStatus:
     anonymous: Sequence[str] = ()
     absent: int = 0
     disappeared: Disappearance | None = None
+    inconsistent: Inconsistency | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +313,9 @@ def _warnings(target: TargetStatus) -> Iterator[str]:
     if target.throttled_until is not None:
         until = to_text_seconds(target.throttled_until)
         yield f"target {target.name} waits until {until}: the API asked to send nothing before"
+    if target.inconsistent is not None:
+        since = to_text_seconds(target.inconsistent.since)
+        yield f"the list of target {target.name} cannot be trusted since {since}: {target.inconsistent.reason}"
 
 
 def _unready(target: TargetStatus) -> list[str]:

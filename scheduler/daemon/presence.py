@@ -4,16 +4,16 @@ A list may be empty for a moment, or filtered by mistake, so an absence removes 
 automation wait; the automation itself, read alone, decides at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 from scheduler.core.disappearance import DisappearanceWatch
 from scheduler.core.errors import UpstreamError
-from scheduler.core.events import AutomationsDisappeared, AutomationsUnidentified
+from scheduler.core.events import AutomationsDisappeared, AutomationsUnidentified, ListAgreed, ListDisagreed
 from scheduler.core.model import InvalidAutomation, Snapshot
 from scheduler.core.records import RecordedTarget
-from scheduler.core.status import Disappearance
+from scheduler.core.status import Disappearance, Inconsistency
 from scheduler.daemon.context import Context
 from scheduler.daemon.readings import Readings
 
@@ -87,6 +87,9 @@ class SnapshotWatch:
         self._unidentified: tuple[int, tuple[str, ...]] = (0, ())
         self._told = (0, 0)  # number and fingerprint of the unidentified objects that were told of last
         self._disappearances = DisappearanceWatch()
+        self._suspicion: Inconsistency | None = None  # as the newest snapshots show it
+        self.inconsistent: Inconsistency | None = None
+        """Why the list cannot be trusted; None as long as nothing says so."""
 
     def recall(self, recorded: RecordedTarget) -> None:
         """Go on from the ledger, so that a disappearance of the day before the newest good poll is shown after a restart too."""
@@ -107,6 +110,7 @@ class SnapshotWatch:
     def look(self, snapshot: Snapshot) -> None:
         """Look at a snapshot. One that is not complete says nothing of what is not there."""
         self._look_at_unidentified(snapshot)
+        self._look_at_consistency(snapshot)
         shown = len(snapshot.automations) + len(snapshot.broken)
         begun = self._disappearances.note(snapshot.begun_at, shown) if snapshot.complete else None
         if begun is not None:
@@ -117,3 +121,29 @@ class SnapshotWatch:
         told, self._told = self._told, (count, snapshot.fingerprint)
         if told != self._told:
             self._context.publish(AutomationsUnidentified(target=self._context.target, count=count, objects="; ".join(objects) or None))
+
+    def _look_at_consistency(self, snapshot: Snapshot) -> None:
+        """Distrust a list whose pages disagree twice in a row, or that shows automations which deny themselves.
+
+        Pages disagree once when somebody creates or renames automations while they are read.
+        """
+        denied = sorted(each for each in self._context.timetable.denied if each in snapshot.automations)
+        reason = _describe_denied(snapshot, denied) if denied else snapshot.disagreement
+        before = self._suspicion
+        if reason is None:
+            self._suspicion = None
+        else:
+            self._suspicion = Inconsistency(snapshot.begun_at if before is None else before.since, reason)
+        distrusted = self.inconsistent
+        self.inconsistent = self._suspicion if before is not None or denied else None
+        if distrusted is None and self.inconsistent is not None:
+            self._context.publish(
+                ListDisagreed(target=self._context.target, since=self.inconsistent.since, reason=self.inconsistent.reason)
+            )
+        elif distrusted is not None and self.inconsistent is None:
+            self._context.publish(ListAgreed(target=self._context.target, since=distrusted.since))
+
+
+def _describe_denied(snapshot: Snapshot, denied: Sequence[str]) -> str:
+    others = f" and {len(denied) - 1:,} others" if len(denied) > 1 else ""
+    return f"it shows {snapshot.automations[denied[0]].name}{others}, whose run and GET answer 404"

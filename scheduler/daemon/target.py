@@ -279,6 +279,7 @@ class Target:
             anonymous=anonymous,
             absent=len(context.timetable.absent),
             disappeared=self._poller.watch.disappeared,
+            inconsistent=self._poller.watch.inconsistent,
         )
 
     def _recovering(self) -> Recovering | None:

@@ -58,6 +58,7 @@ def _targets(facts: Facts, node: str, status: Mapping[str, object]) -> Iterator[
         )
     for target in facts.settings.targets:
         yield from _throttled(facts, target.name)
+        yield from _inconsistent(facts, target.name)
         yield from _disappeared(facts, target.name)
         overdue = facts.of_daemon(target.name).get("overdue")
         count = overdue.get("count") if isinstance(overdue, Mapping) else 0
@@ -82,6 +83,16 @@ def _throttled(facts: Facts, target: str) -> Iterator[Finding]:
             f"target {target}",
             f"nothing is sent until {until}: the API answered 429 and asked for that",
             "lower requests_per_minute and requests_per_hour to what the API allows; it goes on by itself",
+        )
+
+
+def _inconsistent(facts: Facts, target: str) -> Iterator[Finding]:
+    doubt = facts.of_daemon(target).get("inconsistent")
+    if isinstance(doubt, Mapping):
+        yield DAEMON.warning(
+            f"target {target}",
+            f"its list cannot be trusted since {doubt.get('since')}: {doubt.get('reason')}",
+            "find out at the API why its list contradicts itself; what is deleted is noticed when it is due",
         )
 
 

@@ -43,6 +43,7 @@ def examined(facts: Facts) -> Iterator[Finding]:
         if target.snapshot is None:
             yield _recorded(facts, subject, target)
         yield from _unidentified(subject, target)
+        yield from _inconsistent(subject, target)
         found = [finding for each in automations for finding in _of(facts, each)]
         yield from found
         yield from _silent(facts, subject, automations)
@@ -56,6 +57,15 @@ def _unidentified(subject: str, target: TargetFacts) -> Iterator[Finding]:
             subject,
             f"objects in its list that cannot be identified, so that they never fire and nothing can be removed: {count:,} ({named})",
             "look at them at the API: each needs a UUID as its id",
+        )
+
+
+def _inconsistent(subject: str, target: TargetFacts) -> Iterator[Finding]:
+    if target.snapshot is not None and not target.snapshot.complete:
+        yield SCHEDULES.warning(
+            subject,
+            f"its list contradicts itself, in three readings one after the other: {target.snapshot.disagreement}",
+            "find out at the API why; while this stays so, what is deleted is noticed when it is due",
         )
 
 

@@ -45,6 +45,8 @@ _LEVELS: Final[Mapping[type[Event], Level]] = {
     events.AutomationRemoved: "info",
     events.AutomationQuarantined: "warning",
     events.AutomationsDisappeared: "warning",
+    events.ListDisagreed: "warning",
+    events.ListAgreed: "info",
     events.OccurrenceClaimed: "debug",
     events.OccurrenceOverdue: "error",
     events.OccurrenceReopened: "info",

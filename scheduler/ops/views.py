@@ -99,6 +99,7 @@ def _target_view(target: TargetStatus, waits: WaitsStatus) -> Json:
         "clock_offset_seconds": target.clock_offset,
         "unidentified": {"count": target.unidentified, "objects": list(target.anonymous)},
         "absent": target.absent,
+        "inconsistent": target.inconsistent and {"since": to_text_seconds(target.inconsistent.since), "reason": target.inconsistent.reason},
         "disappeared": target.disappeared
         and {"at": to_text(target.disappeared.at), "count": target.disappeared.gone, "automations": target.disappeared.known},
     }

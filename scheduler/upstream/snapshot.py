@@ -78,7 +78,7 @@ class _Pass:
     first: Page | None = None
     count: int = 0
     rows: int = 0
-    agrees: bool = True
+    disagreement: str | None = None  # how the pages contradict each other
     too_large: int = 0
     automations: dict[str, Automation] = field(default_factory=dict)
     broken: dict[str, InvalidAutomation] = field(default_factory=dict)
@@ -86,13 +86,26 @@ class _Pass:
     anonymous: list[str] = field(default_factory=list)  # what is known of the first of these
     fingerprint: int = 0  # a sum: rows that move change nothing
 
+    @property
+    def agrees(self) -> bool:
+        """Whether the pages agree so far."""
+        return self.disagreement is None
+
     def begin(self, page: Page) -> None:
         """Take a page's head, before its rows."""
         if self.first is None:
             self.first = page
         elif page.count != self.count:
-            self.agrees = False
+            self._disagree(f"its count changes from {self.count:,} to {page.count:,} between two pages")
         self.count = page.count
+
+    def end(self) -> None:
+        """Compare the number of rows with the count, when the last page was read."""
+        if self.rows != self.count:
+            self._disagree(f"its count is {self.count:,}, but its pages hold {self.rows:,}")
+
+    def _disagree(self, how: str) -> None:
+        self.disagreement = self.disagreement or how
 
     def add(self, row: object) -> None:
         """Take one row: an automation, a broken one, or one that does not even say which."""
@@ -130,7 +143,7 @@ class _Pass:
 
     def _note(self, automation_id: str) -> None:
         if automation_id in self.automations or automation_id in self.broken:
-            self.agrees = False
+            self._disagree(f"its pages hold the automation {automation_id} twice")
 
 
 class PageSizes:
@@ -199,8 +212,8 @@ class SnapshotReader:
         while len(passes) < PASSES:
             passes.append(await self._pass(to_the_end=len(passes) == PASSES - 1))
             if passes[-1].agrees:
-                return self._snapshot(passes[-1:], complete=True)
-        return self._snapshot(passes, complete=False)
+                return self._snapshot(passes[-1:])
+        return self._snapshot(passes)
 
     async def _pass(self, *, to_the_end: bool) -> _Pass:
         """Read the list once. A pass that is known not to agree is given up, unless it shall go ``to_the_end``."""
@@ -216,7 +229,7 @@ class SnapshotReader:
             await _take(current, page.rows)
             if not page.rows or current.rows >= page.count:
                 break
-        current.agrees = current.agrees and current.rows == current.count
+        current.end()
         return current
 
     async def _page(self, current: _Pass) -> Page:
@@ -236,7 +249,7 @@ class SnapshotReader:
                 self._sizes.fit(current.rows, page)
                 return page
 
-    def _snapshot(self, passes: list[_Pass], *, complete: bool) -> Snapshot:
+    def _snapshot(self, passes: list[_Pass]) -> Snapshot:
         """What the passes saw, taken together; of what they saw differently, the later counts."""
         automations: dict[str, Automation] = {}
         broken: dict[str, InvalidAutomation] = {}
@@ -254,11 +267,12 @@ class SnapshotReader:
             ended=self._seconds(),
             automations=automations,
             broken=broken,
-            complete=complete,
+            complete=passes[-1].agrees,
             clock_offset=None,
             unidentified=fullest.unidentified,
             anonymous=tuple(fullest.anonymous),
             fingerprint=fullest.fingerprint,
+            disagreement=passes[-1].disagreement,
         )
 
 

@@ -1,9 +1,10 @@
-"""An automation that the list shows and that answers 404 itself: one reading for each poll, and the first list without it removes it."""
+"""A list that cannot be trusted: since when, and what becomes of an automation that the list shows and that answers 404 itself."""
 
 import pytest
 
 from scheduler.core.errors import UpstreamError
-from scheduler.core.events import AutomationRemoved
+from scheduler.core.events import AutomationRemoved, ListAgreed, ListDisagreed
+from scheduler.core.status import Inconsistency
 from scheduler.core.steps import Cause
 from tests.daemon.world import World, in_world
 from tests.fakes import GONE
@@ -44,6 +45,8 @@ def test_it_is_asked_once_for_each_poll(complete: bool) -> None:
         assert [(step.cause, step.detail) for step in second.steps] == [(Cause.UNCONFIRMED, says)]
         assert len(world.api.arrivals) == 1
         assert world.told(AutomationRemoved) == []
+        (told,) = world.told(ListDisagreed)
+        assert told.reason == "it shows automation 1, whose run and GET answer 404" or not complete
 
     in_world(story)
 
@@ -110,5 +113,44 @@ def test_a_run_alone_that_answers_404_removes_nothing() -> None:
         world.api.list_hides.clear()
         await world.until("12:14:50")
         assert world.fates(automation) == {"12:10": "accepted: answered"}
+
+    in_world(story)
+
+
+def test_a_list_whose_pages_never_agree_is_told_once_with_its_beginning() -> None:
+    async def story(world: World) -> None:
+        world.api.create("0 13 * * *")
+        process = world.start()
+        await world.until("12:05:00")
+        world.api.list_complete = False
+        polls = len(world.api.polls)
+        while len(world.api.polls) == polls:
+            await world.after(0.1)
+        await world.after(1.0)
+        begun = world.api.polls[-1]
+        assert process.target.status().inconsistent is None, "somebody may have created one while the list was read"
+        await world.until("12:15:00")
+        assert process.target.status().inconsistent == Inconsistency(begun, "its count is wrong")
+        assert [(each.since, each.reason) for each in world.told(ListDisagreed)] == [(begun, "its count is wrong")]
+        assert world.told(ListAgreed) == []
+        world.api.list_complete = True
+        await world.until("12:16:00")
+        assert process.target.status().inconsistent is None
+        assert [each.since for each in world.told(ListAgreed)] == [begun]
+
+    in_world(story)
+
+
+def test_a_list_that_disagrees_now_and_then_is_not_told() -> None:
+    async def story(world: World) -> None:
+        world.api.create("0 13 * * *")
+        world.start()
+        polls = 0
+        while polls < 12:
+            if len(world.api.polls) > polls:
+                polls = len(world.api.polls)
+                world.api.list_complete = bool(polls % 2)
+            await world.after(1.0)
+        assert world.told(ListDisagreed) == []
 
     in_world(story)

@@ -349,6 +349,22 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             "6 of 10 automations disappeared from its list within an hour, at 2026-11-23T19:20:00Z",
         ),
         (
+            "inconsistent",
+            daemon(
+                targets=[
+                    {
+                        "name": "main",
+                        "url": "https://api.example.org",
+                        "project_id": "1",
+                        "inconsistent": {"since": "2026-11-23T19:20:00Z", "reason": "its count is wrong"},
+                    }
+                ]
+            ),
+            WARNING,
+            "target main",
+            "its list cannot be trusted since 2026-11-23T19:20:00Z: its count is wrong",
+        ),
+        (
             "throttled",
             daemon(
                 targets=[
@@ -505,6 +521,13 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             FAULT,
             "target main",
             "never fire and nothing can be removed: 2 (object 3 of the list: its id is not a UUID)",
+        ),
+        (
+            "inconsistent",
+            api(snapshot=replace(snapshot(), complete=False, disagreement="its count is 3, but its pages hold 2")),
+            WARNING,
+            "target main",
+            "its list contradicts itself, in three readings one after the other: its count is 3, but its pages hold 2",
         ),
         (
             "broken",

@@ -204,7 +204,7 @@ class FakeApi:
         self.polls.append(begun_at)
         await asyncio.sleep(self.list_took / 2)
         automations = {each: automation for each, automation in self._automations.items() if each not in self.list_hides}
-        broken, complete, error = dict(self.broken), self.list_complete, self.list_error
+        broken, disagreement, error = dict(self.broken), None if self.list_complete else "its count is wrong", self.list_error
         await asyncio.sleep(self.list_took / 2)
         self._answer()
         if error is not None:
@@ -212,7 +212,9 @@ class FakeApi:
         kept = {each: automation for each, automation in automations.items() if each not in broken}
         anonymous = tuple(self.anonymous)
         fingerprint = self.fingerprint if anonymous else 0
-        return Snapshot(begun_at, begun, self.clock.seconds(), kept, broken, complete, self._offset, len(anonymous), anonymous, fingerprint)
+        complete, ended = disagreement is None, self.clock.seconds()
+        unidentified = len(anonymous)
+        return Snapshot(begun_at, begun, ended, kept, broken, complete, self._offset, unidentified, anonymous, fingerprint, disagreement)
 
     async def retrieve(self, automation_id: str) -> Automation | None:
         """One automation, as it is half-way through the reading."""

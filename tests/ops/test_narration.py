@@ -109,6 +109,8 @@ def test_what_needs_somebody_is_above_what_does_not(event: Event, level: str, na
     [
         ("automation.quarantined", "warning"),
         ("automations.disappeared", "warning"),
+        ("list.disagreed", "warning"),
+        ("list.agreed", "info"),
         ("run.foreign", "warning"),
         ("run.doubled", "error"),
         ("target.held", "error"),

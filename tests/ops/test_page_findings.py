@@ -8,7 +8,18 @@ from typing import Any
 import pytest
 
 from scheduler.core.model import Outcome, Reason, RunStatus
-from scheduler.core.status import NONE_FAILING, DaemonStatus, Disappearance, Failing, ForeignRuns, PausedByHand, PlacesStatus, Recent, Tally
+from scheduler.core.status import (
+    NONE_FAILING,
+    DaemonStatus,
+    Disappearance,
+    Failing,
+    ForeignRuns,
+    Inconsistency,
+    PausedByHand,
+    PlacesStatus,
+    Recent,
+    Tally,
+)
 from scheduler.ops.page.findings import ADVICE, BAD, NOTE, WARN, Finding, findings
 from tests.ops.support import EMPTY_TARGET, FAILED_RUN, ID, NOW, RUN, STATUS, TARGET, details, entry
 
@@ -71,6 +82,7 @@ def test_what_is_wrong_with_the_daemon_is_found(changes: Any, severity: str, tit
         ({"places": SHORT}, WARN, "The request budget of target main is exhausted: occurrences or polls wait for it"),
         ({"automations": {"invalid": 2}}, WARN, "2 automations of target main cannot be evaluated and never fire"),
         ({"unidentified": 1}, WARN, "1 object in the list of target main cannot be identified and never fires"),
+        ({"inconsistent": Inconsistency(NOW, "its count is wrong")}, WARN, "The list of target main cannot be trusted"),
         ({"disappeared": Disappearance(NOW, 6, 10)}, WARN, "6 of 10 automations of target main disappeared within an hour"),
     ],
 )

@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain
 
 from scheduler.core.model import Outcome, RunStatus
-from scheduler.core.status import STALLED, DaemonStatus, Disappearance
+from scheduler.core.status import STALLED, DaemonStatus, Disappearance, Inconsistency
 from scheduler.core.timetable import Entry
 from scheduler.ops.queries import OccurrenceQuery
 from tests.ops.asking import asked
@@ -82,6 +82,16 @@ def test_a_wait_that_the_api_asked_for_is_a_warning_of_a_daemon_that_is_ready() 
     answer = asked("/readyz", pages(status=replace(STATUS, targets=[replace(TARGET, throttled_until=NOW)])))
     assert answer.status_code == 200
     assert answer.json()["warnings"] == ["target main waits until 2026-11-23T19:20:00Z: the API asked to send nothing before"]
+
+
+def test_a_list_that_cannot_be_trusted_is_a_warning_of_a_daemon_that_is_ready() -> None:
+    wrong = replace(TARGET, inconsistent=Inconsistency(NOW, "its count is wrong"))
+    answer = asked("/readyz", pages(status=replace(STATUS, targets=[wrong])))
+    assert answer.status_code == 200
+    assert answer.json()["warnings"] == ["the list of target main cannot be trusted since 2026-11-23T19:20:00Z: its count is wrong"]
+    target = asked("/api/v1/status", pages(status=replace(STATUS, targets=[wrong]))).json()["targets"][0]
+    assert target["inconsistent"] == {"since": "2026-11-23T19:20:00Z", "reason": "its count is wrong"}
+    assert asked("/api/v1/status").json()["targets"][0]["inconsistent"] is None
 
 
 # ------------------------------------------------------------ the state

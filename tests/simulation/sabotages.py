@@ -94,7 +94,7 @@ def _deadline_too_early(policies: policy.Policies, to_the_next: timedelta | None
 async def _short_page_trusted(self: snapshot.SnapshotReader, *, to_the_end: bool) -> Any:
     """What the pages show is all that there is."""
     current = await _pages(self, to_the_end=to_the_end)
-    current.agrees = True
+    current.disagreement = None
     return current
 
 

@@ -193,13 +193,15 @@ def test_a_server_that_ignores_the_offset_ends_in_an_incomplete_snapshot() -> No
 
     snapshot = asyncio.run(SnapshotReader(page, seconds=lambda: 1.0).read())
     assert (snapshot.complete, numbers(snapshot)) == (False, {0, 1})
+    assert str(snapshot.disagreement).startswith("its pages hold the automation ")
 
 
 def test_a_server_that_shows_less_than_it_counts_ends_in_an_incomplete_snapshot() -> None:
     async def page(*, offset: int, limit: int) -> Page:  # noqa: ARG001  there is but one page
         return Page(5, [] if offset else [row(0)], 1, NOON, 0.0)
 
-    assert not asyncio.run(SnapshotReader(page, seconds=lambda: 1.0).read()).complete
+    snapshot = asyncio.run(SnapshotReader(page, seconds=lambda: 1.0).read())
+    assert (snapshot.complete, snapshot.disagreement) == (False, "its count is 5, but its pages hold 1")
 
 
 # ---------------------------------------------------------------- rows that are broken

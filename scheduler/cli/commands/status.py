@@ -144,6 +144,10 @@ def _of_list(target: State) -> Iterator[str]:
     if unidentified.get("count"):
         yield f"  unidentified {styled(str(unidentified['count']), 'yellow')}: objects whose id cannot be read, never fired"
         yield from (f"    {escaped(each)}" for each in unidentified["objects"])
+    if doubt := target.get("inconsistent"):
+        since = zoned_text(from_text(doubt["since"]))
+        yield f"  list         {styled(f'not to be trusted since {since}', 'yellow')}"
+        yield f"    {escaped(doubt['reason'])}"
     if target.get("absent"):
         yield f"  absent       {styled(str(target['absent']), 'yellow')}: not in the list, removed when a poll an interval later agrees"
     if disappeared:

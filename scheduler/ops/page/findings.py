@@ -58,6 +58,8 @@ ADVICE: Final[Mapping[str, str]] = {
     "automation.quarantined": "edit the automation",
     "automations.unidentified": "look at these objects at the API: the scheduler needs a UUID as their id. "
     "The list alone removes nothing meanwhile",
+    "list.disagreed": "find out at the API why its list contradicts itself. What is added and changed counts meanwhile, and fires go on; "
+    "what is deleted is noticed when it is due",
     "automations.disappeared": "see whether somebody deleted them, or whether the API's list, the project or the key is wrong. "
     "What is there again in the list is fired again",
 }
@@ -165,6 +167,10 @@ def _of_list(target: TargetStatus) -> Iterator[Finding]:
         fire = "fires" if target.unidentified == 1 else "fire"
         title = f"{_counted(target.unidentified, 'object')} in the list of target {target.name} cannot be identified and never {fire}"
         yield Finding(WARN, title, None, ADVICE["automations.unidentified"], items, target.unidentified - len(items))
+    if target.inconsistent is not None:
+        title = f"The list of target {target.name} cannot be trusted"
+        detail = f"Since {to_text_seconds(target.inconsistent.since)}: {target.inconsistent.reason}."
+        yield Finding(WARN, title, detail, ADVICE["list.disagreed"])
     if target.disappeared is not None:
         gone, known = target.disappeared.gone, target.disappeared.known
         title = f"{gone:,} of {known:,} automations of target {target.name} disappeared within an hour"
