@@ -208,8 +208,8 @@ def test_a_member_can_be_restored_alone(scheduler: Scheduler, saved: Path, ledge
     with tarfile.open(saved) as archive:
         (folder / "api.db").write_bytes(extracted(archive, "api.db"))
     done = scheduler("restore", str(folder / "api.db"))
-    assert (done.status, "paused" in done.out) == (0, False)
-    assert (occurrences(ledger), len(runs(api))) == (2, 2)
+    assert (done.status, "the daemon is not paused: scheduler pause --all" in done.out) == (0, True)
+    assert (occurrences(ledger), paused(ledger), len(runs(api))) == (2, [], 2)
 
 
 def test_an_archive_of_one_database_restores_that_one(scheduler: Scheduler, saved: Path, ledger: Path, api: Path, folder: Path) -> None:

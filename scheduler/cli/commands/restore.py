@@ -41,6 +41,8 @@ def command(source: Source, *, file: Path, moved: bool) -> None:
             _show(database, file)
         if API in backup.stages and not moved:
             line("keys that were revoked since, and automations that were deleted, are there again: see scheduler keys list")
+            if LEDGER not in backup.stages:
+                line("the daemon is not paused: scheduler pause --all before the API starts, if deleted automations must not be fired")
 
 
 def _show(database: "Restored", file: Path) -> None:
