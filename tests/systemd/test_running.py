@@ -44,6 +44,17 @@ def test_the_user_of_the_agents_cannot_read_what_the_daemon_has(well: Services, 
     assert "Permission denied" in read.stderr
 
 
+def test_the_page_shows_the_output_of_a_run_though_the_daemon_cannot_read_its_file(well: Services) -> None:
+    automation = well.create("silent", cron="0 0 1 1 *")
+    well.command("automations", "run", automation)
+    page = f"/automations/default/{automation}"
+    until(lambda: "It has printed nothing." in well.page(page)[1], "the run and its output to be shown", seconds=60)
+    run = well.api("GET", f"{automation}/")["last_task_run_id"]
+    file = f"/var/lib/scheduler-api/api.db.runs/{run}/output"
+    assert well.machine.run("stat", "--format=%U %a", file).stdout == "scheduler-api 600\n"
+    assert well.machine.run("runuser", "--user", "scheduler", "--", "cat", file, check=False).returncode == 1
+
+
 # ------------------------------------------------------------ reload
 
 
