@@ -110,6 +110,7 @@ class Observing:
             occurrences=partial(self._occurrences, service),
             recent=self._recent,
             failing=self._failing,
+            failing_ids=self._failing_ids,
             finished_runs=self._finished_runs,
             run_output=self._outputs.read,
         )
@@ -135,6 +136,11 @@ class Observing:
     async def _failing(self) -> Failing:
         targets = [target.name for target in self._settings.targets]
         return await self._opened().browse(partial(read_failing, targets=targets))
+
+    async def _failing_ids(self) -> Collection[Key]:
+        names = [target.name for target in self._settings.targets]
+        ids = {name: await self._opened().browse(partial(read_failing_ids, target=name)) for name in names}
+        return {(name, automation_id) for name, some in ids.items() for automation_id in some}
 
     async def _finished_runs(self, automations: Collection[Key]) -> Mapping[Key, FinishedRun]:
         return await self._opened().browse(partial(read_some, automations=automations))

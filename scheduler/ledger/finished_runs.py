@@ -26,13 +26,15 @@ _COLUMNS: Final = """
 _SELECT_FAILING: Final = f"""
     SELECT {_COLUMNS} FROM automation INDEXED BY automation_failing
     CROSS JOIN run ON run.target = automation.target AND run.run_id = automation.finished_run_id
-    WHERE automation.failures > 0 AND automation.removed_at IS NULL AND automation.target IN (SELECT value FROM json_each(?1))
+    WHERE automation.failures > 0 AND automation.removed_at IS NULL AND automation.enabled IS NOT 0
+        AND automation.target IN (SELECT value FROM json_each(?1))
     ORDER BY automation.finished_at DESC LIMIT ?2
 """  # noqa: S608 -- literals of this module
 
 _COUNT_FAILING: Final = """
     SELECT target, count(*) FROM automation INDEXED BY automation_failing
-    WHERE failures > 0 AND removed_at IS NULL AND target IN (SELECT value FROM json_each(?1)) GROUP BY target ORDER BY target
+    WHERE failures > 0 AND removed_at IS NULL AND enabled IS NOT 0 AND target IN (SELECT value FROM json_each(?1))
+    GROUP BY target ORDER BY target
 """
 
 _SELECT_FAILING_IDS: Final = """
@@ -56,7 +58,7 @@ _COUNT_ENDED: Final = """
 def read_failing(connection: sqlite3.Connection, targets: Sequence[str], most: int = MOST_NAMED) -> Failing:
     """Count the failing automations of these targets, and read the newest ``most`` of their newest finished runs.
 
-    Automations that are gone do not count.
+    Automations that are gone or disabled do not count: they start no further runs, and an old failure needs nobody.
     """
     wanted = json.dumps(list(targets))
     counts = dict(connection.execute(_COUNT_FAILING, (wanted,)).fetchall())

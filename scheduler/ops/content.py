@@ -27,7 +27,8 @@ class Content:
     only of some, ``together`` the same with those that share a schedule at once. ``details`` is what is known of one automation of a
     target, ``every_detail`` of each. ``occurrences`` gives records with the keys of ``history --json``, the newest first, and ``recent``
     what the ledger holds since an instant. ``failing`` gives the failing automations, and
-    ``finished_runs`` the newest finished runs of some automations, by target and id. All four may raise `LedgerUnavailable`.
+    ``finished_runs`` the newest finished runs of some automations, by target and id; ``failing_ids`` gives target and id of each
+    automation whose newest finished run failed or was lost. These may raise `LedgerUnavailable`.
     ``run_output`` is what a run of a target has printed, None for what is not known or not to be shown.
     """
 
@@ -44,5 +45,6 @@ class Content:
     occurrences: Callable[[OccurrenceQuery], Awaitable[Sequence[Json]]]
     recent: Callable[[datetime], Awaitable[Recent]]
     failing: Callable[[], Awaitable[Failing]]
+    failing_ids: Callable[[], Awaitable[Collection[Key]]]
     finished_runs: Callable[[Collection[Key]], Awaitable[Mapping[Key, FinishedRun]]]
     run_output: Callable[[str, str], Awaitable[RunOutput | None]]

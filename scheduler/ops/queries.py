@@ -22,6 +22,8 @@ _D = TypeVar("_D")
 MOST: Final = 1_000
 """Records in one answer."""
 _LIMIT: Final = 100
+FAILING: Final = "failing"
+"""The last result of automations whose newest finished run failed or was lost."""
 OPEN: Final = "open"
 """In place of an outcome: it has none yet."""
 _MOST_UNKNOWN: Final = 10
@@ -75,11 +77,15 @@ class UpcomingQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutomationQuery:
-    """Which automations, by name: ``limit`` of them, after ``offset``. ``state`` is one of `AUTOMATION_STATES`; ``automation`` as above."""
+    """Which automations, by name: ``limit`` of them, after ``offset``. ``state`` is one of `AUTOMATION_STATES`; ``automation`` as above.
+
+    ``only_failing``: the newest finished run failed or was lost.
+    """
 
     target: str | None = None
     automation: str | None = None
     state: str | None = None
+    only_failing: bool = False
     limit: int = _LIMIT
     offset: int = 0
 
@@ -91,6 +97,7 @@ def automation_query(parameters: QueryParams) -> AutomationQuery:
         target=reader.read("target", _name, None),
         automation=reader.read("automation", _name, None),
         state=reader.read("state", _state, None),
+        only_failing=reader.read("result", _result, "") == FAILING,
         limit=reader.read("limit", _limit, _LIMIT),
         offset=reader.read("offset", _offset, 0),
     )
@@ -212,6 +219,12 @@ def _run_status(text: str) -> RunStatus:
 def _state(text: str) -> str:
     if text not in AUTOMATION_STATES:
         raise ValueError(f"should be one of {', '.join(AUTOMATION_STATES)}, not {text[:MAX_NAME]!r}")
+    return text
+
+
+def _result(text: str) -> str:
+    if text != FAILING:
+        raise ValueError(f"should be {FAILING}, not {text[:MAX_NAME]!r}")
     return text
 
 

@@ -42,7 +42,7 @@ def test_without_a_shortage_nothing_is_said_of_it() -> None:
 def test_the_number_of_failing_automations_is_said_with_the_newest_names_and_errors() -> None:
     once = replace(FAILED_RUN, name="weekly \x1b[2J", failures=1, error=None)
     said = lines_of(TARGET, Failing({"main": 12, "other": 3}, [FAILED_RUN, once, replace(once, target="other")]))
-    first = said.index("failing      12: automations whose newest finished runs failed")
+    first = said.index("failing      12 automations: the newest finished run failed or was lost")
     assert said[first + 1 : first + 4] == [
         "nightly: failed, 3 in a row: exit status 3: no room",
         "weekly \\x1b[2J: failed",

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
@@ -148,6 +149,17 @@ def test_an_automation_that_is_gone_does_not_count(ledger: Stand) -> None:
     gone = automation()
     ledger.do(ledger.ledger.observe(MAIN, at(5), [removal(gone, 5)], [], [gone.id]))
     assert failing(ledger) == Failing({}, [])
+
+
+def test_an_automation_that_is_disabled_counts_again_when_it_is_enabled(ledger: Stand) -> None:
+    show(ledger, NIGHTLY)
+    follow(ledger, "1", FAILED)
+    enabled = automation()
+    disabled = replace(enabled, definition=replace(enabled.definition, enabled=False))
+    for minute, shown, count in ((5, disabled, 0), (6, enabled, 1)):
+        ledger.do(ledger.ledger.observe(MAIN, at(minute), [version(shown, minute)], [shown], []))
+        assert failing(ledger).count == count
+    assert in_a_row(ledger) == ("1", 1)
 
 
 def test_a_target_that_is_not_asked_for_does_not_count(ledger: Stand) -> None:

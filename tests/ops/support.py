@@ -327,6 +327,10 @@ class FinishedRuns:
             raise LedgerUnavailable("the ledger cannot be read: disk I/O error")
         return {key: self.runs[key] for key in automations if key in self.runs}
 
+    async def failing_ids(self) -> Collection[Key]:
+        """Return the automations whose run failed."""
+        return [key for key, run in (await self(self.runs)).items() if run.failures]
+
 
 FAILED_RUN = FinishedRun("main", ID, "nightly", RUN, RunStatus.FAILED, NOW - timedelta(minutes=2), 3, "exit status 3: no room")
 
@@ -340,7 +344,7 @@ def pages(
     occurrences: Callable[[OccurrenceQuery], Awaitable[Sequence[Json]]] | None = None,
     recent: Callable[[datetime], Awaitable[Recent]] | None = None,
     failing: Callable[[], Awaitable[Failing]] | None = None,
-    finished_runs: Callable[[Collection[Key]], Awaitable[Mapping[Key, FinishedRun]]] | None = None,
+    finished_runs: "FinishedRuns | None" = None,
     metrics: Metrics | None = None,
     busy: Callable[[], bool] = lambda: False,
     waits: WaitsStatus = NO_WAITS,
@@ -393,6 +397,7 @@ def pages(
         occurrences=occurrences or Recorded(LINE),
         recent=recent or Remembered(),
         failing=failing or FailingNow(),
+        failing_ids=(finished_runs or FinishedRuns()).failing_ids,
         finished_runs=finished_runs or FinishedRuns(),
         run_output=run_output or no_output,
     )

@@ -482,6 +482,18 @@ def test_the_last_result_and_its_time_stand_beside_each_automation() -> None:
     assert "alpha" in unreadable
 
 
+def test_failing_automations_can_be_listed_alone() -> None:
+    entries = [entry("alpha"), entry("beta", automation_id=OTHER_ID)]
+    shown = pages(entries=entries, finished_runs=FinishedRuns(FAILED_RUN))
+    page = parsed("/automations?result=failing", shown)
+    assert "alpha" in page.words
+    assert "beta" not in page.words
+    assert "beta" in parsed("/automations", shown).words
+    unreadable = parsed("/automations?result=failing", pages(entries=entries, finished_runs=FinishedRuns(broken=True))).words
+    assert "Last results are missing" in unreadable
+    assert "Last result should be failing, not 'good'" in parsed("/automations?result=good", shown, code=400).words
+
+
 def test_a_failing_automation_says_so_on_its_page_with_what_to_do() -> None:
     words = parsed(ONE, pages(entries=[entry("nightly")], finished_runs=FinishedRuns(FAILED_RUN))).words
     said = "The newest finished run failed, 3 failures in a row, 2026-11-23T19:18:00Z (2 min ago): exit status 3: no room"

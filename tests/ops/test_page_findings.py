@@ -102,7 +102,7 @@ def test_each_newest_finished_run_that_failed_or_was_lost_is_found_and_the_rest_
     assert "`scheduler runs show RUN`" in first.advice
     assert (rest.title, rest.link) == (
         "The newest finished run of 2 more automations failed or was lost",
-        "/occurrences?run_status=failed",
+        "/automations?result=failing",
     )
 
 

@@ -94,8 +94,8 @@ def _of_failing(target: State) -> Iterator[str]:
     if not failing or not failing["count"]:
         return
     count = failing["count"]
-    whose = "automation whose newest finished run" if count == 1 else "automations whose newest finished runs"
-    yield f"  failing      {styled(f'{count:,}', 'red')}: {whose} failed"
+    noun = "automation" if count == 1 else "automations"
+    yield f"  failing      {styled(f'{count:,} {noun}', 'red')}: the newest finished run failed or was lost"
     for run in failing["automations"]:
         yield f"    {escaped(run['name'])}: {_told(run)}"
     if (more := count - len(failing["automations"])) > 0:

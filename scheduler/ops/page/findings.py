@@ -24,6 +24,7 @@ from scheduler.core.status import (
 )
 from scheduler.ops.page.rows import address
 from scheduler.ops.page.times import When
+from scheduler.ops.queries import FAILING
 
 BAD: Final = "bad"
 """Something that should happen does not."""
@@ -199,7 +200,7 @@ def _of_failing(failing: Failing, now: datetime) -> Iterator[Finding]:
         yield Finding(BAD, f"The newest finished run of {run.name} {ended}", detail, ADVICE["run.finished"], [item])
     if (more := failing.count - len(named)) > 0:
         title = f"The newest finished run of {_counted(more, 'more automation')} failed or was lost"
-        yield Finding(BAD, title, None, ADVICE["run.finished"], link=f"/occurrences?{urlencode({'run_status': RunStatus.FAILED})}")
+        yield Finding(BAD, title, None, ADVICE["run.finished"], link=f"/automations?{urlencode({'result': FAILING})}")
 
 
 def _of_places(target: TargetStatus) -> Iterator[Finding]:

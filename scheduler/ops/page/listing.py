@@ -1,12 +1,13 @@
 """The page of all automations, as values: which there are, in which state, and when each fires next."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
 from scheduler.core.policy import due_of
 from scheduler.core.status import AutomationDetails, FinishedRun
+from scheduler.ops.content import Key
 from scheduler.ops.page.rendering import pausing
 from scheduler.ops.page.rows import TONES as RUN_TONES
 from scheduler.ops.page.rows import address
@@ -42,13 +43,14 @@ class Listed:
     result: LastResult | None
 
 
-def choose(automations: Iterable[AutomationDetails], query: AutomationQuery) -> Sequence[AutomationDetails]:
-    """Return the automations of the page by their names, and one more."""
-    chosen = sorted(_chosen(automations, query), key=lambda each: (each.name.casefold(), each.target, each.id))
+def choose(automations: Iterable[AutomationDetails], query: AutomationQuery, failing: Collection[Key]) -> Sequence[AutomationDetails]:
+    """Return the automations of the page by their names, and one more. ``failing`` counts when only the failing ones are wanted."""
+    of_result = (each for each in _chosen(automations, query) if not query.only_failing or (each.target, each.id) in failing)
+    chosen = sorted(of_result, key=lambda each: (each.name.casefold(), each.target, each.id))
     return list(islice(chosen, query.offset, query.offset + query.limit + 1))
 
 
-def make_rows(automations: Sequence[AutomationDetails], runs: Mapping[tuple[str, str], FinishedRun], now: datetime) -> Sequence[Listed]:
+def make_rows(automations: Sequence[AutomationDetails], runs: Mapping[Key, FinishedRun], now: datetime) -> Sequence[Listed]:
     """Make a row for each automation. ``runs`` are the newest finished runs, by target and id."""
     return [_row(automation, runs.get((automation.target, automation.id)), now) for automation in automations]
 

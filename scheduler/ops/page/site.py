@@ -83,10 +83,13 @@ class Site:
         query, status = form.query, self._content.status()
         everything = chain.from_iterable([self._content.every_detail(target.name) for target in status.targets])
 
-        chosen = [] if query is None else await self._content.workbench.make(choose, everything, query)
+        is_failing = query is not None and query.only_failing
+        failing, error = await _tried(self._content.failing_ids()) if is_failing else ((), None)
+        chosen = [] if query is None else await self._content.workbench.make(choose, everything, query, failing or ())
         limit, offset = (query.limit, query.offset) if query else (0, 0)
         shown = chosen[:limit]
-        runs, error = await _tried(self._content.finished_runs([(each.target, each.id) for each in shown]))
+        keys = [(each.target, each.id) for each in shown]
+        runs, error = (None, error) if error else await _tried(self._content.finished_runs(keys))
 
         def values() -> _Values:
             links = _links(form, "/automations", limit, offset, is_more=len(chosen) > limit)
