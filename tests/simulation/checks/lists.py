@@ -148,9 +148,14 @@ def only_what_the_api_had_is_sent(evidence: Evidence) -> Check:
     """Each request to run is for an instant that some definition of the API implied, not for one that a cut or mended text implies."""
     if evidence.was_set or any(each.zones_missing for each in evidence.world.configured):
         return
+    schedules_of: dict[tuple[str, str], set[tuple[str, str] | None]] = {}
     for row in evidence.rows:
         if row.attempts and evidence.key(row.occurrence) in evidence.sent:
-            schedules = {shape.fires for shape in evidence.link(row.target).api.shapes.get(row.automation_id, ())}
+            automation = row.target, row.automation_id
+            if automation not in schedules_of:  # an automation has a shape for each run, so that looking for each row would be quadratic
+                shapes = evidence.link(row.target).api.shapes.get(row.automation_id, ())
+                schedules_of[automation] = {shape.fires for shape in shapes}
+            schedules = schedules_of[automation]
             just_before = row.scheduled_for - timedelta(microseconds=1)
             if not any(evidence.count_implied(each, just_before, row.scheduled_for)[1] for each in schedules):
                 text = f"sent, and the API had only {sorted(map(repr, schedules))}"
