@@ -8,13 +8,14 @@ import asyncio
 from collections import OrderedDict
 from dataclasses import replace
 from typing import Final
+from urllib.parse import urlsplit
 
 from scheduler.app.wiring import upstream_config
 from scheduler.core.errors import SchedulerError
 from scheduler.core.model import InvalidAutomation
 from scheduler.core.status import RunOutput
-from scheduler.ops.hosts import is_loopback
 from scheduler.settings import Settings, Target
+from scheduler.settings.places import Listen, is_loopback
 from scheduler.upstream import ApiClient
 from scheduler.upstream.target import Clock
 
@@ -75,6 +76,12 @@ class RunOutputs:
 def _is_shown(settings: Settings, target: Target) -> bool:
     """Whether the outputs of this target's runs are shown: it is the embedded API, and who may look is who may know."""
     listen, wanted = settings.server.listen, settings.server.run_output
-    if listen is None or target.url != f"http://{settings.api.listen}":
+    if listen is None or not _is_embedded(settings.api.listen, target.url):
         return False
     return is_loopback(listen.host) if wanted == "auto" else wanted
+
+
+def _is_embedded(listen: Listen | None, url: str) -> bool:
+    """Whether the URL leads to the embedded API of this machine. An API that listens on all addresses is asked by a loopback address."""
+    host = urlsplit(url).hostname or ""
+    return listen is not None and listen.answers_to(url) and (host == listen.host or is_loopback(host))

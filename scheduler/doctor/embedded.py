@@ -47,6 +47,8 @@ def _runner(api: ApiSettings, embedded: EmbeddedFacts) -> Iterator[Finding]:
             f"{command[0]} is not {where}, or cannot be executed: every run fails",
             "correct it, or write its absolute path",
         )
+    elif embedded.program_fault is not None:
+        yield EMBEDDED.fault("api.runner.command", f"{command[0]} cannot start: every run fails", embedded.program_fault)
     else:
         yield EMBEDDED.ok("api.runner.command", f"{embedded.program} is there, for {embedded.server}")
     if api.runner.clone_url and embedded.git is None:

@@ -234,7 +234,8 @@ class DiskFacts:
 class EmbeddedFacts:
     """What the embedded API needs on this machine. ``program`` and ``git``: where they are found for a run.
 
-    They are looked up in the PATH of ``server``, which lacks the variables ``unset`` of ``[api.runner] environment``.
+    They are looked up in the PATH of ``server``, which lacks the variables ``unset`` of ``[api.runner] environment``. ``program_fault``
+    says why the program cannot start although it is there.
 
     ``disk`` is that of the database, ``runs_disk`` that of the runs; None when nobody can tell.
     """
@@ -243,6 +244,7 @@ class EmbeddedFacts:
     git: str | None
     folder: FileFacts | None
     database: FileFacts | None
+    program_fault: str | None = None
     server: str = "this command"
     unset: tuple[str, ...] = ()
     disk: DiskFacts | None = None

@@ -33,6 +33,7 @@ from scheduler.doctor.host import Page, occupant, synchronised, zone_facts
 from scheduler.doctor.server_environment import find_environment
 from scheduler.doctor.way import walk
 from scheduler.localapi.sizes import RunSize, measure
+from scheduler.localapi.start_failure import explain_start_failure
 from scheduler.localapi.workspace import Workspace
 from scheduler.settings import Configuration, Problem, Settings, Target
 from scheduler.settings.keys import key_place
@@ -188,8 +189,10 @@ def _embedded(of: Installation) -> EmbeddedFacts | None:
         return None
     passed = api.runner.environment
     server = find_environment(api.database.path, of.configuration.file if of.configuration else None, of.environ)
+    program = server.find(api.runner.command[0], passed) if api.runner.command else None
     return EmbeddedFacts(
-        program=server.find(api.runner.command[0], passed) if api.runner.command else None,
+        program=program,
+        program_fault=None if program is None else explain_start_failure(program, {}, Path("/")),
         git=server.find("git", passed),
         server=server.owner,
         unset=server.list_unset(passed),

@@ -37,7 +37,7 @@ class HostCheck:
         self._listen = _host(listen) or ""
         self._own_names = own_names
         self._known = {"localhost", self._listen}
-        self._asked = is_loopback(self._listen)  # then nobody calls it by the machine's name
+        self._asked = _is_loopback(self._listen)  # then nobody calls it by the machine's name
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it."""
@@ -54,7 +54,7 @@ class HostCheck:
             return False
         if _address(host) is not None or host in self._known:
             return True
-        if is_loopback(self._listen):
+        if _is_loopback(self._listen):
             return False
         return "." not in host or host.endswith(tuple(f".{suffix}" for suffix in _LOCAL)) or await self._is_own(host)
 
@@ -84,7 +84,6 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a name or address to listen on is this machine's own, which nobody reaches from elsewhere."""
+def _is_loopback(host: str) -> bool:
     address = _address(host)
     return host == "localhost" if address is None else address.is_loopback

@@ -20,7 +20,9 @@ from tests.ports import free_port
 NOBODY = "0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f"
 
 
-def settings(folder: Path, port: int, *, server: str = "", url: str | None = None, key_file: Path | None = None) -> Settings:
+def settings(
+    folder: Path, port: int, *, host: str = "127.0.0.1", server: str = "", url: str | None = None, key_file: Path | None = None
+) -> Settings:
     (folder / "scheduler.toml").write_text(
         f"""
         [[target]]
@@ -28,7 +30,7 @@ def settings(folder: Path, port: int, *, server: str = "", url: str | None = Non
         project_id = "1"
         key_file = "{key_file or folder / "key"}"
         [api]
-        listen = "127.0.0.1:{port}"
+        listen = "{host}:{port}"
         [server]
         {server}
         """
@@ -124,6 +126,27 @@ def test_only_the_embedded_api_is_asked_and_only_for_those_who_may_know(
     async def story() -> None:
         outputs = RunOutputs(settings(tmp_path, free_port(), server=server, url=url), SystemClock())
         assert (await outputs.read("default", NOBODY) is not None) is is_asked  # the key is not there, and that is told
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("host", "url", "is_asked"),
+    [
+        ("127.0.0.1", "http://localhost:{port}", True),
+        ("localhost", "http://127.0.0.1:{port}", True),
+        ("127.0.0.1", "http://127.0.0.1:{port}/api", False),
+        ("0.0.0.0", "http://127.0.0.1:{port}", True),
+        ("[::]", "http://localhost:{port}", True),
+        ("0.0.0.0", "http://us.example.com:{port}", False),
+        ("192.0.2.7", "http://192.0.2.7:{port}", True),
+    ],
+)
+def test_the_embedded_api_is_known_by_the_address_of_this_machine(tmp_path: Path, host: str, url: str, *, is_asked: bool) -> None:
+    async def story() -> None:
+        port = free_port()
+        outputs = RunOutputs(settings(tmp_path, port, host=host, url=url.format(port=port)), SystemClock())
+        assert (await outputs.read("default", NOBODY) is not None) is is_asked
 
     asyncio.run(story())
 

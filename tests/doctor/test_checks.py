@@ -423,6 +423,16 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             "/opt/agnet is not there",
         ),
         (
+            "an agent that cannot start",
+            configured(
+                settings(api={"runner": {"command": ["/opt/agent"]}}),
+                embedded=replace(EMBEDDED, program_fault="The first line of '/opt/agent' ends with CR LF."),
+            ),
+            FAULT,
+            "api.runner.command",
+            "/opt/agent cannot start",
+        ),
+        (
             "an agent where nothing is",
             configured(settings(api={"runner": {"command": ["./agent"]}})),
             FAULT,

@@ -13,7 +13,7 @@ from scheduler.app.wiring import upstream_config
 from scheduler.cli.daemon_pages import ask_at
 from scheduler.core.errors import Unreachable
 from scheduler.daemon.clock import SystemClock
-from scheduler.doctor.facts import Facts, KeptFacts, LedgerFacts, Unknown
+from scheduler.doctor.facts import EmbeddedFacts, Facts, KeptFacts, LedgerFacts, Unknown
 from scheduler.doctor.gathering import Installation, gathered
 from scheduler.localapi.workspace import Workspace
 from scheduler.settings import Configuration
@@ -201,3 +201,15 @@ def test_what_the_embedded_api_keeps_is_measured(tmp_path: Path) -> None:
     assert (kept.database, kept.runs, kept.measured) == (8000, 1, 1)
     assert 2**20 <= kept.clones < 2**20 + 2**15
     assert 0 < kept.outputs < 2**15
+
+
+def test_an_agent_that_is_there_and_cannot_start_is_explained(tmp_path: Path) -> None:
+    agent = tmp_path / "agent"
+    agent.write_bytes(b"#!/bin/sh\r\n")
+    agent.chmod(0o700)
+    (tmp_path / "api.db").touch()
+    api = {"listen": "", "database": f"sqlite:///{tmp_path / 'api.db'}", "runner": {"command": [str(agent)]}}
+    facts = asyncio.run(gathered(installation(configuration=Configuration(settings(server={"listen": ""}, api=api), None, {}))))
+    assert isinstance(facts.embedded, EmbeddedFacts)
+    assert facts.embedded.program == str(agent)
+    assert "ends with CR LF" in str(facts.embedded.program_fault)
