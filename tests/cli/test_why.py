@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,6 +68,17 @@ def test_what_was_due_at_no_time_exits_with_1(scheduler: Scheduler) -> None:
     assert done.status == 1
     assert "nothing was due\n  '* * * * *' in Europe/Berlin does not match it\n" in done.out
     assert "before     Mon 2026-11-23 13:01 CET (2026-11-23T12:01:00Z)  accepted: answered" in done.out
+
+
+@pytest.mark.usefixtures("ledger")
+def test_before_the_first_definition_times_are_in_the_automations_zone_too(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    told = scheduler("why", "nightly report", "2026-11-20T13:03").out
+    assert "definition none was in force" in told
+    assert "at Fri 2026-11-20 13:03 CET (2026-11-20T12:03:00Z), read as " in told
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.mark.usefixtures("ledger")

@@ -1,7 +1,8 @@
 """``scheduler audit``: what should have happened, set against what did."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -10,7 +11,7 @@ from scheduler.cli.failures import ANSWER_IS_NO, AnswerIsNo
 from scheduler.cli.group import Command, Source, as_json
 from scheduler.cli.instant_options import InstantType, utc
 from scheduler.cli.output import Colour, Json, complain, json_text, line, progress, styled
-from scheduler.cli.times import now, zoned_text
+from scheduler.cli.times import at_text, now, usable_zone, zoned_text
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.printable import escaped
 
@@ -74,13 +75,14 @@ def command(
     if wanted.until <= wanted.since:
         raise click.UsageError("--until is not later than --since")
     notes = ["the API was not asked for the newest runs"] if offline else []
+    zone = _zones(path)
     with using(path):
         audit = Audit(path, wanted)
         if automation is not None and not audit.summary.automations:
             raise AnswerIsNo(_unknown(path, target, automation))
-        shown = _show(audit.run(progress("audited")), as_json=as_json)
+        shown = _show(audit.run(progress("audited")), zone, as_json=as_json)
     if not offline:
-        shown = _show(asked(settings, path, audit, notes), shown, as_json=as_json)
+        shown = _show(asked(settings, path, audit, notes), zone, shown, as_json=as_json)
     if shown > _MOST and not as_json:
         complain(f"and {shown - _MOST:,} more; --json prints all of them")
     _conclude(audit, notes, as_json=as_json)
@@ -97,14 +99,28 @@ def _unknown(path: "Path", target: str | None, automation: str) -> str:
         return f"the ledger has no automation {automation!r}{of_target}{suggest_names(connection, target, automation)}"
 
 
-def _show(findings: "Iterator[Finding]", shown: int = 0, *, as_json: bool) -> int:
+def _zones(path: "Path") -> Callable[["Finding"], str]:
+    """Return a function that reads the zone of the automation that a finding is about: of some hundred findings at most."""
+    from scheduler.cli.ledger_file import reading
+    from scheduler.ledger.history import timezones
+
+    @cache
+    def read(target: str, automation_id: str) -> str:
+        with reading(path) as connection:
+            found = timezones(connection, [{"target": target, "automation_id": automation_id}])
+        return usable_zone(found[target, automation_id])
+
+    return lambda finding: read(finding.target, finding.automation_id)
+
+
+def _show(findings: "Iterator[Finding]", zone: Callable[["Finding"], str], shown: int = 0, *, as_json: bool) -> int:
     """Print findings after so many that were; a person gets the first ones. How many there are now."""
     for finding in findings:
         shown += 1
         if as_json:
             line(json_text(_json(finding)))
         elif shown <= _MOST:
-            for text in _lines(finding):
+            for text in _lines(finding, zone):
                 line(text)
     return shown
 
@@ -121,8 +137,8 @@ def _json(finding: "Finding") -> Json:
     }
 
 
-def _lines(finding: "Finding") -> Iterator[str]:
-    at = "" if finding.scheduled_for is None else f"  {zoned_text(finding.scheduled_for)}"
+def _lines(finding: "Finding", zone: Callable[["Finding"], str]) -> Iterator[str]:
+    at = "" if finding.scheduled_for is None else f"  {at_text(finding.scheduled_for, zone(finding))}"
     kind = styled(f"{finding.kind:<11}", _COLOURS[finding.kind])
     yield f"{kind}{at}  {escaped(finding.name)} ({finding.automation_id}, target {escaped(finding.target)})"
     yield f"             {escaped(finding.text)}"

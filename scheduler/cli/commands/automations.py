@@ -12,7 +12,7 @@ from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import Group, Source, as_json
 from scheduler.cli.outcome_colours import colour_run
 from scheduler.cli.output import Cell, Column, detail_column, id_column, json_text, line, name_column, show
-from scheduler.cli.times import in_zone, now, usable_zone
+from scheduler.cli.times import at_text, in_zone, now, usable_zone
 from scheduler.core.instants import from_text
 from scheduler.core.printable import escaped
 
@@ -223,8 +223,19 @@ def _print(document: "Document", *, as_json: bool, more: Mapping[str, str] = Map
         line(json_text(document))
         return
     width = max(map(len, document))
+    zone = usable_zone(_text("timezone", document))
     for name, value in {**document, **more}.items():
-        line(f"{escaped(name):<{width}}  {escaped('' if value is None else str(value))}")
+        line(f"{escaped(name):<{width}}  {escaped(_value_text(name, value, zone))}")
+
+
+def _value_text(name: str, value: object, zone: str) -> str:
+    """Return a field for people; an instant in the automation's zone."""
+    if value is None or not name.endswith("_at"):
+        return "" if value is None else str(value)
+    try:
+        return at_text(from_text(str(value)), zone)
+    except (ValueError, OverflowError):
+        return str(value)
 
 
 def _field(name: str) -> "Callable[[Document], str]":
@@ -243,8 +254,11 @@ def _status(document: "Document") -> Cell:
 
 def _last_run(document: "Document") -> str:
     """The time in the automation's zone, which has a column of its own."""
-    at = document.get("last_run_at")
-    return "" if at is None else in_zone(from_text(str(at)), usable_zone(_text("timezone", document)))
+    at = _text("last_run_at", document)
+    try:
+        return at and in_zone(from_text(at), usable_zone(_text("timezone", document)))
+    except (ValueError, OverflowError):  # an API may show anything
+        return at
 
 
 def _enabled(document: "Document") -> str | Cell:

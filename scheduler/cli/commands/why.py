@@ -11,7 +11,7 @@ from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import Command, Source, as_json
 from scheduler.cli.outcome_colours import colour_outcome, colour_run
 from scheduler.cli.output import Colour, Json, json_text, line, styled
-from scheduler.cli.times import local_text, now, understood, zoned_text
+from scheduler.cli.times import in_zone, now, understood, usable_zone
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import Occurrence
 from scheduler.core.printable import escaped
@@ -66,7 +66,7 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
     if as_json:
         line(json_text(_json(story, asked.note, fates)))
     else:
-        for text in _lines(story, asked.note, fates, at):
+        for text in _lines(story, asked.note, fates, at, _timezone(story) or usable_zone(which.timezone)):
             line(text)
     if story.verdict in {Verdict.NOTHING, Verdict.MISSING}:
         context.exit(ANSWER_IS_NO)
@@ -75,20 +75,22 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
 # ---------------------------------------------------------------- for people
 
 
-def _lines(story: "Story", note: str | None, fates: Fates, at: datetime) -> Iterator[str]:
+def _lines(story: "Story", note: str | None, fates: Fates, at: datetime, timezone: str) -> Iterator[str]:
     account = story.account
     yield f"{escaped(account.name)} ({account.automation_id}, target {escaped(account.target)})"
-    yield f"  at {_when(story, account.instant)}" + (f", {escaped(note)}" if note else "")
+    yield f"  at {_when(account.instant, timezone)}" + (f", {escaped(note)}" if note else "")
     yield ""
     yield _answer(story)
     yield f"  {escaped(story.why)}"
     yield ""
     yield from _definition(story)
     yield from _policies(story)
-    yield from _steps(story)
+    yield from _steps(story, timezone)
     yield ""
     for title, instant in (("before", story.before), ("after", story.after)):
-        fate = "none" if instant is None else f"{_when(story, instant)}  {fates.get(instant) or ('still to come' if instant > at else '')}"
+        fate = (
+            "none" if instant is None else f"{_when(instant, timezone)}  {fates.get(instant) or ('still to come' if instant > at else '')}"
+        )
         yield f"{title:<11}{fate}".rstrip()
 
 
@@ -106,13 +108,13 @@ def _answer(story: "Story") -> str:
     return styled(*titles[story.verdict])
 
 
-def _when(story: "Story", instant: datetime) -> str:
-    """In the automation's own zone, and in UTC."""
-    timezone = _timezone(story)
-    return zoned_text(instant) if timezone is None else f"{local_text(instant.astimezone(zone(timezone)))} ({to_text_seconds(instant)})"
+def _when(instant: datetime, timezone: str) -> str:
+    """Return an instant in the automation's own zone, and in UTC."""
+    return f"{in_zone(instant, timezone)} ({to_text_seconds(instant)})"
 
 
 def _timezone(story: "Story") -> str | None:
+    """Return the zone of the definition that was in force; None without a definition, or when its zone is not known."""
     definition = None if story.force is None else story.force.version.definition
     try:
         return None if definition is None else zone(definition.timezone).key
@@ -163,11 +165,10 @@ def _policies_of(account: "Account") -> "Policies | None":
     return policies_then(account.policy, account.automation_id, account.row.name if account.row else name)
 
 
-def _steps(story: "Story") -> Iterator[str]:
+def _steps(story: "Story", timezone: str) -> Iterator[str]:
     """In the automation's own zone, with the date where that is not the day that was asked about."""
     if not story.entries:
         return
-    timezone = _timezone(story) or "UTC"
     local = zone(timezone)
     day = story.account.instant.astimezone(local).date()
     times = [(_time(each.at.astimezone(local), day), each.until and _time(each.until.astimezone(local), day)) for each in story.entries]
