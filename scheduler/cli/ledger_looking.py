@@ -7,6 +7,7 @@ and because a dead disk hangs whoever touches it.
 import asyncio
 import os
 import sys
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -36,7 +37,8 @@ async def looked_at(path: Path, now: datetime) -> LedgerFacts:
     try:
         printed, _ = await process.communicate()
     except asyncio.CancelledError:
-        process.kill()
+        with suppress(ProcessLookupError):
+            process.kill()
         raise
     if process.returncode:
         raise RuntimeError(f"the process that looked at it ended with status {process.returncode}")

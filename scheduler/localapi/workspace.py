@@ -7,6 +7,7 @@ import asyncio
 import errno
 import os
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +91,8 @@ async def _done(*command: str) -> None:
     try:
         _, said = await process.communicate()
     except asyncio.CancelledError:
-        process.kill()
+        with suppress(ProcessLookupError):  # the process has just ended; this error would hide that somebody wants an end
+            process.kill()
         await process.wait()
         raise
     if process.returncode:

@@ -335,3 +335,24 @@ def test_rows_of_runs_go_in_slices_when_they_are_old_and_not_before_their_folder
             await eventually(lambda: rows(served), lambda left: left == {going_on, newer})
 
     asyncio.run(story())
+
+
+def test_a_removal_that_is_cancelled_as_its_process_ends_is_cancelled_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server never ended: that there was no process to kill any more took the place of the cancellation."""
+
+    class Ended:
+        async def communicate(self) -> None:
+            raise asyncio.CancelledError
+
+        def kill(self) -> None:
+            raise ProcessLookupError
+
+        async def wait(self) -> None:
+            pass
+
+    async def start(*_: str, **__: int) -> Ended:
+        return Ended()
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(Workspace(tmp_path).remove())
