@@ -63,7 +63,7 @@ def of_the_api(stand: Stand) -> list[Any]:
 
 def of_the_ledger(stand: Stand) -> dict[str, tuple[str, int, int]]:
     """Its files by content, owner and mode. What SQLite keeps in shared memory is made anew by whoever comes, and is nothing."""
-    files = [each for each in stand.folder.glob("scheduler.db*") if not each.name.endswith("-shm")]
+    files = [each for each in stand.folder.glob("scheduler.db*") if each.is_file() and not each.name.endswith("-shm")]
     return {each.name: (hashlib.sha256(each.read_bytes()).hexdigest(), each.stat().st_uid, each.stat().st_mode) for each in files}
 
 
