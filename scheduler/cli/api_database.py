@@ -31,7 +31,7 @@ def carry_out(path: Path, use: Callable[[Database], Awaitable[T]], *, make: bool
 
 
 @contextmanager
-def holding(path: Path) -> Iterator[None]:
+def hold(path: Path) -> Iterator[None]:
     """Keep servers off a database that may not be there yet, whoever this process is meanwhile.
 
     Raises `ConfigurationError` naming the server that uses the database, or for a missing folder.

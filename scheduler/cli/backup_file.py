@@ -15,7 +15,7 @@ from typing import BinaryIO, Final
 from scheduler.cli.owner import acting_as_owner
 from scheduler.core.errors import ConfigurationError, DatabaseRefused
 from scheduler.database.archive import DATABASE, Member, pack, read_members, unpack
-from scheduler.database.backup import Kind, copy, filling, new_file, reading_copy, reading_for_copy, require_whole, temporary_file
+from scheduler.database.backup import Kind, copy, fill, make_file, make_temporary_file, open_copy, open_source, require_whole
 from scheduler.database.faults import translated
 from scheduler.ledger import schema as ledger_schema
 from scheduler.localapi import schema as api_schema
@@ -33,13 +33,13 @@ def write_backup(file: Path, databases: Sequence[tuple[Kind, Path]], at: datetim
 
     Raises `ConfigurationError`, `DatabaseRefused`, or `LedgerUnavailable`.
     """
-    with new_file(file) as part, ExitStack() as copies:
+    with make_file(file) as part, ExitStack() as copies:
         if len(databases) == 1:
             _copy_database(*databases[0], part, file)
             return
         members: list[tuple[str, Path]] = []
         for kind, path in databases:
-            copied = copies.enter_context(temporary_file(file))
+            copied = copies.enter_context(make_temporary_file(file))
             _copy_database(kind, path, copied, file)
             members.append((kind.member, copied))
         with translated(file):
@@ -47,7 +47,7 @@ def write_backup(file: Path, databases: Sequence[tuple[Kind, Path]], at: datetim
 
 
 def _copy_database(kind: Kind, path: Path, part: Path, file: Path) -> None:
-    with filling(part, kind, file) as into, acting_as_owner(path), reading_for_copy(path) as source, translated(file):
+    with fill(part, kind, file) as into, acting_as_owner(path), open_source(path) as source, translated(file):
         copy(source, into)
 
 
@@ -66,22 +66,22 @@ def open_backup(file: Path) -> Iterator[Backup]:
     with translated(file), file.open("rb") as content:
         beginning = content.read(len(DATABASE))
         if not beginning:
-            raise _without_tables(file)
+            raise _make_no_tables_error(file)
         if beginning != DATABASE:
             by_member = {kind.member: kind for kind in KINDS}
             members = read_members(content, file, by_member)
             yield Backup({by_member[name]: partial(_stage_member, file, content, member) for name, member in members.items()})
             return
-    with reading_copy(file, file) as connection:
-        kind = _kind(file, connection)
+    with open_copy(file, file) as connection:
+        kind = _find_kind(file, connection)
         yield Backup({kind: partial(_stage_database, file, connection, kind)})
 
 
-def _kind(file: Path, connection: sqlite3.Connection) -> Kind:
+def _find_kind(file: Path, connection: sqlite3.Connection) -> Kind:
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if not tables:
-        raise _without_tables(file)
+        raise _make_no_tables_error(file)
     for kind in KINDS:
         if kind.application_id == application_id:
             require_whole(file, connection, kind)
@@ -89,18 +89,18 @@ def _kind(file: Path, connection: sqlite3.Connection) -> Kind:
     raise DatabaseRefused(f"{file} is an SQLite database of something else; name a file that `scheduler backup` made")
 
 
-def _without_tables(file: Path) -> ConfigurationError:
+def _make_no_tables_error(file: Path) -> ConfigurationError:
     return ConfigurationError(f"{file} has no tables: {PLAIN_COPY}. Nothing was changed; name a file that `scheduler backup` made")
 
 
 def _stage_database(file: Path, connection: sqlite3.Connection, kind: Kind, staged: Path) -> None:
-    with new_file(staged) as part, filling(part, kind, file) as into:
+    with make_file(staged) as part, fill(part, kind, file) as into:
         copy(connection, into)
 
 
 def _stage_member(file: Path, content: BinaryIO, member: Member, staged: Path) -> None:
     unpack(content, member, staged)
     kind = next(kind for kind in KINDS if kind.member == member.name)
-    with reading_copy(staged, file) as connection:
-        if _kind(file, connection) is not kind:
+    with open_copy(staged, file) as connection:
+        if _find_kind(file, connection) is not kind:
             raise DatabaseRefused(f"{file} is no backup: what is called {member.name} there is no {kind.name}")

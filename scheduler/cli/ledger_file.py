@@ -64,7 +64,7 @@ def _locked(path: Path, at: datetime) -> LedgerLock:
 
 
 @contextmanager
-def holding(path: Path, at: datetime) -> Iterator[None]:
+def hold(path: Path, at: datetime) -> Iterator[None]:
     """Keep daemons off a ledger that may not be there yet, whoever this process is meanwhile.
 
     Raises `ConfigurationError` naming the daemon that uses the ledger, or for a missing folder.

@@ -42,7 +42,7 @@ def restore(backup: Backup, paths: Mapping[Kind, Path], at: datetime, *, moved: 
     kinds = sorted(backup.stages, key=lambda kind: kind is not LEDGER)  # first the ledger, which is paused: then nothing can be fired
     with ExitStack() as stack:
         for kind in kinds:
-            stack.enter_context(ledger_file.holding(paths[kind], at) if kind is LEDGER else api_database.holding(paths[kind]))
+            stack.enter_context(ledger_file.hold(paths[kind], at) if kind is LEDGER else api_database.hold(paths[kind]))
         changes = {kind: _stage(backup, kind, stack.enter_context(_staged(paths[kind])), at, moved=moved) for kind in kinds}
         for kind in kinds:
             pauses, ended = changes[kind]

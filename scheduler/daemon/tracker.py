@@ -255,7 +255,7 @@ class Tracker:
         origin = RunOrigin.BEFORE if first else await self._origin(run)
         if origin is None and known is None and self._was_there(run):
             origin = RunOrigin.BEFORE
-        if origin is None and self._began_before_restoration(run):
+        if origin is None and self._is_from_before_restoration(run):
             origin = RunOrigin.BEFORE
             self._unrecorded += 1
         if known is None or known.is_older_than(run, seen.begun):
@@ -283,7 +283,7 @@ class Tracker:
             self._snapshot_at is not None and began is not None and began <= self._snapshot_at
         )
 
-    def _began_before_restoration(self, run: Run) -> bool:
+    def _is_from_before_restoration(self, run: Run) -> bool:
         began = self._began(run)
         return self._restored_at is not None and began is not None and began <= self._restored_at
 

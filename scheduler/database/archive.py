@@ -49,18 +49,18 @@ def read_members(file: BinaryIO, path: Path, allowed: Collection[str]) -> Mappin
     while (header := _read_header(file, path, position)) is not None:
         member = Member(header.name, position + tarfile.BLOCKSIZE, header.size)
         if header.name not in allowed or header.type not in {tarfile.REGTYPE, tarfile.AREGTYPE}:
-            raise _refused(path, f"it holds {header.name!r}, and only plain files called {_listed(allowed)} are restored")
+            raise _make_refusal(path, f"it holds {header.name!r}, and only plain files called {_join_names(allowed)} are restored")
         if header.name in members:
-            raise _refused(path, f"it holds {header.name} twice")
+            raise _make_refusal(path, f"it holds {header.name} twice")
         if not len(DATABASE) <= member.size <= total - member.offset:
-            raise _refused(path, f"{header.name} has {member.size} bytes there, and the archive {total}: it is cut short, or wrong")
+            raise _make_refusal(path, f"{header.name} has {member.size} bytes there, and the archive {total}: it is cut short, or wrong")
         file.seek(member.offset)
         if file.read(len(DATABASE)) != DATABASE:
-            raise _refused(path, f"its {header.name} is no SQLite database")
+            raise _make_refusal(path, f"its {header.name} is no SQLite database")
         members[header.name] = member
         position = member.offset + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
     if not members:
-        raise _refused(path, "it is empty")
+        raise _make_refusal(path, "it is empty")
     return members
 
 
@@ -90,13 +90,13 @@ def _read_header(file: BinaryIO, path: Path, position: int) -> tarfile.TarInfo |
         return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError:
         if position == 0:
-            raise _refused(path, "it is neither a database nor a tar file (decompress it first if it is compressed)") from None
-        raise _refused(path, "it is cut short, or wrong") from None
+            raise _make_refusal(path, "it is neither a database nor a tar file (decompress it first if it is compressed)") from None
+        raise _make_refusal(path, "it is cut short, or wrong") from None
 
 
-def _listed(names: Collection[str]) -> str:
+def _join_names(names: Collection[str]) -> str:
     return " and ".join(sorted(names, reverse=True))
 
 
-def _refused(path: Path, why: str) -> ConfigurationError:
+def _make_refusal(path: Path, why: str) -> ConfigurationError:
     return ConfigurationError(f"{path} is no backup: {why}. Nothing was changed; name a file that `scheduler backup` made")

@@ -35,20 +35,20 @@ class Kind:
 
 
 @contextmanager
-def new_file(file: Path) -> Iterator[Path]:
+def make_file(file: Path) -> Iterator[Path]:
     """Make a file of another name beside ``file``, for its owner alone; it becomes ``file`` when the block ends, and is on the disk then.
 
     Raises `ConfigurationError` when ``file`` is there already or cannot be made. A block that fails leaves nothing behind, and a block that
     is killed leaves a file whose name begins with a dot and ends in ``.part``.
     """
     _require_absent(file)
-    with temporary_file(file) as part:
+    with make_temporary_file(file) as part:
         yield part
         _settle(part, file)
 
 
 @contextmanager
-def temporary_file(file: Path) -> Iterator[Path]:
+def make_temporary_file(file: Path) -> Iterator[Path]:
     """Make a file beside ``file`` that belongs to nobody else, and remove it in the end with all that SQLite puts beside it.
 
     mkstemp gives it mode 0600 and follows no link. Raises `ConfigurationError`.
@@ -67,7 +67,7 @@ def temporary_file(file: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def filling(part: Path, kind: Kind, file: Path) -> Iterator[sqlite3.Connection]:
+def fill(part: Path, kind: Kind, file: Path) -> Iterator[sqlite3.Connection]:
     """Open an empty file to be copied into, and check its content when the block ends. ``file`` is the name for messages."""
     with translated(file), closing(sqlite3.connect(part, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = MEMORY")
@@ -85,14 +85,14 @@ def copy(source: sqlite3.Connection, into: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def reading_for_copy(path: Path) -> Iterator[sqlite3.Connection]:
+def open_source(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a database of any version to copy from. Raises `DatabaseRefused` or `LedgerUnavailable`."""
     with translated(path), closing(connect_for_reading(path)) as connection:
         yield connection
 
 
 @contextmanager
-def reading_copy(path: Path, file: Path) -> Iterator[sqlite3.Connection]:
+def open_copy(path: Path, file: Path) -> Iterator[sqlite3.Connection]:
     """Open a copy, also a copy with a write-ahead log of its own beside it; open whoever this process is from here on.
 
     ``file`` is the name for messages.
@@ -123,7 +123,7 @@ def put_in_place(staged: Path, path: Path, at: datetime) -> Path | None:
     try:
         aside = _set_aside(path, at)
         staged.rename(path)
-        to_disk(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise unavailable(path, error) from error
     return aside
@@ -151,16 +151,16 @@ def _require_absent(file: Path) -> None:
 def _settle(part: Path, file: Path) -> None:
     """Give the file its name, unless somebody else has been quicker."""
     try:
-        to_disk(part)
+        sync(part)
         os.link(part, file)
-        to_disk(file.parent)
+        sync(file.parent)
     except FileExistsError:
         _require_absent(file)
     except OSError as error:
         raise LedgerUnavailable(f"{file}: {error.strerror}; copy to a local disk") from error
 
 
-def to_disk(path: Path) -> None:
+def sync(path: Path) -> None:
     """Make a file or a folder durable."""
     try:
         descriptor = os.open(path, os.O_RDONLY)

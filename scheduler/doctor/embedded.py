@@ -27,9 +27,9 @@ def examined(facts: Facts) -> Iterator[Finding]:
         return
     yield from _runner(api, facts.embedded)
     yield _database(api, facts.embedded)
-    yield from _disks(facts.embedded)
+    yield from _judge_disks(facts.embedded)
     yield from _kept(str(api.database.path), facts.embedded_kept)
-    yield from _health(str(api.listen), facts.embedded_health)
+    yield from _repeat_health(str(api.listen), facts.embedded_health)
 
 
 def _runner(api: ApiSettings, embedded: EmbeddedFacts) -> Iterator[Finding]:
@@ -96,7 +96,7 @@ def _database(api: ApiSettings, embedded: EmbeddedFacts) -> Finding:
     return EMBEDDED.ok(subject, f"{database.owner}'s alone")
 
 
-def _disks(embedded: EmbeddedFacts) -> Iterator[Finding]:
+def _judge_disks(embedded: EmbeddedFacts) -> Iterator[Finding]:
     """Judge the disks of the database and of the runs, or the one disk of both."""
     disk, runs_disk = embedded.disk, embedded.runs_disk
     if disk is not None:
@@ -106,12 +106,12 @@ def _disks(embedded: EmbeddedFacts) -> Iterator[Finding]:
                 f"it lies on {disk.filesystem}, where neither locks nor the write-ahead log can be relied on",
                 "put it on a local disk",
             )
-        yield _room(disk, "every request that writes is answered with 503, and no end of a run is recorded")
+        yield _judge_room(disk, "every request that writes is answered with 503, and no end of a run is recorded")
     if runs_disk is not None and (disk is None or disk.device != runs_disk.device):
-        yield _room(runs_disk, "runs fail, and their output is cut short")
+        yield _judge_room(runs_disk, "runs fail, and their output is cut short")
 
 
-def _room(disk: DiskFacts, consequence: str) -> Finding:
+def _judge_room(disk: DiskFacts, consequence: str) -> Finding:
     left = f"its disk has {format_bytes(disk.free)} left"
     if disk.free < FULL:
         return EMBEDDED.fault(str(disk.path), f"{left}; on a full disk {consequence}", _MAKE_ROOM)
@@ -130,7 +130,7 @@ def _kept(subject: str, kept: KeptFacts | Unknown | None) -> Iterator[Finding]:
         yield EMBEDDED.ok(subject, f"it takes {database}; {folders}")
 
 
-def _health(listen: str, health: Mapping[str, object] | Unknown | None) -> Iterator[Finding]:
+def _repeat_health(listen: str, health: Mapping[str, object] | Unknown | None) -> Iterator[Finding]:
     """Repeat what the running server says of itself. Whether another program answers there is another check's business."""
     parts = health if isinstance(health, Mapping) else {}
     for part in ("database", "runner"):

@@ -26,7 +26,7 @@ def free_bytes(folder: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
-def disk_facts(path: Path) -> DiskFacts | None:
+def find_disk(path: Path) -> DiskFacts | None:
     """Return the disk of the nearest folder that is there, for a path that may not be there yet; None when nobody can tell."""
     try:
         nearest = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())

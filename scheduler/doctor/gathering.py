@@ -28,7 +28,7 @@ from scheduler.doctor.facts import (
     Unknown,
     Way,
 )
-from scheduler.doctor.files import disk_facts, file_facts
+from scheduler.doctor.files import file_facts, find_disk
 from scheduler.doctor.host import Page, occupant, synchronised, zone_facts
 from scheduler.doctor.server_environment import find_environment
 from scheduler.doctor.way import walk
@@ -88,7 +88,7 @@ async def gathered(of: Installation, progress: Callable[[float], None] = lambda 
         embedded = begin(apart(lambda: _embedded(of)))
         embedded_kept = begin(_embedded_kept(of))
         embedded_server = begin(occupant(settings.api.listen, of.page))
-        embedded_health = begin(apart(lambda: _embedded_health(of)))
+        embedded_health = begin(apart(lambda: _ask_health(of)))
         file = begin(apart(lambda: _file(of)))
         holds_key = begin(apart(lambda: _holds_key(of)))
         targets = [group.create_task(_target(of, each, patience)) for each in settings.targets]
@@ -198,8 +198,8 @@ def _embedded(of: Installation) -> EmbeddedFacts | None:
         unset=server.list_unset(passed),
         folder=file_facts(api.database.path.parent),
         database=database,
-        disk=disk_facts(api.database.path),
-        runs_disk=disk_facts(api.runs_folder),
+        disk=find_disk(api.database.path),
+        runs_disk=find_disk(api.runs_folder),
     )
 
 
@@ -215,7 +215,7 @@ async def _embedded_kept(of: Installation) -> KeptFacts | None:
     return KeptFacts(sum(file.size for file in database if file), total.outputs, total.clones, len(run_ids), len(sizes))
 
 
-def _embedded_health(of: Installation) -> Mapping[str, object] | None:
+def _ask_health(of: Installation) -> Mapping[str, object] | None:
     """Ask the embedded API which of its parts work."""
     listen = of.settings.api.listen
     if listen is None or listen.port == 0:

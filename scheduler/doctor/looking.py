@@ -131,7 +131,7 @@ def _record(connection: sqlite3.Connection, now: datetime, version: int) -> Reco
         recent=recent,
         oldest=_instant(oldest),
         evaluated=None if evaluated is None else (evaluated[0], evaluated[1], evaluated[2]),
-        targets=tuple(map(_target, connection.execute(_RESTORED_TARGETS if version >= _RESTORATIONS else _TARGETS))),
+        targets=tuple(map(_read_target, connection.execute(_RESTORED_TARGETS if version >= _RESTORATIONS else _TARGETS))),
         automations=tuple(map(_known, connection.execute(_AUTOMATIONS))),
         paused=frozenset((row[0], row[1]) for row in connection.execute("SELECT target, automation_id FROM pause")),
         foreign=tuple(map(_foreign, connection.execute(_FOREIGN, (to_text(now - LATELY),)))),
@@ -144,7 +144,7 @@ def _failing(connection: sqlite3.Connection) -> Failing:
     return read_failing(connection, [row["name"] for row in connection.execute(_TARGETS)])
 
 
-def _target(row: Any) -> RecordedTarget:
+def _read_target(row: Any) -> RecordedTarget:
     name, url, project_id, *instants = row
     return RecordedTarget(name, url, project_id, *map(_instant, instants))
 

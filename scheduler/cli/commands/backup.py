@@ -33,7 +33,7 @@ def command(source: Source, *, file: Path) -> None:
     from scheduler.cli.backup_file import PLAIN_COPY, write_backup
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as by Ctrl-C: half a copy is removed
-    databases = _databases(source.load().settings)
+    databases = _find_databases(source.load().settings)
     write_backup(file, databases, now())
     paths = " and ".join(escaped(str(path)) for _, path in databases)
     members = " and ".join(kind.member for kind, _ in databases)
@@ -41,7 +41,7 @@ def command(source: Source, *, file: Path) -> None:
     line(f"copy this file and not the databases: {PLAIN_COPY}")
 
 
-def _databases(settings: "Settings") -> "list[tuple[Kind, Path]]":
+def _find_databases(settings: "Settings") -> "list[tuple[Kind, Path]]":
     """Find the databases that are there. Raises `NoLedger` when none is."""
     from scheduler.cli.backup_file import API, LEDGER
     from scheduler.cli.ledger_file import NoLedger
