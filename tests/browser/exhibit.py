@@ -15,7 +15,7 @@ from scheduler.core.status import AutomationDetails, DaemonStatus, FinishedRun, 
 from scheduler.core.timetable import Entry
 from scheduler.ops.views import Json
 from scheduler.ops.web import Pages
-from tests.ops.support import FailingNow, FinishedRuns, Recorded, Remembered, details, pages
+from tests.ops.support import FailingNow, FinishedRuns, Printed, Recorded, Remembered, details, pages
 
 NOW: Final = datetime(2026, 3, 27, 8, 41, 12, tzinfo=UTC)
 HOSTILE: Final = (
@@ -228,7 +228,7 @@ def finished_runs(among: Sequence[AutomationDetails], *, error: str = "exit stat
 
 def exhibit(*, hostile_too: bool = False) -> Pages:
     """All of it, to be served."""
-    among = [*automations(), *(hostile() if hostile_too else ())]
+    among = [_with_run(each) for each in (*automations(), *(hostile() if hostile_too else ()))]
     shown = among[-4:] + among[:32] if hostile_too else among[:32]
     refused = _line(random.Random(1), shown[0], NOW, (Outcome.REJECTED, Reason.REFUSED, None, HOSTILE[0]))
     recorded = Recorded(*([refused] if hostile_too else []), *lines(shown))
@@ -241,7 +241,13 @@ def exhibit(*, hostile_too: bool = False) -> Pages:
         recent=Remembered(recent()),
         failing=FailingNow(*failed, more=3),
         finished_runs=FinishedRuns(*runs),
+        run_output=Printed("".join(f"step {number} of 99\n" for number in range(1, 100)) + (HOSTILE[0] if hostile_too else "")),
     )
+
+
+def _with_run(automation: AutomationDetails) -> AutomationDetails:
+    run_id = automation.id.replace("0192", "0193")
+    return replace(automation, automation=replace(automation.automation, run_id=run_id, run_at=NOW, run_status="failed"))
 
 
 def calm() -> Pages:

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import ELSEWHERE, Site, Visiting
 from tests.browser.exhibit import hostile
-from tests.ops.support import LINE
+from tests.ops.support import LINE, Printed
 
 ONE: Final = "/automations/main/0192c4e8-5f0e-7c3a-9d1b-000000000001"
 INVALID: Final = "/automations/eu/0192c4e8-5f0e-7c3a-9d1b-0000000000c8"
@@ -105,6 +105,20 @@ def test_focus_scroll_and_what_is_unfolded_stay_where_they_are(site: Site, visit
     assert before[0] > 0
     assert page.evaluate("[window.scrollY, document.activeElement.href, document.activeElement.textContent]") == before
     assert page.evaluate("document.getElementById('day-table').open")
+
+
+def test_an_output_shows_its_end_and_stays_where_somebody_reads(site: Site, visiting: Visiting, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = visiting(site.url + ONE).page
+    output = page.get_by_role("region", name="Output of the newest run")
+    shown = "([output]) => [output.getBoundingClientRect().bottom, output.querySelector('bdi:last-of-type').getBoundingClientRect().bottom]"
+    bottom, last = page.evaluate(shown, [output.element_handle()])
+    assert 0 < bottom - last < 40, "the newest line is at the bottom"
+    output.evaluate("(output) => { output.scrollTop = -200; output.focus(); }")
+    assert isinstance(site.pages.run_output, Printed)
+    monkeypatch.setattr(site.pages.run_output, "text", f"{site.pages.run_output.text}\nbrand new\n")
+    page.evaluate(LOOK_NOW)
+    expect(output).to_contain_text("brand new")
+    assert output.evaluate("(output) => [output.scrollTop, document.activeElement === output]") == [-200, True]
 
 
 def test_what_somebody_has_selected_is_not_taken_away(site: Site, visiting: Visiting, monkeypatch: pytest.MonkeyPatch) -> None:

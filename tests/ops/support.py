@@ -335,6 +335,16 @@ class FinishedRuns:
 FAILED_RUN = FinishedRun("main", ID, "nightly", RUN, RunStatus.FAILED, NOW - timedelta(minutes=2), 3, "exit status 3: no room")
 
 
+class Printed:
+    """What every run has printed."""
+
+    def __init__(self, text: str | None = None) -> None:
+        self.text = text
+
+    async def __call__(self, *_: object) -> RunOutput | None:
+        return None if self.text is None else RunOutput(len(self.text), self.text)
+
+
 def pages(
     *,
     status: DaemonStatus = STATUS,
@@ -380,9 +390,6 @@ def pages(
     def detail(target: str, automation_id: str) -> AutomationDetails | None:
         return next((each for each in (every_detail(target) if target in names else ()) if each.id == automation_id), None)
 
-    async def no_output(*_: object) -> None:
-        return None
-
     return Pages(
         workbench=Workbench(busy),
         status=lambda: status,
@@ -399,7 +406,7 @@ def pages(
         failing=failing or FailingNow(),
         failing_ids=(finished_runs or FinishedRuns()).failing_ids,
         finished_runs=finished_runs or FinishedRuns(),
-        run_output=run_output or no_output,
+        run_output=run_output or Printed(),
     )
 
 

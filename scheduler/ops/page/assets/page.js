@@ -51,10 +51,12 @@
     if (old.innerHTML === fresh.innerHTML || isSelected(old)) return;
     const open = [...old.querySelectorAll("details[open]")].map((each) => each.id);
     const scrolled = [...old.querySelectorAll(".scroll")].map((each) => each.scrollLeft);
+    const read = [...old.querySelectorAll(".output")].map((each) => each.scrollTop);
     const focus = placeOf(old);
     old.replaceChildren(...fresh.childNodes);
     for (const id of open) byId(document, id)?.setAttribute("open", "");
     old.querySelectorAll(".scroll").forEach((each, number) => { each.scrollLeft = scrolled[number] || 0; });
+    old.querySelectorAll(".output").forEach((each, number) => { each.scrollTop = read[number] || 0; });
     focus?.()?.focus({ preventScroll: true });
   }
 
@@ -67,6 +69,7 @@
   function placeOf(section) {
     const active = document.activeElement;
     if (active === null || active === section || !section.contains(active)) return null;
+    if (active.matches(".output")) return () => section.querySelector(".output");
     if (active.matches("summary")) {
       const id = active.parentElement.id;
       return () => byId(document, id)?.querySelector("summary");
