@@ -86,7 +86,8 @@ async def _confirm(queue: RunQueue) -> bool:
     count = await queue.count_unfinished()
     if not count or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return True
-    return click.confirm(f"Cancel all {count:,} runs that wait or are in progress?", err=True)
+    runs = "the 1 run that waits or is" if count == 1 else f"all {count:,} runs that wait or are"
+    return click.confirm(f"Cancel {runs} in progress?", err=True)
 
 
 async def _wait(count_left: Callable[[], Awaitable[int]], total: int) -> None:
