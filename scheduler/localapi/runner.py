@@ -27,6 +27,24 @@ _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
 
+class _FaultLog:
+    """The log of one loop's faults. A fault that follows itself is logged once, however often the loop tries again."""
+
+    def __init__(self) -> None:
+        self._last: str | None = None
+
+    def note(self, error: Exception) -> None:
+        """Log a fault with its traceback, unless the try before failed likewise."""
+        fault = repr(error)
+        if fault != self._last:
+            _log.error("runner.failed", exc_info=error)
+        self._last = fault
+
+    def clear(self) -> None:
+        """Note that a try succeeded."""
+        self._last = None
+
+
 class Runner:
     """So many workers, each taking the run that has waited longest. ``on_end`` hears of each run that ended its status and its seconds.
 
@@ -100,15 +118,18 @@ class Runner:
         return [*self._workers, *(task for task in (self._canceller, self._tidier) if task is not None)]
 
     async def _work(self) -> None:
+        faults = _FaultLog()
         while not self._stop.is_set():
             self._woken.clear()  # before looking, so that a run which comes meanwhile is looked for again
             try:
-                if not await self._next():
+                is_taken = await self._next()
+                faults.clear()
+                if not is_taken:
                     await self._woken.wait()
             except Unreachable:  # stopped while the database is away: the next start finds the run
                 continue
-            except Exception:  # noqa: BLE001 - the edge of the loop: what becomes of one run must not end the worker
-                _log.exception("runner.failed")
+            except Exception as error:  # noqa: BLE001 - the edge of the loop: what becomes of one run must not end the worker
+                faults.note(error)
                 await self._pause(_RETRY_AFTER)
 
     async def _next(self) -> bool:
@@ -149,14 +170,16 @@ class Runner:
 
     async def _heed_cancellations(self) -> None:
         """End the runs that are not to begin or not to go on, whichever process said so."""
+        faults = _FaultLog()
         while not self._stop.is_set():
             try:
                 if self.queued or self.in_progress:
                     await self._cancel()
+                    faults.clear()
             except Unreachable:
                 pass  # `DatabaseHealth` logs the cause, once; the next look is soon
-            except Exception:  # noqa: BLE001 - the edge of the loop: runs can still be cancelled afterwards
-                _log.exception("runner.failed")
+            except Exception as error:  # noqa: BLE001 - the edge of the loop: runs can still be cancelled afterwards
+                faults.note(error)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._cancelled.wait(), _CANCEL_WITHIN)
             self._cancelled.clear()

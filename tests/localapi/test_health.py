@@ -2,17 +2,30 @@
 
 import asyncio
 import resource
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from scheduler.localapi.retention import Retention
 from tests.localapi.support import COLLECTION, VALID, Served, eventually, serving
 
 _DATABASE = 'scheduler_api_healthy{part="database"}'
+
+
+@pytest.fixture(autouse=True)
+def _nobody_else_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retention writes when a server starts: its write may fail too, with another cause."""
+
+    async def nothing(_: Retention) -> None:
+        return
+
+    monkeypatch.setattr(Retention, "_remove_old", nothing)
 
 
 @contextmanager
@@ -107,5 +120,32 @@ def test_a_read_that_fails_shows_too(tmp_path: Path) -> None:
                 (tmp_path / "moved.db").rename(tmp_path / "api.db")
                 await eventually(lambda: health(served), lambda seen: seen[0] == 200)
             assert events(logged) == ["database.unavailable", "database.recovered"]
+
+    asyncio.run(story())
+
+
+def test_a_fault_of_the_runner_is_logged_once_until_it_works_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scheduler.localapi.runner._RETRY_AFTER", 0.01)
+    monkeypatch.setattr("scheduler.localapi.runner._CANCEL_WITHIN", 0.01)
+    tries: Counter[str] = Counter()
+
+    async def story() -> None:
+        async with serving(tmp_path, command=("true",), max_parallel=1) as served:
+            created = await served.create()
+            with capture_logs() as logged:
+                with monkeypatch.context() as broken:
+                    for name in ("take", "cancellations"):
+                        broken.setattr(served.api.runs, name, partial(fail, name))
+                    await served.start_run(created["id"])
+                    await eventually(tried, lambda counts: counts["take"] > 3 and counts["cancellations"] > 3)
+                assert (await served.finished(created["id"]))["last_run_status"] == "success"
+            assert [entry["event"] for entry in logged].count("runner.failed") == 2
+
+    async def fail(name: str, *_: object) -> None:
+        tries[name] += 1
+        raise RuntimeError(f"no {name}")
+
+    async def tried() -> Counter[str]:
+        return tries
 
     asyncio.run(story())
