@@ -300,7 +300,7 @@ _LATER_SPANS: Final = "(SEARCH span USING INDEX occurrence_spans (target=? AND a
 EXCEPTIONS: Final = (
     Allowance("cli.named._search", "(SCAN found", _OWN_PROCESS),
     Allowance("cli.named._search", f"{_VERSIONS_OF_ONE})", f"{_OWN_PROCESS}; LIMIT 1, and few versions have no zone"),
-    Allowance("cli.named._names", "(SCAN automation", _OWN_PROCESS),
+    Allowance("cli.named.read_names", "(SCAN automation", _OWN_PROCESS),
     Allowance("cli.recorded.recorded", "(SCAN automation)", _OWN_PROCESS),
     Allowance("cli.until_due._derive", "(SCAN automation)", _OWN_PROCESS),
     Allowance("doctor.looking._record", "(SCAN automation)", _OWN_PROCESS),

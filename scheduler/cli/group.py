@@ -65,7 +65,7 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Carry out the command, with its `Source` as the context's object."""
-        ctx.obj = _source(ctx.params.pop("config"), ctx.params.pop("state_dir"))
+        ctx.obj = configuration_source(ctx.params.pop("config"), ctx.params.pop("state_dir"))
         return super().invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -151,7 +151,8 @@ def _configuration_options() -> list[click.Option]:
     ]
 
 
-def _source(file: Path | None, state_dir: Path | None) -> Source:
+def configuration_source(file: Path | None, state_dir: Path | None) -> Source:
+    """Return the source that the options name. Raises `click.UsageError` when both are given."""
     if file is not None and state_dir is not None:
         raise click.UsageError("--config and --state-dir both say where the configuration is; give one of them")
     return Source(file, state_dir)

@@ -49,7 +49,7 @@ def widen(connection: sqlite3.Connection, target: str | None, automation: str | 
 
 def suggest_names(connection: sqlite3.Connection, target: str | None, automation: str | None) -> str:
     """Return a question after the names like one that matches nothing, to follow a message; an empty text when there are none."""
-    near = "" if automation is None else suggest(automation, _names(connection, target))
+    near = "" if automation is None else suggest(automation, read_names(connection, target))
     return f"; did you mean {near}?" if near else ""
 
 
@@ -62,7 +62,7 @@ def _choose(connection: sqlite3.Connection, target: str | None, automation: str,
         if found:
             return found[0]
     of_target = "" if target is None else f", target {target}"
-    raise refuse_unknown(automation, _names(connection, target), f" {where}{of_target}")
+    raise refuse_unknown(automation, read_names(connection, target), f" {where}{of_target}")
 
 
 def _candidates(found: Iterable[Named]) -> list[Candidate]:
@@ -85,7 +85,8 @@ def _search(connection: sqlite3.Connection, select: str, target: str | None, aut
     return [Named(*row) for row in connection.execute(select, values)]
 
 
-def _names(connection: sqlite3.Connection, target: str | None) -> Iterable[str]:
+def read_names(connection: sqlite3.Connection, target: str | None) -> Iterable[str]:
+    """Return the names of the automations of the newest snapshot, each once."""
     select = "SELECT DISTINCT name FROM automation WHERE removed_at IS NULL AND (:target IS NULL OR target = :target)"
     return (name for (name,) in connection.execute(select, {"target": target}))
 

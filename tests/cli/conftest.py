@@ -61,3 +61,18 @@ def folder() -> Iterator[Path]:
     made.chmod(0o755)
     yield made
     shutil.rmtree(made)
+
+
+@pytest.fixture
+def complete(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
+    """Return the values that a shell proposes for the last word of a command line."""
+
+    def ask(words: str) -> list[str]:
+        monkeypatch.setenv("_SCHEDULER_COMPLETE", "bash_complete")
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+        done = scheduler()
+        assert done.err == ""
+        return [line.removeprefix("plain,") for line in done.out.splitlines() if line]
+
+    return ask

@@ -3,6 +3,7 @@
 import getpass
 import json
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -321,3 +322,21 @@ def test_a_damaged_ledger_is_told_and_left_as_it_is(scheduler: Scheduler, ledger
     assert done.err.startswith(f"error: {ledger} is damaged or no SQLite database")
     assert "restore a backup" in done.err
     assert ledger.read_bytes() == before
+
+
+@pytest.mark.usefixtures("ledger")
+@pytest.mark.parametrize(
+    ("words", "values"),
+    [
+        ("scheduler next ", ["broken", "hourly", "off"]),  # a shell would take the nightly report for two words
+        ("scheduler history --automation ho", ["hourly"]),
+        ("scheduler runs list --automation ho", ["hourly"]),
+        ("scheduler automations delete o", ["off"]),
+        ("scheduler pause --target ", [MAIN]),
+        ("scheduler explain --timezone Europe/Ber", ["Europe/Berlin"]),
+        ("scheduler automations create --timezone local", []),
+        ("scheduler next --config missing.toml h", []),  # nothing to propose, and no error
+    ],
+)
+def test_the_shell_completes_automations_targets_and_zones(complete: Callable[[str], list[str]], words: str, values: list[str]) -> None:
+    assert complete(words) == values

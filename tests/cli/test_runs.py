@@ -358,3 +358,11 @@ def test_runs_of_a_deleted_automation_that_have_not_ended_are_found_by_its_name(
     named = within(path, lambda database: RunQueue(database, lambda: NOW).named("nightly\x1b[31m"))
     listed = json.loads(scheduler("runs", "show", run_id, "--json").out)
     assert [found["id"] for found in named] == [listed["automation_id"]]
+
+
+def test_the_shell_completes_runs(path: Path, complete: Callable[[str], list[str]]) -> None:
+    assert complete("scheduler runs show ") == []  # no database, and no error
+    run_id = begin(path)
+    assert complete(f"scheduler runs show {run_id[:2]}") == [run_id]
+    assert complete(f"scheduler runs cancel {run_id[:2]}") == [run_id]
+    assert complete("scheduler runs show zz") == []

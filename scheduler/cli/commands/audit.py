@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from scheduler.cli.completion_values import complete_automations, complete_targets
 from scheduler.cli.failures import ANSWER_IS_NO, AnswerIsNo
 from scheduler.cli.group import Command, Source, as_json
 from scheduler.cli.instant_options import InstantType, utc
@@ -35,9 +36,17 @@ _MOST: Final = 200  # that a person reads
     "--until", type=InstantType(ago=True), metavar="TIME|AGO", help="Audit what was scheduled before; the present if it is not given."
 )
 @click.option(
-    "--automation", metavar="NAME", help="Only this automation's: a name, an id or its beginning, or a pattern such as 'nightly-*'."
+    "--automation",
+    metavar="NAME",
+    help="Only this automation's: a name, an id or its beginning, or a pattern such as 'nightly-*'.",
+    shell_complete=complete_automations,
 )
-@click.option("--target", metavar="NAME", help="Only this target's.")
+@click.option(
+    "--target",
+    metavar="NAME",
+    help="Only this target's.",
+    shell_complete=complete_targets,
+)
 @click.option("--offline", is_flag=True, help="Do not ask the API for the newest runs.")
 @utc
 @as_json

@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from scheduler.cli.completion_values import complete_automations, complete_targets, complete_zones
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import Group, Source, as_json
 from scheduler.cli.outcome_colours import colour_run
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-_target = click.option("--target", "target_name", metavar="NAME", help="Which target, where several are configured.")
+_target = click.option(
+    "--target", "target_name", metavar="NAME", help="Which target, where several are configured.", shell_complete=complete_targets
+)
 
 
 def _fields(*, new: bool) -> Callable[[_F], _F]:
@@ -33,7 +36,12 @@ def _fields(*, new: bool) -> Callable[[_F], _F]:
         click.option("--prompt-file", type=click.File("rb"), metavar="FILE", help="The same, from a file."),
         click.option("--repository", required=new, metavar="ORG/REPO", help="What the agent works on."),
         click.option("--cron", "cron_expression", required=new, metavar="EXPR", help="When it runs: five fields."),
-        click.option("--timezone", metavar="TZ", help="The zone of --cron." + (" The API's default is UTC." if new else "")),
+        click.option(
+            "--timezone",
+            metavar="TZ",
+            help="The zone of --cron." + (" The API's default is UTC." if new else ""),
+            shell_complete=complete_zones,
+        ),
         click.option("--enabled/--disabled", "enabled", default=None, help="Whether it runs by its schedule."),
         click.option("--template-id", metavar="TEXT", help="The template that it was made from."),
         click.option("--github-integration", type=int, metavar="ID", help="The GitHub integration to use."),
@@ -63,7 +71,7 @@ def list_(source: Source, *, target_name: str | None, as_json: bool) -> None:
 
 
 @command.command("get", examples=["scheduler automations get nightly-report"])
-@click.argument("automation")
+@click.argument("automation", shell_complete=complete_automations)
 @_target
 @as_json
 @click.pass_obj
@@ -98,7 +106,7 @@ def create(
 @command.command(
     "update", examples=["scheduler automations update nightly --cron '30 3 * * *'", "scheduler automations update nightly --disabled"]
 )
-@click.argument("automation")
+@click.argument("automation", shell_complete=complete_automations)
 @_fields(new=False)
 @_target
 @as_json
@@ -123,7 +131,7 @@ def update(
 
 
 @command.command("delete", examples=["scheduler automations delete nightly", "scheduler automations delete nightly --yes"])
-@click.argument("automation")
+@click.argument("automation", shell_complete=complete_automations)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_target
 @click.pass_obj
@@ -141,7 +149,7 @@ def delete(source: Source, *, automation: str, yes: bool, target_name: str | Non
 
 
 @command.command("run", examples=["scheduler automations run nightly"])
-@click.argument("automation")
+@click.argument("automation", shell_complete=complete_automations)
 @_target
 @as_json
 @click.pass_obj

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scheduler.cli.completion_values import complete_automations, complete_zones
 from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import Command, Source, as_json
 from scheduler.cli.instant_options import InstantType, utc
@@ -22,9 +23,14 @@ _EXAMPLES = (
 
 
 @click.command("explain", cls=Command, section="Schedules", examples=_EXAMPLES)
-@click.argument("automation", required=False)
+@click.argument("automation", required=False, shell_complete=complete_automations)
 @click.option("--cron", metavar="EXPR", help="Explain this expression instead of an automation's.")
-@click.option("--timezone", metavar="TZ", help="The zone of --cron; UTC if it is not given.")
+@click.option(
+    "--timezone",
+    metavar="TZ",
+    help="The zone of --cron; UTC if it is not given.",
+    shell_complete=complete_zones,
+)
 @click.option("--from", "after", type=InstantType(), metavar="TIME", help="From then on; from the present if it is not given.")
 @click.option("--count", type=click.IntRange(1, 10_000), default=5, show_default=True, help="How many fires.")
 @utc

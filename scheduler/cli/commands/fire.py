@@ -4,6 +4,7 @@ import getpass
 
 import click
 
+from scheduler.cli.completion_values import complete_automations, complete_targets
 from scheduler.cli.failures import ANSWER_IS_NO, AnswerIsNo
 from scheduler.cli.group import Command, Source
 from scheduler.cli.output import complain, line, styled
@@ -14,9 +15,11 @@ _EXAMPLES = ("scheduler fire nightly-report 2026-11-23T02:00:00Z", "scheduler fi
 
 
 @click.command("fire", cls=Command, section="Automations", examples=_EXAMPLES)
-@click.argument("automation")
+@click.argument("automation", shell_complete=complete_automations)
 @click.argument("time")
-@click.option("--target", metavar="NAME", help="The automation of this target, where several have one of that name.")
+@click.option(
+    "--target", metavar="NAME", help="The automation of this target, where several have one of that name.", shell_complete=complete_targets
+)
 @click.option("--no-wait", is_flag=True, help="Leave it to the daemon, and do not wait for what comes of it.")
 @click.pass_context
 def command(context: click.Context, *, automation: str, time: str, target: str | None, no_wait: bool) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from scheduler.cli.completion_values import complete_automations, complete_targets
 from scheduler.cli.group import Command, Source, as_json
 from scheduler.cli.instant_options import InstantType, utc
 from scheduler.cli.local_times import time_columns
@@ -31,13 +32,21 @@ _RUN_STATUSES: Final = [status.value for status in RunStatus]
 
 @click.command("history", cls=Command, section="Record", examples=_EXAMPLES)
 @click.option(
-    "--automation", metavar="NAME", help="Only this automation's: a name, an id or its beginning, or a pattern such as 'nightly-*'."
+    "--automation",
+    metavar="NAME",
+    help="Only this automation's: a name, an id or its beginning, or a pattern such as 'nightly-*'.",
+    shell_complete=complete_automations,
 )
 @click.option("--since", type=InstantType(ago=True), metavar="TIME|AGO", help="Only what was scheduled then or later.")
 @click.option("--until", type=InstantType(ago=True), metavar="TIME|AGO", help="Only what was scheduled before.")
 @click.option("--outcome", type=click.Choice(_OUTCOMES), help="Only what came to this; open has not come to anything yet.")
 @click.option("--run-status", type=click.Choice(_RUN_STATUSES), help="Only occurrences whose run has this status.")
-@click.option("--target", metavar="NAME", help="Only this target's.")
+@click.option(
+    "--target",
+    metavar="NAME",
+    help="Only this target's.",
+    shell_complete=complete_targets,
+)
 @click.option("--limit", type=click.IntRange(1, 10_000_000), default=50, show_default=True, help="The newest so many.")
 @utc
 @as_json

@@ -5,6 +5,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
+from scheduler.cli.completion_values import complete_automations, complete_zones
 from scheduler.cli.group import Command, Source, as_json
 from scheduler.cli.instant_options import InstantType, utc
 from scheduler.cli.output import json_text, line, show
@@ -21,9 +22,14 @@ _EXAMPLES = (
 
 
 @click.command("next", cls=Command, section="Schedules", examples=_EXAMPLES)
-@click.argument("automation", required=False)
+@click.argument("automation", required=False, shell_complete=complete_automations)
 @click.option("--cron", metavar="EXPR", help="Evaluate this expression instead of an automation's.")
-@click.option("--timezone", metavar="TZ", help="The zone of --cron; UTC if it is not given.")
+@click.option(
+    "--timezone",
+    metavar="TZ",
+    help="The zone of --cron; UTC if it is not given.",
+    shell_complete=complete_zones,
+)
 @click.option("--from", "after", type=InstantType(), metavar="TIME", help="Fires later than this; the present if it is not given.")
 @click.option("--count", type=click.IntRange(1, 100_000), default=10, show_default=True, help="How many fires.")
 @click.option("--input", "lines", type=click.File("rb"), metavar="FILE", help="Answer the JSON lines of a file; - is standard input.")

@@ -4,6 +4,7 @@ import getpass
 
 import click
 
+from scheduler.cli.completion_values import complete_automations, complete_targets
 from scheduler.cli.group import Command, Source
 from scheduler.cli.output import line
 from scheduler.cli.times import now
@@ -13,9 +14,11 @@ _EXAMPLES = ("scheduler pause nightly-report", "scheduler pause --all")
 
 
 @click.command("pause", cls=Command, section="Schedules", examples=_EXAMPLES)
-@click.argument("automation", required=False)
+@click.argument("automation", required=False, shell_complete=complete_automations)
 @click.option("--all", "everything", is_flag=True, help="Pause every automation of the target.")
-@click.option("--target", "target_name", metavar="NAME", help="Which target, where several are configured.")
+@click.option(
+    "--target", "target_name", metavar="NAME", help="Which target, where several are configured.", shell_complete=complete_targets
+)
 @click.pass_obj
 def command(source: Source, *, automation: str | None, everything: bool, target_name: str | None) -> None:
     """Record the occurrences of AUTOMATION (a name, an id or the beginning of an id) from now on without firing them.

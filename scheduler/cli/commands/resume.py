@@ -4,6 +4,7 @@ import getpass
 
 import click
 
+from scheduler.cli.completion_values import complete_automations, complete_targets
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import Command, Source
 from scheduler.cli.output import complain, line
@@ -14,10 +15,12 @@ _EXAMPLES = ("scheduler resume nightly-report", "scheduler resume --all", "sched
 
 
 @click.command("resume", cls=Command, section="Schedules", examples=_EXAMPLES)
-@click.argument("automation", required=False)
+@click.argument("automation", required=False, shell_complete=complete_automations)
 @click.option("--all", "everything", is_flag=True, help="End all pauses of the target.")
 @click.option("--keep-single", is_flag=True, help="With --all: what was paused by itself stays paused.")
-@click.option("--target", "target_name", metavar="NAME", help="Which target, where several are configured.")
+@click.option(
+    "--target", "target_name", metavar="NAME", help="Which target, where several are configured.", shell_complete=complete_targets
+)
 @click.pass_obj
 def command(source: Source, *, automation: str | None, everything: bool, keep_single: bool, target_name: str | None) -> None:
     """End the pause of AUTOMATION, a name, an id or the beginning of an id. What came due meanwhile stays skipped."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from scheduler.cli.completion_values import complete_automations, complete_runs
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import Group, Source, as_json
 from scheduler.cli.growing import GrowingFile
@@ -53,7 +54,10 @@ def command() -> None:
     "list", examples=["scheduler runs list", "scheduler runs list --status failed", "scheduler runs list --automation 'nightly-*' --json"]
 )
 @click.option(
-    "--automation", metavar="NAME", help="Only this automation's: a name, an id or its beginning, or a pattern such as 'nightly-*'."
+    "--automation",
+    metavar="NAME",
+    help="Only this automation's: a name, an id or its beginning, or a pattern such as 'nightly-*'.",
+    shell_complete=complete_automations,
 )
 @click.option("--status", type=click.Choice(("queued", "running", "success", "failed")), help="Only runs with this status.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many, at most.")
@@ -69,7 +73,7 @@ def list_(source: Source, *, automation: str | None, status: str | None, limit: 
 
 
 @command.command("show", examples=["scheduler runs show 3f2b8c1e", "scheduler runs show nightly --follow"])
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=complete_runs)
 @click.option("--follow", is_flag=True, help="Go on printing the output until the run ends.")
 @as_json
 @click.pass_obj
@@ -97,9 +101,12 @@ _CANCEL_EXAMPLES: Final = [
 
 
 @command.command("cancel", examples=_CANCEL_EXAMPLES)
-@click.argument("run_ids", metavar="[RUN]...", nargs=-1)
+@click.argument("run_ids", metavar="[RUN]...", nargs=-1, shell_complete=complete_runs)
 @click.option(
-    "--automation", metavar="NAME", help="All runs of this automation that have not ended: its name, its id or the beginning of its id."
+    "--automation",
+    metavar="NAME",
+    help="All runs of this automation that have not ended: its name, its id or the beginning of its id.",
+    shell_complete=complete_automations,
 )
 @click.option("--all", "all_runs", is_flag=True, help="All runs that have not ended.")
 @click.option("--yes", is_flag=True, help="Do not ask before --all.")

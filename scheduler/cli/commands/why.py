@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scheduler.cli.completion_values import complete_automations, complete_targets
 from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import Command, Source, as_json
 from scheduler.cli.outcome_colours import colour_outcome, colour_run
@@ -32,9 +33,11 @@ Fates = Mapping[datetime, str | None]
 
 
 @click.command("why", cls=Command, section="Record", examples=_EXAMPLES)
-@click.argument("automation")
+@click.argument("automation", shell_complete=complete_automations)
 @click.argument("time")
-@click.option("--target", metavar="NAME", help="The automation of this target, where several have one of that name.")
+@click.option(
+    "--target", metavar="NAME", help="The automation of this target, where several have one of that name.", shell_complete=complete_targets
+)
 @as_json
 @click.pass_context
 def command(context: click.Context, *, automation: str, time: str, target: str | None, as_json: bool) -> None:
