@@ -101,7 +101,10 @@ async def _wait(count_left: Callable[[], Awaitable[int]], total: int) -> None:
         if clock() > deadline:
             show(1.0)
             runs = "1 run is" if count == 1 else f"{count:,} runs are"
-            raise Unreachable(f"{runs} to be cancelled, but nobody has done so yet; is `scheduler serve` or `scheduler up` running?")
+            raise Unreachable(
+                f"{runs} to be cancelled, but nobody has done so yet; is `scheduler serve` or `scheduler up` running? "
+                "The cancellation stands, and takes effect when one of them starts"
+            )
         show(1 - count / total)
         await asyncio.sleep(_LOOK_EVERY)
     show(1.0)

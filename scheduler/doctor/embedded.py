@@ -1,12 +1,14 @@
 """The embedded API, where it is in use: can it carry out a run, and keep it."""
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Final
 
 from scheduler.doctor.disks import FULL, REMOTE, TIGHT, format_bytes
 from scheduler.doctor.facts import DiskFacts, EmbeddedFacts, Facts, KeptFacts, Unknown
 from scheduler.doctor.findings import Check, Finding
 from scheduler.localapi.config import DEFAULT_ENVIRONMENT
+from scheduler.settings.durations import format_duration
 from scheduler.settings.models import ApiSettings
 
 EMBEDDED: Final = Check("embedded api")
@@ -25,14 +27,14 @@ def examined(facts: Facts) -> Iterator[Finding]:
     if isinstance(facts.embedded, Unknown):
         yield EMBEDDED.notice(str(api.database.path), f"it could not be looked at: {facts.embedded.why}", "ask as root, or as its user")
         return
-    yield from _runner(api, facts.embedded)
+    yield from _runner(api, facts.settings.schedule.run_timeout, facts.embedded)
     yield _database(api, facts.embedded)
     yield from _judge_disks(facts.embedded)
     yield from _kept(str(api.database.path), facts.embedded_kept)
     yield from _repeat_health(str(api.listen), facts.embedded_health)
 
 
-def _runner(api: ApiSettings, embedded: EmbeddedFacts) -> Iterator[Finding]:
+def _runner(api: ApiSettings, run_timeout: timedelta, embedded: EmbeddedFacts) -> Iterator[Finding]:
     command = api.runner.command
     if not command:
         yield EMBEDDED.warning(
@@ -51,6 +53,14 @@ def _runner(api: ApiSettings, embedded: EmbeddedFacts) -> Iterator[Finding]:
         yield EMBEDDED.fault("api.runner.command", f"{command[0]} cannot start: every run fails", embedded.program_fault)
     else:
         yield EMBEDDED.ok("api.runner.command", f"{embedded.program} is there, for {embedded.server}")
+    longest = api.runner.queue_timeout + api.runner.clone_timeout + api.runner.timeout
+    if longest > run_timeout:
+        yield EMBEDDED.warning(
+            "api.runner.queue_timeout",
+            f"a run may end {format_duration(longest)} after its start was accepted, "
+            f"and counts as lost after {format_duration(run_timeout)}",
+            "shorten queue_timeout, clone_timeout or timeout, or raise [schedule] run_timeout",
+        )
     if api.runner.clone_url and embedded.git is None:
         yield EMBEDDED.fault(
             "api.runner.clone_url", f"there is no git in the PATH of {embedded.server}: every run fails", "apt-get install git"

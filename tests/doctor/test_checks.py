@@ -514,6 +514,13 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             "the server says that its database does not work",
         ),
         (
+            "a queue that outlasts run_timeout",
+            configured(settings(api={"runner": {"command": ["agent"], "queue_timeout": "1d"}})),
+            WARNING,
+            "api.runner.queue_timeout",
+            "a run may end 1d1h5m after its start was accepted, and counts as lost after 1d",
+        ),
+        (
             "sizes unknown",
             replace(HEALTHY, embedded_kept=Unknown("permission denied")),
             NOTICE,
