@@ -66,7 +66,7 @@ class RunOutputs:
         try:
             config = await asyncio.to_thread(upstream_config, target)  # the key may have been rotated
             async with ApiClient(replace(config, connect_timeout=_WITHIN / 2, request_timeout=_WITHIN), self._clock) as api:
-                return await api.run_output(run_id)
+                return await api.read_run_output(run_id)
         except InvalidAutomation:  # an id that is none, and so no run of the embedded API
             return None
         except SchedulerError as error:

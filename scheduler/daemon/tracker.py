@@ -198,7 +198,7 @@ class Tracker:
         take(await context.durably("runs", partial(follow, findings.records[rest:], at, **attribution)))
         foreign = (self._foreign(run, name, doubles.get(run.id)) for run, name in findings.foreign)
         finished = (self._finished(run, name, scheduled_for.get(run.id), at) for run, name in findings.finished)
-        were_there = (self._was_found(run, name) for run, name in findings.were_there)
+        were_there = (self._make_was_there(run, name) for run, name in findings.were_there)
         await context.tell(chain(foreign, finished, were_there))
 
     def _clear_by_now(self, batch: _Batch, findings: _Findings) -> Iterator[Seen]:
@@ -352,14 +352,14 @@ class Tracker:
             status=run.status,
             error=run.error,
             scheduled_for=scheduled_for,
-            duration=self._duration(run, at),
+            duration=self._measure(run, at),
             gone=run.automation_id not in self._context.timetable.entries,
         )
 
-    def _was_found(self, run: Run, name: str) -> Event:
+    def _make_was_there(self, run: Run, name: str) -> Event:
         return RunWasThere(target=self._context.target, automation_id=run.automation_id, automation=name, status=run.status)
 
-    def _duration(self, run: Run, at: datetime) -> float | None:
+    def _measure(self, run: Run, at: datetime) -> float | None:
         """Return the seconds from the begin of a run to ``at``, when its end was seen; None when the end may be much earlier.
 
         The run ended after the reading before, which showed it running.

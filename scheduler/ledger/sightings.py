@@ -334,10 +334,10 @@ def follow(
     fill_in(connection, target, [run for run, origin in runs if origin is RunOrigin.MANUAL])
     ended = packed([(run.id,) for run, _ in runs if run.status is not RunStatus.RUNNING])
     started_by = json.loads(connection.execute(_STARTED_BY, (ended, target)).fetchone()[0])
-    return RecordedRuns(_instants(doubles), _instants(started_by))
+    return RecordedRuns(_read_instants(doubles), _read_instants(started_by))
 
 
-def _instants(texts: Mapping[str, str]) -> Mapping[str, datetime]:
+def _read_instants(texts: Mapping[str, str]) -> Mapping[str, datetime]:
     return {run_id: from_text(scheduled_for) for run_id, scheduled_for in texts.items()}
 
 

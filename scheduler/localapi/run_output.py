@@ -38,7 +38,7 @@ class RunOutputs:
 
     async def read(self, project_id: int, run_id: str) -> RunOutput | None:
         """Read the end of a run's output; None when the project has no such run."""
-        status = await self._database.read(partial(_status, project_id=project_id, run_id=run_id))
+        status = await self._database.read(partial(_read_status, project_id=project_id, run_id=run_id))
         if status is None:
             return None
         end = await asyncio.to_thread(read_end, Workspace.of(self._folder, run_id).output)
@@ -66,6 +66,6 @@ def _begin_with_line(end: bytes) -> bytes:
     return rest if rest.strip() else end[1:]
 
 
-def _status(connection: sqlite3.Connection, *, project_id: int, run_id: str) -> str | None:
+def _read_status(connection: sqlite3.Connection, *, project_id: int, run_id: str) -> str | None:
     row = connection.execute("SELECT status FROM runs WHERE id = ? AND project_id = ?", (run_id, project_id)).fetchone()
     return None if row is None else str(row["status"])

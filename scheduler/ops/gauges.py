@@ -67,14 +67,16 @@ class Exposition:
         status = sources.status()
         shown = status.targets if self._each(status) else ()
         automations = {target.name: await _all_of(sources.automations(target.name)) for target in shown}
-        return _Taken(status, automations, await self._failing(status), sources.progress())
+        return _Taken(status, automations, await self._find_failing(status), sources.progress())
 
-    async def _failing(self, status: DaemonStatus) -> Mapping[str, Collection[str]]:
+    async def _find_failing(self, status: DaemonStatus) -> Mapping[str, Collection[str]]:
         """Return by target the automations that fire and whose newest finished run failed. A target without known runs is left out."""
-        failing = {target.name: self._metrics.failing(target.name) for target in status.targets}
-        return {name: await self._firing(name, list(automations)) for name, automations in failing.items() if automations is not None}
+        failing = {target.name: self._metrics.find_failing(target.name) for target in status.targets}
+        return {
+            name: await self._choose_firing(name, list(automations)) for name, automations in failing.items() if automations is not None
+        }
 
-    async def _firing(self, target: str, automations: Sequence[str]) -> Collection[str]:
+    async def _choose_firing(self, target: str, automations: Sequence[str]) -> Collection[str]:
         """Return those of these automations that fire, asked for a few at a time."""
         firing = set()
         for number, automation_id in enumerate(automations, 1):
@@ -212,7 +214,7 @@ def _of_automations(taken: _Taken, metrics: Metrics) -> Iterator[Metric]:
     yield of_each(
         "scheduler_automation_last_run_duration_seconds",
         "How long the newest run of it took that was seen to end",
-        lambda target, each: metrics.last_duration(target, each.automation_id),
+        lambda target, each: metrics.get_last_duration(target, each.automation_id),
     )
     yield of_each(
         "scheduler_automation_failing",

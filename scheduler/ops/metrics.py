@@ -135,7 +135,7 @@ class Metrics:
         """When one of its runs was last seen to have succeeded, in Unix time."""
         return self._succeeded.get((target, automation_id))
 
-    def failing(self, target: str) -> Collection[str] | None:
+    def find_failing(self, target: str) -> Collection[str] | None:
         """Return the ids of the automations whose newest finished run failed or was lost, None before the ledger was read."""
         return self._failing.get(target)
 
@@ -143,7 +143,7 @@ class Metrics:
         """Return the number of the automation's runs that ended so since this process began."""
         return self._runs_of.get((target, automation_id), _NO_RUNS)[status]
 
-    def last_duration(self, target: str, automation_id: str) -> float | None:
+    def get_last_duration(self, target: str, automation_id: str) -> float | None:
         """Return the seconds that the automation's newest run took whose end this process saw, None if there was none."""
         return self._durations.get((target, automation_id))
 

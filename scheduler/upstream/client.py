@@ -207,12 +207,12 @@ class ApiClient:
         came = await self._in_turn("retrieve", request)
         return request, None if isinstance(came, Reply) and came.status == HTTPStatus.NOT_FOUND else came
 
-    async def run_output(self, run_id: str) -> RunOutput | None:
+    async def read_run_output(self, run_id: str) -> RunOutput | None:
         """Read the end of what a run has printed, of the embedded API alone; None when the API says 404.
 
         Raises `UpstreamError`, and `InvalidAutomation` for no id.
         """
-        request = self._request("GET", self._config.run_output(run_id))
+        request = self._request("GET", self._config.locate_run_output(run_id))
         came = await self._in_turn("retrieve", request)
         if isinstance(came, Reply) and came.status == HTTPStatus.NOT_FOUND:
             return None

@@ -46,8 +46,8 @@ class TargetConfig:
         """The address of one automation. Raises `InvalidAutomation` for what is no id, so that no id can lead elsewhere."""
         return f"{self.collection}{canonical_id(automation_id)}/"
 
-    def run_output(self, run_id: str) -> str:
-        """The address of a run's output, which the embedded API alone has. Raises `InvalidAutomation` for what is no id."""
+    def locate_run_output(self, run_id: str) -> str:
+        """Return the address of a run's output, which the embedded API alone has. Raises `InvalidAutomation` for what is no id."""
         return f"{self._project}/task_runs/{canonical_id(run_id)}/output/"
 
     @property

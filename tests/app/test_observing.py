@@ -55,7 +55,7 @@ def test_the_pages_read_where_nothing_else_waits(tmp_path: Path) -> None:
 def test_the_metrics_go_on_from_the_automations_that_fail_by_the_ledger(tmp_path: Path) -> None:
     async def main() -> None:
         watching = observing(tmp_path)
-        assert watching._metrics.failing("default") is None
+        assert watching._metrics.find_failing("default") is None
         database = open_ledger(tmp_path / "ledger.db")
         try:
             ledger = SqliteLedger(database, "node-1", "6.2.4", "2026.2")
@@ -64,7 +64,7 @@ def test_the_metrics_go_on_from_the_automations_that_fail_by_the_ledger(tmp_path
             await ledger.observe("default", at, [version(nightly)], [nightly], [])
             await ledger.followed("default", [(run("run-1", nightly.id, RunStatus.FAILED), RunOrigin.FOREIGN)], at)
             await watching.recall(database)
-            assert watching._metrics.failing("default") == {nightly.id}
+            assert watching._metrics.find_failing("default") == {nightly.id}
         finally:
             database.close()
             watching._log.close()

@@ -468,7 +468,7 @@ def test_the_run_of_a_deleted_automation_leaves_nothing_of_that_automation() -> 
     metrics.observe(run_finished(RunStatus.FAILED, duration=9.0, gone=True))
     assert failing(exposition(metrics)) == (0, 0)
     assert metrics.count_runs("main", ID, RunStatus.FAILED) == 0
-    assert metrics.last_duration("main", ID) is None
+    assert metrics.get_last_duration("main", ID) is None
     assert samples(exposition(metrics))[at("runs_total", target="main", status="failed")] == 1
 
 
