@@ -38,7 +38,7 @@ ENDS: Final = tuple(status for status in RunStatus if status is not RunStatus.RU
 MEASURED: Final = (RunStatus.SUCCESS, RunStatus.FAILED)
 """The ends of runs of which is known when they came."""
 OPERATIONS: Final = (
-    *("attempt", "claim", "conclude", "ended", "fire", "lock", "observe", "open", "origin", "overdue"),
+    *("attempt", "claim", "conclude", "ended", "fire", "lock", "note", "observe", "open", "origin", "overdue"),
     *("pauses", "prune", "runs", "state", "throttle", "unsend", "withdraw"),
 )
 """What is asked of the ledger, as `LedgerFailed` names it."""
