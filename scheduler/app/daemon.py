@@ -223,7 +223,8 @@ class Daemon:
                     await self._refresh_targets()
                     await asyncio.sleep(_HEAR_EVERY)
         except OSError as error:
-            self._observing.publish(WakeFailed(error=f"{wake_file(ledger)}: {error.strerror or error}"))
+            reason = f"{wake_file(ledger)}: {error.strerror or error}"
+            self._observing.publish(WakeFailed(error=f"{reason}; what commands change takes effect at the next poll"))
 
     async def _refresh_targets(self) -> None:
         try:

@@ -5,6 +5,7 @@ from datetime import timedelta
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import AutomationRemoved
 from scheduler.daemon.presence import READINGS_PER_POLL
+from tests.daemon.test_places import limit
 from tests.daemon.world import NOON, World, in_world
 
 
@@ -90,6 +91,22 @@ def test_any_number_of_requests_are_at_most_one_additional_poll_a_second() -> No
             await process.target.refresh()
             await world.after(0.01)
         assert len(world.api.polls) - polls <= 6
+
+    in_world(story)
+
+
+def test_refreshes_keep_to_the_request_budget_and_delay_no_fire() -> None:
+    async def story(world: World) -> None:
+        limit(world, 20)
+        automation = world.api.create("* * * * *")
+        process = world.start()
+        await world.until("12:00:30")
+        while world.clock.now() < NOON + timedelta(minutes=5, seconds=10):
+            await process.target.refresh()
+            await world.after(0.5)
+        assert [started[:8] for started in world.runs(automation)] == [f"12:0{minute}:00" for minute in range(1, 6)]
+        requests = [*world.api.polls, *(arrival.at for arrival in world.api.arrivals)]
+        assert all(sum(begin <= at < begin + timedelta(minutes=1) for at in requests) <= 20 for begin in requests)
 
     in_world(story)
 
