@@ -32,7 +32,6 @@ STATES: Final[Mapping[State, str]] = {
 CAUSES: Final[Mapping[Cause, str]] = {
     **{cause: f"waited for {words}" for cause, words in WAITS_FOR.items()},
     Cause.ABSENT: "no daemon ran, or the machine slept",
-    Cause.LEDGER: "the ledger could not be written",
     Cause.ADOPTED: "another process took it up",
     Cause.NOTHING_STARTED: "found out: nothing had been started",
     Cause.REOPENED: "had an outcome, until it was asked for by hand",

@@ -24,6 +24,10 @@ LASTED: Final = timedelta(seconds=5)
 """A wait is written down by itself when it has lasted so long; a shorter one, with the next change of its occurrence."""
 
 
+_NOTED: Final = RECORDED - {Cause.LEDGER}
+"""Waits that are written while they last. One for the ledger is written by the write that it waits for, and would get no end after it."""
+
+
 class Place(Protocol):
     """A place for an attempt that is waited for."""
 
@@ -157,7 +161,7 @@ class Carried:
         """
         is_new = (
             lasting is not None
-            and lasting.cause in RECORDED
+            and lasting.cause in _NOTED
             and now - lasting.since >= LASTED
             and self.noted != (lasting.since, lasting.cause)
         )

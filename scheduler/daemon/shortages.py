@@ -42,6 +42,7 @@ class Shortages:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._cause: Cause | None = None
+        self._stretch_begin = clock.now()
         self._since = 0.0
         self._totals: dict[Cause, float] = {}
         self._streaks: dict[Cause, _Streak] = {}
@@ -49,6 +50,8 @@ class Shortages:
     def see(self, cause: Cause | None) -> None:
         """From now on, or still, attempts wait for this; None: none waits."""
         self._end_stretch()
+        if cause is not self._cause:
+            self._stretch_begin = self._clock.now()
         self._cause = cause
         if cause is not None:
             now, seconds = self._clock.now(), self._clock.seconds()
@@ -67,12 +70,22 @@ class Shortages:
         return [
             Step(self._begin(cause, joined), cause, max(streak.end, self._begin(cause, joined)))
             for cause, streak in self._streaks.items()
-            if self._totals.get(cause, 0.0) - joined.totals.get(cause, 0.0) >= NOTABLE
+            if self._is_notable(cause, joined)
         ]
 
     def current(self, joined: Joined) -> Step | None:
-        """Return what an attempt waits for now, without an end; None before anything is known to be short."""
-        return None if self._cause is None else Step(self._begin(self._cause, joined), self._cause)
+        """Return what an attempt waits for now, without an end; None before anything is known to be short.
+
+        A cause that `steps` does not tell yet begins with its last stretch.
+        """
+        self._end_stretch()
+        if self._cause is None:
+            return None
+        is_told = self._is_notable(self._cause, joined)
+        return Step(self._begin(self._cause, joined) if is_told else max(joined.at, self._stretch_begin), self._cause)
+
+    def _is_notable(self, cause: Cause, joined: Joined) -> bool:
+        return self._totals.get(cause, 0.0) - joined.totals.get(cause, 0.0) >= NOTABLE
 
     def _begin(self, cause: Cause, joined: Joined) -> datetime:
         return joined.begins.setdefault(cause, max(joined.at, self._streaks[cause].begin))

@@ -76,3 +76,19 @@ def test_a_change_costs_the_same_however_many_wait() -> None:
     for _ in range(1000):
         shortages.join()
     assert count_lines(lambda: shortages.see(BUDGET)) < 30
+
+
+def test_a_cause_that_has_held_for_moments_only_begins_with_the_last_of_them() -> None:
+    """Else it would be written down as a wait that lasts, and get no end, since `steps` does not tell it."""
+    watch = Watch()
+    shortages = Shortages(watch)  # type: ignore[arg-type]
+    shortages.see(IN_FLIGHT)
+    joined = shortages.join()
+    watch.at = 0.3
+    shortages.see(BUDGET)
+    watch.at = 20.0
+    shortages.see(IN_FLIGHT)
+    assert shortages.current(joined) == Step(START + timedelta(seconds=20), IN_FLIGHT)
+    watch.at = 20.7
+    assert shortages.current(joined) == Step(START, IN_FLIGHT)
+    assert IN_FLIGHT in {step.cause for step in shortages.steps(joined)}

@@ -36,6 +36,15 @@ class AttemptRow:
     result: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """A step as recorded."""
+
+    cause: str
+    at: datetime
+    until: datetime | None
+
+
 @dataclass(slots=True)
 class Row:
     """An occurrence or a span as recorded."""
@@ -57,6 +66,7 @@ class Row:
     run_id: str | None
     error: str | None
     attempts: list[AttemptRow] = field(default_factory=list)
+    steps: list[StepRow] = field(default_factory=list)
 
     @property
     def occurrence(self) -> Occurrence:
@@ -108,6 +118,8 @@ class Evidence:
         by_id = {row.id: row for row in rows}
         for each in self._select("SELECT * FROM attempt ORDER BY number"):
             by_id[each["occurrence_id"]].attempts.append(AttemptRow(each["number"], from_text(each["written_at"]), each["result"]))
+        for each in self._select("SELECT * FROM step ORDER BY at"):
+            by_id[each["occurrence_id"]].steps.append(StepRow(each["cause"], from_text(each["at"]), _instant(each["until"])))
         return rows
 
     @cached_property

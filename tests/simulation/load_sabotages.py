@@ -10,6 +10,7 @@ from scheduler.core.cron import Schedule
 from scheduler.core.fair_queue import FairQueue, Ticket
 from scheduler.core.model import Claim, Occurrence, Skip
 from scheduler.core.request_budget import ComingRequests, Purpose, RequestBudget, Window
+from scheduler.core.steps import Cause
 from scheduler.core.timetable import Changes, Overdue, Timetable
 from scheduler.daemon.carrier import Carrier
 from scheduler.daemon.clearance import Clearance, Withdraw
@@ -19,6 +20,7 @@ from scheduler.daemon.places import Place, Places
 from scheduler.daemon.planner import Planner
 from scheduler.daemon.presence import Presence, SnapshotWatch
 from scheduler.daemon.record import Record
+from scheduler.daemon.shortages import Shortages
 from scheduler.daemon.throttle import Throttle
 from scheduler.ledger import unattributed
 from scheduler.ledger.sqlite import SqliteLedger
@@ -164,6 +166,22 @@ async def _find_none_stopped(_self: Carrier, _lane: object) -> Sequence[object]:
     return ()
 
 
+async def _forget_waits(self: SqliteLedger, occurrences: Sequence[Occurrence], _steps: object = ()) -> None:
+    """Record nothing of what is waited for when the process stops."""
+    await _unsend(self, occurrences)
+
+
+_unsend: Final = SqliteLedger.unsend
+
+
+def _another_cause(self: Shortages, cause: Cause | None) -> None:
+    """Whoever waits for the request budget is told to wait for other requests."""
+    _see(self, cause and Cause.IN_FLIGHT)
+
+
+_see: Final = Shortages.see
+
+
 LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "fires count as polls": [(RequestBudget, "poll_at", _count_fires_as_polls)],
     "no reserve for polls": [(RequestBudget, "expect", _expect_nothing)],
@@ -193,6 +211,8 @@ LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "nothing recorded of what is not shown": [(Timetable, "_news_of_unseen", _say_nothing_of_unseen)],
     "what was tried is withdrawn": [(Clearance, "_take_back", _withdraw_what_was_tried)],
     "the wait that the API asked for is forgotten at a restart": [(Throttle, "recall", lambda _self, _span: None)],
+    "waits lost when the process stops": [(SqliteLedger, "unsend", _forget_waits)],
+    "a wait under another cause": [(Shortages, "see", _another_cause)],
     "no note of a run that is set aside": [(unattributed, "note", lambda *_: None)],
     "doubts of one automation cleared one after the other": [(Inquiry, "is_cleared", lambda _self, _doubt, _by: False)],
     "outcomes of one automation recorded one after the other": [(Carrier, "find_stopped", _find_none_stopped)],
@@ -231,6 +251,8 @@ TOLD_BY: Final[Mapping[str, str]] = {
     "nothing recorded of what is not shown": "strangers, and an automation that is not shown",
     "what was tried is withdrawn": "an edit is seen after the request",
     "the wait that the API asked for is forgotten at a restart": "restarted while the API asks to wait",
+    "waits lost when the process stops": "restarted while the API asks to wait",
+    "a wait under another cause": "budget exceeded by a tenth",
     "no note of a run that is set aside": "a run is hidden while an attempt is in doubt",
     "doubts of one automation cleared one after the other": "hundreds in doubt after a restart",
     "outcomes of one automation recorded one after the other": "hundreds in doubt after a restart",

@@ -22,6 +22,7 @@ from scheduler.daemon.carrier import Carrier
 from scheduler.daemon.clearance import Clearance
 from scheduler.daemon.overdue import Overdue
 from scheduler.daemon.readings import Readings, Seen
+from scheduler.daemon.wait_record import WaitRecord
 from scheduler.ledger.sqlite import SqliteLedger
 from scheduler.upstream import snapshot
 from tests.simulation import evidence
@@ -127,6 +128,12 @@ def _told_before_it_is_so(self: Carrier, carried: "Carried", ending: Any) -> Any
 
 _finish: Final = Carrier._finish
 
+
+async def _nothing_noted(_self: WaitRecord, _waits: object) -> bool:
+    """A wait is not written while it lasts."""
+    return True
+
+
 _Settled = property(lambda doubt: doubt.ended)
 _SettledFromStart = property(lambda doubt: doubt.sent + doubt.settle_time)
 
@@ -146,6 +153,7 @@ SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "a reading older than the attempt believed": [(Readings, "read", _old_reading_believed)],
     "told before it is so": [(Carrier, "_finish", _told_before_it_is_so)],
     "pauses ignored": [(Clearance, "is_paused", lambda _self, _automation_id: False)],
+    "waits lost when the process is killed": [(WaitRecord, "_note", _nothing_noted)],
     **LOAD_SABOTAGES,
 }
 

@@ -36,6 +36,7 @@ NOTICED_BY = {
     "foreign run adopted": 118,
     "trusting a short page": 115,
     "overdue and not told": 35,
+    "waits lost when the process is killed": 7,
 }
 """A seed that notices each sabotage, and is soon played; `python -m tests.simulation sabotage` says after how many others."""
 

@@ -3,7 +3,19 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tests.simulation.checks import auditing, completeness, fairness, lists, load, outcomes, process, promptness, runs, telling
+from tests.simulation.checks import (
+    auditing,
+    completeness,
+    fairness,
+    lists,
+    load,
+    outcomes,
+    process,
+    promptness,
+    recorded_waits,
+    runs,
+    telling,
+)
 from tests.simulation.evidence import Check, Evidence
 from tests.simulation.violation import Violation
 from tests.simulation.world import World
@@ -45,6 +57,8 @@ RULES: Final[Sequence[Callable[[Evidence], Check]]] = (
     lists.what_a_list_lacks_or_cannot_name_is_told,
     lists.few_questions_per_reading,
     lists.only_what_the_api_had_is_sent,
+    recorded_waits.recorded_waits_are_true,
+    recorded_waits.what_waited_long_has_its_causes,
     telling.events_agree_with_the_ledger,
     telling.metrics_agree_with_the_events,
     telling.the_log_agrees_with_the_events,
