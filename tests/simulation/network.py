@@ -76,6 +76,7 @@ class Denied:
     """A 404 that a process was given for one automation."""
 
     process: int
+    endpoint: str
     automation_id: str
     begun: datetime
     ended: datetime
@@ -197,7 +198,7 @@ class Wire(Transport):
             sent.ended = clock.true_now()
         sent.status = reply.status
         if reply.status == HTTPStatus.NOT_FOUND:
-            self._deny(automation_id, sent.at)
+            self._deny(RUN, automation_id, sent.at)
         process.hears()
         return self._response(reply, fate)
 
@@ -246,11 +247,11 @@ class Wire(Transport):
             ended, strangers = link.clock.true_now(), endpoint == LIST and reply.strangers
             link.shown.append(Shown(self._process.number, endpoint, begun, ended, fate.lag, reply.shows, reply.whole, strangers))
         if reply.status == HTTPStatus.NOT_FOUND and endpoint == RETRIEVE:
-            self._deny(automation_id, begun)
+            self._deny(RETRIEVE, automation_id, begun)
         return self._response(reply, fate)
 
-    def _deny(self, automation_id: str, begun: datetime) -> None:
-        self._link.denied.append(Denied(self._process.number, automation_id, begun, self._link.clock.true_now()))
+    def _deny(self, endpoint: str, automation_id: str, begun: datetime) -> None:
+        self._link.denied.append(Denied(self._process.number, endpoint, automation_id, begun, self._link.clock.true_now()))
 
     def _looked(self, endpoint: str, automation_id: str, request: httpx.Request, fate: Fate) -> Reply:
         api = self._link.api

@@ -10,7 +10,7 @@ from typing import Final
 
 from tests.simulation import script as s
 from tests.simulation.api import automation_id
-from tests.simulation.script import ALL, CALM, LIST, READS, RUN, Action, Dies, Disk, Fault, Planned, Script, Setting, TargetPlan
+from tests.simulation.script import ALL, CALM, LIST, READS, RETRIEVE, RUN, Action, Dies, Disk, Fault, Planned, Script, Setting, TargetPlan
 
 _NOON: Final = datetime(2026, 6, 3, 11, 58, 20, tzinfo=UTC)
 _TO_NOON: Final = 100.0
@@ -219,6 +219,14 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         ],
         poll_interval="5m",
         calm=500.0,
+    ),
+    "the list shows what is gone": lambda: write_script(
+        15 * _MINUTE,
+        plan_every("* * * * *", 3),
+        [
+            s.Weather(at=150.0, lasts=400.0, target=0, endpoints=(RUN, RETRIEVE), fault=Fault.STATUS, status=404, automations=(0, 1)),
+            s.Vanish(at=400.0, lasts=100.0, target=0, automations=(1,)),
+        ],
     ),
     "restarted while the API asks to wait": lambda: write_script(
         65 * _MINUTE,

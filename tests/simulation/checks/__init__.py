@@ -54,6 +54,7 @@ RULES: Final[Sequence[Callable[[Evidence], Check]]] = (
     lists.removals_are_confirmed,
     lists.nothing_fires_while_it_is_absent,
     lists.nothing_that_is_gone_is_sent,
+    lists.nothing_that_denies_itself_is_sent,
     lists.what_a_list_lacks_or_cannot_name_is_told,
     lists.few_questions_per_reading,
     lists.only_what_the_api_had_is_sent,

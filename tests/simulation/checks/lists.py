@@ -11,8 +11,8 @@ from itertools import pairwise
 
 from scheduler.core.events import AutomationRemoved, AutomationsDisappeared, AutomationsUnidentified
 from tests.simulation.evidence import Check, Evidence
-from tests.simulation.network import Denied, Link, Request, Shown
-from tests.simulation.script import LIST, RETRIEVE
+from tests.simulation.network import Denied, Link, Request, Sent, Shown
+from tests.simulation.script import LIST, RETRIEVE, RUN
 from tests.simulation.violation import Violation
 
 _SLACK = timedelta(seconds=1)
@@ -91,6 +91,37 @@ def _find_sent_since(link: Link, denied: Denied, reading: Shown) -> Check:
             text = f"sent at {sent.at}, and it had answered 404 at {denied.ended}, and the list of {reading.begun} did not have it"
             yield Violation("gone", text, sent.automation_id)
             return
+
+
+def nothing_that_denies_itself_is_sent(evidence: Evidence) -> Check:
+    """After a run of an automation that the list shows answered 404, it is not sent before a reading of its own shows it."""
+    told = [each for each in evidence.world.events if isinstance(each.event, AutomationRemoved)]
+    removed = {(each.process, each.event.automation_id, each.at) for each in told if isinstance(each.event, AutomationRemoved)}
+    for link in evidence.world.links.values():
+        for refused in link.denied:
+            if refused.endpoint != RUN or not _is_shown_next(link, refused):
+                continue
+            sent = next((each.at for each in link.sent if _is_same(each, refused) and each.at > refused.ended), None)
+            shown = [each.ended for each in link.shown if each.endpoint == RETRIEVE and refused.automation_id in each.runs]
+            gone = [at for process, each, at in removed if (process, each) == (refused.process, refused.automation_id)]
+            if sent is not None and not any(refused.ended <= at <= sent for at in (*shown, *gone)):
+                text = f"sent at {sent}, though run answered 404 at {refused.ended}, and no reading has shown it since"
+                yield Violation("denied", text, refused.automation_id)
+
+
+def _is_same(first: Denied | Sent, second: Denied) -> bool:
+    return (first.process, first.automation_id) == (second.process, second.automation_id)
+
+
+def _is_shown_next(link: Link, refused: Denied) -> bool:
+    """Return whether the reading of the list that the refusal of a run led to was whole and showed the automation."""
+    begun = next((each.at for each in link.requests if _is_list(each, refused) and each.at >= refused.ended), None)
+    readings = (each for each in _whole_lists(link) if each.process == refused.process and each.begun == begun)
+    return any(refused.automation_id in each.runs for each in readings)
+
+
+def _is_list(request: Request, refused: Denied) -> bool:
+    return request.endpoint == LIST and request.process == refused.process
 
 
 def what_a_list_lacks_or_cannot_name_is_told(evidence: Evidence) -> Check:
