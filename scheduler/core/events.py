@@ -138,7 +138,7 @@ class AutomationsDisappeared(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListDisagreed(Event):
-    """The list contradicts itself, or the automations that it shows. Published once, with the first snapshot and the reason."""
+    """The list contradicts itself, or the automations that it shows. Published once, with the first reason."""
 
     name: ClassVar = "list.disagreed"
     target: str
@@ -309,7 +309,10 @@ class TargetHeld(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetThrottled(Event):
-    """The API asked to send nothing for longer than a minute. Published once for each wait, with its end, and by each process anew."""
+    """The API asked to send nothing for longer than a minute.
+
+    Each process publishes each wait once, with its end.
+    """
 
     name: ClassVar = "target.throttled"
     target: str

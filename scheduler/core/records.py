@@ -48,7 +48,7 @@ class RecordedRuns:
 
 @dataclass(frozen=True, slots=True)
 class ThrottleSpan:
-    """The span of the wall clock in which the API asked to send nothing: from its answer at ``since`` until ``until``."""
+    """The span of the wall clock in which the API asked to send nothing, from its answer on."""
 
     since: datetime
     until: datetime

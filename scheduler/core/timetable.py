@@ -155,7 +155,7 @@ class Timetable:
         self._spans: _Spans = {}  # of one update, see `_evaluate_span`
         self._past: dict[str, list[Entry]] = {}  # versions that ended, with something still undecided
         self._absent: dict[str, float] = {}  # begin of the first snapshot that counts against it, see `_miss`; inf: none does yet
-        self._denied: dict[str, bool] = {}  # answered 404 to a run, though listed: whether a reading of its own answered 404 too
+        self._denied: dict[str, bool] = {}  # listed, and run answered 404: whether GET answered 404 too
         self._unseen: dict[str, datetime] = {}  # not in the newest snapshot: when the last one began that had it
         self._told_unseen: Mapping[str, datetime] = {}  # the same as the last `update` told it
 
@@ -189,11 +189,14 @@ class Timetable:
 
     @property
     def denied(self) -> Collection[str]:
-        """The ids of the automations that answered 404 to a run and to a reading of their own, and that no snapshot was without since."""
+        """The ids of the automations whose run and GET answered 404, and that each snapshot since has shown."""
         return [automation_id for automation_id, by_both in self._denied.items() if by_both]
 
     def needs_reading(self, automation_id: str) -> bool:
-        """Whether only the automation itself, read alone, can tell whether it is there: the list does not have it, or a run denied it."""
+        """Return whether only the automation itself, read alone, can tell whether it is there.
+
+        Either the list does not have the automation, or a run of the automation answered 404.
+        """
         return automation_id in self._denied or self.is_absent(automation_id)
 
     def find_denial(self, automation_id: str) -> str | None:
@@ -210,7 +213,10 @@ class Timetable:
         self._denied.setdefault(automation_id, False)
 
     def confirm_denial(self, automation_id: str) -> None:
-        """Note that the automation answered 404 to a reading too: the next snapshot without the automation removes it, complete or not."""
+        """Note that GET of the automation answered 404 too.
+
+        The next snapshot without the automation removes it, complete or not.
+        """
         self._denied[automation_id] = True
 
     def confirm_presence(self, automation_id: str) -> None:
@@ -684,10 +690,10 @@ class Timetable:
         self._states[entry.state] += 1
 
     def _miss(self, snapshot: Snapshot, confirm_after: float, previous_poll: datetime) -> list[Version]:
-        """Note the automations that are absent, and remove those that have been absent for long enough, or that said so themselves.
+        """Note the automations that are absent. Remove those that have been absent for long enough, and those that are denied.
 
         An object that nobody can identify may be one of the absent automations: a snapshot with such an object counts against none.
-        Neither does a snapshot that is not complete. An automation that answered 404 to a run and to a reading needs neither.
+        Neither does a snapshot that is not complete. Both suffice to remove a denied automation.
         """
         begun = inf if snapshot.unidentified else snapshot.begun
         missed = [each for each in self._entries if each not in snapshot.automations and each not in snapshot.broken]

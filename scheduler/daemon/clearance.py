@@ -207,7 +207,7 @@ class Clearance:
         return Wait(min(wait, left + 0.001), cause, detail)
 
     def _by_presence(self, carried: Carried, now: datetime) -> Answer | None:
-        """An automation that is absent from the list, or that answered 404, may be gone, and nobody pays for what is gone."""
+        """An automation that is absent from the list, or whose run answered 404, may be gone: nobody pays for that."""
         if not self._context.timetable.needs_reading(carried.occurrence.automation_id):
             return None
         carried.held_up = True

@@ -53,7 +53,8 @@ class TargetSettings:
 class Gate:
     """Whether the target may be sent to now. Held: not before somebody mends it. Throttled: not before an instant.
 
-    While the target is held, and after a long throttle, one attempt goes first: the probe. The others wait for its end.
+    While the target is held, and after a long throttle, one attempt goes first: the probe.
+    The other attempts wait for the end of the probe.
     """
 
     def __init__(self, target: str, clock: Clock, publish: Publish, throttle: Throttle) -> None:
@@ -86,7 +87,7 @@ class Gate:
         self._throttle.end_if_over()
 
     def note_good_poll(self) -> None:
-        """Note that the list could be read: a hold of the list is over, and so is the need of a probe after a throttle."""
+        """End a hold of the list, and the need of a probe after a throttle: the list could be read."""
         if self.by_list:
             self.release()
         self._throttle.end_if_over()
@@ -122,7 +123,10 @@ class Gate:
         return max(self._not_before, self._throttle.end)
 
     def admit(self, attempt: object) -> bool:
-        """Return whether an attempt may go on. When a probe is needed, the first attempt becomes the probe, and the others wait for it."""
+        """Return whether an attempt may go on.
+
+        When a probe is needed, the first attempt becomes the probe, and the others wait for its end.
+        """
         if self._probe is not attempt:
             if self.wait() > 0:
                 return False
@@ -190,7 +194,7 @@ class Context:
         return None if offset is None else offset[0]
 
     def note_refused_reading(self, error: Exception) -> None:
-        """Have the whole target wait when the API answered a reading of an automation with 429 and said for how long."""
+        """Have the whole target wait when a reading of an automation was answered by a 429 with ``Retry-After``."""
         if isinstance(error, UpstreamError) and error.status == HTTPStatus.TOO_MANY_REQUESTS and error.retry_after:
             self.gate.throttle(error.retry_after)
 

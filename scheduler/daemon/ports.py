@@ -79,7 +79,10 @@ class Upstream(Protocol):
         """Until when the API asked to send nothing, on the clock that counts suspend; -inf: it never did."""
 
     def resume_wait(self, seconds: float) -> None:
-        """Send nothing for so many seconds from now on, in place of every wait of before: the API asked an earlier process for that."""
+        """Send nothing for so many seconds from now on, in place of every wait of before.
+
+        The API asked an earlier process for that.
+        """
 
     def expect(self, *, poll_interval: float, polls: float, readings: float, at_once: int) -> None:
         """Keep a reserve in the budget for so many polls and readings a second; ``at_once`` automations are read at the same time."""

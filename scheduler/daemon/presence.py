@@ -48,7 +48,7 @@ class Presence:
         return True
 
     async def read(self, automation_id: str) -> None:
-        """Read an automation alone that is absent, or that answered 404 to a run. The answer decides whether it is there.
+        """Read an automation alone that is absent, or whose run answered 404. The answer decides whether it is there.
 
         It does not when there was no answer, or when the definition is another one: since when that counts, the list will show.
         """
@@ -71,7 +71,7 @@ class Presence:
             context.timetable.confirm_presence(automation_id)
 
     def _deny(self, automation_id: str, at: datetime) -> None:
-        """Take a 404: an automation that the list does not have is gone; with one that the list shows, the next snapshot decides."""
+        """Take a 404. An automation that the list does not have is gone. Else the first snapshot without it removes it."""
         if not self._context.timetable.is_absent(automation_id):
             self._context.timetable.confirm_denial(automation_id)
             return
@@ -123,9 +123,9 @@ class SnapshotWatch:
             self._context.publish(AutomationsUnidentified(target=self._context.target, count=count, objects="; ".join(objects) or None))
 
     def _look_at_consistency(self, snapshot: Snapshot) -> None:
-        """Distrust a list whose pages disagree twice in a row, or that shows automations which deny themselves.
+        """Distrust a list whose pages disagree in two snapshots in a row, or that shows denied automations.
 
-        Pages disagree once when somebody creates or renames automations while they are read.
+        Pages disagree once when somebody creates or renames automations during the reading.
         """
         denied = sorted(each for each in self._context.timetable.denied if each in snapshot.automations)
         reason = _describe_denied(snapshot, denied) if denied else snapshot.disagreement

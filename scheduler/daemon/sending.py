@@ -133,8 +133,9 @@ class Sender:
         return True
 
     def _may_go(self, answer: object) -> bool:
-        """Whether nothing holds it up, or only the target, of which the gate says whether this attempt is the probe."""
-        return isinstance(answer, Go) or (isinstance(answer, Wait) and answer.cause in {Cause.HELD, Cause.THROTTLED})
+        """Whether nothing holds it up, or only the target: the gate says whether this attempt is the probe."""
+        by_target = isinstance(answer, Wait) and answer.cause in {Cause.HELD, Cause.THROTTLED}
+        return by_target or isinstance(answer, Go)
 
     def _is_too_late(self, carried: Carried) -> bool:
         """Whether the ledger took too long for the attempt: longer than it stands for, or beyond the deadline."""

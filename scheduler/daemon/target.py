@@ -233,7 +233,7 @@ class Target:
 
     @property
     def is_up(self) -> bool:
-        """Whether its list has been asked for, with or without success, and what is due has been planned if it can be.
+        """Whether its list has been asked for, with or without success, and what is due has been planned if possible.
 
         A list that may not be asked for yet keeps nobody waiting: systemd ends a start that takes long.
         """

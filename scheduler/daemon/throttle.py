@@ -1,6 +1,7 @@
 """The throttle of one target: the wait that the API asked for with a 429 and a ``Retry-After``.
 
-Within a process, the wait is a time on the clock that counts suspend: a clock step makes the wait neither longer nor shorter.
+Within a process, the wait is a time on the clock that counts suspend.
+A clock step makes such a wait neither longer nor shorter.
 The ledger holds the wait as a span of the wall clock, so that a restart does not end the wait.
 How much is left of a recalled wait, only the wall clock tells: never more than the API asked for.
 """
@@ -17,7 +18,7 @@ from scheduler.daemon.ports import Clock, Publish
 LONG: Final = 60.0
 """Seconds. A longer wait is logged, recorded, and ended by a probe."""
 _NOTABLE: Final = 1.0
-"""Seconds. An answer that lengthens the wait by less changes nothing: requests under way are refused one after the other."""
+"""Seconds. An answer that lengthens the wait by less changes nothing: requests under way are refused in a row."""
 
 
 class Throttle:
@@ -54,7 +55,8 @@ class Throttle:
         if end < self.end + _NOTABLE:
             return
         since = self._span.since if self._span is not None and self.left else now
-        self._span, self._is_recalled, self.end = ThrottleSpan(since, now + timedelta(seconds=seconds)), False, end
+        self._span = ThrottleSpan(since, now + timedelta(seconds=seconds))
+        self._is_recalled, self.end = False, end
         if seconds > LONG:
             self.needs_probe = True
             self._log()
@@ -69,7 +71,7 @@ class Throttle:
             self._log()
 
     def clock_was_set(self, seconds: float) -> bool:
-        """Note that the wall clock was set ahead by so many seconds. Return whether the rest of the wait is another one now."""
+        """Note that the wall clock was set ahead by so many seconds. Return whether the rest of the wait changed."""
         if self._span is None:
             return False
         if self._is_recalled and self._to_record is not None:
@@ -82,7 +84,10 @@ class Throttle:
         return False
 
     def end_if_over(self) -> None:
-        """Note that a request was not refused: a wait that is over needs no probe any more, and no place in the ledger."""
+        """Note that a request was not refused by a 429.
+
+        A wait that is over needs no probe any more, and no place in the ledger.
+        """
         if self.left:
             return  # the request was under way when the API asked for the wait
         self.needs_probe = False
@@ -101,7 +106,7 @@ class Throttle:
         self._news.clear()
 
     def _resume(self, span: ThrottleSpan) -> None:
-        """Find out how much is left of a recorded wait. With a clock that is behind, all of the wait is left, and no more."""
+        """Compute how much is left of a recorded wait. With a clock that is behind, the whole wait is left, and no more."""
         now = self._clock.now()
         left = min(max(span.until - now, timedelta(0)), max(span.until - span.since, timedelta(0)))
         self._span, self._is_recalled = ThrottleSpan(span.since, now + left), True

@@ -139,7 +139,10 @@ def rename_target(connection: sqlite3.Connection, old: str, new: str) -> None:
 
 
 def unthrottle_target(connection: sqlite3.Connection, target: str) -> datetime | None:
-    """Forget the wait that the API of a target asked for. Return its end; None: there was no wait. Raises `ConfigurationError`."""
+    """Forget the wait that the API of a target asked for. Return its end, None without a wait.
+
+    Raises `ConfigurationError` for a target that is not there.
+    """
     _require_target(connection, target)
     (until,) = connection.execute("SELECT throttled_until FROM target WHERE name = ?", (target,)).fetchone()
     connection.execute("UPDATE target SET throttled_at = NULL, throttled_until = NULL WHERE name = ?", (target,))

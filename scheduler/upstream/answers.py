@@ -26,7 +26,7 @@ Clean = Callable[[str], str]
 LONGEST_WAIT: Final = 3600.0
 """A ``Retry-After`` counts as no longer than this. Seconds."""
 LONGEST_THROTTLE: Final = 24 * 3600.0
-"""The ``Retry-After`` of a 429 counts as no longer than this: some limits are by the day, and a longer wait may be a mistake. Seconds."""
+"""Seconds. The ``Retry-After`` of a 429 counts as no longer: limits by the day exist, a longer wait may be a mistake."""
 _MOST_DIGITS: Final = 18
 """A number with more digits is beyond every limit."""
 _LONGEST_TEXT: Final = 300
@@ -117,7 +117,7 @@ def said(reply: Reply, clean: Clean) -> str | None:
 
 
 def retry_after(reply: Reply, now: datetime) -> float | None:
-    """Return the seconds that ``Retry-After`` asks to wait in either of its forms (RFC 9110, section 10.2.3); None for garbage.
+    """Return the seconds that ``Retry-After`` asks to wait, None for garbage. RFC 9110, section 10.2.3, has its two forms.
 
     At most a day for a 429, which stops the whole target, and an hour for any other answer.
     """

@@ -141,7 +141,10 @@ class ApiClient:
         return self._budget.blocked_until
 
     def resume_wait(self, seconds: float) -> None:
-        """Send nothing for so many seconds from now on, in place of every wait of before: the API asked an earlier process for that."""
+        """Send nothing for so many seconds from now on, in place of every wait of before.
+
+        The API asked an earlier process for that.
+        """
         self._budget.resume_wait(seconds)
 
     def expect(self, *, poll_interval: float, polls: float, readings: float, at_once: int) -> None:

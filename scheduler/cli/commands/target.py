@@ -32,7 +32,10 @@ def rename(source: Source, *, old: str, new: str) -> None:
 @click.argument("name")
 @click.pass_obj
 def unthrottle(source: Source, *, name: str) -> None:
-    """Forget the wait that the API of target NAME asked for by a 429, so that the next start sends at once. No daemon may be running."""
+    """Forget the wait that the API of target NAME asked for by a 429, so that the next start sends at once.
+
+    No daemon may be running.
+    """
     from scheduler.cli.ledger_file import owning, write
     from scheduler.ledger.intents import unthrottle_target
 
