@@ -24,6 +24,8 @@ from scheduler.doctor.looking import look
 _FACTS: Final = TypeAdapter(LedgerFacts)
 _CHECKING: Final = 40.0
 """Seconds for which the pages of the file are checked: some gigabytes."""
+_END: Final = 1.0
+"""Seconds that a killed process may take to end."""
 
 
 async def looked_at(path: Path, now: datetime) -> LedgerFacts:
@@ -39,6 +41,8 @@ async def looked_at(path: Path, now: datetime) -> LedgerFacts:
     except asyncio.CancelledError:
         with suppress(ProcessLookupError):
             process.kill()
+        with suppress(TimeoutError):  # a dead disk holds even a killed process
+            await asyncio.wait_for(process.wait(), _END)  # else asyncio complains on standard error that nobody waited
         raise
     if process.returncode:
         raise RuntimeError(f"the process that looked at it ended with status {process.returncode}")
