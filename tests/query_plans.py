@@ -302,7 +302,7 @@ EXCEPTIONS: Final = (
     Allowance("cli.named._search", f"{_VERSIONS_OF_ONE})", f"{_OWN_PROCESS}; LIMIT 1, and few versions have no zone"),
     Allowance("cli.named.read_names", "(SCAN automation", _OWN_PROCESS),
     Allowance("cli.recorded.recorded", "(SCAN automation)", _OWN_PROCESS),
-    Allowance("cli.until_due._derive", "(SCAN automation)", _OWN_PROCESS),
+    Allowance("cli.until_due._versions", "(SCAN automation)", _OWN_PROCESS),
     Allowance("doctor.looking._record", "(SCAN automation)", _OWN_PROCESS),
     Allowance("doctor.looking._record", "(SCAN occurrence USING COVERING INDEX", f"{_OWN_PROCESS}, which counts all of them"),
     Allowance("doctor.looking._record", "(SCAN run)", f"{_OWN_PROCESS}, which looks at the newest run of each automation"),

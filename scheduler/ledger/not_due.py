@@ -47,11 +47,6 @@ def select_with(connection: sqlite3.Connection, selection: Selection, derived: S
     chosen = sorted((line for line in derived if _is_selected(line, selection)), key=_order, reverse=True)
     first = max(selection.offset - len(chosen), 0)
     recorded = occurrences(connection, replace(selection, offset=first, limit=selection.limit + len(chosen)))
-    if first and recorded:
-        before = sum(_order(line) > _order(recorded[0]) for line in chosen)
-        first, chosen = first + before, chosen[before:]
-    elif first:
-        return []
     lines = list(merge(recorded, chosen, key=_order, reverse=True))
     return lines[selection.offset - first :][: selection.limit]
 
