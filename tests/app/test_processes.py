@@ -67,7 +67,7 @@ def within(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
 def _newer_ledger(here: Place) -> None:
     with sqlite3.connect(here.ledger) as connection:
         connection.execute("PRAGMA application_id = 1413567308")
-        connection.execute("PRAGMA user_version = 9")
+        connection.execute("PRAGMA user_version = 999")
     connection.close()
 
 
