@@ -1,6 +1,7 @@
 """What waits for its due time is the same to a command that reads the record as to the daemon that has it in its timetable."""
 
 import json
+import sys
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -60,6 +61,17 @@ def test_a_reader_derives_what_the_daemon_has_in_its_timetable(stood: Stood) -> 
         assert sorted(derived, key=str) == lines
         assert derive_lines(connection, settings, str(derived[0]["name"]), AT) == [derived[0]]
         assert derive_lines(connection, settings, None, AT + JITTER) == []
+
+
+def test_a_history_without_jitter_does_not_load_what_evaluates_schedules(
+    stood: Stood, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "ledger.db"
+    path.write_bytes(stood[0].read_bytes())
+    spoil(path, """UPDATE policy SET schedule = '{"jitter": "0s"}', overrides = '[{"automation": "a*", "paused": true}]'""")
+    monkeypatch.setenv("SCHEDULER_LEDGER__URL", f"sqlite:///{path}")
+    monkeypatch.setitem(sys.modules, "scheduler.cli.until_due", None)
+    assert scheduler("history", "--limit", "1").status == 0
 
 
 def test_history_and_why_show_it_as_waiting(stood: Stood, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:

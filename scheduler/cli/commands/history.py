@@ -71,7 +71,7 @@ def command(
     """
     from scheduler.cli.ledger_file import reading
     from scheduler.cli.named import suggest_names, widen
-    from scheduler.cli.until_due import derive_lines
+    from scheduler.cli.policy_record import has_jitter
     from scheduler.ledger.history import Selection, timezones
     from scheduler.ledger.not_due import select_with
 
@@ -88,7 +88,11 @@ def command(
             only_open=outcome == "open",
             limit=limit,
         )
-        derived = derive_lines(connection, settings, automation, now()) if selection.outcome is None else []
+        derived: list[Line] = []
+        if selection.outcome is None and has_jitter(connection, settings):
+            from scheduler.cli.until_due import derive_lines  # which evaluates schedules, and so loads much more
+
+            derived = derive_lines(connection, settings, automation, now())
         lines = select_with(connection, selection, derived)
         zones = {} if as_json else timezones(connection, lines)
         near = "" if lines else suggest_names(connection, target, automation)
