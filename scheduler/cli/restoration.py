@@ -15,6 +15,7 @@ from pathlib import Path
 from scheduler.cli import api_database, ledger_file
 from scheduler.cli.backup_file import LEDGER, Backup
 from scheduler.cli.owner import acting_as_owner
+from scheduler.core.errors import LedgerUnavailable
 from scheduler.database import Database
 from scheduler.database.backup import Kind, put_in_place
 from scheduler.database.faults import translated
@@ -76,9 +77,20 @@ def _stage(backup: Backup, kind: Kind, staged: Path, at: datetime, *, moved: boo
     """Write a database beside its place, bring it up to date, and see that nothing of it starts by itself."""
     with acting_as_owner(staged), translated(staged):
         backup.stages[kind](staged)
+        pauses: Sequence[Pause] = ()
+        ended = 0
         if kind is LEDGER:
-            return ledger_file.write(staged, lambda connection: [] if moved else _pause_all(connection, at)), 0
-        return (), api_database.carry_out(staged, lambda database: _end_runs(database, at, moved=moved))
+            pauses = ledger_file.write(staged, lambda connection: [] if moved else _pause_all(connection, at))
+        else:
+            ended = api_database.carry_out(staged, lambda database: _end_runs(database, at, moved=moved))
+        _require_closed(staged)
+        return pauses, ended
+
+
+def _require_closed(staged: Path) -> None:
+    """Raise `LedgerUnavailable` when a part of a database is still in its write-ahead log: SQLite keeps silent when the disk is full."""
+    if any(staged.with_name(staged.name + suffix).exists() for suffix in BESIDE):
+        raise LedgerUnavailable(f"{staged} could not be written to its end; make room on its disk. Nothing was changed")
 
 
 def _pause_all(connection: sqlite3.Connection, at: datetime) -> list[Pause]:

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import io
 import os
+import resource
 import shutil
 import sqlite3
 import tarfile
@@ -252,6 +253,24 @@ def test_without_a_folder_for_one_of_them_neither_is_restored(scheduler: Schedul
     before = content(ledger.parent)
     done = scheduler("restore", str(saved))
     assert (done.status, f"there is no folder {api.parent}" in done.err) == (2, True)
+    assert content(ledger.parent) == before
+
+
+def test_where_the_disk_is_too_full_for_the_pauses_nothing_is_restored(scheduler: Scheduler, ledger: Path, folder: Path) -> None:
+    targets = [(f"target {number}", str(number)) for number in range(400)]  # their pauses do not fit into the pages that are there
+    with closing(sqlite3.connect(ledger)) as connection, connection:
+        connection.executemany("INSERT INTO target (name, url, project_id) VALUES (?, 'https://api.test', ?)", targets)
+    saved = folder / "saved"
+    assert scheduler("backup", str(saved)).status == 0
+    before = content(ledger.parent)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (saved.stat().st_size, limits[1]))
+    try:
+        done = scheduler("restore", str(saved))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (done.status, done.out) == (3, "")
+    assert "could not be written to its end; make room on its disk. Nothing was changed" in done.err
     assert content(ledger.parent) == before
 
 
