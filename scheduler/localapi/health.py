@@ -62,7 +62,8 @@ class DatabaseHealth:
             await self._failed.wait()
             await asyncio.sleep(_PROBE_NOT_BEFORE)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._written.wait(), _PROBE_EVERY)
+                async with asyncio.timeout(_PROBE_EVERY):  # wait_for of Python 3.11 may swallow the cancellation that ends this task
+                    await self._written.wait()
             faults = self._faults
             if await self._probe(database) and faults == self._faults:
                 self._failed.clear()

@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from structlog.testing import capture_logs
 
+from scheduler.core.errors import LedgerUnavailable
+from scheduler.localapi.health import DatabaseHealth
 from scheduler.localapi.retention import Retention
 from tests.localapi.support import COLLECTION, VALID, Served, eventually, serving
 
@@ -108,6 +111,29 @@ def test_causes_that_take_turns_are_logged_once_each(tmp_path: Path) -> None:
             assert events(logged) == ["database.unavailable", "database.unavailable", "database.recovered"]
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_write_as_the_server_ends_does_not_keep_the_server_from_ending(tmp_path: Path, turns: int) -> None:
+    async def story() -> None:
+        health = DatabaseHealth(tmp_path)
+        health.note_fault(LedgerUnavailable("the disk is full"))
+        prober = asyncio.create_task(health.probe_while_failed(Mock()))
+        await take_turns(10)  # it waits for a write
+        health.note_commit(0.0)
+        await take_turns(turns)
+        prober.cancel()
+        await take_turns(10)
+        assert prober.cancelled()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scheduler.localapi.health._PROBE_NOT_BEFORE", 0)
+        asyncio.run(story())
+
+
+async def take_turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 def test_a_read_that_fails_shows_too(tmp_path: Path) -> None:
