@@ -22,7 +22,8 @@ async def identify_run(queue: RunQueue, text: str, *, by_name: bool = False) -> 
     """
     with suppress(InvalidAutomation):
         return canonical_id(text)
-    if prefix := read_prefix(text):
+    named = await queue.named(text) if by_name else []
+    if (prefix := read_prefix(text)) and not named:
         found = await queue.with_prefix(prefix, last_with(prefix), _MOST)
         if len(found) > 1:
             raise refuse_ambiguous(text, [_candidate(run) for run in found], kind="runs")
@@ -30,11 +31,13 @@ async def identify_run(queue: RunQueue, text: str, *, by_name: bool = False) -> 
             return str(found[0]["id"])
     if not by_name:
         raise AnswerIsNo(f"there is no run {text!r}; see `scheduler runs list`, or name an automation with --automation")
-    newest = await queue.runs(automation=text, limit=1)
+    # With the ids no name is read as a pattern, as `report [eu]` could be.
+    of_each = [await queue.runs(automation=wanted, limit=1) for wanted in ([each["id"] for each in named] or [text])]
+    newest = [run for runs in of_each for run in runs]
     if not newest:
         near = await suggest_names(queue, text)
         raise AnswerIsNo(f"there is no run {text!r}; {near or 'see `scheduler runs list`'}")
-    return str(newest[0]["id"])
+    return str(max(newest, key=lambda run: str(run["created_at"]))["id"])
 
 
 async def suggest_names(queue: RunQueue, text: str) -> str:

@@ -140,6 +140,15 @@ def test_a_run_is_found_by_the_beginning_of_its_id_and_the_newest_run_by_its_aut
     assert (unknown.status, unknown.err) == (1, "error: there is no run '0123abcd'; see `scheduler runs list`\n")
 
 
+def test_a_name_precedes_the_beginning_of_an_id_and_is_no_pattern_when_an_automation_is_called_so(scheduler: Scheduler, path: Path) -> None:
+    other = begin(path, "nightly")
+    called_so = begin(path, other[:4])
+    assert scheduler("runs", "show", other[:4]).out.startswith(f"run         {called_so}\n")
+    brackets = begin(path, "report [eu]")
+    begin(path, "report e")
+    assert scheduler("runs", "show", "report [eu]").out.startswith(f"run         {brackets}\n")
+
+
 def test_a_beginning_that_several_runs_share_lists_them(scheduler: Scheduler, path: Path) -> None:
     first, second = begin(path, "nightly"), begin(path, "weekly")
     alike = [f"5f0e7c3{number}-0000-4000-8000-00000000000f" for number in range(2)]
