@@ -117,7 +117,7 @@ class Gate:
         """Seconds until an attempt may be made."""
         until = max(self._sends_from(), self._probe_at if self.held is not None else 0.0)
         left = max(0.0, until - self._clock.seconds())
-        return left if self._probe is None else max(left, _LOOK_AGAIN)
+        return max(left, _LOOK_AGAIN) if self._probe is not None and self.is_half_open else left
 
     def _sends_from(self) -> float:
         return max(self._not_before, self._throttle.end)

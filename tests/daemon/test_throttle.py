@@ -13,7 +13,7 @@ from scheduler.daemon.clock import ClockWatch
 from scheduler.daemon.throttle import LONG, Throttle
 from scheduler.upstream.budget import Budget
 from tests.daemon.world import NOON, World, in_world
-from tests.fakes import RESET_BEFORE, SERVED, Deed, answered
+from tests.fakes import LOST_REQUEST, RESET_BEFORE, SERVED, Deed, answered
 from tests.virtual import VirtualClock
 
 HOUR = 3600.0
@@ -237,6 +237,28 @@ def test_after_a_long_wait_one_attempt_goes_first(answer: Deed, sent: int) -> No
         assert len(world.api.arrivals) == 6
         await world.until("12:03:04")
         assert len(world.api.arrivals) == 5 + sent
+
+    in_world(story)
+
+
+@pytest.mark.parametrize("ends", ["poll", "probe"])
+def test_a_good_poll_lets_the_others_go_while_the_probe_hangs(ends: str) -> None:
+    async def story(world: World) -> None:
+        automations = [world.api.create("1 * * * *") for _ in range(5)]
+        for automation in automations:
+            refuse(world, automation, 120.0)
+            world.api.script(automation, LOST_REQUEST)
+        world.start()
+        await world.until("12:01:02")
+        world.api.list_error = UpstreamError("no answer")
+        await world.until("12:03:02")
+        assert len(world.api.arrivals) == 6
+        if ends == "poll":
+            world.api.list_error = None
+        await world.until("12:03:25")
+        assert len(world.api.arrivals) == (10 if ends == "poll" else 6)
+        await world.until("12:03:40")
+        assert len(world.api.arrivals) == 10
 
     in_world(story)
 
