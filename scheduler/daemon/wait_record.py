@@ -6,7 +6,6 @@ without its end, many in one transaction; its end comes with the next change.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import Final
 
 from scheduler.core.errors import LedgerUnavailable
@@ -18,7 +17,9 @@ from scheduler.daemon.lane import Carried
 LOOK_EVERY: Final = 5.0
 """Seconds between two looks."""
 AT_ONCE: Final = 500
-"""Automations that a look goes through at once, and occurrences that one transaction writes: some milliseconds."""
+"""Occurrences that a look goes through at once, and that one transaction writes: some milliseconds."""
+PUT_OFF: Final = 30.0
+"""Seconds. A look ends when something is due soon, unless the last whole look is so long ago: with many automations something always is."""
 
 
 class WaitRecord:
@@ -28,6 +29,7 @@ class WaitRecord:
         self._context = context
         self._dispatcher = dispatcher
         self._is_due_soon = is_due_soon
+        self._looked_at = context.clock.seconds()  # when the last look that was not put off ended
 
     async def run(self) -> None:
         """Look for ever."""
@@ -37,13 +39,21 @@ class WaitRecord:
 
     async def look(self) -> None:
         """Look once. What the ledger does not take now is tried again at the next look."""
-        clock, lanes = self._context.clock, iter(self._dispatcher.all_lanes())
-        while some := list(islice(lanes, AT_ONCE)):
-            waits = [(carried, wait) for lane in some for carried, wait in lane.waits(clock) if not carried.concluded]
-            if self._is_due_soon() or not await self._note(waits):
+        clock, some = self._context.clock, list[tuple[Carried, WaitStatus | None]]()
+        for lane in self._dispatcher.all_lanes():
+            some += ((carried, wait) for carried, wait in lane.waits(clock) if not carried.concluded)
+            if len(some) < AT_ONCE:
+                continue
+            if self._is_put_off() or not await self._note(some):
                 return
+            some = []
             await asyncio.sleep(0)
-        await self._note([(carried, carried.current_wait(clock)) for carried in self._dispatcher.given_up])
+        some += ((carried, carried.current_wait(clock)) for carried in self._dispatcher.given_up)
+        if not self._is_put_off() and await self._note(some):
+            self._looked_at = clock.seconds()
+
+    def _is_put_off(self) -> bool:
+        return self._is_due_soon() and self._context.clock.seconds() - self._looked_at < PUT_OFF
 
     async def _note(self, waits: Sequence[tuple[Carried, WaitStatus | None]]) -> bool:
         """Write what of these has to be written. Return whether the ledger took it."""
