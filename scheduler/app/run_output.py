@@ -25,6 +25,8 @@ _FRESH: Final = 5.0
 """Seconds for which an answer is shown again: the page asks every ten seconds, and several people may look."""
 _APART: Final = 0.5
 """Seconds between two requests at least: the API may limit what the key may ask, and occurrences come first."""
+_MOST_WAITING: Final = 16
+"""Pages that wait for their turn: eight seconds, for which a page in a browser waits."""
 _REMEMBERED: Final = 20
 _ANY: Final = ""
 """In place of a run's id, for an API that did not answer: nobody waits for that API again and again."""
@@ -39,11 +41,21 @@ class RunOutputs:
         self._answers: OrderedDict[tuple[str, str], tuple[float, RunOutput | None]] = OrderedDict()
         self._turn = asyncio.Lock()
         self._asked = float("-inf")
+        self._waiting = 0
 
     async def read(self, target: str, run_id: str) -> RunOutput | None:
         """Read the end of a run's output; None when this target is not the embedded API, or the API does not know the run."""
         if target not in self._targets:
             return None
+        if self._waiting >= _MOST_WAITING:
+            return RunOutput(error=f"{self._waiting} pages wait for the outputs of runs already; look again in some seconds")
+        self._waiting += 1
+        try:
+            return await self._read_in_turn(target, run_id)
+        finally:
+            self._waiting -= 1
+
+    async def _read_in_turn(self, target: str, run_id: str) -> RunOutput | None:
         async with self._turn:
             for key in ((target, _ANY), (target, run_id)):
                 at, answer = self._answers.get(key, (float("-inf"), None))

@@ -166,3 +166,21 @@ def test_no_more_answers_are_remembered_than_a_few(tmp_path: Path, monkeypatch: 
         assert len(outputs._answers) == 20
 
     asyncio.run(story())
+
+
+def test_only_a_few_pages_wait_for_their_turn_and_the_others_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scheduler.app.run_output._APART", 0.0)
+
+    async def story() -> None:
+        outputs = RunOutputs(settings(tmp_path, free_port()), SystemClock())
+
+        async def ask(*_: object) -> RunOutput:
+            return RunOutput(1, "x")
+
+        monkeypatch.setattr(outputs, "_ask", ask)
+        seen = await asyncio.gather(*(outputs.read("default", f"{number:036}") for number in range(100)))
+        refused = [output.error for output in seen if output is not None and output.error]
+        assert refused == ["16 pages wait for the outputs of runs already; look again in some seconds"] * 84
+        assert await outputs.read("default", NOBODY) == RunOutput(1, "x"), "those that waited have made room"
+
+    asyncio.run(story())
