@@ -76,7 +76,7 @@ class DatabaseHealth:
             await asyncio.to_thread(_require_room, self._path.parent)
             await database.write(_write)
             await database.read(_read)
-        except (OSError, Unreachable, sqlite3.Error):
+        except (OSError, RuntimeError, Unreachable, sqlite3.Error):  # RuntimeError: no thread can be started
             return False
         return True
 

@@ -131,6 +131,21 @@ def test_a_write_as_the_server_ends_does_not_keep_the_server_from_ending(tmp_pat
         asyncio.run(story())
 
 
+def test_a_probe_that_gets_no_thread_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scheduler.localapi.health._PROBE_EVERY", 0.01)
+
+    async def story() -> None:
+        refused = Mock(side_effect=[RuntimeError("can't start new thread"), None])
+        monkeypatch.setattr("scheduler.localapi.health._require_room", refused)
+        async with serving(tmp_path) as served:
+            with files_limited_to(1):
+                assert await create(served) == 503
+            assert await eventually(lambda: health(served), lambda seen: seen[0] == 200)
+            assert refused.call_count == 2
+
+    asyncio.run(story())
+
+
 async def take_turns(count: int) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
