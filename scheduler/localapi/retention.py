@@ -136,6 +136,7 @@ class Retention:
             self.size += size
 
     async def _remove_old(self) -> None:
+        measured = set(self._sizes)  # a run that ends from here on may be measured, and is not among the names
         names = await asyncio.to_thread(Workspace.all_in, self._config.folder)
         left = set(names)
         unmeasured: list[str] = []
@@ -143,7 +144,7 @@ class Retention:
             ended, gone = await self._remove_folders(names[first : first + _SLICE])
             left -= gone
             unmeasured += [run_id for run_id in ended if run_id not in self._sizes and run_id not in gone]
-        for run_id in self._sizes.keys() - left:
+        for run_id in measured - left:
             self._note_size(run_id, None)
         await self._measure(unmeasured)
         await self._remove_rows(left)

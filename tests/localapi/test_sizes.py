@@ -2,13 +2,15 @@
 
 import asyncio
 import os
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
 from scheduler.localapi import retention
+from scheduler.localapi.config import RunnerConfig
 from scheduler.localapi.sizes import RunSize, measure
 from scheduler.localapi.workspace import Workspace
 from tests.localapi.support import Served, alive, eventually, serving
@@ -76,3 +78,19 @@ def test_the_metrics_follow_what_runs_leave_and_what_retention_removes(tmp_path:
             await eventually(lambda: shown(served), lambda sizes: 200 <= sizes[0] < 250 and 500 <= sizes[1] < 550)
 
     asyncio.run(story())
+
+
+def test_a_run_that_is_measured_while_old_runs_are_looked_for_stays_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = retention.Retention(RunnerConfig(tmp_path), Mock(), Mock())
+    for name in ("_measure", "_remove_rows", "_in_slices"):
+        monkeypatch.setattr(kept, name, AsyncMock())
+    monkeypatch.setattr(kept, "_now", lambda: datetime(2026, 11, 23, tzinfo=UTC))
+    kept._note_size("gone", RunSize(1, 2))
+
+    def list_names(_: Path) -> list[str]:
+        kept._note_size("late", RunSize(3, 4))
+        return []
+
+    monkeypatch.setattr(Workspace, "all_in", list_names)
+    asyncio.run(kept._remove_old())
+    assert kept.size == RunSize(3, 4)
