@@ -155,7 +155,8 @@ class Timetable:
         self._spans: _Spans = {}  # of one update, see `_evaluate_span`
         self._past: dict[str, list[Entry]] = {}  # versions that ended, with something still undecided
         self._absent: dict[str, float] = {}  # begin of the first snapshot that counts against it, see `_miss`; inf: none does yet
-        self._denied: dict[str, bool] = {}  # listed, and run answered 404: whether GET answered 404 too
+        self._denied: dict[str, float | None] = {}  # listed, and run answered 404: when the last GET began that did too, if any
+        self._snapshot_begun = -inf  # when the newest snapshot began
         self._unseen: dict[str, datetime] = {}  # not in the newest snapshot: when the last one began that had it
         self._told_unseen: Mapping[str, datetime] = {}  # the same as the last `update` told it
 
@@ -190,7 +191,7 @@ class Timetable:
     @property
     def denied(self) -> Collection[str]:
         """The ids of the automations whose run and GET answered 404, and that each snapshot since has shown."""
-        return [automation_id for automation_id, by_both in self._denied.items() if by_both]
+        return [automation_id for automation_id, begun in self._denied.items() if begun is not None]
 
     def needs_reading(self, automation_id: str) -> bool:
         """Return whether only the automation itself, read alone, can tell whether it is there.
@@ -201,23 +202,23 @@ class Timetable:
 
     def find_denial(self, automation_id: str) -> str | None:
         """Return why an automation that the list shows may be gone, for people; None when nothing says so."""
-        match self._denied.get(automation_id):
-            case True:
-                return "run and GET of the automation answer 404, although the list shows the automation"
-            case False:
-                return "run of the automation answered 404, although the list shows the automation"
-        return None
+        if automation_id not in self._denied:
+            return None
+        if self._denied[automation_id] is None:
+            return "run of the automation answered 404, although the list shows the automation"
+        return "run and GET of the automation answer 404, although the list shows the automation"
 
     def note_denial(self, automation_id: str) -> None:
         """Note that the automation answered 404 to a run, although the list shows it."""
-        self._denied.setdefault(automation_id, False)
+        self._denied.setdefault(automation_id, None)
 
-    def confirm_denial(self, automation_id: str) -> None:
-        """Note that GET of the automation answered 404 too.
+    def confirm_denial(self, automation_id: str, begun: float) -> None:
+        """Note that a GET of the automation that began at ``begun`` answered 404 too.
 
-        The next snapshot without the automation removes it, complete or not.
+        The next snapshot removes the automation when it does not show it, complete or not. A later snapshot does not: by then
+        the automation may be there again.
         """
-        self._denied[automation_id] = True
+        self._denied[automation_id] = begun
 
     def confirm_presence(self, automation_id: str) -> None:
         """Note that the automation itself was read: only two more snapshots without it can remove it."""
@@ -693,12 +694,14 @@ class Timetable:
         """Note the automations that are absent. Remove those that have been absent for long enough, and those that are denied.
 
         An object that nobody can identify may be one of the absent automations: a snapshot with such an object counts against none.
-        Neither does a snapshot that is not complete. Both suffice to remove a denied automation.
+        Neither does a snapshot that is not complete. Both suffice to remove an automation that
+        was denied since the snapshot before.
         """
         begun = inf if snapshot.unidentified else snapshot.begun
         missed = [each for each in self._entries if each not in snapshot.automations and each not in snapshot.broken]
         self._unseen = {each: self._unseen.get(each, previous_poll) for each in missed}
-        gone = {automation_id for automation_id in missed if self._denied.get(automation_id)}
+        gone = {each for each in missed if (denied := self._denied.get(each)) is not None and denied >= self._snapshot_begun}
+        self._snapshot_begun = snapshot.begun
         if snapshot.complete:
             self._absent = {each: min(self._absent.get(each, inf), begun) for each in missed}
         else:

@@ -63,17 +63,17 @@ class Presence:
         if not context.timetable.needs_reading(automation_id):
             return  # the list has shown it meanwhile
         if automation is None:
-            self._deny(automation_id, at)
+            self._deny(automation_id, at, begun)
             return
         self._readings.take(automation, begun)
         entry = context.timetable.entries.get(automation_id)
         if entry is not None and entry.automation.definition == automation.definition:
             context.timetable.confirm_presence(automation_id)
 
-    def _deny(self, automation_id: str, at: datetime) -> None:
-        """Take a 404. An automation that the list does not have is gone. Else the first snapshot without it removes it."""
+    def _deny(self, automation_id: str, at: datetime, begun: float) -> None:
+        """Take a 404. An automation that the list does not have is gone. Else the next snapshot removes it, if that lacks it too."""
         if not self._context.timetable.is_absent(automation_id):
-            self._context.timetable.confirm_denial(automation_id)
+            self._context.timetable.confirm_denial(automation_id, begun)
             return
         for remove in self._remove:
             remove(automation_id, at)

@@ -154,3 +154,31 @@ def test_a_list_that_disagrees_now_and_then_is_not_told() -> None:
         assert world.told(ListDisagreed) == []
 
     in_world(story)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_denial_of_long_ago_removes_nothing(complete: bool) -> None:
+    """The API was out of order for a while, and much later a page that shifted hides the automation from one list."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("*/10 * * * *")
+        world.start()
+        await world.until("12:05:00")
+        world.api.get_hides.add(automation)
+        world.api.script(automation, GONE)
+        await world.until("12:15:01")
+        assert world.fates(automation) == {"12:10": "expired: not_started"}
+        world.api.get_hides.clear()
+        await world.until("12:18:00")
+        world.api.list_hides.add(automation)
+        world.api.list_complete = complete
+        polls = len(world.api.polls)
+        while len(world.api.polls) == polls:
+            await world.after(0.1)
+        world.api.list_hides.clear()
+        world.api.list_complete = True
+        await world.until("12:21:00")
+        assert world.told(AutomationRemoved) == []
+        assert world.fates(automation)["12:20"] == "accepted: answered"
+
+    in_world(story)
