@@ -398,7 +398,7 @@ class OpenOccurrence:
     claimed_at: datetime
     state: State
     attempt: Attempt | None  # the newest
-    first: Attempt | None  # the first one
+    first_in_doubt: Attempt | None  # the first whose result is unknown, or that is open
     end: AttemptEnd | None  # of the newest attempt; None while it is open
     maybe_sent: bool = False  # any of its attempts ended in doubt
     asked_at: datetime | None = None  # somebody asked for it by hand, to make up for an outcome that it had

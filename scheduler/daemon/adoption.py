@@ -30,14 +30,18 @@ class Adoption:
         attempt, end = found.attempt, found.end
         if attempt is not None and end is None:
             carried.sent_at = attempt.written_at
-            self._leave_in_doubt(carried, self._first_that_counts(found) or attempt, attempt.written_at + _ABANDONED_AFTER)
+            self._leave_in_doubt(carried, self._first_in_doubt(found, attempt), attempt.written_at + _ABANDONED_AFTER)
         elif attempt is not None and end is not None and (found.state is State.UNKNOWN or end.result is AttemptResult.UNKNOWN):
             carried.sent_at = end.sent_at or end.ended_at
-            self._leave_in_doubt(carried, self._first_that_counts(found) or attempt, end.ended_at)
+            self._leave_in_doubt(carried, self._first_in_doubt(found, attempt), end.ended_at)
             if found.state is State.WAITING:
                 carried.wait_again()
             if found.asked_at is not None and attempt.written_at < found.asked_at:
                 carried.disproved = None  # it had its outcome since, and whatever began until it was asked for is not what is asked for
+        elif attempt is not None and found.state is State.WAITING and (earlier := self._find_disproved(found)) is not None:
+            carried.sent_at = earlier.written_at
+            self._leave_in_doubt(carried, earlier, attempt.written_at)
+            carried.wait_again()
         carried.queued = self._has_queued(found)
         carried.adopted_under = self._context.timetable.entries.get(found.occurrence.automation_id)
         carried.steps.append(Step(self._context.clock.now(), Cause.ADOPTED))
@@ -66,9 +70,20 @@ class Adoption:
         ended = clock.seconds() - max((clock.now() - ended_at).total_seconds(), 0.0)
         carried.fall_into_doubt(ended, self._context.settings.settle_time)
 
-    def _first_that_counts(self, found: OpenOccurrence) -> Attempt | None:
-        """The first of those that were sent under the same key, where the target honours it."""
-        return found.first if self._context.settings.idempotent else None
+    def _find_disproved(self, found: OpenOccurrence) -> Attempt | None:
+        """Return the first attempt that readings took for not started, before a newer one that started nothing for sure."""
+        first = found.first_in_doubt
+        return None if first is None or (found.asked_at is not None and first.written_at < found.asked_at) else first
+
+    def _first_in_doubt(self, found: OpenOccurrence, newest: Attempt) -> Attempt:
+        """Return the first attempt whose run may be the occurrence's: the API may show that run late, or carry it out late.
+
+        Where the target ignores keys, an attempt from before somebody asked for the occurrence by hand does not count: the
+        occurrence had its outcome since.
+        """
+        first = found.first_in_doubt or newest
+        is_before = found.asked_at is not None and first.written_at < found.asked_at
+        return newest if is_before and not self._context.settings.idempotent else first
 
 
 def by_api(instant: datetime, clock_offset: float | None) -> datetime | None:

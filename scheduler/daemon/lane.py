@@ -65,7 +65,7 @@ class Carried:
     sent: float = 0.0  # the same on the clock that counts suspend
     sent_by_api: datetime | None = None  # the same on the API's clock, as far as it was known then
     doubt: Doubt | None = None
-    disproved: Doubt | None = None  # the doubt about an attempt that has started nothing, as readings say, until another may have
+    disproved: Doubt | None = None  # the doubt about attempts that have started nothing, as readings say, until another may have
     resend: bool = True  # under its idempotency key, where the target honours it
     maybe_sent: bool = False  # an attempt was in doubt once, whatever was found out about it
     failures: int = 0
@@ -212,9 +212,13 @@ class Carried:
         return WaitStatus(of.automation_id, self.name, of.scheduled_for, self.due, cause, since, detail)
 
     def fall_into_doubt(self, ended: float, settle_time: timedelta) -> None:
-        """Its newest attempt ended then, on the clock that counts suspend, and nobody knows what it started."""
-        if self.doubt is not None:  # sent again under its key: what the first one started counts too
-            self.sent, self.sent_by_api = self.doubt.sent, self.doubt.sent_by_api
+        """Note that the newest attempt ended at ``ended``, on the clock that counts suspend, and that nobody knows what it started.
+
+        A run that an earlier attempt in doubt started counts too: the API may have shown it too late, or carried it out too late.
+        """
+        earlier = self.doubt or self.disproved
+        if earlier is not None:
+            self.sent, self.sent_by_api = earlier.sent, earlier.sent_by_api
         baseline = self.attempt.baseline if self.attempt else None
         self.doubt = Doubt(baseline, self.sent, ended, settle_time.total_seconds(), self.sent_by_api)
         self.state, self.maybe_sent, self.disproved = State.UNKNOWN, True, None

@@ -54,9 +54,9 @@ class Sender:
             verdict, end = await self._send(carried)
         finally:
             self._context.gate.ended(carried)
-        if isinstance(verdict, Accepted | Unknown):
+        if isinstance(verdict, Accepted):
             carried.disproved = None
-        else:
+        elif not isinstance(verdict, Unknown):
             carried.sent_at, carried.sent, carried.sent_by_api = before  # of the attempt whose run may still turn up
         return verdict, end
 

@@ -237,10 +237,12 @@ _INSERT_POLICY: Final = """
 _OPEN_ONES: Final = """
     SELECT occurrence.*, attempt.number, attempt.written_at, attempt.baseline, attempt.clock_offset,
         attempt.sent_at AS attempt_sent_at, attempt.ended_at, attempt.result, attempt.http_status, attempt.error AS attempt_error,
-        first.written_at AS first_written_at, first.baseline AS first_baseline, first.clock_offset AS first_clock_offset,
+        first.number AS first_number, first.written_at AS first_written_at, first.baseline AS first_baseline,
+        first.clock_offset AS first_clock_offset,
         EXISTS (SELECT 1 FROM attempt AS any WHERE any.occurrence_id = occurrence.id AND any.result = 'unknown') AS maybe_sent
     FROM occurrence LEFT JOIN attempt ON attempt.occurrence_id = occurrence.id AND attempt.number = occurrence.attempts
-    LEFT JOIN attempt AS first ON first.occurrence_id = occurrence.id AND first.number = 1
+    LEFT JOIN attempt AS first ON first.occurrence_id = occurrence.id AND first.number =
+        (SELECT min(number) FROM attempt AS any WHERE any.occurrence_id = occurrence.id AND coalesce(any.result, 'unknown') = 'unknown')
     WHERE occurrence.outcome IS NULL AND occurrence.target = ?1
 """
 _SELECT_OPEN: Final = f"{_OPEN_ONES} AND (?2 IS NULL OR occurrence.deadline < ?2) ORDER BY occurrence.due, occurrence.id"
@@ -266,7 +268,7 @@ def _open(row: sqlite3.Row) -> OpenOccurrence:
         claimed_at=from_text(row["claimed_at"]),
         state=State(row["state"]),
         attempt=None if row["number"] is None else Attempt(row["number"], *_written(row)),
-        first=None if row["number"] is None else Attempt(1, *_written(row, "first_")),
+        first_in_doubt=None if row["first_number"] is None else Attempt(row["first_number"], *_written(row, "first_")),
         end=None if row["result"] is None else _end(row),
         maybe_sent=bool(row["maybe_sent"]),
         asked_at=None if row["asked_at"] is None else from_text(row["asked_at"]),

@@ -12,7 +12,7 @@ from scheduler.core.policy import Concurrency, Policies
 from scheduler.core.verdict import Answer, Lost, NotSent
 from tests.daemon.test_making_up import ask, look_every_second, started, tell
 from tests.daemon.world import NOON, World, in_world, slow
-from tests.fakes import LOST_REQUEST, RESET_BEFORE, answered, carried_out_after
+from tests.fakes import LOST_ANSWER, LOST_REQUEST, RESET_BEFORE, answered, carried_out_after
 
 AFTER_70_SECONDS = carried_out_after(70.0, given_up_after=30.0)
 """Settled at 13:01:00, when two readings have shown nothing; carried out at 13:01:10."""
@@ -62,6 +62,58 @@ def test_it_is_found_by_the_next_process() -> None:
         world.start()
         await world.until("13:05:00")
         is_found(world, automation)
+
+    told(story)
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_the_run_of_the_first_attempt_is_found_while_the_second_is_in_doubt(*, is_killed: bool) -> None:
+    """No reading showed the run in time: a replica of the API lagged behind."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("0 * * * *")
+        before = world.api.show(automation)
+        world.api.script(automation, LOST_ANSWER, LOST_REQUEST)
+        world.start()
+        await world.until("13:00:05")
+        shown = world.api.show(automation)
+        assert shown.run_id == world.api.runs[0].id
+        world.api.bring_back(before)
+        await world.until("13:01:10")
+        assert len(world.api.arrivals) == 2
+        if is_killed:
+            world.kill()
+        world.api.bring_back(shown)
+        if is_killed:
+            await world.until("13:01:15")
+            world.start()
+        await world.until("13:06:00")
+        assert world.fates(automation) == {"13:00": "accepted: found"}
+        assert world.row(automation, "13:00").run_id == world.api.runs[0].id
+        assert len(world.api.arrivals) == 2
+        assert world.told(RunDoubled) == []
+
+    told(story)
+
+
+def test_the_run_of_the_first_attempt_is_found_by_the_next_process_after_the_second_was_throttled() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 * * * *")
+        before = world.api.show(automation)
+        world.api.script(automation, LOST_ANSWER, answered(429, retry_after=60.0))
+        world.start()
+        await world.until("13:00:05")
+        shown = world.api.show(automation)
+        world.api.bring_back(before)
+        await world.until("13:01:20")
+        assert [each.result for each in world.row(automation, "13:00").attempts.values()] == ["unknown", "throttled"]
+        world.kill()
+        world.api.bring_back(shown)
+        world.start()
+        await world.until("13:06:00")
+        assert world.fates(automation) == {"13:00": "accepted: found"}
+        assert len(world.api.runs) == 1
+        assert world.told(RunDoubled) == []
 
     told(story)
 

@@ -657,7 +657,7 @@ def _opened(row: Row) -> OpenOccurrence:
         row.claimed_at,
         row.state,
         None if newest is None else newest.attempt,
-        None if newest is None else row.attempts[1].attempt,
+        next((each.attempt for _, each in sorted(row.attempts.items()) if each.result in {None, AttemptResult.UNKNOWN}), None),
         end,
         maybe_sent=any(each.result is AttemptResult.UNKNOWN for each in row.attempts.values()),
         asked_at=row.asked_at,

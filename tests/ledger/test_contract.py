@@ -238,6 +238,26 @@ def test_an_attempt_that_was_open_when_the_next_is_made_was_never_seen_to_end(le
     assert ledger.rows("SELECT number, result, ended_at FROM attempt") == [(1, "unknown", None), (2, None, None)]
 
 
+@pytest.mark.parametrize(
+    ("results", "number"),
+    [
+        (["unknown", "throttled", "unknown"], 1),
+        (["throttled", "unknown", "not_sent"], 2),
+        (["throttled", "not_sent", None], 3),
+        (["throttled", "not_sent"], None),
+    ],
+)
+def test_the_first_attempt_in_doubt_is_remembered(ledger: Stand, results: Sequence[str | None], number: int | None) -> None:
+    _claimed(ledger)
+    for tried, result in enumerate(results, start=1):
+        if tried > 1:
+            ledger.do(ledger.ledger.attempt(occurrence(1), attempt(tried, minute=tried)))
+        if result is not None:
+            ledger.do(ledger.ledger.ended(occurrence(1), end(tried, minute=tried, result=AttemptResult(result)), State.WAITING))
+    first = _open(ledger).first_in_doubt
+    assert first == (None if number is None else attempt(number, minute=0 if number == 1 else number))
+
+
 def test_an_end_is_kept_with_its_attempt_and_the_occurrence_goes_on(ledger: Stand) -> None:
     _claimed(ledger)
     ended = end(error="HTTP 502")
