@@ -105,11 +105,13 @@ class Waiting:
         reading = asyncio.create_task(self._presence.read(carried.occurrence.automation_id))
         reading.add_done_callback(lambda _: lane.alarm.ring())
         try:
-            while not reading.done() and not self._is_overtaken(lane, carried):
+            while not reading.done():
                 answer = await self.ask(lane, carried)
                 if not isinstance(answer, NeedPresence):
                     return
                 await lane.alarm.sleep(answer.seconds)
+                if self._is_overtaken(lane, carried):  # not before the sleep, else the automation would never be read
+                    break
             if reading.done():
                 reading.result()
         finally:
