@@ -29,7 +29,7 @@ VALUES: tuple[Any, ...] = (
     *("a\0b", "\0", "\ud800", "a\u2028b", "é", "n" * 100, "n" * 101, "n" * 128, "n" * 129, "n" * 255, "n" * 256, " " * 300 + "n"),
     *("a/b", "A/B", " a/b ", "a / b", "a/b/c", "/b", "a/", "/", "ab", "a/b\n", "a/" + "b" * 253, "a/" + "b" * 254),
     *("* * * * *", " */5 * * * 1-5 ", "0\t3  * * *", "* * * *", "* * * * * *", "60 * * * *", "@daily", "a b c d e"),
-    *("UTC", "utc", "Europe/Zurich", " Europe/Zurich ", "europe/zurich", "UTC+99", "EST", "Etc/GMT+5", "posix/UTC", "../UTC", "localtime"),
+    *("UTC", "utc", "Europe/Zurich", " Europe/Zurich ", "europe/zurich", "UTC+99", "EST", "Etc/GMT+5", "posix/UTC", "../UTC"),
 )
 FIELDS = ("name", "prompt", "repository", "github_integration", "cron_expression", "timezone", "template_id", "enabled")
 NEW = {"name": "n", "prompt": "p", "repository": "a/b", "cron_expression": "0 3 * * *"}

@@ -86,7 +86,7 @@ REFUSED: list[tuple[str, object, tuple[str, str]]] = [
     *[("repository", value, NO_REPOSITORY) for value in ("acme", "/", "acme/", "/widgets", "a/b/c", "a//b", 7)],
     *[("cron_expression", value, NOT_FIVE_FIELDS) for value in ("* * * *", "0 0 0 * * *", "@daily", 5)],
     *[("cron_expression", value, NO_CRON) for value in ("61 * * * *", "0 0 31 2 *", "R * * * *", "a b c d e", "*/0 * * * *")],
-    *[("timezone", value, unknown_zone(value)) for value in ("UTC+99", "utc", "Europe/zurich", "../etc/passwd")],
+    *[("timezone", value, unknown_zone(value)) for value in ("UTC+99", "utc", "Europe/zurich", "../etc/passwd", "localtime", "Factory")],
     ("github_integration", 8, no_integration("8")),
     ("github_integration", "1_0", no_integration("1_0")),
     ("github_integration", 10**30, no_integration(str(10**30))),
