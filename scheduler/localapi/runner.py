@@ -176,6 +176,8 @@ class Runner:
                 if self.queued or self.in_progress:
                     await self._cancel()
                     faults.clear()
+                if self.queued and self.in_progress < self._config.max_parallel:
+                    self._woken.set()  # a clock that was ahead for a moment may have made a run look too old to be taken
             except Unreachable:
                 pass  # `DatabaseHealth` logs the cause, once; the next look is soon
             except Exception as error:  # noqa: BLE001 - the edge of the loop: runs can still be cancelled afterwards

@@ -1,12 +1,14 @@
 """Cancelling a run: one that waits, one that is carried out, one that has ended, and all over again after a restart."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from structlog.testing import capture_logs
 
+from scheduler.localapi.runs import QueuedRun
 from tests.localapi.support import COLLECTION, Served, alive, eventually, serving
 
 
@@ -159,5 +161,31 @@ def test_a_run_that_waits_longer_than_the_limit_fails_and_says_so_and_later_ones
         assert 'scheduler_api_runs_total{status="failed"} 1.0' in metrics
         (line,) = [entry for entry in logged if entry["event"] == "runs.dropped"]
         assert (line["log_level"], line["reason"], line["count"]) == ("warning", "expired", 1)
+
+    asyncio.run(story())
+
+
+def test_a_run_that_looked_too_old_for_a_moment_begins(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving(tmp_path, command=("true",), max_parallel=1, queue_timeout=3600.0) as served:
+            take = served.api.runs.take
+            looks = 0
+
+            async def take_while_the_clock_is_ahead(command: Sequence[str]) -> QueuedRun | None:
+                nonlocal looks
+                looks += 1
+                if looks > 1:
+                    return await take(command)
+                served.clock.instant += timedelta(hours=2)
+                taking = asyncio.create_task(take(command))
+                await asyncio.sleep(0)  # the age is known now
+                served.clock.instant -= timedelta(hours=2)
+                return await taking
+
+            created = await served.create()
+            served.api.runs.take = take_while_the_clock_is_ahead  # type: ignore[method-assign]
+            await served.start_run(created["id"])
+            assert (await served.finished(created["id"]))["last_run_status"] == "success"
+            assert looks > 1
 
     asyncio.run(story())
