@@ -50,10 +50,10 @@ class Dispatcher:
         return self._lanes.get(automation_id)
 
     def waits(self) -> Iterator[tuple[Carried, WaitStatus | None]]:
-        """Yield each open occurrence with what it waits for now; None: for nothing that takes time."""
-        for lane in self._lanes.values():
-            yield from lane.waits(self._context.clock)
-        yield from ((carried, carried.current_wait(self._context.clock)) for carried in self.given_up)
+        """Yield each open occurrence with what it waits for now; None: for nothing that takes time. Others may have a turn in between."""
+        for lane in self.all_lanes():
+            yield from list(lane.waits(self._context.clock))
+        yield from [(carried, carried.current_wait(self._context.clock)) for carried in self.given_up]
 
     def all_lanes(self) -> list[Lane]:
         """Return the lanes of all automations with open occurrences."""

@@ -3,8 +3,9 @@
 Apart from the parts that wait, because nothing here decides anything: it is for people.
 """
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from heapq import nsmallest
 from itertools import chain, islice
@@ -21,6 +22,8 @@ from scheduler.daemon.planner import Planner
 
 MOST_LISTED: Final = 1_000
 """Occurrences before their due time that a list of occurrences has."""
+_AT_ONCE: Final = 1_000
+"""Waits that are gone through before others have a turn: some milliseconds."""
 
 
 class Waits:
@@ -31,16 +34,15 @@ class Waits:
         self._planner = planner
         self._dispatcher = dispatcher
 
-    def status(self) -> WaitsStatus:
-        """Return all waits: counted, and the first of them by due time. Costs as much as there are open occurrences."""
+    async def status(self) -> WaitsStatus:
+        """Return all waits: counted, and the first of them by due time. Costs as much as there are open occurrences, a part at a time."""
         timetable = self._context.timetable
-        causes, unplanned = Counter[Cause](), list(self._unplanned(lambda _: True))
-        claimed = (wait for _, wait in self._dispatcher.waits() if wait is not None)
-        first = nsmallest(MOST_NAMED, _count(causes, chain(claimed, unplanned)), key=_order)
+        claimed, first = await _count(wait for _, wait in self._dispatcher.waits() if wait is not None)
+        unplanned, more = await _count(self._unplanned(lambda _: True))
         later = (_until_due(entry, moment) for entry, moment in timetable.first_later(MOST_NAMED))
-        causes[Cause.DUE] += timetable.later_count
-        first = nsmallest(MOST_NAMED, chain(first, later), key=_order)
-        return WaitsStatus(+causes, first, len(unplanned) + timetable.later_count)
+        first = nsmallest(MOST_NAMED, chain(first, more, later), key=_order)
+        causes = claimed + unplanned + Counter({Cause.DUE: timetable.later_count})
+        return WaitsStatus(causes, first, unplanned.total() + timetable.later_count)
 
     def of(self, automation_id: str) -> list[WaitStatus]:
         """Return the waits of one automation, by due time, at most `MOST_NAMED`."""
@@ -65,20 +67,23 @@ class Waits:
         """Yield the fire times that are due and have no row yet."""
         now, hindrance = self._context.clock.now(), self._planner.hindrance
         cause, since, detail = (Cause.LEDGER, now, None) if hindrance is None else (hindrance.cause, hindrance.at, hindrance.detail)
-        for entry, moment in self._context.timetable.unplanned():
+        for entry, moment in list(self._context.timetable.unplanned()):
             if only(entry.automation):
                 is_due = moment.due <= now
                 yield _wait(entry, moment, cause, max(since, moment.due), detail) if is_due else _until_due(entry, moment)
-        for entry, moment in self._context.timetable.unconfirmed():
+        for entry, moment in list(self._context.timetable.unconfirmed()):
             if only(entry.automation):
                 yield _wait(entry, moment, Cause.UNCONFIRMED, max(moment.due, self._planner.absent_until))
 
 
-def _count(causes: Counter[Cause], waits: Iterable[WaitStatus]) -> Iterator[WaitStatus]:
-    """Yield the waits, and count them by cause."""
-    for wait in waits:
-        causes[wait.cause] += 1
-        yield wait
+async def _count(waits: Iterator[WaitStatus]) -> tuple[Counter[Cause], list[WaitStatus]]:
+    """Return the number of waits by cause, and the first of them by due time."""
+    causes, first = Counter[Cause](), list[WaitStatus]()
+    while some := list(islice(waits, _AT_ONCE)):
+        causes.update(wait.cause for wait in some)
+        first = nsmallest(MOST_NAMED, chain(first, some), key=_order)
+        await asyncio.sleep(0)
+    return causes, first
 
 
 def _order(wait: WaitStatus) -> tuple[datetime, str]:

@@ -39,7 +39,7 @@ class Content:
     upcoming: Upcoming
     together: Together
     details: Callable[[str, str], AutomationDetails | None]
-    waits: Callable[[str], WaitsStatus]
+    waits: Callable[[str], Awaitable[WaitsStatus]]
     waits_of: Callable[[str, str], Sequence[WaitStatus]]
     every_detail: Callable[[str], Iterator[AutomationDetails]]
     occurrences: Callable[[OccurrenceQuery], Awaitable[Sequence[Json]]]

@@ -64,7 +64,7 @@ class Pages(Content):
         except Unreachable:
             failing = None
         status = self.status()
-        waits = {target.name: self.waits(target.name) for target in status.targets}
+        waits = {target.name: await self.waits(target.name) for target in status.targets}
         return JSONResponse(views.status_view(status, failing, waits))
 
     async def coming(self, request: Request) -> Response:

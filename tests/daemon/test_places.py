@@ -225,7 +225,7 @@ def test_the_status_names_what_waits_and_a_newer_occurrence_ends_the_wait_at_onc
         process = world.start()
         await world.until("12:01:30")
         assert process.target.status().places.waiting == 1
-        waits = process.target.waits.status()
+        waits = await process.target.waits.status()
         assert waits.causes == {Cause.BUDGET: 1}
         assert waits.first[0].scheduled_for == waits.first[0].since == NOON + timedelta(minutes=1)
         await world.until("12:02:00")
@@ -393,7 +393,7 @@ def test_a_429_that_names_no_time_is_no_shortage_of_the_budget() -> None:
         world.api.budget.block(10.0)  # as the client does
         process.target._poll()
         await world.until("12:01:08")
-        assert process.target.waits.status().causes == {Cause.THROTTLED: 4}
+        assert (await process.target.waits.status()).causes == {Cause.THROTTLED: 4}
         await world.until("12:03:00")
         assert {world.row(each, "12:01").fate for each in automations} == {"accepted: answered"}
         assert {step.cause for each in automations for step in world.row(each, "12:01").steps} == {Cause.THROTTLED}
@@ -495,7 +495,7 @@ def test_no_more_requests_hang_than_may_and_the_target_is_saturated() -> None:
         assert len(world.api.arrivals) - (1 if world.api.runs_of(healthy) else 0) == 5  # three have left max_in_flight, two hold it
         places = process.target.status().places
         assert (places.hanging, places.saturated_since is not None) == (5, True)
-        assert process.target.waits.status().causes == {Cause.ANSWER: 5, Cause.IN_FLIGHT: places.waiting}
+        assert (await process.target.waits.status()).causes == {Cause.ANSWER: 5, Cause.IN_FLIGHT: places.waiting}
         assert places.waiting > 0
         (saturated,) = world.told(TargetSaturated)
         assert saturated.hanging == 3

@@ -255,7 +255,7 @@ def test_a_fault_of_the_daemon_is_what_the_occurrence_waits_after() -> None:
         await world.until("13:00:30")
         del sender._waiting.is_fresh
         sender._write = whole  # type: ignore[method-assign]
-        (wait,) = process.target.waits.status().first
+        (wait,) = (await process.target.waits.status()).first
         assert wait.cause is Cause.BACK_OFF
         assert wait.detail is not None
         assert "occurrence.faulted" in wait.detail

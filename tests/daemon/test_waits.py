@@ -1,11 +1,16 @@
 """What each occurrence waits for is shown while it waits, with the instant since which it does."""
 
+import asyncio
+from collections.abc import Iterator
 from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
 
 from scheduler.core.errors import LedgerUnavailable, UpstreamError
 from scheduler.core.policy import CatchUp, Concurrency, Policies, due_of
 from scheduler.core.status import WaitStatus
 from scheduler.core.steps import Cause
+from scheduler.daemon.waits import Waits
 from tests.daemon.world import NOON, World, in_world
 from tests.fakes import LOST_REQUEST, REFUSED, Deed, answered
 
@@ -14,15 +19,15 @@ ONE = NOON + timedelta(hours=1)
 LENIENT = Policies(start_within=timedelta(minutes=30))
 
 
-def waits(world: World) -> list[WaitStatus]:
+async def waits(world: World) -> list[WaitStatus]:
     assert world.process is not None
-    return list(world.process.target.waits.status().first)
+    return list((await world.process.target.waits.status()).first)
 
 
-def causes(world: World) -> list[str]:
+async def causes(world: World) -> list[str]:
     """The cause of each wait by due time, with the seconds since which it lasts."""
     now = world.clock.now()
-    return [f"{each.cause} {(now - each.since).total_seconds():.0f}" for each in waits(world)]
+    return [f"{each.cause} {(now - each.since).total_seconds():.0f}" for each in await waits(world)]
 
 
 def test_an_occurrence_between_its_instant_and_its_due_time_waits_for_that() -> None:
@@ -34,12 +39,12 @@ def test_an_occurrence_between_its_instant_and_its_due_time_waits_for_that() -> 
         due = due_of(world.policies, "main", automation, schedule, ONE)
         assert timedelta(seconds=5) < due - ONE < timedelta(minutes=20), "the id decides"
         waiting = WaitStatus(automation, "hourly", ONE, due, Cause.DUE, ONE)
-        assert (waits(world), process.target.waits.of(automation), process.target.waits.until_due()) == ([waiting],) * 3
-        status = process.target.waits.status()
+        assert (await waits(world), process.target.waits.of(automation), process.target.waits.until_due()) == ([waiting],) * 3
+        status = await process.target.waits.status()
         assert (status.causes, status.unclaimed) == ({Cause.DUE: 1}, 1)
         assert world.fates(automation) == {}
         await world.after(due - world.clock.now() + timedelta(seconds=1))
-        assert waits(world) == []
+        assert await waits(world) == []
         assert process.target.waits.until_due() == []
         assert world.fates(automation) == {"13:00": "accepted: answered"}
 
@@ -54,7 +59,7 @@ def test_what_an_edit_takes_back_does_not_wait_for_its_due_time_any_more() -> No
         world.api.edit(automation, cron_expression="30 * * * *")
         await world.until("13:00:01")
         await world.until("13:00:40")
-        assert waits(world) == []
+        assert await waits(world) == []
 
     in_world(story, begin=BEGIN, policies=Policies(jitter=timedelta(minutes=20)))
 
@@ -76,12 +81,12 @@ def test_each_cause_is_shown_with_its_beginning() -> None:
         await world.until("12:59:50")
         world.api.run_by_somebody(queued)
         await world.until("13:00:20")
-        shown = {(each.name, each.cause): each for each in waits(world)}
+        shown = {(each.name, each.cause): each for each in await waits(world)}
         assert shown.keys() == {("a", Cause.BACK_OFF), ("b", Cause.ANSWER), ("c", Cause.QUEUED), ("d", Cause.ANSWER)}
         assert shown["a", Cause.BACK_OFF].detail == "connection refused"
         assert ONE <= shown["b", Cause.ANSWER].since < ONE + timedelta(seconds=1)
         await world.until("13:01:20")
-        shown = {(each.name, each.cause): each for each in waits(world)}
+        shown = {(each.name, each.cause): each for each in await waits(world)}
         assert shown["d", Cause.OUTCOME].scheduled_for == ONE
         turn = shown["d", Cause.TURN]
         assert (turn.since, turn.detail) == (ONE + timedelta(minutes=1), "2026-11-23T13:00:00Z")
@@ -95,7 +100,7 @@ def test_a_held_target_is_shown_with_its_error() -> None:
         world.api.deed = answered(401, error="bad key")
         world.start()
         await world.until("13:00:10")
-        (held,) = waits(world)
+        (held,) = await waits(world)
         assert held.cause is Cause.HELD
         assert held.detail is not None
         assert "bad key" in held.detail
@@ -115,11 +120,11 @@ def test_a_due_occurrence_that_the_ledger_does_not_take_is_shown_without_a_row()
 
         world.ledger.__dict__["claim"] = refuse
         await world.until("13:00:30")
-        (wait,) = waits(world)
+        (wait,) = await waits(world)
         assert (wait.name, wait.cause, wait.detail, wait.since) == ("nightly", Cause.LEDGER, "disk full", ONE)
         world.ledger.__dict__["claim"] = claim
         await world.until("13:02:00")
-        assert waits(world) == []
+        assert await waits(world) == []
         assert world.fates(automation) == {"13:00": "accepted: answered"}
 
     in_world(story, begin=BEGIN, policies=LENIENT)
@@ -135,6 +140,36 @@ def test_what_came_due_while_nobody_ran_waits_for_the_first_good_poll() -> None:
         world.api.list_error = UpstreamError("HTTP 500", status=500)
         world.start()
         await world.until("13:04:30")
-        assert causes(world) == ["unconfirmed 30"]
+        assert await causes(world) == ["unconfirmed 30"]
 
     in_world(story, begin=BEGIN, policies=LENIENT)
+
+
+def test_many_waits_are_gone_through_a_part_at_a_time() -> None:
+    """A hundred thousand kept the loop for a third of a second, with each look at the page."""
+
+    async def story(world: World) -> None:
+        seen = 0
+
+        def yield_waits() -> Iterator[tuple[None, WaitStatus]]:
+            nonlocal seen
+            for minute in reversed(range(5_000)):
+                seen += 1
+                due = NOON + timedelta(minutes=minute)
+                yield None, WaitStatus("a", "a", due, due, Cause.HELD, NOON)
+
+        nothing: Any = SimpleNamespace(unplanned=list, unconfirmed=list, first_later=lambda _: [], later_count=0)
+        context: Any = SimpleNamespace(timetable=nothing, clock=world.clock)
+        planner: Any = SimpleNamespace(hindrance=None)
+        dispatcher: Any = SimpleNamespace(waits=yield_waits)
+        asking = asyncio.create_task(Waits(context, planner, dispatcher).status())
+        most = before = 0
+        while not asking.done():
+            await asyncio.sleep(0)
+            most, before = max(most, seen - before), seen
+        status = asking.result()
+        assert status.causes == {Cause.HELD: 5_000}
+        assert [each.due for each in status.first[:2]] == [NOON, NOON + timedelta(minutes=1)]
+        assert most <= 1_000
+
+    in_world(story)

@@ -390,6 +390,9 @@ def pages(
     def detail(target: str, automation_id: str) -> AutomationDetails | None:
         return next((each for each in (every_detail(target) if target in names else ()) if each.id == automation_id), None)
 
+    async def told_waits(_: str) -> WaitsStatus:
+        return waits
+
     return Pages(
         workbench=Workbench(busy),
         status=lambda: status,
@@ -398,7 +401,7 @@ def pages(
         upcoming=upcoming,
         together=together,
         details=detail,
-        waits=lambda _: waits,
+        waits=told_waits,
         waits_of=lambda _, automation_id: [each for each in waits.first if each.automation_id == automation_id],
         every_detail=every_detail,
         occurrences=occurrences or Recorded(LINE),

@@ -50,7 +50,7 @@ class Site:
         recent, error = (None, error) if error else await _tried(content.recent(content.status().at - LOOKED_BACK))
         failing, error = (None, error) if error else await _tried(content.failing())
         status = content.status()
-        waits = {target.name: content.waits(target.name) for target in status.targets}
+        waits = {target.name: await content.waits(target.name) for target in status.targets}
         first = [(name, wait) for name, each in waits.items() for wait in each.first]
         gathered = Gathered(
             status=status,
