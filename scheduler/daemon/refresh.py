@@ -1,6 +1,7 @@
 """Takes up at once what a command on the same machine has changed, instead of at the next poll."""
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 from scheduler.daemon.clearance import Clearance
@@ -10,6 +11,8 @@ from scheduler.daemon.readings import Readings
 
 EVERY: Final = 1.0
 """Seconds between two refreshes at least: commands can cause no more than one additional poll a second."""
+READ_WITHIN: Final = 10.0
+"""Seconds for the readings of a refresh, which may wait for the request budget for long: the next refresh must not wait for them."""
 
 
 class Refresh:
@@ -33,7 +36,9 @@ class Refresh:
             await self._wanted.wait()
             self._wanted.clear()
             if await self._readings.poll_since(self._context.clock.seconds()):
-                await self._read_absent()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(READ_WITHIN):
+                        await self._read_absent()
             await asyncio.sleep(EVERY)
 
     async def _read_absent(self) -> None:

@@ -82,6 +82,24 @@ def test_a_list_that_lacks_many_automations_is_not_asked_for_each_of_them() -> N
     in_world(story)
 
 
+def test_a_reading_that_waits_for_long_keeps_no_later_change_waiting() -> None:
+    async def story(world: World) -> None:
+        deleted = world.api.create("0 13 * * *")
+        world.set(poll_interval=timedelta(minutes=10))
+        process = world.start()
+        await world.until("12:00:40")
+        world.api.get_took = 3600.0
+        world.api.delete(deleted)
+        await process.target.refresh()
+        await world.until("12:00:45")
+        made = world.api.create("* * * * *")
+        await process.target.refresh()
+        await world.until("12:01:10")
+        assert [started[:8] for started in world.runs(made)] == ["12:01:00"]
+
+    in_world(story)
+
+
 def test_any_number_of_requests_are_at_most_one_additional_poll_a_second() -> None:
     async def story(world: World) -> None:
         process = world.start()
