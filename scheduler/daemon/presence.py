@@ -127,7 +127,11 @@ class SnapshotWatch:
 
         Pages disagree once when somebody creates or renames automations during the reading.
         """
-        denied = sorted(each for each in self._context.timetable.denied if each in snapshot.automations)
+        denied = sorted(
+            each
+            for each in self._context.timetable.denied
+            if (shown := snapshot.automations.get(each)) is not None and shown.definition.enabled  # a disabled one is not read again
+        )
         reason = _describe_denied(snapshot, denied) if denied else snapshot.disagreement
         before = self._suspicion
         if reason is None:

@@ -95,6 +95,24 @@ def test_it_fires_when_it_answers_again() -> None:
     in_world(story)
 
 
+def test_a_denied_automation_that_is_disabled_makes_the_list_suspect_no_longer() -> None:
+    """Nothing of it comes due, so it was never read again, and the list was distrusted for ever."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("*/10 * * * *")
+        process = world.start()
+        await world.until("12:05:00")
+        deny(world, automation)
+        await world.until("12:16:00")
+        assert process.target.status().inconsistent is not None
+        world.api.edit(automation, enabled=False)
+        await world.until("12:17:00")
+        assert process.target.status().inconsistent is None
+        assert len(world.told(ListAgreed)) == 1
+
+    in_world(story)
+
+
 def test_a_run_alone_that_answers_404_removes_nothing() -> None:
     """Only the list, twice, or a reading of the automation can."""
 
