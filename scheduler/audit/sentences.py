@@ -13,7 +13,7 @@ REASONS: Final[Mapping[Reason, str]] = {
     Reason.REFUSED: "the API refused it for good; nothing was started",
     Reason.OVERLAP: "the run before it had not ended, and concurrency is forbid; nothing was sent",
     Reason.MISSED: "it was too late to start it when it was decided; nothing was sent",
-    Reason.COALESCED: "a newer occurrence was due by then and was sent in its place; nothing was sent for this one",
+    Reason.COALESCED: "a newer occurrence was due by then and took its place; no run was started for this one",
     Reason.DELETED: "the automation had been deleted or disabled, or edited so that it names another time; nothing was started",
     Reason.PAUSED: "it was paused; nothing was sent",
     Reason.NOT_STARTED: "nothing was started until its deadline, and then it was too late",

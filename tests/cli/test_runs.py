@@ -53,14 +53,14 @@ def within(path: Path, use: Callable[[Database], Awaitable[Any]]) -> Any:
     return asyncio.run(used())
 
 
-def begin(path: Path, name: str = AUTOMATION["name"]) -> str:
-    """A run that is going on; its id."""
+def begin(path: Path, name: str = AUTOMATION["name"], *, at: datetime = NOW) -> str:
+    """Begin a run, and return its id."""
 
     async def use(database: Database) -> str:
-        store = Store(database, lambda: NOW)
+        store = Store(database, lambda: at)
         automation = await store.create(1, {**AUTOMATION, "name": name})
         await store.start_run(Place(1, automation["id"]), None)
-        taken = await RunQueue(database, lambda: NOW).take(["agent", "two words"])
+        taken = await RunQueue(database, lambda: at).take(["agent", "two words"])
         assert taken is not None
         return taken.id
 
@@ -132,7 +132,7 @@ def test_the_table_of_runs_shows_how_they_ended_and_lets_no_name_take_hold_of_th
 
 
 def test_a_run_is_found_by_the_beginning_of_its_id_and_the_newest_run_by_its_automations_name(scheduler: Scheduler, path: Path) -> None:
-    runs = [begin(path, "nightly"), begin(path, "nightly")]
+    runs = [begin(path, "nightly", at=at) for at in (NOW, NOW.replace(second=1))]
     assert scheduler("runs", "show", runs[0][:8]).out == scheduler("runs", "show", runs[0]).out
     assert scheduler("runs", "show", runs[0][:13].upper()).out.startswith(f"run         {runs[0]}\n")
     assert scheduler("runs", "show", "nightly").out.startswith(f"run         {runs[1]}\n")
