@@ -29,6 +29,8 @@ Json = Mapping[str, object]
 _Record = TypeVar("_Record")
 _GAP: Final = "  "
 _NARROWEST: Final = 8  # a column that is cut keeps this much
+_INDENT: Final = "    "  # of a text below its row
+_MOST_LINES: Final = 4  # of a text below its row
 _FAILURES: Final = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 
@@ -49,7 +51,7 @@ class Column(NamedTuple, Generic[_Record]):
 
     When a table is wider than the terminal, columns give way in the order of their ``rank``, 1 first; rank 0 stays. A column is cut
     to ``least`` cells, an ``is_id`` column to as many characters as tell its ids apart. When this is not enough, a column that
-    ``drops`` disappears.
+    ``drops`` disappears. When a ``below`` column disappears, its texts stand below their rows.
     """
 
     title: str
@@ -58,6 +60,7 @@ class Column(NamedTuple, Generic[_Record]):
     least: int = 8
     drops: bool = False
     is_id: bool = False
+    below: bool = False
 
 
 WHOLE: Final = 10_000
@@ -70,8 +73,8 @@ def detail_column(title: str, cell: Callable[[_Record], str | Cell], *, rank: in
 
 
 def text_column(title: str, cell: Callable[[_Record], str | Cell]) -> Column[_Record]:
-    """Make a column of sentences, such as errors. A few words of them are better than none."""
-    return Column(title, cell, rank=4, least=16, drops=True)
+    """Make a column of sentences, such as errors. When a table is too narrow for the column, each sentence stands below its row."""
+    return Column(title, cell, rank=4, least=WHOLE, drops=True, below=True)
 
 
 def id_column(title: str, cell: Callable[[_Record], str]) -> Column[_Record]:
@@ -113,9 +116,18 @@ def table(records: Sequence[_Record], columns: Sequence[Column[_Record]], width:
     titles = [Cell(column.title, "bright_black") for column in columns]
     rows = [titles, *([_cell(column.cell(record)) for column in columns] for record in records)]
     widths = [max(width_of(row[number].text) for row in rows) for number in range(len(columns))]
+    below: list[int] = []
     if width is not None:
-        widths = _fit(widths, columns, rows, width)
-    return [_GAP.join(_padded(*each) for each in zip(row, widths, columns, strict=True) if each[1]).rstrip() for row in rows]
+        fitted = _fit(widths, columns, rows, width)
+        below = [number for number, column in enumerate(columns) if column.below and not fitted[number]]
+        # Without the columns that go below, there may be room for details again.
+        widths = _fit([0 if number in below else cells for number, cells in enumerate(widths)], columns, rows, width) if below else fitted
+    lines: list[str] = []
+    for row in rows:
+        lines.append(_GAP.join(_padded(*each) for each in zip(row, widths, columns, strict=True) if each[1]).rstrip())
+        texts = [f"{columns[number].title}: {row[number].text}" for number in below if row[number].text and row is not titles]
+        lines += [_INDENT + part for text in texts for part in _wrap(text, max(_NARROWEST, (width or 0) - len(_INDENT)))]
+    return lines
 
 
 def json_text(value: object) -> str:
@@ -255,14 +267,29 @@ def _padded(cell: Cell, width: int, column: Column[_Record]) -> str:
 
 
 def _cut(text: str, width: int) -> str:
-    if width_of(text) <= width:
-        return text
-    kept = ""
-    for character in text:
-        if width_of(kept + character) > width - 1:
-            break
-        kept += character
-    return kept + "…"
+    return text if width_of(text) <= width else _take(text, width - 1) + "…"
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    """Break a text at spaces into lines; a text that needs too many lines is cut."""
+    lines: list[str] = []
+    while width_of(text) > width and len(lines) < _MOST_LINES - 1:
+        taken = len(_take(text, width))
+        space = text.rfind(" ", 1, taken + 1)
+        end = taken if space < 0 else space
+        lines.append(text[:end].rstrip())
+        text = text[end:].lstrip()
+    return [*lines, _cut(text, width)]
+
+
+def _take(text: str, width: int) -> str:
+    """Return as much of the beginning of a text as fits into the width."""
+    taken = 0
+    for number, character in enumerate(text):
+        taken += width_of(character)
+        if taken > width:
+            return text[:number]
+    return text
 
 
 def width_of(text: str) -> int:

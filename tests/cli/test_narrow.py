@@ -45,7 +45,8 @@ def test_a_history_keeps_names_and_enough_of_each_run_id() -> None:
     lines = [line(NAME, run_id) for run_id in RUNS]
     shown = table(lines, history._columns(lines, lambda _: ZONES[0]), ROOM)
     assert " ".join(shown[0].split()) == "Europe/Berlin automation outcome run run id"
-    for run_id, text in zip(RUNS, shown[1:], strict=True):
+    assert shown[2::2] == ["    error: the API answered 500 again and again"] * len(RUNS)
+    for run_id, text in zip(RUNS, shown[1::2], strict=True):
         assert text.startswith("Mon 2026-11-23 20:20 CET ")
         assert f"  {NAME}  unresolved: not…  superseded  " in text
         assert text.endswith(run_id[:8])
@@ -57,6 +58,29 @@ def test_times_in_several_zones_name_the_zone_of_each() -> None:
     assert titles.split()[:3] == ["scheduled", "UTC", "zone"]
     assert shown[0].startswith("Mon 2026-11-23 20:20 CET  2026-11-23T19:20:00Z  Europe/Berlin  ")
     assert shown[1].startswith("Mon 2026-11-23 16:20 -03  2026-11-23T19:20:00Z  America/Argentina/Buenos_Aires  ")
+
+
+ERROR = "The command ended with exit status 3. The last line of its output: fatal: the model is not available today"
+ERROR_LINES = [
+    "    error: The command ended with exit status 3. The last line of its output:",
+    "    fatal: the model is not available today",
+]
+
+
+def test_a_failed_run_of_the_history_shows_its_cause() -> None:
+    lines = [line(NAME, RUNS[0], outcome="accepted", reason="", run_status="failed", error=ERROR)]
+    assert table(lines, history._columns(lines, lambda _: ZONES[0]), ROOM)[2:] == ERROR_LINES
+
+
+@pytest.mark.parametrize("finished", [AT, "2026-11-24T21:59:58.987654Z"])
+def test_a_failed_run_in_the_list_of_runs_shows_its_exit_status_and_its_cause(finished: str) -> None:
+    failed = {**run(NAME, ZONES[0], RUNS[0]), "status": "failed", "exit_status": 3, "error": ERROR, "finished_at": finished}
+    succeeded = {**run(NAME, ZONES[0], RUNS[1]), "status": "success", "exit_status": 0, "error": None}
+    titles, first, *rest, last = table([failed, succeeded], runs._columns([failed, succeeded]), ROOM)
+    assert titles.split()[-1] == "exit"
+    assert first.split()[-1] == "3"
+    assert rest == ERROR_LINES
+    assert last.split()[-1] == "0"
 
 
 @pytest.mark.parametrize("timezone", [None, "Mars/Olympus", "../etc/passwd", "\x1b[2J"])
@@ -88,7 +112,7 @@ def run(name: str, zone: str, run_id: str) -> dict[str, Any]:
         "started_at": AT,
         "finished_at": AT,
         "exit_status": -15,
-        "error": "The command did not end within its time.",
+        "error": "The command ended with exit status 1. The last line of its output: " + name * 20,
         "timezone": zone,
     }
 
@@ -147,13 +171,20 @@ RANKED: list[Column[Row]] = [
     [
         (60, "an-automation  aaaaaaaa-1  detail  some words of an error"),
         (56, "an-automation  aaaaaaaa-1  some words of an error"),
-        (44, "an-automation  aaaaaaaa-1  some words of an…"),
-        (42, "an-automation  aaaaaaaa-1"),
-        (24, "an-automati…  aaaaaaaa-1"),
+        (49, "an-automation  aaaaaaaa-1  some words of an error"),
+        (48, "an-automation  aaaaaaaa-1  detail\n    error: some words of an error"),
+        (32, "an-automation  aaaaaaaa-1\n    error: some words of an\n    error"),
+        (24, "an-automati…  aaaaaaaa-1\n    error: some words of\n    an error"),
+        (12, "an-auto…  aaaaaaaa\n    error:\n    some\n    words of\n    an error"),
     ],
 )
-def test_details_go_first_then_words_are_cut_and_names_are_cut_last(room: int, shown: str) -> None:
-    assert table(ROWS, RANKED, room)[1] == shown
+def test_details_go_first_then_sentences_go_below_and_names_are_cut_last(room: int, shown: str) -> None:
+    assert "\n".join(table(ROWS, RANKED, room)[1:-1]) == shown
+
+
+def test_a_long_sentence_below_a_row_is_cut_and_a_long_word_is_broken() -> None:
+    _, _, *below = table([("name", "id", "", "日本 " * 3 + "x" * 400)], RANKED, 30)
+    assert below == ["    error: 日本 日本 日本", *["    " + "x" * 26] * 2, "    " + "x" * 25 + "…"]
 
 
 def test_ids_are_cut_to_as_many_characters_as_tell_them_apart() -> None:

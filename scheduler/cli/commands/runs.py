@@ -223,6 +223,6 @@ def _columns(runs: Sequence[Run]) -> list[Column[Run]]:
         Column("status", lambda run: Cell(run["status"], colour_run(run["status"]))),
         *time_columns(runs, "created", lambda run: from_text(run["created_at"]), lambda run: run["timezone"]),
         detail_column("took", _took, rank=6),
-        detail_column("exit", lambda run: "" if run["exit_status"] is None else str(run["exit_status"]), rank=3),
+        Column("exit", lambda run: "" if run["exit_status"] is None else str(run["exit_status"])),
         text_column("error", lambda run: run["error"] or ""),
     ]
