@@ -9,7 +9,7 @@ from scheduler.doctor.facts import DiskFacts, EmbeddedFacts, Facts, KeptFacts, U
 from scheduler.doctor.findings import Check, Finding
 from scheduler.localapi.config import DEFAULT_ENVIRONMENT
 from scheduler.settings.durations import format_duration
-from scheduler.settings.models import ApiSettings
+from scheduler.settings.models import ApiSettings, RunnerSettings
 
 EMBEDDED: Final = Check("embedded api")
 _WRITE: Final = 2
@@ -35,13 +35,15 @@ def examined(facts: Facts) -> Iterator[Finding]:
 
 
 def _runner(api: ApiSettings, run_timeout: timedelta, embedded: EmbeddedFacts) -> Iterator[Finding]:
-    command = api.runner.command
+    runner = embedded.runner if isinstance(embedded.runner, RunnerSettings) else api.runner
+    yield from _compare_settings(embedded)
+    command = runner.command
     if not command:
         yield EMBEDDED.warning(
             "api.runner.command", "there is none: every run fails, and says so", "set it to your agent; see docs/agents.md"
         )
     elif "/" in command[0] and not command[0].startswith("/"):
-        yield _in_the_working_directory(api)
+        yield _in_the_working_directory(runner)
     elif embedded.program is None:
         where = "there" if "/" in command[0] else f"in the PATH of {embedded.server}"
         yield EMBEDDED.fault(
@@ -53,7 +55,7 @@ def _runner(api: ApiSettings, run_timeout: timedelta, embedded: EmbeddedFacts) -
         yield EMBEDDED.fault("api.runner.command", f"{command[0]} cannot start: every run fails", embedded.program_fault)
     else:
         yield EMBEDDED.ok("api.runner.command", f"{embedded.program} is there, for {embedded.server}")
-    longest = api.runner.queue_timeout + api.runner.clone_timeout + api.runner.timeout
+    longest = runner.queue_timeout + runner.clone_timeout + runner.timeout
     if longest > run_timeout:
         yield EMBEDDED.warning(
             "api.runner.queue_timeout",
@@ -61,7 +63,7 @@ def _runner(api: ApiSettings, run_timeout: timedelta, embedded: EmbeddedFacts) -
             f"and counts as lost after {format_duration(run_timeout)}",
             "shorten queue_timeout, clone_timeout or timeout, or raise [schedule] run_timeout",
         )
-    if api.runner.clone_url and embedded.git is None:
+    if runner.clone_url and embedded.git is None:
         yield EMBEDDED.fault(
             "api.runner.clone_url", f"there is no git in the PATH of {embedded.server}: every run fails", "apt-get install git"
         )
@@ -74,9 +76,9 @@ def _runner(api: ApiSettings, run_timeout: timedelta, embedded: EmbeddedFacts) -
         )
 
 
-def _in_the_working_directory(api: ApiSettings) -> Finding:
-    command = api.runner.command[0]
-    if api.runner.clone_url:
+def _in_the_working_directory(runner: RunnerSettings) -> Finding:
+    command = runner.command[0]
+    if runner.clone_url:
         return EMBEDDED.notice(
             "api.runner.command", f"{command} is looked for in each run's clone", "nothing, if it is in every repository"
         )
@@ -85,6 +87,22 @@ def _in_the_working_directory(api: ApiSettings) -> Finding:
         f"{command} is looked for in each run's working directory, which is empty: every run fails",
         "write its absolute path",
     )
+
+
+def _compare_settings(embedded: EmbeddedFacts) -> Iterator[Finding]:
+    """Say whose settings the findings about the runner follow, where the server and this command have different ones."""
+    if isinstance(embedded.runner, Unknown):
+        yield EMBEDDED.warning(
+            "api.runner",
+            f"the configuration has mistakes with the variables of {embedded.server}: {embedded.runner.why}",
+            "correct it: the server cannot start again; until then `check` judges the settings of this command",
+        )
+    elif embedded.differing:
+        yield EMBEDDED.notice(
+            "api.runner",
+            f"{embedded.server} has other settings than this command, which come from {', '.join(embedded.differing)}",
+            "nothing: `check` judges the settings of the server; to have them alike, write them in the file",
+        )
 
 
 def _database(api: ApiSettings, embedded: EmbeddedFacts) -> Finding:

@@ -13,6 +13,7 @@ from scheduler.core.model import Automation, Snapshot
 from scheduler.core.status import NONE_FAILING, Failing
 from scheduler.settings import Configuration, Problem, Settings, Target
 from scheduler.settings.keys import KeyPlace
+from scheduler.settings.models import RunnerSettings
 
 PROXIES: Final = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 TRUST: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -237,6 +238,9 @@ class EmbeddedFacts:
     They are looked up in the PATH of ``server``, which lacks the variables ``unset`` of ``[api.runner] environment``. ``program_fault``
     says why the program cannot start although it is there.
 
+    ``runner`` are the settings that the running server loads, None where no server is known. ``differing`` names the
+    environment variables that make these settings differ from the settings of this command.
+
     ``disk`` is that of the database, ``runs_disk`` that of the runs; None when nobody can tell.
     """
 
@@ -247,6 +251,8 @@ class EmbeddedFacts:
     program_fault: str | None = None
     server: str = "this command"
     unset: tuple[str, ...] = ()
+    runner: RunnerSettings | Unknown | None = None
+    differing: tuple[str, ...] = ()
     disk: DiskFacts | None = None
     runs_disk: DiskFacts | None = None
 

@@ -30,13 +30,16 @@ from scheduler.doctor.facts import (
 )
 from scheduler.doctor.files import file_facts, find_disk
 from scheduler.doctor.host import Page, occupant, synchronised, zone_facts
-from scheduler.doctor.server_environment import find_environment
+from scheduler.doctor.server_environment import ServerEnvironment, find_environment
 from scheduler.doctor.way import walk
 from scheduler.localapi.sizes import RunSize, measure
 from scheduler.localapi.start_failure import explain_start_failure
 from scheduler.localapi.workspace import Workspace
-from scheduler.settings import Configuration, Problem, Settings, Target
+from scheduler.settings import Configuration, Problem, Settings, SettingsError, Target, load
+from scheduler.settings.catalogue import variable
 from scheduler.settings.keys import key_place
+from scheduler.settings.layers import FILE_VARIABLE
+from scheduler.settings.models import RunnerSettings
 from scheduler.upstream import TargetConfig
 from scheduler.upstream.target import Clock
 
@@ -48,6 +51,7 @@ _STEP: Final = 5.0  # seconds for a step of the way to an API, where the target 
 _MEASURING: Final = 10.0  # seconds for the folders of the embedded API's runs
 _AN_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _A_KEY: Final = re.compile(rb"phx_[\w-]{16,}")  # no example, which ends in an ellipsis
+_RUNNER_VARIABLE: Final = variable(("api", "runner"))  # with which the names of all variables for the runner begin
 _KIND: Final = 4  # characters of a key that say what kind of key it is
 
 
@@ -187,19 +191,44 @@ def _embedded(of: Installation) -> EmbeddedFacts | None:
     database = file_facts(api.database.path)
     if database is None and not any(api.listen and api.listen.answers_to(target.url) for target in of.settings.targets):
         return None
-    passed = api.runner.environment
     server = find_environment(api.database.path, of.configuration.file if of.configuration else None, of.environ)
-    program = server.find(api.runner.command[0], passed) if api.runner.command else None
+    server_runner = _load_runner(of, server)
+    runner = server_runner if isinstance(server_runner, RunnerSettings) else api.runner
+    passed = runner.environment
+    program = server.find(runner.command[0], passed) if runner.command else None
     return EmbeddedFacts(
         program=program,
         program_fault=None if program is None else explain_start_failure(program, {}, Path("/")),
         git=server.find("git", passed),
         server=server.owner,
         unset=server.list_unset(passed),
+        runner=server_runner,
+        differing=() if runner == api.runner else _list_differing(of, server),
         folder=file_facts(api.database.path.parent),
         database=database,
         disk=find_disk(api.database.path),
         runs_disk=find_disk(api.runs_folder),
+    )
+
+
+def _load_runner(of: Installation, server: ServerEnvironment) -> RunnerSettings | Unknown | None:
+    """Load the runner's settings with the variables of the running server; None where no server is known."""
+    if of.configuration is None or server.process is None:
+        return None
+    try:
+        return load(of.configuration.file, server.variables).settings.api.runner
+    except SettingsError as error:  # without the values, which may be secret
+        return Unknown(", ".join(problem.where for problem in error.problems))
+
+
+def _list_differing(of: Installation, server: ServerEnvironment) -> tuple[str, ...]:
+    """Return the names of the variables for the runner whose values differ between the server and this command."""
+    without_file = of.configuration is not None and of.configuration.file is None
+    return tuple(
+        name
+        for name in sorted({*of.environ, *server.variables})
+        if (name.startswith(_RUNNER_VARIABLE) or (without_file and name == FILE_VARIABLE))
+        and of.environ.get(name) != server.variables.get(name)
     )
 
 

@@ -1,5 +1,9 @@
 """The facts of an installation with which all is well, and pieces of those with which it is not."""
 
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,6 +35,12 @@ LEDGER = Path("/var/lib/scheduler/scheduler.db")
 URL = "https://api.example.org"
 UID = 990
 TARGET: dict[str, Any] = {"name": "main", "url": URL, "project_id": "1", "key_file": "/etc/scheduler/key"}
+LOCKING = """
+import fcntl, os, sys
+fcntl.flock(os.open(sys.argv[1], os.O_RDWR | os.O_CREAT), fcntl.LOCK_EX)
+print("locked", flush=True)
+sys.stdin.read()
+"""
 
 
 def numbered(number: int) -> str:
@@ -156,3 +166,20 @@ def record(**changes: Any) -> Facts:
 
 def daemon(**changes: Any) -> Facts:
     return replace(HEALTHY, daemon={**STATUS, **changes})
+
+
+def program(folder: Path, name: str, script: str = "") -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+    return folder / name
+
+
+@contextmanager
+def serving(database: Path, **environment: str) -> Iterator[int]:
+    command = (sys.executable, "-c", LOCKING, f"{database}.lock")
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"locked\n"
+        yield process.pid
+        process.communicate()

@@ -13,12 +13,13 @@ from scheduler.app.wiring import upstream_config
 from scheduler.cli.daemon_pages import ask_at
 from scheduler.core.errors import Unreachable
 from scheduler.daemon.clock import SystemClock
+from scheduler.doctor import embedded
 from scheduler.doctor.facts import EmbeddedFacts, Facts, KeptFacts, LedgerFacts, Unknown
 from scheduler.doctor.gathering import Installation, gathered
 from scheduler.localapi.workspace import Workspace
-from scheduler.settings import Configuration
+from scheduler.settings import Configuration, load
 from scheduler.settings.places import Listen
-from tests.doctor.support import file, settings
+from tests.doctor.support import file, program, serving, settings
 from tests.fault_server import Visit, always, fault_server, response
 from tests.ports import free_port
 
@@ -213,3 +214,61 @@ def test_an_agent_that_is_there_and_cannot_start_is_explained(tmp_path: Path) ->
     assert isinstance(facts.embedded, EmbeddedFacts)
     assert facts.embedded.program == str(agent)
     assert "ends with CR LF" in str(facts.embedded.program_fault)
+
+
+COMMAND = "SCHEDULER_API__RUNNER__COMMAND"
+
+
+def find_embedded(tmp_path: Path, ours: dict[str, str], server: dict[str, str]) -> list[tuple[str, str]]:
+    """Return status and text of the findings about the runner, beside a server with other variables than ours."""
+    configuration = tmp_path / "scheduler.toml"
+    configuration.write_text(f"""
+        server.listen = ""
+        [api]
+        listen = ""
+        database = "sqlite:///{tmp_path}/api.db"
+        [api.runner]
+        command = ["cat"]
+    """)
+    (tmp_path / "api.db").touch(0o600)
+    examined = installation(configuration=load(configuration, ours), environ=ours)
+    with serving(tmp_path / "api.db", PATH=str(tmp_path / "server"), **server) as process:
+        findings = list(embedded.examined(asyncio.run(gathered(examined))))
+    return [
+        (finding.status, finding.finding.replace(f"the server, process {process}", "the server"))
+        for finding in findings
+        if finding.subject.startswith("api.runner")
+    ]
+
+
+def test_the_command_is_that_of_the_running_server(tmp_path: Path) -> None:
+    agent = program(tmp_path / "server", "agent")
+    theirs = {
+        COMMAND: '["agent", "s3cret"]',
+        "SCHEDULER_API__RUNNER__CLONE_URL": "https://host/{repository}",
+        "SCHEDULER_API__RUNNER__ENVIRONMENT": '["PATH", "AGENT_KEY"]',
+    }
+    names = f"SCHEDULER_API__RUNNER__CLONE_URL, {COMMAND}, SCHEDULER_API__RUNNER__ENVIRONMENT"
+    findings = find_embedded(tmp_path, {"PATH": "/usr/bin:/bin"}, theirs)
+    assert findings == [
+        ("notice", f"the server has other settings than this command, which come from {names}"),
+        ("ok", f"{agent} is there, for the server"),
+        ("fault", "there is no git in the PATH of the server: every run fails"),
+        ("warning", "the server does not have AGENT_KEY: runs do not get it"),
+    ]
+
+
+def test_a_command_in_our_environment_is_not_that_of_the_running_server(tmp_path: Path) -> None:
+    cat = program(tmp_path / "server", "cat")
+    findings = find_embedded(tmp_path, {COMMAND: '["agent"]'}, {})
+    assert [status for status, _ in findings] == ["notice", "ok"]
+    assert findings[0][1].endswith(f"come from {COMMAND}")
+    assert findings[1][1] == f"{cat} is there, for the server"
+
+
+def test_settings_that_are_alike_are_no_finding_and_mistakes_of_the_server_are(tmp_path: Path) -> None:
+    cat = program(tmp_path / "server", "cat")
+    fine = ("ok", f"{cat} is there, for the server")
+    assert find_embedded(tmp_path, {COMMAND: '["cat"]'}, {}) == [fine]
+    mistake = f"the configuration has mistakes with the variables of the server: environment {COMMAND}: api.runner.command"
+    assert find_embedded(tmp_path, {}, {COMMAND: "s3cret"}) == [("warning", mistake), fine]

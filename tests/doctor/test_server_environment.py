@@ -1,44 +1,18 @@
 """Whose PATH a run's programs are looked up in: the running server's, else its unit's, else that of the command that asks."""
 
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from scheduler.doctor.server_environment import find_environment
+from tests.doctor.support import program, serving
 
 FILE = Path("/etc/scheduler/scheduler.toml")
-LOCKING = """
-import fcntl, os, sys
-fcntl.flock(os.open(sys.argv[1], os.O_RDWR | os.O_CREAT), fcntl.LOCK_EX)
-print("locked", flush=True)
-sys.stdin.read()
-"""
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
     return tmp_path / "api.db"
-
-
-def program(folder: Path, name: str, script: str = "") -> Path:
-    folder.mkdir(exist_ok=True)
-    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
-    (folder / name).chmod(0o755)
-    return folder / name
-
-
-@contextmanager
-def serving(database: Path, **environment: str) -> Iterator[int]:
-    command = (sys.executable, "-c", LOCKING, f"{database}.lock")
-    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"locked\n"
-        yield process.pid
-        process.communicate()
 
 
 def test_the_environment_is_that_of_the_running_server(tmp_path: Path, database: Path) -> None:
