@@ -46,7 +46,7 @@ WAITS_FOR: Final[Mapping[Cause, str]] = {
     Cause.STALE: "a snapshot younger than stale_limit",
     Cause.CLOCK: "an API to confirm the clock after a step forward",
     Cause.HELD: "the release of its held target",
-    Cause.THROTTLED: "the end of the pause that the API asked for",
+    Cause.THROTTLED: "its throttled target",
     Cause.BACK_OFF: "the next attempt after a failure",
     Cause.IN_FLIGHT: "one of the max_in_flight requests under way to end",
     Cause.BUDGET: "the request budget",

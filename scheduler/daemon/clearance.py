@@ -203,7 +203,7 @@ class Clearance:
         if own >= common:
             cause, detail = Cause.BACK_OFF, carried.error
         else:
-            cause, detail = (Cause.THROTTLED, None) if gate.held is None else (Cause.HELD, gate.held)
+            cause, detail = (Cause.THROTTLED, gate.throttle_end) if gate.held is None else (Cause.HELD, gate.held)
         return Wait(min(wait, left + 0.001), cause, detail)
 
     def _by_presence(self, carried: Carried, now: datetime) -> Answer | None:

@@ -113,6 +113,12 @@ class Gate:
             return self.held
         return f"the API asked to send nothing until {to_text_seconds(until)}"
 
+    @property
+    def throttle_end(self) -> str | None:
+        """The end of the throttle, for the record; None when the target is not throttled."""
+        until = self._throttle.until
+        return None if until is None else f"until {to_text_seconds(until)}"
+
     def wait(self) -> float:
         """Seconds until an attempt may be made."""
         until = max(self._sends_from(), self._probe_at if self.held is not None else 0.0)

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -26,6 +26,10 @@ LASTED: Final = timedelta(seconds=5)
 
 _NOTED: Final = RECORDED - {Cause.LEDGER}
 """Waits that are written while they last. One for the ledger is written by the write that it waits for, and would get no end after it."""
+
+
+_NOTED_FOR: Final = timedelta(minutes=1)
+"""The end of a throttle that moves is written for a waiting occurrence at most so often: ten thousand may wait."""
 
 
 class Place(Protocol):
@@ -83,7 +87,8 @@ class Carried:
     steps: list[Step] = field(default_factory=list)  # that are not in the ledger yet
     wait: _Wait | None = None
     place: Place | None = None  # that it waits for
-    noted: tuple[datetime, Cause] | None = None  # the wait that is in the ledger without its end
+    noted: Step | None = None  # the wait that is in the ledger without its end
+    noted_at: datetime | None = None  # when that was written
     waiting_since: float | None = None  # on the clock that counts suspend: due, or the first one that it coalesced was
 
     @property
@@ -114,6 +119,10 @@ class Carried:
     def waits_for(self, cause: Cause | None, clock: Clock, detail: str | None = None) -> None:
         """It waits for this from now on, or still; None: for nothing that is worth telling."""
         if self.wait is not None and (self.wait.cause, self.wait.detail) == (cause, detail):
+            return
+        if self.wait is not None and self.wait.cause is cause is Cause.THROTTLED:
+            # However often the end of a throttle moves, the wait stays one step.
+            self.wait = replace(self.wait, detail=detail or self.wait.detail)
             return
         wait, now = self.wait, clock.now()
         if wait is not None and clock.seconds() - wait.since >= _NOTABLE:
@@ -159,21 +168,24 @@ class Carried:
 
         ``lasting`` is what it waits for now. Its step has no end and is written once.
         """
-        is_new = (
-            lasting is not None
-            and lasting.cause in _NOTED
-            and now - lasting.since >= LASTED
-            and self.noted != (lasting.since, lasting.cause)
-        )
+        is_new = lasting is not None and lasting.cause in _NOTED and now - lasting.since >= LASTED and self._is_news(lasting, now)
         if not is_new or lasting is None:
             return tuple(self.steps) if self.steps and now - self.steps[0].at >= LASTED else ()
         return *self.steps, Step(lasting.since, lasting.cause, None, lasting.detail)
 
-    def note(self, steps: Sequence[Step]) -> None:
+    def _is_news(self, lasting: WaitStatus, now: datetime) -> bool:
+        """Return whether the wait is not in the ledger, or, once a minute, whether its throttle ends at another time."""
+        noted = self.noted
+        if noted is None or self.noted_at is None or (noted.at, noted.cause) != (lasting.since, lasting.cause):
+            return True
+        is_changed = noted.cause is Cause.THROTTLED and noted.detail != lasting.detail
+        return is_changed and abs(now - self.noted_at) >= _NOTED_FOR
+
+    def note(self, steps: Sequence[Step], now: datetime) -> None:
         """These steps of `steps_to_note` are in the ledger."""
         self.forget(steps)
         if steps[-1].until is None and steps[-1].cause in WAITS_FOR:
-            self.noted = steps[-1].at, steps[-1].cause
+            self.noted, self.noted_at = steps[-1], now
 
     def current_wait(self, clock: Clock) -> WaitStatus | None:
         """Return what it waits for now as the head of its lane; None for nothing that takes time."""
@@ -181,7 +193,7 @@ class Carried:
         if self.wait is not None:
             return self._wait_status(self.wait.cause, self.wait.at, self.wait.detail)
         if self.place is not None and (short := self.place.current_wait()) is not None:
-            return self._wait_status(short.cause, short.at)
+            return self._wait_status(short.cause, short.at, short.detail)
         if self.state is State.IN_FLIGHT:
             return self._wait_status(Cause.ANSWER, self.sent_at or now)
         if self.doubt is not None:

@@ -174,7 +174,8 @@ class Places:
         while self._waiting and self._has_room():
             reservation = upstream.reserve()
             if reservation is None:
-                self.shortages.see(self._find_lack())
+                lack = self._find_lack()
+                self.shortages.see(lack, self._context.gate.throttle_end if lack is Cause.THROTTLED else None)
                 self._note_shortage()
                 self._look_in(min(upstream.place_in(), _LOOK_AGAIN))
                 return

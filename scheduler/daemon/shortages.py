@@ -25,6 +25,7 @@ class _Streak:
     begin: datetime
     end: datetime
     ended: float
+    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,8 @@ class Shortages:
         self._totals: dict[Cause, float] = {}
         self._streaks: dict[Cause, _Streak] = {}
 
-    def see(self, cause: Cause | None) -> None:
-        """From now on, or still, attempts wait for this; None: none waits."""
+    def see(self, cause: Cause | None, detail: str | None = None) -> None:
+        """From now on, or still, attempts wait for this; None: none waits. The newest ``detail`` is for all of a streak."""
         self._end_stretch()
         if cause is not self._cause:
             self._stretch_begin = self._clock.now()
@@ -57,7 +58,8 @@ class Shortages:
             now, seconds = self._clock.now(), self._clock.seconds()
             streak = self._streaks.get(cause)
             if streak is None or seconds - streak.ended > _PAUSE:
-                self._streaks[cause] = _Streak(now, now, seconds)
+                streak = self._streaks[cause] = _Streak(now, now, seconds)
+            streak.detail = detail or streak.detail
 
     def join(self) -> Joined:
         """An attempt begins to wait now."""
@@ -68,7 +70,7 @@ class Shortages:
         """Return what an attempt waited for since it joined: one step for each cause that held for a second or more in all."""
         self._end_stretch()
         return [
-            Step(self._begin(cause, joined), cause, max(streak.end, self._begin(cause, joined)))
+            Step(self._begin(cause, joined), cause, max(streak.end, self._begin(cause, joined)), streak.detail)
             for cause, streak in self._streaks.items()
             if self._is_notable(cause, joined)
         ]
@@ -82,7 +84,8 @@ class Shortages:
         if self._cause is None:
             return None
         is_told = self._is_notable(self._cause, joined)
-        return Step(self._begin(self._cause, joined) if is_told else max(joined.at, self._stretch_begin), self._cause)
+        begin = self._begin(self._cause, joined) if is_told else max(joined.at, self._stretch_begin)
+        return Step(begin, self._cause, detail=self._streaks[self._cause].detail)
 
     def _is_notable(self, cause: Cause, joined: Joined) -> bool:
         return self._totals.get(cause, 0.0) - joined.totals.get(cause, 0.0) >= NOTABLE

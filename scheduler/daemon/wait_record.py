@@ -66,5 +66,5 @@ class WaitRecord:
                 self._context.health.failed("note", str(error))
                 return False
             for carried, steps in some:
-                carried.note(steps)
+                carried.note(steps, now)
         return True

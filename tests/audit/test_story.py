@@ -91,7 +91,7 @@ def test_every_attempt_and_what_it_got_is_told_and_what_was_waited_for(ledger: P
         "attempt 1 outcome unknown: it may have started a run: connection reset",
         "found out: nothing had been started",
         "attempt 2 refused for now (429), so nothing was started (HTTP 429)",
-        "waited for the end of the pause that the API asked for",
+        "waited for its throttled target: until 2026-11-23T12:20:50Z",
         "attempt 3 outcome unknown: it may have started a run: no answer within 30 s",
         "accepted: found: the answer was lost; reading the automation showed the run that had been started",
     ):

@@ -419,6 +419,7 @@ def test_what_waits_while_the_api_asks_to_wait_does_not_wait_for_the_budget() ->
         await world.until("12:10:00")
         waits = {step.cause for each in automations for step in world.row(each, "12:01").steps}
         assert waits == {Cause.THROTTLED}
+        assert all(step.detail for each in automations for step in world.row(each, "12:01").steps), "each step names the end"
         assert {world.row(each, "12:01").fate for each in automations} == {"accepted: answered"}
 
     in_world(story)

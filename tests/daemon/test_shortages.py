@@ -70,6 +70,19 @@ def test_a_step_keeps_its_beginning_when_a_cause_comes_back_after_long() -> None
     assert [span(each) for each in shortages.steps(joined)] == [(BUDGET, 0.0, 1010.0), (IN_FLIGHT, 5.0, 1000.0)]
 
 
+def test_a_step_has_the_newest_detail_of_its_cause() -> None:
+    watch = Watch()
+    shortages = Shortages(watch)  # type: ignore[arg-type]
+    joined = shortages.join()
+    for second, detail in enumerate(("until 1", "until 2", None)):
+        watch.at = float(second)
+        shortages.see(Cause.THROTTLED, detail)
+    assert [step.detail for step in shortages.steps(joined)] == ["until 2"]
+    current = shortages.current(joined)
+    assert current is not None
+    assert current.detail == "until 2"
+
+
 def test_a_change_costs_the_same_however_many_wait() -> None:
     watch = Watch()
     shortages = Shortages(watch)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from scheduler.core.errors import UpstreamError
 from scheduler.core.events import Event, SnapshotTaken, TargetThrottled
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.records import ThrottleSpan
+from scheduler.core.steps import Cause
 from scheduler.daemon.clock import ClockWatch
 from scheduler.daemon.throttle import LONG, Throttle
 from scheduler.upstream.budget import Budget
@@ -140,6 +141,34 @@ def test_a_long_wait_is_shown_recorded_and_told_once() -> None:
         assert len(world.api.arrivals) == 5
         row = world.row(hourly, "12:05")
         assert (row.fate, row.error) == ("expired: not_started", f"the API asked to send nothing until {to_text_seconds(told.until)}")
+
+    in_world(story)
+
+
+def test_each_wait_for_a_throttled_target_names_the_end_and_stays_one_step_when_the_end_moves() -> None:
+    async def story(world: World) -> None:
+        limit(world)
+        refused, later = world.api.create("1 * * * *"), world.api.create("2 * * * *")
+        refuse(world, refused, 300.0)
+        process = world.start()
+        await be_refused(world, 300.0)
+        first = process.target.status().throttled_until
+        await world.until("12:02:10")
+        process.target.context.gate.throttle(400.0)
+        last = process.target.status().throttled_until
+        assert first is not None
+        assert last is not None
+        assert last > first
+        world.api.budget.block(400.0)  # type: ignore[union-attr]
+        await world.until("12:06:10")  # each looks again at the first end
+        end = f"until {to_text_seconds(last)}"
+        waits = (await process.target.waits.status()).first
+        assert {(wait.cause, wait.detail) for wait in waits if wait.due < world.clock.now()} == {(Cause.THROTTLED, end)}
+        (open_step,) = world.row(refused, "12:01").steps
+        assert (open_step.until, open_step.detail) == (None, end)
+        await world.until("12:15:00")
+        for automation, instant in ((refused, "12:01"), (later, "12:02")):
+            assert [(step.cause, step.detail) for step in world.row(automation, instant).steps] == [(Cause.THROTTLED, end)]
 
     in_world(story)
 

@@ -120,6 +120,30 @@ def test_the_first_page_shows_each_target() -> None:
         assert text in words
 
 
+@pytest.mark.parametrize(
+    ("others", "sentence"),
+    [
+        ([], "It fires again at 2026-11-23T20:20:00Z, and one thing needs somebody's attention."),
+        (["b"], "It fires what is due on targets that are not throttled, but one thing needs somebody's attention."),
+    ],
+)
+def test_the_first_page_does_not_say_that_a_throttled_target_fires_what_is_due(others: Any, sentence: str) -> None:
+    quiet = replace(TARGET, overdue=[], overdue_count=0, automations={"enabled": 2})
+    throttled = replace(quiet, throttled_until=NOW + timedelta(hours=1), error="HTTP 429")
+    targets = [throttled, *(replace(quiet, name=name) for name in others)]
+    words = parsed("/", pages(status=replace(STATUS, targets=targets))).words
+    assert sentence in words.partition("What is wrong")[0]
+    cards = words.rpartition("Targets")[2]
+    assert "main throttled until 2026-11-23T20:20:00Z" in cards
+    assert cards.count("serving") == len(others)
+
+
+def test_a_throttled_target_without_a_snapshot_is_shown_as_throttled() -> None:
+    target = replace(EMPTY_TARGET, throttled_until=NOW + timedelta(hours=1), stale=True)
+    words = parsed("/", pages(status=replace(STATUS, targets=[target]))).words.rpartition("Targets")[2]
+    assert "main throttled until 2026-11-23T20:20:00Z" in words
+
+
 def test_the_first_page_is_not_well_while_the_newest_finished_run_failed() -> None:
     quiet = replace(STATUS, targets=[replace(TARGET, overdue=[], overdue_count=0, automations={"enabled": 2})])
     page = parsed("/", pages(status=quiet, failing=FailingNow(FAILED_RUN)))

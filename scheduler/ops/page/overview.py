@@ -8,6 +8,7 @@ from itertools import islice
 from operator import itemgetter
 from typing import Final
 
+from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Outcome, RunStatus
 from scheduler.core.status import AutomationDetails, DaemonStatus, Failing, Recent, TargetStatus, WaitsStatus
 from scheduler.ops.page.findings import BAD, WARN, Finding, findings
@@ -136,8 +137,18 @@ def _verdict(status: DaemonStatus, found: Sequence[Finding]) -> Verdict:
     if wrong:
         tone = "bad" if any(each.severity == BAD for each in found) else "warn"
         things = "one thing needs" if wrong == 1 else f"{wrong} things need"
-        return Verdict(tone, "Ready", f"It fires what is due, but {things} somebody's attention.")
+        return Verdict(tone, "Ready", f"{_firing(status)} {things} somebody's attention.")
     return Verdict("good", "Ready", "All is well: it fires what is due." + (" Somebody paused something." if found else ""))
+
+
+def _firing(status: DaemonStatus) -> str:
+    """Return the beginning of a sentence that goes on with a problem: what the daemon fires."""
+    ends = [target.throttled_until for target in status.targets if target.throttled_until is not None]
+    if not ends:
+        return "It fires what is due, but"
+    if len(ends) < len(status.targets):
+        return "It fires what is due on targets that are not throttled, but"
+    return f"It fires again at {to_text_seconds(min(ends))}, and"
 
 
 def _is_starting(status: DaemonStatus) -> bool:
@@ -187,6 +198,8 @@ def _served(target: TargetStatus, now: datetime) -> Served:
     state, tone = "serving", "good"
     if target.held is not None:
         state, tone = "held", "bad"
+    elif target.throttled_until is not None and (target.snapshot_at is None or not target.stale):
+        state, tone = f"throttled until {to_text_seconds(target.throttled_until)}", "warn"
     elif target.snapshot_at is None:
         state, tone = ("not read yet", "warn") if target.error is None else ("cannot be read", "bad")
     elif target.stale:
