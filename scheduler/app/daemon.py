@@ -227,11 +227,11 @@ class Daemon:
             self._observing.publish(WakeFailed(error=f"{reason}; what commands change takes effect at the next poll"))
 
     async def _refresh_targets(self) -> None:
-        try:
-            for target in self._targets:
+        for target in self._targets:
+            try:
                 await target.refresh()
-        except LedgerUnavailable as error:
-            self._health.failed("pauses", str(error))
+            except LedgerUnavailable as error:  # the others are to poll all the same
+                self._health.failed("pauses", str(error))
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from scheduler.cli import run
-from scheduler.core.events import AutomationAdded, WakeFailed
+from scheduler.core.errors import LedgerUnavailable
+from scheduler.core.events import AutomationAdded, LedgerFailed, WakeFailed
 from scheduler.ledger.wake import wake, wake_file
 from tests.app.living import Living, another, living
 from tests.fault_server import until
@@ -40,5 +41,20 @@ def test_a_daemon_without_a_wake_socket_says_so_and_serves(tmp_path: Path, monke
             assert failed.error.startswith(f"{wake_file(life.ledger)}: another file has this name; remove it; ")
             await command(life, "pause", "--all")
             await until(lambda: life.states() == [{"paused": 1}])
+
+    asyncio.run(main())
+
+
+def test_a_target_whose_pauses_cannot_be_read_keeps_no_other_from_its_poll(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse() -> None:
+        raise LedgerUnavailable("disk full")
+
+    async def main() -> None:
+        async with living(tmp_path, monkeypatch, targets=("first", "second"), poll_interval="1h") as (life, _):
+            monkeypatch.setattr(life.daemon._targets[0], "refresh", refuse)
+            life.automations.append(another(2))
+            wake(life.ledger)
+            await until(lambda: "second" in [event.target for event in life.told(AutomationAdded)][2:])
+            assert [event.error for event in life.told(LedgerFailed)] == ["disk full"]
 
     asyncio.run(main())
