@@ -4,6 +4,8 @@ import asyncio
 import signal
 from http import HTTPStatus
 
+from scheduler.ledger.lock import holder as lock_holder
+from scheduler.ledger.lock import is_locked
 from tests.e2e.stand import until
 from tests.faults.fault import Fault, Violation
 from tests.faults.site import PATIENCE, Site
@@ -105,15 +107,20 @@ class SecondDaemon(Fault):
     lasts = (1.0, 10.0)
 
     async def begin(self, site: Site) -> None:
-        await site.up()
-        holder = f"process {site.processes['run'].pid},"
+        first = f"process {site.processes['run'].pid},"
+
+        async def holds() -> bool:
+            return first in lock_holder(site.ledger) and is_locked(site.ledger)
+
+        # While its disk is full a daemon is up without the lock. Whichever of two daemons has the lock first may fire.
+        await until(holds, seconds=PATIENCE, what=f"the lock to be held by {first}")
         self._second = await site.start_second()
 
         async def waits() -> bool:
             status, page = await site.page(self._second.port, "/readyz")
-            return status == HTTPStatus.SERVICE_UNAVAILABLE and any(holder in missing for missing in page["missing"])
+            return status == HTTPStatus.SERVICE_UNAVAILABLE and any(first in missing for missing in page["missing"])
 
-        await until(waits, seconds=PATIENCE, what=f"the second daemon not to be ready and to name {holder}")
+        await until(waits, seconds=PATIENCE, what=f"the second daemon not to be ready and to name {first}")
 
     async def end(self, site: Site) -> None:
         if fired := await site.found("SELECT * FROM occurrence WHERE node = ?", self._second.node):
