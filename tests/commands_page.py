@@ -1,14 +1,15 @@
-"""Makes docs/commands.md of what the commands say of themselves: ``make docs`` writes it, and a test holds it against them."""
+"""Make docs/commands.md from the help of the program: ``make docs`` writes the page, and tests compare it with the help."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
+from scheduler.cli import PROGRAM
 from scheduler.cli import root as program
 
 PAGE = Path(__file__).parents[1] / "docs" / "commands.md"
-_WIDTH = 100
+WIDTH = 100
 
 _HEAD = """# Commands
 
@@ -16,25 +17,25 @@ What `scheduler COMMAND --help` says, for all of them. Made by `make docs`.
 """
 
 
-def leaves(group: click.Group, context: click.Context) -> Iterator[tuple[str, click.Command]]:
-    """Every command that does something, by its full name, in alphabetical order."""
+def leaves(context: click.Context) -> Iterator[click.Context]:
+    """Yield a context for every command that does something, in alphabetical order of the full names.
+
+    Each context descends from the context of the program, and so has its settings, such as the names of the help option.
+    """
+    group = context.command
+    assert isinstance(group, click.Group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
-        path = f"{context.command_path} {name}"
-        if isinstance(command, click.Group):
-            yield from leaves(command, click.Context(command, parent=context, info_name=name))
-        else:
-            yield path, command
+        below = click.Context(command, parent=context, info_name=name)
+        yield from leaves(below) if isinstance(command, click.Group) else [below]
 
 
 def page() -> str:
-    """The page as it should be."""
-    context = click.Context(program, info_name="scheduler", terminal_width=_WIDTH)
+    """Return the page as it should be."""
+    context = program.make_context(PROGRAM, [], resilient_parsing=True, terminal_width=WIDTH)
     sections = [f"```\n{program.get_help(context)}\n```\n"]
-    for path, command in leaves(program, context):
-        own = click.Context(command, info_name=path, terminal_width=_WIDTH)
-        sections.append(f"## {path}\n\n```\n{command.get_help(own)}\n```\n")
+    sections += [f"## {leaf.command_path}\n\n```\n{leaf.command.get_help(leaf)}\n```\n" for leaf in leaves(context)]
     return "\n".join([_HEAD, *sections])
 
 

@@ -10,6 +10,7 @@ import pytest
 from scheduler.cli import root
 from scheduler.cli.group import SECTIONS, Command
 from tests.cli.conftest import Scheduler
+from tests.commands_page import PAGE, WIDTH
 
 
 def tree(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -28,12 +29,17 @@ LEAVES = {path: command for path, command in ALL.items() if not isinstance(comma
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
-def test_every_command_has_help(path: tuple[str, ...], scheduler: Scheduler) -> None:
+def test_every_command_has_help_and_the_page_of_commands_shows_the_same(
+    path: tuple[str, ...], scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(root.context_settings, "terminal_width", WIDTH)
     done = scheduler(*path, "--help")
     assert done.status == 0
     assert done.err == ""
     assert ALL[path].help
     assert " ".join(("Usage: scheduler", *path)) in done.out
+    is_on_page = path == () or path in LEAVES
+    assert not is_on_page or f"```\n{done.out}```\n" in PAGE.read_text(), "run `make docs`"
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=" ".join)
