@@ -30,7 +30,7 @@ from scheduler.ops.narration import Narrator
 from scheduler.ops.queries import OccurrenceQuery
 from scheduler.ops.serving import Serving
 from scheduler.ops.systemd import Notifier
-from scheduler.ops.views import headline, wanted
+from scheduler.ops.views import find_id, headline, wanted
 from scheduler.ops.web import Pages, build_app
 from scheduler.ops.workbench import Workbench
 from scheduler.settings import Settings
@@ -127,7 +127,7 @@ class Observing:
             limit=query.limit,
             offset=query.offset,
         )
-        derived = list(_until_due(service, query)) if query.outcome is None else []
+        derived = await _until_due(service, query) if query.outcome is None and query.run_status is None else []
         return await self._opened().browse(partial(not_due.select_with, selection=selection, derived=derived))
 
     async def _recent(self, since: datetime) -> Recent:
@@ -179,12 +179,16 @@ def _together(service: Service, name: str, span: timedelta) -> Iterator[tuple[da
     return _target(service, name).together(span)
 
 
-def _until_due(service: Service, query: OccurrenceQuery) -> Iterator[history.Line]:
-    """Yield the lines of what waits for its due time, and so has no row."""
-    only = None if query.automation is None else wanted(query.automation)
-    for target in service.targets:
-        if query.target in {None, target.context.target}:
-            yield from (not_due.make_line(target.context.target, wait) for wait in target.waits.until_due(only))
+async def _until_due(service: Service, query: OccurrenceQuery) -> Sequence[history.Line]:
+    """Return the lines of what waits for its due time, and so has no row."""
+    automation_id = None if query.automation is None else find_id(query.automation)
+    only = wanted(query.automation) if query.automation is not None and automation_id is None else None
+    return [
+        not_due.make_line(target.context.target, wait)
+        for target in service.targets
+        if query.target in {None, target.context.target}
+        for wait in await target.waits.until_due(automation_id, only=only)
+    ]
 
 
 def _details(service: Service, name: str, automation_id: str) -> AutomationDetails | None:

@@ -4,7 +4,7 @@ Apart from the timetable because it alone evaluates: once for each schedule, how
 """
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -92,32 +92,41 @@ class Rota:
         return None if slot is None else slot.next
 
     def together(
-        self, after: datetime, until: datetime, only: AbstractSet[str] | None = None
+        self, after: datetime, until: datetime, find_wanted: Callable[[], AbstractSet[str]] | None = None
     ) -> Iterator[tuple[datetime, Schedule, Sequence[str]]]:
-        """Instants after ``after`` and up to ``until`` with the automations they are for, in order of time: all of them, or ``only`` these.
+        """Return instants after ``after`` and up to ``until`` with the automations they are for, in order of time.
 
-        Those that share a schedule come together, sorted. What the cursor has passed is not among them: it is due. The evaluation is lazy
-        and may go on in another thread, since all it goes on from is taken down here; the schedules that have none yet cost nothing.
+        ``find_wanted`` returns the ids of the automations that are asked for; without it, all are. Those that share a schedule come
+        together, sorted. What the cursor has passed is not among them: it is due. Only a copy of a list is made here: everything else may
+        happen in another thread. An instant is evaluated when it is asked for.
         """
-        streams = [
-            _stream(number, slot.next, slot.schedule, members, after=after, until=until)
-            for number, slot in enumerate(self._slots.values())
-            if slot.next is not None and (members := tuple(slot.members if only is None else slot.members & only))
-        ]
-        return ((instant, schedule, members) for instant, _, schedule, members in heapq.merge(*streams))
+        return _merge(list(self._slots.values()), after, until, find_wanted)
 
     def _push(self, slot: Slot) -> None:
         if slot.next is not None:
             heapq.heappush(self._heap, (slot.next, next(self._numbers), slot))
 
 
+def _merge(
+    slots: Sequence[Slot], after: datetime, until: datetime, find_wanted: Callable[[], AbstractSet[str]] | None
+) -> Iterator[tuple[datetime, Schedule, Sequence[str]]]:
+    """Yield the instants of these schedules in order of time. The slots may change meanwhile: what is read of one is read at once."""
+    wanted = None if find_wanted is None else find_wanted()
+    streams = [
+        _stream(number, first, slot.schedule, members, after=after, until=until)
+        for number, slot in enumerate(slots)
+        if (first := slot.next) is not None
+        and first <= until
+        and (members := sorted(slot.members if wanted is None else slot.members & wanted))
+    ]
+    for instant, _, schedule, in_order in heapq.merge(*streams):
+        yield instant, schedule, in_order
+
+
 def _stream(
-    number: int, first: datetime, schedule: Schedule, members: Sequence[str], *, after: datetime, until: datetime
+    number: int, first: datetime, schedule: Schedule, in_order: Sequence[str], *, after: datetime, until: datetime
 ) -> Iterator[tuple[datetime, int, Schedule, Sequence[str]]]:
     """One schedule's part. ``number`` decides the order of what comes at one instant."""
-    if first > until:
-        return
-    in_order = sorted(members)
     if first > after:
         yield first, number, schedule, in_order
     for instant in schedule.between(max(first, after), until):

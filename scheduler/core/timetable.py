@@ -9,6 +9,7 @@ An edit divides time at its ``effective_from``: the old definition answers for w
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import chain, islice, pairwise
@@ -447,20 +448,23 @@ class Timetable:
         """Return the first ``limit`` fire times whose instant has passed and whose due time has not, in the order of due."""
         return [(self._last_entry(automation_id), each) for automation_id, each in self._pending.first_later(limit)]
 
-    def later_of(self, only: Callable[[Automation], bool]) -> Iterator[tuple[Entry, Moment]]:
-        """Yield the same of the automations for which ``only`` holds, in no order."""
-        for automation_id in list(self._pending.later_automations):
-            entry = self._last_entry(automation_id)
-            if only(entry.automation):
-                yield from ((entry, each) for each in self._pending.later_of(automation_id))
+    def later(self, automation_id: str | None = None) -> Iterator[tuple[Entry, Moment]]:
+        """Yield these fire times of all automations, or of one, in no order. The timetable may change meanwhile."""
+        return self._yield_of(_ids(self._pending.later_automations, automation_id), self._pending.later_of)
 
-    def unplanned(self) -> Iterator[tuple[Entry, Moment]]:
-        """Yield the fire times that are due and not durable yet, in no order; not the ones that wait for the first good poll."""
-        return ((self._last_entry(automation_id), each) for automation_id, moments in self._pending.ready.items() for each in moments)
+    def unplanned(self, automation_id: str | None = None) -> Iterator[tuple[Entry, Moment]]:
+        """Yield in the same way the fire times that are due and not durable yet; not the ones that wait for the first good poll."""
+        return self._yield_of(_ids(self._pending.ready, automation_id), lambda each: self._pending.ready.get(each, ()))
 
-    def unconfirmed(self) -> Iterator[tuple[Entry, Moment]]:
-        """Yield the fire times that came due while nobody ran and wait for the first good poll, in no order."""
-        return ((self._last_entry(automation_id), each) for automation_id, moments in self._unconfirmed.items() for each in moments)
+    def unconfirmed(self, automation_id: str | None = None) -> Iterator[tuple[Entry, Moment]]:
+        """Yield in the same way the fire times that came due while nobody ran and wait for the first good poll."""
+        return self._yield_of(_ids(self._unconfirmed, automation_id), lambda each: self._unconfirmed.get(each, ()))
+
+    def _yield_of(self, ids: Iterable[str], moments_of: Callable[[str], Sequence[Moment]]) -> Iterator[tuple[Entry, Moment]]:
+        for automation_id in ids:
+            if moments := moments_of(automation_id):
+                entry = self._last_entry(automation_id)
+                yield from ((entry, each) for each in moments)
 
     # ------------------------------------------------------------ the undecided past
 
@@ -611,10 +615,15 @@ class Timetable:
     ) -> Iterator[tuple[datetime, Entry]]:
         """What is scheduled after ``after`` and up to ``until``, in order, of all automations or ``only`` of those for which that holds.
 
-        Evaluated lazily, and perhaps in another thread; an automation that is removed meanwhile is left out from there on.
+        Evaluated lazily, and perhaps in another thread, which also calls ``only``; an automation that is removed meanwhile is left out from
+        there on.
         """
-        wanted = None if only is None else {each for each, entry in self._entries.items() if only(entry.automation)}
-        upcoming = self._rota.together(after, until, wanted)
+        entries = None if only is None else list(self._entries.values())
+
+        def find_wanted() -> AbstractSet[str]:
+            return {entry.automation.id for entry in entries or () if only is None or only(entry.automation)}
+
+        upcoming = self._rota.together(after, until, None if only is None else find_wanted)
         return (
             (instant, entry)
             for instant, _, members in upcoming
@@ -807,6 +816,11 @@ class _Since:
             this_poll=self.snapshot.begun_at,
             run_moved_it=moved,
         )
+
+
+def _ids(everything: Iterable[str], automation_id: str | None) -> Iterable[str]:
+    """Return a copy of all ids, or the one id that is asked for."""
+    return list(everything) if automation_id is None else [automation_id]
 
 
 def _divide(whole: Iterable[_T], size: int) -> Iterator[Sequence[_T]]:

@@ -38,42 +38,43 @@ class Waits:
         """Return all waits: counted, and the first of them by due time. Costs as much as there are open occurrences, a part at a time."""
         timetable = self._context.timetable
         claimed, first = await _count(wait for _, wait in self._dispatcher.waits() if wait is not None)
-        unplanned, more = await _count(self._unplanned(lambda _: True))
+        unplanned, more = await _count(self._unplanned())
         later = (_until_due(entry, moment) for entry, moment in timetable.first_later(MOST_NAMED))
         first = nsmallest(MOST_NAMED, chain(first, more, later), key=_order)
         causes = claimed + unplanned + Counter({Cause.DUE: timetable.later_count})
         return WaitsStatus(causes, first, unplanned.total() + timetable.later_count)
 
     def of(self, automation_id: str) -> list[WaitStatus]:
-        """Return the waits of one automation, by due time, at most `MOST_NAMED`."""
-
-        def is_it(automation: Automation) -> bool:
-            return automation.id == automation_id
-
+        """Return the waits of one automation, by due time, at most `MOST_NAMED`. Costs nothing for other automations."""
         lane = self._dispatcher.lane(automation_id)
         claimed = () if lane is None else (wait for _, wait in lane.waits(self._context.clock) if wait is not None)
-        return nsmallest(MOST_NAMED, chain(claimed, self._unplanned(is_it), self.until_due(is_it)), key=_order)
+        later = (_until_due(*each) for each in self._context.timetable.later(automation_id))
+        return nsmallest(MOST_NAMED, chain(claimed, self._unplanned(automation_id), later), key=_order)
 
-    def until_due(self, only: Callable[[Automation], bool] | None = None) -> list[WaitStatus]:
-        """Return the occurrences between their instant and their due time, which have no row, at most `MOST_LISTED`.
+    async def until_due(self, automation_id: str | None = None, *, only: Callable[[Automation], bool] | None = None) -> list[WaitStatus]:
+        """Return the occurrences between their instant and their due time, which have no row: the first `MOST_LISTED` by due time.
 
-        ``only``: of the automations for which it holds.
+        They are of all automations, of the one with this id, or of the ones for which ``only`` holds: a part of those is looked at a time.
         """
         timetable = self._context.timetable
-        later = timetable.first_later(MOST_LISTED) if only is None else islice(timetable.later_of(only), MOST_LISTED)
-        return [_until_due(entry, moment) for entry, moment in later]
+        if automation_id is None and only is None:
+            return [_until_due(*each) for each in timetable.first_later(MOST_LISTED)]
+        first, later = list[tuple[Entry, Moment]](), timetable.later(automation_id)
+        while some := list(islice(later, _AT_ONCE)):
+            chosen = (each for each in some if only is None or only(each[0].automation))
+            first = nsmallest(MOST_LISTED, chain(first, chosen), key=lambda each: each[1].due)
+            await asyncio.sleep(0)
+        return [_until_due(*each) for each in first]
 
-    def _unplanned(self, only: Callable[[Automation], bool]) -> Iterator[WaitStatus]:
-        """Yield the fire times that are due and have no row yet."""
+    def _unplanned(self, automation_id: str | None = None) -> Iterator[WaitStatus]:
+        """Yield the fire times that are due and have no row yet, of all automations or of one."""
         now, hindrance = self._context.clock.now(), self._planner.hindrance
         cause, since, detail = (Cause.LEDGER, now, None) if hindrance is None else (hindrance.cause, hindrance.at, hindrance.detail)
-        for entry, moment in list(self._context.timetable.unplanned()):
-            if only(entry.automation):
-                is_due = moment.due <= now
-                yield _wait(entry, moment, cause, max(since, moment.due), detail) if is_due else _until_due(entry, moment)
-        for entry, moment in list(self._context.timetable.unconfirmed()):
-            if only(entry.automation):
-                yield _wait(entry, moment, Cause.UNCONFIRMED, max(moment.due, self._planner.absent_until))
+        for entry, moment in self._context.timetable.unplanned(automation_id):
+            is_due = moment.due <= now
+            yield _wait(entry, moment, cause, max(since, moment.due), detail) if is_due else _until_due(entry, moment)
+        for entry, moment in self._context.timetable.unconfirmed(automation_id):
+            yield _wait(entry, moment, Cause.UNCONFIRMED, max(moment.due, self._planner.absent_until))
 
 
 async def _count(waits: Iterator[WaitStatus]) -> tuple[Counter[Cause], list[WaitStatus]]:

@@ -153,11 +153,18 @@ def _recovering(target: TargetStatus) -> Json | None:
 
 def wanted(automation: str) -> Callable[[Automation], bool]:
     """Whether an automation is meant by an id, a name, or a pattern for the name (``nightly-*``)."""
-    try:
-        automation_id = canonical_id(automation)
-    except InvalidAutomation:
+    automation_id = find_id(automation)
+    if automation_id is None:
         return lambda each: each.name == automation or fnmatchcase(each.name, automation)
     return lambda each: each.id == automation_id
+
+
+def find_id(automation: str) -> str | None:
+    """Return the id that the text is; None for a name or a pattern for the name."""
+    try:
+        return canonical_id(automation)
+    except InvalidAutomation:
+        return None
 
 
 def page_view(records: Iterable[Json], query: OccurrenceQuery | UpcomingQuery) -> Json:

@@ -42,7 +42,7 @@ def stood(tmp_path_factory: pytest.TempPathFactory) -> Stood:
             world.api.edit(automations[number], cron_expression="0,45 * * * *")
         await world.until("13:02:00")
         assert world.process is not None
-        lines.extend(make_line("main", wait) for wait in world.process.target.waits.until_due())
+        lines.extend(make_line("main", wait) for wait in await world.process.target.waits.until_due())
         world.kill()
 
     path = recorded(tmp_path_factory.mktemp("until_due") / "ledger.db", story, policies=Policies(jitter=JITTER))

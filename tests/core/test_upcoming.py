@@ -14,6 +14,7 @@ from scheduler.core.model import Automation, Definition
 from scheduler.core.policy import Policies
 from scheduler.core.records import RecordedAutomation
 from scheduler.core.timetable import Timetable
+from tests.counting import count_lines
 
 NOW = datetime(2026, 10, 24, 19, 20, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -103,3 +104,16 @@ def test_schedules_that_nobody_asks_for_are_not_evaluated(monkeypatch: pytest.Mo
     monkeypatch.setattr(Schedule, "_fires", counted)
     assert len(list(islice(timetable.upcoming(NOW, NOW + DAY), 3))) == 3
     assert len(asked) <= 3
+
+
+def test_whoever_asks_for_some_automations_waits_for_none_of_the_others() -> None:
+    """The names are compared, and the schedules are gathered, where the instants are evaluated: on another thread than the loop's."""
+    few, many = (a_timetable(*[(f"{number % 60} {number // 60} * * *", "UTC") for number in range(count)]) for count in (10, 300))
+    until = NOW + DAY
+
+    def ask(timetable: Timetable) -> Iterator[tuple[datetime, Any]]:
+        return timetable.upcoming(NOW, until, lambda each: each.name == "n7")
+
+    assert listed(ask(many)) == listed(ask(few)) == [(NOW.replace(hour=0, minute=7) + DAY, "id-7")]
+    assert count_lines(lambda: ask(many)) == count_lines(lambda: ask(few))
+    assert count_lines(lambda: many.upcoming(NOW, until)) == count_lines(lambda: few.upcoming(NOW, until))

@@ -1,16 +1,19 @@
 """What each occurrence waits for is shown while it waits, with the instant since which it does."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
 from scheduler.core.errors import LedgerUnavailable, UpstreamError
+from scheduler.core.model import Automation, Definition, Snapshot
 from scheduler.core.policy import CatchUp, Concurrency, Policies, due_of
 from scheduler.core.status import WaitStatus
 from scheduler.core.steps import Cause
-from scheduler.daemon.waits import Waits
+from scheduler.core.timetable import Timetable
+from scheduler.daemon.waits import MOST_LISTED, Waits
+from tests.counting import count_lines
 from tests.daemon.world import NOON, World, in_world
 from tests.fakes import LOST_REQUEST, REFUSED, Deed, answered
 
@@ -39,13 +42,16 @@ def test_an_occurrence_between_its_instant_and_its_due_time_waits_for_that() -> 
         due = due_of(world.policies, "main", automation, schedule, ONE)
         assert timedelta(seconds=5) < due - ONE < timedelta(minutes=20), "the id decides"
         waiting = WaitStatus(automation, "hourly", ONE, due, Cause.DUE, ONE)
-        assert (await waits(world), process.target.waits.of(automation), process.target.waits.until_due()) == ([waiting],) * 3
+        shown = process.target.waits
+        assert (await waits(world), shown.of(automation), await shown.until_due(), await shown.until_due(automation)) == ([waiting],) * 4
+        assert await shown.until_due(only=lambda each: each.name == "hourly") == [waiting]
+        assert (shown.of("another"), await shown.until_due(only=lambda each: each.name == "h*")) == ([], [])
         status = await process.target.waits.status()
         assert (status.causes, status.unclaimed) == ({Cause.DUE: 1}, 1)
         assert world.fates(automation) == {}
         await world.after(due - world.clock.now() + timedelta(seconds=1))
         assert await waits(world) == []
-        assert process.target.waits.until_due() == []
+        assert await process.target.waits.until_due() == []
         assert world.fates(automation) == {"13:00": "accepted: answered"}
 
     in_world(story, begin=BEGIN, policies=Policies(jitter=timedelta(minutes=20)))
@@ -158,9 +164,8 @@ def test_many_waits_are_gone_through_a_part_at_a_time() -> None:
                 due = NOON + timedelta(minutes=minute)
                 yield None, WaitStatus("a", "a", due, due, Cause.HELD, NOON)
 
-        nothing: Any = SimpleNamespace(unplanned=list, unconfirmed=list, first_later=lambda _: [], later_count=0)
-        context: Any = SimpleNamespace(timetable=nothing, clock=world.clock)
-        planner: Any = SimpleNamespace(hindrance=None)
+        context: Any = SimpleNamespace(timetable=make_timetable(0), clock=world.clock)
+        planner: Any = SimpleNamespace(hindrance=None, absent_until=NOON)
         dispatcher: Any = SimpleNamespace(waits=yield_waits)
         asking = asyncio.create_task(Waits(context, planner, dispatcher).status())
         most = before = 0
@@ -173,3 +178,65 @@ def test_many_waits_are_gone_through_a_part_at_a_time() -> None:
         assert most <= 1_000
 
     in_world(story)
+
+
+def make_timetable(count: int) -> Timetable:
+    """Return a timetable with a fire time of each of ``count`` automations, which waits for its due time."""
+    timetable = Timetable("main", now=NOON, policies=lambda *_: Policies(jitter=timedelta(minutes=20)))
+    shown = [Automation(f"id {number}", f"a{number}", Definition("*/30 * * * *", "UTC", enabled=True)) for number in range(count)]
+    snapshot = Snapshot(NOON, 0.0, 0.0, {each.id: each for each in shown}, {}, complete=True, clock_offset=0.0, unidentified=0)
+    timetable.update(snapshot, previous_poll=NOON, confirm_after=30.0)
+    timetable.due(NOON + timedelta(minutes=30))
+    return timetable
+
+
+def make_waits(count: int) -> Waits:
+    context: Any = SimpleNamespace(timetable=make_timetable(count), clock=SimpleNamespace(now=lambda: NOON + timedelta(hours=1)))
+    planner: Any = SimpleNamespace(hindrance=None, absent_until=NOON)
+    dispatcher: Any = SimpleNamespace(lane=lambda _: None, waits=list)
+    return Waits(context, planner, dispatcher)
+
+
+def count_most_lines(work: Callable[[], Coroutine[Any, Any, object]]) -> int:
+    """Return how many lines the longest stretch of the work executes in which nobody else has a turn."""
+    coroutine, counts, ended = work(), list[int](), False
+
+    def take_step() -> None:
+        nonlocal ended
+        try:
+            coroutine.send(None)
+        except StopIteration:
+            ended = True
+
+    while not ended:
+        counts.append(count_lines(take_step))
+    return max(counts)
+
+
+def test_the_waits_of_one_automation_cost_nothing_for_the_others() -> None:
+    few, many = make_waits(100), make_waits(3_000)
+    assert [wait.name for wait in many.of("id 7")] == ["a7"]
+    assert count_lines(lambda: many.of("id 7")) == count_lines(lambda: few.of("id 7"))
+    assert count_most_lines(lambda: many.until_due("id 7")) == count_most_lines(lambda: few.until_due("id 7"))
+
+
+def test_waits_for_due_times_are_searched_by_name_a_part_at_a_time() -> None:
+    waits = make_waits(5_000)
+    half = count_most_lines(lambda: make_waits(2_500).until_due(only=lambda each: each.name == "a2400"))
+    assert count_most_lines(lambda: waits.until_due(only=lambda each: each.name == "a2400")) < 1.2 * half
+    (found,) = asyncio.run(waits.until_due(only=lambda each: each.name == "a4900"))
+    assert found.automation_id == "id 4900"
+    everything = asyncio.run(waits.until_due(only=lambda _: True))
+    assert len(everything) == MOST_LISTED
+    dues = [[wait.due for wait in some] for some in (everything, asyncio.run(waits.until_due()))]
+    assert dues[0] == dues[1] == sorted(dues[0]), "the first"
+
+
+def test_all_waits_without_a_row_are_gone_through_a_part_at_a_time() -> None:
+    waits = make_waits(3_000)
+    waits._context.timetable.due(NOON + timedelta(minutes=59))
+    asked = asyncio.run(waits.status())
+    assert asked.causes == {Cause.LEDGER: 3_000}, "planned by nobody yet"
+    few = make_waits(1_500)
+    few._context.timetable.due(NOON + timedelta(minutes=59))
+    assert count_most_lines(waits.status) < 1.2 * count_most_lines(few.status)

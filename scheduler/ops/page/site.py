@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from scheduler.core.errors import Unreachable
-from scheduler.core.model import InvalidAutomation, Outcome, RunStatus, canonical_id
+from scheduler.core.model import Outcome, RunStatus
 from scheduler.core.status import AutomationDetails, DaemonStatus
 from scheduler.ops.content import Content
 from scheduler.ops.gauges import AUTOMATION_STATES
@@ -28,7 +28,7 @@ from scheduler.ops.page.rendering import POLICY, render
 from scheduler.ops.page.rows import ZoneOf, address, happened, make_wait_row
 from scheduler.ops.page.times import When
 from scheduler.ops.queries import OPEN, OccurrenceQuery, automation_query, occurrence_query, paging_query
-from scheduler.ops.views import Json
+from scheduler.ops.views import Json, find_id
 
 _T = TypeVar("_T")
 _Values = Mapping[str, object]
@@ -101,7 +101,7 @@ class Site:
     async def automation(self, request: Request) -> Response:
         """``/automations/{target}/{automation_id}``."""
         content, name = self._content, request.path_params["target"]
-        automation_id = _canonical(request.path_params["automation_id"])
+        automation_id = find_id(request.path_params["automation_id"])
         form = asked(request.query_params, paging_query, limit=_OF_ONE)
         query = form.query or OccurrenceQuery(limit=_OF_ONE)
         of_it = OccurrenceQuery(target=name, automation=automation_id, limit=query.limit + 1, offset=query.offset)
@@ -192,13 +192,6 @@ def _links(form: Asked[_T], path: str, limit: int, offset: int, *, is_more: bool
 
 def _code(form: Asked[_T]) -> HTTPStatus:
     return HTTPStatus.BAD_REQUEST if form.problems else HTTPStatus.OK
-
-
-def _canonical(text: str) -> str | None:
-    try:
-        return canonical_id(text)
-    except InvalidAutomation:
-        return None
 
 
 async def _tried(asked_for: Awaitable[_T]) -> tuple[_T | None, str | None]:
