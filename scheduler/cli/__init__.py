@@ -30,7 +30,7 @@ def root() -> None:
 
     Try `scheduler up --demo`.
 
-    Exit status: 0 done; 1 the answer is no; 2 wrong use or configuration; 3 the API or the ledger could not be reached.
+    Exit status: 0 done, or so already; 1 the answer is no; 2 wrong use or configuration; 3 the API or the ledger could not be reached.
     """
 
 

@@ -13,7 +13,7 @@ import click
 
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.lookup import Candidate, refuse_ambiguous
-from scheduler.cli.output import complain, line, progress
+from scheduler.cli.output import line, progress
 from scheduler.cli.run_lookup import identify_run, suggest_names, widen_automation
 from scheduler.cli.times import now
 from scheduler.core.errors import Unreachable
@@ -28,22 +28,24 @@ CANCELLED_WITHIN: Final = 20.0
 
 
 async def cancel_runs(database: Database, run_ids: Sequence[str]) -> None:
-    """Cancel these runs, and print how each ended. Raises `AnswerIsNo` when one is not there or has ended already."""
+    """Cancel these runs, and print how each ended. Raises `AnswerIsNo` for the runs that are not there, after the others were cancelled."""
     queue = RunQueue(database, now)
-    refused: list[str] = []
+    unknown: list[str] = []
     cancelled: list[str] = []
     for run_id in dict.fromkeys([await identify_run(queue, text) for text in run_ids]):
         if await queue.cancel(run_id):
             cancelled.append(run_id)
+        elif run := await queue.run(run_id):
+            line(f"has ended already: {run_id}: {run['status']}")
         else:
-            refused.append(_refusal(run_id, await queue.run(run_id)))
+            unknown.append(f"there is no run {run_id}; see `scheduler runs list`")
     await _wait(lambda: queue.unfinished(cancelled), len(cancelled))
     for run_id in cancelled:
         run = await queue.run(run_id)
         assert run is not None
         line(f"{run['status']}: {run_id}: {escaped(run['error'] or '')}")
-    if refused:
-        raise AnswerIsNo("; ".join(refused))
+    if unknown:
+        raise AnswerIsNo("; ".join(unknown))
 
 
 async def cancel_all(database: Database, automation: str | None, *, ask: bool) -> None:
@@ -58,7 +60,7 @@ async def cancel_all(database: Database, automation: str | None, *, ask: bool) -
     cancelled = await queue.cancel_all(automation_id)
     total = cancelled.waiting + len(cancelled.running)
     if not total:
-        complain("no run waits or is in progress")
+        line("nothing to cancel: no run waits or is in progress")
         return
 
     async def count_left() -> int:
@@ -114,9 +116,3 @@ def _describe(cancelled: Cancelled) -> str:
     parts = [(cancelled.waiting, "waiting"), (len(cancelled.running), "in progress")]
     total = sum(count for count, _ in parts)
     return f"{total:,} run{'' if total == 1 else 's'}: " + ", ".join(f"{count:,} {what}" for count, what in parts if count)
-
-
-def _refusal(run_id: str, run: dict[str, Any] | None) -> str:
-    if run is None:
-        return f"there is no run {run_id}; see `scheduler runs list`"
-    return f"the run {run_id} has ended already: {run['status']}"

@@ -63,6 +63,8 @@ def test_people_are_told_to_keep_it(scheduler: Scheduler, database: Path) -> Non
 def test_a_revoked_key_is_listed_as_such_and_no_longer_one(scheduler: Scheduler, database: Path) -> None:
     kept, ended = (json.loads(scheduler("keys", "create", "--json").out) for _ in range(2))
     assert scheduler("keys", "revoke", ended["id"]).out == f"revoked: {ended['id']}\n"
+    again = scheduler("keys", "revoke", ended["id"])
+    assert (again.status, again.out, again.err) == (0, f"was revoked already: {ended['id']}\n", "")
     listed = {key["id"]: key["revoked_at"] for key in map(json.loads, scheduler("keys", "list", "--json").out.splitlines())}
     assert listed[kept["id"]] is None
     assert listed[ended["id"]] is not None

@@ -218,23 +218,24 @@ def test_a_pause_is_kept_with_whoever_made_it_and_told_by_next(scheduler: Schedu
 
 @pytest.mark.usefixtures("ledger")
 def test_resume_says_what_goes_on_pausing(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert scheduler("resume", "hourly") == Done(1, "", "error: nothing was paused: hourly\n")
+    assert scheduler("resume", "hourly") == Done(0, "no pause to end: hourly\n", "")
     for paused in (("hourly",), ("--all",)):
         assert scheduler("pause", *paused).status == 0
     still = "all automations of main are paused, hourly too; end that with `scheduler resume --all`\n"
     assert scheduler("resume", "hourly") == Done(0, "resumed: hourly\n", still)
-    assert scheduler("resume", "hourly") == Done(1, "", f"error: {still}")
+    assert scheduler("resume", "hourly") == Done(0, "no pause to end: hourly\n", still)
     assert scheduler("next", "hourly").err.startswith("paused: hourly;")
     assert scheduler("resume", "--all") == Done(0, "resumed: all automations of main\n", "")
     monkeypatch.setenv("SCHEDULER_SCHEDULE__PAUSED", "true")
-    assert scheduler("resume", "hourly").err == "error: the configuration pauses hourly; see `paused` in [schedule] and [[override]]\n"
+    assert scheduler("resume", "hourly").err == "the configuration pauses hourly; see `paused` in [schedule] and [[override]]\n"
 
 
 @pytest.mark.usefixtures("ledger")
 def test_resume_all_ends_the_pauses_of_single_ones_too(scheduler: Scheduler) -> None:
     assert scheduler("pause", "hourly").status == 0
     assert scheduler("resume", "--all").status == 0
-    assert scheduler("resume", "hourly").status == 1
+    assert scheduler("resume", "hourly").out == "no pause to end: hourly\n"
+    assert scheduler("resume", "--all") == Done(0, "no pause to end: all automations of main\n", "")
 
 
 def test_resume_all_can_leave_those_paused_that_were_paused_by_themselves(scheduler: Scheduler, ledger: Path) -> None:
@@ -243,7 +244,7 @@ def test_resume_all_can_leave_those_paused_that_were_paused_by_themselves(schedu
     assert scheduler("resume", "--all", "--keep-single").status == 0
     with closing(open_for_reading(ledger)) as connection:
         assert [each.automation_id for each in pauses(connection)] == [HOURLY]
-    assert scheduler("resume", "--all", "--keep-single").status == 1
+    assert scheduler("resume", "--all", "--keep-single") == Done(0, "no pause to end: all automations of main\n", "")
     assert scheduler("resume", "hourly", "--keep-single").status == 2
 
 
@@ -266,6 +267,7 @@ def test_a_target_is_renamed_with_its_history_when_no_daemon_runs(scheduler: Sch
     lock.release()
     assert scheduler("target", "rename", "other", "us").status == 2
     assert scheduler("target", "rename", "main", "us").status == 0
+    assert scheduler("target", "rename", "us", "us") == Done(0, "nothing to rename: the target is called us already\n", "")
     assert len(minutes(scheduler, "--target", "us")) == 4
     assert minutes(scheduler, "--target", "main") == []
 
@@ -278,7 +280,7 @@ def test_the_wait_of_a_target_is_forgotten_on_request(scheduler: Scheduler, ledg
     done = scheduler("target", "unthrottle", "main")
     assert (done.status, done.err) == (0, "")
     assert "2026-11-24T12:00:00Z" in done.out
-    assert "nothing to forget" in scheduler("target", "unthrottle", "main").out
+    assert scheduler("target", "unthrottle", "main") == Done(0, "nothing to forget: target main does not wait\n", "")
     assert "it knows main" in scheduler("target", "unthrottle", "other").err
 
 

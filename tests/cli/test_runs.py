@@ -286,13 +286,15 @@ def test_cancelling_says_when_nobody_is_there_to_do_it(scheduler: Scheduler, pat
     assert "is `scheduler serve` or `scheduler up` running?" in done.err
 
 
-def test_what_has_ended_or_is_not_there_cannot_be_cancelled(scheduler: Scheduler, path: Path) -> None:
+def test_to_cancel_a_run_that_has_ended_is_no_failure_and_one_that_is_not_there_is_one(scheduler: Scheduler, path: Path) -> None:
     run_id = begin(path)
     end(path, run_id, RunEnd("success", 0))
     done = scheduler("runs", "cancel", run_id)
-    assert (done.status, done.out) == (1, "")
-    assert f"the run {run_id} has ended already: success" in done.err
-    assert scheduler("runs", "cancel", "0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f").status == 1
+    assert (done.status, done.out, done.err) == (0, f"has ended already: {run_id}: success\n", "")
+    unknown = "0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f"
+    done = scheduler("runs", "cancel", unknown, run_id)
+    assert (done.status, done.out) == (1, f"has ended already: {run_id}: success\n")
+    assert done.err == f"error: there is no run {unknown}; see `scheduler runs list`\n"
 
 
 def queue_runs(path: Path, names: Sequence[str]) -> list[str]:
@@ -346,7 +348,7 @@ def test_runs_are_cancelled_by_automation_all_at_once_and_several_by_their_ids(s
     done = scheduler("runs", "cancel", "--all")
     assert (done.status, done.out, left(path)) == (0, "cancelled 2 runs: 2 waiting\n", [])
     done = scheduler("runs", "cancel", "--all", "--yes")
-    assert (done.status, done.out, done.err) == (0, "", "no run waits or is in progress\n")
+    assert (done.status, done.out, done.err) == (0, "nothing to cancel: no run waits or is in progress\n", "")
 
 
 def test_an_automation_whose_runs_are_to_be_cancelled_has_to_be_clear(scheduler: Scheduler, path: Path) -> None:

@@ -11,6 +11,7 @@ from scheduler.cli.times import now
 from scheduler.core.instants import from_text, to_text_seconds
 
 if TYPE_CHECKING:
+    from scheduler.database import Database
     from scheduler.localapi.keys import Key, NewKey
 
 
@@ -61,13 +62,21 @@ def list_(source: Source, *, as_json: bool) -> None:
 @click.argument("key_id", metavar="ID")
 @click.pass_obj
 def revoke(source: Source, *, key_id: str) -> None:
-    """End a key: the next request with it is refused."""
+    """End a key: the next request with it is refused. Of a key that is revoked already, says so; the exit status is 0."""
     from scheduler.cli.api_database import carry_out
     from scheduler.localapi.keys import Keys
 
-    if not carry_out(source.load().settings.api.database.path, lambda database: Keys(database, now).revoke(key_id)):
-        raise AnswerIsNo(f"there is no key {key_id!r} in force; see `scheduler keys list`")
-    line(f"revoked: {key_id}")
+    async def revoke_key(database: "Database") -> bool:
+        """Return whether the key was in force. Raises `AnswerIsNo` when there is no such key."""
+        keys = Keys(database, now)
+        if await keys.revoke(key_id):
+            return True
+        if all(key.id != key_id for key in await keys.listed()):
+            raise AnswerIsNo(f"there is no key {key_id!r}; see `scheduler keys list`")
+        return False
+
+    was_in_force = carry_out(source.load().settings.api.database.path, revoke_key)
+    line(f"{'revoked' if was_in_force else 'was revoked already'}: {key_id}")
 
 
 def _print_new(made: "NewKey", *, as_json: bool) -> None:

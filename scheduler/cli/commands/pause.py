@@ -23,7 +23,8 @@ _EXAMPLES = ("scheduler pause nightly-report", "scheduler pause --all")
 def command(source: Source, *, automation: str | None, everything: bool, target_name: str | None) -> None:
     """Record the occurrences of AUTOMATION (a name, an id or the beginning of an id) from now on without firing them.
 
-    Kept in the ledger: it survives restarts, and shows in `scheduler status`.
+    The pause is kept in the ledger: it survives restarts, and shows in `scheduler status`. A pause that is there already stays as
+    it is, and the exit status is 0.
     """
     from scheduler.cli.ledger_file import waking, write
     from scheduler.cli.pauses import chosen

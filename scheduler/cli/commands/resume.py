@@ -5,7 +5,6 @@ import getpass
 import click
 
 from scheduler.cli.completion_values import complete_automations, complete_targets
-from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import Command, Source
 from scheduler.cli.output import complain, line
 from scheduler.cli.times import now
@@ -23,7 +22,11 @@ _EXAMPLES = ("scheduler resume nightly-report", "scheduler resume --all", "sched
 )
 @click.pass_obj
 def command(source: Source, *, automation: str | None, everything: bool, keep_single: bool, target_name: str | None) -> None:
-    """End the pause of AUTOMATION, a name, an id or the beginning of an id. What came due meanwhile stays skipped."""
+    """End the pause of AUTOMATION, a name, an id or the beginning of an id. What came due meanwhile stays skipped.
+
+    Says on standard error what goes on pausing AUTOMATION: a pause of all automations, or the configuration. Without a pause that
+    could be ended, says so; the exit status is 0 in each of these cases.
+    """
     from scheduler.cli.ledger_file import waking, write
     from scheduler.cli.pauses import chosen, still_paused
     from scheduler.ledger.intents import resume
@@ -38,9 +41,6 @@ def command(source: Source, *, automation: str | None, everything: bool, keep_si
             which.ledger,
             lambda connection: resume(connection, which.target, which.automation_id, at=at, by=by, keep_single=keep_single),
         )
-    remaining = still_paused(settings, which)
-    if not ended:
-        raise AnswerIsNo(remaining or f"nothing was paused: {which.name}")
-    line(f"resumed: {escaped(which.name)}")
-    if remaining:
+    line(f"{'resumed' if ended else 'no pause to end'}: {escaped(which.name)}")
+    if remaining := still_paused(settings, which):
         complain(escaped(remaining))

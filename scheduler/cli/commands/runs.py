@@ -114,7 +114,7 @@ _CANCEL_EXAMPLES: Final = [
 def cancel(source: Source, *, run_ids: tuple[str, ...], automation: str | None, all_runs: bool, yes: bool) -> None:
     """End runs, or take them out of the queue: they have failed then, and say that they were cancelled.
 
-    RUN is an id or the beginning of one.
+    RUN is an id or the beginning of one. Of a run that has ended already, says so; the exit status is 0.
 
     Returns when the runs have ended. A queue of any length is cancelled in small steps, beside the server.
     """

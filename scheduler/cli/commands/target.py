@@ -25,7 +25,10 @@ def rename(source: Source, *, old: str, new: str) -> None:
     path = source.load().settings.ledger.url.path
     with owning(path, now()):
         write(path, lambda connection: rename_target(connection, old, new))
-    line(f"renamed: {escaped(old)} is {escaped(new)} now; use that name in [[target]]")
+    if old == new:
+        line(f"nothing to rename: the target is called {escaped(old)} already")
+    else:
+        line(f"renamed: {escaped(old)} is {escaped(new)} now; use that name in [[target]]")
 
 
 @command.command("unthrottle", examples=["scheduler target unthrottle main"])
@@ -34,7 +37,7 @@ def rename(source: Source, *, old: str, new: str) -> None:
 def unthrottle(source: Source, *, name: str) -> None:
     """Forget the wait that the API of target NAME asked for by a 429, so that the next start sends at once.
 
-    No daemon may be running.
+    No daemon may be running. Without such a wait, says so; the exit status is 0.
     """
     from scheduler.cli.ledger_file import owning, write
     from scheduler.ledger.intents import unthrottle_target
