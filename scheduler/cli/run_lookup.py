@@ -1,7 +1,6 @@
-"""Which run of the embedded API a command means: by its id, by the first characters of its id, or by its automation's name."""
+"""Which run of the embedded API a command means: by its id, by the first characters of its id, or by its automation."""
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from scheduler.cli.failures import AnswerIsNo
@@ -16,14 +15,15 @@ _MOST: Final = 100
 
 
 async def identify_run(queue: RunQueue, text: str, *, by_name: bool = False) -> str:
-    """Return the id of the run that is meant; ``by_name``: also the newest run of the automation with this name.
+    """Return the id of the run that is meant; ``by_name``: also the newest run of the automation with this name or id.
 
-    Raises `AnswerIsNo` when there is none, or are several. A whole id is returned as it is.
+    Raises `AnswerIsNo` when there is none, or are several. Without ``by_name`` a whole id is returned as it is.
     """
-    with suppress(InvalidAutomation):
-        return canonical_id(text)
-    named = await queue.named(text) if by_name else []
-    if (prefix := read_prefix(text)) and not named:
+    whole = _read_id(text)
+    if whole is not None and (not by_name or await queue.run(whole)):
+        return whole
+    named = await queue.named(whole or text) if by_name else []
+    if (prefix := read_prefix(text)) and whole is None and not named:
         found = await queue.with_prefix(prefix, last_with(prefix), _MOST)
         if len(found) > 1:
             raise refuse_ambiguous(text, [_candidate(run) for run in found], kind="runs")
@@ -31,13 +31,36 @@ async def identify_run(queue: RunQueue, text: str, *, by_name: bool = False) -> 
             return str(found[0]["id"])
     if not by_name:
         raise AnswerIsNo(f"there is no run {text!r}; see `scheduler runs list`, or name an automation with --automation")
-    # With the ids no name is read as a pattern, as `report [eu]` could be.
-    of_each = [await queue.runs(automation=wanted, limit=1) for wanted in ([each["id"] for each in named] or [text])]
-    newest = [run for runs in of_each for run in runs]
-    if not newest:
-        near = await suggest_names(queue, text)
-        raise AnswerIsNo(f"there is no run {text!r}; {near or 'see `scheduler runs list`'}")
-    return str(max(newest, key=lambda run: str(run["created_at"]))["id"])
+    return await _newest_run(queue, text, named or await _once_named(queue, whole or await widen_automation(queue, text)))
+
+
+async def _newest_run(queue: RunQueue, text: str, automations: Sequence[Mapping[str, Any]]) -> str:
+    """Return the id of the newest run of the one automation. Raises `AnswerIsNo` for none, for several and for one without a run."""
+    newest = {each["id"]: await queue.runs(automation=each["id"], limit=1) for each in automations[:_MOST]}
+    if len(newest) > 1:
+        candidates = [Candidate(each["id"], each["name"], _describe_newest(newest[each["id"]])) for each in automations[:_MOST]]
+        raise refuse_ambiguous(text, candidates)
+    found = [run for runs in newest.values() for run in runs]
+    if found:
+        return str(found[0]["id"])
+    if automations:
+        raise AnswerIsNo(f"the automation {text!r} has no run yet; start one with `scheduler automations run`")
+    near = await suggest_names(queue, text)
+    raise AnswerIsNo(f"there is no run {text!r}; {near or 'see `scheduler runs list`'}")
+
+
+async def _once_named(queue: RunQueue, text: str) -> list[Mapping[str, Any]]:
+    """Return the automations whose runs show this name or automation id, deleted automations too: ``id`` and ``name``."""
+    runs = await queue.runs(automation=text, limit=_MOST)
+    return list({run["automation_id"]: {"id": run["automation_id"], "name": run["name"]} for run in runs}.values())
+
+
+def _read_id(text: str) -> str | None:
+    """Return the text in the usual form of an id; None when the text is no id."""
+    try:
+        return canonical_id(text)
+    except InvalidAutomation:
+        return None
 
 
 async def suggest_names(queue: RunQueue, text: str) -> str:
@@ -47,7 +70,15 @@ async def suggest_names(queue: RunQueue, text: str) -> str:
 
 
 def _candidate(run: Mapping[str, Any]) -> Candidate:
-    return Candidate(run["id"], run["name"], f"{run['status']}, created {in_zone(from_text(run['created_at']), 'UTC')}")
+    return Candidate(run["id"], run["name"], _describe(run))
+
+
+def _describe(run: Mapping[str, Any]) -> str:
+    return f"{run['status']}, created {in_zone(from_text(run['created_at']), 'UTC')}"
+
+
+def _describe_newest(runs: Sequence[Mapping[str, Any]]) -> str:
+    return f"newest run {_describe(runs[0])}" if runs else "no run"
 
 
 async def widen_automation(queue: RunQueue, text: str) -> str:

@@ -36,14 +36,16 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class RecordedRuns:
-    """What the ledger knows of runs that it has just recorded, by run id.
+    """Facts about runs that the ledger has just recorded, by run id.
 
     ``doubles`` names the occurrence of which a foreign run seen for the first time is most likely a late double: its attempt was unknown,
     was taken for not started, and was carried out after all. ``scheduled_for`` names the occurrence that started a run that has ended.
+    ``names`` has the newest name of each automation of the runs, removed automations too, by automation id.
     """
 
     doubles: Mapping[str, datetime]
     scheduled_for: Mapping[str, datetime]
+    names: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,19 +186,25 @@ class Tracker:
         follow = partial(context.ledger.followed, context.target, clock_offset=context.clock_offset)
         doubles: dict[str, datetime] = {}
         scheduled_for: dict[str, datetime] = {}
+        names: dict[str, str] = {}
 
         def take(recorded: RecordedRuns) -> None:
             doubles.update(recorded.doubles)
             scheduled_for.update(recorded.scheduled_for)
+            names.update(recorded.names)
+
+        def name_of(run: Run, name: str) -> str:
+            is_there = run.automation_id in context.timetable.entries
+            return name if is_there else names.get(run.automation_id, name)  # only the ledger knows the names of removed automations
 
         rest = max(0, len(findings.records) - 1) // _RECORDED_AT_ONCE * _RECORDED_AT_ONCE
         for first in range(0, rest, _RECORDED_AT_ONCE):
             take(await context.durably("runs", partial(follow, findings.records[first : first + _RECORDED_AT_ONCE], at)))
         attribution = {"attributed": findings.attributed, "unattributed": findings.unattributed}
         take(await context.durably("runs", partial(follow, findings.records[rest:], at, **attribution)))
-        foreign = (self._foreign(run, name, doubles.get(run.id)) for run, name in findings.foreign)
-        finished = (self._finished(run, name, scheduled_for.get(run.id), at) for run, name in findings.finished)
-        were_there = (self._make_was_there(run, name) for run, name in findings.were_there)
+        foreign = (self._foreign(run, name_of(run, name), doubles.get(run.id)) for run, name in findings.foreign)
+        finished = (self._finished(run, name_of(run, name), scheduled_for.get(run.id), at) for run, name in findings.finished)
+        were_there = (self._make_was_there(run, name_of(run, name)) for run, name in findings.were_there)
         await context.tell(chain(foreign, finished, were_there))
 
     def _clear_by_now(self, batch: _Batch, findings: _Findings) -> Iterator[Seen]:

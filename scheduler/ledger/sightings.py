@@ -319,11 +319,19 @@ _STARTED_BY: Final = given(
 )
 """The scheduled instants of the occurrences that started these runs."""
 
+_NAMES: Final = given(
+    "automation_id",
+    """
+    SELECT json_group_object(automation.automation_id, automation.name) FROM {given}
+    CROSS JOIN automation ON automation.target = ?2 AND automation.automation_id = given.automation_id
+    """,
+)
+
 
 def follow(
     connection: sqlite3.Connection, target: str, runs: Sequence[tuple[Run, RunOrigin]], at: datetime, clock_offset: float | None
 ) -> RecordedRuns:
-    """Record runs and what became of them. Return the occurrences of new late doubles, and those of the runs that have ended.
+    """Record runs and how they ended. Return the occurrences of new late doubles and of the ended runs, and names.
 
     Who started a run stays as it was first recorded, and no reading makes one that has ended run again.
     """
@@ -334,7 +342,9 @@ def follow(
     fill_in(connection, target, [run for run, origin in runs if origin is RunOrigin.MANUAL])
     ended = packed([(run.id,) for run, _ in runs if run.status is not RunStatus.RUNNING])
     started_by = json.loads(connection.execute(_STARTED_BY, (ended, target)).fetchone()[0])
-    return RecordedRuns(_read_instants(doubles), _read_instants(started_by))
+    automations = packed([(automation_id,) for automation_id in {run.automation_id for run, _ in runs}])
+    names = json.loads(connection.execute(_NAMES, (automations, target)).fetchone()[0])
+    return RecordedRuns(_read_instants(doubles), _read_instants(started_by), names)
 
 
 def _read_instants(texts: Mapping[str, str]) -> Mapping[str, datetime]:

@@ -203,7 +203,7 @@ class SqliteLedger:
         """See `sightings.follow` and the module `unattributed`."""
 
         def follow(connection: sqlite3.Connection) -> RecordedRuns:
-            recorded = sightings.follow(connection, target, runs, at, clock_offset) if runs else RecordedRuns({}, {})
+            recorded = sightings.follow(connection, target, runs, at, clock_offset) if runs else RecordedRuns({}, {}, {})
             notes.remove(connection, target, attributed)
             notes.note(connection, target, unattributed)
             return recorded

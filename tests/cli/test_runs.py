@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,12 @@ def end(path: Path, run_id: str, how: RunEnd) -> None:
     within(path, use)
 
 
+def show(scheduler: Scheduler, text: str) -> dict[str, Any]:
+    """Return the run that `runs show` finds."""
+    run: dict[str, Any] = json.loads(scheduler("runs", "show", text, "--json").out)
+    return run
+
+
 def print_output(path: Path, run_id: str, content: bytes) -> None:
     folder = path.with_name("api.db.runs") / run_id
     folder.mkdir(parents=True, exist_ok=True)
@@ -132,7 +139,10 @@ def test_the_table_of_runs_shows_how_they_ended_and_lets_no_name_take_hold_of_th
 
 
 def test_a_run_is_found_by_the_beginning_of_its_id_and_the_newest_run_by_its_automations_name(scheduler: Scheduler, path: Path) -> None:
-    runs = [begin(path, "nightly", at=at) for at in (NOW, NOW.replace(second=1))]
+    runs = [begin(path, "nightly")]
+    automation_id = show(scheduler, runs[0])["automation_id"]
+    within(path, lambda database: Store(database, lambda: NOW.replace(second=1)).start_run(Place(1, automation_id), None))
+    runs += [run["id"] for run in map(json.loads, scheduler("runs", "list", "--json").out.splitlines()) if run["id"] not in runs]
     assert scheduler("runs", "show", runs[0][:8]).out == scheduler("runs", "show", runs[0]).out
     assert scheduler("runs", "show", runs[0][:13].upper()).out.startswith(f"run         {runs[0]}\n")
     assert scheduler("runs", "show", "nightly").out.startswith(f"run         {runs[1]}\n")
@@ -262,6 +272,35 @@ def test_following_a_run_that_has_ended_is_showing_it(scheduler: Scheduler, path
     print_output(path, run_id, b"all\n")
     end(path, run_id, RunEnd("success", 0))
     assert scheduler("runs", "show", run_id, "--follow").out == scheduler("runs", "show", run_id).out
+
+
+def test_a_name_that_several_automations_have_lists_them_instead_of_showing_the_newest_run_of_any(scheduler: Scheduler, path: Path) -> None:
+    runs = {run["automation_id"]: run["id"] for run in map(partial(show, scheduler), [begin(path, "nightly"), begin(path, "nightly")])}
+    (idle,) = queue_runs(path, ["idle"])
+
+    def candidates() -> list[str]:
+        done = scheduler("runs", "show", "nightly")
+        title, *lines = done.err.splitlines()
+        assert (done.status, done.out, title) == (1, "", "error: there are 2 automations called 'nightly'; give the id of one")
+        assert all("  nightly  newest run running, created Mon 2026-11-23 19:20 UTC" in line for line in lines)
+        return [line.split()[0] for line in lines]
+
+    assert sorted(candidates()) == sorted(runs)
+    for automation_id, run_id in runs.items():
+        assert show(scheduler, automation_id)["id"] == show(scheduler, automation_id[:23].upper())["id"] == run_id
+        end(path, run_id, RunEnd("success", 0))
+    within(
+        path,
+        lambda database: database.write(lambda connection: connection.execute("DELETE FROM automations WHERE name = 'nightly'").rowcount),
+    )
+    for run in runs.values():
+        assert show(scheduler, run)["status"] == "success"
+    assert scheduler("runs", "show", "nightly").err.startswith("error: there are 2 automations called 'nightly'; "), "deleted ones"
+    within(path, lambda database: database.write(lambda connection: connection.execute("DELETE FROM runs").rowcount))
+    assert (
+        scheduler("runs", "show", idle).err
+        == f"error: the automation '{idle}' has no run yet; start one with `scheduler automations run`\n"
+    )
 
 
 def test_a_run_that_is_carried_out_is_cancelled_by_the_server_and_waited_for(path: Path) -> None:

@@ -64,7 +64,7 @@ def test_a_run_that_a_newer_one_covers_is_superseded() -> None:
 @pytest.mark.parametrize("restart", ["none", "before the removal", "after the removal"])
 def test_a_run_of_an_automation_that_is_deleted_meanwhile_gets_one_final_status_with_and_without_a_restart(restart: str) -> None:
     async def story(world: World) -> None:
-        automation = world.api.create("1 12 * * *")
+        automation = world.api.create("1 12 * * *", name="nightly")
         world.set(run_timeout=timedelta(hours=1))
         world.start()
         await world.until("12:01:30")
@@ -81,6 +81,7 @@ def test_a_run_of_an_automation_that_is_deleted_meanwhile_gets_one_final_status_
             world.start()
         await world.until("14:30:00")
         assert ends(world) == [(run.id, RunStatus.SUPERSEDED)]
+        assert [event.automation for event in world.told(RunFinished)] == ["nightly"]
         recorded = world.ledger.runs["main", run.id].run
         assert (recorded.status, "deleted" in (recorded.error or "")) == (RunStatus.SUPERSEDED, True)
 

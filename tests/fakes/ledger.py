@@ -567,7 +567,13 @@ class MemoryLedger:
         for run in unattributed:
             self.unattributed[target, run.id] = run
         ended = [self.runs[target, run.id] for run, _ in runs if run.status is not RunStatus.RUNNING]
-        return RecordedRuns(doubles, {row.run.id: row.occurrence.scheduled_for for row in ended if row.occurrence is not None})
+        scheduled_for = {row.run.id: row.occurrence.scheduled_for for row in ended if row.occurrence is not None}
+        return RecordedRuns(doubles, scheduled_for, self._names(target, {run.automation_id for run, _ in runs}))
+
+    def _names(self, target: str, automation_ids: Collection[str]) -> dict[str, str]:
+        """Return the newest names of automations, removed ones too."""
+        named = (version for version in self.targets[target].versions if version.automation_id in automation_ids)
+        return {version.automation_id: version.name for version in named}
 
     async def unattributed_runs(self, target: str) -> list[Run]:
         """See `scheduler.daemon.ports.Ledger`."""

@@ -222,6 +222,8 @@ def test_what_was_removed_is_gone_and_may_come_back(ledger: Stand) -> None:
     assert _recorded(ledger).automations == {}
     assert ledger.rows("SELECT cron_expression, removed_at FROM automation") == [("0 3 * * *", "2026-11-23T12:05:00.000000Z")]
     assert ledger.rows("SELECT removed, cron_expression FROM definition ORDER BY id") == [(0, "0 3 * * *"), (1, None)]
+    followed = ledger.do(ledger.ledger.followed(MAIN, [(run("run-1"), RunOrigin.BEFORE)], at(6)))
+    assert followed.names == {NIGHTLY: automation().name}, "the last name"
     _added(ledger, automation(), minute=8)
     assert _recorded(ledger).automations[NIGHTLY].effective_from == at(8)
     assert _recorded(ledger).removals == ()

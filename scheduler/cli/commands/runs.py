@@ -80,7 +80,7 @@ def list_(source: Source, *, automation: str | None, status: str | None, limit: 
 def show_(source: Source, *, run_id: str, follow: bool, as_json: bool) -> None:
     """Print a run: its status, times, command, exit status and output.
 
-    RUN is an id or the beginning of one, or the name of an automation, which means its newest run.
+    RUN is an id or the beginning of one, or an automation (a name, an id or the beginning of an id), which means its newest run.
 
     With --follow the exit status is 1 when the run failed.
     """
