@@ -16,7 +16,7 @@ import pytest
 
 from scheduler.audit import reading
 from scheduler.cli import named, pauses, recorded, until_due
-from scheduler.core.model import RunStatus
+from scheduler.core.model import Outcome, RunStatus
 from scheduler.database.files import connect_for_reading
 from scheduler.doctor import looking
 from scheduler.ledger import claims, finished_runs, history, outcomes, retention, schema, sightings, unattributed
@@ -149,6 +149,8 @@ def put_together(ledger: sqlite3.Connection, api: sqlite3.Connection) -> list[St
     history.occurrences(ledger, history.Selection())
     history.occurrences(ledger, history.Selection(automation="nightly*"))
     history.occurrences(ledger, history.Selection(run_status=RunStatus.FAILED))
+    history.occurrences(ledger, history.Selection(outcome=Outcome.REJECTED))
+    history.occurrences(ledger, history.Selection(only_open=True))
     for table in (retention._OCCURRENCES, retention._RUNS, retention._DEFINITIONS, *retention._OTHERS):
         retention._read(table.select, datetime.now(UTC), table.begin, ledger)
     for automation in (None, "nightly-*", str(UUID(int=1))):

@@ -1,7 +1,8 @@
 """What people read: occurrences as lines with the keys of ``scheduler history --json``, and what is known of targets and automations.
 
 Plain functions of a connection, for commands (`schema.open_for_reading`) and for the daemon's pages (`Database.browse`). There is no
-index by automation, which would cost each claim a page of its own: the newest lines of one are found by walking back in time.
+index by automation, which would cost each claim a page of its own: the newest lines of one are found by walking back in time. Outcomes
+and statuses of runs have an index, so that few are found in a long history.
 """
 
 import sqlite3
@@ -42,9 +43,11 @@ class Selection:
 
 def occurrences(connection: sqlite3.Connection, selection: Selection) -> list[Line]:
     """A line for each occurrence or span; the newest first, unless asked otherwise. Open ones have a ``state`` too."""
+    if not _may_match(selection):
+        return []
     conditions, values = _conditions(selection)
     order = "ASC" if selection.oldest_first else "DESC"
-    tables, first = (_RUNS_WITH_OCCURRENCES, "run") if _is_by_run(selection) else (_OCCURRENCES_WITH_RUNS, "occurrence")
+    tables, first = _choose_tables(selection)
     rows = connection.execute(
         f"""
         SELECT {_COLUMNS} FROM {tables} WHERE {conditions}
@@ -56,13 +59,19 @@ def occurrences(connection: sqlite3.Connection, selection: Selection) -> list[Li
     return [_line(row) for row in rows]
 
 
-def _is_by_run(selection: Selection) -> bool:
-    """Return whether the runs are gone through, and not the occurrences: of all runs few did not succeed."""
-    return selection.run_status not in {None, RunStatus.SUCCESS}
+def _may_match(selection: Selection) -> bool:
+    """Return whether an occurrence can match: only accepted occurrences have a run, see `Conclusion`."""
+    return selection.run_status is None or (selection.outcome in {None, Outcome.ACCEPTED} and not selection.only_open)
 
 
-_OCCURRENCES_WITH_RUNS: Final = "occurrence LEFT JOIN run ON run.target = occurrence.target AND run.run_id = occurrence.task_run_id"
-_RUNS_WITH_OCCURRENCES: Final = "run INDEXED BY run_not_successful CROSS JOIN occurrence ON occurrence.id = run.occurrence_id"
+def _choose_tables(selection: Selection) -> tuple[str, str]:
+    """Return the tables of a selection and the first of them, which is gone through in the order of time."""
+    if selection.run_status is not None:
+        return "run INDEXED BY run_by_status CROSS JOIN occurrence ON occurrence.id = run.occurrence_id", "run"
+    index = "occurrence_open" if selection.only_open else None if selection.outcome is None else "occurrence_by_outcome"
+    occurrences = "occurrence" if index is None else f"occurrence INDEXED BY {index}"
+    return f"{occurrences} LEFT JOIN run ON run.target = occurrence.target AND run.run_id = occurrence.task_run_id", "occurrence"
+
 
 _COLUMNS: Final = """
     occurrence.target, occurrence.automation_id, occurrence.name, occurrence.scheduled_for, occurrence.due,
@@ -81,9 +90,7 @@ _OF_AUTOMATION: Final = """
 # By an id alone, the index that orders them also tells which they are.
 _OF_ID: Final = "occurrence.automation_id = :automation_id"
 
-# With a plain comparison, SQLite may go through all runs that succeeded, and sort them.
-_SUCCEEDED: Final = "coalesce(run.status, '') = :run_status"
-_DID_NOT_SUCCEED: Final = "run.status = :run_status AND run.status <> 'success' AND run.occurrence_id IS NOT NULL"
+_OF_STATUS: Final = "run.status = :run_status AND run.occurrence_id IS NOT NULL"
 
 # A span counts when any of it is in time, so the walk begins at the first span that reaches beyond `since`. Left to itself, SQLite looks
 # for that one from the oldest row on, through all that there are.
@@ -95,6 +102,7 @@ _SINCE: Final = """
 
 
 def _conditions(selection: Selection) -> tuple[str, dict[str, str | int | None]]:
+    is_by_run = selection.run_status is not None
     values: dict[str, str | int | None] = {
         "target": selection.target,
         "outcome": selection.outcome,
@@ -108,9 +116,9 @@ def _conditions(selection: Selection) -> tuple[str, dict[str, str | int | None]]
     wanted = {
         "target": "occurrence.target = :target",
         "outcome": "occurrence.outcome = :outcome",
-        "run_status": _DID_NOT_SUCCEED if _is_by_run(selection) else _SUCCEEDED,
-        "since": "run.scheduled_for >= :since" if _is_by_run(selection) else _SINCE,  # no run belongs to a span
-        "until": "run.scheduled_for < :until" if _is_by_run(selection) else "occurrence.scheduled_for < :until",
+        "run_status": _OF_STATUS,
+        "since": "run.scheduled_for >= :since" if is_by_run else _SINCE,  # no run belongs to a span
+        "until": "run.scheduled_for < :until" if is_by_run else "occurrence.scheduled_for < :until",
         "automation": _OF_AUTOMATION if values["automation_id"] is None else _OF_ID,
     }
     conditions = [condition for key, condition in wanted.items() if values[key] is not None]

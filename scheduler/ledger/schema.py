@@ -465,6 +465,21 @@ def statuses_of_version_9(tables: Tables) -> None:
         tables.execute(statement)
 
 
+# Any outcome and any status may be rare: all runs fail, or all occurrences are paused. Instants increase, so that new entries of an
+# index share the last pages of their outcome.
+_HISTORY_BY_OUTCOME: Final = (
+    "CREATE INDEX occurrence_by_outcome ON occurrence (outcome, scheduled_for, automation_id) WHERE outcome IS NOT NULL",
+    "DROP INDEX run_not_successful",
+    "CREATE INDEX run_by_status ON run (status, scheduled_for, automation_id) WHERE occurrence_id IS NOT NULL",
+)
+
+
+def outcomes_of_version_10(tables: Tables) -> None:
+    """What finds the newest occurrences with an outcome, or whose runs have a status, however many others lie between."""
+    for statement in _HISTORY_BY_OUTCOME:
+        tables.execute(statement)
+
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     tables_of_version_1,
     what_explains_of_version_2,
@@ -475,6 +490,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     throttle_of_version_7,
     restored_of_version_8,
     statuses_of_version_9,
+    outcomes_of_version_10,
 )
 
 

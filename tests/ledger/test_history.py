@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.core.model import AttemptResult, Occurrence, Outcome, Reason, RunOrigin, RunStatus
+from scheduler.core.model import AttemptResult, Occurrence, Outcome, Reason, RunOrigin, RunStatus, State
 from scheduler.core.status import WaitStatus
 from scheduler.core.steps import Cause
 from scheduler.ledger import history, not_due
@@ -202,14 +202,16 @@ _RUN_MANY = """
     SELECT target, task_run_id, automation_id, id, scheduled_for, 'occurrence', iif(task_run_id = 'run-0', 'lost', ?)
     FROM occurrence WHERE node = 'n'
 """
+_END_OTHERWISE = "UPDATE occurrence SET outcome = ?, reason = ?, state = ?, task_run_id = NULL WHERE node = 'n' AND task_run_id {} 'run-0'"
+ACCEPTED = (Outcome.ACCEPTED, Reason.ANSWERED, None)
+SKIPPED = (Outcome.SKIPPED, Reason.PAUSED, None)
+REJECTED = (Outcome.REJECTED, Reason.REFUSED, None)
+OPEN = (None, None, State.WAITING)
+Ended = tuple[Outcome | None, Reason | None, State | None]
 
 
-def _count_steps(path: Path, others: RunStatus, count: int, wanted: Selection) -> int:
-    """Count the steps of SQLite's machine for a selection when the oldest run was lost, and ``count`` runs came to ``others``."""
-    with stand(path) as on:
-        on.write(lambda connection: connection.execute(_ACCEPT_MANY, (json.dumps([0] * (count + 1)),)).rowcount)
-        on.write(lambda connection: connection.execute(_RUN_MANY, (others,)).rowcount)
-        return on.do(on.database.read(lambda connection: count_steps(connection, lambda each: history.occurrences(each, wanted))))
+def _count_steps(on: Stand, wanted: Selection) -> int:
+    return on.do(on.database.read(lambda connection: count_steps(connection, lambda each: history.occurrences(each, wanted))))
 
 
 @pytest.mark.parametrize(
@@ -219,13 +221,50 @@ def _count_steps(path: Path, others: RunStatus, count: int, wanted: Selection) -
         (RunStatus.FAILED, Selection(run_status=RunStatus.LOST)),
         (RunStatus.FAILED, Selection(run_status=RunStatus.FAILED, limit=5)),
         (RunStatus.FAILED, Selection(run_status=RunStatus.FAILED, since=datetime(2027, 6, 1, tzinfo=UTC))),
+        (RunStatus.FAILED, Selection(run_status=RunStatus.SUCCESS)),
+        (RunStatus.SUCCESS, Selection(run_status=RunStatus.SUCCESS, outcome=Outcome.REJECTED)),
+        (RunStatus.SUCCESS, Selection(run_status=RunStatus.SUCCESS, only_open=True)),
     ],
 )
 def test_runs_of_a_status_are_found_as_fast_in_a_long_history_as_in_a_short_one(
     tmp_path: Path, others: RunStatus, wanted: Selection
 ) -> None:
-    few, many = (_count_steps(tmp_path / f"{count}.db", others, count, wanted) for count in (10, 2_000))
-    assert many <= few * 1.2
+    """The oldest run was lost, and all others came to ``others``."""
+
+    def count(runs: int) -> int:
+        with stand(tmp_path / f"{runs}.db") as on:
+            on.write(lambda connection: connection.execute(_ACCEPT_MANY, (json.dumps([0] * (runs + 1)),)).rowcount)
+            on.write(lambda connection: connection.execute(_RUN_MANY, (others,)).rowcount)
+            return _count_steps(on, wanted)
+
+    assert count(2_000) <= count(10) * 1.2
+
+
+@pytest.mark.parametrize(
+    ("oldest", "others", "wanted"),
+    [
+        (REJECTED, ACCEPTED, Selection(outcome=Outcome.REJECTED)),
+        (ACCEPTED, SKIPPED, Selection(outcome=Outcome.ACCEPTED, target="main")),
+        (REJECTED, ACCEPTED, Selection(outcome=Outcome.REJECTED, automation="night*", oldest_first=True)),
+        (REJECTED, ACCEPTED, Selection(outcome=Outcome.REJECTED, until=datetime(2027, 6, 1, tzinfo=UTC))),
+        (ACCEPTED, SKIPPED, Selection(outcome=Outcome.SKIPPED, since=datetime(2027, 1, 1, tzinfo=UTC), limit=5)),
+        (OPEN, ACCEPTED, Selection(only_open=True)),
+        (OPEN, SKIPPED, Selection(only_open=True, target="main")),
+    ],
+)
+def test_an_outcome_is_found_as_fast_in_a_long_history_as_in_a_short_one(
+    tmp_path: Path, oldest: Ended, others: Ended, wanted: Selection
+) -> None:
+    def count(occurrences: int) -> int:
+        with stand(tmp_path / f"{occurrences}.db") as on:
+            on.write(lambda connection: connection.execute(_ACCEPT_MANY, (json.dumps([0] * (occurrences + 1)),)).rowcount)
+            on.write(lambda connection: connection.execute(_END_OTHERWISE.format("<>"), others).rowcount)
+            on.write(lambda connection: connection.execute(_END_OTHERWISE.format("="), oldest).rowcount)
+            lines = on.do(on.database.read(lambda connection: history.occurrences(connection, wanted)))
+            assert {line["outcome"] for line in lines} == {wanted.outcome}
+            return _count_steps(on, wanted)
+
+    assert count(2_000) <= count(10) * 1.2
 
 
 def test_a_run_that_was_foreign_is_found_by_its_status_once_it_is_an_occurrence_s(ledger: Stand) -> None:
