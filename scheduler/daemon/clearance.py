@@ -6,7 +6,7 @@ from typing import Final
 
 from scheduler.core.model import Outcome, Reason
 from scheduler.core.policy import CatchUp, Concurrency, Permission, Policies, permit
-from scheduler.core.steps import Cause
+from scheduler.core.steps import Cause, Step
 from scheduler.core.timetable import Entry
 from scheduler.core.verdict import is_finished
 from scheduler.daemon.context import Context
@@ -72,6 +72,7 @@ class Clearance:
         self._context = context
         self._readings = readings
         self.absent_until: datetime | None = None  # nobody ran before; None once a poll has confirmed what came due since
+        self.first_poll_wait: Step | None = None  # from the start of this process until its first good poll
         self.snapshot_at: datetime | None = None
         self.fresh_since = float("-inf")  # when a good poll ended a time in which the newest snapshot was too old
         self.paused: frozenset[str] = frozenset()  # by an operator, as last read from the ledger
@@ -105,6 +106,8 @@ class Clearance:
         """A poll that began then was good: what came due before this process began is still meant."""
         if self.stale:
             self.fresh_since = self._context.clock.seconds()
+        if self.absent_until is not None:
+            self.first_poll_wait = Step(self.absent_until, Cause.UNCONFIRMED, max(self.absent_until, self._context.clock.now()))
         self.absent_until = None
         self.snapshot_at = at
 
@@ -117,6 +120,7 @@ class Clearance:
         step = timedelta(seconds=seconds)
         self.absent_until = None if self.absent_until is None else self.absent_until + step
         self.snapshot_at = None if self.snapshot_at is None else self.snapshot_at + step
+        self.first_poll_wait = None  # the clock that it was measured by is gone
 
     @property
     def stale(self) -> bool:

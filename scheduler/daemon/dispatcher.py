@@ -124,9 +124,7 @@ class Dispatcher:
 
     async def drain(self, seconds: float) -> int:
         """Send nothing more; give what is in flight so long. Returns how many attempts are left to be found out at the next start."""
-        self._carrier.stopping = True
-        for lane in self._lanes.values():
-            lane.end_waits(self._context.clock)
+        self._carrier.stopping, stopped_at = True, self._context.clock.now()
         for automation_id, task in self._tasks.items():
             if automation_id not in self._in_flight:
                 task.cancel()
@@ -137,6 +135,8 @@ class Dispatcher:
         tasks = list(self._tasks.values())
         self.abandon()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for lane in self._lanes.values():
+            lane.end_waits(self._context.clock, stopped_at)
         return left
 
     async def take_back(self, seconds: float) -> None:

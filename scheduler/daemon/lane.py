@@ -263,13 +263,18 @@ class Lane:
             yield head, head.current_wait(clock)
             yield from ((each, each.wait_behind(head, now)) for each in self.waiting if each is not head)
 
-    def end_waits(self, clock: Clock) -> None:
-        """Let no occurrence wait any more: the process stops, and what they waited for until now is to be recorded."""
+    def end_waits(self, clock: Clock, stopped_at: datetime) -> None:
+        """End every wait now, because the process ends: the waits until now are to be recorded.
+
+        A wait that the stop cut off at ``stopped_at`` or later went on until now: an attempt in flight keeps a stop waiting for long.
+        """
         head, now = self.waiting[0] if self.waiting else None, clock.now()
         for carried in self.waiting:
             carried.goes_on(clock)
             if head is not None and carried is not head:
                 carried.had_its_turn(head, now)
+            elif carried.steps and carried.steps[-1].until is not None and stopped_at <= carried.steps[-1].until < now:
+                carried.steps[-1] = replace(carried.steps[-1], until=now)
 
     def put_in_order(self) -> None:
         """Put a head that is not on its way behind those that are due before it.

@@ -334,12 +334,19 @@ class Planner:
                 lane.note_coalesced(skip.instants[-1])
 
     def _late_for(self, claim: Claim) -> list[Step]:
-        """Why it was claimed so late, if it was."""
+        """Return the steps that explain why the claim was made late; none when it was made in time."""
         if claim.claimed_at - claim.due < AHEAD:
             return []
-        absent = [] if claim.due > self.absent_until else [Step(claim.due, Cause.ABSENT, min(self.absent_until, claim.claimed_at))]
-        hindered = (replace(each, at=max(each.at, claim.due), until=each.until or claim.claimed_at) for each in self._hindrances)
-        return [*absent, *(step for step in hindered if step.until is not None and step.until - step.at >= AHEAD)]
+        steps, since = list[Step](), claim.due
+        if claim.due <= self.absent_until:
+            steps.append(Step(claim.due, Cause.ABSENT, min(self.absent_until, claim.claimed_at)))
+        first_poll = self._clearance.first_poll_wait
+        if first_poll is not None and first_poll.until is not None and claim.due <= first_poll.at:
+            since = first_poll.until
+            steps.append(first_poll)
+        for hindrance in self._hindrances:
+            steps.append(replace(hindrance, at=max(hindrance.at, since), until=hindrance.until or claim.claimed_at))
+        return [step for step in steps if step.cause is Cause.ABSENT or (step.until is not None and step.until - step.at >= AHEAD)]
 
 
 def _carried(claim: Claim, entry: Entry, written: float, steps: list[Step]) -> Carried:

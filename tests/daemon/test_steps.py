@@ -1,6 +1,6 @@
 """What held an occurrence up is on record with it, and of one that was on time there is nothing to tell."""
 
-from datetime import timedelta
+from datetime import datetime, time, timedelta
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.policy import CatchUp, Concurrency, Policies
@@ -11,6 +11,11 @@ from tests.fakes.twin import TwinLedger
 
 BEGIN = NOON + timedelta(minutes=59, seconds=20)
 LENIENT = Policies(start_within=timedelta(minutes=30))
+
+
+def at(clock: str) -> datetime:
+    """Return the instant of this time of the day that the stories play on."""
+    return datetime.combine(NOON.date(), time.fromisoformat(clock), NOON.tzinfo)
 
 
 def told(world: World, automation: str, clock: str) -> list[str]:
@@ -129,7 +134,29 @@ def test_it_is_told_that_another_process_took_it_up() -> None:
         world.start()
         await world.until("13:07:00")
         assert world.fates(automation) == {"13:00": "accepted: found"}
-        assert [each.cause for each in world.row(automation, "13:00").steps] == [Cause.ABSENT, Cause.ADOPTED]
+        causes = [each.cause for each in world.row(automation, "13:00").steps]
+        assert causes == [Cause.ABSENT, Cause.UNCONFIRMED, Cause.ADOPTED]
+
+    in_world(story, begin=BEGIN, policies=LENIENT, ledger=TwinLedger())
+
+
+def test_a_start_whose_polls_fail_records_the_wait_for_the_first_good_poll() -> None:
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        world.start()
+        await world.until("12:59:50")
+        world.kill()
+        await world.until("13:04:00")
+        world.api.list_error = UpstreamError("HTTP 500", status=500)
+        world.start()
+        await world.until("13:09:00")
+        world.api.list_error = None
+        await world.until("13:20:00")
+        steps = world.row(automation, "13:00").steps
+        assert [step.cause for step in steps] == [Cause.ABSENT, Cause.UNCONFIRMED]
+        assert steps[0].until == steps[1].at == at("13:04:00")
+        assert steps[1].until is not None
+        assert steps[1].until >= at("13:09:00")
 
     in_world(story, begin=BEGIN, policies=LENIENT, ledger=TwinLedger())
 
@@ -217,6 +244,26 @@ def test_a_stop_in_good_order_records_what_every_open_occurrence_waited_for() ->
         assert [told(world, each, "13:01") for each in budget] == [["budget 3"]] * 3
         assert told(world, turns, "13:01") == ["turn 3"]
         assert all(step.until is not None for row in world.ledger.rows.values() for step in row.steps)
+
+    in_world(story, begin=BEGIN, policies=LENIENT, ledger=TwinLedger())
+
+
+def test_a_stop_that_waits_for_an_answer_records_the_waits_until_its_end() -> None:
+    async def story(world: World) -> None:
+        flying, held = world.api.create("* 13 * * *"), world.api.create("0 13 * * *")
+        world.own_policies = {flying: Policies(catch_up=CatchUp.ALL, start_within=timedelta(minutes=30))}
+        world.drain_timeout = 25.0
+        world.api.script(held, *[REFUSED] * 50)
+        world.api.script(flying, Deed(took=200.0, starts=150.0))
+        world.start()
+        await world.until("13:01:10")
+        await world.stop()
+        ended = world.clock.now()
+        assert ended >= at("13:01:35")
+        for automation, instant in ((flying, "13:01"), (held, "13:00")):
+            until = world.row(automation, instant).steps[-1].until
+            assert until is not None
+            assert ended - until < timedelta(seconds=1)
 
     in_world(story, begin=BEGIN, policies=LENIENT, ledger=TwinLedger())
 

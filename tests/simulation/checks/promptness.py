@@ -164,6 +164,8 @@ def _not_sent(evidence: Evidence, row: Row) -> Check:
     if any(each.concurrency is not Concurrency.ALLOW or each.start_within is not None or each.paused for each in policies):
         return
     begin = row.due
+    if (known := evidence.known_since(row)) is None or known > begin:
+        return  # a definition that was seen later, an edit or the end of a broken object, implied the occurrence
     settle = timedelta(seconds=60)
     if evidence.is_budget_busy(row.target, begin - _RECOVERY, row.finished_at or begin):
         return

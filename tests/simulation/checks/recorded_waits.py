@@ -102,8 +102,8 @@ def _may_wait_for_runs(evidence: Evidence, row: Row, span: Span) -> bool:
 
 
 def _was_behind(evidence: Evidence, row: Row, span: Span) -> bool:
-    others = evidence.rows_of[row.target, row.automation_id]
-    return any(_is_open(other, span[0] - _TICK, span[1]) for other in others if other is not row)
+    others = [other for other in evidence.rows_of[row.target, row.automation_id] if other is not row]
+    return any(_is_open(evidence, other, span[0] - _TICK, span[1]) for other in others)
 
 
 _LOOKS: Final[Mapping[Cause, Callable[[Evidence, Row, Span], bool]]] = {
@@ -118,8 +118,13 @@ _LOOKS: Final[Mapping[Cause, Callable[[Evidence, Row, Span], bool]]] = {
 }
 
 
-def _is_open(row: Row, begin: datetime, end: datetime) -> bool:
-    return row.claimed_at is not None and row.claimed_at <= end and (row.finished_at is None or row.finished_at >= begin)
+def _is_open(evidence: Evidence, row: Row, begin: datetime, end: datetime) -> bool:
+    """Whether a row was open at some moment from ``begin`` to ``end``: until its outcome, which a ledger in trouble takes later."""
+    if row.claimed_at is None or row.claimed_at > end:
+        return False
+    if row.finished_at is None or row.finished_at >= begin:
+        return True
+    return any(first - _TICK <= row.finished_at <= last and last >= begin for first, last in _troubled(evidence))
 
 
 def what_waited_long_has_its_causes(evidence: Evidence) -> Check:
