@@ -10,6 +10,7 @@ from scheduler.audit.expectation import Expectation, Lineages, Span, Tally
 from scheduler.audit.findings import Finding, Kind
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Definition, Gap
+from scheduler.core.plural import pluralize
 from scheduler.core.recovery import measure
 
 NEAR: Final = timedelta(days=1)
@@ -101,7 +102,8 @@ class Judge:
 
     def miscounted(self, span: Span, implied: int) -> Finding:
         """A span whose count is not right."""
-        text = f"a span up to {to_text_seconds(span.last)} stands for {span.count:,} occurrences, and its definitions imply {implied:,}"
+        counted = pluralize(span.count, "occurrence")
+        text = f"a span up to {to_text_seconds(span.last)} stands for {counted}, and its definitions imply {implied:,}"
         kind = Kind.MISSING if span.count < implied else Kind.UNEXPLAINED
         if self._was_evaluated_otherwise(span.first):
             kind, text = Kind.DIFFERENTLY, f"{text}; {self._evaluators(span.first)}"

@@ -18,6 +18,7 @@ from scheduler.cli.run_lookup import identify_run, suggest_names, widen_automati
 from scheduler.cli.times import now
 from scheduler.core.errors import Unreachable
 from scheduler.core.model import InvalidAutomation, canonical_id
+from scheduler.core.plural import pluralize
 from scheduler.core.printable import escaped
 from scheduler.database import Database
 from scheduler.localapi.runs import Cancelled, RunQueue
@@ -115,4 +116,4 @@ async def _wait(count_left: Callable[[], Awaitable[int]], total: int) -> None:
 def _describe(cancelled: Cancelled) -> str:
     parts = [(cancelled.waiting, "waiting"), (len(cancelled.running), "in progress")]
     total = sum(count for count, _ in parts)
-    return f"{total:,} run{'' if total == 1 else 's'}: " + ", ".join(f"{count:,} {what}" for count, what in parts if count)
+    return f"{pluralize(total, 'run')}: " + ", ".join(f"{count:,} {what}" for count, what in parts if count)

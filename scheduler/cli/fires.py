@@ -12,7 +12,7 @@ from scheduler.cli.times import LAST, local_text, span_text
 from scheduler.core.cron import InvalidSchedule, Note, Schedule
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.policy import Policies, due_of
-from scheduler.core.zones import find_near, zone
+from scheduler.core.zones import ADVICE, find_near, zone
 
 if TYPE_CHECKING:
     from scheduler.settings.models import ScheduleSettings
@@ -75,9 +75,8 @@ class Fire:
 
 def _with_suggestion(reason: str, timezone: str) -> str:
     """Return the reason with the names of zones like the one that is unknown, in place of the advice where to look names up."""
-    what, _, advice = reason.partition("; ")
-    near = find_near(timezone) if advice.startswith("write a name from the IANA time zone database") else []
-    return f"{what}; did you mean {' or '.join(map(repr, near))}?" if near else reason
+    near = find_near(timezone) if reason.endswith(ADVICE) else []
+    return f"{reason.removesuffix(ADVICE)}did you mean {' or '.join(map(repr, near))}?" if near else reason
 
 
 def coming(planned: Iterable[Planned], after: datetime, count: int) -> Iterator[Fire]:

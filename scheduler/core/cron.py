@@ -94,7 +94,7 @@ class Schedule:
         try:
             return _schedule(text_of(expression), zones.name_of(timezone), dst_gap, dst_repeat, rules_version)
         except (BadExpression, zones.BadZone) as error:
-            raise InvalidSchedule(expression, timezone, str(error)) from error
+            raise InvalidSchedule(expression, timezone, _describe_errors(expression, timezone, rules_version)) from error
 
     def next(self, after: datetime) -> datetime | None:
         """The first instant strictly later than ``after``; None when the calendar ends (at the end of the year 9999) before it comes."""
@@ -227,6 +227,20 @@ class Schedule:
             for minute in self._read.minutes_between(_minutes(begin - midnight), _minutes(end - midnight)):
                 yield origin + _MINUTES[minute]
             day = self._read.day_from(day + DAY)
+
+
+def _describe_errors(expression: object, timezone: object, rules_version: int) -> str:
+    """Return the error of the expression, the error of the zone, or both."""
+    errors: list[str] = []
+    try:
+        Expression.read(text_of(expression), rules_version)
+    except BadExpression as error:
+        errors.append(str(error))
+    try:
+        zones.name_of(timezone)
+    except zones.BadZone as error:
+        errors.append(str(error))
+    return ". Also: ".join(errors)
 
 
 def versions() -> Versions:

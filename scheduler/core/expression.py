@@ -24,6 +24,7 @@ from typing import Final, Literal, cast
 
 from croniter import CroniterBadDateError, croniter  # noqa: TID251  (the one place that asks croniter)
 
+from scheduler.core.plural import pluralize
 from scheduler.core.ranges import RULES_VERSION, write_out_ranges
 
 MAX_LENGTH: Final = 100  # the API's limit
@@ -180,7 +181,8 @@ def _split(text: str) -> list[str]:
     fields: list[str] = _FIELD.findall(text)
     if len(fields) != len(_FIELDS):
         raise BadExpression(
-            f"the expression has {len(fields)} fields instead of five ({', '.join(_FIELDS)}); there are no seconds and no years"
+            f"the expression has {pluralize(len(fields), 'field')} instead of five ({', '.join(_FIELDS)}); "
+            "there are no seconds and no years"
         )
     return fields
 
@@ -198,14 +200,23 @@ def _refuse_drawn(fields: list[str]) -> None:
 
 
 def _blame(fields: list[str]) -> str:
-    """Which field croniter refuses, and what it would take."""
-    for index, (name, field) in enumerate(_named(fields)):
-        alone = ["*"] * len(_FIELDS)
-        alone[index] = field
-        if not croniter.is_valid(" ".join(alone)):
-            reason = f"the {name} {field!r} is not valid; it takes {_TAKES[index]}, and lists, ranges and steps of these"
-            return reason + (_suggest_last_weekday(field) if name == "day of week" else "")
-    return "croniter does not take these fields together; write the standard form, for example '0 9 * * 1-5'"
+    """Return which fields croniter refuses, and the values that these fields take."""
+    wrong = [index for index, field in enumerate(fields) if not _is_valid_alone(index, field)]
+    if not wrong:
+        return "croniter does not take these fields together; write the standard form, for example '0 9 * * 1-5'"
+    which = " and ".join(f"the {_FIELDS[index]} {fields[index]!r}" for index in wrong)
+    if len(wrong) == 1:
+        takes = f"is not valid; it takes {_TAKES[wrong[0]]}"
+    else:
+        takes = "are not valid; " + ", ".join(f"the {_FIELDS[index]} takes {_TAKES[index]}" for index in wrong)
+    hint = _suggest_last_weekday(fields[-1]) if wrong[-1] == len(_FIELDS) - 1 else ""
+    return f"{which} {takes}, and lists, ranges and steps of these{hint}"
+
+
+def _is_valid_alone(index: int, field: str) -> bool:
+    alone = ["*"] * len(_FIELDS)
+    alone[index] = field
+    return bool(croniter.is_valid(" ".join(alone)))
 
 
 def _suggest_last_weekday(field: str) -> str:

@@ -160,6 +160,10 @@ def find_near(name: str) -> list[str]:
     return [by_folded[folded] for folded in list(dict.fromkeys([*ends, *close, *misspelt]))[:3]]
 
 
+ADVICE: Final = "write a name from the IANA time zone database, for example 'Europe/Berlin'"
+"""The end of the reason why a zone is unknown. A command that knows similar names says these instead."""
+
+
 def _unknown(name: str, names: frozenset[str]) -> str:
     if len(name) > MAX_LENGTH:
         return f"the timezone has {len(name)} characters, more than {MAX_LENGTH}; write the name of a zone, for example 'Europe/Berlin'"
@@ -170,7 +174,7 @@ def _unknown(name: str, names: frozenset[str]) -> str:
     alike = next((known for known in names if known.casefold() == name.strip().casefold()), None)
     if alike:
         return f"the timezone {name!r} is unknown; it is written {alike!r}"
-    return f"the timezone {name!r} is unknown; write a name from the IANA time zone database, for example 'Europe/Berlin'"
+    return f"the timezone {name!r} is unknown; {ADVICE}"
 
 
 def _found() -> list[Copy]:

@@ -12,6 +12,7 @@ from scheduler.core.disappearance import DisappearanceWatch
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import AutomationsDisappeared, AutomationsUnidentified, ListAgreed, ListDisagreed
 from scheduler.core.model import InvalidAutomation, Snapshot
+from scheduler.core.plural import pluralize
 from scheduler.core.records import RecordedTarget
 from scheduler.core.status import Disappearance, Inconsistency
 from scheduler.daemon.context import Context
@@ -149,5 +150,5 @@ class SnapshotWatch:
 
 
 def _describe_denied(snapshot: Snapshot, denied: Sequence[str]) -> str:
-    others = f" and {len(denied) - 1:,} others" if len(denied) > 1 else ""
+    others = f" and {pluralize(len(denied) - 1, 'other')}" if len(denied) > 1 else ""
     return f"it shows {snapshot.automations[denied[0]].name}{others}, whose run and GET answer 404"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from scheduler.core.errors import ConfigurationError
+from scheduler.core.plural import pluralize
 
 DATABASE: Final = b"SQLite format 3\0"
 """The first bytes of each SQLite database (https://www.sqlite.org/fileformat.html)."""
@@ -73,7 +74,7 @@ def unpack(file: BinaryIO, member: Member, into: Path) -> None:
         while left:
             chunk = file.read(min(_CHUNK, left))
             if not chunk:
-                raise OSError(None, f"the archive ended {left} bytes before its {member.name} did")
+                raise OSError(None, f"the archive ended {pluralize(left, 'byte')} before its {member.name} did")
             content.write(chunk)
             left -= len(chunk)
         content.flush()

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 import sqlite_utils  # noqa: TID251 -- this package is the one that may
 
 from scheduler.core.errors import DatabaseRefused, LedgerUnavailable
+from scheduler.core.plural import pluralize
 from scheduler.database.faults import damaged, primary_code, translated
 
 Tables = sqlite_utils.Database
@@ -172,7 +173,7 @@ def _version_of(path: Path, schema: Schema) -> int:
     if size == 0:
         return 0
     if size < _HEADER:  # SQLite takes a file of one byte for an empty one, and would write over it
-        raise DatabaseRefused(damaged(path, f"it has {size} bytes"))
+        raise DatabaseRefused(damaged(path, f"it has {pluralize(size, 'byte')}"))
     with closing(look(path)) as connection:
         version = _belongs(path, connection, schema)
         if size <= _CHECKED_IN_FULL:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.forecast import Polls
 from scheduler.core.instants import to_text_seconds
+from scheduler.core.plural import pluralize
 from scheduler.core.policy import Concurrency, jitter
 from scheduler.doctor.demand import Group, Load, demand
 from scheduler.doctor.facts import ApiFacts, Facts, Known, TargetFacts
@@ -87,7 +88,7 @@ def _published(target: Target) -> Iterator[Finding]:
     if target.requests_per_minute > per_minute or target.requests_per_hour > per_hour:
         yield BUDGET.warning(
             f"target {target.name}",
-            f"it may be sent {target.requests_per_minute:,} requests a minute and {target.requests_per_hour:,} an hour; "
+            f"it may be sent {pluralize(target.requests_per_minute, 'request')} a minute and {target.requests_per_hour:,} an hour; "
             f"the cloud allows a key {per_minute:,} and {per_hour:,}",
             "lower requests_per_minute and requests_per_hour; leave room for whatever else uses the key",
         )
@@ -111,7 +112,7 @@ def _of(target: TargetFacts, facts: Facts, automations: Sequence[Recurring], pol
         due = f"{crowded.fires:,} automations are due in the minute of {to_text_seconds(crowded.at)}"
         yield BUDGET.notice(
             subject,
-            f"{due}, and {limits.max_in_flight} attempts go at the same time: the others wait for their turn",
+            f"{due}, and {pluralize(limits.max_in_flight, 'attempt goes', 'attempts go')} at the same time: the others wait for their turn",
             "spread them with jitter, or raise max_in_flight if the API takes more",
         )
 
@@ -150,4 +151,4 @@ def _hour(limits: Target, hour: Load, settings: Settings) -> Iterator[tuple[Load
 
 
 def _needs(load: Load) -> str:
-    return f"{load.fires:,} fires and {load.readings:,} readings"
+    return f"{pluralize(load.fires, 'fire')} and {pluralize(load.readings, 'reading')}"

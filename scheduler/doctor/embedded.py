@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Final
 
+from scheduler.core.plural import pluralize
 from scheduler.doctor.disks import FULL, REMOTE, TIGHT, format_bytes
 from scheduler.doctor.facts import DiskFacts, EmbeddedFacts, Facts, KeptFacts, Unknown
 from scheduler.doctor.findings import Check, Finding
@@ -154,7 +155,7 @@ def _kept(subject: str, kept: KeptFacts | Unknown | None) -> Iterator[Finding]:
     elif kept is not None:
         least = "" if kept.measured == kept.runs else f"; at least, since the time sufficed for {kept.measured:,} of them"
         database, outputs, clones = (format_bytes(size) for size in (kept.database, kept.outputs, kept.clones))
-        folders = f"the folders of {kept.runs:,} runs: outputs {outputs}, working directories {clones}{least}"
+        folders = f"the folders of {pluralize(kept.runs, 'run')}: outputs {outputs}, working directories {clones}{least}"
         yield EMBEDDED.ok(subject, f"it takes {database}; {folders}")
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from scheduler.core.plural import pluralize
 from scheduler.doctor.facts import Facts, LedgerFacts, Unknown
 from scheduler.doctor.findings import Check, Finding
 
@@ -64,14 +65,16 @@ def _targets(facts: Facts, node: str, status: Mapping[str, object]) -> Iterator[
         count = overdue.get("count") if isinstance(overdue, Mapping) else 0
         if count:
             yield DAEMON.fault(
-                f"target {target.name}", f"{count} occurrences are overdue", "see `scheduler status` for which, and the log for why"
+                f"target {target.name}",
+                f"{pluralize(int(count), 'occurrence is', 'occurrences are')} overdue",
+                "see `scheduler status` for which, and the log for why",
             )
         past = facts.of_daemon(target.name).get("recovering")
         if isinstance(past, Mapping):
             yield DAEMON.notice(
                 f"target {target.name}",
-                f"recovering {past.get('automations')} automations from a downtime: not on record yet from {past.get('since')} "
-                f"up to {past.get('until')}",
+                f"recovering {pluralize(int(past.get('automations') or 0), 'automation')} from a downtime: "
+                f"not on record yet from {past.get('since')} up to {past.get('until')}",
                 "nothing: the daemon records the rest slice by slice",
             )
 

@@ -9,6 +9,7 @@ from typing import Final
 from scheduler.core.cron import Schedule
 from scheduler.core.forecast import Due, Forecast, Polls, forecast, losers
 from scheduler.core.instants import to_text_seconds
+from scheduler.core.plural import pluralize
 from scheduler.core.policy import CatchUp, Concurrency, Policies, start_within
 from scheduler.settings import Target
 from scheduler.settings.durations import format_duration
@@ -85,9 +86,10 @@ def describe(result: Forecast, names: dict[str, str], polls: Polls, begin: datet
     parts = []
     if late and result.binds_at is not None:
         since = to_text_seconds(begin + timedelta(seconds=int(result.binds_at)))
-        parts.append(f"from {since} on {len(late):,} automations wait, up to {_span(max(late))}")
+        parts.append(f"from {since} on {pluralize(len(late), 'automation waits', 'automations wait')}, up to {_span(max(late))}")
     if lost:
-        parts.append(f"{len(lost):,} lose occurrences ({_examples([(names[id_], each.lost, each.due) for id_, each in lost.items()])})")
+        examples = _examples([(names[id_], each.lost, each.due) for id_, each in lost.items()])
+        parts.append(f"{pluralize(len(lost), 'loses', 'lose')} occurrences ({examples})")
     if result.longest_gap > polls.interval + _NOTABLE:
         parts.append(f"polls come up to {_span(result.longest_gap)} apart")
     return ", ".join(parts) or None

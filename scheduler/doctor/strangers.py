@@ -7,6 +7,7 @@ from typing import Final
 
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.instants import to_text_seconds
+from scheduler.core.plural import pluralize
 from scheduler.doctor.facts import LATELY, ApiFacts, Facts, ForeignRuns, Known, TargetFacts
 from scheduler.doctor.findings import Check, Finding
 
@@ -40,8 +41,9 @@ def _recorded(facts: Facts) -> Iterator[Finding]:
 
 
 def _runs(each: ForeignRuns, number: int) -> str:
-    many = "one run" if number == 1 else f"{number:,} runs"
-    return f"{many} in the last {LATELY.days} days that nobody here started, the newest at {to_text_seconds(each.newest)}"
+    return (
+        f"{pluralize(number, 'run')} in the last {LATELY.days} days that nobody here started, the newest at {to_text_seconds(each.newest)}"
+    )
 
 
 def _unrecorded(facts: Facts) -> Iterator[Finding]:

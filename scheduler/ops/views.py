@@ -10,6 +10,7 @@ from itertools import islice
 
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import Automation, InvalidAutomation, State, canonical_id
+from scheduler.core.plural import pluralize
 from scheduler.core.policy import due_of
 from scheduler.core.status import STALLED, DaemonStatus, Failing, FinishedRun, TargetStatus, WaitsStatus, WaitStatus
 from scheduler.core.timetable import Entry
@@ -43,13 +44,9 @@ def headline(status: DaemonStatus) -> str:
     open_now = sum(sum(target.open.values()) for target in status.targets)
     coming = min((target.next_fire for target in status.targets if target.next_fire), default=None)
     return (
-        f"{_counted(len(status.targets), 'target')}, {_counted(open_now, 'occurrence')} open, "
+        f"{pluralize(len(status.targets), 'target')}, {pluralize(open_now, 'occurrence')} open, "
         f"next fire {to_text_seconds(coming) if coming else 'never'}"
     )
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def readiness(status: DaemonStatus) -> tuple[bool, Json]:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Final
 
 from scheduler.core.model import AUTOMATION_FIELDS, Unreadable
+from scheduler.core.plural import pluralize
 from scheduler.upstream.exchange import Reply
 from scheduler.upstream.partial_json import Malformed, ReadItems, Steps, in_pieces, keys, read_value, skip_value
 
@@ -79,7 +80,7 @@ def _body(reply: Reply) -> bytes:
 
 def _undecodable(reply: Reply, why: str) -> Undecodable:
     kind = reply.headers.get("content-type", "of no type")
-    return Undecodable(f"its body is no JSON ({why}; {len(reply.body or b'')} bytes, {kind})")
+    return Undecodable(f"its body is no JSON ({why}; {pluralize(len(reply.body or b''), 'byte')}, {kind})")
 
 
 # ---------------------------------------------------------------- whole documents

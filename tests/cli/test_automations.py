@@ -103,7 +103,7 @@ def test_a_prompt_comes_from_a_file_as_it_is(scheduler: Scheduler, name: str, tm
         (
             ("create", "--name", "x", "--repository", "a/b", "--prompt", "p", "--cron", "nope"),
             2,
-            "the expression has 1 fields instead of five",
+            "the expression has 1 field instead of five",
         ),
         (("create", "--name", "x", *FIELDS, "--timezone", "Europe/Berln"), 2, "unknown; did you mean 'Europe/Berlin'?"),
         (("update", "nothing", "--cron", "61 * * * *"), 2, "61"),

@@ -78,6 +78,8 @@ EXPRESSIONS: list[tuple[object, str]] = [
     ("5-5/0 * * * *", "the minute '5-5/0' is not valid"),
     ("99-99 * * * *", "the minute '99-99' is not valid"),
     ("0 -1 * * *", "the hour '-1' is not valid"),
+    ("61 25 * * *", "the minute '61' and the hour '25' are not valid; the minute takes 0-59, the hour takes 0-23, and lists"),
+    ("*", "the expression has 1 field instead of five"),
     ("1,,2 * * * *", "the minute '1,,2' is not valid"),
     ("* *5 * * *", "the hour '*5' is not valid"),
     ("? * * * *", "the minute '?' is not valid"),
@@ -132,6 +134,15 @@ def test_a_bad_expression_is_refused_with_its_reason_in_bounded_time(expression:
     assert isinstance(refused.value, ValueError)
     assert isinstance(refused.value, SchedulerError)
     assert len(refused.value.reason) < 400
+
+
+def test_a_bad_expression_in_a_bad_zone_has_both_reasons() -> None:
+    with pytest.raises(InvalidSchedule) as refused:
+        Schedule.parse("* * *", "Mars/Olympus")
+    assert refused.value.reason == (
+        "the expression has 3 fields instead of five (minute, hour, day of month, month, day of week); there are no seconds and no years. "
+        "Also: the timezone 'Mars/Olympus' is unknown; write a name from the IANA time zone database, for example 'Europe/Berlin'"
+    )
 
 
 @pytest.mark.parametrize(("zone", "reason"), ZONES, ids=range(len(ZONES)))

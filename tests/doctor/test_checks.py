@@ -584,7 +584,7 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
     ],
     "other schedulers": [
         ("a foreign run", record(foreign=(FOREIGN,)), WARNING, NIGHTLY, "2 runs in the last 7 days that nobody here started"),
-        ("a double schedule", record(foreign=(replace(FOREIGN, doubles=1),)), FAULT, NIGHTLY, "fired twice: one run"),
+        ("a double schedule", record(foreign=(replace(FOREIGN, doubles=1),)), FAULT, NIGHTLY, "fired twice: 1 run"),
         (
             "fired before us",
             ran_by_itself("0 3 * * *", datetime(2026, 11, 23, 2, 0, 12, tzinfo=UTC)),

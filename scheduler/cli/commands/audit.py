@@ -14,6 +14,7 @@ from scheduler.cli.instant_options import InstantType, utc
 from scheduler.cli.output import Colour, Json, complain, json_text, line, progress, styled
 from scheduler.cli.times import at_text, now, usable_zone, zoned_text
 from scheduler.core.instants import to_text, to_text_seconds
+from scheduler.core.plural import pluralize
 from scheduler.core.printable import escaped
 
 if TYPE_CHECKING:
@@ -185,16 +186,12 @@ def _summary(summary: "Summary") -> Iterator[str]:
         by_outcome[outcome or "open"] = by_outcome.get(outcome or "open", 0) + number
     outcomes = ", ".join(f"{outcome} {number:,}" for outcome, number in sorted(by_outcome.items(), key=lambda pair: -pair[1]))
     occurrences, automations = summary.outcomes.total(), summary.automations
-    of = f"{_number(occurrences, 'occurrence')} of {_number(automations, 'automation')}"
+    of = f"{pluralize(occurrences, 'occurrence')} of {pluralize(automations, 'automation')}"
     yield of + (f": {outcomes}" if outcomes else "")
     if summary.undecided:
-        yield f"{_number(summary.undecided, 'occurrence')} not decided yet: the daemon recovers from a downtime, slice by slice"
+        yield f"{pluralize(summary.undecided, 'occurrence')} not decided yet: the daemon recovers from a downtime, slice by slice"
     clean = not BAD & summary.kinds.keys()
     yield f"{styled('clean', 'green') if clean else styled('not clean', 'red')}: {told(summary.kinds)}"
-
-
-def _number(number: int, what: str) -> str:
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 def _summary_json(summary: "Summary", notes: list[str]) -> Json:

@@ -10,6 +10,7 @@ import click
 from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import Command, Source, as_json
 from scheduler.cli.output import Colour, Json, json_text, line, progress, styled, terminal_width
+from scheduler.core.plural import pluralize
 from scheduler.core.printable import escaped
 
 if TYPE_CHECKING:
@@ -107,4 +108,4 @@ def _summary(found: "Sequence[Finding]") -> str:
 
 
 def _count(number: int, status: str) -> str:
-    return styled(f"{number:,} {status}" + ("" if number == 1 else "s"), _COLOURS[status])
+    return styled(pluralize(number, status), _COLOURS[status])

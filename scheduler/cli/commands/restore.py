@@ -8,6 +8,7 @@ import click
 from scheduler.cli.group import Command, Source
 from scheduler.cli.output import line
 from scheduler.cli.times import now
+from scheduler.core.plural import pluralize
 from scheduler.core.printable import escaped
 
 if TYPE_CHECKING:
@@ -52,4 +53,4 @@ def _show(database: "Restored", file: Path) -> None:
     for pause in database.pauses:
         line(f"paused: all automations of {escaped(pause.target)}; when the daemon is ready: scheduler resume --all --keep-single")
     if database.ended:
-        line(f"ended: {database.ended} runs that had not ended in the backup, as failed; see scheduler runs list")
+        line(f"ended: {pluralize(database.ended, 'run')} that had not ended in the backup, as failed; see scheduler runs list")

@@ -13,6 +13,7 @@ from scheduler.cli.output import Cell, Column, complain, json_text, line, name_c
 from scheduler.cli.times import at_text, span_text, usable_zone, zoned_text
 from scheduler.core.errors import DatabaseRefused, Unreachable
 from scheduler.core.instants import from_text
+from scheduler.core.plural import pluralize
 from scheduler.core.printable import escaped
 from scheduler.core.steps import WAITS_FOR, Cause
 from scheduler.core.zones import zone
@@ -85,7 +86,7 @@ def _of_targets(status: State) -> Iterator[str]:
             yield from (f"    {escaped(each)}" for each in target["overdue"]["occurrences"])
         if past := target.get("recovering"):
             count, since, until = past["automations"], from_text(past["since"]), from_text(past["until"])
-            yield f"  recovering   {count} automation{'s' * (count != 1)}, from {zoned_text(since)} up to {zoned_text(until)}"
+            yield f"  recovering   {pluralize(count, 'automation')}, from {zoned_text(since)} up to {zoned_text(until)}"
 
 
 def _of_failing(target: State) -> Iterator[str]:
@@ -94,8 +95,7 @@ def _of_failing(target: State) -> Iterator[str]:
     if not failing or not failing["count"]:
         return
     count = failing["count"]
-    noun = "automation" if count == 1 else "automations"
-    yield f"  failing      {styled(f'{count:,} {noun}', 'red')}: the newest finished run failed or was lost"
+    yield f"  failing      {styled(pluralize(count, 'automation'), 'red')}: the newest finished run failed or was lost"
     for run in failing["automations"]:
         yield f"    {escaped(run['name'])}: {_told(run)}"
     if (more := count - len(failing["automations"])) > 0:

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Outcome, Reason, RunStatus
+from scheduler.core.plural import pluralize
 from scheduler.core.status import (
     STALLED,
     AutomationDetails,
@@ -152,11 +153,11 @@ def _of_target(target: TargetStatus) -> Iterator[Finding]:
     yield from _of_places(target)
     if target.overdue_count:
         items = [Item(each) for each in target.overdue[:_SHOWN]]
-        title = f"{_counted(target.overdue_count, 'occurrence')} of target {target.name} overdue"
+        title = f"{pluralize(target.overdue_count, 'occurrence')} of target {target.name} overdue"
         yield Finding(BAD, title, None, ADVICE["occurrence.overdue"], items, target.overdue_count - len(items))
     if (past := target.recovering) is not None:
         detail = f"From {to_text_seconds(past.since)} up to {to_text_seconds(past.until)} not everything is on record yet."
-        title = f"Target {target.name} is recovering {_counted(past.automations, 'automation')} from a downtime"
+        title = f"Target {target.name} is recovering {pluralize(past.automations, 'automation')} from a downtime"
         yield Finding(NOTE, title, detail, "nothing: what is due now goes first, and the rest is recorded slice by slice")
     yield from _of_list(target)
 
@@ -166,7 +167,7 @@ def _of_list(target: TargetStatus) -> Iterator[Finding]:
     if target.unidentified:
         items = [Item(each) for each in target.anonymous[:_SHOWN]]
         fire = "fires" if target.unidentified == 1 else "fire"
-        title = f"{_counted(target.unidentified, 'object')} in the list of target {target.name} cannot be identified and never {fire}"
+        title = f"{pluralize(target.unidentified, 'object')} in the list of target {target.name} cannot be identified and never {fire}"
         yield Finding(WARN, title, None, ADVICE["automations.unidentified"], items, target.unidentified - len(items))
     if target.inconsistent is not None:
         title = f"The list of target {target.name} cannot be trusted"
@@ -185,7 +186,7 @@ def _of_invalid(targets: Sequence[TargetStatus], invalid: Sequence[AutomationDet
         named = [each for each in invalid if each.target == target.name][:_SHOWN]
         if count:
             items = [Item(each.name, each.invalid, address(each.target, each.id)) for each in named]
-            title = f"{_counted(count, 'automation')} of target {target.name} cannot be evaluated and never fire{'s' * (count == 1)}"
+            title = f"{pluralize(count, 'automation')} of target {target.name} cannot be evaluated and never fire{'s' * (count == 1)}"
             link = f"/automations?{urlencode({'target': target.name, 'state': 'invalid'})}"
             yield Finding(WARN, title, None, ADVICE["automation.quarantined"], items, count - len(items), link)
 
@@ -199,7 +200,7 @@ def _of_failing(failing: Failing, now: datetime) -> Iterator[Finding]:
         ended = "was lost" if run.status is RunStatus.LOST else "failed"
         yield Finding(BAD, f"The newest finished run of {run.name} {ended}", detail, ADVICE["run.finished"], [item])
     if (more := failing.count - len(named)) > 0:
-        title = f"The newest finished run of {_counted(more, 'more automation')} failed or was lost"
+        title = f"The newest finished run of {pluralize(more, 'more automation')} failed or was lost"
         yield Finding(BAD, title, None, ADVICE["run.finished"], link=f"/automations?{urlencode({'result': FAILING})}")
 
 
@@ -209,11 +210,11 @@ def _of_places(target: TargetStatus) -> Iterator[Finding]:
         title = f"Target {target.name} waits until {to_text_seconds(target.throttled_until)}: nothing is sent to it"
         yield Finding(WARN, title, "The API answered 429 and asked to send nothing before.", ADVICE["target.throttled"])
     if places.saturated_since is not None:
-        title = f"Target {target.name} is saturated: {_counted(places.hanging, 'request')} hang, as many as max_waiting allows"
+        title = f"Target {target.name} is saturated: {pluralize(places.hanging, 'request')} hang, as many as max_waiting allows"
         yield Finding(WARN, title, f"Since {to_text_seconds(places.saturated_since)}.", ADVICE["target.saturated"])
     if places.exhausted_since is not None:
         title = f"The request budget of target {target.name} is exhausted: occurrences or polls wait for it"
-        detail = f"Since {to_text_seconds(places.exhausted_since)}. {_counted(places.waiting, 'occurrence')} waiting now."
+        detail = f"Since {to_text_seconds(places.exhausted_since)}. {pluralize(places.waiting, 'occurrence')} waiting now."
         yield Finding(WARN, title, detail, ADVICE["budget.exhausted"])
 
 
@@ -224,7 +225,7 @@ def _of_outcomes(recent: Recent) -> Iterator[Finding]:
             query = urlencode({"outcome": outcome, "since": to_text_seconds(recent.since)})
             yield Finding(
                 severity,
-                f"{_counted(sum(each.count for each in tallies), 'occurrence')} {words}",
+                f"{pluralize(sum(each.count for each in tallies), 'occurrence')} {words}",
                 f"In the last {_HOURS} hours.",
                 ADVICE[event],
                 [Item(_told(each)) for each in tallies],
@@ -245,10 +246,10 @@ def _of_foreign(foreign: Sequence[ForeignRuns]) -> Iterator[Finding]:
     doubled = [each for each in foreign if each.doubled]
     alone = [each for each in foreign if each.count > each.doubled]
     if doubled:
-        title = f"{_counted(sum(each.doubled for each in doubled), 'late double')}: an attempt was carried out long after it was given up"
+        title = f"{pluralize(sum(each.doubled for each in doubled), 'late double')}: an attempt was carried out long after it was given up"
         yield Finding(BAD, title, f"In the last {_HOURS} hours.", ADVICE["run.doubled"], [_of_runs(each, each.doubled) for each in doubled])
     if alone:
-        title = f"{_counted(sum(each.count - each.doubled for each in alone), 'run')} that nobody here started"
+        title = f"{pluralize(sum(each.count - each.doubled for each in alone), 'run')} that nobody here started"
         items = [_of_runs(each, each.count - each.doubled) for each in alone]
         yield Finding(WARN, title, f"Somebody else fires. In the last {_HOURS} hours.", ADVICE["run.foreign"], items)
 
@@ -271,10 +272,6 @@ def _of_pauses(pauses: Sequence[PausedByHand]) -> Iterator[Finding]:
             Item(each.name, f"by {each.by}, since {to_text_seconds(each.since)}", address(each.target, each.automation_id or ""))
             for each in some[:_SHOWN]
         ]
-        title = f"{_counted(len(some), 'automation')} paused by hand"
+        title = f"{pluralize(len(some), 'automation')} paused by hand"
         detail = "What comes due is recorded and not fired."
         yield Finding(NOTE, title, detail, "`scheduler resume AUTOMATION` ends it", items, len(some) - len(items))
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from scheduler.core.plural import pluralize
 from scheduler.core.status import AutomationDetails
 from scheduler.ops.page.rendering import pausing
 from scheduler.ops.page.times import clock, day
@@ -109,11 +110,11 @@ class Timeline:
         """All of it in a sentence or two."""
         if not self.count + self.paused:
             return f"Nothing is scheduled in the {self.scale.words}."
-        fires, those = _number(self.count, "fire"), _number(self.automations, "automation")
+        fires, those = pluralize(self.count, "fire"), pluralize(self.automations, "automation")
         minutes = self.scale.bar // timedelta(minutes=1)
         unit = "a minute" if minutes == 1 else f"{minutes} minutes"
         cut = "" if self.cut is None else f" What comes after {clock(self.cut)} UTC is left out: there is too much of it."
-        paused = f" {self.paused:,} more are paused." if self.paused else ""
+        paused = f" {self.paused:,} more {'is' if self.paused == 1 else 'are'} paused." if self.paused else ""
         return f"{fires} of {those}, at most {self.most:,} in {unit}.{paused}{cut}"
 
 
@@ -205,7 +206,7 @@ def _drawn(bars: Mapping[int, tuple[int, int]], base: float, unit: float, begin:
     width = _WHOLE / scale.bars
     for number, (active, paused) in sorted(bars.items()):
         y = base
-        title = f"{clock(begin + number * scale.bar)} UTC: {_number(active + paused, 'fire')}"
+        title = f"{clock(begin + number * scale.bar)} UTC: {pluralize(active + paused, 'fire')}"
         for count, is_paused in ((active, False), (paused, True)):
             if count:
                 height = max(count * unit, _LEAST)
@@ -231,10 +232,6 @@ def _parts(parts: Mapping[datetime, int], begin: datetime, scale: Scale) -> Sequ
     """The fires between each two ticks, where there are any."""
     end = begin + scale.span
     return [(f"{clock(max(at, begin))} to {clock(min(at + scale.tick, end))}", parts[at]) for at in sorted(parts)]
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def flat(fires: Iterable[tuple[datetime, Sequence[AutomationDetails]]]) -> Iterator[tuple[datetime, AutomationDetails]]:
