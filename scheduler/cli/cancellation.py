@@ -14,7 +14,7 @@ import click
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.lookup import Candidate, refuse_ambiguous
 from scheduler.cli.output import line, progress
-from scheduler.cli.run_lookup import identify_run, suggest_names, widen_automation
+from scheduler.cli.run_lookup import advise_on, identify_run, widen_automation
 from scheduler.cli.times import now
 from scheduler.core.errors import Unreachable
 from scheduler.core.model import InvalidAutomation, canonical_id
@@ -77,9 +77,8 @@ async def _identify(queue: RunQueue, text: str) -> str:
     text = await widen_automation(queue, text)
     ids = {found["id"]: found["name"] for found in await queue.named(text)}
     if not ids:
-        near = await suggest_names(queue, text)
         what = f"no automation is called {text!r}, and no run of a deleted one has not ended"
-        raise AnswerIsNo(f"{what}; {near or 'see `scheduler runs list`'}")
+        raise AnswerIsNo(f"{what}; {await advise_on(queue, text)}")
     if len(ids) > 1:
         raise refuse_ambiguous(text, [Candidate(automation_id, str(name)) for automation_id, name in sorted(ids.items())])
     return str(next(iter(ids)))

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 FILE_NAME: Final = "scheduler.toml"
 """What the configuration in a state directory is called."""
 
+AUTOMATION_FORMS: Final = "a name, an id or the first 4 or more characters of an id"
+"""What a command takes for an automation. `lookup` has the number."""
+
 SECTIONS: Final = ("Start", "Automations", "Record", "Schedules", "Setup")
 """The headings of the help, in their order."""
 
@@ -67,6 +70,14 @@ class Command(click.Command):
         """Carry out the command, with its `Source` as the context's object."""
         ctx.obj = configuration_source(ctx.params.pop("config"), ctx.params.pop("state_dir"))
         return super().invoke(ctx)
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the description. Of the argument AUTOMATION say what it may be."""
+        super().format_help_text(ctx, formatter)
+        if any(parameter.name == "automation" and isinstance(parameter, click.Argument) for parameter in self.params):
+            formatter.write_paragraph()
+            with formatter.indentation():
+                formatter.write_text(f"AUTOMATION is {AUTOMATION_FORMS}.")
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples, each on a line of its own."""

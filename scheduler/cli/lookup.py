@@ -12,7 +12,10 @@ from typing import Final
 
 from scheduler.cli.failures import AnswerIsNo
 
-_PREFIX: Final = re.compile(r"[0-9a-f]{4}[0-9a-f-]{0,31}")
+LEAST_PREFIX: Final = 4
+"""The characters that the beginning of an id has at least. The help of the commands says so too."""
+_PREFIX: Final = re.compile(rf"[0-9a-f]{{{LEAST_PREFIX}}}[0-9a-f-]{{0,31}}")
+_SHORT_PREFIX: Final = re.compile(rf"[0-9a-f]{{1,{LEAST_PREFIX - 1}}}")
 _WORD: Final = re.compile(r"\w+")
 _LISTED: Final = 10
 """Candidates that an error lists."""
@@ -32,7 +35,7 @@ class Candidate:
 
 
 def read_prefix(text: str) -> str | None:
-    """Return the text as the beginning of an id, of four characters at least; None when no id begins like this."""
+    """Return the text as the beginning of an id, of `LEAST_PREFIX` characters at least; None when no id begins like this."""
     return text.lower() if _PREFIX.fullmatch(text.lower()) else None
 
 
@@ -53,14 +56,15 @@ def refuse_ambiguous(text: str, candidates: Sequence[Candidate], *, kind: str = 
 
 def refuse_unknown(text: str, names: Iterable[str], where: str = "") -> AnswerIsNo:
     """Return the error for an automation that is not there, with names like the one that was given."""
-    near = suggest(text, names)
-    advice = f"did you mean {near}?" if near else "see `scheduler automations list`"
-    return AnswerIsNo(f"there is no automation {text!r}{where}; {advice}")
+    return AnswerIsNo(f"there is no automation {text!r}{where}; {advise(text, names, 'see `scheduler automations list`')}")
 
 
-def suggest(text: str, names: Iterable[str]) -> str:
-    """Return the names that are most like the text, quoted and joined by "or"; an empty text when none is like it."""
-    return " or ".join(map(repr, find_near(text, names)))
+def advise(text: str, names: Iterable[str], otherwise: str = "") -> str:
+    """Return what to do about a text that means nothing: take a name like the text, or more characters of an id; else ``otherwise``."""
+    near = " or ".join(map(repr, find_near(text, names)))
+    short = _SHORT_PREFIX.fullmatch(text.lower())
+    parts = [f"the beginning of an id has {LEAST_PREFIX} characters or more" if short else "", f"did you mean {near}?" if near else ""]
+    return "; ".join(filter(None, parts)) or otherwise
 
 
 def find_near(text: str, names: Iterable[str]) -> list[str]:

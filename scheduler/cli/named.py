@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from scheduler.cli.lookup import Candidate, last_with, read_prefix, refuse_ambiguous, refuse_unknown, suggest
+from scheduler.cli.lookup import Candidate, advise, last_with, read_prefix, refuse_ambiguous, refuse_unknown
 from scheduler.core.model import InvalidAutomation, canonical_id
 
 
@@ -47,10 +47,10 @@ def widen(connection: sqlite3.Connection, target: str | None, automation: str | 
     return found[0].automation_id if found else automation
 
 
-def suggest_names(connection: sqlite3.Connection, target: str | None, automation: str | None) -> str:
-    """Return a question after the names like one that matches nothing, to follow a message; an empty text when there are none."""
-    near = "" if automation is None else suggest(automation, read_names(connection, target))
-    return f"; did you mean {near}?" if near else ""
+def advise_on(connection: sqlite3.Connection, target: str | None, automation: str | None) -> str:
+    """Return the advice about a text that matches nothing, to follow a message; an empty text when there is none."""
+    advice = "" if automation is None else advise(automation, read_names(connection, target))
+    return f"; {advice}" if advice else ""
 
 
 def _choose(connection: sqlite3.Connection, target: str | None, automation: str, selects: Sequence[str], where: str) -> Named:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from scheduler.cli.group import AUTOMATION_FORMS
 from scheduler.cli.ledger_file import reading
 from scheduler.cli.named import named_now
 from scheduler.cli.targets import choose
@@ -27,7 +28,7 @@ class Chosen:
 def chosen(settings: Settings, target_name: str | None, automation: str | None, *, everything: bool) -> Chosen:
     """What was asked for, as the ledger's newest snapshot knows it. Raises `AnswerIsNo` when it is not there, or not one."""
     if everything == (automation is not None):
-        raise click.UsageError("give AUTOMATION (a name, an id or the beginning of an id) or --all")
+        raise click.UsageError(f"give AUTOMATION ({AUTOMATION_FORMS}) or --all")
     target, ledger = choose(settings, target_name).name, settings.ledger.url.path
     if automation is None:
         return Chosen(ledger, target, EVERYTHING, f"all automations of {target}")

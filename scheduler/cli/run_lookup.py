@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from scheduler.cli.failures import AnswerIsNo
-from scheduler.cli.lookup import Candidate, last_with, read_prefix, refuse_ambiguous, suggest
+from scheduler.cli.lookup import Candidate, advise, last_with, read_prefix, refuse_ambiguous
 from scheduler.cli.times import in_zone
 from scheduler.core.instants import from_text
 from scheduler.core.model import InvalidAutomation, canonical_id
@@ -30,7 +30,8 @@ async def identify_run(queue: RunQueue, text: str, *, by_name: bool = False) -> 
         if found:
             return str(found[0]["id"])
     if not by_name:
-        raise AnswerIsNo(f"there is no run {text!r}; see `scheduler runs list`, or name an automation with --automation")
+        advice = advise(text, (), "see `scheduler runs list`, or name an automation with --automation")
+        raise AnswerIsNo(f"there is no run {text!r}; {advice}")
     return await _newest_run(queue, text, named or await _once_named(queue, whole or await widen_automation(queue, text)))
 
 
@@ -45,8 +46,7 @@ async def _newest_run(queue: RunQueue, text: str, automations: Sequence[Mapping[
         return str(found[0]["id"])
     if automations:
         raise AnswerIsNo(f"the automation {text!r} has no run yet; start one with `scheduler automations run`")
-    near = await suggest_names(queue, text)
-    raise AnswerIsNo(f"there is no run {text!r}; {near or 'see `scheduler runs list`'}")
+    raise AnswerIsNo(f"there is no run {text!r}; {await advise_on(queue, text)}")
 
 
 async def _once_named(queue: RunQueue, text: str) -> list[Mapping[str, Any]]:
@@ -63,10 +63,9 @@ def _read_id(text: str) -> str | None:
         return None
 
 
-async def suggest_names(queue: RunQueue, text: str) -> str:
-    """Return a question after the names of automations like the text; an empty text when there are none."""
-    near = suggest(text, await queue.automation_names())
-    return f"did you mean {near}?" if near else ""
+async def advise_on(queue: RunQueue, text: str) -> str:
+    """Return what to do about a text that means no run and no automation."""
+    return advise(text, await queue.automation_names(), "see `scheduler runs list`")
 
 
 def _candidate(run: Mapping[str, Any]) -> Candidate:

@@ -1,16 +1,20 @@
 """An automation is found by its name, its id or the beginning of its id, by every command; what is not there gets a suggestion."""
 
+import re
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from scheduler.cli.failures import AnswerIsNo
-from scheduler.cli.lookup import find_near
+from scheduler.cli.group import AUTOMATION_FORMS
+from scheduler.cli.lookup import LEAST_PREFIX, find_near
 from scheduler.cli.target_api import found
 from scheduler.core.model import Automation, Definition
 from scheduler.core.zones import find_near as find_near_zone
 from tests.cli.conftest import Scheduler
+from tests.cli.test_commands import LEAVES
 from tests.ledger.support import HOURLY, MAIN, NIGHTLY, URL, at, automation, claim, stand, version
 from tests.virtual import run_virtual
 
@@ -62,6 +66,22 @@ def test_the_beginning_of_an_id_is_enough(scheduler: Scheduler, command: tuple[s
         assert scheduler("resume", "5F0E7C3B").out == "resumed: twin\n"
     assert scheduler(*give(command, "5f0e7c3b")) == by_id
     assert scheduler(*give(command, TWIN[:20].upper())).status == by_id.status
+
+
+@pytest.mark.usefixtures("_ledger")
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_a_beginning_that_is_too_short_is_told_how_long_it_has_to_be(scheduler: Scheduler, command: tuple[str, ...]) -> None:
+    assert "; the beginning of an id has 4 characters or more" in scheduler(*give(command, "5F0")).err
+    assert "the beginning of an id" not in scheduler(*give(command, "5f01")).err
+
+
+def test_the_help_says_how_many_characters_of_an_id_are_enough() -> None:
+    assert f"the first {LEAST_PREFIX} or more characters of an id" in AUTOMATION_FORMS
+    for path, command in LEAVES.items():
+        options = {parameter.name for parameter in command.params}
+        if options & {"automation", "run_id", "run_ids"}:
+            shown = " ".join(command.get_help(click.Context(command)).split())
+            assert re.search(rf"first {LEAST_PREFIX} or more characters", shown), path
 
 
 @pytest.mark.usefixtures("_ledger")

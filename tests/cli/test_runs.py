@@ -222,7 +222,8 @@ def test_what_means_no_run_is_an_answer_of_no(scheduler: Scheduler, path: Path, 
     begin(path, "nightly")
     done = scheduler("runs", *arguments)
     assert (done.status, done.out) == (1, "")
-    assert f"there is no run {arguments[1]!r}; see `scheduler runs list`" in done.err
+    advice = "the beginning of an id has 4 characters or more" if arguments[1] == "1" else "see `scheduler runs list`"
+    assert f"there is no run {arguments[1]!r}; {advice}" in done.err
 
 
 def test_a_name_like_that_of_an_automation_gets_a_suggestion(scheduler: Scheduler, path: Path) -> None:

@@ -39,7 +39,7 @@ _MOST: Final = 200  # that a person reads
 @click.option(
     "--automation",
     metavar="NAME",
-    help="Only this automation's: a name, an id or its beginning, or a pattern such as 'nightly-*'.",
+    help="Only this automation's: a name, an id or its first 4 or more characters, or a pattern such as 'nightly-*'.",
     shell_complete=complete_automations,
 )
 @click.option(
@@ -102,11 +102,11 @@ def command(
 
 def _unknown(path: "Path", target: str | None, automation: str) -> str:
     from scheduler.cli.ledger_file import reading
-    from scheduler.cli.named import suggest_names
+    from scheduler.cli.named import advise_on
 
     of_target = "" if target is None else f" of target {target!r}"
     with reading(path) as connection:
-        return f"the ledger has no automation {automation!r}{of_target}{suggest_names(connection, target, automation)}"
+        return f"the ledger has no automation {automation!r}{of_target}{advise_on(connection, target, automation)}"
 
 
 def _zones(path: "Path") -> Callable[["Finding"], str]:

@@ -76,7 +76,7 @@ def list_(source: Source, *, target_name: str | None, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def get(source: Source, *, automation: str, target_name: str | None, as_json: bool) -> None:
-    """Print AUTOMATION (a name, an id or the beginning of an id) with all its fields."""
+    """Print AUTOMATION with all its fields."""
     from scheduler.cli.target_api import found
 
     _print(_carry_out(source, target_name, lambda api: found(api, automation)), as_json=as_json)
@@ -122,7 +122,7 @@ def update(
     prompt_file: IO[bytes] | None,
     **fields: Any,
 ) -> None:
-    """Change the fields of AUTOMATION (a name, an id or the beginning of an id) that are given."""
+    """Change the fields of AUTOMATION that are given."""
     edit = _written(source, prompt, prompt_file, fields)
     if not edit:
         raise click.UsageError("there is nothing to change; give at least one field, such as --cron")
@@ -136,7 +136,7 @@ def update(
 @_target
 @click.pass_obj
 def delete(source: Source, *, automation: str, yes: bool, target_name: str | None) -> None:
-    """Delete AUTOMATION, a name, an id or the beginning of an id. On a terminal, asks before."""
+    """Delete AUTOMATION. On a terminal, asks before."""
     from scheduler.cli.target_api import found
 
     document = _carry_out(source, target_name, lambda api: found(api, automation))
@@ -154,7 +154,7 @@ def delete(source: Source, *, automation: str, yes: bool, target_name: str | Non
 @as_json
 @click.pass_obj
 def run(source: Source, *, automation: str, target_name: str | None, as_json: bool) -> None:
-    """Start a run of AUTOMATION (a name, an id or the beginning of an id) now. It belongs to no occurrence, and costs what a run costs."""
+    """Start a run of AUTOMATION now. It belongs to no occurrence, and costs what a run costs."""
     from scheduler.cli.ledger_file import waking
     from scheduler.cli.manual import start
 

@@ -46,7 +46,7 @@ def command(
     count: int,
     as_json: bool,
 ) -> None:
-    """Say what the schedule of AUTOMATION (a name, an id or the beginning of an id), of all automations, or of an expression means.
+    """Say what the schedule of AUTOMATION, of all automations, or of an expression means.
 
     In words; when it fires next; what each clock change of the coming 13 months does to it; and what other crons would make of it. Of an
     automation without a valid schedule, why it has none; the exit status is 1 then, if it was asked for.

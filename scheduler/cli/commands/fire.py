@@ -25,7 +25,7 @@ _EXAMPLES = ("scheduler fire nightly-report 2026-11-23T02:00:00Z", "scheduler fi
 def command(context: click.Context, *, automation: str, time: str, target: str | None, no_wait: bool) -> None:
     """Make up for one occurrence that did not run.
 
-    The running daemon starts the occurrence of AUTOMATION, a name, an id or the beginning of an id, at TIME after all, and the
+    The running daemon starts the occurrence of AUTOMATION at TIME after all, and the
     command waits for what comes of it. For one that was skipped, expired or rejected, or that `scheduler audit` calls missing. It
     keeps its identity, so that it is started once, whoever asks how often; one that has run, or may have, is refused. Pauses,
     catch_up and concurrency are no matter, and it may start as long as start_within says, counted from now.

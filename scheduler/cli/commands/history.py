@@ -34,7 +34,7 @@ _RUN_STATUSES: Final = [status.value for status in RunStatus]
 @click.option(
     "--automation",
     metavar="NAME",
-    help="Only this automation's: a name, an id or its beginning, or a pattern such as 'nightly-*'.",
+    help="Only this automation's: a name, an id or its first 4 or more characters, or a pattern such as 'nightly-*'.",
     shell_complete=complete_automations,
 )
 @click.option("--since", type=InstantType(ago=True), metavar="TIME|AGO", help="Only what was scheduled then or later.")
@@ -70,7 +70,7 @@ def command(
     Works whether the daemon runs or not, and changes nothing.
     """
     from scheduler.cli.ledger_file import reading
-    from scheduler.cli.named import suggest_names, widen
+    from scheduler.cli.named import advise_on, widen
     from scheduler.cli.policy_record import has_jitter
     from scheduler.ledger.history import Selection, timezones
     from scheduler.ledger.not_due import select_with
@@ -95,7 +95,7 @@ def command(
             derived = derive_lines(connection, settings, automation, now())
         lines = select_with(connection, selection, derived)
         zones = {} if as_json else timezones(connection, lines)
-        near = "" if lines else suggest_names(connection, target, automation)
+        near = "" if lines else advise_on(connection, target, automation)
     filtered = any((automation, since, until, outcome, run_status, target))
     empty = f"no occurrence matches{near}" if filtered else "nothing has come due yet"
 

@@ -47,7 +47,7 @@ def command(
     lines: IO[bytes] | None,
     as_json: bool,
 ) -> None:
-    """Print the coming fire times of AUTOMATION (a name, an id or the beginning of an id), of all automations, or of an expression.
+    """Print the coming fire times of AUTOMATION, of all automations, or of an expression.
 
     Clock changes are treated as [schedule] dst_gap and dst_repeat say. Where an automation has jitter, each fire has its due time too.
 

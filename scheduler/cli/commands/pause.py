@@ -21,7 +21,7 @@ _EXAMPLES = ("scheduler pause nightly-report", "scheduler pause --all")
 )
 @click.pass_obj
 def command(source: Source, *, automation: str | None, everything: bool, target_name: str | None) -> None:
-    """Record the occurrences of AUTOMATION (a name, an id or the beginning of an id) from now on without firing them.
+    """Record the occurrences of AUTOMATION from now on without firing them.
 
     The pause is kept in the ledger: it survives restarts, and shows in `scheduler status`. A pause that is there already stays as
     it is, and the exit status is 0.

@@ -22,7 +22,7 @@ _EXAMPLES = ("scheduler resume nightly-report", "scheduler resume --all", "sched
 )
 @click.pass_obj
 def command(source: Source, *, automation: str | None, everything: bool, keep_single: bool, target_name: str | None) -> None:
-    """End the pause of AUTOMATION, a name, an id or the beginning of an id. What came due meanwhile stays skipped.
+    """End the pause of AUTOMATION. What came due meanwhile stays skipped.
 
     Says on standard error what goes on pausing AUTOMATION: a pause of all automations, or the configuration. Without a pause that
     could be ended, says so; the exit status is 0 in each of these cases.

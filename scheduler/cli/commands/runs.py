@@ -56,7 +56,7 @@ def command() -> None:
 @click.option(
     "--automation",
     metavar="NAME",
-    help="Only this automation's: a name, an id or its beginning, or a pattern such as 'nightly-*'.",
+    help="Only this automation's: a name, an id or its first 4 or more characters, or a pattern such as 'nightly-*'.",
     shell_complete=complete_automations,
 )
 @click.option("--status", type=click.Choice(("queued", "running", "success", "failed")), help="Only runs with this status.")
@@ -80,7 +80,8 @@ def list_(source: Source, *, automation: str | None, status: str | None, limit: 
 def show_(source: Source, *, run_id: str, follow: bool, as_json: bool) -> None:
     """Print a run: its status, times, command, exit status and output.
 
-    RUN is an id or the beginning of one, or an automation (a name, an id or the beginning of an id), which means its newest run.
+    RUN is an id or the first 4 or more characters of an id. The name of an automation, its id or the first characters of its id
+    mean its newest run.
 
     With --follow the exit status is 1 when the run failed.
     """
@@ -105,7 +106,7 @@ _CANCEL_EXAMPLES: Final = [
 @click.option(
     "--automation",
     metavar="NAME",
-    help="All runs of this automation that have not ended: its name, its id or the beginning of its id.",
+    help="All runs of this automation that have not ended: its name, its id or the first 4 or more characters of its id.",
     shell_complete=complete_automations,
 )
 @click.option("--all", "all_runs", is_flag=True, help="All runs that have not ended.")
@@ -114,7 +115,7 @@ _CANCEL_EXAMPLES: Final = [
 def cancel(source: Source, *, run_ids: tuple[str, ...], automation: str | None, all_runs: bool, yes: bool) -> None:
     """End runs, or take them out of the queue: they have failed then, and say that they were cancelled.
 
-    RUN is an id or the beginning of one. Of a run that has ended already, says so; the exit status is 0.
+    RUN is an id or the first 4 or more characters of an id. Of a run that has ended already, says so; the exit status is 0.
 
     Returns when the runs have ended. A queue of any length is cancelled in small steps, beside the server.
     """
