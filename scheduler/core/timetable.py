@@ -194,6 +194,12 @@ class Timetable:
         """The ids of the automations whose run and GET answered 404, and that each snapshot since has shown."""
         return [automation_id for automation_id, begun in self._denied.items() if begun is not None]
 
+    @property
+    def doubtful(self) -> Collection[str]:
+        """The ids of the enabled automations whose run answered 404, and that each snapshot since has shown."""
+        entries = ((automation_id, self._entries.get(automation_id)) for automation_id in self._denied)
+        return [automation_id for automation_id, entry in entries if entry is not None and entry.automation.definition.enabled]
+
     def needs_reading(self, automation_id: str) -> bool:
         """Return whether only the automation itself, read alone, can tell whether it is there.
 
@@ -220,6 +226,11 @@ class Timetable:
         the automation may be there again.
         """
         self._denied[automation_id] = begun
+
+    def revoke_denial(self, automation_id: str) -> None:
+        """Note that a GET of the automation was answered, with another definition than the list shows: the list is to say which counts."""
+        if automation_id in self._denied:
+            self._denied[automation_id] = None
 
     def confirm_presence(self, automation_id: str) -> None:
         """Note that the automation itself was read: only two more snapshots without it can remove it."""

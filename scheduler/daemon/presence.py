@@ -1,9 +1,11 @@
 """Automations that are absent from the list: asked for one by one when something of theirs is due, and told of when they are many.
 
 A list may be empty for a moment, or filtered by mistake, so an absence removes nothing at once. Until it is confirmed, occurrences of the
-automation wait; the automation itself, read alone, decides at once.
+automation wait; the automation itself, read alone, decides at once. An automation whose run answered 404 although the list shows it is
+read without an occurrence too, so that the doubt ends with its cause, and not with the next occurrence.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -31,15 +33,41 @@ class Presence:
         self._context = context
         self._readings = readings
         self._remove: list[Callable[[str, datetime], None]] = []
+        self._confirm: list[Callable[[str], None]] = []
         self._asked: set[str] = set()
+        self._is_list_read = False
+        self._polled = asyncio.Event()
+        self._newest_doubtful = ""  # id of the automation that `run` read last
+
+    async def run(self) -> None:
+        """Read one doubtful automation after each good poll, in turn, for ever. One that was read for an occurrence is not read again."""
+        while True:
+            await self._polled.wait()
+            self._polled.clear()
+            doubtful = sorted(self._context.timetable.doubtful)
+            following = [automation_id for automation_id in doubtful if automation_id > self._newest_doubtful] or doubtful
+            if following and self.may_read(following[0]):
+                self._newest_doubtful = following[0]
+                await self.read(following[0])
 
     def on_gone(self, remove: Callable[[str, datetime], None]) -> None:
         """Call ``remove`` with the id of an automation that is gone, and the instant since which that is known."""
         self._remove.append(remove)
 
+    def on_there(self, confirm: Callable[[str], None]) -> None:
+        """Call ``confirm`` with the id of an automation that was in doubt and is there."""
+        self._confirm.append(confirm)
+
+    def snapshot_taken(self) -> None:
+        """The poll that ends next has read the list."""
+        self._is_list_read = True
+
     def poll_ended(self) -> None:
         """Another poll: as many may be asked for again."""
         self._asked.clear()
+        if self._is_list_read:
+            self._polled.set()
+        self._is_list_read = False
 
     def may_read(self, automation_id: str) -> bool:
         """Take one of the readings between two polls for this automation; False when there is none left, or it had its own."""
@@ -68,8 +96,12 @@ class Presence:
             return
         self._readings.take(automation, begun)
         entry = context.timetable.entries.get(automation_id)
-        if entry is not None and entry.automation.definition == automation.definition:
-            context.timetable.confirm_presence(automation_id)
+        if entry is None or entry.automation.definition != automation.definition:
+            context.timetable.revoke_denial(automation_id)
+            return
+        context.timetable.confirm_presence(automation_id)
+        for confirm in self._confirm:
+            confirm(automation_id)
 
     def _deny(self, automation_id: str, at: datetime, begun: float) -> None:
         """Take a 404. An automation that the list does not have is gone. Else the next snapshot removes it, if that lacks it too."""

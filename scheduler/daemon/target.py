@@ -82,6 +82,8 @@ class Target:
         self._planner.listen(self._poller.replan)
         self._poller.listen(self._tracker.snapshot_taken)
         self._presence.on_gone(self._gone)
+        self._presence.on_there(self._there)
+        self._poller.listen(lambda *_: self._presence.snapshot_taken())
         self._poller.on_end(self._presence.poll_ended)
         self._poller.on_end(self.wake)
         self._poller.when_held_up(self._dispatcher.places.note_late_poll)
@@ -146,8 +148,10 @@ class Target:
         """Serve until ``stopping`` is set, then give what is in flight ``drain()`` seconds. Returns how much is left in flight."""
         try:
             async with asyncio.TaskGroup() as group:
-                parts = (self._poller, self._planner, self._tracker, self._overdue, self._refresh, self._wait_record)
-                polling, planning, following, *looking = (group.create_task(part.run()) for part in parts)
+                parts = (self._poller, self._planner, self._tracker)
+                polling, planning, following = (group.create_task(part.run()) for part in parts)
+                beside = (self._overdue, self._refresh, self._wait_record, self._presence)
+                looking = [group.create_task(part.run()) for part in beside]
                 recording = group.create_task(self._record_throttle())
                 await stopping.wait()
                 for task in (polling, *looking):
@@ -369,6 +373,11 @@ class Target:
     def _gone(self, automation_id: str, at: datetime) -> None:
         self._poller.remove(automation_id, at)
         self.wake()
+
+    def _there(self, automation_id: str) -> None:
+        lane = self._dispatcher.lane(automation_id)
+        if lane is not None:
+            lane.alarm.ring()
 
     def _policies(self, automation_id: str, name: str) -> Policies:
         return self.context.settings.policies(automation_id, name)

@@ -1,9 +1,12 @@
 """A list that cannot be trusted: since when, and what becomes of an automation that the list shows and that answers 404 itself."""
 
+from datetime import timedelta
+
 import pytest
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import AutomationRemoved, ListAgreed, ListDisagreed
+from scheduler.core.policy import Policies
 from scheduler.core.status import Inconsistency
 from scheduler.core.steps import Cause
 from tests.daemon.world import World, in_world
@@ -198,5 +201,81 @@ def test_a_denial_of_long_ago_removes_nothing(complete: bool) -> None:
         await world.until("12:21:00")
         assert world.told(AutomationRemoved) == []
         assert world.fates(automation)["12:20"] == "accepted: answered"
+
+    in_world(story)
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_list_is_trusted_again_as_soon_as_the_automation_answers(edited: bool) -> None:
+    """It was read again at its next occurrence only, which may be months away."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("10 12 23 11 *")
+        process = world.start()
+        await world.until("12:05:00")
+        deny(world, automation)
+        await world.until("12:45:00")
+        assert world.fates(automation) == {"12:10": "expired: not_started"}
+        assert process.target.status().inconsistent is not None
+        polls, readings = len(world.api.polls), readings_of(world, automation)
+        await world.until("12:55:00")
+        assert readings_of(world, automation) - readings == len(world.api.polls) - polls, "it is read once for each poll"
+        world.api.get_hides.clear()
+        if edited:
+            world.api.edit(automation, cron_expression="20 12 23 11 *")
+        await world.after(2 * process.target.context.settings.poll_interval)
+        assert process.target.status().inconsistent is None
+        assert len(world.told(ListAgreed)) == 1
+        await world.after(process.target.context.settings.poll_interval)
+        readings = readings_of(world, automation)
+        await world.after(timedelta(minutes=10))
+        assert readings_of(world, automation) == readings, "nobody doubts it any more"
+
+    in_world(story, policies=Policies(start_within=timedelta(minutes=10)))
+
+
+def test_of_many_denied_automations_one_is_read_for_each_poll_in_turn() -> None:
+    async def story(world: World) -> None:
+        automations = [world.api.create("10 12 23 11 *") for _ in range(5)]
+        process = world.start()
+        await world.until("12:05:00")
+        for automation in automations:
+            deny(world, automation)
+        await world.until("12:45:00")
+        world.api.edit(automations[0], enabled=False)
+        world.api.get_hides.discard(automations[1])
+        await world.until("12:48:00")
+        before, polls = [readings_of(world, each) for each in automations], len(world.api.polls)
+        await world.until("12:58:00")
+        readings = [readings_of(world, each) - count for each, count in zip(automations, before, strict=True)]
+        assert readings[:2] == [0, 0], "one is disabled, and one has answered"
+        assert sum(readings) == len(world.api.polls) - polls
+        assert max(readings) - min(readings[2:]) <= 1
+        assert process.target.status().inconsistent is not None
+        for automation in automations[2:]:
+            world.api.delete(automation)
+        await world.until("13:00:00")
+        assert process.target.status().inconsistent is None
+        assert {each.automation_id for each in world.told(AutomationRemoved)} == set(automations[2:])
+
+    in_world(story, policies=Policies(start_within=timedelta(minutes=10)))
+
+
+def test_what_waits_fires_when_another_reading_shows_the_automation() -> None:
+    """The reading between two polls was another one's, and so nobody told the occurrence."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("*/10 * * * *")
+        process = world.start()
+        await world.until("12:05:00")
+        world.api.get_hides.add(automation)
+        world.api.script(automation, GONE)
+        await world.until("12:10:20")
+        assert world.fates(automation) == {"12:10": "waiting"}
+        world.api.get_hides.clear()
+        world.api.list_error = UpstreamError("HTTP 500", status=500)
+        await process.target._presence.read(automation)
+        await world.after(1)
+        assert world.fates(automation) == {"12:10": "accepted: answered"}
 
     in_world(story)
