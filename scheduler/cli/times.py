@@ -21,10 +21,15 @@ def now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Understood:
-    """An instant, and how it was understood, where that needs saying."""
+    """An instant, and how it was understood, where that needs saying.
+
+    ``to_come`` is set where the text was only a time of the clock, as ``23:00``, and means yesterday's because today's is still to come:
+    then it is today's, as ``2026-11-23T23:00``.
+    """
 
     instant: datetime
     note: str | None = None
+    to_come: str | None = None
 
 
 def understood(text: str, timezone: str, present: datetime) -> Understood:
@@ -42,13 +47,20 @@ def understood(text: str, timezone: str, present: datetime) -> Understood:
     try:
         if ":" in text[:3] and len(text) in {4, 5, 7, 8}:
             time_of_day = time.fromisoformat(text.zfill(5))
-            found = _placed(datetime.combine(today, time_of_day), timezone)
-            return found if found.instant <= present else _placed(datetime.combine(today - timedelta(days=1), time_of_day), timezone)
+            reading = datetime.combine(today, time_of_day)
+            found = _placed(reading, timezone)
+            return found if found.instant <= present else _of_yesterday(reading, timezone)
         return _placed(datetime.fromisoformat(text), timezone)
     except (ValueError, OverflowError):
         raise click.BadParameter(
             f"{text!r} is no time; write it as 2026-11-23T09:00:00Z, or in the automation's own zone as 2026-11-23T09:00 or 09:00"
         ) from None
+
+
+def _of_yesterday(reading: datetime, timezone: str) -> Understood:
+    """Return yesterday's instant for a time of the clock that is still to come today, and say so."""
+    yesterdays, today = _placed(reading - timedelta(days=1), timezone), reading.isoformat(timespec="minutes")
+    return Understood(yesterdays.instant, f"{yesterdays.note}, which was yesterday: today's is still to come, write {today} for it", today)
 
 
 def _placed(reading: datetime, timezone: str) -> Understood:

@@ -72,6 +72,18 @@ def test_with_no_daemon_there_nothing_is_asked_and_it_exits_with_3(scheduler: Sc
     assert requests(ledger) == []
 
 
+def test_a_time_that_is_still_to_come_today_is_refused_and_not_taken_for_yesterdays(
+    scheduler: Scheduler, ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduler.cli.commands.fire.now", lambda: at(3))
+    with daemon(ledger):
+        done = scheduler("fire", "nightly report", "13:04", "--no-wait")
+        assert (done.status, done.out, requests(ledger)) == (2, "", [])
+        assert "2026-11-23T13:04 is still to come in Europe/Berlin; to make up for Sun 2026-11-22 13:04 CET, give the date too" in done.err
+        assert scheduler("fire", "nightly report", "13:02", "--no-wait").status == 0
+    assert requests(ledger) == [(NIGHTLY, AT_2, None)]
+
+
 def test_without_waiting_the_request_is_left_with_the_daemon(scheduler: Scheduler, ledger: Path) -> None:
     with daemon(ledger):
         done = scheduler("fire", "nightly report", AT_2, "--no-wait")

@@ -149,7 +149,11 @@ PRESENT = datetime(2026, 11, 23, 12, 30, tzinfo=UTC)
         ("2026-11-23T09:00", "2026-11-23T08:00", "read as 2026-11-23 09:00 in Europe/Berlin"),
         ("2026-11-23 09:00", "2026-11-23T08:00", "read as 2026-11-23 09:00 in Europe/Berlin"),
         ("13:30", "2026-11-23T12:30", "read as 2026-11-23 13:30 in Europe/Berlin"),
-        ("13:31", "2026-11-22T12:31", "read as 2026-11-22 13:31 in Europe/Berlin"),
+        (
+            "13:31",
+            "2026-11-22T12:31",
+            "read as 2026-11-22 13:31 in Europe/Berlin, which was yesterday: today's is still to come, write 2026-11-23T13:31 for it",
+        ),
         ("9:05", "2026-11-23T08:05", "read as 2026-11-23 09:05 in Europe/Berlin"),
         ("2026-03-29T02:30", "2026-03-29T01:00", "the clock skips that day: taken as the first minute after"),
         ("2026-10-25T02:30", "2026-10-25T00:30", "shows twice that day: taken as the first, not 2026-10-25T01:30:00Z"),

@@ -8,7 +8,7 @@ from scheduler.cli.completion_values import complete_automations, complete_targe
 from scheduler.cli.failures import ANSWER_IS_NO, AnswerIsNo
 from scheduler.cli.group import Command, Source
 from scheduler.cli.output import complain, line, styled
-from scheduler.cli.times import at_text, now, understood, usable_zone
+from scheduler.cli.times import at_text, in_zone, now, understood, usable_zone
 from scheduler.core.printable import escaped
 
 _EXAMPLES = ("scheduler fire nightly-report 2026-11-23T02:00:00Z", "scheduler fire nightly-report 03:00 --no-wait")
@@ -25,13 +25,13 @@ _EXAMPLES = ("scheduler fire nightly-report 2026-11-23T02:00:00Z", "scheduler fi
 def command(context: click.Context, *, automation: str, time: str, target: str | None, no_wait: bool) -> None:
     """Make up for one occurrence that did not run.
 
-    The running daemon starts the occurrence of AUTOMATION at TIME after all, and the
-    command waits for what comes of it. For one that was skipped, expired or rejected, or that `scheduler audit` calls missing. It
-    keeps its identity, so that it is started once, whoever asks how often; one that has run, or may have, is refused. Pauses,
-    catch_up and concurrency are no matter, and it may start as long as start_within says, counted from now.
+    The running daemon starts the occurrence of AUTOMATION at TIME after all, and the command waits for what comes of
+    it. For one that was skipped, expired or rejected, or that `scheduler audit` calls missing. It keeps its identity,
+    so that it is started once, whoever asks how often; one that has run, or may have, is refused. Pauses, catch_up and
+    concurrency are no matter, and it may start as long as start_within says, counted from now.
 
-    TIME is an instant, as 2026-11-23T02:00:00Z, or the local time in the automation's own zone, as 2026-11-23T03:00, or 03:00 for the
-    last time that the clock showed it. Exit status 0: accepted; 1: not.
+    TIME is an instant, as 2026-11-23T02:00:00Z, or the local time in the automation's own zone, as 2026-11-23T03:00, or 03:00 for
+    that time today, which has to be over. Exit status 0: accepted; 1: not.
     """
     from scheduler.audit.account import recall
     from scheduler.audit.making_up import NotToBeMadeUpFor, request
@@ -45,6 +45,9 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
     with reading(path) as connection:
         which = named(connection, target, automation)
         asked = understood(time, which.timezone, at)
+        if asked.to_come is not None:
+            day = in_zone(asked.instant, usable_zone(which.timezone))
+            raise click.UsageError(f"{asked.to_come} is still to come in {which.timezone}; to make up for {day}, give the date too")
         account = recall(connection, which.target, which.automation_id, asked.instant, (evaluated.croniter, evaluated.tzdata))
     said = f"{which.name} at {at_text(asked.instant, usable_zone(which.timezone))}" + (f", {asked.note}" if asked.note else "")
     try:

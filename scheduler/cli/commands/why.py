@@ -43,10 +43,10 @@ Fates = Mapping[datetime, str | None]
 def command(context: click.Context, *, automation: str, time: str, target: str | None, as_json: bool) -> None:
     """Tell what happened to AUTOMATION at TIME, and why.
 
-    AUTOMATION may be gone. TIME is an instant, as 2026-11-23T02:00:00Z, or
-    the local time in the automation's own zone, as 2026-11-23T03:00, or 03:00 for the last time that the clock showed it. What is
-    shown: the outcome, the definition and the policies of then, and every step. When nothing was due, it says why not, and what the
-    nearest was; the exit status is 1 then.
+    AUTOMATION may be gone. TIME is an instant, as 2026-11-23T02:00:00Z, or the local time in the automation's own zone,
+    as 2026-11-23T03:00, or 03:00 for the last time that the clock showed it, today or yesterday. What is shown: the
+    outcome, the definition and the policies of then, and every step. When nothing was due, it says why not, and what
+    the nearest was; the exit status is 1 then.
 
     Works whether the daemon runs or not, and changes nothing.
     """
