@@ -49,7 +49,8 @@ def asked(settings: Settings, path: Path, audit: Audit, notes: list[str]) -> Ite
         shown = [each for each in _shown(snapshot) if each.automation_id in audit.names(known.name)]
         with reading(path) as connection:
             recorded = known_runs(connection, known.name, [each.run_id for each in shown])
-        notes.append(f"target {known.name}: the API was asked for the newest runs, {len(shown):,} of which were compared")
+        were = "was" if len(shown) == 1 else "were"
+        notes.append(f"target {known.name}: the API was asked for the newest runs, {len(shown):,} of which {were} compared")
         is_known = {each.run_id: each.run_id in recorded for each in shown}
         for finding in of_shown(known.name, shown, is_known, known.snapshot_at):
             yield audit.counted(finding)

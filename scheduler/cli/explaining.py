@@ -1,6 +1,5 @@
 """What there is to say of a schedule: its words, its next fires, the clock changes ahead, and what other crons make of it."""
 
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
@@ -117,8 +116,8 @@ def _offset(offset: timedelta) -> str:
 def lines(explanation: Explanation) -> Iterator[str]:
     """What is printed of it."""
     schedule = explanation.planned.schedule
-    yield from _wrapped(in_words(schedule), 0, "green")
-    yield from _wrapped(f"{schedule.expression} in {schedule.timezone}; {_policies(schedule)}", 2)
+    yield styled(in_words(schedule), "green")
+    yield f"  {schedule.expression} in {schedule.timezone}; {_policies(schedule)}"
     yield from _fires(explanation)
     yield from _changes(explanation)
     yield from _differences(explanation.differences)
@@ -141,7 +140,7 @@ def _invalid_lines(error: InvalidSchedule) -> Iterator[str]:
     """What is printed of what is no schedule."""
     yield styled("it has no valid schedule, and fires nothing", "red")
     yield f"  {escaped(str(error.expression))} in {escaped(str(error.timezone))}"
-    yield from _wrapped(escaped(error.reason), 2)
+    yield f"  {escaped(error.reason)}"
 
 
 def _policies(schedule: Schedule) -> str:
@@ -167,7 +166,7 @@ def _changes(explanation: Explanation) -> Iterator[str]:
         return
     yield "clock changes in 13 months"
     for change in explanation.changes:
-        yield from _wrapped(change.words, 2, _EFFECTS[change.effect])
+        yield f"  {styled(change.words, _EFFECTS[change.effect])}"
 
 
 def _differences(differences: Iterable[Difference]) -> Iterator[str]:
@@ -175,15 +174,8 @@ def _differences(differences: Iterable[Difference]) -> Iterator[str]:
     yield ""
     yield "in other crons" if found else "other crons read it in the same way"
     for difference in found:
-        yield from _wrapped(difference.here, 2)
+        yield f"  {difference.here}"
         for other in difference.elsewhere:
-            yield from _wrapped(f"{joined(other.dialects)}: {other.does}", 6, "bright_black")
+            yield "      " + styled(f"{joined(other.dialects)}: {other.does}", "bright_black")
         if difference.instead:
-            yield from _wrapped(f"write {difference.instead}", 6, "cyan")
-
-
-def _wrapped(text: str, indent: int, colour: Colour | None = None) -> Iterator[str]:
-    """The text on as many lines as the terminal needs; on one when it goes elsewhere."""
-    width = terminal_width() or len(text) + indent
-    for each in textwrap.wrap(text, width, initial_indent=" " * indent, subsequent_indent=" " * (indent + 2), break_on_hyphens=False):
-        yield styled(each, colour)
+            yield "      " + styled(f"write {difference.instead}", "cyan")

@@ -10,9 +10,7 @@ import errno
 import io
 import json
 import os
-import shutil
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,6 +18,7 @@ from typing import Final, Generic, Literal, NamedTuple, TextIO, TypeVar
 
 import click
 
+from scheduler.cli.cells import cut, width_of, wrap
 from scheduler.core.errors import Unreachable
 from scheduler.core.printable import escaped
 
@@ -31,6 +30,7 @@ _GAP: Final = "  "
 _NARROWEST: Final = 8  # a column that is cut keeps this much
 _INDENT: Final = "    "  # of a text below its row
 _MOST_LINES: Final = 4  # of a text below its row
+_COLUMNS: Final = 80  # of a terminal that does not tell
 _FAILURES: Final = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 
@@ -100,7 +100,7 @@ def show(
     """
     if as_json is not None:
         for record in records:
-            line(json_text(as_json(record)))
+            json_line(as_json(record))
         return
     lines = table(list(records), columns, terminal_width())
     for text in lines:
@@ -126,7 +126,7 @@ def table(records: Sequence[_Record], columns: Sequence[Column[_Record]], width:
     for row in rows:
         lines.append(_GAP.join(_padded(*each) for each in zip(row, widths, columns, strict=True) if each[1]).rstrip())
         texts = [f"{columns[number].title}: {row[number].text}" for number in below if row[number].text and row is not titles]
-        lines += [_INDENT + part for text in texts for part in _wrap(text, max(_NARROWEST, (width or 0) - len(_INDENT)))]
+        lines += [_INDENT + part for text in texts for part in _break(text, max(_NARROWEST, (width or 0) - len(_INDENT)))]
     return lines
 
 
@@ -135,15 +135,27 @@ def json_text(value: object) -> str:
     return json.dumps(value, separators=(", ", ": "))
 
 
-def line(text: str = "") -> None:
-    """Print one line, at once: a reader may be waiting for it."""
-    click.echo(text)
+def json_line(value: object) -> None:
+    """Print a line of JSON, at once: a reader may be waiting for it."""
+    click.echo(json_text(value))
 
 
-def complain(text: str) -> None:
-    """Print one line on standard error. That nobody can read it is no reason to fail again."""
+def line(text: str = "", *, is_whole: bool = False) -> None:
+    """Print a line for people, at once: a reader may be waiting for it. A terminal gets it wrapped at words.
+
+    ``is_whole``: do not wrap, because the line has a command to copy.
+    """
+    width = None if is_whole else terminal_width()
+    for part in [text] if width is None else wrap(text, width):
+        click.echo(part)
+
+
+def complain(text: str, *, is_whole: bool = False) -> None:
+    """Print a line on standard error, as `line` does. That nobody can read it is no reason to fail again."""
+    width = None if is_whole else _width(sys.stderr)
     with contextlib.suppress(OSError):
-        click.echo(text, err=True)
+        for part in [text] if width is None else wrap(text, width):
+            click.echo(part, err=True)
 
 
 def progress(done: str) -> Callable[[float], None]:
@@ -205,7 +217,18 @@ def styled(text: str, colour: Colour | None, *, error: bool = False) -> str:
 
 def terminal_width() -> int | None:
     """How many cells wide the terminal is that the output goes to; None when it goes elsewhere."""
-    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
+    return _width(sys.stdout)
+
+
+def _width(stream: TextIO | None) -> int | None:
+    if stream is None or not stream.isatty():
+        return None
+    with contextlib.suppress(ValueError):
+        if (columns := int(os.environ.get("COLUMNS", ""))) > 0:
+            return columns
+    with contextlib.suppress(OSError, ValueError):
+        return os.get_terminal_size(stream.fileno()).columns or _COLUMNS
+    return _COLUMNS
 
 
 def _coloured(stream: TextIO | None) -> bool:
@@ -262,44 +285,11 @@ def _alike(one: str, other: str) -> int:
 
 
 def _padded(cell: Cell, width: int, column: Column[_Record]) -> str:
-    text = cell.text[:width] if column.is_id else _cut(cell.text, width)
+    text = cell.text[:width] if column.is_id else cut(cell.text, width)
     return styled(text, cell.colour) + " " * (width - width_of(text))
 
 
-def _cut(text: str, width: int) -> str:
-    return text if width_of(text) <= width else _take(text, width - 1) + "…"
-
-
-def _wrap(text: str, width: int) -> list[str]:
-    """Break a text at spaces into lines; a text that needs too many lines is cut."""
-    lines: list[str] = []
-    while width_of(text) > width and len(lines) < _MOST_LINES - 1:
-        taken = len(_take(text, width))
-        space = text.rfind(" ", 1, taken + 1)
-        end = taken if space < 0 else space
-        lines.append(text[:end].rstrip())
-        text = text[end:].lstrip()
-    return [*lines, _cut(text, width)]
-
-
-def _take(text: str, width: int) -> str:
-    """Return as much of the beginning of a text as fits into the width."""
-    taken = 0
-    for number, character in enumerate(text):
-        taken += width_of(character)
-        if taken > width:
-            return text[:number]
-    return text
-
-
-def width_of(text: str) -> int:
-    """Return the cells of a terminal that a printable text takes: two for wide characters, none for combining marks and joiners."""
-    if text.isascii():
-        return len(text)
-    return sum(_width_of_character(character) for character in text)
-
-
-def _width_of_character(character: str) -> int:
-    if unicodedata.category(character) in {"Mn", "Me", "Cf"}:
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
+def _break(text: str, width: int) -> list[str]:
+    """Break a text into lines; a text that needs too many lines is cut."""
+    lines = wrap(text, width, margin=0)
+    return [*lines[: _MOST_LINES - 1], cut(" ".join(lines[_MOST_LINES - 1 :]), width)] if len(lines) > _MOST_LINES else lines

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from scheduler.cli import explaining
+from scheduler.cli import output
 from tests.cli.conftest import Scheduler
 
 BERLIN = ("--cron", "30 2 * * *", "--timezone", "Europe/Berlin", "--from", "2025-03-28T12:00:00Z")
@@ -129,7 +129,7 @@ def test_wrong_use_is_told_on_one_line(scheduler: Scheduler, arguments: tuple[st
 
 
 def test_what_is_told_fits_the_terminal(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explaining, "terminal_width", lambda: 70)
+    monkeypatch.setattr(output, "_width", lambda _: 70)
     lines = scheduler("explain", "--cron", "30 2 13 * 5", "--timezone", "Europe/Berlin").out.splitlines()
     assert max(map(len, lines)) <= 70
     assert "      Quartz and EventBridge: it is refused, since one of the two must" in lines

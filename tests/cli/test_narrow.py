@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from scheduler.cli.cells import width_of
 from scheduler.cli.commands import automations, history, keys, runs
 from scheduler.cli.fires import Fire, Planned, columns
-from scheduler.cli.output import Column, detail_column, id_column, name_column, table, text_column, width_of
+from scheduler.cli.output import Column, detail_column, id_column, name_column, table, text_column
 from scheduler.core.cron import Schedule
 from scheduler.ledger.history import Line
 from scheduler.localapi.keys import Key, Scope

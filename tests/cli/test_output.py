@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from scheduler.cli import output
-from scheduler.cli.output import Cell, Column, json_text, progress, show, table, width_of
+from scheduler.cli.cells import width_of
+from scheduler.cli.output import Cell, Column, json_text, progress, show, table
 from scheduler.core.printable import escaped
 
 Row = tuple[str, str]

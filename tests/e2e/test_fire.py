@@ -38,7 +38,7 @@ async def _paused_and_made_up_for(folder: Path) -> None:
         await until(lambda: _rows(stand, "SELECT 1 FROM run WHERE status = 'success'"), what="the run to end")
         out = await stand.command("audit", "--since", f"{begin:%Y-%m-%dT%H:%M:%SZ}")
         assert "clean: missing 0, double 0, unexplained 0" in out
-        assert "the API was asked for the newest runs, 1 of which were compared" in out
+        assert "the API was asked for the newest runs, 1 of which was compared" in out
         runs = stand.rows("SELECT id FROM runs", database=stand.api_database)
         assert [row["id"] for row in runs] == [run["run_id"] for run in told["runs"]]
         assert await stand.stop("run") == 0

@@ -1,6 +1,5 @@
 """``scheduler check``: the doctor."""
 
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
@@ -9,7 +8,7 @@ import click
 
 from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import Command, Source, as_json
-from scheduler.cli.output import Colour, Json, json_text, line, progress, styled, terminal_width
+from scheduler.cli.output import Colour, Json, json_line, line, progress, styled
 from scheduler.core.plural import pluralize
 from scheduler.core.printable import escaped
 
@@ -50,9 +49,9 @@ def command(context: click.Context, *, as_json: bool) -> None:
     found = list(findings(asyncio.run(examined(source, progress("examined")))))
     if as_json:
         for each in found:
-            line(json_text(_json(each)))
+            json_line(_json(each))
     else:
-        _print(found, terminal_width())
+        _print(found)
     if any(each.status is Status.FAULT for each in found):
         context.exit(ANSWER_IS_NO)
 
@@ -61,40 +60,31 @@ def _json(each: "Finding") -> Json:
     return {"check": each.check, "subject": each.subject, "status": each.status, "finding": each.finding, "advice": each.advice}
 
 
-def _print(found: "Sequence[Finding]", width: int | None) -> None:
+def _print(found: "Sequence[Finding]") -> None:
     for check, group in groupby(found, key=lambda each: each.check):
         line(check)
-        for text in _lines(group, width):
+        for text in _lines(group):
             line(text)
         line()
     line(_summary(found))
 
 
-def _lines(group: "Iterable[Finding]", width: int | None) -> Iterator[str]:
+def _lines(group: "Iterable[Finding]") -> Iterator[str]:
     """The findings of one check; of those of one status, the first ones."""
     shown: dict[str, int] = {}
     for each in group:
         shown[each.status] = shown.get(each.status, 0) + 1
         if shown[each.status] <= _MOST:
-            yield from _of(each, width)
+            yield from _of(each)
     for status, number in shown.items():
         if number > _MOST:
             yield f"{'':{_INDENT}}and {number - _MOST:,} more of {status}; --json prints all of them"
 
 
-def _of(each: "Finding", width: int | None) -> Iterator[str]:
-    status = f"  {styled(f'{each.status:<7}', _COLOURS[each.status])}  "
-    first, *rest = _wrapped(f"{each.subject}: {each.finding}", width)
-    yield status + first
-    yield from (f"{'':{_INDENT}}{text}" for text in rest)
-    for number, text in enumerate(_wrapped(each.advice, width) if each.advice else ()):
-        yield f"{'':{_INDENT}}{'→ ' if number == 0 else '  '}{text}"
-
-
-def _wrapped(text: str, width: int | None) -> list[str]:
-    """In lines that fit a terminal; as one line where there is none."""
-    whole = escaped(text)
-    return [whole] if width is None else textwrap.wrap(whole, max(width - _INDENT - 2, 20), break_on_hyphens=False) or [""]
+def _of(each: "Finding") -> Iterator[str]:
+    yield f"  {styled(f'{each.status:<7}', _COLOURS[each.status])}  {escaped(f'{each.subject}: {each.finding}')}"
+    if each.advice:
+        yield f"{'':{_INDENT}}→ {escaped(each.advice)}"
 
 
 def _summary(found: "Sequence[Finding]") -> str:

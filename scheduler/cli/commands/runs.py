@@ -21,7 +21,7 @@ from scheduler.cli.output import (
     Raw,
     detail_column,
     id_column,
-    json_text,
+    json_line,
     line,
     name_column,
     show,
@@ -154,10 +154,14 @@ async def _show(database: "Database", *, run_id: str, folder: Path, follow: bool
     output = GrowingFile(Workspace.of(folder, run["id"]).output)
     if most is not None:
         text = output.head(most).decode(errors="replace")
-        line(json_text({**_json(run), "prompt": run["prompt"], "output": text}))
+        json_line({**_json(run), "prompt": run["prompt"], "output": text})
         return
     for each in _sheet(run):
         line(each)
+    if run["command"]:
+        line(f"command     {escaped(shlex.join(run['command']))}", is_whole=True)
+    if run["error"]:
+        line(f"error       {escaped(run['error'])}")
     line()
     raw = Raw()
     if follow:
@@ -198,10 +202,6 @@ def _sheet(run: Run) -> Iterator[str]:
     for event in ("created", "started", "cancelled", "finished"):
         if run[f"{event}_at"]:
             yield f"{event:<12}{at_text(from_text(run[f'{event}_at']), usable_zone(run['timezone']))}"
-    if run["command"]:
-        yield f"command     {escaped(shlex.join(run['command']))}"
-    if run["error"]:
-        yield f"error       {escaped(run['error'])}"
 
 
 def _exit_text(run: Run) -> str:

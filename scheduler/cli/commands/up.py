@@ -43,7 +43,7 @@ def command(context: click.Context, *, demo: bool) -> None:
 def _announce(folder: Path, settings: "Settings", *, demo: bool) -> None:
     """Print the welcome on standard error: standard output is the log, which may go to a program."""
     for text in _welcome(folder, settings, demo=demo):
-        complain(text)
+        complain(text, is_whole=True)
 
 
 def _welcome(folder: Path, settings: "Settings", *, demo: bool) -> Iterator[str]:

@@ -11,7 +11,7 @@ from scheduler.cli.completion_values import complete_automations, complete_targe
 from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import Command, Source, as_json
 from scheduler.cli.outcome_colours import colour_outcome, colour_run
-from scheduler.cli.output import Colour, Json, json_text, line, styled
+from scheduler.cli.output import Colour, Json, json_line, line, styled
 from scheduler.cli.times import in_zone, now, understood, usable_zone
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import Occurrence
@@ -67,7 +67,7 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
         rows = {each: row_of(connection, Occurrence(which.target, which.automation_id, each)) for each in near}
     fates = {each: None if row is None else row.fate for each, row in rows.items()}
     if as_json:
-        line(json_text(_json(story, asked.note, fates)))
+        json_line(_json(story, asked.note, fates))
     else:
         for text in _lines(story, asked.note, fates, at, _timezone(story) or usable_zone(which.timezone)):
             line(text)
