@@ -82,7 +82,8 @@ def _held(evidence: Evidence, target: str) -> Iterator[Span]:
 
 
 def _was_slow(evidence: Evidence, _: Row, span: Span) -> bool:
-    return span[1] - span[0] < _SLOW_COMMITS or evidence.is_ledger_in_trouble(span[0] - _BACK_OFF, span[1])
+    is_short = span[1] - span[0] < _SLOW_COMMITS or evidence.slept(*span)  # a machine that sleeps takes a commit along
+    return is_short or evidence.is_ledger_in_trouble(span[0] - _BACK_OFF, span[1])
 
 
 def _was_full(evidence: Evidence, row: Row, span: Span) -> bool:
