@@ -9,6 +9,7 @@ from scheduler.app.api_process import Child, start_api
 from scheduler.app.daemon import Daemon
 from scheduler.app.state import KEY_NAME, read_key, write_key
 from scheduler.app.wiring import upstream_config
+from scheduler.core.command_line import command_line
 from scheduler.core.errors import ConfigurationError
 from scheduler.daemon.clock import SystemClock
 from scheduler.localapi.keys import Keys, Scope
@@ -111,7 +112,7 @@ def _find_embedded(configuration: Configuration, folder: Path, *, demo: bool) ->
         said = ", ".join(f"{dotted(path)} is {value} ({origins.get(path, 'default')})" for path, value in named)
         raise ConfigurationError(
             f"the embedded API would be served, but {here}: {said}; have both alike, in the environment and in {configuration.file}, "
-            "or start `scheduler run` for another API"
+            f"or start `{command_line('run')}` for another API"
         )
     return None
 

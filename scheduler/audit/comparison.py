@@ -8,6 +8,7 @@ from typing import Final
 from scheduler.audit.evaluation import Evaluation
 from scheduler.audit.expectation import Expectation, Lineages, Span, Tally
 from scheduler.audit.findings import Finding, Kind
+from scheduler.core.command_line import command_line
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Definition, Gap
 from scheduler.core.plural import pluralize
@@ -148,14 +149,12 @@ class Judge:
         text = "implied, and not on record"
         if definition is not None:
             text = f"implied by {definition.cron_expression!r} in {definition.timezone}, and not on record"
-        advice = (
-            f"make up for it: scheduler fire {each.automation_id} {to_text_seconds(each.scheduled_for)}; keep the ledger, and report this"
-        )
+        advice = f"make up for it: `{_command('fire', each)}`; keep the ledger, and report this"
         return self._unless_by_other_rules(each, text, advice)
 
     def _unexplained(self, each: Discrepancy) -> Finding:
         text = f"on record ({each.fate}), and no definition that was in force implies it"
-        advice = f"see what is known: scheduler why {each.automation_id} {to_text_seconds(each.scheduled_for)}"
+        advice = f"see what is known: `{_command('why', each)}`"
         return self._unless_by_other_rules(each, text, advice)
 
     def _unless_by_other_rules(self, each: Discrepancy, text: str, advice: str) -> Finding:
@@ -178,3 +177,7 @@ class Judge:
     def _finding(self, automation_id: str, instant: datetime, kind: Kind, text: str, advice: str) -> Finding:
         forces = self._lineages.get(automation_id)
         return Finding(self._target, automation_id, forces[-1].version.name if forces else automation_id, instant, kind, text, advice)
+
+
+def _command(name: str, each: Discrepancy) -> str:
+    return command_line(f"{name} {each.automation_id} {to_text_seconds(each.scheduled_for)}")

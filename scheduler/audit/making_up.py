@@ -5,6 +5,7 @@ from typing import Final
 
 from scheduler.audit.account import Account, Row
 from scheduler.audit.story import is_implied
+from scheduler.core.command_line import command_line
 from scheduler.core.fires import MAY_BE_MADE_UP_FOR, FireRequest
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import Occurrence, Outcome
@@ -35,13 +36,13 @@ def _refuse_what_is_gone(account: Account) -> None:
 
 
 def _refuse_what_is_not_missing(account: Account) -> None:
-    why = f"see `scheduler why {account.automation_id} {to_text_seconds(account.instant)}`"
+    why = f"see `{command_line(f'why {account.automation_id} {to_text_seconds(account.instant)}')}`"
     if not is_implied(account, account.instant):
         raise NotToBeMadeUpFor(f"nothing was scheduled for it then; {why}")
     if account.pruned_before is not None and account.instant < account.pruned_before:
         raise NotToBeMadeUpFor(
             f"what was scheduled before {to_text(account.pruned_before)} may have been removed for its age, and nobody knows whether it "
-            "ran; start a run without an occurrence: `scheduler automations run`"
+            f"ran; start a run without an occurrence: `{command_line(f'automations run {account.automation_id}', target=account.target)}`"
         )
     if account.is_undecided:
         raise NotToBeMadeUpFor(f"the daemon has not decided about it yet; {why}")
@@ -54,7 +55,8 @@ def _refuse_what_may_have_run(account: Account, row: Row) -> None:
         raise NotToBeMadeUpFor(f"it is open ({row.state}), and will have its outcome")
     if row.outcome not in MAY_BE_MADE_UP_FOR:
         raise NotToBeMadeUpFor(
-            f"it is {row.fate}: a run may have been started; look at its runs at the API, and if there is none, `scheduler automations run`"
+            f"it is {row.fate}: a run may have been started; look at its runs at the API, and if there is none, "
+            f"`{command_line(f'automations run {account.automation_id}', target=account.target)}`"
         )
     late = next((run.run_id for run in account.runs if not run.is_own), None)
     if late is not None:
@@ -74,6 +76,7 @@ def _instants(account: Account, row: Row | None) -> tuple[datetime, ...]:
     if len(found) != row.count or account.instant not in found:
         raise NotToBeMadeUpFor(
             f"it lies in a row for {row.count:,} occurrences of which {len(found):,} can be derived now: croniter, the zone data or the "
-            "rules for clock changes were others then; start a run without an occurrence: `scheduler automations run`"
+            "rules for clock changes were others then; start a run without an occurrence: "
+            f"`{command_line(f'automations run {account.automation_id}', target=account.target)}`"
         )
     return tuple(sorted(found))

@@ -7,6 +7,7 @@ from typing import Final
 
 from scheduler.audit.findings import Finding, Kind
 from scheduler.audit.reading import Doubled, Open, Wrong
+from scheduler.core.command_line import command_line
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import Outcome
 
@@ -21,16 +22,17 @@ SETTLED: Final = timedelta(minutes=2)
 
 def of_wrong(target: str, wrong: Wrong) -> Finding:
     """What `reading.wrong` found."""
-    kind, text, advice = _judged(wrong)
+    kind, text, advice = _judged(target, wrong)
     return Finding(target, wrong.automation_id, wrong.name, wrong.scheduled_for, kind, text, advice)
 
 
-def _judged(wrong: Wrong) -> tuple[Kind, str, str]:
+def _judged(target: str, wrong: Wrong) -> tuple[Kind, str, str]:
     if wrong.answered > 1:
         return Kind.DOUBLE, f"{wrong.answered} of its attempts were answered with a run", f"stop one of the runs; {_KEEP}"
     if wrong.outcome == Outcome.UNRESOLVED:
         text = f"unresolved: {wrong.reason}: {wrong.error or 'it could not be found out whether a run was started'}"
-        advice = f"look at its runs at the API; was there none, start one: scheduler automations run {wrong.automation_id}"
+        advice = "look at its runs at the API; was there none, start one: "
+        advice += f"`{command_line(f'automations run {wrong.automation_id}', target=target)}`"
         return Kind.UNEXPLAINED, text, advice
     if wrong.outcome != Outcome.ACCEPTED:
         return Kind.DOUBLE, f"{wrong.outcome or 'open'}, and run {wrong.linked} is on record as its own", _KEEP
@@ -55,7 +57,7 @@ def of_open(target: str, opened: Open, now: datetime, patience: timedelta) -> Fi
     if now <= until:
         return None
     text = f"open ({opened.state}), and should have had its outcome by {to_text_seconds(until)}"
-    advice = "start the daemon if it does not run; else see what keeps it: scheduler status"
+    advice = f"start the daemon if it does not run; else see what keeps it: `{command_line('status')}`"
     return Finding(target, opened.automation_id, opened.name, opened.scheduled_for, Kind.UNEXPLAINED, text, advice)
 
 

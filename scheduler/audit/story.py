@@ -9,6 +9,7 @@ from typing import Final
 from scheduler.audit.account import Account, Ran, Row, Tried
 from scheduler.audit.lineage import Force
 from scheduler.audit.sentences import CAUSES, REASONS, RESULTS, RUNS, STATES
+from scheduler.core.command_line import command_line
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import FAILURES, AttemptResult, Reason, RunStatus, State
@@ -152,7 +153,8 @@ def _judged(account: Account, force: Force | None, now: datetime, due: datetime 
         return Verdict.TO_COME, _until_due(instant, due, now)
     if account.is_undecided:
         return Verdict.TO_COME, f"it is due, and not decided yet{_reach(account)}; when no daemon runs, start it"
-    return Verdict.MISSING, "it was due, and is not on record, which must not be: make up for it with `scheduler fire`, and report this"
+    fire = command_line(f"fire {account.automation_id} {to_text_seconds(instant)}")
+    return Verdict.MISSING, f"it was due, and is not on record, which must not be: make up for it with `{fire}`, and report this"
 
 
 def _until_due(instant: datetime, due: datetime | None, now: datetime) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from scheduler.cli.owner import acting_as_owner
+from scheduler.core.command_line import start_api
 from scheduler.core.errors import ConfigurationError, Unreachable
 from scheduler.database import Database
 from scheduler.localapi.lock import ServerLock
@@ -20,9 +21,7 @@ def carry_out(path: Path, use: Callable[[Database], Awaitable[T]], *, make: bool
     """What ``use`` returns. The file is made only with ``make``, for its owner alone; else `Unreachable` is raised when it is not there."""
     with acting_as_owner(path):
         if not make and not path.exists():
-            raise Unreachable(
-                f"the embedded API's database {path} is not there; start `scheduler serve`, or name another in [api] database"
-            )
+            raise Unreachable(f"the embedded API's database {path} is not there; start `{start_api()}`, or name another in [api] database")
         before = os.umask(0o077)  # prompts and the hashes of keys are nobody else's business
         try:
             return asyncio.run(_carried_out(path, use))

@@ -14,8 +14,9 @@ import click
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.lookup import Candidate, refuse_ambiguous
 from scheduler.cli.output import line, progress
-from scheduler.cli.run_lookup import advise_on, identify_run, widen_automation
+from scheduler.cli.run_lookup import advise_on, identify_run, see_list, widen_automation
 from scheduler.cli.times import now
+from scheduler.core.command_line import start_api
 from scheduler.core.errors import Unreachable
 from scheduler.core.model import InvalidAutomation, canonical_id
 from scheduler.core.plural import pluralize
@@ -39,7 +40,7 @@ async def cancel_runs(database: Database, run_ids: Sequence[str]) -> None:
         elif run := await queue.run(run_id):
             line(f"has ended already: {run_id}: {run['status']}")
         else:
-            unknown.append(f"there is no run {run_id}; see `scheduler runs list`")
+            unknown.append(f"there is no run {run_id}; {see_list()}")
     await _wait(lambda: queue.unfinished(cancelled), len(cancelled))
     for run_id in cancelled:
         run = await queue.run(run_id)
@@ -104,8 +105,8 @@ async def _wait(count_left: Callable[[], Awaitable[int]], total: int) -> None:
             show(1.0)
             runs = "1 run is" if count == 1 else f"{count:,} runs are"
             raise Unreachable(
-                f"{runs} to be cancelled, but nobody has done so yet; is `scheduler serve` or `scheduler up` running? "
-                "The cancellation stands, and takes effect when one of them starts"
+                f"{runs} to be cancelled, but nobody has done so yet; does the embedded API run? "
+                f"The cancellation stands, and takes effect when the embedded API runs: `{start_api()}` starts it"
             )
         show(1 - count / total)
         await asyncio.sleep(_LOOK_EVERY)

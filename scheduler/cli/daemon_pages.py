@@ -6,6 +6,7 @@ import urllib.request
 from http import HTTPStatus
 from typing import IO, Any, Final
 
+from scheduler.core.command_line import advise_start_daemon
 from scheduler.core.errors import ConfigurationError, Unreachable
 from scheduler.settings import Settings
 from scheduler.settings.places import Listen
@@ -35,8 +36,8 @@ def ask_at(listen: Listen, path: str) -> Any:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(reason, ConnectionRefusedError):
             raise Unreachable(
-                f"no daemon runs here: {url} refuses the connection. Start the service with `sudo systemctl start scheduler`, or start "
-                "`scheduler run` or `scheduler up`; if one runs, compare [server] listen with its configuration"
+                f"no daemon runs here: {url} refuses the connection; {advise_start_daemon()}. "
+                "If one runs, compare [server] listen with its configuration"
             ) from None
         raise Unreachable(f"no daemon answers at {url}: {reason}; see its log (`journalctl -u scheduler`)") from None
 

@@ -7,7 +7,7 @@ import difflib
 import importlib
 import os
 import pkgutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from scheduler.cli.program import find_program
+from scheduler.core.command_line import STATE_DIR, set_caller, set_targets, start_daemon
 from scheduler.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -41,12 +43,35 @@ class Source:
         """The configuration of all layers. Raises `SettingsError`, and `ConfigurationError` when nothing was kept in the folder."""
         from scheduler.settings import load
 
-        return load(self.file if self.state_dir is None else self._kept_in(self.state_dir), os.environ, command_line)
+        configuration = load(self.file if self.state_dir is None else self._kept_in(self.state_dir), os.environ, command_line)
+        set_targets(len(configuration.settings.targets))
+        return configuration
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options that name this source."""
+        if self.state_dir is not None:
+            return STATE_DIR, str(self.state_dir)
+        return () if self.file is None else ("--config", str(self.file))
+
+    def find_absolute(self, environ: Mapping[str, str]) -> "Source":
+        """Return this source for readers with another working directory and another environment.
+
+        The default file needs no option.
+        """
+        from scheduler.settings.layers import DEFAULT_FILE, find_file
+
+        if self.state_dir is not None:
+            return Source(state_dir=self.state_dir.absolute())
+        file = find_file(self.file, environ)
+        return Source(None if file is None or file.absolute() == DEFAULT_FILE else file.absolute())
 
     def _kept_in(self, folder: Path) -> Path:
         file = folder / FILE_NAME
         if not file.exists():
-            raise ConfigurationError(f"there is no {file}; name the --state-dir that `scheduler up` was started with")
+            raise ConfigurationError(
+                f"there is no {file}; name the --state-dir that `scheduler up` was started with, or make this one: `{start_daemon()}`"
+            )
         return file
 
 
@@ -69,6 +94,7 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Carry out the command, with its `Source` as the context's object."""
         ctx.obj = configuration_source(ctx.params.pop("config"), ctx.params.pop("state_dir"))
+        set_caller(find_program(), ctx.obj.options)
         return super().invoke(ctx)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from scheduler.cli.owner import NotPermitted, acting_as_owner
+from scheduler.core.command_line import start_daemon
 from scheduler.core.errors import ConfigurationError, Unreachable
 from scheduler.database.faults import translated
 from scheduler.ledger.lock import LedgerLock, holder
@@ -108,5 +109,5 @@ def _require(path: Path) -> None:
     if not path.exists():
         raise NoLedger(
             f"the ledger {path} is not there; say which one is meant by --state-dir, --config or [ledger] url, "
-            "or start `scheduler run` or `scheduler up` once"
+            f"or start `{start_daemon()}` once"
         )

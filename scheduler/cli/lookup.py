@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Final
 
 from scheduler.cli.failures import AnswerIsNo
+from scheduler.core.command_line import command_line
 
 LEAST_PREFIX: Final = 4
 """The characters that the beginning of an id has at least. The help of the commands says so too."""
@@ -56,7 +57,8 @@ def refuse_ambiguous(text: str, candidates: Sequence[Candidate], *, kind: str = 
 
 def refuse_unknown(text: str, names: Iterable[str], where: str = "") -> AnswerIsNo:
     """Return the error for an automation that is not there, with names like the one that was given."""
-    return AnswerIsNo(f"there is no automation {text!r}{where}; {advise(text, names, 'see `scheduler automations list`')}")
+    see_list = f"see `{command_line('automations list')}`"
+    return AnswerIsNo(f"there is no automation {text!r}{where}; {advise(text, names, see_list)}")
 
 
 def advise(text: str, names: Iterable[str], otherwise: str = "") -> str:

@@ -10,6 +10,7 @@ from typing import Final
 from scheduler.audit.account import Row, row_of
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.ledger_file import reading, write
+from scheduler.core.command_line import command_line, start_daemon
 from scheduler.core.errors import Unreachable
 from scheduler.core.fires import FireRequest
 from scheduler.ledger.fires import ask, is_asked_for, refusal, take_back
@@ -30,9 +31,7 @@ class Asking:
     def ask(self) -> None:
         """Leave the request with the daemon. Raises `Unreachable` when there is none; asked already is asked."""
         if not is_locked(self.path):
-            raise Unreachable(
-                f"no daemon has the ledger {self.path}, so nobody would start it; start `scheduler run` (or `scheduler up`), and ask again"
-            )
+            raise Unreachable(f"no daemon has the ledger {self.path}, so nobody would start it; start `{start_daemon()}`, and ask again")
         write(self.path, partial(ask, request=self.request))
 
     def outcome(self, taken_up: Callable[[], None]) -> Row:
@@ -48,7 +47,7 @@ class Asking:
                     raise Unreachable("the daemon has gone, and the occurrence is open: the next one goes on with it")
                 time.sleep(_LOOK_EVERY)
         if row is None:
-            raise AnswerIsNo("its row is gone: the clock went back to before it; see `scheduler history`")
+            raise AnswerIsNo(f"its row is gone: the clock went back to before it; see `{command_line('history')}`")
         return row
 
     def _until_taken_up(self) -> None:
@@ -57,7 +56,7 @@ class Asking:
             while is_asked_for(connection, occurrence):
                 if time.perf_counter() > until and write(self.path, partial(take_back, occurrence=occurrence)):
                     raise AnswerIsNo(
-                        f"the daemon has not looked for {PATIENCE:.0f} s, so it is not asked for any more; see `scheduler status`"
+                        f"the daemon has not looked for {PATIENCE:.0f} s, so it is not asked for any more; see `{command_line('status')}`"
                     )
                 time.sleep(_LOOK_EVERY)
             why = refusal(connection, occurrence)

@@ -13,6 +13,7 @@ from scheduler.cli.ledger_file import NoLedger, write
 from scheduler.cli.target_api import carry_out, found
 from scheduler.cli.targets import choose
 from scheduler.cli.times import now
+from scheduler.core.command_line import command_line
 from scheduler.core.errors import ConfigurationError, UpstreamError
 from scheduler.core.model import Automation, Run, RunStatus
 from scheduler.core.verdict import Accepted, NotStarted, Unknown, judge
@@ -49,7 +50,10 @@ async def _start(ledger: Path, target: Target, automation: str, api: ApiClient) 
     if intent is not None:
         await _noted(ledger, lambda connection: failed_run(connection, intent, verdict.error, refused_at=None if maybe else now()))
     if maybe:
-        raise UpstreamError(f"it is not known whether a run was started: {verdict.error}; look with `scheduler automations get`")
+        raise UpstreamError(
+            f"it is not known whether a run was started: {verdict.error}; look with "
+            f"`{command_line(f'automations get {automation_id}', target=target.name)}`"
+        )
     if isinstance(verdict, NotStarted):
         raise UpstreamError(f"no run was started: {verdict.error}")
     raise ConfigurationError(f"no run was started: {verdict.error}")

@@ -1,14 +1,12 @@
 """What follows from a command on an automation: when it fires first, and how to follow a run."""
 
-import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from scheduler.cli.fires import Planned, coming
-from scheduler.cli.group import Source
-from scheduler.cli.processes import program
 from scheduler.cli.times import at_text, span_text
+from scheduler.core.command_line import command_line
 from scheduler.core.cron import InvalidSchedule
 from scheduler.settings import Settings, Target
 
@@ -40,11 +38,8 @@ def describe_first_fire(document: Document, settings: Settings, target: Target, 
     return f"{at_text(fire.scheduled_for, schedule.timezone)}{due}, in {span_text(fire.scheduled_for - now)}{paused}"
 
 
-def describe_follow(document: Document, source: Source, settings: Settings, target: Target) -> str:
+def describe_follow(document: Document, settings: Settings, target: Target) -> str:
     """Return the command that shows a run to its end; of an API elsewhere the command that shows its result."""
-    option = ("--state-dir", source.state_dir) if source.state_dir else ("--config", source.file) if source.file else ()
     if target.url == f"http://{settings.api.listen}":
-        command = ("runs", "show", document.get("last_task_run_id"), "--follow")
-    else:
-        command = ("automations", "get", document.get("id"), *(("--target", target.name) if len(settings.targets) > 1 else ()))
-    return f"{program()} {shlex.join(map(str, (*command, *option)))}"
+        return command_line(f"runs show {document.get('last_task_run_id')} --follow")
+    return command_line(f"automations get {document.get('id')}", target=target.name)

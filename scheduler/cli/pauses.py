@@ -11,6 +11,7 @@ from scheduler.cli.group import AUTOMATION_FORMS
 from scheduler.cli.ledger_file import reading
 from scheduler.cli.named import named_now
 from scheduler.cli.targets import choose
+from scheduler.core.command_line import command_line
 from scheduler.ledger.intents import EVERYTHING
 from scheduler.settings import Settings
 
@@ -40,7 +41,8 @@ def chosen(settings: Settings, target_name: str | None, automation: str | None, 
 def still_paused(settings: Settings, which: Chosen) -> str | None:
     """What goes on pausing an automation, or some of all, when its own pause has ended; None when nothing does."""
     if any(each["target"] == which.target and each["automation_id"] == EVERYTHING for each in paused(settings)):
-        return f"all automations of {which.target} are paused, {which.name} too; end that with `scheduler resume --all`"
+        resume = command_line("resume --all", target=which.target)
+        return f"all automations of {which.target} are paused, {which.name} too; end that with `{resume}`"
     everything = which.automation_id == EVERYTHING
     if settings.schedule.paused if everything else settings.policies(which.automation_id, which.name).paused:
         return f"the configuration pauses {which.name}; see `paused` in [schedule] and [[override]]"

@@ -2,20 +2,24 @@
 
 import faulthandler
 import os
-import shlex
-import shutil
-import sys
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any, TypeVar
 
 import uvloop
 
+from scheduler.cli.group import Source
+from scheduler.cli.program import find_program
+from scheduler.core.command_line import set_caller
+
 _T = TypeVar("_T")
 
 
-def run(main: Coroutine[Any, Any, _T]) -> _T:
-    """Carry out a process's main coroutine on the fast loop, and return its result; of several errors the first is raised alone."""
+def run(main: Coroutine[Any, Any, _T], source: Source) -> _T:
+    """Carry out a process's main coroutine on the fast loop, and return its result; of several errors the first is raised alone.
+
+    Pages and logs have other readers than the terminal: commands name the absolute place of ``source``.
+    """
+    set_caller(find_program(absolute=True), source.find_absolute(os.environ).options)
     faulthandler.enable()  # what is aborted, as by systemd's watchdog, says where all of its threads were
     os.umask(0o077)  # prompts and the hashes of keys are nobody else's business
     try:
@@ -27,13 +31,3 @@ def run(main: Coroutine[Any, Any, _T]) -> _T:
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     first = group.exceptions[0]
     return _first(first) if isinstance(first, BaseExceptionGroup) else first
-
-
-def program() -> str:
-    """How this program was called, so that the commands that it prints work as they are printed."""
-    called = Path(sys.argv[0])
-    if called.name == "__main__.py":
-        return f"{shlex.quote(sys.executable)} -m scheduler"
-    if shutil.which(called.name) and Path(shutil.which(called.name) or "").resolve() == called.resolve():
-        return called.name
-    return shlex.quote(str(called))

@@ -9,6 +9,7 @@ from scheduler.cli.ledger_file import reading
 from scheduler.cli.named import named_now
 from scheduler.cli.output import complain
 from scheduler.cli.pauses import Paused, paused
+from scheduler.core.command_line import command_line
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.policy import Policies
 from scheduler.core.printable import escaped
@@ -75,7 +76,7 @@ def _tell_of_pauses(found: list[Recorded], settings: Settings) -> None:
     names = [each.name for each in found if pauses.covers(each.target, each.automation_id, each.name)]
     if names:
         which = escaped(names[0]) if len(names) == 1 else f"{len(names)} automations"
-        complain(f"paused: {which}; what comes due is recorded and not fired until `scheduler resume`")
+        complain(f"paused: {which}; what comes due is recorded and not fired until `{command_line('resume AUTOMATION')}`")
 
 
 def _planned(one: Recorded) -> Planned | None:

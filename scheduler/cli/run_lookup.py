@@ -6,6 +6,7 @@ from typing import Any, Final
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.lookup import Candidate, advise, last_with, read_prefix, refuse_ambiguous
 from scheduler.cli.times import in_zone
+from scheduler.core.command_line import command_line
 from scheduler.core.instants import from_text
 from scheduler.core.model import InvalidAutomation, canonical_id
 from scheduler.localapi.runs import RunQueue
@@ -30,7 +31,7 @@ async def identify_run(queue: RunQueue, text: str, *, by_name: bool = False) -> 
         if found:
             return str(found[0]["id"])
     if not by_name:
-        advice = advise(text, (), "see `scheduler runs list`, or name an automation with --automation")
+        advice = advise(text, (), f"{see_list()}, or name an automation with --automation")
         raise AnswerIsNo(f"there is no run {text!r}; {advice}")
     return await _newest_run(queue, text, named or await _once_named(queue, whole or await widen_automation(queue, text)))
 
@@ -45,7 +46,8 @@ async def _newest_run(queue: RunQueue, text: str, automations: Sequence[Mapping[
     if found:
         return str(found[0]["id"])
     if automations:
-        raise AnswerIsNo(f"the automation {text!r} has no run yet; start one with `scheduler automations run`")
+        start = command_line(f"automations run {automations[0]['id']}")
+        raise AnswerIsNo(f"the automation {text!r} has no run yet; start one with `{start}`")
     raise AnswerIsNo(f"there is no run {text!r}; {await advise_on(queue, text)}")
 
 
@@ -65,7 +67,7 @@ def _read_id(text: str) -> str | None:
 
 async def advise_on(queue: RunQueue, text: str) -> str:
     """Return what to do about a text that means no run and no automation."""
-    return advise(text, await queue.automation_names(), "see `scheduler runs list`")
+    return advise(text, await queue.automation_names(), see_list())
 
 
 def _candidate(run: Mapping[str, Any]) -> Candidate:
@@ -92,3 +94,8 @@ async def widen_automation(queue: RunQueue, text: str) -> str:
     if len(found) > 1:
         raise refuse_ambiguous(text, [Candidate(each["id"], each["name"]) for each in found])
     return str(found[0]["id"]) if found else text
+
+
+def see_list() -> str:
+    """Return the advice for somebody who looks for a run."""
+    return f"see `{command_line('runs list')}`"

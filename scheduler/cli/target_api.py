@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from scheduler.app.wiring import upstream_config
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.lookup import Candidate, read_prefix, refuse_ambiguous, refuse_unknown
+from scheduler.core.command_line import advise_start_api
 from scheduler.core.errors import ConfigurationError, Unreachable, UpstreamError
 from scheduler.core.model import InvalidAutomation, canonical_id
 from scheduler.daemon.clock import SystemClock
@@ -21,7 +22,6 @@ T = TypeVar("T")
 
 _OUR_FAULT = range(HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR)
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
-_START_API: Final = "Start the embedded API with `sudo systemctl start scheduler-api`, or start `scheduler serve` or `scheduler up`"
 _NOT_OURS = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 
 
@@ -40,7 +40,7 @@ async def _carried_out(target: Target, use: Callable[[ApiClient], Awaitable[T]])
             if error.status in _OUR_FAULT and error.status not in _NOT_OURS:
                 raise ConfigurationError(str(error)) from None
             if _is_refused_here(error, target):
-                raise Unreachable(f"{error}. {_START_API}") from None
+                raise Unreachable(f"{error}; {advise_start_api()}") from None
             raise
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from itertools import chain
 from typing import Final, TypedDict
 
+from scheduler.core.command_line import command_line
 from scheduler.core.events import Event, LedgerRestored, RunDoubled, RunFinished, RunForeign, RunWasThere
 from scheduler.core.model import NO_DEFINITION, Automation, Run, RunOrigin, RunStatus, Snapshot
 from scheduler.core.records import RecordedRuns
@@ -28,11 +29,6 @@ _UNSEEN: Final = 600.0
 BESIDE: Final = timedelta(minutes=1)
 """A foreign run that began this close to a scheduled instant looks like the work of a second scheduler."""
 _DELETED: Final = "the automation was deleted while this run was in progress, so nobody can see how the run ended"
-_FOREIGN: Final = "to start a run by hand without this line, use `scheduler automations run`"
-_DOUBLE_SCHEDULE: Final = (
-    "a second scheduler seems to fire this automation, so that each occurrence is paid for twice: "
-    "switch that one off, or `scheduler pause` the automation here"
-)
 _LATE_DOUBLE: Final = (
     "the API carried out a request after it had been given up: if that happens again, raise settle_time and request_timeout"
 )
@@ -302,7 +298,7 @@ class Tracker:
         if doubles is not None:
             return RunDoubled(**of, run_id=run.id, started_at=run.started_at, scheduled_for=doubles, hint=_LATE_DOUBLE)
         beside = self._beside(run)
-        hint = _FOREIGN if beside is None else _DOUBLE_SCHEDULE
+        hint = (_advise_alone if beside is None else _advise_double_schedule)(self._context.target, run.automation_id)
         return RunForeign(**of, run_id=run.id, started_at=run.started_at, scheduled_for=beside, hint=hint)
 
     def _beside(self, run: Run) -> datetime | None:
@@ -396,3 +392,14 @@ def _showing(run: Run, automation: Automation | None) -> Automation:
 
 def _status(text: str | None) -> RunStatus:
     return {"success": RunStatus.SUCCESS, "failed": RunStatus.FAILED}.get(text or "", RunStatus.RUNNING)
+
+
+def _advise_alone(target: str, automation_id: str) -> str:
+    return f"to start a run by hand without this line, use `{command_line(f'automations run {automation_id}', target=target)}`"
+
+
+def _advise_double_schedule(target: str, automation_id: str) -> str:
+    return (
+        "a second scheduler seems to fire this automation, so that each occurrence is paid for twice: "
+        f"switch that one off, or pause the automation here: `{command_line(f'pause {automation_id}', target=target)}`"
+    )

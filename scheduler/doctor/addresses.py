@@ -17,7 +17,9 @@ def examined(facts: Facts) -> Iterator[Finding]:
     server, api = facts.settings.server.listen, facts.settings.api.listen
     if server is None:
         yield ADDRESSES.notice(
-            "server.listen", "the daemon serves no pages: no metrics, no health, and no `scheduler status`", "set it to 127.0.0.1:9464"
+            "server.listen",
+            "the daemon serves no pages: no metrics, no health, and no status",
+            "set it to 127.0.0.1:9464",
         )
     else:
         what = "metrics, health and what the automations are called and do are open to it, without a key"

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Final
 
+from scheduler.core.command_line import start_api
 from scheduler.core.plural import pluralize
 from scheduler.doctor.disks import FULL, REMOTE, TIGHT, format_bytes
 from scheduler.doctor.facts import DiskFacts, EmbeddedFacts, Facts, KeptFacts, Unknown
@@ -113,7 +114,7 @@ def _database(api: ApiSettings, embedded: EmbeddedFacts) -> Finding:
             subject, "not even its folder is there", f"make {api.database.path.parent} for the API's user, or correct [api] database"
         )
     if database is None:
-        return EMBEDDED.notice(subject, "it is not there yet", "nothing: `scheduler serve` makes it when it starts")
+        return EMBEDDED.notice(subject, "it is not there yet", f"nothing: `{start_api()}` makes it when it starts")
     if not folder.lets(database.uid, database.gid, _WRITE):
         return EMBEDDED.fault(
             subject, f"{database.owner}, whose it is, may not write in its folder", f"chown {database.owner} {folder.path}"

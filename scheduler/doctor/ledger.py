@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
 
+from scheduler.core.command_line import command_line
 from scheduler.database.files import BESIDE
 from scheduler.doctor.disks import FULL, MIB, REMOTE, TIGHT, format_bytes
 from scheduler.doctor.facts import Facts, FileFacts, LedgerFacts, Record, Unknown
@@ -169,7 +170,7 @@ def _bindings(facts: Facts) -> Iterator[Finding]:
             yield LEDGER.fault(
                 f"target {target.name}",
                 f"the ledger knows this project as {old}",
-                f"scheduler target rename {old} {target.name}, or name it {old} again",
+                f"`{command_line(f'target rename {old} {target.name}')}`, or name it {old} again",
             )
         elif bound is not None and old is None:
             yield LEDGER.fault(

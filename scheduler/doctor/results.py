@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from scheduler.core.command_line import command_line
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.status import FinishedRun
 from scheduler.doctor.facts import Facts
@@ -23,7 +24,9 @@ def examined(facts: Facts) -> Iterator[Finding]:
     more = sum(count for target, count in failing.counts.items() if target in targets) - len(named)
     if more > 0:
         yield RESULTS.warning(
-            "automations", f"whose newest finished run failed as well: {more:,} more", "see `scheduler history --run-status failed`"
+            "automations",
+            f"whose newest finished run failed as well: {more:,} more",
+            f"see `{command_line('history --run-status failed')}`",
         )
     if not named and not more:
         yield RESULTS.ok("automations", "no newest finished run failed")
@@ -34,6 +37,6 @@ def _warn(run: FinishedRun) -> Finding:
     return RESULTS.warning(
         f"automation {run.name} ({run.automation_id})",
         f"its newest finished run {run.in_words}, {to_text_seconds(run.finished_at)}{error}",
-        f"see `scheduler runs show {run.run_id}` where the embedded API runs it, else the API; mend the cause, then "
-        f"`scheduler automations run {run.automation_id}`",
+        f"see `{command_line(f'runs show {run.run_id}')}` where the embedded API runs it, else the API; mend the cause, then "
+        f"`{command_line(f'automations run {run.automation_id}', target=run.target)}`",
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from scheduler.core.command_line import advise_start_daemon, command_line
 from scheduler.core.plural import pluralize
 from scheduler.doctor.facts import Facts, LedgerFacts, Unknown
 from scheduler.doctor.findings import Check, Finding
@@ -37,7 +38,7 @@ def _silent(facts: Facts, unknown: Unknown) -> Finding:
             f"process {ledger.holder} has the ledger, and no page of a daemon answers: {unknown.why}",
             "see its log, and [server] listen",
         )
-    start = "start it: systemctl start scheduler, or `scheduler run`"
+    start = advise_start_daemon()
     if facts.record is not None and facts.record.occurrences:
         return DAEMON.warning("daemon", "none runs, and one has run before: nothing is fired", start)
     return DAEMON.notice("daemon", "none runs: nothing is fired", start)
@@ -67,7 +68,7 @@ def _targets(facts: Facts, node: str, status: Mapping[str, object]) -> Iterator[
             yield DAEMON.fault(
                 f"target {target.name}",
                 f"{pluralize(int(count), 'occurrence is', 'occurrences are')} overdue",
-                "see `scheduler status` for which, and the log for why",
+                f"see `{command_line('status')}` for which, and the log for why",
             )
         past = facts.of_daemon(target.name).get("recovering")
         if isinstance(past, Mapping):

@@ -1,5 +1,6 @@
 """Every automation's schedule: does it fire, when, and does it mean what its author most likely meant."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -7,6 +8,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
+from scheduler.core.command_line import command_line
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.dialects import differences
 from scheduler.core.difference import Code
@@ -121,7 +123,7 @@ def _rare(schedule: Schedule, now: datetime) -> Iterator[Finding]:
 def _meaning(schedule: Schedule) -> Iterator[Finding]:
     """What surprises is told one by one; of what is merely otherwise elsewhere, the first, and how many more there are."""
     found = [each for each in differences(schedule) if each.code not in _USUAL]
-    more = f"scheduler explain --cron '{schedule.expression}' --timezone {schedule.timezone}"
+    more = f"`{command_line(f'explain --cron {shlex.quote(schedule.expression)} --timezone {shlex.quote(schedule.timezone)}')}`"
     for each in found:
         if each.code in _SURPRISING:
             instead = f"write {each.instead}" if each.instead else f"edit it; see {more}"
@@ -158,5 +160,5 @@ def _silent(facts: Facts, subject: str, automations: Sequence[Known]) -> Iterato
         yield SCHEDULES.notice(
             subject,
             f"automations that are not fired: {counts}",
-            "nothing, if that is meant; see `scheduler status`, and `scheduler resume`",
+            f"nothing, if that is meant; see `{command_line('status')}`, and `{command_line('resume AUTOMATION')}`",
         )

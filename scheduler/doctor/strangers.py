@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from itertools import combinations
 from typing import Final
 
+from scheduler.core.command_line import command_line
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.plural import pluralize
@@ -31,7 +32,8 @@ def examined(facts: Facts) -> Iterator[Finding]:
 def _recorded(facts: Facts) -> Iterator[Finding]:
     for each in facts.record.foreign if facts.record else ():
         subject = f"automation {each.name} ({each.automation_id})"
-        advice = "switch off the other scheduler, or `scheduler pause` the automation here"
+        pause = command_line(f"pause {each.automation_id}", target=each.target)
+        advice = f"switch off the other scheduler, or pause the automation here: `{pause}`"
         if each.doubles:
             yield STRANGERS.fault(
                 subject, f"fired twice: {_runs(each, each.doubles)} within a minute of an instant of its schedule", advice

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
+from scheduler.core.command_line import command_line
 from scheduler.core.errors import TargetMismatch
 from scheduler.core.instants import from_text
 from scheduler.core.model import NO_DEFINITION, Automation, Definition, Gap, Run, RunOrigin, RunStatus, Version
@@ -46,14 +47,14 @@ def _mismatch(target: str, url: str, project_id: str, known: tuple[str, str] | N
     if known is None:
         return (
             f"the ledger knows {wanted} as target {other!r}, not as {target!r}: to keep its history under the new name, stop the daemon "
-            f"and run `scheduler target rename {other} {target}`; or call it {other!r} again in the configuration"
+            f"and run `{command_line(f'target rename {other} {target}')}`; or call it {other!r} again in the configuration"
         )
     text = f"the ledger knows target {target!r} as project {known[1]} at {known[0]}, not as {wanted}: "
     if other is None:
         return text + "give the new target another name in the configuration, so that the histories stay apart"
     return text + (
         f"that one it knows as {other!r}; give it that name in the configuration, or move both: "
-        f"`scheduler target rename {target} {target}-old`, then `scheduler target rename {other} {target}`"
+        f"`{command_line(f'target rename {target} {target}-old')}`, then `{command_line(f'target rename {other} {target}')}`"
     )
 
 

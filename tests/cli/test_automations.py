@@ -203,8 +203,8 @@ def test_a_key_that_is_refused_and_an_api_that_is_down_are_told_apart(
     assert (down.status, down.err) == (
         3,
         (
-            "error: GET http://127.0.0.1:1/api/projects/1/task_automations/ could not be sent: connection refused. "
-            "Start the embedded API with `sudo systemctl start scheduler-api`, or start `scheduler serve` or `scheduler up`\n"
+            "error: GET http://127.0.0.1:1/api/projects/1/task_automations/ could not be sent: connection refused; "
+            "start the embedded API with `sudo systemctl start scheduler-api`, or `scheduler serve`\n"
         ),
     )
 
@@ -299,9 +299,9 @@ def test_without_a_daemon_the_status_says_where_it_was_looked_for(scheduler: Sch
     done = scheduler("status")
     assert (done.status, done.out) == (3, "")
     assert done.err == (
-        "error: no daemon runs here: http://127.0.0.1:1/api/v1/status refuses the connection. "
-        "Start the service with `sudo systemctl start scheduler`, or start `scheduler run` or `scheduler up`; "
-        "if one runs, compare [server] listen with its configuration\n"
+        "error: no daemon runs here: http://127.0.0.1:1/api/v1/status refuses the connection; "
+        "start the daemon with `sudo systemctl start scheduler`, or `scheduler run`. "
+        "If one runs, compare [server] listen with its configuration\n"
     )
     monkeypatch.setenv("SCHEDULER_SERVER__LISTEN", "")
     assert scheduler("status").status == 2

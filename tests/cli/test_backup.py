@@ -188,7 +188,7 @@ def test_a_restored_ledger_is_the_backups_and_paused_and_the_one_before_is_whole
 ) -> None:
     done = scheduler("restore", str(saved))
     assert (done.status, done.err) == (0, "")
-    assert "paused: all automations of main; when the daemon is ready: scheduler resume --all --keep-single" in done.out
+    assert "paused: all automations of main; when the daemon is ready: `scheduler resume --all --keep-single`" in done.out
     assert occurrences(ledger) == 1
     with closing(open_for_reading(ledger)) as connection:
         assert [(each.target, each.automation_id) for each in pauses(connection)] == [(MAIN, EVERYTHING)]

@@ -2,13 +2,16 @@
 
 import re
 import shlex
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
 
 from scheduler.cli import root
-from scheduler.cli.group import SECTIONS, Command
+from scheduler.cli.group import SECTIONS, Command, Source
+from scheduler.cli.program import find_program
 from tests.cli.conftest import Scheduler
 from tests.commands_page import PAGE, WIDTH
 
@@ -95,6 +98,29 @@ def test_a_state_directory_that_nothing_has_made_is_an_error_that_names_the_file
     done = scheduler("config", "show", "--state-dir", "/nonexistent")
     assert done.status == 2
     assert "/nonexistent/scheduler.toml" in done.err
+
+
+def test_a_command_in_an_error_has_the_options_and_the_program_of_the_caller(
+    scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCHEDULER_SERVER__LISTEN", "127.0.0.1:1")
+    (tmp_path / "scheduler.toml").touch()
+    assert "`scheduler run`" in scheduler("status").err
+    assert f"`scheduler up --state-dir {tmp_path}`" in scheduler("status", "--state-dir", str(tmp_path)).err
+    file = tmp_path / "scheduler.toml"
+    monkeypatch.setattr(sys, "argv", [".venv/bin/scheduler"])
+    assert f"`.venv/bin/scheduler run --config {file}`" in scheduler("status", "--config", str(file)).err
+
+
+def test_pages_and_logs_name_the_absolute_place_of_the_configuration_and_no_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Source(state_dir=Path("var")).find_absolute({}).options == ("--state-dir", f"{tmp_path}/var")
+    assert Source().find_absolute({"SCHEDULER_CONFIG": "a.toml"}).options == ("--config", f"{tmp_path}/a.toml")
+    assert Source(Path("/etc/scheduler/scheduler.toml")).find_absolute({}).options == ()
+    monkeypatch.setattr(sys, "argv", [".venv/bin/scheduler"])
+    assert find_program(absolute=True) == f"{tmp_path}/.venv/bin/scheduler"
 
 
 def test_the_version_is_told(scheduler: Scheduler) -> None:

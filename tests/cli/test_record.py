@@ -210,7 +210,9 @@ def test_a_pause_is_kept_with_whoever_made_it_and_told_by_next(scheduler: Schedu
     assert scheduler("pause", HOURLY).out == "was paused already: hourly\n"
     with closing(open_for_reading(ledger)) as connection:
         assert [(each.target, each.automation_id, each.by) for each in pauses(connection)] == [(MAIN, HOURLY, getpass.getuser())]
-    assert scheduler("next", "hourly").err == "paused: hourly; what comes due is recorded and not fired until `scheduler resume`\n"
+    assert (
+        scheduler("next", "hourly").err == "paused: hourly; what comes due is recorded and not fired until `scheduler resume AUTOMATION`\n"
+    )
     assert scheduler("next", "nightly report").err == ""
     assert scheduler("resume", "hourly").out == "resumed: hourly\n"
     assert scheduler("next", "hourly").err == ""

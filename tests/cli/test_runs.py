@@ -300,7 +300,7 @@ def test_a_name_that_several_automations_have_lists_them_instead_of_showing_the_
     within(path, lambda database: database.write(lambda connection: connection.execute("DELETE FROM runs").rowcount))
     assert (
         scheduler("runs", "show", idle).err
-        == f"error: the automation '{idle}' has no run yet; start one with `scheduler automations run`\n"
+        == f"error: the automation '{idle}' has no run yet; start one with `scheduler automations run {idle}`\n"
     )
 
 
@@ -323,7 +323,7 @@ def test_cancelling_says_when_nobody_is_there_to_do_it(scheduler: Scheduler, pat
     monkeypatch.setattr("scheduler.cli.cancellation.CANCELLED_WITHIN", 0.3)
     done = scheduler("runs", "cancel", begin(path))
     assert done.status == 3
-    assert "is `scheduler serve` or `scheduler up` running?" in done.err
+    assert "runs: `scheduler serve` starts it" in done.err
 
 
 def test_to_cancel_a_run_that_has_ended_is_no_failure_and_one_that_is_not_there_is_one(scheduler: Scheduler, path: Path) -> None:

@@ -14,6 +14,7 @@ from scheduler.cli.group import Group, Source, as_json
 from scheduler.cli.outcome_colours import colour_run
 from scheduler.cli.output import Cell, Column, detail_column, id_column, json_line, line, name_column, show
 from scheduler.cli.times import at_text, in_zone, now, usable_zone
+from scheduler.core.command_line import command_line
 from scheduler.core.instants import from_text
 from scheduler.core.printable import escaped
 
@@ -67,7 +68,8 @@ def command() -> None:
 def list_(source: Source, *, target_name: str | None, as_json: bool) -> None:
     """Print all automations."""
     documents = _carry_out(source, target_name, lambda api: api.documents())
-    show(documents, _COLUMNS, (lambda one: one) if as_json else None, empty="no automations; make one with `scheduler automations create`")
+    empty = f"no automations; make one with `{command_line('automations create', target=target_name)}`"
+    show(documents, _COLUMNS, (lambda one: one) if as_json else None, empty=empty)
 
 
 @command.command("get", examples=["scheduler automations get nightly-report"])
@@ -200,7 +202,7 @@ def _follow(source: Source, target_name: str | None, document: "Document") -> st
     from scheduler.cli.targets import choose
 
     settings = source.load().settings
-    return describe_follow(document, source, settings, choose(settings, target_name))
+    return describe_follow(document, settings, choose(settings, target_name))
 
 
 def _written(source: Source, prompt: str | None, prompt_file: IO[bytes] | None, fields: dict[str, Any]) -> "AutomationEdit":

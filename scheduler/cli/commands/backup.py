@@ -9,6 +9,7 @@ import click
 from scheduler.cli.group import Command, Source
 from scheduler.cli.output import line
 from scheduler.cli.times import now
+from scheduler.core.command_line import start_daemon
 from scheduler.core.printable import escaped
 
 if TYPE_CHECKING:
@@ -58,6 +59,6 @@ def _find_databases(settings: "Settings") -> "list[tuple[Kind, Path]]":
     if not found:
         raise NoLedger(
             f"the ledger {ledger} is not there, nor is the embedded API's database {api}; say which ones are meant by --state-dir or "
-            "--config, or start `scheduler run`, `scheduler serve` or `scheduler up` once"
+            f"--config, or start `{start_daemon()}` once"
         )
     return found

@@ -18,7 +18,8 @@ _EXAMPLES = (
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:
     """Print the completion script for a shell."""
-    from scheduler.cli import COMPLETION_VARIABLE, PROGRAM
+    from scheduler.cli import COMPLETION_VARIABLE
+    from scheduler.cli.program import PROGRAM
 
     kind = get_completion_class(shell)
     assert kind is not None  # the choice above has none but click's own

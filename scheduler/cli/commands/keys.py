@@ -8,6 +8,7 @@ from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import Group, Source, as_json
 from scheduler.cli.output import Cell, Column, Json, detail_column, json_line, line, show
 from scheduler.cli.times import now
+from scheduler.core.command_line import command_line
 from scheduler.core.instants import from_text, to_text_seconds
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def list_(source: Source, *, as_json: bool) -> None:
     from scheduler.localapi.keys import Keys
 
     keys = carry_out(source.load().settings.api.database.path, lambda database: Keys(database, now).listed())
-    show(keys, _COLUMNS, _json if as_json else None, empty="no keys; make one with `scheduler keys create`")
+    show(keys, _COLUMNS, _json if as_json else None, empty=f"no keys; make one with `{command_line('keys create')}`")
 
 
 @command.command("revoke", examples=["scheduler keys revoke 9f86d081884c7d65"])
@@ -72,7 +73,7 @@ def revoke(source: Source, *, key_id: str) -> None:
         if await keys.revoke(key_id):
             return True
         if all(key.id != key_id for key in await keys.listed()):
-            raise AnswerIsNo(f"there is no key {key_id!r}; see `scheduler keys list`")
+            raise AnswerIsNo(f"there is no key {key_id!r}; see `{command_line('keys list')}`")
         return False
 
     was_in_force = carry_out(source.load().settings.api.database.path, revoke_key)

@@ -8,6 +8,7 @@ import click
 from scheduler.cli.group import Command, Source
 from scheduler.cli.output import line
 from scheduler.cli.times import now
+from scheduler.core.command_line import command_line
 from scheduler.core.plural import pluralize
 from scheduler.core.printable import escaped
 
@@ -41,9 +42,11 @@ def command(source: Source, *, file: Path, moved: bool) -> None:
         for database in restore(backup, paths, at, moved=moved):
             _show(database, file)
         if API in backup.stages and not moved:
-            line("keys that were revoked since, and automations that were deleted, are there again: see scheduler keys list")
+            keys = command_line("keys list")
+            line(f"keys that were revoked since, and automations that were deleted, are there again: see `{keys}`")
             if LEDGER not in backup.stages:
-                line("the daemon is not paused: scheduler pause --all before the API starts, if deleted automations must not be fired")
+                pause = command_line("pause --all")
+                line(f"the daemon is not paused: `{pause}` before the API starts, if deleted automations must not be fired")
 
 
 def _show(database: "Restored", file: Path) -> None:
@@ -51,6 +54,7 @@ def _show(database: "Restored", file: Path) -> None:
     if database.aside is not None:
         line(f"what was there is in {escaped(str(database.aside))}")
     for pause in database.pauses:
-        line(f"paused: all automations of {escaped(pause.target)}; when the daemon is ready: scheduler resume --all --keep-single")
+        resume = command_line("resume --all --keep-single", target=pause.target)
+        line(f"paused: all automations of {escaped(pause.target)}; when the daemon is ready: `{escaped(resume)}`")
     if database.ended:
-        line(f"ended: {pluralize(database.ended, 'run')} that had not ended in the backup, as failed; see scheduler runs list")
+        line(f"ended: {pluralize(database.ended, 'run')} that had not ended in the backup, as failed; see `{command_line('runs list')}`")

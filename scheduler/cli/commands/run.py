@@ -26,4 +26,4 @@ def command(source: Source) -> None:
     async def main() -> None:
         await Daemon(source.load).run()
 
-    run(main())
+    run(main(), source)

@@ -183,9 +183,11 @@ async def _follow(database: "Database", run: Run, output: GrowingFile, raw: Raw)
 
 
 async def _found(database: "Database", run_id: str) -> Run:
+    from scheduler.cli.run_lookup import see_list
+
     run = await _queue(database).run(run_id)
     if run is None:
-        raise AnswerIsNo(f"there is no run {run_id}; see `scheduler runs list`")
+        raise AnswerIsNo(f"there is no run {run_id}; {see_list()}")
     return run
 
 

@@ -29,4 +29,4 @@ def command(source: Source, *, with_parent: bool) -> None:
         else:
             parent.tell_ready()
 
-    run(serve(settings, announce, parent))
+    run(serve(settings, announce, parent), source)

@@ -1,7 +1,6 @@
 """``scheduler up``: everything with one command, without any configuration."""
 
-import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +8,8 @@ import click
 
 from scheduler.cli.group import FILE_NAME, Command, Source
 from scheduler.cli.output import complain
+from scheduler.cli.program import find_program
+from scheduler.core.command_line import command_line, set_caller
 
 if TYPE_CHECKING:
     from scheduler.settings import Settings
@@ -34,27 +35,36 @@ def command(context: click.Context, *, demo: bool) -> None:
     if source.file is not None:
         raise click.UsageError("`up` uses the configuration in its --state-dir; for one of your own there are `run` and `serve`")
     folder = source.state_dir or Path("var")
+    source = Source(state_dir=folder)
+    set_caller(find_program(), source.options)
     prepare(folder)
-    load = Source(state_dir=folder).load
-    if status := run(up(folder, load, lambda: _announce(folder, load().settings, demo=demo), demo=demo)):
+    commands = [command_line(words) for words in _commands(demo=demo)]
+    if status := run(up(folder, source.load, lambda: _announce(folder, source.load().settings, commands, demo=demo), demo=demo), source):
         context.exit(status)
 
 
-def _announce(folder: Path, settings: "Settings", *, demo: bool) -> None:
+def _commands(*, demo: bool) -> Iterator[str]:
+    """What to try."""
+    if demo:
+        yield "history --automation demo"
+    yield from ("history", "next", "status", "check", "automations list", "runs list")
+    if demo:
+        yield "automations run demo"
+
+
+def _announce(folder: Path, settings: "Settings", commands: Sequence[str], *, demo: bool) -> None:
     """Print the welcome on standard error: standard output is the log, which may go to a program."""
-    for text in _welcome(folder, settings, demo=demo):
+    for text in _welcome(folder, settings, commands, demo=demo):
         complain(text, is_whole=True)
 
 
-def _welcome(folder: Path, settings: "Settings", *, demo: bool) -> Iterator[str]:
+def _welcome(folder: Path, settings: "Settings", commands: Sequence[str], *, demo: bool) -> Iterator[str]:
     """Where everything is, and what to try: each command works as it is printed."""
     from scheduler.app.state import KEY_NAME
-    from scheduler.cli.processes import program
 
     api, server = settings.api.listen, settings.server.listen
     target = next((target for target in settings.targets if api and api.answers_to(target.url)), None)
 
-    here = f"{program()} {{}} --state-dir {shlex.quote(str(folder))}"
     yield ""
     yield f"  API      http://{api.nearby if api else ''}/api/projects/{target.project_id if target else 1}/task_automations/"
     yield f"  key      {(target and target.key_file) or folder / KEY_NAME} (mode 0600)"
@@ -64,16 +74,7 @@ def _welcome(folder: Path, settings: "Settings", *, demo: bool) -> Iterator[str]
     yield f"  settings {folder / FILE_NAME}"
     yield ""
     yield "  In another terminal:"
-    if demo:
-        yield f"    {here.format('history --automation demo')}"
-    yield f"    {here.format('history')}"
-    yield f"    {here.format('next')}"
-    yield f"    {here.format('status')}"
-    yield f"    {here.format('check')}"
-    yield f"    {here.format('automations list')}"
-    yield f"    {here.format('runs list')}"
-    if demo:
-        yield f"    {here.format('automations run demo')}"
+    yield from (f"    {command}" for command in commands)
     yield ""
     yield "  The demo automation is due at every full minute: it fires within 60 seconds." if demo else "  Ctrl-C ends it."
     yield ""

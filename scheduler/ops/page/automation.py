@@ -7,6 +7,7 @@ from itertools import islice, pairwise
 from typing import Final
 
 from scheduler.core.changes import THIRTEEN_MONTHS, clock_changes
+from scheduler.core.command_line import command_line
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.policy import CatchUp, Concurrency, Policies, jitter, start_within
 from scheduler.core.status import AutomationDetails, FinishedRun, PausedByHand, Recent, TargetStatus
@@ -125,7 +126,12 @@ def _states(details: AutomationDetails, target: TargetStatus, pauses: Sequence[P
     if details.invalid is not None:
         yield StateOf("bad", "Invalid", f"It cannot be evaluated and never fires: {details.invalid}", "edit the automation")
     elif details.state == "disabled":
-        yield StateOf("soft", "Disabled", "It is disabled at the API, and fires nothing.", "`scheduler automations update` enables it")
+        yield StateOf(
+            "soft",
+            "Disabled",
+            "It is disabled at the API, and fires nothing.",
+            f"`{command_line(f'automations update {details.id} --enabled', target=details.target)}` enables it",
+        )
     else:
         yield from _pauses(details, pauses, now)
         if details.state == "enabled":
@@ -141,8 +147,9 @@ def _failure(run: FinishedRun | None, now: datetime) -> Iterator[StateOf]:
     finished = When(run.finished_at, now)
     error = f": {run.error}" if run.error else "."
     sentence = f"The newest finished run {run.in_words}, {finished.utc} ({finished.relative}){error}"
-    advice = f"`scheduler runs show {run.run_id}` prints its output where the embedded API runs it; mend the cause"
-    yield StateOf("bad", "Failing", sentence, f"{advice}, then `scheduler automations run {run.automation_id}`")
+    advice = f"`{command_line(f'runs show {run.run_id}')}` prints its output where the embedded API runs it; mend the cause"
+    again = command_line(f"automations run {run.automation_id}", target=run.target)
+    yield StateOf("bad", "Failing", sentence, f"{advice}, then `{again}`")
 
 
 def _pauses(details: AutomationDetails, pauses: Sequence[PausedByHand], now: datetime) -> Iterator[StateOf]:
@@ -157,10 +164,10 @@ def _pauses(details: AutomationDetails, pauses: Sequence[PausedByHand], now: dat
             "warn",
             "Paused",
             f"By hand, {who}by {each.by}, since {since.utc} ({since.relative}). {meaning}",
-            f"`scheduler resume {what}` ends it",
+            f"`{command_line(f'resume {what}', target=details.target)}` ends it",
         )
     if details.paused_by_hand and not mine:
-        yield StateOf("warn", "Paused", f"By hand. {meaning}", "`scheduler resume` ends it")
+        yield StateOf("warn", "Paused", f"By hand. {meaning}", f"`{command_line(f'resume {details.id}', target=details.target)}` ends it")
 
 
 def _changes(schedule: Schedule, now: datetime) -> Iterator[Change]:

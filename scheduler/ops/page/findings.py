@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlencode
 
+from scheduler.core.command_line import command_line, complete_commands
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Outcome, Reason, RunStatus
 from scheduler.core.plural import pluralize
@@ -40,19 +41,21 @@ ADVICE: Final[Mapping[str, str]] = {
     "After a new key: restart, or SIGHUP where it is in a `key_file`",
     "target.throttled": "lower `requests_per_minute` and `requests_per_hour` to what the API allows. It goes on by itself; "
     "a restart does not end the wait. When the API serves again before its time: stop the daemon, "
-    "`scheduler target unthrottle`, and start it again",
+    "`scheduler target unthrottle TARGET`, and start it again",
     "target.saturated": "see why the API does not answer; raise `max_waiting` if it may hang so often",
     "budget.exhausted": "`scheduler check` says which automations wait or lose occurrences: spread them with `jitter`, "
     "fire less often, or raise `requests_per_minute` and `requests_per_hour` as far as the API allows",
     "snapshot.failed": "mend the API or the way to it. Fires go on meanwhile",
     "occurrence.expired": "the reason is in `error`; look at `attempt.failed` before it",
-    "occurrence.unresolved": "look at the automation's runs at the API; run it by hand if it was not: `scheduler automations run`",
-    "occurrence.overdue": "what holds it up is said with its target, or in the log; `scheduler why` tells its steps so far",
-    "occurrence.rejected": "read `error`: it is the API's answer. Mend the automation, then `scheduler fire` makes up for it",
-    "occurrence.skipped": "see why the daemon did not run or could not send then; `scheduler fire` makes up for it",
+    "occurrence.unresolved": "look at the automation's runs at the API; run it by hand if it was not: "
+    "`scheduler automations run AUTOMATION`",
+    "occurrence.overdue": "what holds it up is said with its target, or in the log; `scheduler why AUTOMATION TIME` tells its steps so far",
+    "occurrence.rejected": "read `error`: it is the API's answer. Mend the automation, "
+    "then `scheduler fire AUTOMATION TIME` makes up for it",
+    "occurrence.skipped": "see why the daemon did not run or could not send then; `scheduler fire AUTOMATION TIME` makes up for it",
     "run.finished": "`scheduler runs show RUN` prints the output of a run of the embedded API; else look at the run at the API. "
-    "Mend the cause, then `scheduler automations run` starts another run",
-    "run.foreign": "switch off the other scheduler, or `scheduler pause` the automation here",
+    "Mend the cause, then `scheduler automations run AUTOMATION` starts another run",
+    "run.foreign": "switch off the other scheduler, or pause the automation here: `scheduler pause AUTOMATION`",
     "run.doubled": "the API is slower than `settle_time` allows: raise it",
     "ledger.failed": "make room. Nothing is sent meanwhile; it goes on by itself",
     "daemon.waiting": "stop one of the two. This one takes over when the other is gone",
@@ -121,12 +124,12 @@ def findings(
 
 def _of_daemon(status: DaemonStatus, ledger_error: str | None) -> Iterator[Finding]:
     if status.lock_holder is not None:
-        yield Finding(BAD, "Another daemon holds the ledger", f"It is held by {status.lock_holder}.", ADVICE["daemon.waiting"])
+        yield Finding(BAD, "Another daemon holds the ledger", f"It is held by {status.lock_holder}.", _advise("daemon.waiting"))
     if status.ledger_error is not None:
-        yield Finding(BAD, "The ledger cannot be written", status.ledger_error, ADVICE["ledger.failed"])
+        yield Finding(BAD, "The ledger cannot be written", status.ledger_error, _advise("ledger.failed"))
     if status.clock_in_doubt:
         detail = "It stepped forward, or shows less than the ledger has seen, and no API has confirmed it yet."
-        yield Finding(BAD, "The clock is in doubt", detail, ADVICE["clock.jumped"])
+        yield Finding(BAD, "The clock is in doubt", detail, _advise("clock.jumped"))
     if ledger_error is not None and status.ledger_error is None and status.lock_holder is None and status.targets:
         yield Finding(WARN, "The ledger cannot be read now", ledger_error, "fires go on; what happened is shown again when it can be read")
     if status.stopping:
@@ -137,7 +140,7 @@ def _of_daemon(status: DaemonStatus, ledger_error: str | None) -> Iterator[Findi
 
 def _of_target(target: TargetStatus) -> Iterator[Finding]:
     if target.held is not None:
-        yield Finding(BAD, f"Target {target.name} is held: nothing is sent to it", target.held, ADVICE["target.held"])
+        yield Finding(BAD, f"Target {target.name} is held: nothing is sent to it", target.held, _advise("target.held"))
     elif target.snapshot_at is None:
         if target.error is not None:
             yield Finding(BAD, f"Target {target.name} has never been read", target.error, "mend the API or the way to it")
@@ -145,7 +148,7 @@ def _of_target(target: TargetStatus) -> Iterator[Finding]:
         detail = f"The newest snapshot is from {to_text_seconds(target.snapshot_at)}: {target.error or 'no poll has ended since'}"
         yield Finding(BAD, f"Target {target.name}: what is known of it is too old to go on from", detail, "mend the API or the way to it")
     elif target.error is not None and target.throttled_until is None:
-        yield Finding(WARN, f"Target {target.name} cannot be read now", target.error, ADVICE["snapshot.failed"])
+        yield Finding(WARN, f"Target {target.name} cannot be read now", target.error, _advise("snapshot.failed"))
     if target.stalled_for >= STALLED:
         title = f"Target {target.name}: nothing is planned although something is due"
         detail = f"Planning has made no progress for {target.stalled_for:.0f} s: the ledger does not answer, or the daemon is overloaded."
@@ -154,7 +157,7 @@ def _of_target(target: TargetStatus) -> Iterator[Finding]:
     if target.overdue_count:
         items = [Item(each) for each in target.overdue[:_SHOWN]]
         title = f"{pluralize(target.overdue_count, 'occurrence')} of target {target.name} overdue"
-        yield Finding(BAD, title, None, ADVICE["occurrence.overdue"], items, target.overdue_count - len(items))
+        yield Finding(BAD, title, None, _advise("occurrence.overdue"), items, target.overdue_count - len(items))
     if (past := target.recovering) is not None:
         detail = f"From {to_text_seconds(past.since)} up to {to_text_seconds(past.until)} not everything is on record yet."
         title = f"Target {target.name} is recovering {pluralize(past.automations, 'automation')} from a downtime"
@@ -168,16 +171,16 @@ def _of_list(target: TargetStatus) -> Iterator[Finding]:
         items = [Item(each) for each in target.anonymous[:_SHOWN]]
         fire = "fires" if target.unidentified == 1 else "fire"
         title = f"{pluralize(target.unidentified, 'object')} in the list of target {target.name} cannot be identified and never {fire}"
-        yield Finding(WARN, title, None, ADVICE["automations.unidentified"], items, target.unidentified - len(items))
+        yield Finding(WARN, title, None, _advise("automations.unidentified"), items, target.unidentified - len(items))
     if target.inconsistent is not None:
         title = f"The list of target {target.name} cannot be trusted"
         detail = f"Since {to_text_seconds(target.inconsistent.since)}: {target.inconsistent.reason}."
-        yield Finding(WARN, title, detail, ADVICE["list.disagreed"])
+        yield Finding(WARN, title, detail, _advise("list.disagreed"))
     if target.disappeared is not None:
         gone, known = target.disappeared.gone, target.disappeared.known
         title = f"{gone:,} of {known:,} automations of target {target.name} disappeared within an hour"
         detail = f"At {to_text_seconds(target.disappeared.at)}. {target.absent:,} of them are not removed yet."
-        yield Finding(WARN, title, detail, ADVICE["automations.disappeared"])
+        yield Finding(WARN, title, detail, _advise("automations.disappeared"))
 
 
 def _of_invalid(targets: Sequence[TargetStatus], invalid: Sequence[AutomationDetails]) -> Iterator[Finding]:
@@ -188,7 +191,7 @@ def _of_invalid(targets: Sequence[TargetStatus], invalid: Sequence[AutomationDet
             items = [Item(each.name, each.invalid, address(each.target, each.id)) for each in named]
             title = f"{pluralize(count, 'automation')} of target {target.name} cannot be evaluated and never fire{'s' * (count == 1)}"
             link = f"/automations?{urlencode({'target': target.name, 'state': 'invalid'})}"
-            yield Finding(WARN, title, None, ADVICE["automation.quarantined"], items, count - len(items), link)
+            yield Finding(WARN, title, None, _advise("automation.quarantined"), items, count - len(items), link)
 
 
 def _of_failing(failing: Failing, now: datetime) -> Iterator[Finding]:
@@ -198,24 +201,24 @@ def _of_failing(failing: Failing, now: datetime) -> Iterator[Finding]:
         detail = f"{in_a_row} {to_text_seconds(run.finished_at)} ({When(run.finished_at, now).relative})."
         item = Item(f"run {run.run_id}", run.error, address(run.target, run.automation_id))
         ended = "was lost" if run.status is RunStatus.LOST else "failed"
-        yield Finding(BAD, f"The newest finished run of {run.name} {ended}", detail, ADVICE["run.finished"], [item])
+        yield Finding(BAD, f"The newest finished run of {run.name} {ended}", detail, _advise("run.finished"), [item])
     if (more := failing.count - len(named)) > 0:
         title = f"The newest finished run of {pluralize(more, 'more automation')} failed or was lost"
-        yield Finding(BAD, title, None, ADVICE["run.finished"], link=f"/automations?{urlencode({'result': FAILING})}")
+        yield Finding(BAD, title, None, _advise("run.finished"), link=f"/automations?{urlencode({'result': FAILING})}")
 
 
 def _of_places(target: TargetStatus) -> Iterator[Finding]:
     places = target.places
     if target.throttled_until is not None:
         title = f"Target {target.name} waits until {to_text_seconds(target.throttled_until)}: nothing is sent to it"
-        yield Finding(WARN, title, "The API answered 429 and asked to send nothing before.", ADVICE["target.throttled"])
+        yield Finding(WARN, title, "The API answered 429 and asked to send nothing before.", _advise("target.throttled"))
     if places.saturated_since is not None:
         title = f"Target {target.name} is saturated: {pluralize(places.hanging, 'request')} hang, as many as max_waiting allows"
-        yield Finding(WARN, title, f"Since {to_text_seconds(places.saturated_since)}.", ADVICE["target.saturated"])
+        yield Finding(WARN, title, f"Since {to_text_seconds(places.saturated_since)}.", _advise("target.saturated"))
     if places.exhausted_since is not None:
         title = f"The request budget of target {target.name} is exhausted: occurrences or polls wait for it"
         detail = f"Since {to_text_seconds(places.exhausted_since)}. {pluralize(places.waiting, 'occurrence')} waiting now."
-        yield Finding(WARN, title, detail, ADVICE["budget.exhausted"])
+        yield Finding(WARN, title, detail, _advise("budget.exhausted"))
 
 
 def _of_outcomes(recent: Recent) -> Iterator[Finding]:
@@ -227,7 +230,7 @@ def _of_outcomes(recent: Recent) -> Iterator[Finding]:
                 severity,
                 f"{pluralize(sum(each.count for each in tallies), 'occurrence')} {words}",
                 f"In the last {_HOURS} hours.",
-                ADVICE[event],
+                _advise(event),
                 [Item(_told(each)) for each in tallies],
                 link=f"/occurrences?{query}",
             )
@@ -247,11 +250,13 @@ def _of_foreign(foreign: Sequence[ForeignRuns]) -> Iterator[Finding]:
     alone = [each for each in foreign if each.count > each.doubled]
     if doubled:
         title = f"{pluralize(sum(each.doubled for each in doubled), 'late double')}: an attempt was carried out long after it was given up"
-        yield Finding(BAD, title, f"In the last {_HOURS} hours.", ADVICE["run.doubled"], [_of_runs(each, each.doubled) for each in doubled])
+        yield Finding(
+            BAD, title, f"In the last {_HOURS} hours.", _advise("run.doubled"), [_of_runs(each, each.doubled) for each in doubled]
+        )
     if alone:
         title = f"{pluralize(sum(each.count - each.doubled for each in alone), 'run')} that nobody here started"
         items = [_of_runs(each, each.count - each.doubled) for each in alone]
-        yield Finding(WARN, title, f"Somebody else fires. In the last {_HOURS} hours.", ADVICE["run.foreign"], items)
+        yield Finding(WARN, title, f"Somebody else fires. In the last {_HOURS} hours.", _advise("run.foreign"), items)
 
 
 def _of_runs(runs: ForeignRuns, count: int) -> Item:
@@ -264,7 +269,10 @@ def _of_pauses(pauses: Sequence[PausedByHand]) -> Iterator[Finding]:
         if each.automation_id is None:
             detail = f"By {each.by}, since {to_text_seconds(each.since)}. What comes due is recorded and not fired."
             yield Finding(
-                NOTE, f"All automations of target {each.target} are paused", detail, "`scheduler resume --all --keep-single` ends it"
+                NOTE,
+                f"All automations of target {each.target} are paused",
+                detail,
+                f"`{command_line('resume --all --keep-single', target=each.target)}` ends it",
             )
     some = [each for each in pauses if each.automation_id is not None]
     if some:
@@ -274,4 +282,8 @@ def _of_pauses(pauses: Sequence[PausedByHand]) -> Iterator[Finding]:
         ]
         title = f"{pluralize(len(some), 'automation')} paused by hand"
         detail = "What comes due is recorded and not fired."
-        yield Finding(NOTE, title, detail, "`scheduler resume AUTOMATION` ends it", items, len(some) - len(items))
+        yield Finding(NOTE, title, detail, f"`{command_line('resume AUTOMATION')}` ends it", items, len(some) - len(items))
+
+
+def _advise(event: str) -> str:
+    return complete_commands(ADVICE[event])

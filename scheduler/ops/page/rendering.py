@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: TID251  here pages are made
 from markupsafe import Markup, escape  # noqa: TID251  the same
 
+from scheduler.core.command_line import command_line
 from scheduler.core.printable import escaped
 from scheduler.ops.page.assets import ICON, ROOT, SCRIPT, STYLE
 
@@ -72,7 +73,10 @@ def _made() -> Environment:
         undefined=StrictUndefined,
     )
     environment.filters |= {"coded": _coded, "thousands": _thousands, "printable": escaped}
-    environment.globals |= {"assets": {"style": ROOT + STYLE.name, "script": ROOT + SCRIPT.name, "icon": ROOT + ICON.name}}
+    environment.globals |= {
+        "command_line": command_line,
+        "assets": {"style": ROOT + STYLE.name, "script": ROOT + SCRIPT.name, "icon": ROOT + ICON.name},
+    }
     return environment
 
 

@@ -1,0 +1,86 @@
+"""The commands that messages name: printed so that they work as they are printed.
+
+A reader whose installation is in a state directory, or has a configuration of its own, needs the option for each command.
+A process has one caller: the command line stores here how it was called, and every room prints its commands by `command_line`.
+"""
+
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+STATE_DIR: Final = "--state-dir"
+_COMMAND: Final = re.compile("`scheduler ([^`]+)`")
+
+
+@dataclass(slots=True)
+class _Caller:
+    program: str = "scheduler"
+    options: tuple[str, ...] = ()
+    has_several_targets: bool = False
+
+
+_caller: Final = _Caller()
+
+
+def set_caller(program: str, options: Sequence[str]) -> None:
+    """Store how this program is called, already quoted for a shell, and the options that lead to its configuration."""
+    _caller.program, _caller.options = program, tuple(options)
+
+
+def set_targets(count: int) -> None:
+    """Store how many targets the caller's configuration has: with several, some commands need ``--target``."""
+    _caller.has_several_targets = count > 1
+
+
+@contextmanager
+def keep_caller() -> Iterator[None]:
+    """Restore the caller at the end of the block."""
+    before = (_caller.program, _caller.options, _caller.has_several_targets)
+    try:
+        yield
+    finally:
+        _caller.program, _caller.options, _caller.has_several_targets = before
+
+
+def command_line(words: str, *, target: str | None = None) -> str:
+    """Return a command as the reader types it: ``history --run-status failed`` with the program and the reader's options.
+
+    ``words`` are quoted for a shell where necessary. ``target`` is for a command that asks for the target when several are configured.
+    """
+    named = ("--target", target) if target is not None and _caller.has_several_targets else ()
+    return " ".join(part for part in (_caller.program, words, shlex.join((*named, *_caller.options))) if part)
+
+
+def complete_commands(text: str) -> str:
+    """Return a constant text with each command between backticks as the reader types it."""
+    return _COMMAND.sub(lambda command: f"`{command_line(command[1])}`", text)
+
+
+def is_state_dir() -> bool:
+    """Return whether the caller's installation is a state directory, which `up` serves; else `run` and `serve` do."""
+    return STATE_DIR in _caller.options
+
+
+def start_daemon() -> str:
+    """Return the command that starts the daemon."""
+    return command_line("up" if is_state_dir() else "run")
+
+
+def start_api() -> str:
+    """Return the command that starts the embedded API."""
+    return command_line("up" if is_state_dir() else "serve")
+
+
+def advise_start_daemon() -> str:
+    """Return the advice for a daemon that does not run."""
+    service = "" if is_state_dir() else "`sudo systemctl start scheduler`, or "
+    return f"start the daemon with {service}`{start_daemon()}`"
+
+
+def advise_start_api() -> str:
+    """Return the advice for an embedded API that does not run."""
+    service = "" if is_state_dir() else "`sudo systemctl start scheduler-api`, or "
+    return f"start the embedded API with {service}`{start_api()}`"
