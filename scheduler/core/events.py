@@ -54,6 +54,20 @@ class DaemonStopped(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StopShortened(Event):
+    """A stop ended before its last writes.
+
+    ``attempts``: at most so many were never sent, which the ledger does not know. ``waits``: so many occurrences may lack a wait's end.
+    """
+
+    name: ClassVar = "stop.shortened"
+    target: str
+    attempts: int
+    waits: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotTaken(Event):
     """The target's automations were read. ``incomplete``: three passes disagreed, so nothing was removed."""
 

@@ -7,14 +7,15 @@ for that. The rules are those of `docs/semantics.md`; the decisions are pure and
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Final
 
 from scheduler.core.errors import LedgerUnavailable
-from scheduler.core.events import CarryFailed
-from scheduler.core.model import OpenOccurrence, Run, State
+from scheduler.core.events import CarryFailed, StopShortened
+from scheduler.core.model import Occurrence, OpenOccurrence, Run, State
 from scheduler.core.status import WaitStatus
-from scheduler.core.steps import Cause
+from scheduler.core.steps import Cause, Step
 from scheduler.daemon.adoption import Adoption
 from scheduler.daemon.carrier import Carrier
 from scheduler.daemon.clearance import Clearance
@@ -27,8 +28,13 @@ from scheduler.daemon.readings import Readings
 
 _MOST_FAULTS: Final = 5
 """After so many faults of our own an occurrence is left open in the ledger for the next start, and those behind it go on."""
+_AT_ONCE: Final = 2_000
+"""Occurrences that one of the last writes is for: some hundredths of a second."""
 _FAULT: Final = "an error of the scheduler itself: see occurrence.faulted in the log"
 _GIVEN_UP: Final = "errors of the scheduler itself: see occurrence.faulted in the log; it waits for the next start of the daemon"
+
+_LastWrite = tuple[Occurrence, Sequence[Step] | None]
+"""Steps to record; None: the newest attempt was never sent."""
 
 
 class Dispatcher:
@@ -41,6 +47,7 @@ class Dispatcher:
         self._lanes: dict[str, Lane] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.given_up: list[Carried] = []  # after faults of ours; the next start goes on with them
+        self._stopped_at = context.clock.now()  # since when nothing is sent any more
         self._listeners: list[Callable[[Run], None]] = []
 
     # ------------------------------------------------------------ what others ask
@@ -135,25 +142,46 @@ class Dispatcher:
         tasks = list(self._tasks.values())
         self.abandon()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for lane in self._lanes.values():
-            lane.end_waits(self._context.clock, stopped_at)
+        self._stopped_at = stopped_at
         return left
 
     async def take_back(self, seconds: float) -> None:
-        """What was never sent simply waits for the next start. What the ledger does not take back in time is found out then instead.
+        """Take back the attempts that were never sent, and record what each open occurrence waited for until now.
 
-        What each open occurrence waited for until now is recorded in the same transaction.
+        First the attempts: an occurrence without one simply waits for the next start, which finds out about all others. A part is one
+        transaction, so that a stop takes these seconds and little more, however many occurrences are open. An event tells what is left.
         """
-        unsent = [each.occurrence for each in self.open() if each.state is not State.IN_FLIGHT and each.doubt is None]
-        steps = [(each.occurrence, each.steps_so_far(self._context.clock)) for each in (*self.open(), *self.given_up)]
-        steps = [(occurrence, each) for occurrence, each in steps if each]
-        if not unsent and not steps:
-            return
-        try:
-            async with asyncio.timeout(seconds):
-                await self._context.ledger.unsend(unsent, steps)
-        except (LedgerUnavailable, TimeoutError) as error:
-            self._context.health.failed("unsend", str(error) or f"it took longer than {seconds:g} s")
+        clock = self._context.clock
+        ends_at = clock.seconds() + seconds
+        unsent = [each for each in self.open() if each.state is not State.IN_FLIGHT and each.doubt is None]
+        unsent.sort(key=lambda each: each.state is not State.CLAIMED)  # few others have an attempt that was never sent
+        work: Iterator[_LastWrite] = chain(((each.occurrence, None) for each in unsent), self._last_steps())
+        attempts, waits = len(unsent), sum(len(lane.waiting) for lane in self._lanes.values()) + len(self.given_up)
+        while part := list(islice(work, _AT_ONCE)):
+            occurrences = [occurrence for occurrence, steps in part if steps is None]
+            taken = [(occurrence, steps) for occurrence, steps in part if steps]
+            try:
+                async with asyncio.timeout(ends_at - clock.seconds()):
+                    if occurrences or taken:
+                        await self._context.ledger.unsend(occurrences, taken)
+            except LedgerUnavailable as error:
+                self._context.health.failed("unsend", str(error))
+                return
+            except TimeoutError:
+                self._context.publish(StopShortened(target=self._context.target, attempts=attempts, waits=waits, seconds=seconds))
+                return
+            attempts -= len(occurrences)
+            waits -= len(part) - len(occurrences)
+
+    def _last_steps(self) -> Iterator[_LastWrite]:
+        """Yield each open occurrence with the steps that are not on record. Ends the waits of a lane at a time: many lanes take long."""
+        for lane in self._lanes.values():
+            lane.end_waits(self._context.clock, self._stopped_at)
+            yield from self._steps_of(lane.waiting)
+        yield from self._steps_of(self.given_up)
+
+    def _steps_of(self, some: Iterable[Carried]) -> Iterator[_LastWrite]:
+        return ((carried.occurrence, carried.steps_so_far(self._context.clock)) for carried in some)
 
     def abandon(self) -> None:
         """Let go of everything, at once."""

@@ -40,6 +40,7 @@ _LEVELS: Final[Mapping[type[Event], Level]] = {
     events.DaemonWaiting: "warning",
     events.DaemonStopping: "info",
     events.DaemonStopped: "info",
+    events.StopShortened: "warning",
     events.AutomationAdded: "info",
     events.AutomationChanged: "info",
     events.AutomationRemoved: "info",

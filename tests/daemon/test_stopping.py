@@ -1,14 +1,23 @@
 """SIGTERM: nothing new is claimed or sent; what is in flight gets its time; what was never sent simply waits for the next start."""
 
-from collections.abc import Callable, Coroutine
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 from scheduler.core.errors import LedgerUnavailable
-from scheduler.core.events import DaemonStopped, DaemonStopping
+from scheduler.core.events import DaemonStopped, DaemonStopping, Event, LedgerFailed, StopShortened
+from scheduler.core.model import Attempt, Occurrence, State
 from scheduler.core.policy import CatchUp, Policies
+from scheduler.core.steps import Cause, Step
+from scheduler.daemon.context import LedgerHealth
+from scheduler.daemon.dispatcher import Dispatcher
+from scheduler.daemon.lane import Carried, Lane
 from tests.daemon.world import NOON, World, in_world
 from tests.fakes import LOST_REQUEST, RESET_BEFORE, Deed, answered
+from tests.virtual import VirtualClock, run_virtual
 
 Story = Callable[[World], Coroutine[Any, Any, None]]
 HOURLY = "0 * * * *"
@@ -273,3 +282,73 @@ def test_the_tasks_of_a_target_that_is_cancelled_end_with_it() -> None:
         assert process._tasks == set()
 
     before_one(story)
+
+
+class SlowLedger:
+    """Takes back what it is told to, in a second for each call, until it fails."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, int]] = []
+        self.fails_after = 1_000
+
+    async def unsend(self, occurrences: Sequence[Occurrence], steps: Sequence[tuple[Occurrence, Sequence[Step]]] = ()) -> None:
+        if len(self.calls) == self.fails_after:
+            raise LedgerUnavailable("disk full")
+        self.calls.append((len(occurrences), len(steps)))
+        await asyncio.sleep(1.0)
+
+
+def stop_with(count: int, fails_after: int = 1_000) -> tuple[SlowLedger, list[Event], float]:
+    """Stop a target with so many open occurrences, of which each hundredth is in flight: the ledger, the events and the seconds."""
+
+    async def story() -> tuple[SlowLedger, list[Event], float]:
+        clock, ledger, events = VirtualClock(), SlowLedger(), list[Event]()
+        ledger.fails_after = fails_after
+        context: Any = SimpleNamespace(target="main", clock=clock, ledger=ledger, publish=events.append, health=LedgerHealth(events.append))
+        nothing: Any = MagicMock()
+        dispatcher = Dispatcher(context, nothing, nothing, nothing)
+
+        async def hold(_: Lane, head: Carried) -> None:
+            with head.waiting_for(Cause.HELD, clock):
+                await asyncio.sleep(3600)
+
+        dispatcher._carrier.conclude = hold  # type: ignore[assignment, method-assign]
+        due, late = clock.now(), clock.now() + timedelta(hours=1)
+        dispatcher.take(
+            Carried(Occurrence("main", f"a{number:06}", due), "", due, late, False, None, state, Attempt(1, due, None))
+            for number in range(count)
+            for state in (State.CLAIMED if number % 100 else State.IN_FLIGHT,)
+        )
+        await asyncio.sleep(10.0)
+        await dispatcher.drain(0.0)
+        begun = clock.seconds()
+        await dispatcher.take_back(5.0)
+        return ledger, events, clock.seconds() - begun
+
+    return run_virtual(story())
+
+
+def test_what_is_open_is_taken_back_in_parts() -> None:
+    """Half a million occurrences were one transaction, which no stop had time for: so none of it was on record."""
+    ledger, events, seconds = stop_with(3_000)
+    assert ledger.calls == [(2_000, 0), (970, 1_030), (0, 1_970)], "first the attempts that were never sent"
+    assert (events, seconds) == ([], 3.0)
+
+
+def test_a_stop_with_few_open_occurrences_is_one_transaction() -> None:
+    assert stop_with(100)[0].calls == [(99, 100)]
+    assert stop_with(0)[0].calls == []
+
+
+def test_a_stop_takes_no_longer_than_its_seconds_and_tells_what_is_left() -> None:
+    ledger, events, seconds = stop_with(10_000)
+    assert (len(ledger.calls), seconds) == (5, 5.0)
+    assert events == [StopShortened(target="main", attempts=9_900 - 4 * 2_000, waits=10_000, seconds=5.0)]
+    _, events, seconds = stop_with(5_000)
+    assert events == [StopShortened(target="main", attempts=0, waits=1_950, seconds=5.0)]
+
+
+def test_a_stop_ends_when_the_ledger_takes_nothing_any_more() -> None:
+    ledger, events, _ = stop_with(10_000, fails_after=2)
+    assert len(ledger.calls) == 2
+    assert [(type(event), getattr(event, "error", None)) for event in events] == [(LedgerFailed, "disk full")]

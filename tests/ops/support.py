@@ -46,6 +46,7 @@ from scheduler.core.events import (
     RunWasThere,
     SnapshotFailed,
     SnapshotTaken,
+    StopShortened,
     TargetHeld,
     TargetReleased,
     TargetRelieved,
@@ -166,6 +167,7 @@ def every_event() -> list[Event]:
         RequestEnded(target="main", endpoint="run", code="200", seconds=0.02),
         DaemonStopping(reason="SIGTERM"),
         DaemonStopped(in_flight=0),
+        StopShortened(target="main", attempts=2, waits=3, seconds=5.0),
     ]
 
 

@@ -127,6 +127,7 @@ def test_what_needs_somebody_is_above_what_does_not(event: Event, level: str, na
         ("daemon.started", "info"),
         ("daemon.waiting", "warning"),
         ("daemon.stopped", "info"),
+        ("stop.shortened", "warning"),
     ],
 )
 def test_the_level_of_the_rest(name: str, level: str, tmp_path: Path) -> None:
