@@ -111,6 +111,7 @@ class Account:
     snapshot_at: datetime | None
     pruned_before: datetime | None
     gaps: Sequence[Gap] = ()
+    throttled_until: datetime | None = None
 
     @property
     def is_undecided(self) -> bool:
@@ -128,7 +129,8 @@ def recall(connection: sqlite3.Connection, target: str, automation_id: str, inst
     recorded = reading.recorded_of(connection, target, automation_id)
     forces = in_force(recorded)
     found = _find_row(connection, Occurrence(target, automation_id, instant))
-    (watermark, snapshot_at) = connection.execute("SELECT watermark, snapshot_at FROM target WHERE name = ?", (target,)).fetchone()
+    select = "SELECT watermark, snapshot_at, throttled_until FROM target WHERE name = ?"
+    (watermark, snapshot_at, throttled_until) = connection.execute(select, (target,)).fetchone()
     doubles = connection.execute(_DOUBLES, (target, automation_id, to_text_seconds(instant))).fetchall()
     runs = [] if found is None else connection.execute(_RUNS, (found["id"],)).fetchall()
     return Account(
@@ -148,6 +150,7 @@ def recall(connection: sqlite3.Connection, target: str, automation_id: str, inst
         snapshot_at=_instant(snapshot_at),
         pruned_before=reading.pruned_before(connection),
         gaps=reading.gaps(connection, target),
+        throttled_until=_instant(throttled_until),
     )
 
 

@@ -15,6 +15,7 @@ from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import FAILURES, AttemptResult, Reason, RunStatus, State
 from scheduler.core.policy import Policies, due_of
 from scheduler.core.ranges import RULES_VERSION
+from scheduler.core.status import describe_expiry
 from scheduler.core.steps import WAITS_FOR, Cause, Step
 
 _JUST_AFTER: Final = timedelta(microseconds=1)
@@ -75,6 +76,8 @@ def tell(account: Account, now: datetime, policies: Policies | None = None) -> S
     wait = _wait(account, verdict, now, due)
     if wait is not None and account.row is not None:
         why = _why_open(wait)
+    if expects := _expect(account, verdict, wait, now=now, due=due, policies=policies):
+        why = f"{why}; {expects}"
     entries = tuple(sorted(_entries(account, due, wait), key=lambda each: each.at))
     before, after = nearest_before(account, account.instant), nearest_after(account, account.instant)
     return Story(account, verdict, why, force, entries, before, after, due, wait)
@@ -183,6 +186,24 @@ def _why(row: Row) -> str:
 
 def _why_open(wait: Wait) -> str:
     return f"it waits for {WAITS_FOR[wait.cause]}, since {to_text(wait.since)}" + (f" ({wait.detail})" if wait.detail else "")
+
+
+def _expect(
+    account: Account, verdict: Verdict, wait: Wait | None, *, now: datetime, due: datetime | None, policies: Policies | None
+) -> str | None:
+    """Say what a throttle or a pause will do to an occurrence that has not been sent; None when neither does anything."""
+    row, is_open = account.row, account.row is not None and account.row.outcome is None
+    if not (is_open or verdict is Verdict.TO_COME) or (wait is not None and wait.cause in {Cause.ANSWER, Cause.OUTCOME}):
+        return None
+    if not is_open and ((policies is not None and policies.paused) or any(pause.until is None for pause in account.pauses)):
+        return "it will be recorded and not fired, because it is paused"
+    end = account.throttled_until
+    if end is None or end <= now:
+        return None
+    if row is not None and row.deadline is not None and (expiry := describe_expiry(row.deadline, end)):
+        return f"it {expiry}"
+    is_before = (due or account.instant) < end
+    return f"nothing is sent before the throttle ends at {to_text_seconds(end)}" if is_before and not is_open else None
 
 
 def _why_not(account: Account, force: Force | None) -> str:

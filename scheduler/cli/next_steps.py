@@ -5,9 +5,12 @@ from datetime import datetime
 from typing import Any
 
 from scheduler.cli.fires import Planned, coming
+from scheduler.cli.pauses import Paused, paused, throttles
 from scheduler.cli.times import at_text, span_text
 from scheduler.core.command_line import command_line
 from scheduler.core.cron import InvalidSchedule
+from scheduler.core.errors import DatabaseRefused, Unreachable
+from scheduler.core.instants import to_text_seconds
 from scheduler.settings import Settings, Target
 
 Document = Mapping[str, Any]
@@ -34,8 +37,22 @@ def describe_first_fire(document: Document, settings: Settings, target: Target, 
     if fire is None:
         return "none: the expression names no time to come"
     due = "" if fire.due in {None, fire.scheduled_for} else f", due {fire.due.astimezone(fire.local.tzinfo):%H:%M:%S}"
-    paused = "; recorded and not fired, because the configuration pauses it" if policies.paused else ""
-    return f"{at_text(fire.scheduled_for, schedule.timezone)}{due}, in {span_text(fire.scheduled_for - now)}{paused}"
+    hindrance = _describe_hindrance(settings, target.name, automation_id, name, due=fire.due or fire.scheduled_for, now=now)
+    return f"{at_text(fire.scheduled_for, schedule.timezone)}{due}, in {span_text(fire.scheduled_for - now)}{hindrance}"
+
+
+def _describe_hindrance(settings: Settings, target: str, automation_id: str, name: str, *, due: datetime, now: datetime) -> str:
+    """Return what keeps the fire from happening at its time; nothing without a ledger, which pauses and throttles are in."""
+    if settings.policies(automation_id, name).paused:
+        return "; recorded and not fired, because the configuration pauses it"
+    try:
+        is_paused = Paused(settings, paused(settings)).covers(target, automation_id, name)
+        end = throttles(settings, now).get(target)
+    except (Unreachable, DatabaseRefused):
+        return ""
+    if is_paused:
+        return "; recorded and not fired, because it is paused"
+    return "" if end is None or due >= end else f"; not before the throttle of the target ends at {to_text_seconds(end)}"
 
 
 def describe_follow(document: Document, settings: Settings, target: Target) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from scheduler.cli.ledger_file import reading
 from scheduler.cli.named import named_now
 from scheduler.cli.targets import choose
 from scheduler.core.command_line import command_line
+from scheduler.core.instants import from_text, to_text
 from scheduler.ledger.intents import EVERYTHING
 from scheduler.settings import Settings
 
@@ -59,6 +61,13 @@ def paused(settings: Settings) -> list[dict[str, Any]]:
             """
         )
         return [dict(row) for row in rows]
+
+
+def throttles(settings: Settings, now: datetime) -> dict[str, datetime]:
+    """Return the ends of the throttles that last, by target. Raises `NoLedger`."""
+    select = "SELECT name, throttled_until FROM target WHERE throttled_until > ?"
+    with reading(settings.ledger.url.path) as connection:
+        return {name: from_text(until) for name, until in connection.execute(select, (to_text(now),))}
 
 
 class Paused:

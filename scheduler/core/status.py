@@ -171,7 +171,10 @@ class Recovering:
 
 @dataclass(frozen=True, slots=True)
 class WaitStatus:
-    """An occurrence that has no outcome yet, what it waits for now, and since when. ``detail`` is an error or an instant."""
+    """An occurrence that has no outcome yet, the cause for which it waits now, and since when. ``detail`` is an error or an instant.
+
+    The occurrence expires at the ``deadline``; None: nobody knows it here.
+    """
 
     automation_id: str
     name: str
@@ -180,6 +183,19 @@ class WaitStatus:
     cause: Cause
     since: datetime
     detail: str | None = None
+    deadline: datetime | None = None
+
+    def describe_expiry(self, throttled_until: datetime | None) -> str | None:
+        """Say that the occurrence expires before the throttle of its target ends; None when it does not, or nobody knows."""
+        is_sent = self.cause in {Cause.ANSWER, Cause.OUTCOME}
+        return None if is_sent or self.deadline is None else describe_expiry(self.deadline, throttled_until)
+
+
+def describe_expiry(deadline: datetime, throttled_until: datetime | None) -> str | None:
+    """Say that an occurrence with this deadline expires before the throttle ends; None when it does not expire so early."""
+    if throttled_until is None or deadline >= throttled_until:
+        return None
+    return f"expires at {to_text_seconds(deadline)}, before the throttle ends at {to_text_seconds(throttled_until)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +281,11 @@ class TargetStatus:
     absent: int = 0
     disappeared: Disappearance | None = None
     inconsistent: Inconsistency | None = None
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the target has enabled automations and all of them are paused."""
+        return bool(self.automations.get("paused")) and not self.automations.get("enabled")
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,7 +221,9 @@ class Carried:
 
     def _wait_status(self, cause: Cause, since: datetime, detail: str | None = None) -> WaitStatus:
         of = self.occurrence
-        return WaitStatus(of.automation_id, self.name, of.scheduled_for, self.due, cause, since, detail)
+        return WaitStatus(
+            of.automation_id, self.name, of.scheduled_for, self.due, cause, since, detail, None if self.queued else self.deadline
+        )
 
     def fall_into_doubt(self, ended: float, settle_time: timedelta) -> None:
         """Note that the newest attempt ended at ``ended``, on the clock that counts suspend, and that nobody knows what it started.

@@ -97,4 +97,4 @@ def _until_due(entry: Entry, moment: Moment) -> WaitStatus:
 
 def _wait(entry: Entry, moment: Moment, cause: Cause, since: datetime, detail: str | None = None) -> WaitStatus:
     automation = entry.automation
-    return WaitStatus(automation.id, automation.name, moment.scheduled_for, moment.due, cause, since, detail)
+    return WaitStatus(automation.id, automation.name, moment.scheduled_for, moment.due, cause, since, detail, moment.deadline)

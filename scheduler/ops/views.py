@@ -42,11 +42,18 @@ def headline(status: DaemonStatus) -> str:
     if problems:
         return f"not ready: {'; '.join(problems)}"
     open_now = sum(sum(target.open.values()) for target in status.targets)
-    coming = min((target.next_fire for target in status.targets if target.next_fire), default=None)
-    return (
-        f"{pluralize(len(status.targets), 'target')}, {pluralize(open_now, 'occurrence')} open, "
-        f"next fire {to_text_seconds(coming) if coming else 'never'}"
-    )
+    return f"{pluralize(len(status.targets), 'target')}, {pluralize(open_now, 'occurrence')} open, {_describe_next_fire(status.targets)}"
+
+
+def _describe_next_fire(targets: Sequence[TargetStatus]) -> str:
+    """Return when something fires next; a throttled target fires nothing before the end of its throttle."""
+    firing = [target for target in targets if not target.is_paused]
+    fires = [max(target.next_fire, target.throttled_until or target.next_fire) for target in firing if target.next_fire]
+    if not fires:
+        return "next fire never"
+    first = min(fires)
+    is_throttled = first not in {target.next_fire for target in firing}
+    return f"nothing fires before {to_text_seconds(first)} (throttled)" if is_throttled else f"next fire {to_text_seconds(first)}"
 
 
 def readiness(status: DaemonStatus) -> tuple[bool, Json]:
@@ -131,6 +138,7 @@ def wait_view(wait: WaitStatus) -> Json:
         "waits_for": wait.cause,
         "since": to_text(wait.since),
         "detail": wait.detail,
+        "deadline": wait.deadline and to_text(wait.deadline),
     }
 
 

@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from scheduler.cli.next_steps import describe_first_fire
 from scheduler.core.model import AttemptResult, Automation, Definition, RunOrigin, RunStatus
 from scheduler.ledger.intents import pauses
 from scheduler.ledger.lock import LedgerLock
 from scheduler.ledger.schema import open_for_reading
+from scheduler.settings import load
 from tests.cli.conftest import Done, Scheduler
 from tests.ledger.support import (
     HOURLY,
@@ -284,6 +287,46 @@ def test_the_wait_of_a_target_is_forgotten_on_request(scheduler: Scheduler, ledg
     assert "2026-11-24T12:00:00Z" in done.out
     assert scheduler("target", "unthrottle", "main") == Done(0, "nothing to forget: target main does not wait\n", "")
     assert "it knows main" in scheduler("target", "unthrottle", "other").err
+
+
+@pytest.fixture
+def _throttled(ledger: Path) -> None:
+    """Have the API asked for a wait that lasts."""
+    with closing(sqlite3.connect(ledger)) as connection, connection:
+        connection.execute(
+            "UPDATE target SET throttled_at = '2026-11-23T12:00:00.000000Z', throttled_until = '2099-01-01T00:00:00.000000Z'"
+        )
+
+
+@pytest.mark.usefixtures("_throttled")
+def test_why_says_that_an_open_occurrence_expires_before_the_throttle_ends(scheduler: Scheduler) -> None:
+    told = scheduler("why", "nightly report", "2026-11-23T12:02:00Z").out
+    assert "; it expires at 2026-11-23T12:07:00Z, before the throttle ends at 2099-01-01T00:00:00Z" in told
+    assert "throttle" not in scheduler("why", "nightly report", "2026-11-23T12:01:00Z").out, "which has an outcome"
+
+
+@pytest.mark.usefixtures("_throttled")
+def test_a_fire_to_come_is_told_with_the_throttle_or_the_pause_that_keeps_it_from_firing(scheduler: Scheduler) -> None:
+    coming = json.loads(scheduler("next", "hourly", "--json", "--count", "1").out)["scheduled_for"]
+    assert scheduler("why", "hourly", coming).out.count("; nothing is sent before the throttle ends at 2099-01-01T00:00:00Z") == 1
+    told = scheduler("next", "hourly").err
+    assert told.startswith("throttled: target main; nothing fires before ")
+    assert told.endswith("(2099-01-01T00:00:00Z)\n")
+    assert scheduler("pause", "hourly").status == 0
+    assert "; it will be recorded and not fired, because it is paused" in scheduler("why", "hourly", coming).out
+
+
+@pytest.mark.usefixtures("_throttled")
+def test_the_first_fire_of_an_automation_is_told_with_the_throttle_or_the_pause(scheduler: Scheduler, ledger: Path) -> None:
+    settings = load(None, os.environ).settings
+    (target,) = settings.targets
+    document = {"id": HOURLY, "name": "hourly", "enabled": True, "cron_expression": "0 * * * *", "timezone": "UTC"}
+    hindered = "2026-11-23T13:00:00Z), in 55m; not before the throttle of the target ends at 2099-01-01T00:00:00Z"
+    assert describe_first_fire(document, settings, target, at(5)).endswith(hindered)
+    assert scheduler("pause", "--all").status == 0
+    assert describe_first_fire(document, settings, target, at(5)).endswith("; recorded and not fired, because it is paused")
+    ledger.unlink()
+    assert describe_first_fire(document, settings, target, at(5)).endswith(", in 55m")
 
 
 COMMANDS = [

@@ -1,14 +1,19 @@
 """`scheduler status`: what a target lacks, as lines for a person."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from scheduler.cli.commands.status import _of_targets
+from scheduler.cli.commands.status import State, _of_targets, _of_upcoming
+from scheduler.cli.pauses import Paused
 from scheduler.cli.times import zoned_text
+from scheduler.core.instants import to_text_seconds
 from scheduler.core.status import Failing, PlacesStatus, TargetStatus, WaitsStatus
+from scheduler.core.steps import Cause
 from scheduler.ops.views import status_view
-from tests.ops.support import FAILED_RUN, NO_WAITS, NOW, STATUS, TARGET, WAITS
+from scheduler.settings import Settings
+from tests.ops.support import FAILED_RUN, ID, NO_WAITS, NOW, STATUS, TARGET, WAITS
 
 
 def lines(places: PlacesStatus, waits: WaitsStatus = NO_WAITS) -> list[str]:
@@ -33,6 +38,31 @@ def test_requests_that_hang_and_a_saturated_target_are_said() -> None:
 
 def test_until_when_a_throttled_target_waits_is_said() -> None:
     assert f"throttled    until {zoned_text(NOW)}, HTTP 429" in lines_of(replace(TARGET, throttled_until=NOW), None)
+
+
+def test_a_waiting_occurrence_that_expires_before_the_throttle_ends_is_said_to_do_so() -> None:
+    end = NOW + timedelta(hours=1)
+    (wait, *_) = WAITS.first
+    waits = [
+        replace(wait, cause=Cause.THROTTLED, deadline=end - timedelta(minutes=1)),
+        replace(wait, cause=Cause.ANSWER, deadline=end - timedelta(minutes=2)),
+        replace(wait, cause=Cause.THROTTLED, deadline=end),
+    ]
+    said = lines_of(replace(TARGET, throttled_until=end), None, WaitsStatus({Cause.THROTTLED: 3}, waits))
+    expiries = [line for line in said if "expires" in line]
+    assert expiries == ["expires at 2026-11-23T20:19:00Z, before the throttle ends at 2026-11-23T20:20:00Z"]
+    assert not any("expires" in line for line in lines(PlacesStatus(), WaitsStatus({Cause.THROTTLED: 3}, waits)))
+
+
+def test_the_next_fires_say_which_of_them_are_throttled() -> None:
+    status = status_view(replace(STATUS, targets=[replace(TARGET, throttled_until=NOW + timedelta(minutes=5))]), None, {"main": NO_WAITS})
+    fires: list[State] = [
+        {"target": "main", "automation_id": ID, "name": "nightly", "scheduled_for": to_text_seconds(NOW + after), "timezone": "UTC"}
+        for after in (timedelta(minutes=4), timedelta(minutes=6))
+    ]
+    _, _, first, second = _of_upcoming(status, fires, Paused(Settings(), []))
+    assert first.endswith("nightly     throttled")
+    assert second.endswith("nightly")
 
 
 def test_without_a_shortage_nothing_is_said_of_it() -> None:

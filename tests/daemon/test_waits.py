@@ -41,7 +41,7 @@ def test_an_occurrence_between_its_instant_and_its_due_time_waits_for_that() -> 
         schedule = process.target.context.timetable.entries[automation].schedule
         due = due_of(world.policies, "main", automation, schedule, ONE)
         assert timedelta(seconds=5) < due - ONE < timedelta(minutes=20), "the id decides"
-        waiting = WaitStatus(automation, "hourly", ONE, due, Cause.DUE, ONE)
+        waiting = WaitStatus(automation, "hourly", ONE, due, Cause.DUE, ONE, deadline=due + timedelta(minutes=30))
         shown = process.target.waits
         assert (await waits(world), shown.of(automation), await shown.until_due(), await shown.until_due(automation)) == ([waiting],) * 4
         assert await shown.until_due(only=lambda each: each.name == "hourly") == [waiting]

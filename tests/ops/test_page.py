@@ -136,6 +136,35 @@ def test_the_first_page_does_not_say_that_a_throttled_target_fires_what_is_due(o
     cards = words.rpartition("Targets")[2]
     assert "main throttled until 2026-11-23T20:20:00Z" in cards
     assert cards.count("serving") == len(others)
+    assert cards.count("not before the throttle ends at 2026-11-23T20:20:00Z") == 1
+
+
+@pytest.mark.parametrize(("minutes", "shown"), [(60, "in 1 h"), (60 * 24 + 1, "not before 2026-11-24T19:21:00Z")])
+def test_the_next_fire_of_a_throttled_target_comes_after_the_throttle(minutes: int, shown: str) -> None:
+    throttled = replace(TARGET, throttled_until=NOW + timedelta(minutes=minutes))
+    page = parsed("/", pages(status=replace(STATUS, targets=[throttled]), entries=[entry("nightly")]))
+    assert f"next fire {shown}" in page.words
+    assert "throttled: waits" in page.words.partition("What fires next")[2].partition("What waits")[0]
+    assert "throttled" in parsed("/automations", pages(status=replace(STATUS, targets=[throttled]), entries=[entry("nightly")])).words
+    state = parsed(ONE, pages(status=replace(STATUS, targets=[throttled]), entries=[entry("nightly")])).words
+    assert "It fires at its times." not in state
+    assert "Throttled Nothing fires on target main before" in state
+
+
+def test_the_next_fire_of_a_target_is_none_that_is_paused() -> None:
+    paused = replace(TARGET, automations={"paused": 1})
+    automation = replace(details(entry("nightly"), "main", now=NOW), state="paused")
+    words = parsed("/", pages(status=replace(STATUS, targets=[paused]), automations=[automation])).words
+    assert "next fire none within a day" in words
+    assert "Next firenone within a day; all enabled automations are paused" in words
+
+
+def test_a_waiting_occurrence_says_that_it_expires_before_the_throttle_ends() -> None:
+    throttled = replace(TARGET, throttled_until=NOW + timedelta(hours=1))
+    waits = replace(WAITS, first=[replace(wait, deadline=NOW + timedelta(minutes=5)) for wait in WAITS.first])
+    for path in ("/", ONE):
+        words = parsed(path, pages(status=replace(STATUS, targets=[throttled]), entries=[entry("nightly")], waits=waits)).words
+        assert words.count("expires at 2026-11-23T19:25:00Z, before the throttle ends at 2026-11-23T20:20:00Z") == 2
 
 
 def test_a_throttled_target_without_a_snapshot_is_shown_as_throttled() -> None:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -15,6 +15,7 @@ from scheduler.core.model import Outcome, RunStatus
 from scheduler.core.status import STALLED, DaemonStatus, Disappearance, Inconsistency
 from scheduler.core.timetable import Entry
 from scheduler.ops.queries import OccurrenceQuery
+from scheduler.ops.views import headline
 from tests.ops.asking import asked
 from tests.ops.support import (
     EMPTY_TARGET,
@@ -120,7 +121,21 @@ def test_the_status_tells_what_each_occurrence_waits_for_and_since_when() -> Non
         "waits_for": "due",
         "since": "2026-11-23T19:20:00.000000Z",
         "detail": None,
+        "deadline": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "next fire 2026-11-23T19:20:40Z"),
+        ({"throttled_until": NOW + timedelta(seconds=10)}, "next fire 2026-11-23T19:20:40Z"),
+        ({"throttled_until": NOW + timedelta(hours=1)}, "nothing fires before 2026-11-23T20:20:00Z (throttled)"),
+        ({"automations": {"paused": 2}}, "next fire never"),
+    ],
+)
+def test_the_status_line_of_the_service_tells_when_something_fires(changes: dict[str, Any], words: str) -> None:
+    assert headline(replace(STATUS, targets=[replace(TARGET, **changes)])).endswith(f", {words}")
 
 
 def test_the_status_says_what_is_wrong_with_the_list() -> None:

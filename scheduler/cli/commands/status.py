@@ -15,6 +15,7 @@ from scheduler.core.errors import DatabaseRefused, Unreachable
 from scheduler.core.instants import from_text
 from scheduler.core.plural import pluralize
 from scheduler.core.printable import escaped
+from scheduler.core.status import describe_expiry
 from scheduler.core.steps import WAITS_FOR, Cause
 from scheduler.core.zones import zone
 
@@ -132,6 +133,16 @@ def _of_waits(target: State, at: datetime) -> Iterator[str]:
         detail = f": {wait['detail']}" if wait["detail"] else ""
         yield f"    {escaped(wait['name'])} {wait['scheduled_for']}"
         yield f"      waits for {_words(wait['waits_for'])}{until}{escaped(detail)}"
+        if expiry := _describe_expiry(wait, target):
+            yield f"      {styled(expiry, 'red')}"
+
+
+def _describe_expiry(wait: State, target: State) -> str | None:
+    """Say that an occurrence expires before the throttle ends. A daemon of an older version tells no deadlines."""
+    deadline, until = wait.get("deadline"), target.get("throttled_until")
+    if not deadline or not until or wait["waits_for"] in {Cause.ANSWER, Cause.OUTCOME}:
+        return None
+    return describe_expiry(from_text(deadline), from_text(until))
 
 
 def _words(cause: str) -> str:
@@ -170,9 +181,14 @@ def _of_upcoming(status: State, upcoming: list[State], paused: "Paused") -> Iter
     yield "\nnext" if upcoming else "\nnothing fires within 24 hours"
     now, width = from_text(status["at"]), terminal_width()
 
+    ends = {target["name"]: target.get("throttled_until") for target in status["targets"]}
+
     def mark(fire: State) -> Cell:
-        is_paused = paused.covers(fire["target"], fire["automation_id"], fire["name"])
-        return Cell("paused" if is_paused else "", "yellow")
+        if paused.covers(fire["target"], fire["automation_id"], fire["name"]):
+            return Cell("paused", "yellow")
+        until = ends.get(fire["target"])
+        is_throttled = until and from_text(fire.get("due") or fire["scheduled_for"]) < from_text(until)
+        return Cell("throttled" if is_throttled else "", "yellow")
 
     due: list[Column[State]] = [Column("due", _due)] if any(map(_due, upcoming)) else []
     columns: list[Column[State]] = [

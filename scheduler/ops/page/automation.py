@@ -99,7 +99,7 @@ def automation_page(
         [*_states(details, target, recent.pauses if recent else (), now), *_failure(run, now)],
         None if schedule is None else in_words(schedule),
         When(details.effective_from, now, details.timezone),
-        [coming(each, details, now) for each in following[:NEXT]],
+        [coming(each, details, now, target.throttled_until) for each in following[:NEXT]],
         None if schedule is None else list(_changes(schedule, now)),
         list(_policies(details, following)),
         _newest_run(details, now),
@@ -134,7 +134,11 @@ def _states(details: AutomationDetails, target: TargetStatus, pauses: Sequence[P
         )
     else:
         yield from _pauses(details, pauses, now)
-        if details.state == "enabled":
+        if details.state == "enabled" and target.throttled_until is not None:
+            until = When(target.throttled_until, now)
+            sentence = f"Nothing fires on target {target.name} before {until.utc} ({until.relative}): the API asked for that."
+            yield StateOf("warn", "Throttled", sentence, "see the first page for what to do")
+        elif details.state == "enabled":
             yield StateOf("good", "Enabled", "It fires at its times.")
     if target.held is not None:
         yield StateOf("bad", "Held", f"Nothing is sent to target {target.name}: {target.held}", "see the first page for what to do")

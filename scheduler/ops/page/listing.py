@@ -40,6 +40,7 @@ class Listed:
     tone: str
     next_fire: When | None
     due: When | None
+    throttled: bool
     result: LastResult | None
 
 
@@ -50,9 +51,16 @@ def choose(automations: Iterable[AutomationDetails], query: AutomationQuery, fai
     return list(islice(chosen, query.offset, query.offset + query.limit + 1))
 
 
-def make_rows(automations: Sequence[AutomationDetails], runs: Mapping[Key, FinishedRun], now: datetime) -> Sequence[Listed]:
-    """Make a row for each automation. ``runs`` are the newest finished runs, by target and id."""
-    return [_row(automation, runs.get((automation.target, automation.id)), now) for automation in automations]
+def make_rows(
+    automations: Sequence[AutomationDetails],
+    runs: Mapping[Key, FinishedRun],
+    now: datetime,
+    throttles: Mapping[str, datetime | None],
+) -> Sequence[Listed]:
+    """Make a row for each automation. ``runs`` are the newest finished runs, by target and id; ``throttles`` end then, by target."""
+    return [
+        _row(automation, runs.get((automation.target, automation.id)), now, throttles.get(automation.target)) for automation in automations
+    ]
 
 
 def _chosen(automations: Iterable[AutomationDetails], query: AutomationQuery) -> Iterator[AutomationDetails]:
@@ -62,7 +70,7 @@ def _chosen(automations: Iterable[AutomationDetails], query: AutomationQuery) ->
             yield each
 
 
-def _row(details: AutomationDetails, run: FinishedRun | None, now: datetime) -> Listed:
+def _row(details: AutomationDetails, run: FinishedRun | None, now: datetime, throttled_until: datetime | None) -> Listed:
     instant, timezone = details.next_fire, details.timezone
     due = None if instant is None else due_of(details.policies, details.target, details.id, details.schedule, instant)
     return Listed(
@@ -71,5 +79,6 @@ def _row(details: AutomationDetails, run: FinishedRun | None, now: datetime) -> 
         TONES[details.state],
         when(instant, now, timezone),
         None if due == instant else when(due, now, timezone),
+        throttled_until is not None and due is not None and details.state == "enabled" and due < throttled_until,
         None if run is None else LastResult(run.status, RUN_TONES[run.status], run.failures, When(run.finished_at, now, timezone)),
     )

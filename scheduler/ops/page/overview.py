@@ -14,7 +14,7 @@ from scheduler.core.status import AutomationDetails, DaemonStatus, Failing, Rece
 from scheduler.ops.page.findings import BAD, WARN, Finding, findings
 from scheduler.ops.page.rendering import pausing
 from scheduler.ops.page.rows import TONES, Coming, Happened, WaitRow, ZoneOf, coming, happened, make_wait_row
-from scheduler.ops.page.timeline import DAY, HOUR, Timeline, flat, timeline
+from scheduler.ops.page.timeline import DAY, HOUR, Fires, Timeline, flat, timeline
 from scheduler.ops.page.times import When, lateness, when
 from scheduler.ops.views import Json, missing
 
@@ -72,6 +72,7 @@ class Served:
     tone: str
     snapshot: When | None
     next_fire: When | None
+    hindrance: str | None
     offset: str | None
     automations: Sequence[tuple[str, int]]
     open: Sequence[tuple[str, int]]
@@ -105,13 +106,15 @@ def overview(gathered: Gathered) -> Overview:
     invalid = list(islice((each for each in gathered.invalid if each.state == "invalid"), NEXT))
     found = findings(status, invalid, gathered.recent, gathered.failing, gathered.ledger_error)
     day = timeline(fires, DAY, now, cut)
-    following = [coming(instant, each, now) for instant, each in islice(flat(fires), NEXT)]
+    ends = {target.name: target.throttled_until for target in status.targets}
+    following = [coming(instant, each, now, ends.get(each.target)) for instant, each in islice(flat(fires), NEXT)]
+    firing = _find_next_fires(fires, ends)
     waits = list(islice(_wait_rows(gathered, now), WAITS))
     return Overview(
         status,
         now,
         _verdict(status, found),
-        list(_figures(gathered, day, next((When(at, now) for at, each in flat(fires) if each.state != "paused"), None))),
+        list(_figures(gathered, day, _describe_next_fire(firing, ends, now))),
         found,
         timeline(fires, HOUR, now, cut),
         day,
@@ -120,9 +123,28 @@ def overview(gathered: Gathered) -> Overview:
         waits,
         sum(each.count for each in gathered.waits.values()) - len(waits),
         None if gathered.records is None else list(happened(gathered.records[:LAST], gathered.zone_of, now)),
-        [_served(each, now) for each in status.targets],
+        [_served(target, firing.get(target.name), now) for target in status.targets],
         bool(status.targets) and all(each.snapshot_at and not sum(each.automations.values()) for each in status.targets),
     )
+
+
+def _find_next_fires(fires: Fires, ends: Mapping[str, datetime | None]) -> Mapping[str, datetime]:
+    """Return for each target the first instant in the drawn day that fires: not paused, and not before the end of a throttle."""
+    found: dict[str, datetime] = {}
+    for instant, automation in flat(fires):
+        if len(found) == len(ends):
+            break
+        end = ends.get(automation.target)
+        if automation.state != "paused" and (end is None or instant >= end):
+            found.setdefault(automation.target, instant)
+    return found
+
+
+def _describe_next_fire(firing: Mapping[str, datetime], ends: Mapping[str, datetime | None], now: datetime) -> str:
+    if firing:
+        return When(min(firing.values()), now).relative
+    throttled = [end for end in ends.values() if end is not None]
+    return f"not before {to_text_seconds(min(throttled))}" if throttled else "none within a day"
 
 
 def _verdict(status: DaemonStatus, found: Sequence[Finding]) -> Verdict:
@@ -166,14 +188,15 @@ def _sentence(problems: Sequence[str]) -> str:
 
 def _wait_rows(gathered: Gathered, now: datetime) -> Iterator[WaitRow]:
     """Yield the waits of all targets, by due time."""
+    ends = {target.name: target.throttled_until for target in gathered.status.targets}
     waits = [(wait, target) for target, waits in gathered.waits.items() for wait in waits.first]
     for wait, target in sorted(waits, key=lambda each: (each[0].due, each[0].name)):
-        yield make_wait_row(target, wait, now, gathered.zone_of(target, wait.automation_id))
+        yield make_wait_row(target, wait, now, gathered.zone_of(target, wait.automation_id), ends.get(target))
 
 
-def _figures(gathered: Gathered, day: Timeline, next_fire: When | None) -> Iterator[Figure]:
+def _figures(gathered: Gathered, day: Timeline, next_fire: str) -> Iterator[Figure]:
     status, recent = gathered.status, gathered.recent
-    yield Figure("next fire", next_fire.relative if next_fire else "none within a day", "plain")
+    yield Figure("next fire", next_fire, "plain")
     yield Figure("fires in the coming day", f"{'more than ' if day.cut else ''}{day.count:,}", "plain")
     open_ones = sum(sum(each.open.values()) for each in status.targets) + sum(each.unclaimed for each in gathered.waits.values())
     yield Figure("open now", f"{open_ones:,}", "plain", "/occurrences?outcome=open")
@@ -194,7 +217,8 @@ def _count_of_day(recent: Recent, what: Outcome | RunStatus, count: int, link: s
     return Figure(f"{what} in the last day", f"{count:,}{'' if recent.complete else ' or more'}", tone, link)
 
 
-def _served(target: TargetStatus, now: datetime) -> Served:
+def _served(target: TargetStatus, next_fire: datetime | None, now: datetime) -> Served:
+    """Return a target with words. ``next_fire`` is the first instant in the coming day that fires."""
     state, tone = "serving", "good"
     if target.held is not None:
         state, tone = "held", "bad"
@@ -211,11 +235,29 @@ def _served(target: TargetStatus, now: datetime) -> Served:
         state,
         tone,
         when(target.snapshot_at, now),
-        when(target.next_fire, now),
+        when(_choose_next_fire(target, next_fire, now), now),
+        _describe_hindrance(target),
         _offset(target.clock_offset),
         [(each, count) for each, count in target.automations.items() if count],
         [(str(each), count) for each, count in target.open.items() if count],
     )
+
+
+def _choose_next_fire(target: TargetStatus, next_fire: datetime | None, now: datetime) -> datetime | None:
+    """Return the next instant that fires. Beyond the drawn day any instant counts, unless automations of the target are paused."""
+    is_beyond = target.next_fire is not None and target.next_fire > now + AHEAD and not target.automations.get("paused")
+    return target.next_fire if next_fire is None and is_beyond else next_fire
+
+
+def _describe_hindrance(target: TargetStatus) -> str | None:
+    """Return why nothing fires now on the target, for a reader of its next fire."""
+    if target.held is not None:
+        return "not while the target is held"
+    if target.throttled_until is not None:
+        return f"not before the throttle ends at {to_text_seconds(target.throttled_until)}"
+    if target.is_paused:
+        return "all enabled automations are paused"
+    return None
 
 
 def _offset(seconds: float | None) -> str | None:

@@ -133,10 +133,11 @@ class WaitRow:
     detail: str | None
     since: When
     until_due: bool
+    expiry: str | None
 
 
-def make_wait_row(target: str, wait: WaitStatus, now: datetime, timezone: str | None) -> WaitRow:
-    """Return a wait as a row."""
+def make_wait_row(target: str, wait: WaitStatus, now: datetime, timezone: str | None, throttled_until: datetime | None = None) -> WaitRow:
+    """Return a wait as a row. ``throttled_until``: the end of the throttle of its target."""
     return WaitRow(
         When(wait.scheduled_for, now, timezone),
         When(wait.due, now, timezone),
@@ -147,6 +148,7 @@ def make_wait_row(target: str, wait: WaitStatus, now: datetime, timezone: str | 
         wait.detail,
         When(wait.since, now, timezone),
         wait.cause is Cause.DUE,
+        wait.describe_expiry(throttled_until),
     )
 
 
@@ -160,11 +162,12 @@ class Coming:
     target: str
     link: str
     paused: bool
+    throttled: bool
     note: str | None
 
 
-def coming(instant: datetime, details: AutomationDetails, now: datetime) -> Coming:
-    """A fire of an automation as a row."""
+def coming(instant: datetime, details: AutomationDetails, now: datetime, throttled_until: datetime | None = None) -> Coming:
+    """Return a fire of an automation as a row. ``throttled_until``: the end of the throttle of its target."""
     note = details.schedule and details.schedule.note(instant)
     due = due_of(details.policies, details.target, details.id, details.schedule, instant)
     return Coming(
@@ -174,5 +177,6 @@ def coming(instant: datetime, details: AutomationDetails, now: datetime) -> Comi
         details.target,
         address(details.target, details.id),
         details.state == "paused",
+        throttled_until is not None and due < throttled_until,
         NOTES[note] if note else None,
     )

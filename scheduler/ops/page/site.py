@@ -93,7 +93,7 @@ class Site:
 
         def values() -> _Values:
             links = _links(form, "/automations", limit, offset, is_more=len(chosen) > limit)
-            rows = make_rows(shown, runs or {}, status.at)
+            rows = make_rows(shown, runs or {}, status.at, {target.name: target.throttled_until for target in status.targets})
             return {"form": form, "error": error, "listed": rows, "states": AUTOMATION_STATES, "offset": offset, **links}
 
         return await self._made("automations.html", status, values, _code(form))
@@ -122,7 +122,7 @@ class Site:
             history = _History(form, records, lambda *_: details.timezone, address(name, details.id))
             return {
                 "page": automation_page(details, target, recent, (runs or {}).get((name, details.id)), status.at),
-                "waits": [make_wait_row(name, wait, status.at, details.timezone) for wait in waits],
+                "waits": [make_wait_row(name, wait, status.at, details.timezone, target.throttled_until) for wait in waits],
                 "output": show_output(output),
                 "form": form,
                 "error": error,
