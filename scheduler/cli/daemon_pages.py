@@ -6,8 +6,8 @@ import urllib.request
 from http import HTTPStatus
 from typing import IO, Any, Final
 
-from scheduler.core.command_line import advise_start_daemon
-from scheduler.core.errors import ConfigurationError, Unreachable
+from scheduler.core.command_line import advise_log, advise_start_daemon
+from scheduler.core.errors import ConfigurationError, NoAnswer, Unreachable
 from scheduler.settings import Settings
 from scheduler.settings.places import Listen
 
@@ -25,12 +25,12 @@ def ask(settings: Settings, path: str) -> Any:
     return ask_at(listen, path)
 
 
-def ask_at(listen: Listen, path: str) -> Any:
+def ask_at(listen: Listen, path: str, *, patience: float = _PATIENCE) -> Any:
     """What is answered at an address of this machine. Raises `Unreachable`."""
     url = f"http://{listen.nearby}{path}"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is on this machine, whatever the environment says
     try:
-        with _open(opener, url, path) as answer:
+        with _open(opener, url, path, patience) as answer:
             return json.loads(answer.read(_LARGEST))
     except (OSError, ValueError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
@@ -39,12 +39,13 @@ def ask_at(listen: Listen, path: str) -> Any:
                 f"no daemon runs here: {url} refuses the connection; {advise_start_daemon()}. "
                 "If one runs, compare [server] listen with its configuration"
             ) from None
-        raise Unreachable(f"no daemon answers at {url}: {reason}; see its log (`journalctl -u scheduler`)") from None
+        kind = NoAnswer if isinstance(reason, TimeoutError) else Unreachable
+        raise kind(f"no daemon answers at {url}: {reason}; {advise_log('scheduler')}") from None
 
 
-def _open(opener: urllib.request.OpenerDirector, url: str, path: str) -> IO[bytes]:
+def _open(opener: urllib.request.OpenerDirector, url: str, path: str, patience: float) -> IO[bytes]:
     try:
-        answer: IO[bytes] = opener.open(url, timeout=_PATIENCE)
+        answer: IO[bytes] = opener.open(url, timeout=patience)
     except urllib.error.HTTPError as error:
         if path not in _HEALTH or error.code != HTTPStatus.SERVICE_UNAVAILABLE:
             raise

@@ -80,6 +80,11 @@ def advise_start_daemon() -> str:
     return f"start the daemon with {service}`{start_daemon()}`"
 
 
+def advise_log(unit: str) -> str:
+    """Return the advice to read the log of a service; in a state directory `up` prints the log."""
+    return "see its log, which `up` prints" if is_state_dir() else f"see its log (`journalctl -u {unit}`)"
+
+
 def advise_start_api() -> str:
     """Return the advice for an embedded API that does not run."""
     service = "" if is_state_dir() else "`sudo systemctl start scheduler-api`, or "

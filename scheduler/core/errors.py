@@ -33,6 +33,10 @@ class Unreachable(SchedulerError):
     """The ledger or the API could not be reached; the same call may succeed later."""
 
 
+class NoAnswer(Unreachable):
+    """A server accepted a connection, and did not answer in time."""
+
+
 class LedgerUnavailable(Unreachable):
     """A read or write of a database could not be done: disk full, read-only, locked, failing."""
 

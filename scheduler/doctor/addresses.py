@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from scheduler.doctor.facts import Facts, Occupant
+from scheduler.doctor.facts import Facts, Occupant, ProcessFacts, Unknown
 from scheduler.doctor.findings import Check, Finding
 from scheduler.settings.places import Listen, is_loopback
 
@@ -23,12 +23,20 @@ def examined(facts: Facts) -> Iterator[Finding]:
         )
     else:
         what = "metrics, health and what the automations are called and do are open to it, without a key"
-        yield _address("server.listen", server, facts.server, what)
+        yield _address("server.listen", server, facts.server, what, facts.daemon_process)
     if api is not None and facts.embedded is not None:
-        yield _address("api.listen", api, facts.embedded_server, "the embedded API is open to it, and its keys are sent without TLS")
+        what = "the embedded API is open to it, and its keys are sent without TLS"
+        yield _address("api.listen", api, facts.embedded_server, what, facts.embedded_process)
 
 
-def _address(subject: str, listen: Listen, occupant: Occupant, exposed: str) -> Finding:
+def _address(subject: str, listen: Listen, occupant: Occupant, exposed: str, process: ProcessFacts | Unknown | None) -> Finding:
+    is_ours = isinstance(process, ProcessFacts)
+    if occupant == "silent" and not is_ours:
+        return ADDRESSES.fault(
+            subject,
+            f"something accepts connections at {listen} and does not answer, and no process of the scheduler is known to be there",
+            f"see what it is (ss -ltnp 'sport = :{listen.port}') and stop it, or take another port",
+        )
     if occupant == "somebody":
         return ADDRESSES.fault(
             subject,
@@ -41,4 +49,5 @@ def _address(subject: str, listen: Listen, occupant: Occupant, exposed: str) -> 
             f"{listen} is open to the network: {exposed}",
             f"listen on 127.0.0.1:{listen.port}, with a proxy before it that asks who is there; or let a firewall choose who may connect",
         )
-    return ADDRESSES.ok(subject, f"{listen} is this machine's own" + ("; a scheduler answers there" if occupant == "scheduler" else ""))
+    answer = {"scheduler": "; a scheduler answers there", "silent": "; the scheduler there does not answer"}
+    return ADDRESSES.ok(subject, f"{listen} is this machine's own{answer.get(str(occupant), '')}")

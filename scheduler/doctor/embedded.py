@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Final
 
-from scheduler.core.command_line import start_api
+from scheduler.core.command_line import advise_log, start_api
 from scheduler.core.plural import pluralize
 from scheduler.doctor.disks import FULL, REMOTE, TIGHT, format_bytes
-from scheduler.doctor.facts import DiskFacts, EmbeddedFacts, Facts, KeptFacts, Unknown
-from scheduler.doctor.findings import Check, Finding
+from scheduler.doctor.facts import DiskFacts, EmbeddedFacts, Facts, KeptFacts, ProcessFacts, Unknown
+from scheduler.doctor.findings import Check, Finding, advise_on_silence, describe_silence
 from scheduler.localapi.config import DEFAULT_ENVIRONMENT
 from scheduler.settings.durations import format_duration
 from scheduler.settings.models import ApiSettings, RunnerSettings
@@ -18,7 +18,6 @@ _WRITE: Final = 2
 _OTHERS: Final = 0o077
 _PASS: Final = 0o011  # for others, into the folder
 _MAKE_ROOM: Final = "make room, or shorten [api.runner] retention"
-_SEE_LOG: Final = "see its log, which names the cause (journalctl -u scheduler-api -p warning), and mend that; it goes on by itself"
 
 
 def examined(facts: Facts) -> Iterator[Finding]:
@@ -33,6 +32,7 @@ def examined(facts: Facts) -> Iterator[Finding]:
     yield _database(api, facts.embedded)
     yield from _judge_disks(facts.embedded)
     yield from _kept(str(api.database.path), facts.embedded_kept)
+    yield from _silent(facts)
     yield from _repeat_health(str(api.listen), facts.embedded_health)
 
 
@@ -160,9 +160,21 @@ def _kept(subject: str, kept: KeptFacts | Unknown | None) -> Iterator[Finding]:
         yield EMBEDDED.ok(subject, f"it takes {database}; {folders}")
 
 
+def _silent(facts: Facts) -> Iterator[Finding]:
+    """Yield that the server accepts connections and does not answer, if its process is known."""
+    listen, process = facts.settings.api.listen, facts.embedded_process
+    if facts.embedded_server != "silent" or listen is None or not isinstance(process, ProcessFacts):
+        return
+    served = [target.name for target in facts.settings.targets if listen.answers_to(target.url)]
+    read = max((str(at) for name in served if (at := facts.of_daemon(name).get("snapshot_at"))), default=None)
+    since = f"; the daemon read it last at {read}" if read else ""
+    yield EMBEDDED.fault(str(listen), describe_silence("the embedded API", process, since), advise_on_silence(process, "scheduler-api"))
+
+
 def _repeat_health(listen: str, health: Mapping[str, object] | Unknown | None) -> Iterator[Finding]:
     """Repeat what the running server says of itself. Whether another program answers there is another check's business."""
     parts = health if isinstance(health, Mapping) else {}
+    see_log = f"{advise_log('scheduler-api')}: it names the cause; mend that, and it goes on by itself"
     for part in ("database", "runner"):
         if parts.get(part) is False:
-            yield EMBEDDED.fault(listen, f"the server says that its {part} does not work", _SEE_LOG)
+            yield EMBEDDED.fault(listen, f"the server says that its {part} does not work", see_log)

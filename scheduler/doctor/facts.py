@@ -29,8 +29,16 @@ class Unknown:
     why: str
 
 
-Occupant = Literal["nobody", "scheduler", "somebody"] | Unknown
-"""Who answers at an address that is ours to listen on."""
+Occupant = Literal["nobody", "scheduler", "silent", "somebody"] | Unknown
+"""Who answers at an address that is ours to listen on. ``silent``: somebody accepts connections, and does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFacts:
+    """A process of ours that holds a database. ``is_stopped``: a signal stopped it, and it does nothing."""
+
+    id: int
+    is_stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,9 +291,11 @@ class Facts:
     targets: Sequence[TargetFacts] = ()
     ledger: LedgerFacts | Unknown
     daemon: Mapping[str, object] | Unknown  # its own status page
+    daemon_process: ProcessFacts | Unknown | None = None  # None: no process holds the ledger, or nobody can tell
     server: Occupant = "nobody"
     embedded: EmbeddedFacts | Unknown | None = None  # None: not in use
     embedded_kept: KeptFacts | Unknown | None = None  # None: there is nothing yet
+    embedded_process: ProcessFacts | Unknown | None = None  # the same of the embedded API's database
     embedded_server: Occupant = "nobody"
     embedded_health: Mapping[str, object] | Unknown | None = None  # by part, whether the part works; None: nobody answers
     zones: ZoneFacts | Unknown

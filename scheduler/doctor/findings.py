@@ -5,6 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from scheduler.core.command_line import advise_log, is_state_dir, start_daemon
+from scheduler.doctor.facts import ProcessFacts
+
 
 class Status(StrEnum):
     """How it stands, the best first."""
@@ -47,6 +50,20 @@ class Check:
     def fault(self, subject: str, finding: str, advice: str) -> Finding:
         """It has to be mended."""
         return Finding(self.name, subject, Status.FAULT, finding, advice)
+
+
+def describe_silence(subject: str, process: ProcessFacts, since: str) -> str:
+    """Say that a process of ours accepts connections and does not answer."""
+    why = "a signal stopped it (SIGSTOP)" if process.is_stopped else "it hangs, or has too much to do"
+    return f"{subject}, process {process.id}, accepts connections and does not answer{since}: {why}"
+
+
+def advise_on_silence(process: ProcessFacts, unit: str) -> str:
+    """Return what to do about a process of ours that does not answer."""
+    if process.is_stopped:
+        return f"find out who stopped it, and let it go on: `kill -CONT {process.id}`"
+    again = f"end it (`kill {process.id}`) and start it again: `{start_daemon()}`" if is_state_dir() else f"`systemctl restart {unit}`"
+    return f"{advise_log(unit)}; if it stays so, {again}"
 
 
 def counted(findings: Iterable[Finding]) -> Counter[Status]:

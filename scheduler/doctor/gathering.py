@@ -29,7 +29,7 @@ from scheduler.doctor.facts import (
     Way,
 )
 from scheduler.doctor.files import file_facts, find_disk
-from scheduler.doctor.host import Page, occupant, synchronised, zone_facts
+from scheduler.doctor.host import Page, find_process, occupant, synchronised, zone_facts
 from scheduler.doctor.server_environment import ServerEnvironment, find_environment
 from scheduler.doctor.way import walk
 from scheduler.localapi.sizes import RunSize, measure
@@ -88,9 +88,11 @@ async def gathered(of: Installation, progress: Callable[[float], None] = lambda 
 
         ledger = begin(of.look(settings.ledger.url.path, now))
         daemon = begin(_daemon(of))
+        daemon_process = begin(apart(lambda: find_process(settings.ledger.url.path)))
         server = begin(occupant(settings.server.listen, of.page))
         embedded = begin(apart(lambda: _embedded(of)))
         embedded_kept = begin(_embedded_kept(of))
+        embedded_process = begin(apart(lambda: find_process(settings.api.database.path)))
         embedded_server = begin(occupant(settings.api.listen, of.page))
         embedded_health = begin(apart(lambda: _ask_health(of)))
         file = begin(apart(lambda: _file(of)))
@@ -110,9 +112,11 @@ async def gathered(of: Installation, progress: Callable[[float], None] = lambda 
         targets=[each.result() for each in targets],
         ledger=ledger.result(),
         daemon=daemon.result(),
+        daemon_process=daemon_process.result(),
         server=server.result(),
         embedded=embedded.result(),
         embedded_kept=embedded_kept.result(),
+        embedded_process=embedded_process.result(),
         embedded_server=embedded_server.result(),
         embedded_health=embedded_health.result(),
         zones=Unknown("they were not looked at"),

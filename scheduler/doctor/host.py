@@ -4,13 +4,15 @@ import asyncio
 import ctypes
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 from scheduler.core import zones
 from scheduler.core.changes import THIRTEEN_MONTHS
-from scheduler.core.errors import SchedulerError
+from scheduler.core.errors import NoAnswer, SchedulerError
 from scheduler.doctor.apart import apart
-from scheduler.doctor.facts import Occupant, ZoneCopy, ZoneFacts
+from scheduler.doctor.facts import Occupant, ProcessFacts, ZoneCopy, ZoneFacts
+from scheduler.ledger.lock import holding_process
 from scheduler.settings.places import Listen
 
 _PATIENCE: Final = 3.0
@@ -46,11 +48,27 @@ async def occupant(listen: Listen | None, page: Page) -> Occupant:
     try:
         async with asyncio.timeout(_PATIENCE):
             _, writer = await asyncio.open_connection(listen.nearby.host, listen.port)
-    except OSError:  # TimeoutError is one
+    except TimeoutError:  # so many connections wait that the kernel takes no more
+        return "silent"
+    except OSError:
         return "nobody"
     writer.transport.abort()
     try:
         async with asyncio.timeout(_PATIENCE):
             return "scheduler" if isinstance(await apart(lambda: page(listen, "/healthz")), dict) else "somebody"
-    except (SchedulerError, TimeoutError):
+    except (NoAnswer, TimeoutError):
+        return "silent"
+    except SchedulerError:
         return "somebody"
+
+
+def find_process(database: Path) -> ProcessFacts | None:
+    """Return the process that holds a database, as far as the kernel shows it here."""
+    process = holding_process(database)
+    if process is None or process <= 0:
+        return None
+    try:
+        state = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[0]
+    except (OSError, IndexError):
+        return ProcessFacts(process)
+    return ProcessFacts(process, is_stopped=state in {b"T", b"t"})

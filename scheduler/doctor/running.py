@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from scheduler.core.command_line import advise_start_daemon, command_line
+from scheduler.core.command_line import advise_log, advise_start_daemon, command_line
+from scheduler.core.instants import to_text_seconds
 from scheduler.core.plural import pluralize
-from scheduler.doctor.facts import Facts, LedgerFacts, Unknown
-from scheduler.doctor.findings import Check, Finding
+from scheduler.doctor.facts import Facts, LedgerFacts, ProcessFacts, Unknown
+from scheduler.doctor.findings import Check, Finding, advise_on_silence, describe_silence
 
 DAEMON: Final = Check("daemon")
 
@@ -31,17 +32,27 @@ def examined(facts: Facts) -> Iterator[Finding]:
 
 
 def _silent(facts: Facts, unknown: Unknown) -> Finding:
-    ledger = facts.ledger
+    process, ledger = facts.daemon_process, facts.ledger
+    if facts.server == "silent" and isinstance(process, ProcessFacts):
+        return DAEMON.fault(
+            "daemon", describe_silence("the daemon", process, _since_record(facts)), advise_on_silence(process, "scheduler")
+        )
     if isinstance(ledger, LedgerFacts) and ledger.holder is not None:
         return DAEMON.warning(
             "daemon",
             f"process {ledger.holder} has the ledger, and no page of a daemon answers: {unknown.why}",
-            "see its log, and [server] listen",
+            f"{advise_log('scheduler')}, and compare [server] listen",
         )
     start = advise_start_daemon()
     if facts.record is not None and facts.record.occurrences:
         return DAEMON.warning("daemon", "none runs, and one has run before: nothing is fired", start)
     return DAEMON.notice("daemon", "none runs: nothing is fired", start)
+
+
+def _since_record(facts: Facts) -> str:
+    """Since when the daemon does nothing, as far as the ledger shows it."""
+    newest = max((target.snapshot_at for target in facts.record.targets if target.snapshot_at), default=None) if facts.record else None
+    return f"; its newest reading on record is of {to_text_seconds(newest)}" if newest else ""
 
 
 def _targets(facts: Facts, node: str, status: Mapping[str, object]) -> Iterator[Finding]:
@@ -59,9 +70,7 @@ def _targets(facts: Facts, node: str, status: Mapping[str, object]) -> Iterator[
             "restart it, or name its configuration by --config",
         )
     for target in facts.settings.targets:
-        yield from _throttled(facts, target.name)
-        yield from _inconsistent(facts, target.name)
-        yield from _disappeared(facts, target.name)
+        yield from _list_doubts(facts.of_daemon(target.name), f"target {target.name}")
         overdue = facts.of_daemon(target.name).get("overdue")
         count = overdue.get("count") if isinstance(overdue, Mapping) else 0
         if count:
@@ -80,32 +89,23 @@ def _targets(facts: Facts, node: str, status: Mapping[str, object]) -> Iterator[
             )
 
 
-def _throttled(facts: Facts, target: str) -> Iterator[Finding]:
-    until = facts.of_daemon(target).get("throttled_until")
-    if until:
+def _list_doubts(told: Mapping[str, object], subject: str) -> Iterator[Finding]:
+    """Yield a warning for each state of a target in which less is sent, or less of its list is believed."""
+    if until := told.get("throttled_until"):
         yield DAEMON.warning(
-            f"target {target}",
+            subject,
             f"nothing is sent until {until}: the API answered 429 and asked for that",
             "lower requests_per_minute and requests_per_hour to what the API allows; it goes on by itself",
         )
-
-
-def _inconsistent(facts: Facts, target: str) -> Iterator[Finding]:
-    doubt = facts.of_daemon(target).get("inconsistent")
-    if isinstance(doubt, Mapping):
+    if isinstance(doubt := told.get("inconsistent"), Mapping):
         yield DAEMON.warning(
-            f"target {target}",
+            subject,
             f"its list cannot be trusted since {doubt.get('since')}: {doubt.get('reason')}",
             "find out at the API why its list contradicts itself; what is deleted is noticed when it is due",
         )
-
-
-def _disappeared(facts: Facts, target: str) -> Iterator[Finding]:
-    found = facts.of_daemon(target).get("disappeared")
-    if isinstance(found, Mapping):
+    if isinstance(gone := told.get("disappeared"), Mapping):
         yield DAEMON.warning(
-            f"target {target}",
-            f"{found.get('count')} of {found.get('automations')} automations disappeared from its list within an hour, "
-            f"at {found.get('at')}",
+            subject,
+            f"{gone.get('count')} of {gone.get('automations')} automations disappeared from its list within an hour, at {gone.get('at')}",
             "see whether somebody deleted them, or whether the API's list, the project or the key is wrong",
         )

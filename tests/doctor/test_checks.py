@@ -22,6 +22,7 @@ from scheduler.doctor.facts import (
     KeyFacts,
     Known,
     LedgerFacts,
+    ProcessFacts,
     Record,
     RecordedTarget,
     Refusal,
@@ -396,14 +397,29 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             "none runs, and one has run before: nothing is fired",
         ),
         ("silent", replace(HEALTHY, daemon=Unknown("refused")), WARNING, "daemon", "process 123 has the ledger"),
+        (
+            "stopped by a signal",
+            replace(HEALTHY, daemon=Unknown("timed out"), server="silent", daemon_process=ProcessFacts(123, is_stopped=True)),
+            FAULT,
+            "daemon",
+            "the daemon, process 123, accepts connections and does not answer; its newest reading on record is of 2026-11-23T19:20:10Z",
+        ),
     ],
     "addresses": [
         ("no pages", configured(settings(server={"listen": ""})), NOTICE, "server.listen", "no pages"),
         ("pages for all", configured(settings(server={"listen": "0.0.0.0:9464"})), WARNING, "server.listen", "open to the network"),
         ("an API for all", configured(settings(api={"listen": "[::]:8040"})), WARNING, "api.listen", "keys are sent without TLS"),
         ("taken", replace(HEALTHY, server="somebody"), FAULT, "server.listen", "no scheduler in working order"),
+        ("silent", replace(HEALTHY, server="silent"), FAULT, "server.listen", "accepts connections at 127.0.0.1:9464 and does not answer"),
     ],
     "embedded api": [
+        (
+            "hangs",
+            replace(HEALTHY, embedded_server="silent", embedded_process=ProcessFacts(7)),
+            FAULT,
+            "127.0.0.1:8040",
+            "the embedded API, process 7, accepts connections and does not answer: it hangs, or has too much to do",
+        ),
         (
             "no agent",
             replace(
@@ -861,3 +877,9 @@ def test_what_the_embedded_api_takes_on_disk_is_told(measured: int, end: str) ->
     facts = replace(HEALTHY, embedded_kept=KeptFacts(5 * 2**20, 3 * 2**10, 2**30, 3, measured))
     told = [each.finding for each in embedded.examined(facts) if each.status is Status.OK]
     assert f"it takes 5.0 MiB; the folders of 3 runs: outputs 3.0 KiB, working directories 1.0 GiB{end}" in told
+
+
+def test_since_when_the_embedded_api_does_not_answer_is_told_by_the_daemon_that_reads_it() -> None:
+    made = configured(settings({**TARGET, "url": "http://127.0.0.1:8040"}), embedded_server="silent", embedded_process=ProcessFacts(7))
+    (finding,) = [each for each in told(made) if each.check == "embedded api" and each.status is FAULT]
+    assert "; the daemon read it last at 2026-11-23T19:20:10.000000Z: it hangs" in finding.finding

@@ -1,9 +1,12 @@
 """Facts are gathered beside each other, and one that hangs or fails takes none with it."""
 
 import asyncio
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +17,15 @@ from scheduler.cli.daemon_pages import ask_at
 from scheduler.core.errors import Unreachable
 from scheduler.daemon.clock import SystemClock
 from scheduler.doctor import embedded
-from scheduler.doctor.facts import EmbeddedFacts, Facts, KeptFacts, LedgerFacts, Unknown
+from scheduler.doctor.facts import EmbeddedFacts, Facts, KeptFacts, LedgerFacts, ProcessFacts, Unknown
+from scheduler.doctor.findings import Status
 from scheduler.doctor.gathering import Installation, gathered
+from scheduler.doctor.host import find_process
 from scheduler.localapi.workspace import Workspace
 from scheduler.settings import Configuration, load
 from scheduler.settings.places import Listen
 from tests.doctor.support import file, program, serving, settings
-from tests.fault_server import Visit, always, fault_server, response
+from tests.fault_server import Visit, always, fault_server, response, until
 from tests.ports import free_port
 
 KEY = "phx_" + "k" * 43
@@ -175,6 +180,35 @@ def test_the_address_of_the_daemon_is_taken_by_somebody_else() -> None:
             return await gathered(installation(configuration=Configuration(made, None, {})))
 
     assert asyncio.run(main()).server == "somebody"
+
+
+def test_a_server_that_accepts_connections_and_does_not_answer_is_told_with_its_process(tmp_path: Path) -> None:
+    async def hang(visit: Visit) -> None:
+        await visit.hang()
+
+    async def ask() -> Facts:
+        async with fault_server(hang) as server:
+            database = tmp_path / "api.db"
+            database.touch()
+            listen = {"server": {"listen": ""}, "api": {"listen": f"127.0.0.1:{server.port}", "database": f"sqlite:///{database}"}}
+            made = installation(configuration=Configuration(settings(**listen), None, {}), page=partial(ask_at, patience=0.2))
+            with serving(database) as process:
+                os.kill(process, signal.SIGSTOP)
+                try:
+                    await until(lambda: find_process(database) == ProcessFacts(process, is_stopped=True))
+                    return await gathered(made, patience=5.0)
+                finally:
+                    os.kill(process, signal.SIGCONT)
+
+    facts = asyncio.run(ask())
+    assert facts.embedded_server == "silent"
+    assert isinstance(facts.embedded_process, ProcessFacts)
+    assert facts.embedded_process.is_stopped
+    (finding,) = [each for each in embedded.examined(facts) if "does not answer" in each.finding]
+    assert (finding.status, finding.advice) == (
+        Status.FAULT,
+        f"find out who stopped it, and let it go on: `kill -CONT {facts.embedded_process.id}`",
+    )
 
 
 def test_a_server_of_ours_that_is_unhealthy_says_which_part_does_not_work() -> None:
