@@ -28,7 +28,7 @@ def examined(facts: Facts) -> Iterator[Finding]:
     if isinstance(facts.embedded, Unknown):
         yield EMBEDDED.notice(str(api.database.path), f"it could not be looked at: {facts.embedded.why}", "ask as root, or as its user")
         return
-    yield from _runner(api, facts.settings.schedule.run_timeout, facts.embedded)
+    yield from _runner(api, facts.settings.schedule.run_timeout, facts.embedded, runs=facts.embedded_process is not None)
     yield _database(api, facts.embedded)
     yield from _judge_disks(facts.embedded)
     yield from _kept(str(api.database.path), facts.embedded_kept)
@@ -36,9 +36,9 @@ def examined(facts: Facts) -> Iterator[Finding]:
     yield from _repeat_health(str(api.listen), facts.embedded_health)
 
 
-def _runner(api: ApiSettings, run_timeout: timedelta, embedded: EmbeddedFacts) -> Iterator[Finding]:
+def _runner(api: ApiSettings, run_timeout: timedelta, embedded: EmbeddedFacts, *, runs: bool) -> Iterator[Finding]:
     runner = embedded.runner if isinstance(embedded.runner, RunnerSettings) else api.runner
-    yield from _compare_settings(embedded)
+    yield from _compare_settings(embedded, runs=runs)
     command = runner.command
     if not command:
         yield EMBEDDED.warning(
@@ -74,7 +74,7 @@ def _runner(api: ApiSettings, run_timeout: timedelta, embedded: EmbeddedFacts) -
         yield EMBEDDED.warning(
             "api.runner.environment",
             f"{embedded.server} does not have {', '.join(unset)}: runs do not get it",
-            "set it for the server, see docs/agents.md, and restart it; or take it out",
+            f"set it for the server, see docs/agents.md{', and restart it' if runs else ''}; or take it out",
         )
 
 
@@ -91,19 +91,20 @@ def _in_the_working_directory(runner: RunnerSettings) -> Finding:
     )
 
 
-def _compare_settings(embedded: EmbeddedFacts) -> Iterator[Finding]:
+def _compare_settings(embedded: EmbeddedFacts, *, runs: bool) -> Iterator[Finding]:
     """Say whose settings the findings about the runner follow, where the server and this command have different ones."""
     if isinstance(embedded.runner, Unknown):
         yield EMBEDDED.warning(
             "api.runner",
             f"the configuration has mistakes with the variables of {embedded.server}: {embedded.runner.why}",
-            "correct it: the server cannot start again; until then `check` judges the settings of this command",
+            f"correct it: {'the server cannot start again' if runs else 'the unit cannot start'}; "
+            "until then `check` judges the settings of this command",
         )
     elif embedded.differing:
         yield EMBEDDED.notice(
             "api.runner",
             f"{embedded.server} has other settings than this command, which come from {', '.join(embedded.differing)}",
-            "nothing: `check` judges the settings of the server; to have them alike, write them in the file",
+            f"nothing: `check` judges the settings of {embedded.server}; to have them alike, write them in the file",
         )
 
 

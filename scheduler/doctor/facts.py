@@ -246,8 +246,8 @@ class EmbeddedFacts:
     They are looked up in the PATH of ``server``, which lacks the variables ``unset`` of ``[api.runner] environment``. ``program_fault``
     says why the program cannot start although it is there.
 
-    ``runner`` are the settings that the running server loads, None where no server is known. ``differing`` names the
-    environment variables that make these settings differ from the settings of this command.
+    ``runner`` are the settings that the server loads, or would load from its unit, None where its variables are not known.
+    ``differing`` names the environment variables that make these settings differ from the settings of this command.
 
     ``disk`` is that of the database, ``runs_disk`` that of the runs; None when nobody can tell.
     """

@@ -216,8 +216,11 @@ def _embedded(of: Installation) -> EmbeddedFacts | None:
 
 
 def _load_runner(of: Installation, server: ServerEnvironment) -> RunnerSettings | Unknown | None:
-    """Load the runner's settings with the variables of the running server; None where no server is known."""
-    if of.configuration is None or server.process is None:
+    """Load the runner's settings with the variables of the server, which runs or which the unit starts.
+
+    None where these variables are not known.
+    """
+    if of.configuration is None or not server.complete:
         return None
     try:
         return load(of.configuration.file, server.variables).settings.api.runner

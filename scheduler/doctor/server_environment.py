@@ -95,7 +95,8 @@ def _of_unit(file: Path) -> ServerEnvironment | None:
             continue
         except OSError:
             complete = False
-    return ServerEnvironment(f"the unit {UNIT}", variables, complete=complete)
+    owner = f"the unit {UNIT}" + ("" if complete else ", whose files of variables may not all be read")
+    return ServerEnvironment(owner, variables, complete=complete)
 
 
 def _show_unit() -> dict[str, list[str]]:

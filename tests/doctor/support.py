@@ -18,6 +18,7 @@ from scheduler.doctor.facts import (
     FileFacts,
     KeyFacts,
     LedgerFacts,
+    ProcessFacts,
     Record,
     RecordedTarget,
     TargetFacts,
@@ -132,6 +133,7 @@ HEALTHY = Facts(
     daemon=STATUS,
     server="scheduler",
     embedded=EMBEDDED,
+    embedded_process=ProcessFacts(7),
     zones=ZONES,
     synchronised=True,
 )

@@ -250,6 +250,25 @@ def test_an_agent_that_is_there_and_cannot_start_is_explained(tmp_path: Path) ->
     assert "ends with CR LF" in str(facts.embedded.program_fault)
 
 
+def test_the_settings_of_a_server_that_does_not_run_are_those_of_its_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent, configuration = program(tmp_path / "unit", "agent"), tmp_path / "scheduler.toml"
+    shown = f"""LoadState=loaded
+ExecStart={{ argv[]=/opt/s/bin/scheduler serve --config {configuration} ; ignore_errors=no }}
+Environment=PATH={agent.parent} SCHEDULER_API__RUNNER__COMMAND=[\\"agent\\"]
+Environment=SCHEDULER_API__RUNNER__ENVIRONMENT=[\\"PATH\\",\\"KEY\\"]
+"""
+    (tmp_path / "shown").write_text(shown)
+    systemctl = program(tmp_path / "bin", "systemctl", f"exec cat {tmp_path}/shown")
+    monkeypatch.setenv("PATH", f"{systemctl.parent}:/usr/bin:/bin")
+    configuration.write_text(f'server.listen = ""\n[api]\nlisten = ""\ndatabase = "sqlite:///{tmp_path}/api.db"\n')
+    (tmp_path / "api.db").touch(0o600)
+    facts = asyncio.run(gathered(installation(configuration=load(configuration, {}))))
+    found = {finding.subject: finding for finding in embedded.examined(facts)}
+    assert found["api.runner.command"].finding == f"{agent} is there, for the unit scheduler-api.service"
+    assert found["api.runner.environment"].advice == "set it for the server, see docs/agents.md; or take it out"
+    assert found["api.runner"].advice.startswith("nothing: `check` judges the settings of the unit scheduler-api.service")
+
+
 COMMAND = "SCHEDULER_API__RUNNER__COMMAND"
 
 

@@ -78,7 +78,11 @@ def test_of_a_unit_whose_file_may_not_be_read_nothing_is_said_to_be_unset(
     unit(tmp_path, monkeypatch)
     (tmp_path / "agent.env").unlink()
     (tmp_path / "agent.env").mkdir()  # as unreadable for root as a file of root's is for others
-    assert find_environment(database, FILE, {}).list_unset(["AGENT_KEY"]) == ()
+    found = find_environment(database, FILE, {})
+    assert (found.owner, found.list_unset(["AGENT_KEY"])) == (
+        "the unit scheduler-api.service, whose files of variables may not all be read",
+        (),
+    )
 
 
 def test_a_systemctl_that_fails_or_is_missing_is_no_unit(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
