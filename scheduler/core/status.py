@@ -1,6 +1,6 @@
 """The state of a running daemon at one instant, as values: what gauges, health checks and pages are made of."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -323,20 +323,6 @@ class DaemonStatus:
         for target in self.targets:
             problems.extend(_unready(target) or ([] if is_explained else _standstill(target)))
         return problems
-
-    @property
-    def warnings(self) -> list[str]:
-        """What operators should know although the daemon may be ready, in words."""
-        return [warning for target in self.targets for warning in _warnings(target)]
-
-
-def _warnings(target: TargetStatus) -> Iterator[str]:
-    if target.throttled_until is not None:
-        until = to_text_seconds(target.throttled_until)
-        yield f"target {target.name} waits until {until}: the API asked to send nothing before"
-    if target.inconsistent is not None:
-        since = to_text_seconds(target.inconsistent.since)
-        yield f"the list of target {target.name} cannot be trusted since {since}: {target.inconsistent.reason}"
 
 
 def _unready(target: TargetStatus) -> list[str]:

@@ -56,20 +56,23 @@ def _describe_next_fire(targets: Sequence[TargetStatus]) -> str:
     return f"nothing fires before {to_text_seconds(first)} (throttled)" if is_throttled else f"next fire {to_text_seconds(first)}"
 
 
-def readiness(status: DaemonStatus) -> tuple[bool, Json]:
-    """Whether the daemon is ready, and ``/readyz``."""
+def readiness(status: DaemonStatus, warnings: Sequence[str]) -> tuple[bool, Json]:
+    """Return whether the daemon is ready, and ``/readyz``. ``warnings`` are findings that change nothing of that."""
     problems = missing(status)
-    return not problems, {"ready": not problems, "missing": problems, "warnings": status.warnings}
+    return not problems, {"ready": not problems, "missing": problems, "warnings": list(warnings)}
 
 
-def status_view(status: DaemonStatus, failing: Failing | None, waits: Mapping[str, WaitsStatus]) -> Json:
-    """``/api/v1/status``. ``failing`` is None when the ledger cannot be read. ``waits``: by target, what its occurrences wait for."""
+def status_view(status: DaemonStatus, failing: Failing | None, waits: Mapping[str, WaitsStatus], warnings: Sequence[str] = ()) -> Json:
+    """Return ``/api/v1/status``. ``failing`` is None when the ledger cannot be read.
+
+    ``waits``: by target, what its occurrences wait for. ``warnings`` are those of `readiness`.
+    """
     return {
         "node": status.node,
         "version": status.version,
         "at": to_text(status.at),
         "started_at": to_text(status.started_at),
-        **readiness(status)[1],
+        **readiness(status, warnings)[1],
         "stopping": status.stopping,
         "lock_holder": status.lock_holder,
         "ledger_error": status.ledger_error,

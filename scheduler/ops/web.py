@@ -28,6 +28,7 @@ from scheduler.ops.hosts import HostCheck
 from scheduler.ops.page.assets import ROOT
 from scheduler.ops.page.site import Site
 from scheduler.ops.queries import BadQuery, UpcomingQuery, occurrence_query, upcoming_query
+from scheduler.ops.readiness import Readiness, read_ledger
 
 _HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -52,20 +53,12 @@ class Pages(Content):
         """``/healthz``: 200 while the loop makes progress, whatever is overdue."""
         return _verdict(*views.health(self.status(), self.idle()))
 
-    async def readyz(self, _: Request) -> Response:
-        """``/readyz``: 200 when everything is there that firing needs."""
-        return _verdict(*views.readiness(self.status()))
-
     async def state(self, _: Request) -> Response:
         """``/api/v1/status``."""
-        await self.workbench.wait()
-        try:
-            failing = await self.failing()
-        except Unreachable:
-            failing = None
+        reading = await read_ledger(self)
         status = self.status()
         waits = {target.name: await self.waits(target.name) for target in status.targets}
-        return JSONResponse(views.status_view(status, failing, waits))
+        return JSONResponse(views.status_view(status, reading.failing, waits, reading.warnings(status)))
 
     async def coming(self, request: Request) -> Response:
         """``/api/v1/upcoming``."""
@@ -95,7 +88,7 @@ def build_app(pages: Pages, *, listen: str) -> ASGIApp:
         f"{ROOT}{{name}}": site.asset,
         "/metrics": pages.metrics,
         "/healthz": pages.healthz,
-        "/readyz": pages.readyz,
+        "/readyz": Readiness(pages).page,
         "/api/v1/status": pages.state,
         "/api/v1/upcoming": pages.coming,
         "/api/v1/occurrences": pages.history,

@@ -62,7 +62,7 @@ POLICY = {
 @pytest.mark.parametrize(
     ("status", "word", "sentence"),
     [
-        (STATUS, "Ready", "one thing needs somebody's attention"),
+        (STATUS, "Needs attention", "one thing needs somebody's attention"),
         (replace(STATUS, targets=[replace(TARGET, overdue=[], overdue_count=0, automations={"enabled": 2})]), "Ready", "All is well"),
         (replace(STATUS, targets=[]), "Starting", "No target is served yet."),
         (replace(STATUS, targets=[EMPTY_TARGET]), "Starting", "Target main has no snapshot yet."),

@@ -1,9 +1,11 @@
 """The pages, asked as a browser, a probe, Prometheus and an attacker would."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from html import escape
 from typing import Any
 
 import httpx
@@ -11,9 +13,10 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
-from scheduler.core.model import Outcome, RunStatus
-from scheduler.core.status import STALLED, DaemonStatus, Disappearance, Inconsistency
+from scheduler.core.model import Outcome, Reason, RunStatus
+from scheduler.core.status import STALLED, DaemonStatus, Disappearance, Inconsistency, Recent, Tally
 from scheduler.core.timetable import Entry
+from scheduler.ops.page.findings import BAD, WARN, findings
 from scheduler.ops.queries import OccurrenceQuery
 from scheduler.ops.views import headline
 from tests.ops.asking import asked
@@ -30,6 +33,7 @@ from tests.ops.support import (
     WAITS,
     FailingNow,
     Recorded,
+    Remembered,
     entry,
     pages,
 )
@@ -76,20 +80,51 @@ def test_what_is_overdue_is_in_the_body_of_health_and_not_in_its_status() -> Non
 def test_readiness_says_all_that_is_missing(status: Any, missing: list[str]) -> None:
     answer = asked("/readyz", pages(status=status))
     assert answer.status_code == (503 if missing else 200)
-    assert answer.json() == {"ready": not missing, "missing": missing, "warnings": []}
+    assert (answer.json()["ready"], answer.json()["missing"]) == (not missing, missing)
+
+
+def test_the_warnings_of_readiness_are_the_findings_of_the_page_that_leave_the_daemon_ready() -> None:
+    status = replace(STATUS, targets=[replace(TARGET, overdue_count=3, throttled_until=NOW), replace(TARGET, name="b", held="401")])
+    tally = Tally("main", Outcome.SKIPPED, Reason.MISSED, 7, NOW)
+    recent = Recent(NOW, complete=True, tallies=(tally,), foreign=(), pauses=())
+    failing = FailingNow(FAILED_RUN)
+    made = pages(status=status, recent=Remembered(recent), failing=failing)
+    found = findings(status, (), recent, asyncio.run(failing()), None)
+    answer = asked("/readyz", made).json()
+    shown = asked("/", made).text
+    titles = [each.title for each in found if each.severity in {BAD, WARN}]
+    assert len(titles) >= 4
+    for title in titles:
+        assert escape(title) in shown
+        is_told = any(warning.startswith(title) for warning in answer["warnings"])
+        assert is_told is not title.startswith("Target b is held")
+    assert asked("/api/v1/status", made).json()["warnings"] == answer["warnings"]
+
+
+def test_readiness_does_not_wait_for_a_ledger_that_hangs() -> None:
+    async def hang(_: datetime) -> Recent:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    answer = asked("/readyz", pages(status=replace(STATUS, targets=[replace(TARGET, throttled_until=NOW)]), recent=hang))
+    assert answer.status_code == 200
+    assert "Target main waits until" in str(answer.json()["warnings"])
 
 
 def test_a_wait_that_the_api_asked_for_is_a_warning_of_a_daemon_that_is_ready() -> None:
     answer = asked("/readyz", pages(status=replace(STATUS, targets=[replace(TARGET, throttled_until=NOW)])))
     assert answer.status_code == 200
-    assert answer.json()["warnings"] == ["target main waits until 2026-11-23T19:20:00Z: the API asked to send nothing before"]
+    assert (
+        "Target main waits until 2026-11-23T19:20:00Z: nothing is sent to it. The API answered 429 and asked to send nothing before."
+        in answer.json()["warnings"]
+    )
 
 
 def test_a_list_that_cannot_be_trusted_is_a_warning_of_a_daemon_that_is_ready() -> None:
     wrong = replace(TARGET, inconsistent=Inconsistency(NOW, "its count is wrong"))
     answer = asked("/readyz", pages(status=replace(STATUS, targets=[wrong])))
     assert answer.status_code == 200
-    assert answer.json()["warnings"] == ["the list of target main cannot be trusted since 2026-11-23T19:20:00Z: its count is wrong"]
+    assert "The list of target main cannot be trusted. Since 2026-11-23T19:20:00Z: its count is wrong." in answer.json()["warnings"]
     target = asked("/api/v1/status", pages(status=replace(STATUS, targets=[wrong]))).json()["targets"][0]
     assert target["inconsistent"] == {"since": "2026-11-23T19:20:00Z", "reason": "its count is wrong"}
     assert asked("/api/v1/status").json()["targets"][0]["inconsistent"] is None

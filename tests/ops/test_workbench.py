@@ -66,8 +66,14 @@ def test_every_page_waits(path: str) -> None:
     assert busy.asked >= 3
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
-def test_health_does_not_wait(path: str) -> None:
+def test_health_does_not_wait() -> None:
     busy = Busy(2)
-    asked(path, pages(busy=busy))
+    asked("/healthz", pages(busy=busy))
     assert busy.asked == 0
+
+
+def test_readiness_waits_half_a_second_at_most_and_not_until_the_daemon_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scheduler.ops.readiness._PATIENCE", 0.0)
+    busy = Busy(10**9)
+    assert asked("/readyz", pages(busy=busy)).json()["ready"] is True
+    assert busy.asked <= 1

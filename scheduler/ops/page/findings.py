@@ -70,6 +70,7 @@ ADVICE: Final[Mapping[str, str]] = {
 }
 """What to do, by the log event that tells of it."""
 
+_MEND_WAY: Final = "mend the API or the way to it"
 _SHOWN: Final = 10
 _SHOWN_FAILING: Final = 5  # each is a finding of its own
 _TALLIED: Final = {
@@ -91,7 +92,10 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong. ``advice`` has code between backticks. ``more`` items are not shown."""
+    """One thing that is wrong. ``advice`` has code between backticks. ``more`` items are not shown.
+
+    ``is_missing``: the daemon is not ready because of it.
+    """
 
     severity: str
     title: str
@@ -100,6 +104,17 @@ class Finding:
     items: Sequence[Item] = ()
     more: int = 0
     link: str | None = None
+    is_missing: bool = False
+
+
+def describe_warnings(status: DaemonStatus, recent: Recent | None, failing: Failing | None, ledger_error: str | None) -> Sequence[str]:
+    """Return what is wrong although the daemon may be ready, in words: the same findings that the page shows."""
+    found = findings(status, (), recent, failing, ledger_error)
+    return [
+        f"{each.title}. {each.detail}" if each.detail else each.title
+        for each in found
+        if each.severity in {BAD, WARN} and not each.is_missing
+    ]
 
 
 def findings(
@@ -124,12 +139,13 @@ def findings(
 
 def _of_daemon(status: DaemonStatus, ledger_error: str | None) -> Iterator[Finding]:
     if status.lock_holder is not None:
-        yield Finding(BAD, "Another daemon holds the ledger", f"It is held by {status.lock_holder}.", _advise("daemon.waiting"))
+        detail = f"It is held by {status.lock_holder}."
+        yield Finding(BAD, "Another daemon holds the ledger", detail, _advise("daemon.waiting"), is_missing=True)
     if status.ledger_error is not None:
-        yield Finding(BAD, "The ledger cannot be written", status.ledger_error, _advise("ledger.failed"))
+        yield Finding(BAD, "The ledger cannot be written", status.ledger_error, _advise("ledger.failed"), is_missing=True)
     if status.clock_in_doubt:
         detail = "It stepped forward, or shows less than the ledger has seen, and no API has confirmed it yet."
-        yield Finding(BAD, "The clock is in doubt", detail, _advise("clock.jumped"))
+        yield Finding(BAD, "The clock is in doubt", detail, _advise("clock.jumped"), is_missing=True)
     if ledger_error is not None and status.ledger_error is None and status.lock_holder is None and status.targets:
         yield Finding(WARN, "The ledger cannot be read now", ledger_error, "fires go on; what happened is shown again when it can be read")
     if status.stopping:
@@ -140,19 +156,21 @@ def _of_daemon(status: DaemonStatus, ledger_error: str | None) -> Iterator[Findi
 
 def _of_target(target: TargetStatus) -> Iterator[Finding]:
     if target.held is not None:
-        yield Finding(BAD, f"Target {target.name} is held: nothing is sent to it", target.held, _advise("target.held"))
+        yield Finding(BAD, f"Target {target.name} is held: nothing is sent to it", target.held, _advise("target.held"), is_missing=True)
     elif target.snapshot_at is None:
         if target.error is not None:
-            yield Finding(BAD, f"Target {target.name} has never been read", target.error, "mend the API or the way to it")
+            yield Finding(BAD, f"Target {target.name} has never been read", target.error, _MEND_WAY, is_missing=True)
     elif target.stale:
         detail = f"The newest snapshot is from {to_text_seconds(target.snapshot_at)}: {target.error or 'no poll has ended since'}"
-        yield Finding(BAD, f"Target {target.name}: what is known of it is too old to go on from", detail, "mend the API or the way to it")
+        title = f"Target {target.name}: what is known of it is too old to go on from"
+        yield Finding(BAD, title, detail, _MEND_WAY, is_missing=True)
     elif target.error is not None and target.throttled_until is None:
         yield Finding(WARN, f"Target {target.name} cannot be read now", target.error, _advise("snapshot.failed"))
     if target.stalled_for >= STALLED:
         title = f"Target {target.name}: nothing is planned although something is due"
         detail = f"Planning has made no progress for {target.stalled_for:.0f} s: the ledger does not answer, or the daemon is overloaded."
-        yield Finding(BAD, title, detail, "see the log, and how fast the ledger's disk is; under systemd the watchdog restarts the daemon")
+        advice = "see the log, and how fast the ledger's disk is; under systemd the watchdog restarts the daemon"
+        yield Finding(BAD, title, detail, advice, is_missing=True)
     yield from _of_places(target)
     if target.overdue_count:
         items = [Item(each) for each in target.overdue[:_SHOWN]]

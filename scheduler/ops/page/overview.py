@@ -157,9 +157,10 @@ def _verdict(status: DaemonStatus, found: Sequence[Finding]) -> Verdict:
         return Verdict("bad", "Not ready", f"{_sentence(problems)} What to do is below.")
     wrong = sum(each.severity in {BAD, WARN} for each in found)
     if wrong:
-        tone = "bad" if any(each.severity == BAD for each in found) else "warn"
+        is_bad = any(each.severity == BAD for each in found)
         things = "one thing needs" if wrong == 1 else f"{wrong} things need"
-        return Verdict(tone, "Ready", f"{_firing(status)} {things} somebody's attention.")
+        tone, word = ("bad", "Needs attention") if is_bad else ("warn", "Ready")
+        return Verdict(tone, word, f"{_firing(status)} {things} somebody's attention.")
     return Verdict("good", "Ready", "All is well: it fires what is due." + (" Somebody paused something." if found else ""))
 
 
