@@ -64,7 +64,8 @@ ADVICE: Final[Mapping[str, str]] = {
     "automations.unidentified": "look at these objects at the API: the scheduler needs a UUID as their id. "
     "The list alone removes nothing meanwhile",
     "list.disagreed": "find out at the API why its list contradicts itself. What is added and changed counts meanwhile, and fires go on; "
-    "what is deleted is noticed when it is due",
+    "what is deleted is noticed when it is due. Automations whose run and GET answer 404 are read again, one after each poll; "
+    "`list.agreed` follows when they answer or the list no longer shows them",
     "automations.disappeared": "see whether somebody deleted them, or whether the API's list, the project or the key is wrong. "
     "What is there again in the list is fired again",
 }
