@@ -11,6 +11,7 @@ from scheduler.audit.lineage import Force
 from scheduler.audit.sentences import CAUSES, REASONS, RESULTS, RUNS, STATES
 from scheduler.core.command_line import command_line
 from scheduler.core.cron import InvalidSchedule, Schedule
+from scheduler.core.duration import describe_duration
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import FAILURES, AttemptResult, Reason, RunStatus, State
 from scheduler.core.policy import Policies, due_of
@@ -163,7 +164,7 @@ def _judged(account: Account, force: Force | None, now: datetime, due: datetime 
 def _until_due(instant: datetime, due: datetime | None, now: datetime) -> str:
     if due is None or due == instant:
         return "it is still to come"
-    jitter = f"{to_text(due)}: jitter delays it by {(due - instant).total_seconds():g} s"
+    jitter = f"{to_text(due)}: jitter delays it by {describe_duration((due - instant).total_seconds())}"
     return f"it is still to come, and due at {jitter}" if instant > now else f"it waits for its due time, {jitter}"
 
 
@@ -275,7 +276,7 @@ def _entries(account: Account, due: datetime | None, wait: Wait | None) -> Itera
     elif due is not None:
         yield Entry(account.instant, "scheduled")
     if due is not None and due != account.instant:
-        yield Entry(due, f"due, by {(due - account.instant).total_seconds():g} s of jitter")
+        yield Entry(due, f"due, by {describe_duration((due - account.instant).total_seconds())} of jitter")
     for step in account.steps:
         yield _of_step(step, wait)
     for attempt in account.attempts:
@@ -294,7 +295,7 @@ def _of_row(row: Row, instant: datetime) -> Iterator[Entry]:
     yield Entry(instant, "scheduled")
     if row.claimed_at is not None:
         late = (row.claimed_at - row.due).total_seconds()
-        yield Entry(row.claimed_at, f"claimed by {row.node}" + (f", {late:.0f} s after it was due" if late >= 1 else ""))
+        yield Entry(row.claimed_at, f"claimed by {row.node}" + (f", {describe_duration(late)} after it was due" if late >= 1 else ""))
     if row.asked_at is not None:
         yield Entry(row.asked_at, "asked for by hand")
     if row.deadline is not None and row.reason in {None, Reason.NOT_STARTED}:
@@ -330,5 +331,7 @@ def _of_run(run: Ran) -> Iterator[Entry]:
         late = "" if run.is_own else ": most likely a late attempt for this occurrence, a second run"
         yield Entry(run.started_at, f"run {run.run_id} began, by the API's clock{late}")
     if run.finished_at is not None:
-        text = f"run {run.run_id} {RUNS[RunStatus(run.status)]}" + (f": {run.error}" if run.error else "")
+        is_read = run.status in {RunStatus.SUCCESS, RunStatus.FAILED}
+        seen = ", as a poll showed then" if is_read else ""  # only the API knows when the run ended
+        text = f"run {run.run_id} {RUNS[RunStatus(run.status)]}{seen}" + (f": {run.error}" if run.error else "")
         yield Entry(run.finished_at, text, is_failure=run.status in FAILURES)

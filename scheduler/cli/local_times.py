@@ -25,8 +25,9 @@ def time_columns(
         return usable_zone(timezone(record))
 
     zones = {zone_of(record) for record in records}
+    with_seconds = any(instant(record).second for record in records)  # all rows have them, or none
     only = zones.pop() if len(zones) == 1 else None
-    local = Column[_Record](_name(title, only), lambda record: in_zone(instant(record), zone_of(record)))
+    local = Column[_Record](_name(title, only), lambda record: in_zone(instant(record), zone_of(record), with_seconds=with_seconds))
     utc: Column[_Record] = detail_column("UTC", lambda record: to_text_seconds(instant(record)))
     return [local, utc] if only else [local, utc, detail_column("zone", zone_of, rank=5)]
 

@@ -6,6 +6,7 @@ from typing import Final
 
 import click
 
+from scheduler.core.duration import describe_span
 from scheduler.core.instants import from_text, to_text_seconds
 
 LAST: Final = datetime.max.replace(tzinfo=UTC)
@@ -92,17 +93,17 @@ def usable_zone(timezone: str | None) -> str:
         return "UTC"
 
 
-def in_zone(instant: datetime, timezone: str) -> str:
-    """Return an instant for people as local time in a `usable_zone`."""
+def in_zone(instant: datetime, timezone: str, *, with_seconds: bool = False) -> str:
+    """Return an instant for people as local time in a `usable_zone`. ``with_seconds``: also when there are none."""
     from scheduler.core.zones import zone
 
-    return local_text(instant.astimezone(zone(timezone)))
+    return local_text(instant.astimezone(zone(timezone)), with_seconds=with_seconds)
 
 
-def at_text(instant: datetime, timezone: str) -> str:
+def at_text(instant: datetime, timezone: str, *, with_seconds: bool = False) -> str:
     """Return an instant for a sentence: ``Tue 2026-11-24 09:00 CET in Europe/Berlin (2026-11-24T08:00:00Z)``."""
     named = "" if timezone == "UTC" else f" in {timezone}"
-    return f"{in_zone(instant, timezone)}{named} ({to_text_seconds(instant)})"
+    return f"{in_zone(instant, timezone, with_seconds=with_seconds)}{named} ({to_text_seconds(instant)})"
 
 
 def zoned_text(instant: datetime) -> str:
@@ -110,15 +111,12 @@ def zoned_text(instant: datetime) -> str:
     return f"{local_text(instant.astimezone())} ({to_text_seconds(instant)})"
 
 
-def local_text(local: datetime) -> str:
-    """A local time for people, with the zone's abbreviation at that time: ``Tue 2026-11-24 09:00 CET``."""
-    seconds = ":%S" if local.second else ""
+def local_text(local: datetime, *, with_seconds: bool = False) -> str:
+    """Return a local time for people, with the zone's abbreviation at that time: ``Tue 2026-11-24 09:00 CET``."""
+    seconds = ":%S" if local.second or with_seconds else ""
     return f"{_DAYS[local.weekday()]} {local.isoformat(' ', 'minutes')[:16]}{local.strftime(seconds)} {local.tzname()}"
 
 
 def span_text(span: timedelta) -> str:
-    """How far away something is, in its two largest units: ``3d 4h``, ``12m 30s``, ``0s``; that too for less than nothing."""
-    seconds = max(int(span.total_seconds()), 0)
-    parts = [(seconds // 86400, "d"), (seconds // 3600 % 24, "h"), (seconds // 60 % 60, "m"), (seconds % 60, "s")]
-    first = next((index for index, (number, _) in enumerate(parts) if number), len(parts) - 1)
-    return " ".join(f"{number}{unit}" for number, unit in parts[first : first + 2] if number) or "0s"
+    """Return how far away something is: ``3 d 4 h``, ``12 min 30 s``, ``0 s``; that too for less than nothing."""
+    return describe_span(span.total_seconds(), exact=True)

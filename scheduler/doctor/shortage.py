@@ -7,12 +7,12 @@ from itertools import pairwise
 from typing import Final
 
 from scheduler.core.cron import Schedule
+from scheduler.core.duration import describe_span
 from scheduler.core.forecast import Due, Forecast, Polls, forecast, losers
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.plural import pluralize
 from scheduler.core.policy import CatchUp, Concurrency, Policies, start_within
 from scheduler.settings import Target
-from scheduler.settings.durations import format_duration
 
 MOST: Final = 20_000
 """Occurrences that are played: some seconds. When the day has more, a stretch of the day around the busiest minute or hour is played."""
@@ -86,19 +86,16 @@ def describe(result: Forecast, names: dict[str, str], polls: Polls, begin: datet
     parts = []
     if late and result.binds_at is not None:
         since = to_text_seconds(begin + timedelta(seconds=int(result.binds_at)))
-        parts.append(f"from {since} on {pluralize(len(late), 'automation waits', 'automations wait')}, up to {_span(max(late))}")
+        waits = pluralize(len(late), "automation waits", "automations wait")
+        parts.append(f"from {since} on {waits}, up to {describe_span(max(late), exact=True)}")
     if lost:
         examples = _examples([(names[id_], each.lost, each.due) for id_, each in lost.items()])
         parts.append(f"{pluralize(len(lost), 'loses', 'lose')} occurrences ({examples})")
     if result.longest_gap > polls.interval + _NOTABLE:
-        parts.append(f"polls come up to {_span(result.longest_gap)} apart")
+        parts.append(f"polls come up to {describe_span(result.longest_gap, exact=True)} apart")
     return ", ".join(parts) or None
 
 
 def _examples(lost: Sequence[tuple[str, int, int]]) -> str:
     named = "; ".join(f"{name}: {count:,} of {due:,}" for name, count, due in lost[:_NAMED])
     return named + ("; …" if len(lost) > _NAMED else "")
-
-
-def _span(seconds: float) -> str:
-    return format_duration(timedelta(seconds=max(1, round(seconds))))

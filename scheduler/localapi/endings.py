@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from scheduler.core.duration import describe_duration
 from scheduler.core.printable import escaped, strip_terminal_codes
 from scheduler.localapi.process import Ended, EndedBy
 from scheduler.localapi.runs import RunEnd
@@ -33,7 +34,7 @@ _NAMED: Final = 5
 
 def expired(queue_timeout: float) -> str:
     """Say why a run that waited too long did not begin."""
-    return f"The run waited for its turn for {queue_timeout:g} s, the limit of `queue_timeout`, and did not begin."
+    return f"The run waited for its turn for {describe_duration(queue_timeout)}, the limit of `queue_timeout`, and did not begin."
 
 
 def judge(ended: Ended, timeout: float, tail: bytes, hint: str | None = None) -> RunEnd:
@@ -116,7 +117,7 @@ def _cut(text: str) -> str:
 def _what(subject: str, ended: Ended, timeout: float) -> str:
     match ended.by:
         case EndedBy.TIMEOUT:
-            return f"{subject} was still going after {timeout:g} s, its time limit, and was ended."
+            return f"{subject} was still going after {describe_duration(timeout)}, its time limit, and was ended."
         case EndedBy.STOP:
             return f"The server was stopped while {_inside(subject)} was going on, and ended it."
         case EndedBy.CANCEL:

@@ -78,7 +78,7 @@ def test_what_was_on_time_is_told_in_a_few_steps(ledger: Path) -> None:
         "run main-run-1 began, by the API's clock",
         "attempt 1 answered with a run (HTTP 200)",
         "accepted: answered: the API answered that it had started a run",
-        "run main-run-1 ended well",
+        "run main-run-1 ended well, as a poll showed then",
     ]
     assert (story.before, story.after) == (None, NOON + timedelta(minutes=20))
     assert story.force is not None

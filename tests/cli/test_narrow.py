@@ -192,3 +192,12 @@ def test_ids_are_cut_to_as_many_characters_as_tell_them_apart() -> None:
     column: list[Column[str]] = [id_column("id", lambda row: row)]
     assert table(["aaaaaaaa-bbbb", "cccccccc-dddd"], column, 8) == ["id", "aaaaaaaa", "cccccccc"]
     assert table(["aaaaaaaa-bbbb", "aaaaaaaa-bbcc"], column, 12) == ["id", "aaaaaaaa-bbb", "aaaaaaaa-bbc"]
+
+
+def test_either_all_times_of_a_table_have_seconds_or_none() -> None:
+    exact, round_ = (
+        {**run(NAME, "UTC", RUNS[0]), "created_at": "2026-11-23T19:20:07Z"},
+        {**run(NAME, "UTC", RUNS[1]), "created_at": "2026-11-23T19:20:00Z"},
+    )
+    for runs_shown, time in (([exact, round_], "19:20:00 UTC"), ([round_], "19:20 UTC")):
+        assert f" Mon 2026-11-23 {time}" in table(runs_shown, runs._columns(runs_shown))[-1]

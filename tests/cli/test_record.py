@@ -112,7 +112,7 @@ def test_history_for_people_has_a_line_for_each_occurrence(scheduler: Scheduler)
     titles, *lines = scheduler("history").out.splitlines()
     assert " ".join(titles.split()) == "Europe/Berlin UTC count automation outcome late attempts run run id error"
     assert lines[0].startswith("Mon 2026-11-23 13:04 CET  2026-11-23T12:04:00Z  1      hourly ")
-    assert "accepted: answered  0.250 s  1" in lines[0]
+    assert "accepted: answered  250 ms  1" in lines[0]
     assert lines[0].endswith("failed   run-4   it broke")
     assert lines[1].split()[4:7] == ["2026-11-23T12:03:00Z", "4", "nightly"], "a span counts its occurrences"
     assert "open: waiting" in lines[2]
@@ -321,12 +321,12 @@ def test_the_first_fire_of_an_automation_is_told_with_the_throttle_or_the_pause(
     settings = load(None, os.environ).settings
     (target,) = settings.targets
     document = {"id": HOURLY, "name": "hourly", "enabled": True, "cron_expression": "0 * * * *", "timezone": "UTC"}
-    hindered = "2026-11-23T13:00:00Z), in 55m; not before the throttle of the target ends at 2099-01-01T00:00:00Z"
+    hindered = "2026-11-23T13:00:00Z), in 55 min; not before the throttle of the target ends at 2099-01-01T00:00:00Z"
     assert describe_first_fire(document, settings, target, at(5)).endswith(hindered)
     assert scheduler("pause", "--all").status == 0
     assert describe_first_fire(document, settings, target, at(5)).endswith("; recorded and not fired, because it is paused")
     ledger.unlink()
-    assert describe_first_fire(document, settings, target, at(5)).endswith(", in 55m")
+    assert describe_first_fire(document, settings, target, at(5)).endswith(", in 55 min")
 
 
 COMMANDS = [

@@ -134,7 +134,10 @@ def test_the_table_of_runs_shows_how_they_ended_and_lets_no_name_take_hold_of_th
     title, row = scheduler("runs", "list").out.splitlines()
     assert title.split() == ["run", "automation", "status", "created", "in", "UTC", "UTC", "took", "exit", "error"]
     assert row.split()[1:3] == [r"nightly\x1b[31m", "failed"]
-    assert row.split()[-3:] == ["7s", "3", "broken"]
+    assert row.split()[-4:] == ["7", "s", "3", "broken"]
+    sheet = scheduler("runs", "show", row.split()[0][:8]).out
+    assert "started     Mon 2026-11-23 19:20:00 UTC (2026-11-23T19:20:00Z)\nfinished    Mon 2026-11-23 19:20:07 UTC" in sheet
+    assert "\ntook        7 s\n" in sheet
     assert "2026-11-23T19:20:00Z" in row
 
 

@@ -94,5 +94,5 @@ def test_each_waiting_occurrence_is_said_with_its_cause_and_since_when() -> None
         "nightly 2026-11-23T19:15:00Z",
         "waits for the release of its held target, since 19:16:00Z: bad key",
         "nightly 2026-11-23T19:20:00Z",
-        "waits for its due time 19:27:13Z, in 7m 13s",
+        "waits for its due time 19:27:13Z, in 7 min 13 s",
     ]

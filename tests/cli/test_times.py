@@ -6,26 +6,38 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from scheduler.cli.times import local_text, span_text
+from scheduler.core.duration import describe_duration, describe_span
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0, "0s"),
-        (0.9, "0s"),
-        (59, "59s"),
-        (60, "1m"),
-        (750, "12m 30s"),
-        (3600, "1h"),
-        (3630, "1h"),
-        (5400, "1h 30m"),
-        (86400, "1d"),
-        (273600, "3d 4h"),
-        (86400 * 400 + 60, "400d"),
+        (0, "0 s"),
+        (0.9, "0 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (750, "12 min 30 s"),
+        (3600, "1 h"),
+        (3630, "1 h"),
+        (5400, "1 h 30 min"),
+        (86400, "1 d"),
+        (273600, "3 d 4 h"),
+        (86400 * 400 + 60, "400 d"),
     ],
 )
 def test_a_span_is_told_in_its_two_largest_units(seconds: float, text: str) -> None:
     assert span_text(timedelta(seconds=seconds)) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(-1, "0 ms"), (0.004, "4 ms"), (1.0, "1 s"), (1.26, "1.3 s"), (185, "3 min 5 s"), (7800, "2 h 10 min")]
+)
+def test_a_duration_is_told_as_exactly_as_it_is_of_use(seconds: float, text: str) -> None:
+    assert describe_duration(seconds) == text
+
+
+def test_a_page_that_is_shown_anew_has_minutes_without_seconds() -> None:
+    assert [describe_span(seconds) for seconds in (59, 254, 7800)] == ["59 s", "4 min", "2 h 10 min"]
 
 
 def test_local_time_has_its_day_and_its_zones_abbreviation() -> None:

@@ -178,4 +178,4 @@ def test_a_run_that_failed_is_red_on_a_terminal(ledger: Path, scheduler: Schedul
         on.do(on.ledger.followed(MAIN, [(run("run-1", status=RunStatus.FAILED), RunOrigin.OCCURRENCE)], at(3)))
     told = scheduler("why", "nightly report", "2026-11-23T12:01:00Z").out
     assert "\naccepted: answered, run \x1b[31mfailed\x1b[0m\n" in told
-    assert "  \x1b[31mrun run-1 failed: it broke\x1b[0m\n" in told
+    assert "  \x1b[31mrun run-1 failed, as a poll showed then: it broke\x1b[0m\n" in told

@@ -658,7 +658,7 @@ def test_a_crowd_late_on_a_day_of_many_occurrences_is_forecast_and_the_rest_is_n
     (found,) = (each for each in told(limited(api(snapshot=snapshot(*five, *crowd)), max_in_flight=3000)) if each.check == "rate budget")
     assert "the minute of 2026-11-24T15:00:00Z needs 2,100 fires" in found.finding
     assert "from 2026-11-24T15:00:00Z on 1,70" in found.finding
-    assert "automations wait, up to 5m" in found.finding
+    assert "automations wait, up to 5 min" in found.finding
     assert "(forecast from 2026-11-24T14:00:00Z to 2026-11-24T19:21:00Z, not of the rest of the day)" in found.finding
 
 

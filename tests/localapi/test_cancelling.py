@@ -156,7 +156,7 @@ def test_a_run_that_waits_longer_than_the_limit_fails_and_says_so_and_later_ones
                 assert (await served.finished(created["id"]))["last_run_status"] == "success"
                 failed = await run(served, old)
                 metrics = await text_of_metrics(served)
-        expected = "The run waited for its turn for 3600 s, the limit of `queue_timeout`, and did not begin."
+        expected = "The run waited for its turn for 1 h, the limit of `queue_timeout`, and did not begin."
         assert (failed["status"], failed["started_at"], failed["error"]) == ("failed", None, expected)
         assert 'scheduler_api_runs_total{status="failed"} 1.0' in metrics
         (line,) = [entry for entry in logged if entry["event"] == "runs.dropped"]

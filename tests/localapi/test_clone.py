@@ -176,7 +176,7 @@ def test_a_clone_has_its_own_time_limit(tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.setenv("PATH", f"{fake_git(tmp_path, 'echo waiting >&2; exec sleep 600')}:{os.environ['PATH']}")
         async with serving(tmp_path, command=("true",), clone_url=url(tmp_path), clone_timeout=0.5) as served:
             error = (await ended(served))["last_error"]
-            assert error == "git clone was still going after 0.5 s, its time limit, and was ended. waiting"
+            assert error == "git clone was still going after 500 ms, its time limit, and was ended. waiting"
 
     asyncio.run(story())
 

@@ -12,6 +12,7 @@ from scheduler.cli.local_times import time_columns
 from scheduler.cli.outcome_colours import colour_outcome, colour_run
 from scheduler.cli.output import Cell, Column, detail_column, id_column, name_column, show, text_column
 from scheduler.cli.times import now, usable_zone
+from scheduler.core.duration import describe_duration
 from scheduler.core.instants import from_text
 from scheduler.core.model import Outcome, RunStatus
 from scheduler.core.zones import zone
@@ -129,7 +130,7 @@ def _text(value: str | float | None) -> str | None:
 
 def _late(line: "Line") -> str:
     seconds = line["lateness_seconds"]
-    return "" if seconds is None else f"{float(seconds):.3f} s"
+    return "" if seconds is None else describe_duration(float(seconds))
 
 
 def _columns(lines: "Sequence[Line]", timezone: "Callable[[Line], str | None]") -> "list[Column[Line]]":

@@ -28,7 +28,8 @@ from scheduler.cli.output import (
     styled,
     text_column,
 )
-from scheduler.cli.times import at_text, now, span_text, usable_zone
+from scheduler.cli.times import at_text, now, usable_zone
+from scheduler.core.duration import describe_duration
 from scheduler.core.instants import from_text
 from scheduler.core.printable import escaped
 
@@ -203,7 +204,9 @@ def _sheet(run: Run) -> Iterator[str]:
     yield f"status      {styled(run['status'], colour_run(run['status']))}{_exit_text(run)}"
     for event in ("created", "started", "cancelled", "finished"):
         if run[f"{event}_at"]:
-            yield f"{event:<12}{at_text(from_text(run[f'{event}_at']), usable_zone(run['timezone']))}"
+            yield f"{event:<12}{at_text(from_text(run[f'{event}_at']), usable_zone(run['timezone']), with_seconds=True)}"
+    if took := _took(run):
+        yield f"took        {took}"
 
 
 def _exit_text(run: Run) -> str:
@@ -216,7 +219,7 @@ def _exit_text(run: Run) -> str:
 def _took(run: Run) -> str:
     if not run["started_at"] or not run["finished_at"]:
         return ""
-    return span_text(from_text(run["finished_at"]) - from_text(run["started_at"]))
+    return describe_duration((from_text(run["finished_at"]) - from_text(run["started_at"])).total_seconds())
 
 
 def _columns(runs: Sequence[Run]) -> list[Column[Run]]:

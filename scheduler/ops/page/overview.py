@@ -8,6 +8,7 @@ from itertools import islice
 from operator import itemgetter
 from typing import Final
 
+from scheduler.core.duration import describe_duration
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Outcome, RunStatus
 from scheduler.core.status import AutomationDetails, DaemonStatus, Failing, Recent, TargetStatus, WaitsStatus
@@ -15,7 +16,7 @@ from scheduler.ops.page.findings import BAD, WARN, Finding, findings
 from scheduler.ops.page.rendering import pausing
 from scheduler.ops.page.rows import TONES, Coming, Happened, WaitRow, ZoneOf, coming, happened, make_wait_row
 from scheduler.ops.page.timeline import DAY, HOUR, Fires, Timeline, flat, timeline
-from scheduler.ops.page.times import When, lateness, when
+from scheduler.ops.page.times import When, when
 from scheduler.ops.views import Json, missing
 
 AHEAD: Final = DAY.span
@@ -267,4 +268,4 @@ def _offset(seconds: float | None) -> str | None:
         return None
     if abs(seconds) < 1:
         return "agrees within a second"
-    return f"{lateness(abs(seconds))} {'ahead of' if seconds > 0 else 'behind'} this machine's"
+    return f"{describe_duration(abs(seconds))} {'ahead of' if seconds > 0 else 'behind'} this machine's"

@@ -7,12 +7,13 @@ from typing import Final
 from urllib.parse import quote
 
 from scheduler.core.cron import Note
+from scheduler.core.duration import describe_duration
 from scheduler.core.instants import from_text
 from scheduler.core.model import Outcome, Reason, RunStatus
 from scheduler.core.policy import due_of
 from scheduler.core.status import AutomationDetails, WaitStatus
 from scheduler.core.steps import WAITS_FOR, Cause
-from scheduler.ops.page.times import When, lateness
+from scheduler.ops.page.times import When
 from scheduler.ops.views import Json
 
 ZoneOf = Callable[[str, str], str | None]
@@ -94,7 +95,7 @@ def happened(records: Sequence[Json], zone_of: ZoneOf, now: datetime) -> Iterato
             _open_state(each, now) if outcome is None else str(reason),
             None if outcome is None else EXPLAINED.get(str(reason)),
             _tone(each),
-            lateness(late) if isinstance(late, float | int) else None,
+            describe_duration(late) if isinstance(late, float | int) else None,
             None if run is None else str(run),
             TONES.get(str(run), "soft"),
             None if each["task_run_id"] is None else str(each["task_run_id"]),

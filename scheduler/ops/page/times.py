@@ -2,16 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import pairwise
 from typing import Final
 
+from scheduler.core.duration import describe_span
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.zones import zone
 
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")  # whatever the locale
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-_MILLISECOND: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class When:
         seconds = (self.instant - self.now).total_seconds()
         if abs(seconds) < 1:
             return "now"
-        return f"in {span(seconds)}" if seconds > 0 else f"{span(-seconds)} ago"
+        return f"in {describe_span(seconds)}" if seconds > 0 else f"{describe_span(-seconds)} ago"
 
     @property
     def _local(self) -> datetime | None:
@@ -77,23 +75,6 @@ def clock(at: datetime) -> str:
     return f"{at.hour:02}:{at.minute:02}"
 
 
-def span(seconds: float) -> str:
-    """In its largest unit, and in the next one where that says much: ``45 s``, ``4 min``, ``2 h 10 min``, ``3 d 4 h``."""
-    whole = max(int(seconds), 0)
-    for (size, unit), (smaller, its_unit) in pairwise(_UNITS):
-        if whole >= size:
-            rest = whole % size // smaller
-            return f"{whole // size} {unit}" + (f" {rest} {its_unit}" if rest and unit != "min" else "")
-    return f"{whole} s"
-
-
-def lateness(seconds: float) -> str:
-    """How late something was: ``4 ms``, ``1.2 s``, ``3 min``."""
-    if seconds < 1:
-        return f"{max(seconds, 0.0) / _MILLISECOND:.0f} ms"
-    return f"{seconds:.1f} s" if seconds < 60 else span(seconds)  # noqa: PLR2004  a minute
-
-
 def duration(value: timedelta) -> str:
-    """A setting: ``30 s``, ``1 h``."""
-    return span(value.total_seconds())
+    """Return the value of a setting: ``30 s``, ``1 h``."""
+    return describe_span(value.total_seconds())
