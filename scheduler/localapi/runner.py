@@ -18,6 +18,7 @@ from scheduler.localapi.execution import Interruption, execute
 from scheduler.localapi.process import EndedBy
 from scheduler.localapi.retention import Retention
 from scheduler.localapi.runs import LEFT, LeftRun, QueuedRun, RunEnd, RunQueue
+from scheduler.localapi.start_failure import find_fault
 from scheduler.localapi.workspace import Workspace
 
 _RETRY_AFTER: Final = 1.0  # seconds, while the database cannot be written
@@ -79,6 +80,7 @@ class Runner:
         """End and fail what a dead process left running, and go on with what is queued. Raises `Unreachable`."""
         if self._config.command:
             _report_unset(self._config.environment)
+        await self._report_command()
         left = [Workspace.of(self._config.folder, run_id).output for run_id in await self._queue.left_running()]
         await asyncio.gather(*(strays.end(output, self._config.grace) for output in left))
         recovery = await self._queue.recover()
@@ -89,6 +91,14 @@ class Runner:
         self._tidier = asyncio.create_task(self._retention.run(), name="runner-retention")
         self._canceller = asyncio.create_task(self._heed_cancellations(), name="runner-cancelling")
         self._workers = [asyncio.create_task(self._work(), name=f"runner-{number}") for number in range(self._config.max_parallel)]
+
+    async def _report_command(self) -> None:
+        """Log why every run will fail, where that is known before the first one."""
+        config = self._config
+        environment = {name: os.environ[name] for name in config.environment if name in os.environ}
+        fault = await asyncio.to_thread(find_fault, config.command, environment, clones=bool(config.clone_url))
+        if fault is not None:
+            _log.warning("command.missing", error=fault, advice="correct [api.runner] command; until then every run fails")
 
     def wake(self) -> None:
         """Take note that one more run waits."""

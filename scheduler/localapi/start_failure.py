@@ -5,7 +5,7 @@ Apart from `endings`, which is pure: here a file is read, so the runner asks on 
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +13,29 @@ _LONGEST: Final = 256
 """Bytes of a first line that Linux looks at (execve(2))."""
 _PATH: Final = "/bin:/usr/bin"
 """Where a program is looked for without ``PATH`` (posix_spawn(3))."""
+
+
+def find_fault(command: Sequence[str], environment: Mapping[str, str], *, clones: bool) -> str | None:
+    """Return why every run will fail, as far as that is known before the first one; None when nothing is known.
+
+    ``environment`` is what a run sees. ``clones``: runs begin in a clone, which git makes and which may hold the program.
+    """
+    if not command:
+        return "there is no command: set it to your agent."
+    if clones and (fault := _find_fault_of("git", environment)) is not None:
+        return fault
+    program = command[0]
+    if "/" not in program or program.startswith("/"):
+        return _find_fault_of(program, environment)
+    return None if clones else f"{program!r} is looked for in each run's working directory, which is empty: write its absolute path."
+
+
+def _find_fault_of(program: str, environment: Mapping[str, str]) -> str | None:
+    if _find(program, environment, Path("/")) is not None:
+        return explain_start_failure(program, environment, Path("/"))
+    if "/" in program:
+        return f"{program!r} is not there: correct it."
+    return f"{program!r} is in no folder of the server's PATH, {environment.get('PATH', _PATH)}: correct it, or write its absolute path."
 
 
 def explain_start_failure(program: str, environment: Mapping[str, str | bytes], folder: Path) -> str | None:

@@ -19,6 +19,7 @@ from scheduler.app.api import answering
 from scheduler.app.api_process import Child
 from scheduler.app.state import KEY_NAME, prepare, read_key, write_key
 from scheduler.app.up import DEMO, up
+from scheduler.cli.commands.up import warn_of_command
 from scheduler.core.errors import ConfigurationError
 from scheduler.localapi.schema import open_database
 from scheduler.settings import Configuration, load
@@ -287,6 +288,19 @@ def test_every_command_that_is_printed_works_as_printed(here: Place, folder: Pat
     assert f"is being served already (process {api_process(folder)}," in again.text
     assert running.stop() == 0
     assert len(running.log) == len(running.out.splitlines()), "standard output is the log, JSON up to its last line"
+
+
+def test_a_program_that_is_not_there_is_told_with_the_place_where_the_command_was_set(tmp_path: Path) -> None:
+    file = tmp_path / "scheduler.toml"
+    file.write_text('[api.runner]\ncommand = ["/opt/agnet"]\n')
+    assert (
+        warn_of_command(load(file, {}))
+        == f"every run will fail. [api.runner] command (file {file}): '/opt/agnet' is not there: correct it."
+    )
+    variables = {"SCHEDULER_API__RUNNER__COMMAND": '["/opt/agent"]'}
+    assert "(environment SCHEDULER_API__RUNNER__COMMAND): '/opt/agent' is not there" in str(warn_of_command(load(file, variables)))
+    file.write_text('[api.runner]\ncommand = ["/bin/cat"]\n')
+    assert warn_of_command(load(file, {})) is None
 
 
 # ---------------------------------------------------------------- two processes

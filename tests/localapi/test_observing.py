@@ -7,6 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from scheduler.localapi.runs import LEFT_BEHIND
+from scheduler.localapi.start_failure import find_fault
 from tests.localapi.support import COLLECTION, Served, eventually, serving
 
 
@@ -194,3 +195,35 @@ def test_the_start_lists_the_variables_that_commands_may_see_and_the_server_lack
     with capture_logs() as lines:
         asyncio.run(story())
     assert [(line["log_level"], line["variables"]) for line in lines if line["event"] == "variables.unset"] == expected
+
+
+@pytest.mark.parametrize(
+    ("command", "clone_url", "error"),
+    [
+        (("agnet",), "", "'agnet' is in no folder of the server's PATH, /usr/bin:/bin: correct it, or write its absolute path."),
+        (("/opt/agnet", "--yes"), "", "'/opt/agnet' is not there: correct it."),
+        (("bin/agent",), "", "'bin/agent' is looked for in each run's working directory, which is empty: write its absolute path."),
+        (("bin/agent",), "https://example.org/{repository}.git", None),
+        ((), "", "there is no command: set it to your agent."),
+        (("cat",), "", None),
+    ],
+)
+def test_the_start_tells_why_every_run_will_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], clone_url: str, error: str | None
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+
+    async def story() -> None:
+        async with serving(tmp_path, command=command, clone_url=clone_url):
+            pass
+
+    with capture_logs() as lines:
+        asyncio.run(story())
+    told = [(line["log_level"], line["error"]) for line in lines if line["event"] == "command.missing"]
+    assert told == ([] if error is None else [("warning", error)])
+
+
+def test_a_clone_needs_git(tmp_path: Path) -> None:
+    assert find_fault(["/bin/cat"], {"PATH": str(tmp_path)}, clones=True) == (
+        f"'git' is in no folder of the server's PATH, {tmp_path}: correct it, or write its absolute path."
+    )

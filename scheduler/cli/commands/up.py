@@ -1,5 +1,6 @@
 """``scheduler up``: everything with one command, without any configuration."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,12 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from scheduler.cli.group import FILE_NAME, Command, Source
-from scheduler.cli.output import complain
+from scheduler.cli.output import complain, styled
 from scheduler.cli.program import find_program
 from scheduler.core.command_line import command_line, set_caller
+from scheduler.core.printable import escaped
 
 if TYPE_CHECKING:
-    from scheduler.settings import Settings
+    from scheduler.settings import Configuration, Settings
 
 
 @click.command("up", cls=Command, section="Start", examples=("scheduler up --demo", "scheduler up --state-dir ~/scheduler"))
@@ -39,7 +41,16 @@ def command(context: click.Context, *, demo: bool) -> None:
     set_caller(find_program(), source.options)
     prepare(folder)
     commands = [command_line(words) for words in _commands(demo=demo)]
-    if status := run(up(folder, source.load, lambda: _announce(folder, source.load().settings, commands, demo=demo), demo=demo), source):
+    warning = warn_of_command(source.load())
+
+    def announce() -> None:
+        """Print the welcome on standard error: standard output is the log, which may go to a program."""
+        for text in _welcome(folder, source.load().settings, commands, demo=demo):
+            complain(text, is_whole=True)
+        if warning is not None:
+            complain(f"{styled('warning:', 'yellow', error=True)} {escaped(warning)}")
+
+    if status := run(up(folder, source.load, announce, demo=demo), source):
         context.exit(status)
 
 
@@ -52,10 +63,15 @@ def _commands(*, demo: bool) -> Iterator[str]:
         yield "automations run demo"
 
 
-def _announce(folder: Path, settings: "Settings", commands: Sequence[str], *, demo: bool) -> None:
-    """Print the welcome on standard error: standard output is the log, which may go to a program."""
-    for text in _welcome(folder, settings, commands, demo=demo):
-        complain(text, is_whole=True)
+def warn_of_command(configuration: "Configuration") -> str | None:
+    """Return why every run will fail, where that is known, and where the command was set; None when nothing is known."""
+    from scheduler.localapi.start_failure import find_fault
+
+    runner = configuration.settings.api.runner
+    environment = {name: os.environ[name] for name in runner.environment if name in os.environ}
+    fault = find_fault(runner.command, environment, clones=bool(runner.clone_url))
+    origin = configuration.origins.get(("api", "runner", "command"), "default")
+    return None if fault is None else f"every run will fail. [api.runner] command ({origin}): {fault}"
 
 
 def _welcome(folder: Path, settings: "Settings", commands: Sequence[str], *, demo: bool) -> Iterator[str]:
