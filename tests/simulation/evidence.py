@@ -23,6 +23,7 @@ from tests.simulation.api import StartedRun
 from tests.simulation.counting import list_instants
 from tests.simulation.network import Link, Sent, Shown
 from tests.simulation.process import Process
+from tests.simulation.script import LIST
 from tests.simulation.violation import Violation
 from tests.simulation.world import Told, Trouble, World
 
@@ -220,7 +221,8 @@ class Evidence:
     def overruled(self) -> dict[str, list[tuple[int, datetime, datetime]]]:
         """By target, when lists were read whose pages disagreed, or that were not read to their end, with the process that read them.
 
-        One poll follows the other: each begins after the end of the one before was told.
+        One poll follows the other: each begins after the end of the one before was told. Of a list that one page holds, the last
+        pass counts when its pages agree.
         """
         found: defaultdict[str, list[tuple[int, datetime, datetime]]] = defaultdict(list)
         ended: dict[tuple[str, int], datetime] = {}
@@ -229,11 +231,27 @@ class Evidence:
                 case SnapshotFailed(target=target) | SnapshotTaken(target=target, incomplete=True):
                     found[target].append((told.process, ended.get((target, told.process), datetime.min.replace(tzinfo=UTC)), told.at))
                 case SnapshotTaken(target=target):
-                    pass
+                    before = ended.get((target, told.process), datetime.min.replace(tzinfo=UTC))
+                    if len(pages := self._find_pages(target, told.process, before, told.at)) > 1:
+                        found[target].append((told.process, before, pages[-2].begun))
                 case _:
                     continue
             ended[target, told.process] = told.at
         return dict(found)
+
+    def _find_pages(self, target: str, process: int, begin: datetime, end: datetime) -> Sequence[Shown]:
+        """Find the lists of one page that a process was shown in that time, in their order."""
+        pages = self._pages.get((target, process), [])
+        return pages[bisect_right(pages, begin, key=lambda page: page.begun) : bisect_right(pages, end, key=lambda page: page.begun)]
+
+    @cached_property
+    def _pages(self) -> dict[tuple[str, int], list[Shown]]:
+        pages: defaultdict[tuple[str, int], list[Shown]] = defaultdict(list)
+        for target, link in self.world.links.items():
+            for shown in link.shown:
+                if shown.endpoint == LIST and shown.whole:
+                    pages[target, shown.process].append(shown)
+        return {key: sorted(some, key=lambda page: page.begun) for key, some in pages.items()}
 
     @cached_property
     def conclusions(self) -> dict[Occurrence, list[Told]]:
