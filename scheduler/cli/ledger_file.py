@@ -12,9 +12,10 @@ from typing import TypeVar
 
 from scheduler.cli.owner import NotPermitted, acting_as_owner
 from scheduler.core.command_line import start_daemon
-from scheduler.core.errors import ConfigurationError, Unreachable
+from scheduler.core.errors import ConfigurationError, LedgerUnavailable, Unreachable
+from scheduler.core.instants import from_text
 from scheduler.database.faults import translated
-from scheduler.ledger.lock import LedgerLock, holder
+from scheduler.ledger.lock import LedgerLock, holder, is_locked
 from scheduler.ledger.schema import open_for_reading, open_ledger
 from scheduler.ledger.wake import wake
 
@@ -78,6 +79,20 @@ def hold(path: Path, at: datetime) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_served(path: Path) -> bool:
+    """Return whether a daemon has the ledger, so that what is on record is the present; also True when nobody can tell."""
+    try:
+        return is_locked(path)
+    except LedgerUnavailable:
+        return True
+
+
+def last_seen(connection: sqlite3.Connection) -> dict[str, datetime]:
+    """Return the begin of the newest good poll of each target."""
+    rows = connection.execute("SELECT name, snapshot_at FROM target WHERE snapshot_at IS NOT NULL")
+    return {name: from_text(snapshot_at) for name, snapshot_at in rows}
 
 
 def write(path: Path, operation: Callable[[sqlite3.Connection], T]) -> T:

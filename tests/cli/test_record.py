@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.cli.next_steps import describe_first_fire
+from scheduler.cli.times import zoned_text
 from scheduler.core.model import AttemptResult, Automation, Definition, RunOrigin, RunStatus
 from scheduler.ledger.intents import pauses
 from scheduler.ledger.lock import LedgerLock
@@ -287,6 +288,20 @@ def test_the_wait_of_a_target_is_forgotten_on_request(scheduler: Scheduler, ledg
     assert "2026-11-24T12:00:00Z" in done.out
     assert scheduler("target", "unthrottle", "main") == Done(0, "nothing to forget: target main does not wait\n", "")
     assert "it knows main" in scheduler("target", "unthrottle", "other").err
+
+
+def test_what_may_have_changed_since_is_told_as_last_seen_when_no_daemon_runs(scheduler: Scheduler, ledger: Path) -> None:
+    note = f"no daemon runs: what waits or runs of target main is as last seen at {zoned_text(at(0.0))}\n"
+    assert scheduler("history").err == note
+    assert scheduler("history", "--json").err == scheduler("history", "--run-status", "failed").err == ""
+    told = scheduler("why", "nightly report", "2026-11-23T12:02:00Z").out
+    assert "\n  no daemon runs: this is as of 2026-11-23T12:01:58Z\n" in told
+    lock = LedgerLock.try_acquire(ledger, node="another", since=at(0))
+    assert lock is not None
+    assert scheduler("history").err == ""
+    assert "no daemon runs" not in scheduler("why", "nightly report", "2026-11-23T12:02:00Z").out
+    assert ", run running\n" in scheduler("why", "nightly report", "2026-11-23T12:01:00Z").out
+    lock.release()
 
 
 @pytest.fixture

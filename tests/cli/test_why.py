@@ -49,7 +49,7 @@ def test_what_happened_is_told_with_the_definition_and_the_policies_of_then(sche
         f"nightly report ({NIGHTLY}, target main)",
         "  at Mon 2026-11-23 13:01 CET (2026-11-23T12:01:00Z)",
         "",
-        "accepted: answered, run running",
+        "accepted: answered, run running when last seen at 2026-11-23T12:01:36Z (no daemon runs)",
         "  the API answered that it had started a run",
     ]
     assert "definition '* * * * *' in Europe/Berlin, enabled" in lines
@@ -173,7 +173,10 @@ def test_what_is_no_time_is_refused(text: str) -> None:
 
 @pytest.mark.usefixtures("coloured")
 def test_a_run_that_failed_is_red_on_a_terminal(ledger: Path, scheduler: Scheduler) -> None:
-    assert "\naccepted: answered, run \x1b[36mrunning\x1b[0m\n" in scheduler("why", "nightly report", "2026-11-23T12:01:00Z").out
+    assert (
+        "\naccepted: answered, run \x1b[36mrunning\x1b[0m when last seen at "
+        in scheduler("why", "nightly report", "2026-11-23T12:01:00Z").out
+    )
     with stand(ledger) as on:
         on.do(on.ledger.followed(MAIN, [(run("run-1", status=RunStatus.FAILED), RunOrigin.OCCURRENCE)], at(3)))
     told = scheduler("why", "nightly report", "2026-11-23T12:01:00Z").out

@@ -10,11 +10,12 @@ from scheduler.cli.group import Command, Source, as_json
 from scheduler.cli.instant_options import InstantType, utc
 from scheduler.cli.local_times import time_columns
 from scheduler.cli.outcome_colours import colour_outcome, colour_run
-from scheduler.cli.output import Cell, Column, detail_column, id_column, name_column, show, text_column
-from scheduler.cli.times import now, usable_zone
+from scheduler.cli.output import Cell, Column, complain, detail_column, id_column, name_column, show, text_column
+from scheduler.cli.times import now, usable_zone, zoned_text
 from scheduler.core.duration import describe_duration
 from scheduler.core.instants import from_text
 from scheduler.core.model import Outcome, RunStatus
+from scheduler.core.printable import escaped
 from scheduler.core.zones import zone
 
 if TYPE_CHECKING:
@@ -70,14 +71,15 @@ def command(
 
     Works whether the daemon runs or not, and changes nothing.
     """
-    from scheduler.cli.ledger_file import reading
+    from scheduler.cli.ledger_file import is_served, last_seen, reading
     from scheduler.cli.named import advise_on, widen
     from scheduler.cli.policy_record import has_jitter
     from scheduler.ledger.history import Selection, timezones
     from scheduler.ledger.not_due import select_with
 
     settings = source.load().settings
-    with reading(settings.ledger.url.path) as connection:
+    path = settings.ledger.url.path
+    with reading(path) as connection:
         automation = widen(connection, target, automation)
         selection = Selection(
             target=target,
@@ -96,6 +98,7 @@ def command(
             derived = derive_lines(connection, settings, automation, now())
         lines = select_with(connection, selection, derived)
         zones = {} if as_json else timezones(connection, lines)
+        seen = {} if as_json or is_served(path) else last_seen(connection)
         near = "" if lines else advise_on(connection, target, automation)
     filtered = any((automation, since, until, outcome, run_status, target))
     empty = f"no occurrence matches{near}" if filtered else "nothing has come due yet"
@@ -104,6 +107,14 @@ def command(
         return zones.get((str(line["target"]), str(line["automation_id"])))
 
     show(lines, _columns(lines, timezone), (lambda one: one) if as_json else None, empty=empty)
+    for name in dict.fromkeys(str(line["target"]) for line in lines if _may_have_changed(line)):
+        if name in seen:
+            complain(f"no daemon runs: what waits or runs of target {escaped(name)} is as last seen at {zoned_text(seen[name])}")
+
+
+def _may_have_changed(line: "Line") -> bool:
+    """Return whether the line is not final: the occurrence has no outcome, or its run has not ended."""
+    return line["outcome"] is None or line["run_status"] == RunStatus.RUNNING
 
 
 def _outcome(line: "Line", timezone: str | None) -> Cell:

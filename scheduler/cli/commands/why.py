@@ -14,7 +14,7 @@ from scheduler.cli.outcome_colours import colour_outcome, colour_run
 from scheduler.cli.output import Colour, Json, json_line, line, styled
 from scheduler.cli.times import in_zone, now, understood, usable_zone
 from scheduler.core.instants import to_text, to_text_seconds
-from scheduler.core.model import Occurrence
+from scheduler.core.model import Occurrence, RunStatus
 from scheduler.core.printable import escaped
 from scheduler.core.zones import zone
 
@@ -52,24 +52,27 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
     """
     from scheduler.audit.account import recall, row_of
     from scheduler.audit.story import Verdict, tell
-    from scheduler.cli.ledger_file import reading
+    from scheduler.cli.ledger_file import is_served, reading
     from scheduler.cli.named import named
     from scheduler.core.cron import versions
 
     source: Source = context.obj
     at, evaluated = now(), versions()
-    with reading(source.load().settings.ledger.url.path) as connection:
+    path = source.load().settings.ledger.url.path
+    with reading(path) as connection:
         which = named(connection, target, automation)
         asked = understood(time, which.timezone, at)
         account = recall(connection, which.target, which.automation_id, asked.instant, (evaluated.croniter, evaluated.tzdata))
         story = tell(account, at, _policies_of(account))
         near = (each for each in (story.before, story.after) if each is not None)
         rows = {each: row_of(connection, Occurrence(which.target, which.automation_id, each)) for each in near}
+        seen_at = None if is_served(path) else _last_seen(account)
     fates = {each: None if row is None else row.fate for each, row in rows.items()}
     if as_json:
         json_line(_json(story, asked.note, fates))
     else:
-        for text in _lines(story, asked.note, fates, at, _timezone(story) or usable_zone(which.timezone)):
+        timezone = _timezone(story) or usable_zone(which.timezone)
+        for text in _lines(story, asked.note, fates, at, timezone, seen_at=seen_at):
             line(text)
     if story.verdict in {Verdict.NOTHING, Verdict.MISSING}:
         context.exit(ANSWER_IS_NO)
@@ -78,13 +81,16 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
 # ---------------------------------------------------------------- for people
 
 
-def _lines(story: "Story", note: str | None, fates: Fates, at: datetime, timezone: str) -> Iterator[str]:
+def _lines(story: "Story", note: str | None, fates: Fates, at: datetime, timezone: str, *, seen_at: datetime | None) -> Iterator[str]:
+    """Yield the answer. ``seen_at``: no daemon runs, and one saw the state of an open occurrence or of its run last at this instant."""
     account = story.account
     yield f"{escaped(account.name)} ({account.automation_id}, target {escaped(account.target)})"
     yield f"  at {_when(account.instant, timezone)}" + (f", {escaped(note)}" if note else "")
     yield ""
-    yield _answer(story)
+    yield _answer(story, seen_at)
     yield f"  {escaped(story.why)}"
+    if seen_at is not None and account.row is not None and account.row.outcome is None:
+        yield f"  no daemon runs: this is as of {to_text_seconds(seen_at)}"
     yield ""
     yield from _definition(story)
     yield from _policies(story)
@@ -97,11 +103,20 @@ def _lines(story: "Story", note: str | None, fates: Fates, at: datetime, timezon
         yield f"{title:<11}{fate}".rstrip()
 
 
-def _answer(story: "Story") -> str:
+def _last_seen(account: "Account") -> datetime | None:
+    """Return when a daemon last saw the automation or recorded something of the occurrence."""
+    row = account.row
+    seen = [account.snapshot_at, *((row.claimed_at, row.finished_at) if row is not None else ())]
+    return max((instant for instant in seen if instant is not None), default=None)
+
+
+def _answer(story: "Story", seen_at: datetime | None) -> str:
     row = story.account.row
     if row is not None:
         status = next((run.status for run in story.account.runs if run.is_own), None)
         result = "" if status is None else f", run {styled(status, colour_run(status))}"
+        if status == RunStatus.RUNNING and seen_at is not None:
+            result += f" when last seen at {to_text_seconds(seen_at)} (no daemon runs)"
         return styled(row.fate, colour_outcome(row.outcome, status)) + result
     titles: dict[str, tuple[str, Colour]] = {
         "to_come": ("not decided yet", "cyan"),
