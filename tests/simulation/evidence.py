@@ -240,7 +240,7 @@ class Evidence:
         return dict(found)
 
     def _find_pages(self, target: str, process: int, begin: datetime, end: datetime) -> Sequence[Shown]:
-        """Find the lists of one page that a process was shown in that time, in their order."""
+        """Find the pages that a process was shown in that time, in their order, of a list that fits into one page."""
         pages = self._pages.get((target, process), [])
         return pages[bisect_right(pages, begin, key=lambda page: page.begun) : bisect_right(pages, end, key=lambda page: page.begun)]
 
@@ -249,7 +249,7 @@ class Evidence:
         pages: defaultdict[tuple[str, int], list[Shown]] = defaultdict(list)
         for target, link in self.world.links.items():
             for shown in link.shown:
-                if shown.endpoint == LIST and shown.whole:
+                if shown.endpoint == LIST and link.plan.has_one_page:
                     pages[target, shown.process].append(shown)
         return {key: sorted(some, key=lambda page: page.begun) for key, some in pages.items()}
 

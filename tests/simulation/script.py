@@ -249,6 +249,11 @@ class TargetPlan:
     requests_per_hour: int = 100_000
     run_id_start: str = ""  # text before the UUID of a run
 
+    @property
+    def has_one_page(self) -> bool:
+        """Whether the whole list fits into one page."""
+        return self.page >= 100
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:

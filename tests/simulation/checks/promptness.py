@@ -19,8 +19,6 @@ _RECOVERY = timedelta(seconds=150)
 """The longest hold of a target, or back-off, and what follows it."""
 _PAUSED_WITHIN = timedelta(seconds=15)
 """An attempt that is durable is sent within ten seconds, whatever is paused meanwhile; and connections take their time."""
-_WHOLE_LIST = 100
-"""Rows of a page that is the whole list."""
 _MANY = 50
 """With fewer requests at once or a minute, automations that are due together wait for each other."""
 _TOLD_WITHIN = timedelta(seconds=150)
@@ -52,7 +50,7 @@ def _set_back_before(evidence: Evidence, at: datetime) -> bool:
 def nothing_that_was_stopped(evidence: Evidence) -> Check:
     """Nothing is sent for an automation that the list had shown to the process as disabled, or unusable."""
     for link in evidence.world.links.values():
-        for sent in link.sent if link.plan.page >= _WHOLE_LIST else ():
+        for sent in link.sent if link.plan.has_one_page else ():
             stopped = _stopped_since(link.api.shapes_between(sent.automation_id, evidence.world.setting.begin, sent.at))
             if stopped is None:
                 continue

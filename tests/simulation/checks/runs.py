@@ -16,8 +16,6 @@ from tests.simulation.violation import Violation
 
 _MARGIN = timedelta(seconds=4)
 """How far off the difference of the two clocks may be, with room."""
-_WHOLE_LIST = 100
-"""Rows of a page that is the whole list."""
 _LATEST_START = timedelta(seconds=60)
 """A reload may have made the settle time longer."""
 
@@ -88,7 +86,7 @@ def _is_text(run_id: str) -> bool:
 
 def _is_kept(evidence: Evidence, link: Link, shown: Shown) -> bool:
     process = evidence.process(shown.process)
-    whole = link.plan.page >= _WHOLE_LIST or shown.endpoint == RETRIEVE
+    whole = link.plan.has_one_page or shown.endpoint == RETRIEVE
     ended = process.ended_at
     soon = ended is not None and ended < max([shown.ended, *_recoveries(evidence, shown.ended, ended)]) + timedelta(seconds=60)
     return whole and not process.killed and not soon and process.began <= shown.begun
@@ -141,7 +139,7 @@ def _looks(reads: list[Shown], process: int, settled: datetime) -> int:
 
 
 def _first_showing(evidence: Evidence, first: Sent, run: StartedRun, reads: list[Shown]) -> Shown | None:
-    whole = evidence.link(_target(evidence, first)).plan.page >= 100
+    whole = evidence.link(_target(evidence, first)).plan.has_one_page
     return next((each for each in reads if each.runs.get(run.automation_id) == run.id and (whole or each.endpoint == "retrieve")), None)
 
 
