@@ -96,7 +96,12 @@ def _target_view(target: TargetStatus, waits: WaitsStatus) -> Json:
         "automations": {state: target.automations.get(state, 0) for state in AUTOMATION_STATES},
         "open": {state: target.open.get(state, 0) for state in State},
         "in_flight": target.in_flight,
-        "waiting": {"count": waits.count, "causes": dict(waits.causes), "occurrences": [wait_view(wait) for wait in waits.first]},
+        "waiting": {
+            "count": waits.count,
+            "unclaimed": waits.unclaimed,
+            "causes": dict(waits.causes),
+            "occurrences": [wait_view(wait) for wait in waits.first],
+        },
         "hanging": target.places.hanging,
         "budget_exhausted_since": target.places.exhausted_since and to_text(target.places.exhausted_since),
         "saturated_since": target.places.saturated_since and to_text(target.places.saturated_since),

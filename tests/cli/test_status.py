@@ -87,10 +87,10 @@ def test_without_a_failing_automation_nothing_is_said_of_failures(failing: Faili
 
 def test_each_waiting_occurrence_is_said_with_its_cause_and_since_when() -> None:
     said = lines(PlacesStatus(), WAITS)
-    begin = said.index("waiting      2")
+    begin = said.index("open         5: 4 in_flight, 1 waiting")
     assert said[begin + 1 : begin + 7] == [
-        "1 for its due time",
-        "1 for the release of its held target",
+        "1 waits for its due time",
+        "1 waits for the release of its held target",
         "nightly 2026-11-23T19:15:00Z",
         "waits for the release of its held target, since 19:16:00Z: bad key",
         "nightly 2026-11-23T19:20:00Z",

@@ -90,14 +90,15 @@ def test_the_first_page_says_what_is_next_and_what_was_last() -> None:
 
 def test_what_waits_is_shown_with_its_cause_its_due_time_and_since_when() -> None:
     page = parsed("/", pages(entries=[entry("nightly")], waits=WAITS))
-    words = page.words.partition("What waits")[2].partition("What fired")[0]
+    words = page.words.partition("What is open")[2].partition("What fired")[0]
     for text in ("the release of its held target: bad key", "20:16:00 4 min ago", "its due time, 20:27:13 (in 7 min)", "nightly main"):
         assert text in words
     assert "open now 5" in page.words  # four requests under way, and one before its due time
-    one = parsed(ONE, pages(entries=[entry("nightly")], waits=WAITS)).words.partition("What waits")[2]
+    assert "Open4 in flight, 1 waiting; 1 overdue" in page.words
+    one = parsed(ONE, pages(entries=[entry("nightly")], waits=WAITS)).words.partition("What is open")[2]
     assert "its due time, 20:27:13 (in 7 min)" in one
-    assert "What waits Nothing." in parsed("/", pages(entries=[entry("nightly")])).words
-    assert "What waits" not in parsed(ONE, pages(entries=[entry("nightly")])).words
+    assert "What is open Nothing." in parsed("/", pages(entries=[entry("nightly")])).words
+    assert "What is open" not in parsed(ONE, pages(entries=[entry("nightly")])).words
 
 
 def test_the_due_time_is_shown_beside_the_instant_where_jitter_sets_them_apart() -> None:
@@ -144,7 +145,7 @@ def test_the_next_fire_of_a_throttled_target_comes_after_the_throttle(minutes: i
     throttled = replace(TARGET, throttled_until=NOW + timedelta(minutes=minutes))
     page = parsed("/", pages(status=replace(STATUS, targets=[throttled]), entries=[entry("nightly")]))
     assert f"next fire {shown}" in page.words
-    assert "throttled: waits" in page.words.partition("What fires next")[2].partition("What waits")[0]
+    assert "throttled: waits" in page.words.partition("What fires next")[2].partition("What is open")[0]
     assert "throttled" in parsed("/automations", pages(status=replace(STATUS, targets=[throttled]), entries=[entry("nightly")])).words
     state = parsed(ONE, pages(status=replace(STATUS, targets=[throttled]), entries=[entry("nightly")])).words
     assert "It fires at its times." not in state

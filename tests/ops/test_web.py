@@ -142,7 +142,7 @@ def test_the_status_is_the_daemons_with_its_instants_as_text() -> None:
     assert target["automations"] == {"enabled": 2, "disabled": 0, "paused": 0, "invalid": 1}
     assert target["open"] == {"claimed": 0, "in_flight": 4, "unknown": 0, "waiting": 0}
     assert target["overdue"]["count"] == 1
-    assert target["waiting"] == {"count": 0, "causes": {}, "occurrences": []}
+    assert target["waiting"] == {"count": 0, "unclaimed": 0, "causes": {}, "occurrences": []}
 
 
 def test_the_status_tells_what_each_occurrence_waits_for_and_since_when() -> None:

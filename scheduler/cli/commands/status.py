@@ -1,5 +1,6 @@
 """``scheduler status``: what the running daemon is like."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -77,8 +78,7 @@ def _of_targets(status: State) -> Iterator[str]:
                 yield f"  {title:<11}  {styled(escaped(target[key]), 'red')}"
         if until := target.get("throttled_until"):
             yield f"  throttled    {styled(f'until {zoned_text(from_text(until))}, HTTP 429', 'yellow')}"
-        states = ", ".join(f"{number} {state}" for state, number in target["open"].items() if number)
-        yield f"  open         {states or 'none'}"
+        yield f"  open         {_describe_open(target)}"
         yield from _of_waits(target, from_text(status["at"]))
         yield from _of_places(target)
         yield from _of_failing(target)
@@ -119,14 +119,21 @@ def _of_places(target: State) -> Iterator[str]:
         yield f"  hanging      {target['hanging']} without an answer for a second"
 
 
+def _describe_open(target: State) -> str:
+    """Return the number of open occurrences and their states. Those without a row are waiting; an older daemon does not count them."""
+    states: Counter[str] = Counter(target["open"])
+    states["waiting"] += (target.get("waiting") or {}).get("unclaimed", 0)
+    total = states.total()
+    return f"{total:,}: {', '.join(f'{number:,} {state}' for state, number in states.items() if number)}" if total else "none"
+
+
 def _of_waits(target: State, at: datetime) -> Iterator[str]:
-    """What each occurrence without an outcome waits for, and since when. A daemon of an older version does not tell the causes."""
+    """Yield for each open occurrence its cause and since when. A daemon of an older version does not tell the causes."""
     waiting = target.get("waiting") or {}
     if not waiting.get("causes"):
         return
-    yield f"  waiting      {waiting['count']}"
     for cause, number in waiting["causes"].items():
-        yield f"    {number} for {_words(cause)}"
+        yield f"    {number:,} {'waits' if number == 1 else 'wait'} for {_words(cause)}"
     for wait in waiting["occurrences"][:_MOST_WAITS]:
         due, since = from_text(wait["due"]), from_text(wait["since"])
         until = f" {due:%H:%M:%S}Z, in {span_text(due - at)}" if wait["waits_for"] == Cause.DUE else f", since {since:%H:%M:%S}Z"

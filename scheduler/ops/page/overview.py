@@ -1,5 +1,6 @@
 """The first page, as values: is it well, what is wrong, what fires next, what fired, and each target."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +11,7 @@ from typing import Final
 
 from scheduler.core.duration import describe_duration
 from scheduler.core.instants import to_text_seconds
-from scheduler.core.model import Outcome, RunStatus
+from scheduler.core.model import Outcome, RunStatus, State
 from scheduler.core.status import AutomationDetails, DaemonStatus, Failing, Recent, TargetStatus, WaitsStatus
 from scheduler.ops.page.findings import BAD, WARN, Finding, findings
 from scheduler.ops.page.rendering import pausing
@@ -26,6 +27,7 @@ _EVALUATED: Final = 10  # in some tenths of a millisecond
 NEXT: Final = 10
 WAITS: Final = 20
 LAST: Final = 12
+_NO_WAITS: Final = WaitsStatus()
 
 Stream = Iterator[tuple[datetime, Sequence[AutomationDetails]]]
 
@@ -124,7 +126,7 @@ def overview(gathered: Gathered) -> Overview:
         waits,
         sum(each.count for each in gathered.waits.values()) - len(waits),
         None if gathered.records is None else list(happened(gathered.records[:LAST], gathered.zone_of, now)),
-        [_served(target, firing.get(target.name), now) for target in status.targets],
+        [_served(target, firing.get(target.name), gathered.waits.get(target.name, _NO_WAITS), now) for target in status.targets],
         bool(status.targets) and all(each.snapshot_at and not sum(each.automations.values()) for each in status.targets),
     )
 
@@ -219,8 +221,10 @@ def _count_of_day(recent: Recent, what: Outcome | RunStatus, count: int, link: s
     return Figure(f"{what} in the last day", f"{count:,}{'' if recent.complete else ' or more'}", tone, link)
 
 
-def _served(target: TargetStatus, next_fire: datetime | None, now: datetime) -> Served:
+def _served(target: TargetStatus, next_fire: datetime | None, waits: WaitsStatus, now: datetime) -> Served:
     """Return a target with words. ``next_fire`` is the first instant in the coming day that fires."""
+    opened = Counter(target.open)
+    opened[State.WAITING] += waits.unclaimed
     state, tone = "serving", "good"
     if target.held is not None:
         state, tone = "held", "bad"
@@ -241,7 +245,7 @@ def _served(target: TargetStatus, next_fire: datetime | None, now: datetime) -> 
         _describe_hindrance(target),
         _offset(target.clock_offset),
         [(each, count) for each, count in target.automations.items() if count],
-        [(str(each), count) for each, count in target.open.items() if count],
+        [(str(state), count) for state, count in opened.items() if count],
     )
 
 
