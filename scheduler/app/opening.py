@@ -15,6 +15,7 @@ from scheduler.daemon.context import LedgerHealth, back_off
 from scheduler.daemon.ports import Publish
 from scheduler.daemon.service import Service
 from scheduler.database import Database
+from scheduler.database.backup import refuse_interrupted
 from scheduler.ledger.lock import LedgerLock, holder
 from scheduler.ledger.schema import open_ledger
 
@@ -55,7 +56,11 @@ class Opening:
         def committed(seconds: float) -> None:
             loop.call_soon_threadsafe(self._publish, LedgerCommitted(seconds=seconds))
 
-        return await self.insist(lambda: asyncio.to_thread(open_ledger, self._ledger, on_commit=committed))
+        def open_whole() -> Database:
+            refuse_interrupted(self._ledger)
+            return open_ledger(self._ledger, on_commit=committed)
+
+        return await self.insist(lambda: asyncio.to_thread(open_whole))
 
     async def insist(self, step: Callable[[], Awaitable[T]]) -> T | None:
         """What ``step`` comes to, as soon as the ledger lets it."""

@@ -6,8 +6,8 @@ ended are ended: nothing of the past starts by itself.
 
 import getpass
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from scheduler.cli.backup_file import LEDGER, Backup
 from scheduler.cli.owner import acting_as_owner
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.database import Database
-from scheduler.database.backup import Kind, put_in_place
+from scheduler.database.backup import Kind, name_staged, put_in_place
 from scheduler.database.faults import translated
 from scheduler.database.files import BESIDE
 from scheduler.ledger.intents import EVERYTHING, Pause, note_restoration, pause
@@ -35,8 +35,11 @@ class Restored:
     ended: int = 0
 
 
-def restore(backup: Backup, paths: Mapping[Kind, Path], at: datetime, *, moved: bool) -> Iterator[Restored]:
-    """Put all databases of a backup in place, and yield each one when it is. ``moved``: nothing happened since, so everything goes on.
+def restore(backup: Backup, paths: Mapping[Kind, Path], at: datetime, *, moved: bool) -> Sequence[Restored]:
+    """Put all databases of a backup in place. ``moved``: nothing happened since, so everything goes on.
+
+    A restore that is killed or fails between two databases leaves the file of the second one: nobody serves that database before the
+    restore is done, see `refuse_interrupted`.
 
     Raises `ConfigurationError` when a process uses one of the databases, `DatabaseRefused`, or `LedgerUnavailable`.
     """
@@ -44,27 +47,18 @@ def restore(backup: Backup, paths: Mapping[Kind, Path], at: datetime, *, moved: 
     with ExitStack() as stack:
         for kind in kinds:
             stack.enter_context(ledger_file.hold(paths[kind], at) if kind is LEDGER else api_database.hold(paths[kind]))
-        changes = {kind: _stage(backup, kind, stack.enter_context(_staged(paths[kind])), at, moved=moved) for kind in kinds}
-        for kind in kinds:
-            pauses, ended = changes[kind]
-            with acting_as_owner(paths[kind]):
-                aside = put_in_place(_staged_file(paths[kind]), paths[kind], at)
-            yield Restored(paths[kind], aside, pauses, ended)
+        try:
+            changes = {kind: _stage(backup, kind, name_staged(paths[kind]), at, moved=moved) for kind in kinds}
+        except BaseException:
+            for kind in kinds:
+                _remove(name_staged(paths[kind]))
+            raise
+        return [_put_in_place(paths[kind], at, *changes[kind]) for kind in kinds]
 
 
-@contextmanager
-def _staged(path: Path) -> Iterator[Path]:
-    """Name the file beside a database that is to become the database. What is left of the file is removed before and in the end."""
-    staged = _staged_file(path)
-    _remove(staged)
-    try:
-        yield staged
-    finally:
-        _remove(staged)
-
-
-def _staged_file(path: Path) -> Path:
-    return path.with_name(f".{path.name}.restored")
+def _put_in_place(path: Path, at: datetime, pauses: Sequence[Pause], ended: int) -> Restored:
+    with acting_as_owner(path):
+        return Restored(path, put_in_place(name_staged(path), path, at), pauses, ended)
 
 
 def _remove(staged: Path) -> None:
@@ -75,6 +69,7 @@ def _remove(staged: Path) -> None:
 
 def _stage(backup: Backup, kind: Kind, staged: Path, at: datetime, *, moved: bool) -> tuple[Sequence[Pause], int]:
     """Write a database beside its place, bring it up to date, and see that nothing of it starts by itself."""
+    _remove(staged)
     with acting_as_owner(staged), translated(staged):
         backup.stages[kind](staged)
         pauses: Sequence[Pause] = ()

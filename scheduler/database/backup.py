@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from scheduler.core.command_line import command_line
 from scheduler.core.errors import ConfigurationError, DatabaseRefused, LedgerUnavailable
 from scheduler.database.faults import damaged, translated, unavailable
 from scheduler.database.files import BESIDE, Migration, connect_for_reading, look, require_kind
@@ -115,10 +116,25 @@ def require_whole(file: Path, connection: sqlite3.Connection, kind: Kind) -> Non
 # ---------------------------------------------------------------- putting a copy in place
 
 
+def name_staged(path: Path) -> Path:
+    """Return the file beside a database that is to become the database. While the file is there, no server opens the database."""
+    return path.with_name(f".{path.name}.restored")
+
+
+def refuse_interrupted(path: Path) -> None:
+    """Raise `DatabaseRefused` after a restore that was killed: one of two databases may be old, or nothing may be in its place."""
+    staged = name_staged(path)
+    if staged.exists():
+        raise DatabaseRefused(
+            f"{path}: a restore was interrupted, {staged.name} lies beside it; "
+            f"run `{command_line('restore FILE')}` again with the same backup, or remove {staged} to go on with what is there"
+        )
+
+
 def put_in_place(staged: Path, path: Path, at: datetime) -> Path | None:
     """Have ``staged`` be the database, which nobody may have open; return the folder that now holds what was there, None for nothing.
 
-    Raises `LedgerUnavailable`.
+    Until the last moment ``staged`` marks a restore that is not done. Raises `LedgerUnavailable`.
     """
     try:
         aside = _set_aside(path, at)
@@ -134,6 +150,8 @@ def _set_aside(path: Path, at: datetime) -> Path | None:
     if not there:
         return None
     aside = path.with_name(f"{path.name}.before-{at:%Y%m%dT%H%M%SZ}")
+    while aside.exists():  # a restore that is repeated within a second
+        aside = aside.with_name(f"{aside.name}-again")
     aside.mkdir(mode=0o700)
     for each in there:  # the database first: a write-ahead log without its database is of no effect
         each.rename(aside / each.name)

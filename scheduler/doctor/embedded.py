@@ -8,7 +8,7 @@ from scheduler.core.command_line import advise_log, start_api
 from scheduler.core.plural import pluralize
 from scheduler.doctor.disks import FULL, REMOTE, TIGHT, format_bytes
 from scheduler.doctor.facts import DiskFacts, EmbeddedFacts, Facts, KeptFacts, ProcessFacts, Unknown
-from scheduler.doctor.findings import Check, Finding, advise_on_silence, describe_silence
+from scheduler.doctor.findings import Check, Finding, advise_on_silence, describe_silence, parted
 from scheduler.localapi.config import DEFAULT_ENVIRONMENT
 from scheduler.settings.durations import format_duration
 from scheduler.settings.models import ApiSettings, RunnerSettings
@@ -110,6 +110,8 @@ def _compare_settings(embedded: EmbeddedFacts, *, runs: bool) -> Iterator[Findin
 
 def _database(api: ApiSettings, embedded: EmbeddedFacts) -> Finding:
     subject, database, folder = str(api.database.path), embedded.database, embedded.folder
+    if embedded.interrupted is not None:
+        return EMBEDDED.fault(subject, *parted(embedded.interrupted.removeprefix(f"{subject}: "), ""))
     if folder is None:
         return EMBEDDED.fault(
             subject, "not even its folder is there", f"make {api.database.path.parent} for the API's user, or correct [api] database"

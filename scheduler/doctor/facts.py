@@ -263,6 +263,7 @@ class EmbeddedFacts:
     differing: tuple[str, ...] = ()
     disk: DiskFacts | None = None
     runs_disk: DiskFacts | None = None
+    interrupted: str | None = None  # a restore that was killed, and what to do
 
 
 @dataclass(frozen=True, slots=True)

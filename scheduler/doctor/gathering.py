@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from scheduler.core.cron import versions
-from scheduler.core.errors import ConfigurationError, SchedulerError
+from scheduler.core.errors import ConfigurationError, DatabaseRefused, SchedulerError
 from scheduler.core.ranges import RULES_VERSION
+from scheduler.database.backup import refuse_interrupted
 from scheduler.database.files import BESIDE
 from scheduler.doctor.apart import apart
 from scheduler.doctor.asking import ask
@@ -212,7 +213,16 @@ def _embedded(of: Installation) -> EmbeddedFacts | None:
         database=database,
         disk=find_disk(api.database.path),
         runs_disk=find_disk(api.runs_folder),
+        interrupted=_find_interrupted(api.database.path),
     )
+
+
+def _find_interrupted(database: Path) -> str | None:
+    try:
+        refuse_interrupted(database)
+    except DatabaseRefused as error:
+        return str(error)
+    return None
 
 
 def _load_runner(of: Installation, server: ServerEnvironment) -> RunnerSettings | Unknown | None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 from scheduler.core.errors import SchedulerError
 from scheduler.core.instants import from_text, to_text, to_text_seconds
 from scheduler.core.status import NONE_FAILING, Failing
+from scheduler.database.backup import refuse_interrupted
 from scheduler.database.faults import translated
 from scheduler.database.files import BESIDE
 from scheduler.database.files import look as without_a_trace
@@ -38,6 +39,7 @@ def look(path: Path, now: datetime, overdue: Callable[[], bool]) -> LedgerFacts:
     facts = LedgerFacts(path=path)
     try:
         facts = _outside(path)
+        refuse_interrupted(path)
         if facts.file is None:
             return facts
         with translated(path), path.open("rb") as file:

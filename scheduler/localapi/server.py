@@ -14,6 +14,7 @@ from pathlib import Path
 
 from scheduler.core.errors import Unreachable
 from scheduler.database import Database
+from scheduler.database.backup import refuse_interrupted
 from scheduler.database.files import BESIDE
 from scheduler.localapi.app import build_app
 from scheduler.localapi.config import ApiConfig
@@ -75,6 +76,7 @@ class LocalApi:
         health = DatabaseHealth(config.database)
         opening = partial(open_database, config.database, on_commit=health.note_commit, on_fault=health.note_fault)
         try:
+            await asyncio.to_thread(refuse_interrupted, config.database)
             database = await asyncio.to_thread(opening)
         except BaseException:
             lock.release()

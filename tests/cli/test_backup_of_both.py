@@ -11,20 +11,28 @@ import tarfile
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from scheduler.app.opening import Opening
 from scheduler.cli import backup_file
 from scheduler.cli.backup_file import KINDS
+from scheduler.cli.failures import INTERRUPTED
+from scheduler.core.errors import DatabaseRefused
 from scheduler.database import Database, backup
+from scheduler.database.backup import name_staged, refuse_interrupted
+from scheduler.doctor.looking import look
 from scheduler.ledger import schema as ledger_schema
 from scheduler.ledger.intents import EVERYTHING, pauses
 from scheduler.ledger.lock import LedgerLock
+from scheduler.localapi.config import ApiConfig, RunnerConfig
 from scheduler.localapi.endings import RESTORED
 from scheduler.localapi.lock import ServerLock
 from scheduler.localapi.runs import RunQueue
 from scheduler.localapi.schema import open_database
+from scheduler.localapi.server import LocalApi
 from scheduler.localapi.store import Accepted, Place, Store
 from tests.cli.conftest import DAEMON, Scheduler, root_only
 from tests.ledger.support import MAIN, at, claim, stand
@@ -396,3 +404,37 @@ def test_a_plain_copy_of_a_database_in_use_is_told_from_a_backup(scheduler: Sche
     assert done.status == 2
     assert "has no tables: a plain copy of a database in use (cp, rsync) lacks its newest rows, or all of its tables" in done.err
     assert content(api.parent) == before
+
+
+def test_a_restore_that_is_killed_between_two_databases_is_told_until_it_is_done(
+    scheduler: Scheduler, saved: Path, ledger: Path, api: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def die(path: Path, target: Path) -> Path:
+        if path.name == ".api.db.restored":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", die)
+        assert scheduler("restore", str(saved)).status == INTERRUPTED
+    refuse_interrupted(ledger)
+    with pytest.raises(DatabaseRefused, match=r"interrupted, \.api\.db\.restored lies beside it; run `scheduler restore FILE`"):
+        asyncio.run(LocalApi.start(ApiConfig(api, RunnerConfig(api.parent / "runs")), now=lambda: at(0)))
+    assert scheduler("restore", str(saved)).status == 0
+    refuse_interrupted(api)
+
+
+def test_check_tells_of_a_restore_that_was_interrupted(ledger: Path) -> None:
+    name_staged(ledger).touch()
+    facts = look(ledger, at(0), lambda: False)
+    assert facts.error is not None
+    assert "a restore was interrupted" in facts.error
+
+
+def test_a_daemon_does_not_open_a_ledger_that_is_being_restored(ledger: Path) -> None:
+    name_staged(ledger).touch()
+    opening = Opening(ledger, cast("Any", SimpleNamespace(stopping=False)), cast("Any", None), lambda _: None)
+    with pytest.raises(DatabaseRefused, match="a restore was interrupted"):
+        asyncio.run(opening.database())
