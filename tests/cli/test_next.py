@@ -44,9 +44,9 @@ def test_the_zone_is_utc_if_none_is_given(scheduler: Scheduler) -> None:
 def test_people_get_a_table(scheduler: Scheduler) -> None:
     title, gap, after = scheduler("next", *GAP, "--count", "2").out.splitlines()
     assert title.split() == ["local", "UTC", "zone", "in", "note"]
-    assert gap.split()[:7] == ["Sun", "2026-03-29", "03:00", "CEST", "2026-03-29T01:00:00Z", "Europe/Berlin", "13h"]
+    assert gap.split()[:8] == ["Sun", "2026-03-29", "03:00", "CEST", "2026-03-29T01:00:00Z", "Europe/Berlin", "13", "h"]
     assert gap.endswith("makes up for a time that the clock change skips")
-    assert after.split()[-2:] == ["1d", "12h"]
+    assert after.split()[-4:] == ["1", "d", "12", "h"]
 
 
 def test_the_configured_policies_at_clock_changes_count(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:

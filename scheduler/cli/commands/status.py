@@ -16,7 +16,6 @@ from scheduler.core.errors import DatabaseRefused, Unreachable
 from scheduler.core.instants import from_text
 from scheduler.core.plural import pluralize
 from scheduler.core.printable import escaped
-from scheduler.core.status import describe_expiry
 from scheduler.core.steps import WAITS_FOR, Cause
 from scheduler.core.zones import zone
 
@@ -146,6 +145,8 @@ def _of_waits(target: State, at: datetime) -> Iterator[str]:
 
 def _describe_expiry(wait: State, target: State) -> str | None:
     """Say that an occurrence expires before the throttle ends. A daemon of an older version tells no deadlines."""
+    from scheduler.core.status import describe_expiry
+
     deadline, until = wait.get("deadline"), target.get("throttled_until")
     if not deadline or not until or wait["waits_for"] in {Cause.ANSWER, Cause.OUTCOME}:
         return None
