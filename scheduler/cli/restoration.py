@@ -6,36 +6,44 @@ ended are ended: nothing of the past starts by itself.
 
 import getpass
 import sqlite3
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from scheduler.cli import api_database, ledger_file
-from scheduler.cli.backup_file import LEDGER, Backup
+from scheduler.cli.backup_file import API, LEDGER, Backup
 from scheduler.cli.owner import acting_as_owner
-from scheduler.core.errors import LedgerUnavailable
+from scheduler.core.errors import ConfigurationError, LedgerUnavailable
 from scheduler.database import Database
 from scheduler.database.backup import Kind, name_staged, put_in_place
 from scheduler.database.faults import translated
 from scheduler.database.files import BESIDE
 from scheduler.ledger.intents import EVERYTHING, Pause, note_restoration, pause
+from scheduler.ledger.sightings import move_target
 from scheduler.localapi.endings import RESTORED
 from scheduler.localapi.runs import RunQueue
+from scheduler.settings import Settings, Target
+from scheduler.settings.places import is_loopback
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """A database that was restored. ``aside`` is the folder of what was there; ``pauses`` were made, and ``ended`` runs were ended."""
+    """A database that was restored. ``aside`` is the folder of what was there; ``pauses`` were made, and ``ended`` runs were ended.
+
+    ``moved`` are the embedded API's targets that have a new URL, with the old one.
+    """
 
     path: Path
     aside: Path | None
     pauses: Sequence[Pause] = ()
     ended: int = 0
+    moved: Sequence[tuple[Target, str]] = ()
 
 
-def restore(backup: Backup, paths: Mapping[Kind, Path], at: datetime, *, moved: bool) -> Sequence[Restored]:
+def restore(backup: Backup, settings: Settings, at: datetime, *, moved: bool) -> Sequence[Restored]:
     """Put all databases of a backup in place. ``moved``: nothing happened since, so everything goes on.
 
     A restore that is killed or fails between two databases leaves the file of the second one: nobody serves that database before the
@@ -44,21 +52,29 @@ def restore(backup: Backup, paths: Mapping[Kind, Path], at: datetime, *, moved: 
     Raises `ConfigurationError` when a process uses one of the databases, `DatabaseRefused`, or `LedgerUnavailable`.
     """
     kinds = sorted(backup.stages, key=lambda kind: kind is not LEDGER)  # first the ledger, which is paused: then nothing can be fired
+    paths = {LEDGER: settings.ledger.url.path, API: settings.api.database.path}
+    embedded = _find_embedded(settings) if len(kinds) == len(paths) else []
     with ExitStack() as stack:
         for kind in kinds:
             stack.enter_context(ledger_file.hold(paths[kind], at) if kind is LEDGER else api_database.hold(paths[kind]))
         try:
-            changes = {kind: _stage(backup, kind, name_staged(paths[kind]), at, moved=moved) for kind in kinds}
+            written = [_write(backup, kind, paths[kind], at, [] if kind is API else embedded, moved=moved) for kind in kinds]
         except BaseException:
             for kind in kinds:
                 _remove(name_staged(paths[kind]))
             raise
-        return [_put_in_place(paths[kind], at, *changes[kind]) for kind in kinds]
+        return [_put_in_place(restored, at) for restored in written]
 
 
-def _put_in_place(path: Path, at: datetime, pauses: Sequence[Pause], ended: int) -> Restored:
+def _find_embedded(settings: Settings) -> list[Target]:
+    listen = settings.api.listen
+    return [target for target in settings.targets if listen is not None and listen.answers_to(target.url)]
+
+
+def _put_in_place(restored: Restored, at: datetime) -> Restored:
+    path = restored.path
     with acting_as_owner(path):
-        return Restored(path, put_in_place(name_staged(path), path, at), pauses, ended)
+        return replace(restored, aside=put_in_place(name_staged(path), path, at))
 
 
 def _remove(staged: Path) -> None:
@@ -67,19 +83,35 @@ def _remove(staged: Path) -> None:
             staged.with_name(staged.name + suffix).unlink(missing_ok=True)
 
 
-def _stage(backup: Backup, kind: Kind, staged: Path, at: datetime, *, moved: bool) -> tuple[Sequence[Pause], int]:
+def _write(backup: Backup, kind: Kind, path: Path, at: datetime, embedded: Sequence[Target], *, moved: bool) -> Restored:
     """Write a database beside its place, bring it up to date, and see that nothing of it starts by itself."""
+    staged = name_staged(path)
     _remove(staged)
+
+    def change(connection: sqlite3.Connection) -> Restored:
+        pauses = [] if moved else _pause_all(connection, at)
+        return Restored(path, None, pauses, moved=[*_move(connection, embedded)])
+
     with acting_as_owner(staged), translated(staged):
         backup.stages[kind](staged)
-        pauses: Sequence[Pause] = ()
-        ended = 0
         if kind is LEDGER:
-            pauses = ledger_file.write(staged, lambda connection: [] if moved else _pause_all(connection, at))
+            restored = ledger_file.write(staged, change)
         else:
-            ended = api_database.carry_out(staged, lambda database: _end_runs(database, at, moved=moved))
+            restored = Restored(path, None, ended=api_database.carry_out(staged, lambda database: _end_runs(database, at, moved=moved)))
         _require_closed(staged)
-        return pauses, ended
+        return restored
+
+
+def _move(connection: sqlite3.Connection, embedded: Sequence[Target]) -> Iterator[tuple[Target, str]]:
+    """Bind the targets to the embedded API's new URL, which is restored with the ledger and so is the same API."""
+    for target in embedded:
+        known = connection.execute("SELECT url FROM target WHERE name = ? AND project_id = ?", (target.name, target.project_id)).fetchone()
+        if known is None or not is_loopback(urlsplit(known[0]).hostname or ""):
+            continue
+        with suppress(ConfigurationError):  # another target has the URL: the daemon says so
+            old = move_target(connection, target.name, target.url, target.project_id)
+            if old is not None:
+                yield target, old
 
 
 def _require_closed(staged: Path) -> None:

@@ -7,10 +7,11 @@ from typing import Final
 from scheduler.core.command_line import command_line
 from scheduler.database.files import BESIDE
 from scheduler.doctor.disks import FULL, MIB, REMOTE, TIGHT, format_bytes
-from scheduler.doctor.facts import Facts, FileFacts, LedgerFacts, Record, Unknown
+from scheduler.doctor.facts import Facts, FileFacts, LedgerFacts, Record, RecordedTarget, Unknown
 from scheduler.doctor.findings import Check, Finding, parted
 from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS
 from scheduler.ledger.sightings import normalised
+from scheduler.settings import Target
 
 LEDGER: Final = Check("ledger")
 _NEWEST: Final = len(MIGRATIONS)
@@ -176,5 +177,12 @@ def _bindings(facts: Facts) -> Iterator[Finding]:
             yield LEDGER.fault(
                 f"target {target.name}",
                 f"the ledger has it as {bound.url}, project {bound.project_id}",
-                "give the other project a name of its own, or the first one back its url and project_id",
+                _advise_on_binding(bound, target),
             )
+
+
+def _advise_on_binding(bound: RecordedTarget, target: Target) -> str:
+    advice = "give the other project a name of its own, or the first one back its url and project_id"
+    if bound.project_id != target.project_id:
+        return advice
+    return f"is it the same API at a new address, stop the daemon and run `{command_line(f'target move {target.name}')}`; else {advice}"

@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from scheduler.core.command_line import command_line
-from scheduler.core.errors import TargetMismatch
+from scheduler.core.errors import ConfigurationError, TargetMismatch
 from scheduler.core.instants import from_text
 from scheduler.core.model import NO_DEFINITION, Automation, Definition, Gap, Run, RunOrigin, RunStatus, Version
 from scheduler.core.records import EndedVersion, RecordedAutomation, RecordedRuns, RecordedTarget, Removal, ThrottleSpan
@@ -41,6 +41,27 @@ def bind(connection: sqlite3.Connection, target: str, url: str, project_id: str)
     raise TargetMismatch(_mismatch(target, url, project_id, known, other))
 
 
+def move_target(connection: sqlite3.Connection, target: str, url: str, project_id: str) -> str | None:
+    """Bind a target whose API has another URL now to that URL; return the old one, None when there is nothing to do.
+
+    No daemon may be running. Raises `ConfigurationError` for another project, for a target that the ledger does not know, and when the
+    URL is that of another target.
+    """
+    url = normalised(url)
+    known = connection.execute("SELECT url, project_id FROM target WHERE name = ?", (target,)).fetchone()
+    if known is None:
+        raise ConfigurationError(f"the ledger has no target {target!r}: there is nothing to move")
+    if known[1] != project_id:
+        raise ConfigurationError(
+            f"the ledger knows target {target!r} as project {known[1]}, not as project {project_id}; another project needs another name"
+        )
+    other = connection.execute("SELECT name FROM target WHERE url = ? AND project_id = ? AND name != ?", (url, project_id, target))
+    if (found := other.fetchone()) is not None:
+        raise ConfigurationError(f"the ledger knows project {project_id} at {url} as target {found[0]!r}; rename that one first")
+    connection.execute("UPDATE target SET url = ? WHERE name = ?", (url, target))
+    return None if known[0] == url else str(known[0])
+
+
 def _mismatch(target: str, url: str, project_id: str, known: tuple[str, str] | None, other: str | None) -> str:
     """What is wrong, and the command that renames where one does."""
     wanted = f"project {project_id} at {url}"
@@ -51,7 +72,9 @@ def _mismatch(target: str, url: str, project_id: str, known: tuple[str, str] | N
         )
     text = f"the ledger knows target {target!r} as project {known[1]} at {known[0]}, not as {wanted}: "
     if other is None:
-        return text + "give the new target another name in the configuration, so that the histories stay apart"
+        move = f"is it the same API at a new address, stop the daemon and run `{command_line(f'target move {target}')}`; else "
+        advice = "give the new target another name in the configuration, so that the histories stay apart"
+        return text + (move if known[1] == project_id else "") + advice
     return text + (
         f"that one it knows as {other!r}; give it that name in the configuration, or move both: "
         f"`{command_line(f'target rename {target} {target}-old')}`, then `{command_line(f'target rename {other} {target}')}`"

@@ -34,6 +34,7 @@ from scheduler.localapi.runs import RunQueue
 from scheduler.localapi.schema import open_database
 from scheduler.localapi.server import LocalApi
 from scheduler.localapi.store import Accepted, Place, Store
+from scheduler.settings import load
 from tests.cli.conftest import DAEMON, Scheduler, root_only
 from tests.ledger.support import MAIN, at, claim, stand
 
@@ -438,3 +439,29 @@ def test_a_daemon_does_not_open_a_ledger_that_is_being_restored(ledger: Path) ->
     opening = Opening(ledger, cast("Any", SimpleNamespace(stopping=False)), cast("Any", None), lambda _: None)
     with pytest.raises(DatabaseRefused, match="a restore was interrupted"):
         asyncio.run(opening.database())
+
+
+@pytest.mark.usefixtures("api")
+@pytest.mark.parametrize(("url", "is_moved"), [("http://127.0.0.1:18040", True), ("https://posthog.example.org", False)])
+def test_a_backup_is_tried_in_a_new_state_directory_beside_the_installation(
+    scheduler: Scheduler, ledger: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, *, url: str, is_moved: bool
+) -> None:
+    with closing(sqlite3.connect(ledger)) as connection, connection:
+        connection.execute("UPDATE target SET name = 'default', url = ?, project_id = '1'", (url,))
+    assert scheduler("backup", str(folder / "saved")).status == 0
+    monkeypatch.delenv("SCHEDULER_LEDGER__URL")
+    monkeypatch.delenv("SCHEDULER_API__DATABASE")
+    before = content(folder)
+    drill = folder / "drill"
+    assert scheduler("restore", str(folder / "absent"), "--state-dir", str(drill)).status == 2
+    assert not drill.exists(), "for no backup no state directory is made"
+    done = scheduler("restore", str(folder / "saved"), "--state-dir", str(drill))
+    assert (done.status, done.err) == (0, "")
+    assert done.out.startswith(f"made: {drill}/scheduler.toml, with free ports\n")
+    assert f"`scheduler resume --all --keep-single --state-dir {drill}`" in done.out
+    target = load(drill / "scheduler.toml", {}).settings.targets[0]
+    with closing(sqlite3.connect(drill / "scheduler.db")) as connection:
+        (bound,) = connection.execute("SELECT url FROM target").fetchone()
+    assert bound == (target.url if is_moved else url)
+    assert (f"its embedded API is at {target.url} now, no more at {url}" in done.out) is is_moved
+    assert before.items() <= content(folder).items(), "the installation is left alone"

@@ -278,6 +278,20 @@ def test_a_target_is_renamed_with_its_history_when_no_daemon_runs(scheduler: Sch
     assert minutes(scheduler, "--target", "main") == []
 
 
+@pytest.mark.usefixtures("ledger")
+def test_a_target_is_moved_to_the_address_that_the_configuration_has(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"NAME": "main", "URL": "https://eu.example.org", "PROJECT_ID": "1"}.items():
+        monkeypatch.setenv(f"SCHEDULER_TARGET__{name}", value)
+    done = scheduler("target", "move", "main")
+    assert done == Done(0, f"moved: target main is at https://eu.example.org now, no more at {URL}\n", "")
+    assert scheduler("target", "move", "main").out == "nothing to move: target main is at https://eu.example.org already\n"
+    assert len(minutes(scheduler, "--target", "main")) == 4
+    monkeypatch.setenv("SCHEDULER_TARGET__PROJECT_ID", "2")
+    assert "as project 1, not as project 2; another project needs another name" in scheduler("target", "move", "main").err
+    monkeypatch.setenv("SCHEDULER_TARGET__NAME", "other")
+    assert "the ledger has no target 'other'" in scheduler("target", "move", "other").err
+
+
 def test_the_wait_of_a_target_is_forgotten_on_request(scheduler: Scheduler, ledger: Path) -> None:
     with closing(sqlite3.connect(ledger)) as connection, connection:
         connection.execute(

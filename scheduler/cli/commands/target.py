@@ -31,6 +31,28 @@ def rename(source: Source, *, old: str, new: str) -> None:
         line(f"renamed: {escaped(old)} is {escaped(new)} now; use that name in [[target]]")
 
 
+@command.command("move", examples=["scheduler target move default"])
+@click.argument("name")
+@click.pass_obj
+def move(source: Source, *, name: str) -> None:
+    """Bind the history of target NAME to the URL that the configuration has for it: the same API at a new address.
+
+    The ledger refuses another URL under a known name, because it could be another API. No daemon may be running.
+    """
+    from scheduler.cli.ledger_file import owning, write
+    from scheduler.cli.targets import choose
+    from scheduler.ledger.sightings import move_target
+
+    settings = source.load().settings
+    target, path = choose(settings, name), settings.ledger.url.path
+    with owning(path, now()):
+        old = write(path, lambda connection: move_target(connection, target.name, target.url, target.project_id))
+    if old is None:
+        line(f"nothing to move: target {escaped(name)} is at {escaped(target.url)} already")
+    else:
+        line(f"moved: target {escaped(name)} is at {escaped(target.url)} now, no more at {escaped(old)}")
+
+
 @command.command("unthrottle", examples=["scheduler target unthrottle main"])
 @click.argument("name")
 @click.pass_obj
