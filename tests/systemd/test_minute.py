@@ -3,6 +3,7 @@
 There is but one minute to wait for: automations that are paused have an occurrence of it too, which can be made up for later.
 """
 
+import json
 import re
 import subprocess
 import sys
@@ -19,12 +20,14 @@ import pytest
 from scheduler.core.instants import to_text
 from tests.e2e.stand import next_minute, now
 from tests.operated import until
-from tests.systemd.project import ROOT
+from tests.systemd.machine import Machine
+from tests.systemd.project import ROOT, at, write
 from tests.systemd.services import DAEMON, Services
 from tests.systemd.slow import PORT
 
 FIRED = {"nightly-report", "fired-1", "fired-2"}
-PAUSED = {"paused-key", "paused-stop"}
+FAILING = "paused-failing"
+PAUSED = {"paused-key", "paused-stop", FAILING}
 
 
 @dataclass
@@ -57,10 +60,11 @@ def proxy(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="module")
 def minute(services: Services, proxy: Path) -> Minute:
-    services.configure('[[override]]\nautomation = "paused-*"\npaused = true', url=f'"http://127.0.0.1:{PORT}"')
+    fails = '["sh", "-c", "! grep -q fail"]'
+    services.configure('[[override]]\nautomation = "paused-*"\npaused = true', url=f'"http://127.0.0.1:{PORT}"', command=fails)
     services.start_api()
     for name in FIRED | PAUSED:
-        services.create(name)
+        services.create(name, prompt="Please fail." if name == FAILING else "Say hello.")
     services.systemctl("start", DAEMON)
     services.ready()
     due = next_minute(now() + timedelta(seconds=1))
@@ -157,3 +161,58 @@ def test_a_stop_waits_for_what_is_in_flight(minute: Minute) -> None:
     assert [(each["outcome"], each["reason"]) for each in minute.history("paused-stop")] == [("accepted", "manual")]
     services.systemctl("start", DAEMON)
     services.ready()
+
+
+# ------------------------------------------------------------ timers of the documentation
+
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
+UNITS = "/etc/systemd/system"
+
+
+def copy_from_docs(machine: Machine, heading: str, path: str, mode: int = 0o644) -> None:
+    """Put the block of the page that follows the heading into a file."""
+    block = OPERATIONS[OPERATIONS.index(heading) :].partition("```")[2]
+    write(machine, path, block.partition("\n")[2].partition("```")[0], mode)
+
+
+def let_elapse(services: Services, name: str) -> None:
+    """Enable a timer as documented, and let it elapse now, and not when its time has come."""
+    service, timer = f"{name}.service", f"{name}.timer"
+    services.systemctl("daemon-reload")
+    services.systemctl("enable", "--now", timer)
+    assert services.show(timer, "NextElapseUSecRealtime"), "the timer has a next time"
+    services.drop_in(timer, "[Timer]\nOnActiveSec=10ms\nAccuracySec=1ms\n")
+    services.systemctl("restart", timer)
+    until(lambda: services.show(service, "ExecMainExitTimestampMonotonic") != "0", f"{service} to have run")
+    until(lambda: services.show(service, "ActiveState") in {"inactive", "failed"}, f"{service} to have ended")
+    said = services.machine.run("journalctl", f"--unit={service}").stdout
+    assert services.show(service, "Result") == "success", said
+    services.systemctl("disable", "--now", timer)
+
+
+def test_a_timer_backs_up_as_documented(minute: Minute) -> None:
+    services, folder = minute.services, "/var/backups/scheduler"
+    for kind in ("service", "timer"):
+        copy_from_docs(services.machine, f"```ini\n# scheduler-backup.{kind}", f"{UNITS}/scheduler-backup.{kind}")
+    services.machine.run("mkdir", "-p", folder)
+    for days in (29, 27):
+        services.machine.run("touch", f"--date={days} days ago", f"{folder}/{days}.backup")
+    let_elapse(services, "scheduler-backup")
+    today, kept = sorted(services.machine.run("ls", folder).stdout.split())
+    assert kept == "27.backup"
+    assert services.machine.run("tar", "--list", f"--file={folder}/{today}").stdout.split() == ["ledger.db", "api.db"]
+    assert services.machine.run("stat", "--format=%a", f"{folder}/{today}").stdout == "600\n"
+
+
+def test_a_timer_tells_of_failed_runs_as_documented(minute: Minute) -> None:
+    services = minute.services
+    assert minute.fire(FAILING).wait(30) == 0
+    until(lambda: services.lines("history", "--run-status=failed"), "the run to have failed")
+    copy_from_docs(services.machine, "`/usr/local/bin/scheduler-failed-runs`, mode 0755", "/usr/local/bin/scheduler-failed-runs", 0o755)
+    for kind in ("service", "timer"):
+        copy_from_docs(services.machine, f"`{UNITS}/scheduler-failed-runs.{kind}`", f"{UNITS}/scheduler-failed-runs.{kind}")
+    write(services.machine, "/usr/local/bin/mail", '#!/bin/sh\nprintf "%s\\n" "$*" >/root/mail\ncat >>/root/mail\n', 0o755)
+    let_elapse(services, "scheduler-failed-runs")
+    subject, *runs = at(services.machine, "/root/mail").read_text().splitlines()
+    assert subject.startswith("-s Failed runs on ")
+    assert [(json.loads(run)["name"], json.loads(run)["run_status"]) for run in runs] == [(FAILING, "failed")]
