@@ -13,16 +13,15 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from tests.simulation import reporting
+from tests.simulation import commands, load, reporting
 from tests.simulation.drawing import draw
 from tests.simulation.judging import Judged, judge, judge_script, judge_seed
-from tests.simulation.load import FIRST_SEED
 from tests.simulation.sabotages import report
 from tests.simulation.shrinking import shrunk
 from tests.simulation.stories import LARGE, SMALL, STORIES
 
 _ORDINARY: Final = 10
-"""So many ordinary seeds are played for one world under load."""
+"""So many ordinary seeds are played for one world under load, and for one of commands."""
 
 
 def main() -> int:
@@ -41,7 +40,7 @@ def run(words: Sequence[str]) -> int:
         return report(arguments.only, range(arguments.begin, arguments.begin + arguments.seeds))
     if arguments.what == "soak":
         seeds = range(arguments.begin, arguments.begin + arguments.seeds)
-        return _soak([*seeds, *_seeds_under_load(seeds)], arguments.jobs)
+        return _soak([*seeds, *_find_others(seeds)], arguments.jobs)
     if arguments.what == "story":
         return _tell([*LARGE] if arguments.names == ["large"] else arguments.names or [*SMALL])
     return _replay(int(arguments.what), shrink=not arguments.whole)
@@ -103,10 +102,11 @@ def _soak(seeds: Iterable[int], jobs: int) -> int:
     return 1 if judged.violations else 0
 
 
-def _seeds_under_load(seeds: range) -> Iterator[int]:
-    """Return the seed of a world under load for each ten ordinary seeds."""
-    if seeds.start < FIRST_SEED:
-        yield from (FIRST_SEED + seed // _ORDINARY for seed in seeds if seed % _ORDINARY == _ORDINARY - 1)
+def _find_others(seeds: range) -> Iterator[int]:
+    """Yield the seeds of a world under load and of a world of commands for each ten ordinary seeds."""
+    if seeds.start < load.FIRST_SEED:
+        for ten in (seed // _ORDINARY for seed in seeds if seed % _ORDINARY == _ORDINARY - 1):
+            yield from (load.FIRST_SEED + ten, commands.FIRST_SEED + ten)
 
 
 def _judged(seeds: Iterable[int], jobs: int) -> Iterator[Judged]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from tests.simulation import commands
 from tests.simulation import script as s
 from tests.simulation.load import FIRST_SEED, draw_load
 from tests.simulation.network import GARBAGE
@@ -44,7 +45,12 @@ _SPANS: Final[Mapping[str, tuple[float, float]]] = {
 
 
 def draw(seed: int) -> Script:
-    """The script of this seed: always the same one. From `load.FIRST_SEED` on it is a world under load."""
+    """Draw the script of this seed: always the same one.
+
+    From `load.FIRST_SEED` on it is a world under load, from `commands.FIRST_SEED` on a world of commands.
+    """
+    if seed >= commands.FIRST_SEED:
+        return commands.add_commands(_Drawing(seed).script())
     return draw_load(seed) if seed >= FIRST_SEED else _Drawing(seed).script()
 
 

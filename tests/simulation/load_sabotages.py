@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from scheduler.app import daemon
 from scheduler.core import backlog, model, ranges
 from scheduler.core.backlog import Backlog
 from scheduler.core.cron import Schedule
@@ -12,6 +13,7 @@ from scheduler.core.model import Claim, Occurrence, Skip
 from scheduler.core.request_budget import ComingRequests, Purpose, RequestBudget, Window
 from scheduler.core.steps import Cause
 from scheduler.core.timetable import Changes, Overdue, Timetable
+from scheduler.daemon import refresh
 from scheduler.daemon.carrier import Carrier
 from scheduler.daemon.clearance import Clearance, Withdraw
 from scheduler.daemon.context import Gate
@@ -20,6 +22,7 @@ from scheduler.daemon.places import Place, Places
 from scheduler.daemon.planner import Planner
 from scheduler.daemon.presence import Presence, SnapshotWatch
 from scheduler.daemon.record import Record
+from scheduler.daemon.refresh import Refresh
 from scheduler.daemon.shortages import Shortages
 from scheduler.daemon.throttle import Throttle
 from scheduler.ledger import unattributed
@@ -182,6 +185,10 @@ def _another_cause(self: Shortages, cause: Cause | None) -> None:
 _see: Final = Shortages.see
 
 
+async def _do_nothing(_self: Refresh) -> None:
+    """Take up nothing of what a command changed."""
+
+
 LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "fires count as polls": [(RequestBudget, "poll_at", _count_fires_as_polls)],
     "no reserve for polls": [(RequestBudget, "expect", _expect_nothing)],
@@ -219,6 +226,9 @@ LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "outcomes of one automation recorded one after the other": [(Carrier, "find_stopped", _find_none_stopped)],
     "too late by a clock that was ahead": [(Backlog, "reopen_late", lambda _self: None)],
     "a time examined twice": [(backlog, "_uncovered", lambda stretch, _others: [stretch])],
+    "a wake is not heard": [(Refresh, "request", _do_nothing)],
+    "every wake is a poll": [(refresh, "EVERY", 0.0), (daemon, "_HEAR_EVERY", 0.0)],
+    "what a command deleted is not read": [(Refresh, "_read_absent", _do_nothing)],
     "text cut at NUL": [(model, "_required", _require_cut)],
     "ranges as croniter reads them": [(ranges, "_write_out", lambda item, _field, _rules_version: item)],
 }
@@ -260,6 +270,9 @@ TOLD_BY: Final[Mapping[str, str]] = {
     "outcomes of one automation recorded one after the other": "hundreds in doubt after a restart",
     "too late by a clock that was ahead": "settings reloaded by a clock that is ahead",
     "a time examined twice": "settings reloaded by a clock that is ahead",
+    "a wake is not heard": "changed by commands",
+    "every wake is a poll": "changed by commands",
+    "what a command deleted is not read": "changed by commands",
     "text cut at NUL": "text with NUL",
     "ranges as croniter reads them": "ranges that wrap",
 }

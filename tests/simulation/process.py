@@ -63,6 +63,7 @@ class Process:
         self.file: OpenFile | None = None
         self.watch: QuietWatch | None = None
         self.metrics: Metrics | None = None
+        self.wake_socket: SimulatedWakeSocket | None = None
         self.lines: list[tuple[str, str, dict[str, object]]] = []
         self.fault: BaseException | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -310,17 +311,25 @@ def _parser(settings: Settings) -> Parse:
     return cast("Parse", parse)
 
 
-class _SilentSocket:
-    """The wake socket of a machine on which nobody gives a command."""
+class SimulatedWakeSocket:
+    """A process's wake socket. Datagrams that come before it is heard are one."""
 
     def __init__(self, _ledger: Path) -> None:
-        pass
+        self._process, self._woken = _me(), asyncio.Event()
+        self._process.wake_socket = self
+
+    def wake(self) -> None:
+        """A datagram comes."""
+        self._woken.set()
 
     async def wait(self) -> None:
-        await asyncio.Event().wait()
+        """Wait for a datagram."""
+        await self._woken.wait()
+        self._woken.clear()
 
     def close(self) -> None:
-        pass
+        """Listen no more."""
+        self._process.wake_socket = None
 
 
 def _exit(_status: int) -> None:
@@ -340,7 +349,7 @@ def machine() -> Iterator[None]:
             "reload_zones": lambda: None,
             "gc": SimpleNamespace(freeze=lambda: None),
             "os": SimpleNamespace(_exit=_exit),
-            "WakeSocket": SimpleNamespace(open=_SilentSocket),
+            "WakeSocket": SimpleNamespace(open=SimulatedWakeSocket),
             "_GUARD_EVERY": _GUARD_EVERY,
             "_LOOK_FOR_REQUESTS_EVERY": _LOOK_FOR_REQUESTS_EVERY,
         }.items():

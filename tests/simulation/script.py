@@ -226,6 +226,11 @@ class Look(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Wake(Action):
+    """A command on the daemon's machine says that it has changed something."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
     """An automation that there is from the beginning."""
 

@@ -73,6 +73,10 @@ def _doom(at: float, *counts: int) -> s.Doom:
     return s.Doom(at=at, dies=Dies.AFTER_A_COMMIT, counts=counts)
 
 
+def _change_by_command(change: Action) -> tuple[Action, Action]:
+    return change, s.Wake(at=change.at + 0.05)
+
+
 _COMMAS: Final = ",".join([""] * 200_001)
 _DAILY: Final = "0 3 * * *"
 _LAST: Final = sorted(range(1010), key=lambda number: automation_id("main", number))[-5:]
@@ -277,6 +281,19 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
             ),
         ],
         jitter="5m",
+    ),
+    "changed by commands": lambda: write_script(
+        20 * _MINUTE,
+        [*plan_every("* * * * *", 3), *plan_every("0 0 1 1 *", 2)],
+        [
+            *_change_by_command(s.Create(at=250.0, target=0, automation=5, expression="* * * * *", timezone="UTC")),
+            *_change_by_command(s.Edit(at=345.0, target=0, automation=3, expression="* * * * *")),
+            *_change_by_command(s.Pause(at=455.0, target=0, automation=0, lasts=130.0)),
+            *_change_by_command(s.Delete(at=530.0, target=0, automation=1)),
+            *(s.Wake(at=700.0 + number / 20) for number in range(200)),
+        ],
+        poll_interval="2m",
+        fresh_for="2m",
     ),
     "late edit": lambda: write_script(
         7 * _HOUR,

@@ -86,6 +86,14 @@ class Looked:
     decided: Mapping[tuple[str, str], datetime]
 
 
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """A process that a command woke, and when."""
+
+    process: int
+    at: datetime
+
+
 class World:
     """One simulation. To be made on a `MachineLoop`."""
 
@@ -109,6 +117,7 @@ class World:
         self.violations: list[Violation] = []
         self.counts: defaultdict[str, int] = defaultdict(int)
         self.looks: list[Looked] = []
+        self.woken: list[Woken] = []
         self.ledgers: list[sqlite3.Connection] = []  # a copy for each process that was killed, when the script asks for them
         self.folder = folder
         self._ledger = folder / "ledger.db"
@@ -429,6 +438,13 @@ class World:
             decided = {(target, automation_id): from_text(last) for target, automation_id, last in newest}
             problems = missing(self.services[process.number].status())
             self.looks.append(Looked(process.number, self.clock.true_now(), problems, decided))
+
+    @_do.register
+    def _(self, _: s.Wake) -> None:
+        process = next((process for process in self.processes if process.alive and process.wake_socket is not None), None)
+        if process is not None and process.wake_socket is not None:
+            process.wake_socket.wake()
+            self.woken.append(Woken(process.number, self.clock.true_now()))
 
     # ------------------------------------------------------------ keeping
 

@@ -5,6 +5,7 @@ from typing import Final
 
 from tests.simulation.checks import (
     auditing,
+    commands,
     completeness,
     fairness,
     lists,
@@ -58,6 +59,9 @@ RULES: Final[Sequence[Callable[[Evidence], Check]]] = (
     lists.what_a_list_lacks_or_cannot_name_is_told,
     lists.few_questions_per_reading,
     lists.only_what_the_api_had_is_sent,
+    commands.a_wake_leads_to_a_poll,
+    commands.wakes_cause_few_polls,
+    commands.what_a_command_deleted_is_gone_at_once,
     recorded_waits.recorded_waits_are_true,
     recorded_waits.what_waited_long_has_its_causes,
     telling.events_agree_with_the_ledger,
