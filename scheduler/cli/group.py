@@ -40,11 +40,18 @@ class Source:
     state_dir: Path | None = None
 
     def load(self, command_line: Sequence["Assignment"] = ()) -> "Configuration":
-        """The configuration of all layers. Raises `SettingsError`, and `ConfigurationError` when nothing was kept in the folder."""
+        """Return the configuration of all layers.
+
+        Raises `SettingsError`, and `ConfigurationError` when the folder has none or was moved.
+        """
         from scheduler.settings import load
 
         configuration = load(self.file if self.state_dir is None else self._kept_in(self.state_dir), os.environ, command_line)
         set_targets(len(configuration.settings.targets))
+        if self.state_dir is not None:
+            from scheduler.cli.moved_directory import refuse_moved
+
+            refuse_moved(configuration, self.state_dir)
         return configuration
 
     @property

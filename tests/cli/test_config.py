@@ -1,10 +1,14 @@
 """`scheduler config`."""
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from scheduler.app.state import prepare
+from scheduler.settings import load
 from tests.cli.conftest import Scheduler
 
 
@@ -83,3 +87,35 @@ def test_any_other_command_with_a_wrong_configuration_is_wrong_use(scheduler: Sc
     assert (done.status, done.out) == (2, "")
     assert done.err.startswith("error: the configuration has 2 mistakes\n")
     assert "did you mean level?" in done.err
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_state_directory_that_was_moved_or_copied_is_told_with_the_command_that_corrects_it(
+    scheduler: Scheduler, tmp_path: Path, *, copied: bool
+) -> None:
+    old, new = tmp_path / "old [1]", tmp_path / "a & b"
+    prepare(old, {})
+    (shutil.copytree if copied else shutil.move)(old, new)
+    done = scheduler("config", "show", "--state-dir", str(new))
+    assert done.status == 2
+    assert f"{new}/scheduler.toml names files of another state directory: target[0].key_file is {old}/api-key" in done.err.replace(
+        "\n", " "
+    )
+    command = done.err.split("`")[1]
+    subprocess.run(["sh", "-ec", command], check=True)
+    settings = load(new / "scheduler.toml", {}).settings
+    assert settings.ledger.url.path == new / "scheduler.db"
+    assert settings.targets[0].key_file == new / "api-key"
+    assert scheduler("config", "show", "--state-dir", str(new)).status == 0
+
+
+def test_a_state_directory_whose_files_were_put_elsewhere_is_not_taken_for_moved(scheduler: Scheduler, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    variables = {
+        "SCHEDULER_TARGET__KEY_FILE": f"{data}/api-key",
+        "SCHEDULER_LEDGER__URL": f"sqlite:///{data}/scheduler.db",
+        "SCHEDULER_API__DATABASE": f"sqlite:///{data}/api.db",
+    }
+    prepare(tmp_path / "var", variables)
+    assert scheduler("config", "show", "--state-dir", str(tmp_path / "var")).status == 0
