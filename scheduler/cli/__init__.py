@@ -17,8 +17,8 @@ from scheduler.cli import output
 from scheduler.cli.failures import INTERRUPTED, report
 from scheduler.cli.group import CommandFolder
 from scheduler.cli.owner import NotPermitted, describe_denial
-from scheduler.cli.program import PROGRAM
-from scheduler.core.command_line import keep_caller
+from scheduler.cli.program import PROGRAM, find_program
+from scheduler.core.command_line import keep_caller, set_caller
 from scheduler.core.errors import SchedulerError
 
 COMPLETION_VARIABLE: Final = "_SCHEDULER_COMPLETE"  # where the shell's completion script puts its question
@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """Carry out one command; its exit status comes back. Nothing that is to be expected ends in a traceback."""
     with keep_caller():
+        set_caller(find_program(), ())
         return _run(arguments)
 
 

@@ -41,7 +41,7 @@ def wrap(text: str, width: int, margin: int | None = None) -> list[str]:
 
     The lines after the first one hang, by ``margin`` or else: below the text after a title and two spaces or more
     (``open         none``), or two cells deeper than the text. A line break of the text stays. A word that is wider than a line is
-    broken.
+    broken, but no command between backticks.
     """
     return [part for line in text.split("\n") for part in _wrap_line(line, max(width, 1), margin)]
 
@@ -74,10 +74,9 @@ def _find_margin(plain: str, width: int) -> int:
 def _split(text: str, width: int) -> Iterator[str]:
     """Yield the words of a text with the spaces before them, and what is too wide for a line in pieces."""
     for word in _WORD.findall(text):
-        if width_of(click.unstyle(word).strip(" ")) <= width:
-            yield word
-        elif " " in word.strip(" "):  # a long command between backticks
-            yield from (piece for part in re.findall(r" *[^ ]+", word) for piece in _split_word(part, width))
+        is_command = " " in word.strip(" ")  # only backticks hold words together
+        if is_command or width_of(click.unstyle(word).strip(" ")) <= width:
+            yield word  # the terminal itself breaks a long command, which is copied as one line all the same
         else:
             yield from _split_word(word, width)
 

@@ -6,6 +6,7 @@ from typing import Final
 import click
 
 from scheduler.cli.output import complain, styled
+from scheduler.core.command_line import help_command
 from scheduler.core.errors import SchedulerError, Unreachable
 from scheduler.core.printable import escaped
 
@@ -36,7 +37,8 @@ def report(error: click.ClickException | SchedulerError) -> int:
         for detail in error.details if isinstance(error, AnswerIsNo) else ():
             complain(escaped(detail))
         if isinstance(error, click.UsageError) and error.ctx is not None:
-            complain(f"try: {error.ctx.command_path} --help")
+            _, *words = error.ctx.command_path.split()
+            complain(f"try: {help_command(*words)}", is_whole=True)
         return error.exit_code
     first, *rest = str(error).splitlines() or [type(error).__name__]
     complain(f"{_label()} {escaped(first)}")

@@ -54,6 +54,11 @@ def command_line(words: str, *, target: str | None = None) -> str:
     return " ".join(part for part in (_caller.program, words, shlex.join((*named, *_caller.options))) if part)
 
 
+def help_command(*words: str) -> str:
+    """Return the command that prints the help of a command; the help needs no configuration."""
+    return " ".join((_caller.program, *words, "--help"))
+
+
 def complete_commands(text: str) -> str:
     """Return a constant text with each command between backticks as the reader types it."""
     return _COMMAND.sub(lambda command: f"`{command_line(command[1])}`", text)

@@ -110,6 +110,7 @@ def test_a_command_in_an_error_has_the_options_and_the_program_of_the_caller(
     file = tmp_path / "scheduler.toml"
     monkeypatch.setattr(sys, "argv", [".venv/bin/scheduler"])
     assert f"`.venv/bin/scheduler run --config {file}`" in scheduler("status", "--config", str(file)).err
+    assert scheduler("config", "show", "--nothing").err.endswith("\ntry: .venv/bin/scheduler config show --help\n")
 
 
 def test_pages_and_logs_name_the_absolute_place_of_the_configuration_and_no_default(

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: TID251  here pages are made
 from markupsafe import Markup, escape  # noqa: TID251  the same
 
-from scheduler.core.command_line import command_line
+from scheduler.core.command_line import command_line, help_command
 from scheduler.core.printable import escaped
 from scheduler.ops.page.assets import ICON, ROOT, SCRIPT, STYLE
 
@@ -75,6 +75,7 @@ def _made() -> Environment:
     environment.filters |= {"coded": _coded, "thousands": _thousands, "printable": escaped}
     environment.globals |= {
         "command_line": command_line,
+        "help_command": help_command,
         "assets": {"style": ROOT + STYLE.name, "script": ROOT + SCRIPT.name, "icon": ROOT + ICON.name},
     }
     return environment
