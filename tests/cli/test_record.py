@@ -6,7 +6,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -305,7 +305,7 @@ def test_the_wait_of_a_target_is_forgotten_on_request(scheduler: Scheduler, ledg
 
 
 def test_what_may_have_changed_since_is_told_as_last_seen_when_no_daemon_runs(scheduler: Scheduler, ledger: Path) -> None:
-    note = f"no daemon runs: what waits or runs of target main is as last seen at {zoned_text(at(0.0))}\n"
+    note = f"no daemon runs: what waits or runs of target main is as last seen at {zoned_text(at(4) - timedelta(seconds=1.2))}\n"
     assert scheduler("history").err == note
     assert scheduler("history", "--json").err == scheduler("history", "--run-status", "failed").err == ""
     told = scheduler("why", "nightly report", "2026-11-23T12:02:00Z").out

@@ -88,7 +88,7 @@ def test_history_and_why_show_it_as_waiting(stood: Stood, scheduler: Scheduler, 
     assert (told["verdict"], told["due"]) == ("to_come", due)
     assert told["waits"] == {"for": "due", "since": "2026-11-23T13:00:00.000000Z", "detail": None}
     people = scheduler("why", name, "2026-11-23T13:00:00Z").out
-    assert f"it waits for its due time, {due}: jitter delays it by" in people
+    assert f"\nopen: waiting\n  it waits for its due time, {due}: jitter delays it by" in people
     assert "when no daemon runs" not in people
     assert " s of jitter" in people.partition("steps")[2]
 

@@ -137,7 +137,7 @@ def test_the_first_page_does_not_say_that_a_throttled_target_fires_what_is_due(o
     cards = words.rpartition("Targets")[2]
     assert "main throttled until 2026-11-23T20:20:00Z" in cards
     assert cards.count("serving") == len(others)
-    assert cards.count("not before the throttle ends at 2026-11-23T20:20:00Z") == 1
+    assert cards.count("; nothing fires before the throttle ends at 2026-11-23T20:20:00Z") == 1
 
 
 @pytest.mark.parametrize(("minutes", "shown"), [(60, "in 1 h"), (60 * 24 + 1, "not before 2026-11-24T19:21:00Z")])
@@ -145,6 +145,7 @@ def test_the_next_fire_of_a_throttled_target_comes_after_the_throttle(minutes: i
     throttled = replace(TARGET, throttled_until=NOW + timedelta(minutes=minutes))
     page = parsed("/", pages(status=replace(STATUS, targets=[throttled]), entries=[entry("nightly")]))
     assert f"next fire {shown}" in page.words
+    assert f"On target main nothing fires before the throttle ends at {throttled.throttled_until:%Y-%m-%dT%H:%M:%SZ}." in page.words
     assert "throttled: waits" in page.words.partition("What fires next")[2].partition("What is open")[0]
     assert "throttled" in parsed("/automations", pages(status=replace(STATUS, targets=[throttled]), entries=[entry("nightly")])).words
     state = parsed(ONE, pages(status=replace(STATUS, targets=[throttled]), entries=[entry("nightly")])).words
@@ -157,7 +158,7 @@ def test_the_next_fire_of_a_target_is_none_that_is_paused() -> None:
     automation = replace(details(entry("nightly"), "main", now=NOW), state="paused")
     words = parsed("/", pages(status=replace(STATUS, targets=[paused]), automations=[automation])).words
     assert "next fire none within a day" in words
-    assert "Next firenone within a day; all enabled automations are paused" in words
+    assert "Next firenone within a day; nothing fires: all enabled automations are paused" in words
 
 
 def test_a_waiting_occurrence_says_that_it_expires_before_the_throttle_ends() -> None:

@@ -109,7 +109,9 @@ def command(
     show(lines, _columns(lines, timezone), (lambda one: one) if as_json else None, empty=empty)
     for name in dict.fromkeys(str(line["target"]) for line in lines if _may_have_changed(line)):
         if name in seen:
-            complain(f"no daemon runs: what waits or runs of target {escaped(name)} is as last seen at {zoned_text(seen[name])}")
+            claims = [from_text(str(line["claimed_at"])) for line in lines if line["target"] == name and line["claimed_at"]]
+            at = zoned_text(max([seen[name], *claims]))
+            complain(f"no daemon runs: what waits or runs of target {escaped(name)} is as last seen at {at}")
 
 
 def _may_have_changed(line: "Line") -> bool:

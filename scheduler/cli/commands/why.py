@@ -14,7 +14,7 @@ from scheduler.cli.outcome_colours import colour_outcome, colour_run
 from scheduler.cli.output import Colour, Json, json_line, line, styled
 from scheduler.cli.times import in_zone, now, understood, usable_zone
 from scheduler.core.instants import to_text, to_text_seconds
-from scheduler.core.model import Occurrence, RunStatus
+from scheduler.core.model import Occurrence, RunStatus, State
 from scheduler.core.printable import escaped
 from scheduler.core.zones import zone
 
@@ -107,6 +107,8 @@ def _last_seen(account: "Account") -> datetime | None:
     """Return when a daemon last saw the automation or recorded something of the occurrence."""
     row = account.row
     seen = [account.snapshot_at, *((row.claimed_at, row.finished_at) if row is not None else ())]
+    seen += [step.until or step.at for step in account.steps]
+    seen += [attempt.ended_at or attempt.written_at for attempt in account.attempts]
     return max((instant for instant in seen if instant is not None), default=None)
 
 
@@ -118,6 +120,8 @@ def _answer(story: "Story", seen_at: datetime | None) -> str:
         if status == RunStatus.RUNNING and seen_at is not None:
             result += f" when last seen at {to_text_seconds(seen_at)} (no daemon runs)"
         return styled(row.fate, colour_outcome(row.outcome, status)) + result
+    if story.wait is not None:  # it has no row before its due time, and is open all the same
+        return styled(f"open: {State.WAITING}", colour_outcome(None, None))
     titles: dict[str, tuple[str, Colour]] = {
         "to_come": ("not decided yet", "cyan"),
         "missing": ("missing", "red"),

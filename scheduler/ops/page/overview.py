@@ -92,6 +92,7 @@ class Overview:
     findings: Sequence[Finding]
     hour: Timeline
     day: Timeline
+    hindrances: Sequence[str]
     next: Sequence[Coming]
     next_left: int
     waits: Sequence[WaitRow]
@@ -121,6 +122,7 @@ def overview(gathered: Gathered) -> Overview:
         found,
         timeline(fires, HOUR, now, cut),
         day,
+        [f"On target {target.name} {text}." for target in status.targets if (text := _describe_hindrance(target))],
         following,
         day.count + day.paused - len(following),
         waits,
@@ -258,11 +260,11 @@ def _choose_next_fire(target: TargetStatus, next_fire: datetime | None, now: dat
 def _describe_hindrance(target: TargetStatus) -> str | None:
     """Return why nothing fires now on the target, for a reader of its next fire."""
     if target.held is not None:
-        return "not while the target is held"
+        return "nothing fires while the target is held"
     if target.throttled_until is not None:
-        return f"not before the throttle ends at {to_text_seconds(target.throttled_until)}"
+        return f"nothing fires before the throttle ends at {to_text_seconds(target.throttled_until)}"
     if target.is_paused:
-        return "all enabled automations are paused"
+        return "nothing fires: all enabled automations are paused"
     return None
 
 
