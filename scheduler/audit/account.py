@@ -57,6 +57,7 @@ class Tried:
     result: str | None
     http_status: int | None
     error: str | None
+    clock_offset: float | None  # seconds that the API's clock was ahead of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +233,7 @@ def _tried(row: sqlite3.Row) -> Tried:
         row["result"],
         row["http_status"],
         row["error"],
+        row["clock_offset"],
     )
 
 

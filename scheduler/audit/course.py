@@ -193,7 +193,14 @@ class _Auditor:
         rows = reading.fates(connection, self.target, instant)
         if not self.all_of_them:
             rows = {each: fate for each, fate in rows.items() if each in self.lineages}
-        return discrepancies(expectation, instant, rows)
+        for found in discrepancies(expectation, instant, rows):
+            if found.kind is not Kind.UNEXPLAINED or not self._was_sent_ahead(connection, expectation, found):
+                yield found
+
+    def _was_sent_ahead(self, connection: Connection, expectation: Expectation, found: Discrepancy) -> bool:
+        """Whether a clock that was ahead sent the occurrence by a definition of which the daemon knew no end yet."""
+        sent_at = reading.find_sending(connection, self.target, found.automation_id, found.scheduled_for)
+        return sent_at is not None and expectation.was_implied_when_sent(found.automation_id, found.scheduled_for, sent_at)
 
 
 def _is_meant(automation: str | None, automation_id: str, recorded: Lineages) -> bool:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from scheduler.audit.evaluation import Evaluation
-from scheduler.audit.lineage import Force, Recorded, in_force
+from scheduler.audit.lineage import FOREVER, Force, Recorded, in_force
 from scheduler.core.model import Gap
 
 if TYPE_CHECKING:
@@ -173,6 +173,14 @@ class Expectation:
     def tolerated_of(self, automation_id: str, begin: datetime, end: datetime) -> set[datetime]:
         """Those that may be on record: they were implied by a version of which nobody knew yet that it had ended."""
         return {each for force in self.lineages.get(automation_id, ()) for each in self._of(force, begin, end, force.tolerated)}
+
+    def was_implied_when_sent(self, automation_id: str, instant: datetime, sent_at: datetime) -> bool:
+        """Whether a version that the daemon knew at ``sent_at``, on the API's clock, implies the instant.
+
+        A clock that was ahead sends an occurrence before an edit that counts from before the instant; it is then set back.
+        """
+        forces = [force for force in self.lineages.get(automation_id, ()) if force.known_until >= sent_at]
+        return any(self._of(force, instant - _JUST_BEFORE, instant, FOREVER) for force in forces)
 
     def required_at(self, instant: datetime) -> set[str]:
         """The automations that must be on record with this instant, those in spans included."""

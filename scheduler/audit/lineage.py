@@ -48,12 +48,16 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Force:
-    """A version in force after ``begin`` and up to and including ``end``, and tolerated up to ``tolerated``."""
+    """A version in force after ``begin`` and up to and including ``end``, and tolerated up to ``tolerated``.
+
+    The daemon could take the version for the newest one until ``known_until``, shortly after the next version was observed.
+    """
 
     version: Recorded
     begin: datetime
     end: datetime
     tolerated: datetime
+    known_until: datetime
 
 
 def in_force(versions: Sequence[Recorded]) -> list[Force]:
@@ -63,6 +67,6 @@ def in_force(versions: Sequence[Recorded]) -> list[Force]:
     for version in reversed(versions):
         begin = version.effective_from
         went_back = seen < version.observed_at  # the clock did: nobody knows until when it had gone on by then
-        forces.append(Force(version, begin, max(begin, end), FOREVER if went_back else max(begin, end, seen)))
+        forces.append(Force(version, begin, max(begin, end), FOREVER if went_back else max(begin, end, seen), seen))
         end, seen = min(begin, end), version.observed_at + _AHEAD  # min: a clock that went back can put a later version before it
     return forces[::-1]

@@ -7,7 +7,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Final, cast
 
@@ -137,6 +137,19 @@ def fates(connection: sqlite3.Connection, target: str, instant: datetime) -> dic
     select = f"SELECT automation_id, {_FATE} AS fate FROM occurrence WHERE scheduled_for = ? AND target = ?"  # noqa: S608 -- a literal
     return {row["automation_id"]: row["fate"] for row in connection.execute(select, (to_text_seconds(instant), target))}
 
+
+def find_sending(connection: sqlite3.Connection, target: str, automation_id: str, instant: datetime) -> datetime | None:
+    """Find when the first attempt of an occurrence was sent, on the API's clock; None without an attempt, or when that clock is unknown."""
+    row = connection.execute(_FIRST_ATTEMPT, (target, automation_id, to_text_seconds(instant))).fetchone()
+    if row is None or row["clock_offset"] is None:
+        return None
+    return from_text(row["written_at"]) + timedelta(seconds=row["clock_offset"])
+
+
+_FIRST_ATTEMPT: Final = """
+    SELECT written_at, clock_offset FROM occurrence JOIN attempt ON occurrence_id = occurrence.id
+    WHERE target = ? AND occurrence.automation_id = ? AND scheduled_for = ? ORDER BY number LIMIT 1
+"""
 
 _FATE: Final = "coalesce(outcome || ': ' || reason, 'open: ' || state)"
 

@@ -20,6 +20,8 @@ from scheduler.core.status import describe_expiry
 from scheduler.core.steps import WAITS_FOR, Cause, Step
 
 _JUST_AFTER: Final = timedelta(microseconds=1)
+_LARGE_OFFSET: Final = 60.0
+"""Seconds between two clocks: a smaller difference is not told."""
 
 
 class Verdict(StrEnum):
@@ -316,7 +318,7 @@ def _of_step(step: Step, wait: Wait | None) -> Entry:
 def _of_attempt(attempt: Tried) -> Iterator[Entry]:
     which = f"attempt {attempt.number}"
     if attempt.sent_at is not None:
-        yield Entry(attempt.sent_at, f"{which} sent")
+        yield Entry(attempt.sent_at, f"{which} sent{_describe_offset(attempt.clock_offset)}")
     if attempt.ended_at is None:
         text = "was on record as about to be sent" if attempt.result else "is on record as about to be sent"
         yield Entry(attempt.written_at, f"{which} {text}; nobody has seen its end")
@@ -324,6 +326,13 @@ def _of_attempt(attempt: Tried) -> Iterator[Entry]:
         http = "" if attempt.http_status is None else f" (HTTP {attempt.http_status})"
         error = f": {attempt.error}" if attempt.error else ""
         yield Entry(attempt.ended_at, f"{which} {RESULTS[AttemptResult(attempt.result)]}{http}{error}")
+
+
+def _describe_offset(seconds: float | None) -> str:
+    """Return the difference of the clocks, when it is so large that the order of instants may confuse."""
+    if seconds is None or abs(seconds) < _LARGE_OFFSET:
+        return ""
+    return f", by a clock that was {describe_duration(abs(seconds))} {'behind' if seconds > 0 else 'ahead of'} the API's"
 
 
 def _of_run(run: Ran) -> Iterator[Entry]:

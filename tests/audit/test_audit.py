@@ -119,6 +119,32 @@ def test_a_row_that_nothing_implies_is_unexplained(ledger: Path) -> None:
     assert told(ledger) == ["unexplained 12:07", "missing 12:10"]
 
 
+@pytest.mark.parametrize(("offset", "kinds"), [(0.0, []), (190.0, [Kind.UNEXPLAINED])])
+def test_a_row_that_a_clock_ahead_sent_before_an_edit_from_before_it_is_explained(tmp_path: Path, offset: float, kinds: list[Kind]) -> None:
+    """The API's clock, which the attempt has on record, tells that the edit came later. Without its difference nothing tells that."""
+
+    async def story(world: World) -> None:
+        automation = world.api.create("*/2 * * * *")
+        world.start()
+        await world.until("12:10:10")
+        world.kill()
+        world.clock.step(180.0)
+        world.start()
+        await world.after(15.0)
+        world.kill()
+        world.clock.step(-180.0)
+        world.start()
+        await world.until("12:11:10")
+        world.api.edit(automation, enabled=False)
+        await world.until("12:20:00")
+        assert world.fates(automation)["12:12"] == "accepted: answered"
+        await world.stop()
+
+    path = recorded(tmp_path / "ledger.db", story, policies=LENIENT)
+    spoil(path, "UPDATE attempt SET clock_offset = clock_offset + ? WHERE clock_offset < -100", offset)
+    assert [finding.kind for finding in found(path)] == kinds
+
+
 def test_a_row_that_is_anothers_by_now_is_both(ledger: Path) -> None:
     """So that as many rows as are expected are there at that instant."""
     other = "(SELECT automation_id FROM definition WHERE name = 'automation 3')"

@@ -85,6 +85,22 @@ def test_what_was_on_time_is_told_in_a_few_steps(ledger: Path) -> None:
     assert story.force.version.name == "report"
 
 
+@pytest.mark.parametrize(
+    ("offset", "text"),
+    [
+        (-190.0, "attempt 1 sent, by a clock that was 3 min 10 s ahead of the API's"),
+        (190.0, "attempt 1 sent, by a clock that was 3 min 10 s behind the API's"),
+        (59.0, "attempt 1 sent"),
+        (None, "attempt 1 sent"),
+    ],
+)
+def test_a_large_difference_of_the_clocks_is_told_with_the_attempt(ledger: Path, tmp_path: Path, offset: float | None, text: str) -> None:
+    path = tmp_path / "ledger.db"
+    path.write_bytes(ledger.read_bytes())
+    spoil(path, "UPDATE attempt SET clock_offset = ?", offset)
+    assert [entry for entry in texts(why(path, "report", "12:10")) if entry.startswith("attempt 1 sent")] == [text]
+
+
 def test_every_attempt_and_what_it_got_is_told_and_what_was_waited_for(ledger: Path) -> None:
     told = texts(why(ledger, "report", "12:20"))
     for text in (
