@@ -89,7 +89,7 @@ def is_served(path: Path) -> bool:
         return True
 
 
-def last_seen(connection: sqlite3.Connection) -> dict[str, datetime]:
+def read_last_seen(connection: sqlite3.Connection) -> dict[str, datetime]:
     """Return the begin of the newest good poll of each target."""
     rows = connection.execute("SELECT name, snapshot_at FROM target WHERE snapshot_at IS NOT NULL")
     return {name: from_text(snapshot_at) for name, snapshot_at in rows}

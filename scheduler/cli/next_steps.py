@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from scheduler.cli.fires import Planned, coming
-from scheduler.cli.pauses import Paused, paused, throttles
+from scheduler.cli.pauses import Paused, paused, read_throttles
 from scheduler.cli.times import at_text, span_text
 from scheduler.core.command_line import command_line
 from scheduler.core.cron import InvalidSchedule
@@ -47,7 +47,7 @@ def _describe_hindrance(settings: Settings, target: str, automation_id: str, nam
         return "; recorded and not fired, because the configuration pauses it"
     try:
         is_paused = Paused(settings, paused(settings)).covers(target, automation_id, name)
-        end = throttles(settings, now).get(target)
+        end = read_throttles(settings, now).get(target)
     except (Unreachable, DatabaseRefused):
         return ""
     if is_paused:

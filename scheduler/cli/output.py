@@ -100,7 +100,7 @@ def show(
     """
     if as_json is not None:
         for record in records:
-            json_line(as_json(record))
+            print_json(as_json(record))
         return
     lines = table(list(records), columns, terminal_width())
     for text in lines:
@@ -135,7 +135,7 @@ def json_text(value: object) -> str:
     return json.dumps(value, separators=(", ", ": "))
 
 
-def json_line(value: object) -> None:
+def print_json(value: object) -> None:
     """Print a line of JSON, at once: a reader may be waiting for it."""
     click.echo(json_text(value))
 
@@ -152,7 +152,7 @@ def line(text: str = "", *, is_whole: bool = False) -> None:
 
 def complain(text: str, *, is_whole: bool = False) -> None:
     """Print a line on standard error, as `line` does. That nobody can read it is no reason to fail again."""
-    width = None if is_whole else _width(sys.stderr)
+    width = None if is_whole else _find_width(sys.stderr)
     with contextlib.suppress(OSError):
         for part in [text] if width is None else wrap(text, width):
             click.echo(part, err=True)
@@ -217,10 +217,10 @@ def styled(text: str, colour: Colour | None, *, error: bool = False) -> str:
 
 def terminal_width() -> int | None:
     """How many cells wide the terminal is that the output goes to; None when it goes elsewhere."""
-    return _width(sys.stdout)
+    return _find_width(sys.stdout)
 
 
-def _width(stream: TextIO | None) -> int | None:
+def _find_width(stream: TextIO | None) -> int | None:
     if stream is None or not stream.isatty():
         return None
     with contextlib.suppress(ValueError):

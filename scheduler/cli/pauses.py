@@ -63,7 +63,7 @@ def paused(settings: Settings) -> list[dict[str, Any]]:
         return [dict(row) for row in rows]
 
 
-def throttles(settings: Settings, now: datetime) -> dict[str, datetime]:
+def read_throttles(settings: Settings, now: datetime) -> dict[str, datetime]:
     """Return the ends of the throttles that last, by target. Raises `NoLedger`."""
     select = "SELECT name, throttled_until FROM target WHERE throttled_until > ?"
     with reading(settings.ledger.url.path) as connection:

@@ -8,7 +8,7 @@ from scheduler.cli.fires import Planned
 from scheduler.cli.ledger_file import reading
 from scheduler.cli.named import named_now
 from scheduler.cli.output import complain
-from scheduler.cli.pauses import Paused, paused, throttles
+from scheduler.cli.pauses import Paused, paused, read_throttles
 from scheduler.cli.times import now, zoned_text
 from scheduler.core.command_line import command_line
 from scheduler.core.cron import InvalidSchedule, Schedule
@@ -50,7 +50,7 @@ def planned(settings: Settings, automation: str | None) -> list[Planned]:
         raise AnswerIsNo(f"{automation} is disabled and fires nothing")
     enabled = [each for each in found if each.enabled]
     _tell_of_pauses(enabled, settings)
-    for target, until in throttles(settings, now()).items():
+    for target, until in read_throttles(settings, now()).items():
         if any(each.target == target for each in enabled):
             complain(f"throttled: target {escaped(target)}; nothing fires before {zoned_text(until)}")
     return [plan for each in enabled if (plan := _planned(each))]

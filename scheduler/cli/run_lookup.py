@@ -33,10 +33,10 @@ async def identify_run(queue: RunQueue, text: str, *, by_name: bool = False) -> 
     if not by_name:
         advice = advise(text, (), f"{see_list()}, or name an automation with --automation")
         raise AnswerIsNo(f"there is no run {text!r}; {advice}")
-    return await _newest_run(queue, text, named or await _once_named(queue, whole or await widen_automation(queue, text)))
+    return await _find_newest_run(queue, text, named or await _find_once_named(queue, whole or await widen_automation(queue, text)))
 
 
-async def _newest_run(queue: RunQueue, text: str, automations: Sequence[Mapping[str, Any]]) -> str:
+async def _find_newest_run(queue: RunQueue, text: str, automations: Sequence[Mapping[str, Any]]) -> str:
     """Return the id of the newest run of the one automation. Raises `AnswerIsNo` for none, for several and for one without a run."""
     newest = {each["id"]: await queue.runs(automation=each["id"], limit=1) for each in automations[:_MOST]}
     if len(newest) > 1:
@@ -51,7 +51,7 @@ async def _newest_run(queue: RunQueue, text: str, automations: Sequence[Mapping[
     raise AnswerIsNo(f"there is no run {text!r}; {await advise_on(queue, text)}")
 
 
-async def _once_named(queue: RunQueue, text: str) -> list[Mapping[str, Any]]:
+async def _find_once_named(queue: RunQueue, text: str) -> list[Mapping[str, Any]]:
     """Return the automations whose runs show this name or automation id, deleted automations too: ``id`` and ``name``."""
     runs = await queue.runs(automation=text, limit=_MOST)
     return list({run["automation_id"]: {"id": run["automation_id"], "name": run["name"]} for run in runs}.values())

@@ -50,7 +50,7 @@ def understood(text: str, timezone: str, present: datetime) -> Understood:
             time_of_day = time.fromisoformat(text.zfill(5))
             reading = datetime.combine(today, time_of_day)
             found = _placed(reading, timezone)
-            return found if found.instant <= present else _of_yesterday(reading, timezone)
+            return found if found.instant <= present else _read_as_yesterdays(reading, timezone)
         return _placed(datetime.fromisoformat(text), timezone)
     except (ValueError, OverflowError):
         raise click.BadParameter(
@@ -58,7 +58,7 @@ def understood(text: str, timezone: str, present: datetime) -> Understood:
         ) from None
 
 
-def _of_yesterday(reading: datetime, timezone: str) -> Understood:
+def _read_as_yesterdays(reading: datetime, timezone: str) -> Understood:
     """Return yesterday's instant for a time of the clock that is still to come today, and say so."""
     yesterdays, today = _placed(reading - timedelta(days=1), timezone), reading.isoformat(timespec="minutes")
     return Understood(yesterdays.instant, f"{yesterdays.note}, which was yesterday: today's is still to come, write {today} for it", today)

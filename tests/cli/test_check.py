@@ -72,7 +72,7 @@ def test_for_programs_there_is_a_line_for_each_finding(finds: list[Finding], sch
 @pytest.mark.parametrize("width", [80, 120])
 def test_on_a_terminal_every_line_fits(finds: list[Finding], scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     assert finds
-    monkeypatch.setattr(output, "_width", lambda _: width)
+    monkeypatch.setattr(output, "_find_width", lambda _: width)
     lines = scheduler("check").out.splitlines()
     assert max(map(len, lines)) <= width
     assert any(len(line) > width - 15 for line in lines)

@@ -129,7 +129,7 @@ def test_wrong_use_is_told_on_one_line(scheduler: Scheduler, arguments: tuple[st
 
 
 def test_what_is_told_fits_the_terminal(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "_width", lambda _: 70)
+    monkeypatch.setattr(output, "_find_width", lambda _: 70)
     lines = scheduler("explain", "--cron", "30 2 13 * 5", "--timezone", "Europe/Berlin").out.splitlines()
     assert max(map(len, lines)) <= 70
     assert "      Quartz and EventBridge: it is refused, since one of the two must" in lines

@@ -11,7 +11,7 @@ from scheduler.cli.completion_values import complete_automations, complete_targe
 from scheduler.cli.failures import ANSWER_IS_NO, AnswerIsNo
 from scheduler.cli.group import Command, Source, as_json
 from scheduler.cli.instant_options import InstantType, utc
-from scheduler.cli.output import Colour, Json, complain, json_line, line, progress, styled
+from scheduler.cli.output import Colour, Json, complain, line, print_json, progress, styled
 from scheduler.cli.times import at_text, now, usable_zone, zoned_text
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.plural import pluralize
@@ -128,7 +128,7 @@ def _show(findings: "Iterator[Finding]", zone: Callable[["Finding"], str], shown
     for finding in findings:
         shown += 1
         if as_json:
-            json_line(_json(finding))
+            print_json(_json(finding))
         elif shown <= _MOST:
             for text in _lines(finding, zone):
                 line(text)
@@ -160,7 +160,7 @@ def _lines(finding: "Finding", zone: Callable[["Finding"], str]) -> Iterator[str
 
 def _conclude(audit: "Audit", notes: list[str], *, as_json: bool) -> None:
     if as_json:
-        json_line(_summary_json(audit.summary, notes))
+        print_json(_summary_json(audit.summary, notes))
         return
     for text in (*map(_bounds_text, audit.summary.bounds), *_summary(audit.summary), *(escaped(note) for note in notes)):
         line(text)

@@ -12,7 +12,7 @@ from scheduler.cli.completion_values import complete_automations, complete_targe
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import Group, Source, as_json
 from scheduler.cli.outcome_colours import colour_run
-from scheduler.cli.output import Cell, Column, detail_column, id_column, json_line, line, name_column, show
+from scheduler.cli.output import Cell, Column, detail_column, id_column, line, name_column, print_json, show
 from scheduler.cli.times import at_text, in_zone, now, usable_zone
 from scheduler.core.command_line import command_line
 from scheduler.core.instants import from_text
@@ -165,7 +165,7 @@ def run(source: Source, *, automation: str, target_name: str | None, as_json: bo
         document = start(settings, target_name, automation)
     _print(document, as_json=as_json)
     if not as_json:
-        line(f"{'follow it':<{_width(document)}}  {escaped(_follow(source, target_name, document))}", is_whole=True)
+        line(f"{'follow it':<{_find_width(document)}}  {escaped(_follow(source, target_name, document))}", is_whole=True)
 
 
 def _carry_out(source: Source, target_name: str | None, use: "Callable[[ApiClient], Awaitable[T]]") -> T:
@@ -232,15 +232,15 @@ def _prompt_text(prompt: str | None, prompt_file: IO[bytes] | None) -> str | Non
 def _print(document: "Document", *, as_json: bool, more: Mapping[str, str] = MappingProxyType({})) -> None:
     """Print an automation; for a person with ``more`` that follows from the command."""
     if as_json:
-        json_line(document)
+        print_json(document)
         return
-    width = _width(document)
+    width = _find_width(document)
     zone = usable_zone(_text("timezone", document))
     for name, value in {**document, **more}.items():
         line(f"{escaped(name):<{width}}  {escaped(_value_text(name, value, zone))}")
 
 
-def _width(document: "Document") -> int:
+def _find_width(document: "Document") -> int:
     """Return the width of the column of an automation's field names."""
     return max(map(len, document))
 

@@ -8,7 +8,7 @@ import click
 
 from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import Command, Source, as_json
-from scheduler.cli.output import Colour, Json, json_line, line, progress, styled
+from scheduler.cli.output import Colour, Json, line, print_json, progress, styled
 from scheduler.core.plural import pluralize
 from scheduler.core.printable import escaped
 
@@ -49,7 +49,7 @@ def command(context: click.Context, *, as_json: bool) -> None:
     found = list(findings(asyncio.run(examined(source, progress("examined")))))
     if as_json:
         for each in found:
-            json_line(_json(each))
+            print_json(_json(each))
     else:
         _print(found)
     if any(each.status is Status.FAULT for each in found):

@@ -7,7 +7,7 @@ import click
 
 from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import Group, Source, as_json
-from scheduler.cli.output import Cell, Column, Json, complain, json_line, json_text, line, show
+from scheduler.cli.output import Cell, Column, Json, complain, json_text, line, print_json, show
 from scheduler.core.printable import escaped
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _source_cell(one: Json) -> Cell:
 def _print_problems(error: "SettingsError", *, as_json: bool) -> None:
     for problem in error.problems:
         if as_json:
-            json_line({"where": problem.where, "what": problem.what, "remedy": problem.remedy})
+            print_json({"where": problem.where, "what": problem.what, "remedy": problem.remedy})
         else:
             complain("\n".join(escaped(part) for part in str(problem).splitlines()))
 

@@ -9,7 +9,7 @@ from scheduler.cli.completion_values import complete_automations, complete_zones
 from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import Command, Source, as_json
 from scheduler.cli.instant_options import InstantType, utc
-from scheduler.cli.output import json_line, line
+from scheduler.cli.output import line, print_json
 from scheduler.cli.times import now
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _explain(cron: str, timezone: str, settings: "Settings", after: datetime, co
 
     explanation = Explanation.of(Planned.of(cron, timezone, settings.schedule), after, count)
     if as_json:
-        json_line(explanation_json(explanation))
+        print_json(explanation_json(explanation))
         return
     for text in lines(explanation):
         line(text)
@@ -85,7 +85,7 @@ def _explain_recorded(automation: str | None, settings: "Settings", after: datet
     found = recorded(settings, automation)
     for number, each in enumerate(found):
         if as_json:
-            json_line(recorded_json(each, after, count))
+            print_json(recorded_json(each, after, count))
             continue
         for text in recorded_lines(each, after, count, first=number == 0):
             line(text)

@@ -71,7 +71,7 @@ def command(
 
     Works whether the daemon runs or not, and changes nothing.
     """
-    from scheduler.cli.ledger_file import is_served, last_seen, reading
+    from scheduler.cli.ledger_file import is_served, read_last_seen, reading
     from scheduler.cli.named import advise_on, widen
     from scheduler.cli.policy_record import has_jitter
     from scheduler.ledger.history import Selection, timezones
@@ -98,7 +98,7 @@ def command(
             derived = derive_lines(connection, settings, automation, now())
         lines = select_with(connection, selection, derived)
         zones = {} if as_json else timezones(connection, lines)
-        seen = {} if as_json or is_served(path) else last_seen(connection)
+        seen = {} if as_json or is_served(path) else read_last_seen(connection)
         near = "" if lines else advise_on(connection, target, automation)
     filtered = any((automation, since, until, outcome, run_status, target))
     empty = f"no occurrence matches{near}" if filtered else "nothing has come due yet"

@@ -6,7 +6,7 @@ import click
 
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import Group, Source, as_json
-from scheduler.cli.output import Cell, Column, Json, detail_column, json_line, line, show
+from scheduler.cli.output import Cell, Column, Json, detail_column, line, print_json, show
 from scheduler.cli.times import now
 from scheduler.core.command_line import command_line
 from scheduler.core.instants import from_text, to_text_seconds
@@ -83,7 +83,7 @@ def revoke(source: Source, *, key_id: str) -> None:
 def _print_new(made: "NewKey", *, as_json: bool) -> None:
     key = made.key
     if as_json:
-        json_line({"id": key.id, "key": made.text, "scopes": sorted(key.scopes), "project_id": key.project_id})
+        print_json({"id": key.id, "key": made.text, "scopes": sorted(key.scopes), "project_id": key.project_id})
         return
     for title, text in (("key", made.text), ("id", key.id), ("scopes", ", ".join(sorted(key.scopes))), ("project", str(key.project_id))):
         line(f"{title:<9}{text}")

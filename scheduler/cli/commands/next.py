@@ -8,7 +8,7 @@ import click
 from scheduler.cli.completion_values import complete_automations, complete_zones
 from scheduler.cli.group import Command, Source, as_json
 from scheduler.cli.instant_options import InstantType, utc
-from scheduler.cli.output import json_line, show
+from scheduler.cli.output import print_json, show
 from scheduler.cli.times import now
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _answer(lines: IO[bytes], settings: "Settings", after: datetime, count: int)
     from scheduler.cli.batch import Defaults, answers
 
     for answer in answers(lines, Defaults(after, count, settings.schedule.dst_gap, settings.schedule.dst_repeat)):
-        json_line(answer)
+        print_json(answer)
 
 
 def _expression(cron: str, timezone: str, settings: "Settings") -> "Planned":

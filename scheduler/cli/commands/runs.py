@@ -21,9 +21,9 @@ from scheduler.cli.output import (
     Raw,
     detail_column,
     id_column,
-    json_line,
     line,
     name_column,
+    print_json,
     show,
     styled,
     text_column,
@@ -155,7 +155,7 @@ async def _show(database: "Database", *, run_id: str, folder: Path, follow: bool
     output = GrowingFile(Workspace.of(folder, run["id"]).output)
     if most is not None:
         text = output.head(most).decode(errors="replace")
-        json_line({**_json(run), "prompt": run["prompt"], "output": text})
+        print_json({**_json(run), "prompt": run["prompt"], "output": text})
         return
     for each in _sheet(run):
         line(each)

@@ -10,7 +10,7 @@ import click
 from scheduler.cli.group import Command, Source, as_json
 from scheduler.cli.local_times import time_columns
 from scheduler.cli.outcome_colours import colour_run
-from scheduler.cli.output import Cell, Column, complain, json_line, line, name_column, styled, table, terminal_width
+from scheduler.cli.output import Cell, Column, complain, line, name_column, print_json, styled, table, terminal_width
 from scheduler.cli.times import at_text, span_text, usable_zone, zoned_text
 from scheduler.core.errors import DatabaseRefused, Unreachable
 from scheduler.core.instants import from_text
@@ -50,7 +50,7 @@ def command(source: Source, *, as_json: bool) -> None:
         complain(f"what is paused is not known: {escaped(str(error))}")
         pauses = []
     if as_json:
-        json_line({**status, "paused": pauses, "upcoming": upcoming})
+        print_json({**status, "paused": pauses, "upcoming": upcoming})
         return
     for text in (*_of_daemon(status), *_of_targets(status), *_of_pauses(pauses), *_of_upcoming(status, upcoming, Paused(settings, pauses))):
         line(text)

@@ -11,7 +11,7 @@ from scheduler.cli.completion_values import complete_automations, complete_targe
 from scheduler.cli.failures import ANSWER_IS_NO
 from scheduler.cli.group import Command, Source, as_json
 from scheduler.cli.outcome_colours import colour_outcome, colour_run
-from scheduler.cli.output import Colour, Json, json_line, line, styled
+from scheduler.cli.output import Colour, Json, line, print_json, styled
 from scheduler.cli.times import in_zone, now, understood, usable_zone
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import Occurrence, RunStatus, State
@@ -66,10 +66,10 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
         story = tell(account, at, _policies_of(account))
         near = (each for each in (story.before, story.after) if each is not None)
         rows = {each: row_of(connection, Occurrence(which.target, which.automation_id, each)) for each in near}
-        seen_at = None if is_served(path) else _last_seen(account)
+        seen_at = None if is_served(path) else _find_last_seen(account)
     fates = {each: None if row is None else row.fate for each, row in rows.items()}
     if as_json:
-        json_line(_json(story, asked.note, fates))
+        print_json(_json(story, asked.note, fates))
     else:
         timezone = _timezone(story) or usable_zone(which.timezone)
         for text in _lines(story, asked.note, fates, at, timezone, seen_at=seen_at):
@@ -103,7 +103,7 @@ def _lines(story: "Story", note: str | None, fates: Fates, at: datetime, timezon
         yield f"{title:<11}{fate}".rstrip()
 
 
-def _last_seen(account: "Account") -> datetime | None:
+def _find_last_seen(account: "Account") -> datetime | None:
     """Return when a daemon last saw the automation or recorded something of the occurrence."""
     row = account.row
     seen = [account.snapshot_at, *((row.claimed_at, row.finished_at) if row is not None else ())]
