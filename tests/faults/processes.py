@@ -1,6 +1,7 @@
 """Faults of processes: killed, stopped, frozen, doubled, renamed, and told to reload in a storm."""
 
 import asyncio
+import shlex
 import signal
 from http import HTTPStatus
 
@@ -150,10 +151,11 @@ class Rename(Fault):
             return status == _WRONG
 
         await until(refused, seconds=PATIENCE, what="the new name of the target to be refused")
-        rename = f"target rename {old} {site.target_name}"
-        if f"`scheduler {rename}`" not in said:
+        rename = ["target", "rename", old, site.target_name]
+        advised = shlex.split(said.partition("`")[2].partition("`")[0])
+        if advised[-len(rename) - 2 : -2] != rename or advised[-2] != "--config":
             raise Violation(f"a target's new name is refused without the command that renames it: {said}")
-        await until(lambda: _done(site, *rename.split()), seconds=PATIENCE, what="the target to be renamed")
+        await until(lambda: _done(site, *rename), seconds=PATIENCE, what="the target to be renamed")
 
     async def end(self, site: Site) -> None:
         await site.start_daemon(ready=False)
