@@ -254,7 +254,8 @@ class TargetStatus:
     due. ``overdue`` names the first `MOST_NAMED` of ``overdue_count`` overdue occurrences: which, and their state.
     ``throttled_until`` is the end of the wait that the API asked for; None: no wait.
     ``unidentified`` objects of the list have no readable id; ``anonymous`` is what is known of the first of them. ``absent`` automations
-    are not in the list, and not removed yet.
+    are not in the list, and not removed yet. ``open`` counts the open occurrences with a row; ``before_due`` those without a row, between
+    their instant and their due time.
     """
 
     name: str
@@ -281,6 +282,7 @@ class TargetStatus:
     absent: int = 0
     disappeared: Disappearance | None = None
     inconsistent: Inconsistency | None = None
+    before_due: int = 0
 
     @property
     def is_paused(self) -> bool:

@@ -284,6 +284,7 @@ class Target:
             absent=len(context.timetable.absent),
             disappeared=self._poller.watch.disappeared,
             inconsistent=self._poller.watch.inconsistent,
+            before_due=context.timetable.later_count,
         )
 
     def _recovering(self) -> Recovering | None:

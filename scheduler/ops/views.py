@@ -41,7 +41,7 @@ def headline(status: DaemonStatus) -> str:
     problems = missing(status)
     if problems:
         return f"not ready: {'; '.join(problems)}"
-    open_now = sum(sum(target.open.values()) for target in status.targets)
+    open_now = sum(sum(target.open.values()) + target.before_due for target in status.targets)
     return f"{pluralize(len(status.targets), 'target')}, {pluralize(open_now, 'occurrence')} open, {_describe_next_fire(status.targets)}"
 
 

@@ -47,7 +47,7 @@ def test_an_occurrence_between_its_instant_and_its_due_time_waits_for_that() -> 
         assert await shown.until_due(only=lambda each: each.name == "hourly") == [waiting]
         assert (shown.of("another"), await shown.until_due(only=lambda each: each.name == "h*")) == ([], [])
         status = await process.target.waits.status()
-        assert (status.causes, status.unclaimed) == ({Cause.DUE: 1}, 1)
+        assert (status.causes, status.unclaimed, process.target.status().before_due) == ({Cause.DUE: 1}, 1, 1)
         assert world.fates(automation) == {}
         await world.after(due - world.clock.now() + timedelta(seconds=1))
         assert await waits(world) == []

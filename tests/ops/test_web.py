@@ -160,6 +160,11 @@ def test_the_status_tells_what_each_occurrence_waits_for_and_since_when() -> Non
     }
 
 
+def test_the_status_line_of_the_service_counts_what_is_open_before_its_due_time_too() -> None:
+    line = headline(replace(STATUS, targets=[TARGET, replace(TARGET, name="b", before_due=2)]))
+    assert line.startswith("2 targets, 10 occurrences open, ")
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
