@@ -12,6 +12,8 @@ from tests.simulation import script as s
 from tests.simulation.script import Action, Script
 
 FIRST_SEED: Final = 2_000_000
+_RESTORED: Final = 0.25
+"""The share of scripts in which the ledger is restored from a backup."""
 _CHANGES: Final = (s.Edit, s.Create, s.Delete, s.Pause)
 
 
@@ -21,7 +23,8 @@ def add_commands(script: Script) -> Script:
     changes = [*script.actions, *_draw_changes(script, draw)]
     wakes = [wake for action in changes for wake in _draw_wakes(action, draw)]
     wakes += _draw_burst(script, draw)
-    return replace(script, actions=tuple(sorted((*changes, *wakes), key=lambda action: action.at)))
+    restore = _draw_restore(script, draw)
+    return replace(script, actions=tuple(sorted((*changes, *wakes, *restore), key=lambda action: action.at)))
 
 
 def _draw_changes(script: Script, draw: random.Random) -> Iterator[Action]:
@@ -44,6 +47,14 @@ def _draw_wakes(action: Action, draw: random.Random) -> Iterator[Action]:
     """Yield the wake of a command that made this change, if a command made it."""
     if isinstance(action, _CHANGES) and draw.random() < 0.8:
         yield s.Wake(at=action.at + draw.choice([0.001, 0.05, 0.4]))
+
+
+def _draw_restore(script: Script, draw: random.Random) -> Iterator[Action]:
+    """Yield a backup, and its restoration later, in some scripts."""
+    if draw.random() < _RESTORED:
+        at, restored_at = sorted(draw.uniform(1.0, script.setting.span) for _ in range(2))
+        yield s.Backup(at=at)
+        yield s.Restore(at=restored_at, down=draw.choice([0.5, 20.0, 400.0]), paused=draw.choice([30.0, 200.0]))
 
 
 def _draw_burst(script: Script, draw: random.Random) -> Iterator[Action]:

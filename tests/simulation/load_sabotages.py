@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from scheduler.app import daemon
+from scheduler.cli import restoration
 from scheduler.core import backlog, model, ranges
 from scheduler.core.backlog import Backlog
 from scheduler.core.cron import Schedule
@@ -229,6 +230,8 @@ LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "a wake is not heard": [(Refresh, "request", _do_nothing)],
     "every wake is a poll": [(refresh, "EVERY", 0.0), (daemon, "_HEAR_EVERY", 0.0)],
     "what a command deleted is not read": [(Refresh, "_read_absent", _do_nothing)],
+    "a restoration is not noted": [(restoration, "note_restoration", lambda *_: None)],
+    "a restored ledger is not paused": [(restoration, "pause", lambda *_: False)],
     "text cut at NUL": [(model, "_required", _require_cut)],
     "ranges as croniter reads them": [(ranges, "_write_out", lambda item, _field, _rules_version: item)],
 }
@@ -273,6 +276,8 @@ TOLD_BY: Final[Mapping[str, str]] = {
     "a wake is not heard": "changed by commands",
     "every wake is a poll": "changed by commands",
     "what a command deleted is not read": "changed by commands",
+    "a restoration is not noted": "restored from a backup",
+    "a restored ledger is not paused": "restored from a backup",
     "text cut at NUL": "text with NUL",
     "ranges as croniter reads them": "ranges that wrap",
 }

@@ -231,6 +231,19 @@ class Wake(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Backup(Action):
+    """Somebody makes a backup of the ledger."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restore(Action):
+    """Somebody stops the daemon, restores the newest backup, starts the daemon after ``down``, and resumes all ``paused`` seconds later."""
+
+    down: float
+    paused: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
     """An automation that there is from the beginning."""
 

@@ -295,6 +295,11 @@ SMALL: Final[Mapping[str, Callable[[], Script]]] = {
         poll_interval="2m",
         fresh_for="2m",
     ),
+    "restored from a backup": lambda: write_script(
+        25 * _MINUTE,
+        [*plan_every("* * * * *", 3), *plan_every("*/10 * * * *", 2), *plan_every("0 0 1 1 *", 1)],
+        [s.Backup(at=330.0), s.Restore(at=930.0, down=20.0, paused=90.0)],
+    ),
     "late edit": lambda: write_script(
         7 * _HOUR,
         [*plan_every("* * * * *", 2), *plan_every("*/10 * * * *", 10)],

@@ -15,6 +15,7 @@ from functools import singledispatchmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from scheduler.cli import restoration
 from scheduler.core.events import Event
 from scheduler.core.identity import idempotency_key
 from scheduler.core.instants import from_text
@@ -94,6 +95,16 @@ class Woken:
     at: datetime
 
 
+@dataclass(slots=True)
+class Restoration:
+    """A ledger that was restored: when its backup was made, which occurrences that knows, and when it was put in place and resumed."""
+
+    backed_up: datetime
+    known: frozenset[tuple[str, str, datetime]]
+    restored: datetime
+    resumed: datetime | None = None
+
+
 class World:
     """One simulation. To be made on a `MachineLoop`."""
 
@@ -118,6 +129,8 @@ class World:
         self.counts: defaultdict[str, int] = defaultdict(int)
         self.looks: list[Looked] = []
         self.woken: list[Woken] = []
+        self.restorations: list[Restoration] = []
+        self._backup: tuple[datetime, sqlite3.Connection] | None = None
         self.ledgers: list[sqlite3.Connection] = []  # a copy for each process that was killed, when the script asks for them
         self.folder = folder
         self._ledger = folder / "ledger.db"
@@ -425,6 +438,8 @@ class World:
             self._later(action.lasts, lambda: self._resume(name, which))
 
     def _resume(self, target: str, which: str) -> None:
+        if which == EVERYTHING and any(restored.resumed is None for restored in self.restorations):
+            return  # it is resumed with the restored ledger
         resume_in(self.file.connection, target, which, at=self.clock.now(), by="ada")
         for pause in self.pauses:
             if pause.target == target and pause.end is None and which in {pause.what, EVERYTHING}:
@@ -445,6 +460,43 @@ class World:
         if process is not None and process.wake_socket is not None:
             process.wake_socket.wake()
             self.woken.append(Woken(process.number, self.clock.true_now()))
+
+    @_do.register
+    def _(self, _: s.Backup) -> None:
+        self._backup = (self.clock.true_now(), self.file.copy())
+
+    @_do.register
+    def _(self, action: s.Restore) -> None:
+        process = self._alive()
+        if process is not None and self._backup is not None:
+            process.signal(signal.SIGTERM)
+            process.main.add_done_callback(lambda _: self._restore(action))
+
+    def _restore(self, action: s.Restore) -> None:
+        """Restore the newest backup as `scheduler restore` does, unless a process uses the ledger."""
+        self._later(action.down, self._start_again)
+        if self._backup is None or self._alive() is not None or self.calm_since is not None:
+            return
+        (backed_up, backup), at = self._backup, self.clock.true_now()
+        known = {
+            (target, id_, from_text(at))
+            for target, id_, at in backup.execute("SELECT target, automation_id, scheduled_for FROM occurrence")
+        }
+        backup.backup(self.file.connection)
+        restoration._pause_all(self.file.connection, self.clock.now())
+        restored = Restoration(backed_up, frozenset(known), at)
+        self.restorations.append(restored)
+        self._later(action.down + action.paused, lambda: self._resume_restored(restored))
+
+    def _resume_restored(self, restored: Restoration) -> None:
+        """Resume as documented: when the daemon is ready, and so has recorded what was due since the backup."""
+        process = self._alive()
+        if process is None or not process.serving or missing(self.services[process.number].status()):
+            self._later(10.0, lambda: self._resume_restored(restored))
+            return
+        for target in self.links:
+            resume_in(self.file.connection, target, EVERYTHING, at=self.clock.now(), by="ada", keep_single=True)
+        restored.resumed = self.clock.true_now()
 
     # ------------------------------------------------------------ keeping
 
