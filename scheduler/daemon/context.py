@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http import HTTPStatus
+from itertools import islice
 from typing import Final, TypeVar
 
 from scheduler.core.errors import LedgerUnavailable, UpstreamError
@@ -23,6 +24,8 @@ FIRST_BACK_OFF: Final = 1.0
 LONGEST_BACK_OFF: Final = 60.0
 _TOLD_AT_ONCE: Final = 50
 """Events that are told before others have a turn: some five milliseconds."""
+_RETRIED_AT_ONCE: Final = 500
+"""Waits for a retry that one write ends: ten thousand retries in one turn would hold up the event loop."""
 _LOOK_AGAIN: Final = 1.0
 """Seconds after which an attempt looks again while another one is the probe and has not been sent yet."""
 
@@ -151,11 +154,18 @@ class Gate:
 
 
 class LedgerHealth:
-    """Whether the ledger can be written; tells when that changes."""
+    """Whether the ledger can be written. Publishes each change, and ends the waits for a retry when the ledger can be written again."""
 
     def __init__(self, publish: Publish) -> None:
         self._publish = publish
+        self._writes = 0  # that worked
+        self._waiters: dict[asyncio.Future[None], None] = {}  # in the order in which they came
+        self._listeners: list[Callable[[], None]] = []
         self.error: str | None = None
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` whenever the ledger can be written again."""
+        self._listeners.append(listener)
 
     def failed(self, operation: str, error: str) -> None:
         """A write or read was not possible."""
@@ -163,10 +173,32 @@ class LedgerHealth:
         self.error = error
 
     def worked(self) -> None:
-        """One was."""
+        """A write was possible. Some of those who wait for a retry try now: their writes end the waits of the next ones."""
+        self._writes += 1
         if self.error is not None:
+            self.error = None
             self._publish(LedgerRecovered())
-        self.error = None
+            for listener in self._listeners:
+                listener()
+        for waiter in list(islice(self._waiters, _RETRIED_AT_ONCE)):
+            del self._waiters[waiter]
+            waiter.set_result(None)
+
+    async def wait_for_retry(self, seconds: float) -> None:
+        """Wait so many seconds before a retry, or less when another write works meanwhile.
+
+        An eighth of the time is waited in any case, so that a write that fails for a reason of its own is not tried at every turn.
+        """
+        writes = self._writes
+        await asyncio.sleep(seconds / 8)
+        if self._writes > writes:
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters[waiter] = None
+        try:
+            await asyncio.wait({waiter}, timeout=seconds * 7 / 8)
+        finally:
+            self._waiters.pop(waiter, None)
 
 
 @dataclass(slots=True)
@@ -231,4 +263,4 @@ class Context:
                 self.health.failed(operation, str(error))
                 if failed is not None:
                     failed()
-                await asyncio.sleep(back_off(failures))
+                await self.health.wait_for_retry(back_off(failures))

@@ -57,6 +57,7 @@ class Planner:
         self._record = record
         self._dispatcher = dispatcher
         self.alarm = Alarm(context.clock)
+        context.health.listen(self.alarm.ring)
         self.has_planned = False  # what is due, at least once since this process began
         self._claimed_at = -math.inf  # when claims were last made
         self._expected_at = context.clock.seconds()  # progress is expected from here on

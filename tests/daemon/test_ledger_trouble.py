@@ -1,5 +1,6 @@
 """A ledger that cannot be written for a while: nothing is sent that is not durable, nothing is lost, and it recovers by itself."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -7,8 +8,11 @@ import pytest
 from scheduler.core.errors import LedgerUnavailable, TargetMismatch
 from scheduler.core.events import CarryFailed, LedgerFailed, LedgerRecovered
 from scheduler.core.policy import CatchUp, Policies
+from scheduler.daemon import context
+from scheduler.daemon.context import LedgerHealth
 from tests.daemon.world import NOON, Process, World, in_world
 from tests.fakes import LOST_REQUEST, REFUSED, RESET_AFTER, RESET_BEFORE, Deed, answered
+from tests.virtual import run_virtual
 
 
 async def trouble(world: World, begin: str, end: str) -> None:
@@ -47,6 +51,64 @@ def test_it_is_told_once_that_it_fails_and_once_that_it_works() -> None:
         assert len(world.told(LedgerRecovered)) == 1
 
     in_world(story)
+
+
+def test_what_waits_for_the_ledger_is_written_soon_after_it_works_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the write of another, the longest back-off would be waited to its end."""
+    monkeypatch.setattr(context, "back_off", lambda _failures: context.LONGEST_BACK_OFF)
+
+    async def story(world: World) -> None:
+        automation = world.api.create("0 13 * * *")
+        world.api.script(automation, Deed(took=5.0))
+        world.start()
+        await world.until("13:00:03")
+        await trouble(world, "13:00:03", "13:03:20")
+        await world.until("13:04:00")
+        assert world.fates(automation) == {"13:00": "accepted: answered"}
+        assert world.told(LedgerRecovered)
+        concluded = world.row(automation, "13:00").steps[-1]
+        assert concluded.until is not None
+        assert concluded.until < NOON + timedelta(hours=1, minutes=3, seconds=55)
+
+    in_world(story, begin=NOON + timedelta(minutes=58))
+
+
+@pytest.mark.parametrize(("works_after", "waits"), [(2.0, 7.5), (20.0, 20.0), (None, 60.0)])
+def test_a_retry_waits_for_the_next_write_that_works_but_an_eighth_of_its_back_off_at_least(
+    works_after: float | None, waits: float
+) -> None:
+    async def story() -> None:
+        loop, health = asyncio.get_running_loop(), LedgerHealth(lambda _: None)
+        if works_after is not None:
+            loop.call_later(works_after, health.worked)
+        begun = loop.time()
+        await health.wait_for_retry(60.0)
+        assert loop.time() - begun == pytest.approx(waits, abs=0.01)
+
+    run_virtual(story())
+
+
+def test_of_ten_thousand_retries_few_are_made_at_once() -> None:
+    async def story() -> None:
+        health, made = LedgerHealth(lambda _: None), 0
+
+        async def retry() -> None:
+            nonlocal made
+            await health.wait_for_retry(60.0)
+            made += 1
+
+        retries = [asyncio.create_task(retry()) for _ in range(10_000)]
+        await asyncio.sleep(10.0)
+        health.worked()
+        await asyncio.sleep(0.1)
+        assert 0 < made <= 1_000
+        while made < len(retries):
+            before = made
+            health.worked()
+            await asyncio.sleep(0.1)
+            assert before < made <= before + 1_000
+
+    run_virtual(story())
 
 
 def test_that_it_can_be_read_does_not_mean_that_it_works() -> None:

@@ -6,7 +6,7 @@ Once by the versions that the ledger recorded, and once by what the API really h
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from scheduler.core.events import SnapshotTaken
 from scheduler.core.instants import from_text
@@ -34,9 +34,10 @@ def every_implied_occurrence_has_a_row(evidence: Evidence) -> Check:
         if any(each.schedule and each.schedule[1] in _zones_missing(evidence) for each in versions):
             continue  # what is derived again, by a new process or after a step back, cannot be by zone data that lack its zone
         rows = _Rows(evidence.rows_of.get((target, automation_id), []))
-        ends = [*(each.effective_from for each in versions[1:]), watermark]
+        begins = [watermark, *(version.effective_from for version in reversed(versions[1:]))]
+        ends = reversed(list(accumulate(begins, min)))  # a version that is seen later may begin before one that was seen earlier
         for version, end in zip(versions, ends, strict=True):
-            for instant in rows.find_uncovered(evidence, version.schedule, version.effective_from, min(end, watermark)):
+            for instant in rows.find_uncovered(evidence, version.schedule, version.effective_from, end):
                 if not _lies_in_a_gap(evidence, target, automation_id, instant):
                     yield Violation("missing", f"implied by {version}, and has no row", automation_id, instant)
         yield from rows.overlaps()
