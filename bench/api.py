@@ -24,7 +24,7 @@ from typing import Any
 import uvloop
 
 from bench import parts
-from scheduler.localapi.keys import Keys
+from scheduler.localapi.keys import ApiKeys
 from scheduler.localapi.schema import open_database
 
 SMALL = 100
@@ -89,7 +89,7 @@ command = ["true"]
 
 def seeded(path: Path, count: int) -> tuple[str, list[str]]:
     async def key() -> str:
-        return (await Keys(database, lambda: datetime.now(UTC)).create(["task:write"])).text
+        return (await ApiKeys(database, lambda: datetime.now(UTC)).create(["task:write"])).text
 
     database = open_database(path)
     made = asyncio.run(key())

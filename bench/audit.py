@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from bench import parts
-from scheduler.core.cron import versions
+from scheduler.core.cron import read_versions
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.ranges import RULES_VERSION
 from scheduler.ledger.schema import open_ledger
@@ -66,7 +66,7 @@ def build(path: Path, end: datetime) -> None:
 
 
 def _define(connection: sqlite3.Connection, end: datetime) -> None:
-    since, evaluated = to_text(BEGIN - timedelta(minutes=1)), versions()
+    since, evaluated = to_text(BEGIN - timedelta(minutes=1)), read_versions()
     target = ("main", "https://api.example", "1", to_text(end), to_text(end - timedelta(seconds=1)))
     connection.execute("INSERT INTO target VALUES (?, ?, ?, ?, ?)", target)
     rules = (since, evaluated.croniter, evaluated.tzdata, RULES_VERSION)

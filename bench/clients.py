@@ -115,7 +115,7 @@ async def _ask_all(url: str, pid: int, asks: dict[str, Ask]) -> None:
                 break
             except httpx.TransportError:
                 await asyncio.sleep(0.05)
-        print(f"{'request':28} {'at once':>7} {'took':>9} {'/healthz took at most':>22} {'memory':>8}  answer")
+        print(f"{'request':28} {'at once':>7} {'took':>9} {'/serve_health took at most':>22} {'memory':>8}  answer")
         for name, ask in asks.items():
             for times in (1, _AT_ONCE):
                 took, slowest, answered = await _measure(client, ask, times)

@@ -14,8 +14,8 @@ from typing import Final
 from croniter import croniter
 from cronsim import CronSim
 
-from scheduler.core.cron import Schedule, versions
-from scheduler.core.zones import zone
+from scheduler.core.cron import Schedule, read_versions
+from scheduler.core.zones import load_zone
 
 NOW: Final = datetime(2026, 11, 23, 19, 18, 7, tzinfo=UTC)
 ZONES: Final = ("Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Sydney", "America/Sao_Paulo", "UTC")
@@ -36,23 +36,23 @@ def specs(count: int) -> list[Spec]:
 
 
 def ours(spec: Spec) -> datetime | None:
-    return Schedule.parse(*spec).next(NOW)
+    return Schedule.parse(*spec).find_next(NOW)
 
 
 def by_croniter(spec: Spec) -> datetime:
-    return croniter(spec[0], NOW.astimezone(zone(spec[1])), ret_type=datetime).get_next()
+    return croniter(spec[0], NOW.astimezone(load_zone(spec[1])), ret_type=datetime).get_next()
 
 
 def by_cronsim(spec: Spec) -> datetime:
-    return next(CronSim(spec[0], NOW.astimezone(zone(spec[1]))))
+    return next(CronSim(spec[0], NOW.astimezone(load_zone(spec[1]))))
 
 
 def minutely(by: str) -> tuple[float, int]:
     """Seconds, and for how many minutes: thirty days of them, or three where that would take long."""
-    berlin = NOW.astimezone(zone("Europe/Berlin"))
+    berlin = NOW.astimezone(load_zone("Europe/Berlin"))
     dates = croniter("* * * * *", berlin, ret_type=datetime)
     found: dict[str, Callable[[], Iterator[object]]] = {
-        "ours": lambda: Schedule.parse("* * * * *", "Europe/Berlin").between(NOW, NOW + timedelta(days=30)),
+        "ours": lambda: Schedule.parse("* * * * *", "Europe/Berlin").iterate_between(NOW, NOW + timedelta(days=30)),
         "croniter": lambda: (dates.get_next() for _ in range(4320)),
         "cronsim": lambda: islice(CronSim("* * * * *", berlin), 4320),
     }
@@ -92,12 +92,12 @@ def many() -> None:
     unique, draw = specs(2400), random.Random(2)
     automations = [draw.choice(unique) for _ in range(100_000)]
     begun = perf_counter()
-    nexts = {schedule: schedule.next(NOW) for schedule in {Schedule.parse(*spec) for spec in automations}}
+    nexts = {schedule: schedule.find_next(NOW) for schedule in {Schedule.parse(*spec) for spec in automations}}
     print(f"100,000 automations on {len(nexts):,} schedules: {perf_counter() - begun:.2f} s")
 
 
 def main() -> None:
-    print("croniter {}, zone data {} ({})".format(*versions()))
+    print("croniter {}, zone data {} ({})".format(*read_versions()))
     single()
     dense()
     many()

@@ -206,7 +206,7 @@ async def long_history() -> None:
             ("the newest 50 of one automation", history.Selection(automation=AUTOMATIONS[7], limit=50)),
             ("all that there is of one automation", history.Selection(automation=AUTOMATIONS[7], limit=10**6)),
         ):
-            reading = database.read(partial(history.occurrences, selection=selection))
+            reading = database.read(partial(history.read_occurrences, selection=selection))
             print(f"  {name}: {await timed(reading) * 1e3:.1f} ms")
 
 

@@ -65,15 +65,15 @@ def filled(rows: int) -> Iterator[Database]:
 
 
 async def read_as_a_start(database: Database, ledger: SqliteLedger) -> None:
-    await database.read(partial(history.last_times, target="main"))
+    await database.read(partial(history.read_last_times, target="main"))
     await ledger.bind("main", "https://us.posthog.com", "1")
-    await ledger.newest_runs("main")
-    await ledger.open_occurrences("main")
+    await ledger.read_newest_runs("main")
+    await ledger.read_open_occurrences("main")
 
 
 async def read_and_write(database: Database, ledger: SqliteLedger, cost: Cost) -> None:
     async def once() -> None:
-        await ledger.pauses("main")
+        await ledger.read_pauses("main")
         await database.write(lambda connection: connection.execute("UPDATE target SET watermark = NULL").rowcount)
 
     while True:

@@ -53,11 +53,11 @@ from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
 
 from bench import parts
 from bench.server import Api, Connection
-from scheduler.core.key import Key
-from scheduler.core.verdict import Answer
+from scheduler.core.secret import SecretKey
+from scheduler.core.verdict import AttemptResponse
 from scheduler.daemon.clock import SystemClock
 from scheduler.upstream import ApiClient, TargetConfig
-from scheduler.upstream.tls import trust
+from scheduler.upstream.tls import make_tls_context
 from scheduler.upstream.transport import PooledTransport
 
 ROUNDS: Final = 5
@@ -106,7 +106,7 @@ async def httpx_aiohttp_handed_over(url: str) -> AsyncIterator[Send]:
 
 @asynccontextmanager
 async def ours_handed_over(url: str) -> AsyncIterator[Send]:
-    async with PooledTransport(tls=trust(None), connect_timeout=5) as transport:
+    async with PooledTransport(tls=make_tls_context(None), connect_timeout=5) as transport:
         yield handed_over(transport, url)
 
 
@@ -130,7 +130,7 @@ async def aiohttp_itself(url: str) -> AsyncIterator[Send]:
 
 def client_of(url: str, ca_file: Path | None = None) -> ApiClient:
     origin = url.partition("/api/")[0]
-    return ApiClient(TargetConfig(name="bench", url=origin, project_id="1", key=Key("bench"), ca_file=ca_file), SystemClock())
+    return ApiClient(TargetConfig(name="bench", url=origin, project_id="1", key=SecretKey("bench"), ca_file=ca_file), SystemClock())
 
 
 CANDIDATES: Final = {
@@ -199,7 +199,7 @@ async def burst(url: str, ca_file: str, *, warm: bool) -> dict[str, float]:
         began = time.perf_counter()
 
         async def attempt() -> float:
-            assert isinstance(await client.run(AUTOMATION, "bench"), Answer)
+            assert isinstance(await client.run(AUTOMATION, "bench"), AttemptResponse)
             return (time.perf_counter() - began) * 1e3
 
         answered = sorted(await asyncio.gather(*(attempt() for _ in range(64))))

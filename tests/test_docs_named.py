@@ -13,7 +13,7 @@ import click
 import pytest
 
 from scheduler.cli import root
-from scheduler.settings.catalogue import SETTINGS
+from scheduler.settings.registry import SETTINGS
 from tests.commands_page import PAGE, page
 
 ROOT = Path(__file__).parents[1]

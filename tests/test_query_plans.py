@@ -14,33 +14,33 @@ from uuid import UUID
 
 import pytest
 
-from scheduler.audit import reading
-from scheduler.cli import named, pauses, recorded, until_due
+from scheduler.audit import ledger_queries
+from scheduler.cli import automation_lookup, jitter_waits, ledger_automations, pauses
 from scheduler.core.model import Outcome, RunStatus
 from scheduler.database.files import connect_for_reading
-from scheduler.doctor import looking
-from scheduler.ledger import claims, finished_runs, history, outcomes, retention, schema, sightings, unattributed
+from scheduler.doctor import ledger_probe
+from scheduler.ledger import claims, finished_runs, history, outcomes, retention, schema, snapshots, unattributed_runs
 from scheduler.ledger.schema import open_for_reading, open_ledger
 from scheduler.localapi import runs, store
-from scheduler.localapi.anchors import Anchors
-from scheduler.localapi.paging import Page
+from scheduler.localapi.page_bookmarks import PageBookmarks
+from scheduler.localapi.paging import PageRequest
 from scheduler.localapi.schema import open_database
 from tests.query_plans import EXCEPTIONS, Statement, forget_statements, judge, take_findings, take_statements
 
 MODULES: Final = (
-    reading,
-    named,
+    ledger_queries,
+    automation_lookup,
     pauses,
-    recorded,
-    until_due,
-    looking,
+    ledger_automations,
+    jitter_waits,
+    ledger_probe,
     claims,
     finished_runs,
     history,
     outcomes,
     schema,
-    sightings,
-    unattributed,
+    snapshots,
+    unattributed_runs,
 )
 
 _IDENTITY: Final = "sqlite_autoindex_occurrence_1"
@@ -146,19 +146,19 @@ def put_together(ledger: sqlite3.Connection, api: sqlite3.Connection) -> list[St
     """Statements that are put together when they are executed, or handed over."""
     take_statements()
     forget_statements()  # other tests of this process may have executed them
-    history.occurrences(ledger, history.Selection())
-    history.occurrences(ledger, history.Selection(automation="nightly*"))
-    history.occurrences(ledger, history.Selection(run_status=RunStatus.FAILED))
-    history.occurrences(ledger, history.Selection(outcome=Outcome.REJECTED))
-    history.occurrences(ledger, history.Selection(only_open=True))
+    history.read_occurrences(ledger, history.Selection())
+    history.read_occurrences(ledger, history.Selection(automation="nightly*"))
+    history.read_occurrences(ledger, history.Selection(run_status=RunStatus.FAILED))
+    history.read_occurrences(ledger, history.Selection(outcome=Outcome.REJECTED))
+    history.read_occurrences(ledger, history.Selection(only_open=True))
     for table in (retention._OCCURRENCES, retention._RUNS, retention._DEFINITIONS, *retention._OTHERS):
-        retention._read(table.select, datetime.now(UTC), table.begin, ledger)
+        retention._read_slice(table.select, datetime.now(UTC), table.begin, ledger)
     for automation in (None, "nightly-*", str(UUID(int=1))):
-        runs._runs(api, automation=automation, status=None, limit=1)
-        runs._runs(api, automation=automation, status="failed", limit=1)
-    runs._named(api, text="1")
-    runs._automation_names(api)
-    store._page(api, project_id=1, page=Page(limit=1, offset=0), anchors=Anchors())
+        runs._list_runs(api, automation=automation, status=None, limit=1)
+        runs._list_runs(api, automation=automation, status="failed", limit=1)
+    runs._find_automations(api, text="1")
+    runs._list_automation_names(api)
+    store._read_page(api, project_id=1, page=PageRequest(limit=1, offset=0), anchors=PageBookmarks())
     return take_statements()
 
 

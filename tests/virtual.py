@@ -67,13 +67,13 @@ class VirtualClock:
 
     def true_now(self) -> datetime:
         """What a clock on another machine shows, which nobody sets."""
-        return self._start + timedelta(seconds=self.seconds())
+        return self._start + timedelta(seconds=self.boottime())
 
-    def seconds(self) -> float:
+    def boottime(self) -> float:
         """Since the beginning, also those that were slept through."""
         return asyncio.get_running_loop().time() + self._suspended
 
-    def awake(self) -> float:
+    def monotonic(self) -> float:
         """Since the beginning, without those."""
         return asyncio.get_running_loop().time()
 

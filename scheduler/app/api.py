@@ -8,33 +8,35 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from scheduler.app.api_process import Parent
-from scheduler.app.wiring import api_config
+from scheduler.app.settings_mapping import make_api_config
 from scheduler.core.errors import ConfigurationError
 from scheduler.daemon.clock import SystemClock
 from scheduler.localapi.server import LocalApi
+from scheduler.ops.http_server import HttpServer
 from scheduler.ops.logs import Log
-from scheduler.ops.serving import Serving
 from scheduler.ops.systemd import Notifier
 from scheduler.settings import Settings
 
 _KEEP_ALIVE: Final = 75
 """Seconds for which an idle connection stays open: longer than clients keep theirs, so that it is they who close them."""
 
-_CONNECTIONS: Final = 512
+_MAX_CONNECTIONS: Final = 512
 """More are answered with 503: each takes a file descriptor, of which a process often has 1,024, and runs need some too."""
 
 
 @asynccontextmanager
-async def answering(settings: Settings) -> AsyncIterator[LocalApi]:
+async def run_api(settings: Settings) -> AsyncIterator[LocalApi]:
     """The embedded API on ``[api] listen`` for as long as the block lasts.
 
     Raises `ConfigurationError` when the address or the database is in use, `DatabaseRefused`, or `Unreachable`.
     """
     if settings.api.listen is None:
         raise ConfigurationError('the embedded API has nowhere to listen; set [api] listen, for example to "127.0.0.1:8040"')
-    api = await LocalApi.start(api_config(settings.api), now=SystemClock().now)
+    api = await LocalApi.start(make_api_config(settings.api), now=SystemClock().now)
     try:
-        async with Serving(api.app, str(settings.api.listen), setting="[api] listen", keep_alive=_KEEP_ALIVE, connections=_CONNECTIONS):
+        async with HttpServer(
+            api.app, str(settings.api.listen), setting="[api] listen", keep_alive=_KEEP_ALIVE, connections=_MAX_CONNECTIONS
+        ):
             yield api
     finally:
         await api.close()
@@ -53,12 +55,12 @@ async def serve(settings: Settings, announce: Callable[[], None], parent: Parent
         loop.add_signal_handler(number, lambda: os._exit(0) if stopping.is_set() else stopping.set())
     log = Log(format=settings.log.format, level=settings.log.level, node=settings.daemon.node, now=SystemClock().now)
     try:
-        async with answering(settings) as api:
+        async with run_api(settings) as api:
             announce()
-            notifier = Notifier(is_up=lambda: True, is_alive=api.is_alive, status=api.headline)
+            notifier = Notifier(is_up=lambda: True, is_alive=api.is_alive, status=api.describe_state)
             notifying = asyncio.create_task(notifier.run())
             await stopping.wait()
             notifying.cancel()
-            notifier.stopping()
+            notifier.announce_stop()
     finally:
         log.flush()

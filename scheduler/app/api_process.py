@@ -18,7 +18,7 @@ _STANDARD_INPUT: Final = 0
 _READY: Final = b"ready\n"
 STOP_WITHIN: Final = 30.0
 """Seconds for the API to stop. Its runs have 10 s of them after SIGTERM."""
-_SIGNALLED: Final = 128
+_SIGNAL_BASE: Final = 128
 """A shell adds the number of the signal that ended a process to this, for an exit status."""
 _SUPERVISION: Final = frozenset({"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"})
 """Variables by which systemd talks to the parent alone."""
@@ -46,11 +46,11 @@ class Parent:
         """Call ``gone`` when the parent has ended, or wants this process to."""
         loop = asyncio.get_running_loop()
 
-        def look() -> None:
+        def handle_end() -> None:
             loop.remove_reader(self._socket)
             gone()
 
-        loop.add_reader(self._socket, look)  # the parent never sends: readable means closed
+        loop.add_reader(self._socket, handle_end)  # the parent never sends: readable means closed
 
 
 class Child:
@@ -67,7 +67,7 @@ class Child:
     async def wait(self) -> int:
         """Wait for its end, and return its exit status as a shell reports it."""
         status = await self._process.wait()
-        return status if status >= 0 else _SIGNALLED - status
+        return status if status >= 0 else _SIGNAL_BASE - status
 
     async def stop(self) -> int:
         """Have it end its runs and stop, kill it when it takes too long, and return its exit status."""

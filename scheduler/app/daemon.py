@@ -14,23 +14,23 @@ from functools import partial
 from typing import Any, Final
 
 from scheduler import __version__
-from scheduler.app.observing import Observing
-from scheduler.app.opening import Opening
-from scheduler.app.wiring import parser, policy_texts, target_settings, upstream_config
-from scheduler.core.cron import versions
+from scheduler.app.ledger_startup import LedgerStartup
+from scheduler.app.observability import Observability
+from scheduler.app.settings_mapping import make_parser, make_policy_texts, make_target_settings, make_upstream_config
+from scheduler.core.cron import read_versions
 from scheduler.core.errors import ConfigurationError, LedgerUnavailable, SchedulerError
 from scheduler.core.events import ConfigReloaded, ConfigReloading, DaemonStarted, DaemonStopped, WakeFailed
 from scheduler.core.zones import reload_zones
 from scheduler.daemon.clock import ClockWatch, SystemClock
 from scheduler.daemon.context import LedgerHealth
 from scheduler.daemon.service import Service
-from scheduler.daemon.target import Target
+from scheduler.daemon.target_worker import TargetWorker
 from scheduler.database import Database
-from scheduler.ledger.fires import any_request
-from scheduler.ledger.lock import LedgerLock, lock_file
+from scheduler.ledger.fire_requests import has_request
+from scheduler.ledger.lock import LedgerLock, locate_lock_file
 from scheduler.ledger.retention import prune
 from scheduler.ledger.sqlite import SqliteLedger
-from scheduler.ledger.wake import WakeSocket, wake_file
+from scheduler.ledger.wake import WakeSocket, locate_wake_file
 from scheduler.settings import Configuration, Settings
 from scheduler.upstream import ApiClient
 
@@ -40,7 +40,7 @@ _LOOK_FOR_REQUESTS_EVERY: Final = 1.0
 _LOOK_FOR_LISTS_EVERY: Final = 1.0
 _HEAR_EVERY: Final = 0.1
 """Seconds between two looks at the wake socket at least, however many datagrams come."""
-_RESTART_FOR: Final = ("ledger", "server", "daemon", "api")
+_RESTART_SECTIONS: Final = ("ledger", "server", "daemon", "api")
 """Sections that a reload cannot change."""
 
 
@@ -49,31 +49,31 @@ class Daemon:
 
     def __init__(self, load: Callable[[], Configuration]) -> None:
         self._load = load
-        self._settings = _checked(load().settings)
+        self._settings = _require_target(load().settings)
         self._clock = SystemClock()
-        self._observing = Observing(self._settings, self._clock)
-        self._watch = ClockWatch(self._clock, self._observing.publish)
-        self._health = LedgerHealth(self._observing.publish)
-        self._clients = self._connected(self._settings)
+        self._observability = Observability(self._settings, self._clock)
+        self._watch = ClockWatch(self._clock, self._observability.publish)
+        self._health = LedgerHealth(self._observability.publish)
+        self._clients = self._make_clients(self._settings)
         self._service = Service(
             node=self._settings.daemon.node,
             version=__version__,
             clock=self._clock,
             watch=self._watch,
             health=self._health,
-            publish=self._observing.publish,
+            publish=self._observability.publish,
         )
-        self._targets: list[Target] = []
-        self._evaluated_since = self._clock.now()
+        self._targets: list[TargetWorker] = []
+        self._evaluation_since = self._clock.now()
         self._background: set[asyncio.Future[None]] = set()
-        self._recording = asyncio.Lock()
+        self._record_lock = asyncio.Lock()
 
     async def run(self) -> None:
         """Serve until a signal says stop. Raises `ConfigurationError`, `DatabaseRefused`, or what a fault of ours raises."""
         self._listen_to_signals()
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self._disconnect)
-            await closing.enter_async_context(self._observing.watching(self._service))
+            await closing.enter_async_context(self._observability.watch(self._service))
             try:
                 await self._open_and_serve(closing)
             finally:
@@ -86,12 +86,12 @@ class Daemon:
     @property
     def is_stopping(self) -> bool:
         """Whether it was told to stop, by a signal or by `stop`."""
-        return self._service.stopping
+        return self._service.is_stopping
 
     async def _open_and_serve(self, closing: AsyncExitStack) -> None:
-        lock = await self._opened(closing)
+        lock = await self._open_ledger(closing)
         if lock is None:
-            self._observing.publish(DaemonStopped(in_flight=0))
+            self._observability.publish(DaemonStopped(in_flight=0))
         else:
             await self._serve(lock)
 
@@ -99,15 +99,15 @@ class Daemon:
         self._announce()
         gc.freeze()  # what was loaded stays; looking through it again and again would stop the loop for a hundredth of a second
         async with asyncio.TaskGroup() as group:
-            work = (self._guard(lock), self._prune(), self._make_up(), self._freeze(), self._refresh())
+            work = (self._guard(lock), self._prune(), self._start_backfills(), self._freeze(), self._refresh())
             background = [group.create_task(each) for each in work]
-            await self._service.run(self._targets, self._drain_seconds)
+            await self._service.run(self._targets, self._get_drain_seconds)
             for task in background:
                 task.cancel()
 
     def _announce(self) -> None:
-        evaluated = versions()
-        self._observing.publish(
+        evaluated = read_versions()
+        self._observability.publish(
             DaemonStarted(
                 node=self._settings.daemon.node,
                 version=__version__,
@@ -117,58 +117,58 @@ class Daemon:
             )
         )
 
-    def _drain_seconds(self) -> float:
+    def _get_drain_seconds(self) -> float:
         return self._settings.daemon.drain_timeout.total_seconds()
 
     # ------------------------------------------------------------ opening
 
-    async def _opened(self, closing: AsyncExitStack) -> LedgerLock | None:
+    async def _open_ledger(self, closing: AsyncExitStack) -> LedgerLock | None:
         """Have the ledger, by its lock, and the targets as it knows them; None when told to stop before that. ``closing`` undoes it."""
-        opening = Opening(self._settings.ledger.url.path, self._service, self._health, self._observing.publish)
-        lock = await opening.lock(self._settings.daemon.node, self._clock.now)
+        opening = LedgerStartup(self._settings.ledger.url.path, self._service, self._health, self._observability.publish)
+        lock = await opening.acquire_lock(self._settings.daemon.node, self._clock.now)
         if lock is None:
             return None
         closing.callback(lock.release)
-        database = await opening.database()
+        database = await opening.open_database()
         if database is None:
             return None
         closing.push_async_callback(asyncio.to_thread, database.close)
-        self._ledger, self._evaluated_since = self._signing(database), self._clock.now()
-        self._targets = [self._target(number) for number in range(len(self._clients))]
-        steps: list[Callable[[], Awaitable[None]]] = [self._record_evaluation, partial(self._observing.recall, database)]
+        self._ledger, self._evaluation_since = self._make_ledger(database), self._clock.now()
+        self._targets = [self._make_target(number) for number in range(len(self._clients))]
+        steps: list[Callable[[], Awaitable[None]]] = [self._record_evaluation, partial(self._observability.recall, database)]
         for step in (*steps, *(target.open for target in self._targets)):
-            await opening.insist(step)
-        return None if self._service.stopping else lock
+            await opening.retry(step)
+        return None if self._service.is_stopping else lock
 
-    def _signing(self, database: Database) -> SqliteLedger:
+    def _make_ledger(self, database: Database) -> SqliteLedger:
         """The ledger for what evaluates schedules now."""
-        evaluated = versions()
+        evaluated = read_versions()
         return SqliteLedger(database, self._settings.daemon.node, evaluated.croniter, evaluated.tzdata)
 
     async def _record_evaluation(self) -> None:
         schedule = self._settings.schedule
-        texts = policy_texts(self._settings)
-        await self._ledger.evaluating(self._evaluated_since, dst_gap=schedule.dst_gap, dst_repeat=schedule.dst_repeat)
-        await self._ledger.governed(self._evaluated_since, schedule=texts[0], overrides=texts[1])
+        texts = make_policy_texts(self._settings)
+        await self._ledger.record_evaluation(self._evaluation_since, dst_gap=schedule.dst_gap, dst_repeat=schedule.dst_repeat)
+        await self._ledger.record_policies(self._evaluation_since, schedule=texts[0], overrides=texts[1])
 
-    def _connected(self, settings: Settings) -> list[ApiClient]:
-        publish = self._observing.publish
-        return [ApiClient(upstream_config(target), self._clock, publish) for target in settings.targets]
+    def _make_clients(self, settings: Settings) -> list[ApiClient]:
+        publish = self._observability.publish
+        return [ApiClient(make_upstream_config(target), self._clock, publish) for target in settings.targets]
 
     async def _disconnect(self) -> None:
         for client in self._clients:
             await client.aclose()
 
-    def _target(self, number: int) -> Target:
-        return Target(
-            target_settings(self._settings.targets[number], self._settings),
+    def _make_target(self, number: int) -> TargetWorker:
+        return TargetWorker(
+            make_target_settings(self._settings.targets[number], self._settings),
             self._clients[number],
             ledger=self._ledger,
             clock=self._clock,
             watch=self._watch,
             health=self._health,
-            publish=self._observing.publish,
-            parse=parser(self._settings),
+            publish=self._observability.publish,
+            parse=make_parser(self._settings),
         )
 
     # ------------------------------------------------------------ while it runs
@@ -177,18 +177,18 @@ class Daemon:
         """Raises `LedgerUnavailable` when others may have the ledger too: at once, since what is sent now may be sent by them as well."""
         while True:
             if not lock.is_held():
-                raise self._lock_lost()
+                raise self._report_lost_lock()
             await asyncio.sleep(_GUARD_EVERY)
 
-    def _lock_lost(self) -> LedgerUnavailable:
-        file = lock_file(self._settings.ledger.url.path)
+    def _report_lost_lock(self) -> LedgerUnavailable:
+        file = locate_lock_file(self._settings.ledger.url.path)
         error = f"{file} was removed or replaced while it was locked, so that another daemon may fire too; start again, and leave it there"
-        self._health.failed("lock", error)
+        self._health.note_failure("lock", error)
         return LedgerUnavailable(error)
 
     async def _freeze(self) -> None:
         """Keep the garbage collection from the automations, too: with 100,000 of them it would stop the loop for a third of a second."""
-        while not self._service.stopping:
+        while not self._service.is_stopping:
             await asyncio.sleep(_LOOK_FOR_LISTS_EVERY)
             if all(target.is_up for target in self._targets):
                 gc.freeze()
@@ -199,56 +199,56 @@ class Daemon:
             try:
                 await prune(self._ledger.database, before=self._clock.now() - self._settings.ledger.retention)
             except LedgerUnavailable as error:
-                self._health.failed("prune", str(error))
+                self._health.note_failure("prune", str(error))
             await asyncio.sleep(_PRUNE_EVERY)
 
-    async def _make_up(self) -> None:
+    async def _start_backfills(self) -> None:
         """Look for what `scheduler fire` asks for. One indexed look a second costs next to nothing."""
-        while not self._service.stopping:
+        while not self._service.is_stopping:
             await asyncio.sleep(_LOOK_FOR_REQUESTS_EVERY)
             try:
-                if await self._ledger.database.read(any_request):
+                if await self._ledger.database.read(has_request):
                     for target in self._targets:
-                        await target.make_up()
+                        await target.backfill()
             except LedgerUnavailable as error:
-                self._health.failed("fire", str(error))
+                self._health.note_failure("fire", str(error))
 
     async def _refresh(self) -> None:
         """Take up at once what commands on this machine change. Without the wake socket, the next poll does."""
         ledger = self._settings.ledger.url.path
         try:
             with closing(WakeSocket.open(ledger)) as wake_socket:
-                while not self._service.stopping:
+                while not self._service.is_stopping:
                     await wake_socket.wait()
                     await self._refresh_targets()
                     await asyncio.sleep(_HEAR_EVERY)
         except OSError as error:
-            reason = f"{wake_file(ledger)}: {error.strerror or error}"
-            self._observing.publish(WakeFailed(error=f"{reason}; what commands change takes effect at the next poll"))
+            reason = f"{locate_wake_file(ledger)}: {error.strerror or error}"
+            self._observability.publish(WakeFailed(error=f"{reason}; what commands change takes effect at the next poll"))
 
     async def _refresh_targets(self) -> None:
         for target in self._targets:
             try:
                 await target.refresh()
             except LedgerUnavailable as error:  # the others are to poll all the same
-                self._health.failed("pauses", str(error))
+                self._health.note_failure("pauses", str(error))
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._told_to_stop, number)
-        loop.add_signal_handler(signal.SIGHUP, self._told_to_reload)
+            loop.add_signal_handler(number, self._handle_stop_signal, number)
+        loop.add_signal_handler(signal.SIGHUP, self._handle_reload_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
-    def _told_to_stop(self, number: signal.Signals) -> None:
-        if self._service.stopping:
+    def _handle_stop_signal(self, number: signal.Signals) -> None:
+        if self._service.is_stopping:
             os._exit(0)  # the second time: at once. Whatever is open is found out at the next start
         self._service.stop(number.name)
 
-    def _told_to_reload(self) -> None:
-        if self._service.stopping:
+    def _handle_reload_signal(self) -> None:
+        if self._service.is_stopping:
             return  # the next start reads everything
-        self._observing.publish(ConfigReloading())
+        self._observability.publish(ConfigReloading())
         error = None
         try:
             self._reload()
@@ -256,7 +256,7 @@ class Daemon:
             error = str(refusal)
         except Exception as fault:  # noqa: BLE001  whatever it is, what is served goes on, and somebody has to hear of it
             error = f"{type(fault).__name__}: {fault}"
-        self._observing.publish(ConfigReloaded(error=error))
+        self._observability.publish(ConfigReloaded(error=error))
 
     def _reload(self) -> None:
         """Take up configuration, keys and zone data. Raises what is wrong with them, and then nothing has changed.
@@ -264,36 +264,36 @@ class Daemon:
         Nothing here waits: no target goes by a schedule whose zone is gone from the data that the others go by, and of two reloads the
         first is over when the second begins. The ledger is told afterwards.
         """
-        settings = _checked(self._load().settings)
-        _refuse_what_needs_a_restart(self._settings, settings)
-        clients = self._connected(settings)
+        settings = _require_target(self._load().settings)
+        _refuse_restart_settings(self._settings, settings)
+        clients = self._make_clients(settings)
         now = self._clock.now()
         for target in self._targets:
             target.evaluate(now)
         reload_zones()
         for client, predecessor in zip(clients, self._clients, strict=True):
-            client.succeed(predecessor)
-            self._afterwards(predecessor.retire())
+            client.continue_from(predecessor)
+            self._run_in_background(predecessor.retire())
         self._settings, self._clients = settings, clients
-        self._observing.set_level(settings)
+        self._observability.set_level(settings)
         if self._targets:  # otherwise they will be made from these settings
             self._reconfigure(now)
 
     def _reconfigure(self, now: datetime) -> None:
         settings = self._settings
-        self._ledger, self._evaluated_since = self._signing(self._ledger.database), now
+        self._ledger, self._evaluation_since = self._make_ledger(self._ledger.database), now
         for target, client, setting in zip(self._targets, self._clients, settings.targets, strict=True):
-            target.reconfigure(target_settings(setting, settings), client, self._ledger, parser(settings), since=now)
-        self._afterwards(self._record())
+            target.reconfigure(make_target_settings(setting, settings), client, self._ledger, make_parser(settings), since=now)
+        self._run_in_background(self._record_reload())
 
-    async def _record(self) -> None:
+    async def _record_reload(self) -> None:
         """Make durable what evaluates from now on, and what it changed; after what an earlier reload has to record."""
-        async with self._recording:
-            await self._targets[0].context.durably("state", self._record_evaluation)
+        async with self._record_lock:
+            await self._targets[0].context.retry_write("state", self._record_evaluation)
             for target in self._targets:
-                await target.record()
+                await target.record_changes()
 
-    def _afterwards(self, work: Coroutine[Any, Any, None]) -> None:
+    def _run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -304,7 +304,7 @@ class Daemon:
         await asyncio.gather(*self._background, return_exceptions=True)
 
 
-def _checked(settings: Settings) -> Settings:
+def _require_target(settings: Settings) -> Settings:
     if not settings.targets:
         raise ConfigurationError(
             "no target is configured; set [[target]] url and project_id, or SCHEDULER_TARGET__URL and SCHEDULER_TARGET__PROJECT_ID"
@@ -312,15 +312,15 @@ def _checked(settings: Settings) -> Settings:
     return settings
 
 
-def _refuse_what_needs_a_restart(old: Settings, new: Settings) -> None:
-    changed = [f"[{section}]" for section in _RESTART_FOR if getattr(old, section) != getattr(new, section)]
+def _refuse_restart_settings(old: Settings, new: Settings) -> None:
+    changed = [f"[{section}]" for section in _RESTART_SECTIONS if getattr(old, section) != getattr(new, section)]
     if old.log.format != new.log.format:
         changed.append("[log] format")
-    if _targets(old) != _targets(new):
+    if _list_bindings(old) != _list_bindings(new):
         changed.append("name, url or project_id of a [[target]], or their number")
     if changed:
         raise ConfigurationError(f"a reload cannot change {', '.join(changed)}; restart the daemon for that")
 
 
-def _targets(settings: Settings) -> list[tuple[str, str, str]]:
+def _list_bindings(settings: Settings) -> list[tuple[str, str, str]]:
     return [(target.name, target.url, target.project_id) for target in settings.targets]

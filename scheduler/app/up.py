@@ -7,18 +7,18 @@ from typing import Final
 
 from scheduler.app.api_process import Child, start_api
 from scheduler.app.daemon import Daemon
-from scheduler.app.state import KEY_NAME, read_key, write_key
-from scheduler.app.wiring import upstream_config
-from scheduler.core.command_line import command_line
+from scheduler.app.settings_mapping import make_upstream_config
+from scheduler.app.state_directory import KEY_NAME, read_key, write_key
+from scheduler.core.command_line import format_command
 from scheduler.core.errors import ConfigurationError
 from scheduler.daemon.clock import SystemClock
-from scheduler.localapi.keys import Keys, Scope
+from scheduler.localapi.keys import ApiKeys, Scope
 from scheduler.localapi.schema import open_database
-from scheduler.settings import Configuration, Target
-from scheduler.settings.catalogue import Dotted, dotted
+from scheduler.settings import Configuration, TargetSection
+from scheduler.settings.registry import SettingPath, format_path
 from scheduler.upstream import ApiClient, Document, NewAutomation
 
-_ENDED_UNASKED: Final = 1
+_UNEXPECTED_END: Final = 1
 """The exit status when the API ended in good order, and nobody had asked `up` to stop."""
 DEMO: Final[NewAutomation] = {
     "name": "demo",
@@ -29,7 +29,7 @@ DEMO: Final[NewAutomation] = {
 }
 
 
-async def up(folder: Path, load: Callable[[], Configuration], announce: Callable[[], None], *, demo: bool) -> int:
+async def run_up(folder: Path, load: Callable[[], Configuration], announce: Callable[[], None], *, demo: bool) -> int:
     """Run both until a signal says stop, or one of them ends; return the exit status.
 
     It is the API's, and never 0 when the API ended although nobody asked `up` to stop: whatever supervises `up` has to see that.
@@ -39,8 +39,8 @@ async def up(folder: Path, load: Callable[[], Configuration], announce: Callable
     embedded = _find_embedded(configuration, folder, demo=demo)
     async with start_api(folder) as child:
         if not await child.wait_ready():
-            return await child.wait() or _ENDED_UNASKED
-        await _keep_key(configuration.settings.api.database.path, _own_key(folder), embedded)
+            return await child.wait() or _UNEXPECTED_END
+        await _keep_key(configuration.settings.api.database.path, _get_key_file(folder), embedded)
         if embedded is not None and demo:
             await _ensure_demo(embedded)
         announce()
@@ -57,7 +57,7 @@ async def _run_beside(child: Child, daemon: Daemon) -> int:
     async def stop_with_child() -> None:
         nonlocal least
         status = await child.wait()
-        least = 0 if daemon.is_stopping else _ENDED_UNASKED
+        least = 0 if daemon.is_stopping else _UNEXPECTED_END
         daemon.stop(f"the embedded API ended with exit status {status}")
 
     watching = asyncio.create_task(stop_with_child())
@@ -68,7 +68,7 @@ async def _run_beside(child: Child, daemon: Daemon) -> int:
     return await child.stop() or least
 
 
-async def _keep_key(database_file: Path, own: Path, target: Target | None) -> None:
+async def _keep_key(database_file: Path, own: Path, target: TargetSection | None) -> None:
     """Have a key that works where the embedded API's target looks for it: the key that is there, or a new one.
 
     ``own`` is our own file, in which a key that does not work is replaced. Raises `ConfigurationError` for one in another file.
@@ -76,7 +76,7 @@ async def _keep_key(database_file: Path, own: Path, target: Target | None) -> No
     file = target.key_file if target is not None and target.key_file is not None else own
     database = await asyncio.to_thread(open_database, database_file)
     try:
-        keys = Keys(database, SystemClock().now)
+        keys = ApiKeys(database, SystemClock().now)
         text = await asyncio.to_thread(read_key, file)
         if await keys.check(text) is not None:
             return
@@ -91,7 +91,7 @@ async def _keep_key(database_file: Path, own: Path, target: Target | None) -> No
         await asyncio.to_thread(database.close)
 
 
-def _find_embedded(configuration: Configuration, folder: Path, *, demo: bool) -> Target | None:
+def _find_embedded(configuration: Configuration, folder: Path, *, demo: bool) -> TargetSection | None:
     """Return the target that is the embedded API; None when all are other APIs.
 
     Raises `ConfigurationError` when one was to be it: it has the key that is kept here, or the address was set in the environment. So
@@ -100,37 +100,37 @@ def _find_embedded(configuration: Configuration, folder: Path, *, demo: bool) ->
     settings, origins = configuration.settings, configuration.origins
     listen = settings.api.listen
     for target in settings.targets:
-        if listen is not None and listen.answers_to(target.url):
+        if listen is not None and listen.is_reached_by(target.url):
             return target
-    here = f"no [[target]] has its url http://{listen.nearby if listen else ''}"
+    here = f"no [[target]] has its url http://{listen.local_address if listen else ''}"
     if demo:
         raise ConfigurationError(f"--demo adds an automation to the embedded API, but {here}; start without --demo")
-    named: list[tuple[Dotted, str]] = [(("api", "listen"), str(listen or ""))]
+    named: list[tuple[SettingPath, str]] = [(("api", "listen"), str(listen or ""))]
     named += [(("target", number, "url"), target.url) for number, target in enumerate(settings.targets)]
     moved = any(path in origins and origins[path].kind == "environment" for path, _ in named)
-    if moved or _own_key(folder) in {target.key_file for target in settings.targets}:
-        said = ", ".join(f"{dotted(path)} is {value} ({origins.get(path, 'default')})" for path, value in named)
+    if moved or _get_key_file(folder) in {target.key_file for target in settings.targets}:
+        said = ", ".join(f"{format_path(path)} is {value} ({origins.get(path, 'default')})" for path, value in named)
         raise ConfigurationError(
             f"the embedded API would be served, but {here}: {said}; have both alike, in the environment and in {configuration.file}, "
-            f"or start `{command_line('run')}` for another API"
+            f"or start `{format_command('run')}` for another API"
         )
     return None
 
 
-def _own_key(folder: Path) -> Path:
+def _get_key_file(folder: Path) -> Path:
     return (folder / KEY_NAME).absolute()
 
 
-async def _ensure_demo(target: Target) -> None:
+async def _ensure_demo(target: TargetSection) -> None:
     """Have the demo's automation, enabled, however often this is started."""
-    async with ApiClient(upstream_config(target), SystemClock()) as api:
-        found = await _named(api, DEMO["name"])
+    async with ApiClient(make_upstream_config(target), SystemClock()) as api:
+        found = await _find_by_name(api, DEMO["name"])
         if found is None:
             await api.create(DEMO)
         elif not found.get("enabled"):
             await api.update(str(found["id"]), {"enabled": True})
 
 
-async def _named(api: ApiClient, name: str) -> Document | None:
+async def _find_by_name(api: ApiClient, name: str) -> Document | None:
     """The first automation of this name."""
-    return next((document for document in await api.documents() if document.get("name") == name), None)
+    return next((document for document in await api.list_documents() if document.get("name") == name), None)

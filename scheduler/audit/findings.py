@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 
-class Kind(StrEnum):
+class FindingKind(StrEnum):
     """What kind of finding it is."""
 
     MISSING = "missing"  # a version in force implied it, and it has no row
@@ -16,24 +16,24 @@ class Kind(StrEnum):
     DIFFERENTLY = "differently"  # evaluated by another croniter, other zone data or other rules: no loss
 
 
-BAD: Final = frozenset({Kind.MISSING, Kind.DOUBLE, Kind.UNEXPLAINED})
+BAD_KINDS: Final = frozenset({FindingKind.MISSING, FindingKind.DOUBLE, FindingKind.UNEXPLAINED})
 """The kinds that must not be."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Finding:
+class AuditFinding:
     """One finding, in sentences. ``scheduled_for`` is None for what belongs to no occurrence."""
 
     target: str
     automation_id: str
     name: str
     scheduled_for: datetime | None
-    kind: Kind
+    kind: FindingKind
     text: str
     advice: str
 
 
-def told(kinds: Mapping[Kind, int]) -> str:
+def format_counts(kinds: Mapping[FindingKind, int]) -> str:
     """How many there are of each kind."""
-    words = {Kind.DIFFERENTLY: "evaluated differently"}
-    return ", ".join(f"{words.get(kind, kind)} {kinds.get(kind, 0):,}" for kind in Kind)
+    words = {FindingKind.DIFFERENTLY: "evaluated differently"}
+    return ", ".join(f"{words.get(kind, kind)} {kinds.get(kind, 0):,}" for kind in FindingKind)

@@ -15,8 +15,8 @@ from click.shell_completion import shell_complete
 from scheduler import __version__
 from scheduler.cli import output
 from scheduler.cli.failures import INTERRUPTED, report
+from scheduler.cli.file_owner import NotPermitted, describe_denial
 from scheduler.cli.group import CommandFolder
-from scheduler.cli.owner import NotPermitted, describe_denial
 from scheduler.cli.program import PROGRAM, find_program
 from scheduler.core.command_line import keep_caller, set_caller
 from scheduler.core.errors import SchedulerError
@@ -49,7 +49,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     try:
-        return _carried_out(arguments)
+        return _invoke(arguments)
     except (click.ClickException, SchedulerError) as error:
         return report(error)
     except (KeyboardInterrupt, click.Abort):
@@ -57,11 +57,11 @@ def _run(arguments: Sequence[str]) -> int:
     except PermissionError as error:
         return report(NotPermitted(describe_denial(Path(os.fsdecode(error.filename or ".")))))
     except OSError as error:
-        failure = output.failed(error)
+        failure = output.classify_output_error(error)
         return report(failure) if failure else 0  # who reads has had enough
 
 
-def _carried_out(arguments: Sequence[str]) -> int:
+def _invoke(arguments: Sequence[str]) -> int:
     output.prepare()
     if question := os.environ.get(COMPLETION_VARIABLE):
         return shell_complete(root, {}, PROGRAM, COMPLETION_VARIABLE, question)

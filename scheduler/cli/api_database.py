@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from scheduler.cli.owner import acting_as_owner
-from scheduler.core.command_line import start_api
+from scheduler.cli.file_owner import act_as_owner
+from scheduler.core.command_line import format_api_command
 from scheduler.core.errors import ConfigurationError, Unreachable
 from scheduler.database import Database
 from scheduler.localapi.lock import ServerLock
@@ -19,23 +19,25 @@ T = TypeVar("T")
 
 def carry_out(path: Path, use: Callable[[Database], Awaitable[T]], *, make: bool = False) -> T:
     """What ``use`` returns. The file is made only with ``make``, for its owner alone; else `Unreachable` is raised when it is not there."""
-    with acting_as_owner(path):
+    with act_as_owner(path):
         if not make and not path.exists():
-            raise Unreachable(f"the embedded API's database {path} is not there; start `{start_api()}`, or name another in [api] database")
+            raise Unreachable(
+                f"the embedded API's database {path} is not there; start `{format_api_command()}`, or name another in [api] database"
+            )
         before = os.umask(0o077)  # prompts and the hashes of keys are nobody else's business
         try:
-            return asyncio.run(_carried_out(path, use))
+            return asyncio.run(_carry_out(path, use))
         finally:
             os.umask(before)
 
 
 @contextmanager
-def hold(path: Path) -> Iterator[None]:
+def lock_database(path: Path) -> Iterator[None]:
     """Keep servers off a database that may not be there yet, whoever this process is meanwhile.
 
     Raises `ConfigurationError` naming the server that uses the database, or for a missing folder.
     """
-    with acting_as_owner(path):
+    with act_as_owner(path):
         if not path.parent.is_dir():
             raise ConfigurationError(f"there is no folder {path.parent}; name another in [api] database, or install the API first")
         lock = ServerLock.acquire(path)
@@ -45,7 +47,7 @@ def hold(path: Path) -> Iterator[None]:
         lock.release()
 
 
-async def _carried_out(path: Path, use: Callable[[Database], Awaitable[T]]) -> T:
+async def _carry_out(path: Path, use: Callable[[Database], Awaitable[T]]) -> T:
     database = open_database(path)
     try:
         return await use(database)

@@ -12,23 +12,32 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from scheduler.cli.owner import acting_as_owner
+from scheduler.cli.file_owner import act_as_owner
 from scheduler.core.errors import ConfigurationError, DatabaseRefused
-from scheduler.database.archive import DATABASE, Member, pack, read_members, unpack
-from scheduler.database.backup import Kind, copy, fill, make_file, make_temporary_file, open_copy, open_source, require_whole
-from scheduler.database.faults import translated
+from scheduler.database.archive import SQLITE_HEADER, Member, pack, read_members, unpack
+from scheduler.database.backup import (
+    DatabaseKind,
+    copy_database,
+    fill_copy,
+    make_file,
+    make_temporary_file,
+    open_copy,
+    open_source,
+    require_whole,
+)
+from scheduler.database.errors import translate_errors
 from scheduler.ledger import schema as ledger_schema
 from scheduler.localapi import schema as api_schema
 
-LEDGER: Final = Kind("ledger", "ledger.db", ledger_schema.APPLICATION_ID, ledger_schema.MIGRATIONS)
-API: Final = Kind("database of the embedded API", "api.db", api_schema.APPLICATION_ID, api_schema.MIGRATIONS)
+LEDGER: Final = DatabaseKind("ledger", "ledger.db", ledger_schema.APPLICATION_ID, ledger_schema.MIGRATIONS)
+API: Final = DatabaseKind("database of the embedded API", "api.db", api_schema.APPLICATION_ID, api_schema.MIGRATIONS)
 KINDS: Final = (LEDGER, API)
 """In the order in which they are copied: a run that is accepted meanwhile is in the later copy, and a ledger that lacks it looks for it."""
 
 PLAIN_COPY: Final = "a plain copy of a database in use (cp, rsync) lacks its newest rows, or all of its tables"
 
 
-def write_backup(file: Path, databases: Sequence[tuple[Kind, Path]], at: datetime) -> None:
+def write_backup(file: Path, databases: Sequence[tuple[DatabaseKind, Path]], at: datetime) -> None:
     """Copy these databases into ``file``, which must not be there yet.
 
     Raises `ConfigurationError`, `DatabaseRefused`, or `LedgerUnavailable`.
@@ -42,20 +51,20 @@ def write_backup(file: Path, databases: Sequence[tuple[Kind, Path]], at: datetim
             copied = copies.enter_context(make_temporary_file(file))
             _copy_database(kind, path, copied, file)
             members.append((kind.member, copied))
-        with translated(file):
+        with translate_errors(file):
             pack(part, members, at)
 
 
-def _copy_database(kind: Kind, path: Path, part: Path, file: Path) -> None:
-    with fill(part, kind, file) as into, acting_as_owner(path), open_source(path) as source, translated(file):
-        copy(source, into)
+def _copy_database(kind: DatabaseKind, path: Path, part: Path, file: Path) -> None:
+    with fill_copy(part, kind, file) as into, act_as_owner(path), open_source(path) as source, translate_errors(file):
+        copy_database(source, into)
 
 
 @dataclass(frozen=True, slots=True)
 class Backup:
     """A backup, open whoever this process is from here on: by kind of database, the call that writes the database into a new file."""
 
-    stages: Mapping[Kind, Callable[[Path], None]]
+    stages: Mapping[DatabaseKind, Callable[[Path], None]]
 
 
 @contextmanager
@@ -63,11 +72,11 @@ def open_backup(file: Path) -> Iterator[Backup]:
     """Open a backup, and judge what it holds. Raises `ConfigurationError` or `DatabaseRefused`."""
     if not file.is_file():
         raise ConfigurationError(f"{file} is not there; name a file that `scheduler backup` made")
-    with translated(file), file.open("rb") as content:
-        beginning = content.read(len(DATABASE))
+    with translate_errors(file), file.open("rb") as content:
+        beginning = content.read(len(SQLITE_HEADER))
         if not beginning:
             raise _make_no_tables_error(file)
-        if beginning != DATABASE:
+        if beginning != SQLITE_HEADER:
             by_member = {kind.member: kind for kind in KINDS}
             members = read_members(content, file, by_member)
             yield Backup({by_member[name]: partial(_stage_member, file, content, member) for name, member in members.items()})
@@ -77,7 +86,7 @@ def open_backup(file: Path) -> Iterator[Backup]:
         yield Backup({kind: partial(_stage_database, file, connection, kind)})
 
 
-def _find_kind(file: Path, connection: sqlite3.Connection) -> Kind:
+def _find_kind(file: Path, connection: sqlite3.Connection) -> DatabaseKind:
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if not tables:
@@ -93,9 +102,9 @@ def _make_no_tables_error(file: Path) -> ConfigurationError:
     return ConfigurationError(f"{file} has no tables: {PLAIN_COPY}. Nothing was changed; name a file that `scheduler backup` made")
 
 
-def _stage_database(file: Path, connection: sqlite3.Connection, kind: Kind, staged: Path) -> None:
-    with make_file(staged) as part, fill(part, kind, file) as into:
-        copy(connection, into)
+def _stage_database(file: Path, connection: sqlite3.Connection, kind: DatabaseKind, staged: Path) -> None:
+    with make_file(staged) as part, fill_copy(part, kind, file) as into:
+        copy_database(connection, into)
 
 
 def _stage_member(file: Path, content: BinaryIO, member: Member, staged: Path) -> None:

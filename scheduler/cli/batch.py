@@ -8,12 +8,12 @@ from itertools import islice
 from typing import Final
 
 from scheduler.cli.output import Json
-from scheduler.cli.times import LAST
-from scheduler.core.cron import Gap, InvalidSchedule, Repeat, Schedule
+from scheduler.cli.times import END_OF_TIME
+from scheduler.core.cron import GapPolicy, InvalidSchedule, RepeatPolicy, Schedule
 from scheduler.core.instants import from_text, to_text, to_text_seconds
 
 FIELDS: Final = ("cron", "timezone", "from", "count")
-MOST: Final = 10_000
+MAX_FIRES: Final = 10_000
 """How many fires one line may ask for."""
 
 
@@ -22,45 +22,45 @@ class _BadLine(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Defaults:
+class BatchDefaults:
     """What holds for a line that does not say it, and the policies at clock changes."""
 
     after: datetime
     count: int
-    dst_gap: Gap
-    dst_repeat: Repeat
+    dst_gap: GapPolicy
+    dst_repeat: RepeatPolicy
 
 
-def answers(lines: Iterable[bytes], defaults: Defaults) -> Iterator[Json]:
+def answer_lines(lines: Iterable[bytes], defaults: BatchDefaults) -> Iterator[Json]:
     """One answer for each line that is not blank."""
     return (_answer(number, text, defaults) for number, text in enumerate(lines, 1) if text.strip())
 
 
-def _answer(number: int, text: bytes, defaults: Defaults) -> Json:
+def _answer(number: int, text: bytes, defaults: BatchDefaults) -> Json:
     try:
-        asked = _object(text)
+        asked = _parse_object(text)
     except _BadLine as error:
         return {"line": number, "error": str(error)}
     echo = {"cron": None, "timezone": "UTC", "from": to_text(defaults.after), **{name: asked[name] for name in FIELDS[:3] if name in asked}}
     try:
-        return {**echo, "fires": _fires(asked, defaults)}
+        return {**echo, "fires": _list_fires(asked, defaults)}
     except (_BadLine, InvalidSchedule) as error:
         return {**echo, "error": str(error)}
 
 
-def _object(text: bytes) -> Mapping[str, object]:
+def _parse_object(text: bytes) -> Mapping[str, object]:
     try:
         value = json.loads(text.decode("utf-8-sig"))
     except RecursionError:
         raise _BadLine("the line is nested too deep; write one flat JSON object") from None
     except ValueError as error:
-        raise _BadLine(f"the line is not JSON: {_reason(error)}") from None
+        raise _BadLine(f"the line is not JSON: {_describe_reason(error)}") from None
     if not isinstance(value, dict):
         raise _BadLine(f"the line is no JSON object; write {_FORM}")
     return value
 
 
-def _reason(error: ValueError) -> str:
+def _describe_reason(error: ValueError) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8 text"
     return f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
@@ -69,19 +69,19 @@ def _reason(error: ValueError) -> str:
 _FORM: Final = '{"cron": "0 9 * * *", "timezone": "Europe/Berlin", "from": "2026-11-23T19:20:00Z", "count": 3}'
 
 
-def _fires(asked: Mapping[str, object], defaults: Defaults) -> list[str]:
+def _list_fires(asked: Mapping[str, object], defaults: BatchDefaults) -> list[str]:
     if unknown := sorted(set(asked) - set(FIELDS)):
         raise _BadLine(f"unknown field {unknown[0]!r}; there are {', '.join(FIELDS)}")
     if "cron" not in asked:
         raise _BadLine(f"the field 'cron' is missing; write {_FORM}")
     timezone = asked.get("timezone", "UTC")
     schedule = Schedule.parse(asked["cron"], timezone, dst_gap=defaults.dst_gap, dst_repeat=defaults.dst_repeat)
-    after = _instant(asked["from"]) if "from" in asked else defaults.after
-    count = _count(asked["count"]) if "count" in asked else defaults.count
-    return [to_text_seconds(instant) for instant in islice(schedule.between(after, LAST), count)]
+    after = _parse_instant(asked["from"]) if "from" in asked else defaults.after
+    count = _parse_count(asked["count"]) if "count" in asked else defaults.count
+    return [to_text_seconds(instant) for instant in islice(schedule.iterate_between(after, END_OF_TIME), count)]
 
 
-def _instant(value: object) -> datetime:
+def _parse_instant(value: object) -> datetime:
     if not isinstance(value, str):
         raise _BadLine("'from' is no text; write an instant as \"2026-11-23T19:20:00Z\"")
     try:
@@ -90,7 +90,7 @@ def _instant(value: object) -> datetime:
         raise _BadLine(f"'from': {error}") from None
 
 
-def _count(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST:
+def _parse_count(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_FIRES:
         return value
-    raise _BadLine(f"'count' is not a whole number from 1 to {MOST}")
+    raise _BadLine(f"'count' is not a whole number from 1 to {MAX_FIRES}")

@@ -12,20 +12,20 @@ from typing import Final
 import click
 
 from scheduler.cli.failures import AnswerIsNo
-from scheduler.cli.lookup import Candidate, refuse_ambiguous
-from scheduler.cli.output import line, progress
-from scheduler.cli.run_lookup import advise_on, identify_run, see_list, widen_automation
+from scheduler.cli.lookup import Candidate, make_ambiguous_error
+from scheduler.cli.output import make_progress_printer, print_line
+from scheduler.cli.run_lookup import advise_on, advise_run_list, expand_automation_prefix, identify_run
 from scheduler.cli.times import now
-from scheduler.core.command_line import start_api
+from scheduler.core.command_line import format_api_command
 from scheduler.core.errors import Unreachable
-from scheduler.core.model import InvalidAutomation, canonical_id
+from scheduler.core.model import InvalidAutomation, to_canonical_id
 from scheduler.core.plural import pluralize
-from scheduler.core.printable import escaped
+from scheduler.core.terminal_text import to_printable
 from scheduler.database import Database
-from scheduler.localapi.runs import Cancelled, RunQueue
+from scheduler.localapi.runs import CancelledRuns, RunQueue
 
-_LOOK_EVERY: Final = 0.2  # seconds
-CANCELLED_WITHIN: Final = 20.0
+_LOOK_INTERVAL: Final = 0.2  # seconds
+CANCEL_TIMEOUT: Final = 20.0
 """Seconds in which a run that is to be cancelled has to end: a command has ten to end when it is told to."""
 
 
@@ -37,15 +37,15 @@ async def cancel_runs(database: Database, run_ids: Sequence[str]) -> None:
     for run_id in dict.fromkeys([await identify_run(queue, text) for text in run_ids]):
         if await queue.cancel(run_id):
             cancelled.append(run_id)
-        elif run := await queue.run(run_id):
-            line(f"has ended already: {run_id}: {run['status']}")
+        elif run := await queue.get_run(run_id):
+            print_line(f"has ended already: {run_id}: {run['status']}")
         else:
-            unknown.append(f"there is no run {run_id}; {see_list()}")
-    await _wait(lambda: queue.unfinished(cancelled), len(cancelled))
+            unknown.append(f"there is no run {run_id}; {advise_run_list()}")
+    await _wait(lambda: queue.count_unfinished_among(cancelled), len(cancelled))
     for run_id in cancelled:
-        run = await queue.run(run_id)
+        run = await queue.get_run(run_id)
         assert run is not None
-        line(f"{run['status']}: {run_id}: {escaped(run['error'] or '')}")
+        print_line(f"{run['status']}: {run_id}: {to_printable(run['error'] or '')}")
     if unknown:
         raise AnswerIsNo("; ".join(unknown))
 
@@ -62,26 +62,26 @@ async def cancel_all(database: Database, automation: str | None, *, ask: bool) -
     cancelled = await queue.cancel_all(automation_id)
     total = cancelled.waiting + len(cancelled.running)
     if not total:
-        line("nothing to cancel: no run waits or is in progress")
+        print_line("nothing to cancel: no run waits or is in progress")
         return
 
-    async def count_left() -> int:
-        return await queue.waiting(automation_id, cancelled.up_to) + await queue.unfinished(cancelled.running)
+    async def count_remaining() -> int:
+        return await queue.count_waiting(automation_id, cancelled.up_to) + await queue.count_unfinished_among(cancelled.running)
 
-    await _wait(count_left, total)
-    line(f"cancelled {_describe(cancelled)}")
+    await _wait(count_remaining, total)
+    print_line(f"cancelled {_describe(cancelled)}")
 
 
 async def _identify(queue: RunQueue, text: str) -> str:
     with suppress(InvalidAutomation):
-        text = canonical_id(text)
-    text = await widen_automation(queue, text)
-    ids = {found["id"]: found["name"] for found in await queue.named(text)}
+        text = to_canonical_id(text)
+    text = await expand_automation_prefix(queue, text)
+    ids = {found["id"]: found["name"] for found in await queue.find_automations(text)}
     if not ids:
         what = f"no automation is called {text!r}, and no run of a deleted one has not ended"
         raise AnswerIsNo(f"{what}; {await advise_on(queue, text)}")
     if len(ids) > 1:
-        raise refuse_ambiguous(text, [Candidate(automation_id, str(name)) for automation_id, name in sorted(ids.items())])
+        raise make_ambiguous_error(text, [Candidate(automation_id, str(name)) for automation_id, name in sorted(ids.items())])
     return str(next(iter(ids)))
 
 
@@ -96,24 +96,24 @@ async def _confirm(queue: RunQueue) -> bool:
 async def _wait(count_left: Callable[[], Awaitable[int]], total: int) -> None:
     """Wait until none is left, as long as some end. Raises `Unreachable` when nobody ends them."""
     clock = asyncio.get_running_loop().time
-    show = progress("cancelled")
-    left, deadline = total, clock() + CANCELLED_WITHIN
+    show = make_progress_printer("cancelled")
+    left, deadline = total, clock() + CANCEL_TIMEOUT
     while (count := await count_left()) > 0:
         if count < left:
-            left, deadline = count, clock() + CANCELLED_WITHIN
+            left, deadline = count, clock() + CANCEL_TIMEOUT
         if clock() > deadline:
             show(1.0)
             runs = "1 run is" if count == 1 else f"{count:,} runs are"
             raise Unreachable(
                 f"{runs} to be cancelled, but nobody has done so yet; does the embedded API run? "
-                f"The cancellation stands, and takes effect when the embedded API runs: `{start_api()}` starts it"
+                f"The cancellation stands, and takes effect when the embedded API runs: `{format_api_command()}` starts it"
             )
         show(1 - count / total)
-        await asyncio.sleep(_LOOK_EVERY)
+        await asyncio.sleep(_LOOK_INTERVAL)
     show(1.0)
 
 
-def _describe(cancelled: Cancelled) -> str:
+def _describe(cancelled: CancelledRuns) -> str:
     parts = [(cancelled.waiting, "waiting"), (len(cancelled.running), "in progress")]
     total = sum(count for count, _ in parts)
     return f"{pluralize(total, 'run')}: " + ", ".join(f"{count:,} {what}" for count, what in parts if count)

@@ -14,18 +14,18 @@ _TITLE: Final = re.compile(r"( *)(?:[^ ]+(?: [^ ]+)*?  +)?")
 _INDENT: Final = 2
 
 
-def width_of(text: str) -> int:
+def measure_width(text: str) -> int:
     """Return the cells of a terminal that a printable text takes: two for wide characters, none for combining marks and joiners."""
     if text.isascii():
         return len(text)
-    return sum(_width_of_character(character) for character in text)
+    return sum(_measure_character(character) for character in text)
 
 
 def take(text: str, width: int) -> str:
     """Return as much of the beginning of a text as fits into the width."""
     taken = 0
     for number, character in enumerate(text):
-        taken += width_of(character)
+        taken += measure_width(character)
         if taken > width:
             return text[:number]
     return text
@@ -33,7 +33,7 @@ def take(text: str, width: int) -> str:
 
 def cut(text: str, width: int) -> str:
     """Return the text, or as much of its beginning as fits, with an ellipsis."""
-    return text if width_of(text) <= width else take(text, width - 1) + "…"
+    return text if measure_width(text) <= width else take(text, width - 1) + "…"
 
 
 def wrap(text: str, width: int, margin: int | None = None) -> list[str]:
@@ -48,13 +48,13 @@ def wrap(text: str, width: int, margin: int | None = None) -> list[str]:
 
 def _wrap_line(text: str, width: int, hang: int | None) -> Iterator[str]:
     plain = click.unstyle(text)
-    if width_of(plain) <= width:
+    if measure_width(plain) <= width:
         yield text
         return
     margin = " " * (_find_margin(plain, width) if hang is None else hang)
     line = ""
     for word in _split(text, width - len(margin)):
-        if line.strip() and width_of(click.unstyle(line + word)) > width:
+        if line.strip() and measure_width(click.unstyle(line + word)) > width:
             yield line
             line = margin + word.lstrip(" ")
         else:
@@ -75,7 +75,7 @@ def _split(text: str, width: int) -> Iterator[str]:
     """Yield the words of a text with the spaces before them, and what is too wide for a line in pieces."""
     for word in _WORD.findall(text):
         is_command = " " in word.strip(" ")  # only backticks hold words together
-        if is_command or width_of(click.unstyle(word).strip(" ")) <= width:
+        if is_command or measure_width(click.unstyle(word).strip(" ")) <= width:
             yield word  # the terminal itself breaks a long command, which is copied as one line all the same
         else:
             yield from _split_word(word, width)
@@ -87,14 +87,14 @@ def _split_word(word: str, width: int) -> Iterator[str]:
         return
     indent = len(word) - len(word.lstrip(" "))
     spaces, rest = word[:indent], word[indent:]
-    while width_of(rest) > width:
+    while measure_width(rest) > width:
         piece = take(rest, width) or rest[0]
         yield spaces + piece
         spaces, rest = "", rest[len(piece) :]
     yield spaces + rest
 
 
-def _width_of_character(character: str) -> int:
+def _measure_character(character: str) -> int:
     if unicodedata.category(character) in {"Mn", "Me", "Cf"}:
         return 0
     return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1

@@ -11,41 +11,41 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from scheduler.cli.group import configuration_source
+from scheduler.cli.group import make_source
 from scheduler.core.errors import SchedulerError
 
 if TYPE_CHECKING:
     from scheduler.database import Database
     from scheduler.settings import Settings
 
-_MOST: Final = 200
+_MAX_VALUES: Final = 200
 """Values that are proposed at once."""
 _NEWEST_RUNS: Final = 1_000
 """Runs among which ids are looked for."""
 
-Complete = Callable[[click.Context, click.Parameter, str], list[str]]
+Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
-def _completing(read: "Callable[[Settings], Iterable[str]]") -> Complete:
+def _make_completer(read: "Callable[[Settings], Iterable[str]]") -> Completer:
     """Make a function for click's ``shell_complete`` from a function that reads all values."""
 
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
         del param
         with suppress(SchedulerError, click.ClickException, OSError):
-            source = configuration_source(ctx.params.get("config"), ctx.params.get("state_dir"))
+            source = make_source(ctx.params.get("config"), ctx.params.get("state_dir"))
             values = (value for value in read(source.load().settings) if value.startswith(incomplete))
             # What needs quotes is left out: the shells' scripts insert a value as it is.
-            return list(islice((value for value in values if shlex.quote(value) == value), _MOST))
+            return list(islice((value for value in values if shlex.quote(value) == value), _MAX_VALUES))
         return []
 
     return complete
 
 
 def _read_automations(settings: "Settings") -> Iterable[str]:
-    from scheduler.cli.ledger_file import reading
-    from scheduler.cli.named import read_names
+    from scheduler.cli.automation_lookup import read_names
+    from scheduler.cli.ledger_file import open_read_only
 
-    with reading(settings.ledger.url.path) as connection:
+    with open_read_only(settings.ledger.url.path) as connection:
         return sorted(read_names(connection, None))
 
 
@@ -59,22 +59,22 @@ async def _read_newest_runs(database: "Database") -> list[str]:
     from scheduler.cli.times import now
     from scheduler.localapi.runs import RunQueue
 
-    runs: Iterable[Any] = await RunQueue(database, now).runs(limit=_NEWEST_RUNS)
+    runs: Iterable[Any] = await RunQueue(database, now).list_runs(limit=_NEWEST_RUNS)
     return [str(run["id"]) for run in runs]
 
 
 def _read_zones(settings: "Settings") -> Iterable[str]:
-    from scheduler.core.zones import PLACEHOLDERS, current
+    from scheduler.core.zones import PLACEHOLDERS, load_zone_data
 
     del settings
-    return sorted(current().names - PLACEHOLDERS)
+    return sorted(load_zone_data().names - PLACEHOLDERS)
 
 
 def _read_targets(settings: "Settings") -> Iterable[str]:
     return [target.name for target in settings.targets]
 
 
-complete_automations: Final = _completing(_read_automations)
-complete_runs: Final = _completing(_read_runs)
-complete_zones: Final = _completing(_read_zones)
-complete_targets: Final = _completing(_read_targets)
+complete_automations: Final = _make_completer(_read_automations)
+complete_runs: Final = _make_completer(_read_runs)
+complete_zones: Final = _make_completer(_read_zones)
+complete_targets: Final = _make_completer(_read_targets)

@@ -5,10 +5,10 @@ from typing import Final
 
 import click
 
-from scheduler.cli.output import complain, styled
+from scheduler.cli.output import print_to_stderr, style
 from scheduler.core.command_line import help_command
 from scheduler.core.errors import SchedulerError, Unreachable
-from scheduler.core.printable import escaped
+from scheduler.core.terminal_text import to_printable
 
 ANSWER_IS_NO: Final = 1
 WRONG_USE: Final = 2
@@ -30,22 +30,22 @@ class AnswerIsNo(click.ClickException):
 def report(error: click.ClickException | SchedulerError) -> int:
     """Say what went wrong; the exit status comes back."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        complain(error.format_message())  # a group without a command: its help, on its many lines
+        print_to_stderr(error.format_message())  # a group without a command: its help, on its many lines
         return error.exit_code
     if isinstance(error, click.ClickException):
-        complain(f"{_label()} {escaped(error.format_message())}")
+        print_to_stderr(f"{_format_label()} {to_printable(error.format_message())}")
         for detail in error.details if isinstance(error, AnswerIsNo) else ():
-            complain(escaped(detail))
+            print_to_stderr(to_printable(detail))
         if isinstance(error, click.UsageError) and error.ctx is not None:
             _, *words = error.ctx.command_path.split()
-            complain(f"try: {help_command(*words)}", is_whole=True)
+            print_to_stderr(f"try: {help_command(*words)}", is_whole=True)
         return error.exit_code
     first, *rest = str(error).splitlines() or [type(error).__name__]
-    complain(f"{_label()} {escaped(first)}")
+    print_to_stderr(f"{_format_label()} {to_printable(first)}")
     for line in rest:
-        complain(escaped(line))
+        print_to_stderr(to_printable(line))
     return UNREACHABLE if isinstance(error, Unreachable) else WRONG_USE
 
 
-def _label() -> str:
-    return styled("error:", "red", error=True)
+def _format_label() -> str:
+    return style("error:", "red", error=True)

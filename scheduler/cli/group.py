@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from scheduler.cli.program import find_program
-from scheduler.core.command_line import STATE_DIR, set_caller, set_targets, start_daemon
+from scheduler.core.command_line import STATE_DIR, format_daemon_command, set_caller, set_targets
 from scheduler.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -46,12 +46,12 @@ class Source:
         """
         from scheduler.settings import load
 
-        configuration = load(self.file if self.state_dir is None else self._kept_in(self.state_dir), os.environ, command_line)
+        configuration = load(self.file if self.state_dir is None else self._find_state_file(self.state_dir), os.environ, command_line)
         set_targets(len(configuration.settings.targets))
         if self.state_dir is not None:
-            from scheduler.cli.moved_directory import refuse_moved
+            from scheduler.cli.moved_directory import refuse_moved_directory
 
-            refuse_moved(configuration, self.state_dir)
+            refuse_moved_directory(configuration, self.state_dir)
         return configuration
 
     @property
@@ -66,23 +66,24 @@ class Source:
 
         The default file needs no option.
         """
-        from scheduler.settings.layers import DEFAULT_FILE, find_file
+        from scheduler.settings.sources import DEFAULT_FILE, find_file
 
         if self.state_dir is not None:
             return Source(state_dir=self.state_dir.absolute())
         file = find_file(self.file, environ)
         return Source(None if file is None or file.absolute() == DEFAULT_FILE else file.absolute())
 
-    def _kept_in(self, folder: Path) -> Path:
+    def _find_state_file(self, folder: Path) -> Path:
         file = folder / FILE_NAME
         if not file.exists():
             raise ConfigurationError(
-                f"there is no {file}; name the --state-dir that `scheduler up` was started with, or make this one: `{start_daemon()}`"
+                f"there is no {file}; name the --state-dir that `scheduler up` "
+                f"was started with, or make this one: `{format_daemon_command()}`"
             )
         return file
 
 
-class Command(click.Command):
+class SchedulerCommand(click.Command):
     """A command with examples in its help, and with ``--config`` and ``--state-dir``, which every command takes."""
 
     def __init__(
@@ -94,13 +95,13 @@ class Command(click.Command):
         params: Iterable[click.Parameter] = (),
         **attributes: Any,
     ) -> None:
-        super().__init__(name, params=[*params, *_configuration_options()], **attributes)
+        super().__init__(name, params=[*params, *_make_configuration_options()], **attributes)
         self.examples = tuple(examples)
         self.section = section
 
     def invoke(self, ctx: click.Context) -> Any:
         """Carry out the command, with its `Source` as the context's object."""
-        ctx.obj = configuration_source(ctx.params.pop("config"), ctx.params.pop("state_dir"))
+        ctx.obj = make_source(ctx.params.pop("config"), ctx.params.pop("state_dir"))
         set_caller(find_program(), ctx.obj.options)
         return super().invoke(ctx)
 
@@ -120,10 +121,10 @@ class Command(click.Command):
                 formatter.write(f"{'':{formatter.current_indent}}$ {example}\n")
 
 
-class Group(click.Group):
+class SchedulerGroup(click.Group):
     """Several commands under one name."""
 
-    command_class = Command
+    command_class = SchedulerCommand
 
     def __init__(self, *arguments: Any, section: str = "", **attributes: Any) -> None:
         super().__init__(*arguments, **attributes)
@@ -141,7 +142,7 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
-class CommandFolder(Group):
+class CommandFolder(SchedulerGroup):
     """The commands whose modules are in a package; each is imported when it is asked for."""
 
     def __init__(self, *arguments: Any, folder: str, **attributes: Any) -> None:
@@ -183,7 +184,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
 """For every command that reads."""
 
 
-def _configuration_options() -> list[click.Option]:
+def _make_configuration_options() -> list[click.Option]:
     return [
         click.Option(["--config"], type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="The configuration, in TOML."),
         click.Option(
@@ -195,7 +196,7 @@ def _configuration_options() -> list[click.Option]:
     ]
 
 
-def configuration_source(file: Path | None, state_dir: Path | None) -> Source:
+def make_source(file: Path | None, state_dir: Path | None) -> Source:
     """Return the source that the options name. Raises `click.UsageError` when both are given."""
     if file is not None and state_dir is not None:
         raise click.UsageError("--config and --state-dir both say where the configuration is; give one of them")

@@ -6,13 +6,13 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from scheduler.cli.output import complain
-from scheduler.cli.times import local_text, now
+from scheduler.cli.output import print_to_stderr
+from scheduler.cli.times import format_local_time, now
 from scheduler.core.instants import from_text, to_text_seconds
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-_UTC: Final = "scheduler.cli.instant_options.utc"
+_UTC_KEY: Final = "scheduler.cli.instant_options.utc"
 _FORMS: Final = "write a date (2026-11-28), a local time ('2026-11-28 09:00') or an instant with its offset (2026-11-28T09:00:00Z)"
 
 
@@ -39,32 +39,32 @@ class InstantType(click.ParamType[datetime]):
             pass
         try:
             instant = datetime.fromisoformat(text)
-            local = instant.replace(tzinfo=UTC) if ctx and ctx.meta.get(_UTC) else instant.astimezone()
+            local = instant.replace(tzinfo=UTC) if ctx and ctx.meta.get(_UTC_KEY) else instant.astimezone()
             instant = local.astimezone(UTC)
         except (ValueError, OverflowError, OSError):  # OSError: the zone's arithmetic of the C library
             self.fail(f"{text!r} is no time; {_FORMS}" + (", or how long ago it was (24h)" if self._ago else ""), param, ctx)
         zone = "in UTC" if local.tzinfo is UTC else "in the zone of this machine; --utc reads UTC"
         option = param.opts[0] if param else "the time"
-        complain(f"{option}: {text} is {local_text(local)} ({to_text_seconds(instant)}), read {zone}")
+        print_to_stderr(f"{option}: {text} is {format_local_time(local)} ({to_text_seconds(instant)}), read {zone}")
         return instant
 
 
 def _read_duration(text: str) -> datetime | None:
     from scheduler.settings.durations import parse_duration
-    from scheduler.settings.problems import Wrong
+    from scheduler.settings.problems import InvalidSetting
 
     try:
         return now() - parse_duration(text)
-    except (Wrong, OverflowError):
+    except (InvalidSetting, OverflowError):
         return None
 
 
 def _remember_utc(ctx: click.Context, param: click.Parameter, value: object) -> None:
     del param
-    ctx.meta[_UTC] = value
+    ctx.meta[_UTC_KEY] = value
 
 
-def utc(command: Decorated) -> Decorated:
+def add_utc_option(command: Decorated) -> Decorated:
     """Add the option ``--utc`` to a command that has options of the type `InstantType`."""
     option = click.option(
         "--utc",

@@ -10,12 +10,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from scheduler.cli.owner import NotPermitted, acting_as_owner
-from scheduler.core.command_line import start_daemon
+from scheduler.cli.file_owner import NotPermitted, act_as_owner
+from scheduler.core.command_line import format_daemon_command
 from scheduler.core.errors import ConfigurationError, LedgerUnavailable, Unreachable
 from scheduler.core.instants import from_text
-from scheduler.database.faults import translated
-from scheduler.ledger.lock import LedgerLock, holder, is_locked
+from scheduler.database.errors import translate_errors
+from scheduler.ledger.lock import LedgerLock, is_locked, read_holder
 from scheduler.ledger.schema import open_for_reading, open_ledger
 from scheduler.ledger.wake import wake
 
@@ -27,10 +27,10 @@ class NoLedger(Unreachable):
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
+def open_read_only(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection that changes nothing. Raises `NoLedger`, and what the file is found to be while it is read: `DatabaseRefused`."""
-    with acting_as_owner(path), translated(path):
-        _require(path)
+    with act_as_owner(path), translate_errors(path):
+        _require_ledger(path)
         connection = open_for_reading(path)
         try:
             yield connection
@@ -39,42 +39,42 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 @contextmanager
-def using(path: Path) -> Iterator[None]:
-    """Be whoever the ledger belongs to, for what opens it by itself. Raises as `reading` does."""
-    with acting_as_owner(path), translated(path):
-        _require(path)
+def act_as_ledger_owner(path: Path) -> Iterator[None]:
+    """Be whoever the ledger belongs to, for what opens it by itself. Raises as `open_read_only` does."""
+    with act_as_owner(path), translate_errors(path):
+        _require_ledger(path)
         yield
 
 
 @contextmanager
-def owning(path: Path, at: datetime) -> Iterator[None]:
+def lock_existing_ledger(path: Path, at: datetime) -> Iterator[None]:
     """Be the only one that uses the ledger. Raises `ConfigurationError` naming the daemon that does, or `NoLedger`."""
-    with acting_as_owner(path):
-        _require(path)
-        lock = _locked(path, at)
+    with act_as_owner(path):
+        _require_ledger(path)
+        lock = _acquire_lock(path, at)
     try:
         yield
     finally:
         lock.release()
 
 
-def _locked(path: Path, at: datetime) -> LedgerLock:
+def _acquire_lock(path: Path, at: datetime) -> LedgerLock:
     lock = LedgerLock.try_acquire(path, node=f"{socket.gethostname()} (scheduler)", since=at)
     if lock is None:
-        raise ConfigurationError(f"the ledger {path} is in use by {holder(path)}; stop that daemon first")
+        raise ConfigurationError(f"the ledger {path} is in use by {read_holder(path)}; stop that daemon first")
     return lock
 
 
 @contextmanager
-def hold(path: Path, at: datetime) -> Iterator[None]:
+def lock_ledger(path: Path, at: datetime) -> Iterator[None]:
     """Keep daemons off a ledger that may not be there yet, whoever this process is meanwhile.
 
     Raises `ConfigurationError` naming the daemon that uses the ledger, or for a missing folder.
     """
-    with acting_as_owner(path), translated(path):
+    with act_as_owner(path), translate_errors(path):
         if not path.parent.is_dir():
             raise ConfigurationError(f"there is no folder {path.parent}; name the ledger by --config, or install the daemon first")
-        lock = _locked(path, at)
+        lock = _acquire_lock(path, at)
     try:
         yield
     finally:
@@ -97,12 +97,12 @@ def read_last_seen(connection: sqlite3.Connection) -> dict[str, datetime]:
 
 def write(path: Path, operation: Callable[[sqlite3.Connection], T]) -> T:
     """What ``operation`` returns once it is durable. Raises `NoLedger`."""
-    with acting_as_owner(path):
-        _require(path)
-        return asyncio.run(_written(path, operation))
+    with act_as_owner(path):
+        _require_ledger(path)
+        return asyncio.run(_write(path, operation))
 
 
-async def _written(path: Path, operation: Callable[[sqlite3.Connection], T]) -> T:
+async def _write(path: Path, operation: Callable[[sqlite3.Connection], T]) -> T:
     database = open_ledger(path)
     try:
         return await database.write(operation)
@@ -111,18 +111,18 @@ async def _written(path: Path, operation: Callable[[sqlite3.Connection], T]) -> 
 
 
 @contextmanager
-def waking(path: Path) -> Iterator[None]:
+def wake_daemon_after(path: Path) -> Iterator[None]:
     """Wake the daemon of this ledger, if one runs, when the block has ended, also with an error: the change may have been made."""
     try:
         yield
     finally:
-        with contextlib.suppress(OSError, NotPermitted), acting_as_owner(path):
+        with contextlib.suppress(OSError, NotPermitted), act_as_owner(path):
             wake(path)
 
 
-def _require(path: Path) -> None:
+def _require_ledger(path: Path) -> None:
     if not path.exists():
         raise NoLedger(
             f"the ledger {path} is not there; say which one is meant by --state-dir, --config or [ledger] url, "
-            f"or start `{start_daemon()}` once"
+            f"or start `{format_daemon_command()}` once"
         )

@@ -4,16 +4,16 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final, TypeVar
 
-from scheduler.cli.output import Column, detail_column
-from scheduler.cli.times import in_zone, usable_zone
+from scheduler.cli.output import Column, make_detail_column
+from scheduler.cli.times import find_usable_zone, format_in_zone
 from scheduler.core.instants import to_text_seconds
 
 _Record = TypeVar("_Record")
-_LONGEST: Final = 24
+_MAX_TITLE: Final = 24
 """The characters of a title: as many as a local time has."""
 
 
-def time_columns(
+def make_time_columns(
     records: Sequence[_Record],
     title: str,
     instant: Callable[[_Record], datetime],
@@ -21,19 +21,21 @@ def time_columns(
 ) -> list[Column[_Record]]:
     """Make the columns for local time, UTC and zone. When all records are in one zone, the title names it instead of a column."""
 
-    def zone_of(record: _Record) -> str:
-        return usable_zone(timezone(record))
+    def find_zone(record: _Record) -> str:
+        return find_usable_zone(timezone(record))
 
-    zones = {zone_of(record) for record in records}
+    zones = {find_zone(record) for record in records}
     with_seconds = any(instant(record).second for record in records)  # all rows have them, or none
     only = zones.pop() if len(zones) == 1 else None
-    local = Column[_Record](_name(title, only), lambda record: in_zone(instant(record), zone_of(record), with_seconds=with_seconds))
-    utc: Column[_Record] = detail_column("UTC", lambda record: to_text_seconds(instant(record)))
-    return [local, utc] if only else [local, utc, detail_column("zone", zone_of, rank=5)]
+    local = Column[_Record](
+        _make_title(title, only), lambda record: format_in_zone(instant(record), find_zone(record), with_seconds=with_seconds)
+    )
+    utc: Column[_Record] = make_detail_column("UTC", lambda record: to_text_seconds(instant(record)))
+    return [local, utc] if only else [local, utc, make_detail_column("zone", find_zone, rank=5)]
 
 
-def _name(title: str, zone: str | None) -> str:
+def _make_title(title: str, zone: str | None) -> str:
     if zone is None:
         return title
     whole = f"{title} in {zone}"
-    return whole if len(whole) <= _LONGEST else zone
+    return whole if len(whole) <= _MAX_TITLE else zone

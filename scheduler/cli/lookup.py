@@ -11,18 +11,18 @@ from itertools import islice
 from typing import Final
 
 from scheduler.cli.failures import AnswerIsNo
-from scheduler.core.command_line import command_line
+from scheduler.core.command_line import format_command
 
 LEAST_PREFIX: Final = 4
 """The characters that the beginning of an id has at least. The help of the commands says so too."""
 _PREFIX: Final = re.compile(rf"[0-9a-f]{{{LEAST_PREFIX}}}[0-9a-f-]{{0,31}}")
 _SHORT_PREFIX: Final = re.compile(rf"[0-9a-f]{{1,{LEAST_PREFIX - 1}}}")
 _WORD: Final = re.compile(r"\w+")
-_LISTED: Final = 10
+_MAX_LISTED: Final = 10
 """Candidates that an error lists."""
-_COMPARED: Final = 20_000
+_MAX_COMPARED: Final = 20_000
 """Names that are compared with one that is not there: a second at most."""
-_SUGGESTED: Final = 3
+_MAX_SUGGESTIONS: Final = 3
 _SHORTEST_PART: Final = 3
 
 
@@ -40,24 +40,24 @@ def read_prefix(text: str) -> str | None:
     return text.lower() if _PREFIX.fullmatch(text.lower()) else None
 
 
-def last_with(prefix: str) -> str:
+def make_prefix_end(prefix: str) -> str:
     """Return a text that follows all ids with this prefix, and precedes all others that follow them."""
     return f"{prefix}g"
 
 
-def refuse_ambiguous(text: str, candidates: Sequence[Candidate], *, kind: str = "automations", advice: str = "") -> AnswerIsNo:
+def make_ambiguous_error(text: str, candidates: Sequence[Candidate], *, kind: str = "automations", advice: str = "") -> AnswerIsNo:
     """Return the error that lists what may be meant, with ids. ``advice``: what to give instead of an id."""
     width = max(len(candidate.id) for candidate in candidates)
-    details = [f"  {each.id:<{width}}  {each.name}  {each.note}".rstrip() for each in candidates[:_LISTED]]
-    if len(candidates) > _LISTED:
-        details.append(f"  and {len(candidates) - _LISTED:,} more")
+    details = [f"  {each.id:<{width}}  {each.name}  {each.note}".rstrip() for each in candidates[:_MAX_LISTED]]
+    if len(candidates) > _MAX_LISTED:
+        details.append(f"  and {len(candidates) - _MAX_LISTED:,} more")
     how = "called" if any(candidate.name == text for candidate in candidates) else "whose ids begin with"
     return AnswerIsNo(f"there are {len(candidates):,} {kind} {how} {text!r}; give the id of one{advice}", details)
 
 
-def refuse_unknown(text: str, names: Iterable[str], where: str = "") -> AnswerIsNo:
+def make_unknown_error(text: str, names: Iterable[str], where: str = "") -> AnswerIsNo:
     """Return the error for an automation that is not there, with names like the one that was given."""
-    see_list = f"see `{command_line('automations list')}`"
+    see_list = f"see `{format_command('automations list')}`"
     return AnswerIsNo(f"there is no automation {text!r}{where}; {advise(text, names, see_list)}")
 
 
@@ -75,9 +75,9 @@ def find_near(text: str, names: Iterable[str]) -> list[str]:
     Upper and lower case count as alike.
     """
     wanted = text.casefold()
-    by_folded = {name.casefold(): name for name in islice(names, _COMPARED) if name != text}
+    by_folded = {name.casefold(): name for name in islice(names, _MAX_COMPARED) if name != text}
     by_word = {word: folded for folded in by_folded for word in _WORD.findall(folded)}
-    close = difflib.get_close_matches(wanted, by_folded, n=_SUGGESTED, cutoff=0.7)
+    close = difflib.get_close_matches(wanted, by_folded, n=_MAX_SUGGESTIONS, cutoff=0.7)
     holding = [folded for folded in by_folded if wanted in folded] if len(wanted) >= _SHORTEST_PART else []
-    words = [by_word[word] for word in difflib.get_close_matches(wanted, by_word, n=_SUGGESTED, cutoff=0.8)]
-    return [by_folded[folded] for folded in list(dict.fromkeys([*close, *sorted(holding, key=len), *words]))[:_SUGGESTED]]
+    words = [by_word[word] for word in difflib.get_close_matches(wanted, by_word, n=_MAX_SUGGESTIONS, cutoff=0.8)]
+    return [by_folded[folded] for folded in list(dict.fromkeys([*close, *sorted(holding, key=len), *words]))[:_MAX_SUGGESTIONS]]

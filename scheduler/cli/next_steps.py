@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from scheduler.cli.fires import Planned, coming
-from scheduler.cli.pauses import Paused, paused, read_throttles
-from scheduler.cli.times import at_text, span_text
-from scheduler.core.command_line import command_line
+from scheduler.cli.pauses import ActivePauses, read_pauses, read_throttles
+from scheduler.cli.times import format_timedelta, format_zone_and_utc
+from scheduler.cli.upcoming_fires import PlannedSchedule, find_upcoming_fires
+from scheduler.core.command_line import format_command
 from scheduler.core.cron import InvalidSchedule
 from scheduler.core.errors import DatabaseRefused, Unreachable
 from scheduler.core.instants import to_text_seconds
-from scheduler.settings import Settings, Target
+from scheduler.settings import Settings, TargetSection
 
 Document = Mapping[str, Any]
 """An automation as the API shows it."""
@@ -20,33 +20,33 @@ Document = Mapping[str, Any]
 def check_schedule(fields: Mapping[str, Any], settings: Settings) -> None:
     """Check the expression and the zone that somebody gave, before the API is asked. Raises `InvalidSchedule`, as `explain` does."""
     if "cron_expression" in fields or "timezone" in fields:
-        Planned.of(fields.get("cron_expression", "* * * * *"), fields.get("timezone", "UTC"), settings.schedule)
+        PlannedSchedule.parse(fields.get("cron_expression", "* * * * *"), fields.get("timezone", "UTC"), settings.schedule)
 
 
-def describe_first_fire(document: Document, settings: Settings, target: Target, now: datetime) -> str:
+def describe_first_fire(document: Document, settings: Settings, target: TargetSection, now: datetime) -> str:
     """Return when an automation fires first after an instant, or why it does not."""
     if not document.get("enabled"):
         return "none: the automation is disabled"
     automation_id, name = str(document.get("id")), str(document.get("name"))
     try:
-        schedule = Planned.of(str(document.get("cron_expression")), str(document.get("timezone")), settings.schedule).schedule
+        schedule = PlannedSchedule.parse(str(document.get("cron_expression")), str(document.get("timezone")), settings.schedule).schedule
     except InvalidSchedule as error:
         return f"none: {error.reason}"
-    policies = settings.policies(automation_id, name)
-    fire = next(coming([Planned(schedule, automation_id, name, target.name, policies)], now, 1), None)
+    policies = settings.find_policies(automation_id, name)
+    fire = next(find_upcoming_fires([PlannedSchedule(schedule, automation_id, name, target.name, policies)], now, 1), None)
     if fire is None:
         return "none: the expression names no time to come"
     due = "" if fire.due in {None, fire.scheduled_for} else f", due {fire.due.astimezone(fire.local.tzinfo):%H:%M:%S}"
     hindrance = _describe_hindrance(settings, target.name, automation_id, name, due=fire.due or fire.scheduled_for, now=now)
-    return f"{at_text(fire.scheduled_for, schedule.timezone)}{due}, in {span_text(fire.scheduled_for - now)}{hindrance}"
+    return f"{format_zone_and_utc(fire.scheduled_for, schedule.timezone)}{due}, in {format_timedelta(fire.scheduled_for - now)}{hindrance}"
 
 
 def _describe_hindrance(settings: Settings, target: str, automation_id: str, name: str, *, due: datetime, now: datetime) -> str:
     """Return what keeps the fire from happening at its time; nothing without a ledger, which pauses and throttles are in."""
-    if settings.policies(automation_id, name).paused:
+    if settings.find_policies(automation_id, name).paused:
         return "; recorded and not fired, because the configuration pauses it"
     try:
-        is_paused = Paused(settings, paused(settings)).covers(target, automation_id, name)
+        is_paused = ActivePauses(settings, read_pauses(settings)).covers(target, automation_id, name)
         end = read_throttles(settings, now).get(target)
     except (Unreachable, DatabaseRefused):
         return ""
@@ -55,8 +55,8 @@ def _describe_hindrance(settings: Settings, target: str, automation_id: str, nam
     return "" if end is None or due >= end else f"; not before the throttle of the target ends at {to_text_seconds(end)}"
 
 
-def describe_follow(document: Document, settings: Settings, target: Target) -> str:
+def describe_follow(document: Document, settings: Settings, target: TargetSection) -> str:
     """Return the command that shows a run to its end; of an API elsewhere the command that shows its result."""
     if target.url == f"http://{settings.api.listen}":
-        return command_line(f"runs show {document.get('last_task_run_id')} --follow")
-    return command_line(f"automations get {document.get('id')}", target=target.name)
+        return format_command(f"runs show {document.get('last_task_run_id')} --follow")
+    return format_command(f"automations get {document.get('id')}", target=target.name)

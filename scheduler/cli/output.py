@@ -18,18 +18,18 @@ from typing import Final, Generic, Literal, NamedTuple, TextIO, TypeVar
 
 import click
 
-from scheduler.cli.cells import cut, width_of, wrap
+from scheduler.cli.cells import cut, measure_width, wrap
 from scheduler.core.errors import Unreachable
-from scheduler.core.printable import escaped
+from scheduler.core.terminal_text import to_printable
 
 Colour = Literal["red", "green", "yellow", "cyan", "bright_black"]
 Json = Mapping[str, object]
 
 _Record = TypeVar("_Record")
 _GAP: Final = "  "
-_NARROWEST: Final = 8  # a column that is cut keeps this much
+_MIN_WIDTH: Final = 8  # a column that is cut keeps this much
 _INDENT: Final = "    "  # of a text below its row
-_MOST_LINES: Final = 4  # of a text below its row
+_MAX_LINES: Final = 4  # of a text below its row
 _COLUMNS: Final = 80  # of a terminal that does not tell
 _FAILURES: Final = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
@@ -67,22 +67,22 @@ WHOLE: Final = 10_000
 """The least width of a column that is not cut: it is shown as a whole, or it disappears."""
 
 
-def detail_column(title: str, cell: Callable[[_Record], str | Cell], *, rank: int = 1) -> Column[_Record]:
+def make_detail_column(title: str, cell: Callable[[_Record], str | Cell], *, rank: int = 1) -> Column[_Record]:
     """Make a column that only a wide table shows."""
     return Column(title, cell, rank, least=WHOLE, drops=True)
 
 
-def text_column(title: str, cell: Callable[[_Record], str | Cell]) -> Column[_Record]:
+def make_text_column(title: str, cell: Callable[[_Record], str | Cell]) -> Column[_Record]:
     """Make a column of sentences, such as errors. When a table is too narrow for the column, each sentence stands below its row."""
     return Column(title, cell, rank=4, least=WHOLE, drops=True, below=True)
 
 
-def id_column(title: str, cell: Callable[[_Record], str]) -> Column[_Record]:
+def make_id_column(title: str, cell: Callable[[_Record], str]) -> Column[_Record]:
     """Make a column of ids. Commands accept the first characters of an id, which a narrow table shows."""
     return Column(title, cell, rank=2, is_id=True)
 
 
-def name_column(title: str, cell: Callable[[_Record], str]) -> Column[_Record]:
+def make_name_column(title: str, cell: Callable[[_Record], str]) -> Column[_Record]:
     """Make a column of names, which are cut last."""
     return Column(title, cell, rank=9)
 
@@ -102,20 +102,20 @@ def show(
         for record in records:
             print_json(as_json(record))
         return
-    lines = table(list(records), columns, terminal_width())
+    lines = format_table(list(records), columns, get_terminal_width())
     for text in lines:
-        line(text)
+        print_line(text)
     if not lines:
-        complain(empty)
+        print_to_stderr(empty)
 
 
-def table(records: Sequence[_Record], columns: Sequence[Column[_Record]], width: int | None = None) -> list[str]:
+def format_table(records: Sequence[_Record], columns: Sequence[Column[_Record]], width: int | None = None) -> list[str]:
     """The lines of a table, the titles first; none without records. ``width`` is how many cells of a terminal there are."""
     if not records:
         return []
     titles = [Cell(column.title, "bright_black") for column in columns]
-    rows = [titles, *([_cell(column.cell(record)) for column in columns] for record in records)]
-    widths = [max(width_of(row[number].text) for row in rows) for number in range(len(columns))]
+    rows = [titles, *([_make_cell(column.cell(record)) for column in columns] for record in records)]
+    widths = [max(measure_width(row[number].text) for row in rows) for number in range(len(columns))]
     below: list[int] = []
     if width is not None:
         fitted = _fit(widths, columns, rows, width)
@@ -124,41 +124,41 @@ def table(records: Sequence[_Record], columns: Sequence[Column[_Record]], width:
         widths = _fit([0 if number in below else cells for number, cells in enumerate(widths)], columns, rows, width) if below else fitted
     lines: list[str] = []
     for row in rows:
-        lines.append(_GAP.join(_padded(*each) for each in zip(row, widths, columns, strict=True) if each[1]).rstrip())
+        lines.append(_GAP.join(_pad(*each) for each in zip(row, widths, columns, strict=True) if each[1]).rstrip())
         texts = [f"{columns[number].title}: {row[number].text}" for number in below if row[number].text and row is not titles]
-        lines += [_INDENT + part for text in texts for part in _break(text, max(_NARROWEST, (width or 0) - len(_INDENT)))]
+        lines += [_INDENT + part for text in texts for part in _break(text, max(_MIN_WIDTH, (width or 0) - len(_INDENT)))]
     return lines
 
 
-def json_text(value: object) -> str:
+def format_json(value: object) -> str:
     """One line of JSON, in ASCII."""
     return json.dumps(value, separators=(", ", ": "))
 
 
 def print_json(value: object) -> None:
     """Print a line of JSON, at once: a reader may be waiting for it."""
-    click.echo(json_text(value))
+    click.echo(format_json(value))
 
 
-def line(text: str = "", *, is_whole: bool = False) -> None:
+def print_line(text: str = "", *, is_whole: bool = False) -> None:
     """Print a line for people, at once: a reader may be waiting for it. A terminal gets it wrapped at words.
 
     ``is_whole``: do not wrap, because the line has a command to copy.
     """
-    width = None if is_whole else terminal_width()
+    width = None if is_whole else get_terminal_width()
     for part in [text] if width is None else wrap(text, width):
         click.echo(part)
 
 
-def complain(text: str, *, is_whole: bool = False) -> None:
-    """Print a line on standard error, as `line` does. That nobody can read it is no reason to fail again."""
+def print_to_stderr(text: str, *, is_whole: bool = False) -> None:
+    """Print a line on standard error, as `print_line` does. That nobody can read it is no reason to fail again."""
     width = None if is_whole else _find_width(sys.stderr)
     with contextlib.suppress(OSError):
         for part in [text] if width is None else wrap(text, width):
             click.echo(part, err=True)
 
 
-def progress(done: str) -> Callable[[float], None]:
+def make_progress_printer(done: str) -> Callable[[float], None]:
     """What shows on a terminal, on one line of standard error, which share of long work is ``done``."""
     if sys.stderr is None or not sys.stderr.isatty():
         return lambda _: None
@@ -170,7 +170,7 @@ def progress(done: str) -> Callable[[float], None]:
     return show_share
 
 
-class Raw:
+class RawPrinter:
     """Prints what a command has printed: as it is, but on a terminal with escapes for what could take hold of it.
 
     A character may come in two pieces.
@@ -183,10 +183,10 @@ class Raw:
         """Print some more of it."""
         on_terminal = sys.stdout is not None and sys.stdout.isatty()
         for piece in pieces:
-            click.echo(self._harmless(piece) if on_terminal else piece, nl=False)
+            click.echo(self._escape(piece) if on_terminal else piece, nl=False)
 
-    def _harmless(self, piece: bytes) -> str:
-        return "\n".join(escaped(line.expandtabs()) for line in self._decode(piece).split("\n"))
+    def _escape(self, piece: bytes) -> str:
+        return "\n".join(to_printable(line.expandtabs()) for line in self._decode(piece).split("\n"))
 
 
 def prepare() -> None:
@@ -196,7 +196,7 @@ def prepare() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def failed(error: OSError) -> OutputFailed | None:
+def classify_output_error(error: OSError) -> OutputFailed | None:
     """What an error means that may have come from writing the output: None when its reader has gone, which is nobody's fault.
 
     Any other error is raised again.
@@ -210,12 +210,12 @@ def failed(error: OSError) -> OutputFailed | None:
     return OutputFailed(f"the output cannot be written: {error.strerror}; see where it is redirected to")
 
 
-def styled(text: str, colour: Colour | None, *, error: bool = False) -> str:
+def style(text: str, colour: Colour | None, *, error: bool = False) -> str:
     """The text in a colour, if it goes to a terminal that is to show colours; ``error``: it goes to standard error."""
-    return click.style(text, fg=colour) if colour and _coloured(sys.stderr if error else sys.stdout) else text
+    return click.style(text, fg=colour) if colour and _has_colours(sys.stderr if error else sys.stdout) else text
 
 
-def terminal_width() -> int | None:
+def get_terminal_width() -> int | None:
     """How many cells wide the terminal is that the output goes to; None when it goes elsewhere."""
     return _find_width(sys.stdout)
 
@@ -231,26 +231,26 @@ def _find_width(stream: TextIO | None) -> int | None:
     return _COLUMNS
 
 
-def _coloured(stream: TextIO | None) -> bool:
+def _has_colours(stream: TextIO | None) -> bool:
     # https://no-color.org: set and not empty means none
     return stream is not None and stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def _cell(content: str | Cell) -> Cell:
+def _make_cell(content: str | Cell) -> Cell:
     cell = content if isinstance(content, Cell) else Cell(content)
-    return Cell(escaped(cell.text), cell.colour)
+    return Cell(to_printable(cell.text), cell.colour)
 
 
 def _fit(widths: Sequence[int], columns: Sequence[Column[_Record]], rows: Sequence[Sequence[Cell]], room: int) -> list[int]:
     """Return the widths of the columns that make the table fit into the room; 0 for a column that is not shown."""
     fitted = list(widths)
     for rank in sorted({column.rank for column in columns if column.rank}):
-        least = {number: _least(number, column, rows) for number, column in enumerate(columns) if column.rank == rank}
+        least = {number: _find_least_width(number, column, rows) for number, column in enumerate(columns) if column.rank == rank}
         _narrow(fitted, least, room)
         for number in sorted((number for number in least if columns[number].drops), key=lambda number: -widths[number]):
-            if _excess(fitted, room) > 0:
+            if _compute_excess(fitted, room) > 0:
                 fitted[number] = 0
-    least = {number: min(_NARROWEST, width) for number, width in enumerate(fitted)}
+    least = {number: min(_MIN_WIDTH, width) for number, width in enumerate(fitted)}
     _narrow(fitted, {number: width for number, width in least.items() if not columns[number].is_id}, room)
     _narrow(fitted, least, room)
     return fitted
@@ -258,38 +258,38 @@ def _fit(widths: Sequence[int], columns: Sequence[Column[_Record]], rows: Sequen
 
 def _narrow(widths: list[int], least: Mapping[int, int], room: int) -> None:
     """Cut the widest of some columns, cell by cell, until the table fits or each of them has its least width."""
-    for _ in range(_excess(widths, room)):
+    for _ in range(_compute_excess(widths, room)):
         wider = [number for number in least if widths[number] > least[number]]
         if not wider:
             return
         widths[max(wider, key=lambda number: widths[number])] -= 1
 
 
-def _excess(widths: Sequence[int], room: int) -> int:
+def _compute_excess(widths: Sequence[int], room: int) -> int:
     shown = [width for width in widths if width]
     return sum(shown) + len(_GAP) * (len(shown) - 1) - room
 
 
-def _least(number: int, column: Column[_Record], rows: Sequence[Sequence[Cell]]) -> int:
+def _find_least_width(number: int, column: Column[_Record], rows: Sequence[Sequence[Cell]]) -> int:
     """Return the least width of a column; of ids the number of characters in which they differ, and no fewer than an ordinary column."""
     if not column.is_id:
         return column.least
     texts = sorted({row[number].text for row in rows})
-    alike = max((_alike(*neighbours) for neighbours in pairwise(texts)), default=0)
+    alike = max((_count_alike(*neighbours) for neighbours in pairwise(texts)), default=0)
     return max(column.least, len(column.title), alike + 1)
 
 
-def _alike(one: str, other: str) -> int:
+def _count_alike(one: str, other: str) -> int:
     """Return with how many characters both begin."""
     return next((number for number, (left, right) in enumerate(zip(one, other, strict=False)) if left != right), min(len(one), len(other)))
 
 
-def _padded(cell: Cell, width: int, column: Column[_Record]) -> str:
+def _pad(cell: Cell, width: int, column: Column[_Record]) -> str:
     text = cell.text[:width] if column.is_id else cut(cell.text, width)
-    return styled(text, cell.colour) + " " * (width - width_of(text))
+    return style(text, cell.colour) + " " * (width - measure_width(text))
 
 
 def _break(text: str, width: int) -> list[str]:
     """Break a text into lines; a text that needs too many lines is cut."""
     lines = wrap(text, width, margin=0)
-    return [*lines[: _MOST_LINES - 1], cut(" ".join(lines[_MOST_LINES - 1 :]), width)] if len(lines) > _MOST_LINES else lines
+    return [*lines[: _MAX_LINES - 1], cut(" ".join(lines[_MAX_LINES - 1 :]), width)] if len(lines) > _MAX_LINES else lines

@@ -8,18 +8,18 @@ from typing import Any
 
 import click
 
+from scheduler.cli.automation_lookup import find_present_automation
 from scheduler.cli.group import AUTOMATION_FORMS
-from scheduler.cli.ledger_file import reading
-from scheduler.cli.named import named_now
-from scheduler.cli.targets import choose
-from scheduler.core.command_line import command_line
+from scheduler.cli.ledger_file import open_read_only
+from scheduler.cli.targets import choose_target
+from scheduler.core.command_line import format_command
 from scheduler.core.instants import from_text, to_text
-from scheduler.ledger.intents import EVERYTHING
+from scheduler.ledger.operator_requests import EVERYTHING
 from scheduler.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class PauseScope:
     """An automation of a target, or `EVERYTHING` of it."""
 
     ledger: Path
@@ -28,32 +28,32 @@ class Chosen:
     name: str
 
 
-def chosen(settings: Settings, target_name: str | None, automation: str | None, *, everything: bool) -> Chosen:
+def choose_scope(settings: Settings, target_name: str | None, automation: str | None, *, everything: bool) -> PauseScope:
     """What was asked for, as the ledger's newest snapshot knows it. Raises `AnswerIsNo` when it is not there, or not one."""
     if everything == (automation is not None):
         raise click.UsageError(f"give AUTOMATION ({AUTOMATION_FORMS}) or --all")
-    target, ledger = choose(settings, target_name).name, settings.ledger.url.path
+    target, ledger = choose_target(settings, target_name).name, settings.ledger.url.path
     if automation is None:
-        return Chosen(ledger, target, EVERYTHING, f"all automations of {target}")
-    with reading(ledger) as connection:
-        which = named_now(connection, target, automation)
-    return Chosen(ledger, target, which.automation_id, which.name)
+        return PauseScope(ledger, target, EVERYTHING, f"all automations of {target}")
+    with open_read_only(ledger) as connection:
+        which = find_present_automation(connection, target, automation)
+    return PauseScope(ledger, target, which.automation_id, which.name)
 
 
-def still_paused(settings: Settings, which: Chosen) -> str | None:
+def describe_remaining_pause(settings: Settings, which: PauseScope) -> str | None:
     """What goes on pausing an automation, or some of all, when its own pause has ended; None when nothing does."""
-    if any(each["target"] == which.target and each["automation_id"] == EVERYTHING for each in paused(settings)):
-        resume = command_line("resume --all", target=which.target)
+    if any(each["target"] == which.target and each["automation_id"] == EVERYTHING for each in read_pauses(settings)):
+        resume = format_command("resume --all", target=which.target)
         return f"all automations of {which.target} are paused, {which.name} too; end that with `{resume}`"
     everything = which.automation_id == EVERYTHING
-    if settings.schedule.paused if everything else settings.policies(which.automation_id, which.name).paused:
+    if settings.schedule.paused if everything else settings.find_policies(which.automation_id, which.name).paused:
         return f"the configuration pauses {which.name}; see `paused` in [schedule] and [[override]]"
     return None
 
 
-def paused(settings: Settings) -> list[dict[str, Any]]:
+def read_pauses(settings: Settings) -> list[dict[str, Any]]:
     """What is paused by hand: target, id, name, zone, since when, and by whom. Raises `NoLedger`."""
-    with reading(settings.ledger.url.path) as connection:
+    with open_read_only(settings.ledger.url.path) as connection:
         rows = connection.execute(
             """
             SELECT pause.target, pause.automation_id, coalesce(automation.name, 'all automations') AS name, timezone, since, "by"
@@ -66,18 +66,18 @@ def paused(settings: Settings) -> list[dict[str, Any]]:
 def read_throttles(settings: Settings, now: datetime) -> dict[str, datetime]:
     """Return the ends of the throttles that last, by target. Raises `NoLedger`."""
     select = "SELECT name, throttled_until FROM target WHERE throttled_until > ?"
-    with reading(settings.ledger.url.path) as connection:
+    with open_read_only(settings.ledger.url.path) as connection:
         return {name: from_text(until) for name, until in connection.execute(select, (to_text(now),))}
 
 
-class Paused:
+class ActivePauses:
     """Whether an automation is paused, by hand or by the configuration, so that what comes due is recorded but not fired."""
 
     def __init__(self, settings: Settings, by_hand: Iterable[Mapping[str, Any]]) -> None:
         self._settings = settings
-        self._by_hand = {(each["target"], each["automation_id"]) for each in by_hand}
+        self._pauses = {(each["target"], each["automation_id"]) for each in by_hand}
 
     def covers(self, target: str, automation_id: str, name: str) -> bool:
         """Whether that is so of this one."""
-        by_hand = self._by_hand & {(target, automation_id), (target, EVERYTHING)}
-        return bool(by_hand) or self._settings.policies(automation_id, name).paused
+        by_hand = self._pauses & {(target, automation_id), (target, EVERYTHING)}
+        return bool(by_hand) or self._settings.find_policies(automation_id, name).paused

@@ -15,94 +15,98 @@ from urllib.parse import urlsplit
 
 from scheduler.cli import api_database, ledger_file
 from scheduler.cli.backup_file import API, LEDGER, Backup
-from scheduler.cli.owner import acting_as_owner
+from scheduler.cli.file_owner import act_as_owner
 from scheduler.core.errors import ConfigurationError, LedgerUnavailable
 from scheduler.database import Database
-from scheduler.database.backup import Kind, name_staged, put_in_place
-from scheduler.database.faults import translated
-from scheduler.database.files import BESIDE
-from scheduler.ledger.intents import EVERYTHING, Pause, note_restoration, pause
-from scheduler.ledger.sightings import move_target
-from scheduler.localapi.endings import RESTORED
+from scheduler.database.backup import DatabaseKind, make_staged_path, move_into_place
+from scheduler.database.errors import translate_errors
+from scheduler.database.files import SIDE_FILE_SUFFIXES
+from scheduler.ledger.operator_requests import EVERYTHING, Pause, note_restoration, pause
+from scheduler.ledger.snapshots import move_target
+from scheduler.localapi.run_results import RESTORED_ERROR
 from scheduler.localapi.runs import RunQueue
-from scheduler.settings import Settings, Target
-from scheduler.settings.places import is_loopback
+from scheduler.settings import Settings, TargetSection
+from scheduler.settings.addresses import is_loopback
 
 
 @dataclass(frozen=True, slots=True)
-class Restored:
-    """A database that was restored. ``aside`` is the folder of what was there; ``pauses`` were made, and ``ended`` runs were ended.
+class RestoredDatabase:
+    """A database that was restored. ``aside`` is the folder of what was there; ``pauses`` were made, and ``ended_runs`` runs were ended.
 
-    ``moved`` are the embedded API's targets that have a new URL, with the old one.
+    ``moved_targets`` are the embedded API's targets that have a new URL, with the old one.
     """
 
     path: Path
     aside: Path | None
     pauses: Sequence[Pause] = ()
-    ended: int = 0
-    moved: Sequence[tuple[Target, str]] = ()
+    ended_runs: int = 0
+    moved_targets: Sequence[tuple[TargetSection, str]] = ()
 
 
-def restore(backup: Backup, settings: Settings, at: datetime, *, moved: bool) -> Sequence[Restored]:
+def restore(backup: Backup, settings: Settings, at: datetime, *, moved: bool) -> Sequence[RestoredDatabase]:
     """Put all databases of a backup in place. ``moved``: nothing happened since, so everything goes on.
 
     A restore that is killed or fails between two databases leaves the file of the second one: nobody serves that database before the
-    restore is done, see `refuse_interrupted`.
+    restore is done, see `refuse_interrupted_restore`.
 
     Raises `ConfigurationError` when a process uses one of the databases, `DatabaseRefused`, or `LedgerUnavailable`.
     """
     kinds = sorted(backup.stages, key=lambda kind: kind is not LEDGER)  # first the ledger, which is paused: then nothing can be fired
     paths = {LEDGER: settings.ledger.url.path, API: settings.api.database.path}
-    embedded = _find_embedded(settings) if len(kinds) == len(paths) else []
+    embedded = _find_embedded_targets(settings) if len(kinds) == len(paths) else []
     with ExitStack() as stack:
         for kind in kinds:
-            stack.enter_context(ledger_file.hold(paths[kind], at) if kind is LEDGER else api_database.hold(paths[kind]))
+            stack.enter_context(ledger_file.lock_ledger(paths[kind], at) if kind is LEDGER else api_database.lock_database(paths[kind]))
         try:
             written = [_write(backup, kind, paths[kind], at, [] if kind is API else embedded, moved=moved) for kind in kinds]
         except BaseException:
             for kind in kinds:
-                _remove(name_staged(paths[kind]))
+                _remove(make_staged_path(paths[kind]))
             raise
-        return [_put_in_place(restored, at) for restored in written]
+        return [_move_into_place(restored, at) for restored in written]
 
 
-def _find_embedded(settings: Settings) -> list[Target]:
+def _find_embedded_targets(settings: Settings) -> list[TargetSection]:
     listen = settings.api.listen
-    return [target for target in settings.targets if listen is not None and listen.answers_to(target.url)]
+    return [target for target in settings.targets if listen is not None and listen.is_reached_by(target.url)]
 
 
-def _put_in_place(restored: Restored, at: datetime) -> Restored:
+def _move_into_place(restored: RestoredDatabase, at: datetime) -> RestoredDatabase:
     path = restored.path
-    with acting_as_owner(path):
-        return replace(restored, aside=put_in_place(name_staged(path), path, at))
+    with act_as_owner(path):
+        return replace(restored, aside=move_into_place(make_staged_path(path), path, at))
 
 
 def _remove(staged: Path) -> None:
-    with acting_as_owner(staged):
-        for suffix in ("", *BESIDE):
+    with act_as_owner(staged):
+        for suffix in ("", *SIDE_FILE_SUFFIXES):
             staged.with_name(staged.name + suffix).unlink(missing_ok=True)
 
 
-def _write(backup: Backup, kind: Kind, path: Path, at: datetime, embedded: Sequence[Target], *, moved: bool) -> Restored:
+def _write(
+    backup: Backup, kind: DatabaseKind, path: Path, at: datetime, embedded: Sequence[TargetSection], *, moved: bool
+) -> RestoredDatabase:
     """Write a database beside its place, bring it up to date, and see that nothing of it starts by itself."""
-    staged = name_staged(path)
+    staged = make_staged_path(path)
     _remove(staged)
 
-    def change(connection: sqlite3.Connection) -> Restored:
+    def change(connection: sqlite3.Connection) -> RestoredDatabase:
         pauses = [] if moved else _pause_all(connection, at)
-        return Restored(path, None, pauses, moved=[*_move(connection, embedded)])
+        return RestoredDatabase(path, None, pauses, moved_targets=[*_move_targets(connection, embedded)])
 
-    with acting_as_owner(staged), translated(staged):
+    with act_as_owner(staged), translate_errors(staged):
         backup.stages[kind](staged)
         if kind is LEDGER:
             restored = ledger_file.write(staged, change)
         else:
-            restored = Restored(path, None, ended=api_database.carry_out(staged, lambda database: _end_runs(database, at, moved=moved)))
-        _require_closed(staged)
+            restored = RestoredDatabase(
+                path, None, ended_runs=api_database.carry_out(staged, lambda database: _end_runs(database, at, moved=moved))
+            )
+        _require_complete_file(staged)
         return restored
 
 
-def _move(connection: sqlite3.Connection, embedded: Sequence[Target]) -> Iterator[tuple[Target, str]]:
+def _move_targets(connection: sqlite3.Connection, embedded: Sequence[TargetSection]) -> Iterator[tuple[TargetSection, str]]:
     """Bind the targets to the embedded API's new URL, which is restored with the ledger and so is the same API."""
     for target in embedded:
         known = connection.execute("SELECT url FROM target WHERE name = ? AND project_id = ?", (target.name, target.project_id)).fetchone()
@@ -114,9 +118,9 @@ def _move(connection: sqlite3.Connection, embedded: Sequence[Target]) -> Iterato
                 yield target, old
 
 
-def _require_closed(staged: Path) -> None:
+def _require_complete_file(staged: Path) -> None:
     """Raise `LedgerUnavailable` when a part of a database is still in its write-ahead log: SQLite keeps silent when the disk is full."""
-    if any(staged.with_name(staged.name + suffix).exists() for suffix in BESIDE):
+    if any(staged.with_name(staged.name + suffix).exists() for suffix in SIDE_FILE_SUFFIXES):
         raise LedgerUnavailable(f"{staged} could not be written to its end; make room on its disk. Nothing was changed")
 
 
@@ -129,4 +133,4 @@ def _pause_all(connection: sqlite3.Connection, at: datetime) -> list[Pause]:
 
 
 async def _end_runs(database: Database, at: datetime, *, moved: bool) -> int:
-    return 0 if moved else await RunQueue(database, lambda: at).end_unfinished(RESTORED)
+    return 0 if moved else await RunQueue(database, lambda: at).end_unfinished(RESTORED_ERROR)

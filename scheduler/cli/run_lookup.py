@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from scheduler.cli.failures import AnswerIsNo
-from scheduler.cli.lookup import Candidate, advise, last_with, read_prefix, refuse_ambiguous
-from scheduler.cli.times import in_zone
-from scheduler.core.command_line import command_line
+from scheduler.cli.lookup import Candidate, advise, make_ambiguous_error, make_prefix_end, read_prefix
+from scheduler.cli.times import format_in_zone
+from scheduler.core.command_line import format_command
 from scheduler.core.instants import from_text
-from scheduler.core.model import InvalidAutomation, canonical_id
+from scheduler.core.model import InvalidAutomation, to_canonical_id
 from scheduler.localapi.runs import RunQueue
 
-_MOST: Final = 100
+_MAX_CANDIDATES: Final = 100
 """Candidates that are read."""
 
 
@@ -21,81 +21,81 @@ async def identify_run(queue: RunQueue, text: str, *, by_name: bool = False) -> 
     Raises `AnswerIsNo` when there is none, or are several. Without ``by_name`` a whole id is returned as it is.
     """
     whole = _read_id(text)
-    if whole is not None and (not by_name or await queue.run(whole)):
+    if whole is not None and (not by_name or await queue.get_run(whole)):
         return whole
-    named = await queue.named(whole or text) if by_name else []
+    named = await queue.find_automations(whole or text) if by_name else []
     if (prefix := read_prefix(text)) and whole is None and not named:
-        found = await queue.with_prefix(prefix, last_with(prefix), _MOST)
+        found = await queue.list_runs_between(prefix, make_prefix_end(prefix), _MAX_CANDIDATES)
         if len(found) > 1:
-            raise refuse_ambiguous(text, [_candidate(run) for run in found], kind="runs")
+            raise make_ambiguous_error(text, [_make_candidate(run) for run in found], kind="runs")
         if found:
             return str(found[0]["id"])
     if not by_name:
-        advice = advise(text, (), f"{see_list()}, or name an automation with --automation")
+        advice = advise(text, (), f"{advise_run_list()}, or name an automation with --automation")
         raise AnswerIsNo(f"there is no run {text!r}; {advice}")
-    return await _find_newest_run(queue, text, named or await _find_once_named(queue, whole or await widen_automation(queue, text)))
+    return await _find_newest_run(queue, text, named or await _find_once_named(queue, whole or await expand_automation_prefix(queue, text)))
 
 
 async def _find_newest_run(queue: RunQueue, text: str, automations: Sequence[Mapping[str, Any]]) -> str:
     """Return the id of the newest run of the one automation. Raises `AnswerIsNo` for none, for several and for one without a run."""
-    newest = {each["id"]: await queue.runs(automation=each["id"], limit=1) for each in automations[:_MOST]}
+    newest = {each["id"]: await queue.list_runs(automation=each["id"], limit=1) for each in automations[:_MAX_CANDIDATES]}
     if len(newest) > 1:
-        candidates = [Candidate(each["id"], each["name"], _describe_newest(newest[each["id"]])) for each in automations[:_MOST]]
-        raise refuse_ambiguous(text, candidates)
+        candidates = [Candidate(each["id"], each["name"], _describe_newest(newest[each["id"]])) for each in automations[:_MAX_CANDIDATES]]
+        raise make_ambiguous_error(text, candidates)
     found = [run for runs in newest.values() for run in runs]
     if found:
         return str(found[0]["id"])
     if automations:
-        start = command_line(f"automations run {automations[0]['id']}")
+        start = format_command(f"automations run {automations[0]['id']}")
         raise AnswerIsNo(f"the automation {text!r} has no run yet; start one with `{start}`")
     raise AnswerIsNo(f"there is no run {text!r}; {await advise_on(queue, text)}")
 
 
 async def _find_once_named(queue: RunQueue, text: str) -> list[Mapping[str, Any]]:
     """Return the automations whose runs show this name or automation id, deleted automations too: ``id`` and ``name``."""
-    runs = await queue.runs(automation=text, limit=_MOST)
+    runs = await queue.list_runs(automation=text, limit=_MAX_CANDIDATES)
     return list({run["automation_id"]: {"id": run["automation_id"], "name": run["name"]} for run in runs}.values())
 
 
 def _read_id(text: str) -> str | None:
     """Return the text in the usual form of an id; None when the text is no id."""
     try:
-        return canonical_id(text)
+        return to_canonical_id(text)
     except InvalidAutomation:
         return None
 
 
 async def advise_on(queue: RunQueue, text: str) -> str:
     """Return what to do about a text that means no run and no automation."""
-    return advise(text, await queue.automation_names(), see_list())
+    return advise(text, await queue.list_automation_names(), advise_run_list())
 
 
-def _candidate(run: Mapping[str, Any]) -> Candidate:
+def _make_candidate(run: Mapping[str, Any]) -> Candidate:
     return Candidate(run["id"], run["name"], _describe(run))
 
 
 def _describe(run: Mapping[str, Any]) -> str:
-    return f"{run['status']}, created {in_zone(from_text(run['created_at']), 'UTC')}"
+    return f"{run['status']}, created {format_in_zone(from_text(run['created_at']), 'UTC')}"
 
 
 def _describe_newest(runs: Sequence[Mapping[str, Any]]) -> str:
     return f"newest run {_describe(runs[0])}" if runs else "no run"
 
 
-async def widen_automation(queue: RunQueue, text: str) -> str:
+async def expand_automation_prefix(queue: RunQueue, text: str) -> str:
     """Return the id of the automation that begins with the text, unless an automation is called so; else the text itself.
 
     Raises `AnswerIsNo` when several ids begin with it.
     """
     prefix = read_prefix(text)
-    if prefix is None or await queue.named(text):
+    if prefix is None or await queue.find_automations(text):
         return text
-    found = await queue.automations_with_prefix(prefix, last_with(prefix), _MOST)
+    found = await queue.list_automations_between(prefix, make_prefix_end(prefix), _MAX_CANDIDATES)
     if len(found) > 1:
-        raise refuse_ambiguous(text, [Candidate(each["id"], each["name"]) for each in found])
+        raise make_ambiguous_error(text, [Candidate(each["id"], each["name"]) for each in found])
     return str(found[0]["id"]) if found else text
 
 
-def see_list() -> str:
+def advise_run_list() -> str:
     """Return the advice for somebody who looks for a run."""
-    return f"see `{command_line('runs list')}`"
+    return f"see `{format_command('runs list')}`"

@@ -1,10 +1,10 @@
 """Which target a command means. Apart from its API, which takes long to load and which not every command asks."""
 
 from scheduler.core.errors import ConfigurationError
-from scheduler.settings import Settings, Target
+from scheduler.settings import Settings, TargetSection
 
 
-def choose(settings: Settings, name: str | None) -> Target:
+def choose_target(settings: Settings, name: str | None) -> TargetSection:
     """The target of this name, or the only one. Raises `ConfigurationError` when that is not one."""
     names = [target.name for target in settings.targets]
     if not names:

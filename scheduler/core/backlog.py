@@ -1,7 +1,7 @@
 """The undecided past: stretches of time of which the occurrences are not on record yet, held without listing their instants.
 
 After a downtime there can be millions of such instants. So a stretch is an interval with a schedule: what one definition version implied
-after ``begin`` and up to ``end``. Its occurrences are decided together, see `scheduler.core.recovery`.
+after ``begin`` and up to ``end``. Its occurrences are decided together, see `scheduler.core.backlog_decisions`.
 """
 
 from collections import deque
@@ -13,12 +13,12 @@ from typing import Final
 from scheduler.core.cron import Schedule
 from scheduler.core.model import Definition, Gap
 
-_LONGEST: Final = timedelta(days=180)
+_LONGEST_INTERVAL: Final = timedelta(days=180)
 """A longer stretch is divided, so that the evaluation of a stretch takes a bounded time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class BacklogInterval:
     """The instants that ``definition``, evaluated as ``schedule``, implied after ``begin`` and up to ``end`` (UTC)."""
 
     definition: Definition
@@ -26,7 +26,7 @@ class Stretch:
     begin: datetime
     end: datetime
 
-    def touches(self, other: "Stretch") -> bool:
+    def may_join(self, other: "BacklogInterval") -> bool:
         """Whether the other stretch has the same schedule and continues or overlaps this one."""
         is_same = (self.definition, self.schedule) == (other.definition, other.schedule)
         return is_same and self.begin <= other.end and other.begin <= self.end
@@ -40,9 +40,9 @@ class Backlog:
     """
 
     def __init__(self) -> None:
-        self._unexamined: dict[str, list[Stretch]] = {}
-        self._late: dict[str, list[Stretch]] = {}
-        self._aside: dict[str, list[Stretch]] = {}
+        self._unexamined: dict[str, list[BacklogInterval]] = {}
+        self._late: dict[str, list[BacklogInterval]] = {}
+        self._postponed: dict[str, list[BacklogInterval]] = {}
         self._gaps: list[Gap] = []
         self._order: deque[str] | None = None  # the ids of late stretches, sorted; some may be done by now
 
@@ -51,39 +51,39 @@ class Backlog:
 
     # ------------------------------------------------------------ adding and removing
 
-    def add(self, automation_id: str, stretch: Stretch) -> None:
+    def add(self, automation_id: str, stretch: BacklogInterval) -> None:
         """Add a stretch of which the newest occurrences may still start. What it covers of late stretches is unexamined again.
 
         Only the time that no unexamined stretch covers is added: after a step back of the clock a time may be derived twice.
         """
-        self._widen(stretch)
+        self._widen_gaps(stretch)
         if automation_id in self._late:
-            _keep(self._late, automation_id, [left for late in self._late[automation_id] for left in _subtract(late, stretch)])
+            _keep_or_remove(self._late, automation_id, [left for late in self._late[automation_id] for left in _subtract(late, stretch)])
         unexamined = self._unexamined.setdefault(automation_id, [])
-        for part in _uncovered(stretch, tuple(unexamined)):
+        for part in _find_uncovered_parts(stretch, tuple(unexamined)):
             _insert(unexamined, part)
 
-    def add_late(self, automation_id: str, stretch: Stretch) -> None:
+    def add_late(self, automation_id: str, stretch: BacklogInterval) -> None:
         """Add a stretch of which no occurrence is to be started."""
-        self._widen(stretch)
+        self._widen_gaps(stretch)
         if automation_id not in self._late:
             self._order = None
         for part in _divide(stretch):
             _insert(self._late.setdefault(automation_id, []), part)
 
-    def take_unexamined(self, automation_id: str) -> Sequence[Stretch]:
+    def pop_unexamined_intervals(self, automation_id: str) -> Sequence[BacklogInterval]:
         """Remove and return the unexamined stretches of an automation, the oldest first."""
         return self._unexamined.pop(automation_id, ())
 
     def cut(self, automation_id: str, after: datetime) -> None:
         """Forget the instants of an automation later than ``after``."""
-        for stretches in (self._unexamined, self._late, self._aside):
+        for stretches in (self._unexamined, self._late, self._postponed):
             if automation_id in stretches:
-                _keep(stretches, automation_id, _cut(stretches[automation_id], after))
+                _keep_or_remove(stretches, automation_id, _cut(stretches[automation_id], after))
 
     def cut_all(self, after: datetime) -> None:
         """Forget all instants later than ``after``."""
-        for automation_id in [*self._unexamined, *self._late, *self._aside]:
+        for automation_id in [*self._unexamined, *self._late, *self._postponed]:
             self.cut(automation_id, after)
 
     def reopen_late(self) -> None:
@@ -93,24 +93,24 @@ class Backlog:
             for stretch in stretches:
                 self.add(automation_id, stretch)
 
-    def discard(self, recovered: Iterable[tuple[str, Stretch]]) -> None:
+    def discard(self, recovered: Iterable[tuple[str, BacklogInterval]]) -> None:
         """Remove late stretches that are on record now. A stretch that was cut meanwhile stays, as far as it is left."""
         done: dict[str, set[int]] = {}
         for automation_id, stretch in recovered:
             done.setdefault(automation_id, set()).add(id(stretch))
         for automation_id, ids in done.items():
             left = [stretch for stretch in self._late.get(automation_id, ()) if id(stretch) not in ids]
-            _keep(self._late, automation_id, left)
+            _keep_or_remove(self._late, automation_id, left)
 
-    def put_aside(self, automation_id: str, stretch: Stretch) -> None:
+    def postpone(self, automation_id: str, stretch: BacklogInterval) -> None:
         """Keep a stretch that cannot be evaluated now, since the zone data lack its zone."""
         self._late[automation_id] = [late for late in self._late.get(automation_id, ()) if late is not stretch]
-        _keep(self._late, automation_id, self._late[automation_id])
-        self._aside.setdefault(automation_id, []).append(stretch)
+        _keep_or_remove(self._late, automation_id, self._late[automation_id])
+        self._postponed.setdefault(automation_id, []).append(stretch)
 
-    def try_again(self) -> None:
+    def resume_postponed_intervals(self) -> None:
         """Take up again what was put aside: there are other zone data now."""
-        aside, self._aside = self._aside, {}
+        aside, self._postponed = self._postponed, {}
         for automation_id, stretches in aside.items():
             for stretch in stretches:
                 self.add(automation_id, stretch)
@@ -127,35 +127,35 @@ class Backlog:
         """The ids of the automations with any stretch."""
         return self._unexamined.keys() | self._late.keys()
 
-    def holds(self, automation_id: str) -> bool:
+    def has_automation(self, automation_id: str) -> bool:
         """Whether anything of the automation is undecided here."""
-        return automation_id in self._unexamined or automation_id in self._late or automation_id in self._aside
+        return automation_id in self._unexamined or automation_id in self._late or automation_id in self._postponed
 
     def is_unexamined(self, automation_id: str) -> bool:
         """Whether newer instants of the automation have to wait behind an unexamined stretch."""
         return automation_id in self._unexamined
 
-    def late(self) -> Iterator[tuple[str, Stretch]]:
+    def iterate_late(self) -> Iterator[tuple[str, BacklogInterval]]:
         """Every late stretch with its automation's id, in the order of the ids, each automation's oldest first."""
-        return ((automation_id, stretch) for automation_id in self._in_order() for stretch in self._late.get(automation_id, ()))
+        return ((automation_id, stretch) for automation_id in self._sort_late_ids() for stretch in self._late.get(automation_id, ()))
 
-    def gaps(self, without: Sequence[tuple[str, Stretch]] = ()) -> Sequence[Gap]:
+    def find_gaps(self, without: Sequence[tuple[str, BacklogInterval]] = ()) -> Sequence[Gap]:
         """Return the gaps that cover every stretch, or every stretch except these late ones. A gap may cover more."""
         done = {id(stretch) for _, stretch in without}
-        late = next((automation_id for automation_id, stretch in self.late() if id(stretch) not in done), None)
-        ids = [*([] if late is None else [late]), *self._unexamined, *self._aside]
+        late = next((automation_id for automation_id, stretch in self.iterate_late() if id(stretch) not in done), None)
+        ids = [*([] if late is None else [late]), *self._unexamined, *self._postponed]
         return tuple(replace(gap, automation_id=min(ids)) for gap in self._gaps) if ids else ()
 
-    def _in_order(self) -> Sequence[str]:
+    def _sort_late_ids(self) -> Sequence[str]:
         if self._order is None:
             self._order = deque(sorted(self._late))
         while self._order and self._order[0] not in self._late:
             self._order.popleft()
         return self._order
 
-    def earliest(self) -> datetime | None:
+    def find_earliest(self) -> datetime | None:
         """The beginning of the earliest stretch."""
-        return min((stretch.begin for stretches in self._all() for stretch in stretches), default=None)
+        return min((stretch.begin for stretches in self._iterate_all() for stretch in stretches), default=None)
 
     def move_to(self, other: "Backlog") -> None:
         """Give every unexamined stretch to another backlog."""
@@ -164,13 +164,13 @@ class Backlog:
                 other.add(automation_id, stretch)
         self._unexamined.clear()
 
-    def _all(self) -> Iterator[Sequence[Stretch]]:
+    def _iterate_all(self) -> Iterator[Sequence[BacklogInterval]]:
         yield from self._unexamined.values()
         yield from self._late.values()
 
-    def _widen(self, stretch: Stretch) -> None:
+    def _widen_gaps(self, stretch: BacklogInterval) -> None:
         """Have a gap cover the stretch that is about to be added."""
-        if not self and not self._aside:
+        if not self and not self._postponed:
             self._gaps.clear()
         if not any(gap.since <= stretch.begin and stretch.end <= gap.until for gap in self._gaps):
             self._gaps = merge_gaps([*self._gaps, Gap(stretch.begin, stretch.end)])
@@ -187,30 +187,30 @@ def merge_gaps(gaps: Iterable[Gap]) -> list[Gap]:
     return merged
 
 
-def _insert(stretches: list[Stretch], stretch: Stretch) -> None:
+def _insert(stretches: list[BacklogInterval], stretch: BacklogInterval) -> None:
     """Insert by the beginning, and join with the stretch that it continues."""
     at = len(stretches)
     while at and stretches[at - 1].begin > stretch.begin:
         at -= 1
     before = stretches[at - 1] if at else None
     end = stretch.end if before is None else max(before.end, stretch.end)
-    if before is not None and before.touches(stretch) and end - before.begin <= _LONGEST:
+    if before is not None and before.may_join(stretch) and end - before.begin <= _LONGEST_INTERVAL:
         stretches[at - 1] = replace(before, end=end)
     else:
         stretches.insert(at, stretch)
 
 
-def _divide(stretch: Stretch) -> Iterator[Stretch]:
+def _divide(stretch: BacklogInterval) -> Iterator[BacklogInterval]:
     begin = stretch.begin
-    while stretch.end - begin > _LONGEST:
-        yield replace(stretch, begin=begin, end=begin + _LONGEST)
-        begin += _LONGEST
+    while stretch.end - begin > _LONGEST_INTERVAL:
+        yield replace(stretch, begin=begin, end=begin + _LONGEST_INTERVAL)
+        begin += _LONGEST_INTERVAL
     yield replace(stretch, begin=begin)
 
 
-def _subtract(late: Stretch, stretch: Stretch) -> Iterator[Stretch]:
+def _subtract(late: BacklogInterval, stretch: BacklogInterval) -> Iterator[BacklogInterval]:
     """What is left of a late stretch without the instants of another one."""
-    if not late.touches(stretch):
+    if not late.may_join(stretch):
         yield late
         return
     if late.begin < stretch.begin:
@@ -219,7 +219,7 @@ def _subtract(late: Stretch, stretch: Stretch) -> Iterator[Stretch]:
         yield replace(late, begin=stretch.end)
 
 
-def _uncovered(stretch: Stretch, others: Iterable[Stretch]) -> Iterator[Stretch]:
+def _find_uncovered_parts(stretch: BacklogInterval, others: Iterable[BacklogInterval]) -> Iterator[BacklogInterval]:
     """Yield the parts of a stretch that none of the others, the oldest first, covers."""
     begin = stretch.begin
     for other in others:
@@ -231,12 +231,12 @@ def _uncovered(stretch: Stretch, others: Iterable[Stretch]) -> Iterator[Stretch]
         yield replace(stretch, begin=begin)
 
 
-def _cut(stretches: Sequence[Stretch], after: datetime) -> list[Stretch]:
+def _cut(stretches: Sequence[BacklogInterval], after: datetime) -> list[BacklogInterval]:
     kept = (each if each.end <= after else replace(each, end=after) for each in stretches)
     return [stretch for stretch in kept if stretch.begin < stretch.end]
 
 
-def _keep(stretches: dict[str, list[Stretch]], automation_id: str, kept: list[Stretch]) -> None:
+def _keep_or_remove(stretches: dict[str, list[BacklogInterval]], automation_id: str, kept: list[BacklogInterval]) -> None:
     if kept:
         stretches[automation_id] = kept
     else:

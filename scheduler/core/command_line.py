@@ -1,7 +1,7 @@
 """The commands that messages name: printed so that they work as they are printed.
 
 A reader whose installation is in a state directory, or has a configuration of its own, needs the option for each command.
-A process has one caller: the command line stores here how it was called, and every room prints its commands by `command_line`.
+A process has one caller: the command line stores here how it was called, and every room prints its commands by `format_command`.
 """
 
 import re
@@ -45,7 +45,7 @@ def keep_caller() -> Iterator[None]:
         _caller.program, _caller.options, _caller.has_several_targets = before
 
 
-def command_line(words: str, *, target: str | None = None) -> str:
+def format_command(words: str, *, target: str | None = None) -> str:
     """Return a command as the reader types it: ``history --run-status failed`` with the program and the reader's options.
 
     ``words`` are quoted for a shell where necessary. ``target`` is for a command that asks for the target when several are configured.
@@ -61,7 +61,7 @@ def help_command(*words: str) -> str:
 
 def complete_commands(text: str) -> str:
     """Return a constant text with each command between backticks as the reader types it."""
-    return _COMMAND.sub(lambda command: f"`{command_line(command[1])}`", text)
+    return _COMMAND.sub(lambda command: f"`{format_command(command[1])}`", text)
 
 
 def is_state_dir() -> bool:
@@ -69,20 +69,20 @@ def is_state_dir() -> bool:
     return STATE_DIR in _caller.options
 
 
-def start_daemon() -> str:
+def format_daemon_command() -> str:
     """Return the command that starts the daemon."""
-    return command_line("up" if is_state_dir() else "run")
+    return format_command("up" if is_state_dir() else "run")
 
 
-def start_api() -> str:
+def format_api_command() -> str:
     """Return the command that starts the embedded API."""
-    return command_line("up" if is_state_dir() else "serve")
+    return format_command("up" if is_state_dir() else "serve")
 
 
 def advise_start_daemon() -> str:
     """Return the advice for a daemon that does not run."""
     service = "" if is_state_dir() else "`sudo systemctl start scheduler`, or "
-    return f"start the daemon with {service}`{start_daemon()}`"
+    return f"start the daemon with {service}`{format_daemon_command()}`"
 
 
 def advise_log(unit: str) -> str:
@@ -93,4 +93,4 @@ def advise_log(unit: str) -> str:
 def advise_start_api() -> str:
     """Return the advice for an embedded API that does not run."""
     service = "" if is_state_dir() else "`sudo systemctl start scheduler-api`, or "
-    return f"start the embedded API with {service}`{start_api()}`"
+    return f"start the embedded API with {service}`{format_api_command()}`"

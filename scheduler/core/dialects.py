@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from scheduler.core.changes import ClockChange, Effect
+from scheduler.core.clock_changes import ClockChange, Effect
 from scheduler.core.cron import Schedule
-from scheduler.core.difference import (
+from scheduler.core.cron_text import DATE, FIELDS, MONTH, WEEKDAY, CronText
+from scheduler.core.dialect_difference import (
     APSCHEDULER,
     CRONITER,
     CRONSIM,
@@ -22,79 +23,79 @@ from scheduler.core.difference import (
     KUBERNETES,
     QUARTZ,
     SYSTEMD,
+    DialectBehaviour,
     Difference,
-    Elsewhere,
-    refused,
+    make_refusal,
 )
-from scheduler.core.spellings import of_items, of_numbers
-from scheduler.core.written import DATE, FIELDS, MONTH, WEEKDAY, Written
+from scheduler.core.dialect_rules import check_items, check_weekday_numbers
 
 
-def differences(schedule: Schedule, changes: Iterable[ClockChange] = ()) -> Sequence[Difference]:
+def find_differences(schedule: Schedule, changes: Iterable[ClockChange] = ()) -> Sequence[Difference]:
     """What means something else in another cron; none where all agree.
 
     Each is told by itself, as if the rest of the expression meant the same everywhere. ``changes`` are the clock changes ahead, if what
     others do at them is wanted too.
     """
-    written = Written.of(schedule.expression)
-    return [*(found for rule in _RULES for found in rule(written)), *_at_changes(schedule, written, list(changes))]
+    written = CronText.parse(schedule.expression)
+    return [*(found for rule in _RULES for found in rule(written)), *_check_clock_changes(schedule, written, list(changes))]
 
 
-_BOTH_REFUSED: Final = refused(QUARTZ, EVENTBRIDGE, why=", since one of the two must be ?")
+_BOTH_REFUSED: Final = make_refusal(QUARTZ, EVENTBRIDGE, why=", since one of the two must be ?")
 
 
 # ---------------------------------------------------------------- both day fields
 
 
-def _day_fields(written: Written) -> Iterator[Difference]:
+def _check_day_fields(written: CronText) -> Iterator[Difference]:
     date, weekday = written.fields[DATE], written.fields[WEEKDAY]
     if written.days.either:
         yield Difference(
             "day_fields_or",
-            f"a day need match only one of day of month {written.shown(DATE)} and day of week {weekday}",
-            (Elsewhere((APSCHEDULER, SYSTEMD), "both must match"), _BOTH_REFUSED),
-            f"two automations, {written.having(WEEKDAY, '*')} and {written.having(DATE, '*')}; a day that matches both has both",
+            f"a day need match only one of day of month {written.format_field(DATE)} and day of week {weekday}",
+            (DialectBehaviour((APSCHEDULER, SYSTEMD), "both must match"), _BOTH_REFUSED),
+            f"two automations, {written.replace_field(WEEKDAY, '*')} and "
+            f"{written.replace_field(DATE, '*')}; a day that matches both has both",
         )
-    elif _restricts(date) and _restricts(weekday) and "*/" in (date[:2], weekday[:2]) and _plain(written):
+    elif _is_restricting(date) and _is_restricting(weekday) and "*/" in (date[:2], weekday[:2]) and _is_plain(written):
         yield Difference(
             "day_fields_and",
-            f"a day must match both day of month {written.shown(DATE)} and day of week {weekday}, since one of them begins with *",
-            (Elsewhere((CRONITER,), "one of them is enough"), _BOTH_REFUSED),
+            f"a day must match both day of month {written.format_field(DATE)} and day of week {weekday}, since one of them begins with *",
+            (DialectBehaviour((CRONITER,), "one of them is enough"), _BOTH_REFUSED),
         )
 
 
-def _star_in_list(written: Written) -> Iterator[Difference]:
+def _check_star_in_list(written: CronText) -> Iterator[Difference]:
     for field, other in ((DATE, WEEKDAY), (WEEKDAY, DATE)):
         text = written.fields[field]
-        if "*" in text.split(",") and text[0] != "*" and _restricts(written.fields[other]) and _plain(written):
+        if "*" in text.split(",") and text[0] != "*" and _is_restricting(written.fields[other]) and _is_plain(written):
             yield Difference(
                 "star_in_list",
                 f"the {FIELDS[field]} {text} does not begin with *, so one of the day fields is enough, and every day matches",
-                (Elsewhere((CRONITER, APSCHEDULER), f"the {FIELDS[other]} {written.shown(other)} must match"),),
-                written.same(" ".join([*written.fields[:DATE], "*", written.fields[MONTH], "*"])),
+                (DialectBehaviour((CRONITER, APSCHEDULER), f"the {FIELDS[other]} {written.format_field(other)} must match"),),
+                written.keep_if_equal(" ".join([*written.fields[:DATE], "*", written.fields[MONTH], "*"])),
             )
 
 
-def _ignored_field(written: Written) -> Iterator[Difference]:
+def _check_ignored_field(written: CronText) -> Iterator[Difference]:
     days = written.days
-    if _plain(written) or (days.by_date and days.by_week):
+    if _is_plain(written) or (days.by_date and days.by_week):
         return
     ignored, by = (DATE, WEEKDAY) if days.nth else (WEEKDAY, DATE)
-    if _restricts(written.fields[ignored]) and written.fields[ignored][0] != "*":
+    if _is_restricting(written.fields[ignored]) and written.fields[ignored][0] != "*":
         cronsim = days.nth and not re.search(r"l\d", written.fields[WEEKDAY])
         yield Difference(
             "ignored_field",
-            f"the {FIELDS[ignored]} {written.shown(ignored)} is ignored beside the {FIELDS[by]} {written.shown(by)}",
-            (*([Elsewhere((CRONSIM,), "one of them is enough")] if cronsim else []), _BOTH_REFUSED),
-            written.same(written.having(ignored, "*")),
+            f"the {FIELDS[ignored]} {written.format_field(ignored)} is ignored beside the {FIELDS[by]} {written.format_field(by)}",
+            (*([DialectBehaviour((CRONSIM,), "one of them is enough")] if cronsim else []), _BOTH_REFUSED),
+            written.keep_if_equal(written.replace_field(ignored, "*")),
         )
 
 
-def _restricts(field: str) -> bool:
+def _is_restricting(field: str) -> bool:
     return field != "?" and "*" not in field.split(",")
 
 
-def _plain(written: Written) -> bool:
+def _is_plain(written: CronText) -> bool:
     """Whether neither ``#`` nor ``W`` nor an ``L`` with a weekday is there, beside which croniter ignores the other day field."""
     return not (written.days.nth or written.days.nearest)
 
@@ -102,32 +103,32 @@ def _plain(written: Written) -> bool:
 # ---------------------------------------------------------------- signs that not all crons have
 
 
-def _signs_of_date(written: Written) -> Iterator[Difference]:
-    text = written.shown(DATE)
+def _check_date_signs(written: CronText) -> Iterator[Difference]:
+    text = written.format_field(DATE)
     if "W" in text:
-        others = refused(DEBIAN, KUBERNETES, CRONSIM, APSCHEDULER)
+        others = make_refusal(DEBIAN, KUBERNETES, CRONSIM, APSCHEDULER)
         yield Difference("nearest_weekday", f"the day of month {text} is the weekday nearest to that date, within the month", (others,))
     elif "L" in text:
-        others = refused(DEBIAN, KUBERNETES, APSCHEDULER, *([CRONSIM] if "-" in text else []))
+        others = make_refusal(DEBIAN, KUBERNETES, APSCHEDULER, *([CRONSIM] if "-" in text else []))
         yield Difference("last_day", f"L in the day of month {text} is the last day of the month", (others,))
 
 
-def _last_weekday(written: Written) -> Iterator[Difference]:
-    text = written.shown(WEEKDAY)
+def _check_last_weekday(written: CronText) -> Iterator[Difference]:
+    text = written.format_field(WEEKDAY)
     if "L" in text:
         yield Difference(
             "last_weekday",
             f"L in the day of week {text} is the last such weekday of the month, and stands before the number",
             (
-                refused(*([] if "#" in text else [DEBIAN]), KUBERNETES, APSCHEDULER),
-                Elsewhere((CRONSIM,), "L stands after the number"),
-                Elsewhere((QUARTZ, EVENTBRIDGE), "L stands after the number, which counts from Sunday as 1"),
+                make_refusal(*([] if "#" in text else [DEBIAN]), KUBERNETES, APSCHEDULER),
+                DialectBehaviour((CRONSIM,), "L stands after the number"),
+                DialectBehaviour((QUARTZ, EVENTBRIDGE), "L stands after the number, which counts from Sunday as 1"),
             ),
         )
 
 
-def _nth_weekday(written: Written) -> Iterator[Difference]:
-    text = written.shown(WEEKDAY)
+def _check_nth_weekday(written: CronText) -> Iterator[Difference]:
+    text = written.format_field(WEEKDAY)
     if "#" not in text:
         return
     before = text.partition("#")[0]
@@ -136,29 +137,29 @@ def _nth_weekday(written: Written) -> Iterator[Difference]:
     if before.isalpha() and "," not in text:
         unread.append(APSCHEDULER)
     others = (
-        *([Elsewhere(tuple(unread), "what comes after it is not read, and every week counts")] if unread else []),
-        refused(KUBERNETES, *([APSCHEDULER] if numbered else [])),
-        *([Elsewhere((QUARTZ, EVENTBRIDGE), "the number before it counts from Sunday as 1")] if numbered else []),
+        *([DialectBehaviour(tuple(unread), "what comes after it is not read, and every week counts")] if unread else []),
+        make_refusal(KUBERNETES, *([APSCHEDULER] if numbered else [])),
+        *([DialectBehaviour((QUARTZ, EVENTBRIDGE), "the number before it counts from Sunday as 1")] if numbered else []),
     )
     yield Difference("nth_weekday", f"# in the day of week {text} says which one of the month", others)
 
 
-def _question_mark(written: Written) -> Iterator[Difference]:
+def _check_question_mark(written: CronText) -> Iterator[Difference]:
     if "?" in written.fields:
-        instead = written.same(" ".join(written.fields).replace("?", "*"))
-        yield Difference("question_mark", "? is the same as *", (refused(DEBIAN, CRONSIM, APSCHEDULER),), instead)
+        instead = written.keep_if_equal(" ".join(written.fields).replace("?", "*"))
+        yield Difference("question_mark", "? is the same as *", (make_refusal(DEBIAN, CRONSIM, APSCHEDULER),), instead)
 
 
 _RULES: Final = (
-    _day_fields,
-    _star_in_list,
-    _ignored_field,
-    _signs_of_date,
-    _last_weekday,
-    _nth_weekday,
-    _question_mark,
-    of_items,
-    of_numbers,
+    _check_day_fields,
+    _check_star_in_list,
+    _check_ignored_field,
+    _check_date_signs,
+    _check_last_weekday,
+    _check_nth_weekday,
+    _check_question_mark,
+    check_items,
+    check_weekday_numbers,
 )
 
 
@@ -170,18 +171,18 @@ _HERE: Final[dict[Effect, str]] = {
     "first_pass": "it fires the first time only",
     "both_passes": "it fires both times",
 }
-_LATER: Final = Elsewhere((APSCHEDULER,), "it fires as much later as the clock goes ahead")
-_ELSEWHERE: Final[dict[Effect, tuple[Elsewhere, ...]]] = {
-    "made_up": (_LATER, Elsewhere((KUBERNETES, "EventBridge Scheduler", SYSTEMD), "it does not fire")),
-    "not_fired": (_LATER, Elsewhere((DEBIAN, CRONITER), "it fires at the end of the gap")),
-    "first_pass": (Elsewhere((CRONITER, APSCHEDULER, KUBERNETES), "it fires both times"),),
-    "both_passes": (Elsewhere((DEBIAN, "EventBridge Scheduler", SYSTEMD), "it fires the first time only"),),
+_LATER: Final = DialectBehaviour((APSCHEDULER,), "it fires as much later as the clock goes ahead")
+_ELSEWHERE: Final[dict[Effect, tuple[DialectBehaviour, ...]]] = {
+    "made_up": (_LATER, DialectBehaviour((KUBERNETES, "EventBridge Scheduler", SYSTEMD), "it does not fire")),
+    "not_fired": (_LATER, DialectBehaviour((DEBIAN, CRONITER), "it fires at the end of the gap")),
+    "first_pass": (DialectBehaviour((CRONITER, APSCHEDULER, KUBERNETES), "it fires both times"),),
+    "both_passes": (DialectBehaviour((DEBIAN, "EventBridge Scheduler", SYSTEMD), "it fires the first time only"),),
 }
 
 
-def _at_changes(schedule: Schedule, written: Written, changes: Sequence[ClockChange]) -> Iterator[Difference]:
+def _check_clock_changes(schedule: Schedule, written: CronText, changes: Sequence[ClockChange]) -> Iterator[Difference]:
     """Of fixed times, the first change of each kind that touches them; a schedule that follows the clock fares alike in most crons."""
-    touched = {} if written.read.wildcard else {change.ahead: change for change in reversed(changes) if change.times}
+    touched = {} if written.expression.wildcard else {change.is_ahead: change for change in reversed(changes) if change.times}
     if skips := touched.get(True):
         here = f"when the clock skips {skips.times[0]:%H:%M}, {_HERE[skips.effect]}"
         yield Difference("clock_skips", here, _ELSEWHERE[skips.effect])
@@ -189,5 +190,8 @@ def _at_changes(schedule: Schedule, written: Written, changes: Sequence[ClockCha
         here = f"when the clock repeats {repeats.times[0]:%H:%M}, {_HERE[repeats.effect]}"
         yield Difference("clock_repeats", here, _ELSEWHERE[repeats.effect])
     if changes:
-        others = (Elsewhere((GITHUB,), "they are UTC unless its timezone is set"), Elsewhere(("EventBridge rules",), "they are UTC"))
+        others = (
+            DialectBehaviour((GITHUB,), "they are UTC unless its timezone is set"),
+            DialectBehaviour(("EventBridge rules",), "they are UTC"),
+        )
         yield Difference("utc_only", f"times are those of {schedule.timezone}, where the clock changes", others)

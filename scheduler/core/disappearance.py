@@ -6,12 +6,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from scheduler.core.records import Removal
+from scheduler.core.recorded_state import Removal
 from scheduler.core.status import Disappearance
 
-FEWEST: Final = 5
+FEWEST_AUTOMATIONS: Final = 5
 """The smallest number of automations whose disappearance is told."""
-STRETCH: Final = timedelta(hours=1)
+DISAPPEARANCE_WINDOW: Final = timedelta(hours=1)
 """How long automations may take to disappear one after the other to count as one disappearance."""
 
 
@@ -21,32 +21,32 @@ class DisappearanceWatch:
     def __init__(self) -> None:
         self.newest: Disappearance | None = None
         """The newest disappearance, until half of its automations are shown again."""
-        self._shown = 0
+        self._shown_count = 0
         self._numbers: deque[tuple[datetime, int]] = deque()  # until when the list showed how many; without what is less than a later one
         self._is_short = False
 
     def recall(self, recorded: int, removals: Iterable[Removal]) -> None:
         """Go on from the ledger: ``recorded`` automations are there now, and ``removals`` are the removals of a stretch of time."""
         steps = Counter[datetime]()
-        self._shown = recorded
+        self._shown_count = recorded
         for removal in removals:
             steps[removal.removed_at] -= 1
             if removal.added_at is None:
-                self._shown += 1
+                self._shown_count += 1
             else:
                 steps[removal.added_at] += 1
         for at, step in sorted(steps.items()):
-            self.note(at, self._shown + step)
+            self.note(at, self._shown_count + step)
 
     def note(self, at: datetime, shown: int) -> Disappearance | None:
         """Note that a complete list of ``at`` shows so many automations; return the disappearance that begins with this list."""
-        while self._numbers and self._numbers[-1][1] <= self._shown:
+        while self._numbers and self._numbers[-1][1] <= self._shown_count:
             self._numbers.pop()
-        self._numbers.append((at, self._shown))
-        while self._numbers[0][0] < at - STRETCH:
+        self._numbers.append((at, self._shown_count))
+        while self._numbers[0][0] < at - DISAPPEARANCE_WINDOW:
             self._numbers.popleft()
-        self._shown, largest = shown, self._numbers[0][1]
-        was_short, self._is_short = self._is_short, largest >= FEWEST and 2 * shown < largest
+        self._shown_count, largest = shown, self._numbers[0][1]
+        was_short, self._is_short = self._is_short, largest >= FEWEST_AUTOMATIONS and 2 * shown < largest
         if self._is_short and not was_short:
             self.newest = Disappearance(at, largest - shown, largest)
             return self.newest

@@ -91,14 +91,14 @@ class SnapshotFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _OfAutomation(Event):
+class _AutomationEvent(Event):
     target: str
     automation_id: str
     automation: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AutomationAdded(_OfAutomation):
+class AutomationAdded(_AutomationEvent):
     """An automation is seen for the first time, or again after it was removed."""
 
     name: ClassVar = "automation.added"
@@ -107,7 +107,7 @@ class AutomationAdded(_OfAutomation):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AutomationChanged(_OfAutomation):
+class AutomationChanged(_AutomationEvent):
     """Its definition was edited."""
 
     name: ClassVar = "automation.changed"
@@ -116,14 +116,14 @@ class AutomationChanged(_OfAutomation):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AutomationRemoved(_OfAutomation):
+class AutomationRemoved(_AutomationEvent):
     """It is gone from the API."""
 
     name: ClassVar = "automation.removed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AutomationQuarantined(_OfAutomation):
+class AutomationQuarantined(_AutomationEvent):
     """It cannot be evaluated, fires nothing, and costs nothing until it is edited."""
 
     name: ClassVar = "automation.quarantined"
@@ -227,7 +227,7 @@ class FireRefused(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CarryFailed(Event):
+class DeliveryFailed(Event):
     """A fault of the daemon itself while it carried an occurrence, which stays open and is tried again."""
 
     name: ClassVar = "occurrence.faulted"
@@ -256,7 +256,7 @@ class AttemptEnded(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunFinished(_OfAutomation):
+class RunFinished(_AutomationEvent):
     """A run came to its end, or to the end of what can be known of it.
 
     ``scheduled_for`` is the instant of the occurrence that started the run, None for a run of another origin. ``duration`` counts seconds
@@ -274,14 +274,14 @@ class RunFinished(_OfAutomation):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunWasThere(_OfAutomation):
+class EarlierRunSeen(_AutomationEvent):
     """The newest run of an automation had ended before the daemon saw the automation for the first time."""
 
     status: RunStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunForeign(_OfAutomation):
+class RunForeign(_AutomationEvent):
     """Somebody else started a run of this automation; with ``scheduled_for``, so close to ours that a second scheduler may be firing it."""
 
     name: ClassVar = "run.foreign"
@@ -292,7 +292,7 @@ class RunForeign(_OfAutomation):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunDoubled(_OfAutomation):
+class RunDoubled(_AutomationEvent):
     """A foreign run that is most likely an attempt of ours, carried out after it was taken for not started."""
 
     name: ClassVar = "run.doubled"

@@ -47,9 +47,9 @@ _FIELD: Final = re.compile(r"\S+", re.ASCII)  # as croniter does: other spaces t
 _ZONE_PREFIX: Final = re.compile(r"(?P<name>(cron_)?tz)\s*=")
 _COMMENT: Final = re.compile(r"\s#")  # the fourth weekday of a month is written without a space: 5#4
 _WEEKDAY_BEFORE_L: Final = re.compile(r"(?P<weekday>[0-7])l")
-_NAMED_CHARACTERS: Final = 3
+_MOST_NAMED: Final = 3
 """An error message names at most so many characters."""
-_DRAWN: Final = re.compile(r"(?P<kind>[rh])(\(.*\))?(/.*)?")
+_RANDOM_OR_HASHED: Final = re.compile(r"(?P<kind>[rh])(\(.*\))?(/.*)?")
 
 Expanded = list[int | Literal["*", "l"]]  # a field as croniter expands it
 
@@ -111,32 +111,32 @@ class Expression:
     @classmethod
     def _read(cls, text: str, rules_version: int) -> "Expression":
         fields = _split(text)
-        _refuse_drawn(fields)
-        minute, hour, *day_fields = (_rewritten(field, index, rules_version) for index, field in enumerate(fields))
+        _refuse_random(fields)
+        minute, hour, *day_fields = (_rewrite_field(field, index, rules_version) for index, field in enumerate(fields))
         days = " ".join(day_fields)
         try:
-            minutes, hours = _minutes(minute), _hours(hour)
-            comes = _day_from(days, _ANY_DAY)
+            minutes, hours = _parse_minutes(minute), _parse_hours(hour)
+            comes = _find_day(days, _ANY_DAY)
         except ValueError as error:
-            raise BadExpression(_blame(fields)) from error
+            raise BadExpression(_describe_invalid_fields(fields)) from error
         if comes is None:
             raise BadExpression(
                 "croniter finds no day that ever matches "
-                + ", ".join(f"{name} {field!r}" for name, field in _named(fields)[2:])
+                + ", ".join(f"{name} {field!r}" for name, field in _name_fields(fields)[2:])
                 + "; correct one of them"
             )
         return cls(minutes, hours, days, wildcard="*" in (minute[0], hour[0]))
 
     @property
-    def matching(self) -> "Days":
+    def matching_days(self) -> "Days":
         """Which days match, in structure."""
-        return _matching(self.days)
+        return _parse_days(self.days)
 
-    def day_from(self, day: date) -> date | None:
+    def find_day(self, day: date) -> date | None:
         """The first matching local date on or after this one; None when the calendar ends before it comes."""
-        return _day_from(self.days, day)
+        return _find_day(self.days, day)
 
-    def minutes_between(self, begin: int, end: int) -> Iterator[int]:
+    def iterate_minutes(self, begin: int, end: int) -> Iterator[int]:
         """The matching minutes of a day, counted from midnight, from ``begin`` up to but not including ``end``."""
         for hour in self.hours:
             top = hour * 60
@@ -149,7 +149,7 @@ class Expression:
                     yield top + minute
 
 
-def text_of(expression: object) -> str:
+def strip_expression(expression: object) -> str:
     """The expression without the spaces around it. Raises BadExpression when it is no text, or too long to be looked at."""
     if not isinstance(expression, str):
         raise BadExpression(f"the expression is {type(expression).__name__}, not text; write five fields, for example '0 9 * * 1-5'")
@@ -159,7 +159,7 @@ def text_of(expression: object) -> str:
     return text
 
 
-def _named(fields: list[str]) -> list[tuple[str, str]]:
+def _name_fields(fields: list[str]) -> list[tuple[str, str]]:
     return list(zip(_FIELDS, fields, strict=True))
 
 
@@ -187,10 +187,10 @@ def _split(text: str) -> list[str]:
     return fields
 
 
-def _refuse_drawn(fields: list[str]) -> None:
-    for name, field in _named(fields):
+def _refuse_random(fields: list[str]) -> None:
+    for name, field in _name_fields(fields):
         for item in field.split(","):
-            drawn = _DRAWN.fullmatch(item)
+            drawn = _RANDOM_OR_HASHED.fullmatch(item)
             if drawn and drawn["kind"] == "r":
                 raise BadExpression(f"the {name} {field!r} is random: each evaluation would draw another time; write the values")
             if drawn:
@@ -199,7 +199,7 @@ def _refuse_drawn(fields: list[str]) -> None:
                 )
 
 
-def _blame(fields: list[str]) -> str:
+def _describe_invalid_fields(fields: list[str]) -> str:
     """Return which fields croniter refuses, and the values that these fields take."""
     wrong = [index for index, field in enumerate(fields) if not _is_valid_alone(index, field)]
     if not wrong:
@@ -231,8 +231,8 @@ def describe_hidden_characters(text: str) -> str | None:
     if not characters:
         return None
     names = [_describe_character(character) for character in dict.fromkeys(characters)]
-    more = f" and {len(names) - _NAMED_CHARACTERS} more" if len(names) > _NAMED_CHARACTERS else ""
-    return f"the expression holds {', '.join(names[:_NAMED_CHARACTERS])}{more}; write plain ASCII characters only"
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"the expression holds {', '.join(names[:_MOST_NAMED])}{more}; write plain ASCII characters only"
 
 
 def _describe_character(character: str) -> str:
@@ -249,7 +249,7 @@ def _describe_character(character: str) -> str:
     return f"{text} (remove it)"
 
 
-def _rewritten(field: str, index: int, rules_version: int) -> str:
+def _rewrite_field(field: str, index: int, rules_version: int) -> str:
     """The field in words that croniter takes for what they say."""
     field = write_out_ranges(field, index, rules_version)
     if field.startswith("*"):
@@ -259,37 +259,37 @@ def _rewritten(field: str, index: int, rules_version: int) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _minutes(field: str) -> tuple[int, ...]:
-    return _values(croniter.expand(f"{field} * * * *")[0][0], 60)
+def _parse_minutes(field: str) -> tuple[int, ...]:
+    return _to_values(croniter.expand(f"{field} * * * *")[0][0], 60)
 
 
 @lru_cache(maxsize=4096)
-def _hours(field: str) -> tuple[int, ...]:
-    return _values(croniter.expand(f"* {field} * * *")[0][1], 24)
+def _parse_hours(field: str) -> tuple[int, ...]:
+    return _to_values(croniter.expand(f"* {field} * * *")[0][1], 24)
 
 
-def _values(expanded: Expanded, size: int) -> tuple[int, ...]:
-    return tuple(range(size)) if "*" in expanded else _integers(expanded)
+def _to_values(expanded: Expanded, size: int) -> tuple[int, ...]:
+    return tuple(range(size)) if "*" in expanded else _pick_integers(expanded)
 
 
 @lru_cache(maxsize=1024)
-def _matching(days: str) -> Days:
+def _parse_days(days: str) -> Days:
     """What croniter makes of the day fields. Beside ``#`` and ``W`` that is not what one would think: they put the other field out."""
     (_, _, dates, months, weekdays), nth = croniter.expand(f"0 0 {days}")
-    nearest = next(iter(_calendar(days).nearest_weekday), None)
+    nearest = next(iter(_make_calendar(days).nearest_weekday), None)
     found = Days(
-        _restricted(months, 12) or tuple(range(1, 13)),
-        _restricted([] if nearest else dates, 31),
+        _omit_whole(months, 12) or tuple(range(1, 13)),
+        _omit_whole([] if nearest else dates, 31),
         "l" in dates and not _is_whole(dates, 31),
         nearest,
-        _restricted([] if nth else weekdays, 7),
-        _numbered(cast("dict[int, set[int | str]]", nth)),
+        _omit_whole([] if nth else weekdays, 7),
+        _make_nth(cast("dict[int, set[int | str]]", nth)),
     )
     day, _, weekday = days.split(" ")
-    return found if "*" in (dates[0], weekdays[0], day[0], weekday[0]) else _either(found)
+    return found if "*" in (dates[0], weekdays[0], day[0], weekday[0]) else _match_either(found)
 
 
-def _either(days: Days) -> Days:
+def _match_either(days: Days) -> Days:
     """The days of which one field is enough."""
     if days.nth:
         return replace(days, dates=(), last=False)
@@ -298,39 +298,39 @@ def _either(days: Days) -> Days:
     return replace(days, either=True) if days.by_date and days.by_week else Days(days.months)
 
 
-def _restricted(expanded: Expanded, size: int) -> tuple[int, ...]:
+def _omit_whole(expanded: Expanded, size: int) -> tuple[int, ...]:
     """The values of a day field or of the month; none when these are all there are."""
-    return () if _is_whole(expanded, size) else _integers(expanded)
+    return () if _is_whole(expanded, size) else _pick_integers(expanded)
 
 
 def _is_whole(expanded: Expanded, size: int) -> bool:
-    return "*" in expanded or len(_integers(expanded)) == size
+    return "*" in expanded or len(_pick_integers(expanded)) == size
 
 
-def _integers(expanded: Expanded) -> tuple[int, ...]:
+def _pick_integers(expanded: Expanded) -> tuple[int, ...]:
     return tuple(value for value in expanded if isinstance(value, int))
 
 
-def _numbered(nth: dict[int, set[int | str]]) -> tuple[tuple[int, int], ...]:
+def _make_nth(nth: dict[int, set[int | str]]) -> tuple[tuple[int, int], ...]:
     return tuple(sorted((day, number if isinstance(number, int) else LAST) for day, numbers in nth.items() for number in numbers))
 
 
-def _day_from(days: str, day: date) -> date | None:
+def _find_day(days: str, day: date) -> date | None:
     """Raises ValueError when croniter does not take the fields."""
-    known = _month(days, day.year, day.month)
+    known = _get_month_memo(days, day.year, day.month)
     if day not in known:
-        match = _ask(days, day)
-        known |= dict.fromkeys(_month_until(day, match), match)
+        match = _ask_croniter(days, day)
+        known |= dict.fromkeys(_list_month_days(day, match), match)
     return known[day]
 
 
 @lru_cache(maxsize=2048)
-def _month(days: str, year: int, month: int) -> dict[date, date | None]:  # noqa: ARG001  (they name the memo)
+def _get_month_memo(days: str, year: int, month: int) -> dict[date, date | None]:  # noqa: ARG001  (they name the memo)
     """What is known of one month so far: croniter is slow, and one answer holds for all days up to the match."""
     return {}
 
 
-def _month_until(day: date, match: date | None) -> Iterator[date]:
+def _list_month_days(day: date, match: date | None) -> Iterator[date]:
     """The days from this one up to the match, at most to the end of the month."""
     last = monthrange(day.year, day.month)[1]
     if match is not None and (match.year, match.month) == (day.year, day.month):
@@ -338,8 +338,8 @@ def _month_until(day: date, match: date | None) -> Iterator[date]:
     return (day.replace(day=number) for number in range(day.day, last + 1))
 
 
-def _ask(days: str, day: date) -> date | None:
-    calendar = copy(_calendar(days))  # it keeps its position, and threads must not share that
+def _ask_croniter(days: str, day: date) -> date | None:
+    calendar = copy(_make_calendar(days))  # it keeps its position, and threads must not share that
     try:  # from the minute before the day begins
         return calendar.get_next(datetime, start_time=datetime.combine(day, _MIDNIGHT) - _MINUTE).date()
     except (CroniterBadDateError, ValueError, OverflowError):  # no such day within fifty years, or the year 9999 has ended
@@ -347,6 +347,6 @@ def _ask(days: str, day: date) -> date | None:
 
 
 @lru_cache(maxsize=1024)
-def _calendar(days: str) -> "croniter[datetime]":
+def _make_calendar(days: str) -> "croniter[datetime]":
     # implement_cron_bug: both day fields must match when either begins with "*", as in Debian's cron; otherwise either is enough.
     return croniter(f"0 0 {days}", datetime.combine(_ANY_DAY, _MIDNIGHT), ret_type=datetime, implement_cron_bug=True)

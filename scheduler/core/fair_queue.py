@@ -22,7 +22,7 @@ _WEIGHT: Final = 1 / 8
 """Weight of the newest occurrence in an automation's share of lost ones."""
 _STEP: Final = 0.05
 """Shares of lost occurrences within such a step count as equal, so that rounds and deadlines decide."""
-_NOTHING: Final = 0.01
+_FORGOTTEN_SHARE: Final = 0.01
 """A share of lost occurrences that is forgotten."""
 _MOST_KEPT: Final = 100_000
 """Automations of which something is remembered; of more, the ones that changed last."""
@@ -39,9 +39,9 @@ class Ticket:
     lost_at: float
     since: float
     round: int
-    by_deadline: _Key
-    by_waiting: _Key
-    waits: bool = True
+    deadline_key: _Key
+    waiting_key: _Key
+    is_waiting: bool = True
 
 
 class _Heap:
@@ -53,13 +53,13 @@ class _Heap:
     def push(self, key: _Key, ticket: Ticket, waiting: int) -> None:
         heappush(self._entries, (key, ticket))
         if len(self._entries) > 2 * waiting + 64:
-            self._entries = [entry for entry in self._entries if entry[1].waits]
+            self._entries = [entry for entry in self._entries if entry[1].is_waiting]
             heapify(self._entries)
 
     def pop(self) -> Ticket | None:
         while self._entries:
             ticket = heappop(self._entries)[1]
-            if ticket.waits:
+            if ticket.is_waiting:
                 return ticket
         return None
 
@@ -104,17 +104,17 @@ class FairQueue:
             lost_at,
             since,
             its_round,
-            by_deadline=(hung, -level, its_round, lost_at, since, number),
-            by_waiting=(max(since, sent_at), hung, -share, number),
+            deadline_key=(hung, -level, its_round, lost_at, since, number),
+            waiting_key=(max(since, sent_at), hung, -share, number),
         )
         self._waiting[ticket] = None
-        self._by_deadline.push(ticket.by_deadline, ticket, len(self))
-        self._by_waiting.push(ticket.by_waiting, ticket, len(self))
+        self._by_deadline.push(ticket.deadline_key, ticket, len(self))
+        self._by_waiting.push(ticket.waiting_key, ticket, len(self))
         return ticket
 
     def leave(self, ticket: Ticket) -> None:
         """Remove an occurrence that waits no more. One that has left is left alone."""
-        ticket.waits = False
+        ticket.is_waiting = False
         self._waiting.pop(ticket, None)
 
     def choose(self) -> Ticket | None:
@@ -127,7 +127,7 @@ class FairQueue:
         self.leave(ticket)
         return ticket
 
-    def note_sent(self, ticket: Ticket, now: float) -> None:
+    def record_send(self, ticket: Ticket, now: float) -> None:
         """The occurrence was sent: those of its automation that wait behind it belong to the next round."""
         if self._waiting:
             self._round = max(self._round, ticket.round)
@@ -135,19 +135,19 @@ class FairQueue:
         else:  # nobody to be fair to
             self._sent.clear()
             self._round = 0
-        self._count(ticket.automation_id, lost=False)
+        self._update_share(ticket.automation_id, lost=False)
 
-    def note_lost(self, ticket: Ticket) -> None:
+    def record_loss(self, ticket: Ticket) -> None:
         """The occurrence got its outcome while it waited."""
-        self._count(ticket.automation_id, lost=True)
+        self._update_share(ticket.automation_id, lost=True)
 
-    def _count(self, automation_id: str, *, lost: bool) -> None:
+    def _update_share(self, automation_id: str, *, lost: bool) -> None:
         before = self._lost.pop(automation_id, 0.0)
         share = before + (float(lost) - before) * _WEIGHT
-        if share >= _NOTHING:
+        if share >= _FORGOTTEN_SHARE:
             self._lost[automation_id] = share
 
-    def note_answer(self, automation_id: str, *, hung: bool) -> None:
+    def record_answer(self, automation_id: str, *, hung: bool) -> None:
         """Note whether the last request for an automation hung."""
         if hung:
             self._hung[automation_id] = True

@@ -12,14 +12,14 @@ from math import inf
 from typing import Final
 
 from scheduler.core.fair_queue import FairQueue, Ticket
-from scheduler.core.request_budget import HOUR, Purpose, RequestBudget, need
+from scheduler.core.request_budget import HOUR, Purpose, RequestBudget, compute_need
 
 _LEAD: Final = 2.0
 """Seconds before something is due at which the poll for it begins."""
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class ForecastOccurrence:
     """An occurrence of an automation, in seconds: when it is due, and when it is lost. ``reads``: it waits for a reading before.
 
     It is lost when the next one of its automation comes due, which coalesces it, or at its deadline. One that is lost later than the
@@ -42,7 +42,7 @@ class Polls:
 
 
 @dataclass(slots=True)
-class Prospect:
+class AutomationForecast:
     """What comes of one automation: how many occurrences are due, how many of them are lost, and the longest wait in seconds."""
 
     due: int = 0
@@ -54,17 +54,17 @@ class Prospect:
 class Forecast:
     """What comes of all automations, and the longest time between two polls, in seconds. ``binds_at``: when the budget first binds."""
 
-    prospects: dict[str, Prospect] = field(default_factory=dict)
+    automation_forecasts: dict[str, AutomationForecast] = field(default_factory=dict)
     longest_gap: float = 0.0
     binds_at: float | None = None
 
 
-def forecast(dues: Sequence[Due], polls: Polls, *, per_minute: int, per_hour: int) -> Forecast:
+def make_forecast(dues: Sequence[ForecastOccurrence], polls: Polls, *, per_minute: int, per_hour: int) -> Forecast:
     """Play the dues, in the order of time, against the limits."""
-    return _Play(dues, polls, RequestBudget(per_minute=per_minute, per_hour=per_hour)).run()
+    return _ForecastSimulation(dues, polls, RequestBudget(per_minute=per_minute, per_hour=per_hour)).run()
 
 
-def next_poll(last: float, next_due: float | None, polls: Polls) -> float:
+def compute_next_poll(last: float, next_due: float | None, polls: Polls) -> float:
     """Return when the next poll begins: after the interval, or before something is due when the last poll would be too old by then."""
     begins = last + polls.interval
     if next_due is not None and next_due - last > max(polls.fresh_for, _LEAD):
@@ -72,7 +72,7 @@ def next_poll(last: float, next_due: float | None, polls: Polls) -> float:
     return max(begins, last)
 
 
-def wanted_polls(due: Iterable[float], polls: Polls, until: float) -> Iterator[float]:
+def predict_polls(due: Iterable[float], polls: Polls, until: float) -> Iterator[float]:
     """Yield when polls begin that nothing keeps waiting, given the instants at which something is due, in order."""
     last = -polls.interval
     for at in (*due, until):
@@ -86,59 +86,59 @@ def wanted_polls(due: Iterable[float], polls: Polls, until: float) -> Iterator[f
             yield last
 
 
-class _Play:
-    def __init__(self, dues: Sequence[Due], polls: Polls, budget: RequestBudget) -> None:
+class _ForecastSimulation:
+    def __init__(self, dues: Sequence[ForecastOccurrence], polls: Polls, budget: RequestBudget) -> None:
         self._dues = dues
         self._polls = polls
         self._budget = budget
         self._queue = FairQueue()
-        self._waiting: dict[str, tuple[Due, Ticket]] = {}
-        self._behind = defaultdict[str, deque[Due]](deque)  # of an automation that catches up on all of its occurrences
+        self._waiting: dict[str, tuple[ForecastOccurrence, Ticket]] = {}
+        self._behind = defaultdict[str, deque[ForecastOccurrence]](deque)  # of an automation that catches up on all of its occurrences
         self._ends: list[tuple[float, int, str]] = []  # when waiting occurrences are lost
         self._result = Forecast()
         self._next = 0  # the due that comes next
         self._readings = 0
         self._page = 0  # of the poll that is under way; 0: none is
-        self._polled = -polls.interval
+        self._last_poll = -polls.interval
 
     def run(self) -> Forecast:
-        rate = sum(1 for _ in wanted_polls([due.at for due in self._dues], self._polls, HOUR)) / HOUR
-        self._budget.expect(need(poll_interval=self._polls.interval, polls=rate, pages=self._polls.pages), 0.0)
+        rate = sum(1 for _ in predict_polls([due.at for due in self._dues], self._polls, HOUR)) / HOUR
+        self._budget.expect(compute_need(poll_interval=self._polls.interval, polls=rate, pages=self._polls.pages), 0.0)
         now: float | None = 0.0
         while now is not None:
-            self._take(now)  # before occurrences are lost: one that is coalesced now hands its waiting time on
-            self._lose(now)
-            now = min(filter(None, (self._background(now), self._fires(now), self._upcoming(now))), default=None)
+            self._take_due(now)  # before occurrences are lost: one that is coalesced now hands its waiting time on
+            self._lose_expired_occurrences(now)
+            now = min(filter(None, (self._send_background(now), self._send_fires(now), self._find_next_instant(now))), default=None)
         return self._result
 
-    def _upcoming(self, now: float) -> float | None:
+    def _find_next_instant(self, now: float) -> float | None:
         """When something happens next that does not depend on the budget; None at the end."""
         if self._next >= len(self._dues) and not self._waiting:
             return None
         following = [self._dues[self._next].at] if self._next < len(self._dues) else []
-        polled = [] if self._page or self._next >= len(self._dues) else [self._next_poll()]
+        polled = [] if self._page or self._next >= len(self._dues) else [self._compute_next_poll()]
         return min((at for at in (*following, *polled, *(end for end, _, _ in self._ends[:1])) if at > now), default=None)
 
-    def _next_poll(self) -> float:
+    def _compute_next_poll(self) -> float:
         following = self._dues[self._next].at if self._next < len(self._dues) else None
-        return next_poll(self._polled, following, self._polls)
+        return compute_next_poll(self._last_poll, following, self._polls)
 
     # ------------------------------------------------------------ occurrences
 
-    def _take(self, now: float) -> None:
+    def _take_due(self, now: float) -> None:
         while self._next < len(self._dues) and self._dues[self._next].at <= now:
             due = self._dues[self._next]
             self._next += 1
             self._readings += due.reads
-            self._prospect(due).due += 1
+            self._get_forecast(due).due += 1
             self._behind[due.automation].append(due)
             waiting = self._waiting.get(due.automation)
             if waiting is None:
-                self._follow(due.automation, now)
+                self._queue_next(due.automation, now)
             elif waiting[0].lost_at <= due.at:  # coalesced
-                self._drop(due.automation, now, since=waiting[1].since)
+                self._drop_waiting(due.automation, now, since=waiting[1].since)
 
-    def _follow(self, automation: str, now: float, since: float = inf) -> None:
+    def _queue_next(self, automation: str, now: float, since: float = inf) -> None:
         """Have the next occurrence of an automation wait that is not lost by now. The one that it coalesces waited since ``since``."""
         behind = self._behind[automation]
         while behind:
@@ -148,65 +148,65 @@ class _Play:
                 self._waiting[automation] = due, ticket
                 heapq.heappush(self._ends, (due.lost_at, self._next, automation))
                 return
-            self._note_lost(due)
+            self._record_loss(due)
 
-    def _lose(self, now: float) -> None:
+    def _lose_expired_occurrences(self, now: float) -> None:
         while self._ends and self._ends[0][0] <= now:
             end, _, automation = heapq.heappop(self._ends)
             waiting = self._waiting.get(automation)
             if waiting is not None and waiting[0].lost_at == end:
-                self._drop(automation, now)
+                self._drop_waiting(automation, now)
 
-    def _drop(self, automation: str, now: float, since: float = inf) -> None:
+    def _drop_waiting(self, automation: str, now: float, since: float = inf) -> None:
         due, ticket = self._waiting.pop(automation)
         self._queue.leave(ticket)
-        self._queue.note_lost(ticket)
-        self._note_lost(due)
-        self._follow(automation, now, since)
+        self._queue.record_loss(ticket)
+        self._record_loss(due)
+        self._queue_next(automation, now, since)
 
-    def _note_lost(self, due: Due) -> None:
-        self._prospect(due).lost += 1
-        self._note_wait(due, due.lost_at)
+    def _record_loss(self, due: ForecastOccurrence) -> None:
+        self._get_forecast(due).lost += 1
+        self._record_wait(due, due.lost_at)
 
-    def _prospect(self, due: Due) -> Prospect:
-        return self._result.prospects.setdefault(due.automation, Prospect())
+    def _get_forecast(self, due: ForecastOccurrence) -> AutomationForecast:
+        return self._result.automation_forecasts.setdefault(due.automation, AutomationForecast())
 
-    def _note_wait(self, due: Due, until: float) -> None:
-        prospect = self._prospect(due)
+    def _record_wait(self, due: ForecastOccurrence, until: float) -> None:
+        prospect = self._get_forecast(due)
         prospect.longest_wait = max(prospect.longest_wait, until - due.at)
 
     # ------------------------------------------------------------ requests
 
-    def _fires(self, now: float) -> float | None:
+    def _send_fires(self, now: float) -> float | None:
         """Send what may be sent; when the next fire may be, None when nobody waits."""
         while self._waiting:
-            at = self._budget.fire_at(now)
+            at = self._budget.find_earliest_fire(now)
             if at > now:
                 self._result.binds_at = now if self._result.binds_at is None else self._result.binds_at
                 return at
             ticket = self._queue.choose()
             assert ticket is not None, "as many tickets as occurrences wait"
             self._send(now)
-            self._queue.note_sent(ticket, now)
-            self._note_wait(self._waiting.pop(ticket.automation_id)[0], now)
-            self._follow(ticket.automation_id, now)
+            self._queue.record_send(ticket, now)
+            self._record_wait(self._waiting.pop(ticket.automation_id)[0], now)
+            self._queue_next(ticket.automation_id, now)
         return None
 
-    def _background(self, now: float) -> float | None:
+    def _send_background(self, now: float) -> float | None:
         """Send what may be sent of polls and readings; when the next one may be, None when none waits."""
-        while self._page or self._next_poll() <= now:
+        while self._page or self._compute_next_poll() <= now:
             pages = self._polls.pages
-            at = self._budget.poll_at(now, 1 if self._page else pages)
+            at = self._budget.find_earliest_poll(now, 1 if self._page else pages)
             if at > now:
                 return at
             self._send(now, Purpose.POLL, requests=1 if self._page else pages)
             if not self._page:
-                if self._polled >= 0:
-                    self._result.longest_gap = max(self._result.longest_gap, now - self._polled)
-                self._polled = now
+                if self._last_poll >= 0:
+                    self._result.longest_gap = max(self._result.longest_gap, now - self._last_poll)
+                self._last_poll = now
             self._page = (self._page + 1) % pages
         while self._readings:
-            at = self._budget.reading_at(now)
+            at = self._budget.find_earliest_reading(now)
             if at > now:
                 return at
             self._send(now, Purpose.READING)
@@ -218,7 +218,7 @@ class _Play:
         self._budget.use(now, purpose, requests=requests)
 
 
-def losers(forecast: Forecast) -> Mapping[str, Prospect]:
+def find_losers(forecast: Forecast) -> Mapping[str, AutomationForecast]:
     """Return the automations that lose occurrences, those first that lose the largest part."""
-    found = {automation: each for automation, each in forecast.prospects.items() if each.lost}
+    found = {automation: each for automation, each in forecast.automation_forecasts.items() if each.lost}
     return dict(sorted(found.items(), key=lambda item: (-item[1].lost / item[1].due, item[0])))

@@ -16,12 +16,12 @@ def is_credible(instant: datetime) -> bool:
 
 def to_text(instant: datetime) -> str:
     """ISO 8601 in UTC with microseconds and ``Z``, always 27 characters. A naive ``instant`` raises ValueError."""
-    return _utc(instant).isoformat(timespec="microseconds")[:26] + "Z"
+    return _to_utc(instant).isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def to_text_seconds(instant: datetime) -> str:
     """ISO 8601 in UTC with whole seconds and ``Z``, for scheduled instants, which have no fraction. Naive raises ValueError."""
-    return _utc(instant).isoformat(timespec="seconds")[:19] + "Z"
+    return _to_utc(instant).isoformat(timespec="seconds")[:19] + "Z"
 
 
 def from_text(text: str) -> datetime:
@@ -32,7 +32,7 @@ def from_text(text: str) -> datetime:
     return instant.astimezone(UTC)
 
 
-def _utc(instant: datetime) -> datetime:
+def _to_utc(instant: datetime) -> datetime:
     if instant.utcoffset() is None:
         raise ValueError(f"the instant {instant!r} has no zone; instants are UTC throughout")
     return instant if instant.utcoffset() == _ZERO else instant.astimezone(UTC)

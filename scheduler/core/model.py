@@ -133,7 +133,7 @@ class Automation:
 class Unreadable:
     """Stands in an object of the API for a value that cannot be read. ``why`` goes on from "its name is"."""
 
-    why: str
+    reason: str
 
 
 class InvalidAutomation(ValueError):
@@ -159,30 +159,30 @@ def parse_automation(value: object) -> Automation:
     An ``updated_at`` or ``last_run_at`` outside of the years 1970 to 2999 counts as none: it must not keep an automation from firing.
     """
     if not isinstance(value, dict):
-        raise InvalidAutomation(f"expected an object, got {_described(value)}")
-    automation_id, name = None, _shown(value.get("name"), MAX_NAME)
+        raise InvalidAutomation(f"expected an object, got {_describe_value(value)}")
+    automation_id, name = None, _clip_text(value.get("name"), MAX_NAME)
     try:
-        automation_id = canonical_id(value.get("id"))
+        automation_id = to_canonical_id(value.get("id"))
         definition = Definition(
-            cron_expression=_required(value, "cron_expression", str),
-            timezone=_required(value, "timezone", str),
-            enabled=_required(value, "enabled", bool),
+            cron_expression=_require_field(value, "cron_expression", str),
+            timezone=_require_field(value, "timezone", str),
+            enabled=_require_field(value, "enabled", bool),
         )
         return Automation(
             id=automation_id,
             name=name or automation_id,
             definition=definition,
-            updated_at=_instant(value, "updated_at"),
-            run_id=_optional_text(value, "last_task_run_id"),
-            run_at=_instant(value, "last_run_at"),
-            run_status=_optional_text(value, "last_run_status"),
-            run_error=_shown(value.get("last_error"), _MAX_ERROR),
+            updated_at=_read_instant(value, "updated_at"),
+            run_id=_read_optional_text(value, "last_task_run_id"),
+            run_at=_read_instant(value, "last_run_at"),
+            run_status=_read_optional_text(value, "last_run_status"),
+            run_error=_clip_text(value.get("last_error"), _MAX_ERROR),
         )
     except InvalidAutomation as error:
         raise InvalidAutomation(error.reason, automation_id=automation_id, name=name) from None
 
 
-def canonical_id(value: object) -> str:
+def to_canonical_id(value: object) -> str:
     """A UUID in its dashed lower-case form. Raises `InvalidAutomation` for anything else."""
     if isinstance(value, str) and len(value) <= len("{urn:uuid:}") + 36:
         try:
@@ -192,23 +192,23 @@ def canonical_id(value: object) -> str:
     raise InvalidAutomation("its id is not a UUID")
 
 
-def _required(value: Mapping[str, object], field: str, kind: type[_T]) -> _T:
+def _require_field(value: Mapping[str, object], field: str, kind: type[_T]) -> _T:
     found = value.get(field)
     if isinstance(found, Unreadable):
-        raise InvalidAutomation(f"its {field} is {found.why}")
+        raise InvalidAutomation(f"its {field} is {found.reason}")
     if not isinstance(found, kind):
-        raise InvalidAutomation(f"its {field} is {_described(found)}, expected {kind.__name__}")
+        raise InvalidAutomation(f"its {field} is {_describe_value(found)}, expected {kind.__name__}")
     if isinstance(found, str):
         _check_text(found, field)
     return found
 
 
-def _optional_text(value: Mapping[str, object], field: str) -> str | None:
+def _read_optional_text(value: Mapping[str, object], field: str) -> str | None:
     found = value.get(field)
     if found is None:
         return None
     if not isinstance(found, str):
-        raise InvalidAutomation(f"its {field} is {_described(found)}, expected str or null")
+        raise InvalidAutomation(f"its {field} is {_describe_value(found)}, expected str or null")
     _check_text(found, field)
     return found
 
@@ -228,9 +228,9 @@ def _check_text(text: str, field: str) -> None:
         raise InvalidAutomation(f"its {field} holds half a surrogate pair") from None
 
 
-def _instant(value: Mapping[str, object], field: str) -> datetime | None:
+def _read_instant(value: Mapping[str, object], field: str) -> datetime | None:
     """The instant in this field; None also for one that no clock can have shown: the arithmetic of datetimes overflows near such."""
-    text = _optional_text(value, field)
+    text = _read_optional_text(value, field)
     if text is None:
         return None
     try:
@@ -242,13 +242,13 @@ def _instant(value: Mapping[str, object], field: str) -> datetime | None:
     return instant if is_credible(instant) else None
 
 
-def _described(found: object) -> str:
+def _describe_value(found: object) -> str:
     if isinstance(found, Unreadable):
-        return found.why
+        return found.reason
     return "missing or null" if found is None else type(found).__name__
 
 
-def _shown(found: object, longest: int) -> str | None:
+def _clip_text(found: object, longest: int) -> str | None:
     """A text that is for people only, cut and made whole; what is none, is none: nothing depends on it."""
     return found[:longest].encode(errors="replace").decode().replace("\0", "\ufffd") if isinstance(found, str) else None
 
@@ -358,7 +358,7 @@ class Gap:
     until: datetime
     automation_id: str = ""
 
-    def holds(self, automation_id: str, instant: datetime) -> bool:
+    def may_contain(self, automation_id: str, instant: datetime) -> bool:
         """Whether what was scheduled for the automation at the instant may be undecided."""
         return self.since < instant <= self.until and automation_id >= self.automation_id
 
@@ -427,7 +427,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
+class DefinitionVersion:
     """A recorded version of an automation's definition. None as ``definition``: removed, or too broken to have one."""
 
     automation_id: str

@@ -51,7 +51,7 @@ class Policies:
     paused: bool = False
 
 
-def start_within(policies: Policies, to_the_next: timedelta | None) -> timedelta:
+def compute_start_within(policies: Policies, to_the_next: timedelta | None) -> timedelta:
     """How long after it is due an occurrence may start. Auto: half the time to the next one, at least 5 min, at most 1 h."""
     if policies.start_within is not None:
         return policies.start_within
@@ -60,12 +60,12 @@ def start_within(policies: Policies, to_the_next: timedelta | None) -> timedelta
     return min(max(to_the_next / 2, _SHORTEST), _LONGEST)
 
 
-def longest_patience(policies: Policies) -> timedelta:
+def compute_longest_delay(policies: Policies) -> timedelta:
     """How long after its scheduled instant any occurrence may start at most, whatever the time to the next one."""
     return policies.jitter + (_LONGEST if policies.start_within is None else policies.start_within)
 
 
-def jitter(policies: Policies, target: str, automation_id: str, to_the_next: timedelta | None) -> timedelta:
+def compute_jitter(policies: Policies, target: str, automation_id: str, to_the_next: timedelta | None) -> timedelta:
     """The automation's own share of its jitter: the same every time, and less than half the time to the next occurrence."""
     if not policies.jitter:
         return timedelta(0)
@@ -76,7 +76,7 @@ def jitter(policies: Policies, target: str, automation_id: str, to_the_next: tim
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class FireTime:
     """One scheduled instant of an automation, when it is due, and until when it may start."""
 
     scheduled_for: datetime
@@ -84,40 +84,40 @@ class Moment:
     deadline: datetime
 
 
-def moment(policies: Policies, target: str, automation_id: str, scheduled_for: datetime, following: datetime | None) -> Moment:
+def make_fire_time(policies: Policies, target: str, automation_id: str, scheduled_for: datetime, following: datetime | None) -> FireTime:
     """The moment of ``scheduled_for``, given the instant that follows it in the schedule."""
     to_the_next = None if following is None else following - scheduled_for
-    due = scheduled_for + jitter(policies, target, automation_id, to_the_next)
-    return Moment(scheduled_for, due, due + start_within(policies, to_the_next))
+    due = scheduled_for + compute_jitter(policies, target, automation_id, to_the_next)
+    return FireTime(scheduled_for, due, due + compute_start_within(policies, to_the_next))
 
 
-def due_of(policies: Policies, target: str, automation_id: str, schedule: "Schedule | None", scheduled_for: datetime) -> datetime:
+def compute_due(policies: Policies, target: str, automation_id: str, schedule: "Schedule | None", scheduled_for: datetime) -> datetime:
     """Return when an instant of this schedule is due. The schedule is evaluated only where there is jitter."""
     if not policies.jitter or schedule is None:
         return scheduled_for
-    return moment(policies, target, automation_id, scheduled_for, schedule.next(scheduled_for)).due
+    return make_fire_time(policies, target, automation_id, scheduled_for, schedule.find_next(scheduled_for)).due
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class StartDecision:
     """Claim this one, and send it when it is due."""
 
-    moment: Moment
+    fire_time: FireTime
 
 
 @dataclass(frozen=True, slots=True)
-class PassOver:
+class SkipDecision:
     """These, consecutive and in order, get their outcome now, without an attempt."""
 
-    moments: Sequence[Moment]
+    fire_times: Sequence[FireTime]
     reason: Reason
 
 
-Decision = Start | PassOver
+Decision = StartDecision | SkipDecision
 
 
 def decide(
-    moments: Sequence[Moment],
+    moments: Sequence[FireTime],
     policies: Policies,
     *,
     now: datetime,
@@ -131,20 +131,20 @@ def decide(
     scheduled instant of which there is a claim; an older one that was held up until now is overdue together with it.
     """
     if paused or policies.paused:
-        return [PassOver(moments, Reason.PAUSED)]
+        return [SkipDecision(moments, Reason.PAUSED)]
     missed = [now > each.deadline or _is_forgone(each, policies, absent_until) for each in moments]
     able = [each.scheduled_for for each, is_missed in zip(moments, missed, strict=True) if not is_missed]
     newest = max(able if claimed is None else [*able, claimed], default=None)
-    reasons = [_reason(each, policies, newest, is_missed=is_missed) for each, is_missed in zip(moments, missed, strict=True)]
-    return list(_grouped(moments, reasons))
+    reasons = [_find_skip_reason(each, policies, newest, is_missed=is_missed) for each, is_missed in zip(moments, missed, strict=True)]
+    return list(_group_decisions(moments, reasons))
 
 
-def _is_forgone(each: Moment, policies: Policies, absent_until: datetime) -> bool:
+def _is_forgone(each: FireTime, policies: Policies, absent_until: datetime) -> bool:
     """Whether nobody ran when it came due, nor soon after, and it is not to be made up for."""
     return policies.catch_up is CatchUp.NONE and absent_until - each.due > RESTART_GRACE
 
 
-def _reason(each: Moment, policies: Policies, newest: datetime | None, *, is_missed: bool) -> Reason | None:
+def _find_skip_reason(each: FireTime, policies: Policies, newest: datetime | None, *, is_missed: bool) -> Reason | None:
     """Why it is not started; None when it is. ``newest`` is when the newest one is scheduled that can be or was."""
     coalesces = policies.catch_up is CatchUp.LATEST or (policies.catch_up is CatchUp.NONE and not is_missed)
     if coalesces and newest is not None and each.scheduled_for < newest:
@@ -152,13 +152,13 @@ def _reason(each: Moment, policies: Policies, newest: datetime | None, *, is_mis
     return Reason.MISSED if is_missed else None
 
 
-def _grouped(moments: Sequence[Moment], reasons: Sequence[Reason | None]) -> Iterator[Decision]:
+def _group_decisions(moments: Sequence[FireTime], reasons: Sequence[Reason | None]) -> Iterator[Decision]:
     for reason, group in groupby(zip(moments, reasons, strict=True), key=itemgetter(1)):
         together = [each for each, _ in group]
         if reason is None:
-            yield from map(Start, together)
+            yield from map(StartDecision, together)
         else:
-            yield PassOver(together, reason)
+            yield SkipDecision(together, reason)
 
 
 class Permission(StrEnum):
@@ -178,7 +178,7 @@ def permit(policies: Policies, *, newest_run_unfinished: bool | None) -> Permiss
     return Permission.OVERLAP
 
 
-def effective_from(
+def compute_effective_from(
     updated_at: datetime | None,
     *,
     clock_offset: float,

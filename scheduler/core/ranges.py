@@ -35,12 +35,12 @@ class _Field(NamedTuple):
     last_end: int
     names: dict[str, int]
 
-    def number(self, end: str) -> int | None:
+    def to_number(self, end: str) -> int | None:
         """The number of one end of a range; None when there is no such name or number in this field."""
         number = int(end) if end.isdecimal() else self.names.get(end)
         return number if number is not None and number <= self.last_end else None
 
-    def values(self, low: int, high: int, step: int) -> list[int]:
+    def list_values(self, low: int, high: int, step: int) -> list[int]:
         """The values from ``low`` through ``high``, in that order; after the last value of the field comes the first one."""
         size = self.last - self.first + 1
         end = high if low <= high else high + size
@@ -68,10 +68,10 @@ def _write_out(item: str, field: _Field, rules_version: int) -> str:
     written = _RANGE.fullmatch(item)
     if written is None:
         return item
-    low, high = field.number(written["low"]), field.number(written["high"])
+    low, high = field.to_number(written["low"]), field.to_number(written["high"])
     if low is None or high is None or low < high:
         return item
     if rules_version == CRONITERS_RULES and (low > high or written["high"] == "l"):
         return item
-    values = field.values(low, high, int(written["step"] or 1))
+    values = field.list_values(low, high, int(written["step"] or 1))
     return ",".join(f"{value}{written['nth'] or ''}" for value in values)

@@ -21,15 +21,15 @@ from typing import Final
 
 MINUTE: Final = 60.0
 HOUR: Final = 3600.0
-RAREST: Final = 120.0
+RAREST_POLL_INTERVAL: Final = 120.0
 """Polls are never made rarer than one in so many seconds, unless poll_interval is longer or the list takes half of the budget then."""
 READING_INTERVAL: Final = 5.0
 """Seconds from one reading of an automation to the next while an attempt is in doubt."""
-_LEAST_OF_READINGS: Final = 1 / 4
+_READINGS_MINIMUM: Final = 1 / 4
 """The part of their quarter that polls leave to readings when both want more."""
-_PROBES: Final = 60
+_MOST_COMPARISONS: Final = 60
 """So often at most the requests that are coming are compared with those that have left the window by then: one by one, or in groups."""
-LOOK_AGAIN: Final = 1.0
+RECHECK_INTERVAL: Final = 1.0
 """Seconds after which a request that is refused because of the coming need is to ask again: the need shrinks as time passes.
 
 Twice as long a fire that was refused counts as waiting, and the background keeps to its reserves.
@@ -61,13 +61,13 @@ class Need:
     at_once: int = 0
 
 
-def need(*, poll_interval: float, polls: float, pages: int, readings: float = 0.0, at_once: int = 0) -> Need:
+def compute_need(*, poll_interval: float, polls: float, pages: int, readings: float = 0.0, at_once: int = 0) -> Need:
     """Return the need of a target whose list takes ``pages`` requests.
 
     ``polls`` is how many polls a second are wanted, polls before due instants included. ``readings`` is how many readings a second are
     sent; ``at_once`` automations are read on their own at the same time, each every `READING_INTERVAL` seconds.
     """
-    least = pages / max(poll_interval, RAREST)
+    least = pages / max(poll_interval, RAREST_POLL_INTERVAL)
     wanted = max(polls, 1 / poll_interval) * pages
     return Need(wanted, min(least, wanted), pages, max(readings, at_once / READING_INTERVAL), at_once)
 
@@ -84,7 +84,7 @@ class ComingRequests:
         """Return how many come within so many seconds."""
         return min(self.most, int(self.level + self.rate * seconds + _ROUNDING))
 
-    def delay(self, number: int) -> float:
+    def compute_delay(self, number: int) -> float:
         """Return the seconds until so many have come."""
         return max(0.0, (number - self.level) / self.rate) if self.rate else 0.0
 
@@ -109,24 +109,24 @@ class RecentRequests:
             self._first = 0
         return len(self._sent) - self._first
 
-    def free_at(self, now: float, held: int, usable: int) -> float:
+    def find_free_instant(self, now: float, held: int, usable: int) -> float:
         """Return the instant from which one more request fits into ``usable`` places, of which ``held`` are held; -inf: it fits now."""
         excess = self.count(now) + held + 1 - usable
         if excess <= 0:
             return -inf
         last = self._first + excess - 1
-        return self._sent[last] + self.length if last < len(self._sent) else now + LOOK_AGAIN
+        return self._sent[last] + self.length if last < len(self._sent) else now + RECHECK_INTERVAL
 
-    def leaves_room(self, now: float, more: int, coming: ComingRequests, usable: int) -> bool:
+    def has_room(self, now: float, more: int, coming: ComingRequests, usable: int) -> bool:
         """Return whether so many more requests leave room in ``usable`` places for those that are coming, each at its time."""
         used, most = self.count(now) + more, coming.count(self.length)
         if used > usable:
             return False
-        step = max(1, most // _PROBES)
+        step = max(1, most // _MOST_COMPARISONS)
         for number in range(max(0, usable - used), most, step):
             excess = used + min(number + step, most) - usable  # so many must have left the window by then
             last = self._first + excess - 1
-            if last >= len(self._sent) or self._sent[last] + self.length > now + coming.delay(number + 1):
+            if last >= len(self._sent) or self._sent[last] + self.length > now + coming.compute_delay(number + 1):
                 return False
         return True
 
@@ -150,21 +150,21 @@ class Reserve:
 
     def resize(self, rate: float, capacity: float, now: float) -> None:
         """Fill at another rate, up to another capacity, from now on. A new bucket is full; one that grows gets no tokens for that."""
-        self._level = capacity if self._at is None else min(capacity, self.level(now))
+        self._level = capacity if self._at is None else min(capacity, self.compute_level(now))
         self.rate, self.capacity, self._at = rate, capacity, now
 
-    def level(self, now: float) -> float:
+    def compute_level(self, now: float) -> float:
         """Return how many requests may be sent now."""
         passed = 0.0 if self._at is None else max(0.0, now - self._at)
         return min(self.capacity, self._level + self.rate * passed)
 
     def take(self, now: float) -> None:
         """Remove the token of a request."""
-        self._level, self._at = max(0.0, self.level(now) - 1.0), now
+        self._level, self._at = max(0.0, self.compute_level(now) - 1.0), now
 
-    def full_at(self, now: float, tokens: float) -> float:
+    def find_full_instant(self, now: float, tokens: float) -> float:
         """Return the instant from which the bucket holds so many tokens, or as many as it can."""
-        lacking = min(tokens, self.capacity) - self.level(now)
+        lacking = min(tokens, self.capacity) - self.compute_level(now)
         if not self.rate:
             return inf
         return now + lacking / self.rate if lacking > _ROUNDING else -inf
@@ -200,13 +200,13 @@ class RequestBudget:
     def expect(self, need: Need, now: float) -> None:
         """Keep a reserve for this need from now on."""
         self._need = need
-        shares = [(self._share(window, 1 / 2), window.length) for window in self._windows]
+        shares = [(self._compute_share(window, 1 / 2), window.length) for window in self._windows]
         capacity = min(need.pages, max(1.0, min(share for share, _ in shares)))
         allowed = min(max(share - capacity, share / 2) / length for share, length in shares)
         quarter = min(window.limit / 4 / window.length for window in self._windows)
         least = min(need.least, allowed)
-        wanted = max(least, min(need.polls, allowed - min(need.readings, quarter * _LEAST_OF_READINGS)))
-        readings = min(need.readings, max(quarter - wanted, quarter * _LEAST_OF_READINGS))
+        wanted = max(least, min(need.polls, allowed - min(need.readings, quarter * _READINGS_MINIMUM)))
+        readings = min(need.readings, max(quarter - wanted, quarter * _READINGS_MINIMUM))
         self._least.resize(least, capacity, now)
         self._polls.resize(wanted - least, capacity if wanted > least else 0.0, now)
         at_once = min(need.at_once, max(1.0, min(share for share, _ in shares) / 2))
@@ -216,39 +216,39 @@ class RequestBudget:
         """Let nothing through before ``until``."""
         self.blocked_until = max(self.blocked_until, until)
 
-    def fire_at(self, now: float) -> float:
+    def find_earliest_fire(self, now: float) -> float:
         """Return the instant from which one more fire may be sent, as far as is known; not after ``now`` when it may be sent now."""
-        at = self._free_at(now)
+        at = self._find_free_instant(now)
         if at <= now:
-            at = self._beside_at(now, self._reserves)
+            at = self._find_room_instant(now, self._reserves)
         if at > now >= self.blocked_until:
             self._refused_at = now
         return at
 
-    def poll_at(self, now: float, requests: int = 1) -> float:
+    def find_earliest_poll(self, now: float, requests: int = 1) -> float:
         """Return the instant from which the first of so many requests of a poll may be sent.
 
         Either a reserve has tokens for all of them, or they leave the reserves as they are and no fire waits.
         """
-        free_at = self._free_at(now)
+        free_at = self._find_free_instant(now)
         if free_at > now:
             return free_at
         return min(
-            self._in_reserve_at(self._least, now, requests),
-            max(self._in_reserve_at(self._polls, now, requests), self._beside_at(now, (self._least,))),
-            self._spare_at(now, requests),
+            self._find_reserve_instant(self._least, now, requests),
+            max(self._find_reserve_instant(self._polls, now, requests), self._find_room_instant(now, (self._least,))),
+            self._find_spare_instant(now, requests),
         )
 
-    def reading_at(self, now: float) -> float:
+    def find_earliest_reading(self, now: float) -> float:
         """Return the instant from which a reading may be sent: from its reserve or beside all reserves, but no more than a quarter."""
-        free_at = self._free_at(now)
+        free_at = self._find_free_instant(now)
         if free_at > now:
             return free_at
         recent = zip(self._windows, self._background[Purpose.READING], strict=True)
         held = self._held[Purpose.READING]
-        within_at = max(each.free_at(now, held, self._most_readings(window)) for window, each in recent)
-        in_reserve_at = max(self._readings.full_at(now, 1), self._beside_at(now, (self._least, self._polls)))
-        spare_at = max(self._beside_at(now, self._reserves), self._refused_at + 2 * LOOK_AGAIN)
+        within_at = max(each.find_free_instant(now, held, self._compute_readings_maximum(window)) for window, each in recent)
+        in_reserve_at = max(self._readings.find_full_instant(now, 1), self._find_room_instant(now, (self._least, self._polls)))
+        spare_at = max(self._find_room_instant(now, self._reserves), self._refused_at + 2 * RECHECK_INTERVAL)
         return max(within_at, min(in_reserve_at, spare_at))
 
     def hold(self, purpose: Purpose = Purpose.FIRE) -> None:
@@ -264,75 +264,75 @@ class RequestBudget:
         self.give_back(purpose)
         for window in (*self._windows, *self._background[purpose]):
             window.add(now)
-        reserve = self._reserve_of(purpose, now, requests)
+        reserve = self._choose_reserve(purpose, now, requests)
         if reserve is not None:
             reserve.take(now)
         if requests > 1:
             self._series_at, self._series = now, reserve
 
-    def _reserve_of(self, purpose: Purpose, now: float, requests: int) -> Reserve | None:
+    def _choose_reserve(self, purpose: Purpose, now: float, requests: int) -> Reserve | None:
         """The reserve that a request is taken from: of a poll the one that admitted its first page, as long as it has tokens."""
         if purpose is Purpose.FIRE:
             return None
         reserves = (self._readings,) if purpose is Purpose.READING else (self._least, self._polls)
         if requests == 1 and self._series in reserves:
             reserves = (self._series, *reserves)
-        whole = (each for each in reserves if each.full_at(now, requests) <= now)
-        return next(whole, None) or next((each for each in reserves if each.full_at(now, 1) <= now), None)
+        whole = (each for each in reserves if each.find_full_instant(now, requests) <= now)
+        return next(whole, None) or next((each for each in reserves if each.find_full_instant(now, 1) <= now), None)
 
-    def _free_at(self, now: float) -> float:
+    def _find_free_instant(self, now: float) -> float:
         held = self._held.total()
-        return max(self.blocked_until, *(window.free_at(now, held, window.limit) for window in self._windows))
+        return max(self.blocked_until, *(window.find_free_instant(now, held, window.limit) for window in self._windows))
 
-    def _in_reserve_at(self, reserve: Reserve, now: float, requests: int) -> float:
+    def _find_reserve_instant(self, reserve: Reserve, now: float, requests: int) -> float:
         """When a reserve has tokens for a whole series; for its first request, when the series before was held up on its way."""
-        whole = reserve.full_at(now, requests)
+        whole = reserve.find_full_instant(now, requests)
         if requests == 1 or not reserve.rate:
             return whole
-        return min(whole, max(reserve.full_at(now, 1), self._series_at + requests / reserve.rate))
+        return min(whole, max(reserve.find_full_instant(now, 1), self._series_at + requests / reserve.rate))
 
-    def _beside_at(self, now: float, above: Sequence[Reserve]) -> float:
+    def _find_room_instant(self, now: float, above: Sequence[Reserve]) -> float:
         """When to ask for one more request that leaves room for all that these reserves may still admit; -inf: now."""
-        return -inf if self._leaves_room(now, above) else now + LOOK_AGAIN
+        return -inf if self._has_room(now, above) else now + RECHECK_INTERVAL
 
-    def _spare_at(self, now: float, requests: int) -> float:
+    def _find_spare_instant(self, now: float, requests: int) -> float:
         """When so many requests of a poll fit beside all reserves, no fire waits, and polls and readings keep to their share.
 
         The share has to suffice for the polls of the reserves too, which are still to come: what polls spend early would be missing later.
         """
-        beside_at = max(self._beside_at(now, self._reserves), self._refused_at + 2 * LOOK_AGAIN)
-        return beside_at if self._leaves_share(now, requests) else max(beside_at, now + LOOK_AGAIN)
+        beside_at = max(self._find_room_instant(now, self._reserves), self._refused_at + 2 * RECHECK_INTERVAL)
+        return beside_at if self._has_share(now, requests) else max(beside_at, now + RECHECK_INTERVAL)
 
-    def _leaves_share(self, now: float, requests: int) -> bool:
+    def _has_share(self, now: float, requests: int) -> bool:
         """Whether so many more requests leave what polls may use to the polls of the reserves."""
         for window, recent in zip(self._windows, self._background[Purpose.POLL], strict=True):
-            usable = int(self._share(window, 3 / 4) - self._kept_for_readings(window))
+            usable = int(self._compute_share(window, 3 / 4) - self._compute_readings_minimum(window))
             more = self._held[Purpose.POLL] + max(1, min(requests, usable))
-            if not recent.leaves_room(now, more, self._coming(window, now, (self._least, self._polls)), usable):
+            if not recent.has_room(now, more, self._estimate_coming(window, now, (self._least, self._polls)), usable):
                 return False
         return True
 
-    def _most_readings(self, window: Window) -> int:
+    def _compute_readings_maximum(self, window: Window) -> int:
         """What polls leave of the quarter, and not less than a part of the quarter."""
         polls = (self._least.rate + self._polls.rate) * window.length
-        return max(1, int(max(window.limit / 4 - polls, self._kept_for_readings(window))))
+        return max(1, int(max(window.limit / 4 - polls, self._compute_readings_minimum(window))))
 
-    def _kept_for_readings(self, window: Window) -> float:
+    def _compute_readings_minimum(self, window: Window) -> float:
         """What polls leave to readings when both want more than their share."""
-        return min(self._need.readings * window.length, window.limit / 4 * _LEAST_OF_READINGS)
+        return min(self._need.readings * window.length, window.limit / 4 * _READINGS_MINIMUM)
 
-    def _share(self, window: Window, most: float) -> float:
+    def _compute_share(self, window: Window, most: float) -> float:
         """The largest part of a window for the background: a quarter, or what the rarest polls need, at most the part ``most``."""
         if not self._need.pages:  # before the first poll nobody knows
             return window.limit - window.limit // 4
         least = self._need.least * window.length + self._need.pages + self._need.at_once
         return max(window.limit / 4, min(window.limit * most, least))
 
-    def _leaves_room(self, now: float, reserves: Sequence[Reserve]) -> bool:
+    def _has_room(self, now: float, reserves: Sequence[Reserve]) -> bool:
         """Whether one more request leaves room for all that these reserves may still admit."""
         more = self._held.total() + 1
-        return all(window.leaves_room(now, more, self._coming(window, now, reserves), window.limit) for window in self._windows)
+        return all(window.has_room(now, more, self._estimate_coming(window, now, reserves), window.limit) for window in self._windows)
 
-    def _coming(self, window: Window, now: float, reserves: Sequence[Reserve]) -> ComingRequests:
-        level, rate = sum(each.level(now) for each in reserves), sum(each.rate for each in reserves)
-        return ComingRequests(level, rate, int(self._share(window, 1 / 2)))
+    def _estimate_coming(self, window: Window, now: float, reserves: Sequence[Reserve]) -> ComingRequests:
+        level, rate = sum(each.compute_level(now) for each in reserves), sum(each.rate for each in reserves)
+        return ComingRequests(level, rate, int(self._compute_share(window, 1 / 2)))

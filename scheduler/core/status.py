@@ -8,10 +8,10 @@ from typing import Final
 from scheduler.core.cron import Schedule
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Automation, Outcome, Reason, RunStatus, State
+from scheduler.core.occurrence_log import Cause
 from scheduler.core.policy import Policies
-from scheduler.core.steps import Cause
 
-STALLED: Final = 15.0
+STALLED_AFTER: Final = 15.0
 """Seconds after which a loop that should have made progress counts as hanging: the event loop, or a planner's."""
 MOST_NAMED: Final = 100
 """Overdue occurrences of a target that are named; of the others only the number is known."""
@@ -63,7 +63,7 @@ class AutomationDetails:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class OutcomeTally:
     """How many occurrences of a target had this outcome for this reason, and when the newest was scheduled."""
 
     target: str
@@ -74,7 +74,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class RunOutput:
+class RunOutputTail:
     """The end of what a run has printed, and the size of all of it in bytes. ``error``: why the output could not be read."""
 
     size: int | None = None
@@ -83,7 +83,7 @@ class RunOutput:
 
 
 @dataclass(frozen=True, slots=True)
-class ForeignRuns:
+class ForeignRunTally:
     """Runs of an automation that somebody else started; ``doubled`` of them are most likely attempts of ours, carried out late."""
 
     target: str
@@ -112,14 +112,14 @@ class FinishedRun:
     error: str | None
 
     @property
-    def in_words(self) -> str:
+    def description(self) -> str:
         """Return what became of the run, and which failure in a row that is."""
         text = "was lost" if self.status is RunStatus.LOST else "failed" if self.status is RunStatus.FAILED else "succeeded"
         return f"{text}, {self.failures:,} failures in a row" if self.failures > 1 else text
 
 
 @dataclass(frozen=True, slots=True)
-class Failing:
+class FailingAutomations:
     """The failing automations, whose newest finished run failed or was lost: how many of each target, and the runs that ended last."""
 
     counts: Mapping[str, int]
@@ -131,11 +131,11 @@ class Failing:
         return sum(self.counts.values())
 
 
-NONE_FAILING: Final = Failing({}, ())
+NONE_FAILING: Final = FailingAutomations({}, ())
 
 
 @dataclass(frozen=True, slots=True)
-class PausedByHand:
+class OperatorPause:
     """What `scheduler pause` paused, since when, and whoever asked for it. ``automation_id`` None: all of the target."""
 
     target: str
@@ -146,7 +146,7 @@ class PausedByHand:
 
 
 @dataclass(frozen=True, slots=True)
-class Recent:
+class RecentActivity:
     """What the ledger holds since an instant; not ``complete`` when there was more than is gone through.
 
     ``failed_runs`` counts the runs that were seen to fail, and those that were lost, by their status.
@@ -154,14 +154,14 @@ class Recent:
 
     since: datetime
     complete: bool
-    tallies: Sequence[Tally]
-    foreign: Sequence[ForeignRuns]
-    pauses: Sequence[PausedByHand]
+    tallies: Sequence[OutcomeTally]
+    foreign: Sequence[ForeignRunTally]
+    pauses: Sequence[OperatorPause]
     failed_runs: Mapping[RunStatus, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Recovering:
+class BacklogStatus:
     """A past that is not on record yet: of so many automations, within these bounds. The present is planned all the same."""
 
     automations: int
@@ -275,7 +275,7 @@ class TargetStatus:
     next_fire: datetime | None
     clock_offset: float | None
     throttled_until: datetime | None = None
-    recovering: Recovering | None = None
+    recovering: BacklogStatus | None = None
     places: PlacesStatus = PlacesStatus()
     unidentified: int = 0
     anonymous: Sequence[str] = ()
@@ -305,12 +305,12 @@ class DaemonStatus:
     targets: Sequence[TargetStatus]
 
     @property
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether everything is there that firing needs."""
-        return bool(self.targets) and not self.unready
+        return bool(self.targets) and not self.problems
 
     @property
-    def unready(self) -> list[str]:
+    def problems(self) -> list[str]:
         """What keeps the daemon from doing its work, in words; empty when it is ready."""
         problems = []
         if self.lock_holder is not None:
@@ -323,11 +323,11 @@ class DaemonStatus:
             problems.append("stopping")
         is_explained = bool(problems)
         for target in self.targets:
-            problems.extend(_unready(target) or ([] if is_explained else _standstill(target)))
+            problems.extend(_find_target_problems(target) or ([] if is_explained else _find_planning_problems(target)))
         return problems
 
 
-def _unready(target: TargetStatus) -> list[str]:
+def _find_target_problems(target: TargetStatus) -> list[str]:
     if target.held is not None:
         return [f"target {target.name} is held: {target.held}"]
     if target.snapshot_at is None:
@@ -338,8 +338,8 @@ def _unready(target: TargetStatus) -> list[str]:
     return []
 
 
-def _standstill(target: TargetStatus) -> list[str]:
-    if target.stalled_for >= STALLED:
+def _find_planning_problems(target: TargetStatus) -> list[str]:
+    if target.stalled_for >= STALLED_AFTER:
         return [f"target {target.name} has planned nothing for {target.stalled_for:.0f} s although something is due"]
     if not target.planned:
         return [f"target {target.name} has not planned yet what is due"]

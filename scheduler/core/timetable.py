@@ -1,7 +1,9 @@
 """Which automations of a target exist, and what of them is due.
 
-The `Rota` evaluates every unique schedule once, up to its *cursor*; what it gave waits in `Pending` until the planner says that it is
-durable. So a ledger that cannot be written loses nothing, and `watermark` knows what is not in it yet. More than a few instants of one
+The `ScheduleHeap` evaluates every unique schedule once, up to its *cursor*; what it gave waits in `DueQueue`
+until the planner says that it is
+durable. So a ledger that cannot be written loses nothing, and `compute_watermark` knows what is not in it yet.
+More than a few instants of one
 automation are not listed: they lie in the `Backlog`, as stretches of time, and the planner decides them one slice after the other.
 
 An edit divides time at its ``effective_from``: the old definition answers for what was scheduled up to it, the new one for what follows.
@@ -17,14 +19,22 @@ from math import inf
 from typing import Final, TypeVar
 from zoneinfo import ZoneInfoNotFoundError
 
-from scheduler.core.backlog import Backlog, Stretch, merge_gaps
+from scheduler.core.backlog import Backlog, BacklogInterval, merge_gaps
+from scheduler.core.backlog_decisions import (
+    JUST_BEFORE,
+    MOST_LISTED,
+    Examiner,
+    clear_caches,
+    find_first_after,
+    find_last_near,
+    measure_extent,
+)
 from scheduler.core.cron import InvalidSchedule, Schedule
-from scheduler.core.model import NO_DEFINITION, Automation, Definition, Gap, InvalidAutomation, Snapshot, Version
-from scheduler.core.pending import Pending
-from scheduler.core.policy import Moment, Policies, effective_from, moment
-from scheduler.core.records import EndedVersion, RecordedAutomation
-from scheduler.core.recovery import JUST_BEFORE, MANY, Examiner, first_after, forget, measure, newest_near
-from scheduler.core.rota import Rota
+from scheduler.core.due_queue import DueQueue
+from scheduler.core.model import NO_DEFINITION, Automation, Definition, DefinitionVersion, Gap, InvalidAutomation, Snapshot
+from scheduler.core.policy import FireTime, Policies, compute_effective_from, make_fire_time
+from scheduler.core.recorded_state import EndedVersion, RecordedAutomation
+from scheduler.core.schedule_heap import ScheduleHeap
 
 _T = TypeVar("_T")
 _MOST_SPANS: Final = 10_000
@@ -44,7 +54,7 @@ _CLOCK_TICK: Final = 0.001
 
 
 @dataclass(slots=True)
-class Entry:
+class TimetableEntry:
     """An automation on the timetable, in the version that is in force."""
 
     automation: Automation
@@ -56,9 +66,9 @@ class Entry:
     removed: bool = False
     until: datetime | None = None  # the last instant that it answers for; None while it is in force
     claimed: datetime | None = None  # the newest scheduled instant of which there is a claim, since the clock last went back
-    following: "Entry | None" = field(default=None, repr=False, compare=False)  # the version that was taken up after this one
+    following: "TimetableEntry | None" = field(default=None, repr=False, compare=False)  # the version that was taken up after this one
 
-    def find_decisive(self, instant: datetime) -> "Entry":
+    def find_decisive(self, instant: datetime) -> "TimetableEntry":
         """Return the last version, from this one on, that came into force before the instant.
 
         It says whether the instant is meant: no version that comes into force later brings back what it took back. An object that was
@@ -81,7 +91,7 @@ class Entry:
         return "paused" if self.policies.paused else "enabled"
 
     @property
-    def ended(self) -> str | None:
+    def end_reason(self) -> str | None:
         """What became of it when it fires nothing any more, as a participle; None while it does."""
         if self.removed:
             return "deleted"
@@ -91,39 +101,39 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DueFireTimes:
     """The moments of one automation that are due, in order. Some may come from a version that is no longer in force."""
 
-    entry: Entry
-    moments: Sequence[Moment]
+    entry: TimetableEntry
+    fire_times: Sequence[FireTime]
 
 
 @dataclass(frozen=True, slots=True)
-class Overdue:
+class LateInterval:
     """A stretch of the past of one automation, of which nothing is to be started. ``entry`` is the version in force, or the last one."""
 
-    entry: Entry
-    stretch: Stretch
+    entry: TimetableEntry
+    interval: BacklogInterval
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class SnapshotChanges:
     """What a snapshot changed: versions of definitions to record, and the automations of which anything else differs.
 
     ``unseen`` holds the ids of those that it stopped to show, with the begin of the last snapshot that showed them, and of those that it
     shows again, with None.
     """
 
-    added: Sequence[Version] = ()
-    changed: Sequence[Version] = ()
-    removed: Sequence[Version] = ()
+    added: Sequence[DefinitionVersion] = ()
+    changed: Sequence[DefinitionVersion] = ()
+    removed: Sequence[DefinitionVersion] = ()
     updated: Sequence[Automation] = ()
     unseen: Mapping[str, datetime | None] = field(default_factory=dict)
 
 
-def merge(parts: Sequence[Changes]) -> Changes:
+def merge_changes(parts: Sequence[SnapshotChanges]) -> SnapshotChanges:
     """Return the changes of all parts of one snapshot, in their order."""
-    return Changes(
+    return SnapshotChanges(
         [each for part in parts for each in part.added],
         [each for part in parts for each in part.changed],
         [each for part in parts for each in part.removed],
@@ -146,31 +156,31 @@ class Timetable:
         self._target = target
         self._policies = policies
         self._parse = schedule
-        self._rota = Rota(now)
-        self._pending = Pending()
+        self._schedule_heap = ScheduleHeap(now)
+        self._due_queue = DueQueue()
         self._backlog = Backlog()
-        self._unconfirmed: dict[str, Sequence[Moment]] = {}
+        self._unconfirmed: dict[str, Sequence[FireTime]] = {}
         self._unconfirmed_backlog = Backlog()
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, TimetableEntry] = {}
         self._states: Counter[str] = Counter()  # of the entries; kept, since many ask, and often
         self._spans: _Spans = {}  # of one update, see `_evaluate_span`
-        self._past: dict[str, list[Entry]] = {}  # versions that ended, with something still undecided
-        self._absent: dict[str, float] = {}  # begin of the first snapshot that counts against it, see `_miss`; inf: none does yet
+        self._past: dict[str, list[TimetableEntry]] = {}  # versions that ended, with something still undecided
+        self._absent: dict[str, float] = {}  # begin of the first snapshot that counts against it, see `_remove_absent`; inf: none does yet
         self._denied: dict[str, float | None] = {}  # listed, and run answered 404: when the last GET began that did too, if any
         self._snapshot_begun = -inf  # when the newest snapshot began
         self._unseen: dict[str, datetime] = {}  # not in the newest snapshot: when the last one began that had it
-        self._told_unseen: Mapping[str, datetime] = {}  # the same as the last `update` told it
+        self._reported_unseen: Mapping[str, datetime] = {}  # the same as the last `update` told it
 
     # ------------------------------------------------------------ what exists
 
     @property
-    def entries(self) -> Mapping[str, Entry]:
+    def entries(self) -> Mapping[str, TimetableEntry]:
         """Every automation that exists, by its id."""
         return self._entries
 
     @property
     def states(self) -> Counter[str]:
-        """A copy of the numbers of automations by `Entry.state`."""
+        """A copy of the numbers of automations by `TimetableEntry.state`."""
         return +self._states
 
     @property
@@ -237,7 +247,7 @@ class Timetable:
         self._absent.pop(automation_id, None)
         self._denied.pop(automation_id, None)
 
-    def clock_was_set(self, seconds: float) -> None:
+    def note_clock_step(self, seconds: float) -> None:
         """Move the instants of polls along with the clock, which was set ahead by so many seconds."""
         self._unseen = {each: at + timedelta(seconds=seconds) for each, at in self._unseen.items()}
 
@@ -248,7 +258,7 @@ class Timetable:
         watermark: datetime | None,
         ended: Sequence[EndedVersion] = (),
         gaps: Sequence[Gap] = (),
-    ) -> Iterator[list[Version]]:
+    ) -> Iterator[list[DefinitionVersion]]:
         """Take up what the ledger recorded. What came due since the watermark waits until an `update` has said that it is still meant.
 
         So does what lies in the ``gaps`` below the watermark. Yields after each slice, so that others have a turn; until the last one,
@@ -257,75 +267,79 @@ class Timetable:
         Gives the versions of those whose validity is not what was recorded, since the zone data or the rules are other ones: from now on.
         """
         self._spans.clear()
-        if watermark is not None and watermark > self._rota.cursor:
-            self._rota = Rota(watermark)  # the clock went back, which is for the caller to say with `rewind`, or is not right yet
+        if watermark is not None and watermark > self._schedule_heap.cursor:
+            self._schedule_heap = ScheduleHeap(
+                watermark
+            )  # the clock went back, which is for the caller to say with `rewind`, or is not right yet
         unseen = {automation_id: each.unseen_since for automation_id, each in recorded.items() if each.unseen_since is not None}
-        self._unseen, self._told_unseen, self._absent = unseen, dict(unseen), dict.fromkeys(unseen, inf)
-        undecided = [] if watermark is None else [*gaps, Gap(watermark, self._rota.cursor)]
+        self._unseen, self._reported_unseen, self._absent = unseen, dict(unseen), dict.fromkeys(unseen, inf)
+        undecided = [] if watermark is None else [*gaps, Gap(watermark, self._schedule_heap.cursor)]
         for some in _divide(ended, _LOADED_AT_ONCE):
             for each in some:
-                self._recall_all(self._ended(each), undecided)
+                self._recall_all(self._enter_ended_version(each), undecided)
             yield []
         for records in _divide(recorded.values(), _LOADED_AT_ONCE):
             yield [version for each in records if (version := self._take_up(each, undecided)) is not None]
 
-    def _take_up(self, record: RecordedAutomation, undecided: Sequence[Gap]) -> Version | None:
+    def _take_up(self, record: RecordedAutomation, undecided: Sequence[Gap]) -> DefinitionVersion | None:
         """Enter an automation as recorded; a version that is in force from now on when it was not valid then and is now, or the reverse."""
-        now = self._rota.cursor
+        now = self._schedule_heap.cursor
         entry = self._enter(record.automation, min(record.effective_from, now), broken=record.broken)  # min: under a clock that was ahead
         version = None
         if not entry.broken and entry.invalid != record.invalid:
             entry.effective_from = now  # else one that could not be evaluated then would fire the past
-            version = _version(entry, now, now)
+            version = _make_version(entry, now, now)
         self._recall_all(entry, undecided)
         return version
 
-    def _recall_all(self, entry: Entry, undecided: Sequence[Gap]) -> None:
+    def _recall_all(self, entry: TimetableEntry, undecided: Sequence[Gap]) -> None:
         """Let what the entry implied in the undecided time wait."""
         for gap in merge_gaps(gap for gap in undecided if entry.automation.id >= gap.automation_id):
             end = gap.until if entry.until is None else min(entry.until, gap.until)
-            self._recall(entry, gap.since, min(end, self._rota.cursor))
+            self._recall(entry, gap.since, min(end, self._schedule_heap.cursor))
 
-    def _ended(self, each: EndedVersion) -> Entry:
+    def _enter_ended_version(self, each: EndedVersion) -> TimetableEntry:
         version = each.version
         automation = Automation(version.automation_id, version.name, version.definition or NO_DEFINITION)
         schedule, _ = self._evaluate(automation.definition)
         policies = self._policies(automation.id, automation.name)
-        entry = Entry(automation, version.effective_from, policies, schedule, removed=True, until=each.until)
+        entry = TimetableEntry(automation, version.effective_from, policies, schedule, removed=True, until=each.until)
         self._past.setdefault(automation.id, []).append(entry)
         return entry
 
-    def _recall(self, entry: Entry, begin: datetime, end: datetime) -> None:
+    def _recall(self, entry: TimetableEntry, begin: datetime, end: datetime) -> None:
         if entry.schedule is None or begin >= end:
             return
         span = self._evaluate_span(entry.schedule, begin, end)
         if span is None:
-            self._recall_stretch(entry, entry.schedule, begin, end)
+            self._recall_interval(entry, entry.schedule, begin, end)
             return
-        moments = span.moments_for(entry)
-        if moments and moments[-1].due > self._rota.cursor:
-            self._pending.add(entry.automation.id, [each for each in moments if each.due > self._rota.cursor], self._rota.cursor)
-            moments = [each for each in moments if each.due <= self._rota.cursor]
+        moments = span.get_fire_times(entry)
+        if moments and moments[-1].due > self._schedule_heap.cursor:
+            self._due_queue.add(
+                entry.automation.id, [each for each in moments if each.due > self._schedule_heap.cursor], self._schedule_heap.cursor
+            )
+            moments = [each for each in moments if each.due <= self._schedule_heap.cursor]
         if moments:
             before = self._unconfirmed.get(entry.automation.id)
             self._unconfirmed[entry.automation.id] = moments if before is None else [*before, *moments]
 
-    def _recall_stretch(self, entry: Entry, schedule: Schedule, begin: datetime, end: datetime) -> None:
+    def _recall_interval(self, entry: TimetableEntry, schedule: Schedule, begin: datetime, end: datetime) -> None:
         """The same of many instants. Only the newest of them may have been scheduled and not be due yet, by its jitter."""
-        last = None if not entry.policies.jitter else newest_near(schedule, max(begin, end - entry.policies.jitter), end)
+        last = None if not entry.policies.jitter else find_last_near(schedule, max(begin, end - entry.policies.jitter), end)
         if last is not None:
-            late = moment(entry.policies, self._target, entry.automation.id, last, first_after(schedule, last))
-            if late.due > self._rota.cursor and last > entry.effective_from:
-                self._pending.add(entry.automation.id, [late], self._rota.cursor)
+            late = make_fire_time(entry.policies, self._target, entry.automation.id, last, find_first_after(schedule, last))
+            if late.due > self._schedule_heap.cursor and last > entry.effective_from:
+                self._due_queue.add(entry.automation.id, [late], self._schedule_heap.cursor)
                 end = last - JUST_BEFORE
-        self._add_stretch(self._unconfirmed_backlog, entry, schedule, begin, end)
+        self._add_interval(self._unconfirmed_backlog, entry, schedule, begin, end)
 
-    def _add_stretch(self, backlog: Backlog, entry: Entry, schedule: Schedule, begin: datetime, end: datetime) -> None:
-        first = first_after(schedule, max(begin, entry.effective_from))
+    def _add_interval(self, backlog: Backlog, entry: TimetableEntry, schedule: Schedule, begin: datetime, end: datetime) -> None:
+        first = find_first_after(schedule, max(begin, entry.effective_from))
         if first is not None and first <= end:
-            backlog.add(entry.automation.id, Stretch(entry.automation.definition, schedule, first - JUST_BEFORE, end))
+            backlog.add(entry.automation.id, BacklogInterval(entry.automation.definition, schedule, first - JUST_BEFORE, end))
 
-    def update(self, snapshot: Snapshot, *, previous_poll: datetime | None, confirm_after: float | None) -> Changes:
+    def update(self, snapshot: Snapshot, *, previous_poll: datetime | None, confirm_after: float | None) -> SnapshotChanges:
         """Take up a snapshot and say what it changed.
 
         An automation is removed when it was absent from every complete snapshot for ``confirm_after`` seconds, from one begin to another:
@@ -334,18 +348,18 @@ class Timetable:
         """
         if len(self._spans) > _MOST_SPANS:
             self._spans.clear()
-        since = _Since(previous_poll or snapshot.begun_at, snapshot, self._unseen)
-        added: list[Version] = []
-        changed: list[Version] = []
+        since = _EditStart(previous_poll or snapshot.begun_at, snapshot, self._unseen)
+        added: list[DefinitionVersion] = []
+        changed: list[DefinitionVersion] = []
         updated: list[Automation] = []
         for automation in snapshot.automations.values():
             known = self._entries.get(automation.id)
             if known is None:
-                added.append(self._edit(automation, since.edited(automation.id, automation, None), snapshot))
+                added.append(self._edit(automation, since.find_effective_from(automation.id, automation, None), snapshot))
             elif known.automation is automation and not known.broken:
                 continue  # the usual case: the snapshot took what has not changed from the one before
             elif known.broken or known.automation.definition != automation.definition:
-                changed.append(self._edit(automation, since.edited(automation.id, automation, known.automation), snapshot))
+                changed.append(self._edit(automation, since.find_effective_from(automation.id, automation, known.automation), snapshot))
                 updated.append(automation)
             elif known.automation != automation:
                 self._refresh(known, automation)
@@ -355,23 +369,23 @@ class Timetable:
         for automation_id, error in snapshot.broken.items():
             known = self._entries.get(automation_id)
             if known is None or not known.broken or known.invalid != error.reason:
-                version = self._break(automation_id, error, since.edited(automation_id, None, None), snapshot)
+                version = self._break(automation_id, error, since.find_effective_from(automation_id, None, None), snapshot)
                 (added if known is None else changed).append(version)
-        removed = [] if confirm_after is None else self._miss(snapshot, confirm_after, since.previous_poll)
-        self._confirm()
-        return Changes(added, changed, removed, updated, {} if confirm_after is None else self._news_of_unseen())
+        removed = [] if confirm_after is None else self._remove_absent(snapshot, confirm_after, since.previous_poll)
+        self._confirm_all()
+        return SnapshotChanges(added, changed, removed, updated, {} if confirm_after is None else self._find_unseen_changes())
 
     @property
     def is_confirmed(self) -> bool:
         """Whether an `update` has said of everything that came due before this process began whether it is still meant."""
         return not self._unconfirmed and not self._unconfirmed_backlog
 
-    def differs(self, automation: Automation) -> bool:
+    def is_changed(self, automation: Automation) -> bool:
         """Whether an `update` with this automation would change anything, as far as that can be told at once."""
         known = self._entries.get(automation.id)
         return known is None or known.broken or known.automation is not automation
 
-    def remove(self, automation_id: str, at: datetime, observed_at: datetime) -> Version | None:
+    def remove(self, automation_id: str, at: datetime, observed_at: datetime) -> DefinitionVersion | None:
         """The automation is gone since ``at``, as was known at ``observed_at``; None when it was not there."""
         entry = self._entries.pop(automation_id, None)
         self._absent.pop(automation_id, None)
@@ -382,25 +396,25 @@ class Timetable:
         self._states[entry.state] -= 1
         self._leave(entry, at)
         entry.removed = True
-        return Version(automation_id, entry.automation.name, None, effective_from=at, observed_at=observed_at)
+        return DefinitionVersion(automation_id, entry.automation.name, None, effective_from=at, observed_at=observed_at)
 
-    def reconsider(self, schedule: Callable[[str, str], Schedule], now: datetime) -> list[Version]:
+    def reconsider(self, schedule: Callable[[str, str], Schedule], now: datetime) -> list[DefinitionVersion]:
         """Evaluate everything anew from the cursor on: the settings or the zone data changed.
 
         Gives the versions of those whose validity changed. As with an edit, that divides time at ``now``.
         """
         self._parse = schedule
         self._spans.clear()
-        forget()
-        self._backlog.try_again()
-        changed = [entry for entry in self._entries.values() if not self._reconsidered(entry, now)]
-        self._rota = Rota(self._rota.cursor)
+        clear_caches()
+        self._backlog.resume_postponed_intervals()
+        changed = [entry for entry in self._entries.values() if not self._reconsider_entry(entry, now)]
+        self._schedule_heap = ScheduleHeap(self._schedule_heap.cursor)
         for entry in self._entries.values():
             if entry.schedule is not None:
-                self._rota.join(entry.automation.id, entry.schedule)
-        return [_version(self._begin(entry.automation, now), now, now) for entry in changed]
+                self._schedule_heap.join(entry.automation.id, entry.schedule)
+        return [_make_version(self._begin(entry.automation, now), now, now) for entry in changed]
 
-    def _reconsidered(self, entry: Entry, now: datetime) -> bool:
+    def _reconsider_entry(self, entry: TimetableEntry, now: datetime) -> bool:
         """Evaluate the entry anew; when that makes it valid or invalid, its version ends here instead, and False is given."""
         self._states[entry.state] -= 1
         entry.policies = self._policies(entry.automation.id, entry.automation.name)
@@ -415,106 +429,108 @@ class Timetable:
 
     # ------------------------------------------------------------ what is due
 
-    def due(self, until: datetime, *, absent_until: datetime | None = None) -> list[Due]:
-        """Everything due up to and including ``until``. It stays due until `planned` is told. Nobody ran before ``absent_until``."""
-        self._fold()
-        for collected in self._rota.collect(until):
-            span = None if collected.instants is None else _Span(self._target, collected.instants, collected.following)
+    def collect_due(self, until: datetime, *, absent_until: datetime | None = None) -> list[DueFireTimes]:
+        """Everything due up to and including ``until``. It stays due until `mark_durable` is called. Nobody ran before ``absent_until``."""
+        self._move_to_backlog()
+        for collected in self._schedule_heap.collect(until):
+            span = None if collected.instants is None else _EvaluatedSpan(self._target, collected.instants, collected.following)
             for automation_id in collected.members:
                 entry = self._entries[automation_id]
                 if self._backlog.is_unexamined(automation_id):
-                    self._add_stretch(self._backlog, entry, collected.schedule, collected.begin, until)
+                    self._add_interval(self._backlog, entry, collected.schedule, collected.begin, until)
                 elif span is None:
                     self._add_many(entry, collected.schedule, collected.begin, until)
-                elif moments := span.moments_for(entry):
-                    self._pending.add(automation_id, moments, until)
+                elif moments := span.get_fire_times(entry):
+                    self._due_queue.add(automation_id, moments, until)
         self._examine(until, absent_until)
-        return [Due(self._last_entry(each), moments) for each, moments in self._pending.due(until).items()]
+        return [DueFireTimes(self._find_last_entry(each), moments) for each, moments in self._due_queue.find_due(until).items()]
 
-    def _add_many(self, entry: Entry, schedule: Schedule, begin: datetime, end: datetime) -> None:
+    def _add_many(self, entry: TimetableEntry, schedule: Schedule, begin: datetime, end: datetime) -> None:
         """Add what a schedule that gave many instants implied for one version, which may be in force since a short time only."""
         if entry.effective_from > begin:
-            self._add_overdue(entry, schedule, entry.effective_from, end)
+            self._add_past(entry, schedule, entry.effective_from, end)
         else:
-            self._add_stretch(self._backlog, entry, schedule, begin, end)
+            self._add_interval(self._backlog, entry, schedule, begin, end)
 
-    def _last_entry(self, automation_id: str) -> Entry:
+    def _find_last_entry(self, automation_id: str) -> TimetableEntry:
         return self._entries.get(automation_id) or self._past[automation_id][-1]
 
-    def planned(self, dues: Sequence[Due]) -> None:
+    def mark_durable(self, dues: Sequence[DueFireTimes]) -> None:
         """These are durable, or need not be: they are not due any more."""
         for each in dues:
             automation_id = each.entry.automation.id
-            self._pending.settled(automation_id, each.moments)
+            self._due_queue.discard(automation_id, each.fire_times)
             self._forget_past(automation_id)
 
     # ------------------------------------------------------------ fire times without a row
 
     @property
-    def later_count(self) -> int:
+    def delayed_count(self) -> int:
         """The number of fire times whose instant has passed and whose due time has not."""
-        return self._pending.later_count
+        return self._due_queue.delayed_count
 
-    def first_later(self, limit: int) -> list[tuple[Entry, Moment]]:
+    def list_first_delayed(self, limit: int) -> list[tuple[TimetableEntry, FireTime]]:
         """Return the first ``limit`` fire times whose instant has passed and whose due time has not, in the order of due."""
-        return [(self._last_entry(automation_id), each) for automation_id, each in self._pending.first_later(limit)]
+        return [(self._find_last_entry(automation_id), each) for automation_id, each in self._due_queue.list_first_delayed(limit)]
 
-    def later(self, automation_id: str | None = None) -> Iterator[tuple[Entry, Moment]]:
+    def iterate_delayed_fires(self, automation_id: str | None = None) -> Iterator[tuple[TimetableEntry, FireTime]]:
         """Yield these fire times of all automations, or of one, in no order. The timetable may change meanwhile."""
-        return self._yield_of(_ids(self._pending.later_automations, automation_id), self._pending.later_of)
+        return self._iterate_fire_times(_copy_ids(self._due_queue.delayed_automations, automation_id), self._due_queue.list_delayed_fires)
 
-    def unplanned(self, automation_id: str | None = None) -> Iterator[tuple[Entry, Moment]]:
+    def iterate_unplanned_fires(self, automation_id: str | None = None) -> Iterator[tuple[TimetableEntry, FireTime]]:
         """Yield in the same way the fire times that are due and not durable yet; not the ones that wait for the first good poll."""
-        return self._yield_of(_ids(self._pending.ready, automation_id), lambda each: self._pending.ready.get(each, ()))
+        return self._iterate_fire_times(_copy_ids(self._due_queue.ready, automation_id), lambda each: self._due_queue.ready.get(each, ()))
 
-    def unconfirmed(self, automation_id: str | None = None) -> Iterator[tuple[Entry, Moment]]:
+    def iterate_unconfirmed_fires(self, automation_id: str | None = None) -> Iterator[tuple[TimetableEntry, FireTime]]:
         """Yield in the same way the fire times that came due while nobody ran and wait for the first good poll."""
-        return self._yield_of(_ids(self._unconfirmed, automation_id), lambda each: self._unconfirmed.get(each, ()))
+        return self._iterate_fire_times(_copy_ids(self._unconfirmed, automation_id), lambda each: self._unconfirmed.get(each, ()))
 
-    def _yield_of(self, ids: Iterable[str], moments_of: Callable[[str], Sequence[Moment]]) -> Iterator[tuple[Entry, Moment]]:
+    def _iterate_fire_times(
+        self, ids: Iterable[str], moments_of: Callable[[str], Sequence[FireTime]]
+    ) -> Iterator[tuple[TimetableEntry, FireTime]]:
         for automation_id in ids:
             if moments := moments_of(automation_id):
-                entry = self._last_entry(automation_id)
+                entry = self._find_last_entry(automation_id)
                 yield from ((entry, each) for each in moments)
 
     # ------------------------------------------------------------ the undecided past
 
-    def overdue(self, limit: int) -> list[Overdue]:
+    def find_late(self, limit: int) -> list[LateInterval]:
         """The next stretches of the past to decide: at least one, and ``limit`` at most; fewer when they take long to evaluate."""
-        found: list[Overdue] = []
+        found: list[LateInterval] = []
         evaluated: set[tuple[Schedule, datetime, datetime]] = set()
         cost = 0
-        for automation_id, stretch in list(islice(self._backlog.late(), limit)):
+        for automation_id, stretch in list(islice(self._backlog.iterate_late(), limit)):
             key = (stretch.schedule, stretch.begin, stretch.end)
             cost += 1 if key in evaluated else _COST + _COST_OF_DAY * (stretch.end - stretch.begin).days
             if found and cost > _EVALUATED_AT_ONCE:
                 break
             evaluated.add(key)
             try:
-                measure(*key)
+                measure_extent(*key)
             except ZoneInfoNotFoundError:
-                self._backlog.put_aside(automation_id, stretch)
+                self._backlog.postpone(automation_id, stretch)
             else:
-                found.append(Overdue(self._last_entry(automation_id), stretch))
+                found.append(LateInterval(self._find_last_entry(automation_id), stretch))
         return found
 
-    def recovered(self, overdue: Sequence[Overdue]) -> None:
+    def mark_late_durable(self, overdue: Sequence[LateInterval]) -> None:
         """These are durable."""
-        self._backlog.discard((each.entry.automation.id, each.stretch) for each in overdue)
+        self._backlog.discard((each.entry.automation.id, each.interval) for each in overdue)
         for each in overdue:
             self._forget_past(each.entry.automation.id)
 
-    def gaps(self, recovered: Sequence[Overdue] = ()) -> Sequence[Gap]:
+    def find_gaps(self, recovered: Sequence[LateInterval] = ()) -> Sequence[Gap]:
         """What lies below the watermark and is not decided yet, once ``recovered`` are durable."""
-        return self._backlog.gaps([(each.entry.automation.id, each.stretch) for each in recovered])
+        return self._backlog.find_gaps([(each.entry.automation.id, each.interval) for each in recovered])
 
     @property
-    def is_recovering(self) -> bool:
+    def has_backlog(self) -> bool:
         """Whether anything of the past is to be decided."""
         return bool(self._backlog)
 
     @property
-    def undecided(self) -> int:
+    def backlog_count(self) -> int:
         """Of how many automations something of the past is to be decided."""
         return len(self._backlog.automations)
 
@@ -523,47 +539,47 @@ class Timetable:
         examiner = Examiner(self._target, now=until - _AHEAD, until=until, absent_until=absent_until)
         cost = 0
         for automation_id in self._backlog.unexamined:
-            stretches = self._backlog.take_unexamined(automation_id)
+            stretches = self._backlog.pop_unexamined_intervals(automation_id)
             try:
-                examined = examiner.examine(automation_id, self._last_entry(automation_id).policies, stretches)
+                examined = examiner.examine(automation_id, self._find_last_entry(automation_id).policies, stretches)
             except ZoneInfoNotFoundError:
                 for stretch in stretches:
-                    self._backlog.put_aside(automation_id, stretch)
+                    self._backlog.postpone(automation_id, stretch)
                 continue
             for stretch in examined.late:
                 self._backlog.add_late(automation_id, stretch)
             for stretch in examined.unexamined:
                 self._backlog.add(automation_id, stretch)
-            if examined.moments:
-                self._pending.add(automation_id, examined.moments, until)
-            cost += 1 + len(examined.moments)
+            if examined.fire_times:
+                self._due_queue.add(automation_id, examined.fire_times, until)
+            cost += 1 + len(examined.fire_times)
             if cost + _COST * examiner.evaluations > _EXAMINED_AT_ONCE:
                 break
 
-    def _fold(self) -> None:
+    def _move_to_backlog(self) -> None:
         """Keep the moments of automations that have many as stretches: a ledger that cannot be written for hours must not fill memory."""
-        for automation_id, moments in self._pending.overfull(MANY):
+        for automation_id, moments in self._due_queue.find_overfull(MOST_LISTED):
             begin, end = moments[0].scheduled_for - JUST_BEFORE, moments[-1].scheduled_for
-            stretches = list(self._stretches_of(automation_id, begin, end))
+            stretches = list(self._find_intervals(automation_id, begin, end))
             if all(any(each.begin < moment.scheduled_for <= each.end for each in stretches) for moment in moments):
-                self._pending.settled(automation_id, moments)
+                self._due_queue.discard(automation_id, moments)
                 for stretch in stretches:
                     self._backlog.add(automation_id, stretch)
 
-    def _stretches_of(self, automation_id: str, begin: datetime, end: datetime) -> Iterator[Stretch]:
+    def _find_intervals(self, automation_id: str, begin: datetime, end: datetime) -> Iterator[BacklogInterval]:
         """What the automation's versions implied after ``begin`` and up to ``end``."""
         current = self._entries.get(automation_id)
         for entry in (*self._past.get(automation_id, ()), *([] if current is None else [current])):
             since, until = max(begin, entry.effective_from), end if entry.until is None else min(end, entry.until)
             if entry.schedule is not None and since < until:
-                yield Stretch(entry.automation.definition, entry.schedule, since, until)
+                yield BacklogInterval(entry.automation.definition, entry.schedule, since, until)
 
     def _is_undecided(self, automation_id: str) -> bool:
         return (
-            self._pending.holds(automation_id)
+            self._due_queue.has_automation(automation_id)
             or automation_id in self._unconfirmed
-            or self._backlog.holds(automation_id)
-            or self._unconfirmed_backlog.holds(automation_id)
+            or self._backlog.has_automation(automation_id)
+            or self._unconfirmed_backlog.has_automation(automation_id)
         )
 
     def _forget_past(self, automation_id: str) -> None:
@@ -575,26 +591,28 @@ class Timetable:
     @property
     def wake_at(self) -> datetime | None:
         """When something is due next: in the past while something due is not planned, None when nothing ever is."""
-        return min((each for each in (self._rota.next, self._pending.earliest_due) if each is not None), default=None)
+        return min((each for each in (self._schedule_heap.next_instant, self._due_queue.earliest_due) if each is not None), default=None)
 
     @property
     def next_fire(self) -> datetime | None:
         """The next scheduled instant of all; None when nothing ever fires."""
-        return self._rota.next
+        return self._schedule_heap.next_instant
 
-    def next_of(self, schedule: Schedule) -> datetime | None:
+    def find_next(self, schedule: Schedule) -> datetime | None:
         """The next instant of a schedule that an automation here has, without evaluating it."""
-        return self._rota.next_of(schedule)
+        return self._schedule_heap.find_next(schedule)
 
-    def watermark(self, now: datetime, planned: Sequence[Due] = ()) -> datetime:
+    def compute_watermark(self, now: datetime, planned: Sequence[DueFireTimes] = ()) -> datetime:
         """The instant up to which everything is planned once ``planned`` are durable; never later than ``now``."""
         waiting = [moments[0].scheduled_for for moments in self._unconfirmed.values()]
-        if (earliest := self._pending.earliest_scheduled({each.entry.automation.id: each.moments for each in planned})) is not None:
+        if (
+            earliest := self._due_queue.find_earliest_scheduled({each.entry.automation.id: each.fire_times for each in planned})
+        ) is not None:
             waiting.append(earliest)
-        begin = self._unconfirmed_backlog.earliest() or now
-        return min([now, self._rota.cursor, begin, *(each - JUST_BEFORE for each in waiting)])
+        begin = self._unconfirmed_backlog.find_earliest() or now
+        return min([now, self._schedule_heap.cursor, begin, *(each - JUST_BEFORE for each in waiting)])
 
-    def in_force_by(self, now: datetime) -> None:
+    def bring_into_force(self, now: datetime) -> None:
         """The clock went back to ``now``: the versions that were seen under the one that was ahead are in force by now.
 
         A claim ahead of ``now`` may be withdrawn, so that nothing is coalesced into it any more.
@@ -610,20 +628,20 @@ class Timetable:
         Claims that exist keep it from firing twice. What is not planned yet and lies behind ``now`` stays, and is decided by this clock,
         also what the clock that was ahead found too late.
         """
-        if watermark < self._rota.cursor:
-            self._pending.cut_all(now)
+        if watermark < self._schedule_heap.cursor:
+            self._due_queue.cut_all(now)
             self._backlog.cut_all(now)
             self._backlog.reopen_late()
             self._unconfirmed_backlog.cut_all(now)
-            self._rota.rewind(watermark)
+            self._schedule_heap.rewind(watermark)
             for each in ended:
-                entry = self._ended(each)
+                entry = self._enter_ended_version(each)
                 if entry.schedule is not None:
-                    self._add_overdue(entry, entry.schedule, watermark, each.until)
+                    self._add_past(entry, entry.schedule, watermark, each.until)
 
-    def upcoming(
+    def iterate_upcoming(
         self, after: datetime, until: datetime, only: Callable[[Automation], bool] | None = None
-    ) -> Iterator[tuple[datetime, Entry]]:
+    ) -> Iterator[tuple[datetime, TimetableEntry]]:
         """What is scheduled after ``after`` and up to ``until``, in order, of all automations or ``only`` of those for which that holds.
 
         Evaluated lazily, and perhaps in another thread, which also calls ``only``; an automation that is removed meanwhile is left out from
@@ -631,10 +649,10 @@ class Timetable:
         """
         entries = None if only is None else list(self._entries.values())
 
-        def find_wanted() -> AbstractSet[str]:
+        def select_ids() -> AbstractSet[str]:
             return {entry.automation.id for entry in entries or () if only is None or only(entry.automation)}
 
-        upcoming = self._rota.together(after, until, None if only is None else find_wanted)
+        upcoming = self._schedule_heap.iterate_by_schedule(after, until, None if only is None else select_ids)
         return (
             (instant, entry)
             for instant, _, members in upcoming
@@ -642,15 +660,17 @@ class Timetable:
             if (entry := self._entries.get(automation_id)) is not None
         )
 
-    def together(self, after: datetime, until: datetime) -> Iterator[tuple[datetime, Schedule, Sequence[str]]]:
+    def iterate_by_schedule(self, after: datetime, until: datetime) -> Iterator[tuple[datetime, Schedule, Sequence[str]]]:
         """The same of all automations, as ids: those that share a schedule at once, so that many of them cost no more than one."""
-        return self._rota.together(after, until)
+        return self._schedule_heap.iterate_by_schedule(after, until)
 
     # ------------------------------------------------------------ entries coming and going
 
-    def _enter(self, automation: Automation, since: datetime, *, broken: str | None = None) -> Entry:
+    def _enter(self, automation: Automation, since: datetime, *, broken: str | None = None) -> TimetableEntry:
         schedule, invalid = (None, broken) if broken is not None else self._evaluate(automation.definition)
-        entry = Entry(automation, since, self._policies(automation.id, automation.name), schedule, invalid, broken=broken is not None)
+        entry = TimetableEntry(
+            automation, since, self._policies(automation.id, automation.name), schedule, invalid, broken=broken is not None
+        )
         if (known := self._entries.get(automation.id)) is not None:
             self._states[known.state] -= 1
             known.following = entry
@@ -659,39 +679,39 @@ class Timetable:
         self._entries[automation.id] = entry
         self._states[entry.state] += 1
         if schedule is not None:
-            self._rota.join(automation.id, schedule)
+            self._schedule_heap.join(automation.id, schedule)
         return entry
 
-    def _leave(self, entry: Entry, at: datetime) -> None:
+    def _leave(self, entry: TimetableEntry, at: datetime) -> None:
         """The version ends at ``at``: what it had scheduled later is not meant any more, what it had scheduled before is."""
         entry.until = at
         automation_id = entry.automation.id
-        self._pending.cut(automation_id, at)
+        self._due_queue.cut(automation_id, at)
         unconfirmed = [each for each in self._unconfirmed.pop(automation_id, ()) if each.scheduled_for <= at]
         if unconfirmed:
             self._unconfirmed[automation_id] = unconfirmed
         self._backlog.cut(automation_id, at)
         self._unconfirmed_backlog.cut(automation_id, at)
         if entry.schedule is not None:
-            self._rota.leave(automation_id, entry.schedule)
-            self._add_overdue(entry, entry.schedule, self._rota.cursor, at)
+            self._schedule_heap.leave(automation_id, entry.schedule)
+            self._add_past(entry, entry.schedule, self._schedule_heap.cursor, at)
         self._past.setdefault(automation_id, []).append(entry)
         self._forget_past(automation_id)
 
-    def _edit(self, automation: Automation, since: datetime, snapshot: Snapshot) -> Version:
+    def _edit(self, automation: Automation, since: datetime, snapshot: Snapshot) -> DefinitionVersion:
         known = self._entries.get(automation.id)
         if known is not None:
             self._leave(known, since)
-        return _version(self._begin(automation, since), since, snapshot.ended_at)
+        return _make_version(self._begin(automation, since), since, snapshot.ended_at)
 
-    def _begin(self, automation: Automation, since: datetime) -> Entry:
+    def _begin(self, automation: Automation, since: datetime) -> TimetableEntry:
         """Another version is in force from ``since`` on, also for what the cursor has passed."""
         entry = self._enter(automation, since)
         if entry.schedule is not None:
-            self._add_overdue(entry, entry.schedule, since, self._rota.cursor)
+            self._add_past(entry, entry.schedule, since, self._schedule_heap.cursor)
         return entry
 
-    def _break(self, automation_id: str, error: InvalidAutomation, since: datetime, snapshot: Snapshot) -> Version:
+    def _break(self, automation_id: str, error: InvalidAutomation, since: datetime, snapshot: Snapshot) -> DefinitionVersion:
         known = self._entries.get(automation_id)
         if known is not None:
             self._leave(known, since)
@@ -701,16 +721,16 @@ class Timetable:
             else Automation(automation_id, error.name or automation_id, NO_DEFINITION)
         )
         entry = self._enter(automation, since, broken=error.reason)
-        return _version(entry, since, snapshot.ended_at)
+        return _make_version(entry, since, snapshot.ended_at)
 
-    def _refresh(self, entry: Entry, automation: Automation) -> None:
+    def _refresh(self, entry: TimetableEntry, automation: Automation) -> None:
         self._states[entry.state] -= 1
         if entry.automation.name != automation.name:
             entry.policies = self._policies(automation.id, automation.name)
         entry.automation = automation
         self._states[entry.state] += 1
 
-    def _miss(self, snapshot: Snapshot, confirm_after: float, previous_poll: datetime) -> list[Version]:
+    def _remove_absent(self, snapshot: Snapshot, confirm_after: float, previous_poll: datetime) -> list[DefinitionVersion]:
         """Note the automations that are absent. Remove those that have been absent for long enough, and those that are denied.
 
         An object that nobody can identify may be one of the absent automations: a snapshot with such an object counts against none.
@@ -731,15 +751,15 @@ class Timetable:
             gone |= {each for each, since in self._absent.items() if snapshot.begun - since >= long_enough}
         return [version for each in sorted(gone) if (version := self.remove(each, snapshot.begun_at, snapshot.ended_at)) is not None]
 
-    def _news_of_unseen(self) -> Mapping[str, datetime | None]:
+    def _find_unseen_changes(self) -> Mapping[str, datetime | None]:
         """What differs from what was told last, also because the clock was set."""
-        told, self._told_unseen = self._told_unseen, dict(self._unseen)
+        told, self._reported_unseen = self._reported_unseen, dict(self._unseen)
         shown_again: dict[str, datetime | None] = {each: None for each in told if each not in self._unseen and each in self._entries}
         return shown_again | {each: since for each, since in self._unseen.items() if told.get(each) != since}
 
-    def _confirm(self) -> None:
+    def _confirm_all(self) -> None:
         for automation_id, moments in self._unconfirmed.items():
-            self._pending.add(automation_id, moments, self._rota.cursor)
+            self._due_queue.add(automation_id, moments, self._schedule_heap.cursor)
         self._unconfirmed.clear()
         self._unconfirmed_backlog.move_to(self._backlog)
 
@@ -751,76 +771,78 @@ class Timetable:
         except InvalidSchedule as error:
             return None, error.reason
 
-    def _add_overdue(self, entry: Entry, schedule: Schedule, begin: datetime, end: datetime) -> None:
+    def _add_past(self, entry: TimetableEntry, schedule: Schedule, begin: datetime, end: datetime) -> None:
         if begin.replace(second=0, microsecond=0) >= end.replace(second=0, microsecond=0):
             return  # the usual case: nothing is to be evaluated for this automation alone
         span = self._evaluate_span(schedule, begin, end)
         if span is None:
-            self._add_stretch(self._backlog, entry, schedule, begin, end)
-        elif moments := span.moments_for(entry):
-            self._pending.add(entry.automation.id, moments, self._rota.cursor)
+            self._add_interval(self._backlog, entry, schedule, begin, end)
+        elif moments := span.get_fire_times(entry):
+            self._due_queue.add(entry.automation.id, moments, self._schedule_heap.cursor)
 
-    def _evaluate_span(self, schedule: Schedule, begin: datetime, end: datetime) -> "_Span | None":
+    def _evaluate_span(self, schedule: Schedule, begin: datetime, end: datetime) -> "_EvaluatedSpan | None":
         """Return the instants after ``begin`` and up to ``end``; None for more instants than are listed.
 
         Each schedule is evaluated once for each pair of minutes: the thousands of automations of a bulk edit share them.
         """
         key = (schedule, begin.replace(second=0, microsecond=0), end.replace(second=0, microsecond=0))
         if key not in self._spans:
-            self._spans[key] = _Span.of(self._target, *key)
+            self._spans[key] = _EvaluatedSpan.evaluate(self._target, *key)
         return self._spans[key]
 
 
-class _Span:
+class _EvaluatedSpan:
     """What one schedule gave in one stretch of time, made into moments once for all automations of the same policies."""
 
     def __init__(self, target: str, instants: tuple[datetime, ...], following: datetime | None) -> None:
         self._target = target
         self._instants = instants
         self._following = following
-        self._shared: dict[Policies, Sequence[Moment]] = {}
+        self._shared: dict[Policies, Sequence[FireTime]] = {}
 
     @classmethod
-    def of(cls, target: str, schedule: Schedule, begin: datetime, end: datetime) -> "_Span | None":
+    def evaluate(cls, target: str, schedule: Schedule, begin: datetime, end: datetime) -> "_EvaluatedSpan | None":
         """The instants after ``begin`` and up to ``end``; None for more of them than are listed."""
-        instants = tuple(islice(schedule.between(begin, end), MANY + 1))
-        if len(instants) > MANY:
+        instants = tuple(islice(schedule.iterate_between(begin, end), MOST_LISTED + 1))
+        if len(instants) > MOST_LISTED:
             return None
-        return cls(target, instants, schedule.next(end) if instants else None)
+        return cls(target, instants, schedule.find_next(end) if instants else None)
 
-    def moments_for(self, entry: Entry) -> Sequence[Moment]:
+    def get_fire_times(self, entry: TimetableEntry) -> Sequence[FireTime]:
         """The entry's moments, in order: those scheduled after its version came into force."""
         if entry.policies.jitter:
-            moments = self._made(entry)
+            moments = self._make_fire_times(entry)
         else:
             if entry.policies not in self._shared:
-                self._shared[entry.policies] = self._made(entry)
+                self._shared[entry.policies] = self._make_fire_times(entry)
             moments = self._shared[entry.policies]
         if moments and moments[0].scheduled_for <= entry.effective_from:
             return tuple(each for each in moments if each.scheduled_for > entry.effective_from)
         return moments
 
-    def _made(self, entry: Entry) -> Sequence[Moment]:
+    def _make_fire_times(self, entry: TimetableEntry) -> Sequence[FireTime]:
         ends = pairwise(chain(self._instants, (self._following,)))
-        return tuple(moment(entry.policies, self._target, entry.automation.id, each, then) for each, then in ends if each is not None)
+        return tuple(
+            make_fire_time(entry.policies, self._target, entry.automation.id, each, then) for each, then in ends if each is not None
+        )
 
 
-_Spans = dict[tuple[Schedule, datetime, datetime], _Span | None]
+_Spans = dict[tuple[Schedule, datetime, datetime], _EvaluatedSpan | None]
 """What schedules gave; None for more instants than are listed."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Since:
+class _EditStart:
     """From when what a snapshot shows is in force."""
 
     previous_poll: datetime
     snapshot: Snapshot
     unseen: Mapping[str, datetime]
 
-    def edited(self, automation_id: str, automation: Automation | None, before: Automation | None) -> datetime:
+    def find_effective_from(self, automation_id: str, automation: Automation | None, before: Automation | None) -> datetime:
         """From when the edit that made ``automation`` out of ``before`` counts; the last poll that showed it when it cannot be told."""
         moved = bool(before and automation and (before.run_id, before.run_status) != (automation.run_id, automation.run_status))
-        return effective_from(
+        return compute_effective_from(
             automation.updated_at if automation else None,
             clock_offset=self.snapshot.clock_offset or 0.0,
             previous_poll=self.unseen.get(automation_id, self.previous_poll),
@@ -829,7 +851,7 @@ class _Since:
         )
 
 
-def _ids(everything: Iterable[str], automation_id: str | None) -> Iterable[str]:
+def _copy_ids(everything: Iterable[str], automation_id: str | None) -> Iterable[str]:
     """Return a copy of all ids, or the one id that is asked for."""
     return list(everything) if automation_id is None else [automation_id]
 
@@ -841,6 +863,6 @@ def _divide(whole: Iterable[_T], size: int) -> Iterator[Sequence[_T]]:
         yield group
 
 
-def _version(entry: Entry, since: datetime, observed_at: datetime) -> Version:
+def _make_version(entry: TimetableEntry, since: datetime, observed_at: datetime) -> DefinitionVersion:
     definition = None if entry.broken else entry.automation.definition
-    return Version(entry.automation.id, entry.automation.name, definition, since, observed_at, entry.invalid)
+    return DefinitionVersion(entry.automation.id, entry.automation.name, definition, since, observed_at, entry.invalid)

@@ -36,7 +36,7 @@ class BadZone(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
+class ZoneDataCopy:
     """A directory of compiled zones, and the release of the IANA data that it was made from (``2026a``), if it says so."""
 
     root: Path
@@ -44,11 +44,11 @@ class Copy:
     version: str
 
     @classmethod
-    def at(cls, root: Path, source: Source) -> "Copy":
+    def read(cls, root: Path, source: Source) -> "ZoneDataCopy":
         """The copy in this directory. One that names no release counts as older than any that does."""
-        return cls(root, source, _version(root))
+        return cls(root, source, _read_version(root))
 
-    def zone(self, name: str) -> ZoneInfo | None:
+    def read_zone(self, name: str) -> ZoneInfo | None:
         """Read the zone, whose name is no path that leads elsewhere; None when this copy has none that can be read."""
         try:
             with (self.root / name).open("rb") as compiled:
@@ -67,12 +67,12 @@ class Copy:
 class ZoneData:
     """What was found on this machine, newest copy first, and the zones read from it so far."""
 
-    copies: tuple[Copy, ...]
+    copies: tuple[ZoneDataCopy, ...]
     names: frozenset[str]
-    _read: dict[str, ZoneInfo] = field(default_factory=dict, repr=False)
+    _zones: dict[str, ZoneInfo] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, copies: Iterable[Copy]) -> "ZoneData":
+    def sort_copies(cls, copies: Iterable[ZoneDataCopy]) -> "ZoneData":
         """The given copies, newest first; of two with the same release the one given first. The names are zoneinfo's."""
         return cls(tuple(sorted(copies, key=lambda copy: copy.release, reverse=True)), frozenset(available_timezones()))
 
@@ -86,65 +86,65 @@ class ZoneData:
         """Where the data in use come from."""
         return self.copies[0].source if self.copies else "system"
 
-    def zone(self, name: str) -> ZoneInfo:
+    def load_zone(self, name: str) -> ZoneInfo:
         """The zone of this name. Raises ZoneInfoNotFoundError when there is none, or none of the copies can be read."""
-        known = self._read.get(name)
-        return known or self._read.setdefault(name, self._open(name))
+        known = self._zones.get(name)
+        return known or self._zones.setdefault(name, self._open_zone(name))
 
-    def disagreement(self, name: str, begin: datetime, end: datetime) -> datetime | None:
+    def find_disagreement(self, name: str, begin: datetime, end: datetime) -> datetime | None:
         """The first hour from ``begin`` up to ``end`` at which a copy has this zone's clock otherwise than the newest that has it does.
 
         None when none does: copies without the zone say nothing.
         """
-        found = [zone for copy in self.copies if name in self.names and (zone := copy.zone(name)) is not None]
+        found = [zone for copy in self.copies if name in self.names and (zone := copy.read_zone(name)) is not None]
         hours = (begin + number * _HOUR for number in range(-(-(end - begin) // _HOUR)))
         return next((hour for hour in hours if len({hour.astimezone(zone).utcoffset() for zone in found}) > 1), None) if found else None
 
-    def _open(self, name: str) -> ZoneInfo:
+    def _open_zone(self, name: str) -> ZoneInfo:
         if name in self.names:  # so it is no path that leads elsewhere
             for copy in self.copies:
-                if (found := copy.zone(name)) is not None:
+                if (found := copy.read_zone(name)) is not None:
                     return found
                 # an older copy may have what this one lacks
         raise ZoneInfoNotFoundError(f"no zone data for {name!r}")
 
 
 @cache
-def current() -> ZoneData:
+def load_zone_data() -> ZoneData:
     """The zone data of this process, read on first use and again after `reload_zones`."""
-    return ZoneData.of(_found())
+    return ZoneData.sort_copies(_find_copies())
 
 
 def reload_zones() -> ZoneData:
     """Look again which copy is the newest, and read all zones anew from it: for a system or a package that was updated meanwhile."""
-    current.cache_clear()
-    return current()
+    load_zone_data.cache_clear()
+    return load_zone_data()
 
 
-def zone(name: str) -> ZoneInfo:
+def load_zone(name: str) -> ZoneInfo:
     """The zone of this name from the newest copy. Raises ZoneInfoNotFoundError (a KeyError)."""
-    return current().zone(name)
+    return load_zone_data().load_zone(name)
 
 
-def name_of(timezone: object) -> str:
+def check_zone_name(timezone: object) -> str:
     """The name, when it is that of a zone which can be read. Raises BadZone."""
     if not isinstance(timezone, str):
         raise BadZone(f"the timezone is {type(timezone).__name__}, not text; write the name of a zone, for example 'Europe/Berlin'")
-    data = current()
+    data = load_zone_data()
     if timezone in PLACEHOLDERS:
         raise BadZone(
             f"the timezone {timezone!r} means another zone on each machine; write the name of a zone, for example 'Europe/Berlin'"
         )
     if timezone not in data.names:
-        raise BadZone(_unknown(timezone, data.names))
+        raise BadZone(_describe_unknown(timezone, data.names))
     try:
-        data.zone(timezone)
+        data.load_zone(timezone)
     except ZoneInfoNotFoundError as error:
         raise BadZone(f"the data of the timezone {timezone!r} cannot be read; install the system's or Python's tzdata again") from error
     return timezone
 
 
-def find_near(name: str) -> list[str]:
+def find_similar_names(name: str) -> list[str]:
     """Return up to three names of zones that are most like this one: by their last part (``berlin``), or by their spelling.
 
     Takes some milliseconds. Not for the evaluation of many schedules.
@@ -152,7 +152,7 @@ def find_near(name: str) -> list[str]:
     if len(name) > MAX_LENGTH:
         return []
     wanted = "_".join(name.split()).casefold()
-    by_folded = {known.casefold(): known for known in sorted(current().names)}
+    by_folded = {known.casefold(): known for known in sorted(load_zone_data().names)}
     ends = [folded for folded in by_folded if folded.rpartition("/")[2] == wanted.rpartition("/")[2]]
     close = difflib.get_close_matches(wanted, by_folded, n=3, cutoff=0.85)
     last_parts = {folded.rpartition("/")[2]: folded for folded in by_folded}
@@ -164,7 +164,7 @@ ADVICE: Final = "write a name from the IANA time zone database, for example 'Eur
 """The end of the reason why a zone is unknown. A command that knows similar names says these instead."""
 
 
-def _unknown(name: str, names: frozenset[str]) -> str:
+def _describe_unknown(name: str, names: frozenset[str]) -> str:
     if len(name) > MAX_LENGTH:
         return f"the timezone has {len(name)} characters, more than {MAX_LENGTH}; write the name of a zone, for example 'Europe/Berlin'"
     if "\0" in name:
@@ -177,20 +177,20 @@ def _unknown(name: str, names: frozenset[str]) -> str:
     return f"the timezone {name!r} is unknown; {ADVICE}"
 
 
-def _found() -> list[Copy]:
-    system = [Copy.at(Path(root), "system") for root in zoneinfo.TZPATH if Path(root).is_dir()]
-    package = _package()
-    return [*system, Copy.at(package, "package")] if package else system
+def _find_copies() -> list[ZoneDataCopy]:
+    system = [ZoneDataCopy.read(Path(root), "system") for root in zoneinfo.TZPATH if Path(root).is_dir()]
+    package = _find_package()
+    return [*system, ZoneDataCopy.read(package, "package")] if package else system
 
 
-def _package() -> Path | None:
+def _find_package() -> Path | None:
     try:
         return Path(str(resources.files("tzdata"))) / "zoneinfo"
     except ModuleNotFoundError:
         return None
 
 
-def _version(root: Path) -> str:
+def _read_version(root: Path) -> str:
     """IANA's own ``tzdata.zi`` names its release on its first line; BSD and macOS have it in ``+VERSION``."""
     for name, prefix in (("tzdata.zi", "# version "), ("+VERSION", "")):
         try:

@@ -34,28 +34,28 @@ class BackgroundNeed:
         self._context = context
         self._polls = _Rate()
         self._readings = _Rate()
-        self._at_once = 0
+        self._parallel_readings = 0
 
     def note_poll(self, begun: float) -> None:
         """A poll begins."""
         self._polls.note(begun)
-        self._tell(begun)
+        self._update_reserve(begun)
 
     def note_reading(self, begun: float) -> None:
         """A reading of a single automation is about to be sent."""
         self._readings.note(begun)
-        self._tell(begun)
+        self._update_reserve(begun)
 
-    def note_wanted(self, readings: int) -> None:
+    def set_parallel_readings(self, readings: int) -> None:
         """So many automations are read on their own at the same time, from now on."""
-        if readings != self._at_once:
-            self._at_once = readings
-            self._tell(self._context.clock.seconds())
+        if readings != self._parallel_readings:
+            self._parallel_readings = readings
+            self._update_reserve(self._context.clock.boottime())
 
-    def _tell(self, now: float) -> None:
+    def _update_reserve(self, now: float) -> None:
         self._context.upstream.expect(
             poll_interval=max(self._context.settings.poll_interval.total_seconds(), 1.0),
             polls=self._polls.measure(now),
             readings=self._readings.measure(now),
-            at_once=self._at_once,
+            at_once=self._parallel_readings,
         )

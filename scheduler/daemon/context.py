@@ -15,14 +15,14 @@ from scheduler.core.instants import to_text_seconds
 from scheduler.core.policy import Policies
 from scheduler.core.timetable import Timetable
 from scheduler.daemon.clock import ClockWatch
-from scheduler.daemon.ports import Clock, Ledger, Publish, Upstream
-from scheduler.daemon.throttle import Throttle
+from scheduler.daemon.ports import DaemonClock, Ledger, Publish, Upstream
+from scheduler.daemon.throttle import TargetThrottle
 
 _T = TypeVar("_T")
 
 FIRST_BACK_OFF: Final = 1.0
 LONGEST_BACK_OFF: Final = 60.0
-_TOLD_AT_ONCE: Final = 50
+_EVENTS_AT_ONCE: Final = 50
 """Events that are told before others have a turn: some five milliseconds."""
 _RETRIED_AT_ONCE: Final = 500
 """Waits for a retry that one write ends: ten thousand retries in one turn would hold up the event loop."""
@@ -53,14 +53,14 @@ class TargetSettings:
     run_timeout: timedelta = timedelta(hours=24)
 
 
-class Gate:
+class CircuitBreaker:
     """Whether the target may be sent to now. Held: not before somebody mends it. Throttled: not before an instant.
 
     While the target is held, and after a long throttle, one attempt goes first: the probe.
     The other attempts wait for the end of the probe.
     """
 
-    def __init__(self, target: str, clock: Clock, publish: Publish, throttle: Throttle) -> None:
+    def __init__(self, target: str, clock: DaemonClock, publish: Publish, throttle: TargetThrottle) -> None:
         self._target = target
         self._clock = clock
         self._publish = publish
@@ -69,29 +69,29 @@ class Gate:
         self._probe_at = 0.0
         self._not_before = 0.0
         self._probe: object | None = None  # the attempt that is to show whether the target works again
-        self.held: str | None = None
-        self.by_list = False
+        self.hold_error: str | None = None
+        self.is_held_by_list = False
 
     def hold(self, error: str, *, by_list: bool = False) -> None:
         """Hold the target. The next attempt, after a back-off, is the probe that may release it."""
         self._failures += 1
-        probe_at = self._clock.seconds() + back_off(self._failures + 2)
+        probe_at = self._clock.boottime() + back_off(self._failures + 2)
         self._probe_at = max(self._probe_at, probe_at) if by_list else probe_at  # a probe may be on its way
-        if self.held != error:
+        if self.hold_error != error:
             self._publish(TargetHeld(target=self._target, error=error))
-        self.held, self.by_list = error, by_list
+        self.hold_error, self.is_held_by_list = error, by_list
 
     def release(self) -> None:
         """It works."""
-        if self.held is not None:
+        if self.hold_error is not None:
             self._publish(TargetReleased(target=self._target))
-        self.held = self._probe = None
+        self.hold_error = self._probe = None
         self._failures = 0
         self._throttle.end_if_over()
 
     def note_good_poll(self) -> None:
         """End a hold of the list, and the need of a probe after a throttle: the list could be read."""
-        if self.by_list:
+        if self.is_held_by_list:
             self.release()
         self._throttle.end_if_over()
 
@@ -101,19 +101,19 @@ class Gate:
             self._throttle.begin(seconds)
         else:
             self._failures += 1
-            self._not_before = max(self._not_before, self._clock.seconds() + back_off(self._failures))
+            self._not_before = max(self._not_before, self._clock.boottime() + back_off(self._failures))
 
     @property
     def is_half_open(self) -> bool:
         """Whether one attempt, the probe, has to go first."""
-        return self.held is not None or self._throttle.needs_probe
+        return self.hold_error is not None or self._throttle.needs_probe
 
     @property
     def obstacle(self) -> str | None:
         """Why nothing is sent now, for people; None when something may be sent."""
         until = self._throttle.until
-        if self.held is not None or until is None:
-            return self.held
+        if self.hold_error is not None or until is None:
+            return self.hold_error
         return f"the API asked to send nothing until {to_text_seconds(until)}"
 
     @property
@@ -122,13 +122,13 @@ class Gate:
         until = self._throttle.until
         return None if until is None else f"until {to_text_seconds(until)}"
 
-    def wait(self) -> float:
+    def measure_wait(self) -> float:
         """Seconds until an attempt may be made."""
-        until = max(self._sends_from(), self._probe_at if self.held is not None else 0.0)
-        left = max(0.0, until - self._clock.seconds())
+        until = max(self._find_send_time(), self._probe_at if self.hold_error is not None else 0.0)
+        left = max(0.0, until - self._clock.boottime())
         return max(left, _LOOK_AGAIN) if self._probe is not None and self.is_half_open else left
 
-    def _sends_from(self) -> float:
+    def _find_send_time(self) -> float:
         return max(self._not_before, self._throttle.end)
 
     def admit(self, attempt: object) -> bool:
@@ -137,17 +137,17 @@ class Gate:
         When a probe is needed, the first attempt becomes the probe, and the others wait for its end.
         """
         if self._probe is not attempt:
-            if self.wait() > 0:
+            if self.measure_wait() > 0:
                 return False
             self._probe = attempt if self.is_half_open else None
-        return self._sends_from() <= self._clock.seconds()
+        return self._find_send_time() <= self._clock.boottime()
 
-    def sending(self, attempt: object) -> None:
+    def note_send(self, attempt: object) -> None:
         """The first byte of an attempt is about to leave. The answer to the probe is waited for from now on."""
         if self._probe is attempt:
-            self._probe_at = self._clock.seconds() + LONGEST_BACK_OFF
+            self._probe_at = self._clock.boottime() + LONGEST_BACK_OFF
 
-    def ended(self, attempt: object) -> None:
+    def note_attempt_end(self, attempt: object) -> None:
         """An attempt ended, or was never sent: when it was the probe, another one may become it."""
         if self._probe is attempt:
             self._probe = None
@@ -167,12 +167,12 @@ class LedgerHealth:
         """Call ``listener`` whenever the ledger can be written again."""
         self._listeners.append(listener)
 
-    def failed(self, operation: str, error: str) -> None:
+    def note_failure(self, operation: str, error: str) -> None:
         """A write or read was not possible."""
         self._publish(LedgerFailed(operation=operation, error=error, first=self.error is None))
         self.error = error
 
-    def worked(self) -> None:
+    def note_success(self) -> None:
         """A write was possible. Some of those who wait for a retry try now: their writes end the waits of the next ones."""
         self._writes += 1
         if self.error is not None:
@@ -208,17 +208,17 @@ class Context:
     settings: TargetSettings
     upstream: Upstream
     ledger: Ledger
-    clock: Clock
+    clock: DaemonClock
     watch: ClockWatch
     health: LedgerHealth
     publish: Publish
     timetable: Timetable
-    throttle: Throttle = field(init=False)
-    gate: Gate = field(init=False)
+    throttle: TargetThrottle = field(init=False)
+    breaker: CircuitBreaker = field(init=False)
 
     def __post_init__(self) -> None:
-        self.throttle = Throttle(self.settings.name, self.clock, self.publish)
-        self.gate = Gate(self.settings.name, self.clock, self.publish, self.throttle)
+        self.throttle = TargetThrottle(self.settings.name, self.clock, self.publish)
+        self.breaker = CircuitBreaker(self.settings.name, self.clock, self.publish, self.throttle)
 
     @property
     def target(self) -> str:
@@ -234,22 +234,22 @@ class Context:
     def note_refused_reading(self, error: Exception) -> None:
         """Have the whole target wait when a reading of an automation was answered by a 429 with ``Retry-After``."""
         if isinstance(error, UpstreamError) and error.status == HTTPStatus.TOO_MANY_REQUESTS and error.retry_after:
-            self.gate.throttle(error.retry_after)
+            self.breaker.throttle(error.retry_after)
 
-    async def tell(self, events: Iterable[Event]) -> None:
+    async def publish_all(self, events: Iterable[Event]) -> None:
         """Publish these, a few at a time: ten thousand lines of the log take a second, and what is due must not wait for them."""
         for number, event in enumerate(events, 1):
             self.publish(event)
-            if number % _TOLD_AT_ONCE == 0:
+            if number % _EVENTS_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
-    async def durably(self, operation: str, write: Callable[[], Awaitable[_T]]) -> _T:
+    async def retry_write(self, operation: str, write: Callable[[], Awaitable[_T]]) -> _T:
         """Do a write of the ledger, again and again until it is durable. Nothing may go on without it."""
-        done = await self.readably(operation, write)
-        self.health.worked()
+        done = await self.retry_read(operation, write)
+        self.health.note_success()
         return done
 
-    async def readably(self, operation: str, read: Callable[[], Awaitable[_T]], failed: Callable[[], None] | None = None) -> _T:
+    async def retry_read(self, operation: str, read: Callable[[], Awaitable[_T]], failed: Callable[[], None] | None = None) -> _T:
         """Read the ledger, again and again until it can be read. That says nothing about whether it can be written.
 
         ``failed`` is called each time that it cannot.
@@ -260,7 +260,7 @@ class Context:
                 return await read()
             except LedgerUnavailable as error:
                 failures += 1
-                self.health.failed(operation, str(error))
+                self.health.note_failure(operation, str(error))
                 if failed is not None:
                     failed()
                 await self.health.wait_for_retry(back_off(failures))

@@ -1,8 +1,8 @@
 """Carries every claimed occurrence to its one outcome.
 
-Each automation with open occurrences has a lane, and each lane one task, which has the `Carrier` carry the lane's head: wait until it may
+Each automation with open occurrences has a lane, and each lane one task, which has the `Deliverer` carry the lane's head: wait until it may
 be sent, make the attempt durable, send it, judge the answer, and find out where the answer does not tell. A lane's next occurrence waits
-for that. The rules are those of `docs/semantics.md`; the decisions are pure and live in `core.policy`, `core.verdict` and `clearance`.
+for that. The rules are those of `docs/semantics.md`; the decisions are pure and live in `core.policy`, `core.verdict` and `admission`.
 """
 
 import asyncio
@@ -12,19 +12,19 @@ from itertools import chain, islice
 from typing import Final
 
 from scheduler.core.errors import LedgerUnavailable
-from scheduler.core.events import CarryFailed, StopShortened
+from scheduler.core.events import DeliveryFailed, StopShortened
 from scheduler.core.model import Occurrence, OpenOccurrence, Run, State
+from scheduler.core.occurrence_log import Cause, Step
 from scheduler.core.status import WaitStatus
-from scheduler.core.steps import Cause, Step
-from scheduler.daemon.adoption import Adoption
-from scheduler.daemon.carrier import Carrier
-from scheduler.daemon.clearance import Clearance
+from scheduler.daemon.admission import Admission
+from scheduler.daemon.automation_cache import AutomationCache
 from scheduler.daemon.clock import Alarm
 from scheduler.daemon.context import LONGEST_BACK_OFF, Context
-from scheduler.daemon.lane import Carried, Lane
+from scheduler.daemon.deliverer import Deliverer
+from scheduler.daemon.delivery import AutomationQueue, Delivery
 from scheduler.daemon.places import Places
 from scheduler.daemon.presence import Presence
-from scheduler.daemon.readings import Readings
+from scheduler.daemon.recovery import OccurrenceRecovery
 
 _MOST_FAULTS: Final = 5
 """After so many faults of our own an occurrence is left open in the ledger for the next start, and those behind it go on."""
@@ -40,44 +40,44 @@ _LastWrite = tuple[Occurrence, Sequence[Step] | None]
 class Dispatcher:
     """Sends what is claimed, and sees to its outcome."""
 
-    def __init__(self, context: Context, readings: Readings, clearance: Clearance, presence: Presence) -> None:
+    def __init__(self, context: Context, readings: AutomationCache, clearance: Admission, presence: Presence) -> None:
         self._context = context
-        self._carrier = Carrier(context, readings, clearance, presence, self._run_started)
-        self._adoption = Adoption(context)
-        self._lanes: dict[str, Lane] = {}
+        self._deliverer = Deliverer(context, readings, clearance, presence, self._note_run_start)
+        self._recovery = OccurrenceRecovery(context)
+        self._queues: dict[str, AutomationQueue] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self.given_up: list[Carried] = []  # after faults of ours; the next start goes on with them
+        self.abandoned_deliveries: list[Delivery] = []  # after faults of ours; the next start goes on with them
         self._stopped_at = context.clock.now()  # since when nothing is sent any more
         self._listeners: list[Callable[[Run], None]] = []
 
     # ------------------------------------------------------------ what others ask
 
-    def lane(self, automation_id: str) -> Lane | None:
+    def find_queue(self, automation_id: str) -> AutomationQueue | None:
         """The automation's open occurrences, if it has any."""
-        return self._lanes.get(automation_id)
+        return self._queues.get(automation_id)
 
-    def waits(self) -> Iterator[tuple[Carried, WaitStatus | None]]:
+    def iterate_waits(self) -> Iterator[tuple[Delivery, WaitStatus | None]]:
         """Yield each open occurrence with what it waits for now; None: for nothing that takes time. Others may have a turn in between."""
-        for lane in self.all_lanes():
-            yield from list(lane.waits(self._context.clock))
-        yield from [(carried, carried.current_wait(self._context.clock)) for carried in self.given_up]
+        for lane in self.list_queues():
+            yield from list(lane.iterate_waits(self._context.clock))
+        yield from [(carried, carried.find_current_wait(self._context.clock)) for carried in self.abandoned_deliveries]
 
-    def all_lanes(self) -> list[Lane]:
+    def list_queues(self) -> list[AutomationQueue]:
         """Return the lanes of all automations with open occurrences."""
-        return list(self._lanes.values())
+        return list(self._queues.values())
 
     def is_undecided(self, automation_id: str) -> bool:
         """Whether an attempt for the automation is on its way or in doubt: a new run may be ours."""
-        lane = self._lanes.get(automation_id)
-        return lane is not None and any(each.is_undecided for each in lane.waiting)
+        lane = self._queues.get(automation_id)
+        return lane is not None and any(each.is_undecided for each in lane.deliveries)
 
-    def open(self) -> Iterable[Carried]:
+    def iterate_open(self) -> Iterable[Delivery]:
         """Every open occurrence."""
-        return (each for lane in self._lanes.values() for each in lane.waiting)
+        return (each for lane in self._queues.values() for each in lane.deliveries)
 
-    def states(self) -> Counter[State]:
+    def count_states(self) -> Counter[State]:
         """How many open occurrences there are in each state."""
-        return Counter(each.state for each in self.open())
+        return Counter(each.state for each in self.iterate_open())
 
     @property
     def is_sending(self) -> bool:
@@ -90,48 +90,48 @@ class Dispatcher:
 
     def wake(self) -> None:
         """Something changed that lanes may be waiting for."""
-        for lane in self._lanes.values():
+        for lane in self._queues.values():
             lane.alarm.ring()
         self.places.serve()
 
     @property
     def places(self) -> Places:
         """The places of its attempts."""
-        return self._carrier.sender.places
+        return self._deliverer.sender.places
 
     @property
     def _in_flight(self) -> set[str]:
-        return self._carrier.sender.in_flight
+        return self._deliverer.sender.in_flight
 
     # ------------------------------------------------------------ coming and going
 
-    def adopt(self, opened: Iterable[OpenOccurrence]) -> None:
+    def recover(self, opened: Iterable[OpenOccurrence]) -> None:
         """Go on with what another process, or this one before it was killed, left open.
 
         What is in doubt first: a run of another would hide its own. By due it may come later when the clock was set back.
         """
-        self.take(sorted(map(self._adoption.adopted, opened), key=lambda each: each.doubt is None))
+        self.take(sorted(map(self._recovery.recover_delivery, opened), key=lambda each: each.unknown_attempt is None))
 
-    def reopened(self, opened: OpenOccurrence) -> None:
+    def take_backfill(self, opened: OpenOccurrence) -> None:
         """Go on with what somebody asked for: it had its outcome, and has no attempt under way."""
-        self.take([self._adoption.reopened(opened)])
+        self.take([self._recovery.make_backfill_delivery(opened)])
 
-    def take(self, carried: Iterable[Carried]) -> None:
+    def take(self, carried: Iterable[Delivery]) -> None:
         """Carry these to their outcomes."""
         for each in carried:
-            each.taken_at = self._context.clock.now()
+            each.queued_at = self._context.clock.now()
             automation_id = each.occurrence.automation_id
-            lane = self._lanes.get(automation_id)
+            lane = self._queues.get(automation_id)
             if lane is None:
-                lane = self._lanes[automation_id] = Lane(Alarm(self._context.clock))
+                lane = self._queues[automation_id] = AutomationQueue(Alarm(self._context.clock))
                 lane.add(each)
-                self._tasks[automation_id] = asyncio.create_task(self._carry(automation_id, lane))
+                self._tasks[automation_id] = asyncio.create_task(self._deliver_queue(automation_id, lane))
             else:
                 lane.add(each)
 
     async def drain(self, seconds: float) -> int:
         """Send nothing more; give what is in flight so long. Returns how many attempts are left to be found out at the next start."""
-        self._carrier.stopping, stopped_at = True, self._context.clock.now()
+        self._deliverer.is_stopping, stopped_at = True, self._context.clock.now()
         for automation_id, task in self._tasks.items():
             if automation_id not in self._in_flight:
                 task.cancel()
@@ -145,27 +145,27 @@ class Dispatcher:
         self._stopped_at = stopped_at
         return left
 
-    async def take_back(self, seconds: float) -> None:
+    async def discard_unsent_attempts(self, seconds: float) -> None:
         """Take back the attempts that were never sent, and record what each open occurrence waited for until now.
 
         First the attempts: an occurrence without one simply waits for the next start, which finds out about all others. A part is one
         transaction, so that a stop takes these seconds and little more, however many occurrences are open. An event tells what is left.
         """
         clock = self._context.clock
-        ends_at = clock.seconds() + seconds
-        unsent = [each for each in self.open() if each.state is not State.IN_FLIGHT and each.doubt is None]
+        ends_at = clock.boottime() + seconds
+        unsent = [each for each in self.iterate_open() if each.state is not State.IN_FLIGHT and each.unknown_attempt is None]
         unsent.sort(key=lambda each: each.state is not State.CLAIMED)  # few others have an attempt that was never sent
-        work: Iterator[_LastWrite] = chain(((each.occurrence, None) for each in unsent), self._last_steps())
-        attempts, waits = len(unsent), sum(len(lane.waiting) for lane in self._lanes.values()) + len(self.given_up)
+        work: Iterator[_LastWrite] = chain(((each.occurrence, None) for each in unsent), self._iterate_last_steps())
+        attempts, waits = len(unsent), sum(len(lane.deliveries) for lane in self._queues.values()) + len(self.abandoned_deliveries)
         while part := list(islice(work, _AT_ONCE)):
             occurrences = [occurrence for occurrence, steps in part if steps is None]
             taken = [(occurrence, steps) for occurrence, steps in part if steps]
             try:
-                async with asyncio.timeout(ends_at - clock.seconds()):
+                async with asyncio.timeout(ends_at - clock.boottime()):
                     if occurrences or taken:
-                        await self._context.ledger.unsend(occurrences, taken)
+                        await self._context.ledger.discard_attempts(occurrences, taken)
             except LedgerUnavailable as error:
-                self._context.health.failed("unsend", str(error))
+                self._context.health.note_failure("unsend", str(error))
                 return
             except TimeoutError:
                 self._context.publish(StopShortened(target=self._context.target, attempts=attempts, waits=waits, seconds=seconds))
@@ -173,76 +173,76 @@ class Dispatcher:
             attempts -= len(occurrences)
             waits -= len(part) - len(occurrences)
 
-    def _last_steps(self) -> Iterator[_LastWrite]:
+    def _iterate_last_steps(self) -> Iterator[_LastWrite]:
         """Yield each open occurrence with the steps that are not on record. Ends the waits of a lane at a time: many lanes take long."""
-        for lane in self._lanes.values():
+        for lane in self._queues.values():
             lane.end_waits(self._context.clock, self._stopped_at)
-            yield from self._steps_of(lane.waiting)
-        yield from self._steps_of(self.given_up)
+            yield from self._iterate_steps(lane.deliveries)
+        yield from self._iterate_steps(self.abandoned_deliveries)
 
-    def _steps_of(self, some: Iterable[Carried]) -> Iterator[_LastWrite]:
-        return ((carried.occurrence, carried.steps_so_far(self._context.clock)) for carried in some)
+    def _iterate_steps(self, some: Iterable[Delivery]) -> Iterator[_LastWrite]:
+        return ((carried.occurrence, carried.list_steps(self._context.clock)) for carried in some)
 
     def abandon(self) -> None:
         """Let go of everything, at once."""
-        self._carrier.stopping = True
+        self._deliverer.is_stopping = True
         self.places.close()
         for task in self._tasks.values():
             task.cancel()
 
     # ------------------------------------------------------------ one lane
 
-    async def _carry(self, automation_id: str, lane: Lane) -> None:
-        while lane.waiting and not self._carrier.stopping:
-            head = lane.waiting[0]
+    async def _deliver_queue(self, automation_id: str, lane: AutomationQueue) -> None:
+        while lane.deliveries and not self._deliverer.is_stopping:
+            head = lane.deliveries[0]
             try:
-                await self._carrier.conclude(lane, head)
+                await self._deliverer.deliver(lane, head)
             except Exception as error:  # noqa: BLE001  a fault of ours in one lane must not stop the others
-                await self._survive(head, error)
+                await self._handle_fault(head, error)
             finally:
                 self._in_flight.discard(automation_id)
-            if head.concluded or head.faults >= _MOST_FAULTS:
-                lane.waiting.remove(head)
-                if not head.concluded:
-                    head.waits_for(Cause.BACK_OFF, self._context.clock, _GIVEN_UP)
-                    self.given_up.append(head)
+            if head.is_concluded or head.faults >= _MOST_FAULTS:
+                lane.deliveries.remove(head)
+                if not head.is_concluded:
+                    head.begin_wait(Cause.BACK_OFF, self._context.clock, _GIVEN_UP)
+                    self.abandoned_deliveries.append(head)
                 try:
-                    await self._end_behind(lane, head)
+                    await self._conclude_behind_head(lane, head)
                 except Exception as error:  # noqa: BLE001  they are carried one after the other then
-                    self._context.publish(CarryFailed(occurrence=head.occurrence, automation=head.name, error=error))
-            elif lane.waiting[0] is not head:  # an older one has come before it
-                lane.waiting[0].had_its_turn(head, self._context.clock.now())
-        if not lane.waiting:
-            del self._lanes[automation_id], self._tasks[automation_id]
+                    self._context.publish(DeliveryFailed(occurrence=head.occurrence, automation=head.name, error=error))
+            elif lane.deliveries[0] is not head:  # an older one has come before it
+                lane.deliveries[0].note_turn_wait(head, self._context.clock.now())
+        if not lane.deliveries:
+            del self._queues[automation_id], self._tasks[automation_id]
 
-    async def _end_behind(self, lane: Lane, head: Carried) -> None:
+    async def _conclude_behind_head(self, lane: AutomationQueue, head: Delivery) -> None:
         """Conclude those behind a head that became too late or were coalesced while it was carried, all at once.
 
         One after the other, each with a commit of its own, they would keep the newest of them waiting.
         """
-        if len(lane.waiting) > 1 and not self._carrier.stopping:
-            stopped, now = await self._carrier.find_stopped(lane), self._context.clock.now()
+        if len(lane.deliveries) > 1 and not self._deliverer.is_stopping:
+            stopped, now = await self._deliverer.find_unsent_outcomes(lane), self._context.clock.now()
             for carried, _ in stopped:
-                carried.had_its_turn(head, now)
-            await self._carrier.finish_together(stopped)
+                carried.note_turn_wait(head, now)
+            await self._deliverer.record_outcomes(stopped)
             for carried, _ in stopped:
-                if carried.concluded:
-                    lane.waiting.remove(carried)
-        if lane.waiting:
-            lane.waiting[0].had_its_turn(head, self._context.clock.now())
+                if carried.is_concluded:
+                    lane.deliveries.remove(carried)
+        if lane.deliveries:
+            lane.deliveries[0].note_turn_wait(head, self._context.clock.now())
 
-    async def _survive(self, carried: Carried, error: Exception) -> None:
+    async def _handle_fault(self, carried: Delivery, error: Exception) -> None:
         carried.faults += 1
-        self._context.publish(CarryFailed(occurrence=carried.occurrence, automation=carried.name, error=error))
+        self._context.publish(DeliveryFailed(occurrence=carried.occurrence, automation=carried.name, error=error))
         if carried.state is State.IN_FLIGHT:
-            carried.fall_into_doubt(self._context.clock.seconds(), self._context.settings.settle_time)
-        with carried.waiting_for(Cause.BACK_OFF, self._context.clock, _FAULT):
+            carried.mark_unknown(self._context.clock.boottime(), self._context.settings.settle_time)
+        with carried.record_wait(Cause.BACK_OFF, self._context.clock, _FAULT):
             await asyncio.sleep(LONGEST_BACK_OFF)
 
-    def _run_started(self, run: Run) -> None:
+    def _note_run_start(self, run: Run) -> None:
         """The target works, also when it was held or throttled."""
-        was_half_open = self._context.gate.is_half_open
-        self._context.gate.release()
+        was_half_open = self._context.breaker.is_half_open
+        self._context.breaker.release()
         if was_half_open:
             self.wake()
         for listener in self._listeners:

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Final, Self
 from scheduler.core.episode import Episode
 from scheduler.core.events import BudgetExhausted, BudgetRecovered, TargetRelieved, TargetSaturated
 from scheduler.core.fair_queue import FairQueue, Ticket
+from scheduler.core.occurrence_log import Cause, Step
 from scheduler.core.status import PlacesStatus
-from scheduler.core.steps import Cause, Step
 from scheduler.daemon.context import Context
-from scheduler.daemon.lane import Carried
-from scheduler.daemon.ports import Reservation
-from scheduler.daemon.shortages import Joined, Shortages
+from scheduler.daemon.delivery import Delivery
+from scheduler.daemon.ports import AttemptReservation
+from scheduler.daemon.shortages import Shortages, WaitStart
 
 if TYPE_CHECKING:
     from scheduler.core.model import Occurrence
@@ -32,12 +32,12 @@ QUIET: Final = 180.0
 """A shortage is over when nothing has waited for so many seconds: one that comes back every minute is one shortage."""
 _LOOK_FOR_END: Final = 60.0
 """Seconds between two looks whether a shortage is over."""
-NOTABLE: Final = 1.0
+MIN_SHORTAGE: Final = 1.0
 """A shorter wait for the budget is no shortage. Seconds."""
 _LOOK_AGAIN: Final = 1.0
 """The longest wait before the budget is asked again: a suspend stops the event loop's timers, and a poll may give a place back."""
 _SHORTEST: Final = 0.001
-_HANDED_OVER_FOR: Final = 2.0
+_HAND_OVER_SECONDS: Final = 2.0
 """Seconds for which a place waits for an occurrence that has not entered yet."""
 
 
@@ -57,19 +57,19 @@ class Urgency:
     since: float
 
 
-class Place:
+class AttemptPlace:
     """The place of one attempt, as a context: waits in the queue until it is ``granted``, and gives back all that was not used."""
 
-    def __init__(self, places: "Places", carried: Carried, urgency: Urgency, ring: Callable[[], None]) -> None:
-        self.carried = carried
+    def __init__(self, places: "Places", carried: Delivery, urgency: Urgency, ring: Callable[[], None]) -> None:
+        self.delivery = carried
         self.automation_id = carried.occurrence.automation_id
         self.urgency = urgency
-        self.hangs = False
-        self.reservation: Reservation | None = None
+        self.is_hanging = False
+        self.reservation: AttemptReservation | None = None
         self.ticket: Ticket | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.ring = ring
-        self.joined: Joined | None = None
+        self.wait_start: WaitStart | None = None
         self._places = places
 
     def __enter__(self) -> Self:
@@ -80,33 +80,33 @@ class Place:
         self._places.leave(self)
 
     @property
-    def granted(self) -> bool:
+    def is_granted(self) -> bool:
         """Whether the request may be sent."""
         return self.reservation is not None
 
     @property
-    def sent(self) -> bool:
+    def is_sent(self) -> bool:
         """Whether the request was sent."""
         return self.timer is not None
 
     @property
-    def lack(self) -> str:
+    def shortage_text(self) -> str:
         """What is short, in words for what could not be sent for it."""
-        return self._places.lack
+        return self._places.shortage_text
 
-    def current_wait(self) -> Step | None:
+    def find_current_wait(self) -> Step | None:
         """Return what it waits for now; None when it does not wait."""
-        return None if self.granted or self.joined is None else self._places.shortages.current(self.joined)
+        return None if self.is_granted or self.wait_start is None else self._places.shortages.find_current_wait(self.wait_start)
 
-    def steps(self) -> list[Step]:
+    def list_steps(self) -> list[Step]:
         """Return what it has waited for so far."""
-        return [] if self.joined is None else self._places.shortages.steps(self.joined)
+        return [] if self.wait_start is None else self._places.shortages.list_steps(self.wait_start)
 
     def send(self) -> None:
         """Use the place: the request is sent now."""
         assert self.reservation is not None, "no place was granted"
         self.reservation.use()
-        self._places.note_sent(self)
+        self._places.record_send(self)
         self.timer = asyncio.get_running_loop().call_later(HANGS_AFTER, self._places.note_hanging, self)
 
 
@@ -117,36 +117,36 @@ class Places:
         self._context = context
         self.shortages = Shortages(context.clock)
         self._queue = FairQueue()
-        self._waiting: dict[Ticket, Place] = {}
-        self._handed_over: dict[Occurrence, Place] = {}
+        self._waiting: dict[Ticket, AttemptPlace] = {}
+        self._handed_over_places: dict[Occurrence, AttemptPlace] = {}
         self._in_flight = 0
-        self._hanging: set[Place] = set()  # these count against max_waiting
-        self._stuck: dict[Place, None] = {}  # these hang too and stay in flight, since max_waiting is full
-        self._next_look: asyncio.Handle | None = None
+        self._hanging: set[AttemptPlace] = set()  # these count against max_waiting
+        self._stuck: dict[AttemptPlace, None] = {}  # these hang too and stay in flight, since max_waiting is full
+        self._serve_timer: asyncio.Handle | None = None
         self._short_since: float | None = None  # when the budget began to keep somebody waiting
-        self._quiet: asyncio.Handle | None = None
+        self._end_timer: asyncio.Handle | None = None
         self._is_closed = False
-        self._exhausted = Episode(QUIET)
-        self._saturated = Episode(QUIET)
+        self._exhaustion = Episode(QUIET)
+        self._saturation = Episode(QUIET)
 
     # ------------------------------------------------------------ what others ask
 
     @property
-    def lack(self) -> str:
+    def shortage_text(self) -> str:
         """What is short now, in words."""
-        return _ERRORS[self._find_lack()]
+        return _ERRORS[self._find_shortage()]
 
     @property
-    def hanging(self) -> int:
+    def hanging_count(self) -> int:
         """How many requests hang."""
         return len(self._hanging) + len(self._stuck)
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def status(self) -> PlacesStatus:
+    def make_status(self) -> PlacesStatus:
         """Return how many wait, and what is short."""
-        return PlacesStatus(len(self), self.hanging, self._exhausted.since, self._saturated.since)
+        return PlacesStatus(len(self), self.hanging_count, self._exhaustion.since, self._saturation.since)
 
     def note_late_poll(self) -> None:
         """A poll had to wait for the request budget."""
@@ -155,9 +155,9 @@ class Places:
     def close(self) -> None:
         """Give no more places, and tell nothing more: the daemon ends."""
         self._is_closed = True
-        self._stop_looking()
-        if self._quiet is not None:
-            self._quiet.cancel()
+        self._cancel_timer()
+        if self._end_timer is not None:
+            self._end_timer.cancel()
 
     def ring(self) -> None:
         """Have those who wait look again: something else than a place is missing now."""
@@ -166,89 +166,89 @@ class Places:
 
     def serve(self) -> None:
         """Give places to those who wait, as far as there are any."""
-        self._stop_looking()
+        self._cancel_timer()
         if self._is_closed:
             return
-        self._move()
+        self._release_hanging()
         upstream = self._context.upstream
         while self._waiting and self._has_room():
             reservation = upstream.reserve()
             if reservation is None:
-                lack = self._find_lack()
-                self.shortages.see(lack, self._context.gate.throttle_end if lack is Cause.THROTTLED else None)
+                lack = self._find_shortage()
+                self.shortages.set_cause(lack, self._context.breaker.throttle_end if lack is Cause.THROTTLED else None)
                 self._note_shortage()
-                self._look_in(min(upstream.place_in(), _LOOK_AGAIN))
+                self._serve_later(min(upstream.estimate_wait(), _LOOK_AGAIN))
                 return
             ticket = self._queue.choose()
             assert ticket is not None, "as many tickets as places wait"
             self._grant(self._waiting.pop(ticket), reservation)
-        self.shortages.see(Cause.IN_FLIGHT if self._waiting else None)
+        self.shortages.set_cause(Cause.IN_FLIGHT if self._waiting else None)
         self._short_since = None
 
     # ------------------------------------------------------------ what a place does
 
-    def place(self, carried: Carried, urgency: Urgency, ring: Callable[[], None]) -> Place:
+    def get_place(self, carried: Delivery, urgency: Urgency, ring: Callable[[], None]) -> AttemptPlace:
         """Return the place for an attempt of an occurrence: the one that was handed over to it, or a new one."""
-        place = self._handed_over.get(carried.occurrence)
-        return Place(self, carried, urgency, ring) if place is None else place
+        place = self._handed_over_places.get(carried.occurrence)
+        return AttemptPlace(self, carried, urgency, ring) if place is None else place
 
-    def note_sent(self, place: Place) -> None:
+    def record_send(self, place: AttemptPlace) -> None:
         """The request of a place is sent."""
         assert place.ticket is not None, "a place has a ticket"
-        self._queue.note_sent(place.ticket, self._context.clock.seconds())
+        self._queue.record_send(place.ticket, self._context.clock.boottime())
 
-    def note_lost(self, place: Place) -> None:
+    def record_loss(self, place: AttemptPlace) -> None:
         """The occurrence of a place got its outcome while it waited."""
         assert place.ticket is not None, "a place has a ticket"
-        self._queue.note_lost(place.ticket)
+        self._queue.record_loss(place.ticket)
 
-    def hand_over(self, place: Place) -> None:
+    def hand_over(self, place: AttemptPlace) -> None:
         """Let the place of an occurrence wait from now on, since it has coalesced one that waited here.
 
         The occurrence enters as soon as the outcome of the coalesced one is durable. Until then, but not for long, its place waits, so that
         others that come due now do not precede it.
         """
-        occurrence = place.carried.occurrence
-        if occurrence not in self._handed_over:
-            self._handed_over[occurrence] = place
+        occurrence = place.delivery.occurrence
+        if occurrence not in self._handed_over_places:
+            self._handed_over_places[occurrence] = place
             self._join(place)
-            asyncio.get_running_loop().call_later(_HANDED_OVER_FOR, self._take_back, place)
+            asyncio.get_running_loop().call_later(_HAND_OVER_SECONDS, self._withdraw_place, place)
 
-    def enter(self, place: Place) -> None:
+    def enter(self, place: AttemptPlace) -> None:
         """The attempt for which the place is begins to wait."""
-        if self._handed_over.pop(place.carried.occurrence, None) is None:
+        if self._handed_over_places.pop(place.delivery.occurrence, None) is None:
             self._join(place)
 
-    def _take_back(self, place: Place) -> None:
-        if self._handed_over.get(place.carried.occurrence) is place:
-            del self._handed_over[place.carried.occurrence]
+    def _withdraw_place(self, place: AttemptPlace) -> None:
+        if self._handed_over_places.get(place.delivery.occurrence) is place:
+            del self._handed_over_places[place.delivery.occurrence]
             self.leave(place)
 
-    def _join(self, place: Place) -> None:
+    def _join(self, place: AttemptPlace) -> None:
         """Add a place to the queue. Whoever is due at the same instant joins before anybody is chosen."""
         urgency = place.urgency
         place.ticket = self._queue.join(place.automation_id, lost_at=urgency.lost_at, since=urgency.since)
         self._waiting[place.ticket] = place
-        place.joined = self.shortages.join()
-        if self._next_look is None:
-            self._next_look = asyncio.get_running_loop().call_soon(self.serve)
+        place.wait_start = self.shortages.join()
+        if self._serve_timer is None:
+            self._serve_timer = asyncio.get_running_loop().call_soon(self.serve)
 
-    def leave(self, place: Place) -> None:
+    def leave(self, place: AttemptPlace) -> None:
         """Take back all that a place still holds."""
         if place.ticket is not None and self._waiting.pop(place.ticket, None) is not None:
             self._queue.leave(place.ticket)
             if not self._waiting:
-                self.shortages.see(None)
+                self.shortages.set_cause(None)
         if place.reservation is not None:
             self._free(place, place.reservation)
 
-    def note_hanging(self, place: Place) -> None:
+    def note_hanging(self, place: AttemptPlace) -> None:
         """The request of a place has no answer yet."""
-        place.hangs = True
+        place.is_hanging = True
         self._stuck[place] = None
-        self._move()
+        self._release_hanging()
         self._note_saturation()
-        self._end_later()
+        self._schedule_end()
         self.serve()
 
     # ------------------------------------------------------------ the counts
@@ -256,16 +256,16 @@ class Places:
     def _has_room(self) -> bool:
         return self._in_flight < self._context.settings.max_in_flight
 
-    def _grant(self, place: Place, reservation: Reservation) -> None:
+    def _grant(self, place: AttemptPlace, reservation: AttemptReservation) -> None:
         place.reservation = reservation
         self._in_flight += 1
         place.ring()
 
-    def _free(self, place: Place, reservation: Reservation) -> None:
+    def _free(self, place: AttemptPlace, reservation: AttemptReservation) -> None:
         reservation.give_back()
         if place.timer is not None:
             place.timer.cancel()
-            self._queue.note_answer(place.automation_id, hung=place.hangs)
+            self._queue.record_answer(place.automation_id, hung=place.is_hanging)
         if place in self._hanging:
             self._hanging.remove(place)
         else:
@@ -273,7 +273,7 @@ class Places:
             self._in_flight -= 1
         self.serve()
 
-    def _move(self) -> None:
+    def _release_hanging(self) -> None:
         """Let requests that hang leave ``max_in_flight``, as many as ``max_waiting`` allows."""
         while self._stuck and len(self._hanging) < self._context.settings.max_waiting:
             place = next(iter(self._stuck))
@@ -283,15 +283,15 @@ class Places:
 
     # ------------------------------------------------------------ looking again, and telling
 
-    def _look_in(self, seconds: float) -> None:
-        self._next_look = asyncio.get_running_loop().call_later(max(seconds, _SHORTEST), self.serve)
+    def _serve_later(self, seconds: float) -> None:
+        self._serve_timer = asyncio.get_running_loop().call_later(max(seconds, _SHORTEST), self.serve)
 
-    def _stop_looking(self) -> None:
-        if self._next_look is not None:
-            self._next_look.cancel()
-            self._next_look = None
+    def _cancel_timer(self) -> None:
+        if self._serve_timer is not None:
+            self._serve_timer.cancel()
+            self._serve_timer = None
 
-    def _find_lack(self) -> Cause:
+    def _find_shortage(self) -> Cause:
         """Return what those who wait for a place wait for."""
         if not self._has_room():
             return Cause.IN_FLIGHT
@@ -299,40 +299,40 @@ class Places:
 
     def _is_blocked(self) -> bool:
         """Whether the API asked to send nothing now: the budget is not to blame."""
-        return self._context.clock.seconds() < self._context.upstream.blocked_until
+        return self._context.clock.boottime() < self._context.upstream.blocked_until
 
     def _note_shortage(self) -> None:
         if self._is_blocked():
             self._short_since = None
             return
-        now = self._context.clock.seconds()
+        now = self._context.clock.boottime()
         self._short_since = now if self._short_since is None else self._short_since
-        if now - self._short_since >= NOTABLE:
+        if now - self._short_since >= MIN_SHORTAGE:
             self._note_exhaustion()
 
     def _note_exhaustion(self) -> None:
         context = self._context
-        if self._exhausted.see(context.clock.now(), context.clock.seconds()):
+        if self._exhaustion.see(context.clock.now(), context.clock.boottime()):
             context.publish(BudgetExhausted(target=context.target, waiting=len(self)))
-        self._end_later()
+        self._schedule_end()
 
     def _note_saturation(self) -> None:
         context = self._context
         is_full = len(self._hanging) >= context.settings.max_waiting
-        if is_full and self._saturated.see(context.clock.now(), context.clock.seconds()):
-            context.publish(TargetSaturated(target=context.target, hanging=self.hanging))
+        if is_full and self._saturation.see(context.clock.now(), context.clock.boottime()):
+            context.publish(TargetSaturated(target=context.target, hanging=self.hanging_count))
 
-    def _end_later(self) -> None:
+    def _schedule_end(self) -> None:
         """See to it that an episode ends when nothing happens any more."""
-        if not self._is_closed and self._quiet is None and (self._exhausted.since or self._saturated.since):
-            self._quiet = asyncio.get_running_loop().call_later(_LOOK_FOR_END, self._end)
+        if not self._is_closed and self._end_timer is None and (self._exhaustion.since or self._saturation.since):
+            self._end_timer = asyncio.get_running_loop().call_later(_LOOK_FOR_END, self._end_episodes)
 
-    def _end(self) -> None:
-        self._quiet = None
-        context, seconds = self._context, self._context.clock.seconds()
+    def _end_episodes(self) -> None:
+        self._end_timer = None
+        context, seconds = self._context, self._context.clock.boottime()
         self._note_saturation()
-        if (since := self._exhausted.end(seconds)) is not None:
+        if (since := self._exhaustion.end(seconds)) is not None:
             context.publish(BudgetRecovered(target=context.target, since=since))
-        if (since := self._saturated.end(seconds)) is not None:
+        if (since := self._saturation.end(seconds)) is not None:
             context.publish(TargetRelieved(target=context.target, since=since))
-        self._end_later()
+        self._schedule_end()

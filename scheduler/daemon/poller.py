@@ -18,16 +18,16 @@ from scheduler.core.events import (
     SnapshotFailed,
     SnapshotTaken,
 )
-from scheduler.core.model import Snapshot, Version
-from scheduler.core.timetable import Changes, merge
+from scheduler.core.model import DefinitionVersion, Snapshot
+from scheduler.core.timetable import SnapshotChanges, merge_changes
+from scheduler.daemon.admission import Admission
+from scheduler.daemon.automation_cache import AutomationCache
 from scheduler.daemon.background_need import BackgroundNeed
-from scheduler.daemon.clearance import Clearance
 from scheduler.daemon.clock import Alarm
 from scheduler.daemon.context import Context, back_off
-from scheduler.daemon.places import NOTABLE
+from scheduler.daemon.places import MIN_SHORTAGE
 from scheduler.daemon.presence import SnapshotWatch
-from scheduler.daemon.readings import Readings
-from scheduler.daemon.record import Record
+from scheduler.daemon.snapshot_outbox import SnapshotOutbox
 
 _LEAD: Final = timedelta(seconds=2)
 """A poll before something is due begins at least this long before it, so that it ends before the claims are made."""
@@ -38,52 +38,54 @@ _CHANGES_AT_ONCE: Final = 1_000
 class Poller:
     """One target's snapshots."""
 
-    def __init__(self, context: Context, background_need: BackgroundNeed, readings: Readings, clearance: Clearance, record: Record) -> None:
+    def __init__(
+        self, context: Context, background_need: BackgroundNeed, readings: AutomationCache, clearance: Admission, record: SnapshotOutbox
+    ) -> None:
         self._context = context
         self._background_need = background_need
-        self._readings = readings
-        self._clearance = clearance
-        self._record = record
+        self._cache = readings
+        self._admission = clearance
+        self._outbox = record
         self.watch = SnapshotWatch(context)
         self._alarm = Alarm(context.clock)
-        self._wanted = False
-        self._listeners: list[Callable[[Snapshot, Changes], None]] = []
-        self._on_end: list[Callable[[], None]] = []
-        self._on_wait: list[Callable[[], None]] = []
+        self._is_requested = False
+        self._listeners: list[Callable[[Snapshot, SnapshotChanges], None]] = []
+        self._end_listeners: list[Callable[[], None]] = []
+        self._wait_listeners: list[Callable[[], None]] = []
         self._failures = 0
         self._retry_after = timedelta(0)
-        self._took = timedelta(0)
-        self._begun = float("-inf")
+        self._poll_duration = timedelta(0)
+        self._poll_begun = float("-inf")
         self.error: str | None = None
         self.has_tried = False  # to read the list, since this process began
 
-    def listen(self, listener: Callable[[Snapshot, Changes], None]) -> None:
+    def listen(self, listener: Callable[[Snapshot, SnapshotChanges], None]) -> None:
         """Call ``listener`` with every snapshot, after the timetable has taken it up."""
         self._listeners.append(listener)
 
     def on_end(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` after every poll, good or not."""
-        self._on_end.append(listener)
+        self._end_listeners.append(listener)
 
-    def when_held_up(self, listener: Callable[[], None]) -> None:
+    def on_budget_wait(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` after every poll that had to wait for the request budget."""
-        self._on_wait.append(listener)
+        self._wait_listeners.append(listener)
 
     async def run(self) -> None:
         """Poll for ever."""
         while True:
-            self._wanted = False
+            self._is_requested = False
             await self._poll()
             # While it fails, whoever needs a snapshot waits for the next try as well: an API in trouble is asked no more for that.
-            while (self._failures or not self._wanted) and (pause := self._pause()) > 0:
+            while (self._failures or not self._is_requested) and (pause := self._find_pause()) > 0:
                 await self._alarm.sleep(pause)
 
     def nudge(self) -> None:
         """Poll now, or once more when a poll is under way; while polls fail, at the next try."""
-        self._wanted = True
+        self._is_requested = True
         self._alarm.ring()
 
-    def begin_anew(self) -> None:
+    def forget_failures(self) -> None:
         """The settings or the key are others: what failed before says nothing any more."""
         self._failures = 0
         self.nudge()
@@ -94,85 +96,85 @@ class Poller:
 
     async def _poll(self) -> None:
         context, upstream = self._context, self._context.upstream
-        self._begun = begun = context.clock.seconds()
+        self._poll_begun = begun = context.clock.boottime()
         self._background_need.note_poll(begun)
         try:
-            snapshot = await upstream.snapshot()
+            snapshot = await upstream.read_snapshot()
         except UpstreamError as error:
             if upstream is context.upstream:  # otherwise it was asked with a key that is no more, and is asked anew at once
-                self._failed(error, context.clock.seconds() - begun)
+                self._handle_failure(error, context.clock.boottime() - begun)
         else:
-            self._took = timedelta(seconds=snapshot.ended - snapshot.begun)
-            if snapshot.begun - max(begun, upstream.blocked_until) >= NOTABLE:
-                self._tell_of_wait()
-            context.watch.look()
-            if context.watch.was_set_since(snapshot.begun):
-                self._wanted = True  # its instants do not fit together
+            self._poll_duration = timedelta(seconds=snapshot.ended - snapshot.begun)
+            if snapshot.begun - max(begun, upstream.blocked_until) >= MIN_SHORTAGE:
+                self._report_budget_wait()
+            context.watch.check()
+            if context.watch.has_stepped_since(snapshot.begun):
+                self._is_requested = True  # its instants do not fit together
             else:
-                await self._take(snapshot)
+                await self._take_snapshot(snapshot)
         self.has_tried = True
-        for listener in self._on_end:
+        for listener in self._end_listeners:
             listener()
 
-    def _tell_of_wait(self) -> None:
-        for listener in self._on_wait:
+    def _report_budget_wait(self) -> None:
+        for listener in self._wait_listeners:
             listener()
 
-    def _failed(self, error: UpstreamError, seconds: float) -> None:
+    def _handle_failure(self, error: UpstreamError, seconds: float) -> None:
         self._failures += 1
         pause = min(1.0 + back_off(self._failures), self._context.settings.poll_interval.total_seconds())
         self._retry_after = timedelta(seconds=max(pause, error.retry_after or 0.0))
         self.error = str(error)
         if error.held:
-            self._context.gate.hold(str(error), by_list=True)
+            self._context.breaker.hold(str(error), by_list=True)
         if error.status == HTTPStatus.TOO_MANY_REQUESTS:
-            self._context.gate.throttle(error.retry_after)
+            self._context.breaker.throttle(error.retry_after)
         self._context.publish(SnapshotFailed(target=self._context.target, error=str(error), seconds=seconds, first=self._failures == 1))
-        self._readings.poll_ended(self._begun)
+        self._cache.note_poll_end(self._poll_begun)
 
-    async def _take(self, snapshot: Snapshot) -> None:
+    async def _take_snapshot(self, snapshot: Snapshot) -> None:
         context = self._context
         self._failures, self.error = 0, None
-        context.gate.note_good_poll()
+        context.breaker.note_good_poll()
         if snapshot.clock_offset is not None:
-            context.watch.compare(snapshot.clock_offset, begun=snapshot.begun)
+            context.watch.check_offset(snapshot.clock_offset, begun=snapshot.begun)
         interval = context.settings.poll_interval.total_seconds()
         in_parts = await self._take_in_parts(snapshot)
         if in_parts is None:
-            self._wanted = True  # the clock was set meanwhile: the rest does not fit
+            self._is_requested = True  # the clock was set meanwhile: the rest does not fit
             return
-        changes = context.timetable.update(snapshot, previous_poll=self._clearance.snapshot_at, confirm_after=interval)
-        self._record.add(snapshot, changes)  # before anybody else has a turn: nothing may be planned by what is not on its way
-        changes = merge([*in_parts, changes])
-        self._clearance.confirmed(snapshot.begun_at)
-        self._readings.snapshot_taken(snapshot)
+        changes = context.timetable.update(snapshot, previous_poll=self._admission.snapshot_at, confirm_after=interval)
+        self._outbox.add(snapshot, changes)  # before anybody else has a turn: nothing may be planned by what is not on its way
+        changes = merge_changes([*in_parts, changes])
+        self._admission.note_good_poll(snapshot.begun_at)
+        self._cache.apply_snapshot(snapshot)
         for listener in self._listeners:
             listener(snapshot, changes)
-        self.watch.look(snapshot)
+        self.watch.check(snapshot)
         if context.timetable.absent:
-            self._begun = snapshot.begun  # the snapshot that confirms an absence begins an interval later, and no less
-        await self._write()  # before all is told: of a hundred thousand changes that takes longer
-        await context.tell(_events(context.target, snapshot, changes))
+            self._poll_begun = snapshot.begun  # the snapshot that confirms an absence begins an interval later, and no less
+        await self._write_outbox()  # before all is told: of a hundred thousand changes that takes longer
+        await context.publish_all(_make_events(context.target, snapshot, changes))
 
-    async def _take_in_parts(self, snapshot: Snapshot) -> list[Changes] | None:
+    async def _take_in_parts(self, snapshot: Snapshot) -> list[SnapshotChanges] | None:
         """Take up most of many changes, some at a time, so that what is due does not wait; None when the clock was set meanwhile.
 
         Each part is on its way into the ledger before anybody else has a turn. Nothing is done before the first snapshot has said what is
         still meant of the past: that holds for all of it or for nothing.
         """
-        context, taken = self._context, list[Changes]()
+        context, taken = self._context, list[SnapshotChanges]()
         if not context.timetable.is_confirmed:
             return taken
-        differing = [each for each in snapshot.automations.values() if context.timetable.differs(each)]
+        differing = [each for each in snapshot.automations.values() if context.timetable.is_changed(each)]
         differing.sort(key=attrgetter("id"))  # neighbours in a part are neighbours in the tables
         for first in range(0, len(differing) - _CHANGES_AT_ONCE + 1, _CHANGES_AT_ONCE):
             some = differing[first : first + _CHANGES_AT_ONCE]
             part = replace(snapshot, automations={each.id: each for each in some}, broken={}, complete=False)
-            taken.append(context.timetable.update(part, previous_poll=self._clearance.snapshot_at, confirm_after=None))
-            self._record.add(part, taken[-1], whole=False)
+            taken.append(context.timetable.update(part, previous_poll=self._admission.snapshot_at, confirm_after=None))
+            self._outbox.add(part, taken[-1], whole=False)
             await asyncio.sleep(0)
-            context.watch.look()
-            if context.watch.was_set_since(snapshot.begun):
+            context.watch.check()
+            if context.watch.has_stepped_since(snapshot.begun):
                 return None
         return taken
 
@@ -182,34 +184,34 @@ class Poller:
         version = context.timetable.remove(automation_id, at, context.clock.now())
         if version is None:
             return
-        context.publish(_removed(context.target, version))
-        self._record.remove(version, self._clearance.snapshot_at)  # to be written by whoever writes next: the planner before it plans
+        context.publish(_make_removed_event(context.target, version))
+        self._outbox.remove(version, self._admission.snapshot_at)  # to be written by whoever writes next: the planner before it plans
 
-    async def _write(self) -> None:
+    async def _write_outbox(self) -> None:
         """Record what was seen. What the ledger does not take now waits for the next poll, and the next poll not for it."""
         try:
-            await self._record.write()
+            await self._outbox.write()
         except LedgerUnavailable as error:
-            self._context.health.failed("observe", str(error))
+            self._context.health.note_failure("observe", str(error))
         else:
-            self._context.health.worked()
+            self._context.health.note_success()
 
-    def _pause(self) -> float:
+    def _find_pause(self) -> float:
         """Seconds until the next poll: the interval, or less when something is due before and the snapshot would be stale then."""
         settings, clock = self._context.settings, self._context.clock
-        age = timedelta(seconds=clock.seconds() - self._begun)
+        age = timedelta(seconds=clock.boottime() - self._poll_begun)
         if self._failures:
             return (self._retry_after - age).total_seconds()
         pause = settings.poll_interval - age
         wake_at, now = self._context.timetable.wake_at, clock.now()
         if wake_at is not None and wake_at > now:
-            lead = _LEAD + 2 * self._took
+            lead = _LEAD + 2 * self._poll_duration
             if age + (wake_at - now) > max(settings.fresh_for, lead):
                 pause = min(pause, wake_at - lead - now)
         return pause.total_seconds()
 
 
-def _events(target: str, snapshot: Snapshot, changes: Changes) -> Iterator[Event]:
+def _make_events(target: str, snapshot: Snapshot, changes: SnapshotChanges) -> Iterator[Event]:
     taken = SnapshotTaken(
         target=target,
         automations=len(snapshot.automations) + len(snapshot.broken),
@@ -218,17 +220,17 @@ def _events(target: str, snapshot: Snapshot, changes: Changes) -> Iterator[Event
         clock_offset=snapshot.clock_offset,
     )
     yield taken
-    yield from (_added(target, each) for each in changes.added)
-    yield from (_changed(target, each) for each in changes.changed)
-    yield from (_removed(target, each) for each in changes.removed)
-    yield from (quarantined(target, each) for each in (*changes.added, *changes.changed) if each.invalid is not None)
+    yield from (_make_added_event(target, each) for each in changes.added)
+    yield from (_make_changed_event(target, each) for each in changes.changed)
+    yield from (_make_removed_event(target, each) for each in changes.removed)
+    yield from (make_quarantined_event(target, each) for each in (*changes.added, *changes.changed) if each.invalid is not None)
 
 
-def _removed(target: str, version: Version) -> Event:
+def _make_removed_event(target: str, version: DefinitionVersion) -> Event:
     return AutomationRemoved(target=target, automation_id=version.automation_id, automation=version.name)
 
 
-def _added(target: str, version: Version) -> Event:
+def _make_added_event(target: str, version: DefinitionVersion) -> Event:
     return AutomationAdded(
         target=target,
         automation_id=version.automation_id,
@@ -238,7 +240,7 @@ def _added(target: str, version: Version) -> Event:
     )
 
 
-def _changed(target: str, version: Version) -> Event:
+def _make_changed_event(target: str, version: DefinitionVersion) -> Event:
     return AutomationChanged(
         target=target,
         automation_id=version.automation_id,
@@ -248,7 +250,7 @@ def _changed(target: str, version: Version) -> Event:
     )
 
 
-def quarantined(target: str, version: Version) -> Event:
+def make_quarantined_event(target: str, version: DefinitionVersion) -> Event:
     """What is told of a version that cannot be evaluated."""
     return AutomationQuarantined(
         target=target, automation_id=version.automation_id, automation=version.name, reason=version.invalid or "no usable definition"

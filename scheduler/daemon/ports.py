@@ -5,14 +5,15 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Protocol
 
+from scheduler.core.backfill import FireRequest, Reopening
 from scheduler.core.events import Event
-from scheduler.core.fires import FireRequest, Reopening
 from scheduler.core.model import (
     Attempt,
     AttemptEnd,
     Automation,
     Claim,
     Conclusion,
+    DefinitionVersion,
     Gap,
     Occurrence,
     OpenOccurrence,
@@ -22,27 +23,26 @@ from scheduler.core.model import (
     SkippedSpan,
     Snapshot,
     State,
-    Version,
 )
-from scheduler.core.records import RecordedRuns, RecordedTarget, ThrottleSpan
-from scheduler.core.steps import Step
-from scheduler.core.verdict import Answer, Lost, NotSent
+from scheduler.core.occurrence_log import Step
+from scheduler.core.recorded_state import RecordedRuns, RecordedTargetState, ThrottleSpan
+from scheduler.core.verdict import AttemptResponse, NoResponse, NotSent
 
 
-class Clock(Protocol):
+class DaemonClock(Protocol):
     """Three clocks: one that people read and set, and two that only ever go forward."""
 
     def now(self) -> datetime:
         """The wall clock: aware, UTC."""
 
-    def seconds(self) -> float:
+    def boottime(self) -> float:
         """Seconds since some fixed point, also those the machine was suspended for."""
 
-    def awake(self) -> float:
+    def monotonic(self) -> float:
         """Seconds since some fixed point, without those."""
 
 
-class Reservation(Protocol):
+class AttemptReservation(Protocol):
     """A place in the request budget, for one attempt."""
 
     def use(self) -> None:
@@ -55,7 +55,7 @@ class Reservation(Protocol):
 class Upstream(Protocol):
     """One target's API. Nothing here raises what a caller could not foresee: `UpstreamError` is all."""
 
-    async def snapshot(self) -> Snapshot:
+    async def read_snapshot(self) -> Snapshot:
         """A verified reading of all automations. Raises `UpstreamError`."""
 
     async def retrieve(self, automation_id: str) -> Automation | None:
@@ -65,13 +65,13 @@ class Upstream(Protocol):
     def clock_offset(self) -> tuple[float, float] | None:
         """How many seconds the API's clock is ahead of ours, and how far off that may be; None while it has shown no Date."""
 
-    def clock_was_set(self) -> None:
+    def note_clock_step(self) -> None:
         """Ours was: how far ahead the API's is now, its next answer says."""
 
-    def reserve(self) -> "Reservation | None":
+    def reserve(self) -> "AttemptReservation | None":
         """Reserve a place in the request budget for one attempt; None when there is none now."""
 
-    def place_in(self) -> float:
+    def estimate_wait(self) -> float:
         """Return the seconds until `reserve` may give a place; 0 when it gives one now."""
 
     @property
@@ -87,7 +87,7 @@ class Upstream(Protocol):
     def expect(self, *, poll_interval: float, polls: float, readings: float, at_once: int) -> None:
         """Keep a reserve in the budget for so many polls and readings a second; ``at_once`` automations are read at the same time."""
 
-    async def run(self, automation_id: str, idempotency_key: str) -> Answer | NotSent | Lost:
+    async def run(self, automation_id: str, idempotency_key: str) -> AttemptResponse | NotSent | NoResponse:
         """One attempt. Never raises for what the network or the API do."""
 
     async def warm(self, connections: int) -> None:
@@ -100,14 +100,14 @@ class Ledger(Protocol):
     ``steps`` are what became of an occurrence before, for people to read; they ride in a write that is made anyway.
     """
 
-    async def bind(self, target: str, url: str, project_id: str) -> RecordedTarget:
+    async def bind(self, target: str, url: str, project_id: str) -> RecordedTargetState:
         """Bind the name to its URL and project, or check that it is. Raises `TargetMismatch`. Returns what is recorded of it."""
 
-    async def observe(
+    async def record_snapshot(
         self,
         target: str,
         snapshot_at: datetime,
-        versions: Sequence[Version],
+        versions: Sequence[DefinitionVersion],
         changed: Sequence[Automation],
         removed: Collection[str],
         *,
@@ -120,7 +120,7 @@ class Ledger(Protocol):
         ``whole`` is False while more of the snapshot follows: the snapshot counts as taken with its last part.
         """
 
-    async def throttle(self, target: str, span: ThrottleSpan | None) -> None:
+    async def record_throttle(self, target: str, span: ThrottleSpan | None) -> None:
         """Record the wait that the API of the target asked for; None: there is none any more."""
 
     async def claim(
@@ -139,13 +139,13 @@ class Ledger(Protocol):
         a row already, and what these divide becomes a row each.
         """
 
-    async def attempt(self, occurrence: Occurrence, attempt: Attempt, steps: Sequence[Step] = ()) -> None:
+    async def write_attempt(self, occurrence: Occurrence, attempt: Attempt, steps: Sequence[Step] = ()) -> None:
         """Write an attempt before its first byte; the same number again moves its instant and baseline."""
 
-    async def ended(self, occurrence: Occurrence, end: AttemptEnd, state: State, steps: Sequence[Step] = ()) -> None:
+    async def end_attempt(self, occurrence: Occurrence, end: AttemptEnd, state: State, steps: Sequence[Step] = ()) -> None:
         """An attempt ended without an outcome for its occurrence, which goes on in ``state``."""
 
-    async def settled(self, occurrence: Occurrence, steps: Sequence[Step] = ()) -> None:
+    async def resolve_not_started(self, occurrence: Occurrence, steps: Sequence[Step] = ()) -> None:
         """Its newest attempt, whose outcome was unknown, turned out to have started nothing: it waits."""
 
     async def conclude(
@@ -156,10 +156,13 @@ class Ledger(Protocol):
     async def withdraw(self, occurrences: Sequence[Occurrence]) -> None:
         """Take back claims that were never sent, as if they had not been made. An error when an attempt of one came to an end."""
 
-    async def unsend(self, occurrences: Sequence[Occurrence], steps: Sequence[tuple[Occurrence, Sequence[Step]]] = ()) -> None:
-        """Their newest attempt was written but never sent, and will not be: remove it; they wait on. ``steps`` are written as in `note`."""
+    async def discard_attempts(self, occurrences: Sequence[Occurrence], steps: Sequence[tuple[Occurrence, Sequence[Step]]] = ()) -> None:
+        """Remove the newest attempt of each occurrence: the attempt was written and is never sent. The occurrences wait on.
 
-    async def note(self, steps: Sequence[tuple[Occurrence, Sequence[Step]]]) -> None:
+        ``steps`` are written as in `record_steps`.
+        """
+
+    async def record_steps(self, steps: Sequence[tuple[Occurrence, Sequence[Step]]]) -> None:
         """Write steps of occurrences although nothing else is written of them. A step without an end that has one already keeps it."""
 
     async def rewind(self, target: str, now: datetime) -> None:
@@ -169,16 +172,16 @@ class Ledger(Protocol):
         come to lie earlier than ``now``: what was scheduled since is to be derived anew.
         """
 
-    async def open_occurrences(self, target: str) -> list[OpenOccurrence]:
+    async def read_open_occurrences(self, target: str) -> list[OpenOccurrence]:
         """Every claim without an outcome, in the order of due."""
 
-    async def lacking(self, target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
+    async def find_missing(self, target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
         """Those of them that have no row, neither of their own nor in a span, and lie in no gap."""
 
-    async def late(self, target: str, now: datetime) -> list[OpenOccurrence]:
+    async def read_late_occurrences(self, target: str, now: datetime) -> list[OpenOccurrence]:
         """Every claim without an outcome whose deadline is before ``now``, in the order of due."""
 
-    async def fire_requests(self, target: str) -> list[FireRequest]:
+    async def read_fire_requests(self, target: str) -> list[FireRequest]:
         """What people ask to be made up for, the oldest first."""
 
     async def reopen(self, request: FireRequest, reopening: Reopening) -> OpenOccurrence | str:
@@ -187,10 +190,10 @@ class Ledger(Protocol):
     async def refuse(self, request: FireRequest, why: str) -> None:
         """It is not to be made up for."""
 
-    async def pauses(self, target: str) -> frozenset[str]:
+    async def read_pauses(self, target: str) -> frozenset[str]:
         """The ids of paused automations; ``*`` means all of them."""
 
-    async def followed(
+    async def record_runs(
         self,
         target: str,
         runs: Sequence[tuple[Run, RunOrigin]],
@@ -207,13 +210,13 @@ class Ledger(Protocol):
         which that is not on record.
         """
 
-    async def newest_runs(self, target: str) -> list[Run]:
+    async def read_newest_runs(self, target: str) -> list[Run]:
         """The newest run of every automation that has one."""
 
-    async def unattributed_runs(self, target: str) -> list[Run]:
+    async def read_unattributed_runs(self, target: str) -> list[Run]:
         """Return the runs that are noted as unattributed, in the order of their ids."""
 
-    async def origin(self, target: str, run_id: str, automation_id: str, started_at: datetime | None) -> RunOrigin | None:
+    async def find_run_origin(self, target: str, run_id: str, automation_id: str, started_at: datetime | None) -> RunOrigin | None:
         """Who started this run, as far as the ledger knows; a manual run that was begun around ``started_at`` counts as known."""
 
 

@@ -15,65 +15,65 @@ from scheduler.core.errors import UpstreamError
 from scheduler.core.events import AutomationsDisappeared, AutomationsUnidentified, ListAgreed, ListDisagreed
 from scheduler.core.model import InvalidAutomation, Snapshot
 from scheduler.core.plural import pluralize
-from scheduler.core.records import RecordedTarget
+from scheduler.core.recorded_state import RecordedTargetState
 from scheduler.core.status import Disappearance, Inconsistency
+from scheduler.daemon.automation_cache import AutomationCache
 from scheduler.daemon.context import Context
-from scheduler.daemon.readings import Readings
 
 READINGS_PER_POLL: Final = 20
 """Absent automations that are read alone between two polls; what else is due waits for the next poll."""
-REMEMBERED: Final = timedelta(hours=24)
+DISAPPEARANCE_SHOWN_FOR: Final = timedelta(hours=24)
 """How long a disappearance is shown."""
 
 
 class Presence:
     """One target's absent automations. ``remove`` is called with the id of one that is gone, and since when."""
 
-    def __init__(self, context: Context, readings: Readings) -> None:
+    def __init__(self, context: Context, readings: AutomationCache) -> None:
         self._context = context
-        self._readings = readings
-        self._remove: list[Callable[[str, datetime], None]] = []
-        self._confirm: list[Callable[[str], None]] = []
-        self._asked: set[str] = set()
+        self._cache = readings
+        self._removal_listeners: list[Callable[[str, datetime], None]] = []
+        self._presence_listeners: list[Callable[[str], None]] = []
+        self._read_ids: set[str] = set()
         self._is_list_read = False
-        self._polled = asyncio.Event()
-        self._newest_doubtful = ""  # id of the automation that `run` read last
+        self._poll_event = asyncio.Event()
+        self._last_read_id = ""  # id of the automation that `run` read last
 
     async def run(self) -> None:
         """Read one doubtful automation after each good poll, in turn, for ever. One that was read for an occurrence is not read again."""
         while True:
-            await self._polled.wait()
-            self._polled.clear()
+            await self._poll_event.wait()
+            self._poll_event.clear()
             doubtful = sorted(self._context.timetable.doubtful)
-            following = [automation_id for automation_id in doubtful if automation_id > self._newest_doubtful] or doubtful
-            if following and self.may_read(following[0]):
-                self._newest_doubtful = following[0]
+            following = [automation_id for automation_id in doubtful if automation_id > self._last_read_id] or doubtful
+            if following and self.reserve_reading(following[0]):
+                self._last_read_id = following[0]
                 await self.read(following[0])
 
-    def on_gone(self, remove: Callable[[str, datetime], None]) -> None:
+    def on_removal(self, remove: Callable[[str, datetime], None]) -> None:
         """Call ``remove`` with the id of an automation that is gone, and the instant since which that is known."""
-        self._remove.append(remove)
+        self._removal_listeners.append(remove)
 
-    def on_there(self, confirm: Callable[[str], None]) -> None:
+    def on_presence(self, confirm: Callable[[str], None]) -> None:
         """Call ``confirm`` with the id of an automation that was in doubt and is there."""
-        self._confirm.append(confirm)
+        self._presence_listeners.append(confirm)
 
-    def snapshot_taken(self) -> None:
+    def note_snapshot(self) -> None:
         """The poll that ends next has read the list."""
         self._is_list_read = True
 
-    def poll_ended(self) -> None:
+    def note_poll_end(self) -> None:
         """Another poll: as many may be asked for again."""
-        self._asked.clear()
+        self._read_ids.clear()
         if self._is_list_read:
-            self._polled.set()
+            self._poll_event.set()
         self._is_list_read = False
 
-    def may_read(self, automation_id: str) -> bool:
+    def reserve_reading(self, automation_id: str) -> bool:
         """Take one of the readings between two polls for this automation; False when there is none left, or it had its own."""
-        if automation_id in self._asked or len(self._asked) >= READINGS_PER_POLL:
+        if automation_id in self._read_ids or len(self._read_ids) >= READINGS_PER_POLL:
             return False
-        self._asked.add(automation_id)
+        self._read_ids.add(automation_id)
         return True
 
     async def read(self, automation_id: str) -> None:
@@ -82,8 +82,8 @@ class Presence:
         It does not when there was no answer, or when the definition is another one: since when that counts, the list will show.
         """
         context = self._context
-        at, begun = context.clock.now(), context.clock.seconds()
-        self._readings.note(begun)
+        at, begun = context.clock.now(), context.clock.boottime()
+        self._cache.note_reading(begun)
         try:
             automation = await context.upstream.retrieve(automation_id)
         except (UpstreamError, InvalidAutomation) as error:
@@ -92,23 +92,23 @@ class Presence:
         if not context.timetable.needs_reading(automation_id):
             return  # the list has shown it meanwhile
         if automation is None:
-            self._deny(automation_id, at, begun)
+            self._take_not_found(automation_id, at, begun)
             return
-        self._readings.take(automation, begun)
+        self._cache.take_reading(automation, begun)
         entry = context.timetable.entries.get(automation_id)
         if entry is None or entry.automation.definition != automation.definition:
             context.timetable.revoke_denial(automation_id)
             return
         context.timetable.confirm_presence(automation_id)
-        for confirm in self._confirm:
+        for confirm in self._presence_listeners:
             confirm(automation_id)
 
-    def _deny(self, automation_id: str, at: datetime, begun: float) -> None:
+    def _take_not_found(self, automation_id: str, at: datetime, begun: float) -> None:
         """Take a 404. An automation that the list does not have is gone. Else the next snapshot removes it, if that lacks it too."""
         if not self._context.timetable.is_absent(automation_id):
             self._context.timetable.confirm_denial(automation_id, begun)
             return
-        for remove in self._remove:
+        for remove in self._removal_listeners:
             remove(automation_id, at)
 
 
@@ -118,44 +118,44 @@ class SnapshotWatch:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._unidentified: tuple[int, tuple[str, ...]] = (0, ())
-        self._told = (0, 0)  # number and fingerprint of the unidentified objects that were told of last
+        self._last_unidentified = (0, 0)  # number and fingerprint of the unidentified objects that were told of last
         self._disappearances = DisappearanceWatch()
         self._suspicion: Inconsistency | None = None  # as the newest snapshots show it
-        self.inconsistent: Inconsistency | None = None
+        self.inconsistency: Inconsistency | None = None
         """Why the list cannot be trusted; None as long as nothing says so."""
 
-    def recall(self, recorded: RecordedTarget) -> None:
+    def recall(self, recorded: RecordedTargetState) -> None:
         """Go on from the ledger, so that a disappearance of the day before the newest good poll is shown after a restart too."""
         self._disappearances = DisappearanceWatch()
         self._disappearances.recall(len(recorded.automations), recorded.removals)
 
     @property
-    def unidentified(self) -> tuple[int, tuple[str, ...]]:
+    def unidentified_objects(self) -> tuple[int, tuple[str, ...]]:
         """How many objects of the newest snapshot have no readable id, and what is known of the first of them."""
         return self._unidentified
 
     @property
-    def disappeared(self) -> Disappearance | None:
+    def disappearance(self) -> Disappearance | None:
         """The newest disappearance of more than half of the automations within an hour: for a day, or until half are there again."""
         newest = self._disappearances.newest
-        return None if newest is None or self._context.clock.now() - newest.at > REMEMBERED else newest
+        return None if newest is None or self._context.clock.now() - newest.at > DISAPPEARANCE_SHOWN_FOR else newest
 
-    def look(self, snapshot: Snapshot) -> None:
+    def check(self, snapshot: Snapshot) -> None:
         """Look at a snapshot. One that is not complete says nothing of what is not there."""
-        self._look_at_unidentified(snapshot)
-        self._look_at_consistency(snapshot)
+        self._check_unidentified_objects(snapshot)
+        self._check_consistency(snapshot)
         shown = len(snapshot.automations) + len(snapshot.broken)
         begun = self._disappearances.note(snapshot.begun_at, shown) if snapshot.complete else None
         if begun is not None:
             self._context.publish(AutomationsDisappeared(target=self._context.target, count=begun.gone, automations=begun.known))
 
-    def _look_at_unidentified(self, snapshot: Snapshot) -> None:
+    def _check_unidentified_objects(self, snapshot: Snapshot) -> None:
         count, objects = self._unidentified = (snapshot.unidentified, tuple(snapshot.anonymous))
-        told, self._told = self._told, (count, snapshot.fingerprint)
-        if told != self._told:
+        told, self._last_unidentified = self._last_unidentified, (count, snapshot.fingerprint)
+        if told != self._last_unidentified:
             self._context.publish(AutomationsUnidentified(target=self._context.target, count=count, objects="; ".join(objects) or None))
 
-    def _look_at_consistency(self, snapshot: Snapshot) -> None:
+    def _check_consistency(self, snapshot: Snapshot) -> None:
         """Distrust a list whose pages disagree in two snapshots in a row, or that shows denied automations.
 
         Pages disagree once when somebody creates or renames automations during the reading.
@@ -165,22 +165,22 @@ class SnapshotWatch:
             for each in self._context.timetable.denied
             if (shown := snapshot.automations.get(each)) is not None and shown.definition.enabled  # a disabled one is not read again
         )
-        reason = _describe_denied(snapshot, denied) if denied else snapshot.disagreement
+        reason = _describe_denials(snapshot, denied) if denied else snapshot.disagreement
         before = self._suspicion
         if reason is None:
             self._suspicion = None
         else:
             self._suspicion = Inconsistency(snapshot.begun_at if before is None else before.since, reason)
-        distrusted = self.inconsistent
-        self.inconsistent = self._suspicion if before is not None or denied else None
-        if distrusted is None and self.inconsistent is not None:
+        distrusted = self.inconsistency
+        self.inconsistency = self._suspicion if before is not None or denied else None
+        if distrusted is None and self.inconsistency is not None:
             self._context.publish(
-                ListDisagreed(target=self._context.target, since=self.inconsistent.since, reason=self.inconsistent.reason)
+                ListDisagreed(target=self._context.target, since=self.inconsistency.since, reason=self.inconsistency.reason)
             )
-        elif distrusted is not None and self.inconsistent is None:
+        elif distrusted is not None and self.inconsistency is None:
             self._context.publish(ListAgreed(target=self._context.target, since=distrusted.since))
 
 
-def _describe_denied(snapshot: Snapshot, denied: Sequence[str]) -> str:
+def _describe_denials(snapshot: Snapshot, denied: Sequence[str]) -> str:
     others = f" and {pluralize(len(denied) - 1, 'other')}" if len(denied) > 1 else ""
     return f"it shows {snapshot.automations[denied[0]].name}{others}, whose run and GET answer 404"

@@ -7,31 +7,31 @@ from scheduler.core.events import DaemonStopped, DaemonStopping
 from scheduler.core.status import DaemonStatus
 from scheduler.daemon.clock import ClockWatch
 from scheduler.daemon.context import LedgerHealth
-from scheduler.daemon.ports import Clock, Publish
-from scheduler.daemon.target import Target
+from scheduler.daemon.ports import DaemonClock, Publish
+from scheduler.daemon.target_worker import TargetWorker
 
 
 class Service:
     """Serves every target until it is told to stop."""
 
-    def __init__(self, *, node: str, version: str, clock: Clock, watch: ClockWatch, health: LedgerHealth, publish: Publish) -> None:
+    def __init__(self, *, node: str, version: str, clock: DaemonClock, watch: ClockWatch, health: LedgerHealth, publish: Publish) -> None:
         self._node = node
         self._version = version
         self._clock = clock
         self._watch = watch
         self._health = health
         self._publish = publish
-        self._stopping = asyncio.Event()
+        self._stop_event = asyncio.Event()
         self._started_at = clock.now()
-        self.targets: Sequence[Target] = ()
+        self.targets: Sequence[TargetWorker] = ()
         self.lock_holder: str | None = None
 
-    async def run(self, targets: Sequence[Target], drain_timeout: Callable[[], float]) -> None:
+    async def run(self, targets: Sequence[TargetWorker], drain_timeout: Callable[[], float]) -> None:
         """Serve these targets, which are open, until `stop`; then give what is in flight its time."""
         self.targets = targets
         async with asyncio.TaskGroup() as group:
             background = [group.create_task(self._watch.run())]
-            serving = [group.create_task(target.run(self._stopping, drain_timeout)) for target in targets]
+            serving = [group.create_task(target.run(self._stop_event, drain_timeout)) for target in targets]
             await asyncio.gather(*serving)
             for task in background:
                 task.cancel()
@@ -39,18 +39,18 @@ class Service:
 
     def stop(self, reason: str) -> None:
         """Claim nothing more, and come to an end."""
-        if not self._stopping.is_set():
+        if not self._stop_event.is_set():
             self._publish(DaemonStopping(reason=reason))
-        self._stopping.set()
+        self._stop_event.set()
 
     @property
-    def stopping(self) -> bool:
+    def is_stopping(self) -> bool:
         """Whether it has been told to stop."""
-        return self._stopping.is_set()
+        return self._stop_event.is_set()
 
-    async def stopped(self) -> None:
+    async def wait_for_stop(self) -> None:
         """Wait until it is told to stop."""
-        await self._stopping.wait()
+        await self._stop_event.wait()
 
     @property
     def is_up(self) -> bool:
@@ -61,11 +61,11 @@ class Service:
         """Whether something is fired or about to be, so that whoever only looks should wait."""
         return any(target.is_busy() for target in self.targets)
 
-    def stalled_for(self) -> float:
+    def measure_stall(self) -> float:
         """Seconds for which some target has planned nothing although it was time to look; 0 when all is well, or when it stops."""
-        return 0.0 if self.stopping else max((target.stalled_for() for target in self.targets), default=0.0)
+        return 0.0 if self.is_stopping else max((target.measure_stall() for target in self.targets), default=0.0)
 
-    def status(self) -> DaemonStatus:
+    def make_status(self) -> DaemonStatus:
         """The state of everything at this instant."""
         return DaemonStatus(
             node=self._node,
@@ -74,7 +74,7 @@ class Service:
             started_at=self._started_at,
             lock_holder=self.lock_holder,
             ledger_error=self._health.error,
-            clock_in_doubt=self._watch.in_doubt,
-            stopping=self.stopping,
-            targets=[target.status() for target in self.targets],
+            clock_in_doubt=self._watch.is_in_doubt,
+            stopping=self.is_stopping,
+            targets=[target.make_status() for target in self.targets],
         )

@@ -12,75 +12,75 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from scheduler.core.events import TargetThrottled
-from scheduler.core.records import ThrottleSpan
-from scheduler.daemon.ports import Clock, Publish
+from scheduler.core.recorded_state import ThrottleSpan
+from scheduler.daemon.ports import DaemonClock, Publish
 
-LONG: Final = 60.0
+LONG_WAIT: Final = 60.0
 """Seconds. A longer wait is logged, recorded, and ended by a probe."""
-_NOTABLE: Final = 1.0
+_MIN_EXTENSION: Final = 1.0
 """Seconds. An answer that lengthens the wait by less changes nothing: requests under way are refused in a row."""
 
 
-class Throttle:
+class TargetThrottle:
     """The newest wait of a target."""
 
-    def __init__(self, target: str, clock: Clock, publish: Publish) -> None:
+    def __init__(self, target: str, clock: DaemonClock, publish: Publish) -> None:
         self._target = target
         self._clock = clock
         self._publish = publish
         self._span: ThrottleSpan | None = None
         self._is_recalled = False  # the span is of an earlier process
         self._logged_end = float("-inf")
-        self._to_record: ThrottleSpan | None = None
-        self._recorded: ThrottleSpan | None = None
-        self._news = asyncio.Event()
+        self._span_to_record: ThrottleSpan | None = None
+        self._recorded_span: ThrottleSpan | None = None
+        self._record_event = asyncio.Event()
         self.end = float("-inf")
         """The end of the wait on the clock that counts suspend."""
         self.needs_probe = False
         """Whether one request has to go first: the wait was long, and the API has answered nothing since."""
 
     @property
-    def left(self) -> float:
+    def seconds_left(self) -> float:
         """Seconds until the end of the wait; 0 when there is none."""
-        return max(0.0, self.end - self._clock.seconds())
+        return max(0.0, self.end - self._clock.boottime())
 
     @property
     def until(self) -> datetime | None:
         """The end of the wait on the wall clock; None when there is none."""
-        return None if self._span is None or not self.left else self._span.until
+        return None if self._span is None or not self.seconds_left else self._span.until
 
     def begin(self, seconds: float) -> None:
         """Wait for so many seconds from now on, unless the target waits longer already."""
-        now, end = self._clock.now(), self._clock.seconds() + seconds
-        if end < self.end + _NOTABLE:
+        now, end = self._clock.now(), self._clock.boottime() + seconds
+        if end < self.end + _MIN_EXTENSION:
             return
-        since = self._span.since if self._span is not None and self.left else now
+        since = self._span.since if self._span is not None and self.seconds_left else now
         self._span = ThrottleSpan(since, now + timedelta(seconds=seconds))
         self._is_recalled, self.end = False, end
-        if seconds > LONG:
+        if seconds > LONG_WAIT:
             self.needs_probe = True
             self._log()
-            self._keep(self._span)
+            self._set_record(self._span)
 
     def recall(self, span: ThrottleSpan) -> None:
         """Go on with the wait that an earlier process recorded, as far as the wait is not over."""
-        self._recorded = self._to_record = span
+        self._recorded_span = self._span_to_record = span
         self._resume(span)
-        if self.left:
+        if self.seconds_left:
             self.needs_probe = True
             self._log()
 
-    def clock_was_set(self, seconds: float) -> bool:
+    def note_clock_step(self, seconds: float) -> bool:
         """Note that the wall clock was set ahead by so many seconds. Return whether the rest of the wait changed."""
         if self._span is None:
             return False
-        if self._is_recalled and self._to_record is not None:
-            self._resume(self._to_record)
+        if self._is_recalled and self._span_to_record is not None:
+            self._resume(self._span_to_record)
             return True
         step = timedelta(seconds=seconds)
         self._span = ThrottleSpan(self._span.since + step, self._span.until + step)
-        if self._to_record is not None:
-            self._keep(self._span)
+        if self._span_to_record is not None:
+            self._set_record(self._span)
         return False
 
     def end_if_over(self) -> None:
@@ -88,36 +88,36 @@ class Throttle:
 
         A wait that is over needs no probe any more, and no place in the ledger.
         """
-        if self.left:
+        if self.seconds_left:
             return  # the request was under way when the API asked for the wait
         self.needs_probe = False
-        if self._to_record is not None:
-            self._keep(None)
+        if self._span_to_record is not None:
+            self._set_record(None)
 
     async def record(self, write: Callable[[ThrottleSpan | None], Awaitable[None]]) -> None:
         """Have the ledger hold the newest wait. Raises `LedgerUnavailable`."""
-        while self._recorded != (span := self._to_record):
+        while self._recorded_span != (span := self._span_to_record):
             await write(span)
-            self._recorded = span
+            self._recorded_span = span
 
     async def wait_for_news(self) -> None:
         """Wait until there is something to record."""
-        await self._news.wait()
-        self._news.clear()
+        await self._record_event.wait()
+        self._record_event.clear()
 
     def _resume(self, span: ThrottleSpan) -> None:
         """Compute how much is left of a recorded wait. With a clock that is behind, the whole wait is left, and no more."""
         now = self._clock.now()
         left = min(max(span.until - now, timedelta(0)), max(span.until - span.since, timedelta(0)))
         self._span, self._is_recalled = ThrottleSpan(span.since, now + left), True
-        self.end = self._clock.seconds() + left.total_seconds()
+        self.end = self._clock.boottime() + left.total_seconds()
 
     def _log(self) -> None:
-        """Publish the wait once, and again when its end moves by more than `LONG`."""
-        if self._span is not None and self.end > self._logged_end + LONG:
+        """Publish the wait once, and again when its end moves by more than `LONG_WAIT`."""
+        if self._span is not None and self.end > self._logged_end + LONG_WAIT:
             self._logged_end = self.end
-            self._publish(TargetThrottled(target=self._target, until=self._span.until, seconds=self.left))
+            self._publish(TargetThrottled(target=self._target, until=self._span.until, seconds=self.seconds_left))
 
-    def _keep(self, span: ThrottleSpan | None) -> None:
-        self._to_record = span
-        self._news.set()
+    def _set_record(self, span: ThrottleSpan | None) -> None:
+        self._span_to_record = span
+        self._record_event.set()

@@ -11,22 +11,22 @@ from functools import partial
 from itertools import chain
 from typing import Final, TypedDict
 
-from scheduler.core.command_line import command_line
-from scheduler.core.events import Event, LedgerRestored, RunDoubled, RunFinished, RunForeign, RunWasThere
+from scheduler.core.command_line import format_command
+from scheduler.core.events import EarlierRunSeen, Event, LedgerRestored, RunDoubled, RunFinished, RunForeign
 from scheduler.core.model import NO_DEFINITION, Automation, Run, RunOrigin, RunStatus, Snapshot
-from scheduler.core.records import RecordedRuns
-from scheduler.core.timetable import Changes
+from scheduler.core.recorded_state import RecordedRuns
+from scheduler.core.timetable import SnapshotChanges
+from scheduler.daemon.automation_cache import AutomationReading
 from scheduler.daemon.context import Context
 from scheduler.daemon.dispatcher import Dispatcher
-from scheduler.daemon.readings import Seen
 
-_LOOKED_AT_ONCE: Final = 1_000
+_AUTOMATIONS_AT_ONCE: Final = 1_000
 """Automations that are looked at before others have a turn."""
-_RECORDED_AT_ONCE: Final = 5_000
+_RUNS_AT_ONCE: Final = 5_000
 """Runs in one transaction: a tenth of a second or two, which a claim that is due may have to wait."""
-_UNSEEN: Final = 600.0
+_MAX_UNSEEN: Final = 600.0
 """Seconds for which nobody may have looked before the end of a run was seen, so that its duration still says something."""
-BESIDE: Final = timedelta(minutes=1)
+DOUBLE_SCHEDULE_WINDOW: Final = timedelta(minutes=1)
 """A foreign run that began this close to a scheduled instant looks like the work of a second scheduler."""
 _DELETED: Final = "the automation was deleted while this run was in progress, so nobody can see how the run ended"
 _LATE_DOUBLE: Final = (
@@ -34,14 +34,14 @@ _LATE_DOUBLE: Final = (
 )
 
 
-class _Of(TypedDict):
+class _EventKeys(TypedDict):
     target: str
     automation_id: str
     automation: str
 
 
 @dataclass(slots=True)
-class _Followed:
+class _FollowedRun:
     """The newest run known of an automation, and when we learned of it on the clock that counts suspend."""
 
     run: Run
@@ -61,7 +61,7 @@ class _Findings:
     records: list[tuple[Run, RunOrigin]] = field(default_factory=list)
     foreign: list[tuple[Run, str]] = field(default_factory=list)  # with the automation's name
     finished: list[tuple[Run, str]] = field(default_factory=list)  # with the automation's name
-    were_there: list[tuple[Run, str]] = field(default_factory=list)  # the same, of those that had ended before
+    earlier: list[tuple[Run, str]] = field(default_factory=list)  # the same, of those that had ended before
     unattributed: list[Run] = field(default_factory=list)  # set aside now
     attributed: list[str] = field(default_factory=list)  # ids of runs that were set aside, and are looked at again
 
@@ -82,16 +82,18 @@ class Tracker:
     def __init__(self, context: Context, dispatcher: Dispatcher) -> None:
         self._context = context
         self._dispatcher = dispatcher
-        self._newest: dict[str, _Followed] = {}
-        self._unclear: dict[str, dict[str, Seen]] = {}  # by automation and run: seen while an attempt of ours was under way or in doubt
-        self._loaded = _Findings()  # what the tables of the process before imply, and is not noted yet
-        self._noted: frozenset[str] = frozenset()  # ids of the runs that the process before had set aside
-        self._covered: list[Run] = []
+        self._newest: dict[str, _FollowedRun] = {}
+        self._unattributed_readings: dict[
+            str, dict[str, AutomationReading]
+        ] = {}  # by automation and run: seen while an attempt of ours was under way or in doubt
+        self._loaded_findings = _Findings()  # what the tables of the process before imply, and is not noted yet
+        self._noted_run_ids: frozenset[str] = frozenset()  # ids of the runs that the process before had set aside
+        self._covered_runs: list[Run] = []
         self._is_first = True
         self._snapshot_at: datetime | None = None
         self._restored_at: datetime | None = None
-        self._unrecorded = 0  # runs between the backup of the ledger and its restoration that were seen, and not told of
-        self._shown: Mapping[str, str | None] = {}  # by automation: its newest run as the process before recorded it
+        self._unrecorded_count = 0  # runs between the backup of the ledger and its restoration that were seen, and not told of
+        self._recorded_run_ids: Mapping[str, str | None] = {}  # by automation: its newest run as the process before recorded it
         self._read_at = float("-inf")  # when the newest snapshot that was looked at began, on the clock that counts suspend
         self._queue: asyncio.Queue[_Batch] = asyncio.Queue()
 
@@ -113,27 +115,27 @@ class Tracker:
         that the ledger, restored from a backup, knows nothing of.
         """
         self._restored_at = restored_at
-        self._shown = {automation_id: automation.run_id for automation_id, automation in shown.items()}
-        self._unclear, self._loaded = {}, _Findings()
+        self._recorded_run_ids = {automation_id: automation.run_id for automation_id, automation in shown.items()}
+        self._unattributed_readings, self._loaded_findings = {}, _Findings()
         noted = list(unattributed)
-        self._noted = frozenset(run.id for run in noted)
+        self._noted_run_ids = frozenset(run.id for run in noted)
         for run in noted:
-            self._set_aside(Seen(_showing(run, shown.get(run.automation_id)), float("-inf")), _Findings())
+            self._set_aside(AutomationReading(_make_automation(run, shown.get(run.automation_id)), float("-inf")), _Findings())
         for automation in (shown[each] for each in undecided if each in shown):
             if automation.run_id is not None:
-                self._set_aside(Seen(automation, float("-inf")), self._loaded)
+                self._set_aside(AutomationReading(automation, float("-inf")), self._loaded_findings)
         on_record = {run.id for run in runs}
-        self._loaded.unattributed = [run for run in self._loaded.unattributed if run.id not in on_record]
+        self._loaded_findings.unattributed = [run for run in self._loaded_findings.unattributed if run.id not in on_record]
         if snapshot_at is not None and snapshot_at <= self._context.clock.now():  # else it stands on a clock that was ahead
             self._snapshot_at = snapshot_at
-            self._read_at = self._context.clock.seconds() - (self._context.clock.now() - snapshot_at).total_seconds()
-        self._newest = {run.automation_id: _Followed(run, float("-inf")) for run in runs}
+            self._read_at = self._context.clock.boottime() - (self._context.clock.now() - snapshot_at).total_seconds()
+        self._newest = {run.automation_id: _FollowedRun(run, float("-inf")) for run in runs}
 
-    def started(self, run: Run) -> None:
+    def note_own_run(self, run: Run) -> None:
         """One of our attempts started this run."""
         self._follow(run)
 
-    def snapshot_taken(self, snapshot: Snapshot, changes: Changes) -> None:
+    def queue_snapshot(self, snapshot: Snapshot, changes: SnapshotChanges) -> None:
         """Look at what a snapshot changed, and again at what could not be told before."""
         added = frozenset(each.automation_id for each in changes.added)
         wanted: Collection[Automation]
@@ -144,42 +146,42 @@ class Tracker:
             wanted = [*changes.updated, *(snapshot.automations[each] for each in added if each in snapshot.automations)]
         self._queue.put_nowait(_Batch(wanted, snapshot.begun, added, whole=True))
 
-    def seen(self, seen: Seen) -> None:
+    def queue_reading(self, seen: AutomationReading) -> None:
         """Look at a single reading."""
         self._queue.put_nowait(_Batch([seen.automation], seen.begun))
 
     async def run(self) -> None:
         """Follow for ever."""
-        await self._record(self._loaded)
+        await self._record_findings(self._loaded_findings)
         while True:
             batch = await self._queue.get()
             findings = _Findings()
-            for seen in list(self._clear_by_now(batch, findings)):
-                await self._look(seen, findings, first=False)  # even if its automation was gone since, and is back with this batch
+            for seen in list(self._take_decided_readings(batch, findings)):
+                await self._track_reading(seen, findings, first=False)  # even if its automation was gone since, and is back with this batch
             for number, automation in enumerate(batch.automations, 1):
-                await self._look(Seen(automation, batch.begun), findings, first=automation.id in batch.added)
-                if number % _LOOKED_AT_ONCE == 0:
+                await self._track_reading(AutomationReading(automation, batch.begun), findings, first=automation.id in batch.added)
+                if number % _AUTOMATIONS_AT_ONCE == 0:
                     await asyncio.sleep(0)
-            self._end_what_is_covered(findings)
+            self._end_covered_runs(findings)
             if batch.whole:
                 self._end_runs_of_deleted_automations(findings)
-                self._end_what_is_lost(findings)
-                self._shown = {}
-            await self._record(findings)
+                self._end_lost_runs(findings)
+                self._recorded_run_ids = {}
+            await self._record_findings(findings)
             if batch.whole:
                 self._read_at = batch.begun
-                self._tell_of_unrecorded_runs()
+                self._publish_unrecorded_runs()
 
-    def _tell_of_unrecorded_runs(self) -> None:
-        count, self._unrecorded = self._unrecorded, 0
+    def _publish_unrecorded_runs(self) -> None:
+        count, self._unrecorded_count = self._unrecorded_count, 0
         if count and self._restored_at is not None:
             self._context.publish(LedgerRestored(target=self._context.target, runs=count, restored_at=self._restored_at))
 
-    async def _record(self, findings: _Findings) -> None:
+    async def _record_findings(self, findings: _Findings) -> None:
         context, at = self._context, self._context.clock.now()
         if not (findings.records or findings.attributed or findings.unattributed):
             return
-        follow = partial(context.ledger.followed, context.target, clock_offset=context.clock_offset)
+        follow = partial(context.ledger.record_runs, context.target, clock_offset=context.clock_offset)
         doubles: dict[str, datetime] = {}
         scheduled_for: dict[str, datetime] = {}
         names: dict[str, str] = {}
@@ -189,41 +191,43 @@ class Tracker:
             scheduled_for.update(recorded.scheduled_for)
             names.update(recorded.names)
 
-        def name_of(run: Run, name: str) -> str:
+        def find_name(run: Run, name: str) -> str:
             is_there = run.automation_id in context.timetable.entries
             return name if is_there else names.get(run.automation_id, name)  # only the ledger knows the names of removed automations
 
-        rest = max(0, len(findings.records) - 1) // _RECORDED_AT_ONCE * _RECORDED_AT_ONCE
-        for first in range(0, rest, _RECORDED_AT_ONCE):
-            take(await context.durably("runs", partial(follow, findings.records[first : first + _RECORDED_AT_ONCE], at)))
+        rest = max(0, len(findings.records) - 1) // _RUNS_AT_ONCE * _RUNS_AT_ONCE
+        for first in range(0, rest, _RUNS_AT_ONCE):
+            take(await context.retry_write("runs", partial(follow, findings.records[first : first + _RUNS_AT_ONCE], at)))
         attribution = {"attributed": findings.attributed, "unattributed": findings.unattributed}
-        take(await context.durably("runs", partial(follow, findings.records[rest:], at, **attribution)))
-        foreign = (self._foreign(run, name_of(run, name), doubles.get(run.id)) for run, name in findings.foreign)
-        finished = (self._finished(run, name_of(run, name), scheduled_for.get(run.id), at) for run, name in findings.finished)
-        were_there = (self._make_was_there(run, name_of(run, name)) for run, name in findings.were_there)
-        await context.tell(chain(foreign, finished, were_there))
+        take(await context.retry_write("runs", partial(follow, findings.records[rest:], at, **attribution)))
+        foreign = (self._make_foreign_event(run, find_name(run, name), doubles.get(run.id)) for run, name in findings.foreign)
+        finished = (self._make_finished_event(run, find_name(run, name), scheduled_for.get(run.id), at) for run, name in findings.finished)
+        were_there = (self._make_earlier_run_event(run, find_name(run, name)) for run, name in findings.earlier)
+        await context.publish_all(chain(foreign, finished, were_there))
 
-    def _clear_by_now(self, batch: _Batch, findings: _Findings) -> Iterator[Seen]:
+    def _take_decided_readings(self, batch: _Batch, findings: _Findings) -> Iterator[AutomationReading]:
         """What was seen before its automation's attempt came to its outcome: of all automations with a snapshot, else of those read."""
-        readings = self._unclear if batch.whole else {each.id for each in batch.automations} & self._unclear.keys()
+        readings = (
+            self._unattributed_readings if batch.whole else {each.id for each in batch.automations} & self._unattributed_readings.keys()
+        )
         for automation_id in [each for each in readings if not self._dispatcher.is_undecided(each)]:
-            runs = self._unclear.pop(automation_id)
+            runs = self._unattributed_readings.pop(automation_id)
             findings.attributed += runs
             yield from runs.values()
 
-    def _set_aside(self, seen: Seen, findings: _Findings) -> None:
+    def _set_aside(self, seen: AutomationReading, findings: _Findings) -> None:
         """Keep a run that an attempt may have started, until the attempt has its outcome.
 
         The ledger keeps a note of the run: a restart may come first.
         """
-        run = _newest_run(seen.automation)
-        runs = self._unclear.setdefault(run.automation_id, {})
+        run = _to_newest_run(seen.automation)
+        runs = self._unattributed_readings.setdefault(run.automation_id, {})
         before = runs.get(run.id)
         runs[run.id] = seen
-        if before is None or _newest_run(before.automation) != run:
+        if before is None or _to_newest_run(before.automation) != run:
             findings.unattributed.append(run)
 
-    async def _look(self, seen: Seen, findings: _Findings, *, first: bool) -> None:
+    async def _track_reading(self, seen: AutomationReading, findings: _Findings, *, first: bool) -> None:
         automation = seen.automation
         known = self._newest.get(automation.id)
         if automation.run_id is None:
@@ -233,33 +237,33 @@ class Tracker:
         elif self._may_be_ours(automation, first=first):
             self._set_aside(seen, findings)
         else:
-            await self._meet(seen, known, findings, first=first)
+            await self._track_new_run(seen, known, findings, first=first)
 
     def _may_be_ours(self, automation: Automation, *, first: bool) -> bool:
         """Whether an attempt may have started the newest run.
 
         None has when the automation is seen for the first time, unless that is the second first time, and the run was set aside before.
         """
-        is_new = first and automation.run_id not in self._unclear.get(automation.id, ())
+        is_new = first and automation.run_id not in self._unattributed_readings.get(automation.id, ())
         return not is_new and self._dispatcher.is_undecided(automation.id)
 
-    def _update(self, known: _Followed, automation: Automation, findings: _Findings) -> None:
-        status = _status(automation.run_status)
+    def _update(self, known: _FollowedRun, automation: Automation, findings: _Findings) -> None:
+        status = _parse_status(automation.run_status)
         if status is RunStatus.RUNNING or known.run.status not in {RunStatus.RUNNING, RunStatus.LOST}:
             return
         known.run = replace(known.run, status=status, error=automation.run_error)
-        self._finish(known.run, automation.name, findings)
+        self._add_finished_run(known.run, automation.name, findings)
 
-    async def _meet(self, seen: Seen, known: _Followed | None, findings: _Findings, *, first: bool) -> None:
+    async def _track_new_run(self, seen: AutomationReading, known: _FollowedRun | None, findings: _Findings, *, first: bool) -> None:
         """A run that is not the newest one that we know of: a newer one, or one that a newer one has covered by now."""
         automation = seen.automation
-        run = _newest_run(automation)
-        origin = RunOrigin.BEFORE if first else await self._origin(run)
-        if origin is None and known is None and self._was_there(run):
+        run = _to_newest_run(automation)
+        origin = RunOrigin.BEFORE if first else await self._find_origin(run)
+        if origin is None and known is None and self._is_from_earlier_process(run):
             origin = RunOrigin.BEFORE
         if origin is None and self._is_from_before_restoration(run):
             origin = RunOrigin.BEFORE
-            self._unrecorded += 1
+            self._unrecorded_count += 1
         if known is None or known.is_older_than(run, seen.begun):
             self._follow(run, since=seen.begun)
         elif origin is not None:
@@ -270,60 +274,62 @@ class Tracker:
             findings.foreign.append((run, automation.name))
         findings.records.append((run, origin or RunOrigin.FOREIGN))
         if run.status is not RunStatus.RUNNING:
-            (findings.were_there if origin is RunOrigin.BEFORE else findings.finished).append((run, automation.name))
+            (findings.earlier if origin is RunOrigin.BEFORE else findings.finished).append((run, automation.name))
 
-    def _was_there(self, run: Run) -> bool:
+    def _is_from_earlier_process(self, run: Run) -> bool:
         """Whether a process saw the run, as the first one of its automation, that was killed before it recorded the runs of its snapshot.
 
         Of a snapshot that was recorded in part, each automation tells for itself. A run that was noted was not the first one: an attempt
         was under way when it was seen.
         """
-        if run.id in self._noted:
+        if run.id in self._noted_run_ids:
             return False
-        began = self._began(run)
-        return self._shown.get(run.automation_id) == run.id or (
+        began = self._find_run_begin(run)
+        return self._recorded_run_ids.get(run.automation_id) == run.id or (
             self._snapshot_at is not None and began is not None and began <= self._snapshot_at
         )
 
     def _is_from_before_restoration(self, run: Run) -> bool:
-        began = self._began(run)
+        began = self._find_run_begin(run)
         return self._restored_at is not None and began is not None and began <= self._restored_at
 
-    async def _origin(self, run: Run) -> RunOrigin | None:
+    async def _find_origin(self, run: Run) -> RunOrigin | None:
         context = self._context
-        return await context.readably("origin", lambda: context.ledger.origin(context.target, run.id, run.automation_id, run.started_at))
+        return await context.retry_read(
+            "origin", lambda: context.ledger.find_run_origin(context.target, run.id, run.automation_id, run.started_at)
+        )
 
-    def _foreign(self, run: Run, name: str, doubles: datetime | None) -> Event:
-        of: _Of = {"target": self._context.target, "automation_id": run.automation_id, "automation": name}
+    def _make_foreign_event(self, run: Run, name: str, doubles: datetime | None) -> Event:
+        of: _EventKeys = {"target": self._context.target, "automation_id": run.automation_id, "automation": name}
         if doubles is not None:
             return RunDoubled(**of, run_id=run.id, started_at=run.started_at, scheduled_for=doubles, hint=_LATE_DOUBLE)
-        beside = self._beside(run)
+        beside = self._find_near_instant(run)
         hint = (_advise_alone if beside is None else _advise_double_schedule)(self._context.target, run.automation_id)
         return RunForeign(**of, run_id=run.id, started_at=run.started_at, scheduled_for=beside, hint=hint)
 
-    def _beside(self, run: Run) -> datetime | None:
+    def _find_near_instant(self, run: Run) -> datetime | None:
         """The scheduled instant of the automation that is so close to the run's beginning that it may be the reason for it."""
         entry = self._context.timetable.entries.get(run.automation_id)
-        began = self._began(run)
+        began = self._find_run_begin(run)
         if entry is None or entry.schedule is None or began is None:
             return None
-        instants = entry.schedule.between(began - BESIDE, began + BESIDE)
+        instants = entry.schedule.iterate_between(began - DOUBLE_SCHEDULE_WINDOW, began + DOUBLE_SCHEDULE_WINDOW)
         return min(instants, key=lambda instant: abs(instant - began), default=None)
 
-    def _began(self, run: Run) -> datetime | None:
+    def _find_run_begin(self, run: Run) -> datetime | None:
         """When a run began, on our clock."""
         return None if run.started_at is None else run.started_at - timedelta(seconds=self._context.clock_offset or 0.0)
 
     def _follow(self, run: Run, *, since: float | None = None) -> None:
         known = self._newest.get(run.automation_id)
         if known is not None and known.run.id != run.id and known.run.status is RunStatus.RUNNING:
-            self._covered.append(known.run)
-        self._newest[run.automation_id] = _Followed(run, self._context.clock.seconds() if since is None else since)
+            self._covered_runs.append(known.run)
+        self._newest[run.automation_id] = _FollowedRun(run, self._context.clock.boottime() if since is None else since)
 
-    def _end_what_is_covered(self, findings: _Findings) -> None:
-        covered, self._covered = self._covered, []
+    def _end_covered_runs(self, findings: _Findings) -> None:
+        covered, self._covered_runs = self._covered_runs, []
         for run in covered:
-            self._finish(replace(run, status=RunStatus.SUPERSEDED), self._name(run), findings)
+            self._add_finished_run(replace(run, status=RunStatus.SUPERSEDED), self._find_name(run), findings)
 
     def _end_runs_of_deleted_automations(self, findings: _Findings) -> None:
         """Give a final status to the runs of automations that are gone, also those that another process followed: no reading shows them."""
@@ -331,21 +337,21 @@ class Tracker:
         for automation_id in [each for each in self._newest if each not in entries]:
             run = self._newest.pop(automation_id).run
             if run.status is RunStatus.RUNNING:
-                self._finish(replace(run, status=RunStatus.SUPERSEDED, error=_DELETED), automation_id, findings)
+                self._add_finished_run(replace(run, status=RunStatus.SUPERSEDED, error=_DELETED), automation_id, findings)
 
-    def _end_what_is_lost(self, findings: _Findings) -> None:
+    def _end_lost_runs(self, findings: _Findings) -> None:
         oldest = self._context.clock.now() - self._context.settings.run_timeout
         for known in self._newest.values():
             started_at = known.run.started_at
             if known.run.status is RunStatus.RUNNING and started_at is not None and started_at < oldest:
                 known.run = replace(known.run, status=RunStatus.LOST, error="the run did not end within run_timeout")
-                self._finish(known.run, self._name(known.run), findings)
+                self._add_finished_run(known.run, self._find_name(known.run), findings)
 
-    def _finish(self, run: Run, name: str, findings: _Findings) -> None:
+    def _add_finished_run(self, run: Run, name: str, findings: _Findings) -> None:
         findings.records.append((run, RunOrigin.OCCURRENCE))
         findings.finished.append((run, name))
 
-    def _finished(self, run: Run, name: str, scheduled_for: datetime | None, at: datetime) -> Event:
+    def _make_finished_event(self, run: Run, name: str, scheduled_for: datetime | None, at: datetime) -> Event:
         return RunFinished(
             target=self._context.target,
             automation_id=run.automation_id,
@@ -354,52 +360,52 @@ class Tracker:
             status=run.status,
             error=run.error,
             scheduled_for=scheduled_for,
-            duration=self._measure(run, at),
+            duration=self._measure_duration(run, at),
             gone=run.automation_id not in self._context.timetable.entries,
         )
 
-    def _make_was_there(self, run: Run, name: str) -> Event:
-        return RunWasThere(target=self._context.target, automation_id=run.automation_id, automation=name, status=run.status)
+    def _make_earlier_run_event(self, run: Run, name: str) -> Event:
+        return EarlierRunSeen(target=self._context.target, automation_id=run.automation_id, automation=name, status=run.status)
 
-    def _measure(self, run: Run, at: datetime) -> float | None:
+    def _measure_duration(self, run: Run, at: datetime) -> float | None:
         """Return the seconds from the begin of a run to ``at``, when its end was seen; None when the end may be much earlier.
 
         The run ended after the reading before, which showed it running.
         """
-        began = self._began(run)
+        began = self._find_run_begin(run)
         if began is None or run.status not in {RunStatus.SUCCESS, RunStatus.FAILED}:
             return None
         duration = max(0.0, (at - began).total_seconds())
-        unseen = min(duration, self._context.clock.seconds() - self._read_at)
-        return round(duration, 3) if unseen <= max(_UNSEEN, 2 * self._context.settings.poll_interval.total_seconds()) else None
+        unseen = min(duration, self._context.clock.boottime() - self._read_at)
+        return round(duration, 3) if unseen <= max(_MAX_UNSEEN, 2 * self._context.settings.poll_interval.total_seconds()) else None
 
-    def _name(self, run: Run) -> str:
+    def _find_name(self, run: Run) -> str:
         entry = self._context.timetable.entries.get(run.automation_id)
         return run.automation_id if entry is None else entry.automation.name
 
 
-def _newest_run(automation: Automation) -> Run:
+def _to_newest_run(automation: Automation) -> Run:
     """Return the run that a reading of the automation shows."""
-    return Run(automation.run_id or "", automation.id, automation.run_at, _status(automation.run_status), automation.run_error)
+    return Run(automation.run_id or "", automation.id, automation.run_at, _parse_status(automation.run_status), automation.run_error)
 
 
-def _showing(run: Run, automation: Automation | None) -> Automation:
+def _make_automation(run: Run, automation: Automation | None) -> Automation:
     """Return the automation as it was when it showed this run. None: it is gone, and nobody knows its name any more."""
     if automation is None:
         automation = Automation(run.automation_id, run.automation_id, NO_DEFINITION)
     return replace(automation, run_id=run.id, run_at=run.started_at, run_status=run.status, run_error=run.error)
 
 
-def _status(text: str | None) -> RunStatus:
+def _parse_status(text: str | None) -> RunStatus:
     return {"success": RunStatus.SUCCESS, "failed": RunStatus.FAILED}.get(text or "", RunStatus.RUNNING)
 
 
 def _advise_alone(target: str, automation_id: str) -> str:
-    return f"to start a run by hand without this line, use `{command_line(f'automations run {automation_id}', target=target)}`"
+    return f"to start a run by hand without this line, use `{format_command(f'automations run {automation_id}', target=target)}`"
 
 
 def _advise_double_schedule(target: str, automation_id: str) -> str:
     return (
         "a second scheduler seems to fire this automation, so that each occurrence is paid for twice: "
-        f"switch that one off, or pause the automation here: `{command_line(f'pause {automation_id}', target=target)}`"
+        f"switch that one off, or pause the automation here: `{format_command(f'pause {automation_id}', target=target)}`"
     )

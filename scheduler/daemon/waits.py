@@ -12,10 +12,10 @@ from itertools import chain, islice
 from typing import Final
 
 from scheduler.core.model import Automation
-from scheduler.core.policy import Moment
+from scheduler.core.occurrence_log import Cause
+from scheduler.core.policy import FireTime
 from scheduler.core.status import MOST_NAMED, WaitsStatus, WaitStatus
-from scheduler.core.steps import Cause
-from scheduler.core.timetable import Entry
+from scheduler.core.timetable import TimetableEntry
 from scheduler.daemon.context import Context
 from scheduler.daemon.dispatcher import Dispatcher
 from scheduler.daemon.planner import Planner
@@ -34,67 +34,67 @@ class Waits:
         self._planner = planner
         self._dispatcher = dispatcher
 
-    async def status(self) -> WaitsStatus:
+    async def make_status(self) -> WaitsStatus:
         """Return all waits: counted, and the first of them by due time. Costs as much as there are open occurrences, a part at a time."""
         timetable = self._context.timetable
-        claimed, first = await _count(wait for _, wait in self._dispatcher.waits() if wait is not None)
-        unplanned, more = await _count(self._unplanned())
-        later = (_until_due(entry, moment) for entry, moment in timetable.first_later(MOST_NAMED))
-        first = nsmallest(MOST_NAMED, chain(first, more, later), key=_order)
-        causes = claimed + unplanned + Counter({Cause.DUE: timetable.later_count})
-        return WaitsStatus(causes, first, unplanned.total() + timetable.later_count)
+        claimed, first = await _count_waits(wait for _, wait in self._dispatcher.iterate_waits() if wait is not None)
+        unplanned, more = await _count_waits(self._iterate_unplanned_fires())
+        later = (_make_due_wait(entry, moment) for entry, moment in timetable.list_first_delayed(MOST_NAMED))
+        first = nsmallest(MOST_NAMED, chain(first, more, later), key=_to_sort_key)
+        causes = claimed + unplanned + Counter({Cause.DUE: timetable.delayed_count})
+        return WaitsStatus(causes, first, unplanned.total() + timetable.delayed_count)
 
-    def of(self, automation_id: str) -> list[WaitStatus]:
+    def list_for_automation(self, automation_id: str) -> list[WaitStatus]:
         """Return the waits of one automation, by due time, at most `MOST_NAMED`. Costs nothing for other automations."""
-        lane = self._dispatcher.lane(automation_id)
-        claimed = () if lane is None else (wait for _, wait in lane.waits(self._context.clock) if wait is not None)
-        later = (_until_due(*each) for each in self._context.timetable.later(automation_id))
-        return nsmallest(MOST_NAMED, chain(claimed, self._unplanned(automation_id), later), key=_order)
+        lane = self._dispatcher.find_queue(automation_id)
+        claimed = () if lane is None else (wait for _, wait in lane.iterate_waits(self._context.clock) if wait is not None)
+        later = (_make_due_wait(*each) for each in self._context.timetable.iterate_delayed_fires(automation_id))
+        return nsmallest(MOST_NAMED, chain(claimed, self._iterate_unplanned_fires(automation_id), later), key=_to_sort_key)
 
-    async def until_due(self, automation_id: str | None = None, *, only: Callable[[Automation], bool] | None = None) -> list[WaitStatus]:
+    async def list_not_due(self, automation_id: str | None = None, *, only: Callable[[Automation], bool] | None = None) -> list[WaitStatus]:
         """Return the occurrences between their instant and their due time, which have no row: the first `MOST_LISTED` by due time.
 
         They are of all automations, of the one with this id, or of the ones for which ``only`` holds: a part of those is looked at a time.
         """
         timetable = self._context.timetable
         if automation_id is None and only is None:
-            return [_until_due(*each) for each in timetable.first_later(MOST_LISTED)]
-        first, later = list[tuple[Entry, Moment]](), timetable.later(automation_id)
+            return [_make_due_wait(*each) for each in timetable.list_first_delayed(MOST_LISTED)]
+        first, later = list[tuple[TimetableEntry, FireTime]](), timetable.iterate_delayed_fires(automation_id)
         while some := list(islice(later, _AT_ONCE)):
             chosen = (each for each in some if only is None or only(each[0].automation))
             first = nsmallest(MOST_LISTED, chain(first, chosen), key=lambda each: each[1].due)
             await asyncio.sleep(0)
-        return [_until_due(*each) for each in first]
+        return [_make_due_wait(*each) for each in first]
 
-    def _unplanned(self, automation_id: str | None = None) -> Iterator[WaitStatus]:
+    def _iterate_unplanned_fires(self, automation_id: str | None = None) -> Iterator[WaitStatus]:
         """Yield the fire times that are due and have no row yet, of all automations or of one."""
         now, hindrance = self._context.clock.now(), self._planner.hindrance
         cause, since, detail = (Cause.LEDGER, now, None) if hindrance is None else (hindrance.cause, hindrance.at, hindrance.detail)
-        for entry, moment in self._context.timetable.unplanned(automation_id):
+        for entry, moment in self._context.timetable.iterate_unplanned_fires(automation_id):
             is_due = moment.due <= now
-            yield _wait(entry, moment, cause, max(since, moment.due), detail) if is_due else _until_due(entry, moment)
-        for entry, moment in self._context.timetable.unconfirmed(automation_id):
-            yield _wait(entry, moment, Cause.UNCONFIRMED, max(moment.due, self._planner.absent_until))
+            yield _make_wait(entry, moment, cause, max(since, moment.due), detail) if is_due else _make_due_wait(entry, moment)
+        for entry, moment in self._context.timetable.iterate_unconfirmed_fires(automation_id):
+            yield _make_wait(entry, moment, Cause.UNCONFIRMED, max(moment.due, self._planner.absent_until))
 
 
-async def _count(waits: Iterator[WaitStatus]) -> tuple[Counter[Cause], list[WaitStatus]]:
+async def _count_waits(waits: Iterator[WaitStatus]) -> tuple[Counter[Cause], list[WaitStatus]]:
     """Return the number of waits by cause, and the first of them by due time."""
     causes, first = Counter[Cause](), list[WaitStatus]()
     while some := list(islice(waits, _AT_ONCE)):
         causes.update(wait.cause for wait in some)
-        first = nsmallest(MOST_NAMED, chain(first, some), key=_order)
+        first = nsmallest(MOST_NAMED, chain(first, some), key=_to_sort_key)
         await asyncio.sleep(0)
     return causes, first
 
 
-def _order(wait: WaitStatus) -> tuple[datetime, str]:
+def _to_sort_key(wait: WaitStatus) -> tuple[datetime, str]:
     return wait.due, wait.name
 
 
-def _until_due(entry: Entry, moment: Moment) -> WaitStatus:
-    return _wait(entry, moment, Cause.DUE, moment.scheduled_for)
+def _make_due_wait(entry: TimetableEntry, moment: FireTime) -> WaitStatus:
+    return _make_wait(entry, moment, Cause.DUE, moment.scheduled_for)
 
 
-def _wait(entry: Entry, moment: Moment, cause: Cause, since: datetime, detail: str | None = None) -> WaitStatus:
+def _make_wait(entry: TimetableEntry, moment: FireTime, cause: Cause, since: datetime, detail: str | None = None) -> WaitStatus:
     automation = entry.automation
     return WaitStatus(automation.id, automation.name, moment.scheduled_for, moment.due, cause, since, detail, moment.deadline)

@@ -7,7 +7,7 @@ The one place that opens databases; what is in them is the business of the ledge
 - `Migration`: one step of a schema.
 """
 
+from scheduler.database.database import Database
 from scheduler.database.files import Migration, Tables, open_for_reading
-from scheduler.database.threads import Database
 
 __all__ = ["Database", "Migration", "Tables", "open_for_reading"]

@@ -15,7 +15,7 @@ from typing import BinaryIO, Final
 from scheduler.core.errors import ConfigurationError
 from scheduler.core.plural import pluralize
 
-DATABASE: Final = b"SQLite format 3\0"
+SQLITE_HEADER: Final = b"SQLite format 3\0"
 """The first bytes of each SQLite database (https://www.sqlite.org/fileformat.html)."""
 _CHUNK: Final = 2**20
 
@@ -53,10 +53,10 @@ def read_members(file: BinaryIO, path: Path, allowed: Collection[str]) -> Mappin
             raise _make_refusal(path, f"it holds {header.name!r}, and only plain files called {_join_names(allowed)} are restored")
         if header.name in members:
             raise _make_refusal(path, f"it holds {header.name} twice")
-        if not len(DATABASE) <= member.size <= total - member.offset:
+        if not len(SQLITE_HEADER) <= member.size <= total - member.offset:
             raise _make_refusal(path, f"{header.name} has {member.size} bytes there, and the archive {total}: it is cut short, or wrong")
         file.seek(member.offset)
-        if file.read(len(DATABASE)) != DATABASE:
+        if file.read(len(SQLITE_HEADER)) != SQLITE_HEADER:
             raise _make_refusal(path, f"its {header.name} is no SQLite database")
         members[header.name] = member
         position = member.offset + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE

@@ -14,16 +14,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from scheduler.core.command_line import command_line
+from scheduler.core.command_line import format_command
 from scheduler.core.errors import ConfigurationError, DatabaseRefused, LedgerUnavailable
-from scheduler.database.faults import damaged, translated, unavailable
-from scheduler.database.files import BESIDE, Migration, connect_for_reading, look, require_kind
+from scheduler.database.errors import describe_damage, make_unavailable_error, translate_errors
+from scheduler.database.files import SIDE_FILE_SUFFIXES, Migration, connect_for_reading, open_without_trace, require_kind
 
 _PAGES: Final = 4096  # of a copy that are made before a signal is heard
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class DatabaseKind:
     """A kind of database. ``name`` is for people, ``member`` is the name of its copy in an archive."""
 
     name: str
@@ -45,7 +45,7 @@ def make_file(file: Path) -> Iterator[Path]:
     _require_absent(file)
     with make_temporary_file(file) as part:
         yield part
-        _settle(part, file)
+        _link_into_place(part, file)
 
 
 @contextmanager
@@ -63,21 +63,21 @@ def make_temporary_file(file: Path) -> Iterator[Path]:
     try:
         yield part
     finally:
-        for suffix in ("", *BESIDE):
+        for suffix in ("", *SIDE_FILE_SUFFIXES):
             part.with_name(part.name + suffix).unlink(missing_ok=True)
 
 
 @contextmanager
-def fill(part: Path, kind: Kind, file: Path) -> Iterator[sqlite3.Connection]:
+def fill_copy(part: Path, kind: DatabaseKind, file: Path) -> Iterator[sqlite3.Connection]:
     """Open an empty file to be copied into, and check its content when the block ends. ``file`` is the name for messages."""
-    with translated(file), closing(sqlite3.connect(part, isolation_level=None)) as connection:
+    with translate_errors(file), closing(sqlite3.connect(part, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = MEMORY")
         connection.execute("PRAGMA user_version")  # it has the file open now, whoever this process is from here on
         yield connection
         require_whole(file, connection, kind)
 
 
-def copy(source: sqlite3.Connection, into: sqlite3.Connection) -> None:
+def copy_database(source: sqlite3.Connection, into: sqlite3.Connection) -> None:
     """Copy a whole database as it is at this instant, whoever writes to it meanwhile."""
     source.execute("BEGIN")
     source.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # the instant
@@ -88,7 +88,7 @@ def copy(source: sqlite3.Connection, into: sqlite3.Connection) -> None:
 @contextmanager
 def open_source(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a database of any version to copy from. Raises `DatabaseRefused` or `LedgerUnavailable`."""
-    with translated(path), closing(connect_for_reading(path)) as connection:
+    with translate_errors(path), closing(connect_for_reading(path)) as connection:
         yield connection
 
 
@@ -98,40 +98,40 @@ def open_copy(path: Path, file: Path) -> Iterator[sqlite3.Connection]:
 
     ``file`` is the name for messages.
     """
-    with translated(file), closing(look(path)) as connection:
+    with translate_errors(file), closing(open_without_trace(path)) as connection:
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         yield connection
 
 
-def require_whole(file: Path, connection: sqlite3.Connection, kind: Kind) -> None:
+def require_whole(file: Path, connection: sqlite3.Connection, kind: DatabaseKind) -> None:
     """Raise `DatabaseRefused` for what is damaged, of another kind, without tables, or of a newer version."""
     if connection.execute("PRAGMA application_id").fetchone()[0] != kind.application_id:
         raise DatabaseRefused(f"what was copied into {file} is no {kind.name}")
     require_kind(file, connection, application_id=kind.application_id, migrations=kind.migrations)
     found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
-        raise DatabaseRefused(damaged(file, found))
+        raise DatabaseRefused(describe_damage(file, found))
 
 
 # ---------------------------------------------------------------- putting a copy in place
 
 
-def name_staged(path: Path) -> Path:
+def make_staged_path(path: Path) -> Path:
     """Return the file beside a database that is to become the database. While the file is there, no server opens the database."""
     return path.with_name(f".{path.name}.restored")
 
 
-def refuse_interrupted(path: Path) -> None:
+def refuse_interrupted_restore(path: Path) -> None:
     """Raise `DatabaseRefused` after a restore that was killed: one of two databases may be old, or nothing may be in its place."""
-    staged = name_staged(path)
+    staged = make_staged_path(path)
     if staged.exists():
         raise DatabaseRefused(
             f"{path}: a restore was interrupted, {staged.name} lies beside it; "
-            f"run `{command_line('restore FILE')}` again with the same backup, or remove {staged} to go on with what is there"
+            f"run `{format_command('restore FILE')}` again with the same backup, or remove {staged} to go on with what is there"
         )
 
 
-def put_in_place(staged: Path, path: Path, at: datetime) -> Path | None:
+def move_into_place(staged: Path, path: Path, at: datetime) -> Path | None:
     """Have ``staged`` be the database, which nobody may have open; return the folder that now holds what was there, None for nothing.
 
     Until the last moment ``staged`` marks a restore that is not done. Raises `LedgerUnavailable`.
@@ -141,12 +141,12 @@ def put_in_place(staged: Path, path: Path, at: datetime) -> Path | None:
         staged.rename(path)
         sync(path.parent)
     except OSError as error:
-        raise unavailable(path, error) from error
+        raise make_unavailable_error(path, error) from error
     return aside
 
 
 def _set_aside(path: Path, at: datetime) -> Path | None:
-    there = [each for suffix in ("", *BESIDE) if (each := path.with_name(path.name + suffix)).exists()]
+    there = [each for suffix in ("", *SIDE_FILE_SUFFIXES) if (each := path.with_name(path.name + suffix)).exists()]
     if not there:
         return None
     aside = path.with_name(f"{path.name}.before-{at:%Y%m%dT%H%M%SZ}")
@@ -166,7 +166,7 @@ def _require_absent(file: Path) -> None:
         raise ConfigurationError(f"{file} is there already; name another file, or move that one away")
 
 
-def _settle(part: Path, file: Path) -> None:
+def _link_into_place(part: Path, file: Path) -> None:
     """Give the file its name, unless somebody else has been quicker."""
     try:
         sync(part)

@@ -16,25 +16,25 @@ import sqlite_utils  # noqa: TID251 -- this package is the one that may
 
 from scheduler.core.errors import DatabaseRefused, LedgerUnavailable
 from scheduler.core.plural import pluralize
-from scheduler.database.faults import damaged, primary_code, translated
+from scheduler.database.errors import describe_damage, get_primary_code, translate_errors
 
 Tables = sqlite_utils.Database
 """What a migration works on."""
 
-BESIDE: Final = ("-wal", "-shm")
+SIDE_FILE_SUFFIXES: Final = ("-wal", "-shm")
 """What SQLite adds to the name of a database for the files beside it."""
 
 BUSY_SECONDS: Final = 1.0
 """How long a statement waits for another process, such as a command that writes a pause."""
 
-_HEADER: Final = 100
+_HEADER_SIZE: Final = 100
 """Bytes that every database begins with (https://www.sqlite.org/fileformat.html). They are read by SQLite and never by us: closing a
 file takes away the locks that SQLite has on it (https://www.sqlite.org/howtocorrupt.html, 2.2)."""
 
 _TRIES: Final = 20
 """So often in `BUSY_SECONDS` a lock is asked for that SQLite does not wait for."""
 
-_CHECKED_IN_FULL: Final = 128 * 2**20
+_FULL_CHECK_LIMIT: Final = 128 * 2**20
 """Bytes up to which the whole file is checked at the opening; it takes less than a second. Damage in a bigger one shows in use."""
 
 _PRAGMAS: Final = (
@@ -65,13 +65,13 @@ class Schema:
 
 def open_for_writing(path: Path, schema: Schema) -> sqlite3.Connection:
     """The file, made or migrated where need be. Raises `DatabaseRefused`, the file unchanged, or `LedgerUnavailable`."""
-    with translated(path):
-        _version_of(path, schema)
+    with translate_errors(path):
+        _read_version(path, schema)
         if path.exists():
             _require_writable(path)
         connection = _connect(path, "rwc")
         try:
-            _to_write_ahead_log(path, connection)
+            _enable_write_ahead_log(path, connection)
             _migrate(connection, schema)
             _prepare(connection)
         except BaseException:
@@ -82,11 +82,11 @@ def open_for_writing(path: Path, schema: Schema) -> sqlite3.Connection:
 
 def reopen_for_writing(path: Path, schema: Schema) -> sqlite3.Connection:
     """The same file again after a fault: never made, never migrated, so that a file that went missing is not replaced by an empty one."""
-    with translated(path):
+    with translate_errors(path):
         _require_writable(path)
         connection = _connect(path, "rw")
         try:
-            _require(path, connection, schema)
+            _require_current(path, connection, schema)
             _prepare(connection)
         except BaseException:
             connection.close()
@@ -102,10 +102,10 @@ def open_for_reading(path: Path, *, application_id: int, migrations: Sequence[Mi
     """
     if not path.exists():
         raise LedgerUnavailable(f"{path} does not exist: nothing has been recorded there. Start the daemon once, or name another file")
-    with translated(path):
+    with translate_errors(path):
         connection = connect_for_reading(path)
         try:
-            _require(path, connection, Schema(application_id, migrations))
+            _require_current(path, connection, Schema(application_id, migrations))
         except BaseException:
             connection.close()
             raise
@@ -137,11 +137,11 @@ def _prepare(connection: sqlite3.Connection) -> None:
         connection.execute(pragma)
 
 
-def _to_write_ahead_log(path: Path, connection: sqlite3.Connection) -> None:
+def _enable_write_ahead_log(path: Path, connection: sqlite3.Connection) -> None:
     """Of several processes that make the same file, SQLite lets none wait for the lock that this takes; so they try again."""
     connection.execute("PRAGMA busy_timeout = 0")
     for _ in range(_TRIES):
-        if (mode := _switched(connection)) is not None:
+        if (mode := _switch_journal_mode(connection)) is not None:
             break
         time.sleep(BUSY_SECONDS / _TRIES)
     else:
@@ -151,12 +151,12 @@ def _to_write_ahead_log(path: Path, connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
 
 
-def _switched(connection: sqlite3.Connection) -> str | None:
+def _switch_journal_mode(connection: sqlite3.Connection) -> str | None:
     """The mode that the journal is in now; None when somebody else holds the lock."""
     try:
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     except sqlite3.OperationalError as error:
-        if primary_code(error) != sqlite3.SQLITE_BUSY:
+        if get_primary_code(error) != sqlite3.SQLITE_BUSY:
             raise
         return None
     return str(mode)
@@ -165,23 +165,23 @@ def _switched(connection: sqlite3.Connection) -> str | None:
 # ---------------------------------------------------------------- looking
 
 
-def _version_of(path: Path, schema: Schema) -> int:
+def _read_version(path: Path, schema: Schema) -> int:
     """How many migrations the file has, 0 when it has no content. Raises `DatabaseRefused` for what we must not touch."""
     if path.is_dir():
         raise DatabaseRefused(f"{path} is a folder; name a file in it")
     size = path.stat().st_size if path.exists() else 0
     if size == 0:
         return 0
-    if size < _HEADER:  # SQLite takes a file of one byte for an empty one, and would write over it
-        raise DatabaseRefused(damaged(path, f"it has {pluralize(size, 'byte')}"))
-    with closing(look(path)) as connection:
-        version = _belongs(path, connection, schema)
-        if size <= _CHECKED_IN_FULL:
+    if size < _HEADER_SIZE:  # SQLite takes a file of one byte for an empty one, and would write over it
+        raise DatabaseRefused(describe_damage(path, f"it has {pluralize(size, 'byte')}"))
+    with closing(open_without_trace(path)) as connection:
+        version = _check_schema(path, connection, schema)
+        if size <= _FULL_CHECK_LIMIT:
             _require_sound(path, connection)
         return version
 
 
-def look(path: Path) -> sqlite3.Connection:
+def open_without_trace(path: Path) -> sqlite3.Connection:
     """A connection that leaves no trace, not even a file beside the database, when nobody has it open."""
     logged = any(path.with_name(path.name + suffix).exists() for suffix in ("-wal", "-journal"))
     return _connect(path, "ro" if logged else "ro&immutable=1")
@@ -189,10 +189,10 @@ def look(path: Path) -> sqlite3.Connection:
 
 def require_kind(path: Path, connection: sqlite3.Connection, *, application_id: int, migrations: Sequence[Migration]) -> int:
     """Return how many migrations an open database has. Raises `DatabaseRefused` for another kind of database, and for a newer version."""
-    return _belongs(path, connection, Schema(application_id, migrations))
+    return _check_schema(path, connection, Schema(application_id, migrations))
 
 
-def _belongs(path: Path, connection: sqlite3.Connection, schema: Schema) -> int:
+def _check_schema(path: Path, connection: sqlite3.Connection, schema: Schema) -> int:
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (content,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -215,11 +215,11 @@ def _belongs(path: Path, connection: sqlite3.Connection, schema: Schema) -> int:
 def _require_sound(path: Path, connection: sqlite3.Connection) -> None:
     (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":
-        raise DatabaseRefused(damaged(path, found))
+        raise DatabaseRefused(describe_damage(path, found))
 
 
-def _require(path: Path, connection: sqlite3.Connection, schema: Schema) -> None:
-    version, newest = _belongs(path, connection, schema), len(schema.migrations)
+def _require_current(path: Path, connection: sqlite3.Connection, schema: Schema) -> None:
+    version, newest = _check_schema(path, connection, schema), len(schema.migrations)
     if version < newest:
         raise DatabaseRefused(
             f"{path} was written by an older version of the scheduler (schema {version}, this one wants {newest}). "

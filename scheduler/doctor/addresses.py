@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from typing import Final
 
-from scheduler.doctor.facts import Facts, Occupant, ProcessFacts, Unknown
-from scheduler.doctor.findings import Check, Finding
-from scheduler.settings.places import Listen, is_loopback
+from scheduler.doctor.facts import Facts, Occupant, ProcessFacts, UnknownFact
+from scheduler.doctor.findings import Check, CheckFinding
+from scheduler.settings.addresses import SocketAddress, is_loopback
 
 ADDRESSES: Final = Check("addresses")
 
 
-def examined(facts: Facts) -> Iterator[Finding]:
+def check(facts: Facts) -> Iterator[CheckFinding]:
     """How it stands with the daemon's address, and with the embedded API's where that is in use."""
     if facts.configuration is None:
         return
@@ -23,13 +23,15 @@ def examined(facts: Facts) -> Iterator[Finding]:
         )
     else:
         what = "metrics, health and what the automations are called and do are open to it, without a key"
-        yield _address("server.listen", server, facts.server, what, facts.daemon_process)
+        yield _check_address("server.listen", server, facts.server, what, facts.daemon_process)
     if api is not None and facts.embedded is not None:
         what = "the embedded API is open to it, and its keys are sent without TLS"
-        yield _address("api.listen", api, facts.embedded_server, what, facts.embedded_process)
+        yield _check_address("api.listen", api, facts.embedded_server, what, facts.embedded_process)
 
 
-def _address(subject: str, listen: Listen, occupant: Occupant, exposed: str, process: ProcessFacts | Unknown | None) -> Finding:
+def _check_address(
+    subject: str, listen: SocketAddress, occupant: Occupant, exposed: str, process: ProcessFacts | UnknownFact | None
+) -> CheckFinding:
     is_ours = isinstance(process, ProcessFacts)
     if occupant == "silent" and not is_ours:
         return ADDRESSES.fault(

@@ -10,63 +10,63 @@ from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.forecast import Polls
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.plural import pluralize
-from scheduler.core.policy import Concurrency, jitter
-from scheduler.doctor.demand import Group, Load, demand
-from scheduler.doctor.facts import ApiFacts, Facts, Known, TargetFacts
-from scheduler.doctor.findings import Check, Finding
-from scheduler.doctor.interval import interval
-from scheduler.doctor.paused import Paused
-from scheduler.doctor.shortage import Recurring, choose_stretch, describe, foresee
-from scheduler.settings import Settings, Target
+from scheduler.core.policy import Concurrency, compute_jitter
+from scheduler.doctor.facts import ApiFacts, Facts, KnownAutomation, TargetFacts
+from scheduler.doctor.findings import Check, CheckFinding
+from scheduler.doctor.interval import find_interval
+from scheduler.doctor.pauses import PauseLookup
+from scheduler.doctor.request_forecast import LoadGroup, RequestLoad, forecast_requests
+from scheduler.doctor.shortage import RecurringAutomation, choose_stretch, describe_shortage, forecast_stretch
+from scheduler.settings import Settings, TargetSection
 from scheduler.settings.durations import format_duration
 
 BUDGET: Final = Check("rate budget")
 _CLOUD: Final = ("posthog.com", 480, 4800)
 """What a key may do there in a minute and in an hour."""
-_SHARE: Final = 0.5
+_POLL_SHARE: Final = 0.5
 """Of each limit that polls may use; the rest is kept for fires."""
-_ROWS: Final = 1000  # of a page, when the API could not be asked
-_SHORTEST: Final = 1.0  # seconds between two polls; more of them in a minute are not told apart
+_ROWS_PER_PAGE: Final = 1000  # of a page, when the API could not be asked
+_MIN_POLL_INTERVAL: Final = 1.0  # seconds between two polls; more of them in a minute are not told apart
 
 
-def examined(facts: Facts) -> Iterator[Finding]:
+def check(facts: Facts) -> Iterator[CheckFinding]:
     """How it stands with the budget of every target whose automations are known."""
     for target in facts.targets:
-        yield from _published(target.settings)
-        automations = facts.automations(target)
+        yield from _check_cloud_limits(target.settings)
+        automations = facts.list_automations(target)
         if automations is not None:
-            yield from _of(target, facts, list(_recurring(facts, automations)), _polls(facts, target, automations))
+            yield from _check_target(target, facts, list(_list_recurring(facts, automations)), _make_polls(facts, target, automations))
 
 
-def _polls(facts: Facts, target: TargetFacts, automations: Sequence[Known]) -> Polls:
+def _make_polls(facts: Facts, target: TargetFacts, automations: Sequence[KnownAutomation]) -> Polls:
     schedule = facts.settings.schedule
-    pages = target.api.requests if isinstance(target.api, ApiFacts) and target.api.requests else -(-len(automations) // _ROWS)
-    return Polls(max(schedule.poll_interval.total_seconds(), _SHORTEST), schedule.fresh_for.total_seconds(), max(pages, 1))
+    pages = target.api.requests if isinstance(target.api, ApiFacts) and target.api.requests else -(-len(automations) // _ROWS_PER_PAGE)
+    return Polls(max(schedule.poll_interval.total_seconds(), _MIN_POLL_INTERVAL), schedule.fresh_for.total_seconds(), max(pages, 1))
 
 
-def _recurring(facts: Facts, automations: Sequence[Known]) -> Iterator[Recurring]:
+def _list_recurring(facts: Facts, automations: Sequence[KnownAutomation]) -> Iterator[RecurringAutomation]:
     """The automations that fire."""
-    paused = Paused(facts)
+    paused = PauseLookup(facts)
     for each in automations:
-        schedule = None if paused.covers(each) else _schedule(each, facts.settings)
+        schedule = None if paused.is_paused(each) else _parse_schedule(each, facts.settings)
         if schedule is None:
             continue
-        policies = facts.settings.policies(each.id, each.name)
-        after = jitter(policies, each.target, each.id, interval(schedule, facts.now)) if policies.jitter else timedelta(0)
-        yield Recurring(each.id, each.name, schedule, timedelta(seconds=int(after.total_seconds())), policies)
+        policies = facts.settings.find_policies(each.id, each.name)
+        after = compute_jitter(policies, each.target, each.id, find_interval(schedule, facts.now)) if policies.jitter else timedelta(0)
+        yield RecurringAutomation(each.id, each.name, schedule, timedelta(seconds=int(after.total_seconds())), policies)
 
 
-def _groups(automations: Iterable[Recurring]) -> Iterator[Group]:
+def _group_by_schedule(automations: Iterable[RecurringAutomation]) -> Iterator[LoadGroup]:
     """Those of one schedule together."""
     fires, reads = defaultdict[Schedule, Counter[int]](Counter), defaultdict[Schedule, Counter[int]](Counter)
     for each in automations:
         offset = int(each.offset.total_seconds())
         fires[each.schedule][offset] += 1
         reads[each.schedule][offset] += each.policies.concurrency is not Concurrency.ALLOW
-    return (Group(schedule, offsets, reads[schedule]) for schedule, offsets in fires.items())
+    return (LoadGroup(schedule, offsets, reads[schedule]) for schedule, offsets in fires.items())
 
 
-def _schedule(each: Known, settings: Settings) -> Schedule | None:
+def _parse_schedule(each: KnownAutomation, settings: Settings) -> Schedule | None:
     if not each.enabled or each.broken is not None:
         return None
     try:
@@ -80,7 +80,7 @@ def _schedule(each: Known, settings: Settings) -> Schedule | None:
 # ---------------------------------------------------------------- what it means
 
 
-def _published(target: Target) -> Iterator[Finding]:
+def _check_cloud_limits(target: TargetSection) -> Iterator[CheckFinding]:
     domain, per_minute, per_hour = _CLOUD
     host = urlsplit(target.url).hostname or ""
     if host != domain and not host.endswith(f".{domain}"):
@@ -94,13 +94,13 @@ def _published(target: Target) -> Iterator[Finding]:
         )
 
 
-def _of(target: TargetFacts, facts: Facts, automations: Sequence[Recurring], polls: Polls) -> Iterator[Finding]:
+def _check_target(target: TargetFacts, facts: Facts, automations: Sequence[RecurringAutomation], polls: Polls) -> Iterator[CheckFinding]:
     subject, limits = f"target {target.settings.name}", target.settings
-    needed = demand(_groups(automations), polls, facts.now)
+    needed = forecast_requests(_group_by_schedule(automations), polls, facts.now)
     minute, hour = needed.minute, needed.hour
-    problems = [*_minute(limits, minute), *_hour(limits, hour, facts.settings)]
-    stretches = [_stretch(needed.minutes, load) for load, _, _ in problems]
-    foreseen = {stretch: _foreseen(limits, automations, polls, needed.minutes, stretch) for stretch in set(stretches)}
+    problems = [*_check_minute(limits, minute), *_check_hour(limits, hour, facts.settings)]
+    stretches = [_find_stretch(needed.minutes, load) for load, _, _ in problems]
+    foreseen = {stretch: _describe_forecast(limits, automations, polls, needed.minutes, stretch) for stretch in set(stretches)}
     for (_, finding, advice), stretch in zip(problems, stretches, strict=True):
         yield BUDGET.warning(subject, f"{finding}: {foreseen[stretch]}", advice)
     if not problems:
@@ -117,38 +117,40 @@ def _of(target: TargetFacts, facts: Facts, automations: Sequence[Recurring], pol
         )
 
 
-def _stretch(minutes: Sequence[Load], load: Load) -> range:
+def _find_stretch(minutes: Sequence[RequestLoad], load: RequestLoad) -> range:
     first = (load.at - minutes[0].at) // timedelta(minutes=1)
     return choose_stretch([each.fires for each in minutes], range(first, first + load.minutes))
 
 
-def _foreseen(limits: Target, automations: Sequence[Recurring], polls: Polls, minutes: Sequence[Load], stretch: range) -> str:
+def _describe_forecast(
+    limits: TargetSection, automations: Sequence[RecurringAutomation], polls: Polls, minutes: Sequence[RequestLoad], stretch: range
+) -> str:
     """What the budget makes of a stretch of the day, by its own arithmetic; a part of the day is named."""
     begin, end = minutes[stretch[0]].at, minutes[stretch[-1]].at + timedelta(minutes=1)
-    result = foresee(automations, polls, limits, begin, end)
-    said = describe(result, {each.id: each.name for each in automations}, polls, begin) or "all goes in time, since polls give way"
+    result = forecast_stretch(automations, polls, limits, begin, end)
+    said = describe_shortage(result, {each.id: each.name for each in automations}, polls, begin) or "all goes in time, since polls give way"
     if len(stretch) == len(minutes):
         return said
     return f"{said} (forecast from {to_text_seconds(begin)} to {to_text_seconds(end)}, not of the rest of the day)"
 
 
-def _minute(limits: Target, minute: Load) -> Iterator[tuple[Load, str, str]]:
+def _check_minute(limits: TargetSection, minute: RequestLoad) -> Iterator[tuple[RequestLoad, str, str]]:
     limit = limits.requests_per_minute
     if minute.requests > limit:
-        needs = f"the minute of {to_text_seconds(minute.at)} needs {_needs(minute)}, and requests_per_minute is {limit:,}"
+        needs = f"the minute of {to_text_seconds(minute.at)} needs {_describe_needs(minute)}, and requests_per_minute is {limit:,}"
         yield minute, needs, "spread starts with jitter, edit some of the schedules, or raise requests_per_minute as far as the API allows"
 
 
-def _hour(limits: Target, hour: Load, settings: Settings) -> Iterator[tuple[Load, str, str]]:
+def _check_hour(limits: TargetSection, hour: RequestLoad, settings: Settings) -> Iterator[tuple[RequestLoad, str, str]]:
     limit, when = limits.requests_per_hour, f"the hour from {to_text_seconds(hour.at)} on"
     shorter = f"raise poll_interval ({format_duration(settings.schedule.poll_interval)})"
     if hour.requests > limit:
         advice = f"{shorter}, edit some of the schedules, or raise requests_per_hour as far as the API allows"
-        yield hour, f"{when} needs {_needs(hour)}, and requests_per_hour is {limit:,}", advice
-    elif hour.readings > _SHARE * limit:
+        yield hour, f"{when} needs {_describe_needs(hour)}, and requests_per_hour is {limit:,}", advice
+    elif hour.readings > _POLL_SHARE * limit:
         advice = f"{shorter}, or raise requests_per_hour as far as the API allows"
-        yield hour, f"{when} needs {_needs(hour)}; of requests_per_hour, {limit:,}, half is for polls and readings", advice
+        yield hour, f"{when} needs {_describe_needs(hour)}; of requests_per_hour, {limit:,}, half is for polls and readings", advice
 
 
-def _needs(load: Load) -> str:
+def _describe_needs(load: RequestLoad) -> str:
     return f"{pluralize(load.fires, 'fire')} and {pluralize(load.readings, 'reading')}"

@@ -8,41 +8,41 @@ from scheduler.doctor import (
     budget,
     clocks,
     configuration,
+    daemon_process,
     embedded,
     keys,
     ledger,
+    other_schedulers,
     reachability,
     results,
-    running,
     schedules,
     scopes,
-    strangers,
     zone_data,
 )
 from scheduler.doctor.facts import Facts
-from scheduler.doctor.findings import Check, Finding
+from scheduler.doctor.findings import Check, CheckFinding
 
-Examine = Callable[[Facts], Iterable[Finding]]
+CheckFunction = Callable[[Facts], Iterable[CheckFinding]]
 
-CHECKS: Final[Sequence[tuple[Check, Examine]]] = (
-    (configuration.CONFIGURATION, configuration.examined),
-    (keys.KEY, keys.examined),
-    (reachability.REACHABILITY, reachability.examined),
-    (scopes.SCOPES, scopes.examined),
-    (clocks.CLOCK, clocks.examined),
-    (zone_data.ZONE_DATA, zone_data.examined),
-    (ledger.LEDGER, ledger.examined),
-    (running.DAEMON, running.examined),
-    (addresses.ADDRESSES, addresses.examined),
-    (embedded.EMBEDDED, embedded.examined),
-    (schedules.SCHEDULES, schedules.examined),
-    (results.RESULTS, results.examined),
-    (budget.BUDGET, budget.examined),
-    (strangers.STRANGERS, strangers.examined),
+CHECKS: Final[Sequence[tuple[Check, CheckFunction]]] = (
+    (configuration.CONFIGURATION, configuration.check),
+    (keys.KEY, keys.check),
+    (reachability.REACHABILITY, reachability.check),
+    (scopes.SCOPES, scopes.check),
+    (clocks.CLOCK, clocks.check),
+    (zone_data.ZONE_DATA, zone_data.check),
+    (ledger.LEDGER, ledger.check),
+    (daemon_process.DAEMON, daemon_process.check),
+    (addresses.ADDRESSES, addresses.check),
+    (embedded.EMBEDDED, embedded.check),
+    (schedules.SCHEDULES, schedules.check),
+    (results.RESULTS, results.check),
+    (budget.BUDGET, budget.check),
+    (other_schedulers.OTHER_SCHEDULERS, other_schedulers.check),
 )
 
 
-def findings(facts: Facts, checks: Sequence[tuple[Check, Examine]] = CHECKS) -> Iterator[Finding]:
+def run_checks(facts: Facts, checks: Sequence[tuple[Check, CheckFunction]] = CHECKS) -> Iterator[CheckFinding]:
     """What all checks find. One that fails is a finding itself, and keeps no other from its own."""
     for check, examine in checks:
         try:

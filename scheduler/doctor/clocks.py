@@ -3,37 +3,39 @@
 from collections.abc import Iterator
 from typing import Final
 
-from scheduler.daemon.clock import INCREDIBLE
+from scheduler.daemon.clock import MAX_TRUSTED_STEP
 from scheduler.doctor.facts import ApiFacts, Facts
-from scheduler.doctor.findings import Check, Finding
+from scheduler.doctor.findings import Check, CheckFinding
 
 CLOCK: Final = Check("clock")
 _NOTABLE: Final = 2.0
 """Seconds. Fires are that much early or late, and people begin to notice."""
 
 
-def examined(facts: Facts) -> Iterator[Finding]:
+def check(facts: Facts) -> Iterator[CheckFinding]:
     """How it stands with the clocks."""
-    compared = [(each.settings.name, each.api.clock[0]) for each in facts.targets if isinstance(each.api, ApiFacts) and each.api.clock]
+    compared = [
+        (each.settings.name, each.api.clock_offset[0]) for each in facts.targets if isinstance(each.api, ApiFacts) and each.api.clock_offset
+    ]
     for name, ahead in compared:
-        yield _difference(f"target {name}", ahead)
+        yield _check_offset(f"target {name}", ahead)
     if facts.synchronised is False:
-        yield _unkept(agrees=any(abs(ahead) <= _NOTABLE for _, ahead in compared))
+        yield _report_unsynchronised(agrees=any(abs(ahead) <= _NOTABLE for _, ahead in compared))
     elif facts.synchronised:
         yield CLOCK.ok("this machine", "its clock is kept right (adjtimex)")
 
 
-def _difference(subject: str, ahead: float) -> Finding:
+def _check_offset(subject: str, ahead: float) -> CheckFinding:
     if abs(ahead) <= _NOTABLE:
         return CLOCK.ok(subject, "the API's clock agrees with this machine's")
     finding = f"the API's clock is {abs(ahead):,.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
     advice = "find out which of the two is wrong; for this machine: timedatectl set-ntp true"
-    if abs(ahead) > INCREDIBLE:
+    if abs(ahead) > MAX_TRUSTED_STEP:
         return CLOCK.fault(subject, f"{finding}; fires come that much {'late' if ahead > 0 else 'early'}", advice)
     return CLOCK.warning(subject, finding, advice)
 
 
-def _unkept(*, agrees: bool) -> Finding:
+def _report_unsynchronised(*, agrees: bool) -> CheckFinding:
     advice = "timedatectl set-ntp true, or install chrony; in a container that is for its host to do"
     if agrees:
         return CLOCK.notice("this machine", "nothing keeps its clock right, though it is now, as an API's shows", advice)

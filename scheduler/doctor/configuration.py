@@ -6,23 +6,23 @@ from itertools import chain
 from typing import Final
 
 from scheduler.doctor.facts import Facts
-from scheduler.doctor.findings import Check, Finding
+from scheduler.doctor.findings import Check, CheckFinding
 from scheduler.settings import Settings
-from scheduler.settings.catalogue import dotted
 from scheduler.settings.durations import format_duration
+from scheduler.settings.registry import format_path
 
 CONFIGURATION: Final = Check("configuration")
-_SYSTEMD_STOPS: Final = timedelta(seconds=90)
+_SYSTEMD_STOP_TIMEOUT: Final = timedelta(seconds=90)
 """What systemd waits after SIGTERM where a unit does not say (systemd-system.conf(5), DefaultTimeoutStopSec)."""
 _LAST_WRITES: Final = timedelta(seconds=5)
-_SETTLES: Final = timedelta(seconds=10)
+_MIN_SETTLE_TIME: Final = timedelta(seconds=10)
 """A shorter ``settle_time`` takes a slow API for one that has started nothing."""
-_ANSWERS_KEPT: Final = timedelta(days=7)
+_ANSWER_RETENTION: Final = timedelta(days=7)
 """For so long the embedded API keeps the answer to an Idempotency-Key; other APIs that are known keep theirs for a shorter time."""
-_POLLS: Final = 3  # that may fail in a row
+_MAX_FAILED_POLLS: Final = 3  # that may fail in a row
 
 
-def examined(facts: Facts) -> Iterator[Finding]:
+def check(facts: Facts) -> Iterator[CheckFinding]:
     """How it stands with the configuration."""
     for problem in facts.problems:
         yield CONFIGURATION.fault(problem.where, problem.what, problem.remedy)
@@ -34,12 +34,12 @@ def examined(facts: Facts) -> Iterator[Finding]:
             where, "no target is configured", "set [[target]] url and project_id, or SCHEDULER_TARGET__URL and SCHEDULER_TARGET__PROJECT_ID"
         )
     yield CONFIGURATION.ok(where, f"can be read; targets: {len(facts.settings.targets)}, overrides: {len(facts.settings.overrides)}")
-    yield from _variables(facts)
-    yield from _times(facts.settings)
-    yield from _overrides(facts)
+    yield from _check_variables(facts)
+    yield from _check_times(facts.settings)
+    yield from _check_overrides(facts)
 
 
-def _variables(facts: Facts) -> Iterator[Finding]:
+def _check_variables(facts: Facts) -> Iterator[CheckFinding]:
     assert facts.configuration is not None
     origins = facts.configuration.origins
     names = sorted({origin.name for origin in origins.values() if origin.kind == "environment"})
@@ -58,37 +58,37 @@ def _variables(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _times(settings: Settings) -> Iterator[Finding]:
+def _check_times(settings: Settings) -> Iterator[CheckFinding]:
     schedule = settings.schedule
-    if settings.daemon.drain_timeout + _LAST_WRITES > _SYSTEMD_STOPS:
+    if settings.daemon.drain_timeout + _LAST_WRITES > _SYSTEMD_STOP_TIMEOUT:
         yield CONFIGURATION.notice(
             "daemon.drain_timeout",
             f"{format_duration(settings.daemon.drain_timeout)} is longer than systemd waits where a unit says nothing else, 90 s",
             "set TimeoutStopSec in the unit to some seconds more",
         )
-    if schedule.settle_time < _SETTLES and not all(each.idempotent for each in settings.targets):
+    if schedule.settle_time < _MIN_SETTLE_TIME and not all(each.idempotent for each in settings.targets):
         yield CONFIGURATION.warning(
             "schedule.settle_time",
             f"{format_duration(schedule.settle_time)} is too short for an API that is slow for once: what it carries out later is doubled",
             "leave it at 30s, or set idempotent on a target that honours Idempotency-Key",
         )
-    if schedule.stale_limit < _POLLS * schedule.poll_interval:
+    if schedule.stale_limit < _MAX_FAILED_POLLS * schedule.poll_interval:
         yield CONFIGURATION.warning(
             "schedule.stale_limit",
-            f"{format_duration(schedule.stale_limit)} is over before {_POLLS} polls can fail; nothing fires after that",
+            f"{format_duration(schedule.stale_limit)} is over before {_MAX_FAILED_POLLS} polls can fail; nothing fires after that",
             f"make it longer, or poll_interval ({format_duration(schedule.poll_interval)}) shorter",
         )
-    yield from _retries(settings)
+    yield from _check_retries(settings)
     yield from _check_kept_answers(settings)
 
 
-def _retries(settings: Settings) -> Iterator[Finding]:
+def _check_retries(settings: Settings) -> Iterator[CheckFinding]:
     """A lost answer is found out after ``request_timeout`` and ``settle_time``; what has expired by then is not tried again."""
     needed = (
         max((each.request_timeout for each in settings.targets if not each.idempotent), default=timedelta(0))
         + settings.schedule.settle_time
     )
-    for where, start_within in _set_start_within(settings):
+    for where, start_within in _list_start_within(settings):
         if start_within is not None and start_within < needed:
             yield CONFIGURATION.notice(
                 where,
@@ -97,13 +97,13 @@ def _retries(settings: Settings) -> Iterator[Finding]:
             )
 
 
-def _check_kept_answers(settings: Settings) -> Iterator[Finding]:
+def _check_kept_answers(settings: Settings) -> Iterator[CheckFinding]:
     """Warn of attempts that may be sent again when the API has forgotten its answer: that starts a second run."""
     if not any(target.idempotent for target in settings.targets):
         return
-    kept = format_duration(_ANSWERS_KEPT)
-    for where, start_within in _set_start_within(settings):
-        if start_within is not None and start_within > _ANSWERS_KEPT:
+    kept = format_duration(_ANSWER_RETENTION)
+    for where, start_within in _list_start_within(settings):
+        if start_within is not None and start_within > _ANSWER_RETENTION:
             yield CONFIGURATION.warning(
                 where,
                 f"{format_duration(start_within)} is longer than an answer is kept for its Idempotency-Key, {kept}",
@@ -111,27 +111,29 @@ def _check_kept_answers(settings: Settings) -> Iterator[Finding]:
             )
 
 
-def _set_start_within(settings: Settings) -> list[tuple[str, timedelta | None]]:
+def _list_start_within(settings: Settings) -> list[tuple[str, timedelta | None]]:
     """Return where ``start_within`` is set, and to what; None for ``auto``."""
     of_overrides = [(f"override[{number}].start_within", each.start_within) for number, each in enumerate(settings.overrides)]
     return [("schedule.start_within", settings.schedule.start_within), *of_overrides]
 
 
-def _overrides(facts: Facts) -> Iterator[Finding]:
-    listed = [facts.automations(each) for each in facts.targets]
+def _check_overrides(facts: Facts) -> Iterator[CheckFinding]:
+    listed = [facts.list_automations(each) for each in facts.targets]
     if not facts.targets or any(each is None for each in listed):
         return
     matching, counting = set[int](), set[int]()
     for each in chain.from_iterable(automations or () for automations in listed):
-        if places := set(facts.settings.patterns.matching(each.id, each.name)):
+        if places := set(facts.settings.patterns.find_all(each.id, each.name)):
             matching |= places
             counting.add(min(places))
     for number, override in enumerate(facts.settings.overrides):
         if number not in matching:
-            yield _useless(number, override.automation, "matches no automation", "correct it, or remove it")
+            yield _warn_useless_override(number, override.automation, "matches no automation", "correct it, or remove it")
         elif number not in counting:
-            yield _useless(number, override.automation, "never counts: earlier ones match all that it matches", "move it up, or remove it")
+            yield _warn_useless_override(
+                number, override.automation, "never counts: earlier ones match all that it matches", "move it up, or remove it"
+            )
 
 
-def _useless(number: int, pattern: str, finding: str, advice: str) -> Finding:
-    return CONFIGURATION.warning(dotted(("override", number)), f'"{pattern}" {finding}', advice)
+def _warn_useless_override(number: int, pattern: str, finding: str, advice: str) -> CheckFinding:
+    return CONFIGURATION.warning(format_path(("override", number)), f'"{pattern}" {finding}', advice)

@@ -4,39 +4,39 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Final
 
-from scheduler.core.command_line import advise_log, start_api
+from scheduler.core.command_line import advise_log, format_api_command
 from scheduler.core.plural import pluralize
 from scheduler.doctor.disks import FULL, REMOTE, TIGHT, format_bytes
-from scheduler.doctor.facts import DiskFacts, EmbeddedFacts, Facts, KeptFacts, ProcessFacts, Unknown
-from scheduler.doctor.findings import Check, Finding, advise_on_silence, describe_silence, parted
+from scheduler.doctor.facts import DiskFacts, EmbeddedFacts, Facts, ProcessFacts, StorageFacts, UnknownFact
+from scheduler.doctor.findings import Check, CheckFinding, advise_on_silence, describe_silence, split_advice
 from scheduler.localapi.config import DEFAULT_ENVIRONMENT
 from scheduler.settings.durations import format_duration
 from scheduler.settings.models import ApiSettings, RunnerSettings
 
 EMBEDDED: Final = Check("embedded api")
 _WRITE: Final = 2
-_OTHERS: Final = 0o077
-_PASS: Final = 0o011  # for others, into the folder
+_OTHERS_MASK: Final = 0o077
+_ENTER: Final = 0o011  # for others, into the folder
 _MAKE_ROOM: Final = "make room, or shorten [api.runner] retention"
 
 
-def examined(facts: Facts) -> Iterator[Finding]:
+def check(facts: Facts) -> Iterator[CheckFinding]:
     """How it stands with the embedded API."""
     if facts.embedded is None or facts.configuration is None:
         return
     api = facts.settings.api
-    if isinstance(facts.embedded, Unknown):
-        yield EMBEDDED.notice(str(api.database.path), f"it could not be looked at: {facts.embedded.why}", "ask as root, or as its user")
+    if isinstance(facts.embedded, UnknownFact):
+        yield EMBEDDED.notice(str(api.database.path), f"it could not be looked at: {facts.embedded.reason}", "ask as root, or as its user")
         return
-    yield from _runner(api, facts.settings.schedule.run_timeout, facts.embedded, runs=facts.embedded_process is not None)
-    yield _database(api, facts.embedded)
+    yield from _check_runner(api, facts.settings.schedule.run_timeout, facts.embedded, runs=facts.embedded_process is not None)
+    yield _check_database(api, facts.embedded)
     yield from _judge_disks(facts.embedded)
-    yield from _kept(str(api.database.path), facts.embedded_kept)
-    yield from _silent(facts)
+    yield from _report_storage(str(api.database.path), facts.embedded_storage)
+    yield from _check_silence(facts)
     yield from _repeat_health(str(api.listen), facts.embedded_health)
 
 
-def _runner(api: ApiSettings, run_timeout: timedelta, embedded: EmbeddedFacts, *, runs: bool) -> Iterator[Finding]:
+def _check_runner(api: ApiSettings, run_timeout: timedelta, embedded: EmbeddedFacts, *, runs: bool) -> Iterator[CheckFinding]:
     runner = embedded.runner if isinstance(embedded.runner, RunnerSettings) else api.runner
     yield from _compare_settings(embedded, runs=runs)
     command = runner.command
@@ -45,7 +45,7 @@ def _runner(api: ApiSettings, run_timeout: timedelta, embedded: EmbeddedFacts, *
             "api.runner.command", "there is none: every run fails, and says so", "set it to your agent; see docs/agents.md"
         )
     elif "/" in command[0] and not command[0].startswith("/"):
-        yield _in_the_working_directory(runner)
+        yield _check_relative_command(runner)
     elif embedded.program is None:
         where = "there" if "/" in command[0] else f"in the PATH of {embedded.server}"
         yield EMBEDDED.fault(
@@ -69,7 +69,7 @@ def _runner(api: ApiSettings, run_timeout: timedelta, embedded: EmbeddedFacts, *
         yield EMBEDDED.fault(
             "api.runner.clone_url", f"there is no git in the PATH of {embedded.server}: every run fails", "apt-get install git"
         )
-    unset = [name for name in embedded.unset if name not in DEFAULT_ENVIRONMENT]
+    unset = [name for name in embedded.unset_variables if name not in DEFAULT_ENVIRONMENT]
     if command and unset:
         yield EMBEDDED.warning(
             "api.runner.environment",
@@ -78,7 +78,7 @@ def _runner(api: ApiSettings, run_timeout: timedelta, embedded: EmbeddedFacts, *
         )
 
 
-def _in_the_working_directory(runner: RunnerSettings) -> Finding:
+def _check_relative_command(runner: RunnerSettings) -> CheckFinding:
     command = runner.command[0]
     if runner.clone_url:
         return EMBEDDED.notice(
@@ -91,45 +91,45 @@ def _in_the_working_directory(runner: RunnerSettings) -> Finding:
     )
 
 
-def _compare_settings(embedded: EmbeddedFacts, *, runs: bool) -> Iterator[Finding]:
+def _compare_settings(embedded: EmbeddedFacts, *, runs: bool) -> Iterator[CheckFinding]:
     """Say whose settings the findings about the runner follow, where the server and this command have different ones."""
-    if isinstance(embedded.runner, Unknown):
+    if isinstance(embedded.runner, UnknownFact):
         yield EMBEDDED.warning(
             "api.runner",
-            f"the configuration has mistakes with the variables of {embedded.server}: {embedded.runner.why}",
+            f"the configuration has mistakes with the variables of {embedded.server}: {embedded.runner.reason}",
             f"correct it: {'the server cannot start again' if runs else 'the unit cannot start'}; "
             "until then `check` judges the settings of this command",
         )
-    elif embedded.differing:
+    elif embedded.differing_variables:
         yield EMBEDDED.notice(
             "api.runner",
-            f"{embedded.server} has other settings than this command, which come from {', '.join(embedded.differing)}",
+            f"{embedded.server} has other settings than this command, which come from {', '.join(embedded.differing_variables)}",
             f"nothing: `check` judges the settings of {embedded.server}; to have them alike, write them in the file",
         )
 
 
-def _database(api: ApiSettings, embedded: EmbeddedFacts) -> Finding:
+def _check_database(api: ApiSettings, embedded: EmbeddedFacts) -> CheckFinding:
     subject, database, folder = str(api.database.path), embedded.database, embedded.folder
     if embedded.interrupted is not None:
-        return EMBEDDED.fault(subject, *parted(embedded.interrupted.removeprefix(f"{subject}: "), ""))
+        return EMBEDDED.fault(subject, *split_advice(embedded.interrupted.removeprefix(f"{subject}: "), ""))
     if folder is None:
         return EMBEDDED.fault(
             subject, "not even its folder is there", f"make {api.database.path.parent} for the API's user, or correct [api] database"
         )
     if database is None:
-        return EMBEDDED.notice(subject, "it is not there yet", f"nothing: `{start_api()}` makes it when it starts")
-    if not folder.lets(database.uid, database.gid, _WRITE):
+        return EMBEDDED.notice(subject, "it is not there yet", f"nothing: `{format_api_command()}` makes it when it starts")
+    if not folder.is_accessible(database.uid, database.gid, _WRITE):
         return EMBEDDED.fault(
             subject, f"{database.owner}, whose it is, may not write in its folder", f"chown {database.owner} {folder.path}"
         )
-    if database.mode & _OTHERS and folder.mode & _PASS:
+    if database.mode & _OTHERS_MASK and folder.mode & _ENTER:
         return EMBEDDED.warning(
             subject, f"others than {database.owner} may read it, prompts too, mode {database.mode:04o}", f"chmod 0600 {database.path}"
         )
     return EMBEDDED.ok(subject, f"{database.owner}'s alone")
 
 
-def _judge_disks(embedded: EmbeddedFacts) -> Iterator[Finding]:
+def _judge_disks(embedded: EmbeddedFacts) -> Iterator[CheckFinding]:
     """Judge the disks of the database and of the runs, or the one disk of both."""
     disk, runs_disk = embedded.disk, embedded.runs_disk
     if disk is not None:
@@ -144,7 +144,7 @@ def _judge_disks(embedded: EmbeddedFacts) -> Iterator[Finding]:
         yield _judge_room(runs_disk, "runs fail, and their output is cut short")
 
 
-def _judge_room(disk: DiskFacts, consequence: str) -> Finding:
+def _judge_room(disk: DiskFacts, consequence: str) -> CheckFinding:
     left = f"its disk has {format_bytes(disk.free)} left"
     if disk.free < FULL:
         return EMBEDDED.fault(str(disk.path), f"{left}; on a full disk {consequence}", _MAKE_ROOM)
@@ -153,28 +153,28 @@ def _judge_room(disk: DiskFacts, consequence: str) -> Finding:
     return EMBEDDED.ok(str(disk.path), left)
 
 
-def _kept(subject: str, kept: KeptFacts | Unknown | None) -> Iterator[Finding]:
-    if isinstance(kept, Unknown):
-        yield EMBEDDED.notice(subject, f"what the runs take on disk could not be measured: {kept.why}", "ask as root, or as its user")
+def _report_storage(subject: str, kept: StorageFacts | UnknownFact | None) -> Iterator[CheckFinding]:
+    if isinstance(kept, UnknownFact):
+        yield EMBEDDED.notice(subject, f"what the runs take on disk could not be measured: {kept.reason}", "ask as root, or as its user")
     elif kept is not None:
-        least = "" if kept.measured == kept.runs else f"; at least, since the time sufficed for {kept.measured:,} of them"
+        least = "" if kept.measured_runs == kept.runs else f"; at least, since the time sufficed for {kept.measured_runs:,} of them"
         database, outputs, clones = (format_bytes(size) for size in (kept.database, kept.outputs, kept.clones))
         folders = f"the folders of {pluralize(kept.runs, 'run')}: outputs {outputs}, working directories {clones}{least}"
         yield EMBEDDED.ok(subject, f"it takes {database}; {folders}")
 
 
-def _silent(facts: Facts) -> Iterator[Finding]:
+def _check_silence(facts: Facts) -> Iterator[CheckFinding]:
     """Yield that the server accepts connections and does not answer, if its process is known."""
     listen, process = facts.settings.api.listen, facts.embedded_process
     if facts.embedded_server != "silent" or listen is None or not isinstance(process, ProcessFacts):
         return
-    served = [target.name for target in facts.settings.targets if listen.answers_to(target.url)]
-    read = max((str(at) for name in served if (at := facts.of_daemon(name).get("snapshot_at"))), default=None)
+    served = [target.name for target in facts.settings.targets if listen.is_reached_by(target.url)]
+    read = max((str(at) for name in served if (at := facts.get_daemon_target(name).get("snapshot_at"))), default=None)
     since = f"; the daemon read it last at {read}" if read else ""
     yield EMBEDDED.fault(str(listen), describe_silence("the embedded API", process, since), advise_on_silence(process, "scheduler-api"))
 
 
-def _repeat_health(listen: str, health: Mapping[str, object] | Unknown | None) -> Iterator[Finding]:
+def _repeat_health(listen: str, health: Mapping[str, object] | UnknownFact | None) -> Iterator[CheckFinding]:
     """Repeat what the running server says of itself. Whether another program answers there is another check's business."""
     parts = health if isinstance(health, Mapping) else {}
     see_log = f"{advise_log('scheduler-api')}: it names the cause; mend that, and it goes on by itself"

@@ -1,4 +1,4 @@
-"""All that the checks know: plain values, gathered beforehand. Whatever could not be found out is `Unknown`, with the reason.
+"""All that the checks know: plain values, gathered beforehand. Whatever could not be found out is `UnknownFact`, with the reason.
 
 Those of the ledger come from a process of their own, as JSON, so they hold nothing but texts, numbers and instants.
 """
@@ -10,26 +10,26 @@ from pathlib import Path
 from typing import Final, Literal
 
 from scheduler.core.model import Automation, Snapshot
-from scheduler.core.status import NONE_FAILING, Failing
-from scheduler.settings import Configuration, Problem, Settings, Target
+from scheduler.core.status import NONE_FAILING, FailingAutomations
+from scheduler.settings import Configuration, Problem, Settings, TargetSection
 from scheduler.settings.keys import KeyPlace
 from scheduler.settings.models import RunnerSettings
 
-PROXIES: Final = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
-TRUST: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+PROXY_VARIABLES: Final = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+TRUST_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 """The variables that have to do with the way to an API: those that count for nothing here, and those that count."""
-LATELY: Final = timedelta(days=7)
+LOOK_BACK: Final = timedelta(days=7)
 """How far back runs that nobody here started, and growth, are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unknown:
+class UnknownFact:
     """What could not be found out, and why."""
 
-    why: str
+    reason: str
 
 
-Occupant = Literal["nobody", "scheduler", "silent", "somebody"] | Unknown
+Occupant = Literal["nobody", "scheduler", "silent", "somebody"] | UnknownFact
 """Who answers at an address that is ours to listen on. ``silent``: somebody accepts connections, and does not answer."""
 
 
@@ -52,7 +52,7 @@ class FileFacts:
     mode: int  # permissions alone
     size: int
 
-    def lets(self, uid: int, gid: int, what: int) -> bool:
+    def is_accessible(self, uid: int, gid: int, what: int) -> bool:
         """Whether this user may do ``what`` (4 read, 2 write) with it, as far as the mode tells."""
         shift = 6 if uid == self.uid else 3 if gid == self.gid else 0
         return uid == 0 or bool(self.mode >> shift & what)
@@ -72,7 +72,7 @@ class KeyFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
+class Connectivity:
     """How far one gets to an API without sending it anything. ``broken`` is the step that failed, None when none did.
 
     With a ``proxy``, as it may be shown, ``name`` and ``connection`` are the proxy's; then comes the proxy's own answer.
@@ -106,20 +106,20 @@ class ApiFacts:
     snapshot: Snapshot | None = None
     refusal: Refusal | None = None
     requests: int = 0  # that the reading took
-    slowest: float = 0.0  # of these, in seconds
-    clock: tuple[float, float] | None = None  # seconds that it is ahead of ours, and how far off that may be
-    writes: bool | None = None  # None: it could not be told
-    writing: Refusal | None = None
+    slowest_seconds: float = 0.0  # of these, in seconds
+    clock_offset: tuple[float, float] | None = None  # seconds that it is ahead of ours, and how far off that may be
+    may_write: bool | None = None  # None: it could not be told
+    write_refusal: Refusal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetFacts:
-    """One target. ``way`` and ``api`` are `Unknown` when the steps before them failed."""
+    """One target. ``connectivity`` and ``api`` are `UnknownFact` when the steps before them failed."""
 
-    settings: Target
+    settings: TargetSection
     key: KeyFacts
-    way: Way | Unknown
-    api: ApiFacts | Unknown
+    connectivity: Connectivity | UnknownFact
+    api: ApiFacts | UnknownFact
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -131,7 +131,7 @@ class TargetFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordedTarget:
+class LedgerTarget:
     """A target as the ledger binds it, when its automations were last read, and when the ledger was last restored from a backup."""
 
     name: str
@@ -142,7 +142,7 @@ class RecordedTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownAutomation:
     """An automation, as the API or the ledger's last snapshot shows it. ``broken`` is why it has no definition."""
 
     target: str
@@ -157,7 +157,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class ForeignRuns:
+class ForeignRunSummary:
     """Runs of one automation that nobody here started. ``doubles``: how many of them beside an occurrence of ours."""
 
     target: str
@@ -169,19 +169,19 @@ class ForeignRuns:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class LedgerRecord:
     """What stands in a ledger that can be read."""
 
     occurrences: int = 0
     recent: int = 0  # of these, in the last seven days
     oldest: datetime | None = None
-    evaluated: tuple[str, str, int] | None = None  # by which croniter, zone data and rules version, the last time
-    targets: tuple[RecordedTarget, ...] = ()
-    automations: tuple[Known, ...] = ()
+    evaluation: tuple[str, str, int] | None = None  # by which croniter, zone data and rules version, the last time
+    targets: tuple[LedgerTarget, ...] = ()
+    automations: tuple[KnownAutomation, ...] = ()
     paused: frozenset[tuple[str, str]] = frozenset()  # target and automation; * for all
-    foreign: tuple[ForeignRuns, ...] = ()
+    foreign_runs: tuple[ForeignRunSummary, ...] = ()
     newest_runs: dict[str, datetime] = field(default_factory=dict)  # by automation, on the API's clock
-    failing: Failing = NONE_FAILING
+    failing: FailingAutomations = NONE_FAILING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,11 +197,11 @@ class LedgerFacts:
     error: str | None = None
     application_id: int = 0
     version: int = 0
-    wal: bool = True
-    unsound: tuple[str, ...] | None = ()  # what is wrong with its pages; None: it was not looked at to its end
+    has_wal: bool = True
+    damage: tuple[str, ...] | None = ()  # what is wrong with its pages; None: it was not looked at to its end
     holder: int | None = None  # the process that has its lock
-    signed: str = ""  # what stands in the lock file
-    record: Record | None = None
+    lock_text: str = ""  # what stands in the lock file
+    record: LedgerRecord | None = None
 
     @property
     def file(self) -> FileFacts | None:
@@ -226,7 +226,7 @@ class ZoneFacts:
     """The copies, the one in use first, and the zones in use that another copy has otherwise, with from when on."""
 
     copies: tuple[ZoneCopy, ...]
-    differing: Mapping[str, datetime]
+    disagreements: Mapping[str, datetime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,11 +243,12 @@ class DiskFacts:
 class EmbeddedFacts:
     """What the embedded API needs on this machine. ``program`` and ``git``: where they are found for a run.
 
-    They are looked up in the PATH of ``server``, which lacks the variables ``unset`` of ``[api.runner] environment``. ``program_fault``
+    They are looked up in the PATH of ``server``, which lacks the variables ``unset_variables`` of
+    ``[api.runner] environment``. ``program_fault``
     says why the program cannot start although it is there.
 
     ``runner`` are the settings that the server loads, or would load from its unit, None where its variables are not known.
-    ``differing`` names the environment variables that make these settings differ from the settings of this command.
+    ``differing_variables`` names the environment variables that make these settings differ from the settings of this command.
 
     ``disk`` is that of the database, ``runs_disk`` that of the runs; None when nobody can tell.
     """
@@ -258,23 +259,23 @@ class EmbeddedFacts:
     database: FileFacts | None
     program_fault: str | None = None
     server: str = "this command"
-    unset: tuple[str, ...] = ()
-    runner: RunnerSettings | Unknown | None = None
-    differing: tuple[str, ...] = ()
+    unset_variables: tuple[str, ...] = ()
+    runner: RunnerSettings | UnknownFact | None = None
+    differing_variables: tuple[str, ...] = ()
     disk: DiskFacts | None = None
     runs_disk: DiskFacts | None = None
     interrupted: str | None = None  # a restore that was killed, and what to do
 
 
 @dataclass(frozen=True, slots=True)
-class KeptFacts:
+class StorageFacts:
     """What the embedded API keeps on disk, in bytes, of so many ``runs``. Of fewer, when the time did not suffice, ``measured``."""
 
     database: int
     outputs: int
     clones: int
     runs: int
-    measured: int
+    measured_runs: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,23 +284,23 @@ class Facts:
 
     now: datetime
     version: str
-    evaluates: tuple[str, str, int]  # this process's croniter, zone data and rules version
+    evaluation: tuple[str, str, int]  # this process's croniter, zone data and rules version
     configuration: Configuration | None
     problems: Sequence[Problem] = ()
     file: FileFacts | None = None  # the configuration's
     holds_key: bool = False  # that file
     environment: Mapping[str, str]  # the variables that matter: by name, values only of those that are no secret
     targets: Sequence[TargetFacts] = ()
-    ledger: LedgerFacts | Unknown
-    daemon: Mapping[str, object] | Unknown  # its own status page
-    daemon_process: ProcessFacts | Unknown | None = None  # None: no process holds the ledger, or nobody can tell
+    ledger: LedgerFacts | UnknownFact
+    daemon: Mapping[str, object] | UnknownFact  # its own status page
+    daemon_process: ProcessFacts | UnknownFact | None = None  # None: no process holds the ledger, or nobody can tell
     server: Occupant = "nobody"
-    embedded: EmbeddedFacts | Unknown | None = None  # None: not in use
-    embedded_kept: KeptFacts | Unknown | None = None  # None: there is nothing yet
-    embedded_process: ProcessFacts | Unknown | None = None  # the same of the embedded API's database
+    embedded: EmbeddedFacts | UnknownFact | None = None  # None: not in use
+    embedded_storage: StorageFacts | UnknownFact | None = None  # None: there is nothing yet
+    embedded_process: ProcessFacts | UnknownFact | None = None  # the same of the embedded API's database
     embedded_server: Occupant = "nobody"
-    embedded_health: Mapping[str, object] | Unknown | None = None  # by part, whether the part works; None: nobody answers
-    zones: ZoneFacts | Unknown
+    embedded_health: Mapping[str, object] | UnknownFact | None = None  # by part, whether the part works; None: nobody answers
+    zones: ZoneFacts | UnknownFact
     synchronised: bool | None = None  # the machine's clock; None: it cannot be told
 
     @property
@@ -308,30 +309,30 @@ class Facts:
         return self.configuration.settings if self.configuration else Settings()
 
     @property
-    def record(self) -> Record | None:
+    def record(self) -> LedgerRecord | None:
         """What stands in the ledger, if it can be read."""
         return self.ledger.record if isinstance(self.ledger, LedgerFacts) else None
 
-    def automations(self, target: TargetFacts) -> Sequence[Known] | None:
+    def list_automations(self, target: TargetFacts) -> Sequence[KnownAutomation] | None:
         """All automations of a target, as the API shows them, else as the ledger's last snapshot has them; None: not known."""
         name, snapshot = target.settings.name, target.snapshot
         if snapshot is not None:
-            sound = [_shown(name, each) for each in snapshot.automations.values()]
-            return [*sound, *(Known(name, id_, error.name or id_, broken=error.reason) for id_, error in snapshot.broken.items())]
+            sound = [_make_known_automation(name, each) for each in snapshot.automations.values()]
+            return [*sound, *(KnownAutomation(name, id_, error.name or id_, broken=error.reason) for id_, error in snapshot.broken.items())]
         if self.record is None or not any(each.name == name and each.snapshot_at for each in self.record.targets):
             return None
         return [each for each in self.record.automations if each.target == name]
 
-    def of_daemon(self, target: str) -> Mapping[str, object]:
+    def get_daemon_target(self, target: str) -> Mapping[str, object]:
         """What the running daemon says of a target; empty when there is none, or it has no such target."""
         listed = self.daemon.get("targets") if isinstance(self.daemon, Mapping) else None
         found = (each for each in listed if isinstance(each, Mapping) and each.get("name") == target) if isinstance(listed, list) else ()
         return next(iter(found), {})
 
 
-def _shown(target: str, each: Automation) -> Known:
+def _make_known_automation(target: str, each: Automation) -> KnownAutomation:
     definition = each.definition
-    return Known(
+    return KnownAutomation(
         target,
         each.id,
         each.name,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from scheduler.core.command_line import advise_log, is_state_dir, start_daemon
+from scheduler.core.command_line import advise_log, format_daemon_command, is_state_dir
 from scheduler.doctor.facts import ProcessFacts
 
 
@@ -19,7 +19,7 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckFinding:
     """One finding. ``advice`` is empty only when all is well."""
 
     check: str
@@ -35,21 +35,21 @@ class Check:
 
     name: str
 
-    def ok(self, subject: str, finding: str) -> Finding:
+    def ok(self, subject: str, finding: str) -> CheckFinding:
         """All is well."""
-        return Finding(self.name, subject, Status.OK, finding)
+        return CheckFinding(self.name, subject, Status.OK, finding)
 
-    def notice(self, subject: str, finding: str, advice: str) -> Finding:
+    def notice(self, subject: str, finding: str, advice: str) -> CheckFinding:
         """Good to know."""
-        return Finding(self.name, subject, Status.NOTICE, finding, advice)
+        return CheckFinding(self.name, subject, Status.NOTICE, finding, advice)
 
-    def warning(self, subject: str, finding: str, advice: str) -> Finding:
+    def warning(self, subject: str, finding: str, advice: str) -> CheckFinding:
         """It should be looked at."""
-        return Finding(self.name, subject, Status.WARNING, finding, advice)
+        return CheckFinding(self.name, subject, Status.WARNING, finding, advice)
 
-    def fault(self, subject: str, finding: str, advice: str) -> Finding:
+    def fault(self, subject: str, finding: str, advice: str) -> CheckFinding:
         """It has to be mended."""
-        return Finding(self.name, subject, Status.FAULT, finding, advice)
+        return CheckFinding(self.name, subject, Status.FAULT, finding, advice)
 
 
 def describe_silence(subject: str, process: ProcessFacts, since: str) -> str:
@@ -62,16 +62,18 @@ def advise_on_silence(process: ProcessFacts, unit: str) -> str:
     """Return what to do about a process of ours that does not answer."""
     if process.is_stopped:
         return f"find out who stopped it, and let it go on: `kill -CONT {process.id}`"
-    again = f"end it (`kill {process.id}`) and start it again: `{start_daemon()}`" if is_state_dir() else f"`systemctl restart {unit}`"
+    again = (
+        f"end it (`kill {process.id}`) and start it again: `{format_daemon_command()}`" if is_state_dir() else f"`systemctl restart {unit}`"
+    )
     return f"{advise_log(unit)}; if it stays so, {again}"
 
 
-def counted(findings: Iterable[Finding]) -> Counter[Status]:
+def count_by_status(findings: Iterable[CheckFinding]) -> Counter[Status]:
     """How many there are of each status."""
     return Counter(each.status for each in findings)
 
 
-def parted(error: str, otherwise: str) -> tuple[str, str]:
+def split_advice(error: str, otherwise: str) -> tuple[str, str]:
     """An error of ours as what is wrong and what to do, which stands at its end; ``otherwise`` when it does not say."""
     finding, _, advice = error.rpartition("; ")
     return (finding, advice) if finding else (error, otherwise)

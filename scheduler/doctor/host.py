@@ -8,46 +8,46 @@ from pathlib import Path
 from typing import Final
 
 from scheduler.core import zones
-from scheduler.core.changes import THIRTEEN_MONTHS
+from scheduler.core.clock_changes import THIRTEEN_MONTHS
 from scheduler.core.errors import NoAnswer, SchedulerError
-from scheduler.doctor.apart import apart
+from scheduler.doctor.abandonable_call import run_abandonable
 from scheduler.doctor.facts import Occupant, ProcessFacts, ZoneCopy, ZoneFacts
-from scheduler.ledger.lock import holding_process
-from scheduler.settings.places import Listen
+from scheduler.ledger.lock import find_holding_process
+from scheduler.settings.addresses import SocketAddress
 
 _PATIENCE: Final = 3.0
-_TIMEX: Final = 1024  # bytes; more than the kernel's struct timex, and all of it zero: nothing is set
+_TIMEX_SIZE: Final = 1024  # bytes; more than the kernel's struct timex, and all of it zero: nothing is set
 _TIME_ERROR: Final = 5  # adjtimex(2): the clock is not synchronised
 
-Page = Callable[[Listen, str], object]
+FetchPage = Callable[[SocketAddress, str], object]
 """The JSON that a page on this machine answers with. Blocks; raises `SchedulerError`."""
 
 
-def synchronised() -> bool | None:
+def is_clock_synchronised() -> bool | None:
     """Whether something keeps the machine's clock right, as the kernel has it; None when it does not say."""
     try:
-        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX))
+        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_SIZE))
     except (OSError, AttributeError):
         return None
     return None if state < 0 else bool(state != _TIME_ERROR)
 
 
-def zone_facts(names: Iterable[str], now: datetime) -> ZoneFacts:
+def read_zone_facts(names: Iterable[str], now: datetime) -> ZoneFacts:
     """The copies of the zone data, and which of these zones they do not agree on in the coming time."""
-    data = zones.current()
+    data = zones.load_zone_data()
     copies = tuple(ZoneCopy(each.version, each.source, str(each.root)) for each in data.copies)
     begin = now.replace(minute=0, second=0, microsecond=0)
-    found = ((name, data.disagreement(name, begin, begin + THIRTEEN_MONTHS)) for name in sorted(set(names)))
+    found = ((name, data.find_disagreement(name, begin, begin + THIRTEEN_MONTHS)) for name in sorted(set(names)))
     return ZoneFacts(copies, {name: since for name, since in found if since is not None})
 
 
-async def occupant(listen: Listen | None, page: Page) -> Occupant:
+async def find_occupant(listen: SocketAddress | None, page: FetchPage) -> Occupant:
     """Who answers at an address of ours. Raises nothing."""
     if listen is None or listen.port == 0:
         return "nobody"
     try:
         async with asyncio.timeout(_PATIENCE):
-            _, writer = await asyncio.open_connection(listen.nearby.host, listen.port)
+            _, writer = await asyncio.open_connection(listen.local_address.host, listen.port)
     except TimeoutError:  # so many connections wait that the kernel takes no more
         return "silent"
     except OSError:
@@ -55,7 +55,7 @@ async def occupant(listen: Listen | None, page: Page) -> Occupant:
     writer.transport.abort()
     try:
         async with asyncio.timeout(_PATIENCE):
-            return "scheduler" if isinstance(await apart(lambda: page(listen, "/healthz")), dict) else "somebody"
+            return "scheduler" if isinstance(await run_abandonable(lambda: page(listen, "/healthz")), dict) else "somebody"
     except (NoAnswer, TimeoutError):
         return "silent"
     except SchedulerError:
@@ -64,7 +64,7 @@ async def occupant(listen: Listen | None, page: Page) -> Occupant:
 
 def find_process(database: Path) -> ProcessFacts | None:
     """Return the process that holds a database, as far as the kernel shows it here."""
-    process = holding_process(database)
+    process = find_holding_process(database)
     if process is None or process <= 0:
         return None
     try:

@@ -7,8 +7,8 @@ from scheduler.core.cron import Schedule
 
 
 @lru_cache(maxsize=4096)
-def interval(schedule: Schedule, after: datetime) -> timedelta | None:
+def find_interval(schedule: Schedule, after: datetime) -> timedelta | None:
     """From the first fire after an instant to the one that follows it; None when there are not two any more."""
-    first = schedule.next(after)
-    second = first and schedule.next(first)
+    first = schedule.find_next(after)
+    second = first and schedule.find_next(first)
     return second - first if first and second else None

@@ -3,18 +3,18 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from scheduler.doctor.facts import Facts, FileFacts, TargetFacts, Unknown
-from scheduler.doctor.findings import Check, Finding, parted
+from scheduler.doctor.facts import Facts, FileFacts, TargetFacts, UnknownFact
+from scheduler.doctor.findings import Check, CheckFinding, split_advice
 
 KEY: Final = Check("key")
 _READ: Final = 4
-_OTHERS: Final = 0o077
-_ANYBODY_READS: Final = 0o004
-_PERSONAL: Final = "phx_"
-_KINDS: Final[Mapping[str, str]] = {"phc_": "a project's public key", "phs_": "a feature flag's key"}
+_OTHERS_MASK: Final = 0o077
+_OTHERS_READ: Final = 0o004
+_PERSONAL_PREFIX: Final = "phx_"
+_WRONG_KINDS: Final[Mapping[str, str]] = {"phc_": "a project's public key", "phs_": "a feature flag's key"}
 
 
-def examined(facts: Facts) -> Iterator[Finding]:
+def check(facts: Facts) -> Iterator[CheckFinding]:
     """How it stands with the key of every target."""
     if facts.holds_key and facts.configuration:
         yield KEY.fault(
@@ -22,14 +22,14 @@ def examined(facts: Facts) -> Iterator[Finding]:
             "the configuration holds what looks like a key",
             "take it out, also of comments, put it into a file of mode 0600 that key_file names, and revoke it if others could read it",
         )
-    yield from _proxies(facts)
+    yield from _check_proxies(facts)
     for target in facts.targets:
-        yield _of(facts, target)
+        yield _check_target(facts, target)
 
 
-def _proxies(facts: Facts) -> Iterator[Finding]:
+def _check_proxies(facts: Facts) -> Iterator[CheckFinding]:
     """Warn of a configuration with credentials of a proxy in it that others than its owner and group may read."""
-    if facts.configuration is None or facts.file is None or not facts.file.mode & _ANYBODY_READS:
+    if facts.configuration is None or facts.file is None or not facts.file.mode & _OTHERS_READ:
         return
     origins = facts.configuration.origins
     for number, target in enumerate(facts.settings.targets):
@@ -42,28 +42,30 @@ def _proxies(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def _of(facts: Facts, target: TargetFacts) -> Finding:
+def _check_target(facts: Facts, target: TargetFacts) -> CheckFinding:
     subject, key = f"target {target.settings.name}", target.key
     if key.error is not None:
-        return _unusable(facts, target, subject)
-    if key.kind in _KINDS:
+        return _report_unusable(facts, target, subject)
+    if key.kind in _WRONG_KINDS:
         return KEY.fault(
-            subject, f"{key.place} holds {_KINDS[key.kind]}, no personal API key", f"put a key there that begins with {_PERSONAL}"
+            subject,
+            f"{key.place} holds {_WRONG_KINDS[key.kind]}, no personal API key",
+            f"put a key there that begins with {_PERSONAL_PREFIX}",
         )
     file = key.file
     if file is None or key.place is None or key.place.kind == "credential":  # systemd's own are as they should be
         return KEY.ok(subject, f"there, from {key.place}")
-    if file.mode & _OTHERS:
+    if file.mode & _OTHERS_MASK:
         return KEY.warning(
             subject, f"others than {file.owner} may use the file {file.path}, mode {file.mode:04o}", f"chmod 0600 {file.path}"
         )
-    return _readable(facts, subject, file)
+    return _check_readable(facts, subject, file)
 
 
-def _readable(facts: Facts, subject: str, file: FileFacts) -> Finding:
+def _check_readable(facts: Facts, subject: str, file: FileFacts) -> CheckFinding:
     """Whether whoever has the ledger, which is the daemon's user, can read the key that we could read."""
-    ledger = None if isinstance(facts.ledger, Unknown) else facts.ledger.file
-    if ledger is not None and not file.lets(ledger.uid, ledger.gid, _READ):
+    ledger = None if isinstance(facts.ledger, UnknownFact) else facts.ledger.file
+    if ledger is not None and not file.is_accessible(ledger.uid, ledger.gid, _READ):
         return KEY.warning(
             subject,
             f"{ledger.owner}, who has the ledger, may not read the file {file.path} of {file.owner}",
@@ -72,8 +74,8 @@ def _readable(facts: Facts, subject: str, file: FileFacts) -> Finding:
     return KEY.ok(subject, f"there, from the file {file.path}, for {file.owner} alone")
 
 
-def _unusable(facts: Facts, target: TargetFacts, subject: str) -> Finding:
-    status = facts.of_daemon(target.settings.name)
+def _report_unusable(facts: Facts, target: TargetFacts, subject: str) -> CheckFinding:
+    status = facts.get_daemon_target(target.settings.name)
     if target.key.place is None and status.get("snapshot_at") and not status.get("held") and not status.get("error"):
         return KEY.notice(
             subject,
@@ -81,4 +83,4 @@ def _unusable(facts: Facts, target: TargetFacts, subject: str) -> Finding:
             "to have the API examined too, ask as root, or set POSTHOG_PERSONAL_API_KEY for this command",
         )
     text = (target.key.error or "").removeprefix(f"target {target.settings.name}: ")
-    return KEY.fault(subject, *parted(text, "see docs/configuration.md, Keys"))
+    return KEY.fault(subject, *split_advice(text, "see docs/configuration.md, Keys"))

@@ -4,47 +4,47 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
 
-from scheduler.core.command_line import command_line
-from scheduler.database.files import BESIDE
+from scheduler.core.command_line import format_command
+from scheduler.database.files import SIDE_FILE_SUFFIXES
 from scheduler.doctor.disks import FULL, MIB, REMOTE, TIGHT, format_bytes
-from scheduler.doctor.facts import Facts, FileFacts, LedgerFacts, Record, RecordedTarget, Unknown
-from scheduler.doctor.findings import Check, Finding, parted
+from scheduler.doctor.facts import Facts, FileFacts, LedgerFacts, LedgerRecord, LedgerTarget, UnknownFact
+from scheduler.doctor.findings import Check, CheckFinding, split_advice
 from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS
-from scheduler.ledger.sightings import normalised
-from scheduler.settings import Target
+from scheduler.ledger.snapshots import normalize_url
+from scheduler.settings import TargetSection
 
 LEDGER: Final = Check("ledger")
-_NEWEST: Final = len(MIGRATIONS)
+_NEWEST_VERSION: Final = len(MIGRATIONS)
 _WEEK: Final = 7
 _OTHERS_WRITE: Final = 0o022
 
 
-def examined(facts: Facts) -> Iterator[Finding]:
+def check(facts: Facts) -> Iterator[CheckFinding]:
     """How it stands with the ledger."""
     if facts.configuration is None:
         return  # it may be another one
     ledger = facts.ledger
-    if isinstance(ledger, Unknown):
+    if isinstance(ledger, UnknownFact):
         path = str(facts.settings.ledger.url.path)
-        yield LEDGER.fault(path, f"it could not be looked at: {ledger.why}", "see its disk, and the system log")
+        yield LEDGER.fault(path, f"it could not be looked at: {ledger.reason}", "see its disk, and the system log")
         return
     subject = str(ledger.path)
     if ledger.error is not None:
-        finding, advice = parted(ledger.error.removeprefix(f"{subject}: "), "restore a backup, or name another file in [ledger] url")
+        finding, advice = split_advice(ledger.error.removeprefix(f"{subject}: "), "restore a backup, or name another file in [ledger] url")
         yield LEDGER.fault(subject, finding, advice)
     elif ledger.file is None or not ledger.file.size:
-        yield _absent(subject, ledger, facts)
+        yield _report_absent(subject, ledger, facts)
     else:
-        yield from _content(subject, ledger)
-        yield from _owners(ledger)
+        yield from _check_content(subject, ledger)
+        yield from _check_owners(ledger)
     if ledger.folder is not None:
-        yield from _disk(facts, subject, ledger)
-    yield from _lock(subject, ledger)
-    yield from _bindings(facts)
+        yield from _check_disk(facts, subject, ledger)
+    yield from _check_lock(subject, ledger)
+    yield from _check_bindings(facts)
 
 
-def _absent(subject: str, ledger: LedgerFacts, facts: Facts) -> Finding:
-    if not isinstance(facts.daemon, Unknown):
+def _report_absent(subject: str, ledger: LedgerFacts, facts: Facts) -> CheckFinding:
+    if not isinstance(facts.daemon, UnknownFact):
         return LEDGER.fault(
             subject, "it is not there, though a daemon runs: that one has another", "name in [ledger] url the one that is meant"
         )
@@ -59,39 +59,39 @@ def _absent(subject: str, ledger: LedgerFacts, facts: Facts) -> Finding:
     return LEDGER.notice(subject, "it is not there yet, or empty: nothing has been recorded", "nothing: the daemon makes it when it starts")
 
 
-def _content(subject: str, ledger: LedgerFacts) -> Iterator[Finding]:
+def _check_content(subject: str, ledger: LedgerFacts) -> Iterator[CheckFinding]:
     if ledger.application_id != APPLICATION_ID:
         yield LEDGER.fault(subject, "it is an SQLite database of something else", "name the ledger, or a new file, in [ledger] url")
-    elif ledger.version > _NEWEST:
+    elif ledger.version > _NEWEST_VERSION:
         yield LEDGER.fault(
             subject,
-            f"it was written by a newer version (schema {ledger.version}, this one knows {_NEWEST})",
+            f"it was written by a newer version (schema {ledger.version}, this one knows {_NEWEST_VERSION})",
             "install the newer version, or restore a backup from before the upgrade",
         )
-    elif ledger.unsound:
+    elif ledger.damage:
         yield LEDGER.fault(
             subject,
-            f"it is damaged: {'; '.join(ledger.unsound)}",
+            f"it is damaged: {'; '.join(ledger.damage)}",
             f"stop the daemon, and restore a backup or save what can be saved with `sqlite3 {ledger.path.name} .recover`",
         )
     else:
-        yield from _whole(subject, ledger)
+        yield from _check_undamaged(subject, ledger)
 
 
-def _whole(subject: str, ledger: LedgerFacts) -> Iterator[Finding]:
+def _check_undamaged(subject: str, ledger: LedgerFacts) -> Iterator[CheckFinding]:
     assert ledger.file is not None
     size = format_bytes(sum(each.size for each in ledger.files))
-    if ledger.version < _NEWEST:
+    if ledger.version < _NEWEST_VERSION:
         yield LEDGER.warning(
             subject,
-            f"it is of an older version (schema {ledger.version}, this one knows {_NEWEST}), which commands cannot read",
+            f"it is of an older version (schema {ledger.version}, this one knows {_NEWEST_VERSION}), which commands cannot read",
             "back it up and start the daemon of this version, which brings it up to date",
         )
-    if not ledger.wal:
+    if not ledger.has_wal:
         yield LEDGER.warning(
             subject, "it has no write-ahead log: commands and the daemon hold each other up", "start the daemon, which sets it"
         )
-    if ledger.unsound is None:
+    if ledger.damage is None:
         yield LEDGER.notice(
             subject,
             f"{size}, too much to be checked here",
@@ -101,11 +101,11 @@ def _whole(subject: str, ledger: LedgerFacts) -> Iterator[Finding]:
         yield LEDGER.ok(subject, f"whole, {size}, occurrences: {ledger.record.occurrences if ledger.record else 0:,}")
 
 
-def _owners(ledger: LedgerFacts) -> Iterator[Finding]:
+def _check_owners(ledger: LedgerFacts) -> Iterator[CheckFinding]:
     main = ledger.file
     assert main is not None
     for each in ledger.files:
-        if each.path.name.removeprefix(ledger.path.name) in BESIDE and each.uid != main.uid:
+        if each.path.name.removeprefix(ledger.path.name) in SIDE_FILE_SUFFIXES and each.uid != main.uid:
             yield LEDGER.fault(
                 str(each.path),
                 f"it is {each.owner}'s and the ledger {main.owner}'s, who cannot open the ledger so",
@@ -121,14 +121,14 @@ def _owners(ledger: LedgerFacts) -> Iterator[Finding]:
         )
 
 
-def _disk(facts: Facts, subject: str, ledger: LedgerFacts) -> Iterator[Finding]:
+def _check_disk(facts: Facts, subject: str, ledger: LedgerFacts) -> Iterator[CheckFinding]:
     if ledger.filesystem in REMOTE:
         yield LEDGER.fault(
             subject,
             f"it lies on {ledger.filesystem}, where neither locks nor the write-ahead log can be relied on",
             "put it on a local disk",
         )
-    growth = _growth(ledger.record, ledger.file, facts.settings.ledger.retention)
+    growth = _estimate_growth(ledger.record, ledger.file, facts.settings.ledger.retention)
     if ledger.free < FULL:
         yield LEDGER.fault(subject, f"its disk has {format_bytes(ledger.free)} left; nothing is sent that cannot be recorded", "make room")
     elif ledger.free < max(TIGHT, growth):
@@ -141,7 +141,7 @@ def _disk(facts: Facts, subject: str, ledger: LedgerFacts) -> Iterator[Finding]:
         )
 
 
-def _growth(record: Record | None, file: FileFacts | None, retention: timedelta) -> int:
+def _estimate_growth(record: LedgerRecord | None, file: FileFacts | None, retention: timedelta) -> int:
     """By how many bytes it will be larger when it holds as many rows as retention and the last week's pace make."""
     if record is None or file is None or not record.occurrences:
         return 0
@@ -149,29 +149,31 @@ def _growth(record: Record | None, file: FileFacts | None, retention: timedelta)
     return max(0, int(file.size / record.occurrences * (rows - record.occurrences)))
 
 
-def _lock(subject: str, ledger: LedgerFacts) -> Iterator[Finding]:
+def _check_lock(subject: str, ledger: LedgerFacts) -> Iterator[CheckFinding]:
     if ledger.holder is not None:
-        yield LEDGER.ok(subject, f"held by {ledger.signed or 'a process that has not signed'} (the kernel: process {ledger.holder})")
-    elif ledger.signed:
+        yield LEDGER.ok(
+            subject, f"held by {ledger.lock_text or 'a process that has_instant not signed'} (the kernel: process {ledger.holder})"
+        )
+    elif ledger.lock_text:
         yield LEDGER.notice(
             subject,
-            f"no process holds it; {ledger.signed} ended without letting go of it, as when it is killed",
+            f"no process holds it; {ledger.lock_text} ended without letting go of it, as when it is killed",
             "nothing: the next start finds out what was open",
         )
 
 
-def _bindings(facts: Facts) -> Iterator[Finding]:
+def _check_bindings(facts: Facts) -> Iterator[CheckFinding]:
     """The ledger binds a target's name to its URL and project; the daemon refuses others."""
     recorded = facts.record.targets if facts.record else ()
     by_name = {each.name: each for each in recorded}
     by_place = {(each.url, each.project_id): each.name for each in recorded}
     for target in facts.settings.targets:
-        bound, old = by_name.get(target.name), by_place.get((normalised(target.url), target.project_id))
+        bound, old = by_name.get(target.name), by_place.get((normalize_url(target.url), target.project_id))
         if old is not None and old != target.name:
             yield LEDGER.fault(
                 f"target {target.name}",
                 f"the ledger knows this project as {old}",
-                f"`{command_line(f'target rename {old} {target.name}')}`, or name it {old} again",
+                f"`{format_command(f'target rename {old} {target.name}')}`, or name it {old} again",
             )
         elif bound is not None and old is None:
             yield LEDGER.fault(
@@ -181,8 +183,8 @@ def _bindings(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def _advise_on_binding(bound: RecordedTarget, target: Target) -> str:
+def _advise_on_binding(bound: LedgerTarget, target: TargetSection) -> str:
     advice = "give the other project a name of its own, or the first one back its url and project_id"
     if bound.project_id != target.project_id:
         return advice
-    return f"is it the same API at a new address, stop the daemon and run `{command_line(f'target move {target.name}')}`; else {advice}"
+    return f"is it the same API at a new address, stop the daemon and run `{format_command(f'target move {target.name}')}`; else {advice}"

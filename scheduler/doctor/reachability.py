@@ -7,34 +7,34 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from scheduler.core.instants import to_text_seconds
-from scheduler.doctor.facts import PROXIES, TRUST, ApiFacts, Facts, Refusal, TargetFacts, Unknown, Way
-from scheduler.doctor.findings import Check, Finding, parted
-from scheduler.settings.places import is_loopback
+from scheduler.doctor.facts import PROXY_VARIABLES, TRUST_VARIABLES, ApiFacts, Connectivity, Facts, Refusal, TargetFacts, UnknownFact
+from scheduler.doctor.findings import Check, CheckFinding, split_advice
+from scheduler.settings.addresses import is_loopback
 
 REACHABILITY: Final = Check("reachability")
 _SOON: Final = timedelta(days=14)
 _UNKNOWN_AUTHORITY: Final = (2, 20, 21)
 _SELF_SIGNED: Final = (18, 19)
-_MENDS: Final[Mapping[int, str]] = {  # by OpenSSL's code for why it does not trust a certificate (openssl/x509_vfy.h)
+_TLS_ADVICE: Final[Mapping[int, str]] = {  # by OpenSSL's code for why it does not trust a certificate (openssl/x509_vfy.h)
     9: "see whether this machine's clock is right; else the API's certificate has to be replaced",
     10: "renew the API's certificate; see whether this machine's clock is right, too",
     **dict.fromkeys(_SELF_SIGNED, "if it is the right one, set ca_file on the target to a file that holds it"),
     **dict.fromkeys(_UNKNOWN_AUTHORITY, "for a private CA set ca_file on the target; for a public one install ca-certificates"),
     **dict.fromkeys((62, 64), "write the host in the target's url as the certificate has it"),
 }
-_SLOW: Final = 0.5
+_SLOW_SHARE: Final = 0.5
 """A list that takes more than this share of ``request_timeout`` is slow."""
 
 
-def examined(facts: Facts) -> Iterator[Finding]:
+def check(facts: Facts) -> Iterator[CheckFinding]:
     """How it stands with the way to every target."""
-    for name in (name for name in TRUST if name in facts.environment):
+    for name in (name for name in TRUST_VARIABLES if name in facts.environment):
         yield REACHABILITY.notice(
             "environment",
             f"{name} has certificates trusted from {facts.environment[name]}",
             "see that the daemon has it too, or set ca_file on the target that needs it",
         )
-    proxies = [name for name in PROXIES if name in facts.environment]
+    proxies = [name for name in PROXY_VARIABLES if name in facts.environment]
     if proxies and not all(target.settings.proxy for target in facts.targets):
         yield REACHABILITY.notice(
             "environment",
@@ -42,23 +42,25 @@ def examined(facts: Facts) -> Iterator[Finding]:
             "set proxy on a target that is reached by a proxy",
         )
     for target in facts.targets:
-        yield from _of(facts, target, proxied=bool(proxies))
+        yield from _check_target(facts, target, proxied=bool(proxies))
 
 
-def _of(facts: Facts, target: TargetFacts, *, proxied: bool) -> Iterator[Finding]:
-    subject, way, api = f"target {target.settings.name}", target.way, target.api
-    if isinstance(way, Unknown):
-        yield REACHABILITY.fault(subject, f"the way to it could not be looked at: {way.why}", "try again; see the network of this machine")
+def _check_target(facts: Facts, target: TargetFacts, *, proxied: bool) -> Iterator[CheckFinding]:
+    subject, way, api = f"target {target.settings.name}", target.connectivity, target.api
+    if isinstance(way, UnknownFact):
+        yield REACHABILITY.fault(
+            subject, f"the way to it could not be looked at: {way.reason}", "try again; see the network of this machine"
+        )
     elif way.broken:
-        yield REACHABILITY.fault(subject, *_broken(target, way, proxied=proxied))
+        yield REACHABILITY.fault(subject, *_describe_failure(target, way, proxied=proxied))
     else:
-        yield from _tls(facts, subject, way)
-        yield _answer(subject, target, way, api)
+        yield from _check_tls(facts, subject, way)
+        yield _check_answer(subject, target, way, api)
 
 
-def _broken(target: TargetFacts, way: Way, *, proxied: bool) -> tuple[str, str]:
+def _describe_failure(target: TargetFacts, way: Connectivity, *, proxied: bool) -> tuple[str, str]:
     if way.proxy and way.broken != "tls":
-        return _broken_at_proxy(way)
+        return _describe_proxy_failure(way)
     if way.broken == "name":
         return f"the name {way.host} cannot be resolved: {way.error}", "correct the target's url, or mend this machine's name service"
     if way.broken == "connection":
@@ -67,10 +69,10 @@ def _broken(target: TargetFacts, way: Way, *, proxied: bool) -> tuple[str, str]:
         at = "" if way.addresses == (way.host,) else f" ({', '.join(way.addresses)})"
         return f"no connection to {way.host} port {way.port}{at}: {way.error}", advice
     through = f" through the proxy {way.proxy}" if way.proxy else ""
-    return f"TLS to {way.host}{through} failed: {way.error}", _mend_tls(target, way)
+    return f"TLS to {way.host}{through} failed: {way.error}", _advise_tls(target, way)
 
 
-def _broken_at_proxy(way: Way) -> tuple[str, str]:
+def _describe_proxy_failure(way: Connectivity) -> tuple[str, str]:
     if way.broken == "name":
         host = urlsplit(way.proxy).hostname
         return f"the name {host} of its proxy cannot be resolved: {way.error}", "correct the target's proxy"
@@ -80,7 +82,7 @@ def _broken_at_proxy(way: Way) -> tuple[str, str]:
     return f"its proxy {way.proxy} made no connection to {way.host} port {way.port}: {way.error}", advice
 
 
-def _mend_tls(target: TargetFacts, way: Way) -> str:
+def _advise_tls(target: TargetFacts, way: Connectivity) -> str:
     ca_file = target.settings.ca_file
     if way.proxy and way.verify_code in {*_UNKNOWN_AUTHORITY, *_SELF_SIGNED}:
         return "if the proxy reads what goes through it, set ca_file on the target to a file with the authority of the proxy"
@@ -88,10 +90,10 @@ def _mend_tls(target: TargetFacts, way: Way) -> str:
         return f"add the authority that signed it to {ca_file}"
     if way.verify_code is None and ca_file:
         return f"see that the API speaks TLS on port {way.port}, and that {ca_file} holds certificates in PEM form"
-    return _MENDS.get(way.verify_code or 0, f"see that the API speaks TLS on port {way.port}, or write http:// if it does not")
+    return _TLS_ADVICE.get(way.verify_code or 0, f"see that the API speaks TLS on port {way.port}, or write http:// if it does not")
 
 
-def _tls(facts: Facts, subject: str, way: Way) -> Iterator[Finding]:
+def _check_tls(facts: Facts, subject: str, way: Connectivity) -> Iterator[CheckFinding]:
     if not way.tls and (way.proxy or not is_loopback(way.host)):  # a proxy is on the way, also to its own machine
         yield REACHABILITY.warning(
             subject, f"the key is sent to {way.host} without TLS, for everybody on the way to read", "write https:// in the target's url"
@@ -104,30 +106,33 @@ def _tls(facts: Facts, subject: str, way: Way) -> Iterator[Finding]:
         )
 
 
-def _answer(subject: str, target: TargetFacts, way: Way, api: ApiFacts | Unknown) -> Finding:
-    if isinstance(api, Unknown):
-        return REACHABILITY.notice(subject, f"{_reached(way)} can be connected to; the API was not asked: {api.why}", "mend that first")
+def _check_answer(subject: str, target: TargetFacts, way: Connectivity, api: ApiFacts | UnknownFact) -> CheckFinding:
+    if isinstance(api, UnknownFact):
+        return REACHABILITY.notice(
+            subject, f"{_describe_endpoint(way)} can be connected to; the API was not asked: {api.reason}", "mend that first"
+        )
     if api.refusal is not None:
-        return REACHABILITY.fault(subject, *_refused(target, api.refusal))
-    slow = target.settings.request_timeout.total_seconds() * _SLOW
-    if api.slowest > slow:
+        return REACHABILITY.fault(subject, *_describe_refusal(target, api.refusal))
+    slow = target.settings.request_timeout.total_seconds() * _SLOW_SHARE
+    if api.slowest_seconds > slow:
         return REACHABILITY.warning(
             subject,
-            f"the list of automations took {api.slowest:.1f} s of the {target.settings.request_timeout.total_seconds():g} s allowed",
+            f"the list of automations took {api.slowest_seconds:.1f} s of the "
+            f"{target.settings.request_timeout.total_seconds():g} s allowed",
             "find out why the API is slow, or raise request_timeout",
         )
-    return REACHABILITY.ok(subject, f"the list of automations came in {api.slowest * 1000:.0f} ms")
+    return REACHABILITY.ok(subject, f"the list of automations came in {api.slowest_seconds * 1000:.0f} ms")
 
 
-def _reached(way: Way) -> str:
+def _describe_endpoint(way: Connectivity) -> str:
     """What there was a connection to: without TLS the proxy alone, which is asked for a connection by each request."""
     return f"its proxy {way.proxy}" if way.proxy and not way.tls else f"{way.host} port {way.port}"
 
 
-def _refused(target: TargetFacts, refusal: Refusal) -> tuple[str, str]:
+def _describe_refusal(target: TargetFacts, refusal: Refusal) -> tuple[str, str]:
     otherwise = "see whether the API is well; try again"
     says_what_to_do = refusal.held or refusal.status is None  # without a status the words are our own
-    finding, advice = parted(refusal.text, otherwise) if says_what_to_do else (refusal.text, otherwise)
+    finding, advice = split_advice(refusal.text, otherwise) if says_what_to_do else (refusal.text, otherwise)
     if refusal.status == HTTPStatus.NOT_FOUND and urlsplit(target.settings.url).path:
         return finding, f"{advice}: most APIs have no path, and url has one"
     if refusal.status == HTTPStatus.TOO_MANY_REQUESTS:

@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 from typing import Final
 
-from scheduler.core.command_line import command_line
+from scheduler.core.command_line import format_command
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.status import FinishedRun
 from scheduler.doctor.facts import Facts
-from scheduler.doctor.findings import Check, Finding
+from scheduler.doctor.findings import Check, CheckFinding
 
 RESULTS: Final = Check("runs")
 
 
-def examined(facts: Facts) -> Iterator[Finding]:
+def check(facts: Facts) -> Iterator[CheckFinding]:
     """Yield a warning for each automation whose newest finished run failed or was lost, as far as they are named."""
     if facts.record is None:
         return
@@ -20,23 +20,23 @@ def examined(facts: Facts) -> Iterator[Finding]:
     failing = facts.record.failing
     named = [run for run in failing.newest if run.target in targets]
     for run in named:
-        yield _warn(run)
+        yield _warn_of_failure(run)
     more = sum(count for target, count in failing.counts.items() if target in targets) - len(named)
     if more > 0:
         yield RESULTS.warning(
             "automations",
             f"whose newest finished run failed as well: {more:,} more",
-            f"see `{command_line('history --run-status failed')}`",
+            f"see `{format_command('history --run-status failed')}`",
         )
     if not named and not more:
         yield RESULTS.ok("automations", "no newest finished run failed")
 
 
-def _warn(run: FinishedRun) -> Finding:
+def _warn_of_failure(run: FinishedRun) -> CheckFinding:
     error = f": {run.error}" if run.error else ""
     return RESULTS.warning(
         f"automation {run.name} ({run.automation_id})",
-        f"its newest finished run {run.in_words}, {to_text_seconds(run.finished_at)}{error}",
-        f"see `{command_line(f'runs show {run.run_id}')}` where the embedded API runs it, else the API; mend the cause, then "
-        f"`{command_line(f'automations run {run.automation_id}', target=run.target)}`",
+        f"its newest finished run {run.description}, {to_text_seconds(run.finished_at)}{error}",
+        f"see `{format_command(f'runs show {run.run_id}')}` where the embedded API runs it, else the API; mend the cause, then "
+        f"`{format_command(f'automations run {run.automation_id}', target=run.target)}`",
     )

@@ -8,34 +8,34 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
-from scheduler.core.command_line import command_line
+from scheduler.core.command_line import format_command
 from scheduler.core.cron import InvalidSchedule, Schedule
-from scheduler.core.dialects import differences
-from scheduler.core.difference import Code
+from scheduler.core.dialect_difference import Code
+from scheduler.core.dialects import find_differences
 from scheduler.core.instants import to_text_seconds
-from scheduler.doctor.facts import Facts, Known, TargetFacts
-from scheduler.doctor.findings import Check, Finding, parted
-from scheduler.doctor.interval import interval
-from scheduler.doctor.paused import Paused
+from scheduler.doctor.facts import Facts, KnownAutomation, TargetFacts
+from scheduler.doctor.findings import Check, CheckFinding, split_advice
+from scheduler.doctor.interval import find_interval
+from scheduler.doctor.pauses import PauseLookup
 from scheduler.settings.durations import format_duration
 
 SCHEDULES: Final = Check("schedules")
-_RARE: Final = timedelta(days=366)
-_OF_NONE: Final = ""
+_RARE_AFTER: Final = timedelta(days=366)
+_NO_SUBJECT: Final = ""
 """The subject of a finding on a schedule, until it is known whose it is."""
-_SURPRISING: Final[frozenset[Code]] = frozenset({"day_fields_or", "ignored_field", "star_in_list"})
+_SURPRISING_CODES: Final[frozenset[Code]] = frozenset({"day_fields_or", "ignored_field", "star_in_list"})
 """What most authors do not mean, whatever cron they think of."""
-_USUAL: Final[frozenset[Code]] = frozenset({"numeric_weekday"})
+_USUAL_CODES: Final[frozenset[Code]] = frozenset({"numeric_weekday"})
 """What nearly every schedule for working days has, and nearly every cron takes the same way: `scheduler explain` tells of it."""
 
-_READ_ANEW: Final[frozenset[Code]] = frozenset({"wrapping_step", "equal_range"})
+_MISREAD_CODES: Final[frozenset[Code]] = frozenset({"wrapping_step", "equal_range"})
 """Ranges that croniter misreads. They come first: automations with such a range fire otherwise than before an upgrade."""
 
 
-def examined(facts: Facts) -> Iterator[Finding]:
+def check(facts: Facts) -> Iterator[CheckFinding]:
     """How it stands with the schedules of every target whose automations are known."""
     for target in facts.targets:
-        automations = facts.automations(target)
+        automations = facts.list_automations(target)
         subject = f"target {target.settings.name}"
         if automations is None:
             yield SCHEDULES.notice(
@@ -43,16 +43,16 @@ def examined(facts: Facts) -> Iterator[Finding]:
             )
             continue
         if target.snapshot is None:
-            yield _recorded(facts, subject, target)
-        yield from _unidentified(subject, target)
-        yield from _inconsistent(subject, target)
-        found = [finding for each in automations for finding in _of(facts, each)]
+            yield _report_recorded(facts, subject, target)
+        yield from _check_unidentified(subject, target)
+        yield from _check_consistency(subject, target)
+        found = [finding for each in automations for finding in _check_automation(facts, each)]
         yield from found
-        yield from _silent(facts, subject, automations)
+        yield from _report_not_fired(facts, subject, automations)
         yield SCHEDULES.ok(subject, f"automations: {len(automations):,}, of which {len({each.subject for each in found}):,} are named here")
 
 
-def _unidentified(subject: str, target: TargetFacts) -> Iterator[Finding]:
+def _check_unidentified(subject: str, target: TargetFacts) -> Iterator[CheckFinding]:
     if target.snapshot is not None and target.snapshot.unidentified:
         count, named = target.snapshot.unidentified, "; ".join(target.snapshot.anonymous)
         yield SCHEDULES.fault(
@@ -62,7 +62,7 @@ def _unidentified(subject: str, target: TargetFacts) -> Iterator[Finding]:
         )
 
 
-def _inconsistent(subject: str, target: TargetFacts) -> Iterator[Finding]:
+def _check_consistency(subject: str, target: TargetFacts) -> Iterator[CheckFinding]:
     if target.snapshot is not None and not target.snapshot.complete:
         yield SCHEDULES.warning(
             subject,
@@ -71,7 +71,7 @@ def _inconsistent(subject: str, target: TargetFacts) -> Iterator[Finding]:
         )
 
 
-def _recorded(facts: Facts, subject: str, target: TargetFacts) -> Finding:
+def _report_recorded(facts: Facts, subject: str, target: TargetFacts) -> CheckFinding:
     recorded = facts.record.targets if facts.record else ()
     at = next((each.snapshot_at for each in recorded if each.name == target.settings.name), None)
     taken = f", of {to_text_seconds(at)}" if at else ""
@@ -80,7 +80,7 @@ def _recorded(facts: Facts, subject: str, target: TargetFacts) -> Finding:
     )
 
 
-def _of(facts: Facts, each: Known) -> Iterator[Finding]:
+def _check_automation(facts: Facts, each: KnownAutomation) -> Iterator[CheckFinding]:
     subject = f"automation {each.name} ({each.id})"
     if each.broken is not None:
         yield SCHEDULES.fault(subject, f"the API's object is broken, so it never fires: {each.broken}", "edit or delete it at the API")
@@ -89,61 +89,61 @@ def _of(facts: Facts, each: Known) -> Iterator[Finding]:
     try:
         schedule = Schedule.parse(each.cron_expression, each.timezone, dst_gap=rules.dst_gap, dst_repeat=rules.dst_repeat)
     except InvalidSchedule as error:
-        yield _invalid(subject, each, error)
+        yield _report_invalid(subject, each, error)
         return
     if each.enabled:
-        yield from (replace(found, subject=subject) for found in _of_schedule(schedule, facts.now))
-        yield from _policies(subject, facts, each, schedule)
+        yield from (replace(found, subject=subject) for found in _check_schedule(schedule, facts.now))
+        yield from _check_policies(subject, facts, each, schedule)
 
 
-def _invalid(subject: str, each: Known, error: InvalidSchedule) -> Finding:
-    finding, advice = parted(error.reason, "edit it at the API")
+def _report_invalid(subject: str, each: KnownAutomation, error: InvalidSchedule) -> CheckFinding:
+    finding, advice = split_advice(error.reason, "edit it at the API")
     if each.enabled:
         return SCHEDULES.fault(subject, f"it never fires: {finding}", advice)
     return SCHEDULES.notice(subject, f"disabled, and invalid: {finding}", advice)
 
 
 @lru_cache(maxsize=4096)
-def _of_schedule(schedule: Schedule, now: datetime) -> tuple[Finding, ...]:
+def _check_schedule(schedule: Schedule, now: datetime) -> tuple[CheckFinding, ...]:
     """What there is to say of a schedule, whichever automations have it: a hundred thousand may share some hundreds."""
-    return (*_rare(schedule, now), *_meaning(schedule))
+    return (*_check_rarity(schedule, now), *_check_meaning(schedule))
 
 
-def _rare(schedule: Schedule, now: datetime) -> Iterator[Finding]:
-    fire = schedule.next(now)
-    if fire is None or fire - now > _RARE:
+def _check_rarity(schedule: Schedule, now: datetime) -> Iterator[CheckFinding]:
+    fire = schedule.find_next(now)
+    if fire is None or fire - now > _RARE_AFTER:
         when = "never again" if fire is None else f"next at {to_text_seconds(fire)}"
         yield SCHEDULES.warning(
-            _OF_NONE,
+            _NO_SUBJECT,
             f"'{schedule.expression}' fires {when}",
             "see whether day of month, month and day of week are meant together; else edit it",
         )
 
 
-def _meaning(schedule: Schedule) -> Iterator[Finding]:
+def _check_meaning(schedule: Schedule) -> Iterator[CheckFinding]:
     """What surprises is told one by one; of what is merely otherwise elsewhere, the first, and how many more there are."""
-    found = [each for each in differences(schedule) if each.code not in _USUAL]
-    more = f"`{command_line(f'explain --cron {shlex.quote(schedule.expression)} --timezone {shlex.quote(schedule.timezone)}')}`"
+    found = [each for each in find_differences(schedule) if each.code not in _USUAL_CODES]
+    more = f"`{format_command(f'explain --cron {shlex.quote(schedule.expression)} --timezone {shlex.quote(schedule.timezone)}')}`"
     for each in found:
-        if each.code in _SURPRISING:
+        if each.code in _SURPRISING_CODES:
             instead = f"write {each.instead}" if each.instead else f"edit it; see {more}"
-            yield SCHEDULES.warning(_OF_NONE, f"'{schedule.expression}': {each.here}", f"nothing, if that is meant; else {instead}")
-    ordered = sorted(found, key=lambda difference: difference.code not in _READ_ANEW)
-    others = [difference.words for difference in ordered if difference.code not in _SURPRISING]
+            yield SCHEDULES.warning(_NO_SUBJECT, f"'{schedule.expression}': {each.here}", f"nothing, if that is meant; else {instead}")
+    ordered = sorted(found, key=lambda difference: difference.code not in _MISREAD_CODES)
+    others = [difference.words for difference in ordered if difference.code not in _SURPRISING_CODES]
     if others:
         further = f"; and {len(others) - 1} more" if len(others) > 1 else ""
         yield SCHEDULES.notice(
-            _OF_NONE,
+            _NO_SUBJECT,
             f"'{schedule.expression}': {others[0]}{further}",
             f"nothing, if it was written for this API; else see {more}",
         )
 
 
-def _policies(subject: str, facts: Facts, each: Known, schedule: Schedule) -> Iterator[Finding]:
-    jitter = facts.settings.policies(each.id, each.name).jitter
+def _check_policies(subject: str, facts: Facts, each: KnownAutomation, schedule: Schedule) -> Iterator[CheckFinding]:
+    jitter = facts.settings.find_policies(each.id, each.name).jitter
     if not jitter:
         return
-    apart = interval(schedule, facts.now)
+    apart = find_interval(schedule, facts.now)
     if apart is not None and jitter >= apart / 2:
         yield SCHEDULES.warning(
             subject,
@@ -152,13 +152,13 @@ def _policies(subject: str, facts: Facts, each: Known, schedule: Schedule) -> It
         )
 
 
-def _silent(facts: Facts, subject: str, automations: Sequence[Known]) -> Iterator[Finding]:
-    paused = Paused(facts)
-    states = Counter("disabled" if not each.enabled else "paused" for each in automations if not each.enabled or paused.covers(each))
+def _report_not_fired(facts: Facts, subject: str, automations: Sequence[KnownAutomation]) -> Iterator[CheckFinding]:
+    paused = PauseLookup(facts)
+    states = Counter("disabled" if not each.enabled else "paused" for each in automations if not each.enabled or paused.is_paused(each))
     if states:
         counts = ", ".join(f"{number:,} {state}" for state, number in sorted(states.items()))
         yield SCHEDULES.notice(
             subject,
             f"automations that are not fired: {counts}",
-            f"nothing, if that is meant; see `{command_line('status')}`, and `{command_line('resume AUTOMATION')}`",
+            f"nothing, if that is meant; see `{format_command('status')}`, and `{format_command('resume AUTOMATION')}`",
         )

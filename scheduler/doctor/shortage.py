@@ -8,23 +8,23 @@ from typing import Final
 
 from scheduler.core.cron import Schedule
 from scheduler.core.duration import describe_span
-from scheduler.core.forecast import Due, Forecast, Polls, forecast, losers
+from scheduler.core.forecast import Forecast, ForecastOccurrence, Polls, find_losers, make_forecast
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.plural import pluralize
-from scheduler.core.policy import CatchUp, Concurrency, Policies, start_within
-from scheduler.settings import Target
+from scheduler.core.policy import CatchUp, Concurrency, Policies, compute_start_within
+from scheduler.settings import TargetSection
 
-MOST: Final = 20_000
+MAX_OCCURRENCES: Final = 20_000
 """Occurrences that are played: some seconds. When the day has more, a stretch of the day around the busiest minute or hour is played."""
 _MINUTES_BEFORE: Final = 60
 """Minutes before the minute in question that are played at most: their requests still count against requests_per_hour."""
-_MOST_BEFORE: Final = MOST // 4
-_NAMED: Final = 3
-_NOTABLE: Final = 1.0  # seconds
+_MAX_BEFORE: Final = MAX_OCCURRENCES // 4
+_MAX_EXAMPLES: Final = 3
+_NOTABLE_SECONDS: Final = 1.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Recurring:
+class RecurringAutomation:
     """An automation that fires by a schedule, each time so much later than scheduled."""
 
     id: str
@@ -39,63 +39,67 @@ def choose_stretch(fires: Sequence[int], crowded: range) -> range:
 
     These are all minutes of the day, or a stretch with the busiest one of ``crowded``, however many occurrences that minute has.
     """
-    if sum(fires) <= MOST:
+    if sum(fires) <= MAX_OCCURRENCES:
         return range(len(fires))
     minute = max(crowded, key=fires.__getitem__)
     begin, played = minute, 0
-    while begin > max(0, minute - _MINUTES_BEFORE) and played + fires[begin - 1] <= _MOST_BEFORE:
+    while begin > max(0, minute - _MINUTES_BEFORE) and played + fires[begin - 1] <= _MAX_BEFORE:
         begin -= 1
         played += fires[begin]
     end, played = minute + 1, played + fires[minute]
-    while end < len(fires) and played + fires[end] <= MOST:
+    while end < len(fires) and played + fires[end] <= MAX_OCCURRENCES:
         played += fires[end]
         end += 1
     return range(begin, end)
 
 
-def foresee(automations: Sequence[Recurring], polls: Polls, target: Target, begin: datetime, end: datetime) -> Forecast:
+def forecast_stretch(
+    automations: Sequence[RecurringAutomation], polls: Polls, target: TargetSection, begin: datetime, end: datetime
+) -> Forecast:
     """Return the forecast of the occurrences that come due from ``begin`` on and before ``end``."""
     longest = max((each.offset for each in automations), default=timedelta(0))
     instants = {
-        schedule: tuple(schedule.between(begin - longest - timedelta(microseconds=1), end + timedelta(hours=1)))
+        schedule: tuple(schedule.iterate_between(begin - longest - timedelta(microseconds=1), end + timedelta(hours=1)))
         for schedule in {each.schedule for each in automations}
     }
-    dues = [due for each in automations for due in _dues(each, instants[each.schedule], begin, end)]
+    dues = [due for each in automations for due in _list_dues(each, instants[each.schedule], begin, end)]
     dues.sort(key=lambda due: due.at)
-    return forecast(dues, polls, per_minute=target.requests_per_minute, per_hour=target.requests_per_hour)
+    return make_forecast(dues, polls, per_minute=target.requests_per_minute, per_hour=target.requests_per_hour)
 
 
-def _dues(automation: Recurring, instants: Sequence[datetime], begin: datetime, end: datetime) -> Iterator[Due]:
+def _list_dues(
+    automation: RecurringAutomation, instants: Sequence[datetime], begin: datetime, end: datetime
+) -> Iterator[ForecastOccurrence]:
     """Yield the occurrences of a stretch. One that waits is lost at its deadline, or when the next one comes due and coalesces it."""
     policies, offset, length = automation.policies, automation.offset.total_seconds(), (end - begin).total_seconds()
     for instant, following in pairwise((*instants, None)):
         assert instant is not None, "only the last one has nothing that follows"
         to_the_next = None if following is None else following - instant
         at = (instant - begin).total_seconds() + offset
-        patience = start_within(policies, to_the_next)
+        patience = compute_start_within(policies, to_the_next)
         if to_the_next is not None and policies.catch_up is not CatchUp.ALL:
             patience = min(patience, to_the_next)
         if 0 <= at < length:
-            yield Due(at, at + patience.total_seconds(), automation.id, reads=policies.concurrency is not Concurrency.ALLOW)
+            yield ForecastOccurrence(at, at + patience.total_seconds(), automation.id, reads=policies.concurrency is not Concurrency.ALLOW)
 
 
-def describe(result: Forecast, names: dict[str, str], polls: Polls, begin: datetime) -> str | None:
+def describe_shortage(result: Forecast, names: dict[str, str], polls: Polls, begin: datetime) -> str | None:
     """Say what will wait and what will be lost; None when all goes in time."""
-    lost = losers(result)
-    late = [each.longest_wait for each in result.prospects.values() if each.longest_wait > _NOTABLE]
+    lost = find_losers(result)
+    late = [each.longest_wait for each in result.automation_forecasts.values() if each.longest_wait > _NOTABLE_SECONDS]
     parts = []
     if late and result.binds_at is not None:
         since = to_text_seconds(begin + timedelta(seconds=int(result.binds_at)))
         waits = pluralize(len(late), "automation waits", "automations wait")
         parts.append(f"from {since} on {waits}, up to {describe_span(max(late), exact=True)}")
     if lost:
-        examples = _examples([(names[id_], each.lost, each.due) for id_, each in lost.items()])
+        examples = _format_examples([(names[id_], each.lost, each.due) for id_, each in lost.items()])
         parts.append(f"{pluralize(len(lost), 'loses', 'lose')} occurrences ({examples})")
-    if result.longest_gap > polls.interval + _NOTABLE:
+    if result.longest_gap > polls.interval + _NOTABLE_SECONDS:
         parts.append(f"polls come up to {describe_span(result.longest_gap, exact=True)} apart")
     return ", ".join(parts) or None
 
 
-def _examples(lost: Sequence[tuple[str, int, int]]) -> str:
-    named = "; ".join(f"{name}: {count:,} of {due:,}" for name, count, due in lost[:_NAMED])
-    return named + ("; …" if len(lost) > _NAMED else "")
+def _format_examples(lost: Sequence[tuple[str, int, int]]) -> str:
+    named = "; ".join(f"{name}: {count:,} of {due:,}" for name, count, due in lost[:_MAX_EXAMPLES])
+    return named + ("; …" if len(lost) > _MAX_EXAMPLES else "")

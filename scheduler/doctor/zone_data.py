@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from scheduler.core.instants import to_text_seconds
-from scheduler.doctor.facts import Facts, LedgerFacts, Unknown, ZoneFacts
-from scheduler.doctor.findings import Check, Finding
+from scheduler.doctor.facts import Facts, LedgerFacts, UnknownFact, ZoneFacts
+from scheduler.doctor.findings import Check, CheckFinding
 
 ZONE_DATA: Final = Check("zone data")
 _YEARS: Final = 2
@@ -15,18 +15,18 @@ _UPDATE: Final = (
 )
 
 
-def examined(facts: Facts) -> Iterator[Finding]:
+def check(facts: Facts) -> Iterator[CheckFinding]:
     """How it stands with the zone data."""
-    if isinstance(facts.zones, Unknown):
-        yield ZONE_DATA.fault("zone data", f"they could not be looked at: {facts.zones.why}", "install the system's tzdata again")
+    if isinstance(facts.zones, UnknownFact):
+        yield ZONE_DATA.fault("zone data", f"they could not be looked at: {facts.zones.reason}", "install the system's tzdata again")
     elif not facts.zones.copies:
         yield ZONE_DATA.fault("zone data", "there are none on this machine", "apt-get install tzdata")
     else:
-        yield from _copies(facts, facts.zones)
-        yield from _of_daemon(facts)
+        yield from _check_copies(facts, facts.zones)
+        yield from _check_daemon(facts)
 
 
-def _copies(facts: Facts, zones: ZoneFacts) -> Iterator[Finding]:
+def _check_copies(facts: Facts, zones: ZoneFacts) -> Iterator[CheckFinding]:
     used, *others = zones.copies
     beside = f"; beside it, the {others[0].source}'s {others[0].version}" if others else ""
     year = re.match(r"\d{4}", used.version)
@@ -34,7 +34,7 @@ def _copies(facts: Facts, zones: ZoneFacts) -> Iterator[Finding]:
         yield ZONE_DATA.warning("zone data", f"the newest copy is {used.version}; laws have changed since", _UPDATE)
     else:
         yield ZONE_DATA.ok("zone data", f"{used.version} of the {used.source} is used{beside}")
-    for name, since in zones.differing.items():
+    for name, since in zones.disagreements.items():
         yield ZONE_DATA.warning(
             name,
             f"the {others[0].source}'s copy, {others[0].version}, has other times there from {to_text_seconds(since)} on",
@@ -42,11 +42,11 @@ def _copies(facts: Facts, zones: ZoneFacts) -> Iterator[Finding]:
         )
 
 
-def _of_daemon(facts: Facts) -> Iterator[Finding]:
+def _check_daemon(facts: Facts) -> Iterator[CheckFinding]:
     ledger = facts.ledger
-    if not isinstance(ledger, LedgerFacts) or ledger.holder is None or ledger.record is None or ledger.record.evaluated is None:
+    if not isinstance(ledger, LedgerFacts) or ledger.holder is None or ledger.record is None or ledger.record.evaluation is None:
         return
-    (croniter, tzdata, rules), here = ledger.record.evaluated, facts.evaluates
+    (croniter, tzdata, rules), here = ledger.record.evaluation, facts.evaluation
     if (croniter, tzdata, rules) != here:
         yield ZONE_DATA.warning(
             "daemon",

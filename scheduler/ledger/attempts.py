@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from scheduler.core.model import Attempt, AttemptEnd, Occurrence, State
-from scheduler.core.steps import Step
+from scheduler.core.occurrence_log import Step
 from scheduler.ledger import steps
-from scheduler.ledger.rows import Contradiction, Value, given, identity, packed, to_text
+from scheduler.ledger.sql_batch import Contradiction, Value, make_statement, pack_rows, to_identity, to_text
 
 _ATTEMPT: Final = "target, automation_id, scheduled_for, number, written_at, baseline, clock_offset"
 
-_BEGIN: Final = given(
+_BEGIN: Final = make_statement(
     _ATTEMPT,
     """
     UPDATE occurrence SET state = 'in_flight', attempts = given.number
@@ -24,7 +24,7 @@ _BEGIN: Final = given(
     """,
 )
 
-_CLOSE_EARLIER: Final = given(
+_CLOSE_EARLIER: Final = make_statement(
     _ATTEMPT,
     """
     UPDATE attempt SET result = 'unknown', automation_id = given.automation_id
@@ -33,7 +33,7 @@ _CLOSE_EARLIER: Final = given(
     """,
 )
 
-_WRITE: Final = given(
+_WRITE: Final = make_statement(
     _ATTEMPT,
     """
     INSERT INTO attempt (occurrence_id, number, written_at, baseline, clock_offset)
@@ -44,7 +44,7 @@ _WRITE: Final = given(
     """,
 )
 
-_END: Final = given(
+_END: Final = make_statement(
     "target, automation_id, scheduled_for, state, number, result, ended_at, sent_at, http_status, error",
     """
     UPDATE attempt SET result = given.result, ended_at = given.ended_at, sent_at = given.sent_at,
@@ -54,17 +54,17 @@ _END: Final = given(
     """,
 )
 
-_GO_ON: Final = given(
+_GO_ON: Final = make_statement(
     "target, automation_id, scheduled_for, state, number, result, ended_at, sent_at, http_status, error",
     "UPDATE occurrence SET state = given.state, error = given.error FROM {given} WHERE {same} AND outcome IS NULL",
 )
 
-_WAIT: Final = given(
+_WAIT: Final = make_statement(
     "target, automation_id, scheduled_for",
     "UPDATE occurrence SET state = 'waiting' FROM {given} WHERE {same} AND outcome IS NULL",
 )
 
-_CLOSE: Final = given(
+_CLOSE: Final = make_statement(
     "target, automation_id, scheduled_for",
     """
     UPDATE attempt SET result = 'unknown', automation_id = given.automation_id FROM {given}, occurrence
@@ -72,14 +72,14 @@ _CLOSE: Final = given(
     """,
 )
 
-_REMOVE_OPEN: Final = given(
+_REMOVE_OPEN: Final = make_statement(
     "target, automation_id, scheduled_for",
     """
     DELETE FROM attempt WHERE result IS NULL AND occurrence_id IN (SELECT occurrence.id FROM {given} CROSS JOIN occurrence WHERE {same})
     """,
 )
 
-_COUNT_AGAIN: Final = given(
+_COUNT_AGAIN: Final = make_statement(
     "target, automation_id, scheduled_for",
     """
     UPDATE occurrence SET attempts = (SELECT coalesce(max(number), 0) FROM attempt WHERE occurrence_id = occurrence.id)
@@ -89,7 +89,7 @@ _COUNT_AGAIN: Final = given(
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class AttemptWrite:
     """An attempt that is about to be made, and what came before it."""
 
     occurrence: Occurrence
@@ -98,7 +98,7 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class AttemptEndWrite:
     """An attempt that came to its end, and the state in which its occurrence goes on; None: it does not."""
 
     occurrence: Occurrence
@@ -108,16 +108,16 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class NotStartedWrite:
     """An occurrence whose newest attempt, of unknown outcome, turned out to have started nothing."""
 
     occurrence: Occurrence
     steps: Sequence[Step] = ()
 
 
-def write(connection: sqlite3.Connection, items: Sequence[Written]) -> Sequence[None]:
+def write(connection: sqlite3.Connection, items: Sequence[AttemptWrite]) -> Sequence[None]:
     """Write attempts, each the newest one of its occurrence again or the one after it. One before it that is open was never seen to end."""
-    rows = packed([_written_row(each) for each in items])
+    rows = pack_rows([_make_attempt_row(each) for each in items])
     if connection.execute(_BEGIN, (rows,)).rowcount != len(items):
         raise Contradiction(f"an attempt for what is not open, or out of its turn: {items[0]}")
     if any(each.attempt.number > 1 for each in items):
@@ -128,14 +128,14 @@ def write(connection: sqlite3.Connection, items: Sequence[Written]) -> Sequence[
     return [None] * len(items)
 
 
-def _written_row(written: Written) -> tuple[Value, ...]:
+def _make_attempt_row(written: AttemptWrite) -> tuple[Value, ...]:
     attempt = written.attempt
-    return (*identity(written.occurrence), attempt.number, to_text(attempt.written_at), attempt.baseline, attempt.clock_offset)
+    return (*to_identity(written.occurrence), attempt.number, to_text(attempt.written_at), attempt.baseline, attempt.clock_offset)
 
 
-def end(connection: sqlite3.Connection, items: Sequence[Ended]) -> Sequence[None]:
+def end(connection: sqlite3.Connection, items: Sequence[AttemptEndWrite]) -> Sequence[None]:
     """End attempts, each once, and say how their occurrences go on."""
-    rows = packed([ended_row(each) for each in items])
+    rows = pack_rows([make_end_row(each) for each in items])
     end_rows(connection, rows, items)
     if connection.execute(_GO_ON, (rows,)).rowcount != len(items):
         raise Contradiction(f"an attempt ended of an occurrence that has its outcome: {items[0]}")
@@ -143,22 +143,22 @@ def end(connection: sqlite3.Connection, items: Sequence[Ended]) -> Sequence[None
     return [None] * len(items)
 
 
-def end_rows(connection: sqlite3.Connection, rows: str, items: Sequence[Ended]) -> None:
+def end_rows(connection: sqlite3.Connection, rows: str, items: Sequence[AttemptEndWrite]) -> None:
     """End the attempts alone; ``rows`` are the packed rows of the ``items``."""
     if connection.execute(_END, (rows,)).rowcount != len(items):
         raise Contradiction(f"an attempt ended that was not open: {items[0]}")
 
 
-def ended_row(ended: Ended) -> tuple[Value, ...]:
+def make_end_row(ended: AttemptEndWrite) -> tuple[Value, ...]:
     """As it is packed for `end_rows`."""
     end = ended.end
     sent_at = None if end.sent_at is None else to_text(end.sent_at)
-    return (*identity(ended.occurrence), ended.state, end.number, end.result, to_text(end.ended_at), sent_at, end.http_status, end.error)
+    return (*to_identity(ended.occurrence), ended.state, end.number, end.result, to_text(end.ended_at), sent_at, end.http_status, end.error)
 
 
-def settle(connection: sqlite3.Connection, items: Sequence[Settled]) -> Sequence[None]:
+def resolve_not_started(connection: sqlite3.Connection, items: Sequence[NotStartedWrite]) -> Sequence[None]:
     """Their newest attempt started nothing, as it turned out: they wait. It stays ``unknown``: that is what it was when it ended."""
-    rows = packed([identity(each.occurrence) for each in items])
+    rows = pack_rows([to_identity(each.occurrence) for each in items])
     close_open(connection, rows)
     if connection.execute(_WAIT, (rows,)).rowcount != len(items):
         raise Contradiction(f"nothing can be settled that is not open: {items[0]}")
@@ -166,9 +166,9 @@ def settle(connection: sqlite3.Connection, items: Sequence[Settled]) -> Sequence
     return [None] * len(items)
 
 
-def unsend(connection: sqlite3.Connection, items: Sequence[Occurrence]) -> Sequence[None]:
+def discard(connection: sqlite3.Connection, items: Sequence[Occurrence]) -> Sequence[None]:
     """Remove their newest attempt, which was never sent; they wait. Done already is done."""
-    rows = packed([identity(each) for each in items])
+    rows = pack_rows([to_identity(each) for each in items])
     remove_open(connection, rows)
     connection.execute(_WAIT, (rows,))
     return [None] * len(items)

@@ -13,8 +13,8 @@ from typing import Final
 
 from scheduler.core.instants import from_text
 from scheduler.core.model import Attempt, Claim, Gap, Occurrence, Skip, SkippedSpan
-from scheduler.ledger.rows import Contradiction, Value, given, identity, packed, to_text, to_text_seconds
-from scheduler.ledger.spans import Part, Span, divide, divide_span, intervals, part_of, spans_around
+from scheduler.ledger.spans import SpanPart, SpanRow, divide_span, divide_spans, encode_intervals, make_part, read_spans_around
+from scheduler.ledger.sql_batch import Contradiction, Value, make_statement, pack_rows, to_identity, to_text, to_text_seconds
 
 # Spans of an automation never overlap, so the first one that ends at an instant or later is the only one that can hold the instant.
 _OUTSIDE_SPANS: Final = """
@@ -25,7 +25,7 @@ _OUTSIDE_SPANS: Final = """
     ), '~')
 """
 # Each value that goes in costs as much as half a comparison, so what is the same for all is a parameter of its own.
-_INSERT_CLAIMS: Final = given(
+_INSERT_CLAIMS: Final = make_statement(
     "automation_id, scheduled_for, name, due, deadline, claimed_at, attempts",
     f"""
     INSERT INTO occurrence (target, node, automation_id, scheduled_for, last, name, due, deadline, claimed_at, attempts, state)
@@ -35,7 +35,7 @@ _INSERT_CLAIMS: Final = given(
     """,  # noqa: S608 -- literals of this module
 )
 
-_INSERT_FIRST_ATTEMPTS: Final = given(
+_INSERT_FIRST_ATTEMPTS: Final = make_statement(
     "automation_id, scheduled_for, number, written_at, baseline, clock_offset",
     """
     INSERT INTO attempt (occurrence_id, number, written_at, baseline, clock_offset)
@@ -46,7 +46,7 @@ _INSERT_FIRST_ATTEMPTS: Final = given(
 
 _SELECT_OURS: Final = "SELECT json_group_array(json_array(automation_id, scheduled_for)) FROM occurrence WHERE id > ?"
 
-_INSERT_SKIPS: Final = given(
+_INSERT_SKIPS: Final = make_statement(
     "target, automation_id, scheduled_for, last, count, intervals, name, due, outcome, reason, finished_at, error, node",
     """
     INSERT INTO occurrence
@@ -56,7 +56,7 @@ _INSERT_SKIPS: Final = given(
     """,
 )
 
-_INSERT_SPANS: Final = given(
+_INSERT_SPANS: Final = make_statement(
     "automation_id, scheduled_for, last, count, name, due, outcome, reason, finished_at, error, expression, timezone, gap, repeat, rules",
     """
     INSERT INTO occurrence (target, node, automation_id, scheduled_for, last, count, name, due, outcome, reason, finished_at, error,
@@ -95,7 +95,7 @@ _SELECT_AMONG_MANY: Final = f"""
         UNION {_SPANS_BETWEEN}
     )
 """  # noqa: S608 -- literals of this module
-_SELECT_AT: Final = given(
+_SELECT_AT: Final = make_statement(
     "automation_id, scheduled_for",
     f"""
     SELECT json_group_array(json_array(automation_id, scheduled_for, last)) FROM (
@@ -119,7 +119,7 @@ _Interval = tuple[str, str]
 """Last and first scheduled instant of a row; in this order, since rows are looked for by where they end."""
 
 
-_SELECT_LACKING: Final = given(
+_SELECT_MISSING: Final = make_statement(
     "automation_id, scheduled_for",
     f"""
     SELECT json_group_array(json_array(automation_id, scheduled_for)) FROM {{given}} WHERE NOT EXISTS (
@@ -135,7 +135,7 @@ _SELECT_LACKING: Final = given(
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ClaimPlan:
     """What becomes of everything that is due up to ``watermark``, except what lies in the ``gaps``, which is decided later."""
 
     claims: Sequence[Claim]
@@ -145,9 +145,9 @@ class Plan:
     gaps: Sequence[Gap] = ()
 
 
-def claim(connection: sqlite3.Connection, target: str, plan: Plan, node: str) -> dict[Occurrence, int]:
+def claim(connection: sqlite3.Connection, target: str, plan: ClaimPlan, node: str) -> dict[Occurrence, int]:
     """Make the rows that are not there yet and set the watermark; returns them by their first occurrence, with how many each holds."""
-    made = dict.fromkeys(_claimed(connection, target, plan.claims, node), 1) if plan.claims else {}
+    made = dict.fromkeys(_claim_occurrences(connection, target, plan.claims, node), 1) if plan.claims else {}
     if plan.skips:
         made |= _insert_skips(connection, target, plan.skips, node)
     if plan.spans:
@@ -165,15 +165,15 @@ def _record_gaps(connection: sqlite3.Connection, target: str, gaps: Sequence[Gap
     connection.executemany("INSERT INTO gap (target, since, until, automation_id) VALUES (?, ?, ?, ?)", rows)
 
 
-def _claimed(connection: sqlite3.Connection, target: str, claims: Sequence[Claim], node: str) -> set[Occurrence]:
+def _claim_occurrences(connection: sqlite3.Connection, target: str, claims: Sequence[Claim], node: str) -> set[Occurrence]:
     made = _insert_claims(connection, target, claims, node)
     refused = [each for each in claims if each.occurrence not in made]
-    if divide(connection, target, _by_automation((each.occurrence, [each.occurrence.scheduled_for]) for each in refused)):
+    if divide_spans(connection, target, _group_by_automation((each.occurrence, [each.occurrence.scheduled_for]) for each in refused)):
         made |= _insert_claims(connection, target, refused, node)
     return made
 
 
-def _by_automation(wanted: Iterable[tuple[Occurrence, Sequence[datetime]]]) -> Mapping[str, Sequence[datetime]]:
+def _group_by_automation(wanted: Iterable[tuple[Occurrence, Sequence[datetime]]]) -> Mapping[str, Sequence[datetime]]:
     instants: defaultdict[str, list[datetime]] = defaultdict(list)
     for occurrence, each in wanted:
         instants[occurrence.automation_id].extend(each)
@@ -182,17 +182,17 @@ def _by_automation(wanted: Iterable[tuple[Occurrence, Sequence[datetime]]]) -> M
 
 def _insert_claims(connection: sqlite3.Connection, target: str, claims: Sequence[Claim], node: str) -> set[Occurrence]:
     (before,) = connection.execute("SELECT coalesce(max(id), 0) FROM occurrence").fetchone()
-    connection.execute(_INSERT_CLAIMS, (packed([_claim_row(each) for each in claims]), target, node))
-    first_attempts = packed([_attempt_row(each.occurrence, each.attempt) for each in claims if each.attempt is not None])
+    connection.execute(_INSERT_CLAIMS, (pack_rows([_make_claim_row(each) for each in claims]), target, node))
+    first_attempts = pack_rows([_make_attempt_row(each.occurrence, each.attempt) for each in claims if each.attempt is not None])
     connection.execute(_INSERT_FIRST_ATTEMPTS, (first_attempts, target, before))
     (made,) = connection.execute(_SELECT_OURS, (before,)).fetchone()
     ours = {(automation_id, scheduled_for) for automation_id, scheduled_for in json.loads(made)}
-    return {each.occurrence for each in claims if identity(each.occurrence)[1:] in ours}
+    return {each.occurrence for each in claims if to_identity(each.occurrence)[1:] in ours}
 
 
-def _claim_row(claim: Claim) -> tuple[Value, ...]:
+def _make_claim_row(claim: Claim) -> tuple[Value, ...]:
     return (
-        *identity(claim.occurrence)[1:],
+        *to_identity(claim.occurrence)[1:],
         claim.name,
         to_text(claim.due),
         to_text(claim.deadline),
@@ -201,14 +201,14 @@ def _claim_row(claim: Claim) -> tuple[Value, ...]:
     )
 
 
-def _attempt_row(occurrence: Occurrence, attempt: Attempt) -> tuple[Value, ...]:
-    return (*identity(occurrence)[1:], attempt.number, to_text(attempt.written_at), attempt.baseline, attempt.clock_offset)
+def _make_attempt_row(occurrence: Occurrence, attempt: Attempt) -> tuple[Value, ...]:
+    return (*to_identity(occurrence)[1:], attempt.number, to_text(attempt.written_at), attempt.baseline, attempt.clock_offset)
 
 
-def lacking(connection: sqlite3.Connection, target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
+def find_missing(connection: sqlite3.Connection, target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
     """Those of the target's occurrences that have no row, neither of their own nor in a span, and lie in no gap."""
-    by_identity = {identity(each)[1:]: each for each in expected}
-    (without,) = connection.execute(_SELECT_LACKING, (packed(list(by_identity)), target)).fetchone()
+    by_identity = {to_identity(each)[1:]: each for each in expected}
+    (without,) = connection.execute(_SELECT_MISSING, (pack_rows(list(by_identity)), target)).fetchone()
     return {by_identity[automation_id, scheduled_for] for automation_id, scheduled_for in json.loads(without)}
 
 
@@ -216,62 +216,64 @@ def lacking(connection: sqlite3.Connection, target: str, expected: Sequence[Occu
 
 
 def _insert_skips(connection: sqlite3.Connection, target: str, skips: Sequence[Skip], node: str) -> dict[Occurrence, int]:
-    divide(connection, target, _by_automation((skip.occurrence, skip.instants) for skip in skips))
-    are_many = _are_many(connection, skips, sum(len(skip.instants) for skip in skips))
-    taken = _taken_at(connection, target, skips) if are_many else _taken(connection, target, skips)
+    divide_spans(connection, target, _group_by_automation((skip.occurrence, skip.instants) for skip in skips))
+    are_many = _has_many_rows(connection, skips, sum(len(skip.instants) for skip in skips))
+    taken = _read_rows_at(connection, target, skips) if are_many else _read_rows_between(connection, target, skips)
     rows: list[tuple[Value, ...]] = []
     made: dict[Occurrence, int] = {}
     for skip in skips:
         rows_there = taken[skip.occurrence.automation_id]
-        free = _free(skip.instants, rows_there)
-        for instants in chain.from_iterable(map(_adjacent, free)) if are_many else free:
-            rows.append(_skip_row(skip, instants, node))
+        free = _find_free(skip.instants, rows_there)
+        for instants in chain.from_iterable(map(_group_adjacent, free)) if are_many else free:
+            rows.append(_make_skip_row(skip, instants, node))
             made[replace(skip.occurrence, scheduled_for=instants[0])] = len(instants)
             insort(rows_there, (to_text_seconds(instants[-1]), to_text_seconds(instants[0])))
-    connection.execute(_INSERT_SKIPS, (packed(rows),))
+    connection.execute(_INSERT_SKIPS, (pack_rows(rows),))
     return made
 
 
-def _bounds(skips: Sequence[Skip | SkippedSpan]) -> tuple[str, str]:
+def _find_bounds(skips: Sequence[Skip | SkippedSpan]) -> tuple[str, str]:
     first, last = min(skip.occurrence.scheduled_for for skip in skips), max(skip.last for skip in skips)
     return to_text_seconds(first), to_text_seconds(last)
 
 
-def _are_many(connection: sqlite3.Connection, skips: Sequence[Skip | SkippedSpan], changes: int) -> bool:
+def _has_many_rows(connection: sqlite3.Connection, skips: Sequence[Skip | SkippedSpan], changes: int) -> bool:
     """Whether too many rows, of whomever, lie between the first and the last instant of all the skips to go through them."""
     most = max(_MANY_ROWS, _ROWS_FOR_A_CHANGE * changes)
-    return connection.execute(_ARE_MANY, (*_bounds(skips), most)).fetchone() is not None
+    return connection.execute(_ARE_MANY, (*_find_bounds(skips), most)).fetchone() is not None
 
 
-def _taken(connection: sqlite3.Connection, target: str, skips: Sequence[Skip | SkippedSpan]) -> defaultdict[str, list[_Interval]]:
+def _read_rows_between(
+    connection: sqlite3.Connection, target: str, skips: Sequence[Skip | SkippedSpan]
+) -> defaultdict[str, list[_Interval]]:
     """The rows that there are between the first and the last instant of all the skips, by automation and in order."""
     automations = {skip.occurrence.automation_id for skip in skips}
-    wanted: tuple[str, ...] = (json.dumps(list(automations)), target, *_bounds(skips))
-    if not _are_many(connection, skips, 0):
+    wanted: tuple[str, ...] = (json.dumps(list(automations)), target, *_find_bounds(skips))
+    if not _has_many_rows(connection, skips, 0):
         (found,) = connection.execute(_SELECT_BETWEEN, wanted).fetchone()
     else:
         (found,) = connection.execute(_SELECT_AMONG_MANY, (*wanted, min(automations), max(automations))).fetchone()
-    return _in_order(found)
+    return _sort_intervals(found)
 
 
-def _taken_at(connection: sqlite3.Connection, target: str, skips: Sequence[Skip]) -> defaultdict[str, list[_Interval]]:
+def _read_rows_at(connection: sqlite3.Connection, target: str, skips: Sequence[Skip]) -> defaultdict[str, list[_Interval]]:
     """The rows at the instants of the skips, and the spans over them, by automation and in order; not what else lies in between.
 
     So it costs as much as is skipped, however many rows others have in the same time.
     """
     automations = list({skip.occurrence.automation_id for skip in skips})
-    at = packed([(skip.occurrence.automation_id, to_text_seconds(instant)) for skip in skips for instant in skip.instants])
-    return _in_order(connection.execute(_SELECT_AT, (at, target, *_bounds(skips), json.dumps(automations))).fetchone()[0])
+    at = pack_rows([(skip.occurrence.automation_id, to_text_seconds(instant)) for skip in skips for instant in skip.instants])
+    return _sort_intervals(connection.execute(_SELECT_AT, (at, target, *_find_bounds(skips), json.dumps(automations))).fetchone()[0])
 
 
-def _in_order(found: str) -> defaultdict[str, list[_Interval]]:
+def _sort_intervals(found: str) -> defaultdict[str, list[_Interval]]:
     taken: defaultdict[str, list[_Interval]] = defaultdict(list)
     for automation_id, scheduled_for, end in sorted(json.loads(found), key=itemgetter(2)):
         taken[automation_id].append((end, scheduled_for))
     return taken
 
 
-def _free(instants: Sequence[datetime], taken: Sequence[_Interval]) -> Iterator[Sequence[datetime]]:
+def _find_free(instants: Sequence[datetime], taken: Sequence[_Interval]) -> Iterator[Sequence[datetime]]:
     """The instants that no row has, in groups that no row divides."""
     free = []
     for instant in instants:
@@ -283,7 +285,7 @@ def _free(instants: Sequence[datetime], taken: Sequence[_Interval]) -> Iterator[
         yield [instant for _, instant in group]
 
 
-def _adjacent(instants: Sequence[datetime]) -> Iterator[Sequence[datetime]]:
+def _group_adjacent(instants: Sequence[datetime]) -> Iterator[Sequence[datetime]]:
     """The instants in groups that nothing can lie within: each is a minute after the one before it."""
     begin = 0
     for at, (one, following) in enumerate(pairwise(instants), 1):
@@ -293,7 +295,7 @@ def _adjacent(instants: Sequence[datetime]) -> Iterator[Sequence[datetime]]:
     yield instants[begin:]
 
 
-def _skip_row(skip: Skip, instants: Sequence[datetime], node: str) -> tuple[Value, ...]:
+def _make_skip_row(skip: Skip, instants: Sequence[datetime], node: str) -> tuple[Value, ...]:
     jitter = skip.due - skip.instants[0]
     return (
         skip.occurrence.target,
@@ -301,7 +303,7 @@ def _skip_row(skip: Skip, instants: Sequence[datetime], node: str) -> tuple[Valu
         to_text_seconds(instants[0]),
         to_text_seconds(instants[-1]),
         len(instants),
-        intervals(instants),
+        encode_intervals(instants),
         skip.name,
         to_text(instants[0] + jitter),
         skip.outcome,
@@ -321,16 +323,16 @@ _NEAR: Final = timedelta(hours=1)
 def _insert_spans(connection: sqlite3.Connection, target: str, spans: Sequence[SkippedSpan], node: str) -> dict[Occurrence, int]:
     """Write spans by their bounds, around the rows that there are."""
     _divide_others(connection, target, spans)
-    taken = _taken(connection, target, spans)
+    taken = _read_rows_between(connection, target, spans)
     rows: list[tuple[Value, ...]] = []
     made: dict[Occurrence, int] = {}
     for span in spans:
         rows_there = taken[span.occurrence.automation_id]
-        for part in _free_parts(span, rows_there):
-            rows.append(_span_row(span, part))
+        for part in _find_free_parts(span, rows_there):
+            rows.append(_make_span_row(span, part))
             made[replace(span.occurrence, scheduled_for=part.first)] = part.count
             insort(rows_there, (to_text_seconds(part.last), to_text_seconds(part.first)))
-    connection.execute(_INSERT_SPANS, (packed(rows), target, node))
+    connection.execute(_INSERT_SPANS, (pack_rows(rows), target, node))
     return made
 
 
@@ -340,37 +342,37 @@ def _divide_others(connection: sqlite3.Connection, target: str, spans: Sequence[
     for span in spans:
         ours[span.occurrence.automation_id].append(span)
     begin, end = min(span.occurrence.scheduled_for for span in spans), max(span.last for span in spans)
-    for there in spans_around(connection, target, ours, begin, end):
-        wanted = [instant for span in ours[there.automation_id] for instant in _within(span, there)]
+    for there in read_spans_around(connection, target, ours, begin, end):
+        wanted = [instant for span in ours[there.automation_id] for instant in _find_instants_within(span, there)]
         divide_span(connection, there, wanted)
 
 
-def _within(span: SkippedSpan, there: Span) -> Iterator[datetime]:
+def _find_instants_within(span: SkippedSpan, there: SpanRow) -> Iterator[datetime]:
     """The instants of a span within the bounds of one that is there; none when both are of the same schedule."""
     since, until = max(there.first, span.occurrence.scheduled_for - _JUST_BEFORE), min(there.last, span.last)
-    return iter(()) if span.schedule == there.schedule or since >= until else span.schedule.between(since, until)
+    return iter(()) if span.schedule == there.schedule or since >= until else span.schedule.iterate_between(since, until)
 
 
-def _free_parts(span: SkippedSpan, taken: Sequence[_Interval]) -> Iterator[Part]:
+def _find_free_parts(span: SkippedSpan, taken: Sequence[_Interval]) -> Iterator[SpanPart]:
     """What of a span no row has, in parts that no row divides."""
     first, last = span.occurrence.scheduled_for, span.last
     in_the_way = taken[bisect_left(taken, (to_text_seconds(first),)) :]
     in_the_way = [each for each in in_the_way if each[1] <= to_text_seconds(last)]
     if not in_the_way:
-        yield Part(first, last, span.count)
+        yield SpanPart(first, last, span.count)
         return
     begin = first - _JUST_BEFORE
-    for rows in _close_together(in_the_way):
-        before = part_of(span.schedule, begin, from_text(rows[0][1]) - _JUST_BEFORE)
+    for rows in _group_near(in_the_way):
+        before = make_part(span.schedule, begin, from_text(rows[0][1]) - _JUST_BEFORE)
         yield from () if before is None else (before,)
-        between = list(span.schedule.between(from_text(rows[0][0]), from_text(rows[-1][1]))) if len(rows) > 1 else []
-        yield from (Part(group[0], group[-1], len(group)) for group in _free(between, rows))
+        between = list(span.schedule.iterate_between(from_text(rows[0][0]), from_text(rows[-1][1]))) if len(rows) > 1 else []
+        yield from (SpanPart(group[0], group[-1], len(group)) for group in _find_free(between, rows))
         begin = from_text(rows[-1][0])
-    behind = part_of(span.schedule, begin, last)
+    behind = make_part(span.schedule, begin, last)
     yield from () if behind is None else (behind,)
 
 
-def _close_together(rows: Sequence[_Interval]) -> Iterator[Sequence[_Interval]]:
+def _group_near(rows: Sequence[_Interval]) -> Iterator[Sequence[_Interval]]:
     """Groups of rows of which each ends `_NEAR` the one before at most. So a long row begins a group."""
     group: list[_Interval] = []
     for row in rows:
@@ -382,7 +384,7 @@ def _close_together(rows: Sequence[_Interval]) -> Iterator[Sequence[_Interval]]:
         yield group
 
 
-def _span_row(span: SkippedSpan, part: Part) -> tuple[Value, ...]:
+def _make_span_row(span: SkippedSpan, part: SpanPart) -> tuple[Value, ...]:
     """One row; a single occurrence needs no definition to say which it is."""
     first, last, count, _ = part.extent
     schedule = span.schedule

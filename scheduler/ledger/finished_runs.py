@@ -12,8 +12,8 @@ from typing import Final
 
 from scheduler.core.instants import from_text, to_text
 from scheduler.core.model import RunStatus
-from scheduler.core.status import Failing, FinishedRun
-from scheduler.ledger.rows import packed
+from scheduler.core.status import FailingAutomations, FinishedRun
+from scheduler.ledger.sql_batch import pack_rows
 
 MOST_NAMED: Final = 20
 """Failing automations that are named; of the others only the number is told."""
@@ -55,14 +55,14 @@ _COUNT_ENDED: Final = """
 """
 
 
-def read_failing(connection: sqlite3.Connection, targets: Sequence[str], most: int = MOST_NAMED) -> Failing:
+def read_failing(connection: sqlite3.Connection, targets: Sequence[str], most: int = MOST_NAMED) -> FailingAutomations:
     """Count the failing automations of these targets, and read the newest ``most`` of their newest finished runs.
 
     Automations that are gone or disabled do not count: they start no further runs, and an old failure needs nobody.
     """
     wanted = json.dumps(list(targets))
     counts = dict(connection.execute(_COUNT_FAILING, (wanted,)).fetchall())
-    return Failing(counts, [_read_run(row) for row in connection.execute(_SELECT_FAILING, (wanted, most))])
+    return FailingAutomations(counts, [_read_run(row) for row in connection.execute(_SELECT_FAILING, (wanted, most))])
 
 
 def read_failing_ids(connection: sqlite3.Connection, target: str) -> list[str]:
@@ -70,13 +70,13 @@ def read_failing_ids(connection: sqlite3.Connection, target: str) -> list[str]:
     return [automation_id for (automation_id,) in connection.execute(_SELECT_FAILING_IDS, (target,))]
 
 
-def read_some(connection: sqlite3.Connection, automations: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], FinishedRun]:
+def read_finished_runs(connection: sqlite3.Connection, automations: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], FinishedRun]:
     """Read the newest finished run of each of these automations, which are given by target and id, as far as there is one."""
-    runs = map(_read_run, connection.execute(_SELECT_SOME, (packed(list(automations)),)))
+    runs = map(_read_run, connection.execute(_SELECT_SOME, (pack_rows(list(automations)),)))
     return {(run.target, run.automation_id): run for run in runs}
 
 
-def count_failed(connection: sqlite3.Connection, since: datetime, most: int) -> Mapping[RunStatus, int]:
+def count_failed_runs(connection: sqlite3.Connection, since: datetime, most: int) -> Mapping[RunStatus, int]:
     """Count the runs that were seen to fail, or to be lost, since then: at most ``most`` of them."""
     return {RunStatus(status): number for status, number in connection.execute(_COUNT_ENDED, (to_text(since), most))}
 

@@ -14,9 +14,9 @@ from typing import Final
 
 from scheduler.core.instants import from_text, to_text, to_text_seconds
 from scheduler.core.model import Outcome, Reason, RunStatus
-from scheduler.core.status import ForeignRuns, PausedByHand, Recent, Tally
-from scheduler.ledger.finished_runs import count_failed
-from scheduler.ledger.intents import EVERYTHING
+from scheduler.core.status import ForeignRunTally, OperatorPause, OutcomeTally, RecentActivity
+from scheduler.ledger.finished_runs import count_failed_runs
+from scheduler.ledger.operator_requests import EVERYTHING
 
 Line = Mapping[str, str | int | float | None]
 
@@ -41,11 +41,11 @@ class Selection:
     oldest_first: bool = False
 
 
-def occurrences(connection: sqlite3.Connection, selection: Selection) -> list[Line]:
+def read_occurrences(connection: sqlite3.Connection, selection: Selection) -> list[Line]:
     """A line for each occurrence or span; the newest first, unless asked otherwise. Open ones have a ``state`` too."""
     if not _may_match(selection):
         return []
-    conditions, values = _conditions(selection)
+    conditions, values = _make_conditions(selection)
     order = "ASC" if selection.oldest_first else "DESC"
     tables, first = _choose_tables(selection)
     rows = connection.execute(
@@ -56,7 +56,7 @@ def occurrences(connection: sqlite3.Connection, selection: Selection) -> list[Li
         """,  # noqa: S608 -- made of literals below; the values are parameters
         values | {"limit": selection.limit, "offset": selection.offset},
     )
-    return [_line(row) for row in rows]
+    return [_make_line(row) for row in rows]
 
 
 def _may_match(selection: Selection) -> bool:
@@ -101,16 +101,16 @@ _SINCE: Final = """
 """
 
 
-def _conditions(selection: Selection) -> tuple[str, dict[str, str | int | None]]:
+def _make_conditions(selection: Selection) -> tuple[str, dict[str, str | int | None]]:
     is_by_run = selection.run_status is not None
     values: dict[str, str | int | None] = {
         "target": selection.target,
         "outcome": selection.outcome,
         "run_status": selection.run_status,
-        "since": first_second(selection.since),
-        "until": first_second(selection.until),
+        "since": round_up_to_second(selection.since),
+        "until": round_up_to_second(selection.until),
         "automation": selection.automation,
-        "automation_id": _canonical(selection.automation),
+        "automation_id": _to_canonical_id(selection.automation),
         "pattern": None if selection.automation is None else selection.automation.replace("[!", "[^"),
     }
     wanted = {
@@ -127,7 +127,7 @@ def _conditions(selection: Selection) -> tuple[str, dict[str, str | int | None]]
     return " AND ".join(conditions) or "true", values
 
 
-def first_second(instant: datetime | None) -> str | None:
+def round_up_to_second(instant: datetime | None) -> str | None:
     """The first whole second that is not before it: what is scheduled has no fraction."""
     return None if instant is None else to_text_seconds(instant + _ALMOST_A_SECOND)
 
@@ -135,14 +135,14 @@ def first_second(instant: datetime | None) -> str | None:
 _ALMOST_A_SECOND: Final = timedelta(microseconds=999_999)
 
 
-def _canonical(automation: str | None) -> str | None:
+def _to_canonical_id(automation: str | None) -> str | None:
     try:
         return automation and str(uuid.UUID(automation))
     except ValueError:
         return None
 
 
-def timezones(connection: sqlite3.Connection, lines: Iterable[Line]) -> Mapping[tuple[str, str], str | None]:
+def read_timezones(connection: sqlite3.Connection, lines: Iterable[Line]) -> Mapping[tuple[str, str], str | None]:
     """Return the zone that the newest definition of each automation names, by target and id, for the automations of these lines."""
     select = "SELECT timezone FROM automation WHERE target = ? AND automation_id = ?"
     keys = {(str(line["target"]), str(line["automation_id"])) for line in lines}
@@ -150,7 +150,7 @@ def timezones(connection: sqlite3.Connection, lines: Iterable[Line]) -> Mapping[
     return {key: None if row is None else row[0] for key, row in rows.items()}
 
 
-def _line(row: sqlite3.Row) -> Line:
+def _make_line(row: sqlite3.Row) -> Line:
     line = dict(zip(row.keys(), row, strict=True))
     if line["state"] is None:
         del line["state"]
@@ -163,27 +163,27 @@ _MOST: Final = 20_000
 _MOST_FOREIGN: Final = 20
 
 
-def recent(connection: sqlite3.Connection, since: datetime) -> Recent:
+def read_recent(connection: sqlite3.Connection, since: datetime) -> RecentActivity:
     """Outcomes of what was scheduled since then, by target and reason, runs of others that ended since or go on, and the pauses in force.
 
     Failed runs are counted, too. Of the outcomes and of these runs no more than 20,000 rows each are gone through.
     """
-    rows = connection.execute(_TALLY, {"since": first_second(since), "most": _MOST}).fetchall()
-    failed_runs = count_failed(connection, since, _MOST)
-    return Recent(
+    rows = connection.execute(_TALLY, {"since": round_up_to_second(since), "most": _MOST}).fetchall()
+    failed_runs = count_failed_runs(connection, since, _MOST)
+    return RecentActivity(
         since,
         complete=sum(each["number"] for each in rows) < _MOST and sum(failed_runs.values()) < _MOST,
         tallies=[
-            Tally(target, Outcome(outcome), Reason(reason), occurrences, from_text(newest))
+            OutcomeTally(target, Outcome(outcome), Reason(reason), occurrences, from_text(newest))
             for target, outcome, reason, occurrences, newest, _ in rows
             if outcome is not None
         ],
         foreign=[
-            ForeignRuns(target, automation_id, name, count, doubled, _instant(newest))
+            ForeignRunTally(target, automation_id, name, count, doubled, _parse_instant(newest))
             for target, automation_id, name, count, doubled, newest in connection.execute(_FOREIGN, (to_text(since), _MOST_FOREIGN))
         ],
         pauses=[
-            PausedByHand(target, None if automation_id == EVERYTHING else automation_id, name, from_text(since), by)
+            OperatorPause(target, None if automation_id == EVERYTHING else automation_id, name, from_text(since), by)
             for target, automation_id, name, since, by in connection.execute(_PAUSES)
         ],
         failed_runs=failed_runs,
@@ -224,7 +224,7 @@ class KnownTarget:
     watermark: datetime | None
 
 
-def targets(connection: sqlite3.Connection) -> list[KnownTarget]:
+def read_targets(connection: sqlite3.Connection) -> list[KnownTarget]:
     """By name."""
     return [
         KnownTarget(name, url, project_id, snapshot_at and from_text(snapshot_at), watermark and from_text(watermark))
@@ -242,10 +242,10 @@ class LastTimes:
     succeeded_at: datetime | None
 
 
-def last_times(connection: sqlite3.Connection, target: str) -> Mapping[str, LastTimes]:
+def read_last_times(connection: sqlite3.Connection, target: str) -> Mapping[str, LastTimes]:
     """Return them by automation; one row is read for each automation, however long the history is."""
     return {
-        automation_id: LastTimes(_instant(accepted_at), _instant(succeeded_at))
+        automation_id: LastTimes(_parse_instant(accepted_at), _parse_instant(succeeded_at))
         for automation_id, accepted_at, succeeded_at in connection.execute(_LAST_TIMES, (target,))
     }
 
@@ -256,5 +256,5 @@ _LAST_TIMES: Final = """
 """
 
 
-def _instant(text: str | None) -> datetime | None:
+def _parse_instant(text: str | None) -> datetime | None:
     return None if text is None else from_text(text)

@@ -26,12 +26,12 @@ class LedgerLock:
 
     @classmethod
     def try_acquire(cls, ledger: Path, *, node: str, since: datetime) -> "LedgerLock | None":
-        """Take ``NAME.lock`` beside the ledger; None when another process has it, see `holder`. Does not wait.
+        """Take ``NAME.lock`` beside the ledger; None when another process has it, see `read_holder`. Does not wait.
 
         Raises `LedgerUnavailable` when the lock file cannot be opened or written.
         """
-        path = lock_file(ledger)
-        descriptor = _opened(path)
+        path = locate_lock_file(ledger)
+        descriptor = _open_lock_file(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not _is_at(path, descriptor):  # removed between the two; whoever comes next locks another file
@@ -56,10 +56,10 @@ class LedgerLock:
         os.close(self._descriptor)
 
 
-def holder(ledger: Path) -> str:
+def read_holder(ledger: Path) -> str:
     """Who holds the lock, as it signed; for messages."""
     try:
-        text = lock_file(ledger).read_bytes()[:_MOST].decode(errors="replace").strip()
+        text = locate_lock_file(ledger).read_bytes()[:_MOST].decode(errors="replace").strip()
     except OSError:
         text = ""
     return text or "another process"
@@ -67,7 +67,7 @@ def holder(ledger: Path) -> str:
 
 def is_locked(ledger: Path) -> bool:
     """Whether some process holds the lock now. Leaves the file as it is. Raises `LedgerUnavailable` when nobody can tell."""
-    path = lock_file(ledger)
+    path = locate_lock_file(ledger)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -83,14 +83,14 @@ def is_locked(ledger: Path) -> bool:
     return False
 
 
-def holding_process(ledger: Path) -> int | None:
+def find_holding_process(ledger: Path) -> int | None:
     """The process that holds the lock, from the kernel's list, without touching the lock; None when none does, or it cannot be told.
 
     0 or less: one that this process cannot see, as in another container. Of an entry only the inode counts: its device is not always
     the one that the file's own status shows (overlayfs, btrfs).
     """
     try:
-        inode = lock_file(ledger).stat().st_ino
+        inode = locate_lock_file(ledger).stat().st_ino
         lines = _LOCKS.read_text().splitlines()
     except OSError:
         return None
@@ -100,12 +100,12 @@ def holding_process(ledger: Path) -> int | None:
     return None
 
 
-def lock_file(ledger: Path) -> Path:
+def locate_lock_file(ledger: Path) -> Path:
     """Where the lock of this ledger lies."""
     return ledger.with_name(ledger.name + ".lock")
 
 
-def _opened(path: Path) -> int:
+def _open_lock_file(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:

@@ -8,12 +8,12 @@ from typing import Final
 
 from scheduler.core.instants import from_text
 from scheduler.core.model import AttemptEnd, Conclusion, Occurrence, Outcome, Reason, Run, RunStatus
-from scheduler.core.steps import Step
+from scheduler.core.occurrence_log import Step
 from scheduler.ledger import steps
-from scheduler.ledger.attempts import Ended, close_open, end_rows, ended_row, remove_open
-from scheduler.ledger.rows import Contradiction, Value, given, identity, packed, to_text, to_text_seconds
+from scheduler.ledger.attempts import AttemptEndWrite, close_open, end_rows, make_end_row, remove_open
+from scheduler.ledger.sql_batch import Contradiction, Value, make_statement, pack_rows, to_identity, to_text, to_text_seconds
 
-_CONCLUDE: Final = given(
+_CONCLUDE: Final = make_statement(
     "target, automation_id, scheduled_for, outcome, reason, finished_at, sent_at, lateness_seconds, task_run_id, error",
     """
     UPDATE occurrence SET state = NULL, outcome = given.outcome, reason = given.reason, finished_at = given.finished_at,
@@ -24,7 +24,7 @@ _CONCLUDE: Final = given(
 
 _RUN: Final = "target, automation_id, scheduled_for, run_id, status, started_at, finished_at, error"
 
-_ADOPT_RUNS: Final = given(
+_ADOPT_RUNS: Final = make_statement(
     _RUN,
     """
     UPDATE run SET occurrence_id = occurrence.id, scheduled_for = occurrence.scheduled_for, origin = 'occurrence', doubles = NULL
@@ -33,7 +33,7 @@ _ADOPT_RUNS: Final = given(
     """,
 )
 
-_INSERT_RUNS: Final = given(
+_INSERT_RUNS: Final = make_statement(
     _RUN,
     """
     INSERT INTO run (target, run_id, automation_id, occurrence_id, scheduled_for, origin, status, started_at, finished_at, error)
@@ -44,7 +44,7 @@ _INSERT_RUNS: Final = given(
     """,
 )
 
-_WITHDRAW: Final = given(
+_WITHDRAW: Final = make_statement(
     "target, automation_id, scheduled_for",
     """
     DELETE FROM occurrence WHERE outcome IS NULL
@@ -53,7 +53,7 @@ _WITHDRAW: Final = given(
     """,
 )
 
-_STILL_THERE: Final = given(
+_STILL_THERE: Final = make_statement(
     "target, automation_id, scheduled_for",
     "SELECT count(*) FROM {given} CROSS JOIN occurrence WHERE {same}",
 )
@@ -86,7 +86,7 @@ class RunTaken(Contradiction):
 
 
 @dataclass(frozen=True, slots=True)
-class Concluded:
+class ConclusionWrite:
     """An outcome for an open occurrence, with the end of the attempt that led to it."""
 
     occurrence: Occurrence
@@ -95,13 +95,13 @@ class Concluded:
     steps: Sequence[Step] = ()
 
 
-def conclude(connection: sqlite3.Connection, items: Sequence[Concluded]) -> Sequence[None]:
+def conclude(connection: sqlite3.Connection, items: Sequence[ConclusionWrite]) -> Sequence[None]:
     """Give each its outcome. A second one is a `Contradiction`: the first one stays. `RunTaken`: its run is somebody else's.
 
     A run that is recorded as foreign becomes an occurrence's when it was ``found`` to be: a reading says more than who was seen first.
     An answer that names it does not make it ours; that is for finding out.
     """
-    rows = packed([_conclusion_row(each) for each in items])
+    rows = pack_rows([_make_conclusion_row(each) for each in items])
     if connection.execute(_CONCLUDE, (rows,)).rowcount != len(items):
         raise Contradiction(f"an outcome for what is not open: {items[0]}")
     _end_attempts(connection, items)
@@ -110,10 +110,10 @@ def conclude(connection: sqlite3.Connection, items: Sequence[Concluded]) -> Sequ
     return [None] * len(items)
 
 
-def _conclusion_row(concluded: Concluded) -> tuple[Value, ...]:
+def _make_conclusion_row(concluded: ConclusionWrite) -> tuple[Value, ...]:
     conclusion = concluded.conclusion
     return (
-        *identity(concluded.occurrence),
+        *to_identity(concluded.occurrence),
         conclusion.outcome,
         conclusion.reason,
         to_text(conclusion.at),
@@ -124,43 +124,43 @@ def _conclusion_row(concluded: Concluded) -> tuple[Value, ...]:
     )
 
 
-def _end_attempts(connection: sqlite3.Connection, items: Sequence[Concluded]) -> None:
+def _end_attempts(connection: sqlite3.Connection, items: Sequence[ConclusionWrite]) -> None:
     """What has no end by now was never sent where nothing can have been started, and was never seen to end otherwise."""
-    ends = [Ended(each.occurrence, each.end, None) for each in items if each.end is not None]
+    ends = [AttemptEndWrite(each.occurrence, each.end, None) for each in items if each.end is not None]
     if ends:
-        end_rows(connection, packed([ended_row(each) for each in ends]), ends)
+        end_rows(connection, pack_rows([make_end_row(each) for each in ends]), ends)
     endless = [each for each in items if each.end is None]
-    unsent = [identity(each.occurrence) for each in endless if each.conclusion.outcome in _NOTHING_STARTED]
-    unseen = [identity(each.occurrence) for each in endless if each.conclusion.outcome not in _NOTHING_STARTED]
+    unsent = [to_identity(each.occurrence) for each in endless if each.conclusion.outcome in _NOTHING_STARTED]
+    unseen = [to_identity(each.occurrence) for each in endless if each.conclusion.outcome not in _NOTHING_STARTED]
     if unsent:
-        remove_open(connection, packed(unsent))
+        remove_open(connection, pack_rows(unsent))
     if unseen:
-        close_open(connection, packed(unseen))
+        close_open(connection, pack_rows(unseen))
 
 
-def _record_runs(connection: sqlite3.Connection, items: Sequence[Concluded]) -> None:
+def _record_runs(connection: sqlite3.Connection, items: Sequence[ConclusionWrite]) -> None:
     runs = [(each, run) for each in items if (run := each.conclusion.run) is not None]
-    found = [(each, run) for each, run in runs if _was_found(each)]
-    recorded = connection.execute(_ADOPT_RUNS, (_run_rows(found),)).rowcount if found else 0
+    found = [(each, run) for each, run in runs if _is_found_run(each)]
+    recorded = connection.execute(_ADOPT_RUNS, (_pack_run_rows(found),)).rowcount if found else 0
     if runs:
-        recorded += connection.execute(_INSERT_RUNS, (_run_rows(runs),)).rowcount
+        recorded += connection.execute(_INSERT_RUNS, (_pack_run_rows(runs),)).rowcount
     if recorded != len(runs):
         raise RunTaken(f"a run belongs to somebody else already: {items[0]}")
 
 
-def _was_found(concluded: Concluded) -> bool:
+def _is_found_run(concluded: ConclusionWrite) -> bool:
     """Whether its run was found by reading: of what was made up for by hand the reason does not tell, but an answer ends an attempt."""
     return concluded.conclusion.reason is Reason.FOUND or (concluded.conclusion.reason is Reason.MANUAL and concluded.end is None)
 
 
-def _run_rows(runs: Sequence[tuple[Concluded, Run]]) -> str:
-    return packed([_run_row(each, run) for each, run in runs])
+def _pack_run_rows(runs: Sequence[tuple[ConclusionWrite, Run]]) -> str:
+    return pack_rows([_make_run_row(each, run) for each, run in runs])
 
 
-def _run_row(concluded: Concluded, run: Run) -> tuple[Value, ...]:
+def _make_run_row(concluded: ConclusionWrite, run: Run) -> tuple[Value, ...]:
     started_at = None if run.started_at is None else to_text(run.started_at)
     finished_at = None if run.status is RunStatus.RUNNING else to_text(concluded.conclusion.at)
-    return (*identity(concluded.occurrence), run.id, run.status, started_at, finished_at, run.error)
+    return (*to_identity(concluded.occurrence), run.id, run.status, started_at, finished_at, run.error)
 
 
 # ---------------------------------------------------------------- taking back
@@ -172,7 +172,7 @@ def withdraw(connection: sqlite3.Connection, occurrences: Sequence[Occurrence]) 
     Raises `Contradiction` for one that has an outcome or an attempt with a result, even when that started nothing: what was sent once keeps
     its row. The watermark goes back behind them.
     """
-    rows = packed([identity(each) for each in occurrences])
+    rows = pack_rows([to_identity(each) for each in occurrences])
     connection.execute(_WITHDRAW, (rows,))
     (left,) = connection.execute(_STILL_THERE, (rows,)).fetchone()
     if left:

@@ -111,16 +111,16 @@ async def prune(database: Database, before: datetime) -> int:
     That there may be none of what was scheduled before is on record with the first row that goes: nobody is to miss them. In this order: a
     run may go when its occurrence is gone, and a definition when nothing that it explains is left.
     """
-    stays = _Explained()
-    removed = await _walk(database, _OCCURRENCES, before, stays.is_old_occurrence)
-    removed += await _walk(database, _RUNS, before, _is_old)
-    removed += await _walk(database, _DEFINITIONS, before, partial(stays.is_old_definition, before=to_text_seconds(before)))
+    stays = _ExplainedDefinitions()
+    removed = await _prune_table(database, _OCCURRENCES, before, stays.is_old_occurrence)
+    removed += await _prune_table(database, _RUNS, before, _is_old)
+    removed += await _prune_table(database, _DEFINITIONS, before, partial(stays.is_old_definition, before=to_text_seconds(before)))
     for table in _OTHERS:
-        removed += await _walk(database, table, before, _is_old)
+        removed += await _prune_table(database, table, before, _is_old)
     return removed
 
 
-class _Explained:
+class _ExplainedDefinitions:
     """The oldest occurrence of each automation that stays although it was scheduled before: it needs the definition that implied it."""
 
     def __init__(self) -> None:
@@ -134,32 +134,32 @@ class _Explained:
 
     def is_old_definition(self, row: _Row, before: str) -> bool:
         _, (_, target, automation_id), until = row
-        if until is None or _whole_second(until) >= before:
+        if until is None or _round_down_to_second(until) >= before:
             return False
-        return _whole_second(until) < self._oldest.get((target, automation_id), before)
+        return _round_down_to_second(until) < self._oldest.get((target, automation_id), before)
 
 
 def _is_old(row: _Row) -> bool:
     return bool(row[2])
 
 
-def _whole_second(instant: str) -> str:
+def _round_down_to_second(instant: str) -> str:
     return f"{instant[:19]}Z"
 
 
-async def _walk(database: Database, table: _Table, before: datetime, is_old: Callable[[_Row], bool]) -> int:
+async def _prune_table(database: Database, table: _Table, before: datetime, is_old: Callable[[_Row], bool]) -> int:
     """Remove the table's old rows; returns how many."""
     removed, place, more = 0, table.begin, True
     while more:
-        rows = await database.read_in_background(partial(_read, table.select, before, place))
+        rows = await database.read_in_background(partial(_read_slice, table.select, before, place))
         if old := [row[1] for row in rows if is_old(row)]:
-            removed += await database.write(partial(_removed, table.delete, json.dumps(old), to_text(before)))
+            removed += await database.write(partial(_delete_rows, table.delete, json.dumps(old), to_text(before)))
         more = len(rows) == _SLICE
         place = rows[-1][0] if rows else place
     return removed
 
 
-def _read(select: str, before: datetime, place: Sequence[str | int], connection: sqlite3.Connection) -> list[_Row]:
+def _read_slice(select: str, before: datetime, place: Sequence[str | int], connection: sqlite3.Connection) -> list[_Row]:
     bounds = {"instant": to_text(before), "second": to_text_seconds(before), "place": json.dumps(place), "most": _SLICE}
     return [
         (json.loads(where), json.loads(key) if isinstance(key, str) else key, fact)
@@ -167,7 +167,7 @@ def _read(select: str, before: datetime, place: Sequence[str | int], connection:
     ]
 
 
-def _removed(delete: str, found: str, before: str, connection: sqlite3.Connection) -> int:
+def _delete_rows(delete: str, found: str, before: str, connection: sqlite3.Connection) -> int:
     connection.execute(_REMEMBER, (before,))
     return connection.execute(delete, (found,)).rowcount
 

@@ -169,7 +169,7 @@ _FIRST: Final = (
 )
 
 
-def tables_of_version_1(tables: Tables) -> None:
+def create_tables(tables: Tables) -> None:
     """Targets, automations and their definitions, occurrences, attempts, runs, and what operators ask for."""
     for statement in _FIRST:
         tables.execute(statement)
@@ -239,7 +239,7 @@ _SECOND: Final = (
 )
 
 
-def what_explains_of_version_2(tables: Tables) -> None:
+def add_explanations(tables: Tables) -> None:
     """What `scheduler why` and `audit` tell from: settings, past pauses, steps; and what `scheduler fire` asks for."""
     for statement in _SECOND:
         tables.execute(statement)
@@ -343,13 +343,13 @@ _LAST_TIMES: Final = (
 )
 
 
-def load_of_version_3(tables: Tables) -> None:
+def add_gaps_and_indexes(tables: Tables) -> None:
     """Rules of reading expressions, and what keeps statements short in a large installation."""
     for statement in (*_RULES, *_LOOK_UPS, *_GAPS, *_CAUSES, *_LAST_TIMES):
         tables.execute(statement)
 
 
-def unseen_of_version_4(tables: Tables) -> None:
+def add_unseen_since(tables: Tables) -> None:
     """Since when automations are not shown: an edit of one that a damaged list left out counts from then, also after a restart.
 
     And an index for the version that implied a span, which may be an old one of many.
@@ -371,7 +371,7 @@ _UNATTRIBUTED_RUN: Final = """
 """
 
 
-def unattributed_of_version_5(tables: Tables) -> None:
+def add_unattributed_runs(tables: Tables) -> None:
     """Runs of which is not known yet who started them, so that a restart does not forget a run that a newer one hides by then."""
     tables.execute(_UNATTRIBUTED_RUN)
 
@@ -422,7 +422,7 @@ _FINISHED_RUNS: Final = (
 )
 
 
-def finished_of_version_6(tables: Tables) -> None:
+def add_finished_runs(tables: Tables) -> None:
     """The newest finished run of each automation, and how many runs failed in a row up to that run."""
     for statement in _FINISHED_RUNS:
         tables.execute(statement)
@@ -434,13 +434,13 @@ _THROTTLE: Final = (
 )
 
 
-def throttle_of_version_7(tables: Tables) -> None:
+def add_throttle(tables: Tables) -> None:
     """The wait that the API of a target asked for, so that a restart does not end the wait."""
     for statement in _THROTTLE:
         tables.execute(statement)
 
 
-def restored_of_version_8(tables: Tables) -> None:
+def add_restored_at(tables: Tables) -> None:
     """When the ledger was restored from a backup, so that the runs since the backup are not taken for foreign."""
     tables.execute("ALTER TABLE target ADD COLUMN restored_at TEXT")  # NULL: never, or nothing was fired since the backup
 
@@ -459,7 +459,7 @@ _RUNS_BY_STATUS: Final = (
 )
 
 
-def statuses_of_version_9(tables: Tables) -> None:
+def add_run_status_index(tables: Tables) -> None:
     """What finds the newest occurrences whose runs failed, however many occurrences lie between."""
     for statement in _RUNS_BY_STATUS:
         tables.execute(statement)
@@ -474,23 +474,23 @@ _HISTORY_BY_OUTCOME: Final = (
 )
 
 
-def outcomes_of_version_10(tables: Tables) -> None:
+def add_outcome_index(tables: Tables) -> None:
     """What finds the newest occurrences with an outcome, or whose runs have a status, however many others lie between."""
     for statement in _HISTORY_BY_OUTCOME:
         tables.execute(statement)
 
 
 MIGRATIONS: Final[tuple[Migration, ...]] = (
-    tables_of_version_1,
-    what_explains_of_version_2,
-    load_of_version_3,
-    unseen_of_version_4,
-    unattributed_of_version_5,
-    finished_of_version_6,
-    throttle_of_version_7,
-    restored_of_version_8,
-    statuses_of_version_9,
-    outcomes_of_version_10,
+    create_tables,
+    add_explanations,
+    add_gaps_and_indexes,
+    add_unseen_since,
+    add_unattributed_runs,
+    add_finished_runs,
+    add_throttle,
+    add_restored_at,
+    add_run_status_index,
+    add_outcome_index,
 )
 
 

@@ -15,12 +15,12 @@ from datetime import datetime, timedelta
 from itertools import groupby, pairwise
 from typing import Final, cast
 
-from scheduler.core.cron import Gap, InvalidSchedule, Repeat, Schedule
+from scheduler.core.backlog_decisions import measure_extent
+from scheduler.core.cron import GapPolicy, InvalidSchedule, RepeatPolicy, Schedule
 from scheduler.core.instants import from_text
 from scheduler.core.model import Occurrence
 from scheduler.core.ranges import RULES_VERSION
-from scheduler.core.recovery import measure
-from scheduler.ledger.rows import identity, to_text, to_text_seconds
+from scheduler.ledger.sql_batch import to_identity, to_text, to_text_seconds
 
 SPAN_COLUMNS: Final = """
     span.id, span.automation_id, span.scheduled_for, span.last, span.count, span.due, span.intervals,
@@ -53,27 +53,27 @@ _JUST_BEFORE: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SpanPart:
     """Consecutive instants of a span; ``listed`` None: all that the span's schedule has between the bounds, both included."""
 
     first: datetime
     last: datetime
     count: int
-    listed: Sequence[datetime] | None = None
+    instants: Sequence[datetime] | None = None
 
     @property
     def extent(self) -> tuple[str, str, int, str | None]:
         """First and last instant, count and intervals, as they stand in the table."""
-        return to_text_seconds(self.first), to_text_seconds(self.last), self.count, intervals(self.listed or ())
+        return to_text_seconds(self.first), to_text_seconds(self.last), self.count, encode_intervals(self.instants or ())
 
     @property
     def is_by_schedule(self) -> bool:
         """Whether its row has to name the definition."""
-        return self.listed is None and self.count > 1
+        return self.instants is None and self.count > 1
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class SpanRow:
     """A row for several occurrences. It knows its instants by its ``schedule``, or by ``listed``, or (of the first version) not at all."""
 
     id: int
@@ -83,52 +83,52 @@ class Span:
     count: int
     jitter: timedelta
     schedule: Schedule | None
-    listed: Sequence[datetime] | None
+    instants: Sequence[datetime] | None
 
     @classmethod
-    def of(cls, row: Sequence[str | int | None], known: Sequence[datetime] | None = None) -> "Span":
+    def from_row(cls, row: Sequence[str | int | None], known: Sequence[datetime] | None = None) -> "SpanRow":
         """The span in a row of `SPAN_COLUMNS`. ``known``: the instants of a span that does not know its own."""
         row_id, automation_id, scheduled_for, last, count, due, text, *by = row
         first = from_text(str(scheduled_for))
-        listed = known if text is None else list(unrolled(first, str(text)))
+        listed = known if text is None else list(decode_intervals(first, str(text)))
         jitter = from_text(str(due)) - first
-        return cls(int(row_id or 0), str(automation_id), first, from_text(str(last)), int(count or 0), jitter, _schedule(*by), listed)
+        return cls(int(row_id or 0), str(automation_id), first, from_text(str(last)), int(count or 0), jitter, _parse_schedule(*by), listed)
 
     @property
-    def knows(self) -> bool:
+    def has_instants(self) -> bool:
         """Whether it knows which instants it stands for."""
-        return self.schedule is not None or self.listed is not None
+        return self.schedule is not None or self.instants is not None
 
-    def holds(self, instants: Sequence[datetime]) -> set[datetime]:
+    def select_own_instants(self, instants: Sequence[datetime]) -> set[datetime]:
         """Those of the instants that it stands for."""
-        if self.listed is not None:
-            return set(self.listed) & set(instants)
+        if self.instants is not None:
+            return set(self.instants) & set(instants)
         within = [instant for instant in instants if self.first <= instant <= self.last]
         if self.schedule is None:
             return set(within)
         if len(within) > _FEW:
-            return set(self.schedule.between(min(within) - _JUST_BEFORE, max(within))) & set(within)
-        return {instant for instant in within if self.schedule.fires_at(instant)}
+            return set(self.schedule.iterate_between(min(within) - _JUST_BEFORE, max(within))) & set(within)
+        return {instant for instant in within if self.schedule.is_fire_time(instant)}
 
-    def around(self, strangers: Sequence[datetime]) -> list[Part]:
+    def divide_around(self, strangers: Sequence[datetime]) -> list[SpanPart]:
         """What is left of it when it is divided at ``strangers``: instants within its bounds, in order, that it does not stand for."""
-        if self.listed is not None:
-            return _parts(self.listed, strangers)
+        if self.instants is not None:
+            return _make_parts(self.instants, strangers)
         assert self.schedule is not None
-        head = part_of(self.schedule, self.first - _JUST_BEFORE, strangers[0] - _JUST_BEFORE)
-        tail = part_of(self.schedule, strangers[-1], self.last)
-        between = _parts(list(self.schedule.between(strangers[0], strangers[-1])), strangers)
+        head = make_part(self.schedule, self.first - _JUST_BEFORE, strangers[0] - _JUST_BEFORE)
+        tail = make_part(self.schedule, strangers[-1], self.last)
+        between = _make_parts(list(self.schedule.iterate_between(strangers[0], strangers[-1])), strangers)
         return [*([] if head is None else [head]), *between, *([] if tail is None else [tail])]
 
-    def without(self, instant: datetime) -> list[Part]:
+    def split_at(self, instant: datetime) -> list[SpanPart]:
         """What is before one of its instants, the instant itself, and what is after it."""
-        own = Part(instant, instant, 1)
-        if self.listed is not None:
-            at = self.listed.index(instant)
-            return [*_parts(self.listed[:at], ()), own, *_parts(self.listed[at + 1 :], ())]
+        own = SpanPart(instant, instant, 1)
+        if self.instants is not None:
+            at = self.instants.index(instant)
+            return [*_make_parts(self.instants[:at], ()), own, *_make_parts(self.instants[at + 1 :], ())]
         assert self.schedule is not None
-        head = part_of(self.schedule, self.first - _JUST_BEFORE, instant - _JUST_BEFORE)
-        tail = part_of(self.schedule, instant, self.last)
+        head = make_part(self.schedule, self.first - _JUST_BEFORE, instant - _JUST_BEFORE)
+        tail = make_part(self.schedule, instant, self.last)
         return [*([] if head is None else [head]), own, *([] if tail is None else [tail])]
 
 
@@ -136,12 +136,12 @@ _FEW: Final = 8
 """So many instants are asked for one by one."""
 
 
-def _schedule(*by: str | int | None) -> Schedule | None:
+def _parse_schedule(*by: str | int | None) -> Schedule | None:
     """The schedule of a definition and its evaluation; None when there is none, or the zone data lack its zone by now."""
     expression, timezone, gap, repeat, rules_version = by
     if expression is None:
         return None
-    rules = cast("Gap", gap or "after"), cast("Repeat", repeat or "once")
+    rules = cast("GapPolicy", gap or "after"), cast("RepeatPolicy", repeat or "once")
     try:
         return Schedule.parse(
             expression, timezone, dst_gap=rules[0], dst_repeat=rules[1], rules_version=int(rules_version or RULES_VERSION)
@@ -150,25 +150,25 @@ def _schedule(*by: str | int | None) -> Schedule | None:
         return None
 
 
-def part_of(schedule: Schedule, begin: datetime, end: datetime) -> Part | None:
+def make_part(schedule: Schedule, begin: datetime, end: datetime) -> SpanPart | None:
     """The instants of a schedule after ``begin`` and up to ``end``; None when there are none."""
-    extent = measure(schedule, begin, end) if begin < end else None
-    return None if extent is None else Part(extent.first, extent.last, extent.count)
+    extent = measure_extent(schedule, begin, end) if begin < end else None
+    return None if extent is None else SpanPart(extent.first, extent.last, extent.count)
 
 
-def _parts(instants: Sequence[datetime], strangers: Sequence[datetime]) -> list[Part]:
+def _make_parts(instants: Sequence[datetime], strangers: Sequence[datetime]) -> list[SpanPart]:
     groups = [list(group) for _, group in groupby(instants, key=lambda instant: bisect_left(strangers, instant))]
-    return [Part(group[0], group[-1], len(group), group) for group in groups]
+    return [SpanPart(group[0], group[-1], len(group), group) for group in groups]
 
 
-def intervals(instants: Sequence[datetime]) -> str | None:
+def encode_intervals(instants: Sequence[datetime]) -> str | None:
     """How the instants of a row follow each other, for its column: runs of ``[seconds, times]``. None for a single one."""
     steps = (int((later - earlier).total_seconds()) for earlier, later in pairwise(instants))
     runs = [[seconds, len(list(run))] for seconds, run in groupby(steps)]
     return json.dumps(runs, separators=(",", ":")) if runs else None
 
 
-def unrolled(first: datetime, text: str) -> Iterator[datetime]:
+def decode_intervals(first: datetime, text: str) -> Iterator[datetime]:
     """The instants of a span that begins with ``first``."""
     yield first
     for seconds, times in json.loads(text):
@@ -177,26 +177,31 @@ def unrolled(first: datetime, text: str) -> Iterator[datetime]:
             yield first
 
 
-def spans_around(connection: sqlite3.Connection, target: str, automations: Collection[str], begin: datetime, end: datetime) -> list[Span]:
+def read_spans_around(
+    connection: sqlite3.Connection, target: str, automations: Collection[str], begin: datetime, end: datetime
+) -> list[SpanRow]:
     """The spans of these automations that reach into the time between two instants."""
     bounds = to_text_seconds(begin), to_text_seconds(end)
-    return [Span.of(row) for row in connection.execute(_SELECT_AROUND, (target, json.dumps(list(automations)), *bounds)).fetchall()]
+    return [
+        SpanRow.from_row(row) for row in connection.execute(_SELECT_AROUND, (target, json.dumps(list(automations)), *bounds)).fetchall()
+    ]
 
 
-def divide(connection: sqlite3.Connection, target: str, wanted: Mapping[str, Sequence[datetime]]) -> bool:
+def divide_spans(connection: sqlite3.Connection, target: str, wanted: Mapping[str, Sequence[datetime]]) -> bool:
     """Divide the target's spans around the ``wanted`` instants, by automation, that lie within and are none of theirs; whether any was."""
     if not wanted:
         return False
     begin, end = min(map(min, wanted.values())), max(map(max, wanted.values()))
     return (
-        sum(divide_span(connection, span, wanted[span.automation_id]) for span in spans_around(connection, target, wanted, begin, end)) > 0
+        sum(divide_span(connection, span, wanted[span.automation_id]) for span in read_spans_around(connection, target, wanted, begin, end))
+        > 0
     )
 
 
-def span_holding(connection: sqlite3.Connection, occurrence: Occurrence) -> int | None:
+def find_span_id(connection: sqlite3.Connection, occurrence: Occurrence) -> int | None:
     """The id of the span that stands for the occurrence; None when there is none. A span that does not know may stand for it."""
-    spans = (Span.of(row) for row in connection.execute(_SELECT_OVER, identity(occurrence)))
-    return next((span.id for span in spans if span.holds([occurrence.scheduled_for])), None)
+    spans = (SpanRow.from_row(row) for row in connection.execute(_SELECT_OVER, to_identity(occurrence)))
+    return next((span.id for span in spans if span.select_own_instants([occurrence.scheduled_for])), None)
 
 
 def take_out(connection: sqlite3.Connection, occurrence: Occurrence, instants: Sequence[datetime] = ()) -> bool:
@@ -204,34 +209,34 @@ def take_out(connection: sqlite3.Connection, occurrence: Occurrence, instants: S
 
     ``instants`` are those of a span that does not know its own, as one of the ledger's first version. False when there is no such span.
     """
-    found = connection.execute(_SELECT_OVER, identity(occurrence)).fetchone()
-    span = None if found is None else _known(Span.of(found), instants)
-    if span is None or not span.knows or occurrence.scheduled_for not in span.holds([occurrence.scheduled_for]):
+    found = connection.execute(_SELECT_OVER, to_identity(occurrence)).fetchone()
+    span = None if found is None else _add_instants(SpanRow.from_row(found), instants)
+    if span is None or not span.has_instants or occurrence.scheduled_for not in span.select_own_instants([occurrence.scheduled_for]):
         return False
-    _cut(connection, span, span.without(occurrence.scheduled_for))
+    _write_parts(connection, span, span.split_at(occurrence.scheduled_for))
     return True
 
 
-def _known(span: Span, instants: Sequence[datetime]) -> Span:
+def _add_instants(span: SpanRow, instants: Sequence[datetime]) -> SpanRow:
     """The span, which knows these instants if they can be its own and it knows none itself."""
-    if span.knows or not instants or (instants[0], instants[-1], len(instants)) != (span.first, span.last, span.count):
+    if span.has_instants or not instants or (instants[0], instants[-1], len(instants)) != (span.first, span.last, span.count):
         return span
-    return Span(span.id, span.automation_id, span.first, span.last, span.count, span.jitter, None, instants)
+    return SpanRow(span.id, span.automation_id, span.first, span.last, span.count, span.jitter, None, instants)
 
 
-def divide_span(connection: sqlite3.Connection, span: Span, wanted: Sequence[datetime]) -> bool:
+def divide_span(connection: sqlite3.Connection, span: SpanRow, wanted: Sequence[datetime]) -> bool:
     """Divide one span around those of the ``wanted`` instants that lie within and are none of its own; whether there was any."""
-    if not span.knows:
+    if not span.has_instants:
         return False
     within = sorted(each for each in wanted if span.first < each < span.last)
-    own = span.holds(within)
+    own = span.select_own_instants(within)
     strangers = [each for each in within if each not in own]
     if strangers:
-        _cut(connection, span, span.around(strangers))
+        _write_parts(connection, span, span.divide_around(strangers))
     return bool(strangers)
 
 
-def _cut(connection: sqlite3.Connection, span: Span, parts: Sequence[Part]) -> None:
+def _write_parts(connection: sqlite3.Connection, span: SpanRow, parts: Sequence[SpanPart]) -> None:
     """A row for each part; the span's own for the first."""
     for part in parts[1:]:
         connection.execute(_REPEAT, (span.id, *part.extent, to_text(part.first + span.jitter), part.is_by_schedule))

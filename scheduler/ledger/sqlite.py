@@ -8,7 +8,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from scheduler.core.fires import FireRequest, Reopening
+from scheduler.core.backfill import FireRequest, Reopening
 from scheduler.core.instants import from_text, to_text
 from scheduler.core.model import (
     Attempt,
@@ -17,6 +17,7 @@ from scheduler.core.model import (
     Automation,
     Claim,
     Conclusion,
+    DefinitionVersion,
     Gap,
     Occurrence,
     OpenOccurrence,
@@ -25,22 +26,21 @@ from scheduler.core.model import (
     Skip,
     SkippedSpan,
     State,
-    Version,
 )
+from scheduler.core.occurrence_log import Step
 from scheduler.core.ranges import RULES_VERSION
-from scheduler.core.records import RecordedRuns, RecordedTarget, ThrottleSpan
-from scheduler.core.steps import Step
+from scheduler.core.recorded_state import RecordedRuns, RecordedTargetState, ThrottleSpan
 from scheduler.database import Database
-from scheduler.ledger import attempts, fires, intents, outcomes, sightings
-from scheduler.ledger import unattributed as notes
-from scheduler.ledger.claims import Plan, claim, lacking
-from scheduler.ledger.rows import halving, identity
+from scheduler.ledger import attempts, fire_requests, operator_requests, outcomes, snapshots
+from scheduler.ledger import unattributed_runs as notes
+from scheduler.ledger.claims import ClaimPlan, claim, find_missing
+from scheduler.ledger.sql_batch import halve_on_contradiction, to_identity
 from scheduler.ledger.steps import record
 
-_WRITE: Final = halving(attempts.write)
-_END: Final = halving(attempts.end)
-_SETTLE: Final = halving(attempts.settle)
-_CONCLUDE: Final = halving(outcomes.conclude)
+_WRITE: Final = halve_on_contradiction(attempts.write)
+_END: Final = halve_on_contradiction(attempts.end)
+_SETTLE: Final = halve_on_contradiction(attempts.resolve_not_started)
+_CONCLUDE: Final = halve_on_contradiction(outcomes.conclude)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,36 +60,36 @@ class SqliteLedger:
 
     # ------------------------------------------------------------ targets and what they show
 
-    async def bind(self, target: str, url: str, project_id: str) -> RecordedTarget:
-        """See `sightings.bind` and `sightings.recorded`."""
-        await self.database.write(lambda connection: sightings.bind(connection, target, url, project_id))
-        return await self.database.read(lambda connection: sightings.recorded(connection, target))
+    async def bind(self, target: str, url: str, project_id: str) -> RecordedTargetState:
+        """See `snapshots.bind` and `snapshots.read_target`."""
+        await self.database.write(lambda connection: snapshots.bind(connection, target, url, project_id))
+        return await self.database.read(lambda connection: snapshots.read_target(connection, target))
 
-    async def observe(
+    async def record_snapshot(
         self,
         target: str,
         snapshot_at: datetime,
-        versions: Sequence[Version],
+        versions: Sequence[DefinitionVersion],
         changed: Sequence[Automation],
         removed: Collection[str],
         *,
         unseen: Mapping[str, datetime | None] = MappingProxyType({}),
         whole: bool = True,
     ) -> None:
-        """See `sightings.observe`."""
-        sighting = sightings.Sighting(target, snapshot_at, versions, changed, frozenset(removed), unseen, whole)
-        await self.database.write(lambda connection: sightings.observe(connection, sighting, (self.croniter, self.tzdata)))
+        """See `snapshots.record_snapshot`."""
+        sighting = snapshots.SnapshotUpdate(target, snapshot_at, versions, changed, frozenset(removed), unseen, whole)
+        await self.database.write(lambda connection: snapshots.record_snapshot(connection, sighting, (self.croniter, self.tzdata)))
 
-    async def throttle(self, target: str, span: ThrottleSpan | None) -> None:
-        """See `sightings.throttle`."""
-        await self.database.write(lambda connection: sightings.throttle(connection, target, span))
+    async def record_throttle(self, target: str, span: ThrottleSpan | None) -> None:
+        """See `snapshots.record_throttle`."""
+        await self.database.write(lambda connection: snapshots.record_throttle(connection, target, span))
 
-    async def evaluating(self, since: datetime, *, dst_gap: str, dst_repeat: str) -> None:
+    async def record_evaluation(self, since: datetime, *, dst_gap: str, dst_repeat: str) -> None:
         """From ``since`` on schedules are evaluated like this: a row when anything of it is new."""
         row = (to_text(since), self.croniter, self.tzdata, dst_gap, dst_repeat, self.rules_version)
         await self.database.write(lambda connection: connection.execute(_INSERT_EVALUATION, row).rowcount)
 
-    async def governed(self, since: datetime, *, schedule: str, overrides: str) -> None:
+    async def record_policies(self, since: datetime, *, schedule: str, overrides: str) -> None:
         """From ``since`` on these settings decide, both as JSON: a row when they are not those of the newest one."""
         row = (to_text(since), schedule, overrides)
         await self.database.write(lambda connection: connection.execute(_INSERT_POLICY, row).rowcount)
@@ -107,27 +107,27 @@ class SqliteLedger:
         gaps: Sequence[Gap] = (),
     ) -> Mapping[Occurrence, int]:
         """See `claims.claim`."""
-        plan = Plan(claims, skips, watermark, spans, gaps)
+        plan = ClaimPlan(claims, skips, watermark, spans, gaps)
         return await self.database.write(lambda connection: claim(connection, target, plan, self.node))
 
-    async def attempt(self, occurrence: Occurrence, attempt: Attempt, steps: Sequence[Step] = ()) -> None:
+    async def write_attempt(self, occurrence: Occurrence, attempt: Attempt, steps: Sequence[Step] = ()) -> None:
         """See `attempts.write`."""
-        await self.database.write_together(_WRITE, attempts.Written(occurrence, attempt, steps))
+        await self.database.write_together(_WRITE, attempts.AttemptWrite(occurrence, attempt, steps))
 
-    async def ended(self, occurrence: Occurrence, end: AttemptEnd, state: State, steps: Sequence[Step] = ()) -> None:
+    async def end_attempt(self, occurrence: Occurrence, end: AttemptEnd, state: State, steps: Sequence[Step] = ()) -> None:
         """See `attempts.end`."""
-        await self.database.write_together(_END, attempts.Ended(occurrence, end, state, steps))
+        await self.database.write_together(_END, attempts.AttemptEndWrite(occurrence, end, state, steps))
 
-    async def settled(self, occurrence: Occurrence, steps: Sequence[Step] = ()) -> None:
-        """See `attempts.settle`."""
-        await self.database.write_together(_SETTLE, attempts.Settled(occurrence, steps))
+    async def resolve_not_started(self, occurrence: Occurrence, steps: Sequence[Step] = ()) -> None:
+        """See `attempts.resolve_not_started`."""
+        await self.database.write_together(_SETTLE, attempts.NotStartedWrite(occurrence, steps))
 
     async def conclude(
         self, occurrence: Occurrence, conclusion: Conclusion, end: AttemptEnd | None = None, steps: Sequence[Step] = ()
     ) -> bool:
         """See `outcomes.conclude`; False is its `RunTaken`."""
         try:
-            await self.database.write_together(_CONCLUDE, outcomes.Concluded(occurrence, conclusion, end, steps))
+            await self.database.write_together(_CONCLUDE, outcomes.ConclusionWrite(occurrence, conclusion, end, steps))
         except outcomes.RunTaken:
             return False
         return True
@@ -136,16 +136,16 @@ class SqliteLedger:
         """See `outcomes.withdraw`."""
         await self.database.write(lambda connection: outcomes.withdraw(connection, occurrences))
 
-    async def unsend(self, occurrences: Sequence[Occurrence], steps: Sequence[tuple[Occurrence, Sequence[Step]]] = ()) -> None:
-        """See `attempts.unsend` and `steps.record`."""
+    async def discard_attempts(self, occurrences: Sequence[Occurrence], steps: Sequence[tuple[Occurrence, Sequence[Step]]] = ()) -> None:
+        """See `attempts.discard` and `steps.record`."""
 
-        def unsend(connection: sqlite3.Connection) -> None:
-            attempts.unsend(connection, occurrences)
+        def discard(connection: sqlite3.Connection) -> None:
+            attempts.discard(connection, occurrences)
             record(connection, steps)
 
-        await self.database.write(unsend)
+        await self.database.write(discard)
 
-    async def note(self, steps: Sequence[tuple[Occurrence, Sequence[Step]]]) -> None:
+    async def record_steps(self, steps: Sequence[tuple[Occurrence, Sequence[Step]]]) -> None:
         """See `steps.record`."""
         await self.database.write(lambda connection: record(connection, steps))
 
@@ -153,44 +153,46 @@ class SqliteLedger:
         """See `outcomes.rewind`."""
         await self.database.write(lambda connection: outcomes.rewind(connection, target, now))
 
-    async def open_occurrences(self, target: str) -> list[OpenOccurrence]:
+    async def read_open_occurrences(self, target: str) -> list[OpenOccurrence]:
         """Every claim without an outcome, whichever node made it, in the order of due."""
-        return await self.database.read(partial(_select_open, target=target, before=None))
+        return await self.database.read(partial(_read_open, target=target, before=None))
 
-    async def late(self, target: str, now: datetime) -> list[OpenOccurrence]:
+    async def read_late_occurrences(self, target: str, now: datetime) -> list[OpenOccurrence]:
         """Those of them whose deadline is before ``now``."""
-        return await self.database.read_in_background(partial(_select_open, target=target, before=to_text(now)))
+        return await self.database.read_in_background(partial(_read_open, target=target, before=to_text(now)))
 
-    async def lacking(self, target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
-        """See `claims.lacking`."""
-        return await self.database.read_in_background(lambda connection: lacking(connection, target, expected))
+    async def find_missing(self, target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
+        """See `claims.find_missing`."""
+        return await self.database.read_in_background(lambda connection: find_missing(connection, target, expected))
 
-    async def pauses(self, target: str) -> frozenset[str]:
+    async def read_pauses(self, target: str) -> frozenset[str]:
         """The ids of paused automations; ``*`` means all of them."""
-        return await self.database.read(lambda connection: frozenset(each.automation_id for each in intents.pauses(connection, target)))
+        return await self.database.read(
+            lambda connection: frozenset(each.automation_id for each in operator_requests.read_pauses(connection, target))
+        )
 
     # ------------------------------------------------------------ what is asked for by hand
 
-    async def fire_requests(self, target: str) -> list[FireRequest]:
-        """See `fires.requests`."""
-        return await self.database.read(lambda connection: fires.requests(connection, target))
+    async def read_fire_requests(self, target: str) -> list[FireRequest]:
+        """See `fire_requests.read_requests`."""
+        return await self.database.read(lambda connection: fire_requests.read_requests(connection, target))
 
     async def reopen(self, request: FireRequest, reopening: Reopening) -> OpenOccurrence | str:
-        """See `fires.reopen`."""
+        """See `fire_requests.reopen`."""
 
-        def opened(connection: sqlite3.Connection) -> OpenOccurrence | str:
-            why = fires.reopen(connection, request, reopening, self.node)
-            return _open_one(connection, request.occurrence) if why is None else why
+        def reopen_and_read(connection: sqlite3.Connection) -> OpenOccurrence | str:
+            why = fire_requests.reopen(connection, request, reopening, self.node)
+            return _read_open_one(connection, request.occurrence) if why is None else why
 
-        return await self.database.write(opened)
+        return await self.database.write(reopen_and_read)
 
     async def refuse(self, request: FireRequest, why: str) -> None:
-        """See `fires.refuse`."""
-        await self.database.write(lambda connection: fires.refuse(connection, request, why))
+        """See `fire_requests.refuse`."""
+        await self.database.write(lambda connection: fire_requests.refuse(connection, request, why))
 
     # ------------------------------------------------------------ runs
 
-    async def followed(
+    async def record_runs(
         self,
         target: str,
         runs: Sequence[tuple[Run, RunOrigin]],
@@ -200,27 +202,27 @@ class SqliteLedger:
         attributed: Collection[str] = (),
         unattributed: Sequence[Run] = (),
     ) -> RecordedRuns:
-        """See `sightings.follow` and the module `unattributed`."""
+        """See `snapshots.record_runs` and the module `unattributed_runs`."""
 
-        def follow(connection: sqlite3.Connection) -> RecordedRuns:
-            recorded = sightings.follow(connection, target, runs, at, clock_offset) if runs else RecordedRuns({}, {}, {})
+        def record(connection: sqlite3.Connection) -> RecordedRuns:
+            recorded = snapshots.record_runs(connection, target, runs, at, clock_offset) if runs else RecordedRuns({}, {}, {})
             notes.remove(connection, target, attributed)
             notes.note(connection, target, unattributed)
             return recorded
 
-        return await self.database.write(follow)
+        return await self.database.write(record)
 
-    async def unattributed_runs(self, target: str) -> list[Run]:
-        """See `unattributed.select`."""
+    async def read_unattributed_runs(self, target: str) -> list[Run]:
+        """See `unattributed_runs.select`."""
         return await self.database.read(lambda connection: notes.select(connection, target))
 
-    async def newest_runs(self, target: str) -> list[Run]:
-        """See `sightings.newest_runs`."""
-        return await self.database.read(lambda connection: sightings.newest_runs(connection, target))
+    async def read_newest_runs(self, target: str) -> list[Run]:
+        """See `snapshots.read_newest_runs`."""
+        return await self.database.read(lambda connection: snapshots.read_newest_runs(connection, target))
 
-    async def origin(self, target: str, run_id: str, automation_id: str, started_at: datetime | None) -> RunOrigin | None:
-        """See `sightings.origin`."""
-        return await self.database.read(lambda connection: sightings.origin(connection, target, run_id, automation_id, started_at))
+    async def find_run_origin(self, target: str, run_id: str, automation_id: str, started_at: datetime | None) -> RunOrigin | None:
+        """See `snapshots.find_run_origin`."""
+        return await self.database.read(lambda connection: snapshots.find_run_origin(connection, target, run_id, automation_id, started_at))
 
 
 _INSERT_EVALUATION: Final = """
@@ -249,17 +251,17 @@ _SELECT_OPEN: Final = f"{_OPEN_ONES} AND (?2 IS NULL OR occurrence.deadline < ?2
 _SELECT_OPEN_ONE: Final = f"{_OPEN_ONES} AND occurrence.automation_id = ?2 AND occurrence.scheduled_for = ?3"
 
 
-def _select_open(connection: sqlite3.Connection, target: str, before: str | None) -> list[OpenOccurrence]:
-    return [_open(row) for row in connection.execute(_SELECT_OPEN, (target, before))]
+def _read_open(connection: sqlite3.Connection, target: str, before: str | None) -> list[OpenOccurrence]:
+    return [_parse_open(row) for row in connection.execute(_SELECT_OPEN, (target, before))]
 
 
-def _open_one(connection: sqlite3.Connection, occurrence: Occurrence) -> OpenOccurrence:
+def _read_open_one(connection: sqlite3.Connection, occurrence: Occurrence) -> OpenOccurrence:
     cursor = connection.cursor()
     cursor.row_factory = sqlite3.Row  # the writer's connection gives plain tuples
-    return _open(cursor.execute(_SELECT_OPEN_ONE, identity(occurrence)).fetchone())
+    return _parse_open(cursor.execute(_SELECT_OPEN_ONE, to_identity(occurrence)).fetchone())
 
 
-def _open(row: sqlite3.Row) -> OpenOccurrence:
+def _parse_open(row: sqlite3.Row) -> OpenOccurrence:
     return OpenOccurrence(
         occurrence=Occurrence(row["target"], row["automation_id"], from_text(row["scheduled_for"])),
         name=row["name"],
@@ -267,19 +269,19 @@ def _open(row: sqlite3.Row) -> OpenOccurrence:
         deadline=from_text(row["deadline"]),
         claimed_at=from_text(row["claimed_at"]),
         state=State(row["state"]),
-        attempt=None if row["number"] is None else Attempt(row["number"], *_written(row)),
-        first_in_doubt=None if row["first_number"] is None else Attempt(row["first_number"], *_written(row, "first_")),
-        end=None if row["result"] is None else _end(row),
+        attempt=None if row["number"] is None else Attempt(row["number"], *_parse_attempt(row)),
+        first_in_doubt=None if row["first_number"] is None else Attempt(row["first_number"], *_parse_attempt(row, "first_")),
+        end=None if row["result"] is None else _parse_end(row),
         maybe_sent=bool(row["maybe_sent"]),
         asked_at=None if row["asked_at"] is None else from_text(row["asked_at"]),
     )
 
 
-def _written(row: sqlite3.Row, which: str = "") -> tuple[datetime, str | None, float | None]:
+def _parse_attempt(row: sqlite3.Row, which: str = "") -> tuple[datetime, str | None, float | None]:
     return from_text(row[f"{which}written_at"]), row[f"{which}baseline"], row[f"{which}clock_offset"]
 
 
-def _end(row: sqlite3.Row) -> AttemptEnd:
+def _parse_end(row: sqlite3.Row) -> AttemptEnd:
     sent_at = row["attempt_sent_at"]
     return AttemptEnd(
         number=row["number"],

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from scheduler.core.model import Occurrence
-from scheduler.core.steps import Step
-from scheduler.ledger.rows import Value, given, identity, packed, to_text
+from scheduler.core.occurrence_log import Step
+from scheduler.ledger.sql_batch import Value, make_statement, pack_rows, to_identity, to_text
 
-_INSERT: Final = given(
+_INSERT: Final = make_statement(
     "target, automation_id, scheduled_for, at, cause, until, detail, by",
     """
     INSERT INTO step (occurrence_id, at, cause, until, detail, "by")
@@ -20,11 +20,11 @@ _INSERT: Final = given(
 
 def record(connection: sqlite3.Connection, taken: Iterable[tuple[Occurrence, Sequence[Step]]]) -> None:
     """Write the steps of these occurrences, of which most have none."""
-    rows = [_row(occurrence, step) for occurrence, steps in taken for step in steps]
+    rows = [_make_row(occurrence, step) for occurrence, steps in taken for step in steps]
     if rows:
-        connection.execute(_INSERT, (packed(rows),))
+        connection.execute(_INSERT, (pack_rows(rows),))
 
 
-def _row(occurrence: Occurrence, step: Step) -> tuple[Value, ...]:
+def _make_row(occurrence: Occurrence, step: Step) -> tuple[Value, ...]:
     until = None if step.until is None else to_text(step.until)
-    return (*identity(occurrence), to_text(step.at), step.cause, until, step.detail, step.by)
+    return (*to_identity(occurrence), to_text(step.at), step.cause, until, step.detail, step.by)

@@ -20,14 +20,14 @@ _AT_ONCE: Final = 1_000
 """Datagrams that are removed from the queue at once. The kernel queues fewer (net.unix.max_dgram_qlen), unless a sender is as quick."""
 
 
-def wake_file(ledger: Path) -> Path:
+def locate_wake_file(ledger: Path) -> Path:
     """Return the path of the wake socket of this ledger."""
     return ledger.with_name(ledger.name + ".wake")
 
 
 def wake(ledger: Path) -> None:
     """Wake the daemon of this ledger. Does nothing when there is none, when it may not be reached, or when its queue is full."""
-    with contextlib.suppress(OSError), _socket() as sender, _address(ledger) as address:
+    with contextlib.suppress(OSError), _make_socket() as sender, _open_address(ledger) as address:
         sender.sendto(b"", address)
 
 
@@ -45,12 +45,12 @@ class WakeSocket:
 
         Raises OSError when this is not possible; another file under that name is left alone.
         """
-        path, receiver = wake_file(ledger), _socket()
+        path, receiver = locate_wake_file(ledger), _make_socket()
         try:
             _remove_old(path)
-            with _address(ledger) as address:
+            with _open_address(ledger) as address:
                 receiver.bind(address)
-            _give(path, ledger.stat())
+            _copy_owner_and_mode(path, ledger.stat())
             return cls(path, receiver)
         except OSError:
             receiver.close()
@@ -71,18 +71,18 @@ class WakeSocket:
                 self._path.unlink()
 
 
-def _socket() -> socket.socket:
+def _make_socket() -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
     made.settimeout(0.0)
     return made
 
 
 @contextmanager
-def _address(ledger: Path) -> Iterator[str]:
+def _open_address(ledger: Path) -> Iterator[str]:
     """The address of the wake socket: by its folder's descriptor, because an address has 107 bytes (unix(7)), and a path may have more."""
     folder = os.open(ledger.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield f"/proc/self/fd/{folder}/{wake_file(ledger).name}"
+        yield f"/proc/self/fd/{folder}/{locate_wake_file(ledger).name}"
     finally:
         os.close(folder)
 
@@ -97,7 +97,7 @@ def _remove_old(path: Path) -> None:
     path.unlink()
 
 
-def _give(path: Path, ledger: os.stat_result) -> None:
+def _copy_owner_and_mode(path: Path, ledger: os.stat_result) -> None:
     """Give the socket file the ledger's owner and mode: whoever may write to the ledger may wake its daemon, and nobody else."""
     with contextlib.suppress(PermissionError):  # only root gives files away; a member of a group may give it to the group
         os.chown(path, ledger.st_uid, ledger.st_gid, follow_symlinks=False)

@@ -15,12 +15,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from scheduler.localapi.endpoint import Action, Endpoint, failure, render
-from scheduler.localapi.errors import no_such_endpoint
-from scheduler.localapi.keys import Keys
+from scheduler.localapi.endpoint import Action, Endpoint, make_error_response, render
+from scheduler.localapi.errors import make_unknown_route_error
+from scheduler.localapi.keys import ApiKeys
 from scheduler.localapi.long_work import LongWork
 from scheduler.localapi.metrics import ApiMetrics
-from scheduler.localapi.throttle import Throttle
+from scheduler.localapi.rate_limiter import KeyRateLimiter
 from scheduler.localapi.views import Views
 
 COLLECTION: Final = "/api/projects/:project_id/task_automations/"
@@ -40,7 +40,7 @@ class _Segment(StringConvertor):
 register_url_convertor("segment", _Segment())
 
 
-class _Exactly(Route):
+class _ExactRoute(Route):
     """A route that takes its path and nothing more. Starlette's own also takes a line break at the end, which ``$`` passes over."""
 
     def __init__(self, path: str, endpoint: ASGIApp) -> None:
@@ -50,8 +50,8 @@ class _Exactly(Route):
 
 def build_app(
     views: Views,
-    keys: Keys,
-    throttle: Throttle,
+    keys: ApiKeys,
+    throttle: KeyRateLimiter,
     metrics: ApiMetrics,
     *,
     long_work: LongWork,
@@ -60,42 +60,42 @@ def build_app(
 ) -> ASGIApp:
     """Build the application. ``healthy`` says of each part whether it works, ``sizes`` how many bytes it takes."""
 
-    def endpoint(route: str, actions: dict[str, Action]) -> list[BaseRoute]:
+    def make_routes(route: str, actions: dict[str, Action]) -> list[BaseRoute]:
         path = route.replace(":project_id", "{project:segment}").replace(":id", "{id:segment}")
         app = Endpoint(route, actions, keys, throttle, metrics, long_work=long_work)
-        return [_Exactly(path, app), _Exactly(path.rstrip("/"), app)]  # with its slash and without
+        return [_ExactRoute(path, app), _ExactRoute(path.rstrip("/"), app)]  # with its slash and without
 
     contract = OPENAPI.read_bytes()
 
-    async def health(_: Request) -> Response:
+    async def get_health(_: Request) -> Response:
         parts = await healthy()
         status = HTTPStatus.OK if all(parts.values()) else HTTPStatus.SERVICE_UNAVAILABLE
         return JSONResponse(dict(parts), status)
 
-    async def exposition(request: Request) -> Response:
-        metrics.checked(await healthy())
-        metrics.measured(await sizes())
-        content, content_type = metrics.exposition(request.headers.get("accept", ""))
+    async def get_metrics(request: Request) -> Response:
+        metrics.set_health(await healthy())
+        metrics.set_sizes(await sizes())
+        content, content_type = metrics.format_metrics(request.headers.get("accept", ""))
         return Response(content, headers={"Content-Type": content_type})
 
-    async def description(_: Request) -> Response:
+    async def get_contract(_: Request) -> Response:
         return Response(contract, headers={"Content-Type": _YAML})
 
-    async def unmatched(scope: Scope, receive: Receive, send: Send) -> None:
+    async def respond_unknown_route(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            metrics.answered("unmatched", scope["method"], HTTPStatus.NOT_FOUND, 0)
-            await render(failure(no_such_endpoint()), None, {})(scope, receive, send)
+            metrics.count_request("unmatched", scope["method"], HTTPStatus.NOT_FOUND, 0)
+            await render(make_error_response(make_unknown_route_error()), None, {})(scope, receive, send)
 
     return Router(
         [
-            *endpoint(COLLECTION, views.collection()),
-            *endpoint(COLLECTION + ":id/", views.item()),
-            *endpoint(COLLECTION + ":id/run/", views.run()),
-            *endpoint(RUN_OUTPUT, views.output()),
-            Route("/healthz", health),
-            Route("/metrics", exposition),
-            Route("/openapi.yaml", description),
+            *make_routes(COLLECTION, views.make_collection_actions()),
+            *make_routes(COLLECTION + ":id/", views.make_item_actions()),
+            *make_routes(COLLECTION + ":id/run/", views.make_run_actions()),
+            *make_routes(RUN_OUTPUT, views.make_output_actions()),
+            Route("/healthz", get_health),
+            Route("/metrics", get_metrics),
+            Route("/openapi.yaml", get_contract),
         ],
         redirect_slashes=False,
-        default=unmatched,
+        default=respond_unknown_route,
     )

@@ -11,7 +11,7 @@ from typing import Final
 from starlette.requests import Request
 
 from scheduler.localapi.charsets import find_codec
-from scheduler.localapi.errors import too_large, too_slow, unreadable, unsupported_charset, unsupported_media_type
+from scheduler.localapi.errors import make_charset_error, make_media_type_error, make_parse_error, make_too_large_error, make_too_slow_error
 from scheduler.localapi.fields import Form
 from scheduler.localapi.json_body import parse_json
 from scheduler.localapi.multipart import parse_multipart
@@ -20,81 +20,82 @@ from scheduler.localapi.urlencoded import parse_form
 
 URLENCODED: Final = "application/x-www-form-urlencoded"
 MULTIPART: Final = "multipart/form-data"
-PARSED: Final = (JSON, URLENCODED, MULTIPART)
+PARSED_TYPES: Final = (JSON, URLENCODED, MULTIPART)
 
 MAX_BODY: Final = 10 * 2**20
 """Bytes of a body: room for any prompt, and nothing that fills the memory."""
 MAX_FORM: Final = 2_621_440
 """Bytes of a form, as Django's DATA_UPLOAD_MAX_MEMORY_SIZE: each escape costs a step, so that a form takes longer than JSON."""
-ARRIVES_WITHIN: Final = 30.0
+BODY_TIMEOUT: Final = 30.0
 """Seconds for the whole body: who is slower holds a place that others wait for."""
 
 
 async def read_body(request: Request) -> bytes:
-    """The whole body of a request. Raises `ApiError`: 413 for one over `MAX_BODY`, 408 for one that takes longer than `ARRIVES_WITHIN`.
+    """The whole body of a request. Raises `ApiError`: 413 for one over `MAX_BODY`, 408 for one that takes longer than `BODY_TIMEOUT`.
 
     One that says beforehand that it is too large is not read at all.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > MAX_BODY:
-        raise too_large(MAX_BODY)
+        raise make_too_large_error(MAX_BODY)
     body = bytearray()
     try:
-        async with asyncio.timeout(ARRIVES_WITHIN):
+        async with asyncio.timeout(BODY_TIMEOUT):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > MAX_BODY:
-                    raise too_large(MAX_BODY)
+                    raise make_too_large_error(MAX_BODY)
     except TimeoutError:
-        raise too_slow(ARRIVES_WITHIN) from None
+        raise make_too_slow_error(BODY_TIMEOUT) from None
     return bytes(body)
 
 
 def parse_body(raw: bytes, content_type: str) -> object:
     """What a body says: a `Form` for a form, otherwise whatever its JSON is. An empty body says nothing, whatever its type.
 
-    Sizes are checked before anything is parsed. Raises `ApiError`: 415 for a type that is none of `PARSED` or longer than a type may be,
+    Sizes are checked before anything is parsed. Raises `ApiError`: 415 for a type that is none of
+    `PARSED_TYPES` or longer than a type may be,
     and for a charset that is not taken; 413 for a form over `MAX_FORM`; 400 for a body that is not what its type says.
     """
     if len(content_type) > MAX_MEDIA_TYPE:
         if not raw:
             return {}
-        raise unsupported_media_type(content_type)
+        raise make_media_type_error(content_type)
     media = MediaType.parse(content_type)
     if not raw:
         return Form() if media.kind in {URLENCODED, MULTIPART} else {}
     if media.covers(JSON):
-        return _json(raw, _codec(media))
+        return _parse_json_text(raw, _choose_codec(media))
     if media.covers(URLENCODED):
-        return _urlencoded(_bounded(raw), _codec(media))
+        return _parse_form_text(_check_form_size(raw), _choose_codec(media))
     if media.covers(MULTIPART):
-        return parse_multipart(_bounded(raw), content_type, _codec(media))
-    raise unsupported_media_type(content_type)
+        return parse_multipart(_check_form_size(raw), content_type, _choose_codec(media))
+    raise make_media_type_error(content_type)
 
 
-def _codec(media: MediaType) -> str:
+def _choose_codec(media: MediaType) -> str:
     """Return the codec for the charset that the type names, UTF-8 without one."""
     charset = media.parameters.get("charset", "utf-8")
     codec = find_codec(charset)
     if codec is None:
-        raise unsupported_charset(charset)
+        raise make_charset_error(charset)
     return codec
 
 
-def _bounded(raw: bytes) -> bytes:
+def _check_form_size(raw: bytes) -> bytes:
     if len(raw) > MAX_FORM:
-        raise too_large(MAX_FORM, what="form")
+        raise make_too_large_error(MAX_FORM, what="form")
     return raw
 
 
-def _json(raw: bytes, codec: str) -> object:
+def _parse_json_text(raw: bytes, codec: str) -> object:
     try:
         return parse_json(codecs.getreader(codec)(io.BytesIO(raw)).read())
     except ValueError as error:
-        raise unreadable(f"JSON parse error - {error}") from None
+        raise make_parse_error(f"JSON parse error - {error}") from None
 
 
-def _urlencoded(raw: bytes, codec: str) -> Form:
+def _parse_form_text(raw: bytes, codec: str) -> Form:
     try:
         text = raw.decode(codec)
     except UnicodeDecodeError:
@@ -102,4 +103,4 @@ def _urlencoded(raw: bytes, codec: str) -> Form:
     try:
         return parse_form(text, codec)
     except ValueError as error:
-        raise unreadable(f"Form parse error - {error}") from None
+        raise make_parse_error(f"Form parse error - {error}") from None

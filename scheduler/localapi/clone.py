@@ -14,7 +14,7 @@ _NEVER_ASK: Final = {"GIT_TERMINAL_PROMPT": "0", "SSH_ASKPASS_REQUIRE": "never"}
 which people say what key to use."""
 
 
-def clone_argv(url: str, repository: str) -> tuple[str, ...] | None:
+def make_clone_argv(url: str, repository: str) -> tuple[str, ...] | None:
     """Clone the repository into the current folder; ``url`` has ``{repository}`` in it.
 
     None for a repository whose name could lead elsewhere in the URL (``../other``, ``a?b``): that is not for those to choose who may
@@ -25,6 +25,6 @@ def clone_argv(url: str, repository: str) -> tuple[str, ...] | None:
     return PROGRAM, "clone", "--quiet", "--", url.replace("{repository}", repository), "."
 
 
-def clone_environment(allowed: dict[str, str]) -> dict[str, str]:
+def make_clone_environment(allowed: dict[str, str]) -> dict[str, str]:
     """What git may see: what a command may, and that it must not ask. What the configuration passes on goes before."""
     return _NEVER_ASK | allowed

@@ -10,7 +10,7 @@ from zoneinfo import available_timezones
 
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.zones import PLACEHOLDERS
-from scheduler.localapi.errors import invalid
+from scheduler.localapi.errors import make_validation_error
 from scheduler.localapi.fields import ABSENT, Field, Flag, Reference, Text, Value
 
 FIELDS: Final = (
@@ -43,70 +43,70 @@ class Contract:
         self.fields: tuple[Field, ...] = (
             Text(name="name", max_length=255),
             Text(name="prompt"),
-            Text(name="repository", max_length=255, check=_repository),
+            Text(name="repository", max_length=255, check=_parse_repository),
             Reference(name="github_integration", nullable=True, default=None, known=frozenset(github_integrations)),
-            Text(name="cron_expression", max_length=100, check=_cron_expression),
-            Text(name="timezone", max_length=128, default="UTC", check=_timezone),
+            Text(name="cron_expression", max_length=100, check=_check_cron_expression),
+            Text(name="timezone", max_length=128, default="UTC", check=_check_timezone),
             Text(name="template_id", max_length=255, nullable=True, blank=True, default=None),
             Flag(name="enabled", default=True),
         )
 
-    def new(self, data: object) -> dict[str, Value]:
+    def parse_new(self, data: object) -> dict[str, Value]:
         """Every writable field of a new automation. Raises `ApiError` for the first field that is wrong; unknown ones are ignored."""
-        read = _mapping(data)
-        return {field.name: _read(field, read) for field in self.fields}
+        read = _require_mapping(data)
+        return {field.name: _read_field(field, read) for field in self.fields}
 
-    def changes(self, data: object) -> dict[str, Value]:
-        """Only the fields that ``data`` names, for an automation that is there already. Raises as `new` does."""
-        read = _mapping(data)
-        return {field.name: field.read(value) for field in self.fields if (value := field.given(read)) is not ABSENT}
+    def parse_changes(self, data: object) -> dict[str, Value]:
+        """Only the fields that ``data`` names, for an automation that is there already. Raises as `parse_new` does."""
+        read = _require_mapping(data)
+        return {field.name: field.read(value) for field in self.fields if (value := field.get_value(read)) is not ABSENT}
 
 
-def _read(field: Field, data: Mapping[str, object]) -> Value:
-    value = field.given(data)
+def _read_field(field: Field, data: Mapping[str, object]) -> Value:
+    value = field.get_value(data)
     if value is not ABSENT:
         return field.read(value)
-    left_out = field.left_out(data)
+    left_out = field.get_default(data)
     if left_out is ABSENT:
-        raise field.missing()
+        raise field.make_required_error()
     return left_out
 
 
-def _mapping(data: object) -> Mapping[str, object]:
+def _require_mapping(data: object) -> Mapping[str, object]:
     if data is None:
-        raise invalid("null", "No data provided")
+        raise make_validation_error("null", "No data provided")
     if not isinstance(data, dict):
-        raise invalid("invalid", f"Invalid data. Expected a dictionary, but got {type(data).__name__}.")
+        raise make_validation_error("invalid", f"Invalid data. Expected a dictionary, but got {type(data).__name__}.")
     return data
 
 
-def _repository(text: str) -> str:
+def _parse_repository(text: str) -> str:
     parts = text.split("/")
     if len(parts) != len(("organization", "repository")) or not all(parts):
-        raise invalid("invalid", "Repository must be in the format organization/repository", attr="repository")
+        raise make_validation_error("invalid", "Repository must be in the format organization/repository", attr="repository")
     return text.lower()
 
 
-def _cron_expression(text: str) -> str:
+def _check_cron_expression(text: str) -> str:
     """Accept what this scheduler can evaluate: a schedule that the daemon would quarantine is better refused here."""
     if len(text.split()) != _CRON_FIELDS:
         detail = "Only standard 5-field cron expressions are supported (minute hour day month weekday). Example: '0 9 * * 1-5'."
-        raise invalid("invalid", detail, attr="cron_expression")
+        raise make_validation_error("invalid", detail, attr="cron_expression")
     try:
         Schedule.parse(text, "UTC")
     except InvalidSchedule:
         detail = "Invalid cron expression. Use standard 5-field cron syntax (e.g., '0 9 * * 1-5')."
-        raise invalid("invalid", detail, attr="cron_expression") from None
+        raise make_validation_error("invalid", detail, attr="cron_expression") from None
     return text
 
 
-def _timezone(text: str) -> str:
-    if text not in _timezones():
-        raise invalid("invalid", f"'{text}' is not a valid IANA timezone.", attr="timezone")
+def _check_timezone(text: str) -> str:
+    if text not in _list_timezones():
+        raise make_validation_error("invalid", f"'{text}' is not a valid IANA timezone.", attr="timezone")
     return text
 
 
 @cache
-def _timezones() -> frozenset[str]:
+def _list_timezones() -> frozenset[str]:
     # Listing them walks the zone data's folders, tens of milliseconds each time.
     return frozenset(available_timezones()) - PLACEHOLDERS

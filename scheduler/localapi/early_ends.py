@@ -35,7 +35,7 @@ class EarlyEnds:
 # prefers the table, which is in the order of the queue, too.
 WAITING: Final = "FROM runs INDEXED BY runs_waiting WHERE status = 'queued' AND cancelled_at IS NULL"
 CANCELLED: Final = "FROM runs INDEXED BY runs_cancelled_early WHERE status = 'queued' AND cancelled_at IS NOT NULL"
-_OF_AUTOMATION: Final = """
+_WAITING_OF_AUTOMATION: Final = """
     FROM runs INDEXED BY runs_waiting_of_automation WHERE status = 'queued' AND cancelled_at IS NULL AND automation_id = :automation_id
 """
 
@@ -45,23 +45,23 @@ _REQUEST: Final = """
     WHERE true HAVING count(*) > 0 RETURNING up_to
 """
 _REQUEST_ALL: Final = _REQUEST.format(waiting=WAITING)
-_REQUEST_OF_AUTOMATION: Final = _REQUEST.format(waiting=_OF_AUTOMATION)
+_REQUEST_OF_AUTOMATION: Final = _REQUEST.format(waiting=_WAITING_OF_AUTOMATION)
 
 _SLICE_OF_CANCELLED: Final = f"SELECT id, automation_id {CANCELLED} ORDER BY sequence LIMIT {SLICE}"
 _SLICE_OF_ALL: Final = f"SELECT id, automation_id {WAITING} AND sequence <= :up_to ORDER BY sequence LIMIT {SLICE}"
-_SLICE_OF_AUTOMATION: Final = f"SELECT id, automation_id {_OF_AUTOMATION} AND sequence <= :up_to ORDER BY sequence LIMIT {SLICE}"
+_SLICE_OF_AUTOMATION: Final = f"SELECT id, automation_id {_WAITING_OF_AUTOMATION} AND sequence <= :up_to ORDER BY sequence LIMIT {SLICE}"
 _SLICE_OF_EXPIRED: Final = f"""
     SELECT id, automation_id FROM (SELECT id, automation_id, created_at {WAITING} ORDER BY sequence LIMIT {SLICE})
     WHERE created_at <= ?
 """  # noqa: S608 - the names are constants
 
 COUNT_OF_ALL: Final = f"SELECT count(*) {WAITING} AND sequence <= :up_to"
-COUNT_OF_AUTOMATION: Final = f"SELECT count(*) {_OF_AUTOMATION} AND sequence <= :up_to"
+COUNT_OF_AUTOMATION: Final = f"SELECT count(*) {_WAITING_OF_AUTOMATION} AND sequence <= :up_to"
 
 _FIRST_REQUEST: Final = "SELECT id, automation_id, up_to, cause FROM cancellations ORDER BY id LIMIT 1"
 
 
-def request(connection: sqlite3.Connection, automation_id: str | None, cause: EarlyCause, now: str) -> int:
+def request_end(connection: sqlite3.Connection, automation_id: str | None, cause: EarlyCause, now: str) -> int:
     """Take note that all runs that wait now are to end: those of one automation, or with None all runs.
 
     Return the sequence of the last of these runs, 0 when none waits.
@@ -71,7 +71,7 @@ def request(connection: sqlite3.Connection, automation_id: str | None, cause: Ea
     return int(rows[0][0]) if rows else 0
 
 
-def is_any(connection: sqlite3.Connection, oldest: str) -> bool:
+def has_any(connection: sqlite3.Connection, oldest: str) -> bool:
     """Return whether a run that waits is to end: cancelled, covered by a request, or accepted at ``oldest`` or before."""
     statements = (f"SELECT 1 {CANCELLED} LIMIT 1", "SELECT 1 FROM cancellations LIMIT 1")
     if any(connection.execute(statement).fetchone() for statement in statements):
@@ -98,7 +98,7 @@ def find_slice(connection: sqlite3.Connection, oldest: str) -> tuple[EarlyCause,
     return (EarlyCause.EXPIRED, expired) if expired else None
 
 
-def end(connection: sqlite3.Connection, runs: Sequence[tuple[str, str]], error: str, now: str) -> None:
+def end_runs(connection: sqlite3.Connection, runs: Sequence[tuple[str, str]], error: str, now: str) -> None:
     """Have these runs failed with ``error``, in two statements: beside a busy event loop each statement waits for Python's global lock."""
     rows = json.dumps(runs)
     connection.execute(

@@ -18,21 +18,21 @@ from starlette.types import Scope as AsgiScope
 from scheduler.core.errors import Unreachable
 from scheduler.localapi.errors import (
     ApiError,
-    method_not_allowed,
-    missing_scope,
-    no_credentials,
-    not_found,
-    server_error,
-    unavailable,
-    unreadable,
-    wrong_key,
+    make_invalid_key_error,
+    make_method_error,
+    make_missing_key_error,
+    make_missing_scope_error,
+    make_not_found_error,
+    make_parse_error,
+    make_server_error,
+    make_unavailable_error,
 )
-from scheduler.localapi.json_answer import encode
-from scheduler.localapi.keys import Key, Keys, Scope
+from scheduler.localapi.json_encoder import encode
+from scheduler.localapi.keys import ApiKey, ApiKeys, Scope
 from scheduler.localapi.long_work import LongWork
 from scheduler.localapi.metrics import ApiMetrics
-from scheduler.localapi.negotiation import JSON, accepted_indent
-from scheduler.localapi.throttle import Throttle
+from scheduler.localapi.negotiation import JSON, negotiate_indent
+from scheduler.localapi.rate_limiter import KeyRateLimiter
 
 _log = structlog.get_logger(__name__)
 
@@ -42,11 +42,11 @@ class Call:
     """A request whose key is good and has the scope."""
 
     request: Request
-    key: Key
+    key: ApiKey
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class EndpointResponse:
     """What is answered: a status, and the JSON value of the body, None for no body; ``size`` is about how many characters that has."""
 
     status: int
@@ -60,14 +60,21 @@ class Action:
     """What a method does, and the scope that it needs."""
 
     scope: Scope
-    perform: Callable[[Call], Awaitable[Answer]]
+    perform: Callable[[Call], Awaitable[EndpointResponse]]
 
 
 class Endpoint:
     """The ASGI application of one route: ``actions`` by method, in the order in which ``Allow`` names them."""
 
     def __init__(
-        self, route: str, actions: Mapping[str, Action], keys: Keys, throttle: Throttle, metrics: ApiMetrics, *, long_work: LongWork
+        self,
+        route: str,
+        actions: Mapping[str, Action],
+        keys: ApiKeys,
+        throttle: KeyRateLimiter,
+        metrics: ApiMetrics,
+        *,
+        long_work: LongWork,
     ) -> None:
         self._long_work = long_work
         self._route = route
@@ -82,61 +89,61 @@ class Endpoint:
         clock = asyncio.get_running_loop().time
         began = clock()
         request = Request(scope, receive)
-        indent, answer = await self._answer(request)
+        indent, answer = await self._respond(request)
         response = await self._long_work.carry_out(lambda: render(answer, indent, {"Allow": self._allow}), size=answer.size)
-        self._metrics.answered(self._route, request.method, answer.status, clock() - began)
+        self._metrics.count_request(self._route, request.method, answer.status, clock() - began)
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request) -> tuple[int | None, Answer]:
+    async def _respond(self, request: Request) -> tuple[int | None, EndpointResponse]:
         indent = None
         try:
-            indent = _negotiated(request)
-            return indent, await self._performed(request)
+            indent = _negotiate(request)
+            return indent, await self._perform_action(request)
         except Exception as error:  # noqa: BLE001 - the edge: whatever it is becomes an answer
-            return indent, failure(error)
+            return indent, make_error_response(error)
 
-    async def _performed(self, request: Request) -> Answer:
-        key = await self._key(request)
+    async def _perform_action(self, request: Request) -> EndpointResponse:
+        key = await self._authenticate(request)
         action = self._actions.get(request.method)
         if action is not None and not key.may(action.scope):
-            raise missing_scope(action.scope)
-        self._throttle.admit(key.id)
+            raise make_missing_scope_error(action.scope)
+        self._throttle.count_request(key.id)
         if action is None:
-            raise method_not_allowed(request.method)
+            raise make_method_error(request.method)
         return await action.perform(Call(request, key))
 
-    async def _key(self, request: Request) -> Key:
+    async def _authenticate(self, request: Request) -> ApiKey:
         scheme, _, text = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not text.strip():
-            raise no_credentials()
+            raise make_missing_key_error()
         key = await self._keys.check(text.strip())
         if key is None:
-            raise wrong_key()
+            raise make_invalid_key_error()
         return key
 
 
-def failure(error: Exception) -> Answer:
+def make_error_response(error: Exception) -> EndpointResponse:
     """Turn an error into its answer. One that nobody foresaw is logged, and answered without a word of what it was."""
-    known = _known(error)
+    known = _to_api_error(error)
     if known is None:
         _log.error("request.failed", exc_info=error)
-        known = server_error()
-    return Answer(known.status, known.body(), known.headers, size=len(known.detail))
+        known = make_server_error()
+    return EndpointResponse(known.status, known.make_body(), known.headers, size=len(known.detail))
 
 
-def _known(error: Exception) -> ApiError | None:
+def _to_api_error(error: Exception) -> ApiError | None:
     match error:
         case ApiError():
             return error
         case Unreachable():
-            return unavailable()
+            return make_unavailable_error()
         case ClientDisconnect():
-            return unreadable("The request ended before its body did.")
+            return make_parse_error("The request ended before its body did.")
         case _:
             return None
 
 
-def render(answer: Answer, indent: int | None, headers: Mapping[str, str]) -> Response:
+def render(answer: EndpointResponse, indent: int | None, headers: Mapping[str, str]) -> Response:
     """Make an answer into a response: JSON in UTF-8, compact unless an indent was asked for."""
     headers = {**headers, **(answer.headers or {})}
     if answer.body is None:
@@ -144,9 +151,9 @@ def render(answer: Answer, indent: int | None, headers: Mapping[str, str]) -> Re
     return Response(encode(answer.body, indent), answer.status, headers, JSON)
 
 
-def _negotiated(request: Request) -> int | None:
+def _negotiate(request: Request) -> int | None:
     # ``?format=`` names a renderer, and JSON is the only one.
     if request.query_params.get("format", "json") not in {"json", ""}:
-        raise not_found()
+        raise make_not_found_error()
     ranges = request.headers.getlist("accept")  # RFC 9110, 5.3: several lines are one list
-    return accepted_indent(", ".join(ranges) if ranges else None)
+    return negotiate_indent(", ".join(ranges) if ranges else None)

@@ -9,45 +9,45 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from scheduler.localapi import strays
-from scheduler.localapi.clone import PROGRAM, clone_argv, clone_environment
+from scheduler.localapi import orphans
+from scheduler.localapi.clone import PROGRAM, make_clone_argv, make_clone_environment
 from scheduler.localapi.config import RunnerConfig
-from scheduler.localapi.endings import (
-    NO_COMMAND,
-    describe_left_behind,
-    judge,
-    judge_clone,
-    may_be_line_end,
-    not_clonable,
-    not_prepared,
-    not_started,
-)
 from scheduler.localapi.output import Output
-from scheduler.localapi.process import Command, Ended, EndedBy, Limits, carry_out
-from scheduler.localapi.runs import QueuedRun, RunEnd
+from scheduler.localapi.process import CommandResult, EndCause, Invocation, Limits, carry_out
+from scheduler.localapi.run_results import (
+    NO_COMMAND,
+    describe_orphans,
+    judge_clone,
+    judge_command,
+    make_repository_failure,
+    make_start_failure,
+    make_workspace_failure,
+    may_be_line_end,
+)
+from scheduler.localapi.runs import QueuedRun, RunResult
 from scheduler.localapi.start_failure import explain_line_end, explain_start_failure
 from scheduler.localapi.workspace import Workspace
 
-NEVER_PASSED: Final = frozenset({"POSTHOG_PERSONAL_API_KEY"})
+FORBIDDEN_VARIABLES: Final = frozenset({"POSTHOG_PERSONAL_API_KEY"})
 """The daemon's own key: no command sees it, whatever the configuration lists."""
 
-Interruption = asyncio.Future[EndedBy]
+Interruption = asyncio.Future[EndCause]
 """Done when a run must end before its time, with who wants it so."""
 
 
-async def execute(run: QueuedRun, config: RunnerConfig, interruption: Interruption) -> RunEnd:
+async def execute(run: QueuedRun, config: RunnerConfig, interruption: Interruption) -> RunResult:
     """Carry out a run, to its end or to the interruption, and say how it ended. Nothing of it goes on."""
     if not config.command:
         return NO_COMMAND
-    workspace = Workspace.of(config.folder, run.id)
+    workspace = Workspace.locate(config.folder, run.id)
     try:
         await asyncio.to_thread(workspace.prepare, run.prompt)
         output = await asyncio.to_thread(Output, workspace.output, config.output_limit)
     except OSError as error:
-        return not_prepared(workspace.folder, error)
+        return make_workspace_failure(workspace.folder, error)
     with output:
         execution = _Execution(run, config, interruption, workspace, output)
-        return await execution.clone() or await execution.command()
+        return await execution.clone() or await execution.run_command()
 
 
 class _Execution:
@@ -58,7 +58,9 @@ class _Execution:
         self._workspace = workspace
         self._output = output
         # Read when the run starts. Nothing else of our own environment passes.
-        self._allowed = {name: os.environ[name] for name in config.environment if name in os.environ and name not in NEVER_PASSED}
+        self._environment = {
+            name: os.environ[name] for name in config.environment if name in os.environ and name not in FORBIDDEN_VARIABLES
+        }
         facts = {
             "AUTOMATION_ID": run.automation_id,
             "AUTOMATION_NAME": run.name,
@@ -66,46 +68,46 @@ class _Execution:
             "TASK_ID": run.task_id,
             "TASK_RUN_ID": run.id,
         }
-        self._facts = {name: text.encode() for name, text in facts.items()}  # in UTF-8, whatever the locale's encoding is
-        self._facts |= {"PROMPT_FILE": os.fsencode(workspace.prompt), strays.MARK: os.fsencode(workspace.output)}
+        self._run_variables = {name: text.encode() for name, text in facts.items()}  # in UTF-8, whatever the locale's encoding is
+        self._run_variables |= {"PROMPT_FILE": os.fsencode(workspace.prompt), orphans.RUN_VARIABLE: os.fsencode(workspace.output)}
 
-    async def clone(self) -> RunEnd | None:
+    async def clone(self) -> RunResult | None:
         """Clone the repository if that is configured; how the run ended if there is no clone then, though there should be one."""
         if not self._config.clone_url:
             return None
-        argv = clone_argv(self._config.clone_url, self._run.repository)
+        argv = make_clone_argv(self._config.clone_url, self._run.repository)
         if argv is None:
-            return not_clonable(self._run.repository)
+            return make_repository_failure(self._run.repository)
         timeout = self._config.clone_timeout
         try:
-            allowed = clone_environment(self._allowed)
-            given = Command(argv, {**allowed, **self._facts}, self._workspace.work, umask=self._config.umask)
-            ended = await self._ended(given, timeout, "git clone")
+            allowed = make_clone_environment(self._environment)
+            given = Invocation(argv, {**allowed, **self._run_variables}, self._workspace.work, umask=self._config.umask)
+            ended = await self._run_to_end(given, timeout, "git clone")
         except OSError as error:
-            return not_started(PROGRAM, error, await self._look_at(explain_start_failure, PROGRAM))
+            return make_start_failure(PROGRAM, error, await self._explain_in_thread(explain_start_failure, PROGRAM))
         return judge_clone(ended, timeout, self._output.tail)
 
-    async def command(self) -> RunEnd:
+    async def run_command(self) -> RunResult:
         """Carry out the command."""
         command, timeout = self._config.command, self._config.timeout
         try:
             folder, prompt = self._workspace.work, self._workspace.prompt
-            given = Command(command, {**self._allowed, **self._facts}, folder, prompt, self._config.umask)
-            ended = await self._ended(given, timeout, "the command")
+            given = Invocation(command, {**self._environment, **self._run_variables}, folder, prompt, self._config.umask)
+            ended = await self._run_to_end(given, timeout, "the command")
         except OSError as error:
-            return not_started(command[0], error, await self._look_at(explain_start_failure, command[0]))
-        hint = await self._look_at(explain_line_end, command[0]) if may_be_line_end(ended) else None
-        return judge(ended, timeout, self._output.tail, hint)
+            return make_start_failure(command[0], error, await self._explain_in_thread(explain_start_failure, command[0]))
+        hint = await self._explain_in_thread(explain_line_end, command[0]) if may_be_line_end(ended) else None
+        return judge_command(ended, timeout, self._output.tail, hint)
 
-    async def _look_at(self, explain: Callable[[str, Mapping[str, str], Path], str | None], program: str) -> str | None:
-        return await asyncio.to_thread(explain, program, self._allowed, self._workspace.work)
+    async def _explain_in_thread(self, explain: Callable[[str, Mapping[str, str], Path], str | None], program: str) -> str | None:
+        return await asyncio.to_thread(explain, program, self._environment, self._workspace.work)
 
-    async def _ended(self, command: Command, seconds: float, subject: str) -> Ended:
+    async def _run_to_end(self, command: Invocation, seconds: float, subject: str) -> CommandResult:
         if self._interruption.done():
-            return Ended(self._interruption.result(), None)
+            return CommandResult(self._interruption.result(), None)
         ended = await carry_out(command, Limits(seconds, self._config.grace), self._interruption, self._output.write)
         if not ended.is_clean:
-            await strays.end(self._workspace.output, self._config.grace)
-        if note := describe_left_behind(subject, ended):
+            await orphans.end_processes(self._workspace.output, self._config.grace)
+        if note := describe_orphans(subject, ended):
             self._output.add_note(note)
         return ended

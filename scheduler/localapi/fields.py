@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar, Final, Literal
 
-from scheduler.localapi.errors import invalid
+from scheduler.localapi.errors import make_validation_error
 
 Value = str | int | bool | None
 
 
-class Absent(Enum):
+class AbsentValue(Enum):
     """The field is not in the data at all, which is not the same as null."""
 
     ABSENT = "absent"
 
 
-ABSENT: Final = Absent.ABSENT
+ABSENT: Final = AbsentValue.ABSENT
 
 
 class Form(dict[str, object]):
@@ -47,30 +47,30 @@ class Field(ABC):
     """One writable field. ``default`` stands in when it is left out of a new object; without one the field is required."""
 
     name: str
-    default: Value | Literal[Absent.ABSENT] = ABSENT
+    default: Value | Literal[AbsentValue.ABSENT] = ABSENT
     nullable: bool = False
     blank: bool = False
     is_box: ClassVar = False
     """Whether a form shows it as a box, of which it says nothing when it is not ticked."""
 
     @property
-    def required(self) -> bool:
+    def is_required(self) -> bool:
         """Whether a new object must name it."""
         return self.default is ABSENT
 
-    def given(self, data: Mapping[str, object]) -> object:
+    def get_value(self, data: Mapping[str, object]) -> object:
         """What ``data`` says of this field, `ABSENT` if nothing."""
         value = data.get(self.name, ABSENT)
-        return self._from_form(value) if isinstance(data, Form) else value
+        return self._read_form_value(value) if isinstance(data, Form) else value
 
-    def _from_form(self, value: object) -> object:
+    def _read_form_value(self, value: object) -> object:
         if value != "" or self.blank:
             return value
         if self.nullable:
             return None
-        return value if self.required else ABSENT
+        return value if self.is_required else ABSENT
 
-    def left_out(self, data: Mapping[str, object]) -> Value | Literal[Absent.ABSENT]:
+    def get_default(self, data: Mapping[str, object]) -> Value | Literal[AbsentValue.ABSENT]:
         """What a new object has whose ``data`` say nothing of this field, `ABSENT` when that is a mistake."""
         is_unticked = self.is_box and isinstance(data, Form) and self.name not in data
         return False if is_unticked else self.default
@@ -78,20 +78,20 @@ class Field(ABC):
     def read(self, value: object) -> Value:
         """What ``value`` becomes. Raises `ApiError` naming this field."""
         if value is not None:
-            return self._coerced(value)
+            return self._coerce(value)
         if not self.nullable:
-            raise self._refused("null", "This field may not be null.")
+            raise self._make_error("null", "This field may not be null.")
         return None
 
-    def missing(self) -> Exception:
+    def make_required_error(self) -> Exception:
         """The error for a new object without this field."""
-        return self._refused("required", "This field is required.")
+        return self._make_error("required", "This field is required.")
 
-    def _refused(self, code: str, detail: str) -> Exception:
-        return invalid(code, detail, attr=self.name)
+    def _make_error(self, code: str, detail: str) -> Exception:
+        return make_validation_error(code, detail, attr=self.name)
 
     @abstractmethod
-    def _coerced(self, value: object) -> Value: ...
+    def _coerce(self, value: object) -> Value: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,26 +106,26 @@ class Text(Field):
         if str(value).strip():
             return Field.read(self, value)  # super() does not find its class in a slotted dataclass
         if not self.blank:
-            raise self._refused("blank", "This field may not be blank.")
+            raise self._make_error("blank", "This field may not be blank.")
         return ""
 
-    def _coerced(self, value: object) -> str:
+    def _coerce(self, value: object) -> str:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise self._refused("invalid", "Not a valid string.")
+            raise self._make_error("invalid", "Not a valid string.")
         text = str(value).strip()
-        self._bound(text)
+        self._check_text(text)
         return self.check(text)
 
-    def _bound(self, text: str) -> None:
+    def _check_text(self, text: str) -> None:
         if self.max_length is not None and len(text) > self.max_length:
-            raise self._refused("max_length", f"Ensure this field has no more than {self.max_length} characters.")
+            raise self._make_error("max_length", f"Ensure this field has no more than {self.max_length} characters.")
         if "\0" in text:
-            raise self._refused("null_characters_not_allowed", "Null characters are not allowed.")
+            raise self._make_error("null_characters_not_allowed", "Null characters are not allowed.")
         try:
             text.encode()
         except UnicodeEncodeError as error:  # UTF-8 has no surrogates, and everything else
             lone = ord(text[error.start])
-            raise self._refused("surrogate_characters_not_allowed", f"Surrogate characters are not allowed: U+{lone:X}.") from None
+            raise self._make_error("surrogate_characters_not_allowed", f"Surrogate characters are not allowed: U+{lone:X}.") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,14 +134,14 @@ class Flag(Field):
 
     is_box: ClassVar = True
 
-    def _coerced(self, value: object) -> bool:
+    def _coerce(self, value: object) -> bool:
         spelling = value.lower() if isinstance(value, str) else value
         if isinstance(spelling, str | int | float):
             if spelling in _TRUE:
                 return True
             if spelling in _FALSE:
                 return False
-        raise self._refused("invalid", "Must be a valid boolean.")
+        raise self._make_error("invalid", "Must be a valid boolean.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,16 +154,16 @@ class Reference(Field):
         """A blank is null, also in JSON."""
         return Field.read(self, None if value == "" else value)
 
-    def _coerced(self, value: object) -> int:
-        number = _integer(value)
+    def _coerce(self, value: object) -> int:
+        number = _to_integer(value)
         if number is None:
-            raise self._refused("incorrect_type", f"Incorrect type. Expected pk value, received {type(value).__name__}.")
+            raise self._make_error("incorrect_type", f"Incorrect type. Expected pk value, received {type(value).__name__}.")
         if number not in self.known:
-            raise self._refused("does_not_exist", f'Invalid pk "{value}" - object does not exist.')
+            raise self._make_error("does_not_exist", f'Invalid pk "{value}" - object does not exist.')
         return number
 
 
-def _integer(value: object) -> int | None:
+def _to_integer(value: object) -> int | None:
     """``int(value)`` as the framework's database layer would, so "07" and 7.9 are 7; None where that fails, and for booleans."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None

@@ -39,7 +39,7 @@ class DatabaseHealth:
         self._written = asyncio.Event()  # since the last probe
 
     @property
-    def works(self) -> bool:
+    def is_working(self) -> bool:
         """Whether no write or read has failed since the database worked last."""
         return not self._failed.is_set()
 

@@ -25,7 +25,7 @@ _ID_BYTES: Final = 8
 _SECRET_BYTES: Final = 32
 _ID_END: Final = len(_PREFIX) + 2 * _ID_BYTES
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
-_NOTED_EVERY: Final = timedelta(minutes=1)
+_USE_INTERVAL: Final = timedelta(minutes=1)
 
 
 class Scope(StrEnum):
@@ -36,7 +36,7 @@ class Scope(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class ApiKey:
     """A key without its secret."""
 
     id: str
@@ -52,14 +52,14 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class NewKey:
+class NewApiKey:
     """A key just made: the only time that its text exists."""
 
-    key: Key
+    key: ApiKey
     text: str = field(repr=False)
 
 
-class Keys:
+class ApiKeys:
     """The keys of one database. ``now`` is the clock."""
 
     def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
@@ -67,18 +67,18 @@ class Keys:
         self._now = now
         self._used: dict[str, datetime] = {}  # when each key's use was last written down, or tried to be
 
-    async def create(self, scopes: Iterable[str], project_id: int = 1) -> NewKey:
+    async def create(self, scopes: Iterable[str], project_id: int = 1) -> NewApiKey:
         """Make a key. Raises `ConfigurationError` for no scope, or one that there is not."""
         key_id = secrets.token_hex(_ID_BYTES)
         text = _PREFIX + key_id + secrets.token_urlsafe(_SECRET_BYTES)
-        key = Key(key_id, project_id, parse_scopes(scopes), to_text(self._now()))
+        key = ApiKey(key_id, project_id, parse_scopes(scopes), to_text(self._now()))
         await self._database.write(lambda connection: _insert(connection, key, _digest(text)))
-        return NewKey(key, text)
+        return NewApiKey(key, text)
 
-    async def listed(self) -> list[Key]:
+    async def list_all(self) -> list[ApiKey]:
         """All keys, the oldest first, the revoked ones too."""
         return await self._database.read(
-            lambda connection: [_key(row) for row in connection.execute("SELECT * FROM keys ORDER BY created_at, id")]
+            lambda connection: [_to_key(row) for row in connection.execute("SELECT * FROM keys ORDER BY created_at, id")]
         )
 
     async def revoke(self, key_id: str) -> bool:
@@ -87,7 +87,7 @@ class Keys:
         statement = "UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL"
         return await self._database.write(lambda connection: connection.execute(statement, (at, key_id)).rowcount == 1)
 
-    async def check(self, text: str) -> Key | None:
+    async def check(self, text: str) -> ApiKey | None:
         """The key that this text is, None when it is none, or a revoked one."""
         row = await self._database.read(
             lambda connection: connection.execute("SELECT * FROM keys WHERE id = ?", (text[len(_PREFIX) : _ID_END],)).fetchone()
@@ -97,12 +97,12 @@ class Keys:
         if not hmac.compare_digest(row["sha256"], _digest(text)):
             return None
         await self._note_use(row["id"])
-        return _key(row)
+        return _to_key(row)
 
     async def _note_use(self, key_id: str) -> None:
         """Write down that a key is in use, at most once a minute; never at the cost of the request."""
         now = self._now()
-        if abs(now - self._used.get(key_id, _NEVER)) < _NOTED_EVERY:
+        if abs(now - self._used.get(key_id, _NEVER)) < _USE_INTERVAL:
             return
         self._used[key_id] = now
         with suppress(Unreachable):
@@ -124,13 +124,13 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _insert(connection: sqlite3.Connection, key: Key, digest: str) -> None:
+def _insert(connection: sqlite3.Connection, key: ApiKey, digest: str) -> None:
     connection.execute(
         "INSERT INTO keys (id, sha256, project_id, scopes, created_at) VALUES (?, ?, ?, ?, ?)",
         (key.id, digest, key.project_id, " ".join(sorted(key.scopes)), key.created_at),
     )
 
 
-def _key(row: sqlite3.Row) -> Key:
+def _to_key(row: sqlite3.Row) -> ApiKey:
     scopes = frozenset(map(Scope, row["scopes"].split()))
-    return Key(row["id"], row["project_id"], scopes, row["created_at"], row["last_used_at"], row["revoked_at"])
+    return ApiKey(row["id"], row["project_id"], scopes, row["created_at"], row["last_used_at"], row["revoked_at"])

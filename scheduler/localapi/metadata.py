@@ -5,7 +5,7 @@ Derived from the contract's own fields, so that it cannot say anything else than
 
 from typing import Any, Final
 
-from scheduler.localapi.bodies import PARSED
+from scheduler.localapi.bodies import PARSED_TYPES
 from scheduler.localapi.contract import FIELDS
 from scheduler.localapi.fields import Field, Flag, Reference, Text
 from scheduler.localapi.negotiation import JSON
@@ -17,17 +17,17 @@ _READ_ONLY_TYPES: Final = {"last_run_at": "datetime", "created_at": "datetime", 
 
 def describe(name: str, fields: tuple[Field, ...] | None) -> dict[str, Any]:
     """Describe a view. ``fields`` are what a POST takes, None where the key may not POST or the view has none."""
-    described: dict[str, Any] = {"name": name, "description": _DESCRIPTION, "renders": [JSON], "parses": list(PARSED)}
+    described: dict[str, Any] = {"name": name, "description": _DESCRIPTION, "renders": [JSON], "parses": list(PARSED_TYPES)}
     if fields is not None:
         writable = {field.name: field for field in fields}
-        described["actions"] = {"POST": {name: _field(name, writable.get(name)) for name in FIELDS}}
+        described["actions"] = {"POST": {name: _describe_field(name, writable.get(name)) for name in FIELDS}}
     return described
 
 
-def _field(name: str, field: Field | None) -> dict[str, Any]:
+def _describe_field(name: str, field: Field | None) -> dict[str, Any]:
     described: dict[str, Any] = {
         "type": _READ_ONLY_TYPES.get(name, "string") if field is None else _TYPES[type(field)],
-        "required": field is not None and field.required,
+        "required": field is not None and field.is_required,
         "read_only": field is None,
         "label": name.replace("_", " ").capitalize(),
     }

@@ -21,7 +21,7 @@ METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "D
 
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
-_RUN: Final = (1, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
+_RUN_BUCKETS: Final = (1, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
 
 
 class ApiMetrics:
@@ -49,7 +49,7 @@ class ApiMetrics:
             "scheduler_api_run_duration_seconds",
             "From the begin of a run to its end",
             ("status",),
-            buckets=_RUN,
+            buckets=_RUN_BUCKETS,
             registry=self.registry,
         )
         for status in ("success", "failed", "cancelled"):
@@ -61,12 +61,12 @@ class ApiMetrics:
             self._sizes.labels(part)
         self._healthy = Gauge("scheduler_api_healthy", "Whether a part of the embedded API works", ("part",), registry=self.registry)
 
-    def checked(self, parts: Mapping[str, bool]) -> None:
+    def set_health(self, parts: Mapping[str, bool]) -> None:
         """Show which parts work, as a check has just found."""
         for part, works in parts.items():
             self._healthy.labels(part).set(works)
 
-    def measured(self, sizes: Mapping[str, int]) -> None:
+    def set_sizes(self, sizes: Mapping[str, int]) -> None:
         """Show how many bytes each part takes, as far as is known now."""
         for part, size in sizes.items():
             self._sizes.labels(part).set(size)
@@ -79,18 +79,18 @@ class ApiMetrics:
         ):
             Gauge(name, text, registry=self.registry).set_function(value)
 
-    def answered(self, route: str, method: str, code: int, seconds: float) -> None:
+    def count_request(self, route: str, method: str, code: int, seconds: float) -> None:
         """Count one request, answered in so many seconds."""
         self._requests.labels(route, method if method in METHODS else "other", str(code)).inc()
         self._durations.labels(route).observe(seconds)
 
-    def run_ended(self, status: str, seconds: float | None) -> None:
+    def count_run(self, status: str, seconds: float | None) -> None:
         """Count one run that ended as ``success``, ``failed`` or ``cancelled``, so many seconds after it began. None: it never began."""
         self._runs.labels(status).inc()
         if seconds is not None:
             self._run_durations.labels(status).observe(seconds)
 
-    def exposition(self, accept: str) -> tuple[bytes, str]:
+    def format_metrics(self, accept: str) -> tuple[bytes, str]:
         """All of it as text for Prometheus, OpenMetrics when ``accept`` asks for it, with its Content-Type."""
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type

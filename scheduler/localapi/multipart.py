@@ -13,9 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from scheduler.localapi.errors import unreadable
+from scheduler.localapi.errors import make_parse_error
 from scheduler.localapi.fields import Form, InMemoryUploadedFile
-from scheduler.localapi.negotiation import header_parameters
+from scheduler.localapi.negotiation import parse_header
 
 _BOUNDARY: Final = re.compile("[ -~]{0,200}[!-~]")  # RFC 2046, 5.1.1, with the framework's greater length
 _END_OF_HEAD: Final = b"\r\n\r\n"
@@ -35,57 +35,57 @@ class _Part:
 
 def parse_multipart(raw: bytes, content_type: str, charset: str) -> Form:
     """The fields of a form; of several with one name the last one, a file before a text. Raises `ApiError` (400)."""
-    separator = b"--" + _boundary(content_type).encode()
+    separator = b"--" + _parse_boundary(content_type).encode()
     pieces = raw.split(separator, _MAX_PARTS)
     if len(pieces) > _MAX_PARTS:
-        raise _wrong("Too many fields.")
-    whole, cut_off = [_without_line_end(piece) for piece in pieces[:-1]], pieces[-1]
+        raise _make_error("Too many fields.")
+    whole, cut_off = [_strip_line_end(piece) for piece in pieces[:-1]], pieces[-1]
     if whole and not cut_off:  # nothing follows the last boundary
         cut_off = whole.pop()
-    parts = [part for piece in whole for part in _part(piece, charset)]
-    parts += (part for part in _part(cut_off, charset) if not part.filename)  # a text is taken as far as it goes, a file is not
-    texts = [(part.name, _text(part.content, charset)) for part in parts if not part.filename]
+    parts = [part for piece in whole for part in _parse_part(piece, charset)]
+    parts += (part for part in _parse_part(cut_off, charset) if not part.filename)  # a text is taken as far as it goes, a file is not
+    texts = [(part.name, _decode_text(part.content, charset)) for part in parts if not part.filename]
     return Form([*texts, *((part.name, InMemoryUploadedFile(part.filename)) for part in parts if part.filename)])
 
 
-def _boundary(content_type: str) -> str:
+def _parse_boundary(content_type: str) -> str:
     if not content_type.startswith("multipart/"):
-        raise _wrong(f"Invalid Content-Type: {content_type}")
-    boundary = header_parameters(content_type)[1].get("boundary")
+        raise _make_error(f"Invalid Content-Type: {content_type}")
+    boundary = parse_header(content_type)[1].get("boundary")
     if not boundary or not _BOUNDARY.fullmatch(boundary):
-        raise _wrong(f"Invalid boundary in multipart: {boundary}")
+        raise _make_error(f"Invalid boundary in multipart: {boundary}")
     return boundary
 
 
-def _without_line_end(piece: bytes) -> bytes:
+def _strip_line_end(piece: bytes) -> bytes:
     """What stands before a boundary: the line end between them is the boundary's."""
     return piece.removesuffix(b"\n").removesuffix(b"\r")
 
 
-def _part(piece: bytes, charset: str) -> Iterator[_Part]:
+def _parse_part(piece: bytes, charset: str) -> Iterator[_Part]:
     """The field that a piece between two boundaries is, if it is one."""
     end = piece.find(_END_OF_HEAD, 0, _MAX_HEAD)
     if end < 0 and len(piece) >= _MAX_HEAD:
-        raise _wrong("Request max total header size exceeded.")
-    head = dict(_head(piece[: max(end, 0)]))
+        raise _make_error("Request max total header size exceeded.")
+    head = dict(_parse_head(piece[: max(end, 0)]))
     disposition = head.get("content-disposition", ("", {}))[1]
     if "name" not in disposition:
         return
     given = disposition.get("filename", "")
-    filename = _sanitized(given)
+    filename = _sanitize_filename(given)
     if given and not filename:
         return
     content = piece[end + len(_END_OF_HEAD) :]
     if head.get("content-transfer-encoding", ("", {}))[0].strip() == "base64":
-        content = _decoded(content, is_file=bool(filename))
-    yield _Part(_text(disposition["name"].strip().encode(), charset), content, filename)
+        content = _decode_content(content, is_file=bool(filename))
+    yield _Part(_decode_text(disposition["name"].strip().encode(), charset), content, filename)
 
 
-def _head(lines: bytes) -> Iterator[tuple[str, tuple[str, dict[str, str]]]]:
+def _parse_head(lines: bytes) -> Iterator[tuple[str, tuple[str, dict[str, str]]]]:
     """Each header that can be read, in lower case: its name, its value and the parameters of that."""
     for line in lines.split(b"\r\n"):
         try:
-            main, parameters = header_parameters(line.decode())
+            main, parameters = parse_header(line.decode())
         except ValueError:
             continue
         name, colon, value = main.partition(":")
@@ -93,29 +93,29 @@ def _head(lines: bytes) -> Iterator[tuple[str, tuple[str, dict[str, str]]]]:
             yield name, (value, parameters)
 
 
-def _sanitized(filename: str) -> str:
+def _sanitize_filename(filename: str) -> str:
     """What the framework leaves of a file's name, in which it looks for no folder; "" when nothing is left."""
     last = html.unescape(filename).rpartition("/")[2].rpartition("\\")[2]
     name = "".join(filter(str.isprintable, last))
     return "" if name in {".", ".."} else name
 
 
-def _decoded(content: bytes, *, is_file: bool) -> bytes:
+def _decode_content(content: bytes, *, is_file: bool) -> bytes:
     """What base64 stands for. A text that cannot be decoded stands for itself; a file must be decoded, and have been padded."""
     with suppress(binascii.Error):
         if not is_file or len(b"".join(content.split())) % 4 == 0:
             return base64.b64decode(content)
     if is_file:
-        raise _wrong("Could not decode base64 data.")
+        raise _make_error("Could not decode base64 data.")
     return content
 
 
-def _text(content: bytes, charset: str) -> str:
+def _decode_text(content: bytes, charset: str) -> str:
     try:
         return content.decode(charset, errors="replace")
     except UnicodeError as error:  # a codec that replaces nothing
-        raise _wrong(str(error)) from None
+        raise _make_error(str(error)) from None
 
 
-def _wrong(detail: str) -> Exception:
-    return unreadable(f"Multipart form parse error - {detail}")
+def _make_error(detail: str) -> Exception:
+    return make_parse_error(f"Multipart form parse error - {detail}")

@@ -10,7 +10,7 @@ from email.utils import collapse_rfc2231_value
 from typing import Final
 
 from scheduler.localapi.charsets import find_codec
-from scheduler.localapi.errors import not_acceptable
+from scheduler.localapi.errors import make_not_acceptable_error
 
 JSON: Final = "application/json"
 _MAX_INDENT: Final = 8
@@ -22,7 +22,7 @@ _MAX_PARAMETERS: Final = 16
 """Parameters of a header's value: the library takes quadratic time for them."""
 
 
-def header_parameters(text: str) -> tuple[str, dict[str, str]]:
+def parse_header(text: str) -> tuple[str, dict[str, str]]:
     """The main value of a header such as Content-Type, in lower case, and its parameters (RFC 2045, 5.1; RFC 2231).
 
     Raises ValueError for parameters that contradict each other, are too many, or are in a charset that is not taken. The caller sees to
@@ -38,10 +38,10 @@ def header_parameters(text: str) -> tuple[str, dict[str, str]]:
         (main, _), *parameters = message.get_params(failobj=[("", "")])
     except TypeError as error:  # email.utils does not foresee ``x*=`` beside ``x*0=``
         raise ValueError(text) from error
-    return main.lower(), {name: _collapsed(value) for name, value in parameters if name}
+    return main.lower(), {name: _collapse_parameter(value) for name, value in parameters if name}
 
 
-def _collapsed(value: str | tuple[str | None, str | None, str]) -> str:
+def _collapse_parameter(value: str | tuple[str | None, str | None, str]) -> str:
     if isinstance(value, str):
         return value
     if value[0] and find_codec(value[0]) is None:
@@ -60,7 +60,7 @@ class MediaType:
     def parse(cls, text: str) -> "MediaType":
         """Read a Content-Type, or one range of an Accept header. Anything can be read; nonsense matches nothing."""
         try:
-            return cls(*header_parameters(text))
+            return cls(*parse_header(text))
         except ValueError:
             return cls("", {})
 
@@ -80,27 +80,27 @@ class MediaType:
         return 3 if set(self.parameters) - {"q"} else 2
 
 
-def accepted_indent(accept: str | None) -> int | None:
+def negotiate_indent(accept: str | None) -> int | None:
     """By how many blanks the JSON of the answer is to be indented: ``application/json; indent=4`` asks for it. None: compact.
 
     Raises `ApiError` (406) when the client accepts no JSON. No header accepts everything.
     """
     if accept is None or accept in {"*/*", JSON}:
         return None
-    ranges = [MediaType.parse(text) for text in _listed(accept)]
+    ranges = [MediaType.parse(text) for text in _split_ranges(accept)]
     fitting = [media for media in ranges if media.covers(JSON)]
     if not fitting:
-        raise not_acceptable()
-    return _indent(max(fitting, key=lambda media: media.precedence))
+        raise make_not_acceptable_error()
+    return _read_indent(max(fitting, key=lambda media: media.precedence))
 
 
-def _listed(accept: str) -> list[str]:
+def _split_ranges(accept: str) -> list[str]:
     if len(accept) > _MAX_HEADER:  # cut where a range ends, so that half of one is not taken for another
         accept = accept[: accept.rfind(",", 0, _MAX_HEADER) + 1]
     return [text for text in (part.strip() for part in accept.split(",")) if 0 < len(text) <= MAX_MEDIA_TYPE][:_MAX_TYPES]
 
 
-def _indent(media: MediaType) -> int | None:
+def _read_indent(media: MediaType) -> int | None:
     try:
         asked = int(media.parameters.get("indent", 0))
     except ValueError:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-_LAST: Final = 16 * 1024
+_TAIL_SIZE: Final = 16 * 1024
 
 
 class Output:
@@ -35,9 +35,9 @@ class Output:
     def write(self, printed: bytes) -> None:
         """Take what was printed."""
         self._printed += len(printed)
-        self._last = (self._last + printed[-_LAST:])[-_LAST:]
+        self._last = (self._last + printed[-_TAIL_SIZE:])[-_TAIL_SIZE:]
         if self._room > 0:
-            self._put(printed[: self._room])
+            self._append(printed[: self._room])
 
     @property
     def tail(self) -> bytes:
@@ -60,7 +60,7 @@ class Output:
                 with suppress(OSError):
                     self._file.write(self._note.encode())
 
-    def _put(self, part: bytes) -> None:
+    def _append(self, part: bytes) -> None:
         try:
             written = self._file.write(part)
         except OSError:  # a full disk: the command goes on, it has cost its money

@@ -14,32 +14,32 @@ LARGEST_LIMIT: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class PageRequest:
     """Which rows are asked for: at most ``limit`` of them, after the first ``offset``."""
 
     limit: int = DEFAULT_LIMIT
     offset: int = 0
 
     @classmethod
-    def asked(cls, query: Mapping[str, str], most: int = LARGEST_LIMIT) -> "Page":
+    def parse(cls, query: Mapping[str, str], most: int = LARGEST_LIMIT) -> "PageRequest":
         """The page that a query names. What is no number, or is too small, counts as not said; a limit over ``most`` counts as that."""
-        limit = _number(query.get("limit"), least=1, otherwise=DEFAULT_LIMIT)
-        return cls(min(limit, most), offset=_number(query.get("offset"), least=0, otherwise=0))
+        limit = _parse_number(query.get("limit"), least=1, otherwise=DEFAULT_LIMIT)
+        return cls(min(limit, most), offset=_parse_number(query.get("offset"), least=0, otherwise=0))
 
-    def next_link(self, url: str, count: int, shown: int) -> str | None:
+    def make_next_link(self, url: str, count: int, shown: int) -> str | None:
         """The absolute URL of the page after this one, which shows so many rows; None when ``count`` rows end here."""
         after = self.offset + shown
-        return None if after >= count else _with(url, limit=self.limit, offset=after)
+        return None if after >= count else _replace_paging(url, limit=self.limit, offset=after)
 
-    def previous_link(self, url: str) -> str | None:
+    def make_previous_link(self, url: str) -> str | None:
         """The absolute URL of the page before this one, None for the first."""
         if self.offset <= 0:
             return None
         before = self.offset - self.limit
-        return _with(url, limit=self.limit, offset=before if before > 0 else None)
+        return _replace_paging(url, limit=self.limit, offset=before if before > 0 else None)
 
 
-def _number(text: str | None, *, least: int, otherwise: int) -> int:
+def _parse_number(text: str | None, *, least: int, otherwise: int) -> int:
     try:
         number = int(text or "")
     except ValueError:
@@ -47,7 +47,7 @@ def _number(text: str | None, *, least: int, otherwise: int) -> int:
     return number if number >= least else otherwise
 
 
-def _with(url: str, *, limit: int, offset: int | None) -> str:
+def _replace_paging(url: str, *, limit: int, offset: int | None) -> str:
     """``url`` with these two in its query, the others kept, all sorted by name; None takes the offset out."""
     parts = urlsplit(url)
     query = parse_qs(parts.query, keep_blank_values=True) | {"limit": [str(limit)], "offset": [str(offset)]}

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 _SUBREAPER: Final = Path(__file__).with_name("subreaper.py")
-_ENDED_WITHIN: Final = 15.0
+_END_TIMEOUT: Final = 15.0
 """Seconds that the subreaper has, beyond the command's grace, to kill what is left and to say so."""
-_LOOK_EVERY: Final = 0.005  # seconds
-_LAST_WORDS: Final = 1.0
+_POLL_INTERVAL: Final = 0.005  # seconds
+_OUTPUT_TIMEOUT: Final = 1.0
 """Seconds in which the output of processes that are gone has been read; longer only when one that could not be ended holds it open."""
 
 
-class EndedBy(StrEnum):
+class EndCause(StrEnum):
     """Who ended a command."""
 
     ITSELF = "itself"
@@ -35,7 +35,7 @@ class EndedBy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class Invocation:
     """What is to be started: an argv, never a shell's line, with its whole environment."""
 
     argv: tuple[str, ...]
@@ -54,44 +54,46 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class CommandResult:
     """How a command ended. ``exit_status`` is negative for the signal that killed it, None when nobody is left who knows it.
 
     ``is_clean``: nothing that it started is left. Otherwise somebody has ended or stopped the subreaper, and it has to be looked for.
-    ``left_behind``: how many processes were running when a command had ended by itself, and were ended then; ``names`` are those of
+    ``orphan_count``: how many processes were running when a command had ended by itself, and were ended then; ``orphan_names`` are those of
     the first hundred.
     """
 
-    by: EndedBy
+    cause: EndCause
     exit_status: int | None
     is_clean: bool = True
-    left_behind: int = 0
-    names: tuple[str, ...] = ()
+    orphan_count: int = 0
+    orphan_names: tuple[str, ...] = ()
 
 
-async def carry_out(command: Command, limits: Limits, interruption: "asyncio.Future[EndedBy]", printed: Callable[[bytes], None]) -> Ended:
+async def carry_out(
+    command: Invocation, limits: Limits, interruption: "asyncio.Future[EndCause]", printed: Callable[[bytes], None]
+) -> CommandResult:
     """Run a command to its end, which comes at the latest with ``limits``, or when somebody interrupts, and then end what it has started.
 
     ``printed`` is given what it prints, on standard output and standard error. Raises OSError when it cannot be started.
     """
     subreaper = await _Subreaper.start(command, limits.grace, printed)
     try:
-        await asyncio.wait((subreaper.ended, interruption), timeout=limits.timeout, return_when=asyncio.FIRST_COMPLETED)
-        by = EndedBy.ITSELF if subreaper.ended.done() else interruption.result() if interruption.done() else EndedBy.TIMEOUT
-        last = await subreaper.finish(limits.grace + _ENDED_WITHIN)
-        said = await subreaper.ended
+        await asyncio.wait((subreaper.command_end, interruption), timeout=limits.timeout, return_when=asyncio.FIRST_COMPLETED)
+        by = EndCause.ITSELF if subreaper.command_end.done() else interruption.result() if interruption.done() else EndCause.TIMEOUT
+        last = await subreaper.finish(limits.grace + _END_TIMEOUT)
+        said = await subreaper.command_end
     finally:
         await subreaper.close()
     if "errno" in said:
         raise OSError(said["errno"], os.strerror(said["errno"]))
     names = tuple(bytes.fromhex(name).decode(errors="replace") for name in last.get("names", ()))
-    return Ended(by, said.get("exit_status"), last.get("left") == 0, last.get("ended", 0), names)
+    return CommandResult(by, said.get("exit_status"), last.get("left") == 0, last.get("ended", 0), names)
 
 
 class _Subreaper:
     """The process that stands between us and a command, at our end of its socket and of the command's output.
 
-    ``ended`` is what it says when the command has ended; nothing if it was killed.
+    ``command_end`` is what it says when the command has ended; nothing if it was killed.
     """
 
     def __init__(self, process: "subprocess.Popen[bytes]", reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -99,12 +101,12 @@ class _Subreaper:
         self._reader = reader
         self._writer = writer
         self._listener: _Listener | None = None
-        self.ended = asyncio.create_task(self._said())
+        self.command_end = asyncio.create_task(self._read_message())
 
     @classmethod
-    async def start(cls, command: Command, grace: float, printed: Callable[[bytes], None]) -> "_Subreaper":
+    async def start(cls, command: Invocation, grace: float, printed: Callable[[bytes], None]) -> "_Subreaper":
         """Start it, and with it the command. Raises OSError."""
-        process, ours, heard = _started(command, grace)
+        process, ours, heard = _start_subreaper(command, grace)
         subreaper = cls(process, *await asyncio.open_unix_connection(sock=ours))
         _, subreaper._listener = await asyncio.get_running_loop().connect_read_pipe(lambda: _Listener(printed), heard)
         return subreaper
@@ -119,8 +121,8 @@ class _Subreaper:
             self._writer.write_eof()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await asyncio.wait((self.ended,))
-                said = await self._said()
+                await asyncio.wait((self.command_end,))
+                said = await self._read_message()
         self._process.kill()
         return said
 
@@ -129,14 +131,14 @@ class _Subreaper:
         self._writer.close()
         if self._listener is not None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._listener.closed.wait(), _LAST_WORDS)
+                await asyncio.wait_for(self._listener.closed.wait(), _OUTPUT_TIMEOUT)
             self._listener.close()
             await self._listener.closed.wait()
         while self._process.poll() is None:  # noqa: ASYNC110 - a thread that waits cannot be had where a run has used them all up
-            await asyncio.sleep(_LOOK_EVERY)
-        self.ended.cancel()
+            await asyncio.sleep(_POLL_INTERVAL)
+        self.command_end.cancel()
 
-    async def _said(self) -> dict[str, Any]:
+    async def _read_message(self) -> dict[str, Any]:
         with suppress(ConnectionError):
             if line := await self._reader.readline():
                 said: dict[str, Any] = json.loads(line)
@@ -144,7 +146,7 @@ class _Subreaper:
         return {}
 
 
-def _started(command: Command, grace: float) -> "tuple[subprocess.Popen[bytes], socket.socket, BinaryIO]":
+def _start_subreaper(command: Invocation, grace: float) -> "tuple[subprocess.Popen[bytes], socket.socket, BinaryIO]":
     """Start the subreaper of a command; our ends of its socket and of its output come with it.
 
     Not by the event loop, whose makers differ: libuv hands a file that is no program to a shell.
@@ -176,7 +178,7 @@ class _Listener(asyncio.Protocol):
     """Hands on what comes out of a pipe."""
 
     def __init__(self, printed: Callable[[bytes], None]) -> None:
-        self._printed = printed
+        self._on_output = printed
         self._transport: asyncio.BaseTransport | None = None
         self.closed = asyncio.Event()
 
@@ -184,7 +186,7 @@ class _Listener(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._printed(data)
+        self._on_output(data)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
         self.closed.set()

@@ -9,11 +9,12 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Final
 
-OF_RUN: Final = "coalesce((SELECT text FROM prompts WHERE prompts.id = runs.prompt_id), runs.prompt)"
-"""The prompt of a run, in SQL. A run that an older version accepted may still have the text itself, until `move` has moved it."""
+RUN_PROMPT: Final = "coalesce((SELECT text FROM prompts WHERE prompts.id = runs.prompt_id), runs.prompt)"
+"""The prompt of a run, in SQL. A run that an older version accepted may still have the text
+itself, until `move_run_prompts` has moved it."""
 
-_MOVED_ROWS: Final = 200
-_MOVED_CHARACTERS: Final = 4 * 2**20
+_MAX_ROWS: Final = 200
+_MAX_CHARACTERS: Final = 4 * 2**20
 """What one transaction moves at most: some ten milliseconds."""
 
 
@@ -45,18 +46,18 @@ def remove_unused(connection: sqlite3.Connection, numbers: Iterable[int | None])
         )
 
 
-def move(connection: sqlite3.Connection) -> int:
+def move_run_prompts(connection: sqlite3.Connection) -> int:
     """Have the first runs of an older version refer to their prompts, and return how many; 0 when there are no such runs any more."""
     moved: list[tuple[int, int]] = []
     characters = 0
     rows = connection.execute(
         "SELECT sequence, prompt FROM runs INDEXED BY runs_with_own_prompt WHERE prompt_id IS NULL ORDER BY sequence LIMIT ?",
-        (_MOVED_ROWS,),
+        (_MAX_ROWS,),
     )
     for sequence, prompt in rows:
         moved.append((sequence, keep(connection, prompt)))
         characters += len(prompt)
-        if characters > _MOVED_CHARACTERS:
+        if characters > _MAX_CHARACTERS:
             break
     rows.close()
     connection.execute(

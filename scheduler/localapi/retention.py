@@ -28,32 +28,32 @@ from scheduler.database import Database
 from scheduler.localapi import prompts
 from scheduler.localapi.config import RunnerConfig
 from scheduler.localapi.sizes import RunSize, measure
-from scheduler.localapi.store import ANSWERS_KEPT, remove_old_answers
+from scheduler.localapi.store import ANSWER_RETENTION, remove_old_answers
 from scheduler.localapi.workspace import Workspace
 
-_EVERY: Final = 3600.0  # seconds
+_INTERVAL: Final = 3600.0  # seconds
 _SLICE: Final = 500
 """Rows that are looked at together."""
-_BETWEEN: Final = 0.05
+_SLICE_PAUSE: Final = 0.05
 """Seconds between two slices of rows, in which others may write."""
 
-_MEASURED_WITHIN: Final = 60.0
+_MEASURE_TIMEOUT: Final = 60.0
 """Seconds that the folders of runs may take to be measured at a time."""
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Ended:
+class _EndedRun:
     """A run that ended and has a folder."""
 
     id: str
-    succeeded: bool
+    is_success: bool
     finished_at: str
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class _RunRow:
     """A row of `runs`, as far as its age and its removal go."""
 
     sequence: int
@@ -70,8 +70,8 @@ class Retention:
         self._config = config
         self._database = database
         self._now = now
-        self._ended: deque[tuple[str, bool]] = deque()  # runs that ended lately, and whether they succeeded
-        self._called = asyncio.Event()
+        self._ended_runs: deque[tuple[str, bool]] = deque()  # runs that ended lately, and whether they succeeded
+        self._wake_up = asyncio.Event()
         self._removing = asyncio.Lock()
         self._sizes: dict[str, RunSize] = {}  # of the runs that ended and have a folder, as far as they were measured
         self.size = RunSize()
@@ -79,27 +79,27 @@ class Retention:
 
     def note_end(self, run_id: str, *, succeeded: bool) -> None:
         """Remove the clone of this run soon if successful runs do not keep theirs, and measure what stays."""
-        self._ended.append((run_id, succeeded))
-        self._called.set()
+        self._ended_runs.append((run_id, succeeded))
+        self._wake_up.set()
 
     async def run(self) -> None:
         """Remove what is old, now and every hour, and look after each run that ends, until this is cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._repeat(), name="retention-hourly")
-            group.create_task(self._heed_ends(), name="retention-ends")
+            group.create_task(self._run_hourly(), name="retention-hourly")
+            group.create_task(self._handle_ends(), name="retention-ends")
 
-    async def _repeat(self) -> None:
+    async def _run_hourly(self) -> None:
         while True:
-            await self._attempt(self._remove_old)
-            await asyncio.sleep(_EVERY)
+            await self._try_work(self._remove_old)
+            await asyncio.sleep(_INTERVAL)
 
-    async def _heed_ends(self) -> None:
+    async def _handle_ends(self) -> None:
         while True:
-            await self._called.wait()
-            self._called.clear()
-            await self._attempt(self._look_after_ended)
+            await self._wake_up.wait()
+            self._wake_up.clear()
+            await self._try_work(self._clean_ended_runs)
 
-    async def _attempt(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _try_work(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
         except Unreachable:
@@ -109,9 +109,9 @@ class Retention:
         except Exception:  # noqa: BLE001 - the edge of the loop: the next time it may go well
             _log.exception("workspaces.unread")
 
-    async def _look_after_ended(self) -> None:
+    async def _clean_ended_runs(self) -> None:
         config = self._config
-        ended = [self._ended.popleft() for _ in range(len(self._ended))]
+        ended = [self._ended_runs.popleft() for _ in range(len(self._ended_runs))]
         successful = [run_id for run_id, succeeded in ended if succeeded]
         if config.clone_url and not config.clone_retention:
             await self._remove_clones(successful)
@@ -119,14 +119,14 @@ class Retention:
 
     async def _remove_clones(self, run_ids: Sequence[str]) -> None:
         async with self._removing:  # else two would remove the same clone
-            for run_id in await asyncio.to_thread(_find_work, self._config.folder, run_ids):
-                if await self._remove(run_id, Workspace.of(self._config.folder, run_id).remove_work):
+            for run_id in await asyncio.to_thread(_find_work_folders, self._config.folder, run_ids):
+                if await self._remove(run_id, Workspace.locate(self._config.folder, run_id).remove_work):
                     self._note_size(run_id, None)
 
     async def _measure(self, run_ids: Sequence[str]) -> None:
         """Measure the folders of these runs; those for which the time does not suffice have their turn an hour later."""
         there = await asyncio.to_thread(_find_folders, self._config.folder, run_ids)
-        for run_id, size in (await measure(self._config.folder, there, _MEASURED_WITHIN)).items() if there else ():
+        for run_id, size in (await measure(self._config.folder, there, _MEASURE_TIMEOUT)).items() if there else ():
             self._note_size(run_id, size)
 
     def _note_size(self, run_id: str, size: RunSize | None) -> None:
@@ -137,7 +137,7 @@ class Retention:
 
     async def _remove_old(self) -> None:
         measured = set(self._sizes)  # a run that ends from here on may be measured, and is not among the names
-        names = await asyncio.to_thread(Workspace.all_in, self._config.folder)
+        names = await asyncio.to_thread(Workspace.list_names, self._config.folder)
         left = set(names)
         unmeasured: list[str] = []
         for first in range(0, len(names), _SLICE):
@@ -148,8 +148,8 @@ class Retention:
             self._note_size(run_id, None)
         await self._measure(unmeasured)
         await self._remove_rows(left)
-        await self._in_slices(partial(_remove_answers, before=to_text(self._now() - ANSWERS_KEPT)))
-        await self._in_slices(prompts.move)
+        await self._repeat_until_done(partial(_remove_answers, before=to_text(self._now() - ANSWER_RETENTION)))
+        await self._repeat_until_done(prompts.move_run_prompts)
 
     async def _remove_folders(self, names: Sequence[str]) -> tuple[list[str], set[str]]:
         """Remove the old ones of these folders, and the old clones in the others.
@@ -157,22 +157,22 @@ class Retention:
         Return which of the folders are those of runs that ended, and which are gone.
         """
         folder = self._config.folder
-        of_all = self._before(min(self._config.retention, self._config.row_retention))
-        of_clones = self._before(self._config.clone_retention) if self._config.clone_url else ""
-        ended = await self._database.read_in_background(partial(_find_ended, names=names))
+        of_all = self._compute_cutoff(min(self._config.retention, self._config.row_retention))
+        of_clones = self._compute_cutoff(self._config.clone_retention) if self._config.clone_url else ""
+        ended = await self._database.read_in_background(partial(_find_ended_runs, names=names))
         old = [run.id for run in ended if run.finished_at <= of_all]
-        successful = [run.id for run in ended if of_all < run.finished_at <= of_clones and run.succeeded]
+        successful = [run.id for run in ended if of_all < run.finished_at <= of_clones and run.is_success]
         await self._remove_clones(successful)
         old += await self._find_old_without_row(sorted(set(names) - {run.id for run in ended}))
-        gone = {run_id for run_id in old if await self._remove(run_id, Workspace.of(folder, run_id).remove)}
+        gone = {run_id for run_id in old if await self._remove(run_id, Workspace.locate(folder, run_id).remove)}
         return [run.id for run in ended], gone
 
     async def _find_old_without_row(self, names: Sequence[str]) -> list[str]:
         """Find the folders of runs that are on no record, and that nobody has touched for as long as outputs are kept."""
-        on_record = await self._database.read_in_background(partial(_find_rows, names=names))
+        on_record = await self._database.read_in_background(partial(_find_recorded_ids, names=names))
         unknown = [name for name in names if name not in on_record and _is_run_id(name)]
         before = self._now() - timedelta(seconds=min(self._config.retention, self._config.row_retention))
-        return await asyncio.to_thread(_find_untouched, self._config.folder, unknown, before.timestamp())
+        return await asyncio.to_thread(_find_untouched_folders, self._config.folder, unknown, before.timestamp())
 
     async def _remove(self, run_id: str, remove: Callable[[], Awaitable[None]]) -> bool:
         try:
@@ -183,36 +183,36 @@ class Retention:
         return True
 
     async def _remove_rows(self, with_folder: AbstractSet[str]) -> None:
-        before, place, more = self._before(self._config.row_retention), 0, True
+        before, place, more = self._compute_cutoff(self._config.row_retention), 0, True
         while more:
             rows = await self._database.read_in_background(partial(_read_rows, place=place))
             old = [row for row in rows if row.finished_at and row.finished_at <= before and row.id not in with_folder]
             if old:
                 await self._database.write(partial(_remove_runs, rows=old))
-                await asyncio.sleep(_BETWEEN)
+                await asyncio.sleep(_SLICE_PAUSE)
             more = len(rows) == _SLICE and rows[-1].created_at <= before
             place = rows[-1].sequence if rows else place
 
-    async def _in_slices(self, operation: Callable[[sqlite3.Connection], int]) -> None:
+    async def _repeat_until_done(self, operation: Callable[[sqlite3.Connection], int]) -> None:
         """Repeat a short transaction until it finds nothing more to do."""
         more = True
         while more:
             more = bool(await self._database.write(operation))
-            await asyncio.sleep(_BETWEEN if more else 0.0)
+            await asyncio.sleep(_SLICE_PAUSE if more else 0.0)
 
-    def _before(self, seconds: float) -> str:
+    def _compute_cutoff(self, seconds: float) -> str:
         return to_text(self._now() - timedelta(seconds=seconds))
 
 
-def _find_ended(connection: sqlite3.Connection, *, names: Sequence[str]) -> list[_Ended]:
+def _find_ended_runs(connection: sqlite3.Connection, *, names: Sequence[str]) -> list[_EndedRun]:
     rows = connection.execute(
         "SELECT id, status = 'success', finished_at FROM runs WHERE id IN (SELECT value FROM json_each(?)) AND finished_at IS NOT NULL",
         (json.dumps(names),),
     )
-    return [_Ended(run_id, bool(succeeded), finished_at) for run_id, succeeded, finished_at in rows]
+    return [_EndedRun(run_id, bool(succeeded), finished_at) for run_id, succeeded, finished_at in rows]
 
 
-def _find_rows(connection: sqlite3.Connection, *, names: Sequence[str]) -> set[str]:
+def _find_recorded_ids(connection: sqlite3.Connection, *, names: Sequence[str]) -> set[str]:
     statement = "SELECT id FROM runs WHERE id IN (SELECT value FROM json_each(?))"
     return {row["id"] for row in connection.execute(statement, (json.dumps(names),))}
 
@@ -224,7 +224,7 @@ def _is_run_id(name: str) -> bool:
         return False
 
 
-def _find_untouched(folder: Path, run_ids: Sequence[str], before: float) -> list[str]:
+def _find_untouched_folders(folder: Path, run_ids: Sequence[str], before: float) -> list[str]:
     """Find the folders whose last change is older than ``before``, in seconds since the epoch."""
     untouched = []
     for run_id in run_ids:
@@ -234,23 +234,23 @@ def _find_untouched(folder: Path, run_ids: Sequence[str], before: float) -> list
     return untouched
 
 
-def _find_work(folder: Path, run_ids: Sequence[str]) -> list[str]:
-    return [run_id for run_id in run_ids if os.path.lexists(Workspace.of(folder, run_id).work)]
+def _find_work_folders(folder: Path, run_ids: Sequence[str]) -> list[str]:
+    return [run_id for run_id in run_ids if os.path.lexists(Workspace.locate(folder, run_id).work)]
 
 
 def _find_folders(folder: Path, run_ids: Sequence[str]) -> list[str]:
-    return [run_id for run_id in run_ids if os.path.lexists(Workspace.of(folder, run_id).folder)]
+    return [run_id for run_id in run_ids if os.path.lexists(Workspace.locate(folder, run_id).folder)]
 
 
-def _read_rows(connection: sqlite3.Connection, *, place: int) -> list[_Row]:
+def _read_rows(connection: sqlite3.Connection, *, place: int) -> list[_RunRow]:
     """Read a slice in the order in which the runs were accepted, so that the walk ends at the first run that is not old."""
     rows = connection.execute(
         "SELECT sequence, id, created_at, finished_at, prompt_id FROM runs WHERE sequence > ? ORDER BY sequence LIMIT ?", (place, _SLICE)
     )
-    return [_Row(*row) for row in rows]
+    return [_RunRow(*row) for row in rows]
 
 
-def _remove_runs(connection: sqlite3.Connection, *, rows: Sequence[_Row]) -> None:
+def _remove_runs(connection: sqlite3.Connection, *, rows: Sequence[_RunRow]) -> None:
     numbers = json.dumps([row.sequence for row in rows])
     connection.execute("DELETE FROM runs WHERE sequence IN (SELECT value FROM json_each(?))", (numbers,))
     prompts.remove_unused(connection, (row.prompt_id for row in rows))

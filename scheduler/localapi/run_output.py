@@ -16,12 +16,12 @@ from typing import Final
 from scheduler.database import Database
 from scheduler.localapi.workspace import Workspace
 
-LARGEST: Final = 16 * 1024
+MAX_TAIL: Final = 16 * 1024
 """Bytes of an output that are given away at most."""
 
 
 @dataclass(frozen=True, slots=True)
-class RunOutput:
+class OutputFileTail:
     """The status of a run, the size of its output in bytes, and the end of that output; None for both when there is no output."""
 
     status: str
@@ -29,23 +29,23 @@ class RunOutput:
     text: str | None
 
 
-class RunOutputs:
+class RunOutputFiles:
     """The outputs of the runs in one database; ``folder`` holds the folders of the runs."""
 
     def __init__(self, database: Database, folder: Path) -> None:
         self._database = database
         self._folder = folder
 
-    async def read(self, project_id: int, run_id: str) -> RunOutput | None:
+    async def read(self, project_id: int, run_id: str) -> OutputFileTail | None:
         """Read the end of a run's output; None when the project has no such run."""
         status = await self._database.read(partial(_read_status, project_id=project_id, run_id=run_id))
         if status is None:
             return None
-        end = await asyncio.to_thread(read_end, Workspace.of(self._folder, run_id).output)
-        return RunOutput(status, None, None) if end is None else RunOutput(status, end[0], end[1].decode(errors="replace"))
+        end = await asyncio.to_thread(read_end, Workspace.locate(self._folder, run_id).output)
+        return OutputFileTail(status, None, None) if end is None else OutputFileTail(status, end[0], end[1].decode(errors="replace"))
 
 
-def read_end(path: Path, most: int = LARGEST) -> tuple[int, bytes] | None:
+def read_end(path: Path, most: int = MAX_TAIL) -> tuple[int, bytes] | None:
     """Return the size of a file and its last bytes, from the begin of a line on where there is one; None when it cannot be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)

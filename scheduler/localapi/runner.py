@@ -10,14 +10,14 @@ from typing import Final, TypeVar
 import structlog
 
 from scheduler.core.errors import Unreachable
-from scheduler.localapi import strays
+from scheduler.localapi import orphans
 from scheduler.localapi.config import DEFAULT_ENVIRONMENT, RunnerConfig
 from scheduler.localapi.early_ends import EarlyCause
-from scheduler.localapi.endings import CANCELLED_EARLY, DELETED_EARLY, expired, not_carried_out
 from scheduler.localapi.execution import Interruption, execute
-from scheduler.localapi.process import EndedBy
+from scheduler.localapi.process import EndCause
 from scheduler.localapi.retention import Retention
-from scheduler.localapi.runs import LEFT, LeftRun, QueuedRun, RunEnd, RunQueue
+from scheduler.localapi.run_results import CANCELLED_ERROR, DELETED_ERROR, describe_expiry, make_unexpected_failure
+from scheduler.localapi.runs import INTERRUPTED, InterruptedRun, QueuedRun, RunQueue, RunResult
 from scheduler.localapi.start_failure import find_fault
 from scheduler.localapi.workspace import Workspace
 
@@ -57,17 +57,17 @@ class Runner:
         self._queue = queue
         self._retention = retention
         self._on_end = on_end
-        self._woken = asyncio.Event()
+        self._wake_up = asyncio.Event()
         self._stop = asyncio.Event()
-        self._cancelled = asyncio.Event()
+        self._cancel_signal = asyncio.Event()
         self._workers: list[asyncio.Task[None]] = []
-        self._canceller: asyncio.Task[None] | None = None
-        self._tidier: asyncio.Task[None] | None = None
+        self._cancellation_task: asyncio.Task[None] | None = None
+        self._retention_task: asyncio.Task[None] | None = None
         self._interruptions: dict[str, Interruption] = {}  # by run, of those in progress
         self._early_errors = {
-            EarlyCause.CANCELLED: CANCELLED_EARLY,
-            EarlyCause.DELETED: DELETED_EARLY,
-            EarlyCause.EXPIRED: expired(config.queue_timeout),
+            EarlyCause.CANCELLED: CANCELLED_ERROR,
+            EarlyCause.DELETED: DELETED_ERROR,
+            EarlyCause.EXPIRED: describe_expiry(config.queue_timeout),
         }
         self.queued = 0
 
@@ -81,15 +81,15 @@ class Runner:
         if self._config.command:
             _report_unset(self._config.environment)
         await self._report_command()
-        left = [Workspace.of(self._config.folder, run_id).output for run_id in await self._queue.left_running()]
-        await asyncio.gather(*(strays.end(output, self._config.grace) for output in left))
-        recovery = await self._queue.recover()
-        for run in recovery.left:
-            self._on_end(LEFT.status, None)
-            _log_end(run, LEFT, None)
-        self.queued = recovery.waiting
-        self._tidier = asyncio.create_task(self._retention.run(), name="runner-retention")
-        self._canceller = asyncio.create_task(self._heed_cancellations(), name="runner-cancelling")
+        left = [Workspace.locate(self._config.folder, run_id).output for run_id in await self._queue.list_running()]
+        await asyncio.gather(*(orphans.end_processes(output, self._config.grace) for output in left))
+        recovery = await self._queue.fail_interrupted_runs()
+        for run in recovery.runs:
+            self._on_end(INTERRUPTED.status, None)
+            _log_end(run, INTERRUPTED, None)
+        self.queued = recovery.unfinished_count
+        self._retention_task = asyncio.create_task(self._retention.run(), name="runner-retention")
+        self._cancellation_task = asyncio.create_task(self._watch_cancellations(), name="runner-cancelling")
         self._workers = [asyncio.create_task(self._work(), name=f"runner-{number}") for number in range(self._config.max_parallel)]
 
     async def _report_command(self) -> None:
@@ -103,82 +103,82 @@ class Runner:
     def wake(self) -> None:
         """Take note that one more run waits."""
         self.queued += 1
-        self._woken.set()
+        self._wake_up.set()
 
     def hurry_cancellations(self) -> None:
         """Take note that runs are to end, sooner than the next look would show."""
-        self._cancelled.set()
+        self._cancel_signal.set()
 
     def is_alive(self) -> bool:
         """Whether all workers and attendants are at work."""
-        return bool(self._workers) and not any(task.done() for task in self._tasks())
+        return bool(self._workers) and not any(task.done() for task in self._list_tasks())
 
     async def close(self) -> None:
         """End what is going on: those runs fail and say why. What waits goes on waiting, for the next start."""
         self._stop.set()
-        self._woken.set()
-        self._cancelled.set()
-        self._interrupt(self._interruptions, EndedBy.STOP)
-        if self._tidier is not None:
-            self._tidier.cancel()  # what it leaves is removed the next time
-        if tasks := self._tasks():
+        self._wake_up.set()
+        self._cancel_signal.set()
+        self._interrupt(self._interruptions, EndCause.STOP)
+        if self._retention_task is not None:
+            self._retention_task.cancel()  # what it leaves is removed the next time
+        if tasks := self._list_tasks():
             await asyncio.wait(tasks)
 
-    def _tasks(self) -> "list[asyncio.Task[None]]":
-        return [*self._workers, *(task for task in (self._canceller, self._tidier) if task is not None)]
+    def _list_tasks(self) -> "list[asyncio.Task[None]]":
+        return [*self._workers, *(task for task in (self._cancellation_task, self._retention_task) if task is not None)]
 
     async def _work(self) -> None:
         faults = _FaultLog()
         while not self._stop.is_set():
-            self._woken.clear()  # before looking, so that a run which comes meanwhile is looked for again
+            self._wake_up.clear()  # before looking, so that a run which comes meanwhile is looked for again
             try:
-                is_taken = await self._next()
+                is_taken = await self._run_next()
                 faults.clear()
                 if not is_taken:
-                    await self._woken.wait()
+                    await self._wake_up.wait()
             except Unreachable:  # stopped while the database is away: the next start finds the run
                 continue
             except Exception as error:  # noqa: BLE001 - the edge of the loop: what becomes of one run must not end the worker
                 faults.note(error)
                 await self._pause(_RETRY_AFTER)
 
-    async def _next(self) -> bool:
+    async def _run_next(self) -> bool:
         """Carry out the run that waits longest; False when none waits."""
-        run = await self._insisted(lambda: self._queue.take(self._config.command))
+        run = await self._retry_write(lambda: self._queue.take(self._config.command))
         if run is None:
             return False
         self.queued -= 1
         interruption = self._interruptions[run.id] = asyncio.get_running_loop().create_future()
         if self._stop.is_set():
-            interruption.set_result(EndedBy.STOP)
+            interruption.set_result(EndCause.STOP)
         began = asyncio.get_running_loop().time()
         try:
-            end = await self._executed(run, interruption)
+            end = await self._execute(run, interruption)
             seconds = asyncio.get_running_loop().time() - began
             ended_at = self._queue.now()  # not when the end can be written, which may be hours later
-            await self._insisted(lambda: self._queue.finish(run, end, ended_at))
+            await self._retry_write(lambda: self._queue.finish(run, end, ended_at))
         finally:
             del self._interruptions[run.id]
-        is_cancelled = end.status == "failed" and interruption.done() and interruption.result() is EndedBy.CANCEL
+        is_cancelled = end.status == "failed" and interruption.done() and interruption.result() is EndCause.CANCEL
         self._on_end("cancelled" if is_cancelled else end.status, seconds)
         _log_end(run, end, seconds)
         self._retention.note_end(run.id, succeeded=end.status == "success")
         return True
 
-    async def _executed(self, run: QueuedRun, interruption: Interruption) -> RunEnd:
+    async def _execute(self, run: QueuedRun, interruption: Interruption) -> RunResult:
         try:
             return await execute(run, self._config, interruption)
         except Exception as error:  # noqa: BLE001 - a run has an end, whatever happened to it
             _log.exception("command.lost", automation_id=run.automation_id, automation=run.name, task_run_id=run.id)
-            return not_carried_out(error)
+            return make_unexpected_failure(error)
 
-    def _interrupt(self, run_ids: Iterable[str], by: EndedBy) -> None:
+    def _interrupt(self, run_ids: Iterable[str], by: EndCause) -> None:
         for run_id in run_ids:
             interruption = self._interruptions.get(run_id)
             if interruption is not None and not interruption.done():
                 interruption.set_result(by)
 
-    async def _heed_cancellations(self) -> None:
+    async def _watch_cancellations(self) -> None:
         """End the runs that are not to begin or not to go on, whichever process said so."""
         faults = _FaultLog()
         while not self._stop.is_set():
@@ -187,14 +187,14 @@ class Runner:
                     await self._cancel()
                     faults.clear()
                 if self.queued and self.in_progress < self._config.max_parallel:
-                    self._woken.set()  # a clock that was ahead for a moment may have made a run look too old to be taken
+                    self._wake_up.set()  # a clock that was ahead for a moment may have made a run look too old to be taken
             except Unreachable:
                 pass  # `DatabaseHealth` logs the cause, once; the next look is soon
             except Exception as error:  # noqa: BLE001 - the edge of the loop: runs can still be cancelled afterwards
                 faults.note(error)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._cancelled.wait(), _CANCEL_WITHIN)
-            self._cancelled.clear()
+                await asyncio.wait_for(self._cancel_signal.wait(), _CANCEL_WITHIN)
+            self._cancel_signal.clear()
 
     async def _cancel(self) -> None:
         """Interrupt the runs that are to be cancelled, first those that cost something; then end the waiting ones, a few at a time."""
@@ -202,7 +202,7 @@ class Runner:
         try:
             more = True
             while more and not self._stop.is_set():
-                self._interrupt(await self._queue.cancellations(), EndedBy.CANCEL)
+                self._interrupt(await self._queue.list_cancellations(), EndCause.CANCEL)
                 more = await self._end_early(ended)
         finally:
             for cause, count in (+ended).items():
@@ -211,7 +211,7 @@ class Runner:
                 else:
                     _log.info("runs.dropped", reason=str(cause), count=count)
             if ended:
-                self._woken.set()  # no run began before
+                self._wake_up.set()  # no run began before
 
     async def _end_early(self, ended: Counter[EarlyCause]) -> bool:
         """End a few runs that are not to begin, and count them; False when there are none."""
@@ -224,7 +224,7 @@ class Runner:
             self._on_end("failed" if ends.cause is EarlyCause.EXPIRED else "cancelled", None)
         return True
 
-    async def _insisted(self, write: Callable[[], Awaitable[_T]]) -> _T:
+    async def _retry_write(self, write: Callable[[], Awaitable[_T]]) -> _T:
         """Write until it is written: a full disk must lose neither a run's turn nor its end. Raises `Unreachable` when stopped.
 
         `DatabaseHealth` logs why the database cannot be written.
@@ -243,7 +243,7 @@ class Runner:
             await asyncio.wait_for(self._stop.wait(), seconds)
 
 
-def _log_end(run: QueuedRun | LeftRun, end: RunEnd, seconds: float | None) -> None:
+def _log_end(run: QueuedRun | InterruptedRun, end: RunResult, seconds: float | None) -> None:
     keys = {
         "automation_id": run.automation_id,
         "automation": run.name,

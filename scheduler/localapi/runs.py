@@ -19,7 +19,7 @@ from scheduler.localapi import early_ends, prompts
 from scheduler.localapi.config import QUEUE_TIMEOUT
 from scheduler.localapi.early_ends import CANCELLED, WAITING, EarlyCause, EarlyEnds
 
-LEFT_BEHIND: Final = "The server ended while this run was going on, so how the run ended is not known."
+INTERRUPTED_ERROR: Final = "The server ended while this run was going on, so how the run ended is not known."
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class QueuedRun:
 
 
 @dataclass(frozen=True, slots=True)
-class RunEnd:
+class RunResult:
     """How a run ended. ``exit_status`` is None when nothing was started, negative for a signal; ``error`` says why it failed."""
 
     status: Literal["success", "failed"]
@@ -44,7 +44,7 @@ class RunEnd:
 
 
 @dataclass(frozen=True, slots=True)
-class Cancelled:
+class CancelledRuns:
     """The runs that are to be cancelled: how many wait, which are in progress, and the sequence of the last of those that wait."""
 
     waiting: int
@@ -52,11 +52,11 @@ class Cancelled:
     up_to: int
 
 
-LEFT: Final = RunEnd("failed", error=LEFT_BEHIND)
+INTERRUPTED: Final = RunResult("failed", error=INTERRUPTED_ERROR)
 """The end of a run that a dead process left running."""
 
 
-class LeftRun(NamedTuple):
+class InterruptedRun(NamedTuple):
     """A run that a dead process left running."""
 
     id: str
@@ -65,11 +65,11 @@ class LeftRun(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Recovery:
+class InterruptedRuns:
     """The runs that a dead process left running, which have failed now, and the number of runs that wait."""
 
-    left: Sequence[LeftRun]
-    waiting: int
+    runs: Sequence[InterruptedRun]
+    unfinished_count: int
 
 
 class RunQueue:
@@ -80,104 +80,106 @@ class RunQueue:
         self.now = now
         self._queue_timeout = queue_timeout
 
-    async def left_running(self) -> list[str]:
+    async def list_running(self) -> list[str]:
         """The runs that are marked as running: before any was taken, those that a dead process left."""
         return await self._database.read(lambda connection: [row["id"] for row in connection.execute(f"SELECT id {_RUNNING}")])
 
-    async def recover(self) -> "Recovery":
+    async def fail_interrupted_runs(self) -> "InterruptedRuns":
         """Fail what a dead process left running; only then, and only by the one process that runs, may runs be taken."""
-        return await self._database.write(partial(_recover, now=self._stamp()))
+        return await self._database.write(partial(_fail_interrupted_runs, now=self._format_now()))
 
     async def cancel(self, run_id: str) -> bool:
         """Take note that a run is to be cancelled; whoever carries out the runs ends it soon. False when it has no end to be brought to."""
         statement = "UPDATE runs SET cancelled_at = coalesce(cancelled_at, ?) WHERE id = ? AND status IN ('queued', 'running')"
-        return await self._database.write(lambda connection: connection.execute(statement, (self._stamp(), run_id)).rowcount == 1)
+        return await self._database.write(lambda connection: connection.execute(statement, (self._format_now(), run_id)).rowcount == 1)
 
-    async def cancel_all(self, automation_id: str | None) -> Cancelled:
+    async def cancel_all(self, automation_id: str | None) -> CancelledRuns:
         """Take note that all runs that have not ended are to be cancelled: those of one automation, or with None all runs."""
-        return await self._database.write(partial(_cancel_all, automation_id=automation_id, now=self._stamp()))
+        return await self._database.write(partial(_cancel_all, automation_id=automation_id, now=self._format_now()))
 
     async def count_unfinished(self) -> int:
         """Count all runs that have not ended."""
         return await self._database.read(_count_unfinished)
 
-    async def unfinished(self, run_ids: Sequence[str]) -> int:
+    async def count_unfinished_among(self, run_ids: Sequence[str]) -> int:
         """Count those of these runs that have not ended."""
         statement = "SELECT count(*) FROM runs WHERE id IN (SELECT value FROM json_each(?)) AND status IN ('queued', 'running')"
         return await self._database.read(lambda connection: int(connection.execute(statement, (json.dumps(run_ids),)).fetchone()[0]))
 
-    async def waiting(self, automation_id: str | None, up_to: int) -> int:
+    async def count_waiting(self, automation_id: str | None, up_to: int) -> int:
         """Count the runs that wait and were accepted up to the sequence ``up_to``: of one automation, or with None all runs."""
         return await self._database.read(partial(_count_waiting, automation_id=automation_id, up_to=up_to))
 
-    async def named(self, text: str) -> list[dict[str, Any]]:
+    async def find_automations(self, text: str) -> list[dict[str, Any]]:
         """Find the automations with this id or name, also deleted ones that have runs which have not ended: ``id`` and ``name``."""
-        return await self._database.browse(partial(_named, text=text))
+        return await self._database.browse(partial(_find_automations, text=text))
 
-    async def with_prefix(self, begin: str, end: str, limit: int) -> list[dict[str, Any]]:
+    async def list_runs_between(self, begin: str, end: str, limit: int) -> list[dict[str, Any]]:
         """Return the runs whose ids lie between ``begin`` and ``end``: ``id``, ``name``, ``status`` and ``created_at``."""
         values = {"begin": begin, "end": end, "limit": limit}
         return await self._database.browse(lambda connection: [dict(row) for row in connection.execute(_RUNS_BETWEEN, values)])
 
-    async def automations_with_prefix(self, begin: str, end: str, limit: int) -> list[dict[str, Any]]:
+    async def list_automations_between(self, begin: str, end: str, limit: int) -> list[dict[str, Any]]:
         """Return the automations whose ids lie between ``begin`` and ``end``: ``id`` and ``name``."""
         values = {"begin": begin, "end": end, "limit": limit}
         return await self._database.browse(lambda connection: [dict(row) for row in connection.execute(_AUTOMATIONS_BETWEEN, values)])
 
-    async def automation_names(self) -> list[str]:
+    async def list_automation_names(self) -> list[str]:
         """Return the names of the automations."""
-        return await self._database.browse(_automation_names)
+        return await self._database.browse(_list_automation_names)
 
-    async def cancellations(self) -> list[str]:
+    async def list_cancellations(self) -> list[str]:
         """Return the ids of the runs that are being carried out and are to be cancelled."""
-        return await self._database.read(_cancellations)
+        return await self._database.read(_list_cancellations)
 
     async def end_early(self, errors: Mapping[EarlyCause, str]) -> EarlyEnds | None:
         """End the first runs that wait and are not to begin, each with the error of its cause; None when there are no such runs.
 
         One call ends a few hundred runs at most, so that no other write has to wait for long: call again until the result is None.
         """
-        oldest = self._oldest()
-        if not await self._database.read(partial(early_ends.is_any, oldest=oldest)):
+        oldest = self._compute_expiry_limit()
+        if not await self._database.read(partial(early_ends.has_any, oldest=oldest)):
             return None
-        return await self._database.write(partial(_end_early, errors=errors, oldest=oldest, now=self._stamp()))
+        return await self._database.write(partial(_end_early, errors=errors, oldest=oldest, now=self._format_now()))
 
     async def take(self, command: Sequence[str]) -> QueuedRun | None:
         """Mark the run that waits longest as running, with the command that will carry it out; None when none waits.
 
         None also while runs that wait are to end: call again after `end_early`.
         """
-        return await self._database.write(partial(_take, command=json.dumps(command), oldest=self._oldest(), now=self._stamp()))
+        return await self._database.write(
+            partial(_take, command=json.dumps(command), oldest=self._compute_expiry_limit(), now=self._format_now())
+        )
 
-    async def finish(self, run: QueuedRun, end: RunEnd, ended_at: datetime) -> None:
+    async def finish(self, run: QueuedRun, end: RunResult, ended_at: datetime) -> None:
         """Write down how and when a run ended. The automation shows the end as long as this is its newest run."""
         await self._database.write(partial(_finish, run_id=run.id, automation_id=run.automation_id, end=end, ended_at=to_text(ended_at)))
 
     async def end_unfinished(self, error: str) -> int:
         """Have all runs that have not ended failed with ``error``, and return how many. Only while no process carries out runs."""
-        return await self._database.write(partial(_end_unfinished, error=error, now=self._stamp()))
+        return await self._database.write(partial(_end_unfinished, error=error, now=self._format_now()))
 
-    async def runs(self, *, automation: str | None = None, status: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+    async def list_runs(self, *, automation: str | None = None, status: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
         """Return the newest runs, newest first: every column but the prompt.
 
         ``automation`` is an id, a name or a pattern for the name (``nightly-*``), as it is now or was when the run was accepted.
         """
-        return await self._database.read(partial(_runs, automation=automation, status=status, limit=limit))
+        return await self._database.read(partial(_list_runs, automation=automation, status=status, limit=limit))
 
-    async def run(self, run_id: str) -> dict[str, Any] | None:
+    async def get_run(self, run_id: str) -> dict[str, Any] | None:
         """Everything about one run, None if there is none."""
-        return await self._database.read(partial(_run, run_id=run_id))
+        return await self._database.read(partial(_get_run, run_id=run_id))
 
-    def _oldest(self) -> str:
+    def _compute_expiry_limit(self) -> str:
         """Return when the runs were accepted that have waited too long by now, or before."""
         return to_text(self.now() - timedelta(seconds=self._queue_timeout))
 
-    def _stamp(self) -> str:
+    def _format_now(self) -> str:
         return to_text(self.now())
 
 
 _RUNNING: Final = "FROM runs INDEXED BY runs_running WHERE status = 'running'"
-_NAMED: Final = f"""
+_AUTOMATIONS_BY_NAME: Final = f"""
     SELECT id, name FROM automations WHERE id = ?1
     UNION SELECT id, name FROM automations WHERE name = ?1
     UNION SELECT automation_id, name {WAITING} AND ?1 IN (automation_id, name)
@@ -189,15 +191,15 @@ _RUNS_BETWEEN: Final = "SELECT id, name, status, created_at FROM runs WHERE id >
 _AUTOMATIONS_BETWEEN: Final = "SELECT id, name FROM automations WHERE id >= :begin AND id < :end ORDER BY id LIMIT :limit"
 
 
-def _automation_names(connection: sqlite3.Connection) -> list[str]:
+def _list_automation_names(connection: sqlite3.Connection) -> list[str]:
     return [name for (name,) in connection.execute("SELECT DISTINCT name FROM automations")]
 
 
-def _recover(connection: sqlite3.Connection, *, now: str) -> Recovery:
-    left = [LeftRun(*row) for row in connection.execute(f"SELECT id, automation_id, name {_RUNNING}")]
+def _fail_interrupted_runs(connection: sqlite3.Connection, *, now: str) -> InterruptedRuns:
+    left = [InterruptedRun(*row) for row in connection.execute(f"SELECT id, automation_id, name {_RUNNING}")]
     for run in left:
-        _finish(connection, run_id=run.id, automation_id=run.automation_id, end=LEFT, ended_at=now)
-    return Recovery(left, _count_unfinished(connection))
+        _finish(connection, run_id=run.id, automation_id=run.automation_id, end=INTERRUPTED, ended_at=now)
+    return InterruptedRuns(left, _count_unfinished(connection))
 
 
 def _take(connection: sqlite3.Connection, *, command: str, oldest: str, now: str) -> QueuedRun | None:
@@ -217,12 +219,12 @@ def _take(connection: sqlite3.Connection, *, command: str, oldest: str, now: str
     return QueuedRun(run_id, automation_id, task_id, name, repository, text)
 
 
-def _cancellations(connection: sqlite3.Connection) -> list[str]:
+def _list_cancellations(connection: sqlite3.Connection) -> list[str]:
     return [row["id"] for row in connection.execute(f"SELECT id {_RUNNING} AND cancelled_at IS NOT NULL")]
 
 
-def _cancel_all(connection: sqlite3.Connection, *, automation_id: str | None, now: str) -> Cancelled:
-    up_to = early_ends.request(connection, automation_id, EarlyCause.CANCELLED, now)
+def _cancel_all(connection: sqlite3.Connection, *, automation_id: str | None, now: str) -> CancelledRuns:
+    up_to = early_ends.request_end(connection, automation_id, EarlyCause.CANCELLED, now)
     running = connection.execute(
         f"""
         UPDATE runs SET cancelled_at = coalesce(cancelled_at, ?1)
@@ -232,11 +234,11 @@ def _cancel_all(connection: sqlite3.Connection, *, automation_id: str | None, no
         (now, automation_id),
     ).fetchall()
     waiting = _count_waiting(connection, automation_id=automation_id, up_to=up_to)
-    return Cancelled(waiting, tuple(run_id for (run_id,) in running), up_to)
+    return CancelledRuns(waiting, tuple(run_id for (run_id,) in running), up_to)
 
 
-def _named(connection: sqlite3.Connection, *, text: str) -> list[dict[str, Any]]:
-    return [dict(row) for row in connection.execute(_NAMED, (text,))]
+def _find_automations(connection: sqlite3.Connection, *, text: str) -> list[dict[str, Any]]:
+    return [dict(row) for row in connection.execute(_AUTOMATIONS_BY_NAME, (text,))]
 
 
 def _count_unfinished(connection: sqlite3.Connection) -> int:
@@ -253,17 +255,17 @@ def _end_early(connection: sqlite3.Connection, *, errors: Mapping[EarlyCause, st
     if found is None:
         return None
     cause, runs = found
-    early_ends.end(connection, runs, errors[cause], now)
+    early_ends.end_runs(connection, runs, errors[cause], now)
     return EarlyEnds(cause, len(runs))
 
 
 def _end_unfinished(connection: sqlite3.Connection, *, error: str, now: str) -> int:
     runs = [run for which in (_RUNNING, WAITING, CANCELLED) for run in connection.execute(f"SELECT id, automation_id {which}").fetchall()]
-    early_ends.end(connection, runs, error, now)
+    early_ends.end_runs(connection, runs, error, now)
     return len(runs)
 
 
-def _finish(connection: sqlite3.Connection, *, run_id: str, automation_id: str, end: RunEnd, ended_at: str) -> None:
+def _finish(connection: sqlite3.Connection, *, run_id: str, automation_id: str, end: RunResult, ended_at: str) -> None:
     connection.execute(
         "UPDATE runs SET status = ?, finished_at = ?, exit_status = ?, error = ? WHERE id = ?",
         (end.status, ended_at, end.exit_status, end.error, run_id),
@@ -278,15 +280,15 @@ def _finish(connection: sqlite3.Connection, *, run_id: str, automation_id: str, 
     )
 
 
-_OF_AUTOMATION: Final = """(name = :automation OR name GLOB :pattern
+_AUTOMATION_CONDITION: Final = """(name = :automation OR name GLOB :pattern
     OR automation_id IN (SELECT id FROM automations WHERE name = :automation OR name GLOB :pattern))"""
 
 
-def _runs(connection: sqlite3.Connection, *, automation: str | None, status: str | None, limit: int) -> list[dict[str, Any]]:
+def _list_runs(connection: sqlite3.Connection, *, automation: str | None, status: str | None, limit: int) -> list[dict[str, Any]]:
     automation_id = _read_id(automation)
     conditions = ["true"]
     if automation is not None:
-        conditions.append(_OF_AUTOMATION if automation_id is None else "automation_id = :automation_id")
+        conditions.append(_AUTOMATION_CONDITION if automation_id is None else "automation_id = :automation_id")
     if status is not None:
         conditions.append("status = :status")
     rows = connection.execute(
@@ -299,7 +301,7 @@ def _runs(connection: sqlite3.Connection, *, automation: str | None, status: str
             "limit": limit,
         },
     )
-    return [_shown(row) for row in rows]
+    return [_to_dict(row) for row in rows]
 
 
 def _read_id(text: str | None) -> str | None:
@@ -310,9 +312,9 @@ def _read_id(text: str | None) -> str | None:
         return None
 
 
-def _run(connection: sqlite3.Connection, *, run_id: str) -> dict[str, Any] | None:
-    row = connection.execute(f"SELECT {_RUN_COLUMNS}, {prompts.OF_RUN} AS prompt FROM runs WHERE id = ?", (run_id,)).fetchone()  # noqa: S608 - the names are constants
-    return None if row is None else _shown(row)
+def _get_run(connection: sqlite3.Connection, *, run_id: str) -> dict[str, Any] | None:
+    row = connection.execute(f"SELECT {_RUN_COLUMNS}, {prompts.RUN_PROMPT} AS prompt FROM runs WHERE id = ?", (run_id,)).fetchone()  # noqa: S608 - the names are constants
+    return None if row is None else _to_dict(row)
 
 
 _RUN_COLUMNS: Final = (
@@ -321,7 +323,7 @@ _RUN_COLUMNS: Final = (
 )
 
 
-def _shown(row: sqlite3.Row) -> dict[str, Any]:
+def _to_dict(row: sqlite3.Row) -> dict[str, Any]:
     shown = dict(row)
     shown["command"] = json.loads(shown["command"] or "null")
     return shown

@@ -233,7 +233,8 @@ def m006_cancellations_of_many(tables: Tables) -> None:
 def m007_prompts_once(tables: Tables) -> None:
     """Keep each prompt once, for all runs and answers that have it.
 
-    The runs that are there keep theirs for now: to move gigabytes takes long. `prompts.move` does so slice by slice, once the server
+    The runs that are there keep theirs for now: to move gigabytes takes long. `prompts.move_run_prompts` does
+    so slice by slice, once the server
     serves. The answers that are there keep theirs: a week later they are gone.
     """
     for statement in (

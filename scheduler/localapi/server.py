@@ -14,23 +14,23 @@ from pathlib import Path
 
 from scheduler.core.errors import Unreachable
 from scheduler.database import Database
-from scheduler.database.backup import refuse_interrupted
-from scheduler.database.files import BESIDE
+from scheduler.database.backup import refuse_interrupted_restore
+from scheduler.database.files import SIDE_FILE_SUFFIXES
 from scheduler.localapi.app import build_app
 from scheduler.localapi.config import ApiConfig
 from scheduler.localapi.contract import Contract
 from scheduler.localapi.health import DatabaseHealth
-from scheduler.localapi.keys import Keys
+from scheduler.localapi.keys import ApiKeys
 from scheduler.localapi.lock import ServerLock
 from scheduler.localapi.long_work import LongWork
 from scheduler.localapi.metrics import ApiMetrics
+from scheduler.localapi.rate_limiter import KeyRateLimiter
 from scheduler.localapi.retention import Retention
-from scheduler.localapi.run_output import RunOutputs
+from scheduler.localapi.run_output import RunOutputFiles
 from scheduler.localapi.runner import Runner
 from scheduler.localapi.runs import RunQueue
 from scheduler.localapi.schema import open_database
 from scheduler.localapi.store import Store
-from scheduler.localapi.throttle import Throttle
 from scheduler.localapi.views import Views
 
 
@@ -45,11 +45,11 @@ class LocalApi:
         self._database_health = health
         self._prober = asyncio.create_task(health.probe_while_failed(database), name="database-probe")
         self.metrics = ApiMetrics()
-        self.keys = Keys(database, now)
+        self.keys = ApiKeys(database, now)
         self.runs = RunQueue(database, now, config.runner.queue_timeout)
         self._path = config.database
         self._retention = Retention(config.runner, database, now)
-        self._runner = Runner(config.runner, self.runs, self._retention, self.metrics.run_ended)
+        self._runner = Runner(config.runner, self.runs, self._retention, self.metrics.count_run)
         self.metrics.watch_runner(lambda: self._runner.queued, lambda: self._runner.in_progress)
         self._long_work = LongWork()
         views = Views(
@@ -58,12 +58,14 @@ class LocalApi:
             self._long_work,
             self._runner.wake,
             self._runner.hurry_cancellations,
-            outputs=RunOutputs(database, config.runner.folder),
+            outputs=RunOutputFiles(database, config.runner.folder),
             public_url=config.public_url,
             max_page=config.max_page,
         )
-        throttle = Throttle(config.requests_per_minute, asyncio.get_running_loop().time)
-        self.app = build_app(views, self.keys, throttle, self.metrics, long_work=self._long_work, healthy=self._health, sizes=self._sizes)
+        throttle = KeyRateLimiter(config.requests_per_minute, asyncio.get_running_loop().time)
+        self.app = build_app(
+            views, self.keys, throttle, self.metrics, long_work=self._long_work, healthy=self._check_health, sizes=self._measure_sizes
+        )
 
     @classmethod
     async def start(cls, config: ApiConfig, *, now: Callable[[], datetime]) -> "LocalApi":
@@ -76,7 +78,7 @@ class LocalApi:
         health = DatabaseHealth(config.database)
         opening = partial(open_database, config.database, on_commit=health.note_commit, on_fault=health.note_fault)
         try:
-            await asyncio.to_thread(refuse_interrupted, config.database)
+            await asyncio.to_thread(refuse_interrupted_restore, config.database)
             database = await asyncio.to_thread(opening)
         except BaseException:
             lock.release()
@@ -102,33 +104,33 @@ class LocalApi:
         """Whether all that carries out runs is at work."""
         return self._runner.is_alive()
 
-    def headline(self) -> str:
+    def describe_state(self) -> str:
         """What it is at, in a line."""
         runs = f"runs: {self._runner.in_progress} in progress, {self._runner.queued} waiting"
-        return runs if self._database_health.works else f"the database does not work, see the log; {runs}"
+        return runs if self._database_health.is_working else f"the database does not work, see the log; {runs}"
 
-    async def _health(self) -> Mapping[str, bool]:
-        return {"database": await self._database_works(), "runner": self._runner.is_alive()}
+    async def _check_health(self) -> Mapping[str, bool]:
+        return {"database": await self._is_database_working(), "runner": self._runner.is_alive()}
 
-    async def _sizes(self) -> Mapping[str, int]:
+    async def _measure_sizes(self) -> Mapping[str, int]:
         """Return how many bytes each part takes; without the database's size when the database cannot be read."""
         sizes = {"outputs": self._retention.size.outputs, "clones": self._retention.size.clones}
         with suppress(Unreachable, OSError):
-            sizes["database"] = await self._database.read_in_background(lambda _: _size_of(self._path))
+            sizes["database"] = await self._database.read_in_background(lambda _: _measure_database(self._path))
         return sizes
 
-    async def _database_works(self) -> bool:
+    async def _is_database_working(self) -> bool:
         """Return whether the last writes succeeded, and a read succeeds now."""
         try:
             await self._database.read(_ping)
         except Unreachable:
             return False
-        return self._database_health.works
+        return self._database_health.is_working
 
 
-def _size_of(database: Path) -> int:
+def _measure_database(database: Path) -> int:
     """Return the size of a database with what SQLite keeps beside the file."""
-    files = [database.with_name(database.name + suffix) for suffix in ("", *BESIDE)]
+    files = [database.with_name(database.name + suffix) for suffix in ("", *SIDE_FILE_SUFFIXES)]
     return sum(file.stat().st_size for file in files if file.exists())
 
 

@@ -15,7 +15,7 @@ from typing import Final
 _COMMAND: Final = ("nice", "-n", "19", "du", "-x", "-s", "-B1", "--files0-from=-")
 _SLICE: Final = 500
 """Runs that one process measures."""
-_WORK: Final = b"/work"
+_WORK_SUFFIX: Final = b"/work"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def _parse(printed: bytes) -> Iterator[tuple[str, RunSize]]:
     clone = 0
     for line in printed.splitlines():
         size, _, path = line.partition(b"\t")
-        if path.endswith(_WORK):
+        if path.endswith(_WORK_SUFFIX):
             clone = int(size)
         elif path:
             yield path.decode(), RunSize(int(size), clone)

@@ -1,6 +1,6 @@
 """Why a program cannot be started: its file says more than the system's own words, which name neither an interpreter nor a line end.
 
-Apart from `endings`, which is pure: here a file is read, so the runner asks on a thread.
+Apart from `run_results`, which is pure: here a file is read, so the runner asks on a thread.
 """
 
 import os
@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-_LONGEST: Final = 256
+_MAX_LINE: Final = 256
 """Bytes of a first line that Linux looks at (execve(2))."""
-_PATH: Final = "/bin:/usr/bin"
+_DEFAULT_PATH: Final = "/bin:/usr/bin"
 """Where a program is looked for without ``PATH`` (posix_spawn(3))."""
 
 
@@ -22,25 +22,28 @@ def find_fault(command: Sequence[str], environment: Mapping[str, str], *, clones
     """
     if not command:
         return "there is no command: set it to your agent."
-    if clones and (fault := _find_fault_of("git", environment)) is not None:
+    if clones and (fault := _find_program_fault("git", environment)) is not None:
         return fault
     program = command[0]
     if "/" not in program or program.startswith("/"):
-        return _find_fault_of(program, environment)
+        return _find_program_fault(program, environment)
     return None if clones else f"{program!r} is looked for in each run's working directory, which is empty: write its absolute path."
 
 
-def _find_fault_of(program: str, environment: Mapping[str, str]) -> str | None:
-    if _find(program, environment, Path("/")) is not None:
+def _find_program_fault(program: str, environment: Mapping[str, str]) -> str | None:
+    if _find_program(program, environment, Path("/")) is not None:
         return explain_start_failure(program, environment, Path("/"))
     if "/" in program:
         return f"{program!r} is not there: correct it."
-    return f"{program!r} is in no folder of the server's PATH, {environment.get('PATH', _PATH)}: correct it, or write its absolute path."
+    return (
+        f"{program!r} is in no folder of the server's PATH, "
+        f"{environment.get('PATH', _DEFAULT_PATH)}: correct it, or write its absolute path."
+    )
 
 
 def explain_start_failure(program: str, environment: Mapping[str, str | bytes], folder: Path) -> str | None:
     """Return a sentence on the file of a program that could not be started in ``folder``; None when the file explains nothing."""
-    path = _find(program, environment, folder)
+    path = _find_program(program, environment, folder)
     if path is None:
         return None
     try:
@@ -61,7 +64,7 @@ def explain_line_end(program: str, environment: Mapping[str, str | bytes], folde
 
     ``#!/usr/bin/env NAME`` starts, and it is env that does not find the NAME.
     """
-    path = _find(program, environment, folder)
+    path = _find_program(program, environment, folder)
     try:
         line = None if path is None else _read_first_line(path)
     except OSError:
@@ -69,10 +72,10 @@ def explain_line_end(program: str, environment: Mapping[str, str | bytes], folde
     return None if path is None or line is None else _explain_line_end(path, line)
 
 
-def _find(program: str, environment: Mapping[str, str | bytes], folder: Path) -> Path | None:
+def _find_program(program: str, environment: Mapping[str, str | bytes], folder: Path) -> Path | None:
     if "/" in program:
         return folder / program if (folder / program).is_file() else None
-    searched = os.fsdecode(environment.get("PATH", _PATH)).split(":")
+    searched = os.fsdecode(environment.get("PATH", _DEFAULT_PATH)).split(":")
     return next((path for each in searched if (path := folder / each / program).is_file()), None)
 
 
@@ -86,7 +89,7 @@ def _read_first_line(path: Path) -> bytes | None:
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None
-        begin = file.read(_LONGEST)
+        begin = file.read(_MAX_LINE)
     return None if begin.startswith(b"\x7fELF") else begin.partition(b"\n")[0]
 
 

@@ -17,40 +17,40 @@ from typing import Any, Final
 from scheduler.core.instants import to_text
 from scheduler.database import Database
 from scheduler.localapi import early_ends, prompts
-from scheduler.localapi.anchors import Anchor, Anchors
 from scheduler.localapi.contract import FIELDS
 from scheduler.localapi.early_ends import EarlyCause
 from scheduler.localapi.fields import Value
-from scheduler.localapi.paging import Page
+from scheduler.localapi.page_bookmarks import PageBookmark, PageBookmarks
+from scheduler.localapi.paging import PageRequest
 
-Shown = dict[str, Any]
+AutomationJson = dict[str, Any]
 """An automation as an answer shows it: every field of the contract, in its order."""
 
 PAGE_CHARACTERS: Final = 4 * 2**20
 """A page ends when it holds so many characters, however many automations were asked for: prompts may be long."""
-_EACH_ROW: Final = 1024
+_ROW_CHARACTERS: Final = 1024
 """Characters that an automation has at most beside its prompt and its last error; nearly always far fewer."""
-_USUAL: Final = 1000
+_USUAL_LIMIT: Final = 1000
 """Automations of a page for which no single look-up has to wait noticeably. Larger pages are read on a thread of their own."""
 
-ANSWERS_KEPT: Final = timedelta(days=7)
-_PURGED_AT_ONCE: Final = 10
-_LARGEST: Final = 2**62  # what is more does not fit into SQLite's integers, and is as good as this
+ANSWER_RETENTION: Final = timedelta(days=7)
+_MAX_PURGED: Final = 10
+_MAX_OFFSET: Final = 2**62  # what is more does not fit into SQLite's integers, and is as good as this
 
 _COLUMNS: Final = ", ".join(FIELDS)
 _ORDER: Final = "name, created_at DESC, id"
-_FROM_ANCHOR: Final = "name >= :name AND (name > :name OR created_at < :created_at OR (created_at = :created_at AND id >= :id))"
-_THIS_ONE: Final = "WHERE id = :id AND project_id = :project_id"
+_FROM_BOOKMARK: Final = "name >= :name AND (name > :name OR created_at < :created_at OR (created_at = :created_at AND id >= :id))"
+_WHERE_AUTOMATION: Final = "WHERE id = :id AND project_id = :project_id"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class AutomationRef:
     """Where an automation is looked for: ids of two projects never meet."""
 
     project_id: int
     automation_id: str
 
-    def parameters(self) -> dict[str, Value]:
+    def to_parameters(self) -> dict[str, Value]:
         """For SQL's ``:id`` and ``:project_id``."""
         return {"id": self.automation_id, "project_id": self.project_id}
 
@@ -60,16 +60,16 @@ class PageRows:
     """The automations of one page, how many the project has, and about how many characters the page holds."""
 
     count: int
-    automations: list[Shown]
+    automations: list[AutomationJson]
     characters: int
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class AcceptedRun:
     """What is answered to `run`. ``is_new`` is False when this answer was given before, and nothing was started now."""
 
     status: int
-    automation: Shown
+    automation: AutomationJson
     is_new: bool
 
 
@@ -79,21 +79,21 @@ class Store:
     def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
         self._database = database
         self._now = now
-        self._anchors = Anchors()  # used by the thread that reads
-        self._anchors_of_large_pages = Anchors()  # used by the thread that browses
+        self._bookmarks = PageBookmarks()  # used by the thread that reads
+        self._large_page_bookmarks = PageBookmarks()  # used by the thread that browses
 
-    async def page(self, project_id: int, page: Page) -> PageRows:
+    async def read_page(self, project_id: int, page: PageRequest) -> PageRows:
         """Read one page of a project's automations: by name, then the newest first."""
-        if page.limit <= _USUAL:
-            return await self._database.read(partial(_page, project_id=project_id, page=page, anchors=self._anchors))
-        return await self._database.browse(partial(_page, project_id=project_id, page=page, anchors=self._anchors_of_large_pages))
+        if page.limit <= _USUAL_LIMIT:
+            return await self._database.read(partial(_read_page, project_id=project_id, page=page, anchors=self._bookmarks))
+        return await self._database.browse(partial(_read_page, project_id=project_id, page=page, anchors=self._large_page_bookmarks))
 
-    async def get(self, place: Place) -> Shown | None:
+    async def get(self, place: AutomationRef) -> AutomationJson | None:
         """One automation, None if there is none."""
-        statement = f"SELECT {_COLUMNS} FROM automations {_THIS_ONE}"  # noqa: S608 - the names are constants
-        return await self._database.read(lambda connection: _one(connection, statement, place.parameters()))
+        statement = f"SELECT {_COLUMNS} FROM automations {_WHERE_AUTOMATION}"  # noqa: S608 - the names are constants
+        return await self._database.read(lambda connection: _fetch_one(connection, statement, place.to_parameters()))
 
-    async def create(self, project_id: int, values: Mapping[str, Value]) -> Shown:
+    async def create(self, project_id: int, values: Mapping[str, Value]) -> AutomationJson:
         """Keep a new automation with these valid values."""
         at = to_text(self._now())
         made: dict[str, Value] = {
@@ -105,22 +105,22 @@ class Store:
             "updated_at": at,
         }
         statement = f"INSERT INTO automations ({', '.join(made)}) VALUES (:{', :'.join(made)}) RETURNING {_COLUMNS}"  # noqa: S608 - the names are constants
-        created = await self._database.write(lambda connection: _one(connection, statement, made))
+        created = await self._database.write(lambda connection: _fetch_one(connection, statement, made))
         assert created is not None
         return created
 
-    async def update(self, place: Place, changes: Mapping[str, Value]) -> Shown | None:
+    async def update(self, place: AutomationRef, changes: Mapping[str, Value]) -> AutomationJson | None:
         """Change an automation, None if there is none. ``updated_at`` moves even when nothing else does."""
         changed = {**changes, "updated_at": to_text(self._now())}
         assignments = ", ".join(f"{name} = :{name}" for name in changed)
-        statement = f"UPDATE automations SET {assignments} {_THIS_ONE} RETURNING {_COLUMNS}"  # noqa: S608 - the names are constants
-        return await self._database.write(lambda connection: _one(connection, statement, place.parameters() | changed))
+        statement = f"UPDATE automations SET {assignments} {_WHERE_AUTOMATION} RETURNING {_COLUMNS}"  # noqa: S608 - the names are constants
+        return await self._database.write(lambda connection: _fetch_one(connection, statement, place.to_parameters() | changed))
 
-    async def delete(self, place: Place) -> bool:
+    async def delete(self, place: AutomationRef) -> bool:
         """Delete an automation, and have its runs that wait ended. Its runs stay on record. False if there is no such automation."""
         return await self._database.write(partial(_delete, place=place, now=to_text(self._now())))
 
-    async def start_run(self, place: Place, idempotency_key: str | None) -> Accepted | None:
+    async def start_run(self, place: AutomationRef, idempotency_key: str | None) -> AcceptedRun | None:
         """Accept a run, None if there is no such automation. ``idempotency_key`` is the client's name for its request.
 
         The run, the automation that shows the run and the answer to a named request are one transaction, and writes come one after
@@ -130,31 +130,33 @@ class Store:
         return await self._database.write(partial(_start_run, place=place, idempotency_key=idempotency_key, now=self._now()))
 
 
-def _delete(connection: sqlite3.Connection, *, place: Place, now: str) -> bool:
-    if connection.execute(f"DELETE FROM automations {_THIS_ONE}", place.parameters()).rowcount == 0:  # noqa: S608 - the names are constants
+def _delete(connection: sqlite3.Connection, *, place: AutomationRef, now: str) -> bool:
+    if connection.execute(f"DELETE FROM automations {_WHERE_AUTOMATION}", place.to_parameters()).rowcount == 0:  # noqa: S608 - the names are constants
         return False
-    early_ends.request(connection, place.automation_id, EarlyCause.DELETED, now)
+    early_ends.request_end(connection, place.automation_id, EarlyCause.DELETED, now)
     return True
 
 
-def _page(connection: sqlite3.Connection, *, project_id: int, page: Page, anchors: Anchors) -> PageRows:
+def _read_page(connection: sqlite3.Connection, *, project_id: int, page: PageRequest, anchors: PageBookmarks) -> PageRows:
     project = connection.execute("SELECT automations, version FROM project_sizes WHERE project_id = ?", (project_id,)).fetchone()
     count, version = project or (0, 0)
-    offset = min(page.offset, _LARGEST)
+    offset = min(page.offset, _MAX_OFFSET)
     if offset >= count:
         return PageRows(count, [], 0)
-    rows, characters = _read_rows(connection, _find_rows(connection, project_id, page, offset, anchors.before(project_id, version, offset)))
+    rows, characters = _read_rows(
+        connection, _find_rows(connection, project_id, page, offset, anchors.find_before(project_id, version, offset))
+    )
     for place in {0, len(rows) - 1} if rows else ():
         row = rows[place]
-        anchors.keep(project_id, version, Anchor(offset + place, row["name"], row["created_at"], row["id"]))
+        anchors.keep(project_id, version, PageBookmark(offset + place, row["name"], row["created_at"], row["id"]))
     return PageRows(count, rows, characters)
 
 
-def _find_rows(connection: sqlite3.Connection, project_id: int, page: Page, offset: int, anchor: Anchor | None) -> list[int]:
+def _find_rows(connection: sqlite3.Connection, project_id: int, page: PageRequest, offset: int, anchor: PageBookmark | None) -> list[int]:
     """Return the rowids of a page in their order, out of the index alone: what is skipped is skipped there, and nothing is sorted."""
     found = connection.execute(
         f"""
-        SELECT rowid FROM automations WHERE project_id = :project_id {"AND " + _FROM_ANCHOR if anchor else ""}
+        SELECT rowid FROM automations WHERE project_id = :project_id {"AND " + _FROM_BOOKMARK if anchor else ""}
         ORDER BY {_ORDER} LIMIT :limit OFFSET :skipped
         """,  # noqa: S608 - the names are constants
         {
@@ -167,30 +169,30 @@ def _find_rows(connection: sqlite3.Connection, project_id: int, page: Page, offs
     return [rowid for (rowid,) in found]
 
 
-def _read_rows(connection: sqlite3.Connection, rowids: Sequence[int]) -> tuple[list[Shown], int]:
+def _read_rows(connection: sqlite3.Connection, rowids: Sequence[int]) -> tuple[list[AutomationJson], int]:
     """Return these automations, at least one and no more once they hold `PAGE_CHARACTERS`, and how many characters they hold."""
-    rows: list[Shown] = []
+    rows: list[AutomationJson] = []
     characters = 0
     statement = f"SELECT {_COLUMNS} FROM automations WHERE rowid = ?"  # noqa: S608 - the names are constants
     for rowid in rowids:
-        row = _shown(connection.execute(statement, (rowid,)).fetchone())
-        characters += _EACH_ROW + len(row["prompt"]) + len(row["last_error"] or "")
+        row = _to_automation_json(connection.execute(statement, (rowid,)).fetchone())
+        characters += _ROW_CHARACTERS + len(row["prompt"]) + len(row["last_error"] or "")
         if rows and characters > PAGE_CHARACTERS:
             break
         rows.append(row)
     return rows, characters
 
 
-def _start_run(connection: sqlite3.Connection, *, place: Place, idempotency_key: str | None, now: datetime) -> Accepted | None:
-    if idempotency_key is not None and (given := _given_answer(connection, place, idempotency_key, now)):
+def _start_run(connection: sqlite3.Connection, *, place: AutomationRef, idempotency_key: str | None, now: datetime) -> AcceptedRun | None:
+    if idempotency_key is not None and (given := _find_answer(connection, place, idempotency_key, now)):
         return given
-    run = {**place.parameters(), "run_id": str(uuid.uuid4()), "now": to_text(now)}
-    automation = _one(
+    run = {**place.to_parameters(), "run_id": str(uuid.uuid4()), "now": to_text(now)}
+    automation = _fetch_one(
         connection,
         f"""
         UPDATE automations
         SET last_task_run_id = :run_id, last_run_at = :now, last_run_status = 'running', last_error = NULL, updated_at = :now
-        {_THIS_ONE} RETURNING {_COLUMNS}
+        {_WHERE_AUTOMATION} RETURNING {_COLUMNS}
         """,  # noqa: S608 - the names are constants
         run,
     )
@@ -204,19 +206,19 @@ def _start_run(connection: sqlite3.Connection, *, place: Place, idempotency_key:
         """,
         {**run, "prompt_id": prompt_id},
     )
-    accepted = Accepted(HTTPStatus.OK, automation, is_new=True)
+    accepted = AcceptedRun(HTTPStatus.OK, automation, is_new=True)
     if idempotency_key is not None:
         _keep_answer(connection, (place.project_id, place.automation_id, idempotency_key), accepted, prompt_id, now)
     return accepted
 
 
-def _given_answer(connection: sqlite3.Connection, place: Place, idempotency_key: str, now: datetime) -> Accepted | None:
+def _find_answer(connection: sqlite3.Connection, place: AutomationRef, idempotency_key: str, now: datetime) -> AcceptedRun | None:
     row = connection.execute(
         """
         SELECT status, body, prompt_id FROM idempotent_answers
         WHERE project_id = ? AND automation_id = ? AND idempotency_key = ? AND created_at > ?
         """,
-        (place.project_id, place.automation_id, idempotency_key, to_text(now - ANSWERS_KEPT)),
+        (place.project_id, place.automation_id, idempotency_key, to_text(now - ANSWER_RETENTION)),
     ).fetchone()
     if row is None:
         return None
@@ -224,10 +226,10 @@ def _given_answer(connection: sqlite3.Connection, place: Place, idempotency_key:
     automation = json.loads(body)
     if prompt_id is not None:
         automation["prompt"] = prompts.read(connection, prompt_id)
-    return Accepted(status, automation, is_new=False)
+    return AcceptedRun(status, automation, is_new=False)
 
 
-def _keep_answer(connection: sqlite3.Connection, names: tuple[int, str, str], accepted: Accepted, prompt_id: int, now: datetime) -> None:
+def _keep_answer(connection: sqlite3.Connection, names: tuple[int, str, str], accepted: AcceptedRun, prompt_id: int, now: datetime) -> None:
     """Keep an answer, its prompt apart, and drop a few answers that are old: more than come in, so that no one write is long."""
     replaced = connection.execute(
         "DELETE FROM idempotent_answers WHERE project_id = ? AND automation_id = ? AND idempotency_key = ? RETURNING prompt_id", names
@@ -241,7 +243,7 @@ def _keep_answer(connection: sqlite3.Connection, names: tuple[int, str, str], ac
         (*names, accepted.status, body, prompt_id, to_text(now)),
     )
     prompts.remove_unused(connection, (number for (number,) in replaced))
-    remove_old_answers(connection, to_text(now - ANSWERS_KEPT), _PURGED_AT_ONCE)
+    remove_old_answers(connection, to_text(now - ANSWER_RETENTION), _MAX_PURGED)
 
 
 def remove_old_answers(connection: sqlite3.Connection, before: str, most: int) -> int:
@@ -258,14 +260,14 @@ def remove_old_answers(connection: sqlite3.Connection, before: str, most: int) -
     return len(removed)
 
 
-def _one(connection: sqlite3.Connection, statement: str, parameters: Mapping[str, Value]) -> Shown | None:
+def _fetch_one(connection: sqlite3.Connection, statement: str, parameters: Mapping[str, Value]) -> AutomationJson | None:
     cursor = connection.cursor()
     cursor.row_factory = sqlite3.Row  # the writer's connection gives plain tuples
     rows = cursor.execute(statement, parameters).fetchall()
-    return _shown(rows[0]) if rows else None
+    return _to_automation_json(rows[0]) if rows else None
 
 
-def _shown(row: sqlite3.Row) -> Shown:
+def _to_automation_json(row: sqlite3.Row) -> AutomationJson:
     shown = dict(row)
     shown["enabled"] = bool(shown["enabled"])
     return shown

@@ -22,17 +22,17 @@ import sys
 import time
 
 PR_SET_CHILD_SUBREAPER = 36
-LOOK_EVERY = 0.05  # seconds
-REAP_EVERY = 1.0
+POLL_INTERVAL = 0.05  # seconds
+REAP_INTERVAL = 1.0
 """Seconds: what has lost its parent and ended takes a process number until then."""
-KILLED_WITHIN = 5.0
+KILL_TIMEOUT = 5.0
 """Seconds until what was killed is gone: longer only when it hangs in the kernel, or is another user's and was not killed at all."""
-PASSES = 50
+MAX_PASSES = 50
 """So often is looked for what was started meanwhile; without an end only where it is another user's, and cannot be stopped."""
-MOST_LOOKED_AT = 1000
+MAX_EXAMINED = 1000
 """Processes that are looked at when the command has ended: they may start others faster than they are found."""
-MOST_NAMED = 100
-SERVER_IS_GONE = select.POLLHUP | select.POLLERR
+MAX_NAMES = 100
+HANGUP_EVENTS = select.POLLHUP | select.POLLERR
 
 
 def main(server_descriptor: str, output_descriptor: str, grace: str, *command: str) -> None:
@@ -49,21 +49,21 @@ def main(server_descriptor: str, output_descriptor: str, grace: str, *command: s
     try:
         leader = os.posix_spawnp(command[0], command, os.environ, setsid=True, setsigmask=(), setsigdef=signal.valid_signals())
     except OSError as error:
-        say(server, errno=error.errno or 0)
+        send_report(server, errno=error.errno or 0)
         return
     status = wait_for_end(leader, server)
     left_behind = dict[int, str]()
     if status is not None:
-        say(server, exit_status=status)
-        left_behind = names_below(leader)
-    ended, left = end(leader, float(grace), server, output, left_behind)
+        send_report(server, exit_status=status)
+        left_behind = list_descendants(leader)
+    ended, left = end_descendants(leader, float(grace), server, output, left_behind)
     if status is None:
-        say(server, exit_status=ended)
+        send_report(server, exit_status=ended)
         left_behind.clear()  # all of it was to be ended
-    say(server, left=left, ended=len(left_behind), names=list(left_behind.values())[:MOST_NAMED])
+    send_report(server, left=left, ended=len(left_behind), names=list(left_behind.values())[:MAX_NAMES])
 
 
-def say(server: int, **values: int | list[str]) -> None:
+def send_report(server: int, **values: int | list[str]) -> None:
     """Tell the server, if it is there. Texts are hexadecimal, so that Python writes the values as JSON does."""
     try:
         os.write(server, f"{values}\n".replace("'", '"').encode())
@@ -80,8 +80,8 @@ def wait_for_end(leader: int, server: int) -> int | None:
     poll = select.poll()
     poll.register(exited, select.POLLIN)
     poll.register(server, select.POLLIN | select.POLLRDHUP)
-    while not (ready := dict(poll.poll(REAP_EVERY * 1000))):
-        for orphan in set(children(os.getpid())) - {leader}:
+    while not (ready := dict(poll.poll(REAP_INTERVAL * 1000))):
+        for orphan in set(list_children(os.getpid())) - {leader}:
             os.waitpid(orphan, os.WNOHANG)
     os.close(exited)
     if exited not in ready:
@@ -91,17 +91,17 @@ def wait_for_end(leader: int, server: int) -> int | None:
     return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
 
 
-def names_below(leader: int) -> dict[int, str]:
+def list_descendants(leader: int) -> dict[int, str]:
     """The processes below this one, without the command itself, that are still running; with their names in hexadecimal."""
-    found = children(os.getpid())
+    found = list_children(os.getpid())
     for process in found:  # which grows meanwhile
-        if len(found) < MOST_LOOKED_AT:
-            found += children(process)
-    names = {process: name_of(process) for process in found if process != leader}
+        if len(found) < MAX_EXAMINED:
+            found += list_children(process)
+    names = {process: read_name(process) for process in found if process != leader}
     return {process: name for process, name in names.items() if name}
 
 
-def name_of(process: int) -> str:
+def read_name(process: int) -> str:
     """The name of a process in hexadecimal, at most 15 bytes of it (proc(5), comm); empty when it has ended."""
     try:
         with open(f"/proc/{process}/stat", "rb") as file:
@@ -111,10 +111,10 @@ def name_of(process: int) -> str:
     return "" if rest.split()[0] in {b"Z", b"X"} else name.hex()
 
 
-def end(leader: int, grace: float, server: int, output: int, left_behind: dict[int, str]) -> tuple[int, int]:
+def end_descendants(leader: int, grace: float, server: int, output: int, left_behind: dict[int, str]) -> tuple[int, int]:
     """End whatever there is below this process: the command's exit status, and how many are left because nothing ends them.
 
-    ``left_behind`` gets the processes that are found meanwhile, as `names_below` gives them.
+    ``left_behind`` gets the processes that are found meanwhile, as `list_descendants` gives them.
     """
     statuses = dict[int, int]()
     asked = set[int]()
@@ -123,19 +123,19 @@ def end(leader: int, grace: float, server: int, output: int, left_behind: dict[i
         os.killpg(leader, signal.SIGTERM)
     except ProcessLookupError:
         pass
-    while reap(statuses) and (now := time.monotonic()) < kill_from + KILLED_WITHIN:
+    while reap(statuses) and (now := time.monotonic()) < kill_from + KILL_TIMEOUT:
         if now >= kill_from:
-            for process in stopped():
-                send(process, signal.SIGKILL)
-        for child in set(children(os.getpid())) - asked:
+            for process in stop_descendants():
+                send_signal(process, signal.SIGKILL)
+        for child in set(list_children(os.getpid())) - asked:
             asked.add(child)
-            if child != leader and child not in left_behind and (name := name_of(child)):
+            if child != leader and child not in left_behind and (name := read_name(child)):
                 left_behind[child] = name
-            send(child, signal.SIGTERM)
-        if is_gone(server):
+            send_signal(child, signal.SIGTERM)
+        if is_server_gone(server):
             drain(output)
-        time.sleep(LOOK_EVERY)
-    return statuses.get(leader, -signal.SIGKILL), len(children(os.getpid()))
+        time.sleep(POLL_INTERVAL)
+    return statuses.get(leader, -signal.SIGKILL), len(list_children(os.getpid()))
 
 
 def reap(statuses: dict[int, int]) -> bool:
@@ -150,30 +150,30 @@ def reap(statuses: dict[int, int]) -> bool:
         statuses[process] = os.waitstatus_to_exitcode(status)
 
 
-def stopped() -> set[int]:
+def stop_descendants() -> set[int]:
     """All that descend from this process, stopped: so that none starts another while they are killed one after the other.
 
     Parents first. The children of one that is stopped are not reaped by it, so their numbers stay theirs.
     """
     found = set[int]()
-    for _ in range(PASSES):
+    for _ in range(MAX_PASSES):
         before = len(found)
-        found |= stopped_once()
+        found |= stop_descendants_once()
         if len(found) == before:
             break
     return found
 
 
-def stopped_once() -> set[int]:
+def stop_descendants_once() -> set[int]:
     """All that descend from this process, each stopped before its own children are looked for; not what is started meanwhile."""
-    found = children(os.getpid())
+    found = list_children(os.getpid())
     for process in found:  # which grows meanwhile
-        send(process, signal.SIGSTOP)
-        found += children(process)
+        send_signal(process, signal.SIGSTOP)
+        found += list_children(process)
     return set(found)
 
 
-def children(process: int) -> list[int]:
+def list_children(process: int) -> list[int]:
     """The children of all threads of a process; none of one that is gone."""
     found = list[int]()
     try:
@@ -185,7 +185,7 @@ def children(process: int) -> list[int]:
     return found
 
 
-def send(process: int, number: signal.Signals) -> None:
+def send_signal(process: int, number: signal.Signals) -> None:
     """Send a signal to a process, unless it is gone or another user's."""
     try:
         os.kill(process, number)
@@ -193,11 +193,11 @@ def send(process: int, number: signal.Signals) -> None:
         pass
 
 
-def is_gone(server: int) -> bool:
+def is_server_gone(server: int) -> bool:
     """Whether the server has closed both directions, as one does that was killed."""
     poll = select.poll()
     poll.register(server, 0)
-    return any(events & SERVER_IS_GONE for _, events in poll.poll(0))
+    return any(events & HANGUP_EVENTS for _, events in poll.poll(0))
 
 
 def drain(output: int) -> None:

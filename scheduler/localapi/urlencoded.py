@@ -13,7 +13,7 @@ from scheduler.localapi.fields import Form
 
 MAX_FIELDS: Final = 1000
 _PIECE: Final = 64 * 1024
-_RUN: Final = re.compile(r"[\x00-\x7f]+|[^\x00-\x7f]+")
+_SAME_KIND: Final = re.compile(r"[\x00-\x7f]+|[^\x00-\x7f]+")
 _ESCAPE: Final = 3  # characters
 
 
@@ -33,7 +33,7 @@ def _unquote(text: str, charset: str) -> str:
     """Return a text with its escapes resolved. Each run of ASCII is decoded by itself: what is not ASCII was decoded with the body."""
     if "%" not in text:
         return text
-    return "".join(_decode(run[0], charset) if run[0].isascii() else run[0] for run in _RUN.finditer(text))
+    return "".join(_decode(run[0], charset) if run[0].isascii() else run[0] for run in _SAME_KIND.finditer(text))
 
 
 def _decode(run: str, charset: str) -> str:
@@ -44,12 +44,12 @@ def _cut(run: str) -> Iterator[str]:
     """Cut a text into pieces of a bounded size, and no escape in two."""
     start = 0
     while start < len(run):
-        end = _end_of_piece(run, start)
+        end = _find_piece_end(run, start)
         yield run[start:end]
         start = end
 
 
-def _end_of_piece(run: str, start: int) -> int:
+def _find_piece_end(run: str, start: int) -> int:
     """Return where a piece ends: not within an escape."""
     end = start + _PIECE
     if end >= len(run):

@@ -15,15 +15,15 @@ from starlette.requests import Request
 
 from scheduler.localapi.bodies import parse_body, read_body
 from scheduler.localapi.contract import Contract
-from scheduler.localapi.endpoint import Action, Answer, Call
-from scheduler.localapi.errors import long_idempotency_key, not_found
+from scheduler.localapi.endpoint import Action, Call, EndpointResponse
+from scheduler.localapi.errors import make_idempotency_key_error, make_not_found_error
 from scheduler.localapi.fields import Field, Value
 from scheduler.localapi.keys import Scope
 from scheduler.localapi.long_work import LongWork
 from scheduler.localapi.metadata import describe
-from scheduler.localapi.paging import LARGEST_LIMIT, Page
-from scheduler.localapi.run_output import RunOutputs
-from scheduler.localapi.store import Place, Shown, Store
+from scheduler.localapi.paging import LARGEST_LIMIT, PageRequest
+from scheduler.localapi.run_output import RunOutputFiles
+from scheduler.localapi.store import AutomationJson, AutomationRef, Store
 
 _CURRENT: Final = "@current"
 _MAX_IDEMPOTENCY_KEY: Final = 255
@@ -45,7 +45,7 @@ class Views:
         on_run: Callable[[], None],
         on_delete: Callable[[], None],
         *,
-        outputs: RunOutputs,
+        outputs: RunOutputFiles,
         public_url: str = "",
         max_page: int = LARGEST_LIMIT,
     ) -> None:
@@ -58,17 +58,17 @@ class Views:
         self._public_url = public_url
         self._max_page = max_page
 
-    def collection(self) -> dict[str, Action]:
+    def make_collection_actions(self) -> dict[str, Action]:
         """What can be done with all automations of a project."""
         show = Action(Scope.READ, self._list)
         return {
             "GET": show,
             "POST": Action(Scope.WRITE, self._create),
             "HEAD": show,
-            "OPTIONS": Action(Scope.READ, self._describe("Task Automation List", self._contract.fields)),
+            "OPTIONS": Action(Scope.READ, self._make_description("Task Automation List", self._contract.fields)),
         }
 
-    def item(self) -> dict[str, Action]:
+    def make_item_actions(self) -> dict[str, Action]:
         """What can be done with one automation."""
         show = Action(Scope.READ, self._retrieve)
         return {
@@ -76,75 +76,75 @@ class Views:
             "PATCH": Action(Scope.WRITE, self._update),
             "DELETE": Action(Scope.WRITE, self._delete),
             "HEAD": show,
-            "OPTIONS": Action(Scope.READ, self._describe("Task Automation Instance", None)),
+            "OPTIONS": Action(Scope.READ, self._make_description("Task Automation Instance", None)),
         }
 
-    def run(self) -> dict[str, Action]:
+    def make_run_actions(self) -> dict[str, Action]:
         """How a run of an automation is started."""
         return {
-            "POST": Action(Scope.WRITE, self._run),
-            "OPTIONS": Action(Scope.READ, self._describe("Run", self._contract.fields)),
+            "POST": Action(Scope.WRITE, self._start_run),
+            "OPTIONS": Action(Scope.READ, self._make_description("Run", self._contract.fields)),
         }
 
-    def output(self) -> dict[str, Action]:
+    def make_output_actions(self) -> dict[str, Action]:
         """How the output of a run is read."""
-        show = Action(Scope.READ, self._output)
-        return {"GET": show, "HEAD": show, "OPTIONS": Action(Scope.READ, self._describe("Run Output", None))}
+        show = Action(Scope.READ, self._read_output)
+        return {"GET": show, "HEAD": show, "OPTIONS": Action(Scope.READ, self._make_description("Run Output", None))}
 
-    async def _list(self, call: Call) -> Answer:
+    async def _list(self, call: Call) -> EndpointResponse:
         request = call.request
-        page = Page.asked(request.query_params, self._max_page)
-        rows = await self._store.page(_project(call), page)
-        url = self._absolute_url(request)
+        page = PageRequest.parse(request.query_params, self._max_page)
+        rows = await self._store.read_page(_require_project(call), page)
+        url = self._make_absolute_url(request)
         body = {
             "count": rows.count,
-            "next": page.next_link(url, rows.count, len(rows.automations)),
-            "previous": page.previous_link(url),
+            "next": page.make_next_link(url, rows.count, len(rows.automations)),
+            "previous": page.make_previous_link(url),
             "results": rows.automations,
         }
-        return Answer(HTTPStatus.OK, body, size=rows.characters)
+        return EndpointResponse(HTTPStatus.OK, body, size=rows.characters)
 
-    async def _create(self, call: Call) -> Answer:
-        values = await self._read(call.request, self._contract.new)
-        created = await self._store.create(_project(call), values)
-        return Answer(HTTPStatus.CREATED, created, size=_size(created))
+    async def _create(self, call: Call) -> EndpointResponse:
+        values = await self._read_values(call.request, self._contract.parse_new)
+        created = await self._store.create(_require_project(call), values)
+        return EndpointResponse(HTTPStatus.CREATED, created, size=_count_characters(created))
 
-    async def _retrieve(self, call: Call) -> Answer:
-        return _found(await self._store.get(_place(call)))
+    async def _retrieve(self, call: Call) -> EndpointResponse:
+        return _make_response(await self._store.get(_parse_automation_ref(call)))
 
-    async def _update(self, call: Call) -> Answer:
-        changes = await self._read(call.request, self._contract.changes)
-        return _found(await self._store.update(_place(call), changes))
+    async def _update(self, call: Call) -> EndpointResponse:
+        changes = await self._read_values(call.request, self._contract.parse_changes)
+        return _make_response(await self._store.update(_parse_automation_ref(call), changes))
 
-    async def _delete(self, call: Call) -> Answer:
-        if not await self._store.delete(_place(call)):
-            raise not_found()
+    async def _delete(self, call: Call) -> EndpointResponse:
+        if not await self._store.delete(_parse_automation_ref(call)):
+            raise make_not_found_error()
         self._on_delete()
-        return Answer(HTTPStatus.NO_CONTENT)
+        return EndpointResponse(HTTPStatus.NO_CONTENT)
 
-    async def _run(self, call: Call) -> Answer:
-        accepted = await self._store.start_run(_place(call), _idempotency_key(call.request))
+    async def _start_run(self, call: Call) -> EndpointResponse:
+        accepted = await self._store.start_run(_parse_automation_ref(call), _read_idempotency_key(call.request))
         if accepted is None:
-            raise not_found()
+            raise make_not_found_error()
         if accepted.is_new:
             self._on_run()
-        return Answer(accepted.status, accepted.automation, size=_size(accepted.automation))
+        return EndpointResponse(accepted.status, accepted.automation, size=_count_characters(accepted.automation))
 
-    async def _output(self, call: Call) -> Answer:
-        place = _place(call)
+    async def _read_output(self, call: Call) -> EndpointResponse:
+        place = _parse_automation_ref(call)
         output = await self._outputs.read(place.project_id, place.automation_id)
         if output is None:
-            raise not_found()
+            raise make_not_found_error()
         body = {"id": place.automation_id, "status": output.status, "size": output.size, "output": output.text}
-        return Answer(HTTPStatus.OK, body, size=len(output.text or ""))
+        return EndpointResponse(HTTPStatus.OK, body, size=len(output.text or ""))
 
-    async def _read(self, request: Request, judge: Callable[[object], dict[str, Value]]) -> dict[str, Value]:
+    async def _read_values(self, request: Request, judge: Callable[[object], dict[str, Value]]) -> dict[str, Value]:
         """Read a request's body and judge what it says."""
         raw = await read_body(request)
         content_type = request.headers.get("content-type", "")
         return await self._long_work.carry_out(lambda: judge(parse_body(raw, content_type)), size=len(raw))
 
-    def _absolute_url(self, request: Request) -> str:
+    def _make_absolute_url(self, request: Request) -> str:
         # A query may hold any bytes, and a link only those that a URL may have.
         query = quote(request.scope["query_string"], safe=punctuation)
         if self._public_url:
@@ -152,41 +152,41 @@ class Views:
         return str(URL(scope={**request.scope, "query_string": query.encode()}))
 
     @staticmethod
-    def _describe(name: str, fields: tuple[Field, ...] | None) -> Callable[[Call], Awaitable[Answer]]:
-        async def described(call: Call) -> Answer:
-            return Answer(HTTPStatus.OK, describe(name, fields if call.key.may(Scope.WRITE) else None))
+    def _make_description(name: str, fields: tuple[Field, ...] | None) -> Callable[[Call], Awaitable[EndpointResponse]]:
+        async def respond(call: Call) -> EndpointResponse:
+            return EndpointResponse(HTTPStatus.OK, describe(name, fields if call.key.may(Scope.WRITE) else None))
 
-        return described
+        return respond
 
 
-def _found(automation: Shown | None) -> Answer:
+def _make_response(automation: AutomationJson | None) -> EndpointResponse:
     if automation is None:
-        raise not_found()
-    return Answer(HTTPStatus.OK, automation, size=_size(automation))
+        raise make_not_found_error()
+    return EndpointResponse(HTTPStatus.OK, automation, size=_count_characters(automation))
 
 
-def _size(automation: Shown) -> int:
+def _count_characters(automation: AutomationJson) -> int:
     return sum(len(value) for value in automation.values() if isinstance(value, str))
 
 
-def _idempotency_key(request: Request) -> str | None:
+def _read_idempotency_key(request: Request) -> str | None:
     """Return the client's name for its request, None for a request without one."""
     name = request.headers.get("idempotency-key", "")
     if len(name) > _MAX_IDEMPOTENCY_KEY:
-        raise long_idempotency_key(_MAX_IDEMPOTENCY_KEY)
+        raise make_idempotency_key_error(_MAX_IDEMPOTENCY_KEY)
     return name or None
 
 
-def _project(call: Call) -> int:
+def _require_project(call: Call) -> int:
     """Find the project that the path names: the key's own, or there is none. What other projects there are, a key cannot learn."""
     named = call.request.path_params["project"]
     if named not in {_CURRENT, str(call.key.project_id)}:
-        raise not_found()
+        raise make_not_found_error()
     return call.key.project_id
 
 
-def _place(call: Call) -> Place:
+def _parse_automation_ref(call: Call) -> AutomationRef:
     try:
-        return Place(_project(call), str(uuid.UUID(call.request.path_params["id"])))
+        return AutomationRef(_require_project(call), str(uuid.UUID(call.request.path_params["id"])))
     except ValueError:
-        raise not_found() from None
+        raise make_not_found_error() from None

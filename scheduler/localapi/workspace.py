@@ -19,12 +19,12 @@ class Workspace:
     folder: Path
 
     @classmethod
-    def of(cls, root: Path, run_id: str) -> "Workspace":
+    def locate(cls, root: Path, run_id: str) -> "Workspace":
         """Name the workspace of a run; nothing is made yet."""
         return cls(root / run_id)
 
     @staticmethod
-    def all_in(root: Path) -> list[str]:
+    def list_names(root: Path) -> list[str]:
         """The names of whatever lies where the workspaces do. Raises OSError."""
         return [each.name for each in root.iterdir()] if root.exists() else []
 
@@ -52,7 +52,7 @@ class Workspace:
         for folder in (self.folder, self.work):
             folder.mkdir(mode=0o700)
         for path, content in ((self.prompt, _end_line(prompt).encode()), (self.output, b"")):
-            with open(path, "xb", opener=_private) as file:
+            with open(path, "xb", opener=_open_private) as file:
                 file.write(content)
 
     async def remove(self) -> None:
@@ -68,24 +68,24 @@ class Workspace:
             await self._remove(self.work)
 
     async def _remove(self, folder: Path) -> None:
-        if mounted := _mounted_in(folder):
+        if mounted := _find_mount(folder):
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), mounted)
-        await _done("find", str(folder), "-type", "d", "!", "-perm", "-700", "-exec", "chmod", "u+rwx", "{}", ";")
-        await _done("rm", "-rf", "--one-file-system", "--", str(folder))
+        await _execute_command("find", str(folder), "-type", "d", "!", "-perm", "-700", "-exec", "chmod", "u+rwx", "{}", ";")
+        await _execute_command("rm", "-rf", "--one-file-system", "--", str(folder))
 
 
 def _end_line(text: str) -> str:
     return text if text.endswith("\n") else f"{text}\n"
 
 
-def _mounted_in(folder: Path) -> str | None:
+def _find_mount(folder: Path) -> str | None:
     """A file system that is mounted in the folder, if there is one (proc(5), mountinfo)."""
     inside = f"{folder}/"
     points = (line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines())
     return next((point for point in points if f"{point}/".startswith(inside)), None)
 
 
-async def _done(*command: str) -> None:
+async def _execute_command(*command: str) -> None:
     """Carry out a command of the system's. Raises OSError with what it says when it fails."""
     process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
@@ -99,5 +99,5 @@ async def _done(*command: str) -> None:
         raise OSError(said.decode(errors="replace").partition("\n")[0])
 
 
-def _private(path: str, flags: int) -> int:
+def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, mode=0o600)

@@ -18,7 +18,7 @@ MAX_FIELDS: Final = 100
 """Headers of a request."""
 
 
-class Bounded:
+class RequestSizeLimit:
     """ASGI middleware that answers 414 or 431 to a request that goes beyond a bound, in the form of the embedded API's errors."""
 
     def __init__(self, app: ASGIApp) -> None:

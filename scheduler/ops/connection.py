@@ -16,7 +16,7 @@ MAX_HEAD: Final = 64 * 1024
 """Bytes of a request's line and headers; more are answered with 400."""
 ARRIVES_WITHIN: Final = 10.0
 """Seconds for them to arrive, from the connection or the request's first byte on, and for the rest of a body after its answer."""
-AT_ONCE: Final = 16 * 1024
+MAX_PIECE: Final = 16 * 1024
 """Bytes that are taken before anybody else may run: of a body in chunks of one byte, some 3,000 chunks and 20 ms."""
 READ_WITHIN: Final = 30.0
 """Seconds in which a client must read something of what is there for it."""
@@ -26,14 +26,14 @@ class Connection(H11Protocol):
     """HTTP/1.1 with limits on a client's time. When one is over, the connection is closed."""
 
     _unread = b""  # came, and was not taken yet
-    _holds_back = False  # reads nothing more until that was taken
-    _arriving: asyncio.TimerHandle | None = None
-    _reading: asyncio.TimerHandle | None = None
+    _is_paused = False  # reads nothing more until that was taken
+    _arrival_timer: asyncio.TimerHandle | None = None
+    _read_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's own
         """Begin to wait for a request."""
         super().connection_made(transport)
-        self._arriving = self.loop.call_later(ARRIVES_WITHIN, self._give_up)
+        self._arrival_timer = self.loop.call_later(ARRIVES_WITHIN, self._give_up)
 
     def data_received(self, data: bytes) -> None:
         """Take what came, a piece at a time: a piece may be a great many chunks, and each costs a step."""
@@ -47,27 +47,27 @@ class Connection(H11Protocol):
             self._unread = b""
         if not self._unread:
             return
-        piece, self._unread = self._unread[:AT_ONCE], self._unread[AT_ONCE:]
+        piece, self._unread = self._unread[:MAX_PIECE], self._unread[MAX_PIECE:]
         self._take(piece)
         if self._unread:
-            self._holds_back = True
+            self._is_paused = True
             self.transport.pause_reading()
             self.loop.call_soon(self._take_piece)
-        elif self._holds_back:
-            self._holds_back = False
+        elif self._is_paused:
+            self._is_paused = False
             if not self.flow.read_paused and not self.transport.is_closing():
                 self.transport.resume_reading()
 
     def _take(self, data: bytes) -> None:
         """Take some bytes; unless a request is under way then, all of it must have come before the time that it has is over."""
         super().data_received(data)
-        if self._request_is_under_way():
+        if self._is_serving():
             self._stop_waiting()
         elif self._is_idle():
             self._stop_waiting()
             self._keep_alive()
-        elif self._arriving is None:
-            self._arriving = self.loop.call_later(ARRIVES_WITHIN, self._give_up)
+        elif self._arrival_timer is None:
+            self._arrival_timer = self.loop.call_later(ARRIVES_WITHIN, self._give_up)
 
     def send_400_response(self, msg: str) -> None:
         """Say what is wrong with a request that is none, in the form of all other errors, and close."""
@@ -103,7 +103,7 @@ class Connection(H11Protocol):
         self._stop_waiting_for_reading()
         super().connection_lost(exc)
 
-    def _request_is_under_way(self) -> bool:
+    def _is_serving(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr] # None before the first one
 
     def _is_idle(self) -> bool:
@@ -114,27 +114,27 @@ class Connection(H11Protocol):
             self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _stop_waiting(self) -> None:
-        if self._arriving is not None:
-            self._arriving.cancel()
-            self._arriving = None
+        if self._arrival_timer is not None:
+            self._arrival_timer.cancel()
+            self._arrival_timer = None
 
     def _give_up(self) -> None:
-        self._arriving = None
-        if not self._request_is_under_way():
+        self._arrival_timer = None
+        if not self._is_serving():
             self.transport.abort()
 
     def _wait_for_reading(self) -> None:
         self._stop_waiting_for_reading()
         left = self.transport.get_write_buffer_size()
-        self._reading = self.loop.call_later(READ_WITHIN, self._look_at_reading, left)
+        self._read_timer = self.loop.call_later(READ_WITHIN, self._check_reading, left)
 
-    def _look_at_reading(self, left_before: int) -> None:
+    def _check_reading(self, left_before: int) -> None:
         if self.transport.get_write_buffer_size() < left_before:
             self._wait_for_reading()
         else:
             self.transport.abort()
 
     def _stop_waiting_for_reading(self) -> None:
-        if self._reading is not None:
-            self._reading.cancel()
-            self._reading = None
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None

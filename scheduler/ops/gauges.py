@@ -18,30 +18,30 @@ from prometheus_client.exposition import choose_encoder  # noqa: TID251  the sam
 from scheduler.core import cron
 from scheduler.core.model import State
 from scheduler.core.status import AutomationStatus, DaemonStatus, TargetStatus
-from scheduler.ops.metrics import ENDS, Metrics
-from scheduler.ops.workbench import Workbench
+from scheduler.ops.metrics import RUN_ENDS, Metrics
+from scheduler.ops.page_worker import PageWorker
 
-MOST: Final = 1_000
+MAX_DETAILED: Final = 1_000
 """Automations for which ``auto`` keeps metrics of each."""
-_AT_A_TIME: Final = 500
+_BATCH: Final = 500
 """Automations that are asked for before others have a turn: about a millisecond."""
 AUTOMATION_STATES: Final = ("enabled", "disabled", "paused", "invalid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
+class GaugeSources:
     """Whom to ask. All but ``ledger_size``, which is asked on a thread, and in bytes, are asked on the loop."""
 
     status: Callable[[], DaemonStatus]
     automations: Callable[[str], Iterable[AutomationStatus]]
-    fires: Callable[[str, str], bool]  # whether the automation of this target and id is there, enabled and not paused
+    is_firing: Callable[[str, str], bool]  # whether the automation of this target and id is there, enabled and not paused
     per_automation: bool | Literal["auto"]
     ledger_size: Callable[[], int | None]
     progress: Callable[[], datetime]
 
 
 @dataclass(frozen=True, slots=True)
-class _Taken:
+class _GaugeState:
     """What was so at one instant."""
 
     status: DaemonStatus
@@ -53,21 +53,21 @@ class _Taken:
 class Exposition:
     """All metrics, as text."""
 
-    def __init__(self, metrics: Metrics, sources: Sources, workbench: Workbench) -> None:
+    def __init__(self, metrics: Metrics, sources: GaugeSources, workbench: PageWorker) -> None:
         self._metrics = metrics
-        self._workbench = workbench
+        self._worker = workbench
         self._sources = sources
 
-    async def text(self, accept: str) -> tuple[bytes, str]:
+    async def render(self, accept: str) -> tuple[bytes, str]:
         """The text for Prometheus, OpenMetrics when the ``Accept`` header asks for it, with its Content-Type."""
-        return await self._workbench.make(self._encoded, await self._take(), accept)
+        return await self._worker.run(self._encode, await self._collect_state(), accept)
 
-    async def _take(self) -> _Taken:
+    async def _collect_state(self) -> _GaugeState:
         sources = self._sources
         status = sources.status()
-        shown = status.targets if self._each(status) else ()
-        automations = {target.name: await _all_of(sources.automations(target.name)) for target in shown}
-        return _Taken(status, automations, await self._find_failing(status), sources.progress())
+        shown = status.targets if self._is_per_automation(status) else ()
+        automations = {target.name: await _collect_statuses(sources.automations(target.name)) for target in shown}
+        return _GaugeState(status, automations, await self._find_failing(status), sources.progress())
 
     async def _find_failing(self, status: DaemonStatus) -> Mapping[str, Collection[str]]:
         """Return by target the automations that fire and whose newest finished run failed. A target without known runs is left out."""
@@ -80,40 +80,40 @@ class Exposition:
         """Return those of these automations that fire, asked for a few at a time."""
         firing = set()
         for number, automation_id in enumerate(automations, 1):
-            if self._sources.fires(target, automation_id):
+            if self._sources.is_firing(target, automation_id):
                 firing.add(automation_id)
-            if number % _AT_A_TIME == 0:
+            if number % _BATCH == 0:
                 await asyncio.sleep(0)
         return firing
 
-    def _each(self, status: DaemonStatus) -> bool:
+    def _is_per_automation(self, status: DaemonStatus) -> bool:
         if self._sources.per_automation == "auto":
-            return sum(sum(target.automations.values()) for target in status.targets) <= MOST
+            return sum(sum(target.automations.values()) for target in status.targets) <= MAX_DETAILED
         return self._sources.per_automation
 
-    def _encoded(self, taken: _Taken, accept: str) -> tuple[bytes, str]:
+    def _encode(self, taken: _GaugeState, accept: str) -> tuple[bytes, str]:
         encode, content_type = choose_encoder(accept)
-        return encode(_Families(partial(self._families, taken))), content_type
+        return encode(_Families(partial(self._make_families, taken))), content_type
 
-    def _families(self, taken: _Taken) -> Iterator[Metric]:
+    def _make_families(self, taken: _GaugeState) -> Iterator[Metric]:
         yield from self._metrics.registry.collect()
-        yield from _of_the_process(taken, self._sources.ledger_size())
-        yield from _of_targets(taken.status.targets)
-        yield _gauge(
+        yield from _make_process_gauges(taken, self._sources.ledger_size())
+        yield from _make_target_gauges(taken.status.targets)
+        yield _make_gauge(
             "scheduler_automations_failing",
             "Automations that fire and whose newest finished run failed or was lost",
             ("target",),
             [((target,), len(automations)) for target, automations in taken.failing.items()],
         )
-        yield from _of_automations(taken, self._metrics)
+        yield from _make_automation_gauges(taken, self._metrics)
 
 
-async def _all_of(automations: Iterable[AutomationStatus]) -> Sequence[AutomationStatus]:
+async def _collect_statuses(automations: Iterable[AutomationStatus]) -> Sequence[AutomationStatus]:
     """All of these, asked for a few at a time: others have their turn between."""
     found = []
     for number, automation in enumerate(automations, 1):
         found.append(automation)
-        if number % _AT_A_TIME == 0:
+        if number % _BATCH == 0:
             await asyncio.sleep(0)
     return found
 
@@ -125,61 +125,67 @@ class _Families:
     collect: Callable[[], Iterable[Metric]]
 
 
-def _of_the_process(taken: _Taken, ledger_size: int | None) -> Iterator[Metric]:
-    versions = cron.versions()
+def _make_process_gauges(taken: _GaugeState, ledger_size: int | None) -> Iterator[Metric]:
+    versions = cron.read_versions()
     built = {"version": taken.status.version, "python": python_version(), "croniter": versions.croniter, "tzdata": versions.tzdata}
-    yield _gauge("scheduler_build_info", "What is running", tuple(built), [(tuple(built.values()), 1)])
-    yield _gauge("scheduler_ready", "Whether everything is there that firing needs", (), [((), taken.status.ready)])
+    yield _make_gauge("scheduler_build_info", "What is running", tuple(built), [(tuple(built.values()), 1)])
+    yield _make_gauge("scheduler_ready", "Whether everything is there that firing needs", (), [((), taken.status.is_ready)])
     progress = taken.progress.timestamp()
-    yield _gauge("scheduler_loop_progress_timestamp_seconds", "When the loop was last seen to turn", (), [((), progress)])
-    yield _gauge("scheduler_ledger_size_bytes", "Size of the ledger's files", (), [((), ledger_size)])
+    yield _make_gauge("scheduler_loop_progress_timestamp_seconds", "When the loop was last seen to turn", (), [((), progress)])
+    yield _make_gauge("scheduler_ledger_size_bytes", "Size of the ledger's files", (), [((), ledger_size)])
 
 
-def _of_targets(targets: Sequence[TargetStatus]) -> Iterator[Metric]:
-    def of_each(name: str, text: str, value: Callable[[TargetStatus], float | None]) -> Metric:
-        return _gauge(name, text, ("target",), [((target.name,), value(target)) for target in targets])
+def _make_target_gauges(targets: Sequence[TargetStatus]) -> Iterator[Metric]:
+    def make_gauge(name: str, text: str, value: Callable[[TargetStatus], float | None]) -> Metric:
+        return _make_gauge(name, text, ("target",), [((target.name,), value(target)) for target in targets])
 
-    yield of_each("scheduler_attempts_in_flight", "Attempts that wait for their answer", lambda target: target.in_flight)
-    yield of_each("scheduler_occurrences_overdue", "Occurrences that should have started by now", lambda target: target.overdue_count)
-    yield of_each(
+    yield make_gauge("scheduler_attempts_in_flight", "Attempts that wait for their answer", lambda target: target.in_flight)
+    yield make_gauge("scheduler_occurrences_overdue", "Occurrences that should have started by now", lambda target: target.overdue_count)
+    yield make_gauge(
         "scheduler_automations_recovering",
         "Automations of which something in the past is not on record yet",
         lambda target: 0 if target.recovering is None else target.recovering.automations,
     )
-    yield of_each("scheduler_next_fire_timestamp_seconds", "When something is scheduled next", lambda target: _unix(target.next_fire))
-    yield of_each(
+    yield make_gauge(
+        "scheduler_next_fire_timestamp_seconds", "When something is scheduled next", lambda target: _to_unix_time(target.next_fire)
+    )
+    yield make_gauge(
         "scheduler_snapshot_timestamp_seconds",
         "When all automations were last read; 0: never",
-        lambda target: _unix(target.snapshot_at) or 0,
+        lambda target: _to_unix_time(target.snapshot_at) or 0,
     )
-    yield of_each("scheduler_attempts_waiting", "Attempts that wait for a place to be sent", lambda target: target.places.waiting)
-    yield of_each("scheduler_attempts_hanging", "Requests without an answer for a second", lambda target: target.places.hanging)
-    yield of_each(
+    yield make_gauge("scheduler_attempts_waiting", "Attempts that wait for a place to be sent", lambda target: target.places.waiting)
+    yield make_gauge("scheduler_attempts_hanging", "Requests without an answer for a second", lambda target: target.places.hanging)
+    yield make_gauge(
         "scheduler_request_budget_exhausted_timestamp_seconds",
         "Since when the request budget keeps occurrences or polls waiting; 0: it does not",
-        lambda target: _unix(target.places.exhausted_since) or 0,
+        lambda target: _to_unix_time(target.places.exhausted_since) or 0,
     )
-    yield of_each(
+    yield make_gauge(
         "scheduler_target_saturated_timestamp_seconds",
         "Since when as many requests hang as max_waiting allows; 0: they do not",
-        lambda target: _unix(target.places.saturated_since) or 0,
+        lambda target: _to_unix_time(target.places.saturated_since) or 0,
     )
-    yield of_each("scheduler_target_held", "Whether nothing is sent until somebody mends it", lambda target: target.held is not None)
-    yield of_each(
+    yield make_gauge("scheduler_target_held", "Whether nothing is sent until somebody mends it", lambda target: target.held is not None)
+    yield make_gauge(
         "scheduler_target_throttled_until_timestamp_seconds",
         "Until when the API asked to send nothing; 0: there is no wait",
-        lambda target: _unix(target.throttled_until) or 0,
+        lambda target: _to_unix_time(target.throttled_until) or 0,
     )
-    yield of_each("scheduler_clock_offset_seconds", "How far the API's clock is ahead of ours", lambda target: target.clock_offset)
-    yield of_each("scheduler_automations_unidentified", "Objects of the list whose id cannot be read", lambda target: target.unidentified)
-    yield of_each("scheduler_automations_absent", "Automations that are not in the list, and not removed yet", lambda target: target.absent)
-    yield _gauge(
+    yield make_gauge("scheduler_clock_offset_seconds", "How far the API's clock is ahead of ours", lambda target: target.clock_offset)
+    yield make_gauge(
+        "scheduler_automations_unidentified", "Objects of the list whose id cannot be read", lambda target: target.unidentified
+    )
+    yield make_gauge(
+        "scheduler_automations_absent", "Automations that are not in the list, and not removed yet", lambda target: target.absent
+    )
+    yield _make_gauge(
         "scheduler_occurrences_open",
         "Claimed occurrences without an outcome",
         ("target", "state"),
         [((target.name, state), target.open.get(state, 0)) for target in targets for state in State],
     )
-    yield _gauge(
+    yield _make_gauge(
         "scheduler_automations",
         "Automations by their state",
         ("target", "state"),
@@ -187,36 +193,38 @@ def _of_targets(targets: Sequence[TargetStatus]) -> Iterator[Metric]:
     )
 
 
-def _of_automations(taken: _Taken, metrics: Metrics) -> Iterator[Metric]:
+def _make_automation_gauges(taken: _GaugeState, metrics: Metrics) -> Iterator[Metric]:
     every = [(target, each) for target, group in taken.automations.items() for each in group]
 
-    def of_each(name: str, text: str, value: Callable[[str, AutomationStatus], float | None]) -> Metric:
+    def make_gauge(name: str, text: str, value: Callable[[str, AutomationStatus], float | None]) -> Metric:
         labels = ("target", "automation")
-        return _gauge(name, text, labels, [((target, each.automation_id), value(target, each)) for target, each in every])
+        return _make_gauge(name, text, labels, [((target, each.automation_id), value(target, each)) for target, each in every])
 
-    yield _gauge(
+    yield _make_gauge(
         "scheduler_automation_info",
         "What an automation is called and when it fires",
         ("target", "automation", "name", "cron", "timezone"),
         [((target, each.automation_id, each.name, each.cron_expression, each.timezone), 1) for target, each in every],
     )
-    yield of_each("scheduler_automation_next_fire_timestamp_seconds", "When it is scheduled next", lambda _, each: _unix(each.next_fire))
-    yield of_each(
+    yield make_gauge(
+        "scheduler_automation_next_fire_timestamp_seconds", "When it is scheduled next", lambda _, each: _to_unix_time(each.next_fire)
+    )
+    yield make_gauge(
         "scheduler_automation_last_accepted_timestamp_seconds",
         "When an occurrence of it was last accepted",
-        lambda target, each: metrics.last_accepted(target, each.automation_id),
+        lambda target, each: metrics.get_last_accepted(target, each.automation_id),
     )
-    yield of_each(
+    yield make_gauge(
         "scheduler_automation_last_success_timestamp_seconds",
         "When a run of it was last seen to have succeeded",
-        lambda target, each: metrics.last_success(target, each.automation_id),
+        lambda target, each: metrics.get_last_success(target, each.automation_id),
     )
-    yield of_each(
+    yield make_gauge(
         "scheduler_automation_last_run_duration_seconds",
         "How long the newest run of it took that was seen to end",
         lambda target, each: metrics.get_last_duration(target, each.automation_id),
     )
-    yield of_each(
+    yield make_gauge(
         "scheduler_automation_failing",
         "Whether it fires and its newest finished run failed or was lost",
         lambda target, each: each.automation_id in taken.failing[target] if target in taken.failing else None,
@@ -225,12 +233,12 @@ def _of_automations(taken: _Taken, metrics: Metrics) -> Iterator[Metric]:
         "scheduler_automation_runs", "Runs of an automation that came to their end", labels=("target", "automation", "status")
     )
     for target, automation in every:
-        for status in ENDS:
+        for status in RUN_ENDS:
             runs.add_metric((target, automation.automation_id, status), metrics.count_runs(target, automation.automation_id, status))
     yield runs
 
 
-def _gauge(name: str, text: str, labels: tuple[str, ...], samples: Iterable[tuple[tuple[str, ...], float | None]]) -> Metric:
+def _make_gauge(name: str, text: str, labels: tuple[str, ...], samples: Iterable[tuple[tuple[str, ...], float | None]]) -> Metric:
     """A gauge with these values; one that is None is not shown, since no number would be true."""
     family = GaugeMetricFamily(name, text, labels=labels)
     for values, value in samples:
@@ -239,5 +247,5 @@ def _gauge(name: str, text: str, labels: tuple[str, ...], samples: Iterable[tupl
     return family
 
 
-def _unix(instant: datetime | None) -> float | None:
+def _to_unix_time(instant: datetime | None) -> float | None:
     return None if instant is None else instant.timestamp()

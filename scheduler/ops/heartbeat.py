@@ -21,11 +21,11 @@ class Heartbeat:
         """The loop turns."""
         self._at, self._beaten = self._now(), self._seconds()
 
-    def at(self) -> datetime:
+    def get_last_beat(self) -> datetime:
         """When it last turned, by the wall clock."""
         return self._at
 
-    def age(self) -> float:
+    def get_age(self) -> float:
         """Seconds since then, whatever was done to the wall clock meanwhile."""
         return self._seconds() - self._beaten
 

@@ -16,8 +16,8 @@ IDENTIFIER: Final = "scheduler"
 
 _PRIORITIES: Final = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}  # syslog(3)
 _FIELD: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}", re.ASCII)
-_LONGEST: Final = 48 * 1024  # bytes of a value: of two so long, the message and what is in it, a datagram has room for both
-_SAID_OTHERWISE: Final = frozenset({"timestamp", "level"})  # the journal's own clock, and the priority
+_MAX_VALUE: Final = 48 * 1024  # bytes of a value: of two so long, the message and what is in it, a datagram has room for both
+_REDUNDANT_KEYS: Final = frozenset({"timestamp", "level"})  # the journal's own clock, and the priority
 
 
 def is_journal(stream: TextIO, journal_stream: str | None) -> bool:
@@ -29,24 +29,24 @@ def is_journal(stream: TextIO, journal_stream: str | None) -> bool:
     return journal_stream == f"{status.st_dev}:{status.st_ino}"
 
 
-def entry(event: Mapping[str, object], message: str) -> bytes:
+def make_entry(event: Mapping[str, object], message: str) -> bytes:
     """The datagram for one line of the log: ``message``, its priority, and each of its keys as a field, in capitals.
 
     A value with line breaks is framed by its length, so that nothing in it can pass for a field.
     """
     fields = {"MESSAGE": message, "PRIORITY": str(_PRIORITIES[str(event["level"])]), "SYSLOG_IDENTIFIER": IDENTIFIER}
-    return b"".join(_framed(name, value) for name, value in [*fields.items(), *_fields(event)])
+    return b"".join(_frame_field(name, value) for name, value in [*fields.items(), *_make_fields(event)])
 
 
-def _fields(event: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+def _make_fields(event: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     for key, value in event.items():
         name = key.upper()
-        if key not in _SAID_OTHERWISE and _FIELD.fullmatch(name):
+        if key not in _REDUNDANT_KEYS and _FIELD.fullmatch(name):
             yield name, value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _framed(name: str, value: str) -> bytes:
-    content = value.encode("utf-8", "backslashreplace")[:_LONGEST]
+def _frame_field(name: str, value: str) -> bytes:
+    content = value.encode("utf-8", "backslashreplace")[:_MAX_VALUE]
     if b"\n" in content:
         return b"%s\n%s%s\n" % (name.encode(), len(content).to_bytes(8, "little"), content)
     return b"%s=%s\n" % (name.encode(), content)
@@ -61,13 +61,13 @@ class Journal:
 
     def __call__(self, entries: Sequence[bytes]) -> int:
         """How many could not be sent, as while the journal is being restarted."""
-        return sum(not self._sent(each) for each in entries)
+        return sum(not self._try_send(each) for each in entries)
 
     def close(self) -> None:
         """Send nothing more."""
         self._socket.close()
 
-    def _sent(self, content: bytes) -> bool:
+    def _try_send(self, content: bytes) -> bool:
         try:
             self._socket.sendto(content, self._address)
         except OSError:

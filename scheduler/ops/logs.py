@@ -21,47 +21,47 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from scheduler.core.instants import to_text
-from scheduler.ops import console, journal
+from scheduler.ops import console_format, journal
 from scheduler.ops.journal import Journal
-from scheduler.ops.writer import LIMIT, Lines, Writer
+from scheduler.ops.writer import MAX_LINES, LogWriter, StreamOutput
 
-Format = Literal["auto", "console", "json"]
-Level = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "console", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 
-_NUMBERS: Final = {name.lower(): number for name, number in logging.getLevelNamesMapping().items()}
+_LEVEL_NUMBERS: Final = {name.lower(): number for name, number in logging.getLevelNamesMapping().items()}
 _ENCODE: Final = json.JSONEncoder(default=str).encode  # json.dumps would make an encoder for every line
 
 
 class Log:
     """The log of this process while it is open; a context manager. ``now`` is the clock, in UTC, and ``node`` is named in every JSON line.
 
-    ``auto`` is ``console`` when ``stream`` is a terminal, else ``json``. Nobody who logs waits for the stream; see `Writer`.
+    ``auto`` is ``console`` when ``stream`` is a terminal, else ``json``. Nobody who logs waits for the stream; see `LogWriter`.
     """
 
     def __init__(
         self,
         *,
-        format: Format,  # noqa: A002  the setting's name
-        level: Level,
+        format: LogFormat,  # noqa: A002  the setting's name
+        level: LogLevel,
         node: str,
         now: Callable[[], datetime],
         stream: TextIO | None = None,
-        limit: int = LIMIT,
+        limit: int = MAX_LINES,
     ) -> None:
         self._node, self._now = node, now
-        self._stream = stream or sys.stdout or sys.stderr or _nowhere()
-        self._drawn = self._stream.isatty() if format == "auto" else format == "console"
-        self._threshold = _NUMBERS[level]
+        self._stream = stream or sys.stdout or sys.stderr or _open_null()
+        self._is_console = self._stream.isatty() if format == "auto" else format == "console"
+        self._threshold = _LEVEL_NUMBERS[level]
         self._journal = Journal() if journal.is_journal(self._stream, os.environ.get("JOURNAL_STREAM")) else None
-        self._writer: Writer[Any] = Writer(self._journal or Lines(self._stream), lost=self._loss, limit=limit)
-        self._processors = self._pipeline()
+        self._writer: LogWriter[Any] = LogWriter(self._journal or StreamOutput(self._stream), lost=self._make_loss_line, limit=limit)
+        self._processors = self._make_pipeline()
         structlog.configure(
             processors=self._processors,
             wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
             logger_factory=lambda *_: _Logger(self._writer.write),
             cache_logger_on_first_use=False,
         )
-        self._bridge = _Bridge()
+        self._bridge = _LibraryHandler()
         self._bridge.join()
         atexit.register(self.close)
 
@@ -84,47 +84,47 @@ class Log:
         if self._journal is not None:
             self._journal.close()
 
-    def set_level(self, level: Level) -> None:
+    def set_level(self, level: LogLevel) -> None:
         """Log what is at this level or above from now on."""
-        self._threshold = _NUMBERS[level]
+        self._threshold = _LEVEL_NUMBERS[level]
 
-    def takes(self, level: str) -> bool:
+    def is_enabled_for(self, level: str) -> bool:
         """Whether a line of this level is written, for those who would have to prepare it."""
-        return _NUMBERS[level] >= self._threshold
+        return _LEVEL_NUMBERS[level] >= self._threshold
 
-    def _pipeline(self) -> list[Processor]:
-        always: list[Processor] = [self._above_threshold, structlog.processors.format_exc_info]
-        text = self._text()
-        return [*always, partial(self._entered, text)] if self._journal else [*always, *text]
+    def _make_pipeline(self) -> list[Processor]:
+        always: list[Processor] = [self._drop_below_threshold, structlog.processors.format_exc_info]
+        text = self._make_text_processors()
+        return [*always, partial(self._make_entry, text)] if self._journal else [*always, *text]
 
-    def _text(self) -> list[Processor]:
+    def _make_text_processors(self) -> list[Processor]:
         """The processors that make an event the text of its line."""
-        if not self._drawn:
-            return [self._ordered, _json]
-        colours = console.coloured(self._stream, os.environ.get("NO_COLOR"), os.environ.get("TERM"))
-        return [console.indented, self._stamped, console.renderer(colours=colours)]
+        if not self._is_console:
+            return [self._add_common_keys, _encode_json]
+        colours = console_format.may_colour(self._stream, os.environ.get("NO_COLOR"), os.environ.get("TERM"))
+        return [console_format.indent_traceback, self._add_timestamp, console_format.make_renderer(colours=colours)]
 
-    def _entered(self, text: Sequence[Processor], logger: WrappedLogger, level: str, event: EventDict) -> bytes:
+    def _make_entry(self, text: Sequence[Processor], logger: WrappedLogger, level: str, event: EventDict) -> bytes:
         """The event as an entry of the journal."""
-        return journal.entry(self._ordered(logger, level, dict(event)), str(_processed(text, level, event)))
+        return journal.make_entry(self._add_common_keys(logger, level, dict(event)), str(_apply_processors(text, level, event)))
 
-    def _above_threshold(self, _: WrappedLogger, level: str, event: EventDict) -> EventDict:
-        if _NUMBERS[level] < self._threshold:
+    def _drop_below_threshold(self, _: WrappedLogger, level: str, event: EventDict) -> EventDict:
+        if _LEVEL_NUMBERS[level] < self._threshold:
             raise structlog.DropEvent
         return event
 
-    def _stamped(self, _: WrappedLogger, level: str, event: EventDict) -> EventDict:
+    def _add_timestamp(self, _: WrappedLogger, level: str, event: EventDict) -> EventDict:
         return {"timestamp": to_text(self._now()), "level": level, "event": event.pop("event"), **event}
 
-    def _ordered(self, logger: WrappedLogger, level: str, event: EventDict) -> EventDict:
-        return {**self._stamped(logger, level, event), "node": self._node}
+    def _add_common_keys(self, logger: WrappedLogger, level: str, event: EventDict) -> EventDict:
+        return {**self._add_timestamp(logger, level, event), "node": self._node}
 
-    def _loss(self, lines: int) -> str | bytes:
+    def _make_loss_line(self, lines: int) -> str | bytes:
         """The line that stands for those which the reader was too slow for."""
-        return _processed(self._processors[1:], "warning", {"event": "log.lost", "lines": lines})
+        return _apply_processors(self._processors[1:], "warning", {"event": "log.lost", "lines": lines})
 
 
-def _processed(processors: Sequence[Processor], level: str, event: EventDict) -> str | bytes:
+def _apply_processors(processors: Sequence[Processor], level: str, event: EventDict) -> str | bytes:
     """The line that these make of an event."""
     line: Any = event
     for process in processors:
@@ -139,7 +139,7 @@ class _Logger:
         self.debug = self.info = self.warning = self.error = self.critical = write
 
 
-class _Bridge(logging.Handler):
+class _LibraryHandler(logging.Handler):
     """Takes what libraries log through the standard library, warnings and worse, into the same pipeline."""
 
     def __init__(self) -> None:
@@ -168,10 +168,10 @@ class _Bridge(logging.Handler):
             self.handleError(record)
 
 
-def _nowhere() -> TextIO:
+def _open_null() -> TextIO:
     """Where the log of a service goes that was started with its outputs closed."""
     return Path(os.devnull).open("w")
 
 
-def _json(_: WrappedLogger, __: str, event: EventDict) -> str:
+def _encode_json(_: WrappedLogger, __: str, event: EventDict) -> str:
     return _ENCODE(event)

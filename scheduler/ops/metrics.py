@@ -33,9 +33,9 @@ CODES: Final = frozenset({"unreachable", "timeout", "broken"} | {str(status.valu
 """How a request can end. A status that is not registered stands for its class, as ``5xx``: a server must not be able to make series."""
 THROTTLED: Final = "429"
 DIRECTIONS: Final = ("forward", "backward", "suspend")
-ENDS: Final = tuple(status for status in RunStatus if status is not RunStatus.RUNNING)
+RUN_ENDS: Final = tuple(status for status in RunStatus if status is not RunStatus.RUNNING)
 """What becomes of runs."""
-MEASURED: Final = (RunStatus.SUCCESS, RunStatus.FAILED)
+TIMED_ENDS: Final = (RunStatus.SUCCESS, RunStatus.FAILED)
 """The ends of runs of which is known when they came."""
 OPERATIONS: Final = (
     *("attempt", "claim", "conclude", "ended", "fire", "lock", "note", "observe", "open", "origin", "overdue"),
@@ -43,12 +43,12 @@ OPERATIONS: Final = (
 )
 """What is asked of the ledger, as `LedgerFailed` names it."""
 
-_LATENESS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
-_NETWORK: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-_RUN: Final = (30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
-_COMMIT: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+_LATENESS_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
+_NETWORK_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_RUN_BUCKETS: Final = (30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
+_COMMIT_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
-Of = tuple[str, str]
+AutomationLabels = tuple[str, str]
 """An automation among those of all targets: the target's name, and its id."""
 
 
@@ -65,58 +65,61 @@ class Metrics:
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
         self._now = now
-        self._accepted: dict[Of, float] = {}
-        self._succeeded: dict[Of, float] = {}
-        self._runs_of: dict[Of, Counts[RunStatus]] = {}
-        self._durations: dict[Of, float] = {}
+        self._accepted: dict[AutomationLabels, float] = {}
+        self._succeeded: dict[AutomationLabels, float] = {}
+        self._run_counts: dict[AutomationLabels, Counts[RunStatus]] = {}
+        self._durations: dict[AutomationLabels, float] = {}
         self._failing: dict[str, set[str]] = {}  # by target: the automations whose newest finished run failed or was lost
-        self._of_automations: tuple[dict[Of, Any], ...] = (self._accepted, self._succeeded, self._runs_of, self._durations)
-        self._make_of_occurrences()
-        self._make_of_targets()
-        self._make_of_the_process()
+        self._per_automation: tuple[dict[AutomationLabels, Any], ...] = (self._accepted, self._succeeded, self._run_counts, self._durations)
+        self._make_occurrence_metrics()
+        self._make_target_metrics()
+        self._make_process_metrics()
         self._observers: Mapping[type[Event], Callable[..., None]] = {
-            events.OccurrenceConcluded: self._concluded,
-            events.AttemptEnded: self._attempt_ended,
-            events.RunFinished: self._run_finished,
-            events.RunWasThere: self._note_result,
+            events.OccurrenceConcluded: self._count_conclusion,
+            events.AttemptEnded: self._count_attempt,
+            events.RunFinished: self._count_run,
+            events.EarlierRunSeen: self._note_result,
             events.RunForeign: lambda event: self._foreign.labels(event.target).inc(),
             events.RunDoubled: lambda event: self._doubles.labels(event.target).inc(),
-            events.AutomationRemoved: self._removed,
+            events.AutomationRemoved: self._forget_automation,
             events.AutomationsDisappeared: lambda event: self._disappearances.labels(event.target).inc(),
-            events.SnapshotTaken: lambda event: self._polled(event, "disagreed" if event.incomplete else "ok"),
-            events.SnapshotFailed: lambda event: self._polled(event, "error"),
-            events.RequestEnded: self._request_ended,
-            events.ClockJumped: self._clock_jumped,
+            events.SnapshotTaken: lambda event: self._count_poll(event, "disagreed" if event.incomplete else "ok"),
+            events.SnapshotFailed: lambda event: self._count_poll(event, "error"),
+            events.RequestEnded: self._count_request,
+            events.ClockJumped: self._count_clock_jump,
             events.LedgerCommitted: lambda event: self._commits.observe(event.seconds),
             events.LedgerFailed: lambda event: self._ledger_errors.labels(event.operation).inc(),
             events.ConfigReloaded: lambda event: self._reloaded.set(event.error is None),
         }
-        self.expect(targets)
+        self.add_targets(targets)
 
     def observe(self, event: Event) -> None:
         """Count it."""
         if (observer := self._observers.get(type(event))) is not None:
             observer(event)
 
-    def expect(self, targets: Iterable[str]) -> None:
+    def add_targets(self, targets: Iterable[str]) -> None:
         """Have the series of these targets, from 0 where they are new."""
         for target in targets:
             for outcome, reasons in REASONS.items():
                 for reason in reasons:
                     self._occurrences.labels(target, outcome, reason)
-            _begin(self._lateness, target, KINDS)
-            _begin(self._attempts, target, AttemptResult)
-            _begin(self._runs, target, ENDS)
-            _begin(self._run_durations, target, MEASURED)
-            _begin(self._polls, target, POLLS)
-            _begin(self._request_durations, target, ENDPOINTS)
+            _create_series(self._lateness, target, KINDS)
+            _create_series(self._attempts, target, AttemptResult)
+            _create_series(self._runs, target, RUN_ENDS)
+            _create_series(self._run_durations, target, TIMED_ENDS)
+            _create_series(self._polls, target, POLLS)
+            _create_series(self._request_durations, target, ENDPOINTS)
             for endpoint in ENDPOINTS:
                 self._requests.labels(target, endpoint, THROTTLED)  # an alert is on the first; what other codes will come, nobody knows
             for each in (self._attempt_durations, self._poll_durations, self._foreign, self._doubles, self._disappearances):
                 each.labels(target)
 
     def recall(
-        self, accepted: Mapping[Of, datetime], succeeded: Mapping[Of, datetime], failing: Mapping[str, Iterable[str]] = MappingProxyType({})
+        self,
+        accepted: Mapping[AutomationLabels, datetime],
+        succeeded: Mapping[AutomationLabels, datetime],
+        failing: Mapping[str, Iterable[str]] = MappingProxyType({}),
     ) -> None:
         """Go on from what the ledger knows.
 
@@ -127,11 +130,11 @@ class Metrics:
             kept.update({of: max(at.timestamp(), kept.get(of, 0.0)) for of, at in known.items()})
         self._failing.update({target: set(automations) for target, automations in failing.items()})
 
-    def last_accepted(self, target: str, automation_id: str) -> float | None:
+    def get_last_accepted(self, target: str, automation_id: str) -> float | None:
         """When an occurrence of the automation was last accepted, in Unix time."""
         return self._accepted.get((target, automation_id))
 
-    def last_success(self, target: str, automation_id: str) -> float | None:
+    def get_last_success(self, target: str, automation_id: str) -> float | None:
         """When one of its runs was last seen to have succeeded, in Unix time."""
         return self._succeeded.get((target, automation_id))
 
@@ -141,7 +144,7 @@ class Metrics:
 
     def count_runs(self, target: str, automation_id: str, status: RunStatus) -> int:
         """Return the number of the automation's runs that ended so since this process began."""
-        return self._runs_of.get((target, automation_id), _NO_RUNS)[status]
+        return self._run_counts.get((target, automation_id), _NO_RUNS)[status]
 
     def get_last_duration(self, target: str, automation_id: str) -> float | None:
         """Return the seconds that the automation's newest run took whose end this process saw, None if there was none."""
@@ -149,39 +152,41 @@ class Metrics:
 
     # ------------------------------------------------------------ the metrics
 
-    def _make_of_occurrences(self) -> None:
-        self._occurrences = self._counter("scheduler_occurrences", "Occurrences by their outcome", "target", "outcome", "reason")
-        self._lateness = self._histogram(
-            "scheduler_fire_lateness_seconds", "From due to the first byte of the attempt that counts", _LATENESS, "target", "kind"
+    def _make_occurrence_metrics(self) -> None:
+        self._occurrences = self._make_counter("scheduler_occurrences", "Occurrences by their outcome", "target", "outcome", "reason")
+        self._lateness = self._make_histogram(
+            "scheduler_fire_lateness_seconds", "From due to the first byte of the attempt that counts", _LATENESS_BUCKETS, "target", "kind"
         )
-        self._attempts = self._counter("scheduler_attempts", "Attempts by what became of them", "target", "result")
-        self._attempt_durations = self._histogram(
-            "scheduler_attempt_duration_seconds", "From an attempt's first byte to its answer or its end", _NETWORK, "target"
+        self._attempts = self._make_counter("scheduler_attempts", "Attempts by what became of them", "target", "result")
+        self._attempt_durations = self._make_histogram(
+            "scheduler_attempt_duration_seconds", "From an attempt's first byte to its answer or its end", _NETWORK_BUCKETS, "target"
         )
-        self._runs = self._counter("scheduler_runs", "Runs that came to their end", "target", "status")
-        self._run_durations = self._histogram(
-            "scheduler_run_duration_seconds", "From the begin of a run to the reading that showed its end", _RUN, "target", "status"
+        self._runs = self._make_counter("scheduler_runs", "Runs that came to their end", "target", "status")
+        self._run_durations = self._make_histogram(
+            "scheduler_run_duration_seconds", "From the begin of a run to the reading that showed its end", _RUN_BUCKETS, "target", "status"
         )
-        self._foreign = self._counter("scheduler_foreign_runs", "Runs that somebody else started", "target")
-        self._doubles = self._counter("scheduler_late_doubles", "Attempts carried out after they were taken for not started", "target")
+        self._foreign = self._make_counter("scheduler_foreign_runs", "Runs that somebody else started", "target")
+        self._doubles = self._make_counter("scheduler_late_doubles", "Attempts carried out after they were taken for not started", "target")
 
-    def _make_of_targets(self) -> None:
-        self._polls = self._counter("scheduler_polls", "Readings of all automations", "target", "result")
-        self._poll_durations = self._histogram("scheduler_poll_duration_seconds", "How long a reading took", _NETWORK, "target")
-        self._disappearances = self._counter(
+    def _make_target_metrics(self) -> None:
+        self._polls = self._make_counter("scheduler_polls", "Readings of all automations", "target", "result")
+        self._poll_durations = self._make_histogram(
+            "scheduler_poll_duration_seconds", "How long a reading took", _NETWORK_BUCKETS, "target"
+        )
+        self._disappearances = self._make_counter(
             "scheduler_mass_disappearances", "Times that more than half of the automations disappeared from the list", "target"
         )
-        self._requests = self._counter("scheduler_target_requests", "Requests to the API", "target", "endpoint", "code")
-        self._request_durations = self._histogram(
-            "scheduler_target_request_duration_seconds", "How long a request took", _NETWORK, "target", "endpoint"
+        self._requests = self._make_counter("scheduler_target_requests", "Requests to the API", "target", "endpoint", "code")
+        self._request_durations = self._make_histogram(
+            "scheduler_target_request_duration_seconds", "How long a request took", _NETWORK_BUCKETS, "target", "endpoint"
         )
 
-    def _make_of_the_process(self) -> None:
-        self._jumps = self._counter("scheduler_clock_jumps", "Steps of the wall clock, and suspends", "direction")
+    def _make_process_metrics(self) -> None:
+        self._jumps = self._make_counter("scheduler_clock_jumps", "Steps of the wall clock, and suspends", "direction")
         for direction in DIRECTIONS:
             self._jumps.labels(direction)
-        self._commits = self._histogram("scheduler_ledger_commit_duration_seconds", "How long a commit took", _COMMIT)
-        self._ledger_errors = self._counter("scheduler_ledger_errors", "Writes and reads of the ledger that failed", "operation")
+        self._commits = self._make_histogram("scheduler_ledger_commit_duration_seconds", "How long a commit took", _COMMIT_BUCKETS)
+        self._ledger_errors = self._make_counter("scheduler_ledger_errors", "Writes and reads of the ledger that failed", "operation")
         for operation in OPERATIONS:
             self._ledger_errors.labels(operation)
         self._reloaded = Gauge(
@@ -189,15 +194,15 @@ class Metrics:
         )
         self._reloaded.set(1)
 
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+    def _make_counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+    def _make_histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
 
     # ------------------------------------------------------------ the events
 
-    def _concluded(self, event: events.OccurrenceConcluded) -> None:
+    def _count_conclusion(self, event: events.OccurrenceConcluded) -> None:
         target = event.occurrence.target
         self._occurrences.labels(target, event.outcome, event.reason).inc(event.count)
         if event.lateness is not None and event.kind is not None:
@@ -205,17 +210,17 @@ class Metrics:
         if event.outcome is Outcome.ACCEPTED:
             self._accepted[target, event.occurrence.automation_id] = self._now().timestamp()
 
-    def _attempt_ended(self, event: events.AttemptEnded) -> None:
+    def _count_attempt(self, event: events.AttemptEnded) -> None:
         target = event.occurrence.target
         self._attempts.labels(target, event.result).inc()
         self._attempt_durations.labels(target).observe(event.seconds)
 
-    def _run_finished(self, event: events.RunFinished) -> None:
+    def _count_run(self, event: events.RunFinished) -> None:
         of = event.target, event.automation_id
         self._runs.labels(event.target, event.status).inc()
         if event.gone:
             return
-        self._runs_of.setdefault(of, Counts())[event.status] += 1
+        self._run_counts.setdefault(of, Counts())[event.status] += 1
         if event.duration is not None:
             self._run_durations.labels(event.target, event.status).observe(event.duration)
             self._durations[of] = event.duration
@@ -223,37 +228,37 @@ class Metrics:
             self._succeeded[of] = self._now().timestamp()
         self._note_result(event)
 
-    def _note_result(self, event: events.RunFinished | events.RunWasThere) -> None:
+    def _note_result(self, event: events.RunFinished | events.EarlierRunSeen) -> None:
         failing = self._failing.get(event.target, set())
         if event.status in FAILURES:
             failing.add(event.automation_id)
         elif event.status is RunStatus.SUCCESS:
             failing.discard(event.automation_id)
 
-    def _removed(self, event: events.AutomationRemoved) -> None:
-        kept: dict[Of, object]
-        for kept in self._of_automations:
+    def _forget_automation(self, event: events.AutomationRemoved) -> None:
+        kept: dict[AutomationLabels, object]
+        for kept in self._per_automation:
             kept.pop((event.target, event.automation_id), None)
         self._failing.get(event.target, set()).discard(event.automation_id)
 
-    def _polled(self, event: events.SnapshotTaken | events.SnapshotFailed, result: str) -> None:
+    def _count_poll(self, event: events.SnapshotTaken | events.SnapshotFailed, result: str) -> None:
         self._polls.labels(event.target, result).inc()
         self._poll_durations.labels(event.target).observe(event.seconds)
 
-    def _request_ended(self, event: events.RequestEnded) -> None:
-        self._requests.labels(event.target, event.endpoint, _bounded(event.code)).inc()
+    def _count_request(self, event: events.RequestEnded) -> None:
+        self._requests.labels(event.target, event.endpoint, _limit_code(event.code)).inc()
         self._request_durations.labels(event.target, event.endpoint).observe(event.seconds)
 
-    def _clock_jumped(self, event: events.ClockJumped) -> None:
+    def _count_clock_jump(self, event: events.ClockJumped) -> None:
         self._jumps.labels("suspend" if event.suspended else "forward" if event.seconds > 0 else "backward").inc()
 
 
-def _bounded(code: str) -> str:
+def _limit_code(code: str) -> str:
     if code in CODES:
         return code
     return f"{code[0]}xx" if code[:1].isdigit() else "other"
 
 
-def _begin(metric: Counter | Histogram, target: str, values: Iterable[str]) -> None:
+def _create_series(metric: Counter | Histogram, target: str, values: Iterable[str]) -> None:
     for value in values:
         metric.labels(target, value)

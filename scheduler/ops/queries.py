@@ -19,18 +19,18 @@ from scheduler.ops.gauges import AUTOMATION_STATES
 _T = TypeVar("_T")
 _D = TypeVar("_D")
 
-MOST: Final = 1_000
+MAX_RECORDS: Final = 1_000
 """Records in one answer."""
-_LIMIT: Final = 100
+_DEFAULT_LIMIT: Final = 100
 FAILING: Final = "failing"
 """The last result of automations whose newest finished run failed or was lost."""
 OPEN: Final = "open"
 """In place of an outcome: it has none yet."""
-_MOST_UNKNOWN: Final = 10
+_MAX_UNKNOWN: Final = 10
 """Parameters that are told to be unknown; who sends more learns as much from these."""
-_FARTHEST: Final = 1_000_000
-_SPAN: Final = timedelta(hours=24)
-_LONGEST_SPAN: Final = timedelta(days=366)
+_MAX_OFFSET: Final = 1_000_000
+_DEFAULT_SPAN: Final = timedelta(hours=24)
+_MAX_SPAN: Final = timedelta(days=366)
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -57,10 +57,10 @@ class OccurrenceQuery:
     outcome: Outcome | None = None
     run_status: RunStatus | None = None
     only_open: bool = False
-    limit: int = _LIMIT
+    limit: int = _DEFAULT_LIMIT
     offset: int = 0
 
-    def with_one_more(self) -> "OccurrenceQuery":
+    def extend_by_one(self) -> "OccurrenceQuery":
         """The same, and one record further: so it shows whether there is more."""
         return replace(self, limit=self.limit + 1)
 
@@ -70,8 +70,8 @@ class UpcomingQuery:
     """Which coming fires, the next first, within ``span`` from now: ``limit`` of them, after ``offset``. ``automation`` as above."""
 
     automation: str | None = None
-    span: timedelta = _SPAN
-    limit: int = _LIMIT
+    span: timedelta = _DEFAULT_SPAN
+    limit: int = _DEFAULT_LIMIT
     offset: int = 0
 
 
@@ -86,60 +86,60 @@ class AutomationQuery:
     automation: str | None = None
     state: str | None = None
     only_failing: bool = False
-    limit: int = _LIMIT
+    limit: int = _DEFAULT_LIMIT
     offset: int = 0
 
 
-def automation_query(parameters: QueryParams) -> AutomationQuery:
+def parse_automation_query(parameters: QueryParams) -> AutomationQuery:
     """Read the parameters of ``/automations``. Raises `BadQuery`."""
     reader = _Reader(parameters)
     query = AutomationQuery(
-        target=reader.read("target", _name, None),
-        automation=reader.read("automation", _name, None),
-        state=reader.read("state", _state, None),
-        only_failing=reader.read("result", _result, "") == FAILING,
-        limit=reader.read("limit", _limit, _LIMIT),
-        offset=reader.read("offset", _offset, 0),
+        target=reader.read("target", _parse_name, None),
+        automation=reader.read("automation", _parse_name, None),
+        state=reader.read("state", _parse_state, None),
+        only_failing=reader.read("result", _parse_result, "") == FAILING,
+        limit=reader.read("limit", _parse_limit, _DEFAULT_LIMIT),
+        offset=reader.read("offset", _parse_offset, 0),
     )
     reader.end()
     return query
 
 
-def paging_query(parameters: QueryParams) -> OccurrenceQuery:
+def parse_paging_query(parameters: QueryParams) -> OccurrenceQuery:
     """Read the parameters of the page of one automation, which can be paged through and no more. Raises `BadQuery`."""
     reader = _Reader(parameters)
-    query = OccurrenceQuery(limit=reader.read("limit", _limit, _LIMIT), offset=reader.read("offset", _offset, 0))
+    query = OccurrenceQuery(limit=reader.read("limit", _parse_limit, _DEFAULT_LIMIT), offset=reader.read("offset", _parse_offset, 0))
     reader.end()
     return query
 
 
-def occurrence_query(parameters: QueryParams) -> OccurrenceQuery:
+def parse_occurrence_query(parameters: QueryParams) -> OccurrenceQuery:
     """Read the parameters of ``/api/v1/occurrences``. Raises `BadQuery`."""
     reader = _Reader(parameters)
-    outcome = reader.read("outcome", _outcome, None)
+    outcome = reader.read("outcome", _parse_outcome, None)
     query = OccurrenceQuery(
-        target=reader.read("target", _name, None),
-        automation=reader.read("automation", _name, None),
-        since=reader.read("since", _instant, None),
-        until=reader.read("until", _instant, None),
+        target=reader.read("target", _parse_name, None),
+        automation=reader.read("automation", _parse_name, None),
+        since=reader.read("since", _parse_instant, None),
+        until=reader.read("until", _parse_instant, None),
         outcome=outcome if isinstance(outcome, Outcome) else None,
-        run_status=reader.read("run_status", _run_status, None),
+        run_status=reader.read("run_status", _parse_run_status, None),
         only_open=outcome == OPEN,
-        limit=reader.read("limit", _limit, _LIMIT),
-        offset=reader.read("offset", _offset, 0),
+        limit=reader.read("limit", _parse_limit, _DEFAULT_LIMIT),
+        offset=reader.read("offset", _parse_offset, 0),
     )
     reader.end()
     return query
 
 
-def upcoming_query(parameters: QueryParams) -> UpcomingQuery:
+def parse_upcoming_query(parameters: QueryParams) -> UpcomingQuery:
     """Read the parameters of ``/api/v1/upcoming``. Raises `BadQuery`."""
     reader = _Reader(parameters)
     query = UpcomingQuery(
-        automation=reader.read("automation", _name, None),
-        span=reader.read("span", _span, _SPAN),
-        limit=reader.read("limit", _limit, _LIMIT),
-        offset=reader.read("offset", _offset, 0),
+        automation=reader.read("automation", _parse_name, None),
+        span=reader.read("span", _parse_span, _DEFAULT_SPAN),
+        limit=reader.read("limit", _parse_limit, _DEFAULT_LIMIT),
+        offset=reader.read("offset", _parse_offset, 0),
     )
     reader.end()
     return query
@@ -168,33 +168,33 @@ class _Reader:
     def end(self) -> None:
         """Raise `BadQuery` if anything was wrong, or is left over."""
         unknown = (name for name in self._parameters if name not in self._known)
-        for name in islice(unknown, _MOST_UNKNOWN):
+        for name in islice(unknown, _MAX_UNKNOWN):
             self._problems[name[:MAX_NAME]] = f"is not known here; known are {', '.join(sorted(self._known))}"
         if self._problems:
             raise BadQuery(self._problems)
 
 
-def _limit(text: str) -> int:
-    return _number(text, 1, MOST)
+def _parse_limit(text: str) -> int:
+    return _parse_number(text, 1, MAX_RECORDS)
 
 
-def _offset(text: str) -> int:
-    return _number(text, 0, _FARTHEST)
+def _parse_offset(text: str) -> int:
+    return _parse_number(text, 0, _MAX_OFFSET)
 
 
-def _number(text: str, least: int, most: int) -> int:
+def _parse_number(text: str, least: int, most: int) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) or not least <= int(text) <= most:
         raise ValueError(f"should be a whole number from {least} to {most}, not {text[:MAX_NAME]!r}")
     return int(text)
 
 
-def _name(text: str) -> str:
+def _parse_name(text: str) -> str:
     if not 0 < len(text) <= MAX_NAME:
         raise ValueError(f"should be a name of 1 to {MAX_NAME} characters")
     return text
 
 
-def _instant(text: str) -> datetime:
+def _parse_instant(text: str) -> datetime:
     try:
         return from_text(text)
     except (ValueError, OverflowError):
@@ -202,35 +202,35 @@ def _instant(text: str) -> datetime:
         raise ValueError(f"should be an instant such as 2026-11-23T19:20:00Z, not {text[:MAX_NAME]!r}{hint}") from None
 
 
-def _outcome(text: str) -> Outcome | str:
+def _parse_outcome(text: str) -> Outcome | str:
     try:
         return text if text == OPEN else Outcome(text)
     except ValueError:
         raise ValueError(f"should be one of {', '.join((*Outcome, OPEN))}, not {text[:MAX_NAME]!r}") from None
 
 
-def _run_status(text: str) -> RunStatus:
+def _parse_run_status(text: str) -> RunStatus:
     try:
         return RunStatus(text)
     except ValueError:
         raise ValueError(f"should be one of {', '.join(RunStatus)}, not {text[:MAX_NAME]!r}") from None
 
 
-def _state(text: str) -> str:
+def _parse_state(text: str) -> str:
     if text not in AUTOMATION_STATES:
         raise ValueError(f"should be one of {', '.join(AUTOMATION_STATES)}, not {text[:MAX_NAME]!r}")
     return text
 
 
-def _result(text: str) -> str:
+def _parse_result(text: str) -> str:
     if text != FAILING:
         raise ValueError(f"should be {FAILING}, not {text[:MAX_NAME]!r}")
     return text
 
 
-def _span(text: str) -> timedelta:
+def _parse_span(text: str) -> timedelta:
     match = re.fullmatch(r"([0-9]{1,8})([smhd])", text, re.ASCII)
     span = timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else timedelta(0)
-    if not timedelta(0) < span <= _LONGEST_SPAN:
-        raise ValueError(f"should be a duration such as 90m or 24h, at most {_LONGEST_SPAN.days}d, not {text[:MAX_NAME]!r}")
+    if not timedelta(0) < span <= _MAX_SPAN:
+        raise ValueError(f"should be a duration such as 90m or 24h, at most {_MAX_SPAN.days}d, not {text[:MAX_NAME]!r}")
     return span

@@ -16,13 +16,13 @@ from typing import Final
 import structlog
 
 from scheduler.core.events import ConfigReloaded, ConfigReloading, DaemonStopping, Event
-from scheduler.core.printable import escaped
+from scheduler.core.terminal_text import to_printable
 
 INTERVAL: Final = 1.0
 """Seconds between two looks at the process, or less where the watchdog wants that."""
-_STATUS_EVERY: Final = 10
+_STATUS_INTERVAL: Final = 10
 """Looks after which a process that is up says again what it is at."""
-_LONGEST_STATUS: Final = 500
+_MAX_STATUS: Final = 500
 
 
 class Supervisor:
@@ -37,7 +37,7 @@ class Supervisor:
         self.watchdog = int(environ.get("WATCHDOG_USEC", "0")) / 1e6 if is_for_us else 0.0
         """Seconds within which it has to be fed; 0 for no watchdog."""
 
-    def tell(self, *lines: str) -> bool:
+    def send(self, *lines: str) -> bool:
         """Send these assignments, such as ``READY=1``; whether they were taken, or nobody wants to be told."""
         if self._socket is None:
             return True
@@ -66,74 +66,74 @@ class Notifier:
         self._supervisor = supervisor or Supervisor()
         self._is_up = is_up
         self._is_alive = is_alive
-        self._status = status
+        self._format_status = status
         self._up = False
-        self._looks = 0
+        self._updates = 0
         self._faulty = False  # a look has failed
-        self._owed: deque[str] = deque()  # what has to arrive, in order: systemd would wait for it for ever
+        self._unsent: deque[str] = deque()  # what has to arrive, in order: systemd would wait for it for ever
 
     async def run(self) -> None:
         """Look until it is cancelled."""
         watchdog = self._supervisor.watchdog
         try:
             while True:
-                self._survive_a_look()
+                self._update_safely()
                 await asyncio.sleep(min(INTERVAL, watchdog / 2) if watchdog else INTERVAL)
         finally:
             self._supervisor.close()
 
-    def _survive_a_look(self) -> None:
+    def _update_safely(self) -> None:
         """Look. What goes wrong is logged the first time that it does: the watchdog must not end the daemon without a reason on record."""
         try:
-            self.look()
+            self.update()
         except Exception as error:  # noqa: BLE001  whatever it is, the next look comes
             if not self._faulty:
                 self._faulty = True
                 what = f"{type(error).__name__}: {error}"
-                structlog.get_logger().error("observer.failed", observer="Notifier.look", error=what, exc_info=error)
+                structlog.get_logger().error("observer.failed", observer="Notifier.update", error=what, exc_info=error)
 
-    def look(self) -> None:
+    def update(self) -> None:
         """Tell what there is to tell now; that it is alive first, whatever else there is to say."""
         if self._supervisor.watchdog and self._is_alive():
-            self._tell("WATCHDOG=1")
+            self._send("WATCHDOG=1")
         lines = []
         if not self._up and self._is_up():
-            self._up, self._looks = True, 0
-            self._owed.append("READY=1")
-        if self._looks % _STATUS_EVERY == 0 or not self._up:
-            lines.append(self._status_line())
-        self._looks += 1
-        self._tell(*lines)
+            self._up, self._updates = True, 0
+            self._unsent.append("READY=1")
+        if self._updates % _STATUS_INTERVAL == 0 or not self._up:
+            lines.append(self._make_status_line())
+        self._updates += 1
+        self._send(*lines)
 
     def observe(self, event: Event) -> None:
         """Tell of a reload, of its end, and that the end has begun."""
         match event:
             case ConfigReloading():
-                self._owed.append("RELOADING=1")
-                self._tell()
+                self._unsent.append("RELOADING=1")
+                self._send()
             case ConfigReloaded(error=error):
                 if self._up:
-                    self._owed.append("READY=1")
-                self._tell(*([] if error is None else [_status(f"the configuration was refused, the old one stays: {error}")]))
+                    self._unsent.append("READY=1")
+                self._send(*([] if error is None else [_format_status(f"the configuration was refused, the old one stays: {error}")]))
             case DaemonStopping():
-                self.stopping()
+                self.announce_stop()
 
-    def stopping(self) -> None:
+    def announce_stop(self) -> None:
         """Tell that the end has begun."""
-        self._owed.append("STOPPING=1")
-        self._tell(self._status_line())
+        self._unsent.append("STOPPING=1")
+        self._send(self._make_status_line())
 
-    def _tell(self, *lines: str) -> None:
+    def _send(self, *lines: str) -> None:
         """Send what is owed, each by itself, and then these lines. What systemd does not take now is told at the next look."""
-        while self._owed and self._supervisor.tell(self._owed[0]):
-            self._owed.popleft()
-        if lines and not self._owed:
-            self._supervisor.tell(*lines)
+        while self._unsent and self._supervisor.send(self._unsent[0]):
+            self._unsent.popleft()
+        if lines and not self._unsent:
+            self._supervisor.send(*lines)
 
-    def _status_line(self) -> str:
-        return _status(self._status())
+    def _make_status_line(self) -> str:
+        return _format_status(self._format_status())
 
 
-def _status(text: str) -> str:
+def _format_status(text: str) -> str:
     """One line, whatever is in it: names and errors come from elsewhere, and a line break would begin another assignment."""
-    return f"STATUS={escaped(text)[:_LONGEST_STATUS]}"
+    return f"STATUS={to_printable(text)[:_MAX_STATUS]}"

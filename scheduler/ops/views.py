@@ -9,36 +9,36 @@ from fnmatch import fnmatchcase
 from itertools import islice
 
 from scheduler.core.instants import to_text, to_text_seconds
-from scheduler.core.model import Automation, InvalidAutomation, State, canonical_id
+from scheduler.core.model import Automation, InvalidAutomation, State, to_canonical_id
 from scheduler.core.plural import pluralize
-from scheduler.core.policy import due_of
-from scheduler.core.status import STALLED, DaemonStatus, Failing, FinishedRun, TargetStatus, WaitsStatus, WaitStatus
-from scheduler.core.timetable import Entry
-from scheduler.core.zones import zone
+from scheduler.core.policy import compute_due
+from scheduler.core.status import STALLED_AFTER, DaemonStatus, FailingAutomations, FinishedRun, TargetStatus, WaitsStatus, WaitStatus
+from scheduler.core.timetable import TimetableEntry
+from scheduler.core.zones import load_zone
 from scheduler.ops.gauges import AUTOMATION_STATES
 from scheduler.ops.queries import OccurrenceQuery, UpcomingQuery
 
 Json = Mapping[str, object]
 
 
-def health(status: DaemonStatus, idle: float) -> tuple[bool, Json]:
+def make_health(status: DaemonStatus, idle: float) -> tuple[bool, Json]:
     """Whether the loop makes progress, and ``/healthz``. ``idle`` is the seconds since it last turned."""
-    alive = idle < STALLED
+    alive = idle < STALLED_AFTER
     return alive, {
         "alive": alive,
         "seconds_since_progress": round(idle, 3),
-        "overdue": {each.name: _overdue(each) for each in status.targets},
+        "overdue": {each.name: _make_overdue(each) for each in status.targets},
     }
 
 
-def missing(status: DaemonStatus) -> list[str]:
+def list_missing(status: DaemonStatus) -> list[str]:
     """What keeps the daemon from doing its work, in words; empty when it is ready."""
-    return status.unready or ([] if status.targets else ["no target is served yet"])
+    return status.problems or ([] if status.targets else ["no target is served yet"])
 
 
-def headline(status: DaemonStatus) -> str:
+def describe_status(status: DaemonStatus) -> str:
     """What the daemon is at, in a line: for who looks at its service."""
-    problems = missing(status)
+    problems = list_missing(status)
     if problems:
         return f"not ready: {'; '.join(problems)}"
     open_now = sum(sum(target.open.values()) + target.before_due for target in status.targets)
@@ -56,34 +56,36 @@ def _describe_next_fire(targets: Sequence[TargetStatus]) -> str:
     return f"nothing fires before {to_text_seconds(first)} (throttled)" if is_throttled else f"next fire {to_text_seconds(first)}"
 
 
-def readiness(status: DaemonStatus, warnings: Sequence[str]) -> tuple[bool, Json]:
+def make_readiness(status: DaemonStatus, warnings: Sequence[str]) -> tuple[bool, Json]:
     """Return whether the daemon is ready, and ``/readyz``. ``warnings`` are findings that change nothing of that."""
-    problems = missing(status)
+    problems = list_missing(status)
     return not problems, {"ready": not problems, "missing": problems, "warnings": list(warnings)}
 
 
-def status_view(status: DaemonStatus, failing: Failing | None, waits: Mapping[str, WaitsStatus], warnings: Sequence[str] = ()) -> Json:
+def make_status(
+    status: DaemonStatus, failing: FailingAutomations | None, waits: Mapping[str, WaitsStatus], warnings: Sequence[str] = ()
+) -> Json:
     """Return ``/api/v1/status``. ``failing`` is None when the ledger cannot be read.
 
-    ``waits``: by target, what its occurrences wait for. ``warnings`` are those of `readiness`.
+    ``waits``: by target, what its occurrences wait for. ``warnings`` are those of `make_readiness`.
     """
     return {
         "node": status.node,
         "version": status.version,
         "at": to_text(status.at),
         "started_at": to_text(status.started_at),
-        **readiness(status, warnings)[1],
+        **make_readiness(status, warnings)[1],
         "stopping": status.stopping,
         "lock_holder": status.lock_holder,
         "ledger_error": status.ledger_error,
         "clock_in_doubt": status.clock_in_doubt,
         "targets": [
-            {**_target_view(target, waits[target.name]), "failing": _failing_view(target.name, failing)} for target in status.targets
+            {**_make_target(target, waits[target.name]), "failing": _make_failing(target.name, failing)} for target in status.targets
         ],
     }
 
 
-def _target_view(target: TargetStatus, waits: WaitsStatus) -> Json:
+def _make_target(target: TargetStatus, waits: WaitsStatus) -> Json:
     return {
         "name": target.name,
         "url": target.url,
@@ -100,13 +102,13 @@ def _target_view(target: TargetStatus, waits: WaitsStatus) -> Json:
             "count": waits.count,
             "unclaimed": waits.unclaimed,
             "causes": dict(waits.causes),
-            "occurrences": [wait_view(wait) for wait in waits.first],
+            "occurrences": [make_wait(wait) for wait in waits.first],
         },
         "hanging": target.places.hanging,
         "budget_exhausted_since": target.places.exhausted_since and to_text(target.places.exhausted_since),
         "saturated_since": target.places.saturated_since and to_text(target.places.saturated_since),
-        "overdue": _overdue(target),
-        "recovering": _recovering(target),
+        "overdue": _make_overdue(target),
+        "recovering": _make_recovering(target),
         "next_fire": target.next_fire and to_text_seconds(target.next_fire),
         "clock_offset_seconds": target.clock_offset,
         "unidentified": {"count": target.unidentified, "objects": list(target.anonymous)},
@@ -117,14 +119,14 @@ def _target_view(target: TargetStatus, waits: WaitsStatus) -> Json:
     }
 
 
-def _failing_view(target: str, failing: Failing | None) -> Json | None:
+def _make_failing(target: str, failing: FailingAutomations | None) -> Json | None:
     if failing is None:
         return None
-    runs = [_run_view(run) for run in failing.newest if run.target == target]
+    runs = [_make_run(run) for run in failing.newest if run.target == target]
     return {"count": failing.counts.get(target, 0), "automations": runs}
 
 
-def _run_view(run: FinishedRun) -> Json:
+def _make_run(run: FinishedRun) -> Json:
     return {
         "automation_id": run.automation_id,
         "name": run.name,
@@ -136,7 +138,7 @@ def _run_view(run: FinishedRun) -> Json:
     }
 
 
-def wait_view(wait: WaitStatus) -> Json:
+def make_wait(wait: WaitStatus) -> Json:
     """An occurrence without an outcome, and what it waits for."""
     return {
         "automation_id": wait.automation_id,
@@ -150,11 +152,11 @@ def wait_view(wait: WaitStatus) -> Json:
     }
 
 
-def _overdue(target: TargetStatus) -> Json:
+def _make_overdue(target: TargetStatus) -> Json:
     return {"count": target.overdue_count, "occurrences": list(target.overdue)}
 
 
-def _recovering(target: TargetStatus) -> Json | None:
+def _make_recovering(target: TargetStatus) -> Json | None:
     past = target.recovering
     if past is None:
         return None
@@ -164,7 +166,7 @@ def _recovering(target: TargetStatus) -> Json | None:
 # ------------------------------------------------------------ records, by pages
 
 
-def wanted(automation: str) -> Callable[[Automation], bool]:
+def make_automation_filter(automation: str) -> Callable[[Automation], bool]:
     """Whether an automation is meant by an id, a name, or a pattern for the name (``nightly-*``)."""
     automation_id = find_id(automation)
     if automation_id is None:
@@ -175,31 +177,31 @@ def wanted(automation: str) -> Callable[[Automation], bool]:
 def find_id(automation: str) -> str | None:
     """Return the id that the text is; None for a name or a pattern for the name."""
     try:
-        return canonical_id(automation)
+        return to_canonical_id(automation)
     except InvalidAutomation:
         return None
 
 
-def page_view(records: Iterable[Json], query: OccurrenceQuery | UpcomingQuery) -> Json:
+def make_page(records: Iterable[Json], query: OccurrenceQuery | UpcomingQuery) -> Json:
     """One page of records, of which there may be one too many: then there is ``more``."""
     taken = list(records)
     return {"results": taken[: query.limit], "limit": query.limit, "offset": query.offset, "more": len(taken) > query.limit}
 
 
-def fires(upcoming: Iterator[tuple[datetime, str, Entry]], query: UpcomingQuery) -> Sequence[Json]:
+def make_fires(upcoming: Iterator[tuple[datetime, str, TimetableEntry]], query: UpcomingQuery) -> Sequence[Json]:
     """The fires of the page, and one more. Evaluates schedules, so it belongs on another thread than the loop's."""
-    return [_fire_view(*each) for each in islice(upcoming, query.offset, query.offset + query.limit + 1)]
+    return [_make_fire(*each) for each in islice(upcoming, query.offset, query.offset + query.limit + 1)]
 
 
-def _fire_view(scheduled_for: datetime, target: str, entry: Entry) -> Json:
+def _make_fire(scheduled_for: datetime, target: str, entry: TimetableEntry) -> Json:
     definition = entry.automation.definition
     return {
         "target": target,
         "automation_id": entry.automation.id,
         "name": entry.automation.name,
         "scheduled_for": to_text_seconds(scheduled_for),
-        "due": to_text(due_of(entry.policies, target, entry.automation.id, entry.schedule, scheduled_for)),
-        "local": scheduled_for.astimezone(zone(definition.timezone)).isoformat(timespec="seconds"),
+        "due": to_text(compute_due(entry.policies, target, entry.automation.id, entry.schedule, scheduled_for)),
+        "local": scheduled_for.astimezone(load_zone(definition.timezone)).isoformat(timespec="seconds"),
         "timezone": definition.timezone,
-        "note": entry.schedule and entry.schedule.note(scheduled_for),
+        "note": entry.schedule and entry.schedule.find_note(scheduled_for),
     }

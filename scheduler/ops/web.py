@@ -1,7 +1,7 @@
 """The daemon's pages: metrics, health, readiness, its state as JSON, and those for people (`scheduler.ops.page`). Read-only.
 
 Nothing here may delay what is due: what has to be evaluated or written out at length is done on another thread, the ledger is read on its
-own, and everything but health and readiness waits while the daemon fires (`Workbench`).
+own, and everything but health and readiness waits while the daemon fires (`PageWorker`).
 """
 
 import heapq
@@ -21,13 +21,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scheduler.core.errors import Unreachable
-from scheduler.core.timetable import Entry
+from scheduler.core.timetable import TimetableEntry
 from scheduler.ops import views
-from scheduler.ops.content import Content
 from scheduler.ops.hosts import HostCheck
 from scheduler.ops.page.assets import ROOT
 from scheduler.ops.page.site import Site
-from scheduler.ops.queries import BadQuery, UpcomingQuery, occurrence_query, upcoming_query
+from scheduler.ops.page_sources import PageSources
+from scheduler.ops.queries import BadQuery, UpcomingQuery, parse_occurrence_query, parse_upcoming_query
 from scheduler.ops.readiness import Readiness, read_ledger
 
 _HEADERS: Final = {
@@ -39,70 +39,70 @@ _HEADERS: Final = {
 }
 
 
-class Pages(Content):
+class Pages(PageSources):
     """The pages for programs."""
 
     __slots__ = ()
 
-    async def metrics(self, request: Request) -> Response:
+    async def serve_metrics(self, request: Request) -> Response:
         """``/metrics``."""
-        content, content_type = await self.exposition.text(request.headers.get("accept", ""))
+        content, content_type = await self.exposition.render(request.headers.get("accept", ""))
         return Response(content, headers={"Content-Type": content_type})
 
-    async def healthz(self, _: Request) -> Response:
+    async def serve_health(self, _: Request) -> Response:
         """``/healthz``: 200 while the loop makes progress, whatever is overdue."""
-        return _verdict(*views.health(self.status(), self.idle()))
+        return _make_response(*views.make_health(self.status(), self.idle_seconds()))
 
-    async def state(self, _: Request) -> Response:
+    async def serve_status(self, _: Request) -> Response:
         """``/api/v1/status``."""
         reading = await read_ledger(self)
         status = self.status()
         waits = {target.name: await self.waits(target.name) for target in status.targets}
-        return JSONResponse(views.status_view(status, reading.failing, waits, reading.warnings(status)))
+        return JSONResponse(views.make_status(status, reading.failing, waits, reading.list_warnings(status)))
 
-    async def coming(self, request: Request) -> Response:
+    async def serve_upcoming(self, request: Request) -> Response:
         """``/api/v1/upcoming``."""
-        query = upcoming_query(request.query_params)
-        return JSONResponse(views.page_view(await self._fires(query), query))
+        query = parse_upcoming_query(request.query_params)
+        return JSONResponse(views.make_page(await self._list_fires(query), query))
 
-    async def history(self, request: Request) -> Response:
+    async def serve_occurrences(self, request: Request) -> Response:
         """``/api/v1/occurrences``."""
-        query = occurrence_query(request.query_params)
-        await self.workbench.wait()
-        return JSONResponse(views.page_view(await self.occurrences(query.with_one_more()), query))
+        query = parse_occurrence_query(request.query_params)
+        await self.worker.wait_until_idle()
+        return JSONResponse(views.make_page(await self.occurrences(query.extend_by_one()), query))
 
-    async def _fires(self, query: UpcomingQuery) -> Sequence[views.Json]:
-        only = None if query.automation is None else views.wanted(query.automation)
-        of_targets = [_named(target.name, self.upcoming(target.name, query.span, only)) for target in self.status().targets]
-        return await self.workbench.make(views.fires, heapq.merge(*of_targets, key=itemgetter(0)), query)
+    async def _list_fires(self, query: UpcomingQuery) -> Sequence[views.Json]:
+        only = None if query.automation is None else views.make_automation_filter(query.automation)
+        of_targets = [_add_target(target.name, self.upcoming(target.name, query.span, only)) for target in self.status().targets]
+        return await self.worker.run(views.make_fires, heapq.merge(*of_targets, key=itemgetter(0)), query)
 
 
 def build_app(pages: Pages, *, listen: str) -> ASGIApp:
     """The application, to be served on ``listen``; by other names than that it does not answer."""
     site = Site(pages)
     routes = {
-        "/": site.index,
-        "/occurrences": site.occurrences,
-        "/automations": site.automations,
-        "/automations/{target}/{automation_id}": site.automation,
-        f"{ROOT}{{name}}": site.asset,
-        "/metrics": pages.metrics,
-        "/healthz": pages.healthz,
-        "/readyz": Readiness(pages).page,
-        "/api/v1/status": pages.state,
-        "/api/v1/upcoming": pages.coming,
-        "/api/v1/occurrences": pages.history,
+        "/": site.show_overview,
+        "/occurrences": site.show_occurrences,
+        "/automations": site.show_automations,
+        "/automations/{target}/{automation_id}": site.show_automation,
+        f"{ROOT}{{name}}": site.serve_asset,
+        "/metrics": pages.serve_metrics,
+        "/healthz": pages.serve_health,
+        "/readyz": Readiness(pages).serve,
+        "/api/v1/status": pages.serve_status,
+        "/api/v1/upcoming": pages.serve_upcoming,
+        "/api/v1/occurrences": pages.serve_occurrences,
     }
     app = Starlette(
         routes=[Route(path, endpoint) for path, endpoint in routes.items()],
-        middleware=[Middleware(_Headers), Middleware(HostCheck, listen)],
-        exception_handlers={HTTPException: _refused, BadQuery: _bad_query, Unreachable: _unavailable},
+        middleware=[Middleware(_HeaderDefaults), Middleware(HostCheck, listen)],
+        exception_handlers={HTTPException: _answer_http_error, BadQuery: _answer_bad_query, Unreachable: _answer_unreachable},
     )
     app.router.redirect_slashes = False
     return app
 
 
-class _Headers:
+class _HeaderDefaults:
     """Middleware that has every answer say what a browser may do with it: show it, and nothing else, unless the answer itself says more."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -119,23 +119,23 @@ class _Headers:
         await self._app(scope, receive, send_with_headers)
 
 
-def _named(target: str, upcoming: Iterator[tuple[datetime, Entry]]) -> Iterator[tuple[datetime, str, Entry]]:
+def _add_target(target: str, upcoming: Iterator[tuple[datetime, TimetableEntry]]) -> Iterator[tuple[datetime, str, TimetableEntry]]:
     return ((instant, target, entry) for instant, entry in upcoming)
 
 
-def _verdict(good: bool, body: views.Json) -> Response:  # noqa: FBT001  the first of a pair that belongs together
+def _make_response(good: bool, body: views.Json) -> Response:  # noqa: FBT001  the first of a pair that belongs together
     return JSONResponse(dict(body), HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _answer_http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
-async def _bad_query(_: Request, error: Exception) -> Response:
+async def _answer_bad_query(_: Request, error: Exception) -> Response:
     assert isinstance(error, BadQuery)
     return JSONResponse({"error": "the query cannot be answered", "problems": dict(error.problems)}, HTTPStatus.BAD_REQUEST)
 
 
-async def _unavailable(_: Request, error: Exception) -> Response:
+async def _answer_unreachable(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE)

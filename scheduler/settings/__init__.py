@@ -1,25 +1,25 @@
 """Settings: what can be set, where it is read from, and what is wrong with it."""
 
-from scheduler.settings.keys import KeyUnusable, load_key
-from scheduler.settings.layers import DEFAULT_FILE, Assignment, Origin, option
-from scheduler.settings.load import Configuration, Effective, load
-from scheduler.settings.models import Override, Settings, Target
+from scheduler.settings.keys import UnusableKey, load_key
+from scheduler.settings.load import Configuration, EffectiveSetting, load
+from scheduler.settings.models import Override, Settings, TargetSection
 from scheduler.settings.problems import Problem, SettingsError, SettingsUnreadable
+from scheduler.settings.sources import DEFAULT_FILE, Assignment, Origin, make_option_assignment
 
 __all__ = [
     "DEFAULT_FILE",
     "Assignment",
     "Configuration",
-    "Effective",
-    "KeyUnusable",
+    "EffectiveSetting",
     "Origin",
     "Override",
     "Problem",
     "Settings",
     "SettingsError",
     "SettingsUnreadable",
-    "Target",
+    "TargetSection",
+    "UnusableKey",
     "load",
     "load_key",
-    "option",
+    "make_option_assignment",
 ]

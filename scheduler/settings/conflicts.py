@@ -8,44 +8,44 @@ from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from scheduler.settings.catalogue import Dotted, dotted
-from scheduler.settings.models import ApiSettings, LedgerSettings, Target, parse_project
-from scheduler.settings.places import DatabaseUrl, parse_api_url, parse_database_url
+from scheduler.settings.addresses import DatabaseUrl, parse_api_url, parse_database_url
+from scheduler.settings.models import ApiSettings, LedgerSettings, TargetSection, parse_project
+from scheduler.settings.registry import SettingPath, format_path
 
-Conflict = tuple[Dotted, str, str]
+Conflict = tuple[SettingPath, str, str]
 """Where it is, what is wrong, and what to do."""
 
 _Value = TypeVar("_Value", bound=Hashable)
 
 
-def conflicts(tree: Mapping[str, object], faulty: Collection[Dotted]) -> list[Conflict]:
+def find_conflicts(tree: Mapping[str, object], faulty: Collection[SettingPath]) -> list[Conflict]:
     """What the values contradict each other in. ``faulty`` are the places that are wrong already."""
     listed = tree.get("target")
     tables = enumerate(listed) if isinstance(listed, list) else ()
     targets = {number: table for number, table in tables if isinstance(table, dict)}
-    return [*_names(targets, faulty), *_identities(targets, faulty), *_databases(tree, faulty)]
+    return [*_find_name_conflicts(targets, faulty), *_find_duplicate_targets(targets, faulty), *_find_database_conflicts(tree, faulty)]
 
 
-def _names(targets: Mapping[int, Mapping[str, object]], faulty: Collection[Dotted]) -> Iterator[Conflict]:
-    default = Target.model_fields["name"].default
+def _find_name_conflicts(targets: Mapping[int, Mapping[str, object]], faulty: Collection[SettingPath]) -> Iterator[Conflict]:
+    default = TargetSection.model_fields["name"].default
     names = [(number, str(table.get("name", default))) for number, table in targets.items() if ("target", number, "name") not in faulty]
-    for first, again, name in _repeated(names):
-        what = f'has the same name as {dotted(("target", first))}: "{name}"'
+    for first, again, name in _find_repeats(names):
+        what = f'has the same name as {format_path(("target", first))}: "{name}"'
         yield ("target", again, "name"), what, "give each [[target]] a name of its own"
 
 
-def _identities(targets: Mapping[int, Mapping[str, object]], faulty: Collection[Dotted]) -> Iterator[Conflict]:
+def _find_duplicate_targets(targets: Mapping[int, Mapping[str, object]], faulty: Collection[SettingPath]) -> Iterator[Conflict]:
     known = [
         (number, (parse_api_url(table["url"]), parse_project(table["project_id"])))
         for number, table in targets.items()
         if not {("target", number, "url"), ("target", number, "project_id")} & set(faulty)
     ]
-    for first, again, _ in _repeated(known):
-        what = f"is the same URL and project as {dotted(('target', first))}, so everything would be fired twice"
+    for first, again, _ in _find_repeats(known):
+        what = f"is the same URL and project as {format_path(('target', first))}, so everything would be fired twice"
         yield ("target", again), what, "remove one of them, or correct its url or project_id"
 
 
-def _repeated(values: Iterable[tuple[int, _Value]]) -> Iterator[tuple[int, int, _Value]]:
+def _find_repeats(values: Iterable[tuple[int, _Value]]) -> Iterator[tuple[int, int, _Value]]:
     """Each value that came before, with the numbers of where it was first and where it is again."""
     seen: dict[_Value, int] = {}
     for number, value in values:
@@ -54,14 +54,16 @@ def _repeated(values: Iterable[tuple[int, _Value]]) -> Iterator[tuple[int, int, 
             yield first, number, value
 
 
-def _databases(tree: Mapping[str, object], faulty: Collection[Dotted]) -> Iterator[Conflict]:
-    ledger = _file(tree, "ledger", "url", LedgerSettings().url, faulty)
-    api = _file(tree, "api", "database", ApiSettings().database, faulty)
+def _find_database_conflicts(tree: Mapping[str, object], faulty: Collection[SettingPath]) -> Iterator[Conflict]:
+    ledger = _find_database_file(tree, "ledger", "url", LedgerSettings().url, faulty)
+    api = _find_database_file(tree, "api", "database", ApiSettings().database, faulty)
     if ledger is not None and ledger == api:
         yield ("api", "database"), "is the same file as the ledger (ledger.url)", "give the embedded API a database of its own"
 
 
-def _file(tree: Mapping[str, object], section: str, key: str, default: DatabaseUrl, faulty: Collection[Dotted]) -> Path | None:
+def _find_database_file(
+    tree: Mapping[str, object], section: str, key: str, default: DatabaseUrl, faulty: Collection[SettingPath]
+) -> Path | None:
     if faulty and {(section,), (section, key)} & set(faulty):
         return None
     table = tree.get(section, {})

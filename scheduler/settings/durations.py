@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 from typing import Final
 
-from scheduler.settings.problems import Wrong, shown
+from scheduler.settings.problems import InvalidSetting, format_value
 
 _UNITS: Final = {
     "w": timedelta(weeks=1),
@@ -21,16 +21,16 @@ _LONGEST: Final = timedelta(days=36_500)
 
 
 def parse_duration(value: object) -> timedelta:
-    """The duration that a text names; zero or more, at most 100 years. Raises `Wrong`, also for numbers, which have no unit."""
+    """The duration that a text names; zero or more, at most 100 years. Raises `InvalidSetting`, also for numbers, which have no unit."""
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if not match or not value:
-        raise Wrong(f"should be a duration, not {shown(value)}", _REMEDY)
+        raise InvalidSetting(f"should be a duration, not {format_value(value)}", _REMEDY)
     try:
         total = sum((float(number) * _UNITS[unit] for unit, number in match.groupdict().items() if number), timedelta(0))
     except OverflowError:
         total = timedelta.max
     if total > _LONGEST:
-        raise Wrong(f"{shown(value)} is longer than 100 years", "write a shorter duration")
+        raise InvalidSetting(f"{format_value(value)} is longer than 100 years", "write a shorter duration")
     return total
 
 
@@ -38,7 +38,7 @@ def parse_positive_duration(value: object) -> timedelta:
     """As `parse_duration`, but more than nothing."""
     duration = parse_duration(value)
     if not duration:
-        raise Wrong(f"should be more than nothing, not {shown(value)}", 'write a longer duration, as "1s"')
+        raise InvalidSetting(f"should be more than nothing, not {format_value(value)}", 'write a longer duration, as "1s"')
     return duration
 
 

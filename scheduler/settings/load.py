@@ -7,21 +7,21 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from scheduler.settings.catalogue import LISTS, Dotted
-from scheduler.settings.complaints import complaints, where
-from scheduler.settings.conflicts import conflicts
-from scheduler.settings.layers import DEFAULT_FILE, Assignment, Layer, Origin, find_file, from_environment, from_file
+from scheduler.settings.conflicts import find_conflicts
+from scheduler.settings.error_messages import describe_place, make_problems
 from scheduler.settings.models import Settings
 from scheduler.settings.problems import Problem, SettingsError
+from scheduler.settings.registry import LISTS, SettingPath
+from scheduler.settings.sources import DEFAULT_FILE, Assignment, Origin, SettingsSource, find_file, read_environment, read_file
 
 _DEFAULT = Origin("default")
 
 
 @dataclass(frozen=True, slots=True)
-class Effective:
+class EffectiveSetting:
     """One setting as it holds: its place, its value in JSON's types, and who set it."""
 
-    path: Dotted
+    path: SettingPath
     value: object
     origin: Origin
 
@@ -32,14 +32,14 @@ class Configuration:
 
     settings: Settings
     file: Path | None
-    origins: Mapping[Dotted, Origin]
+    origins: Mapping[SettingPath, Origin]
 
-    def effective(self) -> Iterator[Effective]:
+    def list_effective(self) -> Iterator[EffectiveSetting]:
         """Every setting, in the order of the file; of an override only what it sets. No key is among them."""
         shown = self.settings.model_dump(mode="json", by_alias=True)
         shown["override"] = [override.model_dump(mode="json", exclude_unset=True) for override in self.settings.overrides]
-        for path, value in _flat((), shown):
-            yield Effective(path, value, self.origins.get(path, _DEFAULT))
+        for path, value in _flatten((), shown):
+            yield EffectiveSetting(path, value, self.origins.get(path, _DEFAULT))
 
 
 def load(
@@ -54,38 +54,40 @@ def load(
     Raises `SettingsError` with all mistakes, or `SettingsUnreadable` when the file cannot be read.
     """
     found = find_file(file, environ, default_file)
-    written = Layer() if found is None else from_file(found)
-    variables = from_environment(environ, _targets(written.assignments))
+    written = SettingsSource() if found is None else read_file(found)
+    variables = read_environment(environ, _count_targets(written.assignments))
     assigned = {one.path: one for one in (*written.assignments, *variables.assignments, *command_line)}
-    settings, findings = _checked(assigned, partial=bool(written.problems))
+    settings, findings = _check_settings(assigned, partial=bool(written.problems))
     problems = (*written.problems, *variables.problems, *findings)
     if settings is None or problems:
         raise SettingsError(problems)
     return Configuration(settings, found, {path: one.origin for path, one in assigned.items()})
 
 
-def _targets(assignments: Iterable[Assignment]) -> int:
+def _count_targets(assignments: Iterable[Assignment]) -> int:
     """How many ``[[target]]`` tables there are."""
     return len({one.path[1] for one in assignments if one.path[0] == "target" and len(one.path) > 1})
 
 
-def _checked(assigned: Mapping[Dotted, Assignment], *, partial: bool) -> tuple[Settings | None, list[Problem]]:
+def _check_settings(assigned: Mapping[SettingPath, Assignment], *, partial: bool) -> tuple[Settings | None, list[Problem]]:
     """The settings, or all that is wrong with them. With ``partial`` the file is unread: that something is missing means nothing."""
-    tree = _tree(assigned.values())
-    settings, faults = _validated(tree)
-    found = conflicts(tree, {fault["loc"] for fault in faults})
+    tree = _build_tree(assigned.values())
+    settings, faults = _validate(tree)
+    found = find_conflicts(tree, {fault["loc"] for fault in faults})
     counted = [fault for fault in faults if not (partial and fault["type"] == "missing")]
-    return settings, complaints(counted, assigned) + [Problem(where(path, assigned), what, remedy) for path, what, remedy in found]
+    return settings, make_problems(counted, assigned) + [
+        Problem(describe_place(path, assigned), what, remedy) for path, what, remedy in found
+    ]
 
 
-def _validated(tree: Mapping[str, object]) -> tuple[Settings | None, list[ErrorDetails]]:
+def _validate(tree: Mapping[str, object]) -> tuple[Settings | None, list[ErrorDetails]]:
     try:
         return Settings.model_validate(tree), []
     except ValidationError as error:
         return None, error.errors(include_url=False)
 
 
-def _tree(assignments: Iterable[Assignment]) -> dict[str, object]:
+def _build_tree(assignments: Iterable[Assignment]) -> dict[str, object]:
     """The assignments as nested tables. What lies below a value that is no table is left out: that value is the mistake."""
     root: dict[str | int, object] = {}
     for one in sorted(assignments, key=lambda one: len(one.path)):
@@ -94,24 +96,24 @@ def _tree(assignments: Iterable[Assignment]) -> dict[str, object]:
             table = table.setdefault(part, {}) if isinstance(table, dict) else None
         if isinstance(table, dict):
             table.setdefault(one.path[-1], dict(one.value) if isinstance(one.value, dict) else one.value)
-    return {str(name): _listed(value) for name, value in root.items()}
+    return {str(name): _convert_numbered_tables(value) for name, value in root.items()}
 
 
-def _listed(value: object) -> object:
+def _convert_numbered_tables(value: object) -> object:
     """Numbered tables as the list that they are."""
     if not isinstance(value, dict):
         return value
-    inner = {name: _listed(below) for name, below in value.items()}
+    inner = {name: _convert_numbered_tables(below) for name, below in value.items()}
     return [inner[number] for number in sorted(inner)] if inner and all(isinstance(name, int) for name in inner) else inner
 
 
-def _flat(path: Dotted, value: object) -> Iterator[tuple[Dotted, object]]:
+def _flatten(path: SettingPath, value: object) -> Iterator[tuple[SettingPath, object]]:
     """Every setting below a place, tables taken apart; a list that is a setting's value stays whole."""
     if isinstance(value, dict):
         for name, inner in value.items():
-            yield from _flat((*path, name), inner)
+            yield from _flatten((*path, name), inner)
     elif isinstance(value, list) and path in LISTS:
         for number, inner in enumerate(value):
-            yield from _flat((*path, number), inner)
+            yield from _flatten((*path, number), inner)
     else:
         yield path, value

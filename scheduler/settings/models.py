@@ -13,13 +13,13 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, StrictBool, StrictInt, model_validator
 
-from scheduler.core.model import InvalidAutomation, canonical_id
+from scheduler.core.model import InvalidAutomation, to_canonical_id
 from scheduler.core.policy import CatchUp, Concurrency, Policies
 from scheduler.core.proxy import Proxy
+from scheduler.settings.addresses import DatabaseUrl, SocketAddress, parse_api_url, parse_database_url, parse_listen, parse_proxy
 from scheduler.settings.durations import format_duration, parse_duration, parse_positive_duration
 from scheduler.settings.overrides import PatternIndex
-from scheduler.settings.places import DatabaseUrl, Listen, parse_api_url, parse_database_url, parse_listen, parse_proxy
-from scheduler.settings.problems import KEY_PREFIX, Wrong, shown
+from scheduler.settings.problems import KEY_PREFIX, InvalidSetting, format_value
 from scheduler.settings.sizes import format_size, parse_size
 
 KEY_VARIABLE: Final = "POSTHOG_PERSONAL_API_KEY"
@@ -36,27 +36,29 @@ _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 def _parse_name(value: object) -> str:
     if isinstance(value, str) and _NAME.fullmatch(value):
         return value
-    raise Wrong(f"should be a short name, not {shown(value)}", "use letters, digits, '.', '_' and '-', at most 63, a letter or digit first")
+    raise InvalidSetting(
+        f"should be a short name, not {format_value(value)}", "use letters, digits, '.', '_' and '-', at most 63, a letter or digit first"
+    )
 
 
 def parse_project(value: object) -> str:
     """The number of a project, as text without leading zeros: the ledger binds a target to it, so it has one form."""
     if value == "@current":
-        raise Wrong("@current follows the key, but a history belongs to one project", "write the project's number")
+        raise InvalidSetting("@current follows the key, but a history belongs to one project", "write the project's number")
     number = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value) else value
     if isinstance(number, int) and not isinstance(number, bool) and 0 < number <= _LARGEST_ID:
         return str(number)
-    raise Wrong(f"should be the number of a project, not {shown(value)}", 'write it as "12345"')
+    raise InvalidSetting(f"should be the number of a project, not {format_value(value)}", 'write it as "12345"')
 
 
 def _parse_file(value: object) -> Path | None:
     """A path, or None for the empty text. A personal API key in its place is refused without being shown."""
     if not isinstance(value, str):
-        raise Wrong(f"should be the path of a file, not {shown(value)}", 'write it as "/run/keys/posthog"')
+        raise InvalidSetting(f"should be the path of a file, not {format_value(value)}", 'write it as "/run/keys/posthog"')
     if KEY_PREFIX in value:
-        raise Wrong("holds what looks like a key", "write the key into a file of mode 0600, and that file's path here")
+        raise InvalidSetting("holds what looks like a key", "write the key into a file of mode 0600, and that file's path here")
     if not value.isprintable():
-        raise Wrong("holds a control character", "write the path of a file")
+        raise InvalidSetting("holds a control character", "write the path of a file")
     return Path(value) if value else None
 
 
@@ -69,7 +71,9 @@ def _parse_auto_count(value: object) -> int | None:
         return None
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _LARGEST_COUNT:
         return value
-    raise Wrong(f'should be "auto" or a whole number from 1 to {_LARGEST_COUNT}, not {shown(value)}', 'write it as 256, or "auto"')
+    raise InvalidSetting(
+        f'should be "auto" or a whole number from 1 to {_LARGEST_COUNT}, not {format_value(value)}', 'write it as 256, or "auto"'
+    )
 
 
 def _parse_switch(value: object) -> bool | Literal["auto"]:
@@ -77,41 +81,45 @@ def _parse_switch(value: object) -> bool | Literal["auto"]:
         return value
     if value == "auto":
         return "auto"
-    raise Wrong(f'should be "auto", true or false, not {shown(value)}', "write one of them")
+    raise InvalidSetting(f'should be "auto", true or false, not {format_value(value)}', "write one of them")
 
 
 def _parse_node(value: object) -> str:
     if not isinstance(value, str) or not value.isprintable():
-        raise Wrong(f"should be a name, not {shown(value)}", 'write a text, or "" for the host name')
+        raise InvalidSetting(f"should be a name, not {format_value(value)}", 'write a text, or "" for the host name')
     return value or socket.gethostname()
 
 
 def _parse_argument(value: object) -> str:
     if isinstance(value, str) and value and "\0" not in value:
         return value
-    raise Wrong(
-        f"should be a word of a command, not {shown(value)}", 'write a list of texts, the program first, as ["my-agent", "--quiet"]'
+    raise InvalidSetting(
+        f"should be a word of a command, not {format_value(value)}", 'write a list of texts, the program first, as ["my-agent", "--quiet"]'
     )
 
 
 def _parse_variable(value: object) -> str:
     """The name of an environment variable that a command may have: any but the one that holds the daemon's own key."""
     if value == KEY_VARIABLE:
-        raise Wrong(
+        raise InvalidSetting(
             f"{KEY_VARIABLE} would hand the daemon's own key to the command", "give the command a key of its own, under another name"
         )
     if isinstance(value, str) and _VARIABLE.fullmatch(value):
         return value
-    raise Wrong(f"should be the name of an environment variable, not {shown(value)}", 'write names alone, as ["PATH", "HOME"]')
+    raise InvalidSetting(
+        f"should be the name of an environment variable, not {format_value(value)}", 'write names alone, as ["PATH", "HOME"]'
+    )
 
 
 def _parse_clone_url(value: object) -> str:
     if not isinstance(value, str) or (value and value.count("{repository}") != 1):
-        raise Wrong("should be a URL that holds {repository} once", 'write "https://github.com/{repository}.git", or "" for no clone')
+        raise InvalidSetting(
+            "should be a URL that holds {repository} once", 'write "https://github.com/{repository}.git", or "" for no clone'
+        )
     if _CREDENTIALS.search(value):
-        raise Wrong("holds a user name or password", "leave it out; git finds credentials by its own configuration in HOME")
+        raise InvalidSetting("holds a user name or password", "leave it out; git finds credentials by its own configuration in HOME")
     if "?" in value or "#" in value:
-        raise Wrong("holds a query", "leave it out; git finds credentials by its own configuration in HOME")
+        raise InvalidSetting("holds a query", "leave it out; git finds credentials by its own configuration in HOME")
     return value
 
 
@@ -119,9 +127,13 @@ def _parse_umask(value: object) -> int:
     """Return the bits that a umask takes away. The owner's own bits may not be among them: a run could not read its own files."""
     if isinstance(value, str) and re.fullmatch(r"0?[0-7]{3}", value, re.ASCII):
         if int(value, 8) & _OWN_BITS:
-            raise Wrong(f"{shown(value)} takes the command's own files away from the command", 'begin with 0, as "022" or "077"')
+            raise InvalidSetting(
+                f"{format_value(value)} takes the command's own files away from the command", 'begin with 0, as "022" or "077"'
+            )
         return int(value, 8)
-    raise Wrong(f"should be an octal umask in quotes, not {shown(value)}", 'write three digits from 0 to 7, as "022" or "077"')
+    raise InvalidSetting(
+        f"should be an octal umask in quotes, not {format_value(value)}", 'write three digits from 0 to 7, as "022" or "077"'
+    )
 
 
 def _format_umask(value: int) -> str:
@@ -134,38 +146,40 @@ def _parse_public_url(value: object) -> str:
 
 def _parse_pattern(value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise Wrong(f"should be an automation's id or a pattern for its name, not {shown(value)}", 'write it as "nightly-*"')
+        raise InvalidSetting(
+            f"should be an automation's id or a pattern for its name, not {format_value(value)}", 'write it as "nightly-*"'
+        )
     try:
-        return canonical_id(value)
+        return to_canonical_id(value)
     except InvalidAutomation:
         return value
 
 
-def _text(value: object) -> str:
+def _format_optional(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _start_within_text(value: timedelta | None) -> str:
+def _format_start_within(value: timedelta | None) -> str:
     return "auto" if value is None else format_duration(value)
 
 
-def _auto_count_value(value: int | None) -> int | str:
+def _format_auto_count(value: int | None) -> int | str:
     return "auto" if value is None else value
 
 
 _DurationText = PlainSerializer(format_duration, return_type=str)
-_Text = PlainSerializer(_text, return_type=str)
+_OptionalText = PlainSerializer(_format_optional, return_type=str)
 Duration = Annotated[timedelta, PlainValidator(parse_duration), _DurationText]
 PositiveDuration = Annotated[timedelta, PlainValidator(parse_positive_duration), _DurationText]
-StartWithin = Annotated[timedelta | None, PlainValidator(_parse_start_within), PlainSerializer(_start_within_text, return_type=str)]
+StartWithin = Annotated[timedelta | None, PlainValidator(_parse_start_within), PlainSerializer(_format_start_within, return_type=str)]
 Count = Annotated[StrictInt, Field(ge=1, le=_LARGEST_COUNT)]
-AutoCount = Annotated[int | None, PlainValidator(_parse_auto_count), PlainSerializer(_auto_count_value, return_type=int | str)]
+AutoCount = Annotated[int | None, PlainValidator(_parse_auto_count), PlainSerializer(_format_auto_count, return_type=int | str)]
 Size = Annotated[int, PlainValidator(parse_size), PlainSerializer(format_size, return_type=str)]
 Umask = Annotated[int, PlainValidator(_parse_umask), PlainSerializer(_format_umask, return_type=str)]
-OptionalFile = Annotated[Path | None, PlainValidator(_parse_file), _Text]
-OptionalProxy = Annotated[Proxy | None, PlainValidator(parse_proxy), _Text]  # credentials are not in the text
-ListenAddress = Annotated[Listen | None, PlainValidator(parse_listen), _Text]
-Database = Annotated[DatabaseUrl, PlainValidator(parse_database_url), _Text]
+OptionalFile = Annotated[Path | None, PlainValidator(_parse_file), _OptionalText]
+OptionalProxy = Annotated[Proxy | None, PlainValidator(parse_proxy), _OptionalText]  # credentials are not in the text
+ListenAddress = Annotated[SocketAddress | None, PlainValidator(parse_listen), _OptionalText]
+DatabaseSetting = Annotated[DatabaseUrl, PlainValidator(parse_database_url), _OptionalText]
 
 
 class Section(BaseModel):
@@ -174,7 +188,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Target(Section):
+class TargetSection(Section):
     """``[[target]]``: one API."""
 
     name: Annotated[str, PlainValidator(_parse_name)] = "default"
@@ -192,7 +206,7 @@ class Target(Section):
     proxy: OptionalProxy = None
 
     @property
-    def most_waiting(self) -> int:
+    def waiting_limit(self) -> int:
         """How many requests may hang before they hold places of ``max_in_flight``. Auto: four times ``max_in_flight``."""
         return _WAITING_SHARE * self.max_in_flight if self.max_waiting is None else self.max_waiting
 
@@ -206,7 +220,7 @@ class PolicySettings(Section):
     jitter: Duration = timedelta(0)
     paused: StrictBool = False
 
-    def resolved(self) -> Policies:
+    def to_policies(self) -> Policies:
         """These settings as the policies that the core decides by."""
         return Policies(self.start_within, self.catch_up, self.concurrency, self.jitter, self.paused)
 
@@ -234,12 +248,12 @@ class Override(PolicySettings):
         return frozenset(self.model_fields_set - {"automation"})
 
     @model_validator(mode="after")
-    def _changes_something(self) -> Self:
+    def _require_change(self) -> Self:
         if not self.changes:
-            raise Wrong("changes nothing", f"set one of {', '.join(PolicySettings.model_fields)}, or remove it")
+            raise InvalidSetting("changes nothing", f"set one of {', '.join(PolicySettings.model_fields)}, or remove it")
         return self
 
-    def applied_to(self, policies: PolicySettings) -> PolicySettings:
+    def apply_to(self, policies: PolicySettings) -> PolicySettings:
         """The given settings with this override's own in their place."""
         return policies.model_copy(update={field: getattr(self, field) for field in self.changes})
 
@@ -247,14 +261,14 @@ class Override(PolicySettings):
 class LedgerSettings(Section):
     """``[ledger]``: the durable record."""
 
-    url: Database = DatabaseUrl("sqlite:////var/lib/scheduler/scheduler.db")
+    url: DatabaseSetting = DatabaseUrl("sqlite:////var/lib/scheduler/scheduler.db")
     retention: PositiveDuration = timedelta(days=180)
 
 
 class ServerSettings(Section):
     """``[server]``: metrics, health and the status page of the daemon."""
 
-    listen: ListenAddress = Listen("127.0.0.1", 9464)
+    listen: ListenAddress = SocketAddress("127.0.0.1", 9464)
     per_automation_metrics: Annotated[bool | Literal["auto"], PlainValidator(_parse_switch)] = "auto"
     run_output: Annotated[bool | Literal["auto"], PlainValidator(_parse_switch)] = "auto"
 
@@ -292,12 +306,12 @@ class RunnerSettings(Section):
 class ApiSettings(Section):
     """``[api]``: the embedded API."""
 
-    listen: ListenAddress = Listen("127.0.0.1", 8040)
+    listen: ListenAddress = SocketAddress("127.0.0.1", 8040)
     public_url: Annotated[str, PlainValidator(_parse_public_url)] = ""
     github_integrations: tuple[Annotated[StrictInt, Field(ge=0, le=_LARGEST_ID)], ...] = ()
     requests_per_minute: Annotated[StrictInt, Field(ge=0, le=1_000_000)] = 0
     max_page: Annotated[StrictInt, Field(ge=100, le=100_000)] = 10_000
-    database: Database = DatabaseUrl("sqlite:////var/lib/scheduler/api.db")
+    database: DatabaseSetting = DatabaseUrl("sqlite:////var/lib/scheduler/api.db")
     retention: PositiveDuration = timedelta(days=180)
     runner: RunnerSettings = RunnerSettings()
 
@@ -313,7 +327,7 @@ class ApiSettings(Section):
 class Settings(Section):
     """All settings, checked."""
 
-    targets: tuple[Target, ...] = Field(default=(), alias="target")
+    targets: tuple[TargetSection, ...] = Field(default=(), alias="target")
     schedule: ScheduleSettings = ScheduleSettings()
     overrides: tuple[Override, ...] = Field(default=(), alias="override")
     ledger: LedgerSettings = LedgerSettings()
@@ -322,10 +336,10 @@ class Settings(Section):
     daemon: DaemonSettings = DaemonSettings()
     api: ApiSettings = ApiSettings()
 
-    def policies(self, automation_id: str, name: str) -> Policies:
+    def find_policies(self, automation_id: str, name: str) -> Policies:
         """The policies of one automation: the first override that matches, what it leaves open from ``[schedule]``."""
-        place = self.patterns.first(automation_id, name)
-        return self._resolved[-1 if place is None else place]
+        place = self.patterns.find_first(automation_id, name)
+        return self._all_policies[-1 if place is None else place]
 
     @cached_property
     def patterns(self) -> PatternIndex:
@@ -333,11 +347,11 @@ class Settings(Section):
         return PatternIndex([override.automation for override in self.overrides])
 
     @property
-    def every_policies(self) -> tuple[Policies, ...]:
+    def all_policies(self) -> tuple[Policies, ...]:
         """The policies that automations may have: those of each override, and those of ``[schedule]``."""
-        return self._resolved
+        return self._all_policies
 
     @cached_property
-    def _resolved(self) -> tuple[Policies, ...]:
+    def _all_policies(self) -> tuple[Policies, ...]:
         """The policies of each override, and last those where no override matches."""
-        return tuple(each.resolved() for each in (*(override.applied_to(self.schedule) for override in self.overrides), self.schedule))
+        return tuple(each.to_policies() for each in (*(override.apply_to(self.schedule) for override in self.overrides), self.schedule))

@@ -34,20 +34,20 @@ class PatternIndex:
         else:
             self._by_suffix[len(suffix)][suffix].append(place)
 
-    def first(self, automation_id: str, name: str) -> int | None:
+    def find_first(self, automation_id: str, name: str) -> int | None:
         """Return the place of the first pattern that is the automation's id or name, or that fits its name; None when there is none."""
         exact = [self._exact[text][0] for text in (automation_id, name) if text in self._exact]
-        fitting = (self._first_fitting(places, name) for places in self._candidates(name))
+        fitting = (self._find_first_match(places, name) for places in self._find_candidates(name))
         return min([*exact, *(place for place in fitting if place is not None)], default=None)
 
-    def matching(self, automation_id: str, name: str) -> Iterator[int]:
+    def find_all(self, automation_id: str, name: str) -> Iterator[int]:
         """Yield the places of all patterns that are the automation's id or name, or that fit its name, in no particular order."""
         for text in {automation_id, name}:
             yield from self._exact.get(text, ())
-        for places in self._candidates(name):
+        for places in self._find_candidates(name):
             yield from (place for place in places if self._compiled[place].match(name))
 
-    def _candidates(self, name: str) -> Iterator[Sequence[int]]:
+    def _find_candidates(self, name: str) -> Iterator[Sequence[int]]:
         """Yield the places of patterns with a literal part that the name has, each list in order."""
         for length, by_prefix in self._by_prefix.items():
             if (places := by_prefix.get(name[:length])) is not None:
@@ -56,5 +56,5 @@ class PatternIndex:
             if (places := by_suffix.get(name[-length:])) is not None:
                 yield places
 
-    def _first_fitting(self, places: Sequence[int], name: str) -> int | None:
+    def _find_first_match(self, places: Sequence[int], name: str) -> int | None:
         return next((place for place in places if self._compiled[place].match(name)), None)

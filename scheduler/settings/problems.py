@@ -14,7 +14,7 @@ from scheduler.core.errors import ConfigurationError
 
 KEY_PREFIX: Final = "phx_"  # of a personal API key, which people paste into the wrong place
 _CREDENTIALS: Final = re.compile(r"://[^/\s]*@")  # in a URL
-_SHOWN: Final = 60  # characters of a faulty value that an error repeats
+_MAX_SHOWN: Final = 60  # characters of a faulty value that an error repeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class SettingsUnreadable(SettingsError):
     """The configuration file that was asked for is not there or cannot be read, so nothing can be said about it."""
 
 
-class Wrong(ValueError):
+class InvalidSetting(ValueError):
     """A value that a setting cannot have, without the place, which only its reader knows."""
 
     def __init__(self, what: str, remedy: str) -> None:
@@ -51,7 +51,7 @@ class Wrong(ValueError):
         self.remedy = remedy
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """A value as an error repeats it: as JSON, on one line and cut short; never what may be a key or a password."""
     try:
         text = json.dumps(value, ensure_ascii=True, default=str)
@@ -61,10 +61,10 @@ def shown(value: object) -> str:
         return "what looks like a key"
     if _CREDENTIALS.search(text):
         return "what looks like a URL with a password"
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
 
 
-def nearest(unknown: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+def find_nearest(unknown: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
     """The known name that is most like an unknown one, whatever its case; None when none is."""
     folded = {name.lower(): name for name in known}
     matches = difflib.get_close_matches(unknown.lower(), folded, n=1, cutoff=cutoff)

@@ -3,18 +3,19 @@
 import re
 from typing import Final
 
-from scheduler.settings.problems import Wrong, shown
+from scheduler.settings.problems import InvalidSetting, format_value
 
 _UNITS: Final = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10}
 _SIZE: Final = re.compile(rf"([1-9][0-9]{{0,5}})({'|'.join(_UNITS)})")
 
 
 def parse_size(value: object) -> int:
-    """The bytes that a text names: more than nothing. Raises `Wrong`, also for numbers, which have no unit."""
+    """The bytes that a text names: more than nothing. Raises `InvalidSetting`, also for numbers, which have no unit."""
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if not match:
-        raise Wrong(
-            f"should be a size, not {shown(value)}", f'write a whole number with its unit ({", ".join(reversed(_UNITS))}), as "10MiB"'
+        raise InvalidSetting(
+            f"should be a size, not {format_value(value)}",
+            f'write a whole number with its unit ({", ".join(reversed(_UNITS))}), as "10MiB"',
         )
     return int(match[1]) * _UNITS[match[2]]
 

@@ -1,4 +1,6 @@
-"""What an answer says: the reply to an attempt as `Answer`, `NotSent` or `Lost`, and any other that is no success as an `UpstreamError`.
+"""The meaning of an answer.
+
+An attempt has an `AttemptResponse`, `NotSent` or `NoResponse`; every other answer that is no success is an `UpstreamError`.
 
 What the other side wrote is never passed on as it is: it is shortened, and control characters and our own key are taken out.
 """
@@ -16,7 +18,7 @@ from urllib.parse import urlsplit
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.model import Automation, InvalidAutomation, parse_automation
-from scheduler.core.verdict import Answer, Lost, NotSent
+from scheduler.core.verdict import AttemptResponse, NoResponse, NotSent
 from scheduler.upstream.documents import Undecodable, decode_whole, read_automation
 from scheduler.upstream.exchange import Failure, Reply
 
@@ -38,24 +40,24 @@ _UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 # ---------------------------------------------------------------- an attempt
 
 
-async def to_attempt(came: Reply | Failure, *, now: datetime, clean: Clean) -> Answer | NotSent | Lost:
+async def to_attempt_response(came: Reply | Failure, *, now: datetime, clean: Clean) -> AttemptResponse | NotSent | NoResponse:
     """What came back of a ``POST …/run/``."""
     if isinstance(came, Failure):
-        return Lost(clean(came.error)) if came.sent else NotSent(clean(came.error))
-    automation, error = await _automation(came, clean)
-    return Answer(
+        return NoResponse(clean(came.error)) if came.sent else NotSent(clean(came.error))
+    automation, error = await _parse_automation(came, clean)
+    return AttemptResponse(
         status=came.status,
         automation=automation,
-        retry_after=retry_after(came, now),
-        location=_location(came, clean),
-        missing_scope=_names_a_scope(came),
+        retry_after=read_retry_after(came, now),
+        location=_read_location(came, clean),
+        missing_scope=_is_missing_scope(came),
         error=error,
     )
 
 
-async def _automation(reply: Reply, clean: Clean) -> tuple[Automation | None, str | None]:
+async def _parse_automation(reply: Reply, clean: Clean) -> tuple[Automation | None, str | None]:
     if not is_success(reply):
-        return None, said(reply, clean)
+        return None, read_error_text(reply, clean)
     try:
         return parse_automation(await read_automation(reply)), None
     except InvalidAutomation as error:
@@ -70,27 +72,27 @@ async def _automation(reply: Reply, clean: Clean) -> tuple[Automation | None, st
 def to_error(came: Reply | Failure, *, request: str, target: str, on_list: bool, now: datetime, clean: Clean) -> UpstreamError:
     """Why ``request`` failed and what to do about it. ``on_list``: a 404 says that the target is wrong, not that something is gone."""
     if isinstance(came, Failure):
-        return UpstreamError(f"{request} {_fate(came, request)}: {clean(came.error)}")
-    remedy = _remedy(came, target, on_list=on_list, clean=clean)
-    words = said(came, clean)
+        return UpstreamError(f"{request} {_describe_failure(came, request)}: {clean(came.error)}")
+    remedy = _find_remedy(came, target, on_list=on_list, clean=clean)
+    words = read_error_text(came, clean)
     text = f"{request} answered HTTP {came.status}" + (f": {words}" if words else "") + (f"; {remedy}" if remedy else "")
-    return UpstreamError(text, status=came.status, retry_after=retry_after(came, now), held=remedy is not None)
+    return UpstreamError(text, status=came.status, retry_after=read_retry_after(came, now), held=remedy is not None)
 
 
-def _fate(failure: Failure, request: str) -> str:
+def _describe_failure(failure: Failure, request: str) -> str:
     if not failure.sent:
         return "could not be sent"
     return "was not answered" if request.startswith("GET ") else "was not answered and may have been carried out all the same"
 
 
-def _remedy(reply: Reply, target: str, *, on_list: bool, clean: Clean) -> str | None:
+def _find_remedy(reply: Reply, target: str, *, on_list: bool, clean: Clean) -> str | None:
     """What somebody has to mend before anything works on this target; None when nobody has to."""
     if reply.status == HTTPStatus.UNAUTHORIZED:
         return f"check the key of target {target}"
-    if reply.status == HTTPStatus.FORBIDDEN and _names_a_scope(reply):
+    if reply.status == HTTPStatus.FORBIDDEN and _is_missing_scope(reply):
         return f"give the key of target {target} that scope"
     if HTTPStatus.MULTIPLE_CHOICES <= reply.status < HTTPStatus.BAD_REQUEST:
-        return f"it redirects to {_location(reply, clean)}; set the url of target {target} to where the API really is"
+        return f"it redirects to {_read_location(reply, clean)}; set the url of target {target} to where the API really is"
     if on_list and reply.status == HTTPStatus.NOT_FOUND:
         return f"check the url and the project_id of target {target}"
     return None
@@ -104,7 +106,7 @@ def is_success(reply: Reply) -> bool:
     return HTTPStatus.OK <= reply.status < HTTPStatus.MULTIPLE_CHOICES
 
 
-def said(reply: Reply, clean: Clean) -> str | None:
+def read_error_text(reply: Reply, clean: Clean) -> str | None:
     """The words of an error's body, ``attr: detail``; of a body that is no such error, its beginning. None when there are none."""
     value: object = None
     with suppress(Undecodable):
@@ -116,7 +118,7 @@ def said(reply: Reply, clean: Clean) -> str | None:
     return clean(text) or None
 
 
-def retry_after(reply: Reply, now: datetime) -> float | None:
+def read_retry_after(reply: Reply, now: datetime) -> float | None:
     """Return the seconds that ``Retry-After`` asks to wait, None for garbage. RFC 9110, section 10.2.3, has its two forms.
 
     At most a day for a 429, which stops the whole target, and an hour for any other answer.
@@ -125,19 +127,19 @@ def retry_after(reply: Reply, now: datetime) -> float | None:
     text = reply.headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]+", text):
         return longest if len(text) > _MOST_DIGITS else min(float(text), longest)
-    instant = http_date(text)
+    instant = parse_http_date(text)
     if instant is None:
         return None
-    return min(max((instant - (date(reply) or now)).total_seconds(), 0.0), longest)
+    return min(max((instant - (read_date(reply) or now)).total_seconds(), 0.0), longest)
 
 
-def date(reply: Reply) -> datetime | None:
+def read_date(reply: Reply) -> datetime | None:
     """The server's clock, from ``Date``: whole seconds, UTC. None when there is none to read."""
-    return http_date(reply.headers.get("date", ""))
+    return parse_http_date(reply.headers.get("date", ""))
 
 
 @lru_cache(maxsize=64)
-def http_date(text: str) -> datetime | None:
+def parse_http_date(text: str) -> datetime | None:
     """A date as HTTP writes it, in UTC; None for anything else."""
     try:
         instant = parsedate_to_datetime(text)
@@ -146,12 +148,12 @@ def http_date(text: str) -> datetime | None:
         return None
 
 
-def _names_a_scope(reply: Reply) -> bool:
+def _is_missing_scope(reply: Reply) -> bool:
     """Whether a 403 is about a scope of the key, and not about this one automation."""
-    return reply.status == HTTPStatus.FORBIDDEN and "scope" in (said(reply, str) or "").lower()
+    return reply.status == HTTPStatus.FORBIDDEN and "scope" in (read_error_text(reply, str) or "").lower()
 
 
-def _location(reply: Reply, clean: Clean) -> str | None:
+def _read_location(reply: Reply, clean: Clean) -> str | None:
     """Where a redirect leads, without what might be secret in it."""
     location = reply.headers.get("location")
     if location is None:
@@ -167,7 +169,7 @@ def _location(reply: Reply, clean: Clean) -> str | None:
 # ---------------------------------------------------------------- text
 
 
-def cleaned(text: str, *, secret: str) -> str:
+def clean_text(text: str, *, secret: str) -> str:
     """One short printable line of ``text``, in which ``secret`` does not occur."""
     printable = "".join(" " if unicodedata.category(character) in _UNPRINTABLE else character for character in text[: 8 * _LONGEST_TEXT])
     line = " ".join(printable.split()).replace(secret, "[key]")

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from scheduler.core.request_budget import Need, Purpose, RequestBudget
-from scheduler.upstream.target import Clock
+from scheduler.upstream.target import ClientClock
 
-_LONGEST: Final = 30.0
-"""The longest sleep before the sums are done again: a suspend stops the event loop's timers, but not `Clock.seconds`."""
-_SHORTEST: Final = 0.001
+_LONGEST_SLEEP: Final = 30.0
+"""The longest sleep before the sums are done again: a suspend stops the event loop's timers, but not `ClientClock.boottime`."""
+_SHORTEST_SLEEP: Final = 0.001
 
 
-class Reservation:
+class BudgetReservation:
     """One place in the budget. It counts until it is given back; its request leaves when it is used."""
 
-    def __init__(self, sums: RequestBudget, clock: Clock, purpose: Purpose, requests: int = 1) -> None:
+    def __init__(self, sums: RequestBudget, clock: ClientClock, purpose: Purpose, requests: int = 1) -> None:
         self._sums = sums
         self._clock = clock
         self._purpose = purpose
@@ -34,7 +34,7 @@ class Reservation:
         """Send the request now."""
         assert self._open, "a place serves one request"
         self._open = False
-        self._sums.use(self._clock.seconds(), self._purpose, requests=self._requests)
+        self._sums.use(self._clock.boottime(), self._purpose, requests=self._requests)
 
     def give_back(self) -> None:
         """Give the place back, unless it was used or given back before."""
@@ -47,46 +47,46 @@ class Reservation:
 class _Waiter:
     """A request of the background, of a series of so many that should follow each other without a wait."""
 
-    future: asyncio.Future[Reservation]
+    future: asyncio.Future[BudgetReservation]
     requests: int
 
 
 class Budget:
     """Gives places to fires at once or not at all, and lets the background wait. A wait can be cancelled at any moment."""
 
-    def __init__(self, *, per_minute: int, per_hour: int, clock: Clock) -> None:
+    def __init__(self, *, per_minute: int, per_hour: int, clock: ClientClock) -> None:
         self._sums = RequestBudget(per_minute=per_minute, per_hour=per_hour)
         self._clock = clock
         self._polls: deque[_Waiter] = deque()
         self._readings: deque[_Waiter] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def reserve(self) -> Reservation | None:
+    def reserve(self) -> BudgetReservation | None:
         """Reserve a place for one fire; None when there is none now."""
-        self._serve()  # a poll or reading that the reserve admits precedes the fire
-        return None if self.fire_in() > 0 else Reservation(self._sums, self._clock, Purpose.FIRE)
+        self._admit_all()  # a poll or reading that the reserve admits precedes the fire
+        return None if self.estimate_wait() > 0 else BudgetReservation(self._sums, self._clock, Purpose.FIRE)
 
-    def fire_in(self) -> float:
+    def estimate_wait(self) -> float:
         """Return the seconds until `reserve` may give a place; 0 when it gives one now."""
-        now = self._clock.seconds()
-        return max(0.0, self._sums.fire_at(now) - now)
+        now = self._clock.boottime()
+        return max(0.0, self._sums.find_earliest_fire(now) - now)
 
     @asynccontextmanager
-    async def poll(self, requests: int = 1) -> AsyncIterator[Reservation]:
+    async def wait_for_poll(self, requests: int = 1) -> AsyncIterator[BudgetReservation]:
         """Wait for the place of a list request, the first of so many. The place is given back unless it is used."""
-        async with self._wait(self._polls, requests) as place:
+        async with self._wait_for_place(self._polls, requests) as place:
             yield place
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[Reservation]:
+    async def wait_for_reading(self) -> AsyncIterator[BudgetReservation]:
         """Wait for the place of any other request that is no fire. The place is given back unless it is used."""
-        async with self._wait(self._readings, 1) as place:
+        async with self._wait_for_place(self._readings, 1) as place:
             yield place
 
     def expect(self, need: Need) -> None:
         """Keep a reserve for this need of polls and readings."""
-        self._sums.expect(need, self._clock.seconds())
-        self._serve()
+        self._sums.expect(need, self._clock.boottime())
+        self._admit_all()
 
     @property
     def blocked_until(self) -> float:
@@ -95,32 +95,32 @@ class Budget:
 
     def block(self, seconds: float) -> None:
         """Let nothing through for so many seconds."""
-        self._sums.block(self._clock.seconds() + seconds)
+        self._sums.block(self._clock.boottime() + seconds)
 
     def resume_wait(self, seconds: float) -> None:
         """Let nothing through for so many seconds from now on, in place of every wait of before."""
-        self._sums.blocked_until = self._clock.seconds() + seconds
-        self._serve()
+        self._sums.blocked_until = self._clock.boottime() + seconds
+        self._admit_all()
 
     def set_limits(self, *, per_minute: int, per_hour: int) -> None:
         """Use other limits from now on, also for requests that wait."""
-        self._sums.set_limits(per_minute=per_minute, per_hour=per_hour, now=self._clock.seconds())
-        self._serve()
+        self._sums.set_limits(per_minute=per_minute, per_hour=per_hour, now=self._clock.boottime())
+        self._admit_all()
 
     @asynccontextmanager
-    async def _wait(self, queue: deque[_Waiter], requests: int) -> AsyncIterator[Reservation]:
+    async def _wait_for_place(self, queue: deque[_Waiter], requests: int) -> AsyncIterator[BudgetReservation]:
         waiter = _Waiter(asyncio.get_running_loop().create_future(), requests)
         queue.append(waiter)
         try:
-            self._serve()
+            self._admit_all()
             yield await waiter.future
         finally:
             if waiter.future.done() and not waiter.future.cancelled():
                 waiter.future.result().give_back()
             waiter.future.cancel()
-            self._serve()
+            self._admit_all()
 
-    def _serve(self) -> None:
+    def _admit_all(self) -> None:
         """Admit the polls and readings that may go now, and set the timer for the next one."""
         if self._timer is not None:
             self._timer.cancel()
@@ -128,7 +128,7 @@ class Budget:
         queues = ((self._polls, Purpose.POLL), (self._readings, Purpose.READING))
         waits = [wait for queue, purpose in queues if (wait := self._admit(queue, purpose)) is not None]
         if waits:
-            self._timer = asyncio.get_running_loop().call_later(min(max(min(waits), _SHORTEST), _LONGEST), self._serve)
+            self._timer = asyncio.get_running_loop().call_later(min(max(min(waits), _SHORTEST_SLEEP), _LONGEST_SLEEP), self._admit_all)
 
     def _admit(self, queue: deque[_Waiter], purpose: Purpose) -> float | None:
         """Return the seconds until the first waiter that had to stay may go; None when the queue is empty."""
@@ -136,11 +136,11 @@ class Budget:
             if queue[0].future.done():  # cancelled
                 queue.popleft()
                 continue
-            now = self._clock.seconds()
-            at = self._sums.poll_at(now, queue[0].requests) if purpose is Purpose.POLL else self._sums.reading_at(now)
+            now = self._clock.boottime()
+            at = self._sums.find_earliest_poll(now, queue[0].requests) if purpose is Purpose.POLL else self._sums.find_earliest_reading(now)
             wait = at - now
             if wait > 0:
                 return wait
             waiter = queue.popleft()
-            waiter.future.set_result(Reservation(self._sums, self._clock, purpose, waiter.requests))
+            waiter.future.set_result(BudgetReservation(self._sums, self._clock, purpose, waiter.requests))
         return None

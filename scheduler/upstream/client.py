@@ -18,23 +18,23 @@ from typing import Final, Self
 import httpx  # noqa: TID251  this is the room that talks to the API
 
 from scheduler import __version__
+from scheduler.core.clock_offset import ClockOffset, sample_offset
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import RequestEnded
-from scheduler.core.key import Key
-from scheduler.core.model import Automation, Snapshot, canonical_id, parse_automation
-from scheduler.core.offset import ClockOffset, sampled
-from scheduler.core.request_budget import need
-from scheduler.core.status import RunOutput
-from scheduler.core.verdict import Answer, Lost, NotSent
+from scheduler.core.model import Automation, Snapshot, parse_automation, to_canonical_id
+from scheduler.core.request_budget import compute_need
+from scheduler.core.secret import SecretKey
+from scheduler.core.status import RunOutputTail
+from scheduler.core.verdict import AttemptResponse, NoResponse, NotSent
 from scheduler.upstream import answers
-from scheduler.upstream.budget import Budget, Reservation
+from scheduler.upstream.budget import Budget, BudgetReservation
+from scheduler.upstream.document_list import list_documents
 from scheduler.upstream.documents import Undecodable, decode_whole, read_automation, read_first_row, read_page, read_whole_page
 from scheduler.upstream.exchange import Failure, Reply, exchange
 from scheduler.upstream.fields import AutomationEdit, NewAutomation
-from scheduler.upstream.listing import list_documents
-from scheduler.upstream.snapshot import Page, PageTooLarge, SnapshotReader, to_page
-from scheduler.upstream.target import Clock, TargetConfig
-from scheduler.upstream.tls import trust
+from scheduler.upstream.snapshot import ListPage, PageTooLarge, SnapshotReader, to_page
+from scheduler.upstream.target import ClientClock, TargetConfig
+from scheduler.upstream.tls import make_tls_context
 from scheduler.upstream.transport import PooledTransport, Transport
 
 Document = dict[str, object]
@@ -43,14 +43,14 @@ ReadBody = Callable[[Reply], Awaitable[object]]
 """Reads the JSON of a success. Raises `Undecodable`."""
 
 
-async def _whole(reply: Reply) -> object:
+async def _read_whole(reply: Reply) -> object:
     return decode_whole(reply)
 
 
 USER_AGENT: Final = f"task-automation-scheduler/{__version__}"
 AT_ONCE: Final = 8
 """Requests that are under way at the same time, besides fires and the one list request of a poll."""
-_LOOK_AGAIN: Final = 1.0
+_RECHECK_INTERVAL: Final = 1.0
 """Seconds after which `ApiClient.admit` asks the budget again at the latest."""
 UNSTATED_WAIT: Final = 10.0
 """How long a 429 that names no ``Retry-After`` stops the target. Seconds."""
@@ -66,7 +66,7 @@ class ApiClient:
     def __init__(
         self,
         config: TargetConfig,
-        clock: Clock,
+        clock: ClientClock,
         observe: Callable[[RequestEnded], None] = lambda _: None,
         *,
         transport: Transport | None = None,
@@ -75,11 +75,11 @@ class ApiClient:
         self._key = config.key
         self._clock = clock
         self._observe = observe
-        self._transport = transport or _connections(config)
+        self._transport = transport or _make_transport(config)
         self._budget = Budget(per_minute=config.requests_per_minute, per_hour=config.requests_per_hour, clock=clock)
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._offset: ClockOffset | None = None
-        self._snapshots = SnapshotReader(self._page, seconds=clock.seconds)
+        self._snapshots = SnapshotReader(self._read_page, seconds=clock.boottime)
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -101,7 +101,7 @@ class ApiClient:
         finally:
             await self.aclose()
 
-    def succeed(self, predecessor: "ApiClient") -> None:
+    def continue_from(self, predecessor: "ApiClient") -> None:
         """Go on, under limits of its own, where another client of the same project is: what was sent counts, a wait is waited out.
 
         Who waits to send by the predecessor waits in the same budget. Before the first request.
@@ -109,10 +109,10 @@ class ApiClient:
         self._budget = predecessor._budget  # noqa: SLF001  its own kind
         self._turns = predecessor._turns  # noqa: SLF001  the same
         self._offset = predecessor._offset  # noqa: SLF001  the same
-        self._snapshots.succeed(predecessor._snapshots)  # noqa: SLF001  the same
+        self._snapshots.continue_from(predecessor._snapshots)  # noqa: SLF001  the same
         self._budget.set_limits(per_minute=self._config.requests_per_minute, per_hour=self._config.requests_per_hour)
 
-    def use_key(self, key: Key) -> None:
+    def use_key(self, key: SecretKey) -> None:
         """Send this key from now on."""
         self._key = key
 
@@ -121,19 +121,19 @@ class ApiClient:
         """How many seconds the API's clock is ahead of ours, and how far off that may be; None while it has shown no ``Date``."""
         return (self._offset.seconds, self._offset.margin) if self._offset else None
 
-    def clock_was_set(self) -> None:
+    def note_clock_step(self) -> None:
         """Ours was: how far ahead the API's is now, its next answer says."""
         self._offset = None
 
     # ---------------------------------------------------------------- firing
 
-    def reserve(self) -> Reservation | None:
+    def reserve(self) -> BudgetReservation | None:
         """Reserve a place in the budget for one attempt; None when there is none now."""
         return self._budget.reserve()
 
-    def place_in(self) -> float:
+    def estimate_wait(self) -> float:
         """Return the seconds until `reserve` may give a place; 0 when it gives one now."""
-        return self._budget.fire_in()
+        return self._budget.estimate_wait()
 
     @property
     def blocked_until(self) -> float:
@@ -150,7 +150,7 @@ class ApiClient:
     def expect(self, *, poll_interval: float, polls: float, readings: float, at_once: int) -> None:
         """Keep a reserve in the budget for so many polls and readings a second; ``at_once`` automations are read at the same time."""
         pages = self._snapshots.pages
-        self._budget.expect(need(poll_interval=poll_interval, polls=polls, pages=pages, readings=readings, at_once=at_once))
+        self._budget.expect(compute_need(poll_interval=poll_interval, polls=polls, pages=pages, readings=readings, at_once=at_once))
 
     async def admit(self) -> None:
         """Wait until the budget allows an attempt, and use its place: `run` is to follow at once. Can be cancelled."""
@@ -159,92 +159,92 @@ class ApiClient:
             if place is not None:
                 place.use()
                 return
-            await asyncio.sleep(min(max(self.place_in(), 0.001), _LOOK_AGAIN))
+            await asyncio.sleep(min(max(self.estimate_wait(), 0.001), _RECHECK_INTERVAL))
 
-    async def run(self, automation_id: str, idempotency_key: str) -> Answer | NotSent | Lost:
+    async def run(self, automation_id: str, idempotency_key: str) -> AttemptResponse | NotSent | NoResponse:
         """One attempt, sent now. Never raises for what the network or the API do; `InvalidAutomation` for no id."""
-        request = self._request("POST", f"{self._config.automation(automation_id)}run/", {"Idempotency-Key": idempotency_key})
-        with self._in_use():
+        request = self._make_request("POST", f"{self._config.locate_automation(automation_id)}run/", {"Idempotency-Key": idempotency_key})
+        with self._count_use():
             came = await self._exchange("run", request)
-        return await answers.to_attempt(came, now=self._clock.now(), clean=self._clean)
+        return await answers.to_attempt_response(came, now=self._clock.now(), clean=self._clean)
 
     async def warm(self, connections: int) -> None:
         """Have this many connections open and ready, as far as they can be had and ``max_in_flight`` allows. Sends no request."""
-        with self._in_use():
+        with self._count_use():
             await self._transport.warm(self._config.collection, min(connections, self._config.max_in_flight))
 
     # ---------------------------------------------------------------- reading
 
-    async def snapshot(self) -> Snapshot:
+    async def read_snapshot(self) -> Snapshot:
         """A verified reading of all automations. Raises `UpstreamError`."""
-        with self._in_use():
+        with self._count_use():
             snapshot = await self._snapshots.read()
         return replace(snapshot, clock_offset=self._offset.seconds if self._offset else None)
 
-    async def documents(self) -> list[Document]:
+    async def list_documents(self) -> list[Document]:
         """All automations with all their fields, see `list_documents`. Raises `UpstreamError`."""
 
-        async def read_page(*, offset: int, limit: int) -> Page:
-            return await self._page(offset=offset, limit=limit, read=read_whole_page)
+        async def read_page(*, offset: int, limit: int) -> ListPage:
+            return await self._read_page(offset=offset, limit=limit, read=read_whole_page)
 
         return await list_documents(read_page)
 
     async def retrieve(self, automation_id: str) -> Automation | None:
         """One automation; None when the API says 404. Raises `UpstreamError`, or `InvalidAutomation` for an object that is none."""
-        request, came = await self._retrieved(automation_id)
+        request, came = await self._request_automation(automation_id)
         if came is None:
             return None
-        automation = parse_automation(await self._document(came, request, read_automation))
-        if automation.id != canonical_id(automation_id):
-            raise UpstreamError(f"GET {self._config.automation(automation_id)} answered with another automation, {automation.id}")
+        automation = parse_automation(await self._decode_document(came, request, read_automation))
+        if automation.id != to_canonical_id(automation_id):
+            raise UpstreamError(f"GET {self._config.locate_automation(automation_id)} answered with another automation, {automation.id}")
         return automation
 
-    async def document(self, automation_id: str) -> Document | None:
+    async def read_document(self, automation_id: str) -> Document | None:
         """One automation with all its fields; None when the API says 404. Raises `UpstreamError`, and `InvalidAutomation` for no id."""
-        request, came = await self._retrieved(automation_id)
-        return None if came is None else await self._document(came, request)
+        request, came = await self._request_automation(automation_id)
+        return None if came is None else await self._decode_document(came, request)
 
-    async def _retrieved(self, automation_id: str) -> tuple[httpx.Request, Reply | Failure | None]:
+    async def _request_automation(self, automation_id: str) -> tuple[httpx.Request, Reply | Failure | None]:
         """The request for one automation, and what came of it; None for a 404."""
-        request = self._request("GET", self._config.automation(automation_id))
-        came = await self._in_turn("retrieve", request)
+        request = self._make_request("GET", self._config.locate_automation(automation_id))
+        came = await self._send_in_turn("retrieve", request)
         return request, None if isinstance(came, Reply) and came.status == HTTPStatus.NOT_FOUND else came
 
-    async def read_run_output(self, run_id: str) -> RunOutput | None:
+    async def read_run_output(self, run_id: str) -> RunOutputTail | None:
         """Read the end of what a run has printed, of the embedded API alone; None when the API says 404.
 
         Raises `UpstreamError`, and `InvalidAutomation` for no id.
         """
-        request = self._request("GET", self._config.locate_run_output(run_id))
-        came = await self._in_turn("retrieve", request)
+        request = self._make_request("GET", self._config.locate_run_output(run_id))
+        came = await self._send_in_turn("retrieve", request)
         if isinstance(came, Reply) and came.status == HTTPStatus.NOT_FOUND:
             return None
-        document = await self._document(came, request)
+        document = await self._decode_document(came, request)
         size, text = document.get("size"), document.get("output")
-        return RunOutput(size if isinstance(size, int) else None, text if isinstance(text, str) else None)
+        return RunOutputTail(size if isinstance(size, int) else None, text if isinstance(text, str) else None)
 
     # ---------------------------------------------------------------- writing
 
     async def create(self, fields: NewAutomation) -> Document:
         """Make an automation; the API's view of it. Raises `UpstreamError`."""
-        request = self._request("POST", self._config.collection, body=fields)
-        return await self._document(await self._in_turn("create", request), request)
+        request = self._make_request("POST", self._config.collection, body=fields)
+        return await self._decode_document(await self._send_in_turn("create", request), request)
 
     async def update(self, automation_id: str, fields: AutomationEdit) -> Document:
         """Change an automation; the API's view of it. Raises `UpstreamError`, and `InvalidAutomation` for no id."""
-        request = self._request("PATCH", self._config.automation(automation_id), body=fields)
-        return await self._document(await self._in_turn("update", request), request)
+        request = self._make_request("PATCH", self._config.locate_automation(automation_id), body=fields)
+        return await self._decode_document(await self._send_in_turn("update", request), request)
 
     async def delete(self, automation_id: str) -> None:
         """Remove an automation. Raises `UpstreamError`, with status 404 when there is none, and `InvalidAutomation` for no id."""
-        request = self._request("DELETE", self._config.automation(automation_id))
-        came = await self._in_turn("delete", request)
+        request = self._make_request("DELETE", self._config.locate_automation(automation_id))
+        came = await self._send_in_turn("delete", request)
         if isinstance(came, Failure) or not answers.is_success(came):
-            raise self._error(came, request)
+            raise self._make_error(came, request)
 
     # ---------------------------------------------------------------- one request
 
-    def _request(
+    def _make_request(
         self, method: str, url: str, headers: Mapping[str, str] | None = None, *, body: Mapping[str, object] | None = None
     ) -> httpx.Request:
         always = {
@@ -254,29 +254,29 @@ class ApiClient:
             "Accept-Encoding": "identity",  # a body that nobody has to unpack is as large as what was sent
         }
         if body is None:
-            return httpx.Request(method, _parsed(url), headers={**always, **(headers or {})})
+            return httpx.Request(method, _parse_url(url), headers={**always, **(headers or {})})
         return httpx.Request(
-            method, _parsed(url), headers={**always, "Content-Type": "application/json"}, content=json.dumps(body).encode()
+            method, _parse_url(url), headers={**always, "Content-Type": "application/json"}, content=json.dumps(body).encode()
         )
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _wait_turn(self) -> AsyncIterator[None]:
         """The wait of a request that can wait. Its place in the budget comes last, so that it is used at once."""
-        with self._in_use():
-            async with self._turns, self._budget.reading() as place:
+        with self._count_use():
+            async with self._turns, self._budget.wait_for_reading() as place:
                 place.use()
                 yield
 
     @asynccontextmanager
-    async def _list_turn(self, requests: int) -> AsyncIterator[None]:
+    async def _wait_list_turn(self, requests: int) -> AsyncIterator[None]:
         """The wait of a list request, the first of so many. Readings that hang must not keep a poll waiting, so it needs no turn."""
-        with self._in_use():
-            async with self._budget.poll(requests) as place:
+        with self._count_use():
+            async with self._budget.wait_for_poll(requests) as place:
                 place.use()
                 yield
 
     @contextmanager
-    def _in_use(self) -> Iterator[None]:
+    def _count_use(self) -> Iterator[None]:
         """Something is under way."""
         self._under_way += 1
         self._idle.clear()
@@ -287,79 +287,79 @@ class ApiClient:
             if not self._under_way:
                 self._idle.set()
 
-    async def _in_turn(self, endpoint: str, request: httpx.Request) -> Reply | Failure:
-        async with self._turn():
+    async def _send_in_turn(self, endpoint: str, request: httpx.Request) -> Reply | Failure:
+        async with self._wait_turn():
             return await self._exchange(endpoint, request)
 
     async def _exchange(self, endpoint: str, request: httpx.Request) -> Reply | Failure:
         """Send, and learn what every answer tells beside its own content: the time there, and whether to wait."""
-        sent, began = self._clock.now(), self._clock.seconds()
+        sent, began = self._clock.now(), self._clock.boottime()
         came = await exchange(self._transport, request, seconds=self._config.request_timeout)
         now = self._clock.now()
         if isinstance(came, Reply):
             self._learn_offset(came, sent, now)
             if came.status == HTTPStatus.TOO_MANY_REQUESTS:
-                asked = answers.retry_after(came, now)
+                asked = answers.read_retry_after(came, now)
                 self._budget.block(UNSTATED_WAIT if asked is None else asked)
-        self._observe(RequestEnded(target=self._config.name, endpoint=endpoint, code=came.code, seconds=self._clock.seconds() - began))
+        self._observe(RequestEnded(target=self._config.name, endpoint=endpoint, code=came.code, seconds=self._clock.boottime() - began))
         return came
 
     def _learn_offset(self, reply: Reply, sent: datetime, received: datetime) -> None:
-        date = answers.date(reply)
-        sample = date and sampled(date, sent=sent, received=received)
+        date = answers.read_date(reply)
+        sample = date and sample_offset(date, sent=sent, received=received)
         if sample:
-            self._offset = self._offset.narrowed(sample) if self._offset else sample
+            self._offset = self._offset.narrow(sample) if self._offset else sample
 
     # ---------------------------------------------------------------- what came
 
-    async def _page(self, *, offset: int, limit: int, read: ReadBody = read_page) -> Page:
-        async with self._list_turn(1 if offset else self._snapshots.pages):
-            begun_at, begun = self._clock.now(), self._clock.seconds()
-            request = self._request("GET", f"{self._config.collection}?limit={limit}&offset={offset}")
+    async def _read_page(self, *, offset: int, limit: int, read: ReadBody = read_page) -> ListPage:
+        async with self._wait_list_turn(1 if offset else self._snapshots.pages):
+            begun_at, begun = self._clock.now(), self._clock.boottime()
+            request = self._make_request("GET", f"{self._config.collection}?limit={limit}&offset={offset}")
             came = await self._exchange("list", request)
         if isinstance(came, Reply) and came.too_large and answers.is_success(came):
             raise PageTooLarge(await read_first_row(came) if limit == 1 else None)
-        value = await self._decoded(came, request, read, on_list=True)
+        value = await self._decode(came, request, read, on_list=True)
         size = len(came.body or b"") if isinstance(came, Reply) else 0
         return to_page(value, size=size, begun_at=begun_at, begun=begun)
 
-    async def _document(self, came: Reply | Failure, request: httpx.Request, read: ReadBody = _whole) -> Document:
-        value = await self._decoded(came, request, read)
+    async def _decode_document(self, came: Reply | Failure, request: httpx.Request, read: ReadBody = _read_whole) -> Document:
+        value = await self._decode(came, request, read)
         if not isinstance(value, dict):
-            raise UpstreamError(f"{_named(request)} answered with no object but {type(value).__name__}")
+            raise UpstreamError(f"{_format_request(request)} answered with no object but {type(value).__name__}")
         return value
 
-    async def _decoded(self, came: Reply | Failure, request: httpx.Request, read: ReadBody, *, on_list: bool = False) -> object:
+    async def _decode(self, came: Reply | Failure, request: httpx.Request, read: ReadBody, *, on_list: bool = False) -> object:
         """What a success says, by ``read``. Raises `UpstreamError` for anything else."""
         if isinstance(came, Failure) or not answers.is_success(came):
-            raise self._error(came, request, on_list=on_list)
+            raise self._make_error(came, request, on_list=on_list)
         try:
             return await read(came)
         except Undecodable as error:
             why = self._clean(str(error))
-        raise UpstreamError(f"{_named(request)} answered HTTP {came.status}, but {why}", status=came.status)
+        raise UpstreamError(f"{_format_request(request)} answered HTTP {came.status}, but {why}", status=came.status)
 
-    def _error(self, came: Reply | Failure, request: httpx.Request, *, on_list: bool = False) -> UpstreamError:
+    def _make_error(self, came: Reply | Failure, request: httpx.Request, *, on_list: bool = False) -> UpstreamError:
         return answers.to_error(
-            came, request=_named(request), target=self._config.name, on_list=on_list, now=self._clock.now(), clean=self._clean
+            came, request=_format_request(request), target=self._config.name, on_list=on_list, now=self._clock.now(), clean=self._clean
         )
 
     def _clean(self, text: str) -> str:
-        return answers.cleaned(text, secret=self._key.reveal())
+        return answers.clean_text(text, secret=self._key.reveal())
 
 
-def _connections(config: TargetConfig) -> Transport:
+def _make_transport(config: TargetConfig) -> Transport:
     # Shorter than the whole, so that a connection that is never made is told from an answer that never comes.
     connect_timeout = min(config.connect_timeout, 0.9 * config.request_timeout)
-    return PooledTransport(tls=trust(config.ca_file), connect_timeout=connect_timeout, proxy=config.proxy)
+    return PooledTransport(tls=make_tls_context(config.ca_file), connect_timeout=connect_timeout, proxy=config.proxy)
 
 
 @lru_cache(maxsize=10_000)
-def _parsed(url: str) -> httpx.URL:
+def _parse_url(url: str) -> httpx.URL:
     """An address as httpx wants it. It takes as long to parse as all the rest of a request, and automations fire again."""
     return httpx.URL(url)
 
 
-def _named(request: httpx.Request) -> str:
+def _format_request(request: httpx.Request) -> str:
     """A request as an error names it."""
     return f"{request.method} {request.url.copy_with(query=None)}"

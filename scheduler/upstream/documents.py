@@ -13,13 +13,13 @@ from typing import Final
 from scheduler.core.model import AUTOMATION_FIELDS, Unreadable
 from scheduler.core.plural import pluralize
 from scheduler.upstream.exchange import Reply
-from scheduler.upstream.partial_json import Malformed, ReadItems, Steps, in_pieces, keys, read_value, skip_value
+from scheduler.upstream.partial_json import Malformed, ReadItems, Steps, make_keys, read_value, run_in_pieces, skip_value
 
 MAX_VALUES: Final = 200_000
 """JSON values of a whole document, by its commas and brackets outside of texts. Eight megabytes of ``[],[],`` would become two hundred
 megabytes of lists."""
-_AUTOMATION: Final = keys(AUTOMATION_FIELDS)
-_PAGE: Final = keys(("count", "results"))
+_AUTOMATION: Final = make_keys(AUTOMATION_FIELDS)
+_PAGE: Final = make_keys(("count", "results"))
 _LONGEST_INTEGER: Final = 1000
 """Digits. Making a number of them takes quadratic time."""
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*"', re.DOTALL)
@@ -32,9 +32,9 @@ class Undecodable(ValueError):
 async def read_automation(reply: Reply) -> object:
     """What `parse_automation` takes. Raises `Undecodable`."""
     try:
-        return await in_pieces(read_value(_body(reply), _AUTOMATION))
+        return await run_in_pieces(read_value(_require_body(reply), _AUTOMATION))
     except Malformed as error:
-        raise _undecodable(reply, str(error)) from None
+        raise _make_undecodable(reply, str(error)) from None
 
 
 async def read_page(reply: Reply) -> object:
@@ -51,34 +51,34 @@ async def read_first_row(reply: Reply) -> object:
     """The first object of a page of which only the beginning was taken, as far as it can be read; None when it does not even begin."""
     items = ReadItems(_AUTOMATION)
     with suppress(Malformed):
-        await in_pieces(read_value(reply.body or b"", _PAGE, {"results": items}))
+        await run_in_pieces(read_value(reply.body or b"", _PAGE, {"results": items}))
     items.spoil(f"the object is too large: {reply.problem}")  # also where its end happened to come along
     return items.rows[0] if items.rows else None
 
 
 async def _read_page(reply: Reply, items: ReadItems) -> object:
     try:
-        return await in_pieces(read_value(_body(reply), _PAGE, {"results": items}))
+        return await run_in_pieces(read_value(_require_body(reply), _PAGE, {"results": items}))
     except Malformed as error:
-        raise _undecodable(reply, str(error)) from None
+        raise _make_undecodable(reply, str(error)) from None
 
 
 def decode_whole(reply: Reply) -> object:
     """The whole body. Raises `Undecodable`, also for what is nested too deeply. Not for the event loop of a daemon."""
-    body = _body(reply)
+    body = _require_body(reply)
     try:
         return _decode(body)
     except (ValueError, RecursionError) as error:
-        raise _undecodable(reply, str(error) if isinstance(error, _TooMuch) else type(error).__name__) from None
+        raise _make_undecodable(reply, str(error) if isinstance(error, _TooManyValues) else type(error).__name__) from None
 
 
-def _body(reply: Reply) -> bytes:
+def _require_body(reply: Reply) -> bytes:
     if reply.body is None or reply.problem is not None:
         raise Undecodable(reply.problem or "it has no body")
     return reply.body
 
 
-def _undecodable(reply: Reply, why: str) -> Undecodable:
+def _make_undecodable(reply: Reply, why: str) -> Undecodable:
     kind = reply.headers.get("content-type", "of no type")
     return Undecodable(f"its body is no JSON ({why}; {pluralize(len(reply.body or b''), 'byte')}, {kind})")
 
@@ -86,7 +86,7 @@ def _undecodable(reply: Reply, why: str) -> Undecodable:
 # ---------------------------------------------------------------- whole documents
 
 
-class _TooMuch(ValueError):
+class _TooManyValues(ValueError):
     """A document holds more values than are taken."""
 
 
@@ -100,23 +100,23 @@ class _ReadWholeItems(ReadItems):
             self.rows.append(_decode(body[at:end]))
         except (ValueError, RecursionError):
             yield from super().read(body, at)
-            self.rows[-1] = _readable(self.rows[-1])
+            self.rows[-1] = _drop_unreadable(self.rows[-1])
         return end
 
 
-def _readable(row: object) -> object:
+def _drop_unreadable(row: object) -> object:
     return {name: value for name, value in row.items() if not isinstance(value, Unreadable)} if isinstance(row, Mapping) else None
 
 
 def _decode(body: bytes) -> object:
     values = _STRING.sub(b"", body)
     if sum(values.count(mark) for mark in b",[{") > MAX_VALUES:
-        raise _TooMuch(f"it holds more than {MAX_VALUES} values")
+        raise _TooManyValues(f"it holds more than {MAX_VALUES} values")
     return _JSON.decode(body.decode("utf-8-sig"))
 
 
-def _integer(digits: str) -> int | str:
+def _parse_integer(digits: str) -> int | str:
     return int(digits) if len(digits) <= _LONGEST_INTEGER else digits
 
 
-_JSON: Final = json.JSONDecoder(parse_int=_integer)
+_JSON: Final = json.JSONDecoder(parse_int=_parse_integer)

@@ -53,7 +53,7 @@ async def exchange(transport: httpx.AsyncBaseTransport, request: httpx.Request, 
     """Send ``request`` and take the whole answer within so many seconds. Only its cancellation is raised."""
     try:
         async with asyncio.timeout(seconds):
-            return await _answered(transport, request)
+            return await _read_answer(transport, request)
     except TimeoutError:
         return Failure(sent=True, code=TIMEOUT, error=f"no whole answer within {seconds:g} s")
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
@@ -64,23 +64,23 @@ async def exchange(transport: httpx.AsyncBaseTransport, request: httpx.Request, 
         return Failure(sent=True, code=BROKEN, error=f"the answer could not be read ({type(error).__name__})")
 
 
-async def _answered(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> Reply:
+async def _read_answer(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> Reply:
     response = await transport.handle_async_request(request)
     try:
-        return await _taken(response)
+        return await _read_reply(response)
     finally:
         await response.aclose()
 
 
-async def _taken(response: httpx.Response) -> Reply:
+async def _read_reply(response: httpx.Response) -> Reply:
     """The answer with its body, as far as it is taken: its status alone may be all that is needed."""
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
-    coding = _coding(headers)
+    coding = _find_coding(headers)
     if coding is not None and coding not in _WINDOWS:
         return Reply(response.status_code, headers, None, f"its body is encoded, though that was not asked for: {coding}")
     body = bytearray()
     try:
-        await _read(response, body, coding)
+        await _read_body(response, body, coding)
     except zlib.error:
         return Reply(response.status_code, headers, None, f"its body is said to be {coding} and is not")
     problem = f"its body is larger than {MAX_BODY // 2**20} MiB" if len(body) > MAX_BODY else None
@@ -88,16 +88,16 @@ async def _taken(response: httpx.Response) -> Reply:
     return Reply(response.status_code, headers, taken, problem, too_large=problem is not None)
 
 
-def _coding(headers: Mapping[str, str]) -> str | None:
+def _find_coding(headers: Mapping[str, str]) -> str | None:
     """How the body is packed, though that was not asked for; None when it is not. An empty header says that it is not."""
     named = [each.strip().lower() for each in headers.get("content-encoding", "").split(",")]
     return ", ".join(each for each in named if each not in {"", "identity"}) or None
 
 
-async def _read(response: httpx.Response, body: bytearray, coding: str | None) -> None:
+async def _read_body(response: httpx.Response, body: bytearray, coding: str | None) -> None:
     """Append to ``body`` until its end, or until it is too large. Raises `zlib.error` for what is not packed as it says."""
     assert isinstance(response.stream, httpx.AsyncByteStream)
-    unpacked = None if coding is None else _Unpacked(_WINDOWS[coding])
+    unpacked = None if coding is None else _Unpacker(_WINDOWS[coding])
     async for chunk in response.stream:
         if unpacked is None:
             body += chunk
@@ -109,7 +109,7 @@ async def _read(response: httpx.Response, body: bytearray, coding: str | None) -
         raise zlib.error("it ends too early")
 
 
-class _Unpacked:
+class _Unpacker:
     """A packed body on its way into another one, which never becomes much larger than `MAX_BODY`, however much is packed into a byte."""
 
     def __init__(self, window: int) -> None:

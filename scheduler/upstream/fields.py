@@ -3,14 +3,14 @@
 from typing import TypedDict
 
 
-class _Optional(TypedDict, total=False):
+class _OptionalFields(TypedDict, total=False):
     github_integration: int | None
     timezone: str
     template_id: str | None
     enabled: bool
 
 
-class NewAutomation(_Optional):
+class NewAutomation(_OptionalFields):
     """A new automation. Where they are absent, the API sets ``timezone`` to UTC and ``enabled`` to true."""
 
     name: str
@@ -19,7 +19,7 @@ class NewAutomation(_Optional):
     cron_expression: str
 
 
-class AutomationEdit(_Optional, total=False):
+class AutomationEdit(_OptionalFields, total=False):
     """What an edit changes; a field that is absent stays as it is."""
 
     name: str

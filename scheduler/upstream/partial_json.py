@@ -5,7 +5,7 @@ of any size, and nobody here needs them: they are passed over as bytes, so that 
 object costs that object: its brackets tell where the next one begins. Only small objects are given to `json`, one by one, for its speed.
 
 All readers are generators that yield after each small piece of work, so that a hostile answer of megabytes never holds up the event loop:
-run them with `in_pieces`. Their return value is their result. The grammar is that of RFC 8259; what is passed over is not judged.
+run them with `run_in_pieces`. Their return value is their result. The grammar is that of RFC 8259; what is passed over is not judged.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ class Malformed(ValueError):
     """What is there is no JSON."""
 
 
-def keys(names: Iterable[str]) -> Mapping[bytes, str]:
+def make_keys(names: Iterable[str]) -> Mapping[bytes, str]:
     """These fields, as `read_value` takes them."""
     return {f'"{name}"'.encode(): name for name in names}
 
@@ -66,7 +66,7 @@ def keys(names: Iterable[str]) -> Mapping[bytes, str]:
 _turns: "Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]]" = WeakKeyDictionary()
 
 
-async def in_pieces(steps: Steps[T]) -> T:
+async def run_in_pieces(steps: Steps[T]) -> T:
     """Return the result of ``steps``, and let others run between its pieces. Raises what it raises.
 
     However many large answers are read at the same time, the loop does one piece in each of its rounds: what is due waits for no more.
@@ -86,7 +86,7 @@ async def in_pieces(steps: Steps[T]) -> T:
 def read_value(body: bytes, wanted: Mapping[bytes, str], items: Mapping[str, "ReadItems"] | None = None) -> Steps[object]:
     """Return the wanted fields of the object that ``body`` is; of any other value no more than its type counts.
 
-    ``wanted``: made by `keys`. ``items``: for fields that are lists, how to read their items. Of several
+    ``wanted``: made by `make_keys`. ``items``: for fields that are lists, how to read their items. Of several
     members with one key the last counts. Raises `Malformed`.
     """
     at = _skip_space(body, 3 if body.startswith(b"\xef\xbb\xbf") else 0)
@@ -94,7 +94,7 @@ def read_value(body: bytes, wanted: Mapping[bytes, str], items: Mapping[str, "Re
     if _skip_space(body, end) != len(body):
         raise Malformed("something follows it")
     if isinstance(value, Unreadable):
-        raise Malformed(f"it is {value.why}")
+        raise Malformed(f"it is {value.reason}")
     return value
 
 
@@ -134,12 +134,12 @@ class ReadItems:
     def spoil(self, why: str) -> None:
         """Make the newest object unreadable but for its id and its name."""
         if self.rows and isinstance(fields := self.rows[-1], dict):
-            unreadable = _unreadable(why)
+            unreadable = _make_unreadable(why)
             fields |= {name: unreadable for name in self._wanted.values() if name not in {"id", "name"}}
 
 
 @lru_cache(maxsize=8)
-def _unreadable(why: str) -> Unreadable:
+def _make_unreadable(why: str) -> Unreadable:
     """The same object for each of thousands of bad rows: Python's garbage collector stops the loop to look at every one that there is."""
     return Unreadable(f"unreadable, since {why}")
 
@@ -170,7 +170,7 @@ def _read_members(body: bytes, at: int, wanted: Mapping[bytes, str], items: Mapp
         if member is not None and member[3] == b"," and member.end() == at + PIECE:
             member = None  # the space behind it may go on
         if member is not None:
-            name = _name(member[1], wanted)
+            name = _find_name(member[1], wanted)
             if name is not None:
                 fields[name] = _decode(body, *member.span(2))
             mark, at = member[3], member.end()
@@ -187,7 +187,7 @@ def _read_long_member(
     key = _KEY.match(body, at, at + PIECE)
     if key is None:
         _fail(body, at)
-    name, begin = _name(key[1], wanted), key.end()
+    name, begin = _find_name(key[1], wanted), key.end()
     if name is not None and name in items and body[begin : begin + 1] == b"[":
         fields[name] = items[name].rows
         end = yield from _read_items(body, begin + 1, items[name])
@@ -222,9 +222,9 @@ def _read_items(body: bytes, at: int, items: ReadItems) -> Steps[int]:
             _fail(body, at)
 
 
-def _name(key: bytes, wanted: Mapping[bytes, str]) -> str | None:
+def _find_name(key: bytes, wanted: Mapping[bytes, str]) -> str | None:
     """The name of the field with this key; a key may spell its characters as escapes."""
-    if b"\\" in key and isinstance(text := _text(key), str):
+    if b"\\" in key and isinstance(text := _decode_text(key), str):
         key = b'"%b"' % text.encode(errors="replace")
     return wanted.get(key)
 
@@ -252,11 +252,11 @@ def _read_small(body: bytes, at: int) -> tuple[Fields, int] | None:
     return None
 
 
-def _integer(digits: str) -> object:
+def _parse_integer(digits: str) -> object:
     return int(digits) if len(digits) <= _LONGEST_NUMBER else Unreadable(f"a number of {len(digits)} characters")
 
 
-_JSON: Final = json.JSONDecoder(parse_int=_integer)
+_JSON: Final = json.JSONDecoder(parse_int=_parse_integer)
 
 
 # ---------------------------------------------------------------- passing over
@@ -268,7 +268,7 @@ def skip_value(body: bytes, at: int) -> Steps[int]:
     if first == b'"':
         return (yield from _skip_string(body, at))
     if first in _KINDS:
-        return (yield from _skip_nested(body, at))
+        return (yield from _skip_brackets(body, at))
     end = at
     while (piece := _IN_SCALAR.match(body, end, end + PIECE)) is not None:
         end = piece.end()
@@ -291,7 +291,7 @@ def _skip_string(body: bytes, at: int) -> Steps[int]:
         yield
 
 
-def _skip_nested(body: bytes, at: int) -> Steps[int]:
+def _skip_brackets(body: bytes, at: int) -> Steps[int]:
     """Count brackets, without regard to their kinds: where something else is wrong, that still tells where it ends."""
     depth = count = 0
     while True:
@@ -335,14 +335,14 @@ def _decode(body: bytes, begin: int, end: int) -> object:
         return Unreadable(f"{end - begin} bytes long")
     value = body[begin:end]
     if value.startswith(b'"'):
-        return _text(value)
+        return _decode_text(value)
     if value in _WORDS:
         return _WORDS[value]
     kind = _KINDS.get(value[:1])
-    return _number(value) if kind is None else kind()
+    return _parse_number(value) if kind is None else kind()
 
 
-def _text(value: bytes) -> object:
+def _decode_text(value: bytes) -> object:
     """The text; bytes that are no UTF-8 become halves of surrogate pairs, which nobody takes for text that decides."""
     try:
         text: object = _JSON.decode(value.decode(errors="surrogateescape"))
@@ -351,7 +351,7 @@ def _text(value: bytes) -> object:
     return text
 
 
-def _number(value: bytes) -> object:
+def _parse_number(value: bytes) -> object:
     if len(value) > _LONGEST_NUMBER:
         return Unreadable(f"a number of {len(value)} characters")
     try:

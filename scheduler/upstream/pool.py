@@ -71,7 +71,7 @@ class Pool(aiohttp.TCPConnector):
 
         async def hold() -> None:
             with suppress(aiohttp.ClientError, OSError):  # a TimeoutError is an OSError
-                held.append(await self._recent(make_request(), timeout))
+                held.append(await self._connect_recent(make_request(), timeout))
 
         try:
             await asyncio.gather(*(hold() for _ in range(count)))
@@ -79,7 +79,7 @@ class Pool(aiohttp.TCPConnector):
             for connection in held:
                 connection.release()
 
-    async def _recent(self, request: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout) -> "Connection":  # noqa: ASYNC109  as above
+    async def _connect_recent(self, request: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout) -> "Connection":  # noqa: ASYNC109  as above
         """A connection opened within the last seconds. Handing it back counts as use, so an older one would be kept alive by that alone."""
         while True:
             connection = await self.connect(request, [], timeout)

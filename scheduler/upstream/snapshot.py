@@ -17,7 +17,7 @@ from scheduler.core.model import Automation, InvalidAutomation, Snapshot, parse_
 
 PASSES: Final = 3
 LARGEST_PAGE: Final = 1000
-MOST: Final = 1_000_000
+MOST_AUTOMATIONS: Final = 1_000_000
 """A list that claims to be longer is not believed."""
 _PAGE_BYTES: Final = 2 * 2**20
 """What a page should hold, so that parsing it takes some ten or twenty milliseconds."""
@@ -25,15 +25,15 @@ _AT_A_TIME: Final = 200
 """Rows that are taken before anybody else may run: some two milliseconds."""
 _FORGET_AFTER: Final = 100
 """Passes after which the sizes of pages that had to shrink are found out anew."""
-_TOO_LARGE: Final = 1000
+_MOST_TOO_LARGE: Final = 1000
 """Rows of a pass that may be too large for any page before the list is given up: each costs requests of its own."""
 _FINGERPRINTS: Final = 2**64
-_NAMED: Final = 10
+_MOST_NAMED: Final = 10
 """Objects without a readable id of which a snapshot says more than that they are there."""
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ListPage:
     """One page of ``size`` bytes. ``count`` is how long the whole list is; ``begun_at`` and ``begun``, when its request left."""
 
     count: int
@@ -51,22 +51,22 @@ class PageTooLarge(Exception):
         self.row = row
 
 
-def to_page(value: object, *, size: int, begun_at: datetime, begun: float) -> Page:
+def to_page(value: object, *, size: int, begun_at: datetime, begun: float) -> ListPage:
     """The body of a list's answer. Raises `UpstreamError` when it is no page."""
     if not isinstance(value, dict):
         raise UpstreamError(f"the list of automations is no page but {type(value).__name__}; check the target's url")
     count, rows = value.get("count"), value.get("results")
     if isinstance(count, bool) or not isinstance(count, int) or not isinstance(rows, list):
         raise UpstreamError("the list of automations is no page with a count and results; check the target's url")
-    if not 0 <= count <= MOST:
+    if not 0 <= count <= MOST_AUTOMATIONS:
         raise UpstreamError(f"the list claims to hold {count} automations")
-    return Page(count, rows, size, begun_at, begun)
+    return ListPage(count, rows, size, begun_at, begun)
 
 
 class ReadPage(Protocol):
     """What reads a page."""
 
-    async def __call__(self, *, offset: int, limit: int) -> Page:
+    async def __call__(self, *, offset: int, limit: int) -> ListPage:
         """The rows from ``offset``, at most ``limit`` of them. Raises `UpstreamError` or `PageTooLarge`."""
 
 
@@ -75,7 +75,7 @@ class _Pass:
     """One way through the list. What is as it was in ``known`` is taken from there: a snapshot then costs the memory of its changes."""
 
     known: Mapping[str, Automation]
-    first: Page | None = None
+    first: ListPage | None = None
     count: int = 0
     rows: int = 0
     disagreement: str | None = None  # how the pages contradict each other
@@ -87,11 +87,11 @@ class _Pass:
     fingerprint: int = 0  # a sum: rows that move change nothing
 
     @property
-    def agrees(self) -> bool:
+    def is_consistent(self) -> bool:
         """Whether the pages agree so far."""
         return self.disagreement is None
 
-    def begin(self, page: Page) -> None:
+    def add_head(self, page: ListPage) -> None:
         """Take a page's head, before its rows."""
         if self.first is None:
             self.first = page
@@ -99,7 +99,7 @@ class _Pass:
             self._disagree(f"its count changes from {self.count:,} to {page.count:,} between two pages")
         self.count = page.count
 
-    def end(self) -> None:
+    def check_count(self) -> None:
         """Compare the number of rows with the count, when the last page was read."""
         if self.rows != self.count:
             self._disagree(f"its count is {self.count:,}, but its pages hold {self.rows:,}")
@@ -113,35 +113,35 @@ class _Pass:
         try:
             automation = parse_automation(row)
         except InvalidAutomation as error:
-            self._put_aside(error)
+            self._add_broken(error)
         else:
-            self._note(automation.id)
+            self._check_twice(automation.id)
             known = self.known.get(automation.id)
             self.automations[automation.id] = known if known == automation else automation
 
     def add_beginning(self, row: object) -> None:
         """Take a row that is too large for any page, as far as it was read. Raises `UpstreamError` when there are very many."""
         self.too_large += 1
-        if row is None or self.too_large > _TOO_LARGE:
+        if row is None or self.too_large > _MOST_TOO_LARGE:
             raise UpstreamError(
                 "a page of a single automation is too large to be read"
                 if row is None
-                else f"the list holds more than {_TOO_LARGE} automations that are too large to be read"
+                else f"the list holds more than {_MOST_TOO_LARGE} automations that are too large to be read"
             )
         self.add(row)
 
-    def _put_aside(self, error: InvalidAutomation) -> None:
+    def _add_broken(self, error: InvalidAutomation) -> None:
         if error.automation_id is None:
             self.unidentified += 1
             self.fingerprint = (self.fingerprint + hash((error.name, error.reason))) % _FINGERPRINTS
-            if len(self.anonymous) < _NAMED:
+            if len(self.anonymous) < _MOST_NAMED:
                 self.anonymous.append(f"{error.name or f'object {self.rows} of the list'}: {error.reason}")
             return
-        self._note(error.automation_id)
+        self._check_twice(error.automation_id)
         # Made anew: the one that was raised keeps the row alive through its traceback.
         self.broken[error.automation_id] = InvalidAutomation(error.reason, automation_id=error.automation_id, name=error.name)
 
-    def _note(self, automation_id: str) -> None:
+    def _check_twice(self, automation_id: str) -> None:
         if automation_id in self.automations or automation_id in self.broken:
             self._disagree(f"its pages hold the automation {automation_id} twice")
 
@@ -166,7 +166,7 @@ class PageSizes:
         if self._passes % _FORGET_AFTER == 0:
             self._shrunk, self._usual, self._fitted = {}, LARGEST_PAGE, LARGEST_PAGE
 
-    def limit(self, offset: int) -> int:
+    def choose_limit(self, offset: int) -> int:
         """Return how many rows to ask for from ``offset`` on."""
         self._tried = self._shrunk.get(offset, self._usual)
         return self._tried
@@ -184,10 +184,10 @@ class PageSizes:
         self._shrunk[offset] = 1
         self._usual = LARGEST_PAGE
 
-    def fit(self, offset: int, page: Page) -> None:
+    def fit(self, offset: int, page: ListPage) -> None:
         """A page came: the next one may hold as many bytes as are good, but at most twice the rows; after a shrunk page, as many."""
         self._fitted = self._tried
-        self._usual = min(_fitting(page), self._tried if offset in self._shrunk else 2 * self._tried)
+        self._usual = min(_compute_page_rows(page), self._tried if offset in self._shrunk else 2 * self._tried)
 
 
 class SnapshotReader:
@@ -201,7 +201,7 @@ class SnapshotReader:
         self.pages = 1  # requests that the newest complete reading took
         self._known: Mapping[str, Automation] = {}
 
-    def succeed(self, predecessor: "SnapshotReader") -> None:
+    def continue_from(self, predecessor: "SnapshotReader") -> None:
         """Go on with the page sizes of another reader of the same list."""
         self._sizes, self.pages = predecessor._sizes, predecessor.pages  # noqa: SLF001  its own kind
 
@@ -210,29 +210,29 @@ class SnapshotReader:
         passes: list[_Pass] = []
         self._requests = 0
         while len(passes) < PASSES:
-            passes.append(await self._pass(to_the_end=len(passes) == PASSES - 1))
-            if passes[-1].agrees:
-                return self._snapshot(passes[-1:])
-        return self._snapshot(passes)
+            passes.append(await self._read_pass(to_the_end=len(passes) == PASSES - 1))
+            if passes[-1].is_consistent:
+                return self._make_snapshot(passes[-1:])
+        return self._make_snapshot(passes)
 
-    async def _pass(self, *, to_the_end: bool) -> _Pass:
+    async def _read_pass(self, *, to_the_end: bool) -> _Pass:
         """Read the list once. A pass that is known not to agree is given up, unless it shall go ``to_the_end``."""
         current = _Pass(self._known)
         self._sizes.begin()
-        while current.agrees or to_the_end:
+        while current.is_consistent or to_the_end:
             try:
-                page = await self._page(current)
+                page = await self._read_next_page(current)
             except PageTooLarge as error:
                 current.add_beginning(error.row)
                 continue
-            current.begin(page)
-            await _take(current, page.rows)
+            current.add_head(page)
+            await _add_rows(current, page.rows)
             if not page.rows or current.rows >= page.count:
                 break
-        current.end()
+        current.check_count()
         return current
 
-    async def _page(self, current: _Pass) -> Page:
+    async def _read_next_page(self, current: _Pass) -> ListPage:
         """The next page. Where it begins is counted by what came, never taken from ``next``.
 
         Raises `PageTooLarge` when its first row alone is too large.
@@ -240,7 +240,7 @@ class SnapshotReader:
         while True:
             self._requests += 1
             try:
-                page = await self._read_page(offset=current.rows, limit=self._sizes.limit(current.rows))
+                page = await self._read_page(offset=current.rows, limit=self._sizes.choose_limit(current.rows))
             except PageTooLarge:
                 if not self._sizes.shrink(current.rows):
                     self._sizes.skip(current.rows)
@@ -249,7 +249,7 @@ class SnapshotReader:
                 self._sizes.fit(current.rows, page)
                 return page
 
-    def _snapshot(self, passes: list[_Pass]) -> Snapshot:
+    def _make_snapshot(self, passes: list[_Pass]) -> Snapshot:
         """What the passes saw, taken together; of what they saw differently, the later counts."""
         automations: dict[str, Automation] = {}
         broken: dict[str, InvalidAutomation] = {}
@@ -267,7 +267,7 @@ class SnapshotReader:
             ended=self._seconds(),
             automations=automations,
             broken=broken,
-            complete=passes[-1].agrees,
+            complete=passes[-1].is_consistent,
             clock_offset=None,
             unidentified=fullest.unidentified,
             anonymous=tuple(fullest.anonymous),
@@ -276,7 +276,7 @@ class SnapshotReader:
         )
 
 
-async def _take(current: _Pass, rows: list[object]) -> None:
+async def _add_rows(current: _Pass, rows: list[object]) -> None:
     """Take the rows of a page, some at a time: a long list must not hold up what is due."""
     for start in range(0, len(rows), _AT_A_TIME):
         for row in rows[start : start + _AT_A_TIME]:
@@ -284,7 +284,7 @@ async def _take(current: _Pass, rows: list[object]) -> None:
         await asyncio.sleep(0)
 
 
-def _fitting(page: Page) -> int:
+def _compute_page_rows(page: ListPage) -> int:
     """How many rows like these make a page of the size that we want."""
     if not page.rows:
         return LARGEST_PAGE

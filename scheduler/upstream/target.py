@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
-from scheduler.core.key import Key
-from scheduler.core.model import canonical_id
+from scheduler.core.model import to_canonical_id
 from scheduler.core.proxy import Proxy
+from scheduler.core.secret import SecretKey
 
 
-class Clock(Protocol):
+class ClientClock(Protocol):
     """Two clocks: one that people read, and one that only ever goes forward."""
 
     def now(self) -> datetime:
         """The wall clock: aware, UTC."""
 
-    def seconds(self) -> float:
+    def boottime(self) -> float:
         """Seconds since some fixed point, also those the machine was suspended for."""
 
 
@@ -28,7 +28,7 @@ class TargetConfig:
     name: str
     url: str
     project_id: str
-    key: Key
+    key: SecretKey
     connect_timeout: float = 5.0
     request_timeout: float = 30.0
     max_in_flight: int = 64
@@ -42,13 +42,13 @@ class TargetConfig:
         """The address of the automations, with its slash at the end."""
         return f"{self._project}/task_automations/"
 
-    def automation(self, automation_id: str) -> str:
+    def locate_automation(self, automation_id: str) -> str:
         """The address of one automation. Raises `InvalidAutomation` for what is no id, so that no id can lead elsewhere."""
-        return f"{self.collection}{canonical_id(automation_id)}/"
+        return f"{self.collection}{to_canonical_id(automation_id)}/"
 
     def locate_run_output(self, run_id: str) -> str:
         """Return the address of a run's output, which the embedded API alone has. Raises `InvalidAutomation` for what is no id."""
-        return f"{self._project}/task_runs/{canonical_id(run_id)}/output/"
+        return f"{self._project}/task_runs/{to_canonical_id(run_id)}/output/"
 
     @property
     def _project(self) -> str:

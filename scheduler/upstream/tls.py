@@ -6,7 +6,7 @@ from pathlib import Path
 from scheduler.core.errors import ConfigurationError
 
 
-def trust(ca_file: Path | None) -> ssl.SSLContext:
+def make_tls_context(ca_file: Path | None) -> ssl.SSLContext:
     """The TLS settings for a target: at least TLS 1.2, HTTP/1.1.
 
     Without a ``ca_file`` the system's authorities are trusted, from where OpenSSL looks for them; ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``

@@ -49,14 +49,14 @@ class PooledTransport(Transport):
         self._tls = tls
         self._proxy = proxy
         self._proxy_url = URL(proxy.url, encoded=True) if proxy else None
-        self._proxy_headers = {"Proxy-Authorization": _Unseen(proxy.authorization)} if proxy and proxy.has_credentials else {}
+        self._proxy_headers = {"Proxy-Authorization": _HiddenText(proxy.authorization)} if proxy and proxy.has_credentials else {}
         self._timeout = aiohttp.ClientTimeout(connect=connect_timeout, ceil_threshold=float("inf"))
         self._opened: tuple[aiohttp.ClientSession, Pool] | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The head of the answer; its body is still to be read, and in any case to be closed. Raises ``httpx.TransportError``."""
-        session, _ = self._open()
-        headers = _for_aiohttp(request.headers)
+        session, _ = self._open_session()
+        headers = _to_aiohttp_headers(request.headers)
         if request.url.scheme == "http":  # with TLS they are for CONNECT alone
             headers += self._proxy_headers.items()
         try:
@@ -70,18 +70,18 @@ class PooledTransport(Transport):
                 proxy_headers=self._proxy_headers,
             )
         except aiohttp.ClientError as error:
-            raise _translation(error, self._proxy) from None
+            raise _translate_error(error, self._proxy) from None
         if self._proxy and answer.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
             answer.close()
-            raise httpx.ConnectError(_refused_by(self._proxy, answer.status, answer.reason))
+            raise httpx.ConnectError(_describe_proxy_refusal(self._proxy, answer.status, answer.reason))
         return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer))
 
     async def warm(self, url: str, connections: int) -> None:
         """See `Transport`."""
-        session, pool = self._open()
-        await pool.warm(lambda: self._reading(url, session), self._timeout, connections)
+        session, pool = self._open_session()
+        await pool.warm(lambda: self._make_unsent_request(url, session), self._timeout, connections)
 
-    def _reading(self, url: str, session: aiohttp.ClientSession) -> aiohttp.ClientRequest:
+    def _make_unsent_request(self, url: str, session: aiohttp.ClientSession) -> aiohttp.ClientRequest:
         """Make a request that is never sent: a connection is looked for by its request."""
         return aiohttp.ClientRequest(
             "GET",
@@ -98,7 +98,7 @@ class PooledTransport(Transport):
             await self._opened[0].close()
             self._opened = None
 
-    def _open(self) -> tuple[aiohttp.ClientSession, Pool]:
+    def _open_session(self) -> tuple[aiohttp.ClientSession, Pool]:
         """The session and its connections, begun on first use: only then is there an event loop to bind them to."""
         if self._opened is None:
             pool = Pool(self._tls)
@@ -129,7 +129,7 @@ class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
         try:
             chunk = await self._answer.content.readany()
         except aiohttp.ClientError as error:
-            raise _once_connected(error) from None
+            raise _translate_late_error(error) from None
         if not chunk:
             raise StopAsyncIteration
         return chunk
@@ -138,7 +138,7 @@ class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
         self._answer.close()
 
 
-class _Unseen(str):
+class _HiddenText(str):
     """A header's value that no ``repr`` shows: aiohttp's errors carry the headers of their request."""
 
     __slots__ = ()
@@ -147,56 +147,56 @@ class _Unseen(str):
         return "'…'"
 
 
-def _for_aiohttp(headers: httpx.Headers) -> list[tuple[str, str]]:
+def _to_aiohttp_headers(headers: httpx.Headers) -> list[tuple[str, str]]:
     decoded = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers.raw)
-    return [(name, _Unseen(value) if name.lower() == "authorization" else value) for name, value in decoded]
+    return [(name, _HiddenText(value) if name.lower() == "authorization" else value) for name, value in decoded]
 
 
 # ---------------------------------------------------------------- errors
 
 
-def _translation(error: aiohttp.ClientError, proxy: Proxy | None) -> httpx.TransportError:
+def _translate_error(error: aiohttp.ClientError, proxy: Proxy | None) -> httpx.TransportError:
     match error:
         case aiohttp.ConnectionTimeoutError():
             return httpx.ConnectTimeout("no connection within connect_timeout" + (f", through the proxy {proxy}" if proxy else ""))
         case NeverConnected():
-            return httpx.ConnectError(_why_never(error.__cause__, proxy))
+            return httpx.ConnectError(_explain_no_connection(error.__cause__, proxy))
         case _:
-            return _once_connected(error)
+            return _translate_late_error(error)
 
 
-def _why_never(cause: BaseException | None, proxy: Proxy | None) -> str:
+def _explain_no_connection(cause: BaseException | None, proxy: Proxy | None) -> str:
     through = f"through the proxy {proxy}: " if proxy else ""
     match cause:
         case aiohttp.ClientSSLError():
-            return through + _why_no_connection(cause.os_error)
+            return through + _explain_os_error(cause.os_error)
         case aiohttp.ClientConnectorError():
-            return (f"no connection to the proxy {proxy}: " if proxy else "") + _why_no_connection(cause.os_error)
+            return (f"no connection to the proxy {proxy}: " if proxy else "") + _explain_os_error(cause.os_error)
         case aiohttp.InvalidURL():  # the pool's word on the host
             return f"{through}its address is of no use: {cause.description}"
         case _ if proxy:
-            return _why_not_by(proxy, cause)
+            return _explain_proxy_failure(proxy, cause)
         case _:
             return str(cause) or type(cause).__name__
 
 
-def _why_not_by(proxy: Proxy, cause: BaseException | None) -> str:
+def _explain_proxy_failure(proxy: Proxy, cause: BaseException | None) -> str:
     match cause:
         case aiohttp.ClientHttpProxyError():
-            return _refused_by(proxy, cause.status, cause.message)
+            return _describe_proxy_refusal(proxy, cause.status, cause.message)
         case aiohttp.ClientResponseError():
             return f"the proxy {proxy} answered with no HTTP: {cause.message}"
         case _:
             return f"the proxy {proxy} hung up before there was a connection to the API"
 
 
-def _refused_by(proxy: Proxy, status: int, reason: str | None) -> str:
+def _describe_proxy_refusal(proxy: Proxy, status: int, reason: str | None) -> str:
     text = f"the proxy {proxy} made no connection to the API: it answered HTTP {status} {reason or ''}".rstrip()
     asked = status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
     return f"{text}; check the user name and password in the target's proxy" if asked else text
 
 
-def _once_connected(error: aiohttp.ClientError) -> httpx.TransportError:
+def _translate_late_error(error: aiohttp.ClientError) -> httpx.TransportError:
     match error:
         case aiohttp.ServerDisconnectedError():
             return httpx.RemoteProtocolError("the server hung up without a whole answer")
@@ -208,7 +208,7 @@ def _once_connected(error: aiohttp.ClientError) -> httpx.TransportError:
             return httpx.ReadError(str(error))
 
 
-def _why_no_connection(cause: OSError) -> str:
+def _explain_os_error(cause: OSError) -> str:
     match cause:
         case ssl.SSLCertVerificationError():
             return f"its TLS certificate is not trusted: {cause.verify_message}"

@@ -38,7 +38,7 @@ class Living:
     def __post_init__(self) -> None:
         self.write()
         self.daemon = Daemon(self.load)
-        bus = self.daemon._observing.publish.__self__  # type: ignore[attr-defined]  # it is a bus's method
+        bus = self.daemon._observability.publish.__self__  # type: ignore[attr-defined]  # it is a bus's method
         bus.subscribe(self.events.append)
 
     @property
@@ -64,7 +64,7 @@ class Living:
 
     def states(self) -> list[dict[str, int]]:
         """How many automations each target has, by state."""
-        return [dict(target.status().automations) for target in self.daemon._targets]
+        return [dict(target.make_status().automations) for target in self.daemon._targets]
 
     def rows(self, sql: str) -> list[Any]:
         with sqlite3.connect(self.ledger) as connection:
@@ -118,7 +118,7 @@ async def living(
             life.daemon._service.stop("the test is over")
             if not life.is_to_die:
                 await asyncio.wait_for(running, 20)
-            life.daemon._observing._log.close()
+            life.daemon._observability._log.close()
             sys.setswitchinterval(interval)
             gc.unfreeze()
 

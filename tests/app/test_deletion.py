@@ -18,7 +18,7 @@ from scheduler.app import daemon as app
 from scheduler.core.events import AutomationRemoved, Event, OccurrenceConcluded, RunFinished, SnapshotTaken
 from scheduler.core.model import Reason, RunStatus
 from scheduler.daemon.clock import SystemClock
-from scheduler.localapi.endings import DELETED_EARLY
+from scheduler.localapi.run_results import DELETED_ERROR
 from scheduler.localapi.server import LocalApi
 from scheduler.settings import load
 from scheduler.upstream import ApiClient
@@ -88,7 +88,7 @@ async def running(
     key = served.client.headers["Authorization"].removeprefix("Bearer ")
     monkeypatch.setenv("POSTHOG_PERSONAL_API_KEY", key)
     daemon, events = app.Daemon(lambda: load(folder / "scheduler.toml", os.environ)), list[Event]()
-    daemon._observing.publish.__self__.subscribe(events.append)  # type: ignore[attr-defined]  # it is a bus's method
+    daemon._observability.publish.__self__.subscribe(events.append)  # type: ignore[attr-defined]  # it is a bus's method
     interval = sys.getswitchinterval()
     serving_it = asyncio.create_task(daemon.run())
     try:
@@ -96,7 +96,7 @@ async def running(
     finally:
         daemon._service.stop("the test is over")
         await asyncio.wait_for(serving_it, 20)
-        daemon._observing._log.close()
+        daemon._observability._log.close()
         sys.setswitchinterval(interval)
         gc.unfreeze()
 
@@ -107,7 +107,7 @@ def told(events: list[Event], kind: type[Event]) -> list[Any]:
 
 async def runs_at_api(served: Served) -> list[tuple[str, str | None]]:
     """Status and error of each run, the oldest first."""
-    return [(run["status"], run["error"]) for run in reversed(await served.api.runs.runs())]
+    return [(run["status"], run["error"]) for run in reversed(await served.api.runs.list_runs())]
 
 
 def test_deleting_an_automation_ends_what_waits_and_tells_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def test_deleting_an_automation_ends_what_waits_and_tells_no_failure(tmp_path: P
                 await until(lambda: len(told(events, OccurrenceConcluded)) == 2)
                 assert (await served.client.delete(f"{COLLECTION}{automation}/")).status_code == 204
                 await until_statuses(served, ["running", "failed"])
-                assert await runs_at_api(served) == [("running", None), ("failed", DELETED_EARLY)]
+                assert await runs_at_api(served) == [("running", None), ("failed", DELETED_ERROR)]
                 await until(lambda: len(told(events, RunFinished)) == 2 and bool(told(events, AutomationRemoved)))
                 clock.set_before_the_minute()
                 polls = len(told(events, SnapshotTaken))
@@ -133,7 +133,7 @@ def test_deleting_an_automation_ends_what_waits_and_tells_no_failure(tmp_path: P
                 await until_statuses(served, ["success", "failed"])
                 assert [event.status for event in told(events, RunFinished)] == [RunStatus.SUPERSEDED] * 2
                 assert [event.reason for event in told(events, OccurrenceConcluded)] == [Reason.ANSWERED] * 2
-                assert daemon._targets[0].status().automations == {}
+                assert daemon._targets[0].make_status().automations == {}
             assert {event.name for event in events} <= WHAT_MAY_BE_TOLD, "nobody is alarmed"
 
     asyncio.run(story())

@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 
 from scheduler.app import daemon as daemon_module
-from scheduler.app import opening as opening_module
-from scheduler.app.observing import Observing
+from scheduler.app import ledger_startup as opening_module
+from scheduler.app.observability import Observability
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import DaemonStarted, DaemonStopped, LedgerFailed, LedgerRecovered
-from scheduler.ledger.lock import lock_file
+from scheduler.ledger.lock import locate_lock_file
 from scheduler.ledger.sqlite import SqliteLedger
 from tests.app.living import living
 from tests.fault_server import until
 
-STEPS = [(SqliteLedger, "evaluating"), (Observing, "recall"), (SqliteLedger, "bind"), (SqliteLedger, "open_occurrences")]
+STEPS = [(SqliteLedger, "record_evaluation"), (Observability, "recall"), (SqliteLedger, "bind"), (SqliteLedger, "read_open_occurrences")]
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def test_trouble_at_the_start_does_not_keep_it_from_stopping(tmp_path: Path, mon
         monkeypatch.setattr(SqliteLedger, "bind", full)
         async with living(tmp_path, monkeypatch, started=False) as (life, running):
             await until(lambda: running.done() or len(life.told(LedgerFailed)) > 1)
-            assert life.daemon._service.status().ledger_error == "disk full"
+            assert life.daemon._service.make_status().ledger_error == "disk full"
         assert life.told(DaemonStopped)
         assert not life.told(DaemonStarted)
 
@@ -66,9 +66,9 @@ def test_a_daemon_whose_lock_file_is_taken_away_ends_and_says_so(
     async def main() -> None:
         async with living(tmp_path, monkeypatch) as (life, running):
             life.is_to_die = True
-            lock_file(life.ledger).unlink()
+            locate_lock_file(life.ledger).unlink()
             if replaced:
-                lock_file(life.ledger).touch()
+                locate_lock_file(life.ledger).touch()
             with pytest.raises(ExceptionGroup) as ended:
                 await asyncio.wait_for(running, 20)
             assert ended.group_contains(LedgerUnavailable, match="was removed or replaced while it was locked")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.app.observing import Observing
+from scheduler.app.observability import Observability
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import Event
 from scheduler.core.model import RunOrigin, RunStatus
@@ -29,9 +29,9 @@ class OnlyForPeople:
         return "browsed"
 
 
-def observing(folder: Path) -> Observing:
+def observing(folder: Path) -> Observability:
     (folder / "scheduler.toml").write_text('[server]\nlisten = ""\n[[target]]\nurl = "http://127.0.0.1:8040"\nproject_id = "1"\n')
-    return Observing(load(folder / "scheduler.toml", {}).settings, SystemClock())
+    return Observability(load(folder / "scheduler.toml", {}).settings, SystemClock())
 
 
 def service() -> Service:
@@ -45,8 +45,8 @@ def test_the_pages_read_where_nothing_else_waits(tmp_path: Path) -> None:
     async def main() -> None:
         watching = observing(tmp_path)
         watching._database = OnlyForPeople()  # type: ignore[assignment]  # it is asked for nothing else
-        assert await watching._occurrences(service(), OccurrenceQuery()) == "browsed"  # type: ignore[comparison-overlap]  # what it gave
-        assert await watching._recent(SystemClock().now()) == "browsed"  # type: ignore[comparison-overlap]  # the same
+        assert await watching._read_occurrences(service(), OccurrenceQuery()) == "browsed"  # type: ignore[comparison-overlap]  # what it gave
+        assert await watching._read_recent(SystemClock().now()) == "browsed"  # type: ignore[comparison-overlap]  # the same
         watching._log.close()
 
     asyncio.run(main())
@@ -61,8 +61,8 @@ def test_the_metrics_go_on_from_the_automations_that_fail_by_the_ledger(tmp_path
             ledger = SqliteLedger(database, "node-1", "6.2.4", "2026.2")
             await ledger.bind("default", "http://127.0.0.1:8040", "1")
             nightly, at = automation(), datetime(2026, 11, 23, 12, tzinfo=UTC)
-            await ledger.observe("default", at, [version(nightly)], [nightly], [])
-            await ledger.followed("default", [(run("run-1", nightly.id, RunStatus.FAILED), RunOrigin.FOREIGN)], at)
+            await ledger.record_snapshot("default", at, [version(nightly)], [nightly], [])
+            await ledger.record_runs("default", [(run("run-1", nightly.id, RunStatus.FAILED), RunOrigin.FOREIGN)], at)
             await watching.recall(database)
             assert watching._metrics.find_failing("default") == {nightly.id}
         finally:
@@ -75,7 +75,7 @@ def test_the_metrics_go_on_from_the_automations_that_fail_by_the_ledger(tmp_path
 def test_a_ledger_that_is_not_open_yet_is_said_so(tmp_path: Path) -> None:
     async def main() -> None:
         watching = observing(tmp_path)
-        for look in (watching._occurrences(service(), OccurrenceQuery()), watching._recent(SystemClock().now())):
+        for look in (watching._read_occurrences(service(), OccurrenceQuery()), watching._read_recent(SystemClock().now())):
             with pytest.raises(LedgerUnavailable, match="not open yet"):
                 await look
         watching._log.close()

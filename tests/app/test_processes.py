@@ -15,8 +15,8 @@ import pytest
 
 from scheduler.cli import run
 from scheduler.core.instants import to_text
-from scheduler.ledger.lock import LedgerLock, lock_file
-from scheduler.ledger.wake import wake_file
+from scheduler.ledger.lock import LedgerLock, locate_lock_file
+from scheduler.ledger.wake import locate_wake_file
 from tests.fault_server import Visit, fault_server, response
 from tests.fault_server import until as until_async
 from tests.operated import KEY, Place, environment, page, place, until
@@ -119,7 +119,7 @@ def test_an_address_in_use_is_exit_status_2_and_named(here: Place, command: str,
 def test_a_second_daemon_names_the_first_is_not_ready_and_takes_over_when_that_is_killed(here: Place) -> None:
     first = here.start("run")
     first.told("daemon.started")
-    until(wake_file(here.ledger).exists, "the first daemon to listen")
+    until(locate_wake_file(here.ledger).exists, "the first daemon to listen")
     here.server_port = free_port()
     here.write()
     second = here.start("run")
@@ -128,22 +128,22 @@ def test_a_second_daemon_names_the_first_is_not_ready_and_takes_over_when_that_i
     assert status == 503
     assert f"the ledger is held by node {socket.gethostname()}, process {first.process.pid}," in ready["missing"][0]
     assert not second.events("daemon.started")
-    listening = wake_file(here.ledger).stat().st_ctime_ns
+    listening = locate_wake_file(here.ledger).stat().st_ctime_ns
     first.process.kill()
     second.told("daemon.started")
     until(
-        lambda: wake_file(here.ledger).exists() and wake_file(here.ledger).stat().st_ctime_ns != listening,
+        lambda: locate_wake_file(here.ledger).exists() and locate_wake_file(here.ledger).stat().st_ctime_ns != listening,
         "the second daemon to listen in place of the first",
     )
     assert second.stop() == 0
-    assert not wake_file(here.ledger).exists()
+    assert not locate_wake_file(here.ledger).exists()
 
 
 @pytest.mark.parametrize("how", ["removed", "replaced, and locked by another"])
 def test_a_daemon_that_lost_its_lock_file_exits_with_3_and_the_next_start_works(here: Place, how: str) -> None:
     daemon = here.start("run")
     daemon.told("daemon.started")
-    lock_file(here.ledger).unlink()
+    locate_lock_file(here.ledger).unlink()
     another = LedgerLock.try_acquire(here.ledger, node="another", since=datetime(2026, 11, 23, tzinfo=UTC)) if "locked" in how else None
     assert daemon.ended() == 3
     (lost,) = daemon.events("ledger.failed")

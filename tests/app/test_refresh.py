@@ -8,7 +8,7 @@ import pytest
 from scheduler.cli import run
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import AutomationAdded, LedgerFailed, WakeFailed
-from scheduler.ledger.wake import wake, wake_file
+from scheduler.ledger.wake import locate_wake_file, wake
 from tests.app.living import Living, another, living
 from tests.fault_server import until
 
@@ -28,17 +28,17 @@ def test_pauses_and_new_automations_show_long_before_the_next_poll(tmp_path: Pat
             life.automations.append(another(2))
             wake(life.ledger)
             await until(lambda: len(life.told(AutomationAdded)) == 2)
-        assert not wake_file(life.ledger).exists()
+        assert not locate_wake_file(life.ledger).exists()
 
     asyncio.run(main())
 
 
 def test_a_daemon_without_a_wake_socket_says_so_and_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
-        wake_file(tmp_path / "ledger.db").mkdir()
+        locate_wake_file(tmp_path / "ledger.db").mkdir()
         async with living(tmp_path, monkeypatch) as (life, _):
             (failed,) = life.told(WakeFailed)
-            assert failed.error.startswith(f"{wake_file(life.ledger)}: another file has this name; remove it; ")
+            assert failed.error.startswith(f"{locate_wake_file(life.ledger)}: another file has this name; remove it; ")
             await command(life, "pause", "--all")
             await until(lambda: life.states() == [{"paused": 1}])
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from scheduler.app import daemon as daemon_module
-from scheduler.audit.account import Policy
-from scheduler.cli.governing import policies_then
+from scheduler.audit.evidence import RecordedPolicy
+from scheduler.cli.recorded_policies import parse_policies
 from scheduler.core import zones
-from scheduler.core.cron import versions
+from scheduler.core.cron import read_versions
 from scheduler.core.events import ConfigReloaded, DaemonStarted, DaemonWaiting
 from scheduler.core.instants import from_text
 from scheduler.core.policy import Concurrency, Policies
@@ -27,7 +27,7 @@ from tests.upstream.support import ID
 @pytest.fixture
 def zones_gone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     """Makes all zone data unreadable from the next reload on, as in the middle of an upgrade."""
-    yield lambda: monkeypatch.setattr(zones, "_found", list)
+    yield lambda: monkeypatch.setattr(zones, "_find_copies", list)
     monkeypatch.undo()
     zones.reload_zones()
 
@@ -35,7 +35,7 @@ def zones_gone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
 def test_what_evaluates_after_a_reload_is_recorded_and_signs_what_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         async with living(tmp_path, monkeypatch) as (life, _):
-            monkeypatch.setattr(daemon_module, "versions", lambda: versions()._replace(tzdata="2099z"))
+            monkeypatch.setattr(daemon_module, "read_versions", lambda: read_versions()._replace(tzdata="2099z"))
             life.write(schedule='dst_gap = "skip"')
             await life.reload()
             await until(lambda: len(life.rows("SELECT 1 FROM evaluation")) == 2)
@@ -55,13 +55,15 @@ def test_the_policies_of_any_time_are_on_record(tmp_path: Path, monkeypatch: pyt
             life.write(schedule='jitter = "7s"\n[[override]]\nautomation = "nightly*"\nconcurrency = "forbid"')
             await life.reload()
             await until(lambda: len(life.rows("SELECT 1 FROM policy")) == 2)
-            policies = [Policy(from_text(since), *texts) for since, *texts in life.rows("SELECT since, schedule, overrides FROM policy")]
+            policies = [
+                RecordedPolicy(from_text(since), *texts) for since, *texts in life.rows("SELECT since, schedule, overrides FROM policy")
+            ]
             assert policies[0].since < before < policies[1].since
-            assert [policies_then(each, ID, "nightly report") for each in policies] == [
+            assert [parse_policies(each, ID, "nightly report") for each in policies] == [
                 Policies(),
                 Policies(jitter=timedelta(seconds=7), concurrency=Concurrency.FORBID),
             ]
-            assert policies_then(policies[1], ID, "hourly") == Policies(jitter=timedelta(seconds=7))
+            assert parse_policies(policies[1], ID, "hourly") == Policies(jitter=timedelta(seconds=7))
 
     asyncio.run(main())
 
@@ -74,7 +76,7 @@ def test_a_zone_that_is_gone_stops_nobody_while_the_ledger_cannot_be_written(
             assert life.states() == [{"enabled": 1}, {"enabled": 1}]
             with life.locked():
                 zones_gone()
-                rotas = [target.context.timetable._rota for target in life.daemon._targets]
+                rotas = [target.context.timetable._schedule_heap for target in life.daemon._targets]
                 await until(lambda: max(rota.cursor for rota in rotas) < life.daemon._clock.now())  # so there is something to evaluate
                 await life.reload()
                 assert life.states() == [{"invalid": 1}, {"invalid": 1}], "both, although nothing of it can be recorded yet"
@@ -144,14 +146,14 @@ def test_clients_that_were_replaced_are_closed_and_nobody_waits_for_them(tmp_pat
     async def main() -> None:
         async with living(tmp_path, monkeypatch) as (life, _):
             (old,) = life.daemon._clients
-            with old._in_use():
+            with old._count_use():
                 await life.reload()
                 await asyncio.sleep(0)
                 assert _connections(old) is not None, "something is under way on it"
             await until(lambda: _connections(old) is None)
             (still_in_use,) = life.daemon._clients
             await until(lambda: _connections(still_in_use) is not None)
-            for_ever = still_in_use._in_use()
+            for_ever = still_in_use._count_use()
             for_ever.__enter__()
             await life.reload()
         assert _connections(still_in_use) is None, "the daemon has ended"

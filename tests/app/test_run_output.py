@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from scheduler.app.run_output import RunOutputs
-from scheduler.core.status import RunOutput
+from scheduler.app.run_output import RunOutputReader
+from scheduler.core.status import RunOutputTail
 from scheduler.daemon.clock import SystemClock
 from scheduler.localapi.keys import Scope
-from scheduler.ops.serving import Serving
+from scheduler.ops.http_server import HttpServer
 from scheduler.settings import Settings, load
 from tests.localapi.support import Served, serving
 from tests.ports import free_port
@@ -56,7 +56,7 @@ async def embedded(folder: Path, port: int, *command: str) -> AsyncIterator[tupl
     async with serving(folder, command=command) as served:
         (folder / "key").write_text((await served.api.keys.create([Scope.READ])).text)
         counted = Counted(served.api.app)
-        async with Serving(counted, f"127.0.0.1:{port}", setting="a test"):
+        async with HttpServer(counted, f"127.0.0.1:{port}", setting="a test"):
             yield served, counted
 
 
@@ -72,9 +72,9 @@ def test_the_output_of_a_run_is_asked_of_the_embedded_api_and_shown_again_for_a_
         port = free_port()
         async with embedded(tmp_path, port, "echo", "done") as (served, counted):
             run_id = await run_once(served)
-            outputs = RunOutputs(settings(tmp_path, port), SystemClock())
+            outputs = RunOutputReader(settings(tmp_path, port), SystemClock())
             seen = await asyncio.gather(*(outputs.read("default", run_id) for _ in range(5)))
-            assert seen == [RunOutput(5, "done\n")] * 5
+            assert seen == [RunOutputTail(5, "done\n")] * 5
             assert await outputs.read("default", NOBODY) is None
             assert counted.requests == 2
             assert await outputs.read("default", "no id") is None
@@ -87,7 +87,7 @@ def test_the_output_of_a_run_is_asked_of_the_embedded_api_and_shown_again_for_a_
 def test_an_api_that_does_not_answer_is_told_and_left_alone_for_a_while(tmp_path: Path) -> None:
     async def story() -> None:
         (tmp_path / "key").write_text("phx_key")
-        outputs = RunOutputs(settings(tmp_path, free_port()), SystemClock())
+        outputs = RunOutputReader(settings(tmp_path, free_port()), SystemClock())
         first = await outputs.read("default", NOBODY)
         assert first is not None
         assert first.error
@@ -98,7 +98,7 @@ def test_an_api_that_does_not_answer_is_told_and_left_alone_for_a_while(tmp_path
 
 def test_a_key_that_is_not_there_is_told(tmp_path: Path) -> None:
     async def story() -> None:
-        output = await RunOutputs(settings(tmp_path, free_port(), key_file=tmp_path / "none"), SystemClock()).read("default", NOBODY)
+        output = await RunOutputReader(settings(tmp_path, free_port(), key_file=tmp_path / "none"), SystemClock()).read("default", NOBODY)
         assert output is not None
         assert output.error is not None
         assert "none" in output.error
@@ -124,7 +124,7 @@ def test_only_the_embedded_api_is_asked_and_only_for_those_who_may_know(
     tmp_path: Path, server: str, url: str | None, *, is_asked: bool
 ) -> None:
     async def story() -> None:
-        outputs = RunOutputs(settings(tmp_path, free_port(), server=server, url=url), SystemClock())
+        outputs = RunOutputReader(settings(tmp_path, free_port(), server=server, url=url), SystemClock())
         assert (await outputs.read("default", NOBODY) is not None) is is_asked  # the key is not there, and that is told
 
     asyncio.run(story())
@@ -145,7 +145,7 @@ def test_only_the_embedded_api_is_asked_and_only_for_those_who_may_know(
 def test_the_embedded_api_is_known_by_the_address_of_this_machine(tmp_path: Path, host: str, url: str, *, is_asked: bool) -> None:
     async def story() -> None:
         port = free_port()
-        outputs = RunOutputs(settings(tmp_path, port, host=host, url=url.format(port=port)), SystemClock())
+        outputs = RunOutputReader(settings(tmp_path, port, host=host, url=url.format(port=port)), SystemClock())
         assert (await outputs.read("default", NOBODY) is not None) is is_asked
 
     asyncio.run(story())
@@ -155,10 +155,10 @@ def test_no_more_answers_are_remembered_than_a_few(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("scheduler.app.run_output._APART", 0.0)
 
     async def story() -> None:
-        outputs = RunOutputs(settings(tmp_path, free_port()), SystemClock())
+        outputs = RunOutputReader(settings(tmp_path, free_port()), SystemClock())
 
-        async def ask(*_: object) -> RunOutput:
-            return RunOutput(1, "x")
+        async def ask(*_: object) -> RunOutputTail:
+            return RunOutputTail(1, "x")
 
         monkeypatch.setattr(outputs, "_ask", ask)
         for number in range(100):
@@ -172,15 +172,15 @@ def test_only_a_few_pages_wait_for_their_turn_and_the_others_are_told(tmp_path: 
     monkeypatch.setattr("scheduler.app.run_output._APART", 0.0)
 
     async def story() -> None:
-        outputs = RunOutputs(settings(tmp_path, free_port()), SystemClock())
+        outputs = RunOutputReader(settings(tmp_path, free_port()), SystemClock())
 
-        async def ask(*_: object) -> RunOutput:
-            return RunOutput(1, "x")
+        async def ask(*_: object) -> RunOutputTail:
+            return RunOutputTail(1, "x")
 
         monkeypatch.setattr(outputs, "_ask", ask)
         seen = await asyncio.gather(*(outputs.read("default", f"{number:036}") for number in range(100)))
         refused = [output.error for output in seen if output is not None and output.error]
         assert refused == ["16 pages wait for the outputs of runs already; look again in some seconds"] * 84
-        assert await outputs.read("default", NOBODY) == RunOutput(1, "x"), "those that waited have made room"
+        assert await outputs.read("default", NOBODY) == RunOutputTail(1, "x"), "those that waited have made room"
 
     asyncio.run(story())

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.app import state
-from scheduler.app.api import answering
+from scheduler.app import state_directory
+from scheduler.app.api import run_api
 from scheduler.app.api_process import Child
-from scheduler.app.state import KEY_NAME, prepare, read_key, write_key
-from scheduler.app.up import DEMO, up
-from scheduler.cli.commands.up import warn_of_command
+from scheduler.app.state_directory import KEY_NAME, prepare_folder, read_key, write_key
+from scheduler.app.up import DEMO, run_up
+from scheduler.cli.commands.up import describe_command_fault
 from scheduler.core.errors import ConfigurationError
 from scheduler.localapi.schema import open_database
 from scheduler.settings import Configuration, load
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 def own_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not those that an operator expects: other tests may take them meanwhile."""
     for name in ("_API_PORT", "_SERVER_PORT"):
-        monkeypatch.setattr(state, name, free_port())
+        monkeypatch.setattr(state_directory, name, free_port())
 
 
 @pytest.fixture
@@ -58,11 +58,11 @@ def begin(folder: Path, *, demo: bool = False, environ: Mapping[str, str] | None
         raise _Announced
 
     def configuration() -> Configuration:
-        return load(folder / state.FILE_NAME, variables)
+        return load(folder / state_directory.FILE_NAME, variables)
 
-    prepare(folder, variables)
+    prepare_folder(folder, variables)
     with pytest.raises(_Announced):
-        asyncio.run(up(folder, configuration, announce, demo=demo))
+        asyncio.run(run_up(folder, configuration, announce, demo=demo))
     return read_key(folder / KEY_NAME)
 
 
@@ -77,13 +77,13 @@ def automations(folder: Path) -> list[tuple[str, bool]]:
 
 
 def test_the_folder_gets_a_configuration_that_is_right_and_never_changed_again(folder: Path) -> None:
-    file = prepare(folder)
+    file = prepare_folder(folder)
     settings = load(file, {}).settings
     assert [(target.url, target.idempotent) for target in settings.targets] == [(f"http://{settings.api.listen}", True)]
     assert settings.schedule.poll_interval.total_seconds() == 5
     assert settings.ledger.url.path.parent == settings.api.database.path.parent == folder
     file.write_text("# mine\n")
-    prepare(folder)
+    prepare_folder(folder)
     assert file.read_text() == "# mine\n"
 
 
@@ -105,20 +105,20 @@ API, DATABASE = "SCHEDULER_API__LISTEN", "SCHEDULER_API__DATABASE"
     ],
 )
 def test_the_file_says_the_same_as_the_environment_in_which_it_was_made(folder: Path, environ: dict[str, str], url: str) -> None:
-    file = prepare(folder, environ)
+    file = prepare_folder(folder, environ)
     assert load(file, {}).settings == load(file, environ).settings
     (target,) = load(file, {}).settings.targets
     assert target.url == url
-    assert [each.name for each in folder.iterdir()] == [state.FILE_NAME]
+    assert [each.name for each in folder.iterdir()] == [state_directory.FILE_NAME]
 
 
 def test_the_url_of_another_api_is_not_written_and_what_was_meant_is_asked(folder: Path) -> None:
     environ = {"SCHEDULER_TARGET__URL": "https://us.posthog.com"}
-    file = prepare(folder, environ)
+    file = prepare_folder(folder, environ)
     (target,) = load(file, {}).settings.targets
-    assert target.url == f"http://127.0.0.1:{state._API_PORT}"
+    assert target.url == f"http://127.0.0.1:{state_directory._API_PORT}"
     with pytest.raises(ConfigurationError, match=r"https://us.posthog.com \(environment SCHEDULER_TARGET__URL\)"):
-        asyncio.run(up(folder, lambda: load(file, environ), lambda: None, demo=False))
+        asyncio.run(run_up(folder, lambda: load(file, environ), lambda: None, demo=False))
 
 
 @pytest.mark.parametrize(
@@ -133,20 +133,20 @@ def test_an_address_that_no_target_can_have_is_refused_before_anything_is_writte
     folder: Path, environ: dict[str, str], words: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=words):
-        prepare(folder, environ)
+        prepare_folder(folder, environ)
     assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("way", ["variable", "file"])
 def test_an_address_that_was_changed_alone_later_is_refused_and_says_who_set_it(folder: Path, way: str) -> None:
-    file = prepare(folder, {API: "127.0.0.1:8045"})
+    file = prepare_folder(folder, {API: "127.0.0.1:8045"})
     environ = {API: "127.0.0.1:8046"} if way == "variable" else {}
     if way == "file":
         file.write_text(file.read_text().replace('listen = "127.0.0.1:8045"', 'listen = "127.0.0.1:8046"'))
     said = "environment SCHEDULER_API__LISTEN" if way == "variable" else f"file {re.escape(str(file))}"
     words = rf"api.listen is 127.0.0.1:8046 \({said}\), target\[0\].url is http://127.0.0.1:8045 \(file "
     with pytest.raises(ConfigurationError, match=words):
-        asyncio.run(up(folder, lambda: load(file, environ), lambda: None, demo=False))
+        asyncio.run(run_up(folder, lambda: load(file, environ), lambda: None, demo=False))
     assert not (folder / KEY_NAME).exists()
 
 
@@ -160,7 +160,7 @@ def test_a_key_is_made_for_the_targets_project_and_where_the_target_looks_for_it
     assert file.read_text() == key
     file.write_text("phx_of_somebody_else")
     with pytest.raises(ConfigurationError, match=f"the key in {file} \\(key_file of target default\\) is no key of this embedded API"):
-        asyncio.run(up(folder, lambda: load(folder / state.FILE_NAME, environ), lambda: None, demo=False))
+        asyncio.run(run_up(folder, lambda: load(folder / state_directory.FILE_NAME, environ), lambda: None, demo=False))
     assert file.read_text() == "phx_of_somebody_else"
 
 
@@ -168,15 +168,15 @@ def test_ports_that_are_taken_are_left_to_their_owners(folder: Path) -> None:
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            taken.bind(("127.0.0.1", state._API_PORT))
+            taken.bind(("127.0.0.1", state_directory._API_PORT))
         except OSError:
             pass  # somebody else has it already
         else:
             taken.listen()
-        listen = tomllib.loads(prepare(folder).read_text())["api"]["listen"]
+        listen = tomllib.loads(prepare_folder(folder).read_text())["api"]["listen"]
     host, port = listen.split(":")
     assert host == "127.0.0.1"
-    assert state._API_PORT < int(port) < state._API_PORT + state._PORTS_TRIED
+    assert state_directory._API_PORT < int(port) < state_directory._API_PORT + state_directory._MAX_PORTS
 
 
 def test_a_configuration_that_could_not_be_written_whole_is_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,21 +186,21 @@ def test_a_configuration_that_could_not_be_written_whole_is_not_there(folder: Pa
     with monkeypatch.context() as patched:
         patched.setattr("os.fsync", full)
         with pytest.raises(ConfigurationError, match="No space left on device"):
-            prepare(folder)
-    assert prepare(folder).read_text().startswith("# Made by `scheduler up`")
+            prepare_folder(folder)
+    assert prepare_folder(folder).read_text().startswith("# Made by `scheduler up`")
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigurationError, match=r"the state directory .*/file/state cannot be used: Not a directory"):
-        prepare(tmp_path / "file" / "state")
+        prepare_folder(tmp_path / "file" / "state")
 
 
 @pytest.mark.parametrize("name", ['quo"te', "back\\slash", "ques?tion", "ha#sh", "li\nne"])
 def test_a_folder_that_a_configuration_could_not_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigurationError, match="has a character"):
-        prepare(tmp_path / name)
-    assert not (tmp_path / name / state.FILE_NAME).exists()
+        prepare_folder(tmp_path / name)
+    assert not (tmp_path / name / state_directory.FILE_NAME).exists()
 
 
 def test_a_key_file_is_its_owners_alone_whatever_was_there_before(tmp_path: Path) -> None:
@@ -237,8 +237,8 @@ def test_a_key_that_does_not_work_is_replaced_by_one_that_does(folder: Path, spo
 
 def revoke_all(folder: Path) -> None:
     async def main() -> None:
-        async with answering(load(folder / state.FILE_NAME, {}).settings) as api:
-            for key in await api.keys.listed():
+        async with run_api(load(folder / state_directory.FILE_NAME, {}).settings) as api:
+            for key in await api.keys.list_all():
                 assert await api.keys.revoke(key.id)
 
     asyncio.run(main())
@@ -260,12 +260,12 @@ def test_the_demo_is_made_once_and_enabled_again(folder: Path) -> None:
 
 
 def test_the_demo_is_not_made_at_somebody_elses_api(folder: Path) -> None:
-    file = prepare(folder)
+    file = prepare_folder(folder)
     text = file.read_text()
     listen = tomllib.loads(text)["api"]["listen"]
     file.write_text(text.replace(f'url = "http://{listen}"', 'url = "https://us.posthog.com"'))
     with pytest.raises(ConfigurationError, match=f"no \\[\\[target\\]\\] has its url http://{listen}; start without --demo"):
-        asyncio.run(up(folder, lambda: load(file, {}), lambda: None, demo=True))
+        asyncio.run(run_up(folder, lambda: load(file, {}), lambda: None, demo=True))
     assert not (folder / KEY_NAME).exists()
 
 
@@ -294,13 +294,13 @@ def test_a_program_that_is_not_there_is_told_with_the_place_where_the_command_wa
     file = tmp_path / "scheduler.toml"
     file.write_text('[api.runner]\ncommand = ["/opt/agnet"]\n')
     assert (
-        warn_of_command(load(file, {}))
+        describe_command_fault(load(file, {}))
         == f"every run will fail. [api.runner] command (file {file}): '/opt/agnet' is not there: correct it."
     )
     variables = {"SCHEDULER_API__RUNNER__COMMAND": '["/opt/agent"]'}
-    assert "(environment SCHEDULER_API__RUNNER__COMMAND): '/opt/agent' is not there" in str(warn_of_command(load(file, variables)))
+    assert "(environment SCHEDULER_API__RUNNER__COMMAND): '/opt/agent' is not there" in str(describe_command_fault(load(file, variables)))
     file.write_text('[api.runner]\ncommand = ["/bin/cat"]\n')
-    assert warn_of_command(load(file, {})) is None
+    assert describe_command_fault(load(file, {})) is None
 
 
 # ---------------------------------------------------------------- two processes
@@ -385,7 +385,7 @@ def test_nothing_of_the_api_outlives_a_daemon_that_was_killed(here: Place, folde
 
 def test_an_api_that_stands_still_does_not_delay_the_daemon(here: Place, folder: Path) -> None:
     running, api = start(here, folder)
-    listen = load(folder / state.FILE_NAME, {}).settings.server.listen
+    listen = load(folder / state_directory.FILE_NAME, {}).settings.server.listen
     assert listen is not None
     os.kill(api, signal.SIGSTOP)
     assert page(listen.port, "/healthz")[0] == 200
@@ -394,7 +394,7 @@ def test_an_api_that_stands_still_does_not_delay_the_daemon(here: Place, folder:
 
 
 def test_an_address_of_the_api_that_is_taken_is_told_once_and_ends_both(here: Place, folder: Path) -> None:
-    listen = load(prepare(folder), {}).settings.api.listen
+    listen = load(prepare_folder(folder), {}).settings.api.listen
     assert listen is not None
     with socket.create_server((listen.host, listen.port)):
         running = here.start("up", options=("--state-dir", str(folder)))
@@ -405,7 +405,7 @@ def test_an_address_of_the_api_that_is_taken_is_told_once_and_ends_both(here: Pl
 
 
 def test_a_daemon_that_cannot_start_leaves_no_api_behind(here: Place, folder: Path) -> None:
-    listen = load(prepare(folder), {}).settings.server.listen
+    listen = load(prepare_folder(folder), {}).settings.server.listen
     assert listen is not None
     with socket.create_server((listen.host, listen.port)):
         running = here.start("up", options=("--state-dir", str(folder)))

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from scheduler.audit.course import Audit, Wanted
-from scheduler.audit.findings import Finding
-from scheduler.core.cron import versions
+from scheduler.audit.findings import AuditFinding
+from scheduler.audit.runner import Audit, AuditRequest
+from scheduler.core.cron import read_versions
 from scheduler.core.instants import to_text
 from scheduler.core.ranges import RULES_VERSION
 from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS
@@ -29,7 +29,7 @@ def recorded(path: Path, story: Story, **world: Any) -> Path:
         copy.execute("PRAGMA journal_mode = WAL")
         copy.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
         copy.execute(f"PRAGMA user_version = {len(MIGRATIONS):d}")
-    evaluated = versions()
+    evaluated = read_versions()
     spoil(
         path,
         "INSERT INTO evaluation (since, croniter, tzdata, dst_gap, dst_repeat, rules_version) VALUES (?, ?, ?, 'after', 'once', ?)",
@@ -49,10 +49,10 @@ def spoil(path: Path, sql: str, *values: object) -> int:
 
 def audit(path: Path, *, since: datetime = NOON, hours: float = 24.0, now: datetime | None = None, **wanted: Any) -> Audit:
     until = since + timedelta(hours=hours)
-    return Audit(path, Wanted(since=since, until=until, now=now or until, **wanted), processes=1)
+    return Audit(path, AuditRequest(since=since, until=until, now=now or until, **wanted), processes=1)
 
 
-def found(path: Path, **wanted: Any) -> list[Finding]:
+def found(path: Path, **wanted: Any) -> list[AuditFinding]:
     """All findings, in order."""
     return sorted(audit(path, **wanted).run(), key=lambda each: (str(each.scheduled_for), each.automation_id))
 

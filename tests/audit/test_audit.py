@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.audit import course
-from scheduler.audit.findings import Kind
+from scheduler.audit import runner
+from scheduler.audit.findings import FindingKind
 from scheduler.core.errors import Unreachable
 from scheduler.core.policy import CatchUp, Concurrency, Policies
 from tests.audit.support import audit, found, recorded, spoil, told
@@ -79,7 +79,7 @@ def test_every_occurrence_is_audited_once_however_time_is_cut(ledger: Path, monk
     whole = audit(ledger)
     list(whole.run())
     for minutes in (7, 60, 611):
-        monkeypatch.setattr(course, "STRETCH", timedelta(minutes=minutes))
+        monkeypatch.setattr(runner, "STRETCH", timedelta(minutes=minutes))
         pieces = audit(ledger)
         assert list(pieces.run()) == []
         assert pieces.summary.outcomes == whole.summary.outcomes
@@ -87,16 +87,16 @@ def test_every_occurrence_is_audited_once_however_time_is_cut(ledger: Path, monk
 
 def test_processes_side_by_side_find_the_same(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(ledger, "DELETE FROM occurrence WHERE scheduled_for = '2026-11-23T12:10:00Z'")
-    monkeypatch.setattr(course, "STRETCH", timedelta(minutes=20))
+    monkeypatch.setattr(runner, "STRETCH", timedelta(minutes=20))
     side_by_side = audit(ledger)
     side_by_side._processes = 2
     assert sorted(side_by_side.run()) == sorted(audit(ledger).run())
-    assert side_by_side.summary.kinds[Kind.MISSING] == 4
+    assert side_by_side.summary.kinds[FindingKind.MISSING] == 4
 
 
 def test_a_process_that_is_killed_is_told(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(course, "STRETCH", timedelta(minutes=20))
-    monkeypatch.setattr(course._Auditor, "audit", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(runner, "STRETCH", timedelta(minutes=20))
+    monkeypatch.setattr(runner._Auditor, "audit_stretch", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     looked = audit(ledger)
     looked._processes = 2
     with pytest.raises(Unreachable, match="a process of the audit was killed"):
@@ -106,7 +106,7 @@ def test_a_process_that_is_killed_is_told(ledger: Path, monkeypatch: pytest.Monk
 def test_a_row_that_is_gone_is_missing(ledger: Path) -> None:
     assert spoil(ledger, "DELETE FROM occurrence WHERE scheduled_for = '2026-11-23T12:07:00Z'") == 1
     (finding,) = found(ledger)
-    assert (finding.kind, finding.scheduled_for, finding.name) == (Kind.MISSING, NOON + timedelta(minutes=7), "renamed")
+    assert (finding.kind, finding.scheduled_for, finding.name) == (FindingKind.MISSING, NOON + timedelta(minutes=7), "renamed")
     assert finding.text == "implied by '* * * * *' in UTC, and not on record"
     assert finding.advice.startswith(f"make up for it: `scheduler fire {finding.automation_id} 2026-11-23T12:07:00Z`")
 
@@ -119,8 +119,10 @@ def test_a_row_that_nothing_implies_is_unexplained(ledger: Path) -> None:
     assert told(ledger) == ["unexplained 12:07", "missing 12:10"]
 
 
-@pytest.mark.parametrize(("offset", "kinds"), [(0.0, []), (190.0, [Kind.UNEXPLAINED])])
-def test_a_row_that_a_clock_ahead_sent_before_an_edit_from_before_it_is_explained(tmp_path: Path, offset: float, kinds: list[Kind]) -> None:
+@pytest.mark.parametrize(("offset", "kinds"), [(0.0, []), (190.0, [FindingKind.UNEXPLAINED])])
+def test_a_row_that_a_clock_ahead_sent_before_an_edit_from_before_it_is_explained(
+    tmp_path: Path, offset: float, kinds: list[FindingKind]
+) -> None:
     """The API's clock, which the attempt has on record, tells that the edit came later. Without its difference nothing tells that."""
 
     async def story(world: World) -> None:
@@ -155,7 +157,7 @@ def test_a_row_that_is_anothers_by_now_is_both(ledger: Path) -> None:
 
 def test_a_row_of_an_automation_that_nobody_has_seen_is_unexplained(ledger: Path) -> None:
     spoil(ledger, "DELETE FROM definition WHERE name = 'automation 4'")
-    assert {each.kind for each in found(ledger)} == {Kind.UNEXPLAINED}
+    assert {each.kind for each in found(ledger)} == {FindingKind.UNEXPLAINED}
     assert len(found(ledger)) == audit(ledger, automation="automation 4").summary.automations + len(told(ledger))
 
 
@@ -163,7 +165,7 @@ def test_one_run_at_two_occurrences_is_double(ledger: Path) -> None:
     same = "(SELECT task_run_id FROM occurrence WHERE name = 'automation 2' AND scheduled_for = '2026-11-23T12:05:00Z')"
     spoil(ledger, f"UPDATE occurrence SET task_run_id = {same} WHERE name = 'automation 2' AND scheduled_for = '2026-11-23T12:06:00Z'")
     (finding,) = found(ledger)
-    assert (finding.kind, f"{finding.scheduled_for:%H:%M}") == (Kind.DOUBLE, "12:06")
+    assert (finding.kind, f"{finding.scheduled_for:%H:%M}") == (FindingKind.DOUBLE, "12:06")
     assert "which is that of 2026-11-23T12:05:00Z: one run for two occurrences" in finding.text
 
 
@@ -205,7 +207,7 @@ def test_a_late_double_that_the_daemon_noticed_is_told(tmp_path: Path) -> None:
         world.ledger.rows.clear()
 
     (finding,) = found(recorded(tmp_path / "ledger.db", story))
-    assert (finding.kind, f"{finding.scheduled_for:%H:%M}") == (Kind.DOUBLE, "12:10")
+    assert (finding.kind, f"{finding.scheduled_for:%H:%M}") == (FindingKind.DOUBLE, "12:10")
     assert finding.text.startswith("a second run, main-run-")
 
 
@@ -220,7 +222,7 @@ _LISTED = "definition_id = NULL, intervals = '[[300,16]]'"
 def test_a_span_that_counts_wrong_is_found(ledger: Path, as_written_by: str) -> None:
     spoil(ledger, f"UPDATE occurrence SET {as_written_by} WHERE count > 2 AND name = 'automation 4'")
     assert told(ledger) == []
-    for change, kind in (("- 1", Kind.MISSING), ("+ 2", Kind.UNEXPLAINED)):
+    for change, kind in (("- 1", FindingKind.MISSING), ("+ 2", FindingKind.UNEXPLAINED)):
         assert spoil(ledger, f"UPDATE occurrence SET count = count {change} WHERE count > 2 AND name = 'automation 4'") == 1
         (finding,) = found(ledger)
         assert finding.kind is kind
@@ -278,7 +280,7 @@ def test_what_was_never_found_out_is_unexplained(tmp_path: Path) -> None:
         await world.stop()
 
     (finding,) = found(recorded(tmp_path / "ledger.db", story))
-    assert finding.kind is Kind.UNEXPLAINED
+    assert finding.kind is FindingKind.UNEXPLAINED
     assert finding.text.startswith("unresolved: gone: the automation was deleted before")
 
 
@@ -289,7 +291,7 @@ def test_nothing_above_the_watermark_is_missing(ledger: Path) -> None:
     assert list(looked.run()) == []
     (bounds,) = looked.summary.bounds
     assert NOON + timedelta(minutes=6, seconds=59) < bounds.end < NOON + timedelta(minutes=7)
-    assert not bounds.is_all
+    assert not bounds.is_complete
 
 
 def test_nothing_beyond_the_newest_snapshot_is_told(ledger: Path) -> None:
@@ -343,7 +345,7 @@ def test_what_other_zone_data_have_moved_is_no_loss(tmp_path: Path) -> None:
     assert told(path, since=since) == ["unexplained 11:30", "missing 12:30"]
     spoil(path, "UPDATE evaluation SET tzdata = '2019c'")
     (finding,) = found(path, since=since)
-    assert (finding.kind, f"{finding.scheduled_for:%H:%M}", finding.name) == (Kind.DIFFERENTLY, "12:30", "lunch")
+    assert (finding.kind, f"{finding.scheduled_for:%H:%M}", finding.name) == (FindingKind.DIFFERENTLY, "12:30", "lunch")
     assert "on record at 2026-11-23T11:30:00Z instead (accepted: answered): then evaluated by croniter" in finding.text
     assert "with zone data 2019c" in finding.text
 
@@ -353,5 +355,5 @@ def test_what_is_gone_is_missing_whatever_evaluated_it(ledger: Path) -> None:
     assert told(ledger) == []
     spoil(ledger, "DELETE FROM occurrence WHERE scheduled_for = '2026-11-23T12:07:00Z'")
     (finding,) = found(ledger)
-    assert finding.kind is Kind.MISSING
+    assert finding.kind is FindingKind.MISSING
     assert "then evaluated by croniter 1.0 with zone data 2019c" in finding.text

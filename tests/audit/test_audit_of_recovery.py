@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.audit.account import recall
-from scheduler.audit.comparison import miscounted
-from scheduler.audit.evaluation import Evaluation, Rules
-from scheduler.audit.expectation import Expectation, Span
-from scheduler.audit.story import Verdict, tell
-from scheduler.core.cron import Schedule, versions
+from scheduler.audit.comparison import find_miscounted_spans
+from scheduler.audit.evaluation import Evaluation, EvaluationRules
+from scheduler.audit.evidence import collect_evidence
+from scheduler.audit.expectation import AuditExpectation, OccurrenceSpan
+from scheduler.audit.explanation import ExplanationVerdict, explain_occurrence
+from scheduler.core.cron import Schedule, read_versions
 from scheduler.daemon import planner
 from scheduler.ledger.schema import open_for_reading
 from tests.audit.support import Story, audit, recorded, spoil, told
@@ -99,14 +99,14 @@ def test_what_a_span_by_its_bounds_leaves_out_is_missing(tmp_path: Path) -> None
 
 def test_why_tells_that_the_daemon_recovers(tmp_path: Path) -> None:
     path = ledger(tmp_path, 1)
-    evaluated = versions()
+    evaluated = read_versions()
     connection = open_for_reading(path)
     select = "SELECT automation_id FROM automation WHERE cron_expression = '* * * * *'"
     (every_minute,) = connection.execute(select).fetchone()
-    account = recall(connection, "main", every_minute, NOON + timedelta(days=1), (evaluated.croniter, evaluated.tzdata))
+    account = collect_evidence(connection, "main", every_minute, NOON + timedelta(days=1), (evaluated.croniter, evaluated.tzdata))
     connection.close()
-    answer = tell(account, NOON + timedelta(days=DAYS))
-    assert (account.row, answer.verdict) == (None, Verdict.TO_COME)
+    answer = explain_occurrence(account, NOON + timedelta(days=DAYS))
+    assert (account.row, answer.verdict) == (None, ExplanationVerdict.TO_COME)
     assert "the daemon recovers from a downtime" in answer.why
 
 
@@ -122,7 +122,9 @@ def test_spans_of_one_schedule_are_counted_once(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(Schedule, "count", counting)
     first = NOON + timedelta(minutes=7)
-    spans = [Span(f"a{number}", first, last, 2401 + number, "skipped", "missed", None, schedule) for number in range(50)]
-    expectation = Expectation({}, {}, Evaluation([Rules(NOON, "6", "2026", "after", "once", 1)]), NOON, last, spans)
-    assert [(span.automation_id, implied) for span, implied in miscounted(expectation)] == [(f"a{number}", 2401) for number in range(1, 50)]
+    spans = [OccurrenceSpan(f"a{number}", first, last, 2401 + number, "skipped", "missed", None, schedule) for number in range(50)]
+    expectation = AuditExpectation({}, {}, Evaluation([EvaluationRules(NOON, "6", "2026", "after", "once", 1)]), NOON, last, spans)
+    assert [(span.automation_id, implied) for span, implied in find_miscounted_spans(expectation)] == [
+        (f"a{number}", 2401) for number in range(1, 50)
+    ]
     assert counts == 1

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.audit.account import recall
-from scheduler.audit.making_up import NotToBeMadeUpFor, request
-from scheduler.core.cron import versions
-from scheduler.core.fires import FireRequest
+from scheduler.audit.backfill import BackfillRefused, make_backfill_request
+from scheduler.audit.evidence import collect_evidence
+from scheduler.core.backfill import FireRequest
+from scheduler.core.cron import read_versions
 from scheduler.core.policy import Policies
 from scheduler.ledger.schema import open_for_reading
 from tests.audit.support import recorded, spoil
@@ -51,11 +51,13 @@ def ledger(original: Path, tmp_path: Path) -> Path:
 
 
 def asked(path: Path, minutes: int, name: str = "often") -> FireRequest:
-    evaluated = versions()
+    evaluated = read_versions()
     with closing(open_for_reading(path)) as connection:
         (automation_id,) = connection.execute("SELECT DISTINCT automation_id FROM definition WHERE name = ?", (name,)).fetchone()
         instant = NOON + timedelta(minutes=minutes)
-        return request(recall(connection, "main", automation_id, instant, (evaluated.croniter, evaluated.tzdata)), NOW, "ada")
+        return make_backfill_request(
+            collect_evidence(connection, "main", automation_id, instant, (evaluated.croniter, evaluated.tzdata)), NOW, "ada"
+        )
 
 
 @pytest.mark.parametrize("minutes", [20, 100, 110], ids=["rejected", "paused", "paused too"])
@@ -77,7 +79,7 @@ def test_the_instants_of_a_span_that_does_not_know_them_are_derived(ledger: Path
 
 def test_of_a_span_that_cannot_be_derived_any_more_none_may_be(ledger: Path) -> None:
     spoil(ledger, "UPDATE occurrence SET intervals = NULL, definition_id = NULL, count = count - 1 WHERE count > 1")
-    with pytest.raises(NotToBeMadeUpFor, match="a row for 6 occurrences of which 7 can be derived now"):
+    with pytest.raises(BackfillRefused, match="a row for 6 occurrences of which 7 can be derived now"):
         asked(ledger, 60)
 
 
@@ -97,24 +99,24 @@ def test_what_is_missing_may_be(ledger: Path) -> None:
     ],
 )
 def test_other_things_may_not_be(ledger: Path, minutes: int, name: str, why: str) -> None:
-    with pytest.raises(NotToBeMadeUpFor) as raised:
+    with pytest.raises(BackfillRefused) as raised:
         asked(ledger, minutes, name)
     assert str(raised.value).startswith(why)
 
 
 def test_what_may_have_run_may_not_be(ledger: Path) -> None:
     spoil(ledger, "UPDATE occurrence SET outcome = 'unresolved', reason = 'covered' WHERE reason = 'refused'")
-    with pytest.raises(NotToBeMadeUpFor, match="it is unresolved: covered: a run may have been started"):
+    with pytest.raises(BackfillRefused, match="it is unresolved: covered: a run may have been started"):
         asked(ledger, 20)
     spoil(ledger, "UPDATE occurrence SET outcome = NULL, reason = NULL, state = 'unknown' WHERE reason = 'covered' AND name = 'often'")
-    with pytest.raises(NotToBeMadeUpFor, match=r"it is open \(unknown\)"):
+    with pytest.raises(BackfillRefused, match=r"it is open \(unknown\)"):
         asked(ledger, 20)
 
 
 def test_what_may_be_gone_because_of_its_age_may_not_be(ledger: Path) -> None:
     spoil(ledger, "DELETE FROM occurrence WHERE scheduled_for = '2026-11-23T12:20:00Z'")
     spoil(ledger, "INSERT INTO pruned VALUES (1, '2026-11-23T12:25:00.000000Z')")
-    with pytest.raises(NotToBeMadeUpFor, match="nobody knows whether it ran"):
+    with pytest.raises(BackfillRefused, match="nobody knows whether it ran"):
         asked(ledger, 20)
 
 
@@ -129,5 +131,5 @@ def test_what_a_late_attempt_was_started_for_may_not_be(tmp_path: Path) -> None:
         world.ledger.rows.clear()
 
     path = recorded(tmp_path / "ledger.db", story, policies=Policies(start_within=timedelta(minutes=2)))
-    with pytest.raises(NotToBeMadeUpFor, match="run main-run-1 is most likely a late attempt for it"):
+    with pytest.raises(BackfillRefused, match="run main-run-1 is most likely a late attempt for it"):
         asked(path, 10)

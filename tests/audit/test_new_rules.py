@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.audit.account import recall
-from scheduler.audit.story import Story, Verdict, tell
-from scheduler.core.cron import Schedule, versions
+from scheduler.audit.evidence import collect_evidence
+from scheduler.audit.explanation import ExplanationVerdict, OccurrenceExplanation, explain_occurrence
+from scheduler.core.cron import Schedule, read_versions
 from scheduler.core.ranges import CRONITERS_RULES, RULES_VERSION
 from scheduler.ledger.schema import open_for_reading
 from tests.audit.support import found, recorded, spoil, told
@@ -65,11 +65,13 @@ def fires(path: Path) -> list[str]:
         return [row["scheduled_for"][11:16] for row in rows]
 
 
-def why(path: Path, clock: str) -> Story:
-    evaluated, instant = versions(), datetime.fromisoformat(f"2026-11-23T{clock}:00Z")
+def why(path: Path, clock: str) -> OccurrenceExplanation:
+    evaluated, instant = read_versions(), datetime.fromisoformat(f"2026-11-23T{clock}:00Z")
     with closing(open_for_reading(path)) as connection:
         (automation_id,) = connection.execute("SELECT automation_id FROM definition WHERE name = 'wraps'").fetchone()
-        return tell(recall(connection, "main", automation_id, instant, (evaluated.croniter, evaluated.tzdata)), instant)
+        return explain_occurrence(
+            collect_evidence(connection, "main", automation_id, instant, (evaluated.croniter, evaluated.tzdata)), instant
+        )
 
 
 def test_what_fired_before_and_after_an_upgrade_is_clean(ledger: Path) -> None:
@@ -137,14 +139,14 @@ def test_a_row_that_names_its_evaluation_stands_for_the_instants_of_then(tmp_pat
         (row,) = connection.execute(select).fetchall()
     assert (row["rules_version"], row["intervals"], row["count"]) == (CRONITERS_RULES, None, 2 * 48)
     assert told(path, hours=50) == []
-    assert why(path, "13:06").verdict is Verdict.ON_RECORD
+    assert why(path, "13:06").verdict is ExplanationVerdict.ON_RECORD
     spoil(path, "UPDATE evaluation SET rules_version = ? WHERE id = ?", RULES_VERSION, row["evaluation_id"])
     assert told(path, hours=50) != [], "the instants of another reading"
 
 
 def test_why_nothing_fired_is_told_by_the_rules_of_then(ledger: Path) -> None:
     before, after = why(ledger, "13:05"), why(ledger, "14:06")
-    assert (before.verdict, after.verdict) == (Verdict.NOTHING, Verdict.NOTHING)
+    assert (before.verdict, after.verdict) == (ExplanationVerdict.NOTHING, ExplanationVerdict.NOTHING)
     assert before.why == f"'{MINUTE}' in UTC matches it by the rules that read expressions now; by those of then it did not"
     assert after.why == f"'{MINUTE}' in UTC does not match it"
-    assert why(ledger, "13:06").verdict is Verdict.ON_RECORD
+    assert why(ledger, "13:06").verdict is ExplanationVerdict.ON_RECORD

@@ -6,23 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.audit.findings import Finding, Kind
-from scheduler.audit.reading import known_runs
-from scheduler.audit.soundness import Shown, of_shown
+from scheduler.audit.consistency import ApiRun, find_unknown_runs
+from scheduler.audit.findings import AuditFinding, FindingKind
+from scheduler.audit.ledger_queries import find_known_runs
 from scheduler.core.model import RunOrigin
 from scheduler.ledger.schema import open_for_reading
 from tests.daemon.world import NOON
 from tests.ledger.support import MAIN, at, run, stand
 
 
-def unknown(run_at: datetime | None, *, is_known: bool = False, snapshot_at: datetime | None = NOON) -> list[Finding]:
-    shown = Shown("a", "nightly report", "run-1", run_at)
-    return list(of_shown("main", [shown], {"run-1": is_known}, snapshot_at))
+def unknown(run_at: datetime | None, *, is_known: bool = False, snapshot_at: datetime | None = NOON) -> list[AuditFinding]:
+    shown = ApiRun("a", "nightly report", "run-1", run_at)
+    return list(find_unknown_runs("main", [shown], {"run-1": is_known}, snapshot_at))
 
 
 def test_a_run_that_nobody_knows_is_unexplained() -> None:
     (finding,) = unknown(NOON - timedelta(hours=1))
-    assert (finding.kind, finding.scheduled_for) == (Kind.UNEXPLAINED, None)
+    assert (finding.kind, finding.scheduled_for) == (FindingKind.UNEXPLAINED, None)
     assert "the API shows run run-1, begun 2026-11-23T11:00:00.000000Z, which the ledger does not know" in finding.text
 
 
@@ -45,6 +45,6 @@ def test_a_run_is_known_as_soon_as_it_is_set_aside(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     with stand(path) as on:
         recorded = [(run("run-1"), RunOrigin.FOREIGN)]
-        on.do(on.ledger.followed(MAIN, recorded, at(2), unattributed=[run("run-2")]))
+        on.do(on.ledger.record_runs(MAIN, recorded, at(2), unattributed=[run("run-2")]))
         with closing(open_for_reading(path)) as connection:
-            assert known_runs(connection, MAIN, ["run-1", "run-2", "run-3"]) == {"run-1", "run-2"}
+            assert find_known_runs(connection, MAIN, ["run-1", "run-2", "run-3"]) == {"run-1", "run-2"}

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.audit.account import recall
-from scheduler.audit.sentences import CAUSES, REASONS, RESULTS, RUNS, STATES
-from scheduler.audit.story import Story, Verdict, tell
-from scheduler.core.cron import versions
+from scheduler.audit.evidence import collect_evidence
+from scheduler.audit.explanation import ExplanationVerdict, OccurrenceExplanation, explain_occurrence
+from scheduler.audit.messages import CAUSES, REASONS, RESULTS, RUNS, STATES
+from scheduler.core.cron import read_versions
 from scheduler.core.instants import to_text
 from scheduler.core.model import AttemptResult, Reason, RunStatus, State
+from scheduler.core.occurrence_log import Cause
 from scheduler.core.policy import Policies
-from scheduler.core.steps import Cause
 from scheduler.ledger.schema import open_for_reading
 from tests.audit.support import recorded, spoil
 from tests.daemon.world import NOON, World
@@ -56,21 +56,21 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def why(path: Path, name: str, clock: str, *, now: datetime = NOW) -> Story:
+def why(path: Path, name: str, clock: str, *, now: datetime = NOW) -> OccurrenceExplanation:
     instant = datetime.fromisoformat(f"2026-11-23T{clock}:00Z" if len(clock) == 5 else f"2026-11-23T{clock}Z")
-    evaluated = versions()
+    evaluated = read_versions()
     with closing(open_for_reading(path)) as connection:
         (automation_id,) = connection.execute("SELECT DISTINCT automation_id FROM definition WHERE name = ?", (name,)).fetchone()
-        return tell(recall(connection, "main", automation_id, instant, (evaluated.croniter, evaluated.tzdata)), now)
+        return explain_occurrence(collect_evidence(connection, "main", automation_id, instant, (evaluated.croniter, evaluated.tzdata)), now)
 
 
-def texts(story: Story) -> list[str]:
+def texts(story: OccurrenceExplanation) -> list[str]:
     return [each.text for each in story.entries]
 
 
 def test_what_was_on_time_is_told_in_a_few_steps(ledger: Path) -> None:
     story = why(ledger, "report", "12:10")
-    assert (story.verdict, story.why) == (Verdict.ON_RECORD, "the API answered that it had started a run")
+    assert (story.verdict, story.why) == (ExplanationVerdict.ON_RECORD, "the API answered that it had started a run")
     assert texts(story) == [
         "claimed by node-1",
         "scheduled",
@@ -81,8 +81,8 @@ def test_what_was_on_time_is_told_in_a_few_steps(ledger: Path) -> None:
         "run main-run-1 ended well, as a poll showed then",
     ]
     assert (story.before, story.after) == (None, NOON + timedelta(minutes=20))
-    assert story.force is not None
-    assert story.force.version.name == "report"
+    assert story.period is not None
+    assert story.period.version.name == "report"
 
 
 @pytest.mark.parametrize(
@@ -124,10 +124,10 @@ def test_who_paused_it_from_when_to_when_is_told(ledger: Path) -> None:
 
 def test_one_of_a_span_is_told_with_the_others(ledger: Path) -> None:
     story = why(ledger, "report", "13:30")
-    assert story.verdict is Verdict.ON_RECORD
+    assert story.verdict is ExplanationVerdict.ON_RECORD
     assert "; one of 5 with the same fate, from 2026-11-23T13:00:00Z to 2026-11-23T14:00:00Z" in story.why
-    assert story.account.row is not None
-    assert story.account.row.fate == "skipped: coalesced"
+    assert story.evidence.row is not None
+    assert story.evidence.row.fate == "skipped: coalesced"
 
 
 @pytest.mark.parametrize("spoilt", ["", "UPDATE occurrence SET intervals = NULL, definition_id = 1, evaluation_id = 1 WHERE count = 5"])
@@ -138,26 +138,26 @@ def test_what_a_span_does_not_stand_for_is_not_on_record(ledger: Path, tmp_path:
     if spoilt:
         assert spoil(path, "UPDATE definition SET cron_expression = '*/15 * * * *' WHERE id = 1") == 1
         assert spoil(path, spoilt) == 1
-    assert why(path, "report", "13:30").verdict is Verdict.ON_RECORD
+    assert why(path, "report", "13:30").verdict is ExplanationVerdict.ON_RECORD
     story = why(path, "report", "13:20")
-    assert (story.verdict, story.account.row) == (Verdict.NOTHING, None)
+    assert (story.verdict, story.evidence.row) == (ExplanationVerdict.NOTHING, None)
 
 
 @pytest.mark.parametrize(
     ("name", "clock", "verdict", "reason", "near"),
     [
-        ("report", "12:15", Verdict.NOTHING, "'*/10 * * * *' in UTC does not match it", ["12:10", "12:20"]),
-        ("report", "12:10:30", Verdict.NOTHING, "'*/10 * * * *' in UTC does not match it", ["12:10", "12:20"]),
-        ("report", "12:50", Verdict.NOTHING, "'*/15 * * * *' in UTC does not match it", ["12:40", "13:00"]),
-        ("report", "14:45", Verdict.NOTHING, "it was deleted then, from 2026-11-23T14:", ["14:30", None]),
-        ("off", "12:30", Verdict.NOTHING, "it was disabled then, from 2026-11-23T12:00", [None, "13:00"]),
-        ("later", "12:17", Verdict.NOTHING, "it was first seen later: it counts from 2026-11-23T14:", [None, "15:17"]),
-        ("off", "15:00", Verdict.TO_COME, "it is due, and not decided yet: the record is complete up to", ["14:00", "16:00"]),
-        ("off", "17:00", Verdict.TO_COME, "it is still to come", ["16:00", "18:00"]),
+        ("report", "12:15", ExplanationVerdict.NOTHING, "'*/10 * * * *' in UTC does not match it", ["12:10", "12:20"]),
+        ("report", "12:10:30", ExplanationVerdict.NOTHING, "'*/10 * * * *' in UTC does not match it", ["12:10", "12:20"]),
+        ("report", "12:50", ExplanationVerdict.NOTHING, "'*/15 * * * *' in UTC does not match it", ["12:40", "13:00"]),
+        ("report", "14:45", ExplanationVerdict.NOTHING, "it was deleted then, from 2026-11-23T14:", ["14:30", None]),
+        ("off", "12:30", ExplanationVerdict.NOTHING, "it was disabled then, from 2026-11-23T12:00", [None, "13:00"]),
+        ("later", "12:17", ExplanationVerdict.NOTHING, "it was first seen later: it counts from 2026-11-23T14:", [None, "15:17"]),
+        ("off", "15:00", ExplanationVerdict.TO_COME, "it is due, and not decided yet: the record is complete up to", ["14:00", "16:00"]),
+        ("off", "17:00", ExplanationVerdict.TO_COME, "it is still to come", ["16:00", "18:00"]),
     ],
 )
 def test_what_did_not_happen_is_told_with_the_nearest_that_did(  # noqa: PLR0917 -- a table's columns
-    ledger: Path, name: str, clock: str, verdict: Verdict, reason: str, near: list[str | None]
+    ledger: Path, name: str, clock: str, verdict: ExplanationVerdict, reason: str, near: list[str | None]
 ) -> None:
     story = why(ledger, name, clock)
     assert story.verdict is verdict
@@ -169,10 +169,10 @@ def test_what_is_gone_from_the_record_is_told_as_missing(ledger: Path, tmp_path:
     spoiled = tmp_path / "ledger.db"
     spoiled.write_bytes(ledger.read_bytes())
     spoil(spoiled, "DELETE FROM occurrence WHERE scheduled_for = '2026-11-23T12:10:00Z'")
-    assert why(spoiled, "report", "12:10").verdict is Verdict.MISSING
+    assert why(spoiled, "report", "12:10").verdict is ExplanationVerdict.MISSING
     spoil(spoiled, "INSERT INTO pruned VALUES (1, '2026-11-23T12:15:00.000000Z')")
     story = why(spoiled, "report", "12:10")
-    assert (story.verdict, story.why[:40]) == (Verdict.NOTHING, "it was due, but what was scheduled befor")
+    assert (story.verdict, story.why[:40]) == (ExplanationVerdict.NOTHING, "it was due, but what was scheduled befor")
 
 
 async def _at_a_clock_change(world: World) -> None:
@@ -194,10 +194,12 @@ def test_what_a_clock_change_has_to_do_with_it_is_told(tmp_path: Path, day: int,
     instant = datetime.fromisoformat(f"2026-{month:02}-{day}T{clock}:00Z")
     path = recorded(tmp_path / "ledger.db", _at_a_clock_change, begin=datetime(2026, 3, 1, tzinfo=UTC))
     spoil(path, "UPDATE evaluation SET since = '2026-02-01T00:00:00.000000Z', dst_gap = ?", gap)
-    evaluated = versions()
+    evaluated = read_versions()
     with closing(open_for_reading(path)) as connection:
         (automation_id,) = connection.execute("SELECT automation_id FROM definition").fetchone()
-        story = tell(recall(connection, "main", automation_id, instant, (evaluated.croniter, evaluated.tzdata)), NOW)
+        story = explain_occurrence(
+            collect_evidence(connection, "main", automation_id, instant, (evaluated.croniter, evaluated.tzdata)), NOW
+        )
     assert reason in story.why
 
 

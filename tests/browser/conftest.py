@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Dialog, Page, sync_playwright
 
-from scheduler.ops.serving import Serving
+from scheduler.ops.http_server import HttpServer
 from scheduler.ops.web import Pages, build_app
 from tests.browser.exhibit import exhibit
 from tests.ops.support import Recorded
@@ -42,7 +42,7 @@ def served(pages: Pages) -> Iterator[str]:
 
     async def serve() -> None:
         nonlocal address
-        async with Serving(build_app(pages, listen="127.0.0.1:0"), "127.0.0.1:0", setting="a test") as serving:
+        async with HttpServer(build_app(pages, listen="127.0.0.1:0"), "127.0.0.1:0", setting="a test") as serving:
             address = serving.address
             ready.set()
             await stop.wait()

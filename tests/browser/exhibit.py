@@ -11,8 +11,17 @@ from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import Automation, Definition, Outcome, Reason, RunStatus, State
 from scheduler.core.policy import CatchUp, Concurrency, Policies
-from scheduler.core.status import AutomationDetails, DaemonStatus, FinishedRun, ForeignRuns, PausedByHand, Recent, Tally, TargetStatus
-from scheduler.core.timetable import Entry
+from scheduler.core.status import (
+    AutomationDetails,
+    DaemonStatus,
+    FinishedRun,
+    ForeignRunTally,
+    OperatorPause,
+    OutcomeTally,
+    RecentActivity,
+    TargetStatus,
+)
+from scheduler.core.timetable import TimetableEntry
 from scheduler.ops.views import Json
 from scheduler.ops.web import Pages
 from tests.ops.support import FailingNow, FinishedRuns, Printed, Recorded, Remembered, details, pages
@@ -44,10 +53,10 @@ def _id(number: int) -> str:
     return str(uuid.UUID(int=0x0192C4E8_5F0E_7C3A_9D1B_000000000000 + number))
 
 
-def _entry(number: int, name: str, expression: str, timezone: str, **more: object) -> Entry:
+def _entry(number: int, name: str, expression: str, timezone: str, **more: object) -> TimetableEntry:
     automation = Automation(_id(number), name, Definition(expression, timezone, enabled=bool(more.get("enabled", True))))
     policies = more.get("policies")
-    entry = Entry(automation, NOW - timedelta(days=9, hours=3), policies if isinstance(policies, Policies) else Policies(), None)
+    entry = TimetableEntry(automation, NOW - timedelta(days=9, hours=3), policies if isinstance(policies, Policies) else Policies(), None)
     if not automation.definition.enabled:
         return entry
     try:
@@ -194,21 +203,21 @@ def _target(
     )
 
 
-def recent() -> Recent:
+def recent() -> RecentActivity:
     """A day's outcomes, runs of somebody else, and a pause."""
-    return Recent(
+    return RecentActivity(
         NOW - timedelta(days=1),
         complete=True,
         tallies=[
-            Tally("eu", Outcome.ACCEPTED, Reason.ANSWERED, 331, NOW),
-            Tally("main", Outcome.ACCEPTED, Reason.ANSWERED, 148, NOW),
-            Tally("main", Outcome.REJECTED, Reason.REFUSED, 2, NOW - timedelta(hours=2)),
-            Tally("main", Outcome.SKIPPED, Reason.MISSED, 12, NOW - timedelta(hours=9)),
-            Tally("main", Outcome.SKIPPED, Reason.PAUSED, 9, NOW - timedelta(minutes=36)),
-            Tally("main", Outcome.UNRESOLVED, Reason.COVERED, 1, NOW - timedelta(hours=3)),
+            OutcomeTally("eu", Outcome.ACCEPTED, Reason.ANSWERED, 331, NOW),
+            OutcomeTally("main", Outcome.ACCEPTED, Reason.ANSWERED, 148, NOW),
+            OutcomeTally("main", Outcome.REJECTED, Reason.REFUSED, 2, NOW - timedelta(hours=2)),
+            OutcomeTally("main", Outcome.SKIPPED, Reason.MISSED, 12, NOW - timedelta(hours=9)),
+            OutcomeTally("main", Outcome.SKIPPED, Reason.PAUSED, 9, NOW - timedelta(minutes=36)),
+            OutcomeTally("main", Outcome.UNRESOLVED, Reason.COVERED, 1, NOW - timedelta(hours=3)),
         ],
-        foreign=[ForeignRuns("eu", _id(103), "review queue 4", 2, 0, NOW - timedelta(minutes=50))],
-        pauses=[PausedByHand("main", _id(4), "triage new issues", NOW - timedelta(days=2), "ada")],
+        foreign=[ForeignRunTally("eu", _id(103), "review queue 4", 2, 0, NOW - timedelta(minutes=50))],
+        pauses=[OperatorPause("main", _id(4), "triage new issues", NOW - timedelta(days=2), "ada")],
         failed_runs={RunStatus.FAILED: 3},
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from scheduler.app import state
+from scheduler.app import state_directory
 from tests.browser.conftest import Visiting
 from tests.operated import Place, place
 
@@ -20,8 +20,8 @@ def here(tmp_path: Path) -> Iterator[Place]:
 
 def test_the_demo_has_its_page(here: Place, visiting: Visiting, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, port in (("_API_PORT", here.api_port), ("_SERVER_PORT", here.server_port)):
-        monkeypatch.setattr(state, name, port)
-    state.prepare(here.folder / "state")
+        monkeypatch.setattr(state_directory, name, port)
+    state_directory.prepare_folder(here.folder / "state")
     running = here.start("up", "--demo", options=("--state-dir", str(here.folder / "state")))
     running.told("automation.added")
     visit = visiting(f"http://127.0.0.1:{here.server_port}/")

@@ -50,7 +50,7 @@ def scheduler(capsys: pytest.CaptureFixture[str]) -> Scheduler:
 @pytest.fixture
 def coloured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Print as on a terminal that shows colours."""
-    monkeypatch.setattr(output, "_coloured", lambda _: True)
+    monkeypatch.setattr(output, "_has_colours", lambda _: True)
     monkeypatch.setattr("click.utils.should_strip_ansi", lambda *_: False)
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from scheduler.cli import output
 from scheduler.cli.commands.automations import _COLUMNS
-from scheduler.ledger.wake import wake_file
+from scheduler.ledger.wake import locate_wake_file
 from tests.cli.conftest import Done, Scheduler
 from tests.operated import Place, Running, page, place, until
 
@@ -124,8 +124,8 @@ def test_what_cannot_be_done_is_told(scheduler: Scheduler, arguments: tuple[str,
 
 
 def test_a_disabled_automation_stands_out_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "_coloured", lambda _: True)
-    assert "\x1b[33mno\x1b[0m" in output.table([{"name": "off", "enabled": False}], _COLUMNS)[1]
+    monkeypatch.setattr(output, "_has_colours", lambda _: True)
+    assert "\x1b[33mno\x1b[0m" in output.format_table([{"name": "off", "enabled": False}], _COLUMNS)[1]
 
 
 @pytest.mark.usefixtures("here")
@@ -251,7 +251,7 @@ def test_what_changes_an_automation_wakes_the_daemon_and_what_reads_it_does_not(
             return False
 
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as woken:
-        woken.bind(str(wake_file(tmp_path / "ledger.db")))
+        woken.bind(str(locate_wake_file(tmp_path / "ledger.db")))
         woken.settimeout(0.0)
         assert is_woken_by("create", "--name", "waker", *FIELDS)
         assert is_woken_by("update", "waker", "--disabled")

@@ -13,8 +13,8 @@ import pytest
 
 from scheduler.cli import backup_file
 from scheduler.cli.commands import restore
-from scheduler.ledger.intents import EVERYTHING, pauses
 from scheduler.ledger.lock import LedgerLock
+from scheduler.ledger.operator_requests import EVERYTHING, read_pauses
 from scheduler.ledger.schema import open_for_reading
 from tests.cli.conftest import DAEMON, Scheduler, root_only
 from tests.ledger.support import MAIN, Stand, at, claim, stand
@@ -160,7 +160,7 @@ def test_half_a_copy_is_removed(scheduler: Scheduler, folder: Path, monkeypatch:
         into.execute("CREATE TABLE half (a)")
         raise error
 
-    monkeypatch.setattr(backup_file, "copy", interrupted)
+    monkeypatch.setattr(backup_file, "copy_database", interrupted)
     assert scheduler("backup", str(folder / "copy.db")).status != 0
     assert [each.name for each in folder.iterdir()] == ["state"]
 
@@ -191,7 +191,7 @@ def test_a_restored_ledger_is_the_backups_and_paused_and_the_one_before_is_whole
     assert "paused: all automations of main; when the daemon is ready: `scheduler resume --all --keep-single`" in done.out
     assert occurrences(ledger) == 1
     with closing(open_for_reading(ledger)) as connection:
-        assert [(each.target, each.automation_id) for each in pauses(connection)] == [(MAIN, EVERYTHING)]
+        assert [(each.target, each.automation_id) for each in read_pauses(connection)] == [(MAIN, EVERYTHING)]
         assert [row[0] is not None for row in connection.execute("SELECT restored_at FROM target")] == [True]
     (aside,) = ledger.parent.glob("ledger.db.before-*")
     assert f"what was there is in {aside}" in done.out
@@ -213,7 +213,7 @@ def test_a_moved_ledger_is_not_paused(scheduler: Scheduler, saved: Path, ledger:
     done = scheduler("restore", "--moved", str(saved))
     assert (done.status, "paused" in done.out) == (0, False)
     with closing(open_for_reading(ledger)) as connection:
-        assert pauses(connection) == []
+        assert read_pauses(connection) == []
         assert [row[0] for row in connection.execute("SELECT restored_at FROM target")] == [None]
 
 

@@ -16,24 +16,24 @@ from typing import Any, cast
 
 import pytest
 
-from scheduler.app.opening import Opening
+from scheduler.app.ledger_startup import LedgerStartup
 from scheduler.cli import backup_file
 from scheduler.cli.backup_file import KINDS
 from scheduler.cli.failures import INTERRUPTED
 from scheduler.core.errors import DatabaseRefused
 from scheduler.database import Database, backup
-from scheduler.database.backup import name_staged, refuse_interrupted
-from scheduler.doctor.looking import look
+from scheduler.database.backup import make_staged_path, refuse_interrupted_restore
+from scheduler.doctor.ledger_probe import probe_ledger
 from scheduler.ledger import schema as ledger_schema
-from scheduler.ledger.intents import EVERYTHING, pauses
 from scheduler.ledger.lock import LedgerLock
+from scheduler.ledger.operator_requests import EVERYTHING, read_pauses
 from scheduler.localapi.config import ApiConfig, RunnerConfig
-from scheduler.localapi.endings import RESTORED
 from scheduler.localapi.lock import ServerLock
+from scheduler.localapi.run_results import RESTORED_ERROR
 from scheduler.localapi.runs import RunQueue
 from scheduler.localapi.schema import open_database
 from scheduler.localapi.server import LocalApi
-from scheduler.localapi.store import Accepted, Place, Store
+from scheduler.localapi.store import AcceptedRun, AutomationRef, Store
 from scheduler.settings import load
 from tests.cli.conftest import DAEMON, Scheduler, root_only
 from tests.ledger.support import MAIN, at, claim, stand
@@ -71,7 +71,7 @@ def api(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     async def make(database: Database) -> None:
         created = await Store(database, lambda: at(0)).create(1, VALUES)
         for key in ("first", "second"):
-            await Store(database, lambda: at(1)).start_run(Place(1, created["id"]), key)
+            await Store(database, lambda: at(1)).start_run(AutomationRef(1, created["id"]), key)
         await RunQueue(database, lambda: at(2)).take(["agent"])
 
     using(path, make)
@@ -88,16 +88,16 @@ def using(path: Path, use: Callable[[Database], Any]) -> Any:
 
 def runs(path: Path) -> list[dict[str, Any]]:
     """Return all runs, the oldest first."""
-    found: list[dict[str, Any]] = using(path, lambda database: RunQueue(database, lambda: at(0)).runs())[::-1]
+    found: list[dict[str, Any]] = using(path, lambda database: RunQueue(database, lambda: at(0)).list_runs())[::-1]
     return found
 
 
-def request(path: Path, key: str) -> Accepted | None:
-    async def use(database: Database) -> Accepted | None:
+def request(path: Path, key: str) -> AcceptedRun | None:
+    async def use(database: Database) -> AcceptedRun | None:
         (automation_id,) = await database.read(lambda connection: tuple(connection.execute("SELECT id FROM automations").fetchone()))
-        return await Store(database, lambda: at(60)).start_run(Place(1, automation_id), key)
+        return await Store(database, lambda: at(60)).start_run(AutomationRef(1, automation_id), key)
 
-    accepted: Accepted | None = using(path, use)
+    accepted: AcceptedRun | None = using(path, use)
     return accepted
 
 
@@ -108,7 +108,7 @@ def occurrences(path: Path) -> int:
 
 def paused(path: Path) -> list[tuple[str, str]]:
     with closing(ledger_schema.open_for_reading(path)) as connection:
-        return [(pause.target, pause.automation_id) for pause in pauses(connection)]
+        return [(pause.target, pause.automation_id) for pause in read_pauses(connection)]
 
 
 def content(*paths: Path) -> dict[Path, bytes]:
@@ -158,7 +158,7 @@ def test_without_a_ledger_the_backup_is_the_apis_database(scheduler: Scheduler, 
 @pytest.mark.parametrize("failing", [1, 2])
 def test_half_a_backup_is_removed(scheduler: Scheduler, folder: Path, monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
     copies: list[sqlite3.Connection] = []
-    copy = backup.copy
+    copy = backup.copy_database
 
     def interrupted(source: sqlite3.Connection, into: sqlite3.Connection) -> None:
         copy(source, into)
@@ -166,7 +166,7 @@ def test_half_a_backup_is_removed(scheduler: Scheduler, folder: Path, monkeypatc
         if len(copies) == failing:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(backup_file, "copy", interrupted)
+    monkeypatch.setattr(backup_file, "copy_database", interrupted)
     assert scheduler("backup", str(folder / "both")).status == 3
     assert sorted(each.name for each in folder.iterdir()) == ["api", "daemon"]
 
@@ -188,7 +188,7 @@ def test_both_are_restored_and_nothing_of_the_past_starts(scheduler: Scheduler, 
     done = scheduler("restore", str(saved))
     assert (done.status, done.err) == (0, "")
     assert (occurrences(ledger), paused(ledger)) == (1, [(MAIN, EVERYTHING)])
-    assert [(run["status"], run["error"]) for run in runs(api)] == [("failed", RESTORED)] * 2
+    assert [(run["status"], run["error"]) for run in runs(api)] == [("failed", RESTORED_ERROR)] * 2
     assert using(api, lambda database: RunQueue(database, lambda: at(9)).take(["agent"])) is None
     (ledger_aside,), (api_aside,) = ledger.parent.glob("scheduler.db.before-*"), api.parent.glob("api.db.before-*")
     assert occurrences(ledger_aside / "scheduler.db") == 2
@@ -420,25 +420,25 @@ def test_a_restore_that_is_killed_between_two_databases_is_told_until_it_is_done
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", die)
         assert scheduler("restore", str(saved)).status == INTERRUPTED
-    refuse_interrupted(ledger)
+    refuse_interrupted_restore(ledger)
     with pytest.raises(DatabaseRefused, match=r"interrupted, \.api\.db\.restored lies beside it; run `scheduler restore FILE`"):
         asyncio.run(LocalApi.start(ApiConfig(api, RunnerConfig(api.parent / "runs")), now=lambda: at(0)))
     assert scheduler("restore", str(saved)).status == 0
-    refuse_interrupted(api)
+    refuse_interrupted_restore(api)
 
 
 def test_check_tells_of_a_restore_that_was_interrupted(ledger: Path) -> None:
-    name_staged(ledger).touch()
-    facts = look(ledger, at(0), lambda: False)
+    make_staged_path(ledger).touch()
+    facts = probe_ledger(ledger, at(0), lambda: False)
     assert facts.error is not None
     assert "a restore was interrupted" in facts.error
 
 
 def test_a_daemon_does_not_open_a_ledger_that_is_being_restored(ledger: Path) -> None:
-    name_staged(ledger).touch()
-    opening = Opening(ledger, cast("Any", SimpleNamespace(stopping=False)), cast("Any", None), lambda _: None)
+    make_staged_path(ledger).touch()
+    opening = LedgerStartup(ledger, cast("Any", SimpleNamespace(is_stopping=False)), cast("Any", None), lambda _: None)
     with pytest.raises(DatabaseRefused, match="a restore was interrupted"):
-        asyncio.run(opening.database())
+        asyncio.run(opening.open_database())
 
 
 @pytest.mark.usefixtures("api")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.cli import output
-from scheduler.cli.cells import width_of, wrap
+from scheduler.cli.cells import measure_width, wrap
 from scheduler.cli.failures import AnswerIsNo, report
 
 SENTENCE = "the occurrence waits for its throttled target and will expire before that"
@@ -46,20 +46,20 @@ def test_nothing_is_lost_at_any_width(text: str, width: int) -> None:
 
 def test_a_person_gets_lines_that_fit_and_a_pipe_gets_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     long = " ".join([SENTENCE] * 4)
-    output.line(long)
+    output.print_line(long)
     report(AnswerIsNo(long))
     assert capsys.readouterr() == (f"{long}\n", f"error: {long}\n")
     monkeypatch.setattr(output, "_find_width", lambda _: 80)
-    output.line(long)
+    output.print_line(long)
     output.print_json(long)
-    output.line(long, is_whole=True)
+    output.print_line(long, is_whole=True)
     report(AnswerIsNo(long))
     taken = capsys.readouterr()
     *lines, json, whole = taken.out.splitlines()
     assert (json, whole) == (f'"{long}"', long)
     for shown in (lines, taken.err.splitlines()):
         assert len(shown) > 1
-        assert max(map(width_of, shown)) <= 80
+        assert max(map(measure_width, shown)) <= 80
 
 
 def test_no_command_prints_past_the_function_that_wraps() -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 import pytest
 
-from scheduler.cli import checking, output
+from scheduler.cli import doctor_inputs, output
 from scheduler.cli.commands import check
-from scheduler.doctor.findings import Finding, Status
+from scheduler.doctor.findings import CheckFinding, Status
 from tests.cli.conftest import Scheduler
 from tests.doctor.support import HEALTHY
 from tests.ports import free_port
@@ -18,27 +18,27 @@ from tests.ports import free_port
 KEYS = ["check", "subject", "status", "finding", "advice"]
 LONG = "so much is wrong here that no line of a terminal is wide enough for it, " * 3
 FOUND = [
-    Finding("configuration", "a.toml", Status.OK, "can be read"),
-    Finding("ledger", "/l.db", Status.OK, "whole"),
-    Finding("ledger", "/l.db", Status.WARNING, "tight", "make room"),
-    Finding("schedules", "automation \x1b[31mred\n (1)", Status.FAULT, LONG.strip(), "edit it, " * 20 + "and so on"),
+    CheckFinding("configuration", "a.toml", Status.OK, "can be read"),
+    CheckFinding("ledger", "/l.db", Status.OK, "whole"),
+    CheckFinding("ledger", "/l.db", Status.WARNING, "tight", "make room"),
+    CheckFinding("schedules", "automation \x1b[31mred\n (1)", Status.FAULT, LONG.strip(), "edit it, " * 20 + "and so on"),
 ]
 
 
 @pytest.fixture
-def finds(monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
+def finds(monkeypatch: pytest.MonkeyPatch) -> list[CheckFinding]:
     """What the doctor finds, whatever there is."""
     found = list(FOUND)
 
     async def facts(*_: object) -> object:
         return HEALTHY
 
-    monkeypatch.setattr(checking, "examined", facts)
-    monkeypatch.setattr("scheduler.doctor.checks.findings", lambda _: iter(found))
+    monkeypatch.setattr(doctor_inputs, "examine_installation", facts)
+    monkeypatch.setattr("scheduler.doctor.checks.run_checks", lambda _: iter(found))
     return found
 
 
-def test_findings_are_shown_by_checks_with_what_to_do_and_a_summary(finds: list[Finding], scheduler: Scheduler) -> None:
+def test_findings_are_shown_by_checks_with_what_to_do_and_a_summary(finds: list[CheckFinding], scheduler: Scheduler) -> None:
     finds.pop()
     done = scheduler("check")
     assert done.out == (
@@ -49,19 +49,19 @@ def test_findings_are_shown_by_checks_with_what_to_do_and_a_summary(finds: list[
     assert (done.status, done.err) == (0, "")
 
 
-def test_all_is_well(finds: list[Finding], scheduler: Scheduler) -> None:
+def test_all_is_well(finds: list[CheckFinding], scheduler: Scheduler) -> None:
     del finds[2:]
     done = scheduler("check")
     assert (done.status, done.out.splitlines()[-1]) == (0, "all is well")
 
 
-def test_a_fault_makes_the_exit_status_1(finds: list[Finding], scheduler: Scheduler) -> None:
+def test_a_fault_makes_the_exit_status_1(finds: list[CheckFinding], scheduler: Scheduler) -> None:
     assert finds
     done = scheduler("check")
     assert (done.status, done.out.splitlines()[-1]) == (1, "1 fault, 1 warning")
 
 
-def test_for_programs_there_is_a_line_for_each_finding(finds: list[Finding], scheduler: Scheduler) -> None:
+def test_for_programs_there_is_a_line_for_each_finding(finds: list[CheckFinding], scheduler: Scheduler) -> None:
     done = scheduler("check", "--json")
     lines = [json.loads(line) for line in done.out.splitlines()]
     assert [list(line) for line in lines] == [KEYS] * len(finds)
@@ -70,7 +70,9 @@ def test_for_programs_there_is_a_line_for_each_finding(finds: list[Finding], sch
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_on_a_terminal_every_line_fits(finds: list[Finding], scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+def test_on_a_terminal_every_line_fits(
+    finds: list[CheckFinding], scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
     assert finds
     monkeypatch.setattr(output, "_find_width", lambda _: width)
     lines = scheduler("check").out.splitlines()
@@ -79,15 +81,15 @@ def test_on_a_terminal_every_line_fits(finds: list[Finding], scheduler: Schedule
     assert "".join(" ".join(lines).split()).count("".join(LONG.split())) == 1  # nothing is cut
 
 
-def test_names_cannot_take_hold_of_a_terminal(finds: list[Finding], scheduler: Scheduler) -> None:
+def test_names_cannot_take_hold_of_a_terminal(finds: list[CheckFinding], scheduler: Scheduler) -> None:
     assert finds
     out = scheduler("check").out
     assert "\x1b" not in out
     assert r"automation \x1b[31mred\n (1): so much" in out
 
 
-def test_of_many_findings_of_one_kind_a_person_reads_the_first(finds: list[Finding], scheduler: Scheduler) -> None:
-    finds[:] = [Finding("schedules", f"a{number}", Status.NOTICE, "odd", "edit it") for number in range(25)]
+def test_of_many_findings_of_one_kind_a_person_reads_the_first(finds: list[CheckFinding], scheduler: Scheduler) -> None:
+    finds[:] = [CheckFinding("schedules", f"a{number}", Status.NOTICE, "odd", "edit it") for number in range(25)]
     out = scheduler("check").out
     assert out.count("odd") == 20
     assert "and 5 more of notice; --json prints all of them" in out
@@ -131,7 +133,7 @@ def test_the_help_says_what_the_exit_status_means(scheduler: Scheduler) -> None:
 
 
 def test_the_key_of_the_running_unit_is_looked_for_where_there_is_no_other(tmp_path: Path) -> None:
-    environment = checking._environment
+    environment = doctor_inputs._add_credentials
     assert environment({}, tmp_path) == {"CREDENTIALS_DIRECTORY": str(tmp_path)}
     assert environment({"CREDENTIALS_DIRECTORY": "/mine"}, tmp_path) == {"CREDENTIALS_DIRECTORY": "/mine"}
     assert environment({}, tmp_path / "missing") == {}

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from scheduler.cli import root
-from scheduler.cli.group import SECTIONS, Command, Source
+from scheduler.cli.group import SECTIONS, SchedulerCommand, Source
 from scheduler.cli.program import find_program
 from tests.cli.conftest import Scheduler
 from tests.commands_page import PAGE, WIDTH
@@ -50,10 +50,10 @@ def test_every_command_has_an_example_of_itself_that_is_right_use(
     path: tuple[str, ...], scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = LEAVES[path]
-    assert isinstance(command, Command)
+    assert isinstance(command, SchedulerCommand)
     assert command.examples
     called: list[click.Command] = []
-    monkeypatch.setattr(Command, "invoke", lambda self, _context: called.append(self))
+    monkeypatch.setattr(SchedulerCommand, "invoke", lambda self, _context: called.append(self))
     help_text = scheduler(*path, "--help").out
     for example in command.examples:
         assert f"$ {example}\n" in help_text

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.app.state import prepare
+from scheduler.app.state_directory import prepare_folder
 from scheduler.settings import load
 from tests.cli.conftest import Scheduler
 
@@ -94,7 +94,7 @@ def test_a_state_directory_that_was_moved_or_copied_is_told_with_the_command_tha
     scheduler: Scheduler, tmp_path: Path, *, copied: bool
 ) -> None:
     old, new = tmp_path / "old [1]", tmp_path / "a & b"
-    prepare(old, {})
+    prepare_folder(old, {})
     (shutil.copytree if copied else shutil.move)(old, new)
     done = scheduler("config", "show", "--state-dir", str(new))
     assert done.status == 2
@@ -117,5 +117,5 @@ def test_a_state_directory_whose_files_were_put_elsewhere_is_not_taken_for_moved
         "SCHEDULER_LEDGER__URL": f"sqlite:///{data}/scheduler.db",
         "SCHEDULER_API__DATABASE": f"sqlite:///{data}/api.db",
     }
-    prepare(tmp_path / "var", variables)
+    prepare_folder(tmp_path / "var", variables)
     assert scheduler("config", "show", "--state-dir", str(tmp_path / "var")).status == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.cli.output import json_text
+from scheduler.cli.output import format_json
 from tests.ops.support import LINE
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operations.md"
@@ -33,7 +33,7 @@ class Script:
 
     def set(self, *lines: Mapping[str, object]) -> None:
         for status in ("failed", "lost"):
-            (self._folder / status).write_text("".join(f"{json_text(line)}\n" for line in lines if line["run_status"] == status))
+            (self._folder / status).write_text("".join(f"{format_json(line)}\n" for line in lines if line["run_status"] == status))
 
     def run(self) -> tuple[int, str]:
         """The exit status, and the mails that were sent."""
@@ -56,11 +56,11 @@ def test_each_failed_run_is_told_once(script: Script, tmp_path: Path) -> None:
     status, mail = script.run()
     assert status == 0
     assert mail.splitlines()[0].startswith("-s Failed runs on ")
-    assert mail.splitlines()[1:] == [json_text(FAILED), json_text(HOSTILE)]
+    assert mail.splitlines()[1:] == [format_json(FAILED), format_json(HOSTILE)]
     assert script.run() == (0, "")
     script.set(FAILED, HOSTILE, NEXT)
     status, mail = script.run()
-    assert mail.splitlines()[1:] == [json_text(NEXT)]
+    assert mail.splitlines()[1:] == [format_json(NEXT)]
     script.set(NEXT)
     assert script.run() == (0, "")
     assert (tmp_path / "told").read_text() == "run-3\n", "what is too old to be found is forgotten"
@@ -74,7 +74,7 @@ def test_a_run_that_could_not_be_told_is_told_with_the_next_look(script: Script,
     (tmp_path / "broken").touch()
     assert script.run()[0] != 0
     (tmp_path / "broken").unlink()
-    assert json_text(FAILED) in script.run()[1]
+    assert format_json(FAILED) in script.run()[1]
 
 
 def test_a_ledger_that_cannot_be_read_fails_the_look_and_forgets_nothing(script: Script, tmp_path: Path) -> None:

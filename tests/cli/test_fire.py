@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.cli import making_up
+from scheduler.cli import backfill
 from scheduler.core.model import AttemptResult
 from scheduler.ledger.lock import LedgerLock
 from tests.cli.conftest import Scheduler
@@ -30,7 +30,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _fill(on: Stand) -> None:
     each_minute = automation(cron="* * * * *")
-    on.do(on.ledger.observe(MAIN, at(0), [version(each_minute)], [each_minute], []))
+    on.do(on.ledger.record_snapshot(MAIN, at(0), [version(each_minute)], [each_minute], []))
     on.do(on.ledger.claim(MAIN, [claim(1, first=attempt())], [skip(2, 3, 4)], at(4.5)))
     on.do(on.ledger.conclude(occurrence(1), accepted("run-1"), end(result=AttemptResult.ANSWERED)))
 
@@ -93,7 +93,7 @@ def test_without_waiting_the_request_is_left_with_the_daemon(scheduler: Schedule
 
 
 def test_a_daemon_that_does_not_look_is_not_asked_for_ever(scheduler: Scheduler, ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(making_up, "PATIENCE", 0.2)
+    monkeypatch.setattr(backfill, "PATIENCE", 0.2)
     with daemon(ledger):
         done = scheduler("fire", "nightly report", AT_2)
     assert done.status == 1

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.cli.growing import GrowingFile
-from scheduler.cli.output import Raw
+from scheduler.cli.output import RawPrinter
+from scheduler.cli.tail import GrowingFile
 from scheduler.core.errors import Unreachable
 
 
@@ -17,7 +17,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def rest(file: GrowingFile) -> bytes:
-    return b"".join(file.rest())
+    return b"".join(file.read_rest())
 
 
 def test_each_part_is_read_once(path: Path) -> None:
@@ -41,8 +41,8 @@ def test_one_that_was_emptied_begins_anew(path: Path) -> None:
 def test_a_large_one_comes_in_pieces_and_no_more_of_it_than_is_wanted(path: Path) -> None:
     with path.open("wb") as large:
         large.truncate(10**9)
-    assert len(GrowingFile(path).head(100_000)) == 100_000
-    assert len(next(GrowingFile(path).rest())) < 10**6
+    assert len(GrowingFile(path).read_head(100_000)) == 100_000
+    assert len(next(GrowingFile(path).read_rest())) < 10**6
 
 
 def test_nobody_waits_at_a_pipe(path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_link_is_not_followed_but_told(path: Path) -> None:
 
 def test_a_character_may_come_in_two_pieces(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    raw = Raw()
+    raw = RawPrinter()
     raw.print([b"a\xc3", b"\xa9"])
     raw.print([b"\x1b[31m\xff\n"])
     assert capsys.readouterr().out == "aé\\x1b[31m\N{REPLACEMENT CHARACTER}\n"

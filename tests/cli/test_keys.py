@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.localapi.keys import Key, Keys
+from scheduler.localapi.keys import ApiKey, ApiKeys
 from scheduler.localapi.schema import open_database
 from tests.cli.conftest import DAEMON, Scheduler, root_only
 
@@ -22,11 +22,11 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def check(path: Path, text: str) -> Key | None:
+def check(path: Path, text: str) -> ApiKey | None:
     """What the server would say to a key."""
     database = open_database(path)
     try:
-        return asyncio.run(Keys(database, lambda: datetime(2026, 1, 1, tzinfo=UTC)).check(text))
+        return asyncio.run(ApiKeys(database, lambda: datetime(2026, 1, 1, tzinfo=UTC)).check(text))
     finally:
         database.close()
 

@@ -10,9 +10,9 @@ import pytest
 from scheduler.cli.failures import AnswerIsNo
 from scheduler.cli.group import AUTOMATION_FORMS
 from scheduler.cli.lookup import LEAST_PREFIX, find_near
-from scheduler.cli.target_api import found
+from scheduler.cli.target_api import find_document
 from scheduler.core.model import Automation, Definition
-from scheduler.core.zones import find_near as find_near_zone
+from scheduler.core.zones import find_similar_names as find_near_zone
 from tests.cli.conftest import Scheduler
 from tests.cli.test_commands import LEAVES
 from tests.ledger.support import HOURLY, MAIN, NIGHTLY, URL, at, automation, claim, stand, version
@@ -39,7 +39,7 @@ def _ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             *(Automation(each, "twin", at_three) for each in (OTHER, TWIN)),
             Automation(DEADBEEF, "5f0e7c3a", at_three),
         ]
-        on.do(on.ledger.observe(MAIN, at(0), [version(each) for each in known], known, []))
+        on.do(on.ledger.record_snapshot(MAIN, at(0), [version(each) for each in known], known, []))
         on.do(on.ledger.claim(MAIN, [claim(4, OTHER, name="twin")], [], at(8)))
 
 
@@ -133,10 +133,10 @@ class Api:
     def __init__(self, *documents: dict[str, Any]) -> None:
         self._documents = documents
 
-    async def document(self, automation_id: str) -> dict[str, Any] | None:
+    async def read_document(self, automation_id: str) -> dict[str, Any] | None:
         return next((each for each in self._documents if each["id"] == automation_id), None)
 
-    async def documents(self) -> list[dict[str, Any]]:
+    async def list_documents(self) -> list[dict[str, Any]]:
         return list(self._documents)
 
 
@@ -149,7 +149,7 @@ API = Api(
     ("text", "automation_id"), [("nightly report", NIGHTLY), (TWIN.upper(), TWIN), ("5f0e7c3b", TWIN), ("7F0E", DEADBEEF)]
 )
 def test_the_api_finds_one_by_name_id_or_the_beginning_of_its_id(text: str, automation_id: str) -> None:
-    assert run_virtual(found(API, text))["id"] == automation_id  # type: ignore[arg-type]  # it has what a search needs
+    assert run_virtual(find_document(API, text))["id"] == automation_id  # type: ignore[arg-type]  # it has what a search needs
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_the_api_finds_one_by_name_id_or_the_beginning_of_its_id(text: str, auto
 )
 def test_the_api_does_not_guess(text: str, message: str, details: tuple[str, ...]) -> None:
     with pytest.raises(AnswerIsNo) as refused:
-        run_virtual(found(API, text))  # type: ignore[arg-type]  # it has what a search needs
+        run_virtual(find_document(API, text))  # type: ignore[arg-type]  # it has what a search needs
     assert (refused.value.message, tuple(refused.value.details)) == (message, details)
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from scheduler.cli.cells import width_of
+from scheduler.cli.cells import measure_width
 from scheduler.cli.commands import automations, history, keys, runs
-from scheduler.cli.fires import Fire, Planned, columns
-from scheduler.cli.output import Column, detail_column, id_column, name_column, table, text_column
+from scheduler.cli.output import Column, format_table, make_detail_column, make_id_column, make_name_column, make_text_column
+from scheduler.cli.upcoming_fires import PlannedSchedule, UpcomingFire, make_columns
 from scheduler.core.cron import Schedule
 from scheduler.ledger.history import Line
-from scheduler.localapi.keys import Key, Scope
+from scheduler.localapi.keys import ApiKey, Scope
 
 ROOM = 80
 NAME = "nightly-report"
@@ -44,7 +44,7 @@ def line(name: str, run_id: str | None, **changes: str | int) -> Line:
 
 def test_a_history_keeps_names_and_enough_of_each_run_id() -> None:
     lines = [line(NAME, run_id) for run_id in RUNS]
-    shown = table(lines, history._columns(lines, lambda _: ZONES[0]), ROOM)
+    shown = format_table(lines, history._make_columns(lines, lambda _: ZONES[0]), ROOM)
     assert " ".join(shown[0].split()) == "Europe/Berlin automation outcome run run id"
     assert shown[2::2] == ["    error: the API answered 500 again and again"] * len(RUNS)
     for run_id, text in zip(RUNS, shown[1::2], strict=True):
@@ -55,7 +55,7 @@ def test_a_history_keeps_names_and_enough_of_each_run_id() -> None:
 
 def test_times_in_several_zones_name_the_zone_of_each() -> None:
     lines = [line(NAME, None, zone=zone) for zone in ZONES]
-    titles, *shown = table(lines, history._columns(lines, lambda line: str(line["zone"])))
+    titles, *shown = format_table(lines, history._make_columns(lines, lambda line: str(line["zone"])))
     assert titles.split()[:3] == ["scheduled", "UTC", "zone"]
     assert shown[0].startswith("Mon 2026-11-23 20:20 CET  2026-11-23T19:20:00Z  Europe/Berlin  ")
     assert shown[1].startswith("Mon 2026-11-23 16:20 -03  2026-11-23T19:20:00Z  America/Argentina/Buenos_Aires  ")
@@ -70,14 +70,14 @@ ERROR_LINES = [
 
 def test_a_failed_run_of_the_history_shows_its_cause() -> None:
     lines = [line(NAME, RUNS[0], outcome="accepted", reason="", run_status="failed", error=ERROR)]
-    assert table(lines, history._columns(lines, lambda _: ZONES[0]), ROOM)[2:] == ERROR_LINES
+    assert format_table(lines, history._make_columns(lines, lambda _: ZONES[0]), ROOM)[2:] == ERROR_LINES
 
 
 @pytest.mark.parametrize("finished", [AT, "2026-11-24T21:59:58.987654Z"])
 def test_a_failed_run_in_the_list_of_runs_shows_its_exit_status_and_its_cause(finished: str) -> None:
     failed = {**run(NAME, ZONES[0], RUNS[0]), "status": "failed", "exit_status": 3, "error": ERROR, "finished_at": finished}
     succeeded = {**run(NAME, ZONES[0], RUNS[1]), "status": "success", "exit_status": 0, "error": None}
-    titles, first, *rest, last = table([failed, succeeded], runs._columns([failed, succeeded]), ROOM)
+    titles, first, *rest, last = format_table([failed, succeeded], runs._make_columns([failed, succeeded]), ROOM)
     assert titles.split()[-1] == "exit"
     assert first.split()[-1] == "3"
     assert rest == ERROR_LINES
@@ -87,7 +87,7 @@ def test_a_failed_run_in_the_list_of_runs_shows_its_exit_status_and_its_cause(fi
 @pytest.mark.parametrize("timezone", [None, "Mars/Olympus", "../etc/passwd", "\x1b[2J"])
 def test_without_a_zone_that_this_machine_knows_times_are_in_utc(timezone: str | None) -> None:
     lines = [line(NAME, None)]
-    titles, shown = table(lines, history._columns(lines, lambda _: timezone))
+    titles, shown = format_table(lines, history._make_columns(lines, lambda _: timezone))
     assert titles.startswith("scheduled in UTC")
     assert shown.startswith("Mon 2026-11-23 19:20 UTC")
 
@@ -118,12 +118,12 @@ def run(name: str, zone: str, run_id: str) -> dict[str, Any]:
     }
 
 
-def fires(named: str | None, zone: str) -> list[Fire]:
-    planned = Planned(Schedule.parse("30 2 * * *", zone), None if named is None else "id", named)
-    return [Fire(planned, datetime(2027, 3, 28, 1, tzinfo=UTC))]
+def fires(named: str | None, zone: str) -> list[UpcomingFire]:
+    planned = PlannedSchedule(Schedule.parse("30 2 * * *", zone), None if named is None else "id", named)
+    return [UpcomingFire(planned, datetime(2027, 3, 28, 1, tzinfo=UTC))]
 
 
-KEY = Key("9f86d081884c7d65", 123_456_789, frozenset(Scope), AT, AT, AT)
+KEY = ApiKey("9f86d081884c7d65", 123_456_789, frozenset(Scope), AT, AT, AT)
 
 
 def every_table(name: str, zones: Sequence[str]) -> list[tuple[Sequence[Any], Sequence[Column[Any]]]]:
@@ -133,11 +133,11 @@ def every_table(name: str, zones: Sequence[str]) -> list[tuple[Sequence[Any], Se
     coming = [fire for zone in zones for fire in fires(name, zone)]
     at = datetime(2026, 1, 1, tzinfo=UTC)
     return [
-        (lines, history._columns(lines, lambda line: str(line["zone"]))),
-        (of_runs, runs._columns(of_runs)),
+        (lines, history._make_columns(lines, lambda line: str(line["zone"]))),
+        (of_runs, runs._make_columns(of_runs)),
         ([document(name, zone, number) for zone, number in zip(zones, count())], automations._COLUMNS),
-        (coming, columns(at, named=True, jitter=True)),
-        (coming, columns(at, named=False)),
+        (coming, make_columns(at, named=True, jitter=True)),
+        (coming, make_columns(at, named=False)),
         ([KEY], keys._COLUMNS),
     ]
 
@@ -147,23 +147,23 @@ def every_table(name: str, zones: Sequence[str]) -> list[tuple[Sequence[Any], Se
 @pytest.mark.parametrize("room", [ROOM, 100])
 def test_no_table_overflows(name: str, zones: Sequence[str], room: int) -> None:
     for records, shown in every_table(name, zones):
-        lines = table(records, shown, room)
-        assert max(map(width_of, lines)) <= room, "\n".join(lines)
+        lines = format_table(records, shown, room)
+        assert max(map(measure_width, lines)) <= room, "\n".join(lines)
 
 
 @pytest.mark.parametrize("room", range(1, 60, 7))
 def test_what_cannot_fit_is_cut_as_far_as_it_can_be(room: int) -> None:
     for records, shown in every_table(LONG, ZONES):
-        assert table(records, shown, room)
+        assert format_table(records, shown, room)
 
 
 Row = tuple[str, str, str, str]
 ROWS: list[Row] = [("an-automation", "aaaaaaaa-1", "detail", "some words of an error"), ("other", "aaaaaaaa-2", "d", "")]
 RANKED: list[Column[Row]] = [
-    name_column("name", lambda row: row[0]),
-    id_column("id", lambda row: row[1]),
-    detail_column("detail", lambda row: row[2]),
-    text_column("error", lambda row: row[3]),
+    make_name_column("name", lambda row: row[0]),
+    make_id_column("id", lambda row: row[1]),
+    make_detail_column("detail", lambda row: row[2]),
+    make_text_column("error", lambda row: row[3]),
 ]
 
 
@@ -180,18 +180,18 @@ RANKED: list[Column[Row]] = [
     ],
 )
 def test_details_go_first_then_sentences_go_below_and_names_are_cut_last(room: int, shown: str) -> None:
-    assert "\n".join(table(ROWS, RANKED, room)[1:-1]) == shown
+    assert "\n".join(format_table(ROWS, RANKED, room)[1:-1]) == shown
 
 
 def test_a_long_sentence_below_a_row_is_cut_and_a_long_word_is_broken() -> None:
-    _, _, *below = table([("name", "id", "", "日本 " * 3 + "x" * 400)], RANKED, 30)
+    _, _, *below = format_table([("name", "id", "", "日本 " * 3 + "x" * 400)], RANKED, 30)
     assert below == ["    error: 日本 日本 日本", *["    " + "x" * 26] * 2, "    " + "x" * 25 + "…"]
 
 
 def test_ids_are_cut_to_as_many_characters_as_tell_them_apart() -> None:
-    column: list[Column[str]] = [id_column("id", lambda row: row)]
-    assert table(["aaaaaaaa-bbbb", "cccccccc-dddd"], column, 8) == ["id", "aaaaaaaa", "cccccccc"]
-    assert table(["aaaaaaaa-bbbb", "aaaaaaaa-bbcc"], column, 12) == ["id", "aaaaaaaa-bbb", "aaaaaaaa-bbc"]
+    column: list[Column[str]] = [make_id_column("id", lambda row: row)]
+    assert format_table(["aaaaaaaa-bbbb", "cccccccc-dddd"], column, 8) == ["id", "aaaaaaaa", "cccccccc"]
+    assert format_table(["aaaaaaaa-bbbb", "aaaaaaaa-bbcc"], column, 12) == ["id", "aaaaaaaa-bbb", "aaaaaaaa-bbc"]
 
 
 def test_either_all_times_of_a_table_have_seconds_or_none() -> None:
@@ -200,4 +200,4 @@ def test_either_all_times_of_a_table_have_seconds_or_none() -> None:
         {**run(NAME, "UTC", RUNS[1]), "created_at": "2026-11-23T19:20:00Z"},
     )
     for runs_shown, time in (([exact, round_], "19:20:00 UTC"), ([round_], "19:20 UTC")):
-        assert f" Mon 2026-11-23 {time}" in table(runs_shown, runs._columns(runs_shown))[-1]
+        assert f" Mon 2026-11-23 {time}" in format_table(runs_shown, runs._make_columns(runs_shown))[-1]

@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from scheduler.cli import output
-from scheduler.cli.cells import width_of
-from scheduler.cli.output import Cell, Column, json_text, progress, show, table
-from scheduler.core.printable import escaped
+from scheduler.cli.cells import measure_width
+from scheduler.cli.output import Cell, Column, format_json, format_table, make_progress_printer, show
+from scheduler.core.terminal_text import to_printable
 
 Row = tuple[str, str]
 COLUMNS: list[Column[Row]] = [Column("name", lambda row: row[0], rank=9), Column("state", lambda row: Cell(row[1], "red"))]
@@ -32,33 +32,33 @@ class Terminal(io.StringIO):
     ],
 )
 def test_what_does_not_print_itself_is_shown_as_an_escape(text: str, shown: str) -> None:
-    assert escaped(text) == shown
-    assert "\n" not in json_text({"text": text})
-    assert json_text({"text": text}).isascii()
+    assert to_printable(text) == shown
+    assert "\n" not in format_json({"text": text})
+    assert format_json({"text": text}).isascii()
 
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:
-    assert table([("a", "on"), ("longer", "x\n")], COLUMNS) == ["name    state", "a       on", r"longer  x\n"]
+    assert format_table([("a", "on"), ("longer", "x\n")], COLUMNS) == ["name    state", "a       on", r"longer  x\n"]
 
 
 def test_no_records_are_no_table() -> None:
-    assert table([], COLUMNS) == []
+    assert format_table([], COLUMNS) == []
 
 
 def test_a_narrow_terminal_cuts_what_may_be_cut() -> None:
-    lines = table([("x" * 50, "state")], COLUMNS, 30)
+    lines = format_table([("x" * 50, "state")], COLUMNS, 30)
     assert lines[1] == "x" * 22 + "…  state"
-    assert all(width_of(line) <= 30 for line in lines)
+    assert all(measure_width(line) <= 30 for line in lines)
 
 
 def test_a_column_keeps_its_least_width_however_narrow_the_terminal() -> None:
-    assert table([("x" * 50, "state")], COLUMNS, 1)[1] == "xxxxxxx…  state"
+    assert format_table([("x" * 50, "state")], COLUMNS, 1)[1] == "xxxxxxx…  state"
 
 
 def test_wide_and_combining_characters_keep_the_columns_straight() -> None:
-    lines = table([("日本", "a"), ("e\u0301te", "b"), ("abcd", "c")], COLUMNS)
+    lines = format_table([("日本", "a"), ("e\u0301te", "b"), ("abcd", "c")], COLUMNS)
     assert lines[1:] == ["日本  a", "e\u0301te   b", "abcd  c"]
-    assert table([("日本日本日本日本", "a")], COLUMNS, 17)[1] == "日本日本…   a"
+    assert format_table([("日本日本日本日本", "a")], COLUMNS, 17)[1] == "日本日本…   a"
 
 
 def shown_on(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -88,13 +88,13 @@ def test_an_empty_no_color_means_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_an_error_that_is_not_of_the_output_goes_on() -> None:
     with pytest.raises(FileNotFoundError):
-        output.failed(FileNotFoundError(2, "no such file"))
+        output.classify_output_error(FileNotFoundError(2, "no such file"))
 
 
 def test_progress_is_one_line_of_a_terminal_that_is_gone_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    show_share = progress("audited")
+    show_share = make_progress_printer("audited")
     for share in (0.25, 0.5, 1.0):
         show_share(share)
     assert terminal.getvalue() == "\raudited 25%\raudited 50%\r\x1b[K"
@@ -103,5 +103,5 @@ def test_progress_is_one_line_of_a_terminal_that_is_gone_in_the_end(monkeypatch:
 def test_progress_is_for_terminals_only(monkeypatch: pytest.MonkeyPatch) -> None:
     redirected = io.StringIO()
     monkeypatch.setattr(sys, "stderr", redirected)
-    progress("audited")(0.5)
+    make_progress_printer("audited")(0.5)
     assert redirected.getvalue() == ""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.cli.owner import acting_as_owner, describe_denial
+from scheduler.cli.file_owner import act_as_owner, describe_denial
 from tests.cli.conftest import DAEMON, Scheduler, root_only
 
 STRANGER = DAEMON + 1
@@ -24,7 +24,7 @@ def test_files_made_meanwhile_belong_to_the_owner(folder: Path) -> None:
     os.chown(folder, DAEMON, DAEMON)
     os.chown(database, DAEMON, DAEMON)
     before = whoami()
-    with acting_as_owner(database):
+    with act_as_owner(database):
         assert whoami() == (DAEMON, DAEMON, [DAEMON])
         (folder / "scheduler.db-wal").touch()
     assert whoami() == before
@@ -35,7 +35,7 @@ def test_files_made_meanwhile_belong_to_the_owner(folder: Path) -> None:
 @root_only
 def test_a_database_that_is_not_there_yet_will_belong_to_its_folders_owner(folder: Path) -> None:
     os.chown(folder, DAEMON, DAEMON)
-    with acting_as_owner(folder / "missing" / "scheduler.db"):
+    with act_as_owner(folder / "missing" / "scheduler.db"):
         assert os.geteuid() == DAEMON
 
 
@@ -43,7 +43,7 @@ def test_a_database_that_is_not_there_yet_will_belong_to_its_folders_owner(folde
 def test_root_is_root_again_after_an_error(folder: Path) -> None:
     os.chown(folder, DAEMON, DAEMON)
     before = whoami()
-    with pytest.raises(PermissionError), acting_as_owner(folder):
+    with pytest.raises(PermissionError), act_as_owner(folder):
         Path("/etc/shadow").read_bytes()
     assert whoami() == before
 
@@ -51,7 +51,7 @@ def test_root_is_root_again_after_an_error(folder: Path) -> None:
 def test_anybody_else_stays_who_they_are(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: DAEMON)
     monkeypatch.setattr(os, "seteuid", lambda _: pytest.fail("nobody but root may"))
-    with acting_as_owner(folder):
+    with act_as_owner(folder):
         pass
 
 

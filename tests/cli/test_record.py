@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from scheduler.cli.next_steps import describe_first_fire
-from scheduler.cli.times import zoned_text
+from scheduler.cli.times import format_machine_and_utc
 from scheduler.core.model import AttemptResult, Automation, Definition, RunOrigin, RunStatus
-from scheduler.ledger.intents import pauses
 from scheduler.ledger.lock import LedgerLock
+from scheduler.ledger.operator_requests import read_pauses
 from scheduler.ledger.schema import open_for_reading
 from scheduler.settings import load
 from tests.cli.conftest import Done, Scheduler
@@ -66,13 +66,13 @@ def _fill(on: Stand) -> None:
         Automation(OFF, "off", Definition("0 3 * * *", "UTC", enabled=False)),
         Automation(BROKEN, "broken", Definition("61 * * * *", "UTC", enabled=True)),
     ]
-    on.do(on.ledger.observe(MAIN, at(0), [version(each) for each in known], known, []))
+    on.do(on.ledger.record_snapshot(MAIN, at(0), [version(each) for each in known], known, []))
     claims = [claim(1, first=attempt()), claim(2), claim(4, HOURLY, name="hourly", first=attempt())]
     on.do(on.ledger.claim(MAIN, claims, [skip(3, 4, 5, 6)], at(8)))
     for done, run_id in ((occurrence(1), "run-1"), (occurrence(4, HOURLY), "run-4")):
         of_it = accepted(run_id, automation_id=done.automation_id, minute=4)
         on.do(on.ledger.conclude(done, of_it, end(result=AttemptResult.ANSWERED)))
-    on.do(on.ledger.followed(MAIN, [(run("run-4", HOURLY, RunStatus.FAILED), RunOrigin.OCCURRENCE)], at(5)))
+    on.do(on.ledger.record_runs(MAIN, [(run("run-4", HOURLY, RunStatus.FAILED), RunOrigin.OCCURRENCE)], at(5)))
 
 
 def minutes(scheduler: Scheduler, *options: str) -> list[str]:
@@ -213,7 +213,7 @@ def test_a_pause_is_kept_with_whoever_made_it_and_told_by_next(scheduler: Schedu
     assert scheduler("pause", "hourly").out == "paused: hourly\n"
     assert scheduler("pause", HOURLY).out == "was paused already: hourly\n"
     with closing(open_for_reading(ledger)) as connection:
-        assert [(each.target, each.automation_id, each.by) for each in pauses(connection)] == [(MAIN, HOURLY, getpass.getuser())]
+        assert [(each.target, each.automation_id, each.by) for each in read_pauses(connection)] == [(MAIN, HOURLY, getpass.getuser())]
     assert (
         scheduler("next", "hourly").err == "paused: hourly; what comes due is recorded and not fired until `scheduler resume AUTOMATION`\n"
     )
@@ -249,7 +249,7 @@ def test_resume_all_can_leave_those_paused_that_were_paused_by_themselves(schedu
     scheduler("pause", "--all")
     assert scheduler("resume", "--all", "--keep-single").status == 0
     with closing(open_for_reading(ledger)) as connection:
-        assert [each.automation_id for each in pauses(connection)] == [HOURLY]
+        assert [each.automation_id for each in read_pauses(connection)] == [HOURLY]
     assert scheduler("resume", "--all", "--keep-single") == Done(0, "no pause to end: all automations of main\n", "")
     assert scheduler("resume", "hourly", "--keep-single").status == 2
 
@@ -305,7 +305,9 @@ def test_the_wait_of_a_target_is_forgotten_on_request(scheduler: Scheduler, ledg
 
 
 def test_what_may_have_changed_since_is_told_as_last_seen_when_no_daemon_runs(scheduler: Scheduler, ledger: Path) -> None:
-    note = f"no daemon runs: what waits or runs of target main is as last seen at {zoned_text(at(4) - timedelta(seconds=1.2))}\n"
+    note = (
+        f"no daemon runs: what waits or runs of target main is as last seen at {format_machine_and_utc(at(4) - timedelta(seconds=1.2))}\n"
+    )
     assert scheduler("history").err == note
     assert scheduler("history", "--json").err == scheduler("history", "--run-status", "failed").err == ""
     told = scheduler("why", "nightly report", "2026-11-23T12:02:00Z").out

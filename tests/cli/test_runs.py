@@ -17,9 +17,9 @@ import pytest
 
 from scheduler.database import Database
 from scheduler.localapi.early_ends import EarlyCause
-from scheduler.localapi.runs import QueuedRun, RunEnd, RunQueue
+from scheduler.localapi.runs import QueuedRun, RunQueue, RunResult
 from scheduler.localapi.schema import open_database
-from scheduler.localapi.store import Place, Store
+from scheduler.localapi.store import AutomationRef, Store
 from tests.cli.conftest import Scheduler
 from tests.localapi.support import eventually
 
@@ -60,7 +60,7 @@ def begin(path: Path, name: str = AUTOMATION["name"], *, at: datetime = NOW) -> 
     async def use(database: Database) -> str:
         store = Store(database, lambda: at)
         automation = await store.create(1, {**AUTOMATION, "name": name})
-        await store.start_run(Place(1, automation["id"]), None)
+        await store.start_run(AutomationRef(1, automation["id"]), None)
         taken = await RunQueue(database, lambda: at).take(["agent", "two words"])
         assert taken is not None
         return taken.id
@@ -69,10 +69,10 @@ def begin(path: Path, name: str = AUTOMATION["name"], *, at: datetime = NOW) -> 
     return run_id
 
 
-def end(path: Path, run_id: str, how: RunEnd) -> None:
+def end(path: Path, run_id: str, how: RunResult) -> None:
     async def use(database: Database) -> None:
         queue = RunQueue(database, lambda: NOW.replace(second=7))
-        run = await queue.run(run_id)
+        run = await queue.get_run(run_id)
         assert run is not None
         taken = QueuedRun(*(run[name] for name in ("id", "automation_id", "task_id", "name", "repository", "prompt")))
         await queue.finish(taken, how, NOW.replace(second=7))
@@ -106,7 +106,7 @@ def test_runs_are_listed_the_newest_first(scheduler: Scheduler, path: Path) -> N
 
 def test_runs_are_chosen_by_their_automation_and_their_status(scheduler: Scheduler, path: Path) -> None:
     nightly, daily, failed = begin(path, "nightly-report"), begin(path, "daily [x]"), begin(path, "nightly-tests")
-    end(path, failed, RunEnd("failed", 1, "broken"))
+    end(path, failed, RunResult("failed", 1, "broken"))
 
     def chosen(*options: str) -> list[str]:
         return [json.loads(line)["id"] for line in scheduler("runs", "list", "--json", *options).out.splitlines()]
@@ -120,9 +120,9 @@ def test_runs_are_chosen_by_their_automation_and_their_status(scheduler: Schedul
     assert chosen("--automation", "nobody") == []
 
     async def rename(database: Database) -> None:
-        run = await RunQueue(database, lambda: NOW).run(nightly)
+        run = await RunQueue(database, lambda: NOW).get_run(nightly)
         assert run is not None
-        await Store(database, lambda: NOW).update(Place(1, run["automation_id"]), {"name": "weekly"})
+        await Store(database, lambda: NOW).update(AutomationRef(1, run["automation_id"]), {"name": "weekly"})
 
     within(path, rename)
     assert chosen("--automation", "weekly") == chosen("--automation", "nightly-report") == [nightly]
@@ -130,7 +130,7 @@ def test_runs_are_chosen_by_their_automation_and_their_status(scheduler: Schedul
 
 
 def test_the_table_of_runs_shows_how_they_ended_and_lets_no_name_take_hold_of_the_terminal(scheduler: Scheduler, path: Path) -> None:
-    end(path, begin(path), RunEnd("failed", 3, "broken"))
+    end(path, begin(path), RunResult("failed", 3, "broken"))
     title, row = scheduler("runs", "list").out.splitlines()
     assert title.split() == ["run", "automation", "status", "created", "in", "UTC", "UTC", "took", "exit", "error"]
     assert row.split()[1:3] == [r"nightly\x1b[31m", "failed"]
@@ -144,7 +144,7 @@ def test_the_table_of_runs_shows_how_they_ended_and_lets_no_name_take_hold_of_th
 def test_a_run_is_found_by_the_beginning_of_its_id_and_the_newest_run_by_its_automations_name(scheduler: Scheduler, path: Path) -> None:
     runs = [begin(path, "nightly")]
     automation_id = show(scheduler, runs[0])["automation_id"]
-    within(path, lambda database: Store(database, lambda: NOW.replace(second=1)).start_run(Place(1, automation_id), None))
+    within(path, lambda database: Store(database, lambda: NOW.replace(second=1)).start_run(AutomationRef(1, automation_id), None))
     runs += [run["id"] for run in map(json.loads, scheduler("runs", "list", "--json").out.splitlines()) if run["id"] not in runs]
     assert scheduler("runs", "show", runs[0][:8]).out == scheduler("runs", "show", runs[0]).out
     assert scheduler("runs", "show", runs[0][:13].upper()).out.startswith(f"run         {runs[0]}\n")
@@ -194,7 +194,7 @@ def test_no_runs_are_an_empty_answer(scheduler: Scheduler, path: Path) -> None:
 def test_a_run_is_shown_with_its_output(scheduler: Scheduler, path: Path) -> None:
     run_id = begin(path)
     print_output(path, run_id, b"line one\nline two\n")
-    end(path, run_id, RunEnd("failed", -9, "out of time"))
+    end(path, run_id, RunResult("failed", -9, "out of time"))
     shown = scheduler("runs", "show", run_id).out
     for piece in (run_id, r"nightly\x1b[31m", "acme/app", "failed, ended by signal 9", "agent 'two words'", "out of time"):
         assert piece in shown
@@ -204,7 +204,7 @@ def test_a_run_is_shown_with_its_output(scheduler: Scheduler, path: Path) -> Non
 def test_a_run_as_json_has_everything(scheduler: Scheduler, path: Path) -> None:
     run_id = begin(path)
     print_output(path, run_id, b"caf\xc3\xa9 \xff")
-    end(path, run_id, RunEnd("success", 0))
+    end(path, run_id, RunResult("success", 0))
     run = json.loads(scheduler("runs", "show", run_id, "--json").out)
     expected = {"status": "success", "exit_status": 0, "prompt": "do it", "output": "caf\u00e9 \ufffd", "command": ["agent", "two words"]}
     assert {name: run[name] for name in expected} == expected
@@ -248,7 +248,7 @@ def test_following_prints_the_output_as_it_comes_until_the_run_ends(path: Path) 
     print_output(path, run_id, b"second\n")
     assert process.stdout.readline() == b"second\n"
     print_output(path, run_id, b"last, without an end of line")
-    end(path, run_id, RunEnd("success", 0))
+    end(path, run_id, RunResult("success", 0))
     rest, errors = process.communicate(timeout=30)
     assert (process.returncode, rest, errors) == (0, b"last, without an end of line", b"")
 
@@ -256,12 +256,12 @@ def test_following_prints_the_output_as_it_comes_until_the_run_ends(path: Path) 
 @pytest.mark.parametrize(
     ("how", "why"),
     [
-        (RunEnd("failed", 3, "The command ended with exit status 3.\x1b[2J"), "The command ended with exit status 3.\\x1b[2J"),
-        (RunEnd("failed", None, None), ""),
+        (RunResult("failed", 3, "The command ended with exit status 3.\x1b[2J"), "The command ended with exit status 3.\\x1b[2J"),
+        (RunResult("failed", None, None), ""),
     ],
 )
 def test_following_a_run_that_failed_ends_with_1_and_showing_the_run_does_not(
-    scheduler: Scheduler, path: Path, how: RunEnd, why: str
+    scheduler: Scheduler, path: Path, how: RunResult, why: str
 ) -> None:
     run_id = begin(path)
     print_output(path, run_id, b"all\n")
@@ -274,7 +274,7 @@ def test_following_a_run_that_failed_ends_with_1_and_showing_the_run_does_not(
 def test_following_a_run_that_has_ended_is_showing_it(scheduler: Scheduler, path: Path) -> None:
     run_id = begin(path)
     print_output(path, run_id, b"all\n")
-    end(path, run_id, RunEnd("success", 0))
+    end(path, run_id, RunResult("success", 0))
     assert scheduler("runs", "show", run_id, "--follow").out == scheduler("runs", "show", run_id).out
 
 
@@ -292,7 +292,7 @@ def test_a_name_that_several_automations_have_lists_them_instead_of_showing_the_
     assert sorted(candidates()) == sorted(runs)
     for automation_id, run_id in runs.items():
         assert show(scheduler, automation_id)["id"] == show(scheduler, automation_id[:23].upper())["id"] == run_id
-        end(path, run_id, RunEnd("success", 0))
+        end(path, run_id, RunResult("success", 0))
     within(
         path,
         lambda database: database.write(lambda connection: connection.execute("DELETE FROM automations WHERE name = 'nightly'").rowcount),
@@ -313,17 +313,17 @@ def test_a_run_that_is_carried_out_is_cancelled_by_the_server_and_waited_for(pat
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "SCHEDULER_CONFIG": "/dev/null"})
 
     async def cancelled(database: Database) -> None:
-        await eventually(RunQueue(database, lambda: NOW).cancellations, lambda found: found == [run_id])
+        await eventually(RunQueue(database, lambda: NOW).list_cancellations, lambda found: found == [run_id])
 
     within(path, cancelled)
     assert process.poll() is None
-    end(path, run_id, RunEnd("failed", -15, "The run was cancelled."))
+    end(path, run_id, RunResult("failed", -15, "The run was cancelled."))
     assert process.communicate(timeout=30) == (f"failed: {run_id}: The run was cancelled.\n".encode(), b"")
     assert process.returncode == 0
 
 
 def test_cancelling_says_when_nobody_is_there_to_do_it(scheduler: Scheduler, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scheduler.cli.cancellation.CANCELLED_WITHIN", 0.3)
+    monkeypatch.setattr("scheduler.cli.cancellation.CANCEL_TIMEOUT", 0.3)
     done = scheduler("runs", "cancel", begin(path))
     assert done.status == 3
     assert "runs: `scheduler serve` starts it" in done.err
@@ -331,7 +331,7 @@ def test_cancelling_says_when_nobody_is_there_to_do_it(scheduler: Scheduler, pat
 
 def test_to_cancel_a_run_that_has_ended_is_no_failure_and_one_that_is_not_there_is_one(scheduler: Scheduler, path: Path) -> None:
     run_id = begin(path)
-    end(path, run_id, RunEnd("success", 0))
+    end(path, run_id, RunResult("success", 0))
     done = scheduler("runs", "cancel", run_id)
     assert (done.status, done.out, done.err) == (0, f"has ended already: {run_id}: success\n", "")
     unknown = "0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f"
@@ -347,7 +347,7 @@ def queue_runs(path: Path, names: Sequence[str]) -> list[str]:
         store = Store(database, lambda: NOW)
         ids = [(await store.create(1, {**AUTOMATION, "name": name}))["id"] for name in names]
         for automation_id in ids:
-            await store.start_run(Place(1, automation_id), None)
+            await store.start_run(AutomationRef(1, automation_id), None)
         return ids
 
     ids: list[str] = within(path, use)
@@ -373,7 +373,7 @@ def server(path: Path) -> Iterator[None]:
 
 
 def left(path: Path) -> list[str]:
-    runs = within(path, lambda database: RunQueue(database, lambda: NOW).runs())
+    runs = within(path, lambda database: RunQueue(database, lambda: NOW).list_runs())
     return sorted(run["name"] for run in runs if run["status"] == "queued")
 
 
@@ -409,7 +409,7 @@ def test_an_automation_whose_runs_are_to_be_cancelled_has_to_be_clear(scheduler:
 def test_runs_of_a_deleted_automation_that_have_not_ended_are_found_by_its_name(scheduler: Scheduler, path: Path) -> None:
     run_id = begin(path)
     within(path, lambda database: database.write(lambda connection: connection.execute("DELETE FROM automations WHERE id > ''").rowcount))
-    named = within(path, lambda database: RunQueue(database, lambda: NOW).named("nightly\x1b[31m"))
+    named = within(path, lambda database: RunQueue(database, lambda: NOW).find_automations("nightly\x1b[31m"))
     listed = json.loads(scheduler("runs", "show", run_id, "--json").out)
     assert [found["id"] for found in named] == [listed["automation_id"]]
 

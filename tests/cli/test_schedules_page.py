@@ -9,11 +9,11 @@ from typing import get_args
 
 import pytest
 
-from scheduler.core.changes import clock_changes
+from scheduler.core.clock_changes import find_clock_changes
 from scheduler.core.cron import Schedule
-from scheduler.core.dialects import differences
-from scheduler.core.difference import Code, Difference
-from scheduler.core.words import in_words, joined
+from scheduler.core.dialect_difference import Code, Difference
+from scheduler.core.dialects import find_differences
+from scheduler.core.schedule_description import describe_schedule, join_words
 from tests.cli.conftest import Scheduler
 
 PAGE = (Path(__file__).parents[2] / "docs" / "schedules.md").read_text()
@@ -43,7 +43,7 @@ def test_there_are_commands() -> None:
 
 @pytest.mark.parametrize(("expression", "words"), rows("| expression | in words |"))
 def test_an_expression_has_these_words(expression: str, words: str) -> None:
-    assert in_words(Schedule.parse(expression.strip("`"), "UTC")) == words
+    assert describe_schedule(Schedule.parse(expression.strip("`"), "UTC")) == words
 
 
 @pytest.mark.parametrize(("expression", "policies", "ahead", "back"), rows("| expression | policies | 2025-03-30 | 2025-10-26 |"))
@@ -52,7 +52,7 @@ def test_a_clock_change_does_this(expression: str, policies: str, ahead: str, ba
     schedule = Schedule.parse(
         expression.strip("`"), "Europe/Berlin", dst_gap="skip" if skip else "after", dst_repeat="twice" if twice else "once"
     )
-    told = [change.words.split(": ", 1)[1] for change in clock_changes(schedule, BEGIN, BEGIN + timedelta(days=365))]
+    told = [change.words.split(": ", 1)[1] for change in find_clock_changes(schedule, BEGIN, BEGIN + timedelta(days=365))]
     assert told == [ahead, back]
 
 
@@ -62,13 +62,13 @@ DIALECTS = rows("| code | for example | here | elsewhere |")
 @pytest.mark.parametrize(("code", "expression", "here", "elsewhere"), DIALECTS)
 def test_other_crons_are_said_to_do_this(code: str, expression: str, here: str, elsewhere: str) -> None:
     schedule = Schedule.parse(expression.strip("`"), "Europe/Berlin")
-    changes = clock_changes(schedule, BEGIN, BEGIN + timedelta(days=365))
-    difference = next(each for each in differences(schedule, changes) if each.code == code.strip("`"))
+    changes = find_clock_changes(schedule, BEGIN, BEGIN + timedelta(days=365))
+    difference = next(each for each in find_differences(schedule, changes) if each.code == code.strip("`"))
     assert (difference.here, _elsewhere(difference)) == (here, elsewhere)
 
 
 def _elsewhere(difference: Difference) -> str:
-    return "; ".join(f"{joined(other.dialects)}: {other.does}" for other in difference.elsewhere) or "the same"
+    return "; ".join(f"{join_words(other.dialects)}: {other.does}" for other in difference.elsewhere) or "the same"
 
 
 def test_every_code_is_on_the_page() -> None:

@@ -5,13 +5,13 @@ from datetime import timedelta
 
 import pytest
 
-from scheduler.cli.commands.status import State, _of_targets, _of_upcoming
-from scheduler.cli.pauses import Paused
-from scheduler.cli.times import zoned_text
+from scheduler.cli.commands.status import JsonObject, _format_targets, _format_upcoming
+from scheduler.cli.pauses import ActivePauses
+from scheduler.cli.times import format_machine_and_utc
 from scheduler.core.instants import to_text_seconds
-from scheduler.core.status import Failing, PlacesStatus, TargetStatus, WaitsStatus
-from scheduler.core.steps import Cause
-from scheduler.ops.views import status_view
+from scheduler.core.occurrence_log import Cause
+from scheduler.core.status import FailingAutomations, PlacesStatus, TargetStatus, WaitsStatus
+from scheduler.ops.views import make_status
 from scheduler.settings import Settings
 from tests.ops.support import FAILED_RUN, ID, NO_WAITS, NOW, STATUS, TARGET, WAITS
 
@@ -20,9 +20,9 @@ def lines(places: PlacesStatus, waits: WaitsStatus = NO_WAITS) -> list[str]:
     return lines_of(replace(TARGET, places=places), None, waits)
 
 
-def lines_of(target: TargetStatus, failing: Failing | None, waits: WaitsStatus = NO_WAITS) -> list[str]:
-    status = status_view(replace(STATUS, targets=[target]), failing, {target.name: waits})
-    return [line.strip() for line in _of_targets(status)]
+def lines_of(target: TargetStatus, failing: FailingAutomations | None, waits: WaitsStatus = NO_WAITS) -> list[str]:
+    status = make_status(replace(STATUS, targets=[target]), failing, {target.name: waits})
+    return [line.strip() for line in _format_targets(status)]
 
 
 def test_a_shortage_is_said_with_its_beginning() -> None:
@@ -37,7 +37,7 @@ def test_requests_that_hang_and_a_saturated_target_are_said() -> None:
 
 
 def test_until_when_a_throttled_target_waits_is_said() -> None:
-    assert f"throttled    until {zoned_text(NOW)}, HTTP 429" in lines_of(replace(TARGET, throttled_until=NOW), None)
+    assert f"throttled    until {format_machine_and_utc(NOW)}, HTTP 429" in lines_of(replace(TARGET, throttled_until=NOW), None)
 
 
 def test_a_waiting_occurrence_that_expires_before_the_throttle_ends_is_said_to_do_so() -> None:
@@ -55,12 +55,12 @@ def test_a_waiting_occurrence_that_expires_before_the_throttle_ends_is_said_to_d
 
 
 def test_the_next_fires_say_which_of_them_are_throttled() -> None:
-    status = status_view(replace(STATUS, targets=[replace(TARGET, throttled_until=NOW + timedelta(minutes=5))]), None, {"main": NO_WAITS})
-    fires: list[State] = [
+    status = make_status(replace(STATUS, targets=[replace(TARGET, throttled_until=NOW + timedelta(minutes=5))]), None, {"main": NO_WAITS})
+    fires: list[JsonObject] = [
         {"target": "main", "automation_id": ID, "name": "nightly", "scheduled_for": to_text_seconds(NOW + after), "timezone": "UTC"}
         for after in (timedelta(minutes=4), timedelta(minutes=6))
     ]
-    _, _, first, second = _of_upcoming(status, fires, Paused(Settings(), []))
+    _, _, first, second = _format_upcoming(status, fires, ActivePauses(Settings(), []))
     assert first.endswith("nightly     throttled")
     assert second.endswith("nightly")
 
@@ -71,7 +71,7 @@ def test_without_a_shortage_nothing_is_said_of_it() -> None:
 
 def test_the_number_of_failing_automations_is_said_with_the_newest_names_and_errors() -> None:
     once = replace(FAILED_RUN, name="weekly \x1b[2J", failures=1, error=None)
-    said = lines_of(TARGET, Failing({"main": 12, "other": 3}, [FAILED_RUN, once, replace(once, target="other")]))
+    said = lines_of(TARGET, FailingAutomations({"main": 12, "other": 3}, [FAILED_RUN, once, replace(once, target="other")]))
     first = said.index("failing      12 automations: the newest finished run failed or was lost")
     assert said[first + 1 : first + 4] == [
         "nightly: failed, 3 in a row: exit status 3: no room",
@@ -80,8 +80,8 @@ def test_the_number_of_failing_automations_is_said_with_the_newest_names_and_err
     ]
 
 
-@pytest.mark.parametrize("failing", [None, Failing({}, [])])
-def test_without_a_failing_automation_nothing_is_said_of_failures(failing: Failing | None) -> None:
+@pytest.mark.parametrize("failing", [None, FailingAutomations({}, [])])
+def test_without_a_failing_automation_nothing_is_said_of_failures(failing: FailingAutomations | None) -> None:
     assert not any(line.startswith("failing") for line in lines_of(TARGET, failing))
 
 

@@ -1,16 +1,16 @@
 """``scheduler status`` says what is wrong with a target's list."""
 
-from scheduler.cli.commands.status import _of_list
+from scheduler.cli.commands.status import _format_list_problems
 
 
 def test_nothing_wrong_is_nothing_said() -> None:
-    assert list(_of_list({"unidentified": {"count": 0, "objects": []}, "absent": 0, "disappeared": None})) == []
-    assert list(_of_list({})) == [], "a daemon of an earlier version"
+    assert list(_format_list_problems({"unidentified": {"count": 0, "objects": []}, "absent": 0, "disappeared": None})) == []
+    assert list(_format_list_problems({})) == [], "a daemon of an earlier version"
 
 
 def test_objects_that_cannot_be_identified_and_automations_that_are_absent_are_said() -> None:
     told = "\n".join(
-        _of_list(
+        _format_list_problems(
             {
                 "unidentified": {"count": 12, "objects": ["Nightly\x1b: its id is not a UUID"]},
                 "absent": 6,
@@ -24,7 +24,9 @@ def test_objects_that_cannot_be_identified_and_automations_that_are_absent_are_s
 
 def test_a_list_that_cannot_be_trusted_is_said_with_the_reason_and_since_when() -> None:
     said = list(
-        _of_list({"inconsistent": {"since": "2026-11-23T19:20:00Z", "reason": "it shows Nightly\x1b, whose run and GET answer 404"}})
+        _format_list_problems(
+            {"inconsistent": {"since": "2026-11-23T19:20:00Z", "reason": "it shows Nightly\x1b, whose run and GET answer 404"}}
+        )
     )
     assert "not to be trusted since" in said[0]
     assert "2026-11-23T19:20:00Z" in said[0]

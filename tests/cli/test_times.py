@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from scheduler.cli.times import local_text, span_text
+from scheduler.cli.times import format_local_time, format_timedelta
 from scheduler.core.duration import describe_duration, describe_span
 
 
@@ -26,7 +26,7 @@ from scheduler.core.duration import describe_duration, describe_span
     ],
 )
 def test_a_span_is_told_in_its_two_largest_units(seconds: float, text: str) -> None:
-    assert span_text(timedelta(seconds=seconds)) == text
+    assert format_timedelta(timedelta(seconds=seconds)) == text
 
 
 @pytest.mark.parametrize(
@@ -42,5 +42,5 @@ def test_a_page_that_is_shown_anew_has_minutes_without_seconds() -> None:
 
 def test_local_time_has_its_day_and_its_zones_abbreviation() -> None:
     instant = datetime(2026, 3, 29, 1, 0, tzinfo=UTC)
-    assert local_text(instant.astimezone(ZoneInfo("Europe/Berlin"))) == "Sun 2026-03-29 03:00 CEST"
-    assert local_text(instant.replace(second=7)) == "Sun 2026-03-29 01:00:07 UTC"
+    assert format_local_time(instant.astimezone(ZoneInfo("Europe/Berlin"))) == "Sun 2026-03-29 03:00 CEST"
+    assert format_local_time(instant.replace(second=7)) == "Sun 2026-03-29 01:00:07 UTC"

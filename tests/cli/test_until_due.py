@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.app.wiring import policy_texts
-from scheduler.cli.until_due import derive_lines
+from scheduler.app.settings_mapping import make_policy_texts
+from scheduler.cli.jitter_waits import derive_lines
 from scheduler.core.policy import Policies
 from scheduler.ledger.history import Line
-from scheduler.ledger.not_due import make_line
+from scheduler.ledger.not_due_lines import make_line
 from scheduler.ledger.schema import open_for_reading
 from scheduler.settings import load
 from tests.audit.support import recorded, spoil
@@ -42,12 +42,12 @@ def stood(tmp_path_factory: pytest.TempPathFactory) -> Stood:
             world.api.edit(automations[number], cron_expression="0,45 * * * *")
         await world.until("13:02:00")
         assert world.process is not None
-        lines.extend(make_line("main", wait) for wait in await world.process.target.waits.until_due())
+        lines.extend(make_line("main", wait) for wait in await world.process.target.waits.list_not_due())
         world.kill()
 
     path = recorded(tmp_path_factory.mktemp("until_due") / "ledger.db", story, policies=Policies(jitter=JITTER))
     (path.parent / "then.toml").write_text('[schedule]\njitter = "20m"\n')
-    schedule, overrides = policy_texts(load(path.parent / "then.toml", {}).settings)
+    schedule, overrides = make_policy_texts(load(path.parent / "then.toml", {}).settings)
     spoil(path, "INSERT INTO policy (since, schedule, overrides) VALUES ('2026-11-23T11:00:00.000000Z', ?, ?)", schedule, overrides)
     return path, sorted(lines, key=str)
 
@@ -70,7 +70,7 @@ def test_a_history_without_jitter_does_not_load_what_evaluates_schedules(
     path.write_bytes(stood[0].read_bytes())
     spoil(path, """UPDATE policy SET schedule = '{"jitter": "0s"}', overrides = '[{"automation": "a*", "paused": true}]'""")
     monkeypatch.setenv("SCHEDULER_LEDGER__URL", f"sqlite:///{path}")
-    monkeypatch.setitem(sys.modules, "scheduler.cli.until_due", None)
+    monkeypatch.setitem(sys.modules, "scheduler.cli.jitter_waits", None)
     assert scheduler("history", "--limit", "1").status == 0
 
 

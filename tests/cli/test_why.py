@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 import pytest
 
-from scheduler.app.wiring import policy_texts
-from scheduler.cli.times import understood
+from scheduler.app.settings_mapping import make_policy_texts
+from scheduler.cli.times import parse_time
 from scheduler.core.model import AttemptResult, RunOrigin, RunStatus
 from scheduler.ledger.sqlite import SqliteLedger
 from scheduler.settings import load
@@ -32,10 +32,10 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _fill(on: Stand, file: Path) -> None:
     each_minute = automation(cron="* * * * *")
     file.write_text('[schedule]\njitter = "3s"\n[[override]]\nautomation = "nightly*"\ncatch_up = "all"\nstart_within = "7m"\n')
-    schedule, overrides = policy_texts(load(file, {}).settings)
+    schedule, overrides = make_policy_texts(load(file, {}).settings)
     assert isinstance(on.ledger, SqliteLedger)
-    on.do(on.ledger.governed(at(-60), schedule=schedule, overrides=overrides))
-    on.do(on.ledger.observe(MAIN, at(0), [version(each_minute)], [each_minute], []))
+    on.do(on.ledger.record_policies(at(-60), schedule=schedule, overrides=overrides))
+    on.do(on.ledger.record_snapshot(MAIN, at(0), [version(each_minute)], [each_minute], []))
     on.do(on.ledger.claim(MAIN, [claim(1, first=attempt())], [skip(2, 3, 4)], at(4.5)))
     on.do(on.ledger.conclude(occurrence(1), accepted("run-1"), end(result=AttemptResult.ANSWERED)))
 
@@ -160,7 +160,7 @@ PRESENT = datetime(2026, 11, 23, 12, 30, tzinfo=UTC)
     ],
 )
 def test_a_time_is_understood(text: str, instant: str, note: str | None) -> None:
-    found = understood(text, "Europe/Berlin", PRESENT)
+    found = parse_time(text, "Europe/Berlin", PRESENT)
     assert f"{found.instant:%Y-%m-%dT%H:%M}" == instant
     assert found.note == note or (note is not None and found.note is not None and found.note.endswith(note))
 
@@ -168,7 +168,7 @@ def test_a_time_is_understood(text: str, instant: str, note: str | None) -> None
 @pytest.mark.parametrize("text", ["", "tomorrow", "25:00", "9", "2026-13-01T00:00", "9999-12-31T23:59:59-10:00", "0001-01-01T00:00"])
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter):
-        understood(text, "Europe/Berlin", PRESENT)
+        parse_time(text, "Europe/Berlin", PRESENT)
 
 
 @pytest.mark.usefixtures("coloured")
@@ -178,7 +178,7 @@ def test_a_run_that_failed_is_red_on_a_terminal(ledger: Path, scheduler: Schedul
         in scheduler("why", "nightly report", "2026-11-23T12:01:00Z").out
     )
     with stand(ledger) as on:
-        on.do(on.ledger.followed(MAIN, [(run("run-1", status=RunStatus.FAILED), RunOrigin.OCCURRENCE)], at(3)))
+        on.do(on.ledger.record_runs(MAIN, [(run("run-1", status=RunStatus.FAILED), RunOrigin.OCCURRENCE)], at(3)))
     told = scheduler("why", "nightly report", "2026-11-23T12:01:00Z").out
     assert "\naccepted: answered, run \x1b[31mfailed\x1b[0m\n" in told
     assert "  \x1b[31mrun run-1 failed, as a poll showed then: it broke\x1b[0m\n" in told

@@ -12,8 +12,8 @@ from functools import cache
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from scheduler.core.cron import Gap, InvalidSchedule, Repeat, Schedule
-from scheduler.core.zones import zone
+from scheduler.core.cron import GapPolicy, InvalidSchedule, RepeatPolicy, Schedule
+from scheduler.core.zones import load_zone
 
 EXAMPLES = int(os.environ.get("CRON_EXAMPLES", "100"))  # more of them: a longer search
 
@@ -75,9 +75,9 @@ class Rule:
         return reading.minute in self.minute.values and reading.hour in self.hour.values and self.on(reading.date())
 
 
-def fires(rule: Rule, zone_name: str, after: datetime, until: datetime, *, gap: Gap, repeat: Repeat) -> list[datetime]:
+def fires(rule: Rule, zone_name: str, after: datetime, until: datetime, *, gap: GapPolicy, repeat: RepeatPolicy) -> list[datetime]:
     """Every instant in (after, until] at which the rule fires."""
-    where = zone(zone_name)
+    where = load_zone(zone_name)
     found = _wildcard(rule, where, after, until) if rule.wildcard else _fixed(rule, where, (after, until), gap, repeat)
     return sorted({instant for instant in found if after < instant <= until})
 
@@ -90,7 +90,7 @@ def _wildcard(rule: Rule, where: tzinfo, after: datetime, until: datetime) -> It
         instant += MINUTE
 
 
-def _fixed(rule: Rule, where: tzinfo, span: tuple[datetime, datetime], gap: Gap, repeat: Repeat) -> Iterator[datetime]:
+def _fixed(rule: Rule, where: tzinfo, span: tuple[datetime, datetime], gap: GapPolicy, repeat: RepeatPolicy) -> Iterator[datetime]:
     reading = span[0].replace(tzinfo=None, second=0, microsecond=0) - 2 * DAY
     while reading <= span[1].replace(tzinfo=None) + 2 * DAY:
         if rule.at(reading):
@@ -119,7 +119,7 @@ def _after_gap(reading: datetime, where: tzinfo) -> datetime:
 @cache
 def changes(zone_name: str, year: int) -> tuple[datetime, ...]:
     """The instants of this year at which the zone's offset changes, found hour by hour and then minute by minute."""
-    where = zone(zone_name)
+    where = load_zone(zone_name)
     instants = [datetime(year, 1, 1, tzinfo=UTC) + hours * HOUR for hours in range(365 * 24)]
     hours = [each for each in instants if each.astimezone(where).utcoffset() != (each + HOUR).astimezone(where).utcoffset()]
     minutes = [each + n * MINUTE for each in hours for n in range(60)]
@@ -185,8 +185,8 @@ def rules(*, wraps: bool = True) -> st.SearchStrategy[Rule]:
 
 
 RULES = rules()
-GAPS: st.SearchStrategy[Gap] = st.sampled_from(["after", "skip"])
-REPEATS: st.SearchStrategy[Repeat] = st.sampled_from(["once", "twice"])
+GAPS: st.SearchStrategy[GapPolicy] = st.sampled_from(["after", "skip"])
+REPEATS: st.SearchStrategy[RepeatPolicy] = st.sampled_from(["once", "twice"])
 
 
 @st.composite
@@ -199,7 +199,7 @@ def near_changes(draw: st.DrawFn, zones: tuple[str, ...] = ZONES) -> tuple[str, 
     )
 
 
-def parsed(rule: Rule, zone_name: str, gap: Gap, repeat: Repeat) -> Schedule:
+def parsed(rule: Rule, zone_name: str, gap: GapPolicy, repeat: RepeatPolicy) -> Schedule:
     """The rule as a schedule; a rule that never fires is no example."""
     try:
         return Schedule.parse(rule.text, zone_name, dst_gap=gap, dst_repeat=repeat)

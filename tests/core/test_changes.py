@@ -7,17 +7,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.changes import ClockChange, clock_changes
-from scheduler.core.cron import Gap, Repeat, Schedule
-from scheduler.core.zones import zone
+from scheduler.core.clock_changes import ClockChange, find_clock_changes
+from scheduler.core.cron import GapPolicy, RepeatPolicy, Schedule
+from scheduler.core.zones import load_zone
 from tests.core.cron_oracle import DAY, EXAMPLES, GAPS, HOUR, REPEATS, RULES, ZONES, Rule, changes, fires, parsed
 
 BEGIN = datetime(2024, 11, 26, tzinfo=UTC)
 MONTHS = timedelta(days=396)
 
 
-def told(expression: str, timezone: str, begin: datetime = BEGIN, *, gap: Gap = "after", repeat: Repeat = "once") -> list[ClockChange]:
-    return list(clock_changes(Schedule.parse(expression, timezone, dst_gap=gap, dst_repeat=repeat), begin, begin + MONTHS))
+def told(
+    expression: str, timezone: str, begin: datetime = BEGIN, *, gap: GapPolicy = "after", repeat: RepeatPolicy = "once"
+) -> list[ClockChange]:
+    return list(find_clock_changes(Schedule.parse(expression, timezone, dst_gap=gap, dst_repeat=repeat), begin, begin + MONTHS))
 
 
 AHEAD, BACK = "2025-03-30 02:00 the clock goes ahead to 03:00: ", "2025-10-26 03:00 the clock goes back to 02:00: "
@@ -134,38 +136,38 @@ def test_odd_zones_are_told_too(expression: str, timezone: str, begin: datetime,
 
 def test_a_change_says_what_the_clock_does() -> None:
     ahead, back = told("30 2 * * *", "Europe/Dublin")
-    assert (ahead.ahead, ahead.before, ahead.after, ahead.abbreviations) == (True, timedelta(), HOUR, ("GMT", "IST"))
+    assert (ahead.is_ahead, ahead.before, ahead.after, ahead.abbreviations) == (True, timedelta(), HOUR, ("GMT", "IST"))
     assert (ahead.begin, ahead.end) == (datetime(2025, 3, 30, 1), datetime(2025, 3, 30, 2))  # noqa: DTZ001 -- local readings
-    assert (back.ahead, back.before, back.after, back.abbreviations) == (False, HOUR, timedelta(), ("IST", "GMT"))
+    assert (back.is_ahead, back.before, back.after, back.abbreviations) == (False, HOUR, timedelta(), ("IST", "GMT"))
     assert (back.begin, back.end) == (datetime(2025, 10, 26, 1), datetime(2025, 10, 26, 2))  # noqa: DTZ001
 
 
 def test_the_span_begins_after_its_first_instant_and_ends_with_its_last() -> None:
     schedule = Schedule.parse("0 9 * * *", "Europe/Berlin")
     at = datetime(2025, 3, 30, 1, tzinfo=UTC)
-    assert [each.at for each in clock_changes(schedule, at - HOUR, at)] == [at]
-    assert not list(clock_changes(schedule, at, at + HOUR))
+    assert [each.at for each in find_clock_changes(schedule, at - HOUR, at)] == [at]
+    assert not list(find_clock_changes(schedule, at, at + HOUR))
 
 
 @pytest.mark.parametrize("timezone", ZONES)
 @pytest.mark.parametrize("year", [2011, 2026])
 def test_every_change_of_the_zone_is_told(timezone: str, year: int) -> None:
     begin = datetime(year, 1, 1, tzinfo=UTC)
-    found = clock_changes(Schedule.parse("0 0 1 1 *", timezone), begin, begin + 365 * DAY)
+    found = find_clock_changes(Schedule.parse("0 0 1 1 *", timezone), begin, begin + 365 * DAY)
     assert tuple(each.at for each in found) == changes(timezone, year)
 
 
 @settings(max_examples=EXAMPLES // 2, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(RULES, st.sampled_from(ZONES), st.sampled_from((2011, 2025, 2031)), GAPS, REPEATS)
-def test_what_is_told_is_what_fires(rule: Rule, timezone: str, year: int, gap: Gap, repeat: Repeat) -> None:
+def test_what_is_told_is_what_fires(rule: Rule, timezone: str, year: int, gap: GapPolicy, repeat: RepeatPolicy) -> None:
     schedule = parsed(rule, timezone, gap, repeat)
-    where = zone(timezone)
+    where = load_zone(timezone)
     for at in changes(timezone, year):
-        (change,) = clock_changes(schedule, at - HOUR, at)
+        (change,) = find_clock_changes(schedule, at - HOUR, at)
         assert change.times == tuple(reading for reading in minutes(change) if rule.at(reading))
         span = change.end - change.begin
         real = fires(rule, timezone, at - span - DAY, at + span + DAY, gap=gap, repeat=repeat)
-        if not change.ahead:
+        if not change.is_ahead:
             assert list(change.fires) == [each for each in real if change.begin <= each.astimezone(where).replace(tzinfo=None) < change.end]
         elif change.effect == "made_up":
             assert change.fires[0] in real

@@ -11,8 +11,8 @@ import scheduler
 from scheduler.core.command_line import (
     advise_start_api,
     advise_start_daemon,
-    command_line,
     complete_commands,
+    format_command,
     keep_caller,
     set_caller,
     set_targets,
@@ -32,16 +32,16 @@ def _caller() -> Iterator[None]:
 
 
 def test_a_command_has_the_options_that_lead_to_the_readers_configuration() -> None:
-    assert command_line("history") == "scheduler history"
+    assert format_command("history") == "scheduler history"
     set_caller(".venv/bin/scheduler", ("--state-dir", "my var"))
-    assert command_line("why a 03:00") == ".venv/bin/scheduler why a 03:00 --state-dir 'my var'"
+    assert format_command("why a 03:00") == ".venv/bin/scheduler why a 03:00 --state-dir 'my var'"
 
 
 def test_a_command_names_the_target_where_several_are_configured() -> None:
-    assert command_line("pause --all", target="main") == "scheduler pause --all"
+    assert format_command("pause --all", target="main") == "scheduler pause --all"
     set_targets(2)
-    assert command_line("pause --all", target="main") == "scheduler pause --all --target main"
-    assert command_line("status") == "scheduler status"
+    assert format_command("pause --all", target="main") == "scheduler pause --all --target main"
+    assert format_command("status") == "scheduler status"
 
 
 def test_a_constant_text_gets_the_options_in_each_of_its_commands() -> None:

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from scheduler.core import expression
-from scheduler.core.cron import Gap, Note, Repeat, Schedule, versions
+from scheduler.core.cron import FireNote, GapPolicy, RepeatPolicy, Schedule, read_versions
 
 GOLDEN = json.loads(Path(__file__).with_name("cron_golden.json").read_text(encoding="utf-8"))["cases"]
 DAY = timedelta(days=1)
@@ -22,14 +22,14 @@ def at(text: str) -> datetime:
 
 
 def fires(schedule: Schedule, after: str, count: int) -> list[datetime]:
-    return list(islice(schedule.between(at(after), at("9000-01-01")), count))
+    return list(islice(schedule.iterate_between(at(after), at("9000-01-01")), count))
 
 
 @pytest.mark.parametrize("case", GOLDEN, ids=[case["name"] for case in GOLDEN])
 def test_the_golden_cases_come_out_as_debian_has_them(case: dict[str, str]) -> None:
     after = datetime.fromisoformat(case["from"])
     schedule = Schedule.parse(case["cron"], case["timezone"])
-    assert list(islice(schedule.between(after, at("2100-01-01")), 3)) == [datetime.fromisoformat(text) for text in case["expected"]]
+    assert list(islice(schedule.iterate_between(after, at("2100-01-01")), 3)) == [datetime.fromisoformat(text) for text in case["expected"]]
 
 
 class Case(NamedTuple):
@@ -43,7 +43,7 @@ class Case(NamedTuple):
     other: str
 
     def fires(self, schedule: Schedule) -> str:
-        found = schedule.between(at(self.day) - timedelta(minutes=1), at(self.day) + DAY)
+        found = schedule.iterate_between(at(self.day) - timedelta(minutes=1), at(self.day) + DAY)
         return " ".join("24:00" if instant == at(self.day) + DAY else f"{instant:%H:%M}" for instant in found)
 
 
@@ -115,21 +115,21 @@ def shows(case: Case) -> str:
 @pytest.mark.parametrize("case", WILDCARD, ids=shows)
 @pytest.mark.parametrize("gap", ["after", "skip"])
 @pytest.mark.parametrize("repeat", ["once", "twice"])
-def test_a_wildcard_schedule_follows_the_wall_clock_whatever_the_policies(case: Case, gap: Gap, repeat: Repeat) -> None:
+def test_a_wildcard_schedule_follows_the_wall_clock_whatever_the_policies(case: Case, gap: GapPolicy, repeat: RepeatPolicy) -> None:
     schedule = Schedule.parse(case.expression, case.zone, dst_gap=gap, dst_repeat=repeat)
     assert case.fires(schedule) == case.default
 
 
 @pytest.mark.parametrize("case", GAPS, ids=shows)
 @pytest.mark.parametrize("repeat", ["once", "twice"])
-def test_a_skipped_fixed_time_fires_at_the_end_of_the_gap_or_not_at_all(case: Case, repeat: Repeat) -> None:
+def test_a_skipped_fixed_time_fires_at_the_end_of_the_gap_or_not_at_all(case: Case, repeat: RepeatPolicy) -> None:
     assert case.fires(Schedule.parse(case.expression, case.zone, dst_gap="after", dst_repeat=repeat)) == case.default
     assert case.fires(Schedule.parse(case.expression, case.zone, dst_gap="skip", dst_repeat=repeat)) == case.other
 
 
 @pytest.mark.parametrize("case", REPEATS, ids=shows)
 @pytest.mark.parametrize("gap", ["after", "skip"])
-def test_a_repeated_fixed_time_fires_in_the_first_pass_or_in_both(case: Case, gap: Gap) -> None:
+def test_a_repeated_fixed_time_fires_in_the_first_pass_or_in_both(case: Case, gap: GapPolicy) -> None:
     assert case.fires(Schedule.parse(case.expression, case.zone, dst_gap=gap, dst_repeat="once")) == case.default
     assert case.fires(Schedule.parse(case.expression, case.zone, dst_gap=gap, dst_repeat="twice")) == case.other
 
@@ -147,11 +147,11 @@ def test_a_repeated_fixed_time_fires_in_the_first_pass_or_in_both(case: Case, ga
 )
 def test_a_question_in_a_repeated_hour_knows_its_pass(after: str, once: list[str], twice: list[str]) -> None:
     for repeat, expected in (("once", once), ("twice", twice)):
-        schedule = Schedule.parse("10,50 1 * * *", NEW_YORK, dst_repeat=cast("Repeat", repeat))
-        assert [f"{instant:%H:%M}" for instant in schedule.between(at(after), at("2025-11-02T12:00"))] == expected
+        schedule = Schedule.parse("10,50 1 * * *", NEW_YORK, dst_repeat=cast("RepeatPolicy", repeat))
+        assert [f"{instant:%H:%M}" for instant in schedule.iterate_between(at(after), at("2025-11-02T12:00"))] == expected
 
 
-NOTES: list[tuple[str, str, str, Note | None]] = [
+NOTES: list[tuple[str, str, str, FireNote | None]] = [
     ("America/New_York", "30 2 * * *", "2025-03-09T07:00", "after_gap"),
     ("America/New_York", "30 2 * * *", "2025-03-10T06:30", None),
     ("America/New_York", "30 2 * * *", "2025-03-09T06:00", None),  # no fire
@@ -169,18 +169,23 @@ NOTES: list[tuple[str, str, str, Note | None]] = [
 
 
 @pytest.mark.parametrize(("zone", "expression", "instant", "note"), NOTES)
-def test_a_note_says_what_is_special_about_a_fire(zone: str, expression: str, instant: str, note: Note | None) -> None:
-    assert Schedule.parse(expression, zone).note(at(instant)) == note
+def test_a_note_says_what_is_special_about_a_fire(zone: str, expression: str, instant: str, note: FireNote | None) -> None:
+    assert Schedule.parse(expression, zone).find_note(at(instant)) == note
 
 
 def test_the_second_pass_is_noted_where_both_fire() -> None:
     both = Schedule.parse("30 1 * * *", "America/New_York", dst_repeat="twice")
-    assert [both.note(instant) for instant in both.between(at("2025-11-02"), at("2025-11-03"))] == ["first_pass", "second_pass"]
+    assert [both.find_note(instant) for instant in both.iterate_between(at("2025-11-02"), at("2025-11-03"))] == [
+        "first_pass",
+        "second_pass",
+    ]
 
 
 def test_fields_of_days_are_combined_as_debian_does() -> None:
     def days(expression: str) -> list[int]:
-        return [instant.day for instant in Schedule.parse(expression, "UTC").between(at("2025-06-01") - DAY / 2, at("2025-06-30T12:00"))]
+        return [
+            instant.day for instant in Schedule.parse(expression, "UTC").iterate_between(at("2025-06-01") - DAY / 2, at("2025-06-30T12:00"))
+        ]
 
     sundays, odd = [1, 8, 15, 22, 29], list(range(1, 31, 2))
     assert days("0 0 13 * 0") == sorted({13, *sundays})  # neither begins with a star: either
@@ -224,20 +229,20 @@ def test_rare_dates_and_croniters_own_signs_are_found(expression: str, expected:
 
 def test_next_is_strictly_later() -> None:
     schedule = Schedule.parse("*/5 * * * *", "Asia/Kathmandu")
-    assert schedule.next(at("2026-01-01T00:00")) == at("2026-01-01T00:05")
-    assert schedule.next(at("2026-01-01T00:04:59.999999")) == at("2026-01-01T00:05")
+    assert schedule.find_next(at("2026-01-01T00:00")) == at("2026-01-01T00:05")
+    assert schedule.find_next(at("2026-01-01T00:04:59.999999")) == at("2026-01-01T00:05")
 
 
 def test_instants_come_back_in_utc_whatever_zone_they_are_asked_in() -> None:
     schedule = Schedule.parse("0 12 * * *", "Europe/London")
     london = datetime(2025, 3, 29, 13, tzinfo=ZoneInfo("Europe/London"))  # level with UTC, and not a day later
-    assert schedule.next(london) == at("2025-03-30T11:00")
-    assert schedule.next(london).tzinfo is UTC  # type: ignore[union-attr]  # it is not None: the line above
-    assert schedule.previous(datetime(2025, 3, 31, tzinfo=ZoneInfo("Europe/London"))) == at("2025-03-30T11:00")
-    assert schedule.fires_at(datetime(2025, 3, 30, 19, tzinfo=timezone(timedelta(hours=8))))
+    assert schedule.find_next(london) == at("2025-03-30T11:00")
+    assert schedule.find_next(london).tzinfo is UTC  # type: ignore[union-attr]  # it is not None: the line above
+    assert schedule.find_previous(datetime(2025, 3, 31, tzinfo=ZoneInfo("Europe/London"))) == at("2025-03-30T11:00")
+    assert schedule.is_fire_time(datetime(2025, 3, 30, 19, tzinfo=timezone(timedelta(hours=8))))
 
 
-@pytest.mark.parametrize("question", ["next", "previous", "fires_at", "note"])
+@pytest.mark.parametrize("question", ["find_next", "find_previous", "is_fire_time", "find_note"])
 def test_a_naive_instant_is_refused(question: str) -> None:
     naive = datetime(2026, 1, 1)  # noqa: DTZ001  (that is the point)
     with pytest.raises(ValueError, match="no zone"):
@@ -247,17 +252,17 @@ def test_a_naive_instant_is_refused(question: str) -> None:
 def test_a_naive_end_of_a_span_is_refused_when_it_is_given() -> None:
     schedule = Schedule.parse("* * * * *", "UTC")
     with pytest.raises(ValueError, match="no zone"):
-        schedule.between(at("2026-01-01"), datetime(2026, 1, 1))  # noqa: DTZ001  (that is the point)
+        schedule.iterate_between(at("2026-01-01"), datetime(2026, 1, 1))  # noqa: DTZ001  (that is the point)
     with pytest.raises(ValueError, match="no zone"):
-        schedule.between(datetime(2026, 1, 1), at("2026-01-01"))  # noqa: DTZ001  (that is the point)
+        schedule.iterate_between(datetime(2026, 1, 1), at("2026-01-01"))  # noqa: DTZ001  (that is the point)
 
 
 def test_a_span_holds_its_end_and_not_its_beginning() -> None:
     schedule = Schedule.parse("* * * * *", "UTC")
     noon = at("2026-01-01T12:00")
-    assert list(schedule.between(noon, noon + timedelta(minutes=2))) == [noon + timedelta(minutes=1), noon + timedelta(minutes=2)]
-    assert list(schedule.between(noon, noon)) == []
-    assert list(schedule.between(noon, noon - DAY)) == []
+    assert list(schedule.iterate_between(noon, noon + timedelta(minutes=2))) == [noon + timedelta(minutes=1), noon + timedelta(minutes=2)]
+    assert list(schedule.iterate_between(noon, noon)) == []
+    assert list(schedule.iterate_between(noon, noon - DAY)) == []
 
 
 def test_a_zone_with_seconds_in_its_offset_fires_when_its_clock_shows_the_minute() -> None:
@@ -267,32 +272,32 @@ def test_a_zone_with_seconds_in_its_offset_fires_when_its_clock_shows_the_minute
 
 def test_a_question_moves_nothing_that_threads_share() -> None:
     schedule = Schedule.parse("0 9 13 * 5", "UTC")
-    calendar = expression._calendar("13 * 5")
+    calendar = expression._make_calendar("13 * 5")
     before = dict(vars(calendar))
-    schedule.next(at("2031-01-01"))
+    schedule.find_next(at("2031-01-01"))
     assert vars(calendar) == before
 
 
 def test_a_span_is_evaluated_only_as_far_as_it_is_read() -> None:
-    assert next(Schedule.parse("* * * * *", "UTC").between(at("2026-01-01"), at("9000-01-01"))) == at("2026-01-01T00:01")
+    assert next(Schedule.parse("* * * * *", "UTC").iterate_between(at("2026-01-01"), at("9000-01-01"))) == at("2026-01-01T00:01")
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Pacific/Kiritimati", "Pacific/Pago_Pago"])
 def test_the_calendar_has_two_ends(zone: str) -> None:
     schedule = Schedule.parse("0 12 * * *", zone)
     end = datetime.max.replace(tzinfo=UTC)
-    last = schedule.previous(end)
+    last = schedule.find_previous(end)
     assert last is not None
     assert end - last < 4 * DAY
-    assert schedule.next(last) is None
-    assert schedule.next(end) is None
-    assert Schedule.parse("0 0 29 2 *", zone).next(at("9996-06-01")) is None
+    assert schedule.find_next(last) is None
+    assert schedule.find_next(end) is None
+    assert Schedule.parse("0 0 29 2 *", zone).find_next(at("9996-06-01")) is None
     begin = datetime.min.replace(tzinfo=UTC)
-    first = schedule.next(begin)
+    first = schedule.find_next(begin)
     assert first is not None
     assert first - begin < 5 * DAY
-    assert schedule.previous(first) is None
-    assert schedule.previous(begin) is None
+    assert schedule.find_previous(first) is None
+    assert schedule.find_previous(begin) is None
 
 
 @pytest.mark.parametrize(
@@ -301,9 +306,9 @@ def test_the_calendar_has_two_ends(zone: str) -> None:
 def test_previous_is_the_fire_before(expression: str) -> None:
     schedule = Schedule.parse(expression, "Europe/Berlin")
     for first, second in pairwise(fires(schedule, "2020-02-01", 6)):
-        assert schedule.previous(second) == first
-        assert schedule.previous(second + timedelta(seconds=1)) == second
-        assert schedule.previous(first + (second - first) / 2) == first
+        assert schedule.find_previous(second) == first
+        assert schedule.find_previous(second + timedelta(seconds=1)) == second
+        assert schedule.find_previous(first + (second - first) / 2) == first
 
 
 def test_schedules_are_values() -> None:
@@ -325,6 +330,6 @@ def test_equal_schedules_share_one_object() -> None:
 
 
 def test_versions_name_what_evaluates() -> None:
-    assert versions().croniter == metadata.version("croniter")
-    assert versions().source in {"system", "package"}
-    assert versions() == (versions().croniter, versions().tzdata, versions().source)
+    assert read_versions().croniter == metadata.version("croniter")
+    assert read_versions().source in {"system", "package"}
+    assert read_versions() == (read_versions().croniter, read_versions().tzdata, read_versions().source)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.cron import Gap, Repeat, Schedule
+from scheduler.core.cron import GapPolicy, RepeatPolicy, Schedule
 from tests.core.cron_oracle import DAY, EXAMPLES, GAPS, REPEATS, RULES, Rule, near_changes, parsed
 
 WEEK = 7 * DAY
@@ -20,8 +20,8 @@ def questions(draw: st.DrawFn) -> tuple[Schedule, datetime]:
     """Any schedule, asked near a clock change of its zone."""
     zone, instant = draw(near_changes())
     rule: Rule = draw(RULES)
-    gap: Gap = draw(GAPS)
-    repeat: Repeat = draw(REPEATS)
+    gap: GapPolicy = draw(GAPS)
+    repeat: RepeatPolicy = draw(REPEATS)
     return parsed(rule, zone, gap, repeat), instant
 
 
@@ -29,7 +29,7 @@ def questions(draw: st.DrawFn) -> tuple[Schedule, datetime]:
 @given(questions())
 def test_instants_increase_strictly_and_lie_in_their_span(question: tuple[Schedule, datetime]) -> None:
     schedule, after = question
-    found = list(islice(schedule.between(after, after + WEEK), 500))
+    found = list(islice(schedule.iterate_between(after, after + WEEK), 500))
     assert all(first < second for first, second in pairwise([after, *found]))
     assert all(instant <= after + WEEK for instant in found)
 
@@ -39,20 +39,20 @@ def test_instants_increase_strictly_and_lie_in_their_span(question: tuple[Schedu
 def test_a_span_holds_the_same_however_it_is_split(question: tuple[Schedule, datetime], cuts: list[int]) -> None:
     schedule, after = question
     ends = [after, *(after + timedelta(seconds=cut) for cut in sorted(cuts)), after + 3 * DAY]
-    parts = [instant for begin, end in pairwise(ends) for instant in schedule.between(begin, end)]
-    assert parts == list(schedule.between(after, after + 3 * DAY))
+    parts = [instant for begin, end in pairwise(ends) for instant in schedule.iterate_between(begin, end)]
+    assert parts == list(schedule.iterate_between(after, after + 3 * DAY))
 
 
 @few
 @given(questions())
 def test_next_is_the_first_of_the_span_and_fires_there(question: tuple[Schedule, datetime]) -> None:
     schedule, after = question
-    fire = schedule.next(after)
+    fire = schedule.find_next(after)
     assert fire is not None
     assert fire > after
-    assert fire == next(schedule.between(after, fire))
-    assert schedule.fires_at(fire)
-    assert not schedule.fires_at(fire + timedelta(seconds=1))
+    assert fire == next(schedule.iterate_between(after, fire))
+    assert schedule.is_fire_time(fire)
+    assert not schedule.is_fire_time(fire + timedelta(seconds=1))
 
 
 @few
@@ -60,21 +60,21 @@ def test_next_is_the_first_of_the_span_and_fires_there(question: tuple[Schedule,
 def test_fires_at_agrees_with_the_span(question: tuple[Schedule, datetime], minutes: int) -> None:
     schedule, after = question
     minute = after.replace(second=0) + timedelta(minutes=minutes)
-    assert schedule.fires_at(minute) == (minute in set(schedule.between(minute - DAY, minute)))
+    assert schedule.is_fire_time(minute) == (minute in set(schedule.iterate_between(minute - DAY, minute)))
 
 
 @few
 @given(questions())
 def test_previous_is_the_inverse_of_next(question: tuple[Schedule, datetime]) -> None:
     schedule, instant = question
-    before = schedule.previous(instant)
+    before = schedule.find_previous(instant)
     assert before is not None
     assert before < instant
-    assert schedule.fires_at(before)
-    following = schedule.next(before)
+    assert schedule.is_fire_time(before)
+    following = schedule.find_next(before)
     assert following is not None
     assert following >= instant
-    assert schedule.previous(following) == before
+    assert schedule.find_previous(following) == before
 
 
 @few
@@ -82,9 +82,9 @@ def test_previous_is_the_inverse_of_next(question: tuple[Schedule, datetime]) ->
 def test_skipping_and_firing_once_only_leave_out(question: tuple[Schedule, datetime]) -> None:
     schedule, after = question
 
-    def instants(gap: Gap, repeat: Repeat) -> set[datetime]:
+    def instants(gap: GapPolicy, repeat: RepeatPolicy) -> set[datetime]:
         other = Schedule.parse(schedule.expression, schedule.timezone, dst_gap=gap, dst_repeat=repeat)
-        return set(islice(other.between(after, after + 2 * DAY), 4000))
+        return set(islice(other.iterate_between(after, after + 2 * DAY), 4000))
 
     assert instants("skip", "once") <= instants("after", "once") <= instants("after", "twice")
     assert instants("skip", "once") <= instants("skip", "twice") <= instants("after", "twice")
@@ -96,14 +96,14 @@ def test_count_agrees_with_the_list_of_instants(question: tuple[Schedule, dateti
     schedule, instant = question
     after = instant - timedelta(seconds=back)
     until = after + timedelta(seconds=seconds)
-    assert schedule.count(after, until) == sum(1 for _ in schedule.between(after, until))
+    assert schedule.count(after, until) == sum(1 for _ in schedule.iterate_between(after, until))
 
 
 def test_count_evaluates_only_the_ends_and_the_days_near_a_clock_change(monkeypatch: pytest.MonkeyPatch) -> None:
     schedule = Schedule.parse("* * * * *", "Europe/Berlin")
     after = datetime.fromisoformat("2026-01-01T10:30:00Z")
     listed = 0
-    between = Schedule.between
+    between = Schedule.iterate_between
 
     def listing(self: Schedule, begin: datetime, end: datetime) -> Iterator[datetime]:
         nonlocal listed
@@ -111,7 +111,7 @@ def test_count_evaluates_only_the_ends_and_the_days_near_a_clock_change(monkeypa
             listed += 1
             yield found
 
-    monkeypatch.setattr(Schedule, "between", listing)
+    monkeypatch.setattr(Schedule, "iterate_between", listing)
     assert schedule.count(after, after + timedelta(days=365)) == 365 * 24 * 60
     assert listed <= (1 + 2 * 3) * 24 * 60  # two ends of one day together, and three days for each clock change
 
@@ -119,7 +119,7 @@ def test_count_evaluates_only_the_ends_and_the_days_near_a_clock_change(monkeypa
 def test_count_of_a_year_follows_working_hours_through_clock_changes() -> None:
     schedule = Schedule.parse("*/5 8-17 * * 1-5", "America/New_York")
     after = datetime.fromisoformat("2026-01-01T00:00:00Z")
-    assert schedule.count(after, after + timedelta(days=365)) == len(list(schedule.between(after, after + timedelta(days=365))))
+    assert schedule.count(after, after + timedelta(days=365)) == len(list(schedule.iterate_between(after, after + timedelta(days=365))))
 
 
 CHANGES = {
@@ -135,9 +135,11 @@ CHANGES = {
 @pytest.mark.parametrize("dst", [("after", "once"), ("skip", "once"), ("after", "twice"), ("skip", "twice")])
 @pytest.mark.parametrize("expression", ["* * * * *", "*/20 2 * * *", "30 2 * * *", "0,45 0-3 * * *", "15 1,2 * * 0", "0 0 30 12 *"])
 @pytest.mark.parametrize("zone", CHANGES)
-def test_count_agrees_with_the_list_around_each_change(zone: str, expression: str, dst: tuple[Gap, Repeat]) -> None:
+def test_count_agrees_with_the_list_around_each_change(zone: str, expression: str, dst: tuple[GapPolicy, RepeatPolicy]) -> None:
     schedule = Schedule.parse(expression, zone, dst_gap=dst[0], dst_repeat=dst[1])
     for change in map(datetime.fromisoformat, CHANGES[zone]):
         for hours in (-60, -49, -25):
             after = change + timedelta(hours=hours)
-            assert schedule.count(after, after + timedelta(days=6)) == sum(1 for _ in schedule.between(after, after + timedelta(days=6)))
+            assert schedule.count(after, after + timedelta(days=6)) == sum(
+                1 for _ in schedule.iterate_between(after, after + timedelta(days=6))
+            )

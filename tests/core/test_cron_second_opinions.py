@@ -16,7 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from scheduler.core.cron import Schedule
-from scheduler.core.zones import zone
+from scheduler.core.zones import load_zone
 from tests.core.cron_oracle import DAY, EXAMPLES, HOUR, ZONES, Rule, changes, parsed, rules
 
 BROKEN_HOURS: Final = frozenset({"Australia/Lord_Howe", "Pacific/Chatham"})
@@ -65,7 +65,7 @@ STARTS: Final = (-2 * DAY, -7 * HOUR, timedelta(minutes=-35), timedelta(), timed
 
 
 def cronsim(expression: str, zone_name: str, after: datetime, until: datetime) -> Iterator[datetime]:
-    for local in CronSim(expression, after.astimezone(zone(zone_name))):
+    for local in CronSim(expression, after.astimezone(load_zone(zone_name))):
         instant = local.astimezone(UTC)
         if instant > until:
             return
@@ -74,7 +74,7 @@ def cronsim(expression: str, zone_name: str, after: datetime, until: datetime) -
 
 def known_error(expression: str, zone_name: str, after: datetime, change: datetime) -> str | None:
     """What cronsim is known to do wrong in such a case."""
-    local = after.astimezone(zone(zone_name))
+    local = after.astimezone(load_zone(zone_name))
     if not expression.startswith("*") and local.utcoffset() != local.replace(fold=1 - local.fold).utcoffset():
         return "started inside a repeated hour: fixed times of the first pass come back, also in the past"
     if expression in WILDCARDS + WILDCARDS_OF_DAYS and zone_name in BROKEN_HOURS:
@@ -85,7 +85,7 @@ def known_error(expression: str, zone_name: str, after: datetime, change: dateti
 
 
 def _skips_midnight(zone_name: str, change: datetime) -> bool:
-    where = zone(zone_name)
+    where = load_zone(zone_name)
     before = (change - timedelta(seconds=1)).astimezone(where).replace(tzinfo=None)
     after = change.astimezone(where).replace(tzinfo=None)
     return before.date() != after.date() and after - before > timedelta(seconds=1)
@@ -99,7 +99,7 @@ def test_cronsim_differs_only_by_its_known_errors_around_clock_changes() -> None
         for change in changes(zone_name, 2025):
             after, until = change + start, change + start + 8 * DAY
             asked += 1
-            if list(islice(schedule.between(after, until), 4)) != list(islice(cronsim(expression, zone_name, after, until), 4)):
+            if list(islice(schedule.iterate_between(after, until), 4)) != list(islice(cronsim(expression, zone_name, after, until), 4)):
                 error = known_error(expression, zone_name, after, change)
                 assert error, (expression, zone_name, after)
                 errors[error] += 1
@@ -113,7 +113,7 @@ def test_croniter_says_the_same_where_the_clock_never_changes(rule: Rule, after:
     assume(",*" not in rule.text)  # stars later in a list: croniter means something else
     schedule = parsed(rule, "UTC", "after", "once")
     expected = croniter(rule.text, after, ret_type=datetime, implement_cron_bug=True)
-    found = schedule.between(after.replace(tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC))
+    found = schedule.iterate_between(after.replace(tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC))
     assert [instant.replace(tzinfo=None) for instant in islice(found, 5)] == [expected.get_next() for _ in range(5)]
 
 
@@ -148,5 +148,5 @@ def test_croniter_says_the_same_where_the_clock_never_changes(rule: Rule, after:
 def test_signs_that_crons_read_differently_are_read_as_croniter_does(expression: str) -> None:
     after = datetime(2024, 12, 31, 12, tzinfo=UTC)
     expected = croniter(expression, after.replace(tzinfo=None), ret_type=datetime, implement_cron_bug=True)
-    found = Schedule.parse(expression, "UTC").between(after, datetime(9000, 1, 1, tzinfo=UTC))
+    found = Schedule.parse(expression, "UTC").iterate_between(after, datetime(9000, 1, 1, tzinfo=UTC))
     assert [instant.replace(tzinfo=None) for instant in islice(found, 60)] == [expected.get_next() for _ in range(60)]

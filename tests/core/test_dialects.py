@@ -16,24 +16,24 @@ from cronsim import CronSim, CronSimError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.changes import clock_changes
+from scheduler.core.clock_changes import find_clock_changes
 from scheduler.core.cron import InvalidSchedule, Schedule
-from scheduler.core.dialects import differences
-from scheduler.core.difference import APSCHEDULER, CRONITER, CRONSIM, DEBIAN, Code, Difference
-from scheduler.core.words import MONTHS, WEEKDAYS, in_words
-from scheduler.core.zones import zone
+from scheduler.core.dialect_difference import APSCHEDULER, CRONITER, CRONSIM, DEBIAN, Code, Difference
+from scheduler.core.dialects import find_differences
+from scheduler.core.schedule_description import MONTHS, WEEKDAYS, describe_schedule
+from scheduler.core.zones import load_zone
 from tests.core.cron_oracle import EXAMPLES, RULES, Rule, parsed
 
 BEGIN = datetime(2025, 1, 1, tzinfo=UTC)
 YEAR = timedelta(days=365)
 END = datetime(2050, 1, 1, tzinfo=UTC)
 ENOUGH: Final = 60  # fires, to tell two schedules apart
-BERLIN = zone("Europe/Berlin")
+BERLIN = load_zone("Europe/Berlin")
 
 
 def told(expression: str, timezone: str = "UTC", **policies: str) -> list[Difference]:
     schedule = Schedule.parse(expression, timezone, **policies)  # type: ignore[arg-type]  # policies of the table
-    return list(differences(schedule, clock_changes(schedule, BEGIN, BEGIN + YEAR)))
+    return list(find_differences(schedule, find_clock_changes(schedule, BEGIN, BEGIN + YEAR)))
 
 
 # ---------------------------------------------------------------- which expressions
@@ -203,7 +203,7 @@ def first(fires: Iterator[datetime]) -> list[datetime]:
 
 
 def of_us(expression: str) -> list[datetime]:
-    return first(Schedule.parse(expression, "UTC").between(BEGIN, END))
+    return first(Schedule.parse(expression, "UTC").iterate_between(BEGIN, END))
 
 
 def of_another(dialect: str, expression: str) -> list[datetime] | None:
@@ -234,7 +234,7 @@ def test_a_cron_that_is_named_does_otherwise_and_one_that_is_not_does_the_same(e
 def test_what_is_to_be_written_instead_means_the_same_here(expression: str) -> None:
     for instead in [each.instead for each in told(expression) if each.instead and not each.instead.startswith("two automations")]:
         assert of_us(instead) == of_us(expression)
-        assert in_words(Schedule.parse(instead, "UTC")) == in_words(Schedule.parse(expression, "UTC"))
+        assert describe_schedule(Schedule.parse(instead, "UTC")) == describe_schedule(Schedule.parse(expression, "UTC"))
 
 
 _VALUE = st.sampled_from(("*", "0", "1", "5", "07", "12", "31", "59", "jan", "NOV", "sun", "Mon", "fri", "L", "?"))
@@ -254,7 +254,7 @@ _MOSTLY_PLAIN = st.one_of(st.just("*"), st.just("5"), _FIELD)
 def test_whatever_is_valid_is_told_and_what_to_write_instead_means_the_same(expression: str) -> None:
     with suppress(InvalidSchedule):
         for instead in [each.instead for each in told(expression) if each.instead and not each.instead.startswith("two automations")]:
-            assert in_words(Schedule.parse(instead, "UTC")) == in_words(Schedule.parse(expression, "UTC"))
+            assert describe_schedule(Schedule.parse(instead, "UTC")) == describe_schedule(Schedule.parse(expression, "UTC"))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from scheduler.core.disappearance import DisappearanceWatch
-from scheduler.core.records import Removal
+from scheduler.core.recorded_state import Removal
 from scheduler.core.status import Disappearance
 from tests.counting import count_lines
 

@@ -11,7 +11,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from scheduler.core.fair_queue import FairQueue, Ticket
-from scheduler.core.forecast import Due, Polls, Prospect, forecast
+from scheduler.core.forecast import AutomationForecast, ForecastOccurrence, Polls, make_forecast
 
 MINUTES = 120
 
@@ -19,7 +19,7 @@ MINUTES = 120
 def choose(queue: FairQueue, now: float = 0.0) -> str:
     ticket = queue.choose()
     assert ticket is not None
-    queue.note_sent(ticket, now)
+    queue.record_send(ticket, now)
     return ticket.automation_id
 
 
@@ -53,7 +53,7 @@ def test_what_comes_due_later_is_no_second_occurrence() -> None:
 
 def test_automations_that_hung_come_last_and_do_not_starve() -> None:
     queue = FairQueue()
-    queue.note_answer("hung", hung=True)
+    queue.record_answer("hung", hung=True)
     for automation_id in ("hung", "a", "b", "c", "d"):
         queue.join(automation_id, lost_at=60.0, since=0.0)
     assert [choose(queue) for _ in range(5)] == ["a", "b", "c", "d", "hung"]
@@ -61,7 +61,7 @@ def test_automations_that_hung_come_last_and_do_not_starve() -> None:
     for number in range(8):
         queue.join(str(number), lost_at=60.0, since=0.0)
     assert "hung" in [choose(queue) for _ in range(4)]
-    queue.note_answer("hung", hung=False)
+    queue.record_answer("hung", hung=False)
     queue.join("hung", lost_at=1.0, since=0.0)
     assert "hung" in [choose(queue) for _ in range(2)]
 
@@ -131,9 +131,9 @@ def test_of_deleted_automations_little_is_remembered(monkeypatch: pytest.MonkeyP
     queue = FairQueue()
     queue.join("stays", lost_at=1e9, since=1e9)
     for number in range(100):
-        queue.note_lost(queue.join(str(number), lost_at=0.0, since=float(number)))
+        queue.record_loss(queue.join(str(number), lost_at=0.0, since=float(number)))
         choose(queue, now=float(number))
-        queue.note_answer(str(number), hung=True)
+        queue.record_answer(str(number), hung=True)
     assert max(len(queue._sent), len(queue._hung), len(queue._lost)) <= 10
 
 
@@ -153,21 +153,21 @@ class Recurring(NamedTuple):
         """For how many seconds an occurrence may wait: `start_within`, at most until the next one coalesces it."""
         return self.start_within if self.catches_up else min(self.start_within, self.period * 60)
 
-    def dues(self, number: int) -> Iterator[Due]:
+    def dues(self, number: int) -> Iterator[ForecastOccurrence]:
         """Yield its occurrences."""
         for at in range(30 + self.offset, MINUTES * 60, self.period * 60):
-            yield Due(at, at + self.patience, str(number))
+            yield ForecastOccurrence(at, at + self.patience, str(number))
 
 
-def play(automations: Sequence[Recurring], per_minute: int) -> list[Prospect]:
+def play(automations: Sequence[Recurring], per_minute: int) -> list[AutomationForecast]:
     """What comes of each automation when fires have so many places a minute."""
     dues = sorted((due for number, each in enumerate(automations) for due in each.dues(number)), key=lambda due: due.at)
     polls = Polls(interval=30.0, fresh_for=30.0, pages=1)  # two requests a minute
-    prospects = forecast(dues, polls, per_minute=per_minute + 2, per_hour=1_000_000).prospects
+    prospects = make_forecast(dues, polls, per_minute=per_minute + 2, per_hour=1_000_000).automation_forecasts
     return [prospects[str(number)] for number in range(len(automations))]
 
 
-def part_lost(prospect: Prospect) -> float:
+def part_lost(prospect: AutomationForecast) -> float:
     return prospect.lost / prospect.due
 
 
@@ -253,9 +253,9 @@ def test_within_a_step_deadlines_decide_and_the_fourth_place_goes_to_whoever_los
     queue = FairQueue()
     ticket = queue.join("lost one", lost_at=0.0, since=0.0)
     queue.leave(ticket)
-    queue.note_lost(ticket)
+    queue.record_loss(ticket)
     for _ in range(7):
-        queue.note_sent(ticket, 0.0)  # it lost an eighth; now less than five points
+        queue.record_send(ticket, 0.0)  # it lost an eighth; now less than five points
     for name in "abcd":
         queue.join(name, lost_at=60.0, since=1.0)
     queue.join("lost one", lost_at=600.0, since=1.0)

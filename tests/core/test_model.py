@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scheduler.core.clock_offset import sample_offset
 from scheduler.core.model import (
     MAX_NAME,
     REASONS,
@@ -18,11 +19,10 @@ from scheduler.core.model import (
     Outcome,
     Reason,
     Skip,
-    canonical_id,
     parse_automation,
+    to_canonical_id,
 )
-from scheduler.core.offset import sampled
-from scheduler.core.policy import effective_from
+from scheduler.core.policy import compute_effective_from
 
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -138,8 +138,8 @@ def test_an_instant_that_no_clock_can_have_shown_counts_as_none(text: str) -> No
 @pytest.mark.parametrize("text", [*NO_CLOCK_SHOWED, "1970-01-01T00:00:00Z", "2999-12-31T23:59:59.999999Z"])
 @pytest.mark.parametrize("date", [datetime.min, datetime(1970, 1, 1), datetime(2999, 12, 31), datetime.max])  # noqa: DTZ001, DTZ901  # all in UTC
 def test_whatever_the_api_says_of_time_an_edit_of_it_can_be_placed(text: str, date: datetime) -> None:
-    offset = sampled(date.replace(tzinfo=UTC), sent=NOON, received=NOON)
-    counted = effective_from(
+    offset = sample_offset(date.replace(tzinfo=UTC), sent=NOON, received=NOON)
+    counted = compute_effective_from(
         parse_automation(OBJECT | {"updated_at": text}).updated_at,
         clock_offset=offset.seconds if offset else 0.0,
         previous_poll=NOON,
@@ -151,7 +151,7 @@ def test_whatever_the_api_says_of_time_an_edit_of_it_can_be_placed(text: str, da
 
 @pytest.mark.parametrize("spelt", [ID, ID.upper(), ID.replace("-", ""), f"{{{ID}}}", f"urn:uuid:{ID}"])
 def test_an_id_has_one_spelling(spelt: str) -> None:
-    assert canonical_id(spelt) == ID
+    assert to_canonical_id(spelt) == ID
 
 
 JSON = st.recursive(
@@ -168,7 +168,7 @@ def test_whatever_comes_is_an_automation_or_an_invalid_one(value: object) -> Non
     except InvalidAutomation as error:
         error.reason.encode()
     else:
-        assert parsed.id == canonical_id(parsed.id)
+        assert parsed.id == to_canonical_id(parsed.id)
         for text in (parsed.name, parsed.run_id, parsed.run_error, parsed.run_status, *vars_of(parsed.definition)):
             (text or "").encode()  # what could not be kept in a database is not there
             assert "\0" not in (text or "")

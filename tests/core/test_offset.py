@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.core.offset import ClockOffset, sampled
+from scheduler.core.clock_offset import ClockOffset, sample_offset
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -17,7 +17,7 @@ def answer(offset: float, *, at: float, took: float = 0.05, kept: float = 0.0) -
     """What an answer says whose server is ``offset`` ahead, read its clock halfway, and had made its ``Date`` ``kept`` seconds before."""
     sent = NOON + seconds(at)
     read = sent + seconds(took / 2 + offset - kept)
-    sample = sampled(read.replace(microsecond=0), sent=sent, received=sent + seconds(took))
+    sample = sample_offset(read.replace(microsecond=0), sent=sent, received=sent + seconds(took))
     assert sample is not None
     return sample
 
@@ -31,25 +31,25 @@ def test_one_answer_tells_the_offset_to_within_about_a_second() -> None:
 def test_answers_around_the_beginning_of_a_second_narrow_it() -> None:
     known = answer(7.0, at=0.0)
     for at in (1.97, 2.99, 4.0, 5.02):
-        known = known.narrowed(answer(7.0, at=at))
+        known = known.narrow(answer(7.0, at=at))
     assert known.high - known.low < 1.12
     assert abs(known.seconds - 7.0) <= known.margin
 
 
 def test_an_answer_that_contradicts_starts_anew() -> None:
     stepped = answer(-120.0, at=60.0)
-    assert answer(7.0, at=0.0).narrowed(stepped) == stepped
+    assert answer(7.0, at=0.0).narrow(stepped) == stepped
 
 
 def test_what_is_known_widens_with_time_as_clocks_drift() -> None:
     known = ClockOffset(0.0, 0.1, NOON)
     an_hour_on = ClockOffset(0.5, 2.0, NOON + seconds(3600))
-    narrowed = known.narrowed(an_hour_on)
+    narrowed = known.narrow(an_hour_on)
     assert (narrowed.low, narrowed.high) == pytest.approx((0.5, 1.9))
 
 
 def test_a_clock_of_ours_that_went_back_during_the_request_says_nothing() -> None:
-    assert sampled(NOON, sent=NOON, received=NOON - seconds(0.5)) is None
+    assert sample_offset(NOON, sent=NOON, received=NOON - seconds(0.5)) is None
 
 
 @given(
@@ -60,7 +60,7 @@ def test_the_truth_is_never_outside_of_what_is_known(offset: float, answers: lis
     known: ClockOffset | None = None
     for at, took, kept in sorted(answers):
         sample = answer(offset, at=at, took=took, kept=kept)
-        known = known.narrowed(sample) if known else sample
+        known = known.narrow(sample) if known else sample
         assert known.low - 1e-4 <= offset <= known.high + 1e-4
 
 

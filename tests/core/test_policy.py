@@ -12,17 +12,17 @@ from scheduler.core.policy import (
     CatchUp,
     Concurrency,
     Decision,
-    Moment,
-    PassOver,
+    FireTime,
     Permission,
     Policies,
-    Start,
+    SkipDecision,
+    StartDecision,
+    compute_effective_from,
+    compute_jitter,
+    compute_start_within,
     decide,
-    effective_from,
-    jitter,
-    moment,
+    make_fire_time,
     permit,
-    start_within,
 )
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -50,33 +50,37 @@ ID = "01890a5d-ac96-774b-bcce-b302099a8057"
     ],
 )
 def test_auto_is_half_the_time_to_the_next_one_within_bounds(to_the_next: timedelta | None, expected: timedelta) -> None:
-    assert start_within(Policies(), to_the_next) == expected
+    assert compute_start_within(Policies(), to_the_next) == expected
 
 
 @pytest.mark.parametrize("given_", [timedelta(0), SECOND, timedelta(days=2)])
 def test_a_duration_is_taken_as_it_is(given_: timedelta) -> None:
-    assert start_within(Policies(start_within=given_), MINUTE) == given_
+    assert compute_start_within(Policies(start_within=given_), MINUTE) == given_
 
 
 # ---------------------------------------------------------------- jitter
 
 
 def test_no_jitter_is_none() -> None:
-    assert jitter(Policies(), "main", ID, MINUTE) == timedelta(0)
+    assert compute_jitter(Policies(), "main", ID, MINUTE) == timedelta(0)
 
 
 def test_the_same_automation_has_the_same_offset_every_time() -> None:
     policies = Policies(jitter=10 * MINUTE)
-    assert jitter(policies, "main", ID, HOUR) == jitter(policies, "main", ID, HOUR) == jitter(policies, "main", ID, 2 * HOUR)
+    assert (
+        compute_jitter(policies, "main", ID, HOUR)
+        == compute_jitter(policies, "main", ID, HOUR)
+        == compute_jitter(policies, "main", ID, 2 * HOUR)
+    )
 
 
 def test_automations_and_targets_are_spread_over_the_whole_of_it() -> None:
     policies = Policies(jitter=10 * MINUTE)
-    offsets = sorted(jitter(policies, "main", f"{number}", HOUR) for number in range(1000))
+    offsets = sorted(compute_jitter(policies, "main", f"{number}", HOUR) for number in range(1000))
     assert offsets[0] < 5 * SECOND
     assert offsets[-1] > 10 * MINUTE - 5 * SECOND
     assert all(later - earlier < 10 * SECOND for earlier, later in pairwise(offsets))
-    assert jitter(policies, "main", ID, HOUR) != jitter(policies, "other", ID, HOUR)
+    assert compute_jitter(policies, "main", ID, HOUR) != compute_jitter(policies, "other", ID, HOUR)
 
 
 @given(
@@ -85,37 +89,37 @@ def test_automations_and_targets_are_spread_over_the_whole_of_it() -> None:
     to_the_next=st.timedeltas(min_value=MINUTE, max_value=timedelta(days=30)),
 )
 def test_an_offset_is_less_than_half_the_time_to_the_next_one(automation_id: str, wanted: timedelta, to_the_next: timedelta) -> None:
-    offset = jitter(Policies(jitter=wanted), "main", automation_id, to_the_next)
+    offset = compute_jitter(Policies(jitter=wanted), "main", automation_id, to_the_next)
     assert timedelta(0) <= offset < min(wanted, to_the_next / 2)
 
 
 def test_a_moment_counts_its_deadline_from_when_it_is_due() -> None:
     policies = Policies(start_within=7 * MINUTE, jitter=10 * MINUTE)
-    made = moment(policies, "main", ID, NOON, NOON + HOUR)
-    offset = jitter(policies, "main", ID, HOUR)
-    assert made == Moment(NOON, NOON + offset, NOON + offset + 7 * MINUTE)
+    made = make_fire_time(policies, "main", ID, NOON, NOON + HOUR)
+    offset = compute_jitter(policies, "main", ID, HOUR)
+    assert made == FireTime(NOON, NOON + offset, NOON + offset + 7 * MINUTE)
 
 
 # ---------------------------------------------------------------- catch-up
 
 
-def every_five_minutes(count: int, *, within: timedelta = 30 * MINUTE) -> list[Moment]:
+def every_five_minutes(count: int, *, within: timedelta = 30 * MINUTE) -> list[FireTime]:
     """The last of them at noon."""
     instants = [NOON - 5 * MINUTE * number for number in reversed(range(count))]
-    return [Moment(each, each, each + within) for each in instants]
+    return [FireTime(each, each, each + within) for each in instants]
 
 
 def told(decisions: list[Decision]) -> list[str]:
     """Decisions in short: minutes before noon, and what becomes of them."""
     return [
-        f"start {minutes(each.moment)}"
-        if isinstance(each, Start)
-        else f"{each.reason} {minutes(each.moments[0])}..{minutes(each.moments[-1])}"
+        f"start {minutes(each.fire_time)}"
+        if isinstance(each, StartDecision)
+        else f"{each.reason} {minutes(each.fire_times[0])}..{minutes(each.fire_times[-1])}"
         for each in decisions
     ]
 
 
-def minutes(each: Moment) -> int:
+def minutes(each: FireTime) -> int:
     return int((NOON - each.scheduled_for) / MINUTE)
 
 
@@ -165,8 +169,8 @@ def test_a_restart_is_one_also_when_the_first_reading_takes_its_time() -> None:
 
 def test_the_deadline_itself_is_still_in_time() -> None:
     (only,) = every_five_minutes(1)
-    assert decide([only], Policies(), now=only.deadline, absent_until=LONG_AGO) == [Start(only)]
-    assert decide([only], Policies(), now=only.deadline + SECOND, absent_until=LONG_AGO) == [PassOver([only], Reason.MISSED)]
+    assert decide([only], Policies(), now=only.deadline, absent_until=LONG_AGO) == [StartDecision(only)]
+    assert decide([only], Policies(), now=only.deadline + SECOND, absent_until=LONG_AGO) == [SkipDecision([only], Reason.MISSED)]
 
 
 @pytest.mark.parametrize("policies", [Policies(paused=True), Policies(paused=True, catch_up=CatchUp.ALL)])
@@ -193,9 +197,11 @@ def test_every_moment_is_decided_once_and_in_order(
     moments = every_five_minutes(count, within=within)
     now = NOON + late
     decisions = decide(moments, Policies(catch_up=catch_up), now=now, absent_until=now - absent)
-    flat = [each for decision in decisions for each in ([decision.moment] if isinstance(decision, Start) else decision.moments)]
+    flat = [
+        each for decision in decisions for each in ([decision.fire_time] if isinstance(decision, StartDecision) else decision.fire_times)
+    ]
     assert flat == moments
-    started = [decision.moment for decision in decisions if isinstance(decision, Start)]
+    started = [decision.fire_time for decision in decisions if isinstance(decision, StartDecision)]
     assert all(now <= each.deadline for each in started)
     assert catch_up is CatchUp.ALL or len(started) <= 1
 
@@ -243,14 +249,14 @@ BEFORE, AFTER = NOON, NOON + 30 * SECOND
 def test_an_edit_counts_from_updated_at_between_the_two_polls(
     updated_at: datetime | None, offset: float, moved: bool, expected: datetime
 ) -> None:
-    assert effective_from(updated_at, clock_offset=offset, previous_poll=BEFORE, this_poll=AFTER, run_moved_it=moved) == expected
+    assert compute_effective_from(updated_at, clock_offset=offset, previous_poll=BEFORE, this_poll=AFTER, run_moved_it=moved) == expected
 
 
 def test_after_a_step_back_between_the_polls_an_edit_counts_from_the_later_poll() -> None:
     """The poll before seems to lie in the future then; what is in the future would not fire."""
-    counted = effective_from(NOON - HOUR, clock_offset=0.0, previous_poll=NOON + HOUR, this_poll=NOON, run_moved_it=False)
+    counted = compute_effective_from(NOON - HOUR, clock_offset=0.0, previous_poll=NOON + HOUR, this_poll=NOON, run_moved_it=False)
     assert counted == NOON
-    assert effective_from(None, clock_offset=0.0, previous_poll=NOON + HOUR, this_poll=NOON, run_moved_it=True) == NOON
+    assert compute_effective_from(None, clock_offset=0.0, previous_poll=NOON + HOUR, this_poll=NOON, run_moved_it=True) == NOON
 
 
 @pytest.mark.parametrize(
@@ -266,9 +272,9 @@ def test_after_a_step_back_between_the_polls_an_edit_counts_from_the_later_poll(
 def test_what_was_held_up_is_coalesced_into_a_newer_one_that_was_claimed(
     catch_up: CatchUp, claimed: int | None, expected: list[Reason | None]
 ) -> None:
-    moments = [Moment(each, each, each + HOUR) for each in (NOON + MINUTE, NOON + 2 * MINUTE)]
+    moments = [FireTime(each, each, each + HOUR) for each in (NOON + MINUTE, NOON + 2 * MINUTE)]
     newer = None if claimed is None else NOON + claimed * MINUTE
     decisions = decide(moments, Policies(catch_up=catch_up), now=NOON + 4 * MINUTE, absent_until=NOON, claimed=newer)
     assert [
-        reason for each in decisions for reason in ([None] if isinstance(each, Start) else [each.reason] * len(each.moments))
+        reason for each in decisions for reason in ([None] if isinstance(each, StartDecision) else [each.reason] * len(each.fire_times))
     ] == expected

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scheduler.core.printable import escaped
+from scheduler.core.terminal_text import to_printable
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from scheduler.core.printable import escaped
     ],
 )
 def test_what_is_harmless_stays_as_it_is(text: str) -> None:
-    assert escaped(text) == text
+    assert to_printable(text) == text
 
 
 @pytest.mark.parametrize(
@@ -43,4 +43,4 @@ def test_what_is_harmless_stays_as_it_is(text: str) -> None:
     ],
 )
 def test_what_can_deceive_is_escaped(text: str, shown: str) -> None:
-    assert escaped(text) == shown
+    assert to_printable(text) == shown

@@ -70,7 +70,7 @@ def read(name: str, text: str) -> set[int]:
     fields = ["0", "0", "*", "*", "*"]
     fields[place] = text
     expression = Expression.read(" ".join(fields))
-    days = expression.matching
+    days = expression.matching_days
     values = (expression.minutes, expression.hours, days.dates, days.months, days.weekdays)[place]
     return set(values) or set(range(field.first, field.last + 1))
 
@@ -125,7 +125,7 @@ def test_these_are_the_values(name: str, text: str, values: set[int]) -> None:
 
 @pytest.mark.parametrize("sign", ["#2", "#5"])
 def test_a_range_of_days_with_a_number_of_the_week_wraps_too(sign: str) -> None:
-    nth = Expression.read(f"0 0 * * sat-mon{sign}").matching.nth
+    nth = Expression.read(f"0 0 * * sat-mon{sign}").matching_days.nth
     assert nth == tuple((day, int(sign[1])) for day in (0, 1, 6))
 
 
@@ -147,9 +147,9 @@ def test_whatever_croniter_reads_rightly_or_refuses_is_left_as_it_is_written(fie
 def test_the_rules_of_before_are_kept_for_the_record_of_then() -> None:
     assert Expression.read("50-10/15 23-5/4 * * *", CRONITERS_RULES).minutes == (6, 50)
     assert Expression.read("50-10/15 23-5/4 * * *", CRONITERS_RULES).hours == (4, 23)
-    assert Expression.read("0 0 * * 7-0", CRONITERS_RULES).matching.weekdays == ()
+    assert Expression.read("0 0 * * 7-0", CRONITERS_RULES).matching_days.weekdays == ()
     assert Expression.read("5-5 0 31-L * *", CRONITERS_RULES).minutes == (5,)
-    assert Expression.read("5-5 0 31-L * *", CRONITERS_RULES).matching.dates == ()
+    assert Expression.read("5-5 0 31-L * *", CRONITERS_RULES).matching_days.dates == ()
     now, before = (Schedule.parse("50-10/15 * * * *", "UTC", rules_version=rules) for rules in (2, 1))
     assert now != before
     assert now == Schedule.parse("50-10/15 * * * *", "UTC")

@@ -7,65 +7,65 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.backlog import Backlog, Stretch, merge_gaps
+from scheduler.core.backlog import Backlog, BacklogInterval, merge_gaps
+from scheduler.core.backlog_decisions import JUST_BEFORE, Examiner, decide_late, find_last_instant, measure_extent
 from scheduler.core.cron import Schedule
 from scheduler.core.model import Definition, Gap, Reason
-from scheduler.core.policy import CatchUp, Moment, PassOver, Policies, Start, decide, moment
-from scheduler.core.recovery import JUST_BEFORE, Examiner, measure, newest, pass_over
+from scheduler.core.policy import CatchUp, FireTime, Policies, SkipDecision, StartDecision, decide, make_fire_time
 
 NOON = datetime(2026, 3, 29, 12, tzinfo=UTC)  # the clocks of Berlin were put forward in the night
 MINUTE = timedelta(minutes=1)
 EXPRESSIONS = ("* * * * *", "*/7 * * * *", "0,59 * * * *", "17 */3 * * *", "0 9 * * 1-5", "30 2 * * *")
 
 
-def stretch_of(expression: str, begin: datetime, end: datetime) -> Stretch:
+def stretch_of(expression: str, begin: datetime, end: datetime) -> BacklogInterval:
     schedule = Schedule.parse(expression, "Europe/Berlin")
-    return Stretch(Definition(expression, "Europe/Berlin", enabled=True), schedule, begin, end)
+    return BacklogInterval(Definition(expression, "Europe/Berlin", enabled=True), schedule, begin, end)
 
 
 def one_by_one(
-    stretches: Sequence[Stretch], policies: Policies, now: datetime, until: datetime, absent: datetime, *, paused: bool
+    stretches: Sequence[BacklogInterval], policies: Policies, now: datetime, until: datetime, absent: datetime, *, paused: bool
 ) -> dict[datetime, str]:
     """The fate of each instant, as `decide` tells it of all of them together."""
-    moments: list[Moment] = []
+    moments: list[FireTime] = []
     for stretch in stretches:
-        instants = list(stretch.schedule.between(stretch.begin, stretch.end))
-        followings = [*instants[1:], stretch.schedule.next(instants[-1])] if instants else []
-        moments += [moment(policies, "main", "a", each, then) for each, then in zip(instants, followings, strict=True)]
+        instants = list(stretch.schedule.iterate_between(stretch.begin, stretch.end))
+        followings = [*instants[1:], stretch.schedule.find_next(instants[-1])] if instants else []
+        moments += [make_fire_time(policies, "main", "a", each, then) for each, then in zip(instants, followings, strict=True)]
     due = [each for each in moments if each.due <= until]
     return fates(decide(due, policies, now=now, absent_until=absent, paused=paused)) | {
         each.scheduled_for: "not due" for each in moments if each.due > until
     }
 
 
-def fates(decisions: Sequence[Start | PassOver]) -> dict[datetime, str]:
+def fates(decisions: Sequence[StartDecision | SkipDecision]) -> dict[datetime, str]:
     told: dict[datetime, str] = {}
     for each in decisions:
-        if isinstance(each, Start):
-            told[each.moment.scheduled_for] = "start"
+        if isinstance(each, StartDecision):
+            told[each.fire_time.scheduled_for] = "start"
         else:
-            told |= {moment.scheduled_for: str(each.reason) for moment in each.moments}
+            told |= {moment.scheduled_for: str(each.reason) for moment in each.fire_times}
     return told
 
 
 def together(
-    stretches: Sequence[Stretch], policies: Policies, now: datetime, until: datetime, absent: datetime, *, paused: bool
+    stretches: Sequence[BacklogInterval], policies: Policies, now: datetime, until: datetime, absent: datetime, *, paused: bool
 ) -> dict[datetime, str]:
     """The fate of each instant, by stretches."""
     told: dict[datetime, str] = {}
     left, claimed = list(stretches), None
-    late: list[Stretch] = []
+    late: list[BacklogInterval] = []
     while left:
         examined = Examiner("main", now=now, until=until, absent_until=absent).examine("a", policies, left)
-        due = [each for each in examined.moments if each.due <= until]
+        due = [each for each in examined.fire_times if each.due <= until]
         decisions = decide(due, policies, now=now, absent_until=absent, paused=paused, claimed=claimed)
-        told |= fates(decisions) | {each.scheduled_for: "not due" for each in examined.moments if each.due > until}
-        claimed = max([each.moment.scheduled_for for each in decisions if isinstance(each, Start)], default=claimed)
+        told |= fates(decisions) | {each.scheduled_for: "not due" for each in examined.fire_times if each.due > until}
+        claimed = max([each.fire_time.scheduled_for for each in decisions if isinstance(each, StartDecision)], default=claimed)
         late += examined.late
         left = list(examined.unexamined)
     for stretch in late:
-        for passed in pass_over(stretch, policies, paused=paused, claimed=claimed):
-            instants = list(stretch.schedule.between(passed.extent.first - JUST_BEFORE, passed.extent.last))
+        for passed in decide_late(stretch, policies, paused=paused, claimed=claimed):
+            instants = list(stretch.schedule.iterate_between(passed.extent.first - JUST_BEFORE, passed.extent.last))
             assert (instants[0], instants[-1], len(instants)) == (passed.extent.first, passed.extent.last, passed.extent.count)
             assert not told.keys() & set(instants)
             told |= dict.fromkeys(instants, str(passed.reason))
@@ -105,19 +105,19 @@ def test_under_all_what_may_start_comes_in_order_and_not_too_much_at_once() -> N
     policies = Policies(catch_up=CatchUp.ALL, start_within=timedelta(days=1))
     stretch = stretch_of("* * * * *", NOON - timedelta(days=3), NOON)
     examined = Examiner("main", now=NOON, until=NOON, absent_until=None).examine("a", policies, [stretch])
-    assert len(examined.moments) == 500
-    assert examined.moments[0].scheduled_for == NOON - timedelta(days=1)
+    assert len(examined.fire_times) == 500
+    assert examined.fire_times[0].scheduled_for == NOON - timedelta(days=1)
     (behind,) = examined.unexamined
-    assert (behind.begin, behind.end) == (examined.moments[-1].scheduled_for, NOON)
+    assert (behind.begin, behind.end) == (examined.fire_times[-1].scheduled_for, NOON)
     (late,) = examined.late
-    assert late.end < examined.moments[0].scheduled_for
+    assert late.end < examined.fire_times[0].scheduled_for
 
 
 def test_the_newest_instant_is_found_however_long_ago() -> None:
     schedule = Schedule.parse("0 9 1 * *", "UTC")
-    assert newest(schedule, NOON - timedelta(days=60), NOON) == datetime(2026, 3, 1, 9, tzinfo=UTC)
-    assert newest(schedule, NOON - timedelta(days=20), NOON) is None
-    assert measure(schedule, NOON - timedelta(days=20), NOON) is None
+    assert find_last_instant(schedule, NOON - timedelta(days=60), NOON) == datetime(2026, 3, 1, 9, tzinfo=UTC)
+    assert find_last_instant(schedule, NOON - timedelta(days=20), NOON) is None
+    assert measure_extent(schedule, NOON - timedelta(days=20), NOON) is None
 
 
 # ---------------------------------------------------------------- the backlog
@@ -127,14 +127,14 @@ def test_stretches_that_continue_each_other_are_one() -> None:
     backlog = Backlog()
     for minutes in range(0, 600, 10):
         backlog.add_late("a", stretch_of("* * * * *", NOON + minutes * MINUTE, NOON + (minutes + 10) * MINUTE))
-    assert [(each.begin, each.end) for _, each in backlog.late()] == [(NOON, NOON + 600 * MINUTE)]
-    assert backlog.gaps() == (Gap(NOON, NOON + 600 * MINUTE, "a"),)
+    assert [(each.begin, each.end) for _, each in backlog.iterate_late()] == [(NOON, NOON + 600 * MINUTE)]
+    assert backlog.find_gaps() == (Gap(NOON, NOON + 600 * MINUTE, "a"),)
 
 
 def test_a_very_long_stretch_is_divided_so_that_its_evaluation_is_bounded() -> None:
     backlog = Backlog()
     backlog.add_late("a", stretch_of("* * * * *", NOON - timedelta(days=400), NOON))
-    parts = [each for _, each in backlog.late()]
+    parts = [each for _, each in backlog.iterate_late()]
     assert [each.begin for each in parts[1:]] == [each.end for each in parts[:-1]]
     assert max(each.end - each.begin for each in parts) <= timedelta(days=180)
 
@@ -143,23 +143,23 @@ def test_there_is_a_gap_until_the_last_stretch_is_recovered() -> None:
     backlog = Backlog()
     backlog.add_late("a", stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
     backlog.add_late("b", stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
-    first, second = backlog.late()
-    assert backlog.gaps() == (Gap(NOON, NOON + 60 * MINUTE, "a"),)
-    assert backlog.gaps([first]) == (Gap(NOON, NOON + 60 * MINUTE, "b"),)
+    first, second = backlog.iterate_late()
+    assert backlog.find_gaps() == (Gap(NOON, NOON + 60 * MINUTE, "a"),)
+    assert backlog.find_gaps([first]) == (Gap(NOON, NOON + 60 * MINUTE, "b"),)
     backlog.discard([first])
-    assert backlog.gaps([second]) == ()
+    assert backlog.find_gaps([second]) == ()
     backlog.discard([second])
     assert not backlog
-    assert backlog.gaps() == ()
+    assert backlog.find_gaps() == ()
 
 
 def test_what_was_cut_while_it_was_written_stays_as_far_as_it_is_left() -> None:
     backlog = Backlog()
     backlog.add_late("a", stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
-    written = list(backlog.late())
+    written = list(backlog.iterate_late())
     backlog.cut("a", NOON + 10 * MINUTE)
     backlog.discard(written)
-    assert [(each.begin, each.end) for _, each in backlog.late()] == [(NOON, NOON + 10 * MINUTE)]
+    assert [(each.begin, each.end) for _, each in backlog.iterate_late()] == [(NOON, NOON + 10 * MINUTE)]
 
 
 def test_what_is_added_again_is_not_in_the_backlog_twice() -> None:
@@ -167,13 +167,13 @@ def test_what_is_added_again_is_not_in_the_backlog_twice() -> None:
     backlog.add_late("a", stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
     backlog.add_late("a", stretch_of("*/2 * * * *", NOON, NOON + 60 * MINUTE))
     backlog.add("a", stretch_of("* * * * *", NOON + 20 * MINUTE, NOON + 40 * MINUTE))
-    left = [(each.schedule.expression, each.begin, each.end) for _, each in backlog.late()]
+    left = [(each.schedule.expression, each.begin, each.end) for _, each in backlog.iterate_late()]
     assert sorted(left) == [
         ("* * * * *", NOON, NOON + 20 * MINUTE),
         ("* * * * *", NOON + 40 * MINUTE, NOON + 60 * MINUTE),
         ("*/2 * * * *", NOON, NOON + 60 * MINUTE),
     ]
-    assert [(each.begin, each.end) for each in backlog.take_unexamined("a")] == [(NOON + 20 * MINUTE, NOON + 40 * MINUTE)]
+    assert [(each.begin, each.end) for each in backlog.pop_unexamined_intervals("a")] == [(NOON + 20 * MINUTE, NOON + 40 * MINUTE)]
 
 
 def test_a_time_that_is_derived_twice_is_unexamined_once() -> None:
@@ -182,7 +182,7 @@ def test_a_time_that_is_derived_twice_is_unexamined_once() -> None:
     backlog.add("a", stretch_of("* * * * *", NOON + 20 * MINUTE, NOON + 30 * MINUTE))
     backlog.add("a", stretch_of("*/2 * * * *", NOON + 40 * MINUTE, NOON + 50 * MINUTE))
     backlog.add("a", stretch_of("*/2 * * * *", NOON, NOON + 60 * MINUTE))
-    assert [(each.schedule.expression, each.begin, each.end) for each in backlog.take_unexamined("a")] == [
+    assert [(each.schedule.expression, each.begin, each.end) for each in backlog.pop_unexamined_intervals("a")] == [
         ("*/2 * * * *", NOON, NOON + 20 * MINUTE),
         ("* * * * *", NOON + 20 * MINUTE, NOON + 30 * MINUTE),
         ("*/2 * * * *", NOON + 30 * MINUTE, NOON + 40 * MINUTE),
@@ -195,22 +195,22 @@ def test_what_a_clock_ahead_found_late_is_examined_again() -> None:
     backlog.add_late("a", stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
     backlog.add("b", stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
     backlog.reopen_late()
-    assert (list(backlog.late()), sorted(backlog.unexamined)) == ([], ["a", "b"])
-    assert backlog.gaps() == (Gap(NOON, NOON + 60 * MINUTE, "a"),)
+    assert (list(backlog.iterate_late()), sorted(backlog.unexamined)) == ([], ["a", "b"])
+    assert backlog.find_gaps() == (Gap(NOON, NOON + 60 * MINUTE, "a"),)
 
 
 def test_what_cannot_be_evaluated_keeps_its_gap_and_is_tried_again() -> None:
     backlog = Backlog()
     backlog.add("a", stretch_of("* * * * *", NOON, NOON + 60 * MINUTE))
-    for stretch in backlog.take_unexamined("a"):
-        backlog.put_aside("a", stretch)
+    for stretch in backlog.pop_unexamined_intervals("a"):
+        backlog.postpone("a", stretch)
     assert not backlog
-    assert backlog.holds("a")
-    assert backlog.gaps() == (Gap(NOON, NOON + 60 * MINUTE, "a"),)
+    assert backlog.has_automation("a")
+    assert backlog.find_gaps() == (Gap(NOON, NOON + 60 * MINUTE, "a"),)
     backlog.cut("a", NOON + 30 * MINUTE)  # an edit counts from then
-    backlog.try_again()
+    backlog.resume_postponed_intervals()
     assert backlog.unexamined == ["a"]
-    assert [(each.begin, each.end) for each in backlog.take_unexamined("a")] == [(NOON, NOON + 30 * MINUTE)]
+    assert [(each.begin, each.end) for each in backlog.pop_unexamined_intervals("a")] == [(NOON, NOON + 30 * MINUTE)]
 
 
 @pytest.mark.parametrize(
@@ -224,8 +224,8 @@ def test_gaps_that_touch_are_one(gaps: list[tuple[int, int]], merged: list[tuple
 
 def test_reasons_are_those_of_skipped_occurrences() -> None:
     stretch = stretch_of("* * * * *", NOON, NOON + 60 * MINUTE)
-    (paused,) = pass_over(stretch, Policies(paused=True), paused=False, claimed=None)
+    (paused,) = decide_late(stretch, Policies(paused=True), paused=False, claimed=None)
     assert paused.reason is Reason.PAUSED
-    older, newer = pass_over(stretch, Policies(), paused=False, claimed=NOON + 30 * MINUTE)
+    older, newer = decide_late(stretch, Policies(), paused=False, claimed=NOON + 30 * MINUTE)
     assert (older.reason, older.extent.count) == (Reason.COALESCED, 29)
     assert (newer.reason, newer.extent.count) == (Reason.MISSED, 31)

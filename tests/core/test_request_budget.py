@@ -8,10 +8,10 @@ import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.request_budget import HOUR, MINUTE, RAREST, Purpose, RequestBudget, Window, need
+from scheduler.core.request_budget import HOUR, MINUTE, RAREST_POLL_INTERVAL, Purpose, RequestBudget, Window, compute_need
 
 INF = float("inf")
-USUAL = need(poll_interval=30.0, polls=0.0, pages=1)
+USUAL = compute_need(poll_interval=30.0, polls=0.0, pages=1)
 
 
 def send(budget: RequestBudget, now: float, purpose: Purpose = Purpose.FIRE, *, requests: int = 1) -> None:
@@ -21,7 +21,7 @@ def send(budget: RequestBudget, now: float, purpose: Purpose = Purpose.FIRE, *, 
 
 def fire_at(budget: RequestBudget, now: float) -> float:
     """Ask until a fire may be sent, and send it."""
-    while (at := budget.fire_at(now)) > now:
+    while (at := budget.find_earliest_fire(now)) > now:
         now = at
     send(budget, now)
     return now
@@ -29,7 +29,7 @@ def fire_at(budget: RequestBudget, now: float) -> float:
 
 def poll_at(budget: RequestBudget, now: float, requests: int) -> float:
     """Ask until a poll of so many requests may begin."""
-    while (at := budget.poll_at(now, requests)) > now:
+    while (at := budget.find_earliest_poll(now, requests)) > now:
         now = at
     return now
 
@@ -41,7 +41,7 @@ def poll_at(budget: RequestBudget, now: float, requests: int) -> float:
 def test_no_span_of_the_window_ever_holds_more_than_the_limit(limit: int, gaps: list[float]) -> None:
     window, now, taken = Window(limit, MINUTE), 0.0, []
     for gap in gaps:
-        now = max(now + gap, window.free_at(now + gap, 0, limit))
+        now = max(now + gap, window.find_free_instant(now + gap, 0, limit))
         window.add(now)
         taken.append(now)
     for first, beyond in zip(taken, taken[limit:], strict=False):
@@ -65,7 +65,7 @@ def test_a_block_is_never_shortened_by_a_later_one() -> None:
     budget = RequestBudget(per_minute=3, per_hour=4)
     budget.block(50.0)
     budget.block(20.0)
-    assert budget.fire_at(0.0) == budget.poll_at(0.0) == 50.0
+    assert budget.find_earliest_fire(0.0) == budget.find_earliest_poll(0.0) == 50.0
 
 
 @pytest.mark.parametrize(("before", "after", "free_at"), [(4, 4, -INF), (4, 3, MINUTE), (4, 2, 10.0 + MINUTE), (3, 9, -INF)])
@@ -74,17 +74,17 @@ def test_other_limits_count_what_was_sent(before: int, after: int, free_at: floa
     for at in (0.0, 10.0, 20.0):
         send(budget, at)
     budget.set_limits(per_minute=after, per_hour=100, now=20.0)
-    assert budget.fire_at(20.0) == free_at
+    assert budget.find_earliest_fire(20.0) == free_at
 
 
 def test_a_place_that_is_held_counts_until_it_is_given_back() -> None:
     budget = RequestBudget(per_minute=2, per_hour=100)
     budget.hold()
     budget.hold()
-    assert budget.fire_at(0.0) > 0.0
-    assert budget.poll_at(0.0) > 0.0
+    assert budget.find_earliest_fire(0.0) > 0.0
+    assert budget.find_earliest_poll(0.0) > 0.0
     budget.give_back()
-    assert budget.fire_at(0.0) <= 0.0
+    assert budget.find_earliest_fire(0.0) <= 0.0
 
 
 # ---------------------------------------------------------------- the reserve
@@ -94,11 +94,11 @@ def test_a_place_that_is_held_counts_until_it_is_given_back() -> None:
 def test_without_a_known_need_the_background_leaves_a_quarter_to_the_fires(limit: int, spare: int) -> None:
     budget = RequestBudget(per_minute=limit, per_hour=10**6)
     for _ in range(spare):
-        assert budget.poll_at(0.0) <= 0.0
+        assert budget.find_earliest_poll(0.0) <= 0.0
         send(budget, 0.0, Purpose.POLL)
-    assert budget.poll_at(0.0) > 0.0
+    assert budget.find_earliest_poll(0.0) > 0.0
     if spare < limit:
-        assert budget.fire_at(0.0) <= 0.0
+        assert budget.find_earliest_fire(0.0) <= 0.0
 
 
 def test_fires_leave_what_polls_still_need_and_take_it_when_the_need_has_passed() -> None:
@@ -106,7 +106,7 @@ def test_fires_leave_what_polls_still_need_and_take_it_when_the_need_has_passed(
     budget.expect(USUAL, 0.0)
     now, sent = 0.0, 0
     while now < HOUR:
-        while budget.fire_at(now) <= now:
+        while budget.find_earliest_fire(now) <= now:
             send(budget, now)
             sent += 1
         assert sent <= 4000 - (HOUR - now) / 30
@@ -117,21 +117,21 @@ def test_fires_leave_what_polls_still_need_and_take_it_when_the_need_has_passed(
 @pytest.mark.parametrize("pages", [1, 7, 10, 40])
 def test_the_reserve_is_at_most_a_quarter_unless_polls_would_become_too_rare(pages: int) -> None:
     budget = RequestBudget(per_minute=400, per_hour=4000)
-    budget.expect(need(poll_interval=30.0, polls=0.1, pages=pages), 0.0)
+    budget.expect(compute_need(poll_interval=30.0, polls=0.1, pages=pages), 0.0)
     fires = 0
     for minute in range(60):
         now = minute * 60.0
-        while budget.fire_at(now) <= now:
+        while budget.find_earliest_fire(now) <= now:
             send(budget, now)
             fires += 1
-    least = pages * HOUR / RAREST
+    least = pages * HOUR / RAREST_POLL_INTERVAL
     assert 4000 - fires <= max(1000, least + pages) + 60
 
 
 def play(automations: int, pages: int, hours: float, *, per_minute: int = 400, per_hour: int = 4000) -> tuple[list[int], list[float]]:
     """Every-minute fires without patience for more than their minute, and polls every 30 s: fires by minute, and when polls began."""
     budget = RequestBudget(per_minute=per_minute, per_hour=per_hour)
-    budget.expect(need(poll_interval=30.0, polls=0.0, pages=pages), 0.0)
+    budget.expect(compute_need(poll_interval=30.0, polls=0.0, pages=pages), 0.0)
     fires, polls, wanted, page, waiting = [0] * (int(hours * 60) + 1), list[float](), 0.0, 0, 0
     events = [(minute * 60.0, 0) for minute in range(int(hours * 60))]
     heapq.heapify(events)
@@ -139,12 +139,12 @@ def play(automations: int, pages: int, hours: float, *, per_minute: int = 400, p
     while events:
         now, kind = heapq.heappop(events)
         waiting = automations if kind == 0 else waiting
-        while now >= wanted and budget.poll_at(now, pages if page == 0 else 1) <= now:
+        while now >= wanted and budget.find_earliest_poll(now, pages if page == 0 else 1) <= now:
             send(budget, now, Purpose.POLL, requests=1 if page else pages)
             polls += [now] if page == 0 else []
             page = (page + 1) % pages
             wanted = max(wanted, now) if page else polls[-1] + 30.0
-        while waiting and budget.fire_at(now) <= now:
+        while waiting and budget.find_earliest_fire(now) <= now:
             send(budget, now)
             fires[int(now // 60)] += 1
             waiting -= 1
@@ -166,7 +166,7 @@ def test_within_the_budget_all_fires_and_all_polls_go_for_six_hours(automations:
 @given(automations=st.integers(0, 400), pages=st.integers(1, 40), per_hour=st.sampled_from([600, 2400, 4000]))
 def test_polls_are_never_rarer_than_promised_and_fires_get_the_rest(automations: int, pages: int, per_hour: int) -> None:
     fires, polls = play(automations, pages, 1.5, per_hour=per_hour)
-    rarest = max(RAREST, pages * HOUR / (per_hour / 2 - pages))  # a list that takes half of the budget becomes rarer still
+    rarest = max(RAREST_POLL_INTERVAL, pages * HOUR / (per_hour / 2 - pages))  # a list that takes half of the budget becomes rarer still
     gaps = [later - earlier for earlier, later in pairwise([*polls, 1.5 * HOUR])]
     assert max(gaps) <= rarest + pages + 2.0
     assert sum(fires) + len(polls) * pages >= min(automations * 90, per_hour - pages)
@@ -176,25 +176,25 @@ def test_polls_are_never_rarer_than_promised_and_fires_get_the_rest(automations:
 def test_polls_of_a_quiet_time_take_nothing_that_fires_may_use_later(quiet: int) -> None:
     """Polls want more than their quarter of the hour. Spent in the first minutes, the quarter would be kept for polls once more."""
     budget, polls, fires = RequestBudget(per_minute=10_000, per_hour=480), list[int](), 0
-    budget.expect(need(poll_interval=5.0, polls=0.0, pages=1), 0.0)
+    budget.expect(compute_need(poll_interval=5.0, polls=0.0, pages=1), 0.0)
     for now in range(0, 3600, 5):
-        if budget.poll_at(now) <= now:
+        if budget.find_earliest_poll(now) <= now:
             send(budget, now, Purpose.POLL)
             polls.append(now)
-        while now >= quiet and budget.fire_at(now) <= now:
+        while now >= quiet and budget.find_earliest_fire(now) <= now:
             send(budget, now)
             fires += 1
     assert fires >= 480 * 3 / 4 - 2
-    assert max(after - before for before, after in pairwise(polls)) <= RAREST
+    assert max(after - before for before, after in pairwise(polls)) <= RAREST_POLL_INTERVAL
 
 
 def test_a_poll_waits_until_all_of_its_pages_may_follow_each_other() -> None:
     budget = RequestBudget(per_minute=400, per_hour=4000)
-    budget.expect(need(poll_interval=30.0, polls=0.0, pages=10), 0.0)
-    while budget.fire_at(0.0) <= 0.0:
+    budget.expect(compute_need(poll_interval=30.0, polls=0.0, pages=10), 0.0)
+    while budget.find_earliest_fire(0.0) <= 0.0:
         send(budget, 0.0)
     for page in [*range(10), *range(10)]:  # of the rarest polls, and of the others
-        assert budget.poll_at(0.0, 1) <= 0.0
+        assert budget.find_earliest_poll(0.0, 1) <= 0.0
         send(budget, 0.0, Purpose.POLL, requests=1 if page else 10)
     first, whole = poll_at(budget, 1.0, 1), poll_at(budget, 1.0, 10)
     assert whole > 5 * first
@@ -213,19 +213,19 @@ def play_with_readings(readings: float) -> tuple[list[float], list[float], int]:
         asked = min(asked + readings, 8.0)
         if second % 30 == 0:  # as the daemon, which counts what was sent within an hour
             rate = sum(at > now - HOUR for at in read) / HOUR
-            budget.expect(need(poll_interval=30.0, polls=1 / 30, pages=1, readings=rate, at_once=int(asked)), now)
-        if (not polls or now - polls[-1] >= 30.0) and budget.poll_at(now) <= now:
+            budget.expect(compute_need(poll_interval=30.0, polls=1 / 30, pages=1, readings=rate, at_once=int(asked)), now)
+        if (not polls or now - polls[-1] >= 30.0) and budget.find_earliest_poll(now) <= now:
             send(budget, now, Purpose.POLL)
             polls.append(now)
-        while asked >= 1.0 and budget.reading_at(now) <= now:
+        while asked >= 1.0 and budget.find_earliest_reading(now) <= now:
             send(budget, now, Purpose.READING)
             read.append(now)
             asked -= 1.0
-        while waiting and budget.fire_at(now) <= now:
+        while waiting and budget.find_earliest_fire(now) <= now:
             send(budget, now)
             fires.append(now)
             waiting -= 1
-        if second > 2 * HOUR and waiting and budget.fire_at(now) > now:
+        if second > 2 * HOUR and waiting and budget.find_earliest_fire(now) > now:
             fewest = min(fewest, len(fires) - bisect_right(fires, now - HOUR))
     return polls, read, fewest
 
@@ -237,22 +237,22 @@ def test_readings_take_no_more_than_their_share_and_leave_polls_theirs(readings:
     background = sorted([*polls, *read])
     assert all(later - earlier >= HOUR for earlier, later in zip(background, background[1002:], strict=False))  # two polls at once
     assert sum(at > 2 * HOUR for at in read) >= 0.95 * min(readings * HOUR, 1000 - 120)
-    assert max(later - earlier for earlier, later in pairwise(polls)) <= RAREST + 2.0
+    assert max(later - earlier for earlier, later in pairwise(polls)) <= RAREST_POLL_INTERVAL + 2.0
     assert fewest >= 2960, "three quarters are for fires; what is coming is counted in groups"
 
 
 def test_readings_go_on_although_polls_and_fires_want_all() -> None:
     """Polls of every second want more than the quarter; an automation that the list does not show has only its reading."""
     budget = RequestBudget(per_minute=60, per_hour=100_000)
-    budget.expect(need(poll_interval=1.0, polls=1.0, pages=1, at_once=4), 0.0)
+    budget.expect(compute_need(poll_interval=1.0, polls=1.0, pages=1, at_once=4), 0.0)
     readings = 0
     for second in range(600):
         now = float(second)
-        while budget.fire_at(now) <= now:
+        while budget.find_earliest_fire(now) <= now:
             send(budget, now)
-        while budget.poll_at(now) <= now:
+        while budget.find_earliest_poll(now) <= now:
             send(budget, now, Purpose.POLL)
-        while budget.reading_at(now) <= now:
+        while budget.find_earliest_reading(now) <= now:
             send(budget, now, Purpose.READING)
             readings += 1
     assert readings >= 25, "a sixteenth of the limit is 37 in ten minutes"
@@ -262,27 +262,27 @@ def test_places_beside_the_reserves_are_for_fires_while_one_waits() -> None:
     budget = RequestBudget(per_minute=4, per_hour=100)
     for _ in range(4):
         send(budget, 0.0)
-    assert budget.fire_at(59.5) > 59.5
-    assert budget.poll_at(60.0) > 60.0
-    assert budget.reading_at(60.0) > 60.0
-    assert budget.fire_at(60.0) <= 60.0
-    assert budget.poll_at(61.5) <= 61.5
-    assert budget.reading_at(61.5) <= 61.5
+    assert budget.find_earliest_fire(59.5) > 59.5
+    assert budget.find_earliest_poll(60.0) > 60.0
+    assert budget.find_earliest_reading(60.0) > 60.0
+    assert budget.find_earliest_fire(60.0) <= 60.0
+    assert budget.find_earliest_poll(61.5) <= 61.5
+    assert budget.find_earliest_reading(61.5) <= 61.5
 
 
 def test_a_need_that_comes_and_goes_makes_no_tokens() -> None:
     budget = RequestBudget(per_minute=400, per_hour=4000)
     budget.expect(USUAL, 0.0)
-    while budget.fire_at(0.0) <= 0.0:
+    while budget.find_earliest_fire(0.0) <= 0.0:
         send(budget, 0.0)
     for _ in range(10):
-        budget.expect(need(poll_interval=30.0, polls=0.0, pages=1, at_once=8), 0.0)
+        budget.expect(compute_need(poll_interval=30.0, polls=0.0, pages=1, at_once=8), 0.0)
         budget.expect(USUAL, 0.0)
     for _ in range(2):
-        assert budget.poll_at(0.0) <= 0.0
+        assert budget.find_earliest_poll(0.0) <= 0.0
         send(budget, 0.0, Purpose.POLL)
-    assert budget.poll_at(0.0) > 0.0
-    assert budget.reading_at(0.0) > 0.0
+    assert budget.find_earliest_poll(0.0) > 0.0
+    assert budget.find_earliest_reading(0.0) > 0.0
 
 
 @pytest.mark.parametrize("per_minute", [1, 2, 3, 5])

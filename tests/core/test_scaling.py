@@ -9,9 +9,9 @@ from typing import Final
 import pytest
 
 from scheduler.core.cron import Schedule
+from scheduler.core.due_queue import DueQueue
 from scheduler.core.model import Automation, Definition, Snapshot
-from scheduler.core.pending import Pending
-from scheduler.core.policy import Moment, Policies
+from scheduler.core.policy import FireTime, Policies
 from scheduler.core.timetable import Timetable
 from tests.counting import count_lines
 
@@ -37,7 +37,7 @@ def with_moments_waiting(count: int, policies: Policies = JITTER) -> Timetable:
     """A timetable in which each automation has a moment that its jitter lets wait, or that is due."""
     timetable = Timetable("main", now=NOON, policies=lambda *_: policies)
     poll(timetable, NOON, automations(count, "*/30 * * * *"))
-    timetable.due(NOON + 30 * MINUTE)
+    timetable.collect_due(NOON + 30 * MINUTE)
     return timetable
 
 
@@ -61,9 +61,9 @@ def ask(count: int) -> Callable[[Timetable], object]:
     """As the planner and the poller do with what is due."""
 
     def asked(timetable: Timetable) -> None:
-        dues = timetable.due(NOON + 45 * MINUTE)
-        timetable.watermark(NOON + 45 * MINUTE, planned=dues)
-        timetable.planned(dues)
+        dues = timetable.collect_due(NOON + 45 * MINUTE)
+        timetable.compute_watermark(NOON + 45 * MINUTE, planned=dues)
+        timetable.mark_durable(dues)
         assert len(dues) > count / 4
         assert timetable.wake_at is not None
 
@@ -81,7 +81,7 @@ def test_a_poll_costs_as_much_as_it_changed(change: Callable[[int], Callable[[Ti
 def test_a_bulk_edit_evaluates_each_schedule_a_few_times(monkeypatch: pytest.MonkeyPatch, planned_until: datetime) -> None:
     """Each automation was edited at an instant of its own, and the new versions have overdue moments when the planner is ahead."""
     evaluations = []
-    between = Schedule.between
+    between = Schedule.iterate_between
 
     def counted(schedule: Schedule, begin: datetime, end: datetime) -> Iterator[datetime]:
         evaluations.append(schedule)
@@ -89,8 +89,8 @@ def test_a_bulk_edit_evaluates_each_schedule_a_few_times(monkeypatch: pytest.Mon
 
     timetable = Timetable("main", now=NOON, policies=lambda *_: Policies())
     poll(timetable, NOON, automations(FEW, "*/30 * * * *"))
-    timetable.planned(timetable.due(planned_until))
-    monkeypatch.setattr(Schedule, "between", counted)
+    timetable.mark_durable(timetable.collect_due(planned_until))
+    monkeypatch.setattr(Schedule, "iterate_between", counted)
     edited = [
         replace(automation, updated_at=NOON + number * timedelta(seconds=1))
         for number, automation in enumerate(automations(FEW, "*/10 * * * *"))
@@ -102,15 +102,15 @@ def test_a_bulk_edit_evaluates_each_schedule_a_few_times(monkeypatch: pytest.Mon
     minutes = 6  # from the poll before up to this one; each is asked whether it has many instants, and then for them
     assert len(evaluations) <= 2 * minutes
     if planned_until > NOON:
-        (of_first,) = {tuple(each.scheduled_for for each in due.moments) for due in timetable.due(planned_until)}
+        (of_first,) = {tuple(each.scheduled_for for each in due.fire_times) for due in timetable.collect_due(planned_until)}
         assert of_first == tuple(NOON + minute * MINUTE for minute in (10, 20, 30, 40))
 
 
 def test_one_edit_costs_the_same_however_many_moments_of_others_wait() -> None:
     def one_edit(count: int) -> int:
-        pending = Pending()
+        pending = DueQueue()
         for number in range(count):
-            pending.add(f"automation {number}", [Moment(NOON, NOON + 5 * MINUTE, NOON + 10 * MINUTE)], NOON)
+            pending.add(f"automation {number}", [FireTime(NOON, NOON + 5 * MINUTE, NOON + 10 * MINUTE)], NOON)
         return count_lines(lambda: pending.cut("automation 0", NOON - MINUTE))
 
     assert one_edit(MANY) == one_edit(FEW)
@@ -118,21 +118,21 @@ def test_one_edit_costs_the_same_however_many_moments_of_others_wait() -> None:
 
 def test_moments_that_become_due_together_cost_as_much_as_they_are() -> None:
     def become_due(count: int) -> int:
-        pending = Pending()
-        moments = [Moment(NOON + n * MINUTE, NOON + (n + 0.5) * MINUTE, NOON + (n + 9) * MINUTE) for n in range(count)]
+        pending = DueQueue()
+        moments = [FireTime(NOON + n * MINUTE, NOON + (n + 0.5) * MINUTE, NOON + (n + 9) * MINUTE) for n in range(count)]
         pending.add("automation", moments, NOON)
-        lines = count_lines(lambda: pending.due(NOON + (count + 1) * MINUTE))
-        assert pending.due(NOON + count * MINUTE)["automation"] == moments
+        lines = count_lines(lambda: pending.find_due(NOON + (count + 1) * MINUTE))
+        assert pending.find_due(NOON + count * MINUTE)["automation"] == moments
         return lines
 
     assert become_due(MANY) <= 12 * become_due(FEW)
 
 
 def test_what_was_forgotten_takes_no_more_room_than_what_waits() -> None:
-    pending = Pending()
+    pending = DueQueue()
     for edit_number in range(MANY):
-        pending.add("automation", [Moment(NOON + MINUTE, NOON + 5 * MINUTE, NOON + 10 * MINUTE)], NOON)
+        pending.add("automation", [FireTime(NOON + MINUTE, NOON + 5 * MINUTE, NOON + 10 * MINUTE)], NOON)
         if edit_number < MANY - 1:
             pending.cut("automation", NOON)
     assert pending.earliest_due == NOON + 5 * MINUTE
-    assert len(pending._later) <= 3
+    assert len(pending._delayed) <= 3

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from scheduler.core.cron import Schedule
-from scheduler.core.model import Automation, Definition, InvalidAutomation, Snapshot, Version
-from scheduler.core.policy import Policies, moment
-from scheduler.core.records import EndedVersion, RecordedAutomation
-from scheduler.core.timetable import Changes, Due, Timetable
+from scheduler.core.model import Automation, Definition, DefinitionVersion, InvalidAutomation, Snapshot
+from scheduler.core.policy import Policies, make_fire_time
+from scheduler.core.recorded_state import EndedVersion, RecordedAutomation
+from scheduler.core.timetable import DueFireTimes, SnapshotChanges, Timetable
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 A, B = "aaaaaaaa-0000-4000-8000-000000000000", "bbbbbbbb-0000-4000-8000-000000000000"
@@ -57,7 +57,7 @@ class Told:
         watermark: str | None,
         previous: str | None = None,
         ended: Sequence[EndedVersion] = (),
-    ) -> list[Version]:
+    ) -> list[DefinitionVersion]:
         slices = self.timetable.load(recorded, watermark=None if watermark is None else at(watermark), ended=ended)
         versions = [version for versions in slices for version in versions]
         self.previous = None if previous is None else at(previous)
@@ -71,7 +71,7 @@ class Told:
         broken: Mapping[str, str] | None = None,
         offset: float = 0.0,
         unidentified: int = 0,
-    ) -> Changes:
+    ) -> SnapshotChanges:
         errors = {each: InvalidAutomation(reason, automation_id=each, name=None) for each, reason in (broken or {}).items()}
         begun = at(when).timestamp()
         snapshot = Snapshot(at(when), begun, begun, {each.id: each for each in automations}, errors, complete, offset, unidentified)
@@ -87,20 +87,20 @@ class Told:
 
     def due(self, when: str) -> dict[str, list[str]]:
         """What is due, by automation, as times of day."""
-        return shown(self.timetable.due(at(when)))
+        return shown(self.timetable.collect_due(at(when)))
 
     def plan(self, when: str) -> dict[str, list[str]]:
         """What is due; from now on it is durable."""
-        dues = self.timetable.due(at(when))
-        self.timetable.planned(dues)
+        dues = self.timetable.collect_due(at(when))
+        self.timetable.mark_durable(dues)
         return shown(dues)
 
     def watermark(self, now: str) -> str:
-        return clock(self.timetable.watermark(at(now)))
+        return clock(self.timetable.compute_watermark(at(now)))
 
 
-def shown(dues: list[Due]) -> dict[str, list[str]]:
-    return {due.entry.automation.id: [f"{each.scheduled_for:%H:%M}" for each in due.moments] for due in dues}
+def shown(dues: list[DueFireTimes]) -> dict[str, list[str]]:
+    return {due.entry.automation.id: [f"{each.scheduled_for:%H:%M}" for each in due.fire_times] for due in dues}
 
 
 def clock(instant: datetime) -> str:
@@ -122,7 +122,7 @@ def ids(versions: object) -> list[str]:
 def test_nothing_from_before_the_first_reading_fires() -> None:
     told = Told("12:00:10")
     changes = told.poll("12:00:20", automation(updated="09:00:00"))
-    assert changes.added == [Version(A, "a", Definition("* * * * *", "UTC", enabled=True), at("12:00:20"), at("12:00:20"))]
+    assert changes.added == [DefinitionVersion(A, "a", Definition("* * * * *", "UTC", enabled=True), at("12:00:20"), at("12:00:20"))]
     assert told.due("12:00:59") == {}
     assert told.due("12:01:00") == {A: ["12:01"]}
 
@@ -153,13 +153,13 @@ def test_the_clock_difference_is_taken_from_updated_at() -> None:
 def evaluations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every question that is asked of a schedule."""
     asked: list[str] = []
-    fires = Schedule._fires
+    fires = Schedule._iterate_fires
 
     def asking(self: Schedule, after: datetime) -> Iterator[datetime]:
         asked.append(self.expression)
         return fires(self, after)
 
-    monkeypatch.setattr(Schedule, "_fires", asking)
+    monkeypatch.setattr(Schedule, "_iterate_fires", asking)
     return asked
 
 
@@ -190,8 +190,8 @@ def test_what_came_due_while_nobody_ran_is_evaluated_once_for_all(evaluations: l
 def test_all_automations_with_the_same_policies_share_their_moments() -> None:
     told = Told("12:00:10")
     told.poll("12:00:20", *many(3))
-    first, second, third = told.timetable.due(at("12:02:00"))
-    assert first.moments is second.moments is third.moments
+    first, second, third = told.timetable.collect_due(at("12:02:00"))
+    assert first.fire_times is second.fire_times is third.fire_times
 
 
 def test_what_is_disabled_or_invalid_costs_nothing(evaluations: list[str]) -> None:
@@ -210,7 +210,7 @@ def test_an_edit_divides_time() -> None:
     told = Told("12:00:10")
     told.poll("12:00:20", automation(cron="*/10 * * * *"))
     changes = told.poll("12:29:30", automation(cron="*/7 * * * *", updated="12:20:00"))
-    assert changes.changed == [Version(A, "a", Definition("*/7 * * * *", "UTC", enabled=True), at("12:20:00"), at("12:29:30"))]
+    assert changes.changed == [DefinitionVersion(A, "a", Definition("*/7 * * * *", "UTC", enabled=True), at("12:20:00"), at("12:29:30"))]
     assert told.plan("12:40:00") == {A: ["12:10", "12:20", "12:21", "12:28", "12:35"]}
 
 
@@ -236,9 +236,9 @@ def test_what_is_disabled_is_not_due_from_then_on() -> None:
     assert told.due("12:03:00") == {A: ["12:01", "12:02", "12:03"]}
     changes = told.poll("12:03:10", automation(enabled=False, updated="12:01:30"))
     assert [(each.definition and each.definition.enabled, each.effective_from) for each in changes.changed] == [(False, at("12:01:30"))]
-    (due,) = told.timetable.due(at("12:04:00"))
+    (due,) = told.timetable.collect_due(at("12:04:00"))
     assert shown([due]) == {A: ["12:01"]}
-    assert due.entry.ended == "disabled"  # so that whoever plans it knows that nobody wants it now
+    assert due.entry.end_reason == "disabled"  # so that whoever plans it knows that nobody wants it now
 
 
 def test_an_edit_after_which_a_run_began_counts_from_the_reading_before() -> None:
@@ -252,9 +252,9 @@ def test_an_edit_after_which_a_run_began_counts_from_the_reading_before() -> Non
 def test_what_was_loaded_and_is_unchanged_differs_once_and_not_at_every_poll() -> None:
     told, shown_again = Told("12:00:10"), automation()
     told.load(recorded(automation()), watermark="12:00:00")
-    assert told.timetable.differs(shown_again)
-    assert told.poll("12:00:20", shown_again) == Changes([], [], [], [])
-    assert not told.timetable.differs(shown_again)
+    assert told.timetable.is_changed(shown_again)
+    assert told.poll("12:00:20", shown_again) == SnapshotChanges([], [], [], [])
+    assert not told.timetable.is_changed(shown_again)
 
 
 def test_a_new_name_is_no_edit() -> None:
@@ -325,7 +325,7 @@ def test_what_snapshots_do_not_have_for_an_interval_is_gone() -> None:
     assert told.timetable.is_absent(A)
     assert A in told.timetable.entries
     removed = told.poll("12:00:40", automation(B)).removed
-    assert removed == [Version(A, "a", None, at("12:00:40"), at("12:00:40"))]
+    assert removed == [DefinitionVersion(A, "a", None, at("12:00:40"), at("12:00:40"))]
     assert told.timetable.is_absent(A)
     assert told.plan("12:01:00") == {B: ["12:01"]}
     assert told.poll("12:01:10", automation(B)).removed == []
@@ -396,7 +396,7 @@ def test_since_when_an_automation_is_not_shown_is_told_once() -> None:
     assert told.poll("12:00:50", automation(B), complete=False).unseen == {A: at("12:00:20")}
     assert told.poll("12:01:20", automation(B), complete=False).unseen == {}
     assert told.poll("12:01:50", automation(), complete=False).unseen == {A: None, B: at("12:01:20")}
-    told.timetable.clock_was_set(600.0)
+    told.timetable.note_clock_step(600.0)
     assert told.poll("12:12:20", automation()).unseen == {B: at("12:11:20")}
     changes = told.poll("12:12:50", automation())
     assert (ids(changes.removed), changes.unseen) == ([B], {})
@@ -434,11 +434,11 @@ def test_what_was_removed_and_not_planned_yet_is_due_as_removed() -> None:
     told.due("12:01:30")
     told.poll("12:01:40")
     told.poll("12:02:10")
-    (due,) = told.timetable.due(at("12:05:00"))
+    (due,) = told.timetable.collect_due(at("12:05:00"))
     assert shown([due]) == {A: ["12:01", "12:02"]}
     assert due.entry.removed
-    assert due.entry.ended == "deleted"
-    told.timetable.planned([due])
+    assert due.entry.end_reason == "deleted"
+    told.timetable.mark_durable([due])
     assert told.due("12:10:00") == {}
 
 
@@ -480,8 +480,8 @@ def test_a_broken_object_stops_its_automation_and_no_other() -> None:
     told = Told("12:00:10")
     told.poll("12:00:20", automation(), automation(B))
     changes = told.poll("12:00:30", automation(B), broken={A: "its enabled is int, expected bool"})
-    assert changes.changed == [Version(A, "a", None, at("12:00:20"), at("12:00:30"), "its enabled is int, expected bool")]
-    assert told.poll("12:00:40", automation(B), broken={A: "its enabled is int, expected bool"}) == Changes([], [], [], [])
+    assert changes.changed == [DefinitionVersion(A, "a", None, at("12:00:20"), at("12:00:30"), "its enabled is int, expected bool")]
+    assert told.poll("12:00:40", automation(B), broken={A: "its enabled is int, expected bool"}) == SnapshotChanges([], [], [], [])
     assert told.plan("12:01:00") == {B: ["12:01"]}
     assert ids(told.poll("12:01:10", automation(B), broken={A: "its timezone is missing"}).changed) == [A]
     mended = told.poll("12:01:20", automation(updated="12:01:15"), automation(B))
@@ -493,7 +493,7 @@ def test_a_broken_object_stops_its_automation_and_no_other() -> None:
 def test_one_that_was_never_anything_but_broken_is_known_by_what_is_known_of_it() -> None:
     told = Told("12:00:10")
     changes = told.poll("12:00:20", broken={A: "its enabled is int, expected bool"})
-    assert changes.added == [Version(A, A, None, at("12:00:20"), at("12:00:20"), "its enabled is int, expected bool")]
+    assert changes.added == [DefinitionVersion(A, A, None, at("12:00:20"), at("12:00:20"), "its enabled is int, expected bool")]
     assert told.timetable.entries[A].state == "invalid"
     told.poll("12:00:30")
     assert ids(told.poll("12:00:40").removed) == [A]
@@ -536,7 +536,7 @@ def test_without_a_watermark_nothing_is_made_up() -> None:
 def test_what_was_recorded_as_broken_stays_so_until_it_is_edited() -> None:
     told = Told("12:03:10")
     told.load(recorded(automation(), broken="its enabled is int"), watermark="12:00:00")
-    assert told.poll("12:03:20", broken={A: "its enabled is int"}) == Changes([], [], [], [])
+    assert told.poll("12:03:20", broken={A: "its enabled is int"}) == SnapshotChanges([], [], [], [])
     assert told.plan("12:04:00") == {}
 
 
@@ -551,7 +551,7 @@ def test_a_jittered_one_scheduled_before_the_end_and_due_after_the_start_is_not_
     told = Told("12:01:10", policies=Policies(jitter=timedelta(minutes=30)))
     told.load(recorded(automation(cron="0 * * * *")), watermark="11:59:59", previous="11:59:59")
     told.poll("12:01:20", automation(cron="0 * * * *"))
-    (moment,) = [each for due in told.timetable.due(at("12:31:00")) for each in due.moments]
+    (moment,) = [each for due in told.timetable.collect_due(at("12:31:00")) for each in due.fire_times]
     assert moment.scheduled_for == at("12:00:00")
     assert moment.due > at("12:01:20")
 
@@ -566,12 +566,12 @@ def test_a_jittered_one_that_comes_due_after_the_start_waits_for_no_reading() ->
 
 def test_what_was_removed_is_remembered_for_what_no_reading_has_confirmed() -> None:
     told = Told("12:01:10", policies=Policies(jitter=timedelta(minutes=30)))
-    hourly = Version(A, "a", Definition("0 * * * *", "UTC", enabled=True), at("10:00:00"), at("10:00:00"))
+    hourly = DefinitionVersion(A, "a", Definition("0 * * * *", "UTC", enabled=True), at("10:00:00"), at("10:00:00"))
     told.load({}, watermark="10:30:00", previous="12:01:00", ended=[EndedVersion(hourly, at("12:01:00"))])
     assert told.plan("12:31:00") == {A: ["12:00"]}
     told.poll("12:31:10")
-    (due,) = told.timetable.due(at("12:31:20"))
-    assert (shown([due]), due.entry.ended) == ({A: ["11:00"]}, "deleted")
+    (due,) = told.timetable.collect_due(at("12:31:20"))
+    assert (shown([due]), due.entry.end_reason) == ({A: ["11:00"]}, "deleted")
 
 
 # ---------------------------------------------------------------- validity that is not what was recorded
@@ -581,7 +581,9 @@ def test_one_recorded_as_invalid_that_is_valid_now_fires_nothing_from_before() -
     told = Told("12:03:10")
     known = {A: replace(recorded(automation())[A], invalid="unknown time zone")}
     definition = Definition("* * * * *", "UTC", enabled=True)
-    assert told.load(known, watermark="12:01:00", previous="12:01:00") == [Version(A, "a", definition, at("12:03:10"), at("12:03:10"))]
+    assert told.load(known, watermark="12:01:00", previous="12:01:00") == [
+        DefinitionVersion(A, "a", definition, at("12:03:10"), at("12:03:10"))
+    ]
     assert told.timetable.entries[A].effective_from == at("12:03:10")
     told.poll("12:03:20", automation())
     assert told.plan("12:05:00") == {A: ["12:04", "12:05"]}
@@ -612,12 +614,12 @@ def test_the_watermark_is_never_past_something_that_is_not_planned() -> None:
     told = Told("12:00:10")
     told.poll("12:00:20", automation(), automation(B, "*/5 * * * *"))
     assert told.watermark("12:00:20") == "12:00:10"
-    dues = told.timetable.due(at("12:05:00"))
+    dues = told.timetable.collect_due(at("12:05:00"))
     assert told.watermark("12:05:00") == "12:00:59.999999"
-    assert clock(told.timetable.watermark(at("12:05:00"), dues)) == "12:05:00"
+    assert clock(told.timetable.compute_watermark(at("12:05:00"), dues)) == "12:05:00"
     only_a = [due for due in dues if due.entry.automation.id == A]
-    assert clock(told.timetable.watermark(at("12:05:00"), only_a)) == "12:04:59.999999"
-    told.timetable.planned(dues)
+    assert clock(told.timetable.compute_watermark(at("12:05:00"), only_a)) == "12:04:59.999999"
+    told.timetable.mark_durable(dues)
     assert told.watermark("12:05:00") == "12:05:00"
 
 
@@ -691,7 +693,7 @@ def test_after_a_step_back_what_a_version_that_ended_had_is_due_again() -> None:
     told.plan("12:05:00")
     told.poll("12:05:10", automation(cron="*/2 * * * *", updated="12:03:30"))
     told.plan("12:05:20")
-    before = Version(A, "a", Definition("* * * * *", "UTC", enabled=True), at("12:00:20"), at("12:00:20"))
+    before = DefinitionVersion(A, "a", Definition("* * * * *", "UTC", enabled=True), at("12:00:20"), at("12:00:20"))
     told.timetable.rewind(at("12:04:30"), watermark=at("12:01:30"), ended=[EndedVersion(before, at("12:03:30"))])
     assert told.plan("12:06:00") == {A: ["12:02", "12:03", "12:04", "12:06"]}
 
@@ -716,19 +718,19 @@ def test_after_a_step_back_what_a_clock_ahead_found_too_late_is_decided_by_the_r
     jittery = Policies(jitter=timedelta(minutes=5))
     told = Told("12:00:10", policies=jittery)
     told.poll("12:00:20", automation())
-    wait = moment(jittery, "main", A, at("12:04:00"), at("12:05:00")).due - at("12:04:00")
+    wait = make_fire_time(jittery, "main", A, at("12:04:00"), at("12:05:00")).due - at("12:04:00")
     assert timedelta(seconds=10) < wait
     assert told.due("14:00:00")[A]
-    assert [each.stretch.begin for each in told.timetable.overdue(10)] == [at("12:01:00") - timedelta(microseconds=1)]
+    assert [each.interval.begin for each in told.timetable.find_late(10)] == [at("12:01:00") - timedelta(microseconds=1)]
     if reloaded:
         told.timetable.reconsider(partial(Schedule.parse, dst_repeat="twice"), at("14:00:00"))
-    told.timetable.in_force_by(at("12:04:05"))
+    told.timetable.bring_into_force(at("12:04:05"))
     told.timetable.rewind(at("12:04:05"), watermark=at("12:00:59"))
     assert told.plan("12:04:06") == {A: ["12:03"]}
-    assert [(clock(each.stretch.begin), clock(each.stretch.end)) for each in told.timetable.overdue(10)] == [
+    assert [(clock(each.interval.begin), clock(each.interval.end)) for each in told.timetable.find_late(10)] == [
         ("12:00:59.999999", "12:02:59.999999")
     ]
-    told.timetable.recovered(told.timetable.overdue(10))
+    told.timetable.mark_late_durable(told.timetable.find_late(10))
     assert told.plan("12:05:00") == {A: ["12:04"]}
 
 
@@ -736,11 +738,11 @@ def test_after_a_step_back_nothing_that_was_unconfirmed_and_lies_ahead_again_is_
     """A machine starts with its clock half an hour ahead, and is set right before the first good poll."""
     told = Told("12:00:10")
     told.load(recorded(automation()), watermark="11:00:00", previous="11:29:50")
-    told.timetable.in_force_by(at("11:30:20"))
+    told.timetable.bring_into_force(at("11:30:20"))
     told.timetable.rewind(at("11:30:20"), watermark=at("11:00:00"))
     told.poll("11:30:20", automation(updated="10:00:00"))
     assert told.plan("11:30:20") == {A: ["11:30"]}
-    assert [each.stretch.end for each in told.timetable.overdue(10)] == [at("11:30:00") - timedelta(microseconds=1)]
+    assert [each.interval.end for each in told.timetable.find_late(10)] == [at("11:30:00") - timedelta(microseconds=1)]
     assert told.plan("11:31:00") == {A: ["11:31"]}
 
 
@@ -748,7 +750,7 @@ def test_after_a_step_back_nothing_is_claimed_that_an_older_one_could_be_coalesc
     told = Told("12:00:10")
     told.poll("12:00:20", automation())
     told.timetable.entries[A].claimed = at("13:00:00")
-    told.timetable.in_force_by(at("12:02:30"))
+    told.timetable.bring_into_force(at("12:02:30"))
     assert told.timetable.entries[A].claimed is None
 
 
@@ -756,7 +758,7 @@ def test_a_version_observed_under_a_clock_that_was_ahead_fires_when_the_clock_is
     """A machine starts with its clock an hour ahead, reads the API, and is set right. Nothing from before it is set right fires."""
     told = Told("13:00:10")
     told.poll("13:00:20", automation())
-    told.timetable.in_force_by(at("12:00:25"))
+    told.timetable.bring_into_force(at("12:00:25"))
     told.timetable.rewind(at("12:00:25"), watermark=at("11:30:00"))
     assert told.plan("12:02:00") == {A: ["12:01", "12:02"]}
 
@@ -845,7 +847,7 @@ def test_a_bulk_edit_evaluates_once_for_each_schedule_and_not_for_each_automatio
     ids = [f"{number:08}-0000-4000-8000-000000000000" for number in range(300)]
     told.poll("12:00:10", *(automation(each, "0 3 * * *", updated="11:00:00") for each in ids))
     evaluated: list[str] = []
-    for name in ("next", "between"):
+    for name in ("find_next", "iterate_between"):
         monkeypatch.setattr(Schedule, name, _counting(getattr(Schedule, name), name, evaluated))
     edited = [automation(each, "0 4 * * *", updated=f"12:00:{11 + number % 20}") for number, each in enumerate(ids)]
     changes = told.poll("12:00:40", *edited)

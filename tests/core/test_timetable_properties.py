@@ -13,8 +13,8 @@ from scheduler.core import model
 from scheduler.core.cron import Schedule
 from scheduler.core.model import Automation, Definition, Gap, Snapshot
 from scheduler.core.policy import Policies
-from scheduler.core.records import EndedVersion, RecordedAutomation
-from scheduler.core.timetable import Due, Overdue, Timetable
+from scheduler.core.recorded_state import EndedVersion, RecordedAutomation
+from scheduler.core.timetable import DueFireTimes, LateInterval, Timetable
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 CONFIRM_AFTER = timedelta(seconds=20)
@@ -85,26 +85,26 @@ class Model:
     def plan(self, how: str) -> None:
         if how == "nothing":
             return
-        dues = self.timetable.due(self.now + AHEAD)
+        dues = self.timetable.collect_due(self.now + AHEAD)
         planned = dues[:1] if how == "one" else dues if how == "all" else []
         if planned:
-            self.watermark, self.gaps = self.timetable.watermark(self.now, planned), self.timetable.gaps()
-        self.timetable.planned(planned)
+            self.watermark, self.gaps = self.timetable.compute_watermark(self.now, planned), self.timetable.find_gaps()
+        self.timetable.mark_durable(planned)
         self._hand(planned)
-        while how == "all" and (overdue := self.timetable.overdue(1000)):
-            self.gaps = self.timetable.gaps(overdue)
-            self.timetable.recovered(overdue)
+        while how == "all" and (overdue := self.timetable.find_late(1000)):
+            self.gaps = self.timetable.find_gaps(overdue)
+            self.timetable.mark_late_durable(overdue)
             self._hand_over(overdue)
 
-    def _hand_over(self, overdue: list[Overdue]) -> None:
+    def _hand_over(self, overdue: list[LateInterval]) -> None:
         for each in overdue:
-            instants = list(each.stretch.schedule.between(each.stretch.begin, each.stretch.end))
+            instants = list(each.interval.schedule.iterate_between(each.interval.begin, each.interval.end))
             self.handed[each.entry.automation.id].update(instants)
             self.ever[each.entry.automation.id].update(instants)
 
-    def _hand(self, planned: list[Due]) -> None:
+    def _hand(self, planned: list[DueFireTimes]) -> None:
         for due in planned:
-            for moment in due.moments:
+            for moment in due.fire_times:
                 assert moment.due <= self.now + AHEAD
                 self.handed[due.entry.automation.id][moment.scheduled_for] += 1
                 self.ever[due.entry.automation.id].add(moment.scheduled_for)
@@ -162,7 +162,7 @@ class Model:
                 if version.expression is not None and earliest is not None and following.since > earliest:
                     definition = Definition(version.expression, "UTC", enabled=True)
                     yield EndedVersion(
-                        model.Version(automation_id, automation_id, definition, version.since, version.since), following.since
+                        model.DefinitionVersion(automation_id, automation_id, definition, version.since, version.since), following.since
                     )
 
     # ------------------------------------------------------------ what must have come of it
@@ -180,7 +180,7 @@ class Model:
             instant
             for version, end in zip(versions, ends, strict=False)
             if version.expression is not None and version.since < end
-            for instant in Schedule.parse(version.expression, "UTC").between(version.since, end)
+            for instant in Schedule.parse(version.expression, "UTC").iterate_between(version.since, end)
         }
 
     def implied(self, automation_id: str) -> set[datetime]:
@@ -189,7 +189,7 @@ class Model:
             instant
             for version in self.versions.get(automation_id, [])
             if version.expression is not None
-            for instant in Schedule.parse(version.expression, "UTC").between(version.since, self.now + AHEAD)
+            for instant in Schedule.parse(version.expression, "UTC").iterate_between(version.since, self.now + AHEAD)
         }
 
 

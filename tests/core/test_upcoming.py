@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scheduler.core.cron import Schedule
 from scheduler.core.model import Automation, Definition
 from scheduler.core.policy import Policies
-from scheduler.core.records import RecordedAutomation
+from scheduler.core.recorded_state import RecordedAutomation
 from scheduler.core.timetable import Timetable
 from tests.counting import count_lines
 
@@ -45,22 +45,24 @@ SCHEDULES = st.lists(
 def test_upcoming_is_what_each_schedule_gives_in_order_of_time(schedules: list[tuple[str, str]], behind: int, hours: int) -> None:
     timetable = a_timetable(*schedules, cursor=NOW - timedelta(minutes=behind))
     until = NOW + timedelta(hours=hours)
-    expected = [(instant, f"id-{number}") for number, each in enumerate(schedules) for instant in Schedule.parse(*each).between(NOW, until)]
-    found = listed(timetable.upcoming(NOW, until))
+    expected = [
+        (instant, f"id-{number}") for number, each in enumerate(schedules) for instant in Schedule.parse(*each).iterate_between(NOW, until)
+    ]
+    found = listed(timetable.iterate_upcoming(NOW, until))
     assert sorted(found) == sorted(expected)
     assert [instant for instant, _ in found] == sorted(instant for instant, _ in expected)
 
 
 def test_what_is_claimed_already_is_not_upcoming() -> None:
     timetable = a_timetable(("*/10 * * * *", "UTC"))
-    timetable.due(NOW + timedelta(minutes=10))
-    assert listed(timetable.upcoming(NOW, NOW + timedelta(minutes=20))) == [(NOW + timedelta(minutes=20), "id-0")]
+    timetable.collect_due(NOW + timedelta(minutes=10))
+    assert listed(timetable.iterate_upcoming(NOW, NOW + timedelta(minutes=20))) == [(NOW + timedelta(minutes=20), "id-0")]
 
 
 def test_what_is_past_and_not_planned_is_due_and_not_upcoming() -> None:
     timetable = a_timetable(("*/10 * * * *", "UTC"), ("50 * * * *", "UTC"))  # nobody could plan for 25 minutes
     begin, end = NOW + timedelta(minutes=25), NOW + timedelta(minutes=40)
-    assert listed(timetable.upcoming(begin, end)) == [
+    assert listed(timetable.iterate_upcoming(begin, end)) == [
         (NOW + timedelta(minutes=30), "id-0"),
         (NOW + timedelta(minutes=30), "id-1"),
         (end, "id-0"),
@@ -69,13 +71,15 @@ def test_what_is_past_and_not_planned_is_due_and_not_upcoming() -> None:
 
 def test_only_those_that_are_wanted_come() -> None:
     timetable = a_timetable(("*/10 * * * *", "UTC"), ("*/10 * * * *", "UTC"), ("0 20 * * *", "UTC"))
-    found = timetable.upcoming(NOW, NOW + DAY, lambda automation: automation.name == "n2")
+    found = timetable.iterate_upcoming(NOW, NOW + DAY, lambda automation: automation.name == "n2")
     assert listed(found) == [(NOW + timedelta(minutes=40), "id-2")]
 
 
 def test_those_that_share_a_schedule_come_together_and_are_evaluated_once() -> None:
     timetable = a_timetable(("*/30 * * * *", "UTC"), ("30 * * * *", "UTC"), ("*/30 * * * *", "UTC"))
-    found = [(instant, schedule.expression, list(members)) for instant, schedule, members in timetable.together(NOW, NOW + DAY / 24)]
+    found = [
+        (instant, schedule.expression, list(members)) for instant, schedule, members in timetable.iterate_by_schedule(NOW, NOW + DAY / 24)
+    ]
     assert found == [
         (NOW + timedelta(minutes=10), "*/30 * * * *", ["id-0", "id-2"]),
         (NOW + timedelta(minutes=10), "30 * * * *", ["id-1"]),
@@ -85,7 +89,7 @@ def test_those_that_share_a_schedule_come_together_and_are_evaluated_once() -> N
 
 def test_a_removal_while_it_is_read_takes_away_what_was_still_to_come() -> None:
     timetable = a_timetable(("*/10 * * * *", "UTC"), ("*/10 * * * *", "UTC"))
-    upcoming = timetable.upcoming(NOW, NOW + DAY)
+    upcoming = timetable.iterate_upcoming(NOW, NOW + DAY)
     first = listed(islice(upcoming, 2))
     timetable.remove("id-1", NOW, NOW)
     assert [of for _, of in first] == ["id-0", "id-1"]
@@ -95,14 +99,14 @@ def test_a_removal_while_it_is_read_takes_away_what_was_still_to_come() -> None:
 def test_schedules_that_nobody_asks_for_are_not_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
     timetable = a_timetable(*((f"{minute} 12 * * *", "UTC") for minute in range(60)))
     asked: list[str] = []
-    evaluate = Schedule._fires
+    evaluate = Schedule._iterate_fires
 
     def counted(schedule: Schedule, after: datetime) -> Iterator[datetime]:
         asked.append(schedule.expression)
         return evaluate(schedule, after)
 
-    monkeypatch.setattr(Schedule, "_fires", counted)
-    assert len(list(islice(timetable.upcoming(NOW, NOW + DAY), 3))) == 3
+    monkeypatch.setattr(Schedule, "_iterate_fires", counted)
+    assert len(list(islice(timetable.iterate_upcoming(NOW, NOW + DAY), 3))) == 3
     assert len(asked) <= 3
 
 
@@ -112,8 +116,8 @@ def test_whoever_asks_for_some_automations_waits_for_none_of_the_others() -> Non
     until = NOW + DAY
 
     def ask(timetable: Timetable) -> Iterator[tuple[datetime, Any]]:
-        return timetable.upcoming(NOW, until, lambda each: each.name == "n7")
+        return timetable.iterate_upcoming(NOW, until, lambda each: each.name == "n7")
 
     assert listed(ask(many)) == listed(ask(few)) == [(NOW.replace(hour=0, minute=7) + DAY, "id-7")]
     assert count_lines(lambda: ask(many)) == count_lines(lambda: ask(few))
-    assert count_lines(lambda: many.upcoming(NOW, until)) == count_lines(lambda: few.upcoming(NOW, until))
+    assert count_lines(lambda: many.iterate_upcoming(NOW, until)) == count_lines(lambda: few.iterate_upcoming(NOW, until))

@@ -5,20 +5,20 @@ from itertools import pairwise
 
 import pytest
 
-from scheduler.core.wallclock import DAY, Stretch, stretches
-from scheduler.core.zones import current, zone
+from scheduler.core.local_time import DAY, OffsetPeriod, iterate_offset_periods
+from scheduler.core.zones import load_zone, load_zone_data
 from tests.core.cron_oracle import HOUR
 
 
-def day_of(zone_name: str, day: date) -> list[Stretch]:
-    return list(stretches(zone(zone_name), day))
+def day_of(zone_name: str, day: date) -> list[OffsetPeriod]:
+    return list(iterate_offset_periods(load_zone(zone_name), day))
 
 
 def test_an_ordinary_day_is_one_stretch_that_goes_on_where_the_last_one_ended() -> None:
     (stretch,) = day_of("Asia/Kathmandu", date(2025, 6, 1))
     assert (stretch.begin, stretch.end) == (datetime(2025, 6, 1, tzinfo=UTC), datetime(2025, 6, 2, tzinfo=UTC))
     assert stretch.offset == timedelta(hours=5, minutes=45)
-    assert stretch.shown == stretch.first
+    assert stretch.shown_until == stretch.local_begin
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_a_change_divides_the_day_and_is_found_to_the_second(zone_name: str, day
     before, after = day_of(zone_name, day)
     assert before.end == after.begin == datetime.fromisoformat(f"{day}T{change}Z")
     assert after.offset - before.offset == shift
-    assert after.shown == before.last == after.first - shift
+    assert after.shown_until == before.local_end == after.local_begin - shift
 
 
 @pytest.mark.parametrize(
@@ -44,22 +44,22 @@ def test_a_change_divides_the_day_and_is_found_to_the_second(zone_name: str, day
 )
 def test_a_change_at_midnight_utc_belongs_to_the_day_that_it_begins(zone_name: str, day: date, shift: timedelta) -> None:
     (eve,), (morning,) = day_of(zone_name, day - DAY), day_of(zone_name, day)
-    assert eve.shown == eve.first
-    assert morning.shown == eve.last == morning.first - shift
+    assert eve.shown_until == eve.local_begin
+    assert morning.shown_until == eve.local_end == morning.local_begin - shift
 
 
 def test_readings_shown_before_are_remembered_from_the_day_before() -> None:
     first, *_ = day_of("Pacific/Kwajalein", date(1969, 10, 1))  # put back by 23 hours at 13:00 UTC on the day before
-    assert first.shown - first.first == timedelta(hours=12)
+    assert first.shown_until - first.local_begin == timedelta(hours=12)
 
 
 def test_stretches_join_and_no_zone_changes_its_clock_twice_within_a_day() -> None:
-    for zone_name in sorted(current().names)[::9]:
-        where = zone(zone_name)
+    for zone_name in sorted(load_zone_data().names)[::9]:
+        where = load_zone(zone_name)
         hours = [datetime(2025, 1, 1, tzinfo=UTC) + n * HOUR for n in range(0, 365 * 24, 3)]
         offsets = [(instant, instant.astimezone(where).utcoffset()) for instant in hours]
         changed = [later for (_, before), (later, after) in pairwise(offsets) if before != after]
         assert all(second - first > 2 * DAY for first, second in pairwise(changed)), zone_name
         for instant in changed:
             parts = [*day_of(zone_name, instant.date() - DAY), *day_of(zone_name, instant.date())]
-            assert all(first.end == second.begin and second.shown == first.last for first, second in pairwise(parts)), zone_name
+            assert all(first.end == second.begin and second.shown_until == first.local_end for first, second in pairwise(parts)), zone_name

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.expression import Expression
-from scheduler.core.words import in_words
+from scheduler.core.schedule_description import describe_schedule
 from tests.core.cron_oracle import EXAMPLES, RULES, Rule
 from tests.core.words_reader import days_of, minutes_of
 
@@ -113,15 +113,15 @@ def parsed(expression: str) -> Schedule:
 def days_from(schedule: Schedule, first: date, last: date) -> Iterator[date]:
     """The days on which it fires."""
     read = Expression.read(schedule.expression)
-    day = read.day_from(first)
+    day = read.find_day(first)
     while day is not None and day <= last:
         yield day
-        day = read.day_from(day + timedelta(days=1))
+        day = read.find_day(day + timedelta(days=1))
 
 
 def check(schedule: Schedule, first: date, length: int) -> None:
     """What the words claim is what fires: in a day, and on the days from ``first``."""
-    words = in_words(schedule)
+    words = describe_schedule(schedule)
     read = Expression.read(schedule.expression)
     assert minutes_of(words) == {hour * 60 + minute for hour in read.hours for minute in read.minutes}, words
     days = [first + timedelta(days=number) for number in range(length)]
@@ -130,7 +130,7 @@ def check(schedule: Schedule, first: date, length: int) -> None:
 
 @pytest.mark.parametrize(("expression", "words"), TABLE.items())
 def test_these_are_the_words(expression: str, words: str) -> None:
-    assert in_words(Schedule.parse(expression, "Europe/Berlin")) == words
+    assert describe_schedule(Schedule.parse(expression, "Europe/Berlin")) == words
 
 
 @pytest.mark.parametrize("expression", TABLE)

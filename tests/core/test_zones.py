@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from scheduler.core import zones
-from scheduler.core.cron import InvalidSchedule, Schedule, versions
-from scheduler.core.zones import Copy, ZoneData
+from scheduler.core.cron import InvalidSchedule, Schedule, read_versions
+from scheduler.core.zones import ZoneData, ZoneDataCopy
 
 Tree = Callable[..., Path]
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -35,7 +35,7 @@ def tree(tmp_path: Path) -> Tree:
 
 
 def original(name: str) -> Path:
-    copy = next(copy for copy in zones.current().copies if (copy.root / name).is_file())
+    copy = next(copy for copy in zones.load_zone_data().copies if (copy.root / name).is_file())
     return copy.root / name
 
 
@@ -49,7 +49,7 @@ def system() -> Iterator[Callable[[Path], None]]:
 
 
 def copies(*roots: tuple[Path, zones.Source]) -> ZoneData:
-    return ZoneData.of(Copy.at(root, source) for root, source in roots)
+    return ZoneData.sort_copies(ZoneDataCopy.read(root, source) for root, source in roots)
 
 
 @pytest.mark.parametrize(
@@ -72,18 +72,18 @@ def test_the_newer_copy_counts(tree: Tree, system_release: str | None, package_r
         (tree("package", package_release, Europe__Berlin="Etc/GMT+2"), "package"),
     )
     assert (data.version, data.source) == (version, source)
-    assert NOON.astimezone(data.zone("Europe/Berlin")).utcoffset() == (-HOUR if source == "system" else -2 * HOUR)
+    assert NOON.astimezone(data.load_zone("Europe/Berlin")).utcoffset() == (-HOUR if source == "system" else -2 * HOUR)
 
 
 def test_the_release_is_read_as_bsd_writes_it_too(tree: Tree) -> None:
     root = tree("system", UTC="UTC")
     (root / "+VERSION").write_text("2031c\n", encoding="utf-8")
-    assert Copy.at(root, "system").version == "2031c"
+    assert ZoneDataCopy.read(root, "system").version == "2031c"
 
 
 def test_a_name_that_the_newer_copy_lacks_comes_from_the_older_one(tree: Tree) -> None:
     data = copies((tree("system", "2026f", UTC="UTC"), "system"), (tree("package", "2025b", US__Eastern="Etc/GMT+5"), "package"))
-    assert NOON.astimezone(data.zone("US/Eastern")).utcoffset() == -5 * HOUR
+    assert NOON.astimezone(data.load_zone("US/Eastern")).utcoffset() == -5 * HOUR
 
 
 def test_a_damaged_zone_comes_from_the_other_copy_or_is_refused(tree: Tree) -> None:
@@ -94,51 +94,51 @@ def test_a_damaged_zone_comes_from_the_other_copy_or_is_refused(tree: Tree) -> N
     for name in ("Europe/Berlin", "Europe/Paris"):
         (damaged / name).write_bytes((damaged / name).read_bytes()[:50])
     data = copies((damaged, "system"), (whole, "package"))
-    assert NOON.astimezone(data.zone("Europe/Berlin")).utcoffset() == -3 * HOUR
+    assert NOON.astimezone(data.load_zone("Europe/Berlin")).utcoffset() == -3 * HOUR
     with pytest.raises(zoneinfo.ZoneInfoNotFoundError, match="Europe/Paris"):
-        data.zone("Europe/Paris")
+        data.load_zone("Europe/Paris")
 
 
 @pytest.mark.parametrize("name", ["", ".", "Europe", "../secret", "/etc/localtime", "Europe/../UTC", "utc", "tzdata.zi"])
 def test_only_names_of_zones_are_opened(tree: Tree, tmp_path: Path, name: str) -> None:
     shutil.copyfile(original("UTC"), tmp_path / "secret")
     with pytest.raises(zoneinfo.ZoneInfoNotFoundError):
-        copies((tree("system", "2026f", UTC="UTC", Europe__Berlin="UTC"), "system")).zone(name)
+        copies((tree("system", "2026f", UTC="UTC", Europe__Berlin="UTC"), "system")).load_zone(name)
 
 
 def test_without_any_copy_every_zone_is_unknown() -> None:
-    data = ZoneData.of([])
+    data = ZoneData.sort_copies([])
     assert (data.version, data.source) == ("unknown", "system")
     with pytest.raises(zoneinfo.ZoneInfoNotFoundError):
-        data.zone("UTC")
+        data.load_zone("UTC")
 
 
 def test_a_zone_is_read_once(tree: Tree) -> None:
     data = copies((tree("system", "2026f", UTC="UTC"), "system"))
-    assert data.zone("UTC") is data.zone("UTC")
+    assert data.load_zone("UTC") is data.load_zone("UTC")
 
 
 def test_this_machine_uses_the_newest_copy_that_it_has() -> None:
-    data = zones.current()
+    data = zones.load_zone_data()
     assert data.version == max(data.copies, key=lambda copy: copy.release).version
-    assert versions()[1:] == (data.version, data.source)
+    assert read_versions()[1:] == (data.version, data.source)
 
 
 def test_every_name_that_python_knows_can_be_scheduled_in() -> None:
     for name in zoneinfo.available_timezones() - zones.PLACEHOLDERS:
-        assert Schedule.parse("0 9 * * *", name).next(NOON), name
+        assert Schedule.parse("0 9 * * *", name).find_next(NOON), name
 
 
 def test_a_reload_takes_up_newer_data_for_schedules_that_exist(tree: Tree, system: Callable[[Path], None]) -> None:
     schedule = Schedule.parse("0 9 * * *", "Europe/Berlin")
-    assert schedule.next(NOON) == NOON + 20 * HOUR
+    assert schedule.find_next(NOON) == NOON + 20 * HOUR
     system(tree("system", "2999a", Europe__Berlin="Etc/GMT+3"))
-    assert schedule.next(NOON) == NOON + 20 * HOUR  # not before the reload
-    assert (zones.reload_zones().version, versions().tzdata, versions().source) == ("2999a", "2999a", "system")
-    assert schedule.next(NOON) == NOON + 24 * HOUR
-    (zones.current().copies[0].root / "tzdata.zi").write_text("# version 1999a\n", encoding="utf-8")
+    assert schedule.find_next(NOON) == NOON + 20 * HOUR  # not before the reload
+    assert (zones.reload_zones().version, read_versions().tzdata, read_versions().source) == ("2999a", "2999a", "system")
+    assert schedule.find_next(NOON) == NOON + 24 * HOUR
+    (zones.load_zone_data().copies[0].root / "tzdata.zi").write_text("# version 1999a\n", encoding="utf-8")
     assert zones.reload_zones().source == "package"
-    assert schedule.next(NOON) == NOON + 20 * HOUR
+    assert schedule.find_next(NOON) == NOON + 20 * HOUR
 
 
 def test_a_reload_tells_of_names_that_came_and_went(tree: Tree, system: Callable[[Path], None]) -> None:
@@ -147,13 +147,13 @@ def test_a_reload_tells_of_names_that_came_and_went(tree: Tree, system: Callable
     system(tree("system", "2999a", Moon__Tranquility="Etc/GMT+3"))
     zones.reload_zones()
     schedule = Schedule.parse("0 9 * * *", "Moon/Tranquility")
-    assert schedule.next(NOON) == NOON + 24 * HOUR
-    shutil.rmtree(zones.current().copies[0].root)
+    assert schedule.find_next(NOON) == NOON + 24 * HOUR
+    shutil.rmtree(zones.load_zone_data().copies[0].root)
     zones.reload_zones()
     with pytest.raises(InvalidSchedule, match="unknown"):
         Schedule.parse("0 9 * * *", "Moon/Tranquility")
     with pytest.raises(zoneinfo.ZoneInfoNotFoundError):
-        schedule.next(NOON)
+        schedule.find_next(NOON)
 
 
 def test_a_zone_that_cannot_be_read_is_refused_with_a_reason(tree: Tree, system: Callable[[Path], None]) -> None:
@@ -185,15 +185,18 @@ def test_from_when_on_two_copies_disagree_is_found_to_the_hour(
     tree: Tree, other: str, begin: datetime, end: datetime, since: datetime | None
 ) -> None:
     copies = [
-        Copy.at(tree("new", "2026b", Europe__Berlin="Europe/Berlin"), "package"),
-        Copy.at(tree("old", "2025a", Europe__Berlin=other), "system"),
+        ZoneDataCopy.read(tree("new", "2026b", Europe__Berlin="Europe/Berlin"), "package"),
+        ZoneDataCopy.read(tree("old", "2025a", Europe__Berlin=other), "system"),
     ]
-    assert ZoneData.of(copies).disagreement("Europe/Berlin", begin, end) == since
+    assert ZoneData.sort_copies(copies).find_disagreement("Europe/Berlin", begin, end) == since
 
 
 def test_a_copy_without_the_zone_says_nothing_of_it(tree: Tree) -> None:
-    copies = [Copy.at(tree("new", "2026b", Europe__Berlin="Europe/Berlin"), "package"), Copy.at(tree("old", "2025a", UTC="UTC"), "system")]
-    data = ZoneData.of(copies)
-    assert data.disagreement("Europe/Berlin", NOON, NOON + HOUR) is None
-    assert data.disagreement("Asia/Tokyo", NOON, NOON + HOUR) is None
-    assert data.disagreement("../../etc/passwd", NOON, NOON + HOUR) is None
+    copies = [
+        ZoneDataCopy.read(tree("new", "2026b", Europe__Berlin="Europe/Berlin"), "package"),
+        ZoneDataCopy.read(tree("old", "2025a", UTC="UTC"), "system"),
+    ]
+    data = ZoneData.sort_copies(copies)
+    assert data.find_disagreement("Europe/Berlin", NOON, NOON + HOUR) is None
+    assert data.find_disagreement("Asia/Tokyo", NOON, NOON + HOUR) is None
+    assert data.find_disagreement("../../etc/passwd", NOON, NOON + HOUR) is None

@@ -7,8 +7,8 @@ import pytest
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import AutomationRemoved, AutomationsDisappeared, AutomationsUnidentified
 from scheduler.core.model import State
+from scheduler.core.occurrence_log import Cause
 from scheduler.core.policy import Policies
-from scheduler.core.steps import Cause
 from scheduler.daemon.presence import READINGS_PER_POLL
 from tests.daemon.world import World, in_world
 
@@ -33,10 +33,10 @@ def test_a_list_that_is_empty_for_a_moment_removes_nothing() -> None:
             await world.after(0.1)
         await world.after(2.5)
         assert len(world.api.polls) == polls + 1, "no second reading follows at once"
-        process.target._poll()
+        process.target._request_poll()
         await world.after(1)
         assert len(world.api.polls) == polls + 2
-        assert process.target.status().absent == 3
+        assert process.target.make_status().absent == 3
         world.api.list_hides.clear()
         await world.until("13:00:10")
         assert world.told(AutomationRemoved) == []
@@ -304,16 +304,16 @@ def test_when_more_than_half_disappear_it_is_told_once(known: int, gone: int, to
         await world.until("12:01:01")
         hide(world, *automations[:gone])
         await world.until("12:01:40")
-        assert process.target.status().absent == gone
+        assert process.target.make_status().absent == gone
         await world.until("12:05:00")
         events = [(each.count, each.automations) for each in world.told(AutomationsDisappeared)]
         assert events == [(gone, known)] * told
-        status = process.target.status()
+        status = process.target.make_status()
         assert status.absent == 0
         assert (status.disappeared is not None) is told
         world.api.list_hides.clear()
         await world.until("12:06:00")
-        assert process.target.status().disappeared is None
+        assert process.target.make_status().disappeared is None
 
     in_world(story)
 
@@ -326,9 +326,9 @@ def test_a_disappearance_is_forgotten_after_a_day() -> None:
         for each in automations:
             world.api.delete(each)
         await world.after(23 * 3600)
-        assert process.target.status().disappeared is not None
+        assert process.target.make_status().disappeared is not None
         await world.after(2 * 3600)
-        assert process.target.status().disappeared is None
+        assert process.target.make_status().disappeared is None
 
     in_world(story)
 
@@ -346,7 +346,7 @@ def test_a_disappearance_in_two_waves_is_told() -> None:
         hide(world, *automations[:7])
         await world.until("12:06:00")
         assert [(each.count, each.automations) for each in world.told(AutomationsDisappeared)] == [(7, 10)]
-        assert process.target.status().disappeared is not None
+        assert process.target.make_status().disappeared is not None
 
     in_world(story)
 
@@ -360,7 +360,7 @@ def test_a_disappearance_is_told_while_the_list_has_an_object_without_an_id() ->
         hide(world, *automations)
         await world.until("12:06:00")
         assert [(each.count, each.automations) for each in world.told(AutomationsDisappeared)] == [(10, 10)]
-        status = process.target.status()
+        status = process.target.make_status()
         assert (status.absent, status.disappeared is not None) == (10, True)
         assert world.told(AutomationRemoved) == []
 
@@ -378,14 +378,14 @@ def test_a_disappearance_is_shown_after_a_restart_and_told_once() -> None:
         world.kill()
         process = world.start()
         await world.until("12:07:00")
-        disappeared = process.target.status().disappeared
+        disappeared = process.target.make_status().disappeared
         assert disappeared is not None
         assert (disappeared.gone, disappeared.known) == (6, 10)
         assert len(world.told(AutomationsDisappeared)) == 1
         for _ in range(2):
             world.api.create("0 0 1 1 *")
         await world.until("12:09:00")
-        assert process.target.status().disappeared is None
+        assert process.target.make_status().disappeared is None
 
     in_world(story)
 
@@ -414,7 +414,7 @@ def test_objects_that_cannot_be_identified_are_told_once_for_each_change() -> No
         assert world.told(AutomationsUnidentified) == []
         world.api.anonymous = ["Nightly: its id is not a UUID"]
         await world.until("12:05:00")
-        status = process.target.status()
+        status = process.target.make_status()
         assert (status.unidentified, status.anonymous) == (1, ("Nightly: its id is not a UUID",))
         world.api.anonymous = []
         await world.until("12:07:00")
@@ -422,7 +422,7 @@ def test_objects_that_cannot_be_identified_are_told_once_for_each_change() -> No
             (1, "Nightly: its id is not a UUID"),
             (0, None),
         ]
-        assert process.target.status().open[State.WAITING] == 0
+        assert process.target.make_status().open[State.WAITING] == 0
 
     in_world(story)
 
@@ -434,7 +434,7 @@ def test_objects_that_cannot_be_identified_are_not_told_again_when_the_rows_move
         for number in range(5):
             world.api.anonymous = [f"object {number} of the list: its id is not a UUID"]
             await world.after(40)
-        assert process.target.status().anonymous == ("object 4 of the list: its id is not a UUID",)
+        assert process.target.make_status().anonymous == ("object 4 of the list: its id is not a UUID",)
         assert len(world.told(AutomationsUnidentified)) == 1
         world.api.fingerprint = 2
         await world.after(40)

@@ -180,12 +180,12 @@ def test_a_bad_key_scope_or_address_holds_the_target_and_a_probe_releases_it(dee
         assert 20 <= len(world.api.arrivals) <= 60  # at most those that were on their way, then one at a time
         assert {world.row(each, "13:00").fate for each in automations} == {"waiting"}
         assert world.process is not None
-        assert world.process.target.status().held is not None
+        assert world.process.target.make_status().held is not None
         assert len(world.told(TargetHeld)) == 1
         world.api.deed = SERVED
         await world.until("13:06:05")  # the longest back-off is a minute
         assert {world.row(each, "13:00").fate for each in automations} == {"accepted: answered"}
-        assert world.process.target.status().held is None
+        assert world.process.target.make_status().held is None
         assert len(world.told(TargetReleased)) == 1
         # the first to be sent was the probe; when it was accepted all the others followed at once
         sent = sorted(run.at for run in world.api.runs)
@@ -297,7 +297,7 @@ def test_404_while_the_list_is_404_too_holds_the_target() -> None:
         await world.until("13:10:00")
         assert world.fates(automation) == {"13:00": "waiting"}
         assert world.process is not None
-        assert world.process.target.status().held == "HTTP 404: no such project"
+        assert world.process.target.make_status().held == "HTTP 404: no such project"
         world.api.list_error, world.api.deed = None, SERVED
         await world.until("13:11:05")
         assert world.fates(automation) == {"13:00": "accepted: answered"}

@@ -10,7 +10,7 @@ from scheduler.core.events import (
     AutomationChanged,
     AutomationQuarantined,
     AutomationRemoved,
-    CarryFailed,
+    DeliveryFailed,
     OccurrenceConcluded,
     SnapshotFailed,
     SnapshotTaken,
@@ -80,10 +80,10 @@ def test_a_list_that_fails_is_asked_again_with_back_off_and_told_once() -> None:
         assert 20 <= len(world.api.polls) <= 60
         assert [event.first for event in world.told(SnapshotFailed)].count(True) == 1
         assert world.process is not None
-        assert world.process.target.status().error == "HTTP 500"
+        assert world.process.target.make_status().error == "HTTP 500"
         world.api.list_error = None
         await world.until("12:10:40")
-        assert world.process.target.status().error is None
+        assert world.process.target.make_status().error is None
 
     in_world(story)
 
@@ -116,7 +116,7 @@ def test_a_claim_ahead_is_withdrawn_when_the_automation_was_edited_before_it() -
         await world.after(0.3)
         assert world.fates(automation) == {"12:01": "claimed"}
         assert world.process is not None
-        world.process.target._poll()
+        world.process.target._request_poll()
         await world.until("12:02:30")
         assert world.fates(automation) == {"12:02": "accepted: answered"}
 
@@ -131,7 +131,7 @@ def test_an_edit_that_leaves_the_instant_leaves_the_claim() -> None:
         world.api.edit(automation, cron_expression="1-59 * * * *")
         await world.after(0.3)
         assert world.process is not None
-        world.process.target._poll()
+        world.process.target._request_poll()
         await world.until("12:01:30")
         assert world.fates(automation) == {"12:01": "accepted: answered"}
         assert world.runs(automation) == ["12:01:00.010"]
@@ -211,7 +211,7 @@ def test_a_broken_automation_stops_no_other() -> None:
         assert world.runs(automation) == [f"12:0{minute}:00.010" for minute in range(1, 6)]
         assert len(world.told(AutomationQuarantined)) == 2
         assert world.process is not None
-        assert world.process.target.status().automations == {"enabled": 1, "invalid": 2}
+        assert world.process.target.make_status().automations == {"enabled": 1, "invalid": 2}
 
     in_world(story)
 
@@ -243,7 +243,7 @@ def test_a_daemon_goes_on_from_the_last_good_snapshot_but_not_for_ever() -> None
         await world.until("17:10:00")
         assert world.fates(automation) == dict.fromkeys(["13:00", "14:00", "15:00"], "accepted: answered")
         assert world.process is not None
-        assert world.process.target.status().stale
+        assert world.process.target.make_status().stale
         world.api.list_error = None
         await world.until("17:12:00")
         assert world.fates(automation) == {
@@ -251,7 +251,7 @@ def test_a_daemon_goes_on_from_the_last_good_snapshot_but_not_for_ever() -> None
             "16:00": "skipped: coalesced",
             "17:00": "accepted: answered",
         }
-        assert not world.process.target.status().stale
+        assert not world.process.target.make_status().stale
 
     in_world(story)
 
@@ -328,7 +328,7 @@ def test_what_was_tried_keeps_its_row_when_an_edit_from_before_its_instant_is_se
         assert len(row.attempts) >= attempts
         assert row.conclusion is not None
         assert row.conclusion.error == f"the automation was {why}, before it could be started"
-        assert world.told(CarryFailed) == []
+        assert world.told(DeliveryFailed) == []
 
     in_world(story)
 
@@ -366,11 +366,11 @@ def test_an_edit_that_comes_to_be_known_while_an_attempt_is_written_counts(edit:
         await _edit_unseen(world, automation, **edit)
         await world.until("12:01:00")
         await world.after(0.5)
-        world.ledger.slow["attempt"] = 9.0
+        world.ledger.slow["write_attempt"] = 9.0
         await world.until("12:01:04")
         world.api.list_error = None
         assert world.process is not None
-        world.process.target._poller.begin_anew()
+        world.process.target._poller.forget_failures()
         await world.until("12:01:06")
         assert len(world.told(AutomationChanged)) == 1
         await world.until("12:02:30")
@@ -390,7 +390,7 @@ def test_what_was_tried_keeps_its_row_after_a_clock_that_was_ahead() -> None:
         await world.after(0.5)
         world.api.edit(automation, cron_expression="*/5 * * * *")
         world.clock.step(-45.0)
-        world.api.clock_was_set()
+        world.api.note_clock_step()
         world.api.edit(automation, cron_expression="*/5 * * * *")
         await world.until("12:02:00")
         assert world.fates(automation) == {"12:01": "skipped: deleted"}
@@ -409,7 +409,7 @@ def test_what_an_edit_took_back_fires_when_the_clock_goes_back_and_the_edit_is_u
         await world.until("12:01:30")
         assert (world.row(automation, "12:01").fate, world.row(automation, "12:01").attempts) == ("skipped: deleted", {})
         world.clock.step(-60.0)
-        world.api.clock_was_set()
+        world.api.note_clock_step()
         world.api.edit(automation, cron_expression="* * * * *")
         await world.after(80.0)
         assert world.fates(automation) == {"12:00": "accepted: answered", "12:01": "accepted: answered"}
@@ -441,6 +441,6 @@ def test_an_edit_does_not_take_back_what_may_have_been_sent() -> None:
         assert world.fates(automation) == {"13:00": "skipped: deleted", "13:05": "waiting"}
         await world.until("14:10:00")
         assert world.fates(automation) == {"13:00": "skipped: deleted", "13:05": "expired: not_started"}
-        assert world.told(CarryFailed) == []
+        assert world.told(DeliveryFailed) == []
 
     in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(hours=1)))

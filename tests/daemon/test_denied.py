@@ -6,9 +6,9 @@ import pytest
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import AutomationRemoved, ListAgreed, ListDisagreed
+from scheduler.core.occurrence_log import Cause
 from scheduler.core.policy import Policies
 from scheduler.core.status import Inconsistency
-from scheduler.core.steps import Cause
 from tests.daemon.world import World, in_world
 from tests.fakes import GONE
 
@@ -107,10 +107,10 @@ def test_a_denied_automation_that_is_disabled_makes_the_list_suspect_no_longer()
         await world.until("12:05:00")
         deny(world, automation)
         await world.until("12:16:00")
-        assert process.target.status().inconsistent is not None
+        assert process.target.make_status().inconsistent is not None
         world.api.edit(automation, enabled=False)
         await world.until("12:17:00")
-        assert process.target.status().inconsistent is None
+        assert process.target.make_status().inconsistent is None
         assert len(world.told(ListAgreed)) == 1
 
     in_world(story)
@@ -149,14 +149,14 @@ def test_a_list_whose_pages_never_agree_is_told_once_with_its_beginning() -> Non
             await world.after(0.1)
         await world.after(1.0)
         begun = world.api.polls[-1]
-        assert process.target.status().inconsistent is None, "somebody may have created one while the list was read"
+        assert process.target.make_status().inconsistent is None, "somebody may have created one while the list was read"
         await world.until("12:15:00")
-        assert process.target.status().inconsistent == Inconsistency(begun, "its count is wrong")
+        assert process.target.make_status().inconsistent == Inconsistency(begun, "its count is wrong")
         assert [(each.since, each.reason) for each in world.told(ListDisagreed)] == [(begun, "its count is wrong")]
         assert world.told(ListAgreed) == []
         world.api.list_complete = True
         await world.until("12:16:00")
-        assert process.target.status().inconsistent is None
+        assert process.target.make_status().inconsistent is None
         assert [each.since for each in world.told(ListAgreed)] == [begun]
 
     in_world(story)
@@ -216,7 +216,7 @@ def test_a_list_is_trusted_again_as_soon_as_the_automation_answers(edited: bool)
         deny(world, automation)
         await world.until("12:45:00")
         assert world.fates(automation) == {"12:10": "expired: not_started"}
-        assert process.target.status().inconsistent is not None
+        assert process.target.make_status().inconsistent is not None
         polls, readings = len(world.api.polls), readings_of(world, automation)
         await world.until("12:55:00")
         assert readings_of(world, automation) - readings == len(world.api.polls) - polls, "it is read once for each poll"
@@ -224,7 +224,7 @@ def test_a_list_is_trusted_again_as_soon_as_the_automation_answers(edited: bool)
         if edited:
             world.api.edit(automation, cron_expression="20 12 23 11 *")
         await world.after(2 * process.target.context.settings.poll_interval)
-        assert process.target.status().inconsistent is None
+        assert process.target.make_status().inconsistent is None
         assert len(world.told(ListAgreed)) == 1
         await world.after(process.target.context.settings.poll_interval)
         readings = readings_of(world, automation)
@@ -251,11 +251,11 @@ def test_of_many_denied_automations_one_is_read_for_each_poll_in_turn() -> None:
         assert readings[:2] == [0, 0], "one is disabled, and one has answered"
         assert sum(readings) == len(world.api.polls) - polls
         assert max(readings) - min(readings[2:]) <= 1
-        assert process.target.status().inconsistent is not None
+        assert process.target.make_status().inconsistent is not None
         for automation in automations[2:]:
             world.api.delete(automation)
         await world.until("13:00:00")
-        assert process.target.status().inconsistent is None
+        assert process.target.make_status().inconsistent is None
         assert {each.automation_id for each in world.told(AutomationRemoved)} == set(automations[2:])
 
     in_world(story, policies=Policies(start_within=timedelta(minutes=10)))

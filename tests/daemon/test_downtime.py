@@ -55,7 +55,7 @@ def covered(world: World, automation_id: str) -> list[datetime]:
 def assert_complete(world: World, automations: Sequence[str], crons: Sequence[str], until: datetime) -> None:
     """Each instant has its one row."""
     for automation_id, cron in zip(automations, crons, strict=True):
-        meant = list(Schedule.parse(cron, "UTC").between(NOON + timedelta(seconds=40), until))
+        meant = list(Schedule.parse(cron, "UTC").iterate_between(NOON + timedelta(seconds=40), until))
         assert [each for each in covered(world, automation_id) if NOON + timedelta(seconds=40) < each <= until] == meant
 
 
@@ -205,15 +205,15 @@ def test_a_ledger_that_cannot_be_written_for_hours_fills_no_memory(monkeypatch: 
     async def fail(*_: object, **_more: object) -> None:
         raise LedgerUnavailable("disk full")
 
-    due = Timetable.due
+    due = Timetable.collect_due
 
     def watching(self: Timetable, *args: Any, **more: Any) -> Any:
         nonlocal most
         found = due(self, *args, **more)
-        most = max([most, *(len(each.moments) for each in found)])
+        most = max([most, *(len(each.fire_times) for each in found)])
         return found
 
-    monkeypatch.setattr(Timetable, "due", watching)
+    monkeypatch.setattr(Timetable, "collect_due", watching)
 
     async def story(world: World) -> None:
         automations = [world.api.create(cron) for cron in CRONS]
@@ -252,7 +252,7 @@ def test_an_edit_that_counts_from_hours_ago_is_recovered_too() -> None:
         world.api.list_error = None
         await world.after(120)
         assert not world.ledger.target().gaps
-        meant = set(Schedule.parse("* * * * *", "UTC").between(since, world.clock.now() - timedelta(seconds=20)))
+        meant = set(Schedule.parse("* * * * *", "UTC").iterate_between(since, world.clock.now() - timedelta(seconds=20)))
         assert meant <= set(covered(world, edited))
         assert not [each for each in covered(world, paused) if each > since]
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from scheduler.core.errors import LedgerUnavailable, UpstreamError
-from scheduler.core.events import CarryFailed, LedgerFailed, RunDoubled, RunForeign
+from scheduler.core.events import DeliveryFailed, LedgerFailed, RunDoubled, RunForeign
 from scheduler.core.model import AttemptResult, InvalidAutomation, Occurrence
+from scheduler.core.occurrence_log import Cause
 from scheduler.core.policy import Concurrency, Policies
-from scheduler.core.steps import Cause
-from scheduler.core.verdict import Answer, Doubt, Lost, Reading
-from scheduler.daemon.inquiry import Cleared, Inquiry
+from scheduler.core.verdict import AttemptResponse, NoResponse, RunReading, UnknownAttempt
+from scheduler.daemon.reconciler import NotStartedProof, Reconciler
 from tests.daemon.world import NOON, World, in_world, slow
 from tests.fakes import (
     LOST_ANSWER,
@@ -54,9 +54,9 @@ def results(world: World, automation: str) -> list[AttemptResult | None]:
         answered(408, starts=0.01),
         answered(425, starts=0.01),
         answered(200, starts=0.01),  # without the automation
-        Deed(hears=Answer(200, None)),
+        Deed(hears=AttemptResponse(200, None)),
         carried_out_after(45.0),  # while it settles
-        Deed(took=0.02, starts=29.0, hears=Lost("reset")),
+        Deed(took=0.02, starts=29.0, hears=NoResponse("reset")),
     ],
 )
 def test_a_run_that_was_started_is_found_and_nothing_is_sent_again(deed: Deed) -> None:
@@ -269,7 +269,7 @@ def test_a_run_seen_between_the_claim_and_the_first_byte_is_not_ours() -> None:
         assert world.fates(automation) == {"13:00": "claimed"}
         foreign = world.api.run_by_somebody(automation)
         assert world.process is not None
-        world.process.target._poll()
+        world.process.target._request_poll()
         world.api.script(automation, Deed(starts=None, shows_run=foreign))
         await world.until("13:05:00")
         row = world.row(automation, "13:00")
@@ -439,7 +439,7 @@ def test_while_one_is_unknown_the_next_one_waits() -> None:
 def test_only_what_was_never_sent_is_coalesced() -> None:
     async def story(world: World) -> None:
         automation = world.api.create("0,1,2 * * * *")
-        world.api.script(automation, Deed(took=150.0, starts=None, hears=Lost("no answer")))
+        world.api.script(automation, Deed(took=150.0, starts=None, hears=NoResponse("no answer")))
         world.start()
         await world.until("13:05:00")
         assert world.fates(automation) == {
@@ -526,7 +526,7 @@ def test_one_whose_outcome_is_not_taken_keeps_none_of_those_behind_it_from_their
         assert [fates[f"13:{minute:02}"] for minute in (1, 2, 4, 5, 6, 7, 8)] == ["skipped: coalesced"] * 7
         await world.until("13:20:00")
         assert world.fates(automation)["13:19"] == "accepted: answered"
-        assert [f"{each.occurrence.scheduled_for:%H:%M}" for each in world.told(CarryFailed)] == ["13:03"] * 5
+        assert [f"{each.occurrence.scheduled_for:%H:%M}" for each in world.told(DeliveryFailed)] == ["13:03"] * 5
 
     before_one(story, policies=Policies(start_within=timedelta(minutes=5)))
 
@@ -535,12 +535,12 @@ def test_readings_of_one_attempt_clear_no_attempt_that_ended_after_the_first_of_
     async def story(world: World) -> None:
         process = world.start()
         await world.after(30.0)
-        inquiry = Inquiry(process.target.context, process.target._readings)
-        now = world.clock.seconds()
-        cleared = Cleared(Reading(now, None, None), Reading(now + 60.0, None, None), 2.0)
-        assert inquiry.is_cleared(Doubt(None, now - 40.0, now - 1.0, 30.0), cleared)
-        assert not inquiry.is_cleared(Doubt(None, now - 40.0, now + 1.0, 30.0), cleared)  # the first came too early
-        assert not inquiry.is_cleared(Doubt(None, now - 40.0, now - 1.0, 90.0), cleared)  # it had not settled
+        inquiry = Reconciler(process.target.context, process.target._cache)
+        now = world.clock.boottime()
+        cleared = NotStartedProof(RunReading(now, None, None), RunReading(now + 60.0, None, None), 2.0)
+        assert inquiry.is_not_started(UnknownAttempt(None, now - 40.0, now - 1.0, 30.0), cleared)
+        assert not inquiry.is_not_started(UnknownAttempt(None, now - 40.0, now + 1.0, 30.0), cleared)  # the first came too early
+        assert not inquiry.is_not_started(UnknownAttempt(None, now - 40.0, now - 1.0, 90.0), cleared)  # it had not settled
 
     before_one(story)
 
@@ -628,7 +628,7 @@ def test_the_run_of_an_attempt_in_doubt_is_nobody_elses_when_another_attempt_is_
         world.set(idempotent=True)
         world.api.honours_keys = True
         world.api.script(automation, RESET_AFTER)
-        slow(world, "attempt", 30.0)
+        slow(world, "write_attempt", 30.0)
         slow(world, "conclude", 1.0)
         world.start()
         await world.until("13:01:30")

@@ -215,13 +215,13 @@ def test_a_project_that_disappears_holds_its_target_and_what_it_had_goes_on_when
         world.api.deed = answered(404)
         await world.until("12:12:00")
         assert world.process is not None
-        (problem,) = world.process.service.status().unready
+        (problem,) = world.process.service.make_status().problems
         assert problem == "target main is held: HTTP 404"
         assert world.fates(automation) == {"12:10": "waiting"}
         mends(world)
         world.api.get_hides = set()
         await world.until("12:14:30")
         assert world.fates(automation) == {"12:10": "accepted: answered"}
-        assert world.process.service.status().unready == []
+        assert world.process.service.make_status().problems == []
 
     in_world(story)

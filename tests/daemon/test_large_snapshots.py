@@ -13,9 +13,9 @@ import pytest
 
 from scheduler.core.events import AutomationAdded, AutomationChanged, Event, RunForeign
 from scheduler.core.model import RunOrigin, Snapshot
-from scheduler.core.records import RecordedRuns
-from scheduler.core.timetable import Changes
-from scheduler.daemon import planner, poller, record, tracker
+from scheduler.core.recorded_state import RecordedRuns
+from scheduler.core.timetable import SnapshotChanges
+from scheduler.daemon import planner, poller, snapshot_outbox, tracker
 from tests.daemon.world import NOON, World, in_world, slow
 
 BEGIN = NOON + timedelta(minutes=58, seconds=10)
@@ -23,8 +23,8 @@ BEGIN = NOON + timedelta(minutes=58, seconds=10)
 
 @pytest.fixture(autouse=True)
 def _two_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "_MOST_AT_ONCE", 2)
-    monkeypatch.setattr(tracker, "_RECORDED_AT_ONCE", 2)
+    monkeypatch.setattr(snapshot_outbox, "_MOST_AT_ONCE", 2)
+    monkeypatch.setattr(tracker, "_RUNS_AT_ONCE", 2)
 
 
 def versions(world: World) -> list[str]:
@@ -38,7 +38,7 @@ def has_snapshot(world: World) -> bool:
 def test_it_counts_as_taken_with_its_last_part() -> None:
     async def story(world: World) -> None:
         automations = [world.api.create("0 13 * * *") for _ in range(5)]
-        world.kills = lambda process, name: name == "after ledger.observe" and process.checkpoints.count(name) == 2
+        world.kills = lambda process, name: name == "after ledger.record_snapshot" and process.checkpoints.count(name) == 2
         world.start()
         await world.after(5)
         assert versions(world) == sorted(automations)[:4]  # parts go by id: neighbours in the tables are written together
@@ -60,8 +60,8 @@ def test_runs_of_a_snapshot_that_was_recorded_in_part_are_not_foreign() -> None:
         automations = [world.api.create("0 13 * * *") for _ in range(5)]
         await world.after(5)
         runs = [world.api.run_by_somebody(each) for each in automations]
-        slow(world, "followed", 0.05)  # the process dies before the runs of the snapshot are recorded
-        world.kills = lambda process, name: name == "after ledger.observe" and process.checkpoints.count(name) == 2
+        slow(world, "record_runs", 0.05)  # the process dies before the runs of the snapshot are recorded
+        world.kills = lambda process, name: name == "after ledger.record_snapshot" and process.checkpoints.count(name) == 2
         world.start()
         await world.after(5)
         world.kills = lambda *_: False
@@ -81,7 +81,7 @@ def test_an_edit_that_the_second_part_would_have_told_counts_from_when_it_was_ma
         for each in automations:
             world.api.edit(each, cron_expression="0,1 14 * * *")
         edited_at = world.clock.now()
-        world.kills = lambda _, name: name == "after ledger.observe" and len(versions(world)) == 7
+        world.kills = lambda _, name: name == "after ledger.record_snapshot" and len(versions(world)) == 7
         await world.after(120)
         assert world.process is not None
         assert not world.process.alive
@@ -153,13 +153,13 @@ def test_a_kill_between_two_slices_loses_nothing(monkeypatch: pytest.MonkeyPatch
 def test_many_runs_are_recorded_in_parts_and_none_is_missed() -> None:
     async def story(world: World) -> None:
         runs = [world.api.run_by_somebody(world.api.create("0 13 * * *")) for _ in range(4)]
-        followed, parts = world.ledger.followed, []
+        followed, parts = world.ledger.record_runs, []
 
         async def counted(target: str, some: Sequence[Any], *args: Any, **known: Any) -> RecordedRuns:
             parts.append(len(some))
             return await followed(target, some, *args, **known)
 
-        world.ledger.__dict__["followed"] = counted
+        world.ledger.__dict__["record_runs"] = counted
         world.start()
         await world.after(5)
         assert parts == [2, 2]
@@ -169,13 +169,13 @@ def test_many_runs_are_recorded_in_parts_and_none_is_missed() -> None:
 
 
 def test_others_have_a_turn_while_many_automations_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracker, "_LOOKED_AT_ONCE", 2)
+    monkeypatch.setattr(tracker, "_AUTOMATIONS_AT_ONCE", 2)
 
     async def story(world: World) -> None:
         for _ in range(5):
             world.api.create("0 13 * * *")
         following = world.start().target._tracker
-        look, looked, turns = following._look, [], Counter[str]()
+        look, looked, turns = following._track_reading, [], Counter[str]()
 
         async def counted(*args: Any, **known: Any) -> None:
             looked.append(turns["others"])
@@ -186,7 +186,7 @@ def test_others_have_a_turn_while_many_automations_are_looked_at(monkeypatch: py
                 turns["others"] += 1
                 await asyncio.sleep(0)
 
-        monkeypatch.setattr(following, "_look", counted)
+        monkeypatch.setattr(following, "_track_reading", counted)
         await take_turns()
         assert [looked.count(turn) for turn in sorted(set(looked))] == [2, 2, 1]
 
@@ -208,7 +208,7 @@ def test_many_changes_are_taken_up_in_parts_and_nothing_of_them_is_missed(monkey
         taken: list[list[str]] = []
         update = process.target.context.timetable.update
 
-        def counted(snapshot: Snapshot, **known: Any) -> Changes:
+        def counted(snapshot: Snapshot, **known: Any) -> SnapshotChanges:
             changes = update(snapshot, **known)
             taken.append([each.automation_id for each in changes.changed])
             return changes
@@ -235,7 +235,7 @@ def test_when_the_clock_is_set_between_two_parts_the_rest_is_read_anew(monkeypat
         await world.after(5)
         for each in automations:
             world.api.edit(each, cron_expression="30 13 * * *")
-        add, parts = process.target._record.add, []
+        add, parts = process.target._outbox.add, []
 
         def step_back(*args: Any, **kwargs: Any) -> None:
             add(*args, **kwargs)
@@ -243,7 +243,7 @@ def test_when_the_clock_is_set_between_two_parts_the_rest_is_read_anew(monkeypat
             if len(parts) == 1:
                 world.clock.step(-20)
 
-        monkeypatch.setattr(process.target._record, "add", step_back)
+        monkeypatch.setattr(process.target._outbox, "add", step_back)
         await world.until("13:31:30")
         assert parts[0] == {"whole": False}
         assert [world.fates(each) for each in automations] == [{"13:30": "accepted: answered"}] * 5

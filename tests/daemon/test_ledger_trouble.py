@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from scheduler.core.errors import LedgerUnavailable, TargetMismatch
-from scheduler.core.events import CarryFailed, LedgerFailed, LedgerRecovered
+from scheduler.core.events import DeliveryFailed, LedgerFailed, LedgerRecovered
 from scheduler.core.policy import CatchUp, Policies
 from scheduler.daemon import context
 from scheduler.daemon.context import LedgerHealth
@@ -80,7 +80,7 @@ def test_a_retry_waits_for_the_next_write_that_works_but_an_eighth_of_its_back_o
     async def story() -> None:
         loop, health = asyncio.get_running_loop(), LedgerHealth(lambda _: None)
         if works_after is not None:
-            loop.call_later(works_after, health.worked)
+            loop.call_later(works_after, health.note_success)
         begun = loop.time()
         await health.wait_for_retry(60.0)
         assert loop.time() - begun == pytest.approx(waits, abs=0.01)
@@ -99,12 +99,12 @@ def test_of_ten_thousand_retries_few_are_made_at_once() -> None:
 
         retries = [asyncio.create_task(retry()) for _ in range(10_000)]
         await asyncio.sleep(10.0)
-        health.worked()
+        health.note_success()
         await asyncio.sleep(0.1)
         assert 0 < made <= 1_000
         while made < len(retries):
             before = made
-            health.worked()
+            health.note_success()
             await asyncio.sleep(0.1)
             assert before < made <= before + 1_000
 
@@ -117,12 +117,12 @@ def test_that_it_can_be_read_does_not_mean_that_it_works() -> None:
         world.api.deed = REFUSED
         process = world.start()
         await world.until("13:00:05")
-        writes = ("observe", "claim", "attempt", "ended", "settled", "conclude", "followed")
+        writes = ("record_snapshot", "claim", "write_attempt", "end_attempt", "resolve_not_started", "conclude", "record_runs")
         for write in writes:
             world.ledger.__dict__[write] = full
-        read = world.ledger.written["pauses"]
+        read = world.ledger.written["read_pauses"]
         await world.until("13:05:00")
-        assert world.ledger.written["pauses"] > read
+        assert world.ledger.written["read_pauses"] > read
         assert [event.first for event in world.told(LedgerFailed)].count(True) == 1
         assert world.told(LedgerRecovered) == []
         assert process.health.error == "disk full"
@@ -223,7 +223,7 @@ def test_whenever_it_fails_nothing_is_lost_and_nothing_doubled(moment: str, deed
         await world.until("13:08:00")
         world.assert_settled()
         assert len(world.ledger.of(automation)) == 4
-        assert world.told(CarryFailed) == []
+        assert world.told(DeliveryFailed) == []
 
     policies = Policies(start_within=timedelta(minutes=20), catch_up=CatchUp.ALL)
     in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=policies)
@@ -306,7 +306,7 @@ def test_a_fault_of_our_own_in_one_lane_stops_no_other_and_is_found_out() -> Non
         process = world.start()
         fault(process, automation)
         await world.until("13:05:00")
-        assert [event.occurrence.automation_id for event in world.told(CarryFailed)] == [automation]
+        assert [event.occurrence.automation_id for event in world.told(DeliveryFailed)] == [automation]
         assert world.fates(other) == {"13:00": "accepted: answered"}
         assert world.fates(automation) == {"13:00": "accepted: answered"}
         assert len(world.api.runs) == 2
@@ -325,7 +325,7 @@ def test_a_fault_that_does_not_go_away_blocks_its_lane_only_for_a_while() -> Non
         process.target.context.upstream.__dict__["retrieve"] = raising
         await world.until("13:20:00")
         assert world.fates(automation) == {"13:00": "unknown", "13:05": "accepted: answered"}
-        assert len(world.told(CarryFailed)) == 5
+        assert len(world.told(DeliveryFailed)) == 5
         world.kill()
         world.start()
         await world.until("13:25:00")
@@ -362,11 +362,11 @@ def test_nothing_is_planned_by_a_version_that_is_not_on_record() -> None:
         process = world.start()
         await world.until("12:00:57")
         edited = world.api.create()
-        world.ledger.slow["observe"] = 3.0
-        process.target._poll()
+        world.ledger.slow["record_snapshot"] = 3.0
+        process.target._request_poll()
         await world.until("12:01:10")
         passed = process.checkpoints
-        assert passed.index("before ledger.claim") > max(at for at, name in enumerate(passed) if name == "after ledger.observe")
+        assert passed.index("before ledger.claim") > max(at for at, name in enumerate(passed) if name == "after ledger.record_snapshot")
         assert world.fates(edited) == {"12:01": "accepted: answered"}
 
     in_world(story)

@@ -8,12 +8,12 @@ import pytest
 
 from scheduler.core import timetable
 from scheduler.core.cron import Schedule
-from scheduler.daemon.target import Target
+from scheduler.daemon.target_worker import TargetWorker
 from tests.daemon.test_reload import without_berlin
 from tests.daemon.world import World, in_world
 
 
-def reload(target: Target) -> None:
+def reload(target: TargetWorker) -> None:
     """Take up rules that refuse Europe/Berlin, as the daemon does on SIGHUP."""
     context = target.context
     now = context.clock.now()
@@ -90,7 +90,7 @@ def test_a_reload_between_two_slices_counts_for_all_automations(monkeypatch: pyt
         process = world.start()
         await world.after(timedelta(seconds=5))
         assert course == ["parse"] * 4 + ["reload", "parse"], "the reload came in the middle of the load"
-        assert dict(process.target.status().automations) == {"invalid": 5}
+        assert dict(process.target.make_status().automations) == {"invalid": 5}
         await world.until("12:03:30")
         assert [world.fates(each) for each in automations] == [{"12:01": "accepted: answered"}] * 5
 

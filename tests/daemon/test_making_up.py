@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from scheduler.core.backfill import FireRequest
 from scheduler.core.errors import LedgerUnavailable, UpstreamError
 from scheduler.core.events import FireRefused, OccurrenceConcluded, OccurrenceReopened
-from scheduler.core.fires import FireRequest
 from scheduler.core.model import Occurrence, Reason
+from scheduler.core.occurrence_log import Cause
 from scheduler.core.policy import CatchUp, Concurrency, Policies
-from scheduler.core.steps import Cause
 from tests.daemon.world import NOON, Process, World, in_world
 from tests.fakes import LOST_ANSWER, LOST_REQUEST, REFUSED, RESET_AFTER, RESET_BEFORE, SERVED, Deed, MemoryLedger, answered
 from tests.fakes.twin import TwinLedger
@@ -38,7 +38,7 @@ def look_every_second(process: Process) -> Process:
         while True:
             await asyncio.sleep(1.0)
             with contextlib.suppress(LedgerUnavailable):
-                await process.target.make_up()
+                await process.target.backfill()
 
     LOOKS.append(process._own(look()))
     return process
@@ -312,7 +312,7 @@ SCENES: dict[str, Sequence[Deed]] = {
 }
 
 
-BESIDE = {"ledger.fire_requests", "ledger.observe", "ledger.lacking", "ledger.late", "api.snapshot"}
+BESIDE = {"ledger.read_fire_requests", "ledger.record_snapshot", "ledger.find_missing", "ledger.read_late_occurrences", "api.read_snapshot"}
 """What goes on beside it, and has no part in it."""
 
 

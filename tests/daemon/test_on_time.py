@@ -61,7 +61,7 @@ def test_a_thousand_due_together_are_one_claim() -> None:
         world.start()
         await world.until("12:01:05")
         assert world.ledger.written["claim"] == 1
-        assert world.ledger.written["attempt"] == 0  # their first attempts ride in it
+        assert world.ledger.written["write_attempt"] == 0  # their first attempts ride in it
         assert {world.row(each, "12:01").fate for each in automations} == {"accepted: answered"}
 
     in_world(story)

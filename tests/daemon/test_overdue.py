@@ -20,7 +20,7 @@ SOON = Policies(start_within=timedelta(seconds=90))
 def overdue(world: World) -> list[str]:
     """What the status names."""
     assert world.process is not None
-    (target,) = world.process.service.status().targets
+    (target,) = world.process.service.make_status().targets
     return list(target.overdue)
 
 
@@ -58,7 +58,7 @@ def test_what_a_full_ledger_keeps_from_being_planned_is_told_once() -> None:
 
 def test_what_the_planner_forgot_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not the planner who is asked."""
-    monkeypatch.setattr(Planner, "_decided", lambda *_: _Plan([], []))
+    monkeypatch.setattr(Planner, "_decide_due", lambda *_: _Plan([], []))
 
     async def story(world: World) -> None:
         world.api.create("1 12 * * *", name="nightly")
@@ -200,7 +200,7 @@ def test_of_thousands_the_first_are_named_and_all_are_counted() -> None:
         world.ledger.broken = "disk full"
         await world.until("12:05:00")
         assert world.process is not None
-        (target,) = world.process.service.status().targets
+        (target,) = world.process.service.make_status().targets
         assert target.overdue_count == 120
         assert target.overdue == [f"nightly {number:03} 2026-11-23T12:01:00Z (not planned)" for number in range(100)]
 
@@ -214,13 +214,13 @@ def test_a_row_is_asked_for_once_when_it_is_due_and_not_again() -> None:
         world.api.create("1 12 * * *")
         world.start()
         asked: list[int] = []
-        ask = world.ledger.lacking
+        ask = world.ledger.find_missing
 
         async def lacking(target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
             asked.append(len(expected))
             return await ask(target, expected)
 
-        world.ledger.__dict__["lacking"] = lacking
+        world.ledger.__dict__["find_missing"] = lacking
         await world.until("12:20:00")
         assert asked == [1]
 

@@ -9,10 +9,10 @@ import pytest
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import BudgetExhausted, BudgetRecovered, DaemonStopped, TargetRelieved, TargetSaturated
-from scheduler.core.forecast import Due, Polls, forecast
+from scheduler.core.forecast import ForecastOccurrence, Polls, make_forecast
+from scheduler.core.occurrence_log import Cause
 from scheduler.core.policy import CatchUp, Policies
-from scheduler.core.steps import Cause
-from scheduler.core.verdict import Answer
+from scheduler.core.verdict import AttemptResponse
 from scheduler.daemon.context import LONGEST_BACK_OFF
 from scheduler.upstream.budget import Budget
 from tests.daemon.world import NOON, World, in_world, slow
@@ -27,7 +27,7 @@ def limit(world: World, per_minute: int, per_hour: int = 100_000, *, polls: bool
     if polls:
         world.api.budget = budget
     else:
-        world.api.__dict__.update(reserve=budget.reserve, place_in=budget.fire_in)
+        world.api.__dict__.update(reserve=budget.reserve, estimate_wait=budget.estimate_wait)
 
 
 def sent_by_minute(world: World, minutes: range) -> list[int]:
@@ -224,8 +224,8 @@ def test_the_status_names_what_waits_and_a_newer_occurrence_ends_the_wait_at_onc
         first, second = world.api.create(name="first"), world.api.create(name="second")
         process = world.start()
         await world.until("12:01:30")
-        assert process.target.status().places.waiting == 1
-        waits = await process.target.waits.status()
+        assert process.target.make_status().places.waiting == 1
+        waits = await process.target.waits.make_status()
         assert waits.causes == {Cause.BUDGET: 1}
         assert waits.first[0].scheduled_for == waits.first[0].since == NOON + timedelta(minutes=1)
         await world.until("12:02:00")
@@ -300,7 +300,7 @@ def test_what_has_coalesced_an_older_one_keeps_its_row_although_it_is_not_due_af
         world.clock.step(-1.0)
         world.api.edit(automation, cron_expression="*/5 * * * *")
         world.api.list_error = None
-        process.target._poller.begin_anew()
+        process.target._poller.forget_failures()
         await world.after(0.3)
         assert world.clock.now() < NOON + timedelta(minutes=2)
         assert world.fates(automation) == {"12:01": "skipped: coalesced", "12:02": "skipped: deleted"}
@@ -322,7 +322,7 @@ def test_what_was_claimed_ahead_together_with_an_older_one_keeps_its_row() -> No
         assert world.fates(automation) == {"12:00": "skipped: coalesced", "12:01": "claimed"}
         world.api.edit(automation, cron_expression="*/5 * * * *")
         await world.after(0.01)
-        process.target._poller.begin_anew()
+        process.target._poller.forget_failures()
         await world.after(0.2)
         assert world.clock.now() < NOON + timedelta(minutes=1)
         assert world.fates(automation) == {"12:00": "skipped: coalesced", "12:01": "skipped: deleted"}
@@ -352,7 +352,7 @@ def test_what_got_its_place_just_before_the_deadline_is_not_sent_after_it() -> N
         limit(world, 1, polls=False)
         world.policies = Policies(start_within=timedelta(seconds=63))
         automations = [world.api.create("1 * * * *") for _ in range(2)]
-        slow(world, "attempt", 5.0)
+        slow(world, "write_attempt", 5.0)
         world.start()
         await world.until("12:03:30")
         assert sorted(world.row(each, "12:01").fate for each in automations) == ["accepted: answered", "expired: not_started"]
@@ -368,10 +368,10 @@ def test_a_place_that_is_not_used_is_given_back() -> None:
         limit(world, 1, polls=False)
         automation = world.api.create("1 * * * *")
         world.api.script(automation, answered(429, retry_after=120.0))
-        slow(world, "attempt", 11.0)  # longer than what is durable may be sent on
+        slow(world, "write_attempt", 11.0)  # longer than what is durable may be sent on
         world.start()
         await world.until("12:03:30")
-        del world.ledger.__dict__["attempt"]
+        del world.ledger.__dict__["write_attempt"]
         await world.until("12:03:50")
         assert world.fates(automation) == {"12:01": "accepted: answered"}
 
@@ -391,9 +391,9 @@ def test_a_429_that_names_no_time_is_no_shortage_of_the_budget() -> None:
         await world.after(0.015)
         assert world.api.budget is not None
         world.api.budget.block(10.0)  # as the client does
-        process.target._poll()
+        process.target._request_poll()
         await world.until("12:01:08")
-        assert (await process.target.waits.status()).causes == {Cause.THROTTLED: 4}
+        assert (await process.target.waits.make_status()).causes == {Cause.THROTTLED: 4}
         await world.until("12:03:00")
         assert {world.row(each, "12:01").fate for each in automations} == {"accepted: answered"}
         assert {step.cause for each in automations for step in world.row(each, "12:01").steps} == {Cause.THROTTLED}
@@ -408,7 +408,7 @@ def test_what_waits_while_the_api_asks_to_wait_does_not_wait_for_the_budget() ->
         world.set(max_in_flight=2)
         automations = [world.api.create("1 * * * *") for _ in range(8)]
         for each in automations:
-            world.api.script(each, Deed(took=0.05, hears=Answer(429, retry_after=90.0), starts=None))
+            world.api.script(each, Deed(took=0.05, hears=AttemptResponse(429, retry_after=90.0), starts=None))
         process = world.start()
         await world.until("12:01:00")
         await world.after(0.04)
@@ -433,7 +433,7 @@ def test_a_shortage_is_told_once_when_it_begins_and_once_when_it_is_over() -> No
         await world.until("12:20:30")
         (begun,) = world.told(BudgetExhausted)
         assert begun.waiting == 2
-        since = process.target.status().places.exhausted_since
+        since = process.target.make_status().places.exhausted_since
         assert since is not None
         assert (since - NOON).total_seconds() == pytest.approx(61, abs=0.1)
         for each in automations[:3]:
@@ -442,7 +442,7 @@ def test_a_shortage_is_told_once_when_it_begins_and_once_when_it_is_over() -> No
         (ended,) = world.told(BudgetRecovered)
         assert (ended.since - NOON).total_seconds() == pytest.approx(61, abs=0.1)
         assert len(world.told(BudgetExhausted)) == 1
-        assert process.target.status().places.exhausted_since is None
+        assert process.target.make_status().places.exhausted_since is None
 
     in_world(story)
 
@@ -494,9 +494,9 @@ def test_no_more_requests_hang_than_may_and_the_target_is_saturated() -> None:
         process = world.start()
         await world.until("12:01:05")
         assert len(world.api.arrivals) - (1 if world.api.runs_of(healthy) else 0) == 5  # three have left max_in_flight, two hold it
-        places = process.target.status().places
+        places = process.target.make_status().places
         assert (places.hanging, places.saturated_since is not None) == (5, True)
-        assert (await process.target.waits.status()).causes == {Cause.ANSWER: 5, Cause.IN_FLIGHT: places.waiting}
+        assert (await process.target.waits.make_status()).causes == {Cause.ANSWER: 5, Cause.IN_FLIGHT: places.waiting}
         assert places.waiting > 0
         (saturated,) = world.told(TargetSaturated)
         assert saturated.hanging == 3
@@ -505,7 +505,7 @@ def test_no_more_requests_hang_than_may_and_the_target_is_saturated() -> None:
         await world.until("12:06:00")
         (relieved,) = world.told(TargetRelieved)
         assert relieved.since - NOON < timedelta(seconds=63)
-        assert process.target.status().places.saturated_since is None
+        assert process.target.make_status().places.saturated_since is None
 
     in_world(story)
 
@@ -539,7 +539,7 @@ def test_all_places_are_free_again_when_nothing_is_under_way() -> None:
         process = world.start()
         await world.until("12:50:00")
         places = process.target._dispatcher.places
-        assert (len(places), places._in_flight, places.hanging) == (0, 0, 0)
+        assert (len(places), places._in_flight, places.hanging_count) == (0, 0, 0)
 
     in_world(story)
 
@@ -554,20 +554,20 @@ async def hold_and_probe(world: World, *, ledger_takes: float) -> list[float]:
         world.api.script(each, answered(401))
     process = world.start()
     await world.until("12:01:05")
-    assert (len(world.api.arrivals), process.target.context.gate.held is not None) == (3, True)
+    assert (len(world.api.arrivals), process.target.context.breaker.hold_error is not None) == (3, True)
     world.api.arrivals.clear()
     world.api.deed = RESET_BEFORE
-    slow(world, "attempt", ledger_takes)
-    while process.target.context.gate._probe is None:
+    slow(world, "write_attempt", ledger_takes)
+    while process.target.context.breaker._probe is None:
         await world.after(0.1)
-    begun = world.clock.seconds()
+    begun = world.clock.boottime()
     await world.after(ledger_takes - 0.5)
-    del world.ledger.__dict__["attempt"]
+    del world.ledger.__dict__["write_attempt"]
     await world.until("12:04:00")
     world.api.deed = Deed()
     await world.until("12:08:00")
     assert {world.row(each, "12:01").fate for each in automations} == {"accepted: answered"}
-    return [(arrival.at - world.clock.now()).total_seconds() + world.clock.seconds() - begun for arrival in world.api.arrivals]
+    return [(arrival.at - world.clock.now()).total_seconds() + world.clock.boottime() - begun for arrival in world.api.arrivals]
 
 
 def test_the_time_of_a_probe_begins_when_it_is_sent() -> None:
@@ -598,9 +598,13 @@ def test_a_probe_that_was_never_sent_keeps_no_other_waiting() -> None:
 def test_the_forecast_is_what_comes(automations: int, per_minute: int) -> None:
     """As many fires and as many lost occurrences as the forecast says, by the same arithmetic."""
     minutes = 30
-    dues = [Due(40.0 + minute * 60.0, 100.0 + minute * 60.0, str(number)) for minute in range(minutes) for number in range(automations)]
-    foreseen = forecast(dues, Polls(30.0, 10.0, 1), per_minute=per_minute, per_hour=4000)
-    lost = sum(each.lost for each in foreseen.prospects.values())
+    dues = [
+        ForecastOccurrence(40.0 + minute * 60.0, 100.0 + minute * 60.0, str(number))
+        for minute in range(minutes)
+        for number in range(automations)
+    ]
+    foreseen = make_forecast(dues, Polls(30.0, 10.0, 1), per_minute=per_minute, per_hour=4000)
+    lost = sum(each.lost for each in foreseen.automation_forecasts.values())
 
     async def story(world: World) -> None:
         limit(world, per_minute, 4000)

@@ -402,9 +402,9 @@ def test_many_that_wait_ask_once_for_all_what_is_paused() -> None:
         world.api.deed = answered(401)
         world.start()
         await world.until("13:01:00")
-        before = world.ledger.written["pauses"]
+        before = world.ledger.written["read_pauses"]
         await world.until("13:06:00")
-        assert world.ledger.written["pauses"] - before < 100
+        assert world.ledger.written["read_pauses"] - before < 100
 
     in_world(story, begin=NOON + timedelta(minutes=59, seconds=20))
 

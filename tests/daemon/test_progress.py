@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from scheduler.core.errors import LedgerUnavailable, UpstreamError
-from scheduler.core.status import STALLED, TargetStatus
+from scheduler.core.status import STALLED_AFTER, TargetStatus
 from scheduler.daemon.planner import Planner
 from tests.daemon.world import World, in_world
 from tests.fakes.api import carried_out_after
@@ -23,7 +23,7 @@ def test_it_is_up_when_every_list_has_been_asked_for_also_without_success() -> N
         await world.after(5)
         seen.append(service.is_up)
         assert seen == [False, True]
-        assert [target.snapshot_at is None for target in service.status().targets] == [False, True]
+        assert [target.snapshot_at is None for target in service.make_status().targets] == [False, True]
 
     in_world(story)
 
@@ -35,7 +35,7 @@ def test_planning_that_has_nothing_to_do_for_days_goes_on() -> None:
         await world.after(5)
         for _ in range(DAYS * 24):
             await world.after(timedelta(hours=1))
-            assert service.stalled_for() < 1
+            assert service.measure_stall() < 1
 
     in_world(story)
 
@@ -47,9 +47,9 @@ def test_planning_that_hangs_is_noticed_at_the_next_occurrence_and_by_how_long()
         await world.until("12:01:30")
         world.ledger.__dict__["claim"] = lambda *_, **__: asyncio.get_running_loop().create_future()
         await world.until("12:01:58")
-        assert service.stalled_for() == 0
+        assert service.measure_stall() == 0
         await world.until("12:02:29")
-        assert service.stalled_for() == pytest.approx(30, abs=0.1)
+        assert service.measure_stall() == pytest.approx(30, abs=0.1)
 
     in_world(story)
 
@@ -66,7 +66,7 @@ def test_a_ledger_that_fails_is_no_standstill_of_planning() -> None:
         world.ledger.__dict__["claim"] = fail
         for _ in range(60):
             await world.after(3)
-            assert service.stalled_for() < 1
+            assert service.measure_stall() < 1
         del world.ledger.__dict__["claim"]
         await world.after(180)
 
@@ -82,7 +82,7 @@ def test_who_stops_is_not_hurried() -> None:
         await world.until("12:02:20")
         stopping = asyncio.create_task(world.stop())
         await asyncio.sleep(1)
-        assert process.service.stalled_for() == 0
+        assert process.service.measure_stall() == 0
         await stopping
         del world.ledger.__dict__["claim"]
 
@@ -99,13 +99,13 @@ def hang(world: World, verb: str) -> None:
 
 def status(world: World) -> TargetStatus:
     assert world.process is not None
-    (target,) = world.process.service.status().targets
+    (target,) = world.process.service.make_status().targets
     return target
 
 
 def unready(world: World) -> list[str]:
     assert world.process is not None
-    return world.process.service.status().unready
+    return world.process.service.make_status().problems
 
 
 def test_a_claim_that_never_ends_fails_readiness_and_shows_what_is_due_as_overdue() -> None:
@@ -118,7 +118,7 @@ def test_a_claim_that_never_ends_fails_readiness_and_shows_what_is_due_as_overdu
         assert unready(world) == []
         await world.until("12:02:30")
         assert unready(world) == ["target main has planned nothing for 31 s although something is due"]
-        assert service.stalled_for() > STALLED
+        assert service.measure_stall() > STALLED_AFTER
         await world.until("12:03:30")
         assert status(world).overdue == ["nightly 2026-11-23T12:02:00Z (not planned)"]
         assert status(world).overdue_count == 1
@@ -126,7 +126,7 @@ def test_a_claim_that_never_ends_fails_readiness_and_shows_what_is_due_as_overdu
     in_world(story)
 
 
-@pytest.mark.parametrize("verb", ["pauses", "observe"])
+@pytest.mark.parametrize("verb", ["read_pauses", "record_snapshot"])
 def test_so_does_any_other_call_of_the_ledger_that_planning_waits_for(verb: str) -> None:
     async def story(world: World) -> None:
         automation = world.api.create("2 * * * *", name="nightly")
@@ -147,11 +147,11 @@ def test_a_planner_that_sleeps_on_is_noticed_by_what_is_due(monkeypatch: pytest.
         world.api.create("2 * * * *", name="nightly")
         service = world.start().service
         await world.until("12:01:00")
-        monkeypatch.setattr(Planner, "_next", lambda _: None)
+        monkeypatch.setattr(Planner, "_find_wake_time", lambda _: None)
         await world.until("12:01:55")  # polls have rung it by now, and ring it no more
-        world.process.target._poller._on_end.clear()  # type: ignore[union-attr]
+        world.process.target._poller._end_listeners.clear()  # type: ignore[union-attr]
         await world.until("12:02:40")
-        assert service.stalled_for() == pytest.approx(40)
+        assert service.measure_stall() == pytest.approx(40)
         assert unready(world) == ["target main has planned nothing for 40 s although something is due"]
 
     in_world(story)
@@ -162,7 +162,7 @@ def test_a_ledger_whose_answers_do_not_come_keeps_nothing_from_being_overdue() -
         world.api.create("2 * * * *", name="nightly")
         world.start()
         await world.until("12:01:30")
-        for verb in ("pauses", "claim", "lacking", "late"):
+        for verb in ("read_pauses", "claim", "find_missing", "read_late_occurrences"):
             hang(world, verb)
         await world.until("12:04:00")
         assert status(world).overdue == ["nightly 2026-11-23T12:02:00Z (not planned)"]
@@ -173,7 +173,7 @@ def test_a_ledger_whose_answers_do_not_come_keeps_nothing_from_being_overdue() -
 def test_it_is_ready_when_what_is_due_has_been_planned_and_not_before() -> None:
     async def story(world: World) -> None:
         world.api.create("* * * * *")
-        hang(world, "observe")  # the first snapshot, on its way into the ledger
+        hang(world, "record_snapshot")  # the first snapshot, on its way into the ledger
         service = world.start().service
         await world.after(10)
         assert status(world).snapshot_at is not None
@@ -181,7 +181,7 @@ def test_it_is_ready_when_what_is_due_has_been_planned_and_not_before() -> None:
         assert not service.is_up
         await world.until("12:01:30")
         assert unready(world) == ["target main has planned nothing for 30 s although something is due"]
-        assert service.stalled_for() > STALLED
+        assert service.measure_stall() > STALLED_AFTER
 
     in_world(story)
 
@@ -192,7 +192,7 @@ def test_a_suspend_is_no_standstill() -> None:
         service = world.start().service
         await world.until("12:01:30")
         world.clock.suspend(3600.0)
-        assert service.stalled_for() < 1
+        assert service.measure_stall() < 1
         assert unready(world) == []
         await world.after(5)
 
@@ -208,13 +208,13 @@ def test_a_snapshot_that_is_fresh_again_after_hours_is_no_standstill(monkeypatch
         world.api.list_error = UpstreamError("HTTP 500", status=500)
         await world.until("14:00:00")
         seen: list[float] = []
-        confirmed = type(world.process.target._clearance).confirmed  # type: ignore[union-attr]
+        confirmed = type(world.process.target._admission).note_good_poll  # type: ignore[union-attr]
 
         def look(*args: object) -> None:
             confirmed(*args)  # type: ignore[arg-type]
-            seen.append(service.stalled_for())
+            seen.append(service.measure_stall())
 
-        monkeypatch.setattr("scheduler.daemon.clearance.Clearance.confirmed", look)
+        monkeypatch.setattr("scheduler.daemon.admission.Admission.note_good_poll", look)
         world.api.list_error = None
         await world.after(180)
         assert seen

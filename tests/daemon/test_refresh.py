@@ -27,12 +27,12 @@ def test_a_pause_shows_at_once() -> None:
         process = world.start()
         await world.until("12:00:40")
         world.ledger.pause(automation)
-        assert process.target.status().automations == {"enabled": 1}
+        assert process.target.make_status().automations == {"enabled": 1}
         await process.target.refresh()
-        assert process.target.status().automations == {"paused": 1}
+        assert process.target.make_status().automations == {"paused": 1}
         world.ledger.resume(automation)
         await process.target.refresh()
-        assert process.target.status().automations == {"enabled": 1}
+        assert process.target.make_status().automations == {"enabled": 1}
 
     in_world(story)
 
@@ -62,7 +62,7 @@ def test_a_list_that_lacks_an_automation_which_is_there_removes_nothing() -> Non
         await process.target.refresh()
         await world.after(1)
         assert world.told(AutomationRemoved) == []
-        assert process.target.status().automations == {"enabled": 1}
+        assert process.target.make_status().automations == {"enabled": 1}
 
     in_world(story)
 
@@ -76,7 +76,7 @@ def test_a_list_that_lacks_many_automations_is_not_asked_for_each_of_them() -> N
         world.api.list_hides = hidden
         await process.target.refresh()
         await world.after(1)
-        assert process.target.status().absent == len(hidden)
+        assert process.target.make_status().absent == len(hidden)
         assert world.api.readings == []
 
     in_world(story)

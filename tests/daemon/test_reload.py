@@ -16,7 +16,7 @@ def zones_gone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     """Makes all zone data unreadable, as in the middle of an upgrade."""
 
     def gone() -> None:
-        monkeypatch.setattr(zones, "_found", list)
+        monkeypatch.setattr(zones, "_find_copies", list)
         zones.reload_zones()
 
     yield gone
@@ -34,8 +34,8 @@ def test_what_a_reload_changes_holds_at_once_and_is_recorded_when_that_is_possib
         target.evaluate(now)
         zones_gone()
         target.reconfigure(context.settings, context.upstream, context.ledger, Schedule.parse, since=now)
-        assert dict(target.status().automations) == {"invalid": 1}
-        recording = asyncio.create_task(target.record())
+        assert dict(target.make_status().automations) == {"invalid": 1}
+        recording = asyncio.create_task(target.record_changes())
         await world.until("12:03:30")
         assert not recording.done()
         world.ledger.broken = None
@@ -81,7 +81,7 @@ def test_what_a_reload_changed_is_on_record_before_what_is_seen_after_it() -> No
         target.reconfigure(context.settings, context.upstream, context.ledger, without_berlin, since=now)
         world.api.edit(automation, timezone="UTC")
         await world.until("12:02:30")
-        await target.record()
+        await target.record_changes()
         versions = [version for version in world.ledger.target().versions if version.automation_id == automation]
         assert [(version.definition and version.definition.timezone, version.invalid is None) for version in versions] == [
             ("Europe/Berlin", True),

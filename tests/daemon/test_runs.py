@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from scheduler.core.events import AutomationRemoved, LedgerRestored, RunDoubled, RunFinished, RunForeign, RunWasThere
+from scheduler.core.events import AutomationRemoved, EarlierRunSeen, LedgerRestored, RunDoubled, RunFinished, RunForeign
 from scheduler.core.model import RunOrigin, RunStatus
 from scheduler.core.policy import Policies
-from scheduler.core.verdict import Lost
+from scheduler.core.verdict import NoResponse
 from tests.daemon.world import NOON, World, in_world, slow
 from tests.fakes import RESET_BEFORE, Deed
 
@@ -150,7 +150,7 @@ def test_the_result_of_a_run_from_before_is_told_to_the_metrics_alone(status: st
         world.api.finish(automation, status)
         world.start()
         await world.until("12:01:30")
-        assert [(event.automation_id, event.status) for event in world.told(RunWasThere)] == [(automation, RunStatus(status))]
+        assert [(event.automation_id, event.status) for event in world.told(EarlierRunSeen)] == [(automation, RunStatus(status))]
         assert ends(world) == []
 
     in_world(story)
@@ -173,10 +173,10 @@ def test_an_automation_fires_while_it_is_there_enabled_and_not_paused() -> None:
         automation, disabled = world.api.create("1 12 * * *"), world.api.create("1 12 * * *", enabled=False)
         target = world.start().target
         await world.until("12:00:40")
-        assert [target.fires(each) for each in (automation, disabled, "nobody")] == [True, False, False]
+        assert [target.may_fire(each) for each in (automation, disabled, "nobody")] == [True, False, False]
         world.ledger.pause(automation)
         await world.until("12:02:00")
-        assert not target.fires(automation)
+        assert not target.may_fire(automation)
 
     in_world(story)
 
@@ -301,7 +301,7 @@ def test_a_run_that_was_shown_while_an_attempt_was_in_doubt_is_on_record_althoug
 
     async def story(world: World) -> None:
         automation = world.api.create("1 12 * * *")
-        deeds = [Deed(took=0.1, starts=each, hears=Lost("cut off")) for each in (0.05, *[None] * 99)]
+        deeds = [Deed(took=0.1, starts=each, hears=NoResponse("cut off")) for each in (0.05, *[None] * 99)]
         world.api.script(automation, *deeds)
         world.set(poll_interval=timedelta(seconds=4), idempotent=True)
         world.start()
@@ -325,7 +325,7 @@ def test_a_run_that_was_shown_while_an_attempt_was_in_doubt_and_then_covered_sur
 
     async def story(world: World) -> None:
         automation = world.api.create("1 12 * * *")
-        deeds = [Deed(took=0.1, starts=each, hears=Lost("cut off")) for each in (0.05, *[None] * 400)]
+        deeds = [Deed(took=0.1, starts=each, hears=NoResponse("cut off")) for each in (0.05, *[None] * 400)]
         world.api.script(automation, *deeds)
         world.set(poll_interval=timedelta(seconds=4), idempotent=True)
         world.start()
@@ -361,7 +361,7 @@ def test_a_run_that_was_shown_while_an_attempt_was_in_doubt_and_then_covered_sur
 def test_a_run_that_was_set_aside_is_not_from_before_when_its_automation_is_removed_and_back_at_once(restarted: bool) -> None:
     async def story(world: World) -> None:
         automation = world.api.create("1 12 * * *")
-        world.api.script(automation, *[Deed(took=0.1, starts=None, hears=Lost("cut off"))] * 400)
+        world.api.script(automation, *[Deed(took=0.1, starts=None, hears=NoResponse("cut off"))] * 400)
         world.set(poll_interval=timedelta(seconds=4), idempotent=True)
         process = world.start()
         await world.until("12:01:30")
@@ -377,7 +377,7 @@ def test_a_run_that_was_set_aside_is_not_from_before_when_its_automation_is_remo
         while not world.told(AutomationRemoved):
             await world.after(0.01)
         world.api.bring_back(shown)
-        process.target._poll()
+        process.target._request_poll()
         await world.until("12:05:00")
         assert world.fates(automation)["12:01"] == "accepted: found"  # nobody can tell the run from a late one of ours
         assert world.ledger.runs["main", run_id].origin is RunOrigin.OCCURRENCE
@@ -391,17 +391,17 @@ def test_a_run_that_only_a_snapshot_before_a_kill_showed_is_noted_at_the_start()
 
     async def story(world: World) -> None:
         automation = world.api.create("1 12 * * *")
-        world.api.script(automation, *[Deed(took=0.1, starts=None, hears=Lost("cut off"))] * 400)
+        world.api.script(automation, *[Deed(took=0.1, starts=None, hears=NoResponse("cut off"))] * 400)
         world.set(poll_interval=timedelta(seconds=4), idempotent=True)
         world.start()
         await world.until("12:01:30")
-        slow(world, "followed", 3600.0)
+        slow(world, "record_runs", 3600.0)
         first = world.api.run_by_somebody(automation)
-        world.kills = lambda _, name: name == "after ledger.observe"
+        world.kills = lambda _, name: name == "after ledger.record_snapshot"
         assert world.process is not None
         assert await world.process.dies(60.0)
         world.kills = lambda *_: False
-        del world.ledger.__dict__["followed"]
+        del world.ledger.__dict__["record_runs"]
         assert world.ledger.unattributed == {}
         world.start()
         await world.after(0.5)
@@ -423,14 +423,14 @@ def test_at_a_start_no_run_is_noted_that_is_on_record() -> None:
         automation = world.api.create()
         world.start()
         await world.until("12:01:30")
-        world.api.script(automation, Deed(took=0.1, starts=None, hears=Lost("cut off")))
+        world.api.script(automation, Deed(took=0.1, starts=None, hears=NoResponse("cut off")))
         await world.until("12:02:01")
         assert world.row(automation, "12:02").outcome is None
         world.kill()
-        before = world.ledger.written["followed"]
+        before = world.ledger.written["record_runs"]
         world.start()
         await world.after(0.02)
-        assert (world.ledger.unattributed, world.ledger.written["followed"]) == ({}, before)
+        assert (world.ledger.unattributed, world.ledger.written["record_runs"]) == ({}, before)
 
     in_world(story)
 
@@ -578,17 +578,17 @@ def test_following_survives_a_ledger_that_fails() -> None:
 
 async def killed_between_two_commits(world: World) -> None:
     """The snapshot that comes next is recorded, and the process dies before the runs in it are."""
-    followed = world.ledger.followed
+    followed = world.ledger.record_runs
 
     async def slowly(*args: Any, **kwargs: Any) -> object:
         await asyncio.sleep(0.05)
         return await followed(*args, **kwargs)
 
-    world.ledger.__dict__["followed"] = slowly
-    world.kills = lambda _, name: name == "after ledger.observe"
+    world.ledger.__dict__["record_runs"] = slowly
+    world.kills = lambda _, name: name == "after ledger.record_snapshot"
     assert world.process is not None
     assert await world.process.dies(60.0)
-    del world.ledger.__dict__["followed"]
+    del world.ledger.__dict__["record_runs"]
     world.kills = lambda *_: False
     world.start()
     await world.after(60.0)

@@ -21,14 +21,14 @@ def test_it_tells_what_keeps_it_from_its_work() -> None:
         world.api.create()
         service = world.start().service
         await world.after(0.04)
-        assert service.status().unready == ["target main has no snapshot yet", "target other has no snapshot yet"]
+        assert service.make_status().problems == ["target main has no snapshot yet", "target other has no snapshot yet"]
         await world.until("12:00:40")
-        assert service.status().unready == ["target other is held: HTTP 401: bad key"]
+        assert service.make_status().problems == ["target other is held: HTTP 401: bad key"]
         world.ledger.broken = "disk full"
         world.clock.step(600.0)
         await world.until("12:01:30")
         service.stop("why not")
-        assert service.status().unready == [
+        assert service.make_status().problems == [
             "the ledger cannot be written: disk full",
             "the clock stepped forward, or shows less than the ledger has seen, and no API has confirmed it yet",
             "stopping",
@@ -48,7 +48,7 @@ def test_it_tells_what_is_going_on() -> None:
         world.own_policies[world.api.create("30 13 * * *")] = Policies(paused=True)
         service = world.start().service
         await world.until("13:00:10")
-        (status,) = service.status().targets
+        (status,) = service.make_status().targets
         assert status.open == {State.IN_FLIGHT: 2, State.WAITING: 1}
         assert status.in_flight == 2
         assert status.automations == {"enabled": 4, "disabled": 1, "invalid": 1, "paused": 1}
@@ -56,7 +56,7 @@ def test_it_tells_what_is_going_on() -> None:
         assert status.clock_offset == 0.0
         assert status.overdue == []
         await world.until("13:00:40")
-        assert service.status().targets[0].open == {State.UNKNOWN: 1, State.WAITING: 1}
+        assert service.make_status().targets[0].open == {State.UNKNOWN: 1, State.WAITING: 1}
 
     in_world(story, begin=NOON + timedelta(minutes=59, seconds=20))
 
@@ -71,7 +71,7 @@ def test_what_is_overdue_is_named() -> None:
         world.api.list_error = UpstreamError("HTTP 500", status=500)
         world.api.deed = answered(401)
         await world.until("13:40:00")
-        assert service.status().targets[0].overdue == ["nightly 2026-11-23T13:00:00Z (waiting)"]
+        assert service.make_status().targets[0].overdue == ["nightly 2026-11-23T13:00:00Z (waiting)"]
 
     in_world(story, begin=NOON + timedelta(minutes=59, seconds=20), policies=Policies(start_within=timedelta(minutes=30)))
 
@@ -82,12 +82,12 @@ def test_every_automation_is_told_with_its_next_instant() -> None:
         world.api.create("30 13 * * *", enabled=False, name="b")
         target = world.start().target
         await world.until("12:00:30")
-        told = [(each.name, each.cron_expression, each.timezone, each.next_fire) for each in target.automations()]
+        told = [(each.name, each.cron_expression, each.timezone, each.next_fire) for each in target.iterate_automations()]
         assert told == [
             ("a", "0 13 * * *", "Europe/Vienna", NOON + timedelta(days=1)),
             ("b", "30 13 * * *", "UTC", None),
         ]
-        (first, second) = target.upcoming(timedelta(days=2))
+        (first, second) = target.iterate_upcoming(timedelta(days=2))
         assert [instant for instant, _ in (first, second)] == [NOON + timedelta(days=1), NOON + timedelta(days=2)]
 
     in_world(story)
@@ -141,7 +141,7 @@ def test_a_new_key_is_tried_at_once_whatever_became_of_the_old_one(polling: bool
         process = world.start()
         await world.after(1.5 if polling else 5.0)
         process.target.context.upstream = cast("Upstream", Mortal(world.api, "api", process))
-        process.target._poller.begin_anew()
+        process.target._poller.forget_failures()
         await world.after(1.0)
         assert len(world.api.polls) == 2
 
@@ -155,12 +155,14 @@ def test_all_that_is_known_of_an_automation_is_told() -> None:
         world.api.create("61 * * * *", name="broken")
         target = world.start().target
         await world.until("12:00:30")
-        first, second, broken = sorted(target.every_detail(), key=lambda each: each.name)
+        first, second, broken = sorted(target.iterate_details(), key=lambda each: each.name)
         assert (first.state, first.target, first.next_fire) == ("enabled", target.context.target, NOON + timedelta(days=1))
         assert (broken.state, broken.schedule, broken.next_fire) == ("invalid", None, None)
         assert "61" in (broken.invalid or "")
-        assert target.details(first.id) == first
-        assert target.details("0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f") is None
-        assert list(target.together(timedelta(days=1))) == [(NOON + timedelta(days=1), sorted((first, second), key=lambda each: each.id))]
+        assert target.find_details(first.id) == first
+        assert target.find_details("0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f") is None
+        assert list(target.iterate_by_schedule(timedelta(days=1))) == [
+            (NOON + timedelta(days=1), sorted((first, second), key=lambda each: each.id))
+        ]
 
     in_world(story)

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from scheduler.core.steps import Cause, Step
+from scheduler.core.occurrence_log import Cause, Step
 from scheduler.daemon.shortages import Shortages
 from tests.counting import count_lines
 from tests.virtual import START
@@ -19,7 +19,7 @@ class Watch:
     def now(self) -> object:
         return START + timedelta(seconds=self.at)
 
-    def seconds(self) -> float:
+    def boottime(self) -> float:
         return self.at
 
 
@@ -34,40 +34,40 @@ def test_causes_that_take_turns_are_one_step_each() -> None:
     joined = shortages.join()
     for second in range(1000):
         watch.at = float(second)
-        shortages.see(IN_FLIGHT if second % 2 else BUDGET)
+        shortages.set_cause(IN_FLIGHT if second % 2 else BUDGET)
     watch.at = 1000.0
-    assert [span(each) for each in shortages.steps(joined)] == [(BUDGET, 0.0, 999.0), (IN_FLIGHT, 1.0, 1000.0)]
-    assert shortages.current(joined) == Step(START + timedelta(seconds=1), IN_FLIGHT)
+    assert [span(each) for each in shortages.list_steps(joined)] == [(BUDGET, 0.0, 999.0), (IN_FLIGHT, 1.0, 1000.0)]
+    assert shortages.find_current_wait(joined) == Step(START + timedelta(seconds=1), IN_FLIGHT)
 
 
 def test_only_what_held_while_an_attempt_waited_and_for_a_second_is_told_of_it() -> None:
     watch = Watch()
     shortages = Shortages(watch)  # type: ignore[arg-type]
-    shortages.see(BUDGET)
+    shortages.set_cause(BUDGET)
     watch.at = 10.0
-    shortages.see(IN_FLIGHT)
+    shortages.set_cause(IN_FLIGHT)
     watch.at = 20.0
     joined = shortages.join()
     watch.at = 25.0
-    shortages.see(BUDGET)
+    shortages.set_cause(BUDGET)
     watch.at = 25.9
-    shortages.see(None)
-    assert [span(each) for each in shortages.steps(joined)] == [(IN_FLIGHT, 20.0, 25.0)]
-    assert shortages.current(joined) is None
+    shortages.set_cause(None)
+    assert [span(each) for each in shortages.list_steps(joined)] == [(IN_FLIGHT, 20.0, 25.0)]
+    assert shortages.find_current_wait(joined) is None
 
 
 def test_a_step_keeps_its_beginning_when_a_cause_comes_back_after_long() -> None:
     watch = Watch()
     shortages = Shortages(watch)  # type: ignore[arg-type]
     joined = shortages.join()
-    shortages.see(BUDGET)
+    shortages.set_cause(BUDGET)
     watch.at = 5.0
-    assert [span(each) for each in shortages.steps(joined)] == [(BUDGET, 0.0, 5.0)]
-    shortages.see(IN_FLIGHT)
+    assert [span(each) for each in shortages.list_steps(joined)] == [(BUDGET, 0.0, 5.0)]
+    shortages.set_cause(IN_FLIGHT)
     watch.at = 1000.0
-    shortages.see(BUDGET)
+    shortages.set_cause(BUDGET)
     watch.at = 1010.0
-    assert [span(each) for each in shortages.steps(joined)] == [(BUDGET, 0.0, 1010.0), (IN_FLIGHT, 5.0, 1000.0)]
+    assert [span(each) for each in shortages.list_steps(joined)] == [(BUDGET, 0.0, 1010.0), (IN_FLIGHT, 5.0, 1000.0)]
 
 
 def test_a_step_has_the_newest_detail_of_its_cause() -> None:
@@ -76,9 +76,9 @@ def test_a_step_has_the_newest_detail_of_its_cause() -> None:
     joined = shortages.join()
     for second, detail in enumerate(("until 1", "until 2", None)):
         watch.at = float(second)
-        shortages.see(Cause.THROTTLED, detail)
-    assert [step.detail for step in shortages.steps(joined)] == ["until 2"]
-    current = shortages.current(joined)
+        shortages.set_cause(Cause.THROTTLED, detail)
+    assert [step.detail for step in shortages.list_steps(joined)] == ["until 2"]
+    current = shortages.find_current_wait(joined)
     assert current is not None
     assert current.detail == "until 2"
 
@@ -88,20 +88,20 @@ def test_a_change_costs_the_same_however_many_wait() -> None:
     shortages = Shortages(watch)  # type: ignore[arg-type]
     for _ in range(1000):
         shortages.join()
-    assert count_lines(lambda: shortages.see(BUDGET)) < 30
+    assert count_lines(lambda: shortages.set_cause(BUDGET)) < 30
 
 
 def test_a_cause_that_has_held_for_moments_only_begins_with_the_last_of_them() -> None:
     """Else it would be written down as a wait that lasts, and get no end, since `steps` does not tell it."""
     watch = Watch()
     shortages = Shortages(watch)  # type: ignore[arg-type]
-    shortages.see(IN_FLIGHT)
+    shortages.set_cause(IN_FLIGHT)
     joined = shortages.join()
     watch.at = 0.3
-    shortages.see(BUDGET)
+    shortages.set_cause(BUDGET)
     watch.at = 20.0
-    shortages.see(IN_FLIGHT)
-    assert shortages.current(joined) == Step(START + timedelta(seconds=20), IN_FLIGHT)
+    shortages.set_cause(IN_FLIGHT)
+    assert shortages.find_current_wait(joined) == Step(START + timedelta(seconds=20), IN_FLIGHT)
     watch.at = 20.7
-    assert shortages.current(joined) == Step(START, IN_FLIGHT)
-    assert IN_FLIGHT in {step.cause for step in shortages.steps(joined)}
+    assert shortages.find_current_wait(joined) == Step(START, IN_FLIGHT)
+    assert IN_FLIGHT in {step.cause for step in shortages.list_steps(joined)}

@@ -3,8 +3,8 @@
 from datetime import datetime, time, timedelta
 
 from scheduler.core.errors import UpstreamError
+from scheduler.core.occurrence_log import Cause
 from scheduler.core.policy import CatchUp, Concurrency, Policies
-from scheduler.core.steps import Cause
 from tests.daemon.world import NOON, World, in_world
 from tests.fakes import LOST_ANSWER, LOST_REQUEST, REFUSED, SERVED, Deed, answered
 from tests.fakes.twin import TwinLedger
@@ -188,7 +188,7 @@ def test_a_wait_is_on_record_while_it_lasts_in_one_write_for_all() -> None:
         await world.until("13:00:12")
         lasting = [world.row(each, "13:00").steps[-1] for each in automations]
         assert {(each.cause, each.until) for each in lasting} == {(Cause.HELD, None)}
-        noted = [each for each in process.checkpoints if each == "after ledger.note"]
+        noted = [each for each in process.checkpoints if each == "after ledger.record_steps"]
         assert len(noted) <= 2
         world.api.deed = SERVED
         await world.until("13:06:00")
@@ -235,7 +235,7 @@ def test_a_stop_in_good_order_records_what_every_open_occurrence_waited_for() ->
         world.api.run_by_somebody(queued)
         await world.until("13:00:58")
         world.api.reserve = lambda: None  # type: ignore[method-assign]  # the budget is used up
-        world.api.place_in = lambda: 60.0  # type: ignore[method-assign]
+        world.api.estimate_wait = lambda: 60.0  # type: ignore[method-assign]
         await world.until("13:01:03")
         await world.stop()
         causes = {each: {step.cause for step in world.row(each, "13:00").steps} for each in (held, queued, turns)}
@@ -296,13 +296,13 @@ def test_a_fault_of_the_daemon_is_what_the_occurrence_waits_after() -> None:
         async def fail(*_: object) -> None:
             raise ValueError("a fault")
 
-        sender = process.target._dispatcher._carrier.sender
-        whole, sender._write = sender._write, fail  # type: ignore[method-assign,assignment]
-        sender._waiting.is_fresh = lambda _: False  # type: ignore[method-assign,assignment]
+        sender = process.target._dispatcher._deliverer.sender
+        whole, sender._write_attempt = sender._write_attempt, fail  # type: ignore[method-assign,assignment]
+        sender._admission_wait.is_attempt_fresh = lambda _: False  # type: ignore[method-assign,assignment]
         await world.until("13:00:30")
-        del sender._waiting.is_fresh
-        sender._write = whole  # type: ignore[method-assign]
-        (wait,) = (await process.target.waits.status()).first
+        del sender._admission_wait.is_attempt_fresh
+        sender._write_attempt = whole  # type: ignore[method-assign]
+        (wait,) = (await process.target.waits.make_status()).first
         assert wait.cause is Cause.BACK_OFF
         assert wait.detail is not None
         assert "occurrence.faulted" in wait.detail

@@ -10,11 +10,11 @@ from unittest.mock import MagicMock
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import DaemonStopped, DaemonStopping, Event, LedgerFailed, StopShortened
 from scheduler.core.model import Attempt, Occurrence, State
+from scheduler.core.occurrence_log import Cause, Step
 from scheduler.core.policy import CatchUp, Policies
-from scheduler.core.steps import Cause, Step
 from scheduler.daemon.context import LedgerHealth
+from scheduler.daemon.delivery import AutomationQueue, Delivery
 from scheduler.daemon.dispatcher import Dispatcher
-from scheduler.daemon.lane import Carried, Lane
 from tests.daemon.world import NOON, World, in_world
 from tests.fakes import LOST_REQUEST, RESET_BEFORE, Deed, answered
 from tests.virtual import VirtualClock, run_virtual
@@ -64,7 +64,7 @@ def test_an_attempt_that_started_nothing_stays_on_record_when_the_ledger_does_no
         world.start()
         await world.until("13:00:10")
         world.kill()
-        world.ledger.__dict__["settled"] = refuse
+        world.ledger.__dict__["resolve_not_started"] = refuse
         world.start()
         await world.until("13:02:00")
         await world.stop()
@@ -103,12 +103,12 @@ def test_an_attempt_that_was_made_is_not_taken_for_one_that_was_only_written() -
         async def fail(*_: object, **__: object) -> None:
             raise LedgerUnavailable("disk full")
 
-        world.ledger.__dict__["ended"] = fail
+        world.ledger.__dict__["end_attempt"] = fail
         world.start()
         await world.until("13:00:01")
         assert len(world.api.arrivals) == 1
         await world.stop()
-        del world.ledger.__dict__["ended"]
+        del world.ledger.__dict__["end_attempt"]
         assert [*world.row(automation, "13:00").attempts] == [1]
         world.start()
         await world.until("13:03:00")
@@ -291,7 +291,7 @@ class SlowLedger:
         self.calls: list[tuple[int, int]] = []
         self.fails_after = 1_000
 
-    async def unsend(self, occurrences: Sequence[Occurrence], steps: Sequence[tuple[Occurrence, Sequence[Step]]] = ()) -> None:
+    async def discard_attempts(self, occurrences: Sequence[Occurrence], steps: Sequence[tuple[Occurrence, Sequence[Step]]] = ()) -> None:
         if len(self.calls) == self.fails_after:
             raise LedgerUnavailable("disk full")
         self.calls.append((len(occurrences), len(steps)))
@@ -308,22 +308,22 @@ def stop_with(count: int, fails_after: int = 1_000) -> tuple[SlowLedger, list[Ev
         nothing: Any = MagicMock()
         dispatcher = Dispatcher(context, nothing, nothing, nothing)
 
-        async def hold(_: Lane, head: Carried) -> None:
-            with head.waiting_for(Cause.HELD, clock):
+        async def hold(_: AutomationQueue, head: Delivery) -> None:
+            with head.record_wait(Cause.HELD, clock):
                 await asyncio.sleep(3600)
 
-        dispatcher._carrier.conclude = hold  # type: ignore[assignment, method-assign]
+        dispatcher._deliverer.deliver = hold  # type: ignore[assignment, method-assign]
         due, late = clock.now(), clock.now() + timedelta(hours=1)
         dispatcher.take(
-            Carried(Occurrence("main", f"a{number:06}", due), "", due, late, False, None, state, Attempt(1, due, None))
+            Delivery(Occurrence("main", f"a{number:06}", due), "", due, late, False, None, state, Attempt(1, due, None))
             for number in range(count)
             for state in (State.CLAIMED if number % 100 else State.IN_FLIGHT,)
         )
         await asyncio.sleep(10.0)
         await dispatcher.drain(0.0)
-        begun = clock.seconds()
-        await dispatcher.take_back(5.0)
-        return ledger, events, clock.seconds() - begun
+        begun = clock.boottime()
+        await dispatcher.discard_unsent_attempts(5.0)
+        return ledger, events, clock.boottime() - begun
 
     return run_virtual(story())
 

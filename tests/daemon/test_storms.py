@@ -15,7 +15,7 @@ import pytest
 
 from scheduler.core.cron import Schedule
 from scheduler.core.errors import UpstreamError
-from scheduler.core.model import Occurrence, Version
+from scheduler.core.model import DefinitionVersion, Occurrence
 from scheduler.core.policy import CatchUp, Concurrency, Policies
 from tests.daemon.world import World, in_world
 from tests.fakes import GONE, LOST_ANSWER, LOST_REQUEST, NULL_RUN, REFUSED, RESET_AFTER, RESET_BEFORE, SERVED, Deed, answered
@@ -168,11 +168,13 @@ def assert_complete(world: World, automations: list[str]) -> None:
                 assert world.ledger.covering(Occurrence("main", automation, instant)), f"{automation} at {instant}: {versions}"
 
 
-def _instants(version: Version, following: Version) -> list[datetime]:
+def _instants(version: DefinitionVersion, following: DefinitionVersion) -> list[datetime]:
     definition = version.definition
     if definition is None or not definition.enabled or version.invalid is not None:
         return []
-    return list(Schedule.parse(definition.cron_expression, definition.timezone).between(version.effective_from, following.effective_from))
+    return list(
+        Schedule.parse(definition.cron_expression, definition.timezone).iterate_between(version.effective_from, following.effective_from)
+    )
 
 
 @pytest.mark.parametrize("seed", range(40))

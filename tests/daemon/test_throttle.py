@@ -8,10 +8,10 @@ import pytest
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import Event, SnapshotTaken, TargetThrottled
 from scheduler.core.instants import to_text_seconds
-from scheduler.core.records import ThrottleSpan
-from scheduler.core.steps import Cause
+from scheduler.core.occurrence_log import Cause
+from scheduler.core.recorded_state import ThrottleSpan
 from scheduler.daemon.clock import ClockWatch
-from scheduler.daemon.throttle import LONG, Throttle
+from scheduler.daemon.throttle import LONG_WAIT, TargetThrottle
 from scheduler.upstream.budget import Budget
 from tests.daemon.world import NOON, World, in_world
 from tests.fakes import LOST_REQUEST, RESET_BEFORE, SERVED, Deed, answered
@@ -28,9 +28,9 @@ class Told(list[Event]):
         self.append(event)
 
 
-def make_throttle() -> tuple[Throttle, VirtualClock, Told]:
+def make_throttle() -> tuple[TargetThrottle, VirtualClock, Told]:
     clock, told = VirtualClock(NOON), Told()
-    return Throttle("main", clock, told), clock, told
+    return TargetThrottle("main", clock, told), clock, told
 
 
 def limit(world: World) -> None:
@@ -68,11 +68,11 @@ def test_a_wait_is_published_once_and_again_when_its_end_moves_far() -> None:
 
 def test_a_short_wait_is_shown_and_neither_published_nor_probed() -> None:
     async def story(world: World) -> None:
-        throttle = Throttle("main", world.clock, told := Told())
-        throttle.begin(LONG)
-        assert throttle.until == world.clock.now() + timedelta(seconds=LONG)
+        throttle = TargetThrottle("main", world.clock, told := Told())
+        throttle.begin(LONG_WAIT)
+        assert throttle.until == world.clock.now() + timedelta(seconds=LONG_WAIT)
         assert (told, throttle.needs_probe) == ([], False)
-        await world.after(LONG)
+        await world.after(LONG_WAIT)
         assert throttle.until is None
 
     in_world(story)
@@ -91,9 +91,9 @@ def test_a_short_wait_is_shown_and_neither_published_nor_probed() -> None:
 def test_of_a_recalled_wait_the_wall_clock_tells_how_much_is_left(clock: timedelta, left: float) -> None:
     async def story(world: World) -> None:
         now = world.clock.now()
-        throttle = Throttle("main", world.clock, told := Told())
+        throttle = TargetThrottle("main", world.clock, told := Told())
         throttle.recall(ThrottleSpan(now - clock, now - clock + timedelta(hours=1)))
-        assert throttle.left == left
+        assert throttle.seconds_left == left
         assert throttle.until == (now + timedelta(seconds=left) if left else None)
         assert len(told) == throttle.needs_probe == bool(left)
 
@@ -103,17 +103,17 @@ def test_of_a_recalled_wait_the_wall_clock_tells_how_much_is_left(clock: timedel
 def test_a_clock_step_moves_the_end_of_a_recalled_wait_and_no_other() -> None:
     async def story(world: World) -> None:
         now = world.clock.now()
-        recalled, own = (Throttle("main", world.clock, Told()) for _ in range(2))
+        recalled, own = (TargetThrottle("main", world.clock, Told()) for _ in range(2))
         recalled.recall(ThrottleSpan(now, now + timedelta(hours=1)))
         own.begin(HOUR)
         world.clock.step(1200)
-        assert (recalled.clock_was_set(1200), own.clock_was_set(1200)) == (True, False)
-        assert (recalled.left, own.left) == (HOUR - 1200, HOUR)
+        assert (recalled.note_clock_step(1200), own.note_clock_step(1200)) == (True, False)
+        assert (recalled.seconds_left, own.seconds_left) == (HOUR - 1200, HOUR)
         assert recalled.until == now + timedelta(hours=1)
         assert own.until == now + timedelta(hours=1, seconds=1200)
         world.clock.step(-90_000)
-        recalled.clock_was_set(-90_000)
-        assert recalled.left == HOUR, "never more than the API asked for"
+        recalled.note_clock_step(-90_000)
+        assert recalled.seconds_left == HOUR, "never more than the API asked for"
 
     in_world(story)
 
@@ -130,9 +130,9 @@ def test_a_long_wait_is_shown_recorded_and_told_once() -> None:
         process = world.start()
         await be_refused(world, DAY)
         (told,) = world.told(TargetThrottled)
-        assert process.target.status().throttled_until == told.until
+        assert process.target.make_status().throttled_until == told.until
         assert abs(told.until - NOON - timedelta(days=1, minutes=1)) < timedelta(seconds=1)
-        assert world.ledger.written["throttle"] == 1
+        assert world.ledger.written["record_throttle"] == 1
         kept = world.ledger.target().throttled
         assert kept is not None
         assert kept.until == told.until
@@ -152,17 +152,17 @@ def test_each_wait_for_a_throttled_target_names_the_end_and_stays_one_step_when_
         refuse(world, refused, 300.0)
         process = world.start()
         await be_refused(world, 300.0)
-        first = process.target.status().throttled_until
+        first = process.target.make_status().throttled_until
         await world.until("12:02:10")
-        process.target.context.gate.throttle(400.0)
-        last = process.target.status().throttled_until
+        process.target.context.breaker.throttle(400.0)
+        last = process.target.make_status().throttled_until
         assert first is not None
         assert last is not None
         assert last > first
         world.api.budget.block(400.0)  # type: ignore[union-attr]
         await world.until("12:06:10")  # each looks again at the first end
         end = f"until {to_text_seconds(last)}"
-        waits = (await process.target.waits.status()).first
+        waits = (await process.target.waits.make_status()).first
         assert {(wait.cause, wait.detail) for wait in waits if wait.due < world.clock.now()} == {(Cause.THROTTLED, end)}
         (open_step,) = world.row(refused, "12:01").steps
         assert (open_step.until, open_step.detail) == (None, end)
@@ -191,7 +191,7 @@ def test_a_restart_goes_on_with_the_wait(ends: str) -> None:
         process = world.start()
         await world.until("12:10:30")
         assert process.target.is_up, "systemd waits for that"
-        status = process.target.status()
+        status = process.target.make_status()
         assert status.throttled_until is not None
         assert f"{status.throttled_until:%H:%M:%S}" == "13:01:00"
         await world.until("13:00:59")
@@ -199,7 +199,7 @@ def test_a_restart_goes_on_with_the_wait(ends: str) -> None:
         await world.until("13:02:10")
         assert len(world.api.polls) > polls
         assert world.fates(automation)["13:02"] == "accepted: answered"
-        assert process.target.status().throttled_until is None
+        assert process.target.make_status().throttled_until is None
         assert world.ledger.target().throttled is None, "a clock that is set back later must not bring the wait back"
         assert len(world.told(TargetThrottled)) == 2, "each process says it once"
 
@@ -240,7 +240,7 @@ def test_a_429_to_a_poll_or_a_reading_stops_the_target_as_one_to_a_fire_does(who
             world.api.list_hides.add(automation)
             world.api.get_error = refused
         await world.until("12:10:10")
-        assert process.target.status().throttled_until is not None
+        assert process.target.make_status().throttled_until is not None
         assert len(world.told(TargetThrottled)) == 1
         assert len(world.api.arrivals) == (who == "inquiry")
 
@@ -304,12 +304,12 @@ def test_a_clock_that_steps_while_nobody_runs_makes_the_wait_no_longer() -> None
         limit(world)
         process = world.start(ClockWatch(world.clock, world.events.append))
         await world.after(60)
-        assert 0 < process.target.context.throttle.left <= HOUR
+        assert 0 < process.target.context.throttle.seconds_left <= HOUR
         world.clock.step(5 * HOUR)
         await world.after(60)
-        assert abs(process.target.context.throttle.left - (HOUR - 121)) < 5
+        assert abs(process.target.context.throttle.seconds_left - (HOUR - 121)) < 5
         await world.after(HOUR)
         assert world.told(SnapshotTaken)[-1] is not None
-        assert process.target.context.throttle.left == 0
+        assert process.target.context.throttle.seconds_left == 0
 
     in_world(story)

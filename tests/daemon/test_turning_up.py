@@ -9,7 +9,7 @@ import pytest
 
 from scheduler.core.events import OccurrenceConcluded, RunDoubled, RunForeign
 from scheduler.core.policy import Concurrency, Policies
-from scheduler.core.verdict import Answer, Lost, NotSent
+from scheduler.core.verdict import AttemptResponse, NoResponse, NotSent
 from tests.daemon.test_making_up import ask, look_every_second, started, tell
 from tests.daemon.world import NOON, World, in_world, slow
 from tests.fakes import LOST_ANSWER, LOST_REQUEST, RESET_BEFORE, answered, carried_out_after
@@ -43,7 +43,7 @@ def is_found(world: World, automation: str) -> None:
 def test_it_is_found_when_the_ledger_takes_long_to_note_that_nothing_was_started() -> None:
     async def story(world: World) -> None:
         automation = hourly(world)
-        slow(world, "settled", 30.0)
+        slow(world, "resolve_not_started", 30.0)
         world.start()
         await world.until("13:05:00")
         is_found(world, automation)
@@ -54,7 +54,7 @@ def test_it_is_found_when_the_ledger_takes_long_to_note_that_nothing_was_started
 def test_it_is_found_by_the_next_process() -> None:
     async def story(world: World) -> None:
         automation = hourly(world)
-        slow(world, "attempt", 30.0)
+        slow(world, "write_attempt", 30.0)
         world.start()
         await world.until("13:01:06")
         world.kill()
@@ -123,7 +123,7 @@ def test_an_attempt_that_was_written_meanwhile_and_not_sent_is_none() -> None:
 
     async def story(world: World) -> None:
         automation = hourly(world)
-        slow(world, "attempt", 30.0)
+        slow(world, "write_attempt", 30.0)
         world.start()
         await world.until("13:05:00")
         world.api.run_by_somebody(automation)
@@ -140,10 +140,10 @@ def test_it_is_found_when_the_target_was_throttled() -> None:
         world.api.script(automation, AFTER_70_SECONDS, answered(429))
         run = world.api.run
 
-        async def for_long(automation_id: str, key: str) -> Answer | NotSent | Lost:
+        async def for_long(automation_id: str, key: str) -> AttemptResponse | NotSent | NoResponse:
             came_back = await run(automation_id, key)
-            throttled = isinstance(came_back, Answer) and came_back.status == 429
-            return replace(came_back, retry_after=90.0) if isinstance(came_back, Answer) and throttled else came_back
+            throttled = isinstance(came_back, AttemptResponse) and came_back.status == 429
+            return replace(came_back, retry_after=90.0) if isinstance(came_back, AttemptResponse) and throttled else came_back
 
         world.api.__dict__["run"] = for_long
         world.start()
@@ -160,7 +160,7 @@ def test_it_is_found_when_the_target_was_throttled() -> None:
 def test_it_does_not_queue_behind_its_own_run() -> None:
     async def story(world: World) -> None:
         automation = hourly(world)
-        slow(world, "settled", 30.0)
+        slow(world, "resolve_not_started", 30.0)
         world.start()
         await world.until("13:05:00")
         is_found(world, automation)
@@ -172,7 +172,7 @@ def test_it_does_not_queue_behind_its_own_run() -> None:
 def test_it_is_found_before_a_newer_run_hides_it(*, by_hand: bool) -> None:
     async def story(world: World) -> None:
         automation = hourly(world)
-        slow(world, "settled", 30.0)
+        slow(world, "resolve_not_started", 30.0)
         world.start()
         await world.until("13:05:00")
         if by_hand:
@@ -188,7 +188,7 @@ def test_it_is_found_before_a_newer_run_hides_it(*, by_hand: bool) -> None:
 def test_it_is_found_before_the_automation_is_deleted() -> None:
     async def story(world: World) -> None:
         automation = hourly(world)
-        slow(world, "settled", 30.0)
+        slow(world, "resolve_not_started", 30.0)
         world.start()
         await world.until("13:05:00")
         world.api.delete(automation)
@@ -202,7 +202,7 @@ def test_a_run_begun_by_hand_is_not_its_own() -> None:
     async def story(world: World) -> None:
         automation = world.api.create("0 * * * *")
         world.api.script(automation, LOST_REQUEST)
-        slow(world, "settled", 30.0)
+        slow(world, "resolve_not_started", 30.0)
         world.start()
         await world.until("13:01:10")
         world.ledger.manual.add(automation)
@@ -218,7 +218,7 @@ def test_a_run_from_before_is_not_its_own_though_the_clock_was_set_back_since() 
     async def story(world: World) -> None:
         automation = world.api.create("0 * * * *")
         world.api.script(automation, RESET_BEFORE)
-        slow(world, "attempt", 30.0)
+        slow(world, "write_attempt", 30.0)
         world.start()
         await world.until("12:59:55")
         older = world.api.run_by_somebody(automation)

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from scheduler.core.model import Occurrence, State
+from scheduler.core.occurrence_log import Cause, Step
 from scheduler.core.status import WaitStatus
-from scheduler.core.steps import Cause, Step
-from scheduler.daemon.lane import Carried
-from scheduler.daemon.wait_record import AT_ONCE, LOOK_EVERY, PUT_OFF, WaitRecord
+from scheduler.daemon.delivery import Delivery
+from scheduler.daemon.wait_recorder import AT_ONCE, MAX_POSTPONEMENT, RECORD_INTERVAL, WaitRecorder
 from tests.daemon.world import NOON, World, in_world
 from tests.virtual import VirtualClock
 
@@ -25,11 +25,11 @@ class Queue:
         now = clock.now()
         self._wait = WaitStatus("a", "a", NOON, NOON, Cause.HELD, now - timedelta(minutes=1))
         self._waiting = [
-            Carried(Occurrence("main", "a", NOON + timedelta(minutes=each)), "a", NOON, NOON, False, None, State.WAITING)
+            Delivery(Occurrence("main", "a", NOON + timedelta(minutes=each)), "a", NOON, NOON, False, None, State.WAITING)
             for each in range(number)
         ]
 
-    def waits(self, _clock: VirtualClock) -> Iterator[tuple[Carried, WaitStatus]]:
+    def iterate_waits(self, _clock: VirtualClock) -> Iterator[tuple[Delivery, WaitStatus]]:
         for carried in self._waiting:
             self.seen += 1
             yield carried, self._wait
@@ -38,15 +38,15 @@ class Queue:
 class Notes(list[int]):
     """The part of the ledger that takes notes: how many came in each transaction."""
 
-    async def note(self, steps: Sequence[tuple[Occurrence, Sequence[Step]]]) -> None:
+    async def record_steps(self, steps: Sequence[tuple[Occurrence, Sequence[Step]]]) -> None:
         self.append(len(steps))
         await asyncio.sleep(0)
 
 
-def make_record(world: World, lanes: list[Queue], *, is_due_soon: bool) -> tuple[WaitRecord, Notes]:
+def make_record(world: World, lanes: list[Queue], *, is_due_soon: bool) -> tuple[WaitRecorder, Notes]:
     context: Any = SimpleNamespace(clock=world.clock, ledger=(notes := Notes()))
-    dispatcher: Any = SimpleNamespace(all_lanes=lambda: lanes, given_up=[])
-    return WaitRecord(context, dispatcher, lambda: is_due_soon), notes
+    dispatcher: Any = SimpleNamespace(list_queues=lambda: lanes, abandoned_deliveries=[])
+    return WaitRecorder(context, dispatcher, lambda: is_due_soon), notes
 
 
 @pytest.mark.parametrize("number", [1, 60])
@@ -56,7 +56,7 @@ def test_a_look_goes_through_few_occurrences_at_once(number: int) -> None:
     async def story(world: World) -> None:
         lanes = [Queue(world.clock, number) for _ in range(2 * AT_ONCE)]
         record, notes = make_record(world, lanes, is_due_soon=False)
-        looking = asyncio.create_task(record.look())
+        looking = asyncio.create_task(record.record_waits())
         most = before = 0
         while not looking.done():
             await asyncio.sleep(0)
@@ -72,9 +72,9 @@ def test_with_something_due_all_the_time_waits_are_recorded_all_the_same() -> No
     async def story(world: World) -> None:
         record, notes = make_record(world, [Queue(world.clock, 3)], is_due_soon=True)
         running = asyncio.create_task(record.run())
-        await world.after(PUT_OFF - 1)
+        await world.after(MAX_POSTPONEMENT - 1)
         assert notes == []
-        await world.after(LOOK_EVERY)
+        await world.after(RECORD_INTERVAL)
         assert notes == [3]
         running.cancel()
 

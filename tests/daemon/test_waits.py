@@ -8,9 +8,9 @@ from typing import Any
 
 from scheduler.core.errors import LedgerUnavailable, UpstreamError
 from scheduler.core.model import Automation, Definition, Snapshot
-from scheduler.core.policy import CatchUp, Concurrency, Policies, due_of
+from scheduler.core.occurrence_log import Cause
+from scheduler.core.policy import CatchUp, Concurrency, Policies, compute_due
 from scheduler.core.status import WaitStatus
-from scheduler.core.steps import Cause
 from scheduler.core.timetable import Timetable
 from scheduler.daemon.waits import MOST_LISTED, Waits
 from tests.counting import count_lines
@@ -24,7 +24,7 @@ LENIENT = Policies(start_within=timedelta(minutes=30))
 
 async def waits(world: World) -> list[WaitStatus]:
     assert world.process is not None
-    return list((await world.process.target.waits.status()).first)
+    return list((await world.process.target.waits.make_status()).first)
 
 
 async def causes(world: World) -> list[str]:
@@ -39,19 +39,24 @@ def test_an_occurrence_between_its_instant_and_its_due_time_waits_for_that() -> 
         process = world.start()
         await world.until("13:00:01")
         schedule = process.target.context.timetable.entries[automation].schedule
-        due = due_of(world.policies, "main", automation, schedule, ONE)
+        due = compute_due(world.policies, "main", automation, schedule, ONE)
         assert timedelta(seconds=5) < due - ONE < timedelta(minutes=20), "the id decides"
         waiting = WaitStatus(automation, "hourly", ONE, due, Cause.DUE, ONE, deadline=due + timedelta(minutes=30))
         shown = process.target.waits
-        assert (await waits(world), shown.of(automation), await shown.until_due(), await shown.until_due(automation)) == ([waiting],) * 4
-        assert await shown.until_due(only=lambda each: each.name == "hourly") == [waiting]
-        assert (shown.of("another"), await shown.until_due(only=lambda each: each.name == "h*")) == ([], [])
-        status = await process.target.waits.status()
-        assert (status.causes, status.unclaimed, process.target.status().before_due) == ({Cause.DUE: 1}, 1, 1)
+        assert (
+            await waits(world),
+            shown.list_for_automation(automation),
+            await shown.list_not_due(),
+            await shown.list_not_due(automation),
+        ) == ([waiting],) * 4
+        assert await shown.list_not_due(only=lambda each: each.name == "hourly") == [waiting]
+        assert (shown.list_for_automation("another"), await shown.list_not_due(only=lambda each: each.name == "h*")) == ([], [])
+        status = await process.target.waits.make_status()
+        assert (status.causes, status.unclaimed, process.target.make_status().before_due) == ({Cause.DUE: 1}, 1, 1)
         assert world.fates(automation) == {}
         await world.after(due - world.clock.now() + timedelta(seconds=1))
         assert await waits(world) == []
-        assert await process.target.waits.until_due() == []
+        assert await process.target.waits.list_not_due() == []
         assert world.fates(automation) == {"13:00": "accepted: answered"}
 
     in_world(story, begin=BEGIN, policies=Policies(jitter=timedelta(minutes=20)))
@@ -166,8 +171,8 @@ def test_many_waits_are_gone_through_a_part_at_a_time() -> None:
 
         context: Any = SimpleNamespace(timetable=make_timetable(0), clock=world.clock)
         planner: Any = SimpleNamespace(hindrance=None, absent_until=NOON)
-        dispatcher: Any = SimpleNamespace(waits=yield_waits)
-        asking = asyncio.create_task(Waits(context, planner, dispatcher).status())
+        dispatcher: Any = SimpleNamespace(iterate_waits=yield_waits)
+        asking = asyncio.create_task(Waits(context, planner, dispatcher).make_status())
         most = before = 0
         while not asking.done():
             await asyncio.sleep(0)
@@ -186,14 +191,14 @@ def make_timetable(count: int) -> Timetable:
     shown = [Automation(f"id {number}", f"a{number}", Definition("*/30 * * * *", "UTC", enabled=True)) for number in range(count)]
     snapshot = Snapshot(NOON, 0.0, 0.0, {each.id: each for each in shown}, {}, complete=True, clock_offset=0.0, unidentified=0)
     timetable.update(snapshot, previous_poll=NOON, confirm_after=30.0)
-    timetable.due(NOON + timedelta(minutes=30))
+    timetable.collect_due(NOON + timedelta(minutes=30))
     return timetable
 
 
 def make_waits(count: int) -> Waits:
     context: Any = SimpleNamespace(timetable=make_timetable(count), clock=SimpleNamespace(now=lambda: NOON + timedelta(hours=1)))
     planner: Any = SimpleNamespace(hindrance=None, absent_until=NOON)
-    dispatcher: Any = SimpleNamespace(lane=lambda _: None, waits=list)
+    dispatcher: Any = SimpleNamespace(find_queue=lambda _: None, iterate_waits=list)
     return Waits(context, planner, dispatcher)
 
 
@@ -215,28 +220,28 @@ def count_most_lines(work: Callable[[], Coroutine[Any, Any, object]]) -> int:
 
 def test_the_waits_of_one_automation_cost_nothing_for_the_others() -> None:
     few, many = make_waits(100), make_waits(3_000)
-    assert [wait.name for wait in many.of("id 7")] == ["a7"]
-    assert count_lines(lambda: many.of("id 7")) == count_lines(lambda: few.of("id 7"))
-    assert count_most_lines(lambda: many.until_due("id 7")) == count_most_lines(lambda: few.until_due("id 7"))
+    assert [wait.name for wait in many.list_for_automation("id 7")] == ["a7"]
+    assert count_lines(lambda: many.list_for_automation("id 7")) == count_lines(lambda: few.list_for_automation("id 7"))
+    assert count_most_lines(lambda: many.list_not_due("id 7")) == count_most_lines(lambda: few.list_not_due("id 7"))
 
 
 def test_waits_for_due_times_are_searched_by_name_a_part_at_a_time() -> None:
     waits = make_waits(5_000)
-    half = count_most_lines(lambda: make_waits(2_500).until_due(only=lambda each: each.name == "a2400"))
-    assert count_most_lines(lambda: waits.until_due(only=lambda each: each.name == "a2400")) < 1.2 * half
-    (found,) = asyncio.run(waits.until_due(only=lambda each: each.name == "a4900"))
+    half = count_most_lines(lambda: make_waits(2_500).list_not_due(only=lambda each: each.name == "a2400"))
+    assert count_most_lines(lambda: waits.list_not_due(only=lambda each: each.name == "a2400")) < 1.2 * half
+    (found,) = asyncio.run(waits.list_not_due(only=lambda each: each.name == "a4900"))
     assert found.automation_id == "id 4900"
-    everything = asyncio.run(waits.until_due(only=lambda _: True))
+    everything = asyncio.run(waits.list_not_due(only=lambda _: True))
     assert len(everything) == MOST_LISTED
-    dues = [[wait.due for wait in some] for some in (everything, asyncio.run(waits.until_due()))]
+    dues = [[wait.due for wait in some] for some in (everything, asyncio.run(waits.list_not_due()))]
     assert dues[0] == dues[1] == sorted(dues[0]), "the first"
 
 
 def test_all_waits_without_a_row_are_gone_through_a_part_at_a_time() -> None:
     waits = make_waits(3_000)
-    waits._context.timetable.due(NOON + timedelta(minutes=59))
-    asked = asyncio.run(waits.status())
+    waits._context.timetable.collect_due(NOON + timedelta(minutes=59))
+    asked = asyncio.run(waits.make_status())
     assert asked.causes == {Cause.LEDGER: 3_000}, "planned by nobody yet"
     few = make_waits(1_500)
-    few._context.timetable.due(NOON + timedelta(minutes=59))
-    assert count_most_lines(waits.status) < 1.2 * count_most_lines(few.status)
+    few._context.timetable.collect_due(NOON + timedelta(minutes=59))
+    assert count_most_lines(waits.make_status) < 1.2 * count_most_lines(few.make_status)

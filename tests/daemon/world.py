@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from scheduler.core.cron import Schedule
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.events import Event, OccurrenceConcluded
-from scheduler.core.identity import idempotency_key
+from scheduler.core.identity import make_idempotency_key
 from scheduler.core.model import Occurrence, Outcome
 from scheduler.core.policy import Policies
 from scheduler.daemon.clock import ClockWatch
 from scheduler.daemon.context import LedgerHealth, TargetSettings
 from scheduler.daemon.service import Service
-from scheduler.daemon.target import Target
+from scheduler.daemon.target_worker import TargetWorker
 from tests.fakes import FakeApi, MemoryLedger, Row
 from tests.virtual import START, VirtualClock, run_virtual
 
@@ -83,7 +83,7 @@ class Process:
         self._main = self._own(self._serve())
 
     @property
-    def target(self) -> Target:
+    def target(self) -> TargetWorker:
         """The only one."""
         (target,) = self.targets.values()
         return target
@@ -116,7 +116,7 @@ class Process:
 
     def check(self) -> None:
         """Raise what it died of, if it did."""
-        if self._main.done() and self.alive and not self.service.stopping:
+        if self._main.done() and self.alive and not self.service.is_stopping:
             self._main.result()
             raise AssertionError("the daemon ended, and nobody had asked it to")
 
@@ -132,9 +132,9 @@ class Process:
         finally:
             _OWNER.reset(token)
 
-    def _target(self, settings: TargetSettings) -> Target:
+    def _target(self, settings: TargetSettings) -> TargetWorker:
         world = self._world
-        return Target(
+        return TargetWorker(
             settings,
             cast("Upstream", Mortal(world.apis[settings.name], "api", self)),
             ledger=cast("Ledger", MortalLedger(world.ledger, "ledger", self)),
@@ -145,12 +145,12 @@ class Process:
             parse=world.parse,
         )
 
-    async def _open(self, target: Target) -> None:
+    async def _open(self, target: TargetWorker) -> None:
         while True:
             try:
                 return await target.open()
             except LedgerUnavailable as error:
-                self.health.failed("open", str(error))
+                self.health.note_failure("open", str(error))
                 await asyncio.sleep(1.0)
 
     async def _serve(self) -> None:
@@ -285,7 +285,7 @@ class World:
 
     def _key(self, occurrence: Occurrence) -> str:
         settings = self.settings[occurrence.target]
-        return idempotency_key(settings.url, settings.project_id, occurrence.automation_id, occurrence.scheduled_for)
+        return make_idempotency_key(settings.url, settings.project_id, occurrence.automation_id, occurrence.scheduled_for)
 
 
 def _when(row: Row) -> str:

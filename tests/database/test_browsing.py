@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.core.errors import LedgerUnavailable
-from scheduler.database import Database, threads
+from scheduler.database import Database
 from tests.database.support import add, opened, words
 
 
@@ -26,7 +26,7 @@ def test_who_browses_sees_what_is_written(tmp_path: Path) -> None:
 
 
 def test_what_takes_too_long_is_given_up_and_the_next_one_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "BROWSING_SECONDS", 0.05)
+    monkeypatch.setattr("scheduler.database.database.BROWSING_SECONDS", 0.05)
 
     async def main(database: Database) -> None:
         for _ in range(2):

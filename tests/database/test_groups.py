@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from scheduler.core.errors import LedgerUnavailable
-from scheduler.database import Database, threads
+from scheduler.database import Database
 from tests.database.support import Gate, add, opened, words, words_in
 
 
@@ -248,7 +248,7 @@ def test_a_loop_that_was_closed_meanwhile_hurts_nobody(tmp_path: Path) -> None:
 
 
 def test_the_log_is_moved_into_the_file_when_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "_IDLE_SECONDS", 0.05)
+    monkeypatch.setattr("scheduler.database.database._IDLE_SECONDS", 0.05)
     path = tmp_path / "words.db"
 
     async def main(database: Database) -> None:

@@ -12,17 +12,17 @@ from typing import Any
 from scheduler.core.model import Automation, Definition, InvalidAutomation, Snapshot
 from scheduler.doctor.facts import (
     ApiFacts,
+    Connectivity,
     DiskFacts,
     EmbeddedFacts,
     Facts,
     FileFacts,
     KeyFacts,
     LedgerFacts,
+    LedgerRecord,
+    LedgerTarget,
     ProcessFacts,
-    Record,
-    RecordedTarget,
     TargetFacts,
-    Way,
     ZoneCopy,
     ZoneFacts,
 )
@@ -71,15 +71,17 @@ def snapshot(*automations: Automation, broken: dict[str, InvalidAutomation] | No
     return Snapshot(NOW, 0.0, 1.0, listed, broken or {}, complete=True, clock_offset=0.0)
 
 
-API = ApiFacts(snapshot=snapshot(), requests=1, slowest=0.2, clock=(0.0, 0.5), writes=True)
-WAY = Way(host="api.example.org", port=443, tls=True, addresses=("192.0.2.1",), expires=NOW + timedelta(days=60), issuer="An Authority")
+API = ApiFacts(snapshot=snapshot(), requests=1, slowest_seconds=0.2, clock_offset=(0.0, 0.5), may_write=True)
+WAY = Connectivity(
+    host="api.example.org", port=443, tls=True, addresses=("192.0.2.1",), expires=NOW + timedelta(days=60), issuer="An Authority"
+)
 KEY = KeyFacts(KeyPlace("key_file", Path("/etc/scheduler/key")), file("/etc/scheduler/key"), kind="phx_")
-RECORD = Record(
+RECORD = LedgerRecord(
     occurrences=1000,
     recent=70,
     oldest=NOW - timedelta(days=100),
-    evaluated=("6.0.0", "2026a", 2),
-    targets=(RecordedTarget("main", URL, "1", NOW - timedelta(seconds=20)),),
+    evaluation=("6.0.0", "2026a", 2),
+    targets=(LedgerTarget("main", URL, "1", NOW - timedelta(seconds=20)),),
 )
 HELD = "node vm, process 123, since 2026-11-23T10:00:00.000000Z"
 LEDGER_FACTS = LedgerFacts(
@@ -91,7 +93,7 @@ LEDGER_FACTS = LedgerFacts(
     application_id=APPLICATION_ID,
     version=len(MIGRATIONS),
     holder=123,
-    signed=HELD,
+    lock_text=HELD,
     record=RECORD,
 )
 STATUS: dict[str, Any] = {
@@ -125,10 +127,10 @@ ZONES = ZoneFacts((ZoneCopy("2026a", "package", "/zones"), ZoneCopy("2025b", "sy
 HEALTHY = Facts(
     now=NOW,
     version="1.2.3",
-    evaluates=("6.0.0", "2026a", 2),
+    evaluation=("6.0.0", "2026a", 2),
     configuration=Configuration(settings(), FILE, {}),
     environment={},
-    targets=(TargetFacts(settings=settings().targets[0], key=KEY, way=WAY, api=API),),
+    targets=(TargetFacts(settings=settings().targets[0], key=KEY, connectivity=WAY, api=API),),
     ledger=LEDGER_FACTS,
     daemon=STATUS,
     server="scheduler",
@@ -155,7 +157,7 @@ def api(**changes: Any) -> Facts:
 
 
 def way(**changes: Any) -> Facts:
-    return target(way=replace(WAY, **changes))
+    return target(connectivity=replace(WAY, **changes))
 
 
 def ledger(**changes: Any) -> Facts:

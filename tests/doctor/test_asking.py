@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from scheduler.daemon.clock import SystemClock
-from scheduler.doctor.asking import NOBODY, ask
+from scheduler.doctor.api_probe import NIL_ID, probe_api
 from scheduler.doctor.facts import ApiFacts
 from tests.fault_server import FaultServer, Received, by_request, fault_server, response
 from tests.upstream.support import AUTOMATION, target
@@ -27,7 +27,7 @@ Answer = Callable[[Received], bytes]
 def asked(listing: bytes, patching: bytes) -> tuple[ApiFacts, FaultServer]:
     async def main() -> tuple[ApiFacts, FaultServer]:
         async with fault_server(by_request(lambda request: listing if request.method == "GET" else patching)) as server:
-            return await ask(target(server.url), SystemClock()), server
+            return await probe_api(target(server.url), SystemClock()), server
 
     return asyncio.run(main())
 
@@ -51,17 +51,17 @@ LISTED = response(200, PAGE)
 )
 def test_whether_a_key_may_write_is_told_by_what_a_write_that_writes_nothing_is_answered(answer: bytes, writes: bool | None) -> None:
     facts, _ = asked(LISTED, answer)
-    assert facts.writes is writes
-    assert (facts.writing is None) == (writes is True)
+    assert facts.may_write is writes
+    assert (facts.write_refusal is None) == (writes is True)
 
 
 def test_nothing_is_sent_but_readings_and_a_change_of_nothing_in_nothing() -> None:
     _, server = asked(LISTED, response(404, NOT_FOUND))
     reading, writing = server.received
     assert (reading.method, reading.target.partition("?")[0]) == ("GET", "/api/projects/1/task_automations/")
-    assert (writing.method, writing.target) == ("PATCH", f"/api/projects/1/task_automations/{NOBODY}/")
+    assert (writing.method, writing.target) == ("PATCH", f"/api/projects/1/task_automations/{NIL_ID}/")
     assert json.loads(writing.body) == {}
-    assert set(NOBODY) == {"0", "-"}
+    assert set(NIL_ID) == {"0", "-"}
 
 
 @pytest.mark.parametrize("status", [301, 401, 404, 500])
@@ -75,12 +75,12 @@ def test_an_api_whose_list_cannot_be_had_is_not_asked_for_more(status: int) -> N
 def test_a_key_that_may_not_read_is_asked_whether_it_may_write() -> None:
     facts, _ = asked(response(403, MISSING), response(403, MISSING))
     assert facts.refusal is not None
-    assert facts.writes is False
+    assert facts.may_write is False
 
 
 def test_what_a_reading_takes_is_measured() -> None:
     facts, _ = asked(LISTED, response(404, NOT_FOUND))
     assert facts.snapshot is not None
     assert facts.requests == 1
-    assert 0 < facts.slowest < 5
-    assert facts.clock is not None
+    assert 0 < facts.slowest_seconds < 5
+    assert facts.clock_offset is not None

@@ -9,27 +9,27 @@ from typing import Any
 import pytest
 
 from scheduler.core.model import InvalidAutomation, RunStatus
-from scheduler.core.status import Failing, FinishedRun
+from scheduler.core.status import FailingAutomations, FinishedRun
 from scheduler.doctor import embedded
-from scheduler.doctor.checks import CHECKS, findings
-from scheduler.doctor.configuration import examined
+from scheduler.doctor.checks import CHECKS, run_checks
+from scheduler.doctor.configuration import check
 from scheduler.doctor.facts import (
     DiskFacts,
     Facts,
     FileFacts,
-    ForeignRuns,
-    KeptFacts,
+    ForeignRunSummary,
     KeyFacts,
-    Known,
+    KnownAutomation,
     LedgerFacts,
+    LedgerRecord,
+    LedgerTarget,
     ProcessFacts,
-    Record,
-    RecordedTarget,
     Refusal,
-    Unknown,
+    StorageFacts,
+    UnknownFact,
     ZoneFacts,
 )
-from scheduler.doctor.findings import Finding, Status
+from scheduler.doctor.findings import CheckFinding, Status
 from scheduler.settings import Configuration, Origin, Problem, Settings
 from scheduler.settings.keys import KeyPlace
 from tests.counting import count_lines
@@ -66,17 +66,17 @@ from tests.doctor.support import (
 ONE = HEALTHY.targets[0]
 
 
-def told(facts: Facts) -> list[Finding]:
+def told(facts: Facts) -> list[CheckFinding]:
     """Whatever is not well."""
-    return [each for each in findings(facts) if each.status is not Status.OK]
+    return [each for each in run_checks(facts) if each.status is not Status.OK]
 
 
 def test_of_a_healthy_installation_every_check_says_that_all_is_well() -> None:
     assert told(HEALTHY) == []
-    assert [each.check for each in findings(HEALTHY)] == sorted(
-        (each.check for each in findings(HEALTHY)), key=[check.name for check, _ in CHECKS].index
+    assert [each.check for each in run_checks(HEALTHY)] == sorted(
+        (each.check for each in run_checks(HEALTHY)), key=[check.name for check, _ in CHECKS].index
     )
-    assert {each.check for each in findings(HEALTHY)} == {check.name for check, _ in CHECKS}
+    assert {each.check for each in run_checks(HEALTHY)} == {check.name for check, _ in CHECKS}
 
 
 def test_a_proxy_whose_password_is_in_a_file_for_few_is_no_finding() -> None:
@@ -104,12 +104,12 @@ def limited(facts: Facts, **limits: Any) -> Facts:
 
 def at_the_cloud(**limits: Any) -> Facts:
     url = "https://us.posthog.com"
-    facts = limited(record(targets=(RecordedTarget("main", url, "1", NOW),)), url=url, **limits)
+    facts = limited(record(targets=(LedgerTarget("main", url, "1", NOW),)), url=url, **limits)
     return replace(facts, daemon=daemon_of(facts))
 
 
 def keyless(error: str, place: KeyPlace | None = None, **changes: Any) -> Facts:
-    made = target(key=KeyFacts(place, error=error), api=Unknown("there is no key to ask with"))
+    made = target(key=KeyFacts(place, error=error), api=UnknownFact("there is no key to ask with"))
     return replace(made, **changes)
 
 
@@ -127,7 +127,7 @@ def two_of_one_project() -> Facts:
 
 
 def daemon_of(facts: Facts) -> dict[str, Any]:
-    assert not isinstance(HEALTHY.daemon, Unknown)
+    assert not isinstance(HEALTHY.daemon, UnknownFact)
     listed: Any = HEALTHY.daemon["targets"]
     return {**HEALTHY.daemon, "targets": [{**listed[0], "name": each.name, "url": each.url} for each in facts.settings.targets]}
 
@@ -137,7 +137,7 @@ def ran_by_itself(cron: str, at: datetime, **changes: Any) -> Facts:
 
 
 WEEK_AGO = NOW - timedelta(days=3)
-FOREIGN = ForeignRuns("main", ID, "nightly", 2, WEEK_AGO, 0)
+FOREIGN = ForeignRunSummary("main", ID, "nightly", 2, WEEK_AGO, 0)
 NOT_FOUND = Refusal("GET https://… answered HTTP 404: Not found.; check the url and the project_id of target main", 404, held=True)
 SCOPE = "answered HTTP 403: API key missing required scope 'task:{}'; give the key of target main that scope"
 
@@ -253,40 +253,54 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
         ),
         ("in the clear", way(tls=False, expires=None), WARNING, MAIN, "without TLS"),
         ("ends soon", way(expires=NOW + timedelta(days=13)), WARNING, MAIN, "by An Authority, ends at 2026-12-06T19:20:30Z"),
-        ("slow", api(slowest=16.0), WARNING, MAIN, "took 16.0 s of the 30 s allowed"),
+        ("slow", api(slowest_seconds=16.0), WARNING, MAIN, "took 16.0 s of the 30 s allowed"),
     ],
     "scopes": [
-        ("may not write", api(writes=False, writing=Refusal(SCOPE.format("write"), 403, held=True)), FAULT, MAIN, "may not start runs"),
-        ("may write?", api(writes=None, writing=Refusal("answered HTTP 500", 500)), WARNING, MAIN, "cannot be told: answered HTTP 500"),
+        (
+            "may not write",
+            api(may_write=False, write_refusal=Refusal(SCOPE.format("write"), 403, held=True)),
+            FAULT,
+            MAIN,
+            "may not start runs",
+        ),
+        (
+            "may write?",
+            api(may_write=None, write_refusal=Refusal("answered HTTP 500", 500)),
+            WARNING,
+            MAIN,
+            "cannot be told: answered HTTP 500",
+        ),
     ],
     "clock": [
-        ("a little ahead", api(clock=(3.0, 1.0)), WARNING, MAIN, "3 s ahead"),
-        ("far behind", api(clock=(-90.0, 1.0)), FAULT, MAIN, "90 s behind this machine's; fires come that much early"),
+        ("a little ahead", api(clock_offset=(3.0, 1.0)), WARNING, MAIN, "3 s ahead"),
+        ("far behind", api(clock_offset=(-90.0, 1.0)), FAULT, MAIN, "90 s behind this machine's; fires come that much early"),
         ("unkept, and right", replace(HEALTHY, synchronised=False), NOTICE, "this machine", "though it is now"),
-        ("unkept", replace(api(clock=None), synchronised=False), WARNING, "this machine", "nothing keeps its clock right"),
+        ("unkept", replace(api(clock_offset=None), synchronised=False), WARNING, "this machine", "nothing keeps its clock right"),
     ],
     "zone data": [
         ("no zones", replace(HEALTHY, zones=ZoneFacts((), {})), FAULT, "zone data", "there are none"),
-        ("zones unknown", replace(HEALTHY, zones=Unknown("it hung")), FAULT, "zone data", "it hung"),
+        ("zones unknown", replace(HEALTHY, zones=UnknownFact("it hung")), FAULT, "zone data", "it hung"),
         (
             "old zones",
-            replace(HEALTHY, now=NOW.replace(year=2028), synchronised=True, targets=(replace(ONE, way=replace(WAY, expires=None)),)),
+            replace(
+                HEALTHY, now=NOW.replace(year=2028), synchronised=True, targets=(replace(ONE, connectivity=replace(WAY, expires=None)),)
+            ),
             WARNING,
             "zone data",
             "the newest copy is 2026a",
         ),
         (
             "other zones",
-            replace(HEALTHY, zones=replace(ZONES, differing={"Europe/Vienna": NOW})),
+            replace(HEALTHY, zones=replace(ZONES, disagreements={"Europe/Vienna": NOW})),
             WARNING,
             "Europe/Vienna",
             "the system's copy, 2025b, has other times there from 2026-11-23T19:20:30Z on",
         ),
-        ("the daemon's zones", record(evaluated=("6.0.0", "2025b", 2)), WARNING, "daemon", "zone data 2025b"),
-        ("the daemon's rules", record(evaluated=("6.0.0", "2026a", 1)), WARNING, "daemon", "and rules 1, this command by"),
+        ("the daemon's zones", record(evaluation=("6.0.0", "2025b", 2)), WARNING, "daemon", "zone data 2025b"),
+        ("the daemon's rules", record(evaluation=("6.0.0", "2026a", 1)), WARNING, "daemon", "and rules 1, this command by"),
     ],
     "ledger": [
-        ("hangs", replace(HEALTHY, ledger=Unknown("nothing came of it within 60 s")), FAULT, FILE_OF_LEDGER, "within 60 s"),
+        ("hangs", replace(HEALTHY, ledger=UnknownFact("nothing came of it within 60 s")), FAULT, FILE_OF_LEDGER, "within 60 s"),
         (
             "no database",
             ledger(error=f"{LEDGER}: file is not a database; something has overwritten it", record=None),
@@ -294,13 +308,13 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
             FILE_OF_LEDGER,
             "file is not a database",
         ),
-        ("gone", ledger(files=(), holder=None, signed="", record=None), FAULT, FILE_OF_LEDGER, "though a daemon runs"),
+        ("gone", ledger(files=(), holder=None, lock_text="", record=None), FAULT, FILE_OF_LEDGER, "though a daemon runs"),
         ("of something else", ledger(application_id=1, record=None), FAULT, FILE_OF_LEDGER, "something else"),
         ("newer", ledger(version=99, record=None), FAULT, FILE_OF_LEDGER, "schema 99"),
         ("older", ledger(version=1), WARNING, FILE_OF_LEDGER, "schema 1"),
-        ("damaged", ledger(unsound=("row 5 missing from index",), record=None), FAULT, FILE_OF_LEDGER, "row 5 missing"),
-        ("large", ledger(unsound=None), NOTICE, FILE_OF_LEDGER, "too much to be checked"),
-        ("without a log", ledger(wal=False), WARNING, FILE_OF_LEDGER, "no write-ahead log"),
+        ("damaged", ledger(damage=("row 5 missing from index",), record=None), FAULT, FILE_OF_LEDGER, "row 5 missing"),
+        ("large", ledger(damage=None), NOTICE, FILE_OF_LEDGER, "too much to be checked"),
+        ("without a log", ledger(has_wal=False), WARNING, FILE_OF_LEDGER, "no write-ahead log"),
         (
             "root's log",
             ledger(files=(*LEDGER_FACTS.files[:1], file(f"{LEDGER}-wal", uid=0))),
@@ -315,10 +329,10 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
         ("tight", ledger(free=100 * 2**20), WARNING, FILE_OF_LEDGER, "100 MiB left"),
         ("growing", ledger(free=2**30, record=replace(RECORD, recent=70_000_000)), WARNING, FILE_OF_LEDGER, "it will grow by"),
         ("killed", ledger(holder=None), NOTICE, FILE_OF_LEDGER, "ended without letting go"),
-        ("renamed", record(targets=(RecordedTarget("old", TARGET["url"], "1", NOW),)), FAULT, MAIN, "the ledger knows this project as old"),
+        ("renamed", record(targets=(LedgerTarget("old", TARGET["url"], "1", NOW),)), FAULT, MAIN, "the ledger knows this project as old"),
         (
             "moved",
-            record(targets=(RecordedTarget("main", "https://elsewhere.example.org", "7", NOW),)),
+            record(targets=(LedgerTarget("main", "https://elsewhere.example.org", "7", NOW),)),
             FAULT,
             MAIN,
             "the ledger has it as https://elsewhere.example.org, project 7",
@@ -384,22 +398,22 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
         ("other targets", daemon(targets=[{"name": "b", "url": "https://b", "project_id": "2"}]), WARNING, "node vm", "it serves b"),
         (
             "none, and none before",
-            replace(ledger(holder=None, signed="", record=Record()), daemon=Unknown("refused")),
+            replace(ledger(holder=None, lock_text="", record=LedgerRecord()), daemon=UnknownFact("refused")),
             NOTICE,
             "daemon",
             "none runs: nothing is fired",
         ),
         (
             "stopped",
-            replace(ledger(holder=None, signed=""), daemon=Unknown("refused")),
+            replace(ledger(holder=None, lock_text=""), daemon=UnknownFact("refused")),
             WARNING,
             "daemon",
             "none runs, and one has run before: nothing is fired",
         ),
-        ("silent", replace(HEALTHY, daemon=Unknown("refused")), WARNING, "daemon", "process 123 has the ledger"),
+        ("silent", replace(HEALTHY, daemon=UnknownFact("refused")), WARNING, "daemon", "process 123 has the ledger"),
         (
             "stopped by a signal",
-            replace(HEALTHY, daemon=Unknown("timed out"), server="silent", daemon_process=ProcessFacts(123, is_stopped=True)),
+            replace(HEALTHY, daemon=UnknownFact("timed out"), server="silent", daemon_process=ProcessFacts(123, is_stopped=True)),
             FAULT,
             "daemon",
             "the daemon, process 123, accepts connections and does not answer; its newest reading on record is of 2026-11-23T19:20:10Z",
@@ -464,7 +478,7 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
         ),
         (
             "a variable that the server lacks",
-            replace(HEALTHY, embedded=replace(EMBEDDED, unset=("LANG", "AGENT_KEY"))),
+            replace(HEALTHY, embedded=replace(EMBEDDED, unset_variables=("LANG", "AGENT_KEY"))),
             WARNING,
             "api.runner.environment",
             "the server, process 7 does not have AGENT_KEY: runs do not get it",
@@ -538,7 +552,7 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
         ),
         (
             "sizes unknown",
-            replace(HEALTHY, embedded_kept=Unknown("permission denied")),
+            replace(HEALTHY, embedded_storage=UnknownFact("permission denied")),
             NOTICE,
             "/var/lib/scheduler/api.db",
             "what the runs take on disk could not be measured: permission denied",
@@ -599,8 +613,8 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
         ("a crowd", many(65), NOTICE, MAIN, "65 automations are due in the minute of 2026-11-24T02:00:00Z"),
     ],
     "other schedulers": [
-        ("a foreign run", record(foreign=(FOREIGN,)), WARNING, NIGHTLY, "2 runs in the last 7 days that nobody here started"),
-        ("a double schedule", record(foreign=(replace(FOREIGN, doubles=1),)), FAULT, NIGHTLY, "fired twice: 1 run"),
+        ("a foreign run", record(foreign_runs=(FOREIGN,)), WARNING, NIGHTLY, "2 runs in the last 7 days that nobody here started"),
+        ("a double schedule", record(foreign_runs=(replace(FOREIGN, doubles=1),)), FAULT, NIGHTLY, "fired twice: 1 run"),
         (
             "fired before us",
             ran_by_itself("0 3 * * *", datetime(2026, 11, 23, 2, 0, 12, tzinfo=UTC)),
@@ -639,7 +653,7 @@ FAILED = FinishedRun("main", ID, "nightly", "run-1", RunStatus.FAILED, NOW - tim
 
 def test_each_automation_whose_newest_finished_run_failed_is_a_warning_and_the_rest_is_counted() -> None:
     lost = replace(FAILED, name="weekly", status=RunStatus.LOST, failures=1, error=None)
-    first, second, rest = told(record(failing=Failing({"main": 25, "gone": 9}, [FAILED, lost, replace(lost, target="gone")])))
+    first, second, rest = told(record(failing=FailingAutomations({"main": 25, "gone": 9}, [FAILED, lost, replace(lost, target="gone")])))
     assert {(each.check, each.status) for each in (first, second, rest)} == {("runs", Status.WARNING)}
     assert first.subject == f"automation nightly ({ID})"
     assert first.finding == "its newest finished run failed, 3 failures in a row, 2026-11-23T18:20:30Z: exit status 3: no room"
@@ -748,7 +762,7 @@ UNREACHABLE: Sequence[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("step", "setting", "words", "advice"), [case[1:] for case in UNREACHABLE], ids=[case[0] for case in UNREACHABLE])
 def test_the_step_that_fails_is_told_with_what_mends_it(step: dict[str, Any], setting: dict[str, Any], words: str, advice: str) -> None:
-    broken = target(way=replace(WAY, **step), api=Unknown("it cannot be reached"))
+    broken = target(connectivity=replace(WAY, **step), api=UnknownFact("it cannot be reached"))
     facts = under(broken, settings({**TARGET, **setting}))
     (found,) = [each for each in told(facts) if not is_consequence(each, facts)]
     assert (found.check, found.status) == ("reachability", FAULT)
@@ -782,9 +796,11 @@ REFUSED: Sequence[tuple[str, Refusal, str, Sequence[str], str]] = [
 @pytest.mark.parametrize(("refusal", "url", "checks", "advice"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
 def test_an_answer_that_is_no_list_is_a_fault(refusal: Refusal, url: str, checks: Sequence[str], advice: str) -> None:
     new = settings({**TARGET, "url": url})
-    facts = under(record(targets=(RecordedTarget("main", url, "1", NOW),)), new)
+    facts = under(record(targets=(LedgerTarget("main", url, "1", NOW),)), new)
     facts = replace(
-        facts, daemon=daemon_of(facts), targets=(replace(facts.targets[0], api=replace(API, snapshot=None, refusal=refusal, writes=None)),)
+        facts,
+        daemon=daemon_of(facts),
+        targets=(replace(facts.targets[0], api=replace(API, snapshot=None, refusal=refusal, may_write=None)),),
     )
     found = [each for each in told(facts) if each.status is not NOTICE]
     assert [each.check for each in found] == checks
@@ -794,13 +810,13 @@ def test_an_answer_that_is_no_list_is_a_fault(refusal: Refusal, url: str, checks
 
 @pytest.mark.parametrize("files", [(), (file(LEDGER, size=0),)], ids=["absent", "empty"])
 def test_a_ledger_that_is_not_there_yet_is_no_fault_before_the_first_start(files: Sequence[FileFacts]) -> None:
-    facts = replace(ledger(files=files, holder=None, signed="", record=None), daemon=Unknown("refused"))
+    facts = replace(ledger(files=files, holder=None, lock_text="", record=None), daemon=UnknownFact("refused"))
     assert [(each.check, each.status) for each in told(facts)] == [("ledger", NOTICE), ("daemon", NOTICE)]
 
 
 @pytest.mark.parametrize(("changes", "words"), [({"folder": None}, "nor its folder"), ({"writable": False}, "may not write in its folder")])
 def test_a_ledger_that_cannot_be_made_is_a_fault(changes: dict[str, Any], words: str) -> None:
-    facts = replace(ledger(files=(), holder=None, signed="", record=None, **changes), daemon=Unknown("refused"))
+    facts = replace(ledger(files=(), holder=None, lock_text="", record=None, **changes), daemon=UnknownFact("refused"))
     (found,) = [each for each in told(facts) if each.status is FAULT]
     assert words in found.finding
 
@@ -808,7 +824,7 @@ def test_a_ledger_that_cannot_be_made_is_a_fault(changes: dict[str, Any], words:
 def test_without_a_configuration_the_rest_of_the_machine_is_examined_all_the_same() -> None:
     facts = replace(HEALTHY, configuration=None, problems=[Problem("file x", "is not TOML", "mend this first")], targets=())
     assert [(each.check, each.status) for each in told(facts)] == [("configuration", FAULT)]
-    assert {"zone data", "clock"} <= {each.check for each in findings(facts)}
+    assert {"zone data", "clock"} <= {each.check for each in run_checks(facts)}
 
 
 def test_no_target_is_a_fault() -> None:
@@ -817,8 +833,8 @@ def test_no_target_is_a_fault() -> None:
 
 
 def test_automations_that_the_api_does_not_show_are_those_of_the_ledger() -> None:
-    known = Known("main", ID, "nightly", "0 25 * * *", "UTC")
-    facts = target(way=replace(WAY, broken="connection", error="refused"), api=Unknown("it cannot be reached"))
+    known = KnownAutomation("main", ID, "nightly", "0 25 * * *", "UTC")
+    facts = target(connectivity=replace(WAY, broken="connection", error="refused"), api=UnknownFact("it cannot be reached"))
     facts = replace(facts, ledger=replace(LEDGER_FACTS, record=replace(RECORD, automations=(known,))))
     found = [each for each in told(facts) if each.check == "schedules"]
     assert [each.status for each in found] == [NOTICE, FAULT]
@@ -846,18 +862,18 @@ def test_a_schedule_of_a_disabled_automation_is_not_judged_but_for_being_invalid
 
 
 def test_a_check_that_fails_keeps_no_other_from_its_own() -> None:
-    def fail(_: Facts) -> list[Finding]:
+    def fail(_: Facts) -> list[CheckFinding]:
         raise ZeroDivisionError("oh")
 
     (first, _), *others = CHECKS
-    found = list(findings(HEALTHY, [(first, fail), *others]))
+    found = list(run_checks(HEALTHY, [(first, fail), *others]))
     assert (found[0].status, found[0].finding) == (FAULT, "the check itself failed: ZeroDivisionError: oh")
     assert {each.check for each in found} == {check.name for check, _ in CHECKS}
 
 
-def is_consequence(each: Finding, facts: Facts) -> bool:
+def is_consequence(each: CheckFinding, facts: Facts) -> bool:
     """That the API was not asked follows from there being no key, or no way; the same of what the automations are read from."""
-    return each.status is NOTICE and each.advice == "mend that first" and isinstance(facts.targets[0].api, Unknown)
+    return each.status is NOTICE and each.advice == "mend that first" and isinstance(facts.targets[0].api, UnknownFact)
 
 
 def test_many_overrides_of_many_automations_cost_as_much_as_both_together() -> None:
@@ -865,7 +881,7 @@ def test_many_overrides_of_many_automations_cost_as_much_as_both_together() -> N
         overrides = [{"automation": f"{number}-{'*' if number % 2 else 'nightly'}", "paused": True} for number in range(count)]
         automations = (automation(number, name=f"{number}-nightly") for number in range(count))
         facts = under(api(snapshot=snapshot(*automations)), settings(override=overrides))
-        return count_lines(lambda: list(examined(facts)))
+        return count_lines(lambda: list(check(facts)))
 
     few = examine(30)
     assert few > 30
@@ -874,8 +890,8 @@ def test_many_overrides_of_many_automations_cost_as_much_as_both_together() -> N
 
 @pytest.mark.parametrize(("measured", "end"), [(3, ""), (2, "; at least, since the time sufficed for 2 of them")])
 def test_what_the_embedded_api_takes_on_disk_is_told(measured: int, end: str) -> None:
-    facts = replace(HEALTHY, embedded_kept=KeptFacts(5 * 2**20, 3 * 2**10, 2**30, 3, measured))
-    told = [each.finding for each in embedded.examined(facts) if each.status is Status.OK]
+    facts = replace(HEALTHY, embedded_storage=StorageFacts(5 * 2**20, 3 * 2**10, 2**30, 3, measured))
+    told = [each.finding for each in embedded.check(facts) if each.status is Status.OK]
     assert f"it takes 5.0 MiB; the folders of 3 runs: outputs 3.0 KiB, working directories 1.0 GiB{end}" in told
 
 

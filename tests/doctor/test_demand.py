@@ -6,15 +6,17 @@ import pytest
 
 from scheduler.core.cron import Schedule
 from scheduler.core.forecast import Polls
-from scheduler.doctor.demand import Demand, Group, demand
-from scheduler.doctor.shortage import MOST, choose_stretch
+from scheduler.doctor.request_forecast import LoadGroup, RequestForecast, forecast_requests
+from scheduler.doctor.shortage import MAX_OCCURRENCES, choose_stretch
 
 NOW = datetime(2026, 11, 23, 19, 20, 30, tzinfo=UTC)
 USUAL = Polls(interval=30.0, fresh_for=10.0, pages=1)
 
 
-def of(*groups: tuple[str, int], polling: Polls = USUAL, offset: int = 0, reads: int = 0) -> Demand:
-    return demand([Group(Schedule.parse(cron, "UTC"), {offset: count}, {offset: reads}) for cron, count in groups], polling, NOW)
+def of(*groups: tuple[str, int], polling: Polls = USUAL, offset: int = 0, reads: int = 0) -> RequestForecast:
+    return forecast_requests(
+        [LoadGroup(Schedule.parse(cron, "UTC"), {offset: count}, {offset: reads}) for cron, count in groups], polling, NOW
+    )
 
 
 def test_without_automations_only_polls_are_sent() -> None:
@@ -66,15 +68,15 @@ DAY = 24 * 60
 @pytest.mark.parametrize(
     ("fires", "crowded", "expected"),
     [
-        ({900: MOST}, range(900, 901), range(DAY)),
+        ({900: MAX_OCCURRENCES}, range(900, 901), range(DAY)),
         (dict.fromkeys(range(DAY), 100), range(900, 901), range(850, 1050)),
         ({10 * minute: 400 for minute in range(DAY // 10)}, range(900, 901), range(840, 1331 + 9)),
-        ({0: MOST, 900: 5}, range(900, 901), range(840, DAY)),
-        ({900: 5 * MOST}, range(900, 901), range(840, 901)),
-        ({899: MOST, 900: 5 * MOST, 901: 1}, range(900, 901), range(900, 901)),
-        ({900: 5 * MOST}, range(850, 910), range(840, 901)),
-        ({0: 5 * MOST, 1: 1}, range(60), range(1)),
-        ({DAY - 1: 5 * MOST}, range(DAY - 60, DAY), range(DAY - 61, DAY)),
+        ({0: MAX_OCCURRENCES, 900: 5}, range(900, 901), range(840, DAY)),
+        ({900: 5 * MAX_OCCURRENCES}, range(900, 901), range(840, 901)),
+        ({899: MAX_OCCURRENCES, 900: 5 * MAX_OCCURRENCES, 901: 1}, range(900, 901), range(900, 901)),
+        ({900: 5 * MAX_OCCURRENCES}, range(850, 910), range(840, 901)),
+        ({0: 5 * MAX_OCCURRENCES, 1: 1}, range(60), range(1)),
+        ({DAY - 1: 5 * MAX_OCCURRENCES}, range(DAY - 60, DAY), range(DAY - 61, DAY)),
     ],
 )
 def test_the_busiest_of_the_minutes_in_question_is_always_forecast(fires: dict[int, int], crowded: range, expected: range) -> None:

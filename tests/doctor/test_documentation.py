@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.doctor import asking, clocks, demand, facts, reachability, zone_data
+from scheduler.doctor import api_probe, clocks, facts, reachability, request_forecast, zone_data
 from scheduler.doctor.checks import CHECKS
 from scheduler.doctor.findings import Status
 
@@ -35,10 +35,10 @@ def test_every_status_has_its_row_and_no_other() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        f"PATCH of the automation `{asking.NOBODY}`",
+        f"PATCH of the automation `{api_probe.NIL_ID}`",
         f"within {reachability._SOON.days} days",
         f"more than {clocks._NOTABLE:.0f} s",
-        f"there are any within {facts.LATELY.days} days",
+        f"there are any within {facts.LOOK_BACK.days} days",
         "two years old",
         "24 hours",
     ],
@@ -46,4 +46,4 @@ def test_every_status_has_its_row_and_no_other() -> None:
 def test_what_it_says_of_limits_is_so(text: str) -> None:
     assert text in SECTION
     assert zone_data._YEARS == 2
-    assert demand.DAY == 24 * 60
+    assert request_forecast.DAY == 24 * 60

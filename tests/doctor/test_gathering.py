@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 
-from scheduler.app.wiring import upstream_config
-from scheduler.cli.daemon_pages import ask_at
+from scheduler.app.settings_mapping import make_upstream_config
+from scheduler.cli.daemon_client import fetch_page_at
 from scheduler.core.errors import Unreachable
 from scheduler.daemon.clock import SystemClock
 from scheduler.doctor import embedded
-from scheduler.doctor.facts import EmbeddedFacts, Facts, KeptFacts, LedgerFacts, ProcessFacts, Unknown
+from scheduler.doctor.fact_collector import Installation, collect_facts
+from scheduler.doctor.facts import EmbeddedFacts, Facts, LedgerFacts, ProcessFacts, StorageFacts, UnknownFact
 from scheduler.doctor.findings import Status
-from scheduler.doctor.gathering import Installation, gathered
 from scheduler.doctor.host import find_process
 from scheduler.localapi.workspace import Workspace
 from scheduler.settings import Configuration, load
-from scheduler.settings.places import Listen
+from scheduler.settings.addresses import SocketAddress
 from tests.doctor.support import file, program, serving, settings
 from tests.fault_server import Visit, always, fault_server, response, until
 from tests.ports import free_port
@@ -32,7 +32,7 @@ KEY = "phx_" + "k" * 43
 PAGE = response(200, {"count": 0, "next": None, "previous": None, "results": []})
 
 
-def nobody(listen: Listen, path: str) -> object:
+def nobody(listen: SocketAddress, path: str) -> object:
     raise Unreachable(f"no daemon answers at {listen}{path}")
 
 
@@ -48,9 +48,9 @@ def installation(*targets: dict[str, Any], **changes: Any) -> Installation:
         "configuration": Configuration(settings(*targets, **listen), None, {}),
         "environ": environ,
         "clock": SystemClock(),
-        "connection": lambda target: upstream_config(target, environ),
-        "look": looked,
-        "page": nobody,
+        "make_config": lambda target: make_upstream_config(target, environ),
+        "probe_ledger": looked,
+        "fetch_page": nobody,
     }
     return Installation(**made | changes)
 
@@ -61,17 +61,17 @@ def of(url: str, name: str = "main") -> dict[str, Any]:
 
 def facts_of(*targets: str, patience: float = 5.0, **changes: Any) -> Facts:
     made = installation(*(of(url, f"t{number}") for number, url in enumerate(targets)), **changes)
-    return asyncio.run(gathered(made, patience=patience))
+    return asyncio.run(collect_facts(made, patience=patience))
 
 
 def test_an_api_that_hangs_keeps_neither_the_others_nor_the_doctor() -> None:
     async def main() -> Facts:
         async with fault_server(Visit.hang) as hanging, fault_server(always(PAGE)) as sound:
             made = installation(of(hanging.url, "hanging"), of(sound.url, "sound"))
-            return await gathered(made, patience=0.5)
+            return await collect_facts(made, patience=0.5)
 
     hanging, sound = asyncio.run(main()).targets
-    assert hanging.api == Unknown("nothing came of it within 0.5 s")
+    assert hanging.api == UnknownFact("nothing came of it within 0.5 s")
     assert sound.snapshot is not None
 
 
@@ -80,7 +80,9 @@ def test_a_ledger_that_hangs_is_given_up() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    assert facts_of(f"http://127.0.0.1:{free_port()}", look=hang, patience=0.2).ledger == Unknown("nothing came of it within 0.2 s")
+    assert facts_of(f"http://127.0.0.1:{free_port()}", probe_ledger=hang, patience=0.2).ledger == UnknownFact(
+        "nothing came of it within 0.2 s"
+    )
 
 
 @pytest.fixture
@@ -94,11 +96,11 @@ def released() -> Iterator[threading.Event]:
 def test_a_page_that_hangs_is_given_up_and_not_waited_for_at_the_end(released: threading.Event) -> None:
     threads: list[threading.Thread] = []
 
-    def hang(_: Listen, __: str) -> object:
+    def hang(_: SocketAddress, __: str) -> object:
         threads.append(threading.current_thread())
         return released.wait()
 
-    assert isinstance(facts_of(f"http://127.0.0.1:{free_port()}", page=hang, patience=0.2).daemon, Unknown)
+    assert isinstance(facts_of(f"http://127.0.0.1:{free_port()}", fetch_page=hang, patience=0.2).daemon, UnknownFact)
     assert threads
     assert all(each.daemon for each in threads)  # which no interpreter waits for
 
@@ -107,7 +109,7 @@ def test_a_key_on_a_disk_that_hangs_is_given_up(released: threading.Event) -> No
     def hang(_: object) -> object:
         return released.wait()
 
-    (target,) = facts_of(f"http://127.0.0.1:{free_port()}", connection=hang, patience=0.2).targets
+    (target,) = facts_of(f"http://127.0.0.1:{free_port()}", make_config=hang, patience=0.2).targets
     assert target.key.error == "nothing came of it within 0.2 s"
 
 
@@ -115,27 +117,29 @@ def test_whatever_a_part_raises_is_told_as_what_is_not_known() -> None:
     async def fail(_: Path, __: datetime) -> LedgerFacts:
         raise ZeroDivisionError("oh")
 
-    facts = facts_of(f"http://127.0.0.1:{free_port()}", look=fail)
-    assert facts.ledger == Unknown("oh")
-    assert isinstance(facts.daemon, Unknown)
+    facts = facts_of(f"http://127.0.0.1:{free_port()}", probe_ledger=fail)
+    assert facts.ledger == UnknownFact("oh")
+    assert isinstance(facts.daemon, UnknownFact)
 
 
 def test_what_cannot_be_connected_to_is_not_asked() -> None:
     (target,) = facts_of(f"http://127.0.0.1:{free_port()}").targets
-    assert target.api == Unknown("it cannot be reached")
+    assert target.api == UnknownFact("it cannot be reached")
 
 
 def test_a_missing_key_is_told_and_nothing_is_sent() -> None:
     async def main() -> Facts:
         async with fault_server(always(PAGE)) as server:
-            facts = await gathered(installation(of(server.url), connection=lambda target: upstream_config(target, {}), environ={}))
+            facts = await collect_facts(
+                installation(of(server.url), make_config=lambda target: make_upstream_config(target, {}), environ={})
+            )
             assert server.received == []
             return facts
 
     (target,) = asyncio.run(main()).targets
     assert target.key.place is None
     assert target.key.error is not None
-    assert target.api == Unknown("there is no key to ask with")
+    assert target.api == UnknownFact("there is no key to ask with")
 
 
 def test_of_the_key_no_more_is_kept_than_what_kind_it_is() -> None:
@@ -148,12 +152,12 @@ def test_a_key_in_the_configurations_file_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "scheduler.toml"
     path.write_text(f"# the key is {KEY}\n")
     configuration = Configuration(settings(of(f"http://127.0.0.1:{free_port()}")), path, {})
-    assert asyncio.run(gathered(installation(configuration=configuration))).holds_key
+    assert asyncio.run(collect_facts(installation(configuration=configuration))).holds_key
 
 
 def test_progress_ends_with_all_of_it() -> None:
     told: list[float] = []
-    asyncio.run(gathered(installation(of(f"http://127.0.0.1:{free_port()}")), told.append))
+    asyncio.run(collect_facts(installation(of(f"http://127.0.0.1:{free_port()}")), told.append))
     assert told == sorted(told)
     assert told[-1] == 1.0
 
@@ -170,14 +174,14 @@ def test_progress_ends_with_all_of_it() -> None:
     ],
 )
 def test_who_may_read_a_file_is_told_by_its_mode(mode: int, uid: int, gid: int, allowed: bool) -> None:
-    assert file("/key", mode=mode).lets(uid, gid, 4) is allowed
+    assert file("/key", mode=mode).is_accessible(uid, gid, 4) is allowed
 
 
 def test_the_address_of_the_daemon_is_taken_by_somebody_else() -> None:
     async def main() -> Facts:
         async with fault_server(always(b"SSH-2.0\r\n")) as server:
             made = settings(of("http://127.0.0.1:1"), server={"listen": f"127.0.0.1:{server.port}"})
-            return await gathered(installation(configuration=Configuration(made, None, {})))
+            return await collect_facts(installation(configuration=Configuration(made, None, {})))
 
     assert asyncio.run(main()).server == "somebody"
 
@@ -191,12 +195,12 @@ def test_a_server_that_accepts_connections_and_does_not_answer_is_told_with_its_
             database = tmp_path / "api.db"
             database.touch()
             listen = {"server": {"listen": ""}, "api": {"listen": f"127.0.0.1:{server.port}", "database": f"sqlite:///{database}"}}
-            made = installation(configuration=Configuration(settings(**listen), None, {}), page=partial(ask_at, patience=0.2))
+            made = installation(configuration=Configuration(settings(**listen), None, {}), fetch_page=partial(fetch_page_at, patience=0.2))
             with serving(database) as process:
                 os.kill(process, signal.SIGSTOP)
                 try:
                     await until(lambda: find_process(database) == ProcessFacts(process, is_stopped=True))
-                    return await gathered(made, patience=5.0)
+                    return await collect_facts(made, patience=5.0)
                 finally:
                     os.kill(process, signal.SIGCONT)
 
@@ -204,7 +208,7 @@ def test_a_server_that_accepts_connections_and_does_not_answer_is_told_with_its_
     assert facts.embedded_server == "silent"
     assert isinstance(facts.embedded_process, ProcessFacts)
     assert facts.embedded_process.is_stopped
-    (finding,) = [each for each in embedded.examined(facts) if "does not answer" in each.finding]
+    (finding,) = [each for each in embedded.check(facts) if "does not answer" in each.finding]
     assert (finding.status, finding.advice) == (
         Status.FAULT,
         f"find out who stopped it, and let it go on: `kill -CONT {facts.embedded_process.id}`",
@@ -216,7 +220,9 @@ def test_a_server_of_ours_that_is_unhealthy_says_which_part_does_not_work() -> N
         async with fault_server(always(response(503, {"database": False, "runner": True}))) as api:
             address = api.url.removeprefix("http://")
             listen = {"server": {"listen": ""}, "api": {"listen": address, "database": "sqlite:////nonexistent/api.db"}}
-            return await gathered(installation(configuration=Configuration(settings(**listen), None, {}), page=ask_at), patience=5.0)
+            return await collect_facts(
+                installation(configuration=Configuration(settings(**listen), None, {}), fetch_page=fetch_page_at), patience=5.0
+            )
 
     facts = asyncio.run(main())
     assert facts.embedded_server == "scheduler"
@@ -226,14 +232,14 @@ def test_a_server_of_ours_that_is_unhealthy_says_which_part_does_not_work() -> N
 def test_what_the_embedded_api_keeps_is_measured(tmp_path: Path) -> None:
     (tmp_path / "api.db").write_bytes(bytes(5000))
     (tmp_path / "api.db-wal").write_bytes(bytes(3000))
-    workspace = Workspace.of(tmp_path / "api.db.runs", "3f2b8c1e-6a54-4b0e-8a53-0c1d2e3f4a5b")
+    workspace = Workspace.locate(tmp_path / "api.db.runs", "3f2b8c1e-6a54-4b0e-8a53-0c1d2e3f4a5b")
     workspace.prepare("p")
     (workspace.work / "file").write_bytes(bytes(2**20))
     (tmp_path / "api.db.runs" / "notes").mkdir()
     made = settings(server={"listen": ""}, api={"database": f"sqlite:///{tmp_path}/api.db", "listen": ""})
-    kept = asyncio.run(gathered(installation(configuration=Configuration(made, None, {})))).embedded_kept
-    assert isinstance(kept, KeptFacts)
-    assert (kept.database, kept.runs, kept.measured) == (8000, 1, 1)
+    kept = asyncio.run(collect_facts(installation(configuration=Configuration(made, None, {})))).embedded_storage
+    assert isinstance(kept, StorageFacts)
+    assert (kept.database, kept.runs, kept.measured_runs) == (8000, 1, 1)
     assert 2**20 <= kept.clones < 2**20 + 2**15
     assert 0 < kept.outputs < 2**15
 
@@ -244,7 +250,7 @@ def test_an_agent_that_is_there_and_cannot_start_is_explained(tmp_path: Path) ->
     agent.chmod(0o700)
     (tmp_path / "api.db").touch()
     api = {"listen": "", "database": f"sqlite:///{tmp_path / 'api.db'}", "runner": {"command": [str(agent)]}}
-    facts = asyncio.run(gathered(installation(configuration=Configuration(settings(server={"listen": ""}, api=api), None, {}))))
+    facts = asyncio.run(collect_facts(installation(configuration=Configuration(settings(server={"listen": ""}, api=api), None, {}))))
     assert isinstance(facts.embedded, EmbeddedFacts)
     assert facts.embedded.program == str(agent)
     assert "ends with CR LF" in str(facts.embedded.program_fault)
@@ -262,8 +268,8 @@ Environment=SCHEDULER_API__RUNNER__ENVIRONMENT=[\\"PATH\\",\\"KEY\\"]
     monkeypatch.setenv("PATH", f"{systemctl.parent}:/usr/bin:/bin")
     configuration.write_text(f'server.listen = ""\n[api]\nlisten = ""\ndatabase = "sqlite:///{tmp_path}/api.db"\n')
     (tmp_path / "api.db").touch(0o600)
-    facts = asyncio.run(gathered(installation(configuration=load(configuration, {}))))
-    found = {finding.subject: finding for finding in embedded.examined(facts)}
+    facts = asyncio.run(collect_facts(installation(configuration=load(configuration, {}))))
+    found = {finding.subject: finding for finding in embedded.check(facts)}
     assert found["api.runner.command"].finding == f"{agent} is there, for the unit scheduler-api.service"
     assert found["api.runner.environment"].advice == "set it for the server, see docs/agents.md; or take it out"
     assert found["api.runner"].advice.startswith("nothing: `check` judges the settings of the unit scheduler-api.service")
@@ -286,7 +292,7 @@ def find_embedded(tmp_path: Path, ours: dict[str, str], server: dict[str, str]) 
     (tmp_path / "api.db").touch(0o600)
     examined = installation(configuration=load(configuration, ours), environ=ours)
     with serving(tmp_path / "api.db", PATH=str(tmp_path / "server"), **server) as process:
-        findings = list(embedded.examined(asyncio.run(gathered(examined))))
+        findings = list(embedded.check(asyncio.run(collect_facts(examined))))
     return [
         (finding.status, finding.finding.replace(f"the server, process {process}", "the server"))
         for finding in findings

@@ -11,9 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from scheduler.cli.checking import examined
+from scheduler.cli.doctor_inputs import examine_installation
 from scheduler.cli.group import Source
-from scheduler.doctor.checks import findings
+from scheduler.doctor.checks import run_checks
 from tests.cli.conftest import DAEMON, folder, root_only
 from tests.e2e.stand import Stand, until
 
@@ -30,7 +30,7 @@ async def checked(stand: Stand) -> list[Finding]:
 
 async def examined_here(stand: Stand) -> list[Finding]:
     """The same without a command, which takes a second to load."""
-    return bad([asdict(each) for each in findings(await examined(Source(stand.file), lambda _: None))])
+    return bad([asdict(each) for each in run_checks(await examine_installation(Source(stand.file), lambda _: None))])
 
 
 def bad(found: list[Finding]) -> list[Finding]:

@@ -12,10 +12,10 @@ import pytest
 
 from scheduler.core.instants import to_text
 from scheduler.core.model import RunStatus
-from scheduler.core.status import NONE_FAILING, Failing, FinishedRun
-from scheduler.doctor.facts import LedgerFacts, RecordedTarget
-from scheduler.doctor.looking import look
-from scheduler.ledger.lock import LedgerLock, holding_process
+from scheduler.core.status import NONE_FAILING, FailingAutomations, FinishedRun
+from scheduler.doctor.facts import LedgerFacts, LedgerTarget
+from scheduler.doctor.ledger_probe import probe_ledger
+from scheduler.ledger.lock import LedgerLock, find_holding_process
 from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS, open_ledger
 
 NOW = datetime(2026, 11, 23, 19, 20, tzinfo=UTC)
@@ -68,20 +68,26 @@ def unchanged(folder: Path) -> Iterator[None]:
 def test_what_stands_in_it_is_told_and_no_trace_is_left(path: Path) -> None:
     made(path)
     with unchanged(path.parent):
-        facts = look(path, NOW, never)
-    assert (facts.error, facts.application_id, facts.version, facts.wal, facts.unsound) == (None, APPLICATION_ID, len(MIGRATIONS), True, ())
+        facts = probe_ledger(path, NOW, never)
+    assert (facts.error, facts.application_id, facts.version, facts.has_wal, facts.damage) == (
+        None,
+        APPLICATION_ID,
+        len(MIGRATIONS),
+        True,
+        (),
+    )
     assert facts.writable
     assert facts.free > 0
     assert facts.filesystem
     record = facts.record
     assert record is not None
-    assert record.targets == (RecordedTarget("main", "https://a", "1", NOW),)
+    assert record.targets == (LedgerTarget("main", "https://a", "1", NOW),)
     assert [(each.name, each.cron_expression, each.run_id) for each in record.automations] == [("nightly", "0 3 * * *", "run-2")]
-    assert [(each.count, each.newest) for each in record.foreign] == [(3, NOW)]
+    assert [(each.count, each.newest) for each in record.foreign_runs] == [(3, NOW)]
     assert record.newest_runs == {ID: NOW}
     failed = FinishedRun("main", ID, "nightly", "run-9", RunStatus.FAILED, NOW, 1, "no room")
-    assert record.failing == Failing({"main": 1}, [failed])
-    assert (record.paused, record.evaluated) == (frozenset({("main", "*")}), ("6", "2026a", 1))
+    assert record.failing == FailingAutomations({"main": 1}, [failed])
+    assert (record.paused, record.evaluation) == (frozenset({("main", "*")}), ("6", "2026a", 1))
 
 
 def test_what_a_killed_daemon_left_in_the_log_counts_too_and_stays_there(path: Path) -> None:
@@ -92,7 +98,7 @@ def test_what_a_killed_daemon_left_in_the_log_counts_too_and_stays_there(path: P
         left = {name: content for name, content in contents(path.parent).items() if not name.endswith("-shm")}
     for name, content in left.items():
         (path.parent / name).write_bytes(content)
-    facts = look(path, NOW, never)
+    facts = probe_ledger(path, NOW, never)
     assert facts.record is not None
     assert facts.record.targets[0].url == "https://b"
     assert {name: content for name, content in contents(path.parent).items() if not name.endswith("-shm")} == left
@@ -103,7 +109,7 @@ def test_it_is_looked_at_beside_a_daemon_that_writes(path: Path) -> None:
     database = open_ledger(path)
     try:
         asyncio.run(database.write(lambda connection: connection.execute("UPDATE target SET url = 'https://c'")))
-        facts = look(path, NOW, never)
+        facts = probe_ledger(path, NOW, never)
         assert facts.record is not None
         assert facts.record.targets[0].url == "https://c"
     finally:
@@ -112,23 +118,23 @@ def test_it_is_looked_at_beside_a_daemon_that_writes(path: Path) -> None:
 
 def test_one_that_is_not_there_is_not_made(path: Path) -> None:
     with unchanged(path.parent):
-        facts = look(path, NOW, never)
+        facts = probe_ledger(path, NOW, never)
         assert (facts.file, facts.error) == (None, None)
         assert facts.folder is not None
-        assert look(path.parent / "missing" / "x.db", NOW, never).folder is None
+        assert probe_ledger(path.parent / "missing" / "x.db", NOW, never).folder is None
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"no database" * 100], ids=["empty", "a byte", "garbage"])
 def test_what_is_no_database_is_told_and_left_as_it_is(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with unchanged(path.parent):
-        facts = look(path, NOW, never)
+        facts = probe_ledger(path, NOW, never)
     assert facts.error is not None or facts.application_id != APPLICATION_ID
 
 
 def test_a_folder_in_its_place_is_told(path: Path) -> None:
     path.mkdir()
-    assert look(path, NOW, never).error is not None
+    assert probe_ledger(path, NOW, never).error is not None
 
 
 def damaged(path: Path) -> None:
@@ -141,15 +147,15 @@ def damaged(path: Path) -> None:
 
 def test_damage_is_told(path: Path) -> None:
     damaged(path)
-    facts = look(path, NOW, never)
-    assert facts.unsound or facts.error
+    facts = probe_ledger(path, NOW, never)
+    assert facts.damage or facts.error
 
 
 def test_a_file_too_large_for_the_time_there_is_is_read_all_the_same(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scheduler.doctor.looking._STEPS", 1)
+    monkeypatch.setattr("scheduler.doctor.ledger_probe._STEPS", 1)
     made(path)
-    facts = look(path, NOW, lambda: True)
-    assert facts.unsound is None
+    facts = probe_ledger(path, NOW, lambda: True)
+    assert facts.damage is None
     assert facts.record is not None
 
 
@@ -157,7 +163,7 @@ def of(path: Path, version: int) -> LedgerFacts:
     made(path)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version = {version}")
-    return look(path, NOW, never)
+    return probe_ledger(path, NOW, never)
 
 
 def test_another_version_is_told(path: Path) -> None:
@@ -172,14 +178,14 @@ def test_a_ledger_of_an_older_version_has_no_failing_automations(path: Path) -> 
 
 def test_who_holds_the_lock_is_told_without_the_lock_being_touched(path: Path) -> None:
     made(path)
-    assert look(path, NOW, never).holder is None
+    assert probe_ledger(path, NOW, never).holder is None
     lock = LedgerLock.try_acquire(path, node="vm", since=NOW)
     assert lock is not None
     try:
         with unchanged(path.parent):
-            facts = look(path, NOW, never)
-        assert facts.holder == holding_process(path) == os.getpid()
-        assert facts.signed.startswith("node vm, process")
+            facts = probe_ledger(path, NOW, never)
+        assert facts.holder == find_holding_process(path) == os.getpid()
+        assert facts.lock_text.startswith("node vm, process")
     finally:
         lock.release()
-    assert holding_process(path) is None
+    assert find_holding_process(path) is None

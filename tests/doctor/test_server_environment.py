@@ -20,11 +20,11 @@ def test_the_environment_is_that_of_the_running_server(tmp_path: Path, database:
     with serving(database, PATH=str(tmp_path / "server"), AGENT_KEY="s3cret") as process:
         server = find_environment(database, FILE, {"PATH": str(tmp_path / "shell")})
         assert (server.owner, server.process) == (f"the server, process {process}", process)
-        assert server.find("agent", ["PATH"]) == str(agent)
-        assert server.find(str(other), ["PATH"]) == str(other)
-        assert server.find("other", ["PATH"]) is None
-        assert server.find("agent", ["HOME"]) is None, "a command without PATH is looked up in the system's own folders"
-        assert server.find("sh", ["HOME"]) == "/bin/sh"
+        assert server.find_program("agent", ["PATH"]) == str(agent)
+        assert server.find_program(str(other), ["PATH"]) == str(other)
+        assert server.find_program("other", ["PATH"]) is None
+        assert server.find_program("agent", ["HOME"]) is None, "a command without PATH is looked up in the system's own folders"
+        assert server.find_program("sh", ["HOME"]) == "/bin/sh"
         assert server.list_unset(["PATH", "HOME", "AGENT_KEY", "AGENT_URL"]) == ("HOME", "AGENT_URL")
 
 
@@ -33,7 +33,7 @@ def test_without_a_server_it_is_that_of_this_command_and_nothing_is_said_to_be_u
     Path(f"{database}.lock").touch()
     server = find_environment(database, None, {"PATH": str(agent.parent)})
     assert server.owner == "this command, since no server runs"
-    assert server.find("agent", ["PATH"]) == str(agent)
+    assert server.find_program("agent", ["PATH"]) == str(agent)
     assert server.list_unset(["AGENT_KEY"]) == ()
 
 
@@ -62,7 +62,7 @@ def test_without_a_server_it_is_that_of_the_unit_with_this_configuration(
     agent = unit(tmp_path, monkeypatch)
     server = find_environment(database, FILE, {"PATH": "/nowhere"})
     assert server.owner == "the unit scheduler-api.service"
-    assert server.find("agent", ["PATH"]) == str(agent)
+    assert server.find_program("agent", ["PATH"]) == str(agent)
     assert server.variables["GREETING"] == "hello there"
     assert server.list_unset(["PATH", "HOME", "LANG", "AGENT_KEY", "AGENT_URL"]) == ("AGENT_URL",)
 

@@ -10,8 +10,8 @@ import pytest
 import trustme
 
 from scheduler.core.proxy import Proxy
-from scheduler.doctor.facts import Way
-from scheduler.doctor.way import walk
+from scheduler.doctor.connectivity import probe_connectivity
+from scheduler.doctor.facts import Connectivity
 from tests.fault_server import Behaviour, Received, Visit, always, fault_server
 from tests.http_proxy import http_proxy
 from tests.ports import free_port
@@ -47,9 +47,9 @@ def certified(authority: trustme.CA, host: str = "127.0.0.1", not_after: datetim
     return context
 
 
-async def walked(tls: ssl.SSLContext | None, ca_file: Path | None, *, https: bool = True) -> Way:
+async def walked(tls: ssl.SSLContext | None, ca_file: Path | None, *, https: bool = True) -> Connectivity:
     async with fault_server(quiet, tls=tls) as server:
-        way = await walk(server.https_url if https else server.url, ca_file, seconds=5)
+        way = await probe_connectivity(server.https_url if https else server.url, ca_file, seconds=5)
         assert server.received == []
         return way
 
@@ -77,13 +77,13 @@ def test_an_unknown_authority_is_told(authority: trustme.CA) -> None:
 
 
 def test_a_server_without_tls_is_told_from_one_that_is_not_trusted() -> None:
-    async def main() -> Way:
+    async def main() -> Connectivity:
         async def speak_first(visit: Visit) -> None:
             await visit.send(b"220 here is another protocol\r\n")
             await visit.hang()
 
         async with fault_server(speak_first) as server:
-            return await walk(server.https_url, None, seconds=5)
+            return await probe_connectivity(server.https_url, None, seconds=5)
 
     way = asyncio.run(main())
     assert (way.broken, way.verify_code) == ("tls", None)
@@ -97,16 +97,16 @@ def test_a_ca_file_that_is_not_there_is_told(authority: trustme.CA, tmp_path: Pa
 
 
 def test_a_server_that_says_nothing_is_not_waited_for_for_ever() -> None:
-    async def main() -> Way:
+    async def main() -> Connectivity:
         async with fault_server(Visit.hang) as server:
-            return await walk(server.https_url, None, seconds=0.2)
+            return await probe_connectivity(server.https_url, None, seconds=0.2)
 
     way = asyncio.run(main())
     assert (way.broken, way.error) == ("tls", "nothing came within 0.2 s")
 
 
 def test_nobody_there() -> None:
-    way = asyncio.run(walk(f"http://127.0.0.1:{free_port()}", None, seconds=5))
+    way = asyncio.run(probe_connectivity(f"http://127.0.0.1:{free_port()}", None, seconds=5))
     assert (way.broken, way.error) == ("connection", "connection refused")
 
 
@@ -115,13 +115,15 @@ def test_a_name_that_there_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    way = asyncio.run(walk("https://no-such-host.invalid", None, seconds=5))
+    way = asyncio.run(probe_connectivity("https://no-such-host.invalid", None, seconds=5))
     assert (way.broken, way.error) == ("name", "name or service not known")
 
 
-async def walked_by(proxy: Behaviour, tls: ssl.SSLContext, ca_file: Path, user: str = "", password: str = "") -> tuple[Way, list[Received]]:
+async def walked_by(
+    proxy: Behaviour, tls: ssl.SSLContext, ca_file: Path, user: str = "", password: str = ""
+) -> tuple[Connectivity, list[Received]]:
     async with fault_server(quiet, tls=tls) as server, fault_server(proxy) as between:
-        way = await walk(server.https_url, ca_file, Proxy(between.url, user, password), seconds=5)
+        way = await probe_connectivity(server.https_url, ca_file, Proxy(between.url, user, password), seconds=5)
         assert server.received == []
         return way, between.received
 
@@ -150,5 +152,5 @@ def test_a_proxy_that_makes_no_connection_is_told(authority: trustme.CA, ca_file
 
 @pytest.mark.parametrize(("host", "broken"), [("127.0.0.1", "connection"), ("no-such-host.invalid", "name")])
 def test_a_proxy_that_cannot_be_reached_is_told(host: str, broken: str) -> None:
-    way = asyncio.run(walk("https://127.0.0.1:1", None, Proxy(f"http://{host}:{free_port()}"), seconds=5))
+    way = asyncio.run(probe_connectivity("https://127.0.0.1:1", None, Proxy(f"http://{host}:{free_port()}"), seconds=5))
     assert (way.broken, way.host) == (broken, "127.0.0.1")

@@ -14,13 +14,13 @@ from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from scheduler.core.model import Automation, Definition, InvalidAutomation, Snapshot
-from scheduler.core.request_budget import need
-from scheduler.core.verdict import Answer, Lost, NotSent
+from scheduler.core.request_budget import compute_need
+from scheduler.core.verdict import AttemptResponse, NoResponse, NotSent
 from tests.virtual import VirtualClock
 
 if TYPE_CHECKING:
     from scheduler.core.errors import UpstreamError
-    from scheduler.daemon.ports import Reservation
+    from scheduler.daemon.ports import AttemptReservation
     from scheduler.upstream.budget import Budget
 
 NEWEST: Final = "the newest"
@@ -32,28 +32,28 @@ class Deed:
 
     took: float = 0.02  # seconds until the client hears
     starts: float | None = 0.01  # seconds until a run is started, also after the client has heard; None: never
-    hears: Answer | NotSent | Lost | None = None  # None: 200 with the automation as it is by then
+    hears: AttemptResponse | NotSent | NoResponse | None = None  # None: 200 with the automation as it is by then
     shows_run: str | None = NEWEST  # in that answer
 
 
 SERVED: Final = Deed()
 REFUSED: Final = Deed(took=0.001, starts=None, hears=NotSent("connection refused"))
-LOST_REQUEST: Final = Deed(took=30.0, starts=None, hears=Lost("no answer within 30 s"))
-LOST_ANSWER: Final = Deed(took=30.0, starts=0.5, hears=Lost("no answer within 30 s"))
-RESET_BEFORE: Final = Deed(took=0.1, starts=None, hears=Lost("connection reset"))
-RESET_AFTER: Final = Deed(took=0.1, starts=0.05, hears=Lost("connection reset"))
+LOST_REQUEST: Final = Deed(took=30.0, starts=None, hears=NoResponse("no answer within 30 s"))
+LOST_ANSWER: Final = Deed(took=30.0, starts=0.5, hears=NoResponse("no answer within 30 s"))
+RESET_BEFORE: Final = Deed(took=0.1, starts=None, hears=NoResponse("connection reset"))
+RESET_AFTER: Final = Deed(took=0.1, starts=0.05, hears=NoResponse("connection reset"))
 NULL_RUN: Final = Deed(shows_run=None)
-GONE: Final = Deed(starts=None, hears=Answer(404, error="Not found."))
+GONE: Final = Deed(starts=None, hears=AttemptResponse(404, error="Not found."))
 
 
 def answered(status: int, *, starts: float | None = None, took: float = 0.02, **details: object) -> Deed:
     """An answer other than the usual one. Most start nothing."""
-    return Deed(took=took, starts=starts, hears=Answer(status, **details))  # type: ignore[arg-type]  # the fields of Answer
+    return Deed(took=took, starts=starts, hears=AttemptResponse(status, **details))  # type: ignore[arg-type]  # the fields of Answer
 
 
 def carried_out_after(seconds: float, *, given_up_after: float = 30.0) -> Deed:
     """A request that hangs, is given up, and is carried out at some time all the same."""
-    return Deed(took=given_up_after, starts=seconds, hears=Lost(f"no answer within {given_up_after:g} s"))
+    return Deed(took=given_up_after, starts=seconds, hears=NoResponse(f"no answer within {given_up_after:g} s"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class FakeApi:
         self.warmed: list[int] = []
         self._automations: dict[str, Automation] = {}
         self._deeds: defaultdict[str, deque[Deed]] = defaultdict(deque)
-        self._answers: dict[str, Answer] = {}
+        self._answers: dict[str, AttemptResponse] = {}
         self._offset: float | None = None
         self._made = count(1)
         self._numbers = count(1)
@@ -190,17 +190,17 @@ class FakeApi:
         """How far the API's clock was ahead of the client's when it last answered."""
         return None if self._offset is None else (self._offset, 0.5)
 
-    def clock_was_set(self) -> None:
+    def note_clock_step(self) -> None:
         """The client's was."""
         self._offset = None
 
-    async def snapshot(self) -> Snapshot:
+    async def read_snapshot(self) -> Snapshot:
         """All automations, as they are half-way through the reading."""
         if self.budget is not None:
             for page in range(self.pages):
-                async with self.budget.poll(self.pages if page == 0 else 1) as place:
+                async with self.budget.wait_for_poll(self.pages if page == 0 else 1) as place:
                     place.use()
-        begun_at, begun = self.clock.now(), self.clock.seconds()
+        begun_at, begun = self.clock.now(), self.clock.boottime()
         self.polls.append(begun_at)
         await asyncio.sleep(self.list_took / 2)
         automations = {each: automation for each, automation in self._automations.items() if each not in self.list_hides}
@@ -212,14 +212,14 @@ class FakeApi:
         kept = {each: automation for each, automation in automations.items() if each not in broken}
         anonymous = tuple(self.anonymous)
         fingerprint = self.fingerprint if anonymous else 0
-        complete, ended = disagreement is None, self.clock.seconds()
+        complete, ended = disagreement is None, self.clock.boottime()
         unidentified = len(anonymous)
         return Snapshot(begun_at, begun, ended, kept, broken, complete, self._offset, unidentified, anonymous, fingerprint, disagreement)
 
     async def retrieve(self, automation_id: str) -> Automation | None:
         """One automation, as it is half-way through the reading."""
         if self.budget is not None:
-            async with self.budget.reading() as place:
+            async with self.budget.wait_for_reading() as place:
                 place.use()
         self.readings.append((automation_id, self.clock.now()))
         await asyncio.sleep(self.get_took / 2)
@@ -233,15 +233,15 @@ class FakeApi:
             raise copy(broken)
         return automation
 
-    def reserve(self) -> "Reservation | None":
+    def reserve(self) -> "AttemptReservation | None":
         """A place in the budget."""
         if self.budget is None:
             return _Place() if self.admits else None
         return self.budget.reserve()
 
-    def place_in(self) -> float:
+    def estimate_wait(self) -> float:
         """When there may be one."""
-        return 1.0 if self.budget is None else self.budget.fire_in()
+        return 1.0 if self.budget is None else self.budget.estimate_wait()
 
     @property
     def blocked_until(self) -> float:
@@ -256,9 +256,9 @@ class FakeApi:
     def expect(self, *, poll_interval: float, polls: float, readings: float, at_once: int) -> None:
         """The list takes ``pages`` requests."""
         if self.budget is not None:
-            self.budget.expect(need(poll_interval=poll_interval, polls=polls, pages=self.pages, readings=readings, at_once=at_once))
+            self.budget.expect(compute_need(poll_interval=poll_interval, polls=polls, pages=self.pages, readings=readings, at_once=at_once))
 
-    async def run(self, automation_id: str, idempotency_key: str) -> Answer | NotSent | Lost:
+    async def run(self, automation_id: str, idempotency_key: str) -> AttemptResponse | NotSent | NoResponse:
         """One attempt: it meets the next deed of its script. A client that dies meanwhile changes nothing of it."""
         deed = self._deeds[automation_id].popleft() if self._deeds[automation_id] else self.deed
         if not isinstance(deed.hears, NotSent):
@@ -293,8 +293,8 @@ class FakeApi:
         if automation is not None and automation.run_id == run_id:
             self.finish(automation_id)
 
-    def _said(self, deed: Deed, automation_id: str, key: str) -> Answer | NotSent | Lost:
-        if isinstance(deed.hears, NotSent | Lost):
+    def _said(self, deed: Deed, automation_id: str, key: str) -> AttemptResponse | NotSent | NoResponse:
+        if isinstance(deed.hears, NotSent | NoResponse):
             return deed.hears
         self._answer()
         if deed.hears is not None:
@@ -303,10 +303,10 @@ class FakeApi:
             return self._answers[key]
         automation = self._automations.get(automation_id)
         if automation is None and any(run.key == key for run in self.runs):
-            return Answer(500, error="It was deleted while its run was being started.")
+            return AttemptResponse(500, error="It was deleted while its run was being started.")
         if automation is None:
-            return Answer(404, error="Not found.")
-        self._answers[key] = Answer(200, automation if deed.shows_run == NEWEST else replace(automation, run_id=deed.shows_run))
+            return AttemptResponse(404, error="Not found.")
+        self._answers[key] = AttemptResponse(200, automation if deed.shows_run == NEWEST else replace(automation, run_id=deed.shows_run))
         return self._answers[key]
 
     def _answer(self) -> None:

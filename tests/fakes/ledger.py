@@ -12,8 +12,8 @@ from itertools import groupby, pairwise
 from types import MappingProxyType
 from typing import Final
 
+from scheduler.core.backfill import BACKFILL_OUTCOMES, FireRequest, Reopening
 from scheduler.core.errors import LedgerUnavailable, TargetMismatch
-from scheduler.core.fires import MAY_BE_MADE_UP_FOR, FireRequest, Reopening
 from scheduler.core.model import (
     Attempt,
     AttemptEnd,
@@ -22,6 +22,7 @@ from scheduler.core.model import (
     Claim,
     Conclusion,
     Definition,
+    DefinitionVersion,
     Gap,
     Occurrence,
     OpenOccurrence,
@@ -33,11 +34,10 @@ from scheduler.core.model import (
     Skip,
     SkippedSpan,
     State,
-    Version,
 )
-from scheduler.core.records import EndedVersion, RecordedAutomation, RecordedRuns, RecordedTarget, Removal, ThrottleSpan
-from scheduler.core.steps import Cause, Step
-from scheduler.ledger.rows import Contradiction
+from scheduler.core.occurrence_log import Cause, Step
+from scheduler.core.recorded_state import EndedVersion, RecordedAutomation, RecordedRuns, RecordedTargetState, Removal, ThrottleSpan
+from scheduler.ledger.sql_batch import Contradiction
 
 
 @dataclass(slots=True)
@@ -119,7 +119,7 @@ class _Target:
     watermark: datetime | None = None
     gaps: Sequence[Gap] = ()
     automations: dict[str, RecordedAutomation] = field(default_factory=dict)
-    versions: list[Version] = field(default_factory=list)
+    versions: list[DefinitionVersion] = field(default_factory=list)
     pauses: set[str] = field(default_factory=set)
     removed: dict[str, datetime] = field(default_factory=dict)
     throttled: ThrottleSpan | None = None
@@ -195,7 +195,7 @@ class MemoryLedger:
 
     # ------------------------------------------------------------ targets and what they show
 
-    async def bind(self, target: str, url: str, project_id: str) -> RecordedTarget:
+    async def bind(self, target: str, url: str, project_id: str) -> RecordedTargetState:
         """See `scheduler.daemon.ports.Ledger`."""
         await self._durable("bind")
         known = self.targets.setdefault(target, _Target(url, project_id))
@@ -203,21 +203,21 @@ class MemoryLedger:
             raise TargetMismatch(f"target {target} is {known.project_id} at {known.url}")
         ended, removals = tuple(known.ended()), tuple(known.removals())
         automations = dict(known.automations)
-        return RecordedTarget(
+        return RecordedTargetState(
             known.snapshot_at, known.watermark, automations, ended, known.gaps, removals, known.throttled, known.restored_at
         )
 
-    async def throttle(self, target: str, span: ThrottleSpan | None) -> None:
+    async def record_throttle(self, target: str, span: ThrottleSpan | None) -> None:
         """See `scheduler.daemon.ports.Ledger`."""
-        await self._durable("throttle")
+        await self._durable("record_throttle")
         _must(target in self.targets, f"the target {target!r} was never bound")
         self.targets[target].throttled = span
 
-    async def observe(
+    async def record_snapshot(
         self,
         target: str,
         snapshot_at: datetime,
-        versions: Sequence[Version],
+        versions: Sequence[DefinitionVersion],
         changed: Sequence[Automation],
         removed: Collection[str],
         *,
@@ -225,7 +225,7 @@ class MemoryLedger:
         whole: bool = True,
     ) -> None:
         """See `scheduler.daemon.ports.Ledger`."""
-        await self._durable("observe")
+        await self._durable("record_snapshot")
         known = self.targets[target]
         if whole:
             known.snapshot_at = snapshot_at
@@ -243,7 +243,7 @@ class MemoryLedger:
             del known.automations[automation_id]
             known.removed[automation_id] = snapshot_at
 
-    def _take_version(self, known: _Target, version: Version) -> None:
+    def _take_version(self, known: _Target, version: DefinitionVersion) -> None:
         definition = version.definition or Definition("", "", enabled=False)
         before = known.automations.get(version.automation_id)
         fresh = Automation(version.automation_id, version.name, definition)
@@ -360,9 +360,9 @@ class MemoryLedger:
 
     # ------------------------------------------------------------ attempts
 
-    async def attempt(self, occurrence: Occurrence, attempt: Attempt, steps: Sequence[Step] = ()) -> None:
+    async def write_attempt(self, occurrence: Occurrence, attempt: Attempt, steps: Sequence[Step] = ()) -> None:
         """See `scheduler.daemon.ports.Ledger`."""
-        await self._durable("attempt")
+        await self._durable("write_attempt")
         row = self._open(occurrence)
         newest = max(row.attempts, default=0)
         _must(attempt.number in {newest, newest + 1} and attempt.number > 0, f"attempt {attempt.number} is out of its turn: {row}")
@@ -373,33 +373,33 @@ class MemoryLedger:
         row.state = State.IN_FLIGHT
         row.add_steps(steps)
 
-    async def ended(self, occurrence: Occurrence, end: AttemptEnd, state: State, steps: Sequence[Step] = ()) -> None:
+    async def end_attempt(self, occurrence: Occurrence, end: AttemptEnd, state: State, steps: Sequence[Step] = ()) -> None:
         """See `scheduler.daemon.ports.Ledger`."""
-        await self._durable("ended")
+        await self._durable("end_attempt")
         row = self._open(occurrence)
         self._end(row, end)
         row.state, row.error = state, end.error
         row.add_steps(steps)
 
-    async def settled(self, occurrence: Occurrence, steps: Sequence[Step] = ()) -> None:
+    async def resolve_not_started(self, occurrence: Occurrence, steps: Sequence[Step] = ()) -> None:
         """See `scheduler.daemon.ports.Ledger`."""
-        await self._durable("settled")
+        await self._durable("resolve_not_started")
         row = self._open(occurrence)
         self._close(row.attempts.values())
         row.state = State.WAITING
         row.add_steps(steps)
 
-    async def unsend(self, occurrences: Sequence[Occurrence], steps: Sequence[tuple[Occurrence, Sequence[Step]]] = ()) -> None:
+    async def discard_attempts(self, occurrences: Sequence[Occurrence], steps: Sequence[tuple[Occurrence, Sequence[Step]]] = ()) -> None:
         """See `scheduler.daemon.ports.Ledger`."""
-        await self._durable("unsend")
+        await self._durable("discard_attempts")
         for row in (self.rows[each] for each in occurrences if each in self.rows and self.rows[each].outcome is None):
             row.attempts = {number: attempt for number, attempt in row.attempts.items() if attempt.result is not None}
             row.state = State.WAITING
         self._add_steps(steps)
 
-    async def note(self, steps: Sequence[tuple[Occurrence, Sequence[Step]]]) -> None:
+    async def record_steps(self, steps: Sequence[tuple[Occurrence, Sequence[Step]]]) -> None:
         """See `scheduler.daemon.ports.Ledger`."""
-        await self._durable("note")
+        await self._durable("record_steps")
         self._add_steps(steps)
 
     def _add_steps(self, steps: Sequence[tuple[Occurrence, Sequence[Step]]]) -> None:
@@ -449,36 +449,36 @@ class MemoryLedger:
         self.runs[key] = RunRow(run if known is None else known.run, RunOrigin.OCCURRENCE, row.occurrence)
         return True
 
-    async def open_occurrences(self, target: str) -> list[OpenOccurrence]:
+    async def read_open_occurrences(self, target: str) -> list[OpenOccurrence]:
         """See `scheduler.daemon.ports.Ledger`."""
-        await self._durable("open_occurrences")
+        await self._durable("read_open_occurrences")
         rows = [row for row in self.rows.values() if row.outcome is None and row.occurrence.target == target]
         return [_opened(row) for row in sorted(rows, key=lambda row: row.due)]
 
-    async def lacking(self, target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
+    async def find_missing(self, target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
         """See `scheduler.daemon.ports.Ledger`."""
         assert all(each.target == target for each in expected)
         gaps = self.targets[target].gaps
         return {
             each
             for each in expected
-            if self.covering(each) is None and not any(gap.holds(each.automation_id, each.scheduled_for) for gap in gaps)
+            if self.covering(each) is None and not any(gap.may_contain(each.automation_id, each.scheduled_for) for gap in gaps)
         }
 
-    async def late(self, target: str, now: datetime) -> list[OpenOccurrence]:
+    async def read_late_occurrences(self, target: str, now: datetime) -> list[OpenOccurrence]:
         """See `scheduler.daemon.ports.Ledger`."""
-        return [each for each in await self.open_occurrences(target) if each.deadline < now]
+        return [each for each in await self.read_open_occurrences(target) if each.deadline < now]
 
-    async def pauses(self, target: str) -> frozenset[str]:
+    async def read_pauses(self, target: str) -> frozenset[str]:
         """See `scheduler.daemon.ports.Ledger`."""
-        await self._durable("pauses")
+        await self._durable("read_pauses")
         return frozenset(self.targets[target].pauses)
 
     # ------------------------------------------------------------ what is asked for by hand
 
-    async def fire_requests(self, target: str) -> list[FireRequest]:
+    async def read_fire_requests(self, target: str) -> list[FireRequest]:
         """See `scheduler.daemon.ports.Ledger`."""
-        await self._durable("fire_requests")
+        await self._durable("read_fire_requests")
         return sorted(
             (each for each in self.requests.values() if each.occurrence.target == target),
             key=lambda each: (each.at, each.occurrence.scheduled_for),
@@ -518,7 +518,7 @@ class MemoryLedger:
             return None
         if row.count != 1:
             return "what is on record of it has changed meanwhile; ask again"
-        if row.outcome not in MAY_BE_MADE_UP_FOR:
+        if row.outcome not in BACKFILL_OUTCOMES:
             return f"it is open ({row.state})" if row.outcome is None else f"it is {row.fate}"
         of = (request.occurrence.automation_id, request.occurrence.scheduled_for)
         late = (each.run.id for each in self.runs.values() if (each.run.automation_id, each.doubles) == of)
@@ -540,7 +540,7 @@ class MemoryLedger:
 
     # ------------------------------------------------------------ runs
 
-    async def followed(
+    async def record_runs(
         self,
         target: str,
         runs: Sequence[tuple[Run, RunOrigin]],
@@ -551,7 +551,7 @@ class MemoryLedger:
         unattributed: Sequence[Run] = (),
     ) -> RecordedRuns:
         """See `scheduler.daemon.ports.Ledger`."""
-        await self._durable("followed")
+        await self._durable("record_runs")
         doubles: dict[str, datetime] = {}
         for run, origin in runs:
             known = self.runs.get((target, run.id))
@@ -575,9 +575,9 @@ class MemoryLedger:
         named = (version for version in self.targets[target].versions if version.automation_id in automation_ids)
         return {version.automation_id: version.name for version in named}
 
-    async def unattributed_runs(self, target: str) -> list[Run]:
+    async def read_unattributed_runs(self, target: str) -> list[Run]:
         """See `scheduler.daemon.ports.Ledger`."""
-        await self._durable("unattributed_runs")
+        await self._durable("read_unattributed_runs")
         return [run for (of, _), run in sorted(self.unattributed.items(), key=lambda item: item[0]) if of == target]
 
     def _doubled(self, target: str, run: Run, clock_offset: float) -> datetime | None:
@@ -601,9 +601,9 @@ class MemoryLedger:
         ]
         return max(unknown)[1] if unknown else None
 
-    async def newest_runs(self, target: str) -> list[Run]:
+    async def read_newest_runs(self, target: str) -> list[Run]:
         """See `scheduler.daemon.ports.Ledger`."""
-        await self._durable("newest_runs")
+        await self._durable("read_newest_runs")
         newest: dict[str, Run] = {}
         for (of, _), row in self.runs.items():
             known = newest.get(row.run.automation_id)
@@ -611,9 +611,9 @@ class MemoryLedger:
                 newest[row.run.automation_id] = row.run
         return list(newest.values())
 
-    async def origin(self, target: str, run_id: str, automation_id: str, started_at: datetime | None) -> RunOrigin | None:
+    async def find_run_origin(self, target: str, run_id: str, automation_id: str, started_at: datetime | None) -> RunOrigin | None:
         """See `scheduler.daemon.ports.Ledger`."""
-        await self._durable("origin")
+        await self._durable("find_run_origin")
         known = self.runs.get((target, run_id))
         if known is not None:
             return known.origin
@@ -637,7 +637,7 @@ class MemoryLedger:
 
 def _listed(span: SkippedSpan) -> Skip:
     """The same with all its instants."""
-    instants = list(span.schedule.between(span.occurrence.scheduled_for - _JUST_BEFORE, span.last))
+    instants = list(span.schedule.iterate_between(span.occurrence.scheduled_for - _JUST_BEFORE, span.last))
     _must(len(instants) == span.count, f"{span} stands for {len(instants)}")
     return Skip(span.occurrence, span.name, span.due, instants, span.reason, span.at, span.error, span.outcome)
 

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from scheduler.core.fires import FireRequest
+from scheduler.core.backfill import FireRequest
 from scheduler.core.model import RunStatus
-from scheduler.core.records import RecordedTarget
-from scheduler.ledger.fires import ask
-from scheduler.ledger.intents import Pause, pause, resume
+from scheduler.core.recorded_state import RecordedTargetState
+from scheduler.ledger.fire_requests import request_fire
+from scheduler.ledger.operator_requests import Pause, pause, resume
 from scheduler.ledger.schema import MIGRATIONS
 from scheduler.ledger.sqlite import SqliteLedger
 from tests.fakes.ledger import MemoryLedger
@@ -60,26 +60,26 @@ class _Inline:
 
 
 _VERBS: Final = (
-    "observe",
+    "record_snapshot",
     "claim",
-    "attempt",
-    "ended",
-    "settled",
+    "write_attempt",
+    "end_attempt",
+    "resolve_not_started",
     "conclude",
     "withdraw",
-    "unsend",
-    "note",
+    "discard_attempts",
+    "record_steps",
     "rewind",
-    "open_occurrences",
-    "lacking",
-    "late",
-    "pauses",
-    "fire_requests",
+    "read_open_occurrences",
+    "find_missing",
+    "read_late_occurrences",
+    "read_pauses",
+    "read_fire_requests",
     "reopen",
     "refuse",
-    "followed",
-    "unattributed_runs",
-    "origin",
+    "record_runs",
+    "read_unattributed_runs",
+    "find_run_origin",
 )
 
 
@@ -91,7 +91,7 @@ class TwinLedger(MemoryLedger):
         self._inline = _Inline()
         self._real = SqliteLedger(cast("Database", self._inline), "node-1", "6.2.4", "2026.2")
 
-    async def bind(self, target: str, url: str, project_id: str) -> RecordedTarget:
+    async def bind(self, target: str, url: str, project_id: str) -> RecordedTargetState:
         """See `scheduler.daemon.ports.Ledger`."""
         mine = await super().bind(target, url, project_id)
         theirs = await self._real.bind(target, url, project_id)
@@ -100,9 +100,9 @@ class TwinLedger(MemoryLedger):
         assert sorted(mine.ended, key=str) == sorted(theirs.ended, key=str)
         return mine
 
-    async def newest_runs(self, target: str) -> list[Any]:
+    async def read_newest_runs(self, target: str) -> list[Any]:
         """See `scheduler.daemon.ports.Ledger`."""
-        mine, theirs = await super().newest_runs(target), await self._real.newest_runs(target)
+        mine, theirs = await super().read_newest_runs(target), await self._real.read_newest_runs(target)
         assert {run.id for run in theirs} >= {run.id for run in mine if run.status is RunStatus.RUNNING}, f"{mine}, {theirs}"
         return theirs  # which may lack runs that have ended: nothing more is to be learned of those
 
@@ -110,7 +110,7 @@ class TwinLedger(MemoryLedger):
         """An operator asks for an occurrence to be made up for."""
         super().ask(request)
         with self._inline.transaction():
-            ask(self._inline.connection, request)
+            request_fire(self._inline.connection, request)
 
     def pause(self, automation_id: str = "*", *, target: str = "main") -> None:
         """An operator pauses an automation, or all."""

@@ -149,7 +149,7 @@ def _implied(version: Row, end: datetime) -> Iterator[datetime]:
     """What a version schedules from when it came into force until ``end``."""
     begin = from_text(version["effective_from"])
     if version["enabled"] and not version["removed"] and version["invalid"] is None and begin < end:
-        yield from Schedule.parse(version["cron_expression"], version["timezone"]).between(begin, end)
+        yield from Schedule.parse(version["cron_expression"], version["timezone"]).iterate_between(begin, end)
 
 
 def _instants(row: Row) -> Iterator[datetime]:
@@ -157,7 +157,7 @@ def _instants(row: Row) -> Iterator[datetime]:
     instant = from_text(row["scheduled_for"])
     yield instant
     if row["cron_expression"] is not None:
-        yield from Schedule.parse(row["cron_expression"], row["timezone"]).between(instant, from_text(row["last"]))
+        yield from Schedule.parse(row["cron_expression"], row["timezone"]).iterate_between(instant, from_text(row["last"]))
     for seconds, times in json.loads(row["intervals"] or "[]"):
         for _ in range(times):
             instant += timedelta(seconds=seconds)
@@ -178,4 +178,4 @@ def _may_have_implied(version: Row, following: Row | None, instant: datetime) ->
         return False
     if following is not None and instant > max(from_text(following[each]) for each in ("effective_from", "observed_at")) + AHEAD:
         return False
-    return Schedule.parse(version["cron_expression"], version["timezone"]).fires_at(instant)
+    return Schedule.parse(version["cron_expression"], version["timezone"]).is_fire_time(instant)

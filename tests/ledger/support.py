@@ -17,13 +17,13 @@ from scheduler.core.model import (
     Claim,
     Conclusion,
     Definition,
+    DefinitionVersion,
     Occurrence,
     Outcome,
     Reason,
     Run,
     RunStatus,
     Skip,
-    Version,
 )
 from scheduler.daemon.ports import Ledger
 from scheduler.database import Database
@@ -84,12 +84,12 @@ def automation(
     return Automation(automation_id, name, Definition(cron, "Europe/Berlin", enabled=True), at(-60), run_id, at(-90), "success")
 
 
-def version(of: Automation, minute: float = 0, *, invalid: str | None = None) -> Version:
-    return Version(of.id, of.name, of.definition, at(minute), at(minute + 0.5), invalid)
+def version(of: Automation, minute: float = 0, *, invalid: str | None = None) -> DefinitionVersion:
+    return DefinitionVersion(of.id, of.name, of.definition, at(minute), at(minute + 0.5), invalid)
 
 
-def removal(of: Automation, minute: float) -> Version:
-    return Version(of.id, of.name, None, at(minute), at(minute))
+def removal(of: Automation, minute: float) -> DefinitionVersion:
+    return DefinitionVersion(of.id, of.name, None, at(minute), at(minute))
 
 
 @dataclass(slots=True)
@@ -120,7 +120,7 @@ class Stand:
     def lines(self, **selection: object) -> Sequence[history.Line]:
         """The history, the oldest first."""
         wanted = history.Selection(oldest_first=True, limit=10**6, **selection)  # type: ignore[arg-type]  # passed on as given
-        return self.do(self.database.read(lambda connection: history.occurrences(connection, wanted)))
+        return self.do(self.database.read(lambda connection: history.read_occurrences(connection, wanted)))
 
     def outcomes(self) -> list[tuple[int, int, str | None]]:
         """Of each row the minute, the count, and its reason; None while it is open."""

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler.core.model import Attempt, AttemptResult, OpenOccurrence, Outcome, Reason, RunOrigin, RunStatus, State
-from scheduler.core.steps import Cause, Step
-from scheduler.ledger.rows import Contradiction
+from scheduler.core.occurrence_log import Cause, Step
 from scheduler.ledger.schema import open_ledger
+from scheduler.ledger.sql_batch import Contradiction
 from tests.ledger.support import (
     HOURLY,
     MAIN,
@@ -45,7 +45,7 @@ def _claimed(on: Stand, minute: int = 1, automation_id: str = NIGHTLY) -> None:
 
 
 def _open(on: Stand) -> OpenOccurrence:
-    (found,) = on.do(on.ledger.open_occurrences(MAIN))
+    (found,) = on.do(on.ledger.read_open_occurrences(MAIN))
     return found
 
 
@@ -113,12 +113,12 @@ def test_nothing_is_claimed_for_a_target_that_was_never_bound(ledger: Stand) -> 
 
 def test_open_occurrences_come_in_the_order_of_due(ledger: Stand) -> None:
     ledger.do(ledger.ledger.claim(MAIN, [claim(3), claim(1, HOURLY), claim(2)], [], at(3)))
-    assert [each.occurrence for each in ledger.do(ledger.ledger.open_occurrences(MAIN))] == [
+    assert [each.occurrence for each in ledger.do(ledger.ledger.read_open_occurrences(MAIN))] == [
         occurrence(1, HOURLY),
         occurrence(2),
         occurrence(3),
     ]
-    assert ledger.do(ledger.ledger.open_occurrences("nobody")) == []
+    assert ledger.do(ledger.ledger.read_open_occurrences("nobody")) == []
 
 
 # ---------------------------------------------------------------- passing over
@@ -130,7 +130,7 @@ def test_what_is_passed_over_has_its_outcome_at_once(ledger: Stand) -> None:
         occurrence(3, HOURLY),
     }
     assert ledger.outcomes() == [(1, 1, "paused"), (3, 3, "missed")]
-    assert ledger.do(ledger.ledger.open_occurrences(MAIN)) == []
+    assert ledger.do(ledger.ledger.read_open_occurrences(MAIN)) == []
 
 
 def test_nothing_in_a_span_can_be_claimed_or_passed_over_again(ledger: Stand) -> None:
@@ -206,35 +206,35 @@ def test_no_instant_ever_has_two_rows_and_none_is_left_out(steps: Sequence[tuple
 
 def test_the_same_attempt_again_moves_its_instant_and_baseline(ledger: Stand) -> None:
     _claimed(ledger)
-    ledger.do(ledger.ledger.attempt(occurrence(1), attempt(1, 7, "run-7")))
+    ledger.do(ledger.ledger.write_attempt(occurrence(1), attempt(1, 7, "run-7")))
     found = _open(ledger)
     assert (found.attempt, found.state) == (attempt(1, 7, "run-7"), State.IN_FLIGHT)
 
 
 def test_an_attempt_that_has_ended_is_not_made_again(ledger: Stand) -> None:
     _claimed(ledger)
-    ledger.do(ledger.ledger.ended(occurrence(1), end(), State.WAITING))
+    ledger.do(ledger.ledger.end_attempt(occurrence(1), end(), State.WAITING))
     with pytest.raises(Contradiction, match="ended"):
-        ledger.do(ledger.ledger.attempt(occurrence(1), attempt(1, 7)))
+        ledger.do(ledger.ledger.write_attempt(occurrence(1), attempt(1, 7)))
     assert _open(ledger).attempt == attempt()
 
 
 def test_the_first_attempt_has_the_number_one(ledger: Stand) -> None:
     ledger.do(ledger.ledger.claim(MAIN, [claim(1)], [], at(1)))
     with pytest.raises(Contradiction, match="out of its turn"):
-        ledger.do(ledger.ledger.attempt(occurrence(1), attempt(0)))
+        ledger.do(ledger.ledger.write_attempt(occurrence(1), attempt(0)))
 
 
 @pytest.mark.parametrize("number", [0, 3])
 def test_attempts_are_numbered_one_after_the_other(ledger: Stand, number: int) -> None:
     _claimed(ledger)
     with pytest.raises(Contradiction, match="out of its turn"):
-        ledger.do(ledger.ledger.attempt(occurrence(1), attempt(number)))
+        ledger.do(ledger.ledger.write_attempt(occurrence(1), attempt(number)))
 
 
 def test_an_attempt_that_was_open_when_the_next_is_made_was_never_seen_to_end(ledger: Stand) -> None:
     _claimed(ledger)
-    ledger.do(ledger.ledger.attempt(occurrence(1), attempt(2, 3)))
+    ledger.do(ledger.ledger.write_attempt(occurrence(1), attempt(2, 3)))
     assert ledger.rows("SELECT number, result, ended_at FROM attempt") == [(1, "unknown", None), (2, None, None)]
 
 
@@ -251,9 +251,9 @@ def test_the_first_attempt_in_doubt_is_remembered(ledger: Stand, results: Sequen
     _claimed(ledger)
     for tried, result in enumerate(results, start=1):
         if tried > 1:
-            ledger.do(ledger.ledger.attempt(occurrence(1), attempt(tried, minute=tried)))
+            ledger.do(ledger.ledger.write_attempt(occurrence(1), attempt(tried, minute=tried)))
         if result is not None:
-            ledger.do(ledger.ledger.ended(occurrence(1), end(tried, minute=tried, result=AttemptResult(result)), State.WAITING))
+            ledger.do(ledger.ledger.end_attempt(occurrence(1), end(tried, minute=tried, result=AttemptResult(result)), State.WAITING))
     first = _open(ledger).first_in_doubt
     assert first == (None if number is None else attempt(number, minute=0 if number == 1 else number))
 
@@ -261,7 +261,7 @@ def test_the_first_attempt_in_doubt_is_remembered(ledger: Stand, results: Sequen
 def test_an_end_is_kept_with_its_attempt_and_the_occurrence_goes_on(ledger: Stand) -> None:
     _claimed(ledger)
     ended = end(error="HTTP 502")
-    ledger.do(ledger.ledger.ended(occurrence(1), ended, State.UNKNOWN))
+    ledger.do(ledger.ledger.end_attempt(occurrence(1), ended, State.UNKNOWN))
     found = _open(ledger)
     assert (found.end, found.state) == (ended, State.UNKNOWN)
     assert ledger.lines()[0]["error"] == "HTTP 502"
@@ -269,19 +269,19 @@ def test_an_end_is_kept_with_its_attempt_and_the_occurrence_goes_on(ledger: Stan
 
 def test_an_attempt_ends_once(ledger: Stand) -> None:
     _claimed(ledger)
-    ledger.do(ledger.ledger.ended(occurrence(1), end(result=AttemptResult.NOT_SENT), State.WAITING))
+    ledger.do(ledger.ledger.end_attempt(occurrence(1), end(result=AttemptResult.NOT_SENT), State.WAITING))
     with pytest.raises(Contradiction, match="not open"):
-        ledger.do(ledger.ledger.ended(occurrence(1), end(), State.UNKNOWN))
+        ledger.do(ledger.ledger.end_attempt(occurrence(1), end(), State.UNKNOWN))
     assert _open(ledger).state is State.WAITING
 
 
 def test_nothing_is_attempted_for_what_has_its_outcome(ledger: Stand) -> None:
     ledger.do(ledger.ledger.claim(MAIN, [], [skip(1)], at(1)))
     for verb in (
-        ledger.ledger.attempt(occurrence(1), attempt()),
-        ledger.ledger.ended(occurrence(1), end(), State.WAITING),
-        ledger.ledger.settled(occurrence(1)),
-        ledger.ledger.attempt(occurrence(2), attempt()),
+        ledger.ledger.write_attempt(occurrence(1), attempt()),
+        ledger.ledger.end_attempt(occurrence(1), end(), State.WAITING),
+        ledger.ledger.resolve_not_started(occurrence(1)),
+        ledger.ledger.write_attempt(occurrence(2), attempt()),
     ):
         with pytest.raises(Contradiction):
             ledger.do(verb)
@@ -290,26 +290,26 @@ def test_nothing_is_attempted_for_what_has_its_outcome(ledger: Stand) -> None:
 
 def test_what_is_settled_waits_and_may_be_attempted_again(ledger: Stand) -> None:
     _claimed(ledger)
-    ledger.do(ledger.ledger.settled(occurrence(1)))
+    ledger.do(ledger.ledger.resolve_not_started(occurrence(1)))
     found = _open(ledger)
     assert found.state is State.WAITING
     assert found.end is not None, "so that nobody doubts it again"
     assert found.end.result is AttemptResult.UNKNOWN
-    ledger.do(ledger.ledger.attempt(occurrence(1), attempt(2, 4, None)))
+    ledger.do(ledger.ledger.write_attempt(occurrence(1), attempt(2, 4, None)))
     assert _open(ledger).attempt == attempt(2, 4, None)
 
 
 def test_what_was_not_sent_was_not_attempted(ledger: Stand) -> None:
     _claimed(ledger)
-    ledger.do(ledger.ledger.ended(occurrence(1), end(result=AttemptResult.NOT_SENT), State.WAITING))
-    ledger.do(ledger.ledger.attempt(occurrence(1), attempt(2)))
+    ledger.do(ledger.ledger.end_attempt(occurrence(1), end(result=AttemptResult.NOT_SENT), State.WAITING))
+    ledger.do(ledger.ledger.write_attempt(occurrence(1), attempt(2)))
     for _ in range(2):
-        ledger.do(ledger.ledger.unsend([occurrence(1)]))
+        ledger.do(ledger.ledger.discard_attempts([occurrence(1)]))
         found = _open(ledger)
         assert found.attempt == attempt(1)
         assert found.end == end(result=AttemptResult.NOT_SENT)
         assert found.state is State.WAITING
-    ledger.do(ledger.ledger.attempt(occurrence(1), attempt(2, 8)))
+    ledger.do(ledger.ledger.write_attempt(occurrence(1), attempt(2, 8)))
 
 
 # ---------------------------------------------------------------- outcomes
@@ -318,7 +318,7 @@ def test_what_was_not_sent_was_not_attempted(ledger: Stand) -> None:
 def test_an_outcome_its_run_and_the_end_of_its_attempt_are_one(ledger: Stand) -> None:
     _claimed(ledger)
     assert ledger.do(ledger.ledger.conclude(occurrence(1), accepted("run-1"), end(result=AttemptResult.ANSWERED)))
-    assert ledger.do(ledger.ledger.open_occurrences(MAIN)) == []
+    assert ledger.do(ledger.ledger.read_open_occurrences(MAIN)) == []
     assert ledger.lines() == [
         {
             "target": "main",
@@ -341,7 +341,7 @@ def test_an_outcome_its_run_and_the_end_of_its_attempt_are_one(ledger: Stand) ->
         }
     ]
     assert ledger.rows("SELECT number, result FROM attempt") == [(1, "answered")]
-    assert ledger.do(ledger.ledger.origin(MAIN, "run-1", NIGHTLY, None)) is RunOrigin.OCCURRENCE
+    assert ledger.do(ledger.ledger.find_run_origin(MAIN, "run-1", NIGHTLY, None)) is RunOrigin.OCCURRENCE
 
 
 def test_the_first_outcome_stays_and_a_second_one_is_refused_loudly(ledger: Stand) -> None:
@@ -383,10 +383,10 @@ def test_a_run_of_somebody_else_becomes_ours_only_when_it_was_found_to_be(
     ledger: Stand, origin: RunOrigin, reason: Reason, ours: bool
 ) -> None:
     _claimed(ledger)
-    ledger.do(ledger.ledger.followed(MAIN, [(run("run-1"), origin)], at(2)))
+    ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-1"), origin)], at(2)))
     assert ledger.do(ledger.ledger.conclude(occurrence(1), accepted("run-1", reason))) is ours
     expected = RunOrigin.OCCURRENCE if ours else origin
-    assert ledger.do(ledger.ledger.origin(MAIN, "run-1", NIGHTLY, None)) is expected
+    assert ledger.do(ledger.ledger.find_run_origin(MAIN, "run-1", NIGHTLY, None)) is expected
     assert ledger.outcomes() == [(1, 1, "found" if ours else None)]
 
 
@@ -416,18 +416,20 @@ def test_of_many_that_wait_together_only_the_wrong_ones_are_refused(ledger: Stan
     assert [index for index, _ in refused] == [50, 98, 99, 100], "a second outcome, and three runs that are taken"
     assert isinstance(refused[0][1], Contradiction)
     assert [outcome for _, outcome in refused[1:]] == [False] * 3
-    assert [each.occurrence for each in ledger.do(ledger.ledger.open_occurrences(MAIN))] == [occurrence(each) for each in (97, 98, 99)]
+    assert [each.occurrence for each in ledger.do(ledger.ledger.read_open_occurrences(MAIN))] == [occurrence(each) for each in (97, 98, 99)]
 
 
 def test_attempts_and_ends_that_wait_together_are_each_kept(ledger: Stand) -> None:
     verbs, minutes = ledger.ledger, range(40)
     ledger.do(verbs.claim(MAIN, [claim(minute, first=attempt()) for minute in minutes], [], at(40)))
-    ends = ledger.together(*(verbs.ended(occurrence(minute), end(error=str(minute)), State.WAITING) for minute in [*minutes, 99]))
+    ends = ledger.together(*(verbs.end_attempt(occurrence(minute), end(error=str(minute)), State.WAITING) for minute in [*minutes, 99]))
     assert ends[:40] == [None] * 40
     assert isinstance(ends[40], Contradiction)
-    again = ledger.together(*(verbs.attempt(occurrence(minute), attempt(2, minute)) for minute in [99, *minutes]))
+    again = ledger.together(*(verbs.write_attempt(occurrence(minute), attempt(2, minute)) for minute in [99, *minutes]))
     assert isinstance(again[0], Contradiction)
-    assert [(each.attempt, each.end) for each in ledger.do(verbs.open_occurrences(MAIN))] == [(attempt(2, each), None) for each in minutes]
+    assert [(each.attempt, each.end) for each in ledger.do(verbs.read_open_occurrences(MAIN))] == [
+        (attempt(2, each), None) for each in minutes
+    ]
     assert ledger.rows("SELECT count(*) FROM attempt WHERE number = 1 AND error = (SELECT (occurrence_id - 1) || '')") == [(40,)]
 
 
@@ -450,7 +452,7 @@ def test_what_is_withdrawn_was_never_claimed(ledger: Stand) -> None:
 def test_what_was_tried_is_not_withdrawn_even_when_nothing_was_started(ledger: Stand, result: AttemptResult) -> None:
     for minute in (1, 2):
         _claimed(ledger, minute)
-    ledger.do(ledger.ledger.ended(occurrence(2), end(result=result), State.UNKNOWN))
+    ledger.do(ledger.ledger.end_attempt(occurrence(2), end(result=result), State.UNKNOWN))
     with pytest.raises(Contradiction, match="have had an attempt"):
         ledger.do(ledger.ledger.withdraw([occurrence(1), occurrence(2)]))
     assert len(ledger.lines()) == 2
@@ -482,7 +484,7 @@ def test_a_clock_that_went_back_leaves_claims_and_what_was_attempted(ledger: Sta
     verbs = ledger.ledger
     ledger.do(verbs.claim(MAIN, [claim(6, first=attempt()), claim(7), claim(8, first=attempt()), claim(9)], [skip(10)], at(10)))
     ledger.do(verbs.conclude(occurrence(6), accepted("run-6"), end(result=AttemptResult.ANSWERED)))
-    ledger.do(verbs.ended(occurrence(8), end(result=AttemptResult.NOT_SENT), State.WAITING))
+    ledger.do(verbs.end_attempt(occurrence(8), end(result=AttemptResult.NOT_SENT), State.WAITING))
     ledger.do(verbs.conclude(occurrence(8), concluded(Outcome.EXPIRED, Reason.NOT_STARTED)))
     ledger.do(verbs.conclude(occurrence(9), concluded(Outcome.EXPIRED, Reason.NOT_STARTED)))
     assert _rewound(ledger, at(0)) == [(6, 1, "answered"), (7, 1, None), (8, 1, "not_started")]
@@ -494,8 +496,8 @@ def test_a_clock_that_went_back_leaves_claims_and_what_was_attempted(ledger: Sta
 
 def test_what_was_skipped_as_deleted_stays_so_when_its_automation_is_gone(ledger: Stand) -> None:
     seen = automation()
-    ledger.do(ledger.ledger.observe(MAIN, at(1), [version(seen, 1)], [seen], []))
-    ledger.do(ledger.ledger.observe(MAIN, at(4), [removal(seen, 4)], [], [NIGHTLY]))
+    ledger.do(ledger.ledger.record_snapshot(MAIN, at(1), [version(seen, 1)], [seen], []))
+    ledger.do(ledger.ledger.record_snapshot(MAIN, at(4), [removal(seen, 4)], [], [NIGHTLY]))
     ledger.do(ledger.ledger.claim(MAIN, [], [skip(5, reason=Reason.DELETED)], at(5)))
     assert _rewound(ledger, at(0)) == [(5, 1, "deleted")]
 
@@ -503,7 +505,7 @@ def test_what_was_skipped_as_deleted_stays_so_when_its_automation_is_gone(ledger
 def test_what_an_edit_took_back_lies_ahead_again(ledger: Stand) -> None:
     """A span that began before stays: its past has been decided, and the version that implied it is in force no more."""
     seen = automation()
-    ledger.do(ledger.ledger.observe(MAIN, at(1), [version(seen, 1)], [seen], []))
+    ledger.do(ledger.ledger.record_snapshot(MAIN, at(1), [version(seen, 1)], [seen], []))
     ledger.do(ledger.ledger.claim(MAIN, [], [skip(2, 3, 4, reason=Reason.DELETED), skip(5, reason=Reason.DELETED)], at(5)))
     assert _rewound(ledger, at(3)) == [(2, 3, "deleted")]
 
@@ -529,7 +531,7 @@ def test_a_watermark_that_lies_before_the_present_stays(ledger: Stand) -> None:
 
 def test_a_version_that_would_come_into_force_ahead_of_the_present_is_in_force(ledger: Stand) -> None:
     seen, later = automation(), automation(HOURLY)
-    ledger.do(ledger.ledger.observe(MAIN, at(9), [version(seen, 3), version(later, 8)], [seen, later], []))
+    ledger.do(ledger.ledger.record_snapshot(MAIN, at(9), [version(seen, 3), version(later, 8)], [seen, later], []))
     ledger.do(ledger.ledger.rewind(MAIN, at(5)))
     known_target = ledger.do(ledger.ledger.bind(MAIN, URL, "1"))
     assert known_target.snapshot_at == at(5)
@@ -559,7 +561,7 @@ def test_rewinding_one_target_leaves_the_others(ledger: Stand) -> None:
 def test_a_run_is_followed_to_its_end(ledger: Stand) -> None:
     _claimed(ledger)
     ledger.do(ledger.ledger.conclude(occurrence(1), accepted("run-1"), end(result=AttemptResult.ANSWERED)))
-    ledger.do(ledger.ledger.followed(MAIN, [(run("run-1", status=RunStatus.FAILED), RunOrigin.OCCURRENCE)], at(4)))
+    ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-1", status=RunStatus.FAILED), RunOrigin.OCCURRENCE)], at(4)))
     line = ledger.lines()[0]
     assert (line["outcome"], line["run_status"], line["error"]) == ("accepted", "failed", "it broke")
     assert ledger.rows("SELECT finished_at, occurrence_id IS NOT NULL FROM run") == [("2026-11-23T12:04:00.000000Z", 1)]
@@ -576,46 +578,50 @@ def test_a_run_is_followed_to_its_end(ledger: Stand) -> None:
 )
 def test_no_reading_makes_a_run_that_has_ended_run_again(ledger: Stand, first: RunStatus, then: RunStatus, stays: RunStatus) -> None:
     for status in (first, then):
-        ledger.do(ledger.ledger.followed(MAIN, [(run("run-1", status=status), RunOrigin.MANUAL)], at(4)))
+        ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-1", status=status), RunOrigin.MANUAL)], at(4)))
     assert ledger.rows("SELECT status FROM run") == [(stays,)]
 
 
 def test_who_started_a_run_stays_as_it_was_first_recorded(ledger: Stand) -> None:
     for origin, status in ((RunOrigin.FOREIGN, RunStatus.RUNNING), (RunOrigin.OCCURRENCE, RunStatus.SUCCESS)):
-        ledger.do(ledger.ledger.followed(MAIN, [(run("run-1", status=status), origin)], at(4)))
-    assert ledger.do(ledger.ledger.origin(MAIN, "run-1", NIGHTLY, None)) is RunOrigin.FOREIGN
+        ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-1", status=status), origin)], at(4)))
+    assert ledger.do(ledger.ledger.find_run_origin(MAIN, "run-1", NIGHTLY, None)) is RunOrigin.FOREIGN
 
 
 def test_an_unattributed_run_is_noted_as_last_shown_until_its_origin_is_known(ledger: Stand) -> None:
     verbs = ledger.ledger
     ledger.do(verbs.bind("other", "https://eu.posthog.com", "1"))
     elsewhere, first, second = run("run-1", HOURLY), run("run-1", minute=None), run("run-2", status=RunStatus.FAILED)
-    ledger.do(verbs.followed("other", [], at(3), unattributed=[elsewhere]))
-    ledger.do(verbs.followed(MAIN, [], at(3), unattributed=[second, first]))
-    assert ledger.do(verbs.unattributed_runs(MAIN)) == [first, second]
+    ledger.do(verbs.record_runs("other", [], at(3), unattributed=[elsewhere]))
+    ledger.do(verbs.record_runs(MAIN, [], at(3), unattributed=[second, first]))
+    assert ledger.do(verbs.read_unattributed_runs(MAIN)) == [first, second]
     ended = replace(first, status=RunStatus.SUCCESS, started_at=at(1))
-    ledger.do(verbs.followed(MAIN, [], at(3), attributed=["run-9"], unattributed=[ended]))
-    assert ledger.do(verbs.unattributed_runs(MAIN)) == [ended, second]
-    assert ledger.do(verbs.newest_runs(MAIN)) == []
-    ledger.do(verbs.followed(MAIN, [(ended, RunOrigin.FOREIGN)], at(4), attributed=["run-1"], unattributed=[replace(second, error=None)]))
-    assert ledger.do(verbs.unattributed_runs(MAIN)) == [replace(second, error=None)]
-    assert ledger.do(verbs.origin(MAIN, "run-1", NIGHTLY, None)) is RunOrigin.FOREIGN
-    assert ledger.do(verbs.unattributed_runs("other")) == [elsewhere]
-    ledger.do(verbs.followed(MAIN, [], at(5), attributed=["run-2"], unattributed=[second]))
-    assert ledger.do(verbs.unattributed_runs(MAIN)) == [second], "set aside again in the same moment"
+    ledger.do(verbs.record_runs(MAIN, [], at(3), attributed=["run-9"], unattributed=[ended]))
+    assert ledger.do(verbs.read_unattributed_runs(MAIN)) == [ended, second]
+    assert ledger.do(verbs.read_newest_runs(MAIN)) == []
+    ledger.do(
+        verbs.record_runs(MAIN, [(ended, RunOrigin.FOREIGN)], at(4), attributed=["run-1"], unattributed=[replace(second, error=None)])
+    )
+    assert ledger.do(verbs.read_unattributed_runs(MAIN)) == [replace(second, error=None)]
+    assert ledger.do(verbs.find_run_origin(MAIN, "run-1", NIGHTLY, None)) is RunOrigin.FOREIGN
+    assert ledger.do(verbs.read_unattributed_runs("other")) == [elsewhere]
+    ledger.do(verbs.record_runs(MAIN, [], at(5), attributed=["run-2"], unattributed=[second]))
+    assert ledger.do(verbs.read_unattributed_runs(MAIN)) == [second], "set aside again in the same moment"
 
 
 def test_nothing_is_known_of_a_run_that_nobody_announced(ledger: Stand) -> None:
-    assert ledger.do(ledger.ledger.origin(MAIN, "run-1", NIGHTLY, at(1))) is None
+    assert ledger.do(ledger.ledger.find_run_origin(MAIN, "run-1", NIGHTLY, at(1))) is None
 
 
 def test_the_newest_run_of_each_automation_is_gone_on_with(ledger: Stand) -> None:
-    ledger.do(ledger.ledger.followed(MAIN, [(run("old", minute=1), RunOrigin.FOREIGN), (run("new", minute=2), RunOrigin.FOREIGN)], at(4)))
-    ledger.do(ledger.ledger.followed(MAIN, [(run("other", HOURLY, minute=1), RunOrigin.MANUAL)], at(4)))
-    newest = ledger.do(ledger.ledger.newest_runs(MAIN))
+    ledger.do(
+        ledger.ledger.record_runs(MAIN, [(run("old", minute=1), RunOrigin.FOREIGN), (run("new", minute=2), RunOrigin.FOREIGN)], at(4))
+    )
+    ledger.do(ledger.ledger.record_runs(MAIN, [(run("other", HOURLY, minute=1), RunOrigin.MANUAL)], at(4)))
+    newest = ledger.do(ledger.ledger.read_newest_runs(MAIN))
     assert {each.automation_id: each.id for each in newest} == {NIGHTLY: "new", HOURLY: "other"}
     assert run("new", minute=2) in newest
-    assert ledger.do(ledger.ledger.newest_runs("nobody")) == []
+    assert ledger.do(ledger.ledger.read_newest_runs("nobody")) == []
 
 
 # ---------------------------------------------------------------- late doubles
@@ -624,17 +630,17 @@ def test_the_newest_run_of_each_automation_is_gone_on_with(ledger: Stand) -> Non
 def _unknown(on: Stand) -> None:
     """An attempt sent at minute 1 whose outcome was never told."""
     _claimed(on)
-    on.do(on.ledger.ended(occurrence(1), end(minute=1), State.UNKNOWN))
+    on.do(on.ledger.end_attempt(occurrence(1), end(minute=1), State.UNKNOWN))
 
 
 def _stranger(on: Stand, minute: float, *, automation_id: str = NIGHTLY, origin: RunOrigin = RunOrigin.FOREIGN) -> dict[str, datetime]:
-    return dict(on.do(on.ledger.followed(MAIN, [(run("stranger", automation_id, minute=minute), origin)], at(9))).doubles)
+    return dict(on.do(on.ledger.record_runs(MAIN, [(run("stranger", automation_id, minute=minute), origin)], at(9))).doubles)
 
 
 def test_a_foreign_run_after_an_attempt_taken_for_not_started_is_its_late_double(ledger: Stand) -> None:
     _unknown(ledger)
-    ledger.do(ledger.ledger.settled(occurrence(1)))
-    ledger.do(ledger.ledger.attempt(occurrence(1), attempt(2, 2)))
+    ledger.do(ledger.ledger.resolve_not_started(occurrence(1)))
+    ledger.do(ledger.ledger.write_attempt(occurrence(1), attempt(2, 2)))
     ledger.do(ledger.ledger.conclude(occurrence(1), accepted("run-2", minute=2), end(2, AttemptResult.ANSWERED, minute=2)))
     assert _stranger(ledger, 7) == {"stranger": at(1)}
     assert ledger.rows("SELECT origin, doubles FROM run WHERE run_id = 'stranger'") == [("foreign", "2026-11-23T12:01:00Z")]
@@ -667,17 +673,17 @@ def test_a_late_double_is_known_by_the_clock_of_the_api(ledger: Stand, known: fl
     behind = -(known or now or 0.0) / 60
     first = Attempt(1, at(30), None, known)
     ledger.do(ledger.ledger.claim(MAIN, [claim(30, first=first)], [], at(30)))
-    ledger.do(ledger.ledger.ended(occurrence(30), end(minute=30), State.UNKNOWN))
+    ledger.do(ledger.ledger.end_attempt(occurrence(30), end(minute=30), State.UNKNOWN))
     stranger = [(run("stranger", minute=31 - behind), RunOrigin.FOREIGN)]
-    assert ledger.do(ledger.ledger.followed(MAIN, stranger, at(31), clock_offset=now)).doubles == {"stranger": at(30)}
+    assert ledger.do(ledger.ledger.record_runs(MAIN, stranger, at(31), clock_offset=now)).doubles == {"stranger": at(30)}
 
 
 def test_a_run_before_the_attempt_by_the_clock_of_the_api_is_not_its_double(ledger: Stand) -> None:
     first = Attempt(1, at(30), None, 5.0)
     ledger.do(ledger.ledger.claim(MAIN, [claim(30, first=first)], [], at(30)))
-    ledger.do(ledger.ledger.ended(occurrence(30), end(minute=30), State.UNKNOWN))
+    ledger.do(ledger.ledger.end_attempt(occurrence(30), end(minute=30), State.UNKNOWN))
     assert (
-        ledger.do(ledger.ledger.followed(MAIN, [(run("stranger", minute=21), RunOrigin.FOREIGN)], at(31), clock_offset=-600.0)).doubles
+        ledger.do(ledger.ledger.record_runs(MAIN, [(run("stranger", minute=21), RunOrigin.FOREIGN)], at(31), clock_offset=-600.0)).doubles
         == {}
     )
 
@@ -739,16 +745,16 @@ def test_what_has_a_row_of_its_own_or_in_a_span_is_not_lacking(ledger: Stand) ->
     ledger.do(ledger.ledger.bind("other", "https://eu.posthog.com", "1"))
     ledger.do(ledger.ledger.claim(MAIN, [claim(1), claim(7, HOURLY)], [skip(3, 4, 5)], at(5)))
     expected = [*(occurrence(minute) for minute in range(1, 8)), occurrence(7, HOURLY)]
-    assert ledger.do(ledger.ledger.lacking(MAIN, expected)) == {occurrence(2), occurrence(6), occurrence(7)}
-    assert ledger.do(ledger.ledger.lacking(MAIN, [])) == set()
+    assert ledger.do(ledger.ledger.find_missing(MAIN, expected)) == {occurrence(2), occurrence(6), occurrence(7)}
+    assert ledger.do(ledger.ledger.find_missing(MAIN, [])) == set()
 
 
 def test_late_is_what_is_open_past_its_deadline(ledger: Stand) -> None:
     ledger.do(ledger.ledger.claim(MAIN, [claim(1), claim(2), claim(3)], [], at(5)))
     ledger.do(ledger.ledger.conclude(occurrence(1), concluded(Outcome.EXPIRED, Reason.NOT_STARTED)))
-    assert [each.occurrence for each in ledger.do(ledger.ledger.late(MAIN, at(7)))] == []
-    assert [each.occurrence for each in ledger.do(ledger.ledger.late(MAIN, at(7.5)))] == [occurrence(2)]
-    assert [each.occurrence for each in ledger.do(ledger.ledger.late(MAIN, at(9)))] == [occurrence(2), occurrence(3)]
+    assert [each.occurrence for each in ledger.do(ledger.ledger.read_late_occurrences(MAIN, at(7)))] == []
+    assert [each.occurrence for each in ledger.do(ledger.ledger.read_late_occurrences(MAIN, at(7.5)))] == [occurrence(2)]
+    assert [each.occurrence for each in ledger.do(ledger.ledger.read_late_occurrences(MAIN, at(9)))] == [occurrence(2), occurrence(3)]
 
 
 # ---------------------------------------------------------------- steps
@@ -763,9 +769,9 @@ def _taken_down(on: Stand) -> list[tuple[object, ...]]:
 def test_steps_ride_in_every_write_of_their_occurrence(ledger: Stand) -> None:
     verbs = ledger.ledger
     _claimed(ledger)
-    ledger.do(verbs.ended(occurrence(1), end(), State.UNKNOWN, [Step(at(1), Cause.BACK_OFF, at(2), "reset")]))
-    ledger.do(verbs.settled(occurrence(1), [Step(at(3), Cause.NOTHING_STARTED)]))
-    ledger.do(verbs.attempt(occurrence(1), attempt(2, 4), [Step(at(4), Cause.THROTTLED, at(5))]))
+    ledger.do(verbs.end_attempt(occurrence(1), end(), State.UNKNOWN, [Step(at(1), Cause.BACK_OFF, at(2), "reset")]))
+    ledger.do(verbs.resolve_not_started(occurrence(1), [Step(at(3), Cause.NOTHING_STARTED)]))
+    ledger.do(verbs.write_attempt(occurrence(1), attempt(2, 4), [Step(at(4), Cause.THROTTLED, at(5))]))
     ledger.do(verbs.conclude(occurrence(1), accepted("run-1"), end(2, AttemptResult.ANSWERED), [Step(at(5), Cause.ADOPTED)]))
     assert [cause for _, cause, _, _ in _taken_down(ledger)] == ["back_off", "nothing_started", "throttled", "adopted"]
 
@@ -773,7 +779,7 @@ def test_steps_ride_in_every_write_of_their_occurrence(ledger: Stand) -> None:
 def test_a_step_that_is_written_again_is_one(ledger: Stand) -> None:
     _claimed(ledger)
     for number in (1, 2):
-        ledger.do(ledger.ledger.attempt(occurrence(1), attempt(number, number), _TWO_STEPS))
+        ledger.do(ledger.ledger.write_attempt(occurrence(1), attempt(number, number), _TWO_STEPS))
     assert _taken_down(ledger) == [
         ("2026-11-23T12:01:00.000000Z", "held", "2026-11-23T12:02:00.000000Z", "no such key"),
         ("2026-11-23T12:02:00.000000Z", "adopted", None, None),
@@ -783,15 +789,15 @@ def test_a_step_that_is_written_again_is_one(ledger: Stand) -> None:
 def test_a_wait_that_is_noted_gets_its_end_later_and_keeps_it(ledger: Stand) -> None:
     _claimed(ledger)
     lasting, ended = Step(at(1), Cause.HELD, None, "no such key"), Step(at(1), Cause.HELD, at(3), "no such key")
-    ledger.do(ledger.ledger.note([(occurrence(1), [lasting]), (occurrence(99), [lasting])]))
+    ledger.do(ledger.ledger.record_steps([(occurrence(1), [lasting]), (occurrence(99), [lasting])]))
     assert _taken_down(ledger) == [("2026-11-23T12:01:00.000000Z", "held", None, "no such key")]
     for step in (ended, lasting):
-        ledger.do(ledger.ledger.unsend([], [(occurrence(1), [step])]))
+        ledger.do(ledger.ledger.discard_attempts([], [(occurrence(1), [step])]))
         assert _taken_down(ledger) == [("2026-11-23T12:01:00.000000Z", "held", "2026-11-23T12:03:00.000000Z", "no such key")]
 
 
 def test_the_steps_of_what_contradicts_are_not_written(ledger: Stand) -> None:
     _claimed(ledger)
     with pytest.raises(Contradiction):
-        ledger.do(ledger.ledger.ended(occurrence(1), end(7), State.UNKNOWN, _TWO_STEPS))
+        ledger.do(ledger.ledger.end_attempt(occurrence(1), end(7), State.UNKNOWN, _TWO_STEPS))
     assert _taken_down(ledger) == []

@@ -8,40 +8,40 @@ from functools import partial
 import pytest
 
 from scheduler.core.errors import ConfigurationError, TargetMismatch
-from scheduler.core.model import Automation, Definition, RunOrigin, RunStatus, Version, parse_automation
+from scheduler.core.model import Automation, Definition, DefinitionVersion, RunOrigin, RunStatus, parse_automation
 from scheduler.core.ranges import RULES_VERSION
-from scheduler.core.records import RecordedAutomation, RecordedTarget, Removal, ThrottleSpan
-from scheduler.ledger.intents import (
+from scheduler.core.recorded_state import RecordedAutomation, RecordedTargetState, Removal, ThrottleSpan
+from scheduler.ledger.operator_requests import (
     EVERYTHING,
     Pause,
-    failed_run,
-    intend_run,
+    announce_run,
     note_restoration,
     pause,
-    pauses,
+    read_pauses,
+    record_failed_run,
+    record_started_run,
     rename_target,
     resume,
-    started_run,
 )
-from scheduler.ledger.rows import Contradiction
+from scheduler.ledger.sql_batch import Contradiction
 from scheduler.ledger.sqlite import SqliteLedger
 from tests.ledger.support import HOURLY, MAIN, NIGHTLY, URL, Stand, at, automation, claim, removal, run, skip, version
 
 NOTHING = Definition("", "", enabled=False)
 
 
-def _recorded(on: Stand) -> RecordedTarget:
+def _recorded(on: Stand) -> RecordedTargetState:
     return on.do(on.ledger.bind(MAIN, URL, "1"))
 
 
 def _observe(
     on: Stand,
     minute: float,
-    versions: Sequence[Version] = (),
+    versions: Sequence[DefinitionVersion] = (),
     changed: Sequence[Automation] = (),
     removed: Sequence[str] = (),
 ) -> None:
-    on.do(on.ledger.observe(MAIN, at(minute), versions, changed, removed))
+    on.do(on.ledger.record_snapshot(MAIN, at(minute), versions, changed, removed))
 
 
 def _added(on: Stand, *automations: Automation, minute: float = 0) -> None:
@@ -52,7 +52,7 @@ def _added(on: Stand, *automations: Automation, minute: float = 0) -> None:
 
 
 def test_a_new_target_has_nothing_recorded(ledger: Stand) -> None:
-    assert _recorded(ledger) == RecordedTarget(None, None, {})
+    assert _recorded(ledger) == RecordedTargetState(None, None, {})
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_another_url_or_project_under_the_same_name_is_refused(ledger: Stand, ur
     with pytest.raises(TargetMismatch, match="give the new target another name") as refused:
         ledger.do(ledger.ledger.bind(MAIN, url, project_id))
     assert "project 1 at https://us.posthog.com" in str(refused.value)
-    assert _recorded(ledger) == RecordedTarget(None, None, {})
+    assert _recorded(ledger) == RecordedTargetState(None, None, {})
 
 
 def test_a_changed_name_is_refused_with_the_command_that_renames(ledger: Stand) -> None:
@@ -88,29 +88,29 @@ def test_two_targets_that_changed_their_names_among_them_are_told_both(ledger: S
 def test_a_renamed_target_keeps_its_history(ledger: Stand) -> None:
     _added(ledger, automation())
     ledger.do(ledger.ledger.claim(MAIN, [claim(1)], [skip(2)], at(2)))
-    ledger.do(ledger.ledger.followed(MAIN, [(run("run-1"), RunOrigin.FOREIGN)], at(2)))
+    ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-1"), RunOrigin.FOREIGN)], at(2)))
     ledger.write(lambda connection: pause(connection, Pause(MAIN, NIGHTLY, at(0), "ada")))
     ledger.write(lambda connection: rename_target(connection, MAIN, "prod"))
     assert {line["target"] for line in ledger.lines()} == {"prod"}
     assert ledger.do(ledger.ledger.bind("prod", URL, "1")).automations.keys() == {NIGHTLY}
-    assert ledger.do(ledger.ledger.pauses("prod")) == {NIGHTLY}
-    assert ledger.do(ledger.ledger.origin("prod", "run-1", NIGHTLY, None)) is RunOrigin.FOREIGN
+    assert ledger.do(ledger.ledger.read_pauses("prod")) == {NIGHTLY}
+    assert ledger.do(ledger.ledger.find_run_origin("prod", "run-1", NIGHTLY, None)) is RunOrigin.FOREIGN
     with pytest.raises(TargetMismatch):
         ledger.do(ledger.ledger.bind(MAIN, URL, "1"))
 
 
 def test_the_wait_that_the_api_asked_for_outlives_a_restart_and_a_new_name(ledger: Stand) -> None:
     span = ThrottleSpan(at(1), at(61))
-    ledger.do(ledger.ledger.throttle(MAIN, span))
+    ledger.do(ledger.ledger.record_throttle(MAIN, span))
     assert _recorded(ledger).throttled == span
     ledger.write(lambda connection: rename_target(connection, MAIN, "prod"))
     assert ledger.do(ledger.ledger.bind("prod", URL, "1")).throttled == span
     ledger.do(ledger.ledger.bind(MAIN, "https://eu.posthog.com", "1"))
     assert ledger.do(ledger.ledger.bind(MAIN, "https://eu.posthog.com", "1")).throttled is None
-    ledger.do(ledger.ledger.throttle("prod", None))
+    ledger.do(ledger.ledger.record_throttle("prod", None))
     assert ledger.do(ledger.ledger.bind("prod", URL, "1")).throttled is None
     with pytest.raises(Contradiction):
-        ledger.do(ledger.ledger.throttle("nobody", span))
+        ledger.do(ledger.ledger.record_throttle("nobody", span))
 
 
 def test_a_restoration_is_known_to_all_targets_also_by_a_new_name(ledger: Stand) -> None:
@@ -144,7 +144,7 @@ def test_a_version_that_ended_after_the_watermark_is_recalled_with_its_end(ledge
     first = automation()
     _added(ledger, first)
     edited = replace(first, definition=replace(first.definition, cron_expression="*/7 * * * *"))
-    ledger.do(ledger.ledger.observe(MAIN, at(5), [version(edited, 4)], [edited], []))
+    ledger.do(ledger.ledger.record_snapshot(MAIN, at(5), [version(edited, 4)], [edited], []))
     assert [(each.version.definition, each.until) for each in _recorded(ledger).ended] == [(first.definition, at(4))]
     ledger.do(ledger.ledger.claim(MAIN, [], [], at(5)))
     assert _recorded(ledger).ended == ()
@@ -183,10 +183,10 @@ def test_an_edit_is_a_new_version_and_the_old_one_stays_on_record(ledger: Stand)
 
 def test_since_when_an_automation_is_not_shown_is_there_after_a_restart_until_it_is_shown_or_removed(ledger: Stand) -> None:
     _added(ledger, automation(), automation(HOURLY, "hourly"))
-    ledger.do(ledger.ledger.observe(MAIN, at(5), [], [], [], unseen={NIGHTLY: at(4), HOURLY: at(4)}))
+    ledger.do(ledger.ledger.record_snapshot(MAIN, at(5), [], [], [], unseen={NIGHTLY: at(4), HOURLY: at(4)}))
     _observe(ledger, 6, [version(automation(), 3, invalid="unknown time zone")])
     assert {each: seen.unseen_since for each, seen in _recorded(ledger).automations.items()} == {NIGHTLY: at(4), HOURLY: at(4)}
-    ledger.do(ledger.ledger.observe(MAIN, at(7), [removal(automation(HOURLY, "hourly"), 7)], [], [HOURLY], unseen={NIGHTLY: None}))
+    ledger.do(ledger.ledger.record_snapshot(MAIN, at(7), [removal(automation(HOURLY, "hourly"), 7)], [], [HOURLY], unseen={NIGHTLY: None}))
     _added(ledger, automation(HOURLY, "hourly"), minute=8)
     assert {each: seen.unseen_since for each, seen in _recorded(ledger).automations.items()} == {NIGHTLY: None, HOURLY: None}
 
@@ -201,7 +201,7 @@ def test_a_new_name_or_run_is_no_new_version(ledger: Stand) -> None:
 
 def test_a_broken_automation_keeps_its_reason_and_its_newest_run(ledger: Stand) -> None:
     _added(ledger, automation(run_id="run-9"))
-    _observe(ledger, 4, [Version(NIGHTLY, "nightly report", None, at(3), at(4), "its timezone is missing or null")])
+    _observe(ledger, 4, [DefinitionVersion(NIGHTLY, "nightly report", None, at(3), at(4), "its timezone is missing or null")])
     recorded = _recorded(ledger).automations[NIGHTLY]
     assert recorded.broken == "its timezone is missing or null"
     assert (recorded.automation.definition, recorded.automation.run_id, recorded.effective_from) == (NOTHING, "run-9", at(3))
@@ -222,7 +222,7 @@ def test_what_was_removed_is_gone_and_may_come_back(ledger: Stand) -> None:
     assert _recorded(ledger).automations == {}
     assert ledger.rows("SELECT cron_expression, removed_at FROM automation") == [("0 3 * * *", "2026-11-23T12:05:00.000000Z")]
     assert ledger.rows("SELECT removed, cron_expression FROM definition ORDER BY id") == [(0, "0 3 * * *"), (1, None)]
-    followed = ledger.do(ledger.ledger.followed(MAIN, [(run("run-1"), RunOrigin.BEFORE)], at(6)))
+    followed = ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-1"), RunOrigin.BEFORE)], at(6)))
     assert followed.names == {NIGHTLY: automation().name}, "the last name"
     _added(ledger, automation(), minute=8)
     assert _recorded(ledger).automations[NIGHTLY].effective_from == at(8)
@@ -267,7 +267,7 @@ def test_the_first_snapshot_sets_the_watermark(ledger: Stand) -> None:
 
 def test_a_target_that_was_never_bound_is_not_observed(ledger: Stand) -> None:
     with pytest.raises(Contradiction, match="never bound"):
-        ledger.do(ledger.ledger.observe("nobody", at(1), [], [], []))
+        ledger.do(ledger.ledger.record_snapshot("nobody", at(1), [], [], []))
 
 
 # ---------------------------------------------------------------- pauses
@@ -277,20 +277,20 @@ def test_a_pause_is_kept_until_it_is_ended(ledger: Stand) -> None:
     wanted = Pause(MAIN, NIGHTLY, at(1), "ada")
     assert ledger.write(lambda connection: pause(connection, wanted))
     assert not ledger.write(lambda connection: pause(connection, replace(wanted, since=at(2), by="bob")))
-    assert ledger.write(pauses) == [wanted], "the older one stays"
-    assert ledger.do(ledger.ledger.pauses(MAIN)) == {NIGHTLY}
-    assert ledger.do(ledger.ledger.pauses("nobody")) == frozenset()
+    assert ledger.write(read_pauses) == [wanted], "the older one stays"
+    assert ledger.do(ledger.ledger.read_pauses(MAIN)) == {NIGHTLY}
+    assert ledger.do(ledger.ledger.read_pauses("nobody")) == frozenset()
     assert ledger.write(lambda connection: resume(connection, MAIN, NIGHTLY, at=at(9), by="bob"))
     assert not ledger.write(lambda connection: resume(connection, MAIN, NIGHTLY, at=at(9), by="bob"))
-    assert ledger.do(ledger.ledger.pauses(MAIN)) == frozenset()
+    assert ledger.do(ledger.ledger.read_pauses(MAIN)) == frozenset()
 
 
 def test_everything_can_be_paused_and_resumed(ledger: Stand) -> None:
     for each in (NIGHTLY, EVERYTHING):
         ledger.write(partial(pause, wanted=Pause(MAIN, each, at(1), "ada")))
-    assert ledger.do(ledger.ledger.pauses(MAIN)) == {NIGHTLY, "*"}
+    assert ledger.do(ledger.ledger.read_pauses(MAIN)) == {NIGHTLY, "*"}
     assert ledger.write(lambda connection: resume(connection, MAIN, EVERYTHING, at=at(9), by="bob"))
-    assert ledger.do(ledger.ledger.pauses(MAIN)) == frozenset()
+    assert ledger.do(ledger.ledger.read_pauses(MAIN)) == frozenset()
 
 
 def test_what_was_paused_and_by_whom_survives_its_end(ledger: Stand) -> None:
@@ -307,14 +307,14 @@ def test_what_was_paused_and_by_whom_survives_its_end(ledger: Stand) -> None:
 def test_policies_are_recorded_when_they_change(ledger: Stand) -> None:
     assert isinstance(ledger.ledger, SqliteLedger)
     for minute, text in enumerate(("{}", "{}", '{"jitter": "5s"}', "{}")):
-        ledger.do(ledger.ledger.governed(at(minute), schedule=text, overrides="[]"))
+        ledger.do(ledger.ledger.record_policies(at(minute), schedule=text, overrides="[]"))
     assert [str(since)[14:16] for (since,) in ledger.rows("SELECT since FROM policy ORDER BY id")] == ["00", "02", "03"]
 
 
 def test_resuming_one_does_not_resume_everything(ledger: Stand) -> None:
     ledger.write(lambda connection: pause(connection, Pause(MAIN, EVERYTHING, at(1), "ada")))
     assert not ledger.write(lambda connection: resume(connection, MAIN, NIGHTLY, at=at(9), by="bob"))
-    assert ledger.do(ledger.ledger.pauses(MAIN)) == {"*"}
+    assert ledger.do(ledger.ledger.read_pauses(MAIN)) == {"*"}
 
 
 def test_a_target_that_nobody_knows_cannot_be_paused(ledger: Stand) -> None:
@@ -326,36 +326,36 @@ def test_a_target_that_nobody_knows_cannot_be_paused(ledger: Stand) -> None:
 
 
 def _intend(on: Stand, minute: float = 1) -> int:
-    return on.write(lambda connection: intend_run(connection, MAIN, NIGHTLY, at(minute)))
+    return on.write(lambda connection: announce_run(connection, MAIN, NIGHTLY, at(minute)))
 
 
 def _origin(on: Stand, run_id: str, minute: float | None, automation_id: str = NIGHTLY) -> RunOrigin | None:
     started_at: datetime | None = None if minute is None else at(minute)
-    return on.do(on.ledger.origin(MAIN, run_id, automation_id, started_at))
+    return on.do(on.ledger.find_run_origin(MAIN, run_id, automation_id, started_at))
 
 
 def test_a_run_that_shows_up_before_its_request_was_answered_is_known(ledger: Stand) -> None:
     intent = _intend(ledger)
     assert _origin(ledger, "run-1", 1.5) is RunOrigin.MANUAL
-    ledger.do(ledger.ledger.followed(MAIN, [(run("run-1", minute=1.5), RunOrigin.MANUAL)], at(2)))
+    ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-1", minute=1.5), RunOrigin.MANUAL)], at(2)))
     assert _origin(ledger, "run-2", 1.6) is None, "one request excuses one run"
-    ledger.write(lambda connection: started_run(connection, intent, run("run-1", minute=1.5), at(2.5)))
+    ledger.write(lambda connection: record_started_run(connection, intent, run("run-1", minute=1.5), at(2.5)))
     assert _origin(ledger, "run-1", 1.5) is RunOrigin.MANUAL
 
 
 def test_a_run_that_was_answered_is_known_by_its_id(ledger: Stand) -> None:
     intent = _intend(ledger)
-    ledger.write(lambda connection: started_run(connection, intent, run("run-1", minute=1.5), at(2)))
+    ledger.write(lambda connection: record_started_run(connection, intent, run("run-1", minute=1.5), at(2)))
     assert _origin(ledger, "run-1", None) is RunOrigin.MANUAL
     assert _origin(ledger, "run-2", 1.5) is None
-    assert run("run-1", minute=1.5) in ledger.do(ledger.ledger.newest_runs(MAIN))
+    assert run("run-1", minute=1.5) in ledger.do(ledger.ledger.read_newest_runs(MAIN))
 
 
 def test_a_run_that_was_taken_for_foreign_too_early_is_put_right(ledger: Stand) -> None:
     """The daemon saw it, with a clock of the API far from ours, before the answer came."""
     intent = _intend(ledger)
-    ledger.do(ledger.ledger.followed(MAIN, [(run("run-1", minute=30, status=RunStatus.SUCCESS), RunOrigin.FOREIGN)], at(2)))
-    ledger.write(lambda connection: started_run(connection, intent, run("run-1", minute=30), at(2)))
+    ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-1", minute=30, status=RunStatus.SUCCESS), RunOrigin.FOREIGN)], at(2)))
+    ledger.write(lambda connection: record_started_run(connection, intent, run("run-1", minute=30), at(2)))
     assert _origin(ledger, "run-1", 30) is RunOrigin.MANUAL
     assert ledger.rows("SELECT status FROM run") == [("success",)]
 
@@ -379,13 +379,13 @@ def test_an_unanswered_request_explains_runs_around_it(ledger: Stand, minute: fl
 @pytest.mark.parametrize(("refused_at", "known"), [(None, True), (at(1.2), False)])
 def test_a_request_that_was_refused_explains_nothing(ledger: Stand, refused_at: datetime | None, known: bool) -> None:
     intent = _intend(ledger)
-    ledger.write(lambda connection: failed_run(connection, intent, "HTTP 403", refused_at=refused_at))
+    ledger.write(lambda connection: record_failed_run(connection, intent, "HTTP 403", refused_at=refused_at))
     assert (_origin(ledger, "run-1", 1.5) is RunOrigin.MANUAL) is known
 
 
 def test_a_run_by_hand_of_a_target_that_nobody_knows_is_refused(ledger: Stand) -> None:
     with pytest.raises(ConfigurationError, match="no target"):
-        ledger.write(lambda connection: intend_run(connection, "nobody", NIGHTLY, at(1)))
+        ledger.write(lambda connection: announce_run(connection, "nobody", NIGHTLY, at(1)))
 
 
 @pytest.mark.parametrize("began", ["0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "2999-12-31T23:59:59Z", "9999-12-31T23:59:59Z"])
@@ -393,9 +393,9 @@ def test_whenever_the_api_says_that_a_run_began_it_is_recorded(ledger: Stand, be
     definition = {"cron_expression": "* * * * *", "timezone": "UTC", "enabled": True}
     seen = parse_automation({"id": NIGHTLY, "last_run_at": began, "last_task_run_id": "run-1", **definition})
     stranger = replace(run("run-1"), started_at=seen.run_at)
-    assert ledger.do(ledger.ledger.origin(MAIN, "run-1", NIGHTLY, seen.run_at)) is None
-    ledger.do(ledger.ledger.followed(MAIN, [(stranger, RunOrigin.FOREIGN)], at(2)))
-    assert ledger.do(ledger.ledger.newest_runs(MAIN)) == [stranger]
+    assert ledger.do(ledger.ledger.find_run_origin(MAIN, "run-1", NIGHTLY, seen.run_at)) is None
+    ledger.do(ledger.ledger.record_runs(MAIN, [(stranger, RunOrigin.FOREIGN)], at(2)))
+    assert ledger.do(ledger.ledger.read_newest_runs(MAIN)) == [stranger]
 
 
 # ---------------------------------------------------------------- what evaluates
@@ -414,7 +414,7 @@ def test_what_schedules_are_evaluated_with_is_noted_when_it_changes(ledger: Stan
         (5, newer, "skip"),
         (6, newest, "skip"),
     ):
-        ledger.do(which.evaluating(at(minute), dst_gap=gap, dst_repeat="once"))
+        ledger.do(which.record_evaluation(at(minute), dst_gap=gap, dst_repeat="once"))
     assert ledger.rows("SELECT since, croniter, dst_gap, rules_version FROM evaluation ORDER BY id") == [
         ("2026-11-23T12:01:00.000000Z", "6.2.4", "after", RULES_VERSION),
         ("2026-11-23T12:03:00.000000Z", "6.2.4", "skip", RULES_VERSION),

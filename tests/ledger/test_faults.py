@@ -54,7 +54,7 @@ def test_of_outcomes_that_cannot_be_written_nothing_is_kept(ledger: Stand) -> No
         outcomes = conclude_all()
     lost = sum(isinstance(each, LedgerUnavailable) for each in outcomes)
     assert lost
-    found = ledger.do(ledger.ledger.open_occurrences(MAIN))
+    found = ledger.do(ledger.ledger.read_open_occurrences(MAIN))
     assert len(found) == lost
     assert {(each.state, each.end) for each in found} == {(State.CLAIMED, None)}
     assert ledger.rows("SELECT count(*) FROM run") == [(2000 - lost,)]
@@ -99,5 +99,5 @@ def test_a_killed_daemon_leaves_whole_claims_and_whole_outcomes(tmp_path: Path, 
         assert int(str(accepted_ones[0])) >= 5 * finished
         assert on.rows("SELECT count(*) FROM run") == [accepted_ones]
         assert on.rows("SELECT count(*) FROM attempt WHERE result = 'answered'") == [accepted_ones]
-        assert all(each.attempt == attempt() and each.end is None for each in on.do(on.ledger.open_occurrences(MAIN)))
+        assert all(each.attempt == attempt() and each.end is None for each in on.do(on.ledger.read_open_occurrences(MAIN)))
         assert on.do(on.ledger.claim(MAIN, [claim(0), claim(15)], [], at(0))) == {}, "what is there is there"

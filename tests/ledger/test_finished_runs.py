@@ -9,9 +9,9 @@ from functools import partial
 import pytest
 
 from scheduler.core.model import AttemptResult, RunOrigin, RunStatus
-from scheduler.core.status import Failing, FinishedRun
-from scheduler.ledger.finished_runs import count_failed, read_failing, read_failing_ids, read_last_line, read_some
-from scheduler.ledger.intents import intend_run, started_run
+from scheduler.core.status import FailingAutomations, FinishedRun
+from scheduler.ledger.finished_runs import count_failed_runs, read_failing, read_failing_ids, read_finished_runs, read_last_line
+from scheduler.ledger.operator_requests import announce_run, record_started_run
 from tests.ledger.support import (
     HOURLY,
     MAIN,
@@ -35,7 +35,7 @@ SUCCESS, FAILED, LOST, SUPERSEDED = RunStatus.SUCCESS, RunStatus.FAILED, RunStat
 def show(on: Stand, *automation_ids: str) -> None:
     """Record these automations."""
     shown = [automation(automation_id, f"automation {automation_id[-1]}") for automation_id in automation_ids]
-    on.do(on.ledger.observe(MAIN, at(0), [version(each) for each in shown], shown, []))
+    on.do(on.ledger.record_snapshot(MAIN, at(0), [version(each) for each in shown], shown, []))
 
 
 def follow(
@@ -50,15 +50,15 @@ def follow(
 ) -> None:
     """Record what a reading shows of a run that began at ``minute``."""
     seen = at(minute + 0.5 if seen_at is None else seen_at)
-    on.do(on.ledger.followed(MAIN, [(run(run_id, automation_id, status, minute=minute), origin)], seen))
+    on.do(on.ledger.record_runs(MAIN, [(run(run_id, automation_id, status, minute=minute), origin)], seen))
 
 
-def failing(on: Stand, most: int = 10) -> Failing:
+def failing(on: Stand, most: int = 10) -> FailingAutomations:
     return on.do(on.database.browse(partial(read_failing, targets=[MAIN], most=most)))
 
 
 def newest(on: Stand, automation_id: str = NIGHTLY) -> FinishedRun | None:
-    found = on.do(on.database.browse(partial(read_some, automations=[(MAIN, automation_id), (MAIN, "nobody")])))
+    found = on.do(on.database.browse(partial(read_finished_runs, automations=[(MAIN, automation_id), (MAIN, "nobody")])))
     return found.get((MAIN, automation_id))
 
 
@@ -71,7 +71,7 @@ def test_a_run_that_goes_on_is_no_finished_run(ledger: Stand) -> None:
     show(ledger, NIGHTLY)
     follow(ledger, "1", RunStatus.RUNNING)
     assert newest(ledger) is None
-    assert failing(ledger) == Failing({}, [])
+    assert failing(ledger) == FailingAutomations({}, [])
 
 
 def test_failures_are_counted_until_a_run_succeeds(ledger: Stand) -> None:
@@ -81,13 +81,13 @@ def test_failures_are_counted_until_a_run_succeeds(ledger: Stand) -> None:
     assert in_a_row(ledger) == ("1", 1), "the result of the run before"
     follow(ledger, "2", LOST, minute=2, seen_at=3)
     expected = FinishedRun(MAIN, NIGHTLY, "automation a", "2", LOST, at(3), 2, None)
-    assert failing(ledger) == Failing({MAIN: 1}, [expected])
+    assert failing(ledger) == FailingAutomations({MAIN: 1}, [expected])
     assert [ledger.do(ledger.database.read(partial(read_failing_ids, target=target))) for target in (MAIN, "other")] == [[NIGHTLY], []]
     follow(ledger, "3", SUPERSEDED, minute=4)
     assert newest(ledger) == expected, "nobody knows how that one ended"
     follow(ledger, "4", SUCCESS, minute=5)
     assert in_a_row(ledger) == ("4", 0)
-    assert failing(ledger) == Failing({}, [])
+    assert failing(ledger) == FailingAutomations({}, [])
 
 
 @pytest.mark.parametrize(("status", "failures"), [(FAILED, 2), (SUCCESS, 0)])
@@ -126,8 +126,8 @@ def test_runs_of_occurrences_and_runs_by_hand_count_alike(ledger: Stand) -> None
     assert in_a_row(ledger) == ("1", 1)
 
     def run_by_hand(connection: sqlite3.Connection) -> None:
-        intent = intend_run(connection, MAIN, NIGHTLY, at(2))
-        started_run(connection, intent, run("2", status=FAILED, minute=2), at(2.1))
+        intent = announce_run(connection, MAIN, NIGHTLY, at(2))
+        record_started_run(connection, intent, run("2", status=FAILED, minute=2), at(2.1))
 
     ledger.write(run_by_hand)
     assert in_a_row(ledger) == ("2", 2)
@@ -147,8 +147,8 @@ def test_an_automation_that_is_gone_does_not_count(ledger: Stand) -> None:
     show(ledger, NIGHTLY)
     follow(ledger, "1", FAILED)
     gone = automation()
-    ledger.do(ledger.ledger.observe(MAIN, at(5), [removal(gone, 5)], [], [gone.id]))
-    assert failing(ledger) == Failing({}, [])
+    ledger.do(ledger.ledger.record_snapshot(MAIN, at(5), [removal(gone, 5)], [], [gone.id]))
+    assert failing(ledger) == FailingAutomations({}, [])
 
 
 def test_an_automation_that_is_disabled_counts_again_when_it_is_enabled(ledger: Stand) -> None:
@@ -157,7 +157,7 @@ def test_an_automation_that_is_disabled_counts_again_when_it_is_enabled(ledger: 
     enabled = automation()
     disabled = replace(enabled, definition=replace(enabled.definition, enabled=False))
     for minute, shown, count in ((5, disabled, 0), (6, enabled, 1)):
-        ledger.do(ledger.ledger.observe(MAIN, at(minute), [version(shown, minute)], [shown], []))
+        ledger.do(ledger.ledger.record_snapshot(MAIN, at(minute), [version(shown, minute)], [shown], []))
         assert failing(ledger).count == count
     assert in_a_row(ledger) == ("1", 1)
 
@@ -166,11 +166,11 @@ def test_a_target_that_is_not_asked_for_does_not_count(ledger: Stand) -> None:
     show(ledger, NIGHTLY)
     follow(ledger, "1", FAILED)
     found = ledger.do(ledger.database.browse(partial(read_failing, targets=["other"])))
-    assert found == Failing({}, [])
+    assert found == FailingAutomations({}, [])
 
 
 def ended(on: Stand, since: datetime, most: int = 100) -> dict[RunStatus, int]:
-    return dict(on.do(on.database.browse(partial(count_failed, since=since, most=most))))
+    return dict(on.do(on.database.browse(partial(count_failed_runs, since=since, most=most))))
 
 
 def test_failed_and_lost_runs_are_counted_by_when_their_end_was_seen(ledger: Stand) -> None:

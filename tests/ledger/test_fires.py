@@ -6,9 +6,9 @@ from functools import partial
 
 import pytest
 
-from scheduler.core.fires import FireRequest, Reopening
+from scheduler.core.backfill import FireRequest, Reopening
 from scheduler.core.model import AttemptResult, OpenOccurrence, Outcome, Reason, RunOrigin, State
-from scheduler.ledger.fires import any_request, ask, is_asked_for, refusal, take_back
+from scheduler.ledger.fire_requests import has_request, is_requested, read_refusal, request_fire, withdraw_request
 from tests.ledger.support import (
     HOURLY,
     MAIN,
@@ -34,8 +34,8 @@ def request(minute: int, automation_id: str = NIGHTLY, *, instants: Sequence[dat
 
 def reopened(on: Stand, wanted: FireRequest) -> OpenOccurrence | str:
     """What comes of a request that is written and taken up."""
-    assert on.write(partial(ask, request=wanted))
-    (found,) = on.do(on.ledger.fire_requests(MAIN))
+    assert on.write(partial(request_fire, request=wanted))
+    (found,) = on.do(on.ledger.read_fire_requests(MAIN))
     assert found == wanted
     return on.do(on.ledger.reopen(found, REOPENING))
 
@@ -57,7 +57,7 @@ def test_what_was_skipped_is_open_again_and_the_request_is_gone(ledger: Stand) -
     assert isinstance(opened, OpenOccurrence)
     assert (opened.occurrence, opened.state, opened.attempt) == (occurrence(1), State.WAITING, None)
     assert (opened.due, opened.deadline, opened.claimed_at, opened.asked_at) == (at(1), at(90), at(61), at(60))
-    assert ledger.do(ledger.ledger.open_occurrences(MAIN)) == [opened]
+    assert ledger.do(ledger.ledger.read_open_occurrences(MAIN)) == [opened]
     assert ledger.rows("SELECT * FROM fire_request") == []
     assert steps(ledger) == [("reopened", "2026-11-24T04:40:00.000000Z", "2026-11-23T13:01:00.000000Z", "skipped: missed", "ada")]
 
@@ -69,7 +69,7 @@ def test_what_was_tried_goes_on_with_the_next_attempt(ledger: Stand, outcome: Ou
     opened = reopened(ledger, request(1))
     assert isinstance(opened, OpenOccurrence)
     assert (opened.attempt, opened.claimed_at) == (attempt(), at(0.98))
-    ledger.do(ledger.ledger.attempt(occurrence(1), attempt(2, 62)))
+    ledger.do(ledger.ledger.write_attempt(occurrence(1), attempt(2, 62)))
     manual = accepted("run-1", Reason.MANUAL, minute=62)
     assert ledger.do(ledger.ledger.conclude(occurrence(1), manual, end(2, AttemptResult.ANSWERED, minute=62)))
     assert ledger.rows("SELECT outcome, reason, attempts, task_run_id FROM occurrence") == [("accepted", "manual", 2, "run-1")]
@@ -112,7 +112,7 @@ def test_a_span_that_is_another_by_now_stays_whole(ledger: Stand, instants: Sequ
     why = reopened(ledger, request(3, instants=[at(each) for each in instants]))
     assert why == "what is on record of it has changed meanwhile; ask again"
     assert ledger.outcomes() == [(1, 5, "missed")]
-    assert ledger.write(partial(refusal, occurrence=occurrence(3))) == why
+    assert ledger.write(partial(read_refusal, occurrence=occurrence(3))) == why
 
 
 def _accepted(on: Stand) -> None:
@@ -131,10 +131,10 @@ def _unresolved(on: Stand) -> None:
 
 def _started_late(on: Stand) -> None:
     on.do(on.ledger.claim(MAIN, [claim(1, first=attempt())], [], at(1)))
-    on.do(on.ledger.ended(occurrence(1), end(), State.UNKNOWN))
-    on.do(on.ledger.settled(occurrence(1)))
+    on.do(on.ledger.end_attempt(occurrence(1), end(), State.UNKNOWN))
+    on.do(on.ledger.resolve_not_started(occurrence(1)))
     on.do(on.ledger.conclude(occurrence(1), concluded(Outcome.EXPIRED, Reason.NOT_STARTED)))
-    assert on.do(on.ledger.followed(MAIN, [(run("late", minute=9), RunOrigin.FOREIGN)], at(10))).doubles == {"late": at(1)}
+    assert on.do(on.ledger.record_runs(MAIN, [(run("late", minute=9), RunOrigin.FOREIGN)], at(10))).doubles == {"late": at(1)}
 
 
 @pytest.mark.parametrize(
@@ -153,8 +153,8 @@ def test_what_may_have_started_a_run_is_refused_and_stays_as_it_is(ledger: Stand
     assert reopened(ledger, request(1)) == why
     assert ledger.rows("SELECT * FROM occurrence") == before
     assert steps(ledger) == []
-    assert ledger.do(ledger.ledger.fire_requests(MAIN)) == []
-    assert ledger.write(partial(refusal, occurrence=occurrence(1))) == why
+    assert ledger.do(ledger.ledger.read_fire_requests(MAIN)) == []
+    assert ledger.write(partial(read_refusal, occurrence=occurrence(1))) == why
 
 
 def test_a_second_request_finds_it_open(ledger: Stand) -> None:
@@ -165,37 +165,37 @@ def test_a_second_request_finds_it_open(ledger: Stand) -> None:
 
 def test_a_request_waits_until_it_is_taken_up_or_taken_back(ledger: Stand) -> None:
     for _ in range(2):
-        assert not ledger.write(any_request)
-        assert ledger.write(partial(ask, request=request(1)))
-        assert not ledger.write(partial(ask, request=request(1))), "somebody has asked already"
-        assert ledger.write(any_request)
-        assert ledger.write(partial(is_asked_for, occurrence=occurrence(1)))
-        assert ledger.write(partial(take_back, occurrence=occurrence(1)))
-        assert not ledger.write(partial(take_back, occurrence=occurrence(1)))
+        assert not ledger.write(has_request)
+        assert ledger.write(partial(request_fire, request=request(1)))
+        assert not ledger.write(partial(request_fire, request=request(1))), "somebody has asked already"
+        assert ledger.write(has_request)
+        assert ledger.write(partial(is_requested, occurrence=occurrence(1)))
+        assert ledger.write(partial(withdraw_request, occurrence=occurrence(1)))
+        assert not ledger.write(partial(withdraw_request, occurrence=occurrence(1)))
 
 
 def test_what_was_refused_may_be_asked_for_again(ledger: Stand) -> None:
     _expired(ledger)
-    ledger.write(partial(ask, request=request(1)))
+    ledger.write(partial(request_fire, request=request(1)))
     ledger.do(ledger.ledger.refuse(request(1), "the automation is gone"))
-    assert not ledger.write(any_request)
-    assert not ledger.write(partial(take_back, occurrence=occurrence(1)))
+    assert not ledger.write(has_request)
+    assert not ledger.write(partial(withdraw_request, occurrence=occurrence(1)))
     assert isinstance(reopened(ledger, request(1)), OpenOccurrence)
 
 
 def test_requests_come_in_their_order_and_by_their_target(ledger: Stand) -> None:
     for minute, automation_id in ((2, NIGHTLY), (1, HOURLY)):
-        ledger.write(partial(ask, request=FireRequest(occurrence(minute, automation_id), at(60 + minute), "ada")))
-    assert [each.occurrence for each in ledger.do(ledger.ledger.fire_requests(MAIN))] == [occurrence(1, HOURLY), occurrence(2)]
-    assert ledger.do(ledger.ledger.fire_requests("other")) == []
+        ledger.write(partial(request_fire, request=FireRequest(occurrence(minute, automation_id), at(60 + minute), "ada")))
+    assert [each.occurrence for each in ledger.do(ledger.ledger.read_fire_requests(MAIN))] == [occurrence(1, HOURLY), occurrence(2)]
+    assert ledger.do(ledger.ledger.read_fire_requests("other")) == []
 
 
 def test_a_run_that_is_found_for_what_was_asked_for_is_its_own(ledger: Stand) -> None:
     _expired(ledger)
     assert isinstance(reopened(ledger, request(1)), OpenOccurrence)
-    ledger.do(ledger.ledger.attempt(occurrence(1), attempt(2, 62)))
-    ledger.do(ledger.ledger.ended(occurrence(1), end(2, minute=62), State.UNKNOWN))
-    assert ledger.do(ledger.ledger.followed(MAIN, [(run("run-2", minute=62), RunOrigin.FOREIGN)], at(63))).doubles == {"run-2": at(1)}
+    ledger.do(ledger.ledger.write_attempt(occurrence(1), attempt(2, 62)))
+    ledger.do(ledger.ledger.end_attempt(occurrence(1), end(2, minute=62), State.UNKNOWN))
+    assert ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-2", minute=62), RunOrigin.FOREIGN)], at(63))).doubles == {"run-2": at(1)}
     assert ledger.do(ledger.ledger.conclude(occurrence(1), accepted("run-2", Reason.MANUAL, minute=62)))
     assert ledger.rows("SELECT origin, doubles FROM run") == [("occurrence", None)]
-    assert ledger.do(ledger.ledger.followed(MAIN, [(run("run-3", minute=70), RunOrigin.FOREIGN)], at(71))).doubles == {}
+    assert ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-3", minute=70), RunOrigin.FOREIGN)], at(71))).doubles == {}

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from scheduler.core.model import AttemptResult, Occurrence, Outcome, Reason, RunOrigin, RunStatus, State
+from scheduler.core.occurrence_log import Cause
 from scheduler.core.status import WaitStatus
-from scheduler.core.steps import Cause
-from scheduler.ledger import history, not_due
+from scheduler.ledger import history, not_due_lines
 from scheduler.ledger.history import LastTimes, Line, Selection
 from scheduler.ledger.schema import open_for_reading
 from tests.counting import count_steps
@@ -44,14 +44,14 @@ def filled() -> Iterator[Stand]:
     with tempfile.TemporaryDirectory() as folder, stand(Path(folder) / "ledger.db") as on:
         verbs, renamed = on.ledger, automation(HOURLY, "hourly [eu]")
         both = [automation(), renamed]
-        on.do(verbs.observe(MAIN, at(0), [version(each) for each in both], both, []))
+        on.do(verbs.record_snapshot(MAIN, at(0), [version(each) for each in both], both, []))
         on.do(verbs.bind("other", "https://eu.posthog.com", "1"))
         nightly = [claim(1, first=attempt()), claim(2)]
         hourly = [claim(4, HOURLY, name="hourly", first=attempt()), claim(5, HOURLY, name="hourly", first=attempt())]
         on.do(verbs.claim(MAIN, nightly + hourly, [skip(3, 4, 5, 6), skip(8, reason=Reason.PAUSED)], at(8)))
         on.do(verbs.conclude(occurrence(1), accepted("run-1"), end(result=AttemptResult.ANSWERED)))
         on.do(verbs.conclude(occurrence(4, HOURLY), accepted("run-4", automation_id=HOURLY, minute=4), end(result=AttemptResult.ANSWERED)))
-        on.do(verbs.followed(MAIN, [(run("run-4", HOURLY, RunStatus.SUCCESS), RunOrigin.OCCURRENCE)], at(7)))
+        on.do(verbs.record_runs(MAIN, [(run("run-4", HOURLY, RunStatus.SUCCESS), RunOrigin.OCCURRENCE)], at(7)))
         on.do(verbs.claim("other", [], [replace(skip(4), occurrence=Occurrence("other", NIGHTLY, at(4)))], at(8)))
         yield on
 
@@ -108,7 +108,7 @@ def test_a_selection_shows_what_it_says(filled: Stand, selection: dict[str, obje
 def test_the_newest_come_first_a_page_at_a_time(filled: Stand) -> None:
     def page(offset: int) -> list[object]:
         wanted = Selection(limit=3, offset=offset)
-        lines = filled.do(filled.database.read(lambda connection: history.occurrences(connection, wanted)))
+        lines = filled.do(filled.database.read(lambda connection: history.read_occurrences(connection, wanted)))
         return [line["scheduled_for"] for line in lines]
 
     newest_first = [line["scheduled_for"] for line in reversed(filled.lines())]
@@ -119,11 +119,11 @@ def test_the_newest_come_first_a_page_at_a_time(filled: Stand) -> None:
 def test_what_waits_for_its_due_time_has_its_place_among_the_others(filled: Stand) -> None:
     """Page by page and of any size, as if it had rows."""
     later = [WaitStatus(HOURLY, "hourly", at(minute), at(minute + 3), Cause.DUE, at(minute)) for minute in (2, 6, 8, 9)]
-    derived = [not_due.make_line(MAIN, wait) for wait in later]
+    derived = [not_due_lines.make_line(MAIN, wait) for wait in later]
 
     def page(**selection: Any) -> list[Line]:
         wanted = Selection(**selection)
-        return filled.do(filled.database.read(lambda connection: not_due.select_with(connection, wanted, derived)))
+        return filled.do(filled.database.read(lambda connection: not_due_lines.select_with_derived(connection, wanted, derived)))
 
     everything = page()
     assert [str(line["scheduled_for"])[15] for line in everything] == list("98865443221")
@@ -160,12 +160,12 @@ def test_a_line_shows_what_became_of_the_run(filled: Stand) -> None:
 
 def test_a_command_reads_the_same_beside_the_daemon(filled: Stand) -> None:
     with closing(open_for_reading(filled.path)) as connection:
-        assert history.occurrences(connection, Selection(oldest_first=True)) == filled.lines()
-        assert [(each.name, each.snapshot_at) for each in history.targets(connection)] == [("main", at(0)), ("other", None)]
+        assert history.read_occurrences(connection, Selection(oldest_first=True)) == filled.lines()
+        assert [(each.name, each.snapshot_at) for each in history.read_targets(connection)] == [("main", at(0)), ("other", None)]
 
 
 def test_when_each_automation_last_did_well_is_known(filled: Stand) -> None:
-    assert filled.do(filled.database.read(lambda connection: history.last_times(connection, MAIN))) == {
+    assert filled.do(filled.database.read(lambda connection: history.read_last_times(connection, MAIN))) == {
         NIGHTLY: LastTimes(at(1), None),
         HOURLY: LastTimes(at(4), at(7)),
     }
@@ -182,13 +182,15 @@ def test_it_is_known_by_one_row_for_each_automation(filled: Stand) -> None:
 
 def test_an_older_time_does_not_replace_a_newer_one(ledger: Stand) -> None:
     verbs, shown = ledger.ledger, automation()
-    ledger.do(verbs.observe(MAIN, at(0), [version(shown)], [shown], []))
+    ledger.do(verbs.record_snapshot(MAIN, at(0), [version(shown)], [shown], []))
     ledger.do(verbs.claim(MAIN, [claim(minute, first=attempt()) for minute in (3, 1)], [], at(8)))
     for minute, seen_at in ((3, 9), (1, 7)):
         ended = end(result=AttemptResult.ANSWERED)
         ledger.do(verbs.conclude(occurrence(minute), accepted(f"run-{minute}", minute=minute), ended))
-        ledger.do(verbs.followed(MAIN, [(run(f"run-{minute}", status=RunStatus.SUCCESS), RunOrigin.OCCURRENCE)], at(seen_at)))
-    assert ledger.do(ledger.database.read(lambda connection: history.last_times(connection, MAIN))) == {NIGHTLY: LastTimes(at(3), at(9))}
+        ledger.do(verbs.record_runs(MAIN, [(run(f"run-{minute}", status=RunStatus.SUCCESS), RunOrigin.OCCURRENCE)], at(seen_at)))
+    assert ledger.do(ledger.database.read(lambda connection: history.read_last_times(connection, MAIN))) == {
+        NIGHTLY: LastTimes(at(3), at(9))
+    }
 
 
 _ACCEPT_MANY = """
@@ -211,7 +213,7 @@ Ended = tuple[Outcome | None, Reason | None, State | None]
 
 
 def _count_steps(on: Stand, wanted: Selection) -> int:
-    return on.do(on.database.read(lambda connection: count_steps(connection, lambda each: history.occurrences(each, wanted))))
+    return on.do(on.database.read(lambda connection: count_steps(connection, lambda each: history.read_occurrences(each, wanted))))
 
 
 @pytest.mark.parametrize(
@@ -260,7 +262,7 @@ def test_an_outcome_is_found_as_fast_in_a_long_history_as_in_a_short_one(
             on.write(lambda connection: connection.execute(_ACCEPT_MANY, (json.dumps([0] * (occurrences + 1)),)).rowcount)
             on.write(lambda connection: connection.execute(_END_OTHERWISE.format("<>"), others).rowcount)
             on.write(lambda connection: connection.execute(_END_OTHERWISE.format("="), oldest).rowcount)
-            lines = on.do(on.database.read(lambda connection: history.occurrences(connection, wanted)))
+            lines = on.do(on.database.read(lambda connection: history.read_occurrences(connection, wanted)))
             assert {line["outcome"] for line in lines} == {wanted.outcome}
             return _count_steps(on, wanted)
 
@@ -269,7 +271,7 @@ def test_an_outcome_is_found_as_fast_in_a_long_history_as_in_a_short_one(
 
 def test_a_run_that_was_foreign_is_found_by_its_status_once_it_is_an_occurrence_s(ledger: Stand) -> None:
     ledger.do(ledger.ledger.claim(MAIN, [claim(1, first=attempt())], [], at(1)))
-    ledger.do(ledger.ledger.followed(MAIN, [(run("run-1", status=RunStatus.FAILED), RunOrigin.FOREIGN)], at(2)))
+    ledger.do(ledger.ledger.record_runs(MAIN, [(run("run-1", status=RunStatus.FAILED), RunOrigin.FOREIGN)], at(2)))
     assert ledger.lines(run_status=RunStatus.FAILED) == []
     assert ledger.do(ledger.ledger.conclude(occurrence(1), accepted("run-1", Reason.FOUND)))
     found = ledger.lines(run_status=RunStatus.FAILED, since=at(1), until=at(2))

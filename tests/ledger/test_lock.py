@@ -9,7 +9,7 @@ from subprocess import PIPE
 import pytest
 
 from scheduler.core.errors import LedgerUnavailable
-from scheduler.ledger.lock import LedgerLock, holder, holding_process, lock_file
+from scheduler.ledger.lock import LedgerLock, find_holding_process, locate_lock_file, read_holder
 from tests.database.support import unprivileged
 from tests.ledger.support import at
 
@@ -32,8 +32,8 @@ def test_a_lock_is_held_by_one_and_says_by_whom(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.db"
     lock = _take(ledger)
     assert lock is not None
-    assert holder(ledger).startswith("node node-1, process ")
-    assert holder(ledger).endswith(", since 2026-11-23T12:05:00.000000Z")
+    assert read_holder(ledger).startswith("node node-1, process ")
+    assert read_holder(ledger).endswith(", since 2026-11-23T12:05:00.000000Z")
     assert _take(ledger) is None
     lock.release()
     again = _take(ledger)
@@ -47,7 +47,7 @@ def test_a_holder_that_is_killed_holds_no_more(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         assert _take(ledger) is None
-        assert holder(ledger) == f"node other, process {process.pid}, since 2026-11-23T12:00:00.000000Z"
+        assert read_holder(ledger) == f"node other, process {process.pid}, since 2026-11-23T12:00:00.000000Z"
         process.kill()
     lock = _take(ledger)
     assert lock is not None
@@ -56,25 +56,25 @@ def test_a_holder_that_is_killed_holds_no_more(tmp_path: Path) -> None:
 
 def test_the_process_that_holds_it_is_told_without_the_lock_being_touched(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.db"
-    assert holding_process(ledger) is None
+    assert find_holding_process(ledger) is None
     with subprocess.Popen([sys.executable, "-c", _HOLD, str(ledger)], stdin=PIPE, stdout=PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
-        assert holding_process(ledger) == process.pid
-        assert holding_process(tmp_path / "another.db") is None
+        assert find_holding_process(ledger) == process.pid
+        assert find_holding_process(tmp_path / "another.db") is None
         process.kill()
-    assert holding_process(ledger) is None
-    lock_file(ledger).write_text("it lies there, and nobody holds it")
-    assert holding_process(ledger) is None
+    assert find_holding_process(ledger) is None
+    locate_lock_file(ledger).write_text("it lies there, and nobody holds it")
+    assert find_holding_process(ledger) is None
 
 
 def test_nobody_is_named_when_nobody_signed(tmp_path: Path) -> None:
-    assert holder(tmp_path / "ledger.db") == "another process"
+    assert read_holder(tmp_path / "ledger.db") == "another process"
     lock = _take(tmp_path / "ledger.db")
     assert lock is not None
     lock.release()
-    assert holder(tmp_path / "ledger.db") == "another process"
-    assert lock_file(tmp_path / "ledger.db").exists(), "removing it would let two processes hold two files of one name"
+    assert read_holder(tmp_path / "ledger.db") == "another process"
+    assert locate_lock_file(tmp_path / "ledger.db").exists(), "removing it would let two processes hold two files of one name"
 
 
 def test_a_lock_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_lock_whose_file_was_taken_away_is_not_held(tmp_path: Path, *, replace
     lock = _take(ledger)
     assert lock is not None
     assert lock.is_held()
-    lock_file(ledger).unlink()
+    locate_lock_file(ledger).unlink()
     other = _take(ledger) if replaced else None
     assert not lock.is_held()
     lock.release()
@@ -107,7 +107,7 @@ def test_a_file_that_is_removed_before_it_can_be_locked_is_not_the_lock(tmp_path
 
     def flock(descriptor: int, operation: int) -> None:
         if next(removals, False):
-            lock_file(ledger).unlink()
+            locate_lock_file(ledger).unlink()
         real(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", flock)

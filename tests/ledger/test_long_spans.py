@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scheduler.core.backfill import FireRequest, Reopening
 from scheduler.core.cron import Schedule
-from scheduler.core.fires import FireRequest, Reopening
 from scheduler.core.model import Claim, Definition, Gap, Occurrence, OpenOccurrence, Reason, Skip, SkippedSpan
-from scheduler.core.records import EndedVersion
+from scheduler.core.recorded_state import EndedVersion
 from scheduler.ledger import spans
 from tests.fakes.twin import TwinLedger
 from tests.ledger.support import HOURLY, MAIN, NIGHTLY, NOON, URL, Stand, at, attempt, automation, claim, occurrence, skip, version
@@ -28,7 +28,7 @@ def definition(cron: str) -> Definition:
 def span(cron: str, first: int, last: int, *, automation_id: str = NIGHTLY, reason: Reason = Reason.MISSED) -> SkippedSpan:
     """All that the expression implies between two minutes after noon, both included if it implies them."""
     schedule = Schedule.parse(cron, "UTC")
-    instants = list(schedule.between(at(first) - JUST_BEFORE, at(last)))
+    instants = list(schedule.iterate_between(at(first) - JUST_BEFORE, at(last)))
     of = Occurrence(MAIN, automation_id, instants[0])
     return SkippedSpan(of, "nightly report", instants[0], definition(cron), schedule, instants[-1], len(instants), reason, at(99_999))
 
@@ -46,8 +46,8 @@ def known(on: Stand, *crons: str) -> None:
         each.__class__(each.automation_id, each.name, definition(cron), at(-60), at(-59))
         for each, cron in zip(versions, crons, strict=True)
     ]
-    on.do(on.ledger.observe(MAIN, at(-59), utc, [], []))
-    on.do(on.ledger.evaluating(at(-60), dst_gap="after", dst_repeat="once"))  # type: ignore[attr-defined]  # SqliteLedger's own
+    on.do(on.ledger.record_snapshot(MAIN, at(-59), utc, [], []))
+    on.do(on.ledger.record_evaluation(at(-60), dst_gap="after", dst_repeat="once"))  # type: ignore[attr-defined]  # SqliteLedger's own
 
 
 def rows(on: Stand) -> list[tuple[int, int, int, str | None, bool]]:
@@ -78,14 +78,14 @@ def test_a_span_names_its_definition_and_lists_nothing(ledger: Stand) -> None:
 def listed(monkeypatch: pytest.MonkeyPatch) -> list[datetime]:
     """Every instant that is listed."""
     found: list[datetime] = []
-    between = Schedule.between
+    between = Schedule.iterate_between
 
     def listing(self: Schedule, after: datetime, until: datetime) -> object:
         for instant in between(self, after, until):
             found.append(instant)
             yield instant
 
-    monkeypatch.setattr(Schedule, "between", listing)
+    monkeypatch.setattr(Schedule, "iterate_between", listing)
     return found
 
 
@@ -236,17 +236,17 @@ def test_the_gaps_of_another_target_stay(ledger: Stand) -> None:
 def test_what_lies_in_a_gap_is_not_lacking(ledger: Stand) -> None:
     ledger.do(ledger.ledger.claim(MAIN, [], [], at(50), gaps=[GAP]))
     expected = [occurrence(minute) for minute in (9, 10, 11, 20, 21)]
-    assert ledger.do(ledger.ledger.lacking(MAIN, expected)) == {occurrence(9), occurrence(10), occurrence(21)}
+    assert ledger.do(ledger.ledger.find_missing(MAIN, expected)) == {occurrence(9), occurrence(10), occurrence(21)}
     ledger.do(ledger.ledger.claim(MAIN, [], [], at(50), gaps=[Gap(at(10), at(20), HOURLY)]))
     assert NIGHTLY < HOURLY
-    assert ledger.do(ledger.ledger.lacking(MAIN, [occurrence(15), occurrence(15, HOURLY)])) == {occurrence(15)}
+    assert ledger.do(ledger.ledger.find_missing(MAIN, [occurrence(15), occurrence(15, HOURLY)])) == {occurrence(15)}
 
 
 def test_versions_that_ended_in_a_gap_are_recalled(ledger: Stand) -> None:
     of = automation()
     first, second = version(of, 5), version(automation(cron="0 4 * * *"), 15)
-    ledger.do(ledger.ledger.observe(MAIN, at(16), [first], [], []))
-    ledger.do(ledger.ledger.observe(MAIN, at(16), [second], [], []))
+    ledger.do(ledger.ledger.record_snapshot(MAIN, at(16), [first], [], []))
+    ledger.do(ledger.ledger.record_snapshot(MAIN, at(16), [second], [], []))
     ledger.do(ledger.ledger.claim(MAIN, [], [], at(50)))
     assert ledger.do(ledger.ledger.bind(MAIN, URL, "1")).ended == ()
     ledger.do(ledger.ledger.claim(MAIN, [], [], at(50), gaps=[GAP]))
@@ -271,7 +271,7 @@ async def _told(steps: Sequence[tuple[str, str, int, int]]) -> TwinLedger:
         each.__class__(each.automation_id, each.name, definition(cron), at(-60), at(-59))
         for each, cron in zip(versions, _CRONS, strict=True)
     ]
-    await twin.observe(MAIN, at(-59), utc, [], [])
+    await twin.record_snapshot(MAIN, at(-59), utc, [], [])
     for what, cron, first, length in steps:
         claims: list[Claim] = [claim(first + each) for each in range(length)] if what == "claim" else []
         skips: list[Skip] = [_skip_of(span(cron, first, first + length))] if what == "skip" else []
@@ -280,7 +280,7 @@ async def _told(steps: Sequence[tuple[str, str, int, int]]) -> TwinLedger:
             continue  # nothing to make up for
         if what == "fire":
             twin.ask(FireRequest(occurrence(first), at(60), "ada"))
-            for request in await twin.fire_requests(MAIN):
+            for request in await twin.read_fire_requests(MAIN):
                 await twin.reopen(request, Reopening("nightly report", at(first), at(90_000), at(61)))
         else:
             await twin.claim(MAIN, claims, skips, at(0), spans=wanted)
@@ -289,7 +289,7 @@ async def _told(steps: Sequence[tuple[str, str, int, int]]) -> TwinLedger:
 
 def _skip_of(wanted: SkippedSpan) -> Skip:
     return skip(
-        *(_minute(each.isoformat()) for each in wanted.schedule.between(wanted.occurrence.scheduled_for - JUST_BEFORE, wanted.last))
+        *(_minute(each.isoformat()) for each in wanted.schedule.iterate_between(wanted.occurrence.scheduled_for - JUST_BEFORE, wanted.last))
     )
 
 

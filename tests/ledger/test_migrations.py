@@ -127,12 +127,12 @@ def test_it_has_the_same_tables_as_a_new_one(of_version_1: Path, tmp_path: Path)
 
 def test_the_daemon_goes_on_from_it(of_version_1: Path) -> None:
     with stand(of_version_1) as on:
-        (opened,) = on.do(on.ledger.open_occurrences(MAIN))
+        (opened,) = on.do(on.ledger.read_open_occurrences(MAIN))
         assert (opened.attempt, opened.asked_at) == (replace(attempt(1, 0.9833333333333333), clock_offset=None), None)
         on.do(on.ledger.conclude(opened.occurrence, concluded(Outcome.UNRESOLVED, Reason.GONE)))
         on.do(on.ledger.claim(MAIN, [claim(10, first=attempt())], [skip(11, 12)], at(12)))
         assert on.do(on.ledger.conclude(occurrence(10), accepted("run-2"), end(result=AttemptResult.ANSWERED)))
-        assert {each.status for each in on.do(on.ledger.newest_runs(MAIN))} == {RunStatus.RUNNING}
+        assert {each.status for each in on.do(on.ledger.read_newest_runs(MAIN))} == {RunStatus.RUNNING}
 
 
 def test_who_only_reads_is_told_that_the_daemon_brings_it_up_to_date(of_version_1: Path) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from scheduler.core.model import AttemptResult, Outcome, Reason, RunOrigin, RunStatus
-from scheduler.core.status import ForeignRuns, PausedByHand, Recent, Tally
+from scheduler.core.status import ForeignRunTally, OperatorPause, OutcomeTally, RecentActivity
 from scheduler.ledger import history
-from scheduler.ledger.intents import EVERYTHING, Pause, pause
+from scheduler.ledger.operator_requests import EVERYTHING, Pause, pause
 from tests.ledger.support import (
     HOURLY,
     MAIN,
@@ -30,8 +30,8 @@ from tests.ledger.support import (
 )
 
 
-def recent(on: Stand, since: datetime) -> Recent:
-    return on.do(on.database.browse(lambda connection: history.recent(connection, since)))
+def recent(on: Stand, since: datetime) -> RecentActivity:
+    return on.do(on.database.browse(lambda connection: history.read_recent(connection, since)))
 
 
 def test_outcomes_are_counted_by_target_and_reason_and_spans_by_their_occurrences(tmp_path: Path) -> None:
@@ -42,8 +42,8 @@ def test_outcomes_are_counted_by_target_and_reason_and_spans_by_their_occurrence
             on.do(verbs.conclude(occurrence(minute), accepted(f"run-{minute}", minute=minute), end(result=AttemptResult.ANSWERED)))
         found = recent(on, at(0))
         assert found.tallies == [
-            Tally(MAIN, Outcome.ACCEPTED, Reason.ANSWERED, 2, at(2)),
-            Tally(MAIN, Outcome.SKIPPED, Reason.MISSED, 3, at(6)),
+            OutcomeTally(MAIN, Outcome.ACCEPTED, Reason.ANSWERED, 2, at(2)),
+            OutcomeTally(MAIN, Outcome.SKIPPED, Reason.MISSED, 3, at(6)),
         ]
         assert found.complete
         assert [each.count for each in recent(on, at(2)).tallies] == [1, 3]
@@ -63,19 +63,21 @@ def test_no_more_than_so_many_rows_are_gone_through(tmp_path: Path, monkeypatch:
 def test_runs_of_others_are_counted_for_each_automation_while_they_go_on_and_as_long_as_they_ended_lately(tmp_path: Path) -> None:
     with stand(tmp_path / "ledger.db") as on:
         verbs, hourly = on.ledger, automation(HOURLY, "hourly")
-        on.do(verbs.observe(MAIN, at(0), [version(hourly)], [hourly], []))
-        on.do(verbs.followed(MAIN, [(run("a", HOURLY, RunStatus.SUCCESS, minute=1), RunOrigin.FOREIGN)], at(2)))
+        on.do(verbs.record_snapshot(MAIN, at(0), [version(hourly)], [hourly], []))
+        on.do(verbs.record_runs(MAIN, [(run("a", HOURLY, RunStatus.SUCCESS, minute=1), RunOrigin.FOREIGN)], at(2)))
         on.do(
-            verbs.followed(MAIN, [(run("b", HOURLY, minute=3), RunOrigin.FOREIGN), (run("c", NIGHTLY, minute=4), RunOrigin.BEFORE)], at(5))
+            verbs.record_runs(
+                MAIN, [(run("b", HOURLY, minute=3), RunOrigin.FOREIGN), (run("c", NIGHTLY, minute=4), RunOrigin.BEFORE)], at(5)
+            )
         )
-        assert recent(on, at(0)).foreign == [ForeignRuns(MAIN, HOURLY, "hourly", 2, 0, at(3))]
-        assert recent(on, at(9)).foreign == [ForeignRuns(MAIN, HOURLY, "hourly", 1, 0, at(3))]
+        assert recent(on, at(0)).foreign == [ForeignRunTally(MAIN, HOURLY, "hourly", 2, 0, at(3))]
+        assert recent(on, at(9)).foreign == [ForeignRunTally(MAIN, HOURLY, "hourly", 1, 0, at(3))]
 
 
 def test_failed_runs_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with stand(tmp_path / "ledger.db") as on:
         runs = [(run(str(minute), status=RunStatus.FAILED, minute=minute), RunOrigin.FOREIGN) for minute in (1, 2)]
-        on.do(on.ledger.followed(MAIN, runs, at(5)))
+        on.do(on.ledger.record_runs(MAIN, runs, at(5)))
         assert recent(on, at(0)).failed_runs == {RunStatus.FAILED: 2}
         assert recent(on, at(0)).complete
         monkeypatch.setattr(history, "_MOST", 2)
@@ -85,12 +87,12 @@ def test_failed_runs_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_pauses_are_told_with_their_names_and_whose_they_are(tmp_path: Path) -> None:
     with stand(tmp_path / "ledger.db") as on:
         nightly = automation()
-        on.do(on.ledger.observe(MAIN, at(0), [version(nightly)], [nightly], []))
+        on.do(on.ledger.record_snapshot(MAIN, at(0), [version(nightly)], [nightly], []))
         on.write(lambda connection: pause(connection, Pause(MAIN, NIGHTLY, at(1), "ada")))
         on.write(lambda connection: pause(connection, Pause(MAIN, EVERYTHING, at(2), "ben")))
         assert recent(on, at(9)).pauses == [
-            PausedByHand(MAIN, NIGHTLY, "nightly report", at(1), "ada"),
-            PausedByHand(MAIN, None, "*", at(2), "ben"),
+            OperatorPause(MAIN, NIGHTLY, "nightly report", at(1), "ada"),
+            OperatorPause(MAIN, None, "*", at(2), "ben"),
         ]
 
 

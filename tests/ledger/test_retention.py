@@ -12,7 +12,7 @@ import pytest
 from scheduler.core.instants import to_text
 from scheduler.core.model import AttemptResult, Outcome, Reason, RunOrigin, RunStatus
 from scheduler.ledger import retention
-from scheduler.ledger.intents import Pause, intend_run, pause, resume
+from scheduler.ledger.operator_requests import Pause, announce_run, pause, resume
 from scheduler.ledger.retention import prune
 from scheduler.ledger.sqlite import SqliteLedger
 from tests.database.support import Gate
@@ -48,7 +48,7 @@ def test_what_is_older_goes_with_all_that_belongs_to_it(ledger: Stand) -> None:
     verbs = ledger.ledger
     ledger.do(verbs.claim(MAIN, [claim(1, first=attempt()), claim(5)], [skip(2), skip(6)], at(6)))
     ledger.do(verbs.conclude(occurrence(1), accepted("run-1"), end(result=AttemptResult.ANSWERED)))
-    ledger.do(verbs.followed(MAIN, [(run("run-1", status=RunStatus.SUCCESS), RunOrigin.OCCURRENCE)], at(4)))
+    ledger.do(verbs.record_runs(MAIN, [(run("run-1", status=RunStatus.SUCCESS), RunOrigin.OCCURRENCE)], at(4)))
     assert _prune(ledger, at(5)) == 3, "two occurrences and a run"
     assert _minutes(ledger) == [5, 6]
     assert ledger.rows("SELECT * FROM attempt") == []
@@ -59,7 +59,7 @@ def test_what_is_older_goes_with_all_that_belongs_to_it(ledger: Stand) -> None:
 def test_open_occurrences_stay(ledger: Stand) -> None:
     ledger.do(ledger.ledger.claim(MAIN, [claim(1, first=attempt()), claim(2)], [], at(2)))
     assert _prune(ledger, at(1000)) == 0
-    assert len(ledger.do(ledger.ledger.open_occurrences(MAIN))) == 2
+    assert len(ledger.do(ledger.ledger.read_open_occurrences(MAIN))) == 2
 
 
 def test_a_span_goes_when_all_of_it_is_old(ledger: Stand) -> None:
@@ -70,23 +70,23 @@ def test_a_span_goes_when_all_of_it_is_old(ledger: Stand) -> None:
 
 def test_the_newest_finished_run_stays_beside_a_newer_run(ledger: Stand) -> None:
     shown = automation(run_id="newest")
-    ledger.do(ledger.ledger.observe(MAIN, at(0), [version(shown)], [shown], []))
+    ledger.do(ledger.ledger.record_snapshot(MAIN, at(0), [version(shown)], [shown], []))
     runs = [run("older", status=RunStatus.FAILED), run("finished", status=RunStatus.FAILED, minute=2), run("newest", minute=3)]
-    ledger.do(ledger.ledger.followed(MAIN, [(each, RunOrigin.FOREIGN) for each in runs], at(4)))
+    ledger.do(ledger.ledger.record_runs(MAIN, [(each, RunOrigin.FOREIGN) for each in runs], at(4)))
     assert _prune(ledger, at(1000)) == 1
     assert ledger.rows("SELECT run_id FROM run ORDER BY run_id") == [("finished",), ("newest",)]
 
 
 def test_the_newest_run_stays_and_so_does_one_that_has_not_ended(ledger: Stand) -> None:
     shown = automation(run_id="newest")
-    ledger.do(ledger.ledger.observe(MAIN, at(0), [version(shown)], [shown], []))
+    ledger.do(ledger.ledger.record_snapshot(MAIN, at(0), [version(shown)], [shown], []))
     runs = [
         run("older", status=RunStatus.SUCCESS),
         run("newest", status=RunStatus.FAILED),
         run("running"),
         run("lost", HOURLY, RunStatus.LOST),
     ]
-    ledger.do(ledger.ledger.followed(MAIN, [(each, RunOrigin.FOREIGN) for each in runs], at(4)))
+    ledger.do(ledger.ledger.record_runs(MAIN, [(each, RunOrigin.FOREIGN) for each in runs], at(4)))
     _prune(ledger, at(4))
     assert len(ledger.rows("SELECT * FROM run")) == 4
     _prune(ledger, at(5))
@@ -100,7 +100,7 @@ def _versions(on: Stand) -> list[tuple[object, ...]]:
 def _edited(on: Stand, *minutes: float) -> None:
     for minute in minutes:
         edited = automation(cron=f"{minute:.0f} * * * *")
-        on.do(on.ledger.observe(MAIN, at(minute + 1), [version(edited, minute)], [edited], []))
+        on.do(on.ledger.record_snapshot(MAIN, at(minute + 1), [version(edited, minute)], [edited], []))
 
 
 def test_the_newest_definition_stays_and_older_ones_while_they_were_in_force(ledger: Stand) -> None:
@@ -115,7 +115,7 @@ def test_the_newest_definition_stays_and_older_ones_while_they_were_in_force(led
 
 def test_the_definition_that_says_that_an_automation_is_gone_stays(ledger: Stand) -> None:
     _edited(ledger, 0)
-    ledger.do(ledger.ledger.observe(MAIN, at(5), [removal(automation(), 5)], [], [NIGHTLY]))
+    ledger.do(ledger.ledger.record_snapshot(MAIN, at(5), [removal(automation(), 5)], [], [NIGHTLY]))
     _prune(ledger, at(1000))
     assert ledger.rows("SELECT removed FROM definition") == [(1,)]
 
@@ -133,7 +133,7 @@ def test_a_definition_stays_while_an_open_occurrence_comes_from_it(ledger: Stand
 
 def test_requests_by_hand_go_by_their_age(ledger: Stand) -> None:
     for minute in (1, 9):
-        ledger.write(partial(intend_run, target=MAIN, automation_id=NIGHTLY, at=at(minute)))
+        ledger.write(partial(announce_run, target=MAIN, automation_id=NIGHTLY, at=at(minute)))
     assert _prune(ledger, at(5)) == 1
     assert ledger.rows("SELECT requested_at FROM manual_run") == [("2026-11-23T12:09:00.000000Z",)]
 
@@ -150,7 +150,7 @@ def test_a_past_pause_goes_when_it_ended_long_ago_and_one_that_lasts_stays(ledge
 def test_the_policies_that_were_in_force_since_stay(ledger: Stand) -> None:
     assert isinstance(ledger.ledger, SqliteLedger)
     for minute in (1, 5, 9):
-        ledger.do(ledger.ledger.governed(at(minute), schedule=f'{{"jitter": "{minute}s"}}', overrides="[]"))
+        ledger.do(ledger.ledger.record_policies(at(minute), schedule=f'{{"jitter": "{minute}s"}}', overrides="[]"))
     assert _prune(ledger, at(5)) == 0
     assert _prune(ledger, at(6)) == 1
     assert _prune(ledger, at(1000)) == 1
@@ -218,13 +218,13 @@ def test_much_is_removed_in_steps_that_let_others_through(ledger: Stand, monkeyp
     monkeypatch.setattr(retention, "_SLICE", 10)
     ledger.do(ledger.ledger.claim(MAIN, [], [skip(minute, reason=Reason.PAUSED) for minute in range(95)], at(95)))
     removed: list[int] = []
-    original = retention._removed
+    original = retention._delete_rows
 
     def counting(*args: object) -> int:
         removed.append(original(*args))  # type: ignore[arg-type]  # passed on as it came
         return removed[-1]
 
-    monkeypatch.setattr(retention, "_removed", counting)
+    monkeypatch.setattr(retention, "_delete_rows", counting)
     assert _prune(ledger, at(93)) == 93
     assert removed == [10] * 9 + [3]
     assert _minutes(ledger) == [93, 94]
@@ -238,8 +238,8 @@ def test_neither_maintenance_nor_the_overdue_check_reads_where_the_planner_does(
         reading = asyncio.create_task(ledger.database.read(gate))
         await gate.entered()
         await prune(ledger.database, at(5))
-        await ledger.ledger.lacking(MAIN, [occurrence(1)])
-        await ledger.ledger.late(MAIN, at(5))
+        await ledger.ledger.find_missing(MAIN, [occurrence(1)])
+        await ledger.ledger.read_late_occurrences(MAIN, at(5))
         gate.open()
         await reading
 

@@ -13,10 +13,10 @@ import pytest
 from scheduler.core.cron import Schedule
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import Automation, Definition, Reason, Run, RunOrigin, SkippedSpan, State
-from scheduler.ledger import claims, sightings
-from scheduler.ledger.claims import Plan
-from scheduler.ledger.intents import intend_run, intent_of, started_run
-from scheduler.ledger.sightings import Sighting
+from scheduler.ledger import claims, snapshots
+from scheduler.ledger.claims import ClaimPlan
+from scheduler.ledger.operator_requests import announce_run, find_manual_run, record_started_run
+from scheduler.ledger.snapshots import SnapshotUpdate
 from tests import counting
 from tests.ledger.support import MAIN, Stand, at, attempt, automation, claim, end, occurrence, removal, run, skip, version
 
@@ -36,30 +36,30 @@ def count_steps(ledger: Stand, operation: Callable[[sqlite3.Connection], object]
     return ledger.write(lambda connection: counting.count_steps(connection, operation))
 
 
-def observe(ledger: Stand, sighting: Sighting) -> int:
-    return count_steps(ledger, lambda connection: sightings.observe(connection, sighting, ("6.2.4", "2026.2")))
+def observe(ledger: Stand, sighting: SnapshotUpdate) -> int:
+    return count_steps(ledger, lambda connection: snapshots.record_snapshot(connection, sighting, ("6.2.4", "2026.2")))
 
 
-def added(count: int) -> Sighting:
+def added(count: int) -> SnapshotUpdate:
     shown = automations(count, "first")
-    return Sighting(MAIN, at(0), [version(each) for each in shown], shown, frozenset())
+    return SnapshotUpdate(MAIN, at(0), [version(each) for each in shown], shown, frozenset())
 
 
-def edited(count: int) -> Sighting:
+def edited(count: int) -> SnapshotUpdate:
     shown = automations(count, "second")
-    return Sighting(MAIN, at(1), [version(each, 1) for each in shown], shown, frozenset())
+    return SnapshotUpdate(MAIN, at(1), [version(each, 1) for each in shown], shown, frozenset())
 
 
-def run_moved(count: int) -> Sighting:
-    return Sighting(MAIN, at(1), [], automations(count, "first"), frozenset())
+def run_moved(count: int) -> SnapshotUpdate:
+    return SnapshotUpdate(MAIN, at(1), [], automations(count, "first"), frozenset())
 
 
-def removed(count: int) -> Sighting:
-    return Sighting(MAIN, at(1), [removal(each, 1) for each in automations(count, "first")], [], frozenset(ids(count)))
+def removed(count: int) -> SnapshotUpdate:
+    return SnapshotUpdate(MAIN, at(1), [removal(each, 1) for each in automations(count, "first")], [], frozenset(ids(count)))
 
 
-def not_shown(count: int) -> Sighting:
-    return Sighting(MAIN, at(1), [], [], frozenset(), dict.fromkeys(ids(count), at(0)))
+def not_shown(count: int) -> SnapshotUpdate:
+    return SnapshotUpdate(MAIN, at(1), [], [], frozenset(), dict.fromkeys(ids(count), at(0)))
 
 
 def test_a_first_snapshot_costs_as_much_as_it_has_automations(ledger: Stand) -> None:
@@ -68,7 +68,7 @@ def test_a_first_snapshot_costs_as_much_as_it_has_automations(ledger: Stand) -> 
 
 
 @pytest.mark.parametrize("change", [edited, run_moved, removed, not_shown])
-def test_a_poll_costs_as_much_as_it_changed(ledger: Stand, change: Callable[[int], Sighting]) -> None:
+def test_a_poll_costs_as_much_as_it_changed(ledger: Stand, change: Callable[[int], SnapshotUpdate]) -> None:
     observe(ledger, added(FEW))
     few = observe(ledger, change(FEW))
     observe(ledger, added(MANY))
@@ -77,13 +77,13 @@ def test_a_poll_costs_as_much_as_it_changed(ledger: Stand, change: Callable[[int
 
 def follow(ledger: Stand, runs: Sequence[Run]) -> int:
     records = [(each, RunOrigin.FOREIGN) for each in runs]
-    return count_steps(ledger, lambda connection: sightings.follow(connection, MAIN, records, at(9), 0.0))
+    return count_steps(ledger, lambda connection: snapshots.record_runs(connection, MAIN, records, at(9), 0.0))
 
 
 def doubt(ledger: Stand, minute: int, automation_ids: Sequence[str]) -> None:
     """An attempt of unknown outcome for each automation."""
     ledger.do(ledger.ledger.claim(MAIN, [claim(minute, each, first=attempt(1, minute)) for each in automation_ids], [], at(minute)))
-    ledger.together(*[ledger.ledger.ended(occurrence(minute, each), end(minute=minute), State.UNKNOWN) for each in automation_ids])
+    ledger.together(*[ledger.ledger.end_attempt(occurrence(minute, each), end(minute=minute), State.UNKNOWN) for each in automation_ids])
 
 
 def test_foreign_runs_cost_as_much_as_there_are_whoever_is_in_doubt(ledger: Stand) -> None:
@@ -104,12 +104,14 @@ def test_a_foreign_run_costs_the_same_however_many_others_are_in_doubt(ledger: S
 def test_a_manual_run_is_found_among_many(ledger: Stand) -> None:
     def request_runs(connection: sqlite3.Connection) -> None:
         for number in range(MANY):
-            started_run(connection, intend_run(connection, MAIN, ids(1)[0], at(number)), run(f"by hand {number}", ids(1)[0]), at(number))
-        intend_run(connection, MAIN, ids(1)[0], at(MANY))
+            record_started_run(
+                connection, announce_run(connection, MAIN, ids(1)[0], at(number)), run(f"by hand {number}", ids(1)[0]), at(number)
+            )
+        announce_run(connection, MAIN, ids(1)[0], at(MANY))
 
     def look(connection: sqlite3.Connection) -> None:
-        assert intent_of(connection, MAIN, ids(1)[0], f"by hand {MANY // 2}", None) == MANY // 2 + 1
-        assert intent_of(connection, MAIN, ids(1)[0], "nobody told of", at(MANY)) == MANY + 1
+        assert find_manual_run(connection, MAIN, ids(1)[0], f"by hand {MANY // 2}", None) == MANY // 2 + 1
+        assert find_manual_run(connection, MAIN, ids(1)[0], "nobody told of", at(MANY)) == MANY + 1
 
     ledger.write(request_runs)
     assert count_steps(ledger, look) < FEW
@@ -125,7 +127,7 @@ _ROWS_OF_ANOTHER: Final = """
 """
 
 
-def steps_among(ledger: Stand, others: int, plan: Plan) -> int:
+def steps_among(ledger: Stand, others: int, plan: ClaimPlan) -> int:
     """What a plan costs while another target in the same ledger has a row for each of so many automations and each of 100 minutes."""
     ledger.write(lambda connection: connection.execute("INSERT OR IGNORE INTO target (name, url, project_id) VALUES ('other', 'u', 'p')"))
     ledger.write(lambda connection: connection.execute("DELETE FROM occurrence"))
@@ -141,7 +143,7 @@ def test_a_slice_of_a_recovery_does_not_go_through_what_other_targets_have(ledge
     wanted = SkippedSpan(of, "n", at(0), Definition("* * * * *", "UTC", True), schedule, at(99), 100, Reason.MISSED, at(200))
 
     def recover(others: int) -> int:
-        steps = steps_among(ledger, others, Plan([], [], at(0), [wanted]))
+        steps = steps_among(ledger, others, ClaimPlan([], [], at(0), [wanted]))
         assert ledger.rows("SELECT count(*) FROM occurrence WHERE target = 'main' AND count = 100") == [(1,)]
         return steps
 
@@ -158,8 +160,8 @@ def test_the_version_that_implied_a_span_is_found_among_many(ledger: Stand) -> N
     def decide(versions: int) -> int:
         ledger.write(lambda connection: connection.execute("DELETE FROM occurrence"))
         edits = [version(automation(first.id, cron=f"{number % 60} * * * *"), number) for number in range(versions)]
-        observe(ledger, Sighting(MAIN, at(0), [version(first), *edits], [], frozenset()))
-        steps = count_steps(ledger, lambda connection: claims.claim(connection, MAIN, Plan([], [], at(0), [wanted]), "node"))
+        observe(ledger, SnapshotUpdate(MAIN, at(0), [version(first), *edits], [], frozenset()))
+        steps = count_steps(ledger, lambda connection: claims.claim(connection, MAIN, ClaimPlan([], [], at(0), [wanted]), "node"))
         assert ledger.rows("SELECT count(*) FROM occurrence WHERE definition_id IS NOT NULL") == [(1,)]
         return steps
 
@@ -172,7 +174,7 @@ def test_what_is_passed_over_with_the_present_does_not_go_through_what_other_tar
 ) -> None:
     monkeypatch.setattr(claims, "_MANY_ROWS", FEW)
     monkeypatch.setattr(claims, "_ROWS_FOR_A_CHANGE", 10)
-    plan = Plan([], [skip(0, 40, 41, 99, automation_id="0"), skip(1, 98, automation_id="z")], at(0))  # before and behind all others
+    plan = ClaimPlan([], [skip(0, 40, 41, 99, automation_id="0"), skip(1, 98, automation_id="z")], at(0))  # before and behind all others
 
     def pass_over(others: int) -> int:
         steps = steps_among(ledger, others, plan)
@@ -213,9 +215,9 @@ _LATER_SPANS: Final = """
 
 def test_an_instant_is_looked_for_in_one_span_however_many_come_later(ledger: Stand) -> None:
     def steps_of_both(minute: int) -> tuple[int, int]:
-        plan = Plan([claim(minute)], [], at(0))
+        plan = ClaimPlan([claim(minute)], [], at(0))
         return (
-            count_steps(ledger, lambda connection: claims.lacking(connection, MAIN, [occurrence(minute)])),
+            count_steps(ledger, lambda connection: claims.find_missing(connection, MAIN, [occurrence(minute)])),
             count_steps(ledger, lambda connection: claims.claim(connection, MAIN, plan, "node")),
         )
 
@@ -237,7 +239,7 @@ _REMOVED: Final = "INSERT INTO automation (target, automation_id, name, effectiv
 
 def test_a_removal_is_recalled_without_the_versions_after_the_first(ledger: Stand) -> None:
     def recall(connection: sqlite3.Connection) -> None:
-        (removal,) = sightings._recent_removals(connection, MAIN, at(0))
+        (removal,) = snapshots._read_recent_removals(connection, MAIN, at(0))
         assert removal.added_at == at(1)
 
     ledger.write(lambda connection: connection.execute(_REMOVED, (MAIN, to_text(at(5)))))

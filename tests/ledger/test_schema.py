@@ -10,9 +10,21 @@ from pathlib import Path
 import pytest
 
 from scheduler.core.model import REASONS, AttemptResult, Outcome, Reason, RunOrigin, RunStatus, State
-from scheduler.core.steps import RECORDED
+from scheduler.core.occurrence_log import RECORDED_CAUSES
 from scheduler.database import Tables
-from scheduler.ledger import attempts, claims, finished_runs, fires, intents, outcomes, sightings, spans, sqlite, steps, unattributed
+from scheduler.ledger import (
+    attempts,
+    claims,
+    finished_runs,
+    fire_requests,
+    operator_requests,
+    outcomes,
+    snapshots,
+    spans,
+    sqlite,
+    steps,
+    unattributed_runs,
+)
 from scheduler.ledger.schema import MIGRATIONS
 from tests.ledger.support import Stand
 
@@ -90,7 +102,7 @@ _RUN = {"target": "main", "run_id": "r", "automation_id": "a", "origin": "manual
         (AttemptResult, "attempt", "result", _ATTEMPT),
         (RunStatus, "run", "status", _RUN),
         (RunOrigin, "run", "origin", _RUN),
-        (RECORDED, "step", "cause", _STEP),
+        (RECORDED_CAUSES, "step", "cause", _STEP),
     ],
 )
 def test_a_column_takes_the_words_of_the_model_and_no_others(
@@ -102,7 +114,19 @@ def test_a_column_takes_the_words_of_the_model_and_no_others(
 
 _STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": value
-    for module in (attempts, claims, finished_runs, fires, intents, outcomes, sightings, spans, sqlite, steps, unattributed)
+    for module in (
+        attempts,
+        claims,
+        finished_runs,
+        fire_requests,
+        operator_requests,
+        outcomes,
+        snapshots,
+        spans,
+        sqlite,
+        steps,
+        unattributed_runs,
+    )
     for name, value in vars(module).items()
     if isinstance(value, str) and re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE) ", value)
 }
@@ -152,7 +176,7 @@ def test_every_column_is_documented_and_no_other(ledger: Stand) -> None:
 
 def test_every_word_that_a_column_may_hold_is_documented() -> None:
     text = _DOCUMENT.read_text()
-    words = {word for kind in (State, Outcome, Reason, AttemptResult, RunStatus, RunOrigin, RECORDED) for word in kind}
+    words = {word for kind in (State, Outcome, Reason, AttemptResult, RunStatus, RunOrigin, RECORDED_CAUSES) for word in kind}
     assert {word for word in words if f"`{word}`" not in text} == set()
 
 

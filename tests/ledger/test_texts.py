@@ -20,8 +20,8 @@ from scheduler.core.model import (
     State,
     parse_automation,
 )
-from scheduler.core.steps import Cause, Step
-from scheduler.ledger.rows import packed
+from scheduler.core.occurrence_log import Cause, Step
+from scheduler.ledger.sql_batch import pack_rows
 from tests.ledger.support import MAIN, NIGHTLY, URL, Stand, at, attempt, claim, concluded, end, occurrence, run, stand, version
 
 SPECIAL = st.sampled_from(["\0", "\ud800", "\udfff", r"\u0000", "\\", '"', "\ufffd", "\x1f", "\x7f", "\U0001f600", "\u2028", "'"])
@@ -58,7 +58,7 @@ def test_an_automation_is_read_back_as_it_was_shown_or_was_refused(shared: Stand
         return
     automation = shown(**texts, name=name, last_error=error)
     seen = version(automation, invalid=automation.name)  # a reason may quote any text of the automation
-    shared.do(shared.ledger.observe(MAIN, at(0), [seen], [automation], []))
+    shared.do(shared.ledger.record_snapshot(MAIN, at(0), [seen], [automation], []))
     recorded = shared.do(shared.ledger.bind(MAIN, URL, "1")).automations[NIGHTLY]
     assert (recorded.automation, recorded.invalid) == (automation, seen.invalid)
 
@@ -70,8 +70,8 @@ def test_claims_attempts_steps_outcomes_and_runs_keep_their_texts(shared: Stand,
     if not shared.do(ledger.claim(MAIN, [claim(minute, first=replace(attempt(), baseline=run_id), name=text)], [], at(minute))):
         return  # drawn before
     steps = [Step(at(minute), Cause.HELD, at(minute + 1), detail=text)]
-    shared.do(ledger.ended(of, end(result=AttemptResult.HELD, error=text), State.WAITING, steps))
-    (opened,) = shared.do(ledger.open_occurrences(MAIN))
+    shared.do(ledger.end_attempt(of, end(result=AttemptResult.HELD, error=text), State.WAITING, steps))
+    (opened,) = shared.do(ledger.read_open_occurrences(MAIN))
     assert opened.attempt is not None
     assert opened.end is not None
     assert (opened.name, opened.attempt.baseline, opened.end.error) == (text, run_id, text)
@@ -81,18 +81,18 @@ def test_claims_attempts_steps_outcomes_and_runs_keep_their_texts(shared: Stand,
     shared.do(ledger.conclude(of, concluded(Outcome.EXPIRED, Reason.NOT_STARTED, text)))
     assert [line["error"] for line in shared.lines(since=at(minute), until=at(minute + 1)) if line["count"] == 1][:1] == [text]
     failed = replace(run(run_id, status=RunStatus.FAILED), error=text)
-    shared.do(ledger.followed(MAIN, [(failed, RunOrigin.FOREIGN)], at(minute)))
-    assert shared.do(ledger.origin(MAIN, run_id, NIGHTLY, None)) is RunOrigin.FOREIGN
+    shared.do(ledger.record_runs(MAIN, [(failed, RunOrigin.FOREIGN)], at(minute)))
+    assert shared.do(ledger.find_run_origin(MAIN, run_id, NIGHTLY, None)) is RunOrigin.FOREIGN
 
 
 @given(text=TEXT)
 def test_no_text_is_cut_on_its_way_into_a_statement(text: str) -> None:
-    assert r"\u0000" not in packed([(text,)]).replace(r"\\u0000", "")
-    assert "\0" not in packed([(text,)])
+    assert r"\u0000" not in pack_rows([(text,)]).replace(r"\\u0000", "")
+    assert "\0" not in pack_rows([(text,)])
 
 
 def test_a_text_with_nul_that_comes_as_far_as_the_ledger_keeps_its_length(shared: Stand) -> None:
     automation = replace(shown(run_id=None), name="before\0after", run_error=r"a\u0000b")
-    shared.do(shared.ledger.observe(MAIN, at(0), [version(automation)], [automation], []))
+    shared.do(shared.ledger.record_snapshot(MAIN, at(0), [version(automation)], [automation], []))
     recorded = shared.do(shared.ledger.bind(MAIN, URL, "1")).automations[NIGHTLY].automation
     assert (recorded.name, recorded.run_error) == ("before\ufffdafter", r"a\u0000b")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.ledger.wake import WakeSocket, wake, wake_file
+from scheduler.ledger.wake import WakeSocket, locate_wake_file, wake
 from tests.cli.conftest import DAEMON, root_only
 from tests.database.support import unprivileged
 
@@ -63,7 +63,7 @@ def test_the_socket_has_the_mode_of_the_ledger_whatever_the_umask(ledger: Path, 
     before = os.umask(0o077)
     try:
         with closing(WakeSocket.open(ledger)):
-            assert stat.S_IMODE(wake_file(ledger).stat().st_mode) == mode
+            assert stat.S_IMODE(locate_wake_file(ledger).stat().st_mode) == mode
     finally:
         os.umask(before)
 
@@ -72,24 +72,24 @@ def test_the_socket_has_the_mode_of_the_ledger_whatever_the_umask(ledger: Path, 
 def test_the_socket_has_the_owner_of_the_ledger(ledger: Path) -> None:
     os.chown(ledger, DAEMON, DAEMON)
     with closing(WakeSocket.open(ledger)):
-        found = wake_file(ledger).stat()
+        found = locate_wake_file(ledger).stat()
         assert (found.st_uid, found.st_gid) == (DAEMON, DAEMON)
 
 
 def test_the_socket_file_goes_with_its_daemon(ledger: Path) -> None:
     WakeSocket.open(ledger).close()
-    assert not wake_file(ledger).exists()
+    assert not locate_wake_file(ledger).exists()
 
 
 def test_a_socket_that_a_killed_daemon_left_is_replaced(ledger: Path) -> None:
-    listen(wake_file(ledger)).close()
+    listen(locate_wake_file(ledger)).close()
     wake(ledger)
     with closing(WakeSocket.open(ledger)) as wake_socket:
         assert is_awake(ledger, wake_socket)
 
 
 def test_a_socket_that_somebody_else_made_is_replaced_and_the_newest_daemon_keeps_its_own(ledger: Path) -> None:
-    with closing(listen(wake_file(ledger))):
+    with closing(listen(locate_wake_file(ledger))):
         first = WakeSocket.open(ledger)
         with closing(WakeSocket.open(ledger)) as second:
             first.close()
@@ -119,12 +119,12 @@ OTHER_FILES: list[Callable[[Path], object]] = [Path.touch, make_folder, make_lin
 
 @pytest.mark.parametrize("make", OTHER_FILES)
 def test_another_file_under_its_name_is_left_alone(ledger: Path, make: Callable[[Path], object]) -> None:
-    make(wake_file(ledger))
-    before = wake_file(ledger).lstat()
+    make(locate_wake_file(ledger))
+    before = locate_wake_file(ledger).lstat()
     wake(ledger)
     with pytest.raises(FileExistsError, match="another file has this name; remove it"):
         WakeSocket.open(ledger)
-    assert os.path.samestat(wake_file(ledger).lstat(), before)
+    assert os.path.samestat(locate_wake_file(ledger).lstat(), before)
 
 
 def test_a_folder_that_cannot_be_written_has_no_socket() -> None:
@@ -141,8 +141,8 @@ def test_a_socket_that_may_not_be_used_is_not_used() -> None:
     with unprivileged() as folder:
         ledger = folder / "ledger.db"
         ledger.touch()
-        with closing(listen(wake_file(ledger))) as foreign:
-            wake_file(ledger).chmod(0o000)
+        with closing(listen(locate_wake_file(ledger))) as foreign:
+            locate_wake_file(ledger).chmod(0o000)
             wake(ledger)
             foreign.settimeout(0.0)
             with pytest.raises(BlockingIOError):
@@ -167,7 +167,7 @@ def test_a_full_queue_keeps_no_command_waiting(ledger: Path) -> None:
 def test_a_large_datagram_is_one_datagram_and_nothing_of_it_is_kept(ledger: Path) -> None:
     async def hear(wake_socket: WakeSocket) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.sendto(b"x" * 100_000, str(wake_file(ledger)))
+            sender.sendto(b"x" * 100_000, str(locate_wake_file(ledger)))
         await asyncio.wait_for(wake_socket.wait(), 5)
         waiting = asyncio.ensure_future(wake_socket.wait())
         await asyncio.sleep(0)

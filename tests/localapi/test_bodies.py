@@ -171,5 +171,5 @@ def test_one_that_says_beforehand_that_it_is_too_large_is_not_read() -> None:
 
 
 def test_a_body_that_takes_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "ARRIVES_WITHIN", 0.05)
+    monkeypatch.setattr(bodies, "BODY_TIMEOUT", 0.05)
     assert refused(tmp_path, pieces(b"{", b"}", pause=30.0)) == (408, "request_timeout")

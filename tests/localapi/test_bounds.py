@@ -12,7 +12,7 @@ import pytest
 from scheduler.database import Database
 from scheduler.localapi import endpoint, store, views
 from scheduler.localapi.bodies import parse_body
-from scheduler.localapi.json_answer import encode
+from scheduler.localapi.json_encoder import encode
 from scheduler.localapi.keys import Scope
 from tests.localapi.support import COLLECTION, VALID, Served, serving
 
@@ -69,7 +69,7 @@ def test_an_idempotency_key_has_a_length(tmp_path: Path) -> None:
         await served.start_run(created["id"], **{"Idempotency-Key": "k" * 255})
         refused = await served.client.post(f"{COLLECTION}{created['id']}/run/", headers={"Idempotency-Key": "k" * 256})
         assert (refused.status_code, refused.json()["code"]) == (400, "bad_request")
-        assert len(await served.api.runs.runs()) == 1
+        assert len(await served.api.runs.list_runs()) == 1
 
     told(tmp_path, story)
 

@@ -13,7 +13,7 @@ from tests.localapi.support import COLLECTION, Served, alive, eventually, servin
 
 
 async def run(served: Served, run_id: str) -> dict[str, Any]:
-    found = await served.api.runs.run(run_id)
+    found = await served.api.runs.get_run(run_id)
     assert found is not None
     return found
 
@@ -96,7 +96,7 @@ def test_a_run_that_there_is_not_cannot_be_cancelled(tmp_path: Path) -> None:
 
 
 async def statuses(served: Served) -> dict[str, str | None]:
-    return {run["id"]: run["error"] for run in await served.api.runs.runs() if run["finished_at"]}
+    return {run["id"]: run["error"] for run in await served.api.runs.list_runs() if run["finished_at"]}
 
 
 def test_deleting_an_automation_ends_its_runs_that_wait_and_no_other_and_not_the_run_in_progress(tmp_path: Path) -> None:
@@ -131,8 +131,8 @@ async def text_of_metrics(served: Served) -> str:
 def test_what_was_deleted_shortly_before_the_server_ended_does_not_begin_with_the_next(tmp_path: Path) -> None:
     async def story() -> None:
         async with serving(tmp_path, max_parallel=0) as served:
-            assert served.api._runner._canceller is not None
-            served.api._runner._canceller.cancel()
+            assert served.api._runner._cancellation_task is not None
+            served.api._runner._cancellation_task.cancel()
             created = await served.create()
             run_id = (await served.start_run(created["id"]))["last_task_run_id"]
             await served.client.delete(f"{COLLECTION}{created['id']}/")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.localapi.clone import clone_argv
+from scheduler.localapi.clone import make_clone_argv
 from scheduler.localapi.workspace import Workspace
 from tests.localapi.support import Served, eventually, serving
 
@@ -56,7 +56,7 @@ def test_a_command_works_in_a_fresh_clone_and_can_push(tmp_path: Path, origin: P
             runs = [await ended(served, prompt="and more", repository="Acme/Widgets") for _ in range(2)]
         assert [run["last_error"] for run in runs] == [None, None]
         for run in runs:
-            assert Workspace.of(tmp_path / "runs", run["last_task_run_id"]).output.read_bytes() == b"hello\n", "each begins anew"
+            assert Workspace.locate(tmp_path / "runs", run["last_task_run_id"]).output.read_bytes() == b"hello\n", "each begins anew"
             assert git("-C", str(origin), "show", f"agent/{run['last_task_run_id']}:README") == "hello\nand more\n"
 
     asyncio.run(story())
@@ -83,7 +83,7 @@ def test_submodules_are_fetched_by_the_command_of_the_documents_alone(tmp_path: 
             async with serving(tmp_path, command=command, clone_url=url(tmp_path)) as served:
                 run = await ended(served, prompt="the prompt")
                 assert run["last_error"] is None
-                assert Workspace.of(tmp_path / "runs", run["last_task_run_id"]).output.read_bytes() == printed
+                assert Workspace.locate(tmp_path / "runs", run["last_task_run_id"]).output.read_bytes() == printed
 
     asyncio.run(story())
 
@@ -104,7 +104,7 @@ def test_the_clone_has_large_files_where_git_is_set_up_for_lfs(tmp_path: Path, o
                 git("config", "--file", settings, "filter.lfs.required", "true")
                 run = await ended(served)
                 if error is None:
-                    assert Workspace.of(tmp_path / "runs", run["last_task_run_id"]).output.read_bytes() == b"content\n"
+                    assert Workspace.locate(tmp_path / "runs", run["last_task_run_id"]).output.read_bytes() == b"content\n"
                 else:
                     assert error in run["last_error"]
 
@@ -124,7 +124,7 @@ def test_a_clone_that_fails_says_why_in_gits_own_words_and_starts_no_command(tmp
                 ]
             )
             assert not (tmp_path / "started").exists()
-            (run,) = await served.api.runs.runs()
+            (run,) = await served.api.runs.list_runs()
             assert run["exit_status"] == 128
 
     asyncio.run(story())
@@ -144,7 +144,7 @@ def test_a_repository_that_could_lead_elsewhere_is_not_cloned(tmp_path: Path, re
 
 @pytest.mark.parametrize("repository", ["a/b", "a.b/.github", "a_b/c-d", "a/b..c"])
 def test_a_usual_name_is_put_into_the_url(repository: str) -> None:
-    assert clone_argv("https://git.example/{repository}.git", repository) == (
+    assert make_clone_argv("https://git.example/{repository}.git", repository) == (
         "git",
         "clone",
         "--quiet",
@@ -189,7 +189,7 @@ def test_git_never_asks_and_sees_what_a_command_sees(tmp_path: Path, monkeypatch
         for allowed, asks in ((("PATH",), "never"), (("PATH", "SSH_ASKPASS_REQUIRE"), "force")):
             async with serving(tmp_path, command=("true",), clone_url=url(tmp_path), environment=allowed) as served:
                 run = await ended(served)
-                printed = Workspace.of(tmp_path / "runs", run["last_task_run_id"]).output.read_text()
+                printed = Workspace.locate(tmp_path / "runs", run["last_task_run_id"]).output.read_text()
                 assert {"GIT_TERMINAL_PROMPT=0", f"SSH_ASKPASS_REQUIRE={asks}", "nothing to read", "REPOSITORY=acme/widgets"} <= set(
                     printed.splitlines()
                 )

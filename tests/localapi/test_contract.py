@@ -102,14 +102,14 @@ REFUSED: list[tuple[str, object, tuple[str, str]]] = [
 
 def refusal(data: object, *, change: bool = False) -> tuple[str | None, str, str]:
     with pytest.raises(ApiError) as caught:
-        (CONTRACT.changes if change else CONTRACT.new)(data)
+        (CONTRACT.parse_changes if change else CONTRACT.parse_new)(data)
     assert (caught.value.status, caught.value.kind) == (400, "validation_error")
     return caught.value.attr, caught.value.code, caught.value.detail
 
 
 @pytest.mark.parametrize(("field", "value", "becomes"), TAKEN)
 def test_a_value_is_taken_as_the_framework_takes_it(field: str, value: object, becomes: object) -> None:
-    for taken in (CONTRACT.new({**VALID, field: value})[field], CONTRACT.changes({field: value})[field]):
+    for taken in (CONTRACT.parse_new({**VALID, field: value})[field], CONTRACT.parse_changes({field: value})[field]):
         assert (taken, type(taken)) == (becomes, type(becomes))
 
 
@@ -125,17 +125,17 @@ def test_a_new_automation_needs_each_required_field(field: str) -> None:
 
 
 def test_what_is_left_out_of_a_new_automation_has_its_default() -> None:
-    assert CONTRACT.new(VALID) == {**VALID, "github_integration": None, "timezone": "UTC", "template_id": None, "enabled": True}
+    assert CONTRACT.parse_new(VALID) == {**VALID, "github_integration": None, "timezone": "UTC", "template_id": None, "enabled": True}
 
 
 def test_a_change_holds_only_what_it_names() -> None:
-    assert CONTRACT.changes({"enabled": "off"}) == {"enabled": False}
-    assert CONTRACT.changes({}) == {}
+    assert CONTRACT.parse_changes({"enabled": "off"}) == {"enabled": False}
+    assert CONTRACT.parse_changes({}) == {}
 
 
 @pytest.mark.parametrize("field", [*sorted(set(FIELDS) - {field.name for field in CONTRACT.fields}), "next_run_at", ""])
 def test_read_only_and_unknown_fields_are_ignored(field: str) -> None:
-    assert CONTRACT.changes({field: ["anything"]}) == {}
+    assert CONTRACT.parse_changes({field: ["anything"]}) == {}
 
 
 def test_of_several_mistakes_the_first_field_of_the_contract_is_named() -> None:
@@ -165,7 +165,7 @@ def test_data_that_is_no_object_is_nobodys_fault_in_particular(data: object, cod
     [("github_integration", None), ("timezone", "UTC"), ("template_id", ""), ("enabled", True)],
 )
 def test_a_blank_in_a_form_means_nothing_said_unless_the_field_takes_blanks(field: str, becomes: object) -> None:
-    assert CONTRACT.new(Form({**VALID, field: ""}))[field] == becomes
+    assert CONTRACT.parse_new(Form({**VALID, field: ""}))[field] == becomes
 
 
 def test_a_blank_in_a_form_is_no_value_for_a_required_field() -> None:
@@ -184,8 +184,8 @@ JSON = st.recursive(
 @given(st.dictionaries(st.sampled_from([field.name for field in CONTRACT.fields]), JSON))
 def test_any_json_is_either_refused_or_becomes_valid_values_that_stay_as_they_are(data: dict[str, object]) -> None:
     try:
-        values = CONTRACT.changes(data)
+        values = CONTRACT.parse_changes(data)
     except ApiError as error:
         assert error.attr in data  # noqa: PT017 - which of the two happens is the data's business
     else:
-        assert CONTRACT.changes(values) == values
+        assert CONTRACT.parse_changes(values) == values

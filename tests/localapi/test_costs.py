@@ -14,9 +14,9 @@ from scheduler.localapi.charsets import CHARSETS
 from scheduler.localapi.contract import Contract
 from scheduler.localapi.errors import ApiError
 from scheduler.localapi.keys import Scope
-from scheduler.localapi.negotiation import JSON, MAX_MEDIA_TYPE, accepted_indent
-from scheduler.localapi.paging import Page
-from scheduler.ops.bounds import MAX_FIELD, MAX_TARGET, Bounded
+from scheduler.localapi.negotiation import JSON, MAX_MEDIA_TYPE, negotiate_indent
+from scheduler.localapi.paging import PageRequest
+from scheduler.ops.bounds import MAX_FIELD, MAX_TARGET, RequestSizeLimit
 from tests.costs import assert_linear
 from tests.localapi.support import COLLECTION, VALID, serving
 
@@ -80,7 +80,7 @@ def test_a_content_type_beyond_its_limit_is_not_looked_into() -> None:
 
 def test_an_accept_header() -> None:
     for prefix in ("", "application/json;", "a/b,"):
-        assert_linear(tolerate(accepted_indent), HEADER, MAX_FIELD, prefix=prefix)
+        assert_linear(tolerate(negotiate_indent), HEADER, MAX_FIELD, prefix=prefix)
 
 
 @pytest.mark.parametrize("prefix", ["", "[", '{"a":"', "[1"])
@@ -116,9 +116,9 @@ def test_a_boundary_that_is_nearly_everywhere() -> None:
 
 def test_a_query_and_the_links_that_are_made_of_it() -> None:
     def page(query: str) -> object:
-        page = Page.asked(QueryParams(query))
+        page = PageRequest.parse(QueryParams(query))
         url = f"http://api.test{COLLECTION}?{query}"
-        return page.next_link(url, 10**6, 100), page.previous_link(url)
+        return page.make_next_link(url, 10**6, 100), page.make_previous_link(url)
 
     for prefix in ("", "limit=1&offset=1&", "limit="):
         assert_linear(page, QUERY, MAX_TARGET, prefix=prefix)
@@ -127,7 +127,7 @@ def test_a_query_and_the_links_that_are_made_of_it() -> None:
 @pytest.mark.parametrize("field", [*VALID, "timezone", "template_id", "enabled", "github_integration"])
 def test_the_value_of_each_field(field: str) -> None:
     contract = Contract({7})
-    judge = tolerate(lambda text: contract.new({**VALID, field: text}))
+    judge = tolerate(lambda text: contract.parse_new({**VALID, field: text}))
     assert_linear(judge, (" ", "a", "7", "/", "\n", "\0", "é", "* "), MAX_BODY, count=10)
 
 
@@ -138,7 +138,7 @@ class Asker:
     """Requests to the application in this thread, as raw as a server hands them over."""
 
     def __init__(self, app: object, loop: asyncio.AbstractEventLoop, key: str) -> None:
-        self._app = Bounded(app)  # type: ignore[arg-type]
+        self._app = RequestSizeLimit(app)  # type: ignore[arg-type]
         self._loop = loop
         self._key = key.encode()
 

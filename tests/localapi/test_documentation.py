@@ -23,10 +23,10 @@ def rows(first: str) -> Iterator[list[str]]:
 def test_every_metric_is_documented_with_its_type_and_labels_and_no_other() -> None:
     counted = ApiMetrics()
     counted.watch_runner(lambda: 0, lambda: 0)
-    counted.checked({"database": True})
-    counted.answered("/", "GET", 200, 0.1)
+    counted.set_health({"database": True})
+    counted.count_request("/", "GET", 200, 0.1)
     shown = {}
-    for family in text_string_to_metric_families(counted.exposition("")[0].decode()):
+    for family in text_string_to_metric_families(counted.format_metrics("")[0].decode()):
         if family.name.startswith("process_"):
             continue
         name = f"{family.name}_total" if family.type == "counter" else family.name

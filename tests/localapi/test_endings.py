@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.localapi.endings import judge, judge_clone
-from scheduler.localapi.process import Ended, EndedBy
+from scheduler.localapi.process import CommandResult, EndCause
+from scheduler.localapi.run_results import judge_clone, judge_command
 from scheduler.localapi.start_failure import explain_line_end, explain_start_failure
 
 
@@ -27,8 +27,8 @@ from scheduler.localapi.start_failure import explain_line_end, explain_start_fai
     ],
 )
 def test_an_exit_status_is_explained_by_the_custom_of_shells(status: int, meaning: str) -> None:
-    assert judge(Ended(EndedBy.ITSELF, status), 60, b"").error == f"The command ended with exit status {status}{meaning}."
-    clone = judge_clone(Ended(EndedBy.ITSELF, status), 60, b"")
+    assert judge_command(CommandResult(EndCause.ITSELF, status), 60, b"").error == f"The command ended with exit status {status}{meaning}."
+    clone = judge_clone(CommandResult(EndCause.ITSELF, status), 60, b"")
     assert clone is not None
     assert clone.error == f"git clone ended with exit status {status}{meaning}."
 
@@ -37,11 +37,11 @@ def test_an_exit_status_is_explained_by_the_custom_of_shells(status: int, meanin
     ("status", "meaning"), [(-9, "SIGKILL, often for want of memory"), (-11, "SIGSEGV, so it crashed"), (-40, "signal 40")]
 )
 def test_a_signal_is_explained(status: int, meaning: str) -> None:
-    assert judge(Ended(EndedBy.ITSELF, status), 60, b"").error == f"The command was killed by {meaning}."
+    assert judge_command(CommandResult(EndCause.ITSELF, status), 60, b"").error == f"The command was killed by {meaning}."
 
 
 def test_a_hint_stands_before_the_last_line_of_the_output() -> None:
-    error = judge(Ended(EndedBy.ITSELF, 127), 60, b"env: sh: not found\n", "Look there.").error
+    error = judge_command(CommandResult(EndCause.ITSELF, 127), 60, b"env: sh: not found\n", "Look there.").error
     assert error == (
         "The command ended with exit status 127: a program was not found. Look there. The last line of its output: env: sh: not found"
     )

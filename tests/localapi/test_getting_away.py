@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from scheduler.localapi import process, runner, strays
-from scheduler.localapi.endings import describe_left_behind
-from scheduler.localapi.process import EndedBy
+from scheduler.localapi import orphans, process, runner
+from scheduler.localapi.process import EndCause
+from scheduler.localapi.run_results import describe_orphans
 from scheduler.localapi.workspace import Workspace
 from tests.localapi.support import Served, alive, eventually, serving
 from tests.localapi.test_restart import doomed, lines, read
@@ -62,7 +62,7 @@ async def ended(served: Served, **values: object) -> dict[str, Any]:
 
 
 def output(folder: Path, automation: dict[str, Any]) -> str:
-    return Workspace.of(folder / "runs", automation["last_task_run_id"]).output.read_text()
+    return Workspace.locate(folder / "runs", automation["last_task_run_id"]).output.read_text()
 
 
 def shell(script: str) -> tuple[str, ...]:
@@ -161,17 +161,17 @@ def test_a_name_of_what_was_left_running_forges_no_line(tmp_path: Path) -> None:
 
 def test_of_many_that_were_left_running_few_are_named() -> None:
     names = tuple(f"agent-{number}" for number in range(100))
-    note = describe_left_behind("git clone", process.Ended(EndedBy.ITSELF, 0, left_behind=4321, names=names))
+    note = describe_orphans("git clone", process.CommandResult(EndCause.ITSELF, 0, orphan_count=4321, orphan_names=names))
     assert note == "scheduler: git clone left 4,321 processes running, ended now: agent-0, agent-1, agent-2, agent-3, agent-4, …"
-    assert describe_left_behind("the command", process.Ended(EndedBy.TIMEOUT, -15, left_behind=1, names=("sh",))) is None
-    assert describe_left_behind("the command", process.Ended(EndedBy.ITSELF, 0)) is None
+    assert describe_orphans("the command", process.CommandResult(EndCause.TIMEOUT, -15, orphan_count=1, orphan_names=("sh",))) is None
+    assert describe_orphans("the command", process.CommandResult(EndCause.ITSELF, 0)) is None
 
 
 # ---------------------------------------------------------------- the watcher
 
 
 def test_a_command_that_stops_its_watcher_has_its_time_limit_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "_ENDED_WITHIN", 0.5)
+    monkeypatch.setattr(process, "_END_TIMEOUT", 0.5)
 
     async def story() -> None:
         script = f"setsid sleep 600 & echo $PPID $$ $! > {tmp_path}/pids; kill -STOP $PPID; exec sleep 600"
@@ -228,7 +228,7 @@ def test_a_server_that_is_told_of_no_childs_end_learns_how_a_command_ended(tmp_p
     async def story() -> None:
         async with serving(tmp_path, command=shell(f"exit {status}")) as served:
             await ended(served)
-            (run,) = await served.api.runs.runs()
+            (run,) = await served.api.runs.list_runs()
             assert run["exit_status"] == status
 
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -285,8 +285,8 @@ def test_only_the_runs_own_file_in_an_environment_makes_a_process_its_own(tmp_pa
     others: tuple[dict[str, str], ...] = ({"MY_OUTPUT_FILE": str(own)}, {"OUTPUT_FILE": f"{own}.old"}, {"X": f"OUTPUT_FILE={own}"}, {})
     processes = [subprocess.Popen(["sleep", "600"], env=given) for given in ({"OUTPUT_FILE": str(own)}, *others)]
     try:
-        assert strays.of_run(own) == {processes[0].pid}
-        asyncio.run(strays.end(own, 5.0))
+        assert orphans.find_processes(own) == {processes[0].pid}
+        asyncio.run(orphans.end_processes(own, 5.0))
         assert processes[0].wait(5) == -signal.SIGTERM
         assert [each.poll() for each in processes[1:]] == [None] * len(others)
     finally:
@@ -306,7 +306,7 @@ def test_a_server_over_a_copy_of_the_database_leaves_the_runs_of_the_first_one_a
             with closing(sqlite3.connect(tmp_path / "api.db")) as whole, closing(sqlite3.connect(tmp_path / "copy" / "api.db")) as copy:
                 whole.backup(copy)
             async with serving(tmp_path / "copy", command=("true",)) as second:
-                (run,) = await second.api.runs.runs()
+                (run,) = await second.api.runs.list_runs()
                 assert run["status"] == "failed"
             flag.touch()
             assert (await first.finished(created["id"]))["last_error"] is None
@@ -315,4 +315,4 @@ def test_a_server_over_a_copy_of_the_database_leaves_the_runs_of_the_first_one_a
 
 
 def prepared(folder: Path, automation: dict[str, Any]) -> bool:
-    return Workspace.of(folder / "runs", automation["last_task_run_id"]).output.exists()
+    return Workspace.locate(folder / "runs", automation["last_task_run_id"]).output.exists()

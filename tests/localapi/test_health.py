@@ -63,7 +63,7 @@ def test_a_full_disk_shows_until_there_is_room_also_when_nobody_writes(tmp_path:
                     assert [await create(served) for _ in range(5)] == [503] * 5
                     assert await health(served) == (503, {"database": False, "runner": True})
                     assert f"{_DATABASE} 0.0" in (await served.client.get("/metrics")).text
-                    assert "the database does not work" in served.api.headline()
+                    assert "the database does not work" in served.api.describe_state()
                     assert events(logged) == ["database.unavailable"]
                 assert await eventually(lambda: health(served), lambda seen: seen[0] == 200)
                 assert f"{_DATABASE} 1.0" in (await served.client.get("/metrics")).text
@@ -155,7 +155,7 @@ def test_a_read_that_fails_shows_too(tmp_path: Path) -> None:
     async def story() -> None:
         async with serving(tmp_path) as served:
             with capture_logs() as logged:
-                served.api._database._reader._drop()
+                served.api._database._reader._drop_connection()
                 (tmp_path / "api.db").rename(tmp_path / "moved.db")
                 assert await health(served) == (503, {"database": False, "runner": True})
                 (tmp_path / "moved.db").rename(tmp_path / "api.db")
@@ -175,10 +175,10 @@ def test_a_fault_of_the_runner_is_logged_once_until_it_works_again(tmp_path: Pat
             created = await served.create()
             with capture_logs() as logged:
                 with monkeypatch.context() as broken:
-                    for name in ("take", "cancellations"):
+                    for name in ("take", "list_cancellations"):
                         broken.setattr(served.api.runs, name, partial(fail, name))
                     await served.start_run(created["id"])
-                    await eventually(tried, lambda counts: counts["take"] > 3 and counts["cancellations"] > 3)
+                    await eventually(tried, lambda counts: counts["take"] > 3 and counts["list_cancellations"] > 3)
                 assert (await served.finished(created["id"]))["last_run_status"] == "success"
             assert [entry["event"] for entry in logged].count("runner.failed") == 2
 

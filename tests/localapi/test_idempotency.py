@@ -9,7 +9,7 @@ from tests.localapi.support import COLLECTION, Clock, Served, serving
 
 
 async def runs(served: Served, automation_id: str) -> int:
-    return len(await served.api.runs.runs(automation=automation_id))
+    return len(await served.api.runs.list_runs(automation=automation_id))
 
 
 def test_the_first_answer_is_given_again_whatever_has_happened_since(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.core.errors import ConfigurationError, Unreachable
-from scheduler.localapi.keys import Key, Scope
+from scheduler.localapi.keys import ApiKey, Scope
 from tests.localapi.support import COLLECTION, serving
 
 
@@ -44,7 +44,7 @@ def test_a_revoked_key_is_refused_from_the_next_request_on(tmp_path: Path) -> No
             assert (await served.client.get(COLLECTION, headers=header)).status_code == 401
             assert not await served.api.keys.revoke(new.key.id)
             assert not await served.api.keys.revoke("none")
-            listed = {key.id: key for key in await served.api.keys.listed()}
+            listed = {key.id: key for key in await served.api.keys.list_all()}
             assert listed[new.key.id].revoked_at is not None
 
     asyncio.run(story())
@@ -66,7 +66,7 @@ def test_a_key_knows_when_it_was_last_used_to_the_minute(tmp_path: Path) -> None
             new = await served.api.keys.create([Scope.READ])
 
             async def last_used() -> str | None:
-                return next(key.last_used_at for key in await served.api.keys.listed() if key.id == new.key.id)
+                return next(key.last_used_at for key in await served.api.keys.list_all() if key.id == new.key.id)
 
             assert await last_used() is None
             assert await served.api.keys.check(new.text[:-1] + "x") is None
@@ -103,15 +103,15 @@ def test_a_key_is_good_though_its_use_cannot_be_written_down(tmp_path: Path, mon
 def test_a_key_needs_scopes_that_there_are(tmp_path: Path, scopes: list[str]) -> None:
     async def story() -> None:
         async with serving(tmp_path) as served:
-            before = await served.api.keys.listed()
+            before = await served.api.keys.list_all()
             with pytest.raises(ConfigurationError, match="task:read, task:write"):
                 await served.api.keys.create(scopes)
-            assert await served.api.keys.listed() == before
+            assert await served.api.keys.list_all() == before
 
     asyncio.run(story())
 
 
 def test_writing_includes_reading_and_reading_does_not_include_writing() -> None:
-    reader = Key("r", 1, frozenset({Scope.READ}), "2026-11-23T19:20:00.000000Z")
-    writer = Key("w", 1, frozenset({Scope.WRITE}), "2026-11-23T19:20:00.000000Z")
+    reader = ApiKey("r", 1, frozenset({Scope.READ}), "2026-11-23T19:20:00.000000Z")
+    writer = ApiKey("w", 1, frozenset({Scope.WRITE}), "2026-11-23T19:20:00.000000Z")
     assert [key.may(scope) for key in (reader, writer) for scope in (Scope.READ, Scope.WRITE)] == [True, False, True, True]

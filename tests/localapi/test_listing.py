@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.localapi import anchors
-from scheduler.localapi.anchors import Anchor, Anchors
-from scheduler.localapi.paging import Page
+from scheduler.localapi import page_bookmarks
+from scheduler.localapi.page_bookmarks import PageBookmark, PageBookmarks
+from scheduler.localapi.paging import PageRequest
 from scheduler.localapi.schema import open_database
-from scheduler.localapi.store import Place, Store
+from scheduler.localapi.store import AutomationRef, Store
 from tests.localapi.support import COLLECTION, Clock, Served, serving
 
 AUTOMATION: dict[str, Any] = {
@@ -146,9 +146,9 @@ def test_pages_are_those_of_the_order_of_this_moment_whatever_was_read_before(da
         for name in "abcdabcdabcd":
             await store.create(1, AUTOMATION | {"name": name})
         await store.create(2, AUTOMATION)
-        expected = (await store.page(1, Page())).automations
+        expected = (await store.read_page(1, PageRequest())).automations
         for kind, number, what in steps:
-            chosen = Place(1, expected[number % len(expected)]["id"]) if expected else Place(1, "none")
+            chosen = AutomationRef(1, expected[number % len(expected)]["id"]) if expected else AutomationRef(1, "none")
             if kind == "create":
                 await store.create(1, AUTOMATION | {"name": what})
             elif kind == "delete":
@@ -158,28 +158,28 @@ def test_pages_are_those_of_the_order_of_this_moment_whatever_was_read_before(da
             elif kind == "edit":
                 await store.update(chosen, {"prompt": what})
             else:
-                page = await store.page(1, Page(limit=int(what), offset=number))
+                page = await store.read_page(1, PageRequest(limit=int(what), offset=number))
                 assert (page.count, page.automations) == (len(expected), expected[number : number + int(what)])
                 continue
-            every = (await store.page(1, Page())).automations
+            every = (await store.read_page(1, PageRequest())).automations
             expected = sorted(every, key=lambda row: (row["name"], [-ord(digit) for digit in row["created_at"]], row["id"]))
             assert every == expected
         database.close()
 
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(anchors, "SPACING", 2)
+        patch.setattr(page_bookmarks, "SPACING", 2)
         asyncio.run(story(folder))
 
 
 def test_a_row_is_remembered_only_where_none_is_near() -> None:
-    known = Anchors()
+    known = PageBookmarks()
     for offset in (0, 999, 1000, 1500, 2100, 5000, 3500):
-        known.keep(1, 7, Anchor(offset, "n", "c", "i"))
-    found = [known.before(1, 7, offset) for offset in (999, 1000, 2099, 2100, 4999, 9999)]
+        known.keep(1, 7, PageBookmark(offset, "n", "c", "i"))
+    found = [known.find_before(1, 7, offset) for offset in (999, 1000, 2099, 2100, 4999, 9999)]
     assert [anchor and anchor.offset for anchor in found] == [None, 1000, 1000, 2100, 3500, 5000]
-    assert known.before(2, 7, 9999) is None
-    assert known.before(1, 8, 9999) is None, "another version"
-    assert known.before(1, 7, 9999) is None, "what was known of the one before is forgotten"
+    assert known.find_before(2, 7, 9999) is None
+    assert known.find_before(1, 8, 9999) is None, "another version"
+    assert known.find_before(1, 7, 9999) is None, "what was known of the one before is forgotten"
 
 
 def test_behind_a_proxy_links_lead_to_where_clients_reach_it(tmp_path: Path) -> None:

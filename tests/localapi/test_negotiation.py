@@ -3,7 +3,7 @@
 import pytest
 
 from scheduler.localapi.errors import ApiError
-from scheduler.localapi.negotiation import accepted_indent
+from scheduler.localapi.negotiation import negotiate_indent
 
 
 @pytest.mark.parametrize(
@@ -27,11 +27,11 @@ from scheduler.localapi.negotiation import accepted_indent
     ],
 )
 def test_json_is_answered_to_whoever_takes_it(accept: str | None, indent: int | None) -> None:
-    assert accepted_indent(accept) == indent
+    assert negotiate_indent(accept) == indent
 
 
 @pytest.mark.parametrize("accept", ["", "text/html", "*", ",", ";", ";;", "a;b;c", "application/jsonp", "x" * 10_000 + ", */*"])
 def test_a_client_that_takes_no_json_is_told_so(accept: str) -> None:
     with pytest.raises(ApiError) as caught:
-        accepted_indent(accept)
+        negotiate_indent(accept)
     assert (caught.value.status, caught.value.code) == (406, "not_acceptable")

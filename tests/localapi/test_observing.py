@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from scheduler.localapi.runs import LEFT_BEHIND
+from scheduler.localapi.runs import INTERRUPTED_ERROR
 from scheduler.localapi.start_failure import find_fault
 from tests.localapi.support import COLLECTION, Served, eventually, serving
 
@@ -120,7 +120,7 @@ def test_a_run_that_a_dead_server_left_is_counted_and_logged_by_the_next(tmp_pat
     with capture_logs() as lines:
         run_id = asyncio.run(story())
     (line,) = (line for line in lines if line["event"] == "command.finished")
-    assert (line["log_level"], line["task_run_id"], line["automation"], line["error"]) == ("warning", run_id, "Nightly", LEFT_BEHIND)
+    assert (line["log_level"], line["task_run_id"], line["automation"], line["error"]) == ("warning", run_id, "Nightly", INTERRUPTED_ERROR)
     assert "duration_seconds" not in line
 
 

@@ -33,14 +33,14 @@ def test_runs_and_answers_share_a_prompt_and_an_edit_changes_neither(tmp_path: P
             again = [await served.start_run(created["id"], **{"Idempotency-Key": str(number)}) for number in range(5)]
             assert again == answers
             assert [list(answer) for answer in again] == [list(created)] * 5, "the fields are in the contract's order"
-            shown = [await served.api.runs.run(run["id"]) for run in await served.api.runs.runs()]
+            shown = [await served.api.runs.get_run(run["id"]) for run in await served.api.runs.list_runs()]
             assert [run["prompt"] for run in shown if run] == ["second", *["first"] * 5]
 
     asyncio.run(story())
 
 
 def test_a_prompt_goes_with_the_last_run_and_answer_that_have_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "_EVERY", 0.05)
+    monkeypatch.setattr(retention, "_INTERVAL", 0.05)
 
     async def story() -> None:
         async with serving(tmp_path, command=("true",), row_retention=8 * 86400.0, retention=3600.0) as served:
@@ -91,9 +91,9 @@ def test_prompts_of_an_older_version_are_moved_in_transactions_of_a_bounded_size
     async def story(database: Database) -> None:
         moved: list[int] = []
         while 0 not in moved:
-            moved.append(await database.write(prompts.move))
+            moved.append(await database.write(prompts.move_run_prompts))
         assert moved == sizes
-        read = f"SELECT {prompts.OF_RUN} FROM runs ORDER BY sequence"
+        read = f"SELECT {prompts.RUN_PROMPT} FROM runs ORDER BY sequence"
         assert [row[0] for row in await database.read(lambda connection: connection.execute(read).fetchall())] == texts
         stored = await database.read(lambda connection: connection.execute("SELECT text FROM prompts").fetchall())
         assert sorted(row[0] for row in stored) == sorted(set(texts))
@@ -111,7 +111,7 @@ def test_a_server_moves_the_prompts_of_an_older_version_while_it_serves(tmp_path
     async def story() -> None:
         async with serving(tmp_path) as served:
             await eventually(lambda: select(served, "SELECT DISTINCT prompt FROM runs"), lambda found: found == [("",)])
-            run = await served.api.runs.run("r1")
+            run = await served.api.runs.get_run("r1")
             assert run is not None
             assert run["prompt"] == "same"
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from scheduler.core.errors import ConfigurationError, DatabaseRefused, Unreachable
-from scheduler.localapi import strays
-from scheduler.localapi.runs import LEFT_BEHIND
+from scheduler.localapi import orphans
+from scheduler.localapi.runs import INTERRUPTED_ERROR
 from scheduler.localapi.server import LocalApi
 from tests.localapi.support import Clock, alive, configured, eventually, serving
 
@@ -38,8 +38,8 @@ def test_after_a_kill_no_run_is_without_an_end_and_those_that_waited_are_carried
         await process.wait()
         await eventually(lambda: lines(pids), lambda seen: not any(alive(int(pid)) for pid in seen))  # before any next start
         async with serving(tmp_path, command=("cat",)) as served:
-            ended = await eventually(served.api.runs.runs, lambda runs: all(run["finished_at"] for run in runs))
-            assert Counter((run["status"], run["error"]) for run in ended) == {("failed", LEFT_BEHIND): 2, ("success", None): 3}
+            ended = await eventually(served.api.runs.list_runs, lambda runs: all(run["finished_at"] for run in runs))
+            assert Counter((run["status"], run["error"]) for run in ended) == {("failed", INTERRUPTED_ERROR): 2, ("success", None): 3}
             assert [run["status"] for run in ended[::-1]] == ["failed", "failed", "success", "success", "success"]
             shown = [await served.show(run["automation_id"]) for run in ended]
             assert [(one["last_run_status"], one["last_error"]) for one in shown] == [(run["status"], run["error"]) for run in ended]
@@ -59,8 +59,8 @@ def test_what_is_left_when_the_watcher_was_killed_too_ends_with_the_next_start(t
         assert alive(command)
         async with serving(tmp_path, command=("cat",), grace=0.2) as served:
             assert not alive(command), "nothing of a run goes on without its server"
-            (run,) = await served.api.runs.runs()
-            assert (run["status"], run["error"]) == ("failed", LEFT_BEHIND)
+            (run,) = await served.api.runs.list_runs()
+            assert (run["status"], run["error"]) == ("failed", INTERRUPTED_ERROR)
 
     asyncio.run(story())
 
@@ -85,10 +85,10 @@ def test_kill_after_kill_leaves_no_process_and_no_run_without_an_end(tmp_path: P
             process.send_signal(signal.SIGKILL)
             await process.wait()
         async with serving(tmp_path, command=("true",), grace=0.2) as served:
-            ended = await eventually(lambda: served.api.runs.runs(limit=1000), lambda runs: all(run["finished_at"] for run in runs))
+            ended = await eventually(lambda: served.api.runs.list_runs(limit=1000), lambda runs: all(run["finished_at"] for run in runs))
             assert len(ended) == 2 * len(ways)
-            assert {run["error"] for run in ended} - {None} == {LEFT_BEHIND}
-            assert [each for run in ended for each in strays.of_run(run["id"])] == []
+            assert {run["error"] for run in ended} - {None} == {INTERRUPTED_ERROR}
+            assert [each for run in ended for each in orphans.find_processes(run["id"])] == []
 
     asyncio.run(story())
 
@@ -116,7 +116,7 @@ def test_one_database_has_one_server_and_the_next_may_begin_when_it_is_gone(tmp_
         process.send_signal(signal.SIGKILL)
         await process.wait()
         async with serving(tmp_path) as served:
-            assert await served.api.runs.runs() == []
+            assert await served.api.runs.list_runs() == []
 
     asyncio.run(story())
 

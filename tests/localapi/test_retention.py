@@ -22,7 +22,7 @@ from tests.localapi.test_restart import lines
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "_EVERY", 0.05)
+    monkeypatch.setattr(retention, "_INTERVAL", 0.05)
 
 
 async def run_once(served: Served) -> str:
@@ -36,7 +36,7 @@ async def run_once(served: Served) -> str:
 
 
 async def kept(folder: Path) -> set[str]:
-    return set(Workspace.all_in(folder / "runs"))
+    return set(Workspace.list_names(folder / "runs"))
 
 
 def shell(script: str) -> tuple[str, ...]:
@@ -232,7 +232,7 @@ ALL: Final = {"prompt", "output", "work", "work/cloned"}
 def test_the_clone_of_a_successful_run_goes_at_once_and_its_output_stays_and_the_clone_of_a_failed_run_stays(
     tmp_path: Path, clone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "_EVERY", 3600.0)
+    monkeypatch.setattr(retention, "_INTERVAL", 3600.0)
 
     async def story() -> None:
         async with serving(tmp_path, command=("sh", "-c", "exit $(cat)"), clone_url=clone) as served:
@@ -315,7 +315,7 @@ def test_rows_of_runs_go_in_slices_when_they_are_old_and_not_before_their_folder
     monkeypatch.setattr(Workspace, "remove", busy)
 
     async def rows(served: Served) -> set[str]:
-        return {run["id"] for run in await served.api.runs.runs()}
+        return {run["id"] for run in await served.api.runs.list_runs()}
 
     async def story() -> None:
         script = shell("[ ! -e $HOME/wait ] || { touch $HOME/begun; exec sleep 600; }")

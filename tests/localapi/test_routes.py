@@ -310,7 +310,7 @@ def test_options_describes_what_the_key_may_post(tmp_path: Path) -> None:
 def test_a_fault_of_ours_is_answered_and_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         async with serving(tmp_path) as served:
-            monkeypatch.setattr("scheduler.localapi.views.Page.asked", lambda _: 1 / 0)
+            monkeypatch.setattr("scheduler.localapi.views.PageRequest.parse", lambda _: 1 / 0)
             assert await error(served, "GET", COLLECTION) == (500, "server_error", "error", "A server error occurred.")
 
     asyncio.run(story())

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scheduler.localapi.keys import Scope
-from scheduler.localapi.run_output import LARGEST, read_end
+from scheduler.localapi.run_output import MAX_TAIL, read_end
 from tests.localapi.support import Served, eventually, serving
 
 PATH = "/api/projects/1/task_runs/{}/output/"
@@ -56,7 +56,7 @@ def test_of_a_long_output_the_last_lines_are_given(tmp_path: Path) -> None:
             assert given["size"] == 588895
             lines = given["output"].splitlines()
             assert lines == [str(number) for number in range(int(lines[0]), 100001)]
-            assert LARGEST - 10 < len(given["output"]) <= LARGEST
+            assert MAX_TAIL - 10 < len(given["output"]) <= MAX_TAIL
 
     asyncio.run(story())
 

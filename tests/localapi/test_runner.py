@@ -29,7 +29,7 @@ async def run_once(served: Served, **values: object) -> dict[str, Any]:
 
 
 def output(folder: Path, automation: dict[str, Any]) -> bytes:
-    return Workspace.of(folder / "runs", automation["last_task_run_id"]).output.read_bytes()
+    return Workspace.locate(folder / "runs", automation["last_task_run_id"]).output.read_bytes()
 
 
 def test_the_prompt_is_the_standard_input_with_a_newline_at_its_end_and_what_is_printed_is_kept(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_command_sees_what_it_may_and_nothing_else(tmp_path: Path, monkeypatch
 def test_only_the_owner_may_look_into_a_run(tmp_path: Path) -> None:
     async def story() -> None:
         async with serving(tmp_path, command=("cat",)) as served:
-            workspace = Workspace.of(tmp_path / "runs", (await run_once(served))["last_task_run_id"])
+            workspace = Workspace.locate(tmp_path / "runs", (await run_once(served))["last_task_run_id"])
             assert [oct(path.stat().st_mode)[-3:] for path in (workspace.folder, workspace.work, workspace.prompt, workspace.output)] == [
                 "700",
                 "700",
@@ -129,7 +129,7 @@ def test_clone_and_command_have_a_umask_of_their_own_and_the_servers_files_keep_
         async with serving(tmp_path, command=shell("cat > made"), clone_url=url, clone_retention=3600.0, **config) as served:
             ended = await run_once(served)
             assert ended["last_error"] is None
-            workspace = Workspace.of(tmp_path / "runs", ended["last_task_run_id"])
+            workspace = Workspace.locate(tmp_path / "runs", ended["last_task_run_id"])
             files = (workspace.work / "made", workspace.work / ".git" / "config", workspace.prompt, workspace.output, workspace.folder)
             assert [oct(path.stat().st_mode)[-3:] for path in files] == [mode, mode, "600", "600", "700"]
 
@@ -186,7 +186,7 @@ def test_a_run_that_fails_says_why(tmp_path: Path, command: tuple[str, ...], exi
             before = await served.create(name="other")
             ended = await run_once(served)
             assert (ended["last_run_status"], ended["last_error"]) == ("failed", error)
-            (run,) = await served.api.runs.runs()
+            (run,) = await served.api.runs.list_runs()
             assert (run["status"], run["exit_status"], run["error"]) == ("failed", exit_status, error)
             assert (run["command"], run["finished_at"]) == (list(command), ended["updated_at"])
             assert await served.show(before["id"]) == before
@@ -279,7 +279,7 @@ def test_a_new_run_clears_the_error_of_the_last_one_and_an_older_one_shows_no_mo
             await served.client.patch(f"/api/projects/1/task_automations/{failed['id']}/", json={"prompt": "good"})
             second = await served.start_run(failed["id"])
             assert (await served.finished(failed["id"])) == second | {"last_run_status": "success"}
-            assert [run["status"] for run in await served.api.runs.runs()] == ["success", "failed", "failed"]
+            assert [run["status"] for run in await served.api.runs.list_runs()] == ["success", "failed", "failed"]
 
     asyncio.run(story())
 
@@ -372,7 +372,7 @@ def test_a_command_ends_though_what_it_left_prints_on_and_cannot_be_ended(tmp_pa
     """As another user's process would: here one that hears of nothing, since the subreaper is made to send nothing."""
     lazy = tmp_path / "subreaper.py"
     lazy.write_text(
-        process._SUBREAPER.read_text().replace("os.kill(child, number)", "pass").replace("KILLED_WITHIN = 5.0", "KILLED_WITHIN = 0.1")
+        process._SUBREAPER.read_text().replace("os.kill(child, number)", "pass").replace("KILL_TIMEOUT = 5.0", "KILL_TIMEOUT = 0.1")
     )
     monkeypatch.setattr(process, "_SUBREAPER", lazy)
 
@@ -398,7 +398,7 @@ def test_runs_are_carried_out_in_order_and_so_many_at_once(tmp_path: Path) -> No
                 running += 1 if line[0] == "+" else -1
                 most = max(most, running)
             assert most == 3
-            runs = (await served.api.runs.runs())[::-1]
+            runs = (await served.api.runs.list_runs())[::-1]
             assert [run["name"] for run in runs] == [str(number) for number in range(12)]
             assert [run["started_at"] for run in runs] == sorted(run["started_at"] for run in runs)
 
@@ -439,7 +439,7 @@ def test_a_run_keeps_the_prompt_that_it_was_accepted_with_also_when_its_automati
         async with serving(tmp_path, served.clock, command=("cat",)) as served:
 
             async def run() -> Any:
-                return await served.api.runs.run(started["last_task_run_id"])
+                return await served.api.runs.get_run(started["last_task_run_id"])
 
             ended = await eventually(run, lambda shown: shown["status"] == "success")
             assert (ended["prompt"], ended["name"]) == ("as accepted", created["name"])
@@ -465,12 +465,12 @@ def test_a_run_is_not_lost_while_the_database_cannot_be_written(tmp_path: Path, 
             served.clock.instant += timedelta(hours=1)
             (tmp_path / "moved.db").rename(tmp_path / "api.db")
             assert (await served.finished(created["id"]))["last_run_status"] == "success"
-            run = await served.api.runs.run(started["last_task_run_id"])
+            run = await served.api.runs.get_run(started["last_task_run_id"])
             assert run is not None
             assert run["finished_at"] <= to_text(ended_at), "when the run ended, not when that could be written"
 
     async def prepared(folder: Path, automation: dict[str, Any]) -> bool:
-        return Workspace.of(folder / "runs", automation["last_task_run_id"]).output.exists()
+        return Workspace.locate(folder / "runs", automation["last_task_run_id"]).output.exists()
 
     async def tried(logged: Sequence[Mapping[str, Any]]) -> bool:
         return any(entry["event"] == "database.unavailable" for entry in logged)

@@ -81,14 +81,14 @@ def test_runs_that_are_cancelled_one_by_one_end_a_few_hundred_in_a_transaction(q
     queue.add("queued", "cancelled")
     queue.add("queued", count=1)
     assert end_all(queue) == [(EarlyCause.CANCELLED, count) for count in (500, 500, 200)]
-    listed = queue.do(queue.runs.runs(limit=MANY + 1))
+    listed = queue.do(queue.runs.list_runs(limit=MANY + 1))
     assert {(run["status"], run["error"]) for run in listed} == {("queued", None), ("failed", "cancelled")}
 
 
 @pytest.mark.parametrize("automation", ["a", None])
 def test_cancelling_a_long_queue_is_one_row_and_its_runs_end_a_few_hundred_in_a_transaction(queue: Queue, automation: str | None) -> None:
     queue.add("queued")
-    steps = queue.count_steps(lambda connection: early_ends.request(connection, automation, EarlyCause.DELETED, "n"))
+    steps = queue.count_steps(lambda connection: early_ends.request_end(connection, automation, EarlyCause.DELETED, "n"))
     assert steps < MANY / 4
     queue.add("queued", automation="b", count=1)
     assert queue.do(queue.runs.take(["true"])) is None, "no run begins before"
@@ -104,11 +104,11 @@ def test_cancelling_all_runs_counts_them_and_marks_those_in_progress(queue: Queu
     queue.add("running", automation="b", count=1)
     cancelled = queue.do(queue.runs.cancel_all("a"))
     assert (cancelled.waiting, len(cancelled.running)) == (3, 2)
-    assert sorted(queue.do(queue.runs.cancellations())) == sorted(cancelled.running)
-    assert queue.do(queue.runs.waiting("a", cancelled.up_to)) == 3
+    assert sorted(queue.do(queue.runs.list_cancellations())) == sorted(cancelled.running)
+    assert queue.do(queue.runs.count_waiting("a", cancelled.up_to)) == 3
     assert end_all(queue) == [(EarlyCause.CANCELLED, 3)]
-    assert queue.do(queue.runs.waiting("a", cancelled.up_to)) == 0
-    assert queue.do(queue.runs.unfinished(cancelled.running)) == 2
+    assert queue.do(queue.runs.count_waiting("a", cancelled.up_to)) == 0
+    assert queue.do(queue.runs.count_unfinished_among(cancelled.running)) == 2
 
 
 def test_a_request_whose_runs_have_ended_otherwise_keeps_nothing_waiting(queue: Queue) -> None:
@@ -133,8 +133,8 @@ def test_runs_that_waited_too_long_do_not_begin_and_end_a_few_hundred_in_a_trans
 def test_looking_for_early_ends_costs_nothing_while_there_are_none(queue: Queue) -> None:
     queue.add("success")
     queue.add("queued")
-    assert queue.count_steps(lambda connection: early_ends.is_any(connection, "")) < MANY / 4
-    assert queue.do(queue.runs.cancellations()) == []
+    assert queue.count_steps(lambda connection: early_ends.has_any(connection, "")) < MANY / 4
+    assert queue.do(queue.runs.list_cancellations()) == []
     assert queue.do(queue.runs.end_early(ERRORS)) is None
 
 
@@ -143,7 +143,7 @@ def test_a_start_counts_what_waits_and_fails_what_was_going_on(queue: Queue) -> 
     queue.add("queued", "cancelled", count=2)
     queue.add("queued", count=3)
     queue.add("running", count=1)
-    assert queue.do(queue.runs.left_running()) == ["running a None 0"]
-    assert queue.do(queue.runs.recover()).waiting == 5
-    assert queue.do(queue.runs.left_running()) == []
-    assert queue.do(queue.runs.runs(limit=1))[0]["error"] == runs.LEFT_BEHIND
+    assert queue.do(queue.runs.list_running()) == ["running a None 0"]
+    assert queue.do(queue.runs.fail_interrupted_runs()).unfinished_count == 5
+    assert queue.do(queue.runs.list_running()) == []
+    assert queue.do(queue.runs.list_runs(limit=1))[0]["error"] == runs.INTERRUPTED_ERROR

@@ -20,7 +20,7 @@ KIB = 1024
 
 
 def fill(root: Path, run_id: str, *, output: int, work: int) -> None:
-    workspace = Workspace.of(root, run_id)
+    workspace = Workspace.locate(root, run_id)
     workspace.prepare("p")
     workspace.output.write_bytes(bytes(output))
     (workspace.work / "deep").mkdir()
@@ -30,7 +30,7 @@ def fill(root: Path, run_id: str, *, output: int, work: int) -> None:
 def test_outputs_and_working_directories_are_told_apart_and_what_is_not_there_is_left_out(tmp_path: Path) -> None:
     fill(tmp_path, "first", output=100 * KIB, work=1000 * KIB)
     fill(tmp_path, "second", output=300 * KIB, work=0)
-    asyncio.run(Workspace.of(tmp_path, "second").remove_work())
+    asyncio.run(Workspace.locate(tmp_path, "second").remove_work())
     sizes = asyncio.run(measure(tmp_path, ["first", "missing", "second"], 30.0))
     assert sizes.keys() == {"first", "second"}
     assert 100 <= sizes["first"].outputs / KIB < 130
@@ -52,7 +52,7 @@ def test_measuring_ends_in_time_with_what_it_has_and_leaves_no_process(tmp_path:
 
 
 def test_the_metrics_follow_what_runs_leave_and_what_retention_removes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "_EVERY", 0.05)
+    monkeypatch.setattr(retention, "_INTERVAL", 0.05)
 
     async def shown(served: Served) -> tuple[float, float]:
         seen = await samples(served)
@@ -82,7 +82,7 @@ def test_the_metrics_follow_what_runs_leave_and_what_retention_removes(tmp_path:
 
 def test_a_run_that_is_measured_while_old_runs_are_looked_for_stays_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = retention.Retention(RunnerConfig(tmp_path), Mock(), Mock())
-    for name in ("_measure", "_remove_rows", "_in_slices"):
+    for name in ("_measure", "_remove_rows", "_repeat_until_done"):
         monkeypatch.setattr(kept, name, AsyncMock())
     monkeypatch.setattr(kept, "_now", lambda: datetime(2026, 11, 23, tzinfo=UTC))
     kept._note_size("gone", RunSize(1, 2))
@@ -91,6 +91,6 @@ def test_a_run_that_is_measured_while_old_runs_are_looked_for_stays_measured(tmp
         kept._note_size("late", RunSize(3, 4))
         return []
 
-    monkeypatch.setattr(Workspace, "all_in", list_names)
+    monkeypatch.setattr(Workspace, "list_names", list_names)
     asyncio.run(kept._remove_old())
     assert kept.size == RunSize(3, 4)

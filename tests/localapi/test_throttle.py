@@ -7,7 +7,7 @@ import pytest
 
 from scheduler.localapi.errors import ApiError
 from scheduler.localapi.keys import Scope
-from scheduler.localapi.throttle import Throttle
+from scheduler.localapi.rate_limiter import KeyRateLimiter
 from tests.localapi.support import COLLECTION, serving
 
 
@@ -19,10 +19,10 @@ class Seconds:
         return self.now
 
 
-def wait(throttle: Throttle, key: str = "a") -> str | None:
+def wait(throttle: KeyRateLimiter, key: str = "a") -> str | None:
     """Of a request: the Retry-After, None when it is taken."""
     try:
-        throttle.admit(key)
+        throttle.count_request(key)
     except ApiError as error:
         return error.headers["Retry-After"]
     return None
@@ -30,7 +30,7 @@ def wait(throttle: Throttle, key: str = "a") -> str | None:
 
 def test_so_many_are_taken_in_any_minute_and_no_more() -> None:
     clock = Seconds()
-    throttle = Throttle(3, clock)
+    throttle = KeyRateLimiter(3, clock)
     assert [wait(throttle) for _ in range(4)] == [None, None, None, "60"]
     clock.now += 30.5
     assert wait(throttle) == "30"
@@ -40,7 +40,7 @@ def test_so_many_are_taken_in_any_minute_and_no_more() -> None:
 
 def test_one_that_is_refused_does_not_count() -> None:
     clock = Seconds()
-    throttle = Throttle(1, clock)
+    throttle = KeyRateLimiter(1, clock)
     assert wait(throttle) is None
     for _ in range(5):
         clock.now += 10.0
@@ -50,23 +50,23 @@ def test_one_that_is_refused_does_not_count() -> None:
 
 
 def test_each_key_has_its_own() -> None:
-    throttle = Throttle(1, Seconds())
+    throttle = KeyRateLimiter(1, Seconds())
     assert [wait(throttle, key) for key in "abab"] == [None, None, "60", "60"]
 
 
 def test_zero_is_no_limit() -> None:
-    throttle = Throttle(0, Seconds())
+    throttle = KeyRateLimiter(0, Seconds())
     assert [wait(throttle) for _ in range(1000)] == [None] * 1000
 
 
 @pytest.mark.parametrize(("left", "words"), [(1.0, "1 second."), (12.0, "12 seconds.")])
 def test_it_is_told_in_the_words_of_the_framework(left: float, words: str) -> None:
     clock = Seconds()
-    throttle = Throttle(1, clock)
-    throttle.admit("a")
+    throttle = KeyRateLimiter(1, clock)
+    throttle.count_request("a")
     clock.now += 60.0 - left
     with pytest.raises(ApiError, match=f"^Request was throttled. Expected available in {words}$"):
-        throttle.admit("a")
+        throttle.count_request("a")
 
 
 def test_what_a_client_sees(tmp_path: Path) -> None:

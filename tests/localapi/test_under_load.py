@@ -32,7 +32,7 @@ def test_every_run_is_carried_out_once_and_in_order(tmp_path: Path) -> None:
             answers = await asyncio.gather(*(served.start_run(each["id"]) for each in automations))
             done.set()
             assert min(await asyncio.gather(*clients)) > 0
-            runs = await eventually(lambda: served.api.runs.runs(limit=1000), lambda runs: all(run["finished_at"] for run in runs))
+            runs = await eventually(lambda: served.api.runs.list_runs(limit=1000), lambda runs: all(run["finished_at"] for run in runs))
             assert {run["id"] for run in runs} == {answer["last_task_run_id"] for answer in answers}
             assert len(runs) == STARTS
             numbers = {each["id"]: number for number, each in enumerate(automations)}

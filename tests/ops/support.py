@@ -19,7 +19,6 @@ from scheduler.core.events import (
     AutomationsUnidentified,
     BudgetExhausted,
     BudgetRecovered,
-    CarryFailed,
     ClockJumped,
     ConfigReloaded,
     ConfigReloading,
@@ -27,6 +26,8 @@ from scheduler.core.events import (
     DaemonStopped,
     DaemonStopping,
     DaemonWaiting,
+    DeliveryFailed,
+    EarlierRunSeen,
     Event,
     FireRefused,
     LedgerCommitted,
@@ -43,7 +44,6 @@ from scheduler.core.events import (
     RunDoubled,
     RunFinished,
     RunForeign,
-    RunWasThere,
     SnapshotFailed,
     SnapshotTaken,
     StopShortened,
@@ -65,28 +65,28 @@ from scheduler.core.model import (
     RunStatus,
     State,
 )
+from scheduler.core.occurrence_log import Cause
 from scheduler.core.policy import Policies
 from scheduler.core.status import (
     AutomationDetails,
     AutomationStatus,
     DaemonStatus,
-    Failing,
+    FailingAutomations,
     FinishedRun,
-    Recent,
-    RunOutput,
+    RecentActivity,
+    RunOutputTail,
     TargetStatus,
     WaitsStatus,
     WaitStatus,
 )
-from scheduler.core.steps import Cause
-from scheduler.core.timetable import Entry
-from scheduler.ops.content import Key
-from scheduler.ops.gauges import Exposition, Sources
+from scheduler.core.timetable import TimetableEntry
+from scheduler.ops.gauges import Exposition, GaugeSources
 from scheduler.ops.metrics import Metrics
+from scheduler.ops.page_sources import AutomationKey
+from scheduler.ops.page_worker import PageWorker
 from scheduler.ops.queries import OccurrenceQuery
 from scheduler.ops.views import Json
 from scheduler.ops.web import Pages
-from scheduler.ops.workbench import Workbench
 
 NOW = datetime(2026, 11, 23, 19, 20, tzinfo=UTC)
 ID = "0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f"
@@ -134,7 +134,7 @@ def every_event() -> list[Event]:
         OccurrenceOverdue(occurrence=OCCURRENCE, automation="nightly", state="waiting", count=1, overdue=2),
         *(concluded(outcome, reason, count=2) for outcome, reasons in REASONS.items() for reason in reasons),
         *(concluded(lateness=0.012, kind=kind, run_id=RUN, attempts=1) for kind in ("on_time", "catch_up", "retry")),
-        CarryFailed(occurrence=OCCURRENCE, automation="nightly", error=ValueError("a fault")),
+        DeliveryFailed(occurrence=OCCURRENCE, automation="nightly", error=ValueError("a fault")),
         OccurrenceReopened(occurrence=OCCURRENCE, automation="nightly", by="ada"),
         FireRefused(occurrence=OCCURRENCE, by="ada", reason="the automation is gone"),
         AttemptBegun(target="main"),
@@ -142,7 +142,7 @@ def every_event() -> list[Event]:
         *(run_finished(status) for status in RunStatus if status is not RunStatus.RUNNING),
         *(run_finished(status, scheduled_for=NOW, duration=90.5) for status in (RunStatus.SUCCESS, RunStatus.FAILED)),
         run_finished(RunStatus.SUPERSEDED, gone=True),
-        RunWasThere(**of, status=RunStatus.FAILED),
+        EarlierRunSeen(**of, status=RunStatus.FAILED),
         RunForeign(**of, run_id=RUN, started_at=NOW, scheduled_for=None, hint="ask around"),
         RunDoubled(**of, run_id=RUN, started_at=NOW, scheduled_for=NOW, hint="raise settle_time"),
         TargetHeld(target="main", error="401"),
@@ -227,20 +227,20 @@ def exposition(
     ledger_size: int | None = 4096,
     fires: Callable[[str, str], bool] = lambda *_: True,
 ) -> Exposition:
-    sources = Sources(
+    sources = GaugeSources(
         status=status,
         automations=lambda _: automations,
-        fires=fires,
+        is_firing=fires,
         per_automation=per_automation,  # type: ignore[arg-type]  # a test's own word
         ledger_size=lambda: ledger_size,
         progress=lambda: NOW,
     )
-    return Exposition(metrics or Metrics(["main"], now=lambda: NOW), sources, Workbench(lambda: False))
+    return Exposition(metrics or Metrics(["main"], now=lambda: NOW), sources, PageWorker(lambda: False))
 
 
-def entry(name: str, expression: str = "*/10 * * * *", automation_id: str = ID, timezone: str = "Europe/Berlin") -> Entry:
+def entry(name: str, expression: str = "*/10 * * * *", automation_id: str = ID, timezone: str = "Europe/Berlin") -> TimetableEntry:
     automation = Automation(automation_id, name, Definition(expression, timezone, enabled=True))
-    return Entry(automation, NOW - timedelta(days=1), Policies(), Schedule.parse(expression, timezone))
+    return TimetableEntry(automation, NOW - timedelta(days=1), Policies(), Schedule.parse(expression, timezone))
 
 
 LINE: Json = {
@@ -279,9 +279,9 @@ class Recorded:
         return self.lines[query.offset : query.offset + query.limit]
 
 
-def details(each: Entry, target: str = "main", *, paused_by_hand: bool = False, now: datetime = NOW) -> AutomationDetails:
+def details(each: TimetableEntry, target: str = "main", *, paused_by_hand: bool = False, now: datetime = NOW) -> AutomationDetails:
     """What a target tells of an entry of its timetable."""
-    next_fire = None if each.schedule is None else each.schedule.next(now)
+    next_fire = None if each.schedule is None else each.schedule.find_next(now)
     state = "paused" if each.state == "enabled" and paused_by_hand else each.state
     return AutomationDetails(
         target, each.automation, state, each.invalid, paused_by_hand, each.policies, each.schedule, next_fire, each.effective_from
@@ -291,14 +291,14 @@ def details(each: Entry, target: str = "main", *, paused_by_hand: bool = False, 
 class Remembered:
     """What a ledger holds of late."""
 
-    def __init__(self, recent: Recent | None = None, *, broken: bool = False) -> None:
+    def __init__(self, recent: RecentActivity | None = None, *, broken: bool = False) -> None:
         self.recent = recent
         self.broken = broken
 
-    async def __call__(self, since: datetime) -> Recent:
+    async def __call__(self, since: datetime) -> RecentActivity:
         if self.broken:
             raise LedgerUnavailable("the ledger cannot be read: disk I/O error")
-        return self.recent or Recent(since, complete=True, tallies=(), foreign=(), pauses=())
+        return self.recent or RecentActivity(since, complete=True, tallies=(), foreign=(), pauses=())
 
 
 class FailingNow:
@@ -309,12 +309,12 @@ class FailingNow:
         self.more = more
         self.broken = broken
 
-    async def __call__(self) -> Failing:
+    async def __call__(self) -> FailingAutomations:
         if self.broken:
             raise LedgerUnavailable("the ledger cannot be read: disk I/O error")
         counts = Counter(run.target for run in self.runs)
         counts["main"] += self.more
-        return Failing(counts, self.runs)
+        return FailingAutomations(counts, self.runs)
 
 
 class FinishedRuns:
@@ -324,12 +324,12 @@ class FinishedRuns:
         self.runs = {(run.target, run.automation_id): run for run in runs}
         self.broken = broken
 
-    async def __call__(self, automations: Collection[Key]) -> Mapping[Key, FinishedRun]:
+    async def __call__(self, automations: Collection[AutomationKey]) -> Mapping[AutomationKey, FinishedRun]:
         if self.broken:
             raise LedgerUnavailable("the ledger cannot be read: disk I/O error")
         return {key: self.runs[key] for key in automations if key in self.runs}
 
-    async def failing_ids(self) -> Collection[Key]:
+    async def failing_ids(self) -> Collection[AutomationKey]:
         """Return the automations whose run failed."""
         return [key for key, run in (await self(self.runs)).items() if run.failures]
 
@@ -343,34 +343,39 @@ class Printed:
     def __init__(self, text: str | None = None) -> None:
         self.text = text
 
-    async def __call__(self, *_: object) -> RunOutput | None:
-        return None if self.text is None else RunOutput(len(self.text), self.text)
+    async def __call__(self, *_: object) -> RunOutputTail | None:
+        return None if self.text is None else RunOutputTail(len(self.text), self.text)
 
 
 def pages(
     *,
     status: DaemonStatus = STATUS,
     idle: float = 0.5,
-    entries: Sequence[Entry] = (),
+    entries: Sequence[TimetableEntry] = (),
     automations: Sequence[AutomationDetails] = (),
     occurrences: Callable[[OccurrenceQuery], Awaitable[Sequence[Json]]] | None = None,
-    recent: Callable[[datetime], Awaitable[Recent]] | None = None,
-    failing: Callable[[], Awaitable[Failing]] | None = None,
+    recent: Callable[[datetime], Awaitable[RecentActivity]] | None = None,
+    failing: Callable[[], Awaitable[FailingAutomations]] | None = None,
     finished_runs: "FinishedRuns | None" = None,
     metrics: Metrics | None = None,
     busy: Callable[[], bool] = lambda: False,
     waits: WaitsStatus = NO_WAITS,
-    run_output: Callable[[str, str], Awaitable[RunOutput | None]] | None = None,
+    run_output: Callable[[str, str], Awaitable[RunOutputTail | None]] | None = None,
 ) -> Pages:
     """A daemon's pages. ``entries`` are on every target; ``automations`` on their own, and for the pages for people."""
     names = {each.name for each in status.targets}
 
-    def upcoming(target: str, span: timedelta, only: Callable[[Automation], bool] | None) -> Iterator[tuple[datetime, Entry]]:
+    def upcoming(target: str, span: timedelta, only: Callable[[Automation], bool] | None) -> Iterator[tuple[datetime, TimetableEntry]]:
         assert target in names
         chosen = [each for each in entries if each.schedule is not None and (only is None or only(each.automation))]
         return iter(
             sorted(
-                ((instant, each) for each in chosen if each.schedule for instant in each.schedule.between(status.at, status.at + span)),
+                (
+                    (instant, each)
+                    for each in chosen
+                    if each.schedule
+                    for instant in each.schedule.iterate_between(status.at, status.at + span)
+                ),
                 key=lambda fire: fire[0],
             )
         )
@@ -386,7 +391,7 @@ def pages(
             if each.schedule is not None:
                 shared.setdefault(each.schedule, []).append(each)
         until = status.at + span
-        fires = [(instant, those) for schedule, those in shared.items() for instant in schedule.between(status.at, until)]
+        fires = [(instant, those) for schedule, those in shared.items() for instant in schedule.iterate_between(status.at, until)]
         return iter(sorted(fires, key=lambda fire: fire[0]))
 
     def detail(target: str, automation_id: str) -> AutomationDetails | None:
@@ -396,16 +401,16 @@ def pages(
         return waits
 
     return Pages(
-        workbench=Workbench(busy),
+        worker=PageWorker(busy),
         status=lambda: status,
-        idle=lambda: idle,
+        idle_seconds=lambda: idle,
         exposition=exposition(metrics, status=lambda: status),
         upcoming=upcoming,
-        together=together,
+        upcoming_by_schedule=together,
         details=detail,
         waits=told_waits,
-        waits_of=lambda _, automation_id: [each for each in waits.first if each.automation_id == automation_id],
-        every_detail=every_detail,
+        automation_waits=lambda _, automation_id: [each for each in waits.first if each.automation_id == automation_id],
+        all_details=every_detail,
         occurrences=occurrences or Recorded(LINE),
         recent=recent or Remembered(),
         failing=failing or FailingNow(),

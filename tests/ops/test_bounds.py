@@ -11,8 +11,8 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from scheduler.ops.bounds import MAX_FIELD, MAX_FIELDS, MAX_TARGET
-from scheduler.ops.connection import AT_ONCE
-from scheduler.ops.serving import Serving
+from scheduler.ops.connection import MAX_PIECE
+from scheduler.ops.http_server import HttpServer
 
 GIVEN_BY_CLIENT = 5  # headers that httpx sends by itself
 
@@ -27,7 +27,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 def ask(target: str = "/", headers: dict[str, str] | None = None) -> httpx.Response:
     async def main() -> httpx.Response:
         async with (
-            Serving(application, "127.0.0.1:0", setting="[server] listen") as serving,
+            HttpServer(application, "127.0.0.1:0", setting="[server] listen") as serving,
             httpx.AsyncClient(base_url=f"http://{serving.address}", verify=False) as client,
         ):
             return await client.get(target, headers=headers)
@@ -70,7 +70,7 @@ def test_a_body_in_a_great_many_chunks_is_taken_piece_by_piece_and_whole(monkeyp
     chunks = 40_000
 
     async def main() -> bytes:
-        async with Serving(application, "127.0.0.1:0", setting="[server] listen") as serving:
+        async with HttpServer(application, "127.0.0.1:0", setting="[server] listen") as serving:
             host, port = serving.address.split(":")
             reader, writer = await asyncio.open_connection(host, int(port))
             head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
@@ -81,4 +81,4 @@ def test_a_body_in_a_great_many_chunks_is_taken_piece_by_piece_and_whole(monkeyp
 
     answer = asyncio.run(main())
     assert json.loads(answer.partition(b"\r\n\r\n")[2])[2] == chunks
-    assert max(pieces) <= AT_ONCE
+    assert max(pieces) <= MAX_PIECE

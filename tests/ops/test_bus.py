@@ -99,7 +99,7 @@ def test_a_heart_beats_as_long_as_the_loop_turns() -> None:
         seen = []
         for stopped in (False, True):
             await asyncio.sleep(10.5)
-            seen.append((heartbeat.at(), heartbeat.age()))
+            seen.append((heartbeat.get_last_beat(), heartbeat.get_age()))
             if not stopped:
                 beating.cancel()
         return seen

@@ -11,7 +11,7 @@ import pytest
 from scheduler.core.events import RequestEnded
 from scheduler.core.model import MAX_NAME, InvalidAutomation, RunStatus, parse_automation
 from scheduler.localapi.metrics import METHODS, ApiMetrics
-from scheduler.ops.gauges import MOST
+from scheduler.ops.gauges import MAX_DETAILED
 from scheduler.ops.metrics import CODES, ENDPOINTS, Metrics
 from scheduler.upstream import exchange
 from tests.ops.support import AUTOMATION, ID, NOW, STATUS, TARGET, every_event, exposition, run_finished
@@ -46,7 +46,7 @@ def shown(targets: Sequence[str], *, codes: Sequence[str] = (), automations: int
         metrics.observe(run_finished(RunStatus.FAILED, one.automation_id, duration=60.0))
     metrics.recall({("main", one.automation_id): NOW for one in each}, {("main", one.automation_id): NOW for one in each})
     status = replace(STATUS, targets=[replace(TARGET, name=name, automations={"enabled": automations}) for name in targets])
-    return series(asyncio.run(exposition(metrics, status=lambda: status, automations=each).text(""))[0].decode())
+    return series(asyncio.run(exposition(metrics, status=lambda: status, automations=each).render(""))[0].decode())
 
 
 def test_a_daemon_has_no_more_series_of_its_own_than_documented() -> None:
@@ -70,9 +70,9 @@ def test_a_code_by_which_people_look_for_causes_keeps_its_name(code: str) -> Non
 
 
 def test_automations_have_as_many_series_as_documented_and_ten_thousand_have_none() -> None:
-    none, few, most, many = (shown(["main"], automations=count) for count in (0, 10, MOST, 10_000))
+    none, few, most, many = (shown(["main"], automations=count) for count in (0, 10, MAX_DETAILED, 10_000))
     assert few - none == 10 * bound("each automation")
-    assert most - none == MOST * bound("each automation")
+    assert most - none == MAX_DETAILED * bound("each automation")
     assert many == none
 
 
@@ -90,10 +90,10 @@ def test_a_label_is_no_longer_than_documented(field: str, length: int) -> None:
 def test_the_embedded_api_has_no_more_series_than_documented() -> None:
     metrics = ApiMetrics()
     metrics.watch_runner(lambda: 0, lambda: 0)
-    metrics.checked({"database": True, "runner": True})
+    metrics.set_health({"database": True, "runner": True})
     for route in ("a", "b", "c", "d", "unmatched"):
         for method in (*METHODS, "BREW", "x" * 100):
             for status in (200, 201, 204, 400, 401, 403, 404, 405, 406, 408, 413, 415, 429, 500, 503):
-                metrics.answered(route, method, status, 0.1)
-    found = series(metrics.exposition("")[0].decode())
+                metrics.count_request(route, method, status, 0.1)
+    found = series(metrics.format_metrics("")[0].decode())
     assert 0.9 * bound("the embedded API") < found <= bound("the embedded API")

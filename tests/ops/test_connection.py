@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from scheduler.ops import connection
-from scheduler.ops.serving import Serving
+from scheduler.ops.http_server import HttpServer
 
 DEADLINE = 20.0
 LARGE = 16 * 2**20  # bytes: more than all buffers between two sockets hold
@@ -64,7 +64,7 @@ class Client:
 
 def story(tell: Any, **how: Any) -> None:
     async def told() -> None:
-        async with Serving(application, "127.0.0.1:0", setting="server.listen", **how) as serving:
+        async with HttpServer(application, "127.0.0.1:0", setting="server.listen", **how) as serving:
             host, port = serving.address.split(":")
             reader, writer = await asyncio.open_connection(host, int(port))
             try:

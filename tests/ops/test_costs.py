@@ -6,11 +6,11 @@ from collections.abc import Callable
 import pytest
 from starlette.datastructures import QueryParams
 
-from scheduler.core.model import InvalidAutomation, canonical_id
+from scheduler.core.model import InvalidAutomation, to_canonical_id
 from scheduler.ops.bounds import MAX_FIELD, MAX_TARGET
-from scheduler.ops.hosts import _address, _host
-from scheduler.ops.page.filters import asked
-from scheduler.ops.queries import BadQuery, automation_query, occurrence_query, paging_query, upcoming_query
+from scheduler.ops.hosts import _parse_address, _parse_host
+from scheduler.ops.page.filters import read_form
+from scheduler.ops.queries import BadQuery, parse_automation_query, parse_occurrence_query, parse_paging_query, parse_upcoming_query
 from tests.costs import assert_linear
 from tests.ops.asking import asked as ask
 
@@ -18,7 +18,7 @@ NAMES = ("target", "automation", "since", "until", "outcome", "state", "span", "
 PIECES = ("&", "=", "%", "%41", "+", ";", "a", "9", "*", "[", "a=b&", "2026-", "é", "T", ":", "\0")
 
 
-@pytest.mark.parametrize("read", [occurrence_query, automation_query, paging_query, upcoming_query])
+@pytest.mark.parametrize("read", [parse_occurrence_query, parse_automation_query, parse_paging_query, parse_upcoming_query])
 def test_each_query(read: Callable[[QueryParams], object]) -> None:
     def parse(query: str) -> None:
         with contextlib.suppress(BadQuery):
@@ -30,14 +30,14 @@ def test_each_query(read: Callable[[QueryParams], object]) -> None:
 
 def test_a_form_and_the_addresses_that_are_made_of_it() -> None:
     def parse(query: str) -> None:
-        asked(QueryParams(query), occurrence_query, limit=50).address("/occurrences", offset=50)
+        read_form(QueryParams(query), parse_occurrence_query, limit=50).make_link("/occurrences", offset=50)
 
     assert_linear(parse, PIECES, MAX_TARGET)
 
 
 def test_a_host() -> None:
     def parse(text: str) -> None:
-        _address(_host(text) or text)
+        _parse_address(_parse_host(text) or text)
 
     for prefix in ("", "[", "1."):
         assert_linear(parse, ("a", ".", ":", "[", "]", "1", "1.", "::", "ffff:", "%", "@", " "), MAX_FIELD, prefix=prefix)
@@ -46,7 +46,7 @@ def test_a_host() -> None:
 def test_an_id_in_a_path() -> None:
     def parse(text: str) -> None:
         with contextlib.suppress(InvalidAutomation):
-            canonical_id(text)
+            to_canonical_id(text)
 
     assert_linear(parse, ("a", "-", "{", "}", "urn:uuid:", "0", " "), MAX_TARGET)
 

@@ -14,10 +14,10 @@ from starlette.routing import Route
 
 from scheduler.core.model import REASONS, AttemptResult, RunStatus, State
 from scheduler.ops import gauges, metrics
+from scheduler.ops.event_log import EventLogger
 from scheduler.ops.logs import Log
 from scheduler.ops.metrics import Metrics
-from scheduler.ops.narration import Narrator
-from scheduler.ops.queries import BadQuery, occurrence_query, upcoming_query
+from scheduler.ops.queries import BadQuery, parse_occurrence_query, parse_upcoming_query
 from scheduler.ops.web import build_app
 from tests.ops.support import NOW, every_event, exposition, pages
 
@@ -50,7 +50,7 @@ def shown() -> dict[str, tuple[str, frozenset[str]]]:
     counted.recall({}, {}, {"main": ()})
     for event in every_event():
         counted.observe(event)
-    text = asyncio.run(exposition(counted).text(""))[0].decode()
+    text = asyncio.run(exposition(counted).render(""))[0].decode()
     found = {}
     for family in text_string_to_metric_families(text):
         name = f"{family.name}_total" if family.type == "counter" else family.name
@@ -112,7 +112,7 @@ def test_every_query_asks_for_metrics_and_labels_that_there_are() -> None:
 
 
 def test_the_limits_that_are_documented_are_the_codes() -> None:
-    assert f"no more than {gauges.MOST:,} automations" in TEXT
+    assert f"no more than {gauges.MAX_DETAILED:,} automations" in TEXT
 
 
 # ------------------------------------------------------------ log events
@@ -121,7 +121,7 @@ def test_the_limits_that_are_documented_are_the_codes() -> None:
 def narrated(file: Path) -> dict[str, set[str]]:
     """Every event's name, with the levels at which it has been seen."""
     with file.open("w") as stream, Log(format="json", level="debug", node="n", now=lambda: NOW, stream=stream) as log:
-        narrator = Narrator(log.takes)
+        narrator = EventLogger(log.is_enabled_for)
         for event in [*every_event(), *every_event()]:
             narrator.observe(event)
     lines = [json.loads(line) for line in file.read_text().splitlines()]
@@ -148,7 +148,7 @@ def test_every_page_is_documented_and_no_other() -> None:
     assert {ticked(path)[0] for path, _ in rows("path")} == {route.path for route in app.routes if isinstance(route, Route)}
 
 
-@pytest.mark.parametrize(("page", "read"), [("upcoming", upcoming_query), ("occurrences", occurrence_query)])
+@pytest.mark.parametrize(("page", "read"), [("upcoming", parse_upcoming_query), ("occurrences", parse_occurrence_query)])
 def test_every_parameter_of_a_page_is_documented_and_no_other(page: str, read: object) -> None:
     assert callable(read)
     with pytest.raises(BadQuery) as raised:

@@ -114,4 +114,4 @@ def test_a_request_without_a_host_comes_from_no_browser_and_is_answered() -> Non
 
 
 def test_this_machine_is_called_what_the_system_says() -> None:
-    assert socket.gethostname() in hosts.own_names()
+    assert socket.gethostname() in hosts.find_own_names()

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from scheduler.ops import journal
-from scheduler.ops.logs import Format, Log
+from scheduler.ops.logs import Log, LogFormat
 from tests.ops.support import HOSTILE, NOW, eventually
 
 
@@ -53,11 +53,11 @@ def journald(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Journa
     stand_in.close()
 
 
-def a_log(journald: Journald, format: Format = "auto") -> Log:  # noqa: A002  as the log calls it
+def a_log(journald: Journald, format: LogFormat = "auto") -> Log:  # noqa: A002  as the log calls it
     return Log(format=format, level="debug", node="vm1", now=lambda: NOW, stream=journald.stream)
 
 
-def logged(journald: Journald, write: Callable[[], object], format: Format = "auto") -> dict[str, str]:  # noqa: A002  the same
+def logged(journald: Journald, write: Callable[[], object], format: LogFormat = "auto") -> dict[str, str]:  # noqa: A002  the same
     with a_log(journald, format):
         write()
         return journald.entry()

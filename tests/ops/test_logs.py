@@ -18,8 +18,8 @@ from typing import Any, Self, TextIO
 import pytest
 import structlog
 
-from scheduler.ops.logs import Format, Level, Log
-from scheduler.ops.writer import Lines, Writer
+from scheduler.ops.logs import Log, LogFormat, LogLevel
+from scheduler.ops.writer import LogWriter, StreamOutput
 from tests.ops.support import HOSTILE, NOW, eventually
 
 DEADLINE = 20.0
@@ -30,7 +30,7 @@ CONTROLS = ["\x1b[31mred", "\x9b2J", "\u202egnp.exe", "\x07", "a\u2028b", "\ufef
 
 
 @contextmanager
-def a_log(stream: TextIO, *, format: Format = "auto", level: Level = "info", limit: int = 20_000) -> Iterator[Log]:  # noqa: A002  as the log calls it
+def a_log(stream: TextIO, *, format: LogFormat = "auto", level: LogLevel = "info", limit: int = 20_000) -> Iterator[Log]:  # noqa: A002  as the log calls it
     with Log(format=format, level=level, node="vm1", now=lambda: NOW, stream=stream, limit=limit) as log:
         yield log
 
@@ -159,7 +159,7 @@ def test_a_level_is_a_threshold_and_can_be_moved_while_it_runs(tmp_path: Path) -
         kept.debug("three")
         log.set_level("error")
         kept.warning("four")
-        assert [log.takes(level) for level in ("debug", "info", "warning", "error")] == [False, False, False, True]
+        assert [log.is_enabled_for(level) for level in ("debug", "info", "warning", "error")] == [False, False, False, True]
     assert [json.loads(line)["event"] for line in file.read_text().splitlines()] == ["two", "three"]
 
 
@@ -250,7 +250,7 @@ class Pipe:
 
 def test_nobody_waits_for_a_reader_and_what_was_left_out_is_counted() -> None:
     pipe = Pipe()
-    out = Writer(Lines(pipe.stream), lost=lambda lines: f"lost {lines}", limit=500)
+    out = LogWriter(StreamOutput(pipe.stream), lost=lambda lines: f"lost {lines}", limit=500)
     for line in lines_of(5000):
         out.write(line)  # some hundred fit into the pipe: waiting for the rest would be for ever
     thread, read = pipe.reading()
@@ -286,7 +286,7 @@ def test_the_line_for_those_left_out_is_one_of_the_log() -> None:
 
 def test_a_stuck_reader_does_not_keep_the_process_from_ending() -> None:
     pipe = Pipe()
-    out = Writer(Lines(pipe.stream), lost=str)
+    out = LogWriter(StreamOutput(pipe.stream), lost=str)
     for line in lines_of(5000):
         out.write(line)
     begun = time.monotonic()
@@ -308,7 +308,7 @@ def test_whatever_goes_wrong_with_some_lines_the_next_ones_get_out() -> None:
         written.extend(lines)
         return 0
 
-    writer = Writer(out, lost=lambda lines: f"lost {lines}")
+    writer = LogWriter(out, lost=lambda lines: f"lost {lines}")
     writer.write("bad")
     eventually(lambda: writer._lost == 1)
     writer.write("good")
@@ -320,7 +320,7 @@ def test_a_reader_that_has_gone_is_no_ones_fault() -> None:
     reader, writing = os.pipe()
     os.close(reader)
     with os.fdopen(writing, "w") as stream:
-        out = Writer(Lines(stream), lost=str)
+        out = LogWriter(StreamOutput(stream), lost=str)
         out.write("to nobody")
         eventually(lambda: out._lost == 1)
         out.close()
@@ -346,7 +346,7 @@ def test_a_full_disk_costs_lines_which_are_counted_when_there_is_room_again(tmp_
     disk = Disk(3)
     monkeypatch.setattr("os.write", disk.write)
     with (tmp_path / "log").open("w") as stream:
-        out = Writer(Lines(stream), lost=lambda lines: f"lost {lines}")
+        out = LogWriter(StreamOutput(stream), lost=lambda lines: f"lost {lines}")
         out.write("torn")
         eventually(lambda: out._lost == 1)
         disk.room = 1000
@@ -358,7 +358,7 @@ def test_a_full_disk_costs_lines_which_are_counted_when_there_is_room_again(tmp_
 def test_a_terminal_that_somebody_set_not_to_wait_is_waited_for() -> None:
     pipe = Pipe()
     os.set_blocking(pipe.stream.fileno(), False)
-    out = Writer(Lines(pipe.stream), lost=str)
+    out = LogWriter(StreamOutput(pipe.stream), lost=str)
     for line in lines_of(3000):
         out.write(line)
     thread, read = pipe.reading()
@@ -371,7 +371,7 @@ def test_a_terminal_that_somebody_set_not_to_wait_is_waited_for() -> None:
 def test_lines_of_many_threads_stay_whole(tmp_path: Path) -> None:
     file = tmp_path / "log"
     with file.open("w") as stream:
-        out = Writer(Lines(stream), lost=str)
+        out = LogWriter(StreamOutput(stream), lost=str)
 
         def write(at: int) -> None:
             for line in lines_of(500, at):

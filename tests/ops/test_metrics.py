@@ -15,25 +15,25 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
-from scheduler.core.cron import versions
+from scheduler.core.cron import read_versions
 from scheduler.core.events import (
     AttemptBegun,
     AutomationRemoved,
     ClockJumped,
     ConfigReloaded,
+    EarlierRunSeen,
     Event,
     LedgerCommitted,
     LedgerFailed,
     RequestEnded,
     RunDoubled,
     RunForeign,
-    RunWasThere,
     SnapshotFailed,
     SnapshotTaken,
 )
 from scheduler.core.model import REASONS, AttemptResult, Outcome, Reason, RunStatus, State
 from scheduler.core.status import PlacesStatus
-from scheduler.ops.gauges import AUTOMATION_STATES, MOST, Exposition
+from scheduler.ops.gauges import AUTOMATION_STATES, MAX_DETAILED, Exposition
 from scheduler.ops.metrics import Metrics
 from tests.ops.support import (
     AUTOMATION,
@@ -58,7 +58,7 @@ SOURCE = Path(__file__).parents[2] / "scheduler"
 
 
 def text(of: Exposition, accept: str = "") -> str:
-    return asyncio.run(of.text(accept))[0].decode()
+    return asyncio.run(of.render(accept))[0].decode()
 
 
 def samples(of: Exposition) -> Samples:
@@ -129,7 +129,7 @@ def operations() -> set[str]:
     found: set[str] = set()
     for file in [*SOURCE.glob("daemon/*.py"), *SOURCE.glob("app/*.py")]:
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and _called(node) in {"durably", "readably", "failed", "write_down"}:
+            if isinstance(node, ast.Call) and _called(node) in {"retry_write", "retry_read", "note_failure", "persist"}:
                 found.update(each.value for each in node.args[:2] if isinstance(each, ast.Constant) and isinstance(each.value, str))
     return found
 
@@ -323,7 +323,7 @@ def test_gauges_follow_the_state_and_a_target_that_is_gone_has_none() -> None:
 
 def test_the_build_is_named_with_what_evaluates_schedules() -> None:
     (labels,) = [dict(labels) for (name, labels) in samples(exposition()) if name == "scheduler_build_info"]
-    assert (labels["version"], labels["croniter"], labels["tzdata"]) == ("0.1.0", versions().croniter, versions().tzdata)
+    assert (labels["version"], labels["croniter"], labels["tzdata"]) == ("0.1.0", read_versions().croniter, read_versions().tzdata)
     assert labels["python"].startswith("3.")
 
 
@@ -354,7 +354,7 @@ def test_an_automation_has_its_own_metrics() -> None:
 
 @pytest.mark.parametrize(
     ("per_automation", "count", "shown"),
-    [("auto", MOST, True), ("auto", MOST + 1, False), (True, MOST + 1, True), (False, 1, False)],
+    [("auto", MAX_DETAILED, True), ("auto", MAX_DETAILED + 1, False), (True, MAX_DETAILED + 1, True), (False, 1, False)],
 )
 def test_metrics_of_each_automation_are_for_as_many_as_prometheus_bears(per_automation: bool | str, count: int, shown: bool) -> None:
     many = replace(STATUS, targets=[replace(TARGET, automations={"enabled": count - 1, "invalid": 1})])
@@ -362,7 +362,7 @@ def test_metrics_of_each_automation_are_for_as_many_as_prometheus_bears(per_auto
 
 
 def test_the_automations_of_all_targets_count_together() -> None:
-    half = MOST // 2 + 1
+    half = MAX_DETAILED // 2 + 1
     two = replace(STATUS, targets=[replace(TARGET, name=name, automations={"enabled": half}) for name in ("a", "b")])
     assert not of_automations(samples(exposition(status=lambda: two)))
 
@@ -438,9 +438,9 @@ def test_what_fails_is_known_from_the_ledger_and_from_runs_that_were_there_befor
     metrics.recall({}, {}, {"main": [ID, "another"]})
     of = exposition(metrics)
     assert failing(of) == (2, 1)
-    metrics.observe(RunWasThere(target="main", automation_id=ID, automation="nightly", status=RunStatus.SUCCESS))
+    metrics.observe(EarlierRunSeen(target="main", automation_id=ID, automation="nightly", status=RunStatus.SUCCESS))
     assert failing(of) == (1, 0)
-    metrics.observe(RunWasThere(target="main", automation_id=ID, automation="nightly", status=RunStatus.FAILED))
+    metrics.observe(EarlierRunSeen(target="main", automation_id=ID, automation="nightly", status=RunStatus.FAILED))
     assert failing(of) == (2, 1)
     metrics.observe(AutomationRemoved(target="main", automation_id=ID, automation="nightly"))
     assert failing(of) == (1, 0)
@@ -476,7 +476,7 @@ def test_what_the_ledger_remembers_does_not_undo_what_has_happened_since() -> No
     metrics = Metrics(["main"], now=lambda: NOW)
     metrics.observe(concluded())
     metrics.recall({("main", ID): OF_THE_LEDGER}, {})
-    assert metrics.last_accepted("main", ID) == NOW.timestamp()
+    assert metrics.get_last_accepted("main", ID) == NOW.timestamp()
 
 
 def test_the_series_of_a_removed_automation_disappear() -> None:
@@ -498,7 +498,7 @@ def test_the_series_of_a_removed_automation_disappear() -> None:
 def test_metrics_of_another_target_are_not_taken_for_ours() -> None:
     metrics = Metrics(["main", "other"], now=lambda: NOW)
     metrics.recall({("other", ID): NOW}, {})
-    assert metrics.last_accepted("main", ID) is None
+    assert metrics.get_last_accepted("main", ID) is None
 
 
 # ------------------------------------------------------------ as text
@@ -539,7 +539,7 @@ def test_the_loop_turns_while_a_large_text_is_made() -> None:
 
     async def look() -> tuple[int, int]:
         turns = 0
-        making = asyncio.create_task(of.text(""))
+        making = asyncio.create_task(of.render(""))
         while not making.done():
             await asyncio.sleep(0.001)
             turns += 1

@@ -14,8 +14,8 @@ from scheduler.core.events import (
     AutomationAdded,
     AutomationChanged,
     AutomationsUnidentified,
-    CarryFailed,
     ConfigReloaded,
+    DeliveryFailed,
     Event,
     LedgerFailed,
     LedgerRecovered,
@@ -28,20 +28,20 @@ from scheduler.core.events import (
 )
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import REASONS, AttemptResult, Definition, Outcome, Reason, RunStatus
-from scheduler.ops.logs import Level, Log
-from scheduler.ops.narration import Narrator
+from scheduler.ops.event_log import EventLogger
+from scheduler.ops.logs import Log, LogLevel
 from tests.ops.support import HOSTILE, ID, NOW, OCCURRENCE, RUN, attempt, concluded, every_event, run_finished
 
-WITHOUT_A_LINE = {"AttemptBegun", "ConfigReloading", "LedgerCommitted", "RequestEnded", "RunWasThere"}
+WITHOUT_A_LINE = {"AttemptBegun", "ConfigReloading", "LedgerCommitted", "RequestEnded", "EarlierRunSeen"}
 IN_ORDER = [
     *("timestamp", "level", "event", "target", "automation_id", "automation", "scheduled_for", "attempt"),
     *("lateness_seconds", "task_run_id", "reason", "error", "node"),
 ]
 
 
-def narrated(file: Path, happened: Iterable[Event], level: Level = "debug") -> list[dict[str, Any]]:
+def narrated(file: Path, happened: Iterable[Event], level: LogLevel = "debug") -> list[dict[str, Any]]:
     with file.open("w") as stream, Log(format="json", level=level, node="vm1", now=lambda: NOW, stream=stream) as log:
-        narrator = Narrator(log.takes)
+        narrator = EventLogger(log.is_enabled_for)
         for event in happened:
             narrator.observe(event)
     return [json.loads(line) for line in file.read_text().splitlines()]
@@ -77,7 +77,7 @@ def test_an_event_is_one_line_and_one_that_people_need_not_know_of_is_none(event
     [
         (OccurrenceClaimed(occurrence=OCCURRENCE, automation="a"), "debug", "occurrence.claimed"),
         (OccurrenceOverdue(occurrence=OCCURRENCE, automation="a", state="waiting", count=1, overdue=1), "error", "occurrence.overdue"),
-        (CarryFailed(occurrence=OCCURRENCE, automation="a", error=ValueError()), "error", "occurrence.faulted"),
+        (DeliveryFailed(occurrence=OCCURRENCE, automation="a", error=ValueError()), "error", "occurrence.faulted"),
         *((concluded(Outcome.ACCEPTED, reason), "info", "occurrence.accepted") for reason in REASONS[Outcome.ACCEPTED]),
         (concluded(Outcome.REJECTED, Reason.REFUSED), "warning", "occurrence.rejected"),
         (concluded(Outcome.EXPIRED, Reason.NOT_STARTED), "warning", "occurrence.expired"),
@@ -209,7 +209,7 @@ def test_a_definition_is_shown_by_its_parts(tmp_path: Path) -> None:
 def test_a_fault_of_the_daemon_comes_with_its_traceback(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="lost its way") as raised:
         int("lost its way")
-    (line,) = narrated(tmp_path / "log", [CarryFailed(occurrence=OCCURRENCE, automation="nightly", error=raised.value)])
+    (line,) = narrated(tmp_path / "log", [DeliveryFailed(occurrence=OCCURRENCE, automation="nightly", error=raised.value)])
     assert line["error"].startswith("ValueError: invalid literal")
     assert "test_narration.py" in line["exception"]
 
@@ -256,7 +256,7 @@ def test_a_level_that_is_not_taken_is_not_logged_and_not_prepared(tmp_path: Path
     def prepared(_: Event) -> dict[str, object]:
         raise AssertionError("nobody will see it")
 
-    monkeypatch.setattr("scheduler.ops.narration._keys", prepared)
+    monkeypatch.setattr("scheduler.ops.event_log._make_keys", prepared)
     assert narrated(tmp_path / "log", [OccurrenceClaimed(occurrence=OCCURRENCE, automation="a")], level="info") == []
 
 

@@ -13,11 +13,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from scheduler.core.model import Outcome, RunStatus
-from scheduler.core.policy import CatchUp, Concurrency, Policies, due_of
-from scheduler.core.status import AutomationDetails, PausedByHand, Recent, RunOutput
-from scheduler.core.timetable import Entry
-from scheduler.core.zones import zone
-from scheduler.ops.page.overview import MOST_INSTANTS
+from scheduler.core.policy import CatchUp, Concurrency, Policies, compute_due
+from scheduler.core.status import AutomationDetails, OperatorPause, RecentActivity, RunOutputTail
+from scheduler.core.timetable import TimetableEntry
+from scheduler.core.zones import load_zone
+from scheduler.ops.page.overview import MAX_INSTANTS
 from scheduler.ops.queries import OccurrenceQuery
 from tests.browser.exhibit import exhibit, hostile
 from tests.ops.asking import Parsed, all_asked, asked, parsed
@@ -103,7 +103,7 @@ def test_what_waits_is_shown_with_its_cause_its_due_time_and_since_when() -> Non
 
 def test_the_due_time_is_shown_beside_the_instant_where_jitter_sets_them_apart() -> None:
     spread = replace(entry("nightly"), policies=Policies(jitter=timedelta(minutes=4)))
-    due = due_of(spread.policies, "main", ID, spread.schedule, NOW + timedelta(minutes=10)).astimezone(zone("Europe/Berlin"))
+    due = compute_due(spread.policies, "main", ID, spread.schedule, NOW + timedelta(minutes=10)).astimezone(load_zone("Europe/Berlin"))
     assert due > NOW + timedelta(minutes=10)
     for path in ("/", "/automations", ONE):
         assert f"Mon 23 Nov 20:30 CET, Europe/Berlin due {due:%H:%M:%S}" in parsed(path, pages(entries=[spread])).words
@@ -194,7 +194,7 @@ def test_the_first_page_is_not_well_while_the_newest_finished_run_failed() -> No
     ],
 )
 def test_runs_that_failed_in_the_last_day_are_a_figure(failed_runs: dict[RunStatus, int], said: str, tone: str) -> None:
-    recent = Recent(NOW, complete=True, tallies=(), foreign=(), pauses=(), failed_runs=failed_runs)
+    recent = RecentActivity(NOW, complete=True, tallies=(), foreign=(), pauses=(), failed_runs=failed_runs)
     answer = pages(recent=Remembered(recent))
     assert said in parsed("/", answer).words
     assert (
@@ -372,7 +372,7 @@ def test_automations_can_be_filtered(query: str, names: set[str]) -> None:
     assert {each for each in ("a1", "a2", "b") if f" {each} " in page.words} == names
 
 
-def automation(of: Entry | AutomationDetails, recent: Recent | None = None, **target: Any) -> str:
+def automation(of: TimetableEntry | AutomationDetails, recent: RecentActivity | None = None, **target: Any) -> str:
     each = of if isinstance(of, AutomationDetails) else details(of)
     status = replace(STATUS, targets=[replace(TARGET, **target)])
     return parsed(ONE, pages(status=status, automations=[each], recent=Remembered(recent))).words
@@ -418,20 +418,24 @@ def test_a_fire_that_is_years_away_is_shown_alone() -> None:
         (details(entry("a")), None, {"held": "HTTP 401"}, "Held Nothing is sent to target main: HTTP 401"),
         (
             details(entry("a"), paused_by_hand=True),
-            Recent(NOW, complete=True, tallies=(), foreign=(), pauses=[PausedByHand("main", ID, "a", NOW - timedelta(hours=2), "ada")]),
+            RecentActivity(
+                NOW, complete=True, tallies=(), foreign=(), pauses=[OperatorPause("main", ID, "a", NOW - timedelta(hours=2), "ada")]
+            ),
             {},
             "By hand, by ada, since 2026-11-23T17:20:00Z (2 h ago).",
         ),
         (
             details(entry("a"), paused_by_hand=True),
-            Recent(NOW, complete=True, tallies=(), foreign=(), pauses=[PausedByHand("main", None, "*", NOW, "ada")]),
+            RecentActivity(NOW, complete=True, tallies=(), foreign=(), pauses=[OperatorPause("main", None, "*", NOW, "ada")]),
             {},
             "What to do: scheduler resume --all --keep-single ends it.",
         ),
         (details(entry("a"), paused_by_hand=True), None, {}, "Paused By hand."),
     ],
 )
-def test_an_automation_tells_its_state_and_what_to_do(each: AutomationDetails, recent: Recent | None, target: Any, says: str) -> None:
+def test_an_automation_tells_its_state_and_what_to_do(
+    each: AutomationDetails, recent: RecentActivity | None, target: Any, says: str
+) -> None:
     assert says in automation(each, recent, **target)
 
 
@@ -465,10 +469,10 @@ def test_an_automation_tells_its_newest_run() -> None:
     assert "It has never run." in automation(entry("a"))
 
 
-def page_with(output: RunOutput | None, asked_for: list[tuple[str, str]] | None = None) -> Parsed:
+def page_with(output: RunOutputTail | None, asked_for: list[tuple[str, str]] | None = None) -> Parsed:
     """The page of an automation whose newest run has printed this."""
 
-    async def run_output(target: str, run_id: str) -> RunOutput | None:
+    async def run_output(target: str, run_id: str) -> RunOutputTail | None:
         if asked_for is not None:
             asked_for.append((target, run_id))
         return output
@@ -479,7 +483,7 @@ def page_with(output: RunOutput | None, asked_for: list[tuple[str, str]] | None 
 
 def test_an_automation_shows_what_its_newest_run_printed() -> None:
     asked_for: list[tuple[str, str]] = []
-    page = page_with(RunOutput(31, "cloning\n 10%\r100%\r\n\x1b[31mno such model\x1b[0m\n"), asked_for)
+    page = page_with(RunOutputTail(31, "cloning\n 10%\r100%\r\n\x1b[31mno such model\x1b[0m\n"), asked_for)
     assert asked_for == [("main", OTHER_ID)]
     assert "31 bytes, as the agent printed them." in page.words
     assert "cloning\n100%\nno such model\n" in page.text
@@ -492,28 +496,28 @@ def test_an_automation_shows_what_its_newest_run_printed() -> None:
     ("output", "says", "does_not_say"),
     [
         (None, "Newest run", "Output"),
-        (RunOutput(None, None), "Newest run", "Output"),
-        (RunOutput(0, ""), "It has printed nothing.", "bytes"),
-        (RunOutput(error="the API cannot be reached"), "the API cannot be reached", "bytes"),
-        (RunOutput(1_234_567, "end"), "The end of 1,234,567 bytes, as", "[...]"),
-        (RunOutput(4 * 300, "abc\n" * 300), "The end of 1,200 bytes, as", "[...]"),
+        (RunOutputTail(None, None), "Newest run", "Output"),
+        (RunOutputTail(0, ""), "It has printed nothing.", "bytes"),
+        (RunOutputTail(error="the API cannot be reached"), "the API cannot be reached", "bytes"),
+        (RunOutputTail(1_234_567, "end"), "The end of 1,234,567 bytes, as", "[...]"),
+        (RunOutputTail(4 * 300, "abc\n" * 300), "The end of 1,200 bytes, as", "[...]"),
     ],
 )
-def test_an_output_that_is_not_whole_or_not_there_says_so(output: RunOutput | None, says: str, does_not_say: str) -> None:
+def test_an_output_that_is_not_whole_or_not_there_says_so(output: RunOutputTail | None, says: str, does_not_say: str) -> None:
     words = page_with(output).words
     assert says in words
     assert does_not_say not in words
 
 
 def test_no_more_lines_of_an_output_are_shown_than_somebody_reads() -> None:
-    text = page_with(RunOutput(99_999, "".join(f"line {number}\n" for number in range(1, 1001)))).text
+    text = page_with(RunOutputTail(99_999, "".join(f"line {number}\n" for number in range(1, 1001)))).text
     assert "line 801\n" in text
     assert "line 1000\n" in text
     assert "line 800\n" not in text
 
 
 def test_an_automation_that_never_ran_asks_for_no_output() -> None:
-    async def run_output(*_: object) -> RunOutput:
+    async def run_output(*_: object) -> RunOutputTail:
         raise AssertionError
 
     assert "It has never run." in parsed(ONE, pages(automations=[details(entry("a"))], run_output=run_output)).words
@@ -632,10 +636,10 @@ def evil() -> Any:
     status = replace(STATUS, node=HOSTILE, lock_holder=HOSTILE, ledger_error=HOSTILE, targets=[target, TARGET])
     run = replace(entry(HOSTILE).automation, run_id=HOSTILE, run_at=NOW, run_status=HOSTILE, run_error=HOSTILE)
     each = replace(entry(HOSTILE), automation=run, invalid=HOSTILE)
-    recent = Recent(NOW, complete=True, tallies=(), foreign=(), pauses=[PausedByHand("main", ID, HOSTILE, NOW, HOSTILE)])
+    recent = RecentActivity(NOW, complete=True, tallies=(), foreign=(), pauses=[OperatorPause("main", ID, HOSTILE, NOW, HOSTILE)])
 
-    async def run_output(*_: object) -> RunOutput:
-        return RunOutput(9_999, f"{HOSTILE}</pre></bdi><script>alert(2)</script>\x1b]0;title\x07\x9b31m\u202e\x00")
+    async def run_output(*_: object) -> RunOutputTail:
+        return RunOutputTail(9_999, f"{HOSTILE}</pre></bdi><script>alert(2)</script>\x1b]0;title\x07\x9b31m\u202e\x00")
 
     return pages(status=status, entries=[each], occurrences=Recorded(line), recent=Remembered(recent), run_output=run_output)
 
@@ -677,8 +681,8 @@ def test_pages_are_made_on_another_thread() -> None:
         seen.append(threading.get_ident())
         yield from ()
 
-    assert asked("/", replace(pages(), together=lambda *_: watched())).status_code == 200
-    assert asked("/automations", replace(pages(), every_detail=lambda _: watched())).status_code == 200
+    assert asked("/", replace(pages(), upcoming_by_schedule=lambda *_: watched())).status_code == 200
+    assert asked("/automations", replace(pages(), all_details=lambda _: watched())).status_code == 200
     assert len(seen) == 2
     assert threading.get_ident() not in seen
 
@@ -694,14 +698,14 @@ def test_pages_are_made_one_at_a_time() -> None:
         making -= 1
         yield from ()
 
-    assert [answer.status_code for answer in all_asked(["/"] * 5, replace(pages(), together=lambda *_: watched()))] == [200] * 5
+    assert [answer.status_code for answer in all_asked(["/"] * 5, replace(pages(), upcoming_by_schedule=lambda *_: watched()))] == [200] * 5
     assert most == 1
 
 
 def test_what_is_too_much_to_draw_is_drawn_as_far_as_it_goes() -> None:
     one, evaluated = [details(entry("a"))], itertools.count()
     endless = (((NOW + timedelta(seconds=number)), one) for number in evaluated)
-    page = parsed("/", replace(pages(entries=[entry("a")]), together=lambda *_: endless))
+    page = parsed("/", replace(pages(entries=[entry("a")]), upcoming_by_schedule=lambda *_: endless))
     assert "is left out: there is too much of it" in page.words
     assert "more than 30,000" in page.words
-    assert next(evaluated) < MOST_INSTANTS + 1_000
+    assert next(evaluated) < MAX_INSTANTS + 1_000

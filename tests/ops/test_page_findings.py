@@ -12,15 +12,15 @@ from scheduler.core.status import (
     NONE_FAILING,
     DaemonStatus,
     Disappearance,
-    Failing,
-    ForeignRuns,
+    FailingAutomations,
+    ForeignRunTally,
     Inconsistency,
-    PausedByHand,
+    OperatorPause,
+    OutcomeTally,
     PlacesStatus,
-    Recent,
-    Tally,
+    RecentActivity,
 )
-from scheduler.ops.page.findings import ADVICE, BAD, NOTE, WARN, Finding, findings
+from scheduler.ops.page.findings import ADVICE, BAD, NOTE, WARN, PageFinding, list_findings
 from tests.ops.support import EMPTY_TARGET, FAILED_RUN, ID, NOW, RUN, STATUS, TARGET, details, entry
 
 RUNBOOK = (
@@ -28,18 +28,18 @@ RUNBOOK = (
 )
 WELL = replace(TARGET, overdue=[], overdue_count=0, automations={"enabled": 2})
 SHORT = PlacesStatus(waiting=14, exhausted_since=NOW)
-QUIET = Recent(NOW - timedelta(days=1), complete=True, tallies=(), foreign=(), pauses=())
+QUIET = RecentActivity(NOW - timedelta(days=1), complete=True, tallies=(), foreign=(), pauses=())
 
 
 def found(
     status: DaemonStatus | None = None,
-    recent: Recent | None = QUIET,
+    recent: RecentActivity | None = QUIET,
     *,
-    failing: Failing | None = NONE_FAILING,
+    failing: FailingAutomations | None = NONE_FAILING,
     unreadable: str | None = None,
     **target: Any,
-) -> list[Finding]:
-    return list(findings(status or replace(STATUS, targets=[replace(WELL, **target)]), [], recent, failing, unreadable))
+) -> list[PageFinding]:
+    return list(list_findings(status or replace(STATUS, targets=[replace(WELL, **target)]), [], recent, failing, unreadable))
 
 
 def test_nothing_wrong_is_nothing_said() -> None:
@@ -92,7 +92,7 @@ def test_what_is_wrong_with_a_target_is_found(changes: Any, severity: str, title
 
 def test_each_newest_finished_run_that_failed_or_was_lost_is_found_and_the_rest_is_counted() -> None:
     lost = replace(FAILED_RUN, name="weekly", status=RunStatus.LOST, failures=1, error=None)
-    first, second, *_, rest = told = found(failing=Failing({"main": 7}, [FAILED_RUN, *[lost] * 6]))
+    first, second, *_, rest = told = found(failing=FailingAutomations({"main": 7}, [FAILED_RUN, *[lost] * 6]))
     assert (len(told), {finding.severity for finding in told}) == (6, {BAD})
     assert (first.title, second.title) == ("The newest finished run of nightly failed", "The newest finished run of weekly was lost")
     assert first.detail == "3 failures in a row, the newest 2026-11-23T19:18:00Z (2 min ago)."
@@ -131,7 +131,7 @@ def test_a_target_that_has_only_just_begun_is_no_trouble() -> None:
     ],
 )
 def test_outcomes_that_nobody_wanted_are_found_with_a_link_to_them(outcome: Outcome, reason: Reason, severity: str, says: str) -> None:
-    recent = replace(QUIET, tallies=[Tally("main", outcome, reason, 2, NOW), Tally("b", outcome, reason, 1, NOW)])
+    recent = replace(QUIET, tallies=[OutcomeTally("main", outcome, reason, 2, NOW), OutcomeTally("b", outcome, reason, 1, NOW)])
     (finding,) = found(recent=recent)
     assert (finding.severity, finding.title) == (severity, says)
     assert finding.link == f"/occurrences?outcome={outcome}&since=2026-11-22T19%3A20%3A00Z"
@@ -142,18 +142,18 @@ def test_outcomes_that_nobody_wanted_are_found_with_a_link_to_them(outcome: Outc
     ("outcome", "reason"), [(Outcome.ACCEPTED, Reason.FOUND), (Outcome.SKIPPED, Reason.OVERLAP), (Outcome.SKIPPED, Reason.PAUSED)]
 )
 def test_outcomes_that_are_as_somebody_wanted_are_no_trouble(outcome: Outcome, reason: Reason) -> None:
-    assert found(recent=replace(QUIET, tallies=[Tally("main", outcome, reason, 2, NOW)])) == []
+    assert found(recent=replace(QUIET, tallies=[OutcomeTally("main", outcome, reason, 2, NOW)])) == []
 
 
 def test_runs_of_others_and_late_doubles_are_told_apart() -> None:
-    runs = [ForeignRuns("main", ID, "a", 3, 1, NOW), ForeignRuns("main", ID, "b", 1, 1, None)]
+    runs = [ForeignRunTally("main", ID, "a", 3, 1, NOW), ForeignRunTally("main", ID, "b", 1, 1, None)]
     double, foreign = found(recent=replace(QUIET, foreign=runs))
     assert (double.severity, double.title[:14], len(double.items)) == (BAD, "2 late doubles", 2)
     assert (foreign.severity, foreign.title, len(foreign.items)) == (WARN, "2 runs that nobody here started", 1)
 
 
 def test_pauses_are_told_last_so_that_nobody_forgets() -> None:
-    pauses = [PausedByHand("main", ID, "a", NOW, "ada"), PausedByHand("main", None, "*", NOW, "ben")]
+    pauses = [OperatorPause("main", ID, "a", NOW, "ada"), OperatorPause("main", None, "*", NOW, "ben")]
     told = found(recent=replace(QUIET, pauses=pauses), held="401")
     assert [(each.severity, each.title) for each in told] == [
         (BAD, "Target main is held: nothing is sent to it"),
@@ -173,7 +173,7 @@ def test_no_more_are_named_than_anybody_reads_and_the_rest_is_counted() -> None:
     (overdue,) = found(overdue=[f"late {number}" for number in range(100)], overdue_count=5000)
     assert (len(overdue.items), overdue.more) == (10, 4990)
     invalid = [details(replace(entry(f"a{number}"), schedule=None, invalid="no such zone")) for number in range(12)]
-    (finding,) = findings(replace(STATUS, targets=[replace(WELL, automations={"invalid": 500})]), invalid, QUIET, None, None)
+    (finding,) = list_findings(replace(STATUS, targets=[replace(WELL, automations={"invalid": 500})]), invalid, QUIET, None, None)
     assert (len(finding.items), finding.more, finding.link) == (10, 490, "/automations?target=main&state=invalid")
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from scheduler.core.policy import Policies
 from scheduler.core.status import AutomationDetails
-from scheduler.ops.page.timeline import DAY, HOUR, Fires, Scale, Timeline, timeline
+from scheduler.ops.page.timeline import DAY, HOUR, Fires, Scale, Timeline, make_timeline
 from tests.ops.support import NOW, details, entry
 
 
@@ -25,42 +25,42 @@ def fires(*groups: Sequence[AutomationDetails]) -> Fires:
         for group in groups:
             schedule = group[0].schedule
             assert schedule is not None
-            yield from ((instant, group) for instant in schedule.between(NOW, NOW + timedelta(days=1)))
+            yield from ((instant, group) for instant in schedule.iterate_between(NOW, NOW + timedelta(days=1)))
 
     return sorted(found(), key=lambda fire: fire[0])
 
 
 def drawn(of: Fires, scale: Scale = HOUR) -> Timeline:
-    return timeline(of, scale, NOW + timedelta(seconds=12), None)
+    return make_timeline(of, scale, NOW + timedelta(seconds=12), None)
 
 
 def test_a_few_automations_have_a_lane_each() -> None:
     line = drawn(fires(some(2), some(1, "5 * * * *", name="b")))
-    assert [(lane.label, lane.count) for lane in line.lanes] == [("a0", 5), ("a1", 5), ("b0", 1)]
+    assert [(lane.label, lane.count) for lane in line.rows] == [("a0", 5), ("a1", 5), ("b0", 1)]
     assert line.description == "11 fires of 3 automations, at most 1 in a minute."
 
 
 def test_more_of_them_share_a_lane_for_each_target() -> None:
     line = drawn(fires(some(9), some(3, target="other")))
-    assert [(lane.label, lane.automation, lane.count) for lane in line.lanes] == [("main", None, 45), ("other", None, 15)]
+    assert [(lane.label, lane.automation, lane.count) for lane in line.rows] == [("main", None, 45), ("other", None, 15)]
     assert line.most == 9
 
 
 def test_many_targets_share_one() -> None:
     line = drawn(fires(*(some(1, target=f"t{number}") for number in range(9))))
-    assert [(lane.label, lane.count) for lane in line.lanes] == [("all targets", 45)]
+    assert [(lane.label, lane.count) for lane in line.rows] == [("all targets", 45)]
 
 
 @pytest.mark.parametrize("scale", [HOUR, DAY])
 def test_nothing_is_nothing(scale: Scale) -> None:
     line = drawn((), scale)
-    assert (line.count, line.lanes) == (0, [])
+    assert (line.count, line.rows) == (0, [])
     assert line.description == f"Nothing is scheduled in the {scale.words}."
 
 
 def test_the_present_is_at_the_left_and_a_bar_stands_at_its_time() -> None:
     def first(expression: str, scale: Scale) -> float:
-        (lane,) = drawn(fires(some(1, expression)), scale).lanes
+        (lane,) = drawn(fires(some(1, expression)), scale).rows
         return lane.bars[0].x
 
     assert first("21 20 * * *", HOUR) == pytest.approx(100 / 60, abs=0.01)  # in Berlin; the minute after the present one
@@ -73,7 +73,7 @@ def test_what_is_paused_is_drawn_on_top_and_otherwise() -> None:
         some(9),
         [details(replace(entry(f"p{number}", automation_id=f"p{number}"), policies=Policies(paused=True))) for number in range(3)],
     )
-    (lane,) = drawn(fires(active, paused)).lanes
+    (lane,) = drawn(fires(active, paused)).rows
     below, above = lane.bars[:2]
     assert [(bar.count, bar.paused) for bar in (below, above)] == [(9, False), (3, True)]
     assert drawn(fires(active, paused)).description == "45 fires of 12 automations, at most 12 in a minute. 15 more are paused."
@@ -88,15 +88,15 @@ def test_ticks_are_round_times_in_utc_and_midnight_is_a_date() -> None:
 
 
 def test_the_table_tells_the_fires_between_the_ticks() -> None:
-    (lane,) = drawn(fires(some(1, "*/30 * * * *")), DAY).lanes
+    (lane,) = drawn(fires(some(1, "*/30 * * * *")), DAY).rows
     assert lane.parts[:2] == [("19:20 to 21:00", 3), ("21:00 to 00:00", 6)]
     assert lane.parts[-1] == ("18:00 to 19:20", 3)  # also at 18:00 itself
 
 
 def test_what_was_not_evaluated_is_said() -> None:
-    cut = timeline(fires(some(1)), DAY, NOW, NOW + timedelta(hours=2))
+    cut = make_timeline(fires(some(1)), DAY, NOW, NOW + timedelta(hours=2))
     assert "What comes after 21:20 UTC is left out" in cut.description
-    assert "left out" not in timeline(fires(some(1)), HOUR, NOW, NOW + timedelta(hours=2)).description
+    assert "left out" not in make_timeline(fires(some(1)), HOUR, NOW, NOW + timedelta(hours=2)).description
 
 
 @settings(max_examples=60, deadline=None)
@@ -110,10 +110,10 @@ def test_bars_and_table_hold_every_fire_once_and_lie_within_the_drawing(groups: 
     of = fires(*(some(count, expression, name=f"g{number}-") for number, (count, expression) in enumerate(groups)))
     line = drawn(of, scale)
     expected = sum(len(group) for instant, group in of if instant < NOW.replace(second=0) + scale.span)
-    assert all(max(bar.height for bar in lane.bars) > 17 for lane in line.lanes if lane.automation)  # rare ones are seen beside busy ones
-    assert sum(bar.count for lane in line.lanes for bar in lane.bars) == expected
-    assert sum(count for lane in line.lanes for _, count in lane.parts) == expected == line.count
-    for lane in line.lanes:
+    assert all(max(bar.height for bar in lane.bars) > 17 for lane in line.rows if lane.automation)  # rare ones are seen beside busy ones
+    assert sum(bar.count for lane in line.rows for bar in lane.bars) == expected
+    assert sum(count for lane in line.rows for _, count in lane.parts) == expected == line.count
+    for lane in line.rows:
         for bar in lane.bars:
             assert bar.x >= 0
             assert bar.x + bar.width <= 100

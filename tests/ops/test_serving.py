@@ -15,8 +15,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from scheduler.core.errors import ConfigurationError
-from scheduler.ops import serving
-from scheduler.ops.serving import Serving
+from scheduler.ops import http_server
+from scheduler.ops.http_server import HttpServer
 from scheduler.ops.web import build_app
 from tests.ops.support import pages
 
@@ -27,8 +27,8 @@ async def greeting(scope: Scope, receive: Receive, send: Send) -> None:
     await PlainTextResponse("hello")(scope, receive, send)
 
 
-def served(app: ASGIApp = greeting, listen: str = "127.0.0.1:0", **how: Any) -> Serving:
-    return Serving(app, listen, setting="server.listen", **how)
+def served(app: ASGIApp = greeting, listen: str = "127.0.0.1:0", **how: Any) -> HttpServer:
+    return HttpServer(app, listen, setting="server.listen", **how)
 
 
 async def get(address: str, path: str = "/", **headers: str) -> httpx.Response:
@@ -166,7 +166,7 @@ def test_what_the_system_refuses_is_said_so(number: int, says: str, monkeypatch:
     def refused(*_: object) -> socket.socket:
         raise OSError(number, "No buffer space available")
 
-    monkeypatch.setattr(serving, "_bound", refused)
+    monkeypatch.setattr(http_server, "_bind_address", refused)
     assert says in refusal("127.0.0.1:0")
 
 
@@ -191,7 +191,7 @@ def test_an_address_that_is_missing_is_no_fault_as_long_as_there_is_another() ->
 
 @pytest.mark.usefixtures("_half_a_localhost")
 def test_an_address_in_use_is_a_fault_though_there_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    bind, bound = serving._bound, list[socket.socket]()
+    bind, bound = http_server._bind_address, list[socket.socket]()
 
     def one_in_use(family: int, _: str, port: int) -> socket.socket:
         if bound:
@@ -199,7 +199,7 @@ def test_an_address_in_use_is_a_fault_though_there_is_another(monkeypatch: pytes
         bound.append(bind(family, "127.0.0.1", port))
         return bound[0]
 
-    monkeypatch.setattr(serving, "_bound", one_in_use)
+    monkeypatch.setattr(http_server, "_bind_address", one_in_use)
     assert "something else listens there already" in refusal("localhost:0")
     assert bound[0].fileno() == -1, "the one that could be had is given back"
 
@@ -221,7 +221,7 @@ def test_when_it_is_stopped_nothing_listens_any_more() -> None:
 
 
 @contextlib.asynccontextmanager
-async def a_request_under_way(patience: int) -> AsyncIterator[tuple[Serving, asyncio.Event, "asyncio.Task[httpx.Response]"]]:
+async def a_request_under_way(patience: int) -> AsyncIterator[tuple[HttpServer, asyncio.Event, "asyncio.Task[httpx.Response]"]]:
     begun, answer = asyncio.Event(), asyncio.Event()
 
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:

@@ -72,11 +72,11 @@ def of(systemd: Systemd, **environ: str) -> Process:
 def test_it_is_ready_once_and_not_before_it_is_up(systemd: Systemd) -> None:
     process = of(systemd)
     process.is_up, process.status = False, "not ready: the ledger is held by vm2"
-    process.notifier.look()
+    process.notifier.update()
     assert systemd.told() == ["STATUS=not ready: the ledger is held by vm2"]
     process.is_up, process.status = True, "serving"
-    process.notifier.look()
-    process.notifier.look()
+    process.notifier.update()
+    process.notifier.update()
     assert systemd.told() == ["READY=1", "STATUS=serving"]
 
 
@@ -111,13 +111,13 @@ def test_the_watchdog_is_fed_in_time_and_only_while_there_is_progress(systemd: S
 @pytest.mark.parametrize("environ", [{}, {"WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1"}])
 def test_a_watchdog_that_is_not_meant_for_us_is_not_fed(environ: dict[str, str], systemd: Systemd) -> None:
     process = of(systemd, **environ)
-    process.notifier.look()
+    process.notifier.update()
     assert systemd.told() == ["READY=1", "STATUS=serving"]
 
 
 def test_a_reload_is_told_with_its_end(systemd: Systemd) -> None:
     process = of(systemd)
-    process.notifier.look()
+    process.notifier.update()
     systemd.told()
     process.notifier.observe(ConfigReloading())
     assert systemd.told() == ["RELOADING=1"]
@@ -143,7 +143,7 @@ def test_the_end_is_told_when_it_begins(systemd: Systemd) -> None:
 def test_no_error_text_can_tell_systemd_anything_else(systemd: Systemd) -> None:
     process = of(systemd)
     process.status = "x\nMAINPID=1\n\udcff" + "y" * 10_000
-    process.notifier.look()
+    process.notifier.update()
     ready, status = systemd.told()
     assert ready == "READY=1"
     assert status.startswith("STATUS=x\\nMAINPID=1\\n")
@@ -153,20 +153,20 @@ def test_no_error_text_can_tell_systemd_anything_else(systemd: Systemd) -> None:
 def test_what_systemd_waits_for_arrives_in_its_order_however_late(systemd: Systemd) -> None:
     process = of(systemd)
     fill(systemd)
-    process.notifier.look()
+    process.notifier.update()
     process.notifier.observe(ConfigReloading())
     process.notifier.observe(ConfigReloaded(error=None))
     assert set(systemd.told()) == {"X=1"}
-    process.notifier.look()
+    process.notifier.update()
     assert [line for line in systemd.told() if not line.startswith("STATUS")] == ["READY=1", "RELOADING=1", "READY=1"]
 
 
 def test_a_process_without_a_free_file_descriptor_can_still_say_that_it_is_alive(systemd: Systemd) -> None:
     process = of(systemd, WATCHDOG_USEC="1000000")
-    process.notifier.look()
+    process.notifier.update()
     systemd.told()
     with no_free_descriptor():
-        process.notifier.look()
+        process.notifier.update()
     assert systemd.told() == ["WATCHDOG=1"]
 
 
@@ -208,11 +208,11 @@ def no_free_descriptor() -> Iterator[None]:
 
 def test_a_socket_without_a_file_is_found() -> None:
     stand_in = Systemd(f"\0scheduler-test-{os.getpid()}")
-    of(stand_in).notifier.look()
+    of(stand_in).notifier.update()
     assert "READY=1" in stand_in.told()
     stand_in.close()
 
 
 @pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "/nowhere/notify"}])
 def test_without_systemd_nothing_is_different(environ: dict[str, str]) -> None:
-    Process(environ).notifier.look()
+    Process(environ).notifier.update()

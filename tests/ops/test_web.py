@@ -14,11 +14,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain
 
 from scheduler.core.model import Outcome, Reason, RunStatus
-from scheduler.core.status import STALLED, DaemonStatus, Disappearance, Inconsistency, Recent, Tally
-from scheduler.core.timetable import Entry
-from scheduler.ops.page.findings import BAD, WARN, findings
+from scheduler.core.status import STALLED_AFTER, DaemonStatus, Disappearance, Inconsistency, OutcomeTally, RecentActivity
+from scheduler.core.timetable import TimetableEntry
+from scheduler.ops.page.findings import BAD, WARN, list_findings
 from scheduler.ops.queries import OccurrenceQuery
-from scheduler.ops.views import headline
+from scheduler.ops.views import describe_status
 from tests.ops.asking import asked
 from tests.ops.support import (
     EMPTY_TARGET,
@@ -47,7 +47,7 @@ OTHER_ID = "0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e70"
 # ------------------------------------------------------------ health and readiness
 
 
-@pytest.mark.parametrize(("idle", "code"), [(0.0, 200), (STALLED - 0.1, 200), (STALLED, 503), (3600.0, 503)])
+@pytest.mark.parametrize(("idle", "code"), [(0.0, 200), (STALLED_AFTER - 0.1, 200), (STALLED_AFTER, 503), (3600.0, 503)])
 def test_health_is_whether_the_loop_makes_progress(idle: float, code: int) -> None:
     answer = asked("/healthz", pages(idle=idle))
     assert answer.status_code == code
@@ -85,11 +85,11 @@ def test_readiness_says_all_that_is_missing(status: Any, missing: list[str]) -> 
 
 def test_the_warnings_of_readiness_are_the_findings_of_the_page_that_leave_the_daemon_ready() -> None:
     status = replace(STATUS, targets=[replace(TARGET, overdue_count=3, throttled_until=NOW), replace(TARGET, name="b", held="401")])
-    tally = Tally("main", Outcome.SKIPPED, Reason.MISSED, 7, NOW)
-    recent = Recent(NOW, complete=True, tallies=(tally,), foreign=(), pauses=())
+    tally = OutcomeTally("main", Outcome.SKIPPED, Reason.MISSED, 7, NOW)
+    recent = RecentActivity(NOW, complete=True, tallies=(tally,), foreign=(), pauses=())
     failing = FailingNow(FAILED_RUN)
     made = pages(status=status, recent=Remembered(recent), failing=failing)
-    found = findings(status, (), recent, asyncio.run(failing()), None)
+    found = list_findings(status, (), recent, asyncio.run(failing()), None)
     answer = asked("/readyz", made).json()
     shown = asked("/", made).text
     titles = [each.title for each in found if each.severity in {BAD, WARN}]
@@ -102,7 +102,7 @@ def test_the_warnings_of_readiness_are_the_findings_of_the_page_that_leave_the_d
 
 
 def test_readiness_does_not_wait_for_a_ledger_that_hangs() -> None:
-    async def hang(_: datetime) -> Recent:
+    async def hang(_: datetime) -> RecentActivity:
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -161,7 +161,7 @@ def test_the_status_tells_what_each_occurrence_waits_for_and_since_when() -> Non
 
 
 def test_the_status_line_of_the_service_counts_what_is_open_before_its_due_time_too() -> None:
-    line = headline(replace(STATUS, targets=[TARGET, replace(TARGET, name="b", before_due=2)]))
+    line = describe_status(replace(STATUS, targets=[TARGET, replace(TARGET, name="b", before_due=2)]))
     assert line.startswith("2 targets, 10 occurrences open, ")
 
 
@@ -175,7 +175,7 @@ def test_the_status_line_of_the_service_counts_what_is_open_before_its_due_time_
     ],
 )
 def test_the_status_line_of_the_service_tells_when_something_fires(changes: dict[str, Any], words: str) -> None:
-    assert headline(replace(STATUS, targets=[replace(TARGET, **changes)])).endswith(f", {words}")
+    assert describe_status(replace(STATUS, targets=[replace(TARGET, **changes)])).endswith(f", {words}")
 
 
 def test_the_status_says_what_is_wrong_with_the_list() -> None:
@@ -260,7 +260,7 @@ def test_upcoming_of_an_automation_by_id_name_or_pattern(automation: str, names:
 def test_schedules_are_gone_through_on_another_thread() -> None:
     seen: list[int] = []
 
-    def watched() -> Iterator[tuple[datetime, Entry]]:
+    def watched() -> Iterator[tuple[datetime, TimetableEntry]]:
         seen.append(threading.get_ident())
         yield NOW, entry("a")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from scheduler.ops.workbench import LONGEST, Workbench
+from scheduler.ops.page_worker import MAX_WAIT, PageWorker
 from tests.ops.asking import asked
 from tests.ops.support import pages
 from tests.virtual import run_virtual
@@ -18,7 +18,7 @@ def waited(is_busy: Callable[[float], bool]) -> float:
     async def main() -> float:
         loop = asyncio.get_running_loop()
         begin = loop.time()
-        await Workbench(lambda: is_busy(loop.time() - begin)).wait()
+        await PageWorker(lambda: is_busy(loop.time() - begin)).wait_until_idle()
         return loop.time() - begin
 
     return run_virtual(main())
@@ -27,7 +27,7 @@ def waited(is_busy: Callable[[float], bool]) -> float:
 def test_it_waits_while_the_daemon_fires_and_not_for_ever() -> None:
     assert waited(lambda _: False) == 0
     assert waited(lambda passed: passed < 0.5) == pytest.approx(0.5, abs=0.1)
-    assert waited(lambda _: True) == pytest.approx(LONGEST, abs=0.1)
+    assert waited(lambda _: True) == pytest.approx(MAX_WAIT, abs=0.1)
 
 
 def test_one_answer_is_made_at_a_time() -> None:
@@ -40,8 +40,8 @@ def test_one_answer_is_made_at_a_time() -> None:
         making.acquire()
 
     async def main() -> None:
-        workbench = Workbench(lambda: False)
-        await asyncio.gather(*(workbench.make(work) for _ in range(20)))
+        workbench = PageWorker(lambda: False)
+        await asyncio.gather(*(workbench.run(work) for _ in range(20)))
 
     asyncio.run(main())
     assert at_once == [1] * 20

@@ -32,17 +32,17 @@ def daemons() -> str:
     requests = (RequestEnded(target="main", endpoint=each, code=code, seconds=0.1) for each in ENDPOINTS for code in sorted(CODES))
     for event in (*every_event(), *requests):
         counted.observe(event)
-    return asyncio.run(exposition(counted).text(""))[0].decode()
+    return asyncio.run(exposition(counted).render(""))[0].decode()
 
 
 def apis() -> str:
     """`/metrics` of the embedded API after requests of all kinds."""
     counted = ApiMetrics()
     counted.watch_runner(lambda: 0, lambda: 0)
-    counted.checked({"database": True, "runner": True})
+    counted.set_health({"database": True, "runner": True})
     for status in HTTPStatus:
-        counted.answered("/", "GET", status, 0.1)
-    return counted.exposition("")[0].decode()
+        counted.count_request("/", "GET", status, 0.1)
+    return counted.format_metrics("")[0].decode()
 
 
 @cache

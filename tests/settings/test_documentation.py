@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.settings import load
-from scheduler.settings.catalogue import SETTINGS, Setting
+from scheduler.settings.registry import SETTINGS, Setting
 
 TEXT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
 ROW = re.compile(r"^\| `(?P<key>\w+)` \| (?P<default>.+?) \| (?P<variable>.*?) ?\| (?P<meaning>.*?) ?\|$")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.settings.durations import format_duration, parse_duration, parse_positive_duration
-from scheduler.settings.problems import Wrong
+from scheduler.settings.problems import InvalidSetting
 
 
 @pytest.mark.parametrize(
@@ -59,19 +59,19 @@ def test_a_duration_is_a_number_and_its_unit(text: str, duration: timedelta) -> 
     ],
 )
 def test_what_has_no_unit_or_no_sense_is_refused(value: object) -> None:
-    with pytest.raises(Wrong, match="should be a duration"):
+    with pytest.raises(InvalidSetting, match="should be a duration"):
         parse_duration(value)
 
 
 @pytest.mark.parametrize("text", ["36501d", "999999999999w", "100000w1ms"])
 def test_a_duration_has_an_end(text: str) -> None:
-    with pytest.raises(Wrong, match="longer than 100 years"):
+    with pytest.raises(InvalidSetting, match="longer than 100 years"):
         parse_duration(text)
 
 
 def test_a_positive_duration_is_more_than_nothing() -> None:
     assert parse_positive_duration("1ms") == timedelta(milliseconds=1)
-    with pytest.raises(Wrong, match="more than nothing"):
+    with pytest.raises(InvalidSetting, match="more than nothing"):
         parse_positive_duration("0s")
 
 

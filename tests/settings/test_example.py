@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 
 from scheduler.settings import load
-from scheduler.settings.catalogue import SETTINGS
+from scheduler.settings.registry import SETTINGS
 
 EXAMPLE = (Path(__file__).parents[2] / "deploy" / "scheduler.toml").read_text()
 SET = EXAMPLE.replace('url = ""', 'url = "https://a.example"', 1).replace('project_id = ""', 'project_id = "1"', 1)

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.core.key import Key
-from scheduler.settings import KeyUnusable, Target, load_key
+from scheduler.core.secret import SecretKey
+from scheduler.settings import TargetSection, UnusableKey, load_key
 
 SECRET = "phx_abcdefghijklmnop"
 
 
-def target(**fields: object) -> Target:
-    return Target.model_validate({"url": "https://a.example", "project_id": "1", **fields})
+def target(**fields: object) -> TargetSection:
+    return TargetSection.model_validate({"url": "https://a.example", "project_id": "1", **fields})
 
 
 @pytest.fixture
@@ -42,12 +42,12 @@ def test_a_named_target_has_a_credential_of_its_own(credentials: Path) -> None:
     (credentials / "posthog-api-key.eu").write_text("eu")
     environ = {"CREDENTIALS_DIRECTORY": str(credentials)}
     assert load_key(target(name="eu"), environ).reveal() == "eu"
-    with pytest.raises(KeyUnusable, match=r"posthog-api-key\.us"):
+    with pytest.raises(UnusableKey, match=r"posthog-api-key\.us"):
         load_key(target(name="us"), environ)
 
 
 def test_a_key_file_that_is_set_is_the_only_place_looked_at(tmp_path: Path) -> None:
-    with pytest.raises(KeyUnusable, match="cannot be read: No such file"):
+    with pytest.raises(UnusableKey, match="cannot be read: No such file"):
         load_key(target(key_file=str(tmp_path / "none")), {"POSTHOG_PERSONAL_API_KEY": SECRET})
 
 
@@ -57,7 +57,7 @@ def test_line_breaks_at_the_end_are_no_part_of_the_key(ending: str) -> None:
 
 
 def test_without_a_key_the_error_names_every_place(credentials: Path) -> None:
-    with pytest.raises(KeyUnusable) as caught:
+    with pytest.raises(UnusableKey) as caught:
         load_key(target(), {"CREDENTIALS_DIRECTORY": str(credentials)})
     for place in ("target default", "key_file", f"{credentials}/posthog-api-key", "$POSTHOG_PERSONAL_API_KEY"):
         assert place in str(caught.value)
@@ -80,7 +80,7 @@ def test_without_a_key_the_error_names_every_place(credentials: Path) -> None:
 def test_what_cannot_be_a_key_is_refused_without_showing_it(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "key"
     file.write_bytes(content)
-    with pytest.raises(KeyUnusable) as caught:
+    with pytest.raises(UnusableKey) as caught:
         load_key(target(key_file=str(file)), {})
     shown = "".join(traceback.format_exception(caught.value))
     assert SECRET not in shown
@@ -90,7 +90,7 @@ def test_what_cannot_be_a_key_is_refused_without_showing_it(tmp_path: Path, cont
 def test_a_file_without_end_is_not_read_to_its_end() -> None:
     tracemalloc.start()
     try:
-        with pytest.raises(KeyUnusable, match="too long"):
+        with pytest.raises(UnusableKey, match="too long"):
             load_key(target(key_file="/dev/zero"), {})
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
@@ -98,13 +98,13 @@ def test_a_file_without_end_is_not_read_to_its_end() -> None:
 
 
 def test_a_key_shows_itself_nowhere() -> None:
-    key = Key(SECRET)
+    key = SecretKey(SECRET)
     shown = [repr(key), str(key), f"{key}", f"{key!r:>20}", f"{key:>20}", "%s" % key, repr([key]), json.dumps({"key": key}, default=str)]  # noqa: UP031 -- one of the ways
     assert not [text for text in shown if SECRET[4:8] in text]
 
 
 def test_a_key_cannot_be_copied_out() -> None:
-    key = Key(SECRET)
+    key = SecretKey(SECRET)
     for attempt in (
         lambda: pickle.dumps(key),
         lambda: copy.copy(key),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.settings import Configuration, Problem, SettingsError, SettingsUnreadable, load, option
+from scheduler.settings import Configuration, Problem, SettingsError, SettingsUnreadable, load, make_option_assignment
 
 TARGET = '[[target]]\nurl = "https://a.example"\nproject_id = "1"\n'
 NO_FILE = Path("/nonexistent/scheduler.toml")
@@ -26,21 +26,21 @@ def problems(tmp_path: Path, text: str, environ: Mapping[str, str] | None = None
 
 
 def value(configuration: Configuration, *path: str | int) -> tuple[object, str]:
-    return next((one.value, str(one.origin)) for one in configuration.effective() if one.path == path)
+    return next((one.value, str(one.origin)) for one in configuration.list_effective() if one.path == path)
 
 
 def test_without_any_layer_all_settings_have_their_defaults() -> None:
     configuration = load(None, {}, default_file=NO_FILE)
     assert configuration.file is None
     assert configuration.settings.targets == ()
-    assert {str(one.origin) for one in configuration.effective()} == {"default"}
+    assert {str(one.origin) for one in configuration.list_effective()} == {"default"}
 
 
 def test_each_layer_counts_above_the_one_before(tmp_path: Path) -> None:
     file = tmp_path / "scheduler.toml"
     file.write_text('[server]\nlisten = "127.0.0.1:1"\n[log]\nlevel = "debug"\nformat = "json"\n')
     environ = {"SCHEDULER_SERVER__LISTEN": "127.0.0.1:2", "SCHEDULER_LOG__LEVEL": "error"}
-    configuration = load(file, environ, [option("server.listen", "127.0.0.1:3", "--listen")])
+    configuration = load(file, environ, [make_option_assignment("server.listen", "127.0.0.1:3", "--listen")])
     assert value(configuration, "server", "listen") == ("127.0.0.1:3", "command line --listen")
     assert value(configuration, "log", "level") == ("error", "environment SCHEDULER_LOG__LEVEL")
     assert value(configuration, "log", "format") == ("json", f"file {file}")
@@ -253,7 +253,7 @@ def test_a_mistake_is_its_writers_and_not_his_neighbours(tmp_path: Path) -> None
 
 def test_a_mistake_on_the_command_line_names_the_option() -> None:
     with pytest.raises(SettingsError, match=r"command line --listen: server\.listen"):
-        load(None, {}, [option("server.listen", "nowhere", "--listen")], default_file=NO_FILE)
+        load(None, {}, [make_option_assignment("server.listen", "nowhere", "--listen")], default_file=NO_FILE)
 
 
 def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ def test_an_empty_node_is_the_host_name(tmp_path: Path) -> None:
 
 def test_effective_settings_are_json_and_show_what_an_override_sets_alone(tmp_path: Path) -> None:
     configuration = read(tmp_path, '[[override]]\nautomation = "x"\nstart_within = "auto"\n')
-    shown = {one.path: one.value for one in configuration.effective()}
+    shown = {one.path: one.value for one in configuration.list_effective()}
     json.dumps(list(shown.values()))
     assert {path[2]: found for path, found in shown.items() if path[0] == "override"} == {"automation": "x", "start_within": "auto"}
     assert shown["schedule", "stale_limit"] == "1d"

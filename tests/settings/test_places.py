@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.core.proxy import Proxy
-from scheduler.settings.places import Listen, parse_api_url, parse_database_url, parse_listen, parse_proxy
-from scheduler.settings.problems import Wrong
+from scheduler.settings.addresses import SocketAddress, parse_api_url, parse_database_url, parse_listen, parse_proxy
+from scheduler.settings.problems import InvalidSetting
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_one_api_has_one_url(text: str, normal: str) -> None:
     ],
 )
 def test_what_is_no_base_url_is_refused_without_repeating_it(value: object, what: str) -> None:
-    with pytest.raises(Wrong, match=what) as caught:
+    with pytest.raises(InvalidSetting, match=what) as caught:
         parse_api_url(value)
     assert "hunter2" not in str(caught.value)
 
@@ -57,13 +57,13 @@ def test_what_is_no_base_url_is_refused_without_repeating_it(value: object, what
 @pytest.mark.parametrize(
     ("text", "address", "written"),
     [
-        ("127.0.0.1:9464", Listen("127.0.0.1", 9464), "127.0.0.1:9464"),
-        ("localhost:0", Listen("localhost", 0), "localhost:0"),
-        ("[::1]:9464", Listen("::1", 9464), "[::1]:9464"),
-        ("[0:0::1]:65535", Listen("::1", 65535), "[::1]:65535"),
+        ("127.0.0.1:9464", SocketAddress("127.0.0.1", 9464), "127.0.0.1:9464"),
+        ("localhost:0", SocketAddress("localhost", 0), "localhost:0"),
+        ("[::1]:9464", SocketAddress("::1", 9464), "[::1]:9464"),
+        ("[0:0::1]:65535", SocketAddress("::1", 65535), "[::1]:65535"),
     ],
 )
-def test_an_address_is_a_host_and_a_port(text: str, address: Listen, written: str) -> None:
+def test_an_address_is_a_host_and_a_port(text: str, address: SocketAddress, written: str) -> None:
     assert parse_listen(text) == address
     assert str(address) == written
 
@@ -90,7 +90,7 @@ def test_no_address_is_none() -> None:
     ],
 )
 def test_what_is_no_address_is_refused(value: object) -> None:
-    with pytest.raises(Wrong):
+    with pytest.raises(InvalidSetting):
         parse_listen(value)
 
 
@@ -123,7 +123,7 @@ def test_a_database_is_three_slashes_and_a_path(url: str, path: Path) -> None:
     ],
 )
 def test_what_is_no_sqlite_file_is_refused_without_repeating_it(value: object, what: str) -> None:
-    with pytest.raises(Wrong, match=what) as caught:
+    with pytest.raises(InvalidSetting, match=what) as caught:
         parse_database_url(value)
     assert "hunter2" not in str(caught.value)
 
@@ -131,7 +131,7 @@ def test_what_is_no_sqlite_file_is_refused_without_repeating_it(value: object, w
 @given(st.text())
 def test_no_text_breaks_a_reader(text: str) -> None:
     for read in (parse_api_url, parse_listen, parse_database_url):
-        with contextlib.suppress(Wrong):
+        with contextlib.suppress(InvalidSetting):
             read(text)
 
 
@@ -175,7 +175,7 @@ def test_no_proxy_is_the_empty_text() -> None:
     ],
 )
 def test_what_is_no_proxy_is_refused_without_repeating_it(value: object, what: str) -> None:
-    with pytest.raises(Wrong, match=what) as caught:
+    with pytest.raises(InvalidSetting, match=what) as caught:
         parse_proxy(value)
     assert "hunter2" not in str(caught.value)
 
@@ -201,4 +201,4 @@ def test_what_is_no_proxy_is_refused_without_repeating_it(value: object, what: s
 def test_which_urls_lead_to_an_address(listen: str, url: str, answers: bool) -> None:
     address = parse_listen(listen)
     assert address is not None
-    assert address.answers_to(parse_api_url(url)) is answers
+    assert address.is_reached_by(parse_api_url(url)) is answers

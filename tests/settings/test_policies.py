@@ -66,7 +66,7 @@ def test_the_first_override_that_matches_counts_and_leaves_the_rest_to_the_sched
         "jitter": timedelta(seconds=5),
         "paused": False,
     }
-    policies = settings.policies(automation_id, name)
+    policies = settings.find_policies(automation_id, name)
     assert {field: getattr(policies, field) for field in base} == base | changed
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.settings.problems import Wrong
+from scheduler.settings.problems import InvalidSetting
 from scheduler.settings.sizes import format_size, parse_size
 
 
@@ -17,7 +17,7 @@ def test_a_size_is_read(text: str, size: int) -> None:
     "value", ["", "10", "10MB", "10mib", "0MiB", "-1MiB", "1.5MiB", " 1MiB", "1MiB ", "1000000GiB", "\u0661MiB", 10, 1.5, True, None]
 )
 def test_what_is_no_size_is_refused_with_a_remedy(value: object) -> None:
-    with pytest.raises(Wrong, match="should be a size") as raised:
+    with pytest.raises(InvalidSetting, match="should be a size") as raised:
         parse_size(value)
     assert '"10MiB"' in raised.value.remedy
 

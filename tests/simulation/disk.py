@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from scheduler.core.errors import LedgerUnavailable
-from scheduler.database.requests import Alone, Operation, Request, carry_out
+from scheduler.database.operations import Operation, PendingOperation, SingleOperation, carry_out
 from scheduler.ledger.schema import APPLICATION_ID, MIGRATIONS
 from tests.simulation.script import Disk, Ledger
 
@@ -32,7 +32,7 @@ _OPEN_OF_AUTOMATION: Final = """
 """
 """For `World.leaves`, which looks at every request to run."""
 
-_Group = Sequence[Request[Any, Any]]
+_Group = Sequence[PendingOperation[Any, Any]]
 
 
 @dataclass
@@ -76,13 +76,13 @@ class File:
         self.connection.execute("COMMIT")
         self.writes += 1
 
-    def _in_savepoint(self, request: Request[Any, Any]) -> None:
+    def _in_savepoint(self, request: PendingOperation[Any, Any]) -> None:
         self.connection.execute("SAVEPOINT operation")
         try:
             carry_out(self.connection, [request])
         except Exception as error:  # noqa: BLE001  its caller's
             self.connection.execute("ROLLBACK TO operation")
-            request.outcome = error
+            request.result = error
         self.connection.execute("RELEASE operation")
 
 
@@ -91,17 +91,17 @@ class OpenFile:
 
     def __init__(self, file: File, process: "Process") -> None:
         self._file, self._process = file, process
-        self._queue: deque[Request[Any, Any]] = deque()
+        self._queue: deque[PendingOperation[Any, Any]] = deque()
         self._committing = False
         self._unsure: list[tuple[_Group, bool]] = []  # what failed at its fsync since the last write that did not
 
     async def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """See `scheduler.database.Database`."""
-        return await self._written(Request(cast("Operation[Any, T]", Alone(operation)), None))
+        return await self._written(PendingOperation(cast("Operation[Any, T]", SingleOperation(operation)), None))
 
     async def write_together(self, operation: Operation[Item, T], item: Item) -> T:
         """See `scheduler.database.Database`."""
-        return await self._written(Request(operation, item))
+        return await self._written(PendingOperation(operation, item))
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """See `scheduler.database.Database`."""
@@ -130,12 +130,12 @@ class OpenFile:
 
     # ------------------------------------------------------------ the writer
 
-    async def _written(self, request: Request[Any, T]) -> T:
+    async def _written(self, request: PendingOperation[Any, T]) -> T:
         self._process.must_live()
         self._queue.append(request)
         self._next()
         try:
-            return await request.answer()
+            return await request.wait_for_result()
         except asyncio.CancelledError:
             self._file.unheard += 1
             raise
@@ -167,7 +167,7 @@ class OpenFile:
         if trouble.trouble is Disk.FSYNC:
             self._unsure.append((group, trouble.surfaces))
         for each in group:
-            each.outcome = LedgerUnavailable(f"the disk is in trouble: {trouble.trouble}")
+            each.result = LedgerUnavailable(f"the disk is in trouble: {trouble.trouble}")
         self._answer(group)
 
     def _answer(self, group: _Group) -> None:
@@ -175,5 +175,5 @@ class OpenFile:
         if not self._process.alive:
             return
         for each in group:
-            each.settle()
+            each.complete()
         self._next()

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.events import OccurrenceConcluded, SnapshotFailed, SnapshotTaken
-from scheduler.core.identity import idempotency_key
+from scheduler.core.identity import make_idempotency_key
 from scheduler.core.instants import from_text
 from scheduler.core.model import Occurrence
 from scheduler.core.policy import Policies
@@ -283,7 +283,7 @@ class Evidence:
     def _policies_under(self, settings: Settings, automation_id: str, name: str) -> Policies:
         asked = (id(settings), automation_id, name)
         if asked not in self._policies:
-            self._policies[asked] = settings.policies(automation_id, name)
+            self._policies[asked] = settings.find_policies(automation_id, name)
         return self._policies[asked]
 
     def settle(self, begin: datetime, end: datetime) -> timedelta:
@@ -430,7 +430,7 @@ class Evidence:
 
 @lru_cache(maxsize=400_000)
 def _key(occurrence: Occurrence) -> str:
-    return idempotency_key(f"https://{occurrence.target}.example", "1", occurrence.automation_id, occurrence.scheduled_for)
+    return make_idempotency_key(f"https://{occurrence.target}.example", "1", occurrence.automation_id, occurrence.scheduled_for)
 
 
 def _row(each: sqlite3.Row) -> Row:
@@ -476,7 +476,7 @@ def _instants(schedule: tuple[str, str], rules: tuple[str, str], begin: datetime
         parsed = Schedule.parse(*schedule, dst_gap=rules[0], dst_repeat=rules[1])  # type: ignore[arg-type]  # settings are literals
     except InvalidSchedule:
         return ()
-    return tuple(parsed.between(begin, end))
+    return tuple(parsed.iterate_between(begin, end))
 
 
 Check = Iterator[Violation]

@@ -11,35 +11,35 @@ from scheduler.core.backlog import Backlog
 from scheduler.core.cron import Schedule
 from scheduler.core.fair_queue import FairQueue, Ticket
 from scheduler.core.model import Claim, Occurrence, Skip
+from scheduler.core.occurrence_log import Cause
 from scheduler.core.request_budget import ComingRequests, Purpose, RequestBudget, Window
-from scheduler.core.steps import Cause
-from scheduler.core.timetable import Changes, Overdue, Timetable
+from scheduler.core.timetable import LateInterval, SnapshotChanges, Timetable
 from scheduler.daemon import refresh
-from scheduler.daemon.carrier import Carrier
-from scheduler.daemon.clearance import Clearance, Withdraw
-from scheduler.daemon.context import Gate
-from scheduler.daemon.inquiry import Inquiry
-from scheduler.daemon.places import Place, Places
+from scheduler.daemon.admission import Admission, Withdraw
+from scheduler.daemon.context import CircuitBreaker
+from scheduler.daemon.deliverer import Deliverer
+from scheduler.daemon.places import AttemptPlace, Places
 from scheduler.daemon.planner import Planner
 from scheduler.daemon.presence import Presence, SnapshotWatch
-from scheduler.daemon.record import Record
+from scheduler.daemon.reconciler import Reconciler
 from scheduler.daemon.refresh import Refresh
 from scheduler.daemon.shortages import Shortages
-from scheduler.daemon.throttle import Throttle
-from scheduler.ledger import unattributed
+from scheduler.daemon.snapshot_outbox import SnapshotOutbox
+from scheduler.daemon.throttle import TargetThrottle
+from scheduler.ledger import unattributed_runs
 from scheduler.ledger.sqlite import SqliteLedger
 
 Patch = tuple[object, str, object]
-_add: Final = Record.add
+_add: Final = SnapshotOutbox.add
 _claim: Final = SqliteLedger.claim
 _count: Final = Schedule.count
 _leave: Final = Places.leave
 _load: Final = Timetable.load
-_overdue: Final = Timetable.overdue
+_overdue: Final = Timetable.find_late
 _plan: Final = Planner._plan
 _choose: Final = FairQueue.choose
-_required: Final = model._required
-_miss: Final = Timetable._miss
+_required: Final = model._require_field
+_miss: Final = Timetable._remove_absent
 
 
 def _expect_nothing(_self: RequestBudget, _need: object, _now: float) -> None:
@@ -48,7 +48,7 @@ def _expect_nothing(_self: RequestBudget, _need: object, _now: float) -> None:
 
 def _count_fires_as_polls(self: RequestBudget, now: float, _requests: int = 1) -> float:
     """Let polls have a quarter of each window, and count fires against that quarter."""
-    return max(window.free_at(now, 0, window.limit // 4) for window in self._windows)
+    return max(window.find_free_instant(now, 0, window.limit // 4) for window in self._windows)
 
 
 def _look_back_only(self: RequestBudget, now: float, _requests: int) -> bool:
@@ -66,9 +66,9 @@ def _keep_slot(_self: Places, _place: object) -> None:
     """Leave a request that hangs in flight."""
 
 
-def _keep_unused_place(self: Places, place: Place) -> None:
+def _keep_unused_place(self: Places, place: AttemptPlace) -> None:
     """Keep a place that was granted and not used."""
-    if place.sent or not place.granted:
+    if place.is_sent or not place.is_granted:
         _leave(self, place)
 
 
@@ -110,15 +110,15 @@ async def _claim_without_gaps(
     return await _claim(self, target, claims, skips, watermark, **(more | {"gaps": ()}))
 
 
-def _forget_gaps(self: Timetable, recorded: Mapping[str, Any], **more: Any) -> Iterator[list[model.Version]]:
+def _forget_gaps(self: Timetable, recorded: Mapping[str, Any], **more: Any) -> Iterator[list[model.DefinitionVersion]]:
     """Start without the gaps that the ledger holds."""
     return _load(self, recorded, **(more | {"gaps": ()}))
 
 
-def _recover_at_once(self: Timetable, limit: int) -> list[Overdue]:
+def _recover_at_once(self: Timetable, limit: int) -> list[LateInterval]:
     """Take a slice of the past for recovered before its rows are durable."""
     overdue = _overdue(self, limit)
-    self.recovered(overdue)
+    self.mark_late_durable(overdue)
     return overdue
 
 
@@ -133,7 +133,7 @@ def _count_one_more(self: Schedule, after: datetime, until: datetime) -> int:
     return _count(self, after, until) + 1
 
 
-def _add_as_whole(self: Record, snapshot: model.Snapshot, changes: Changes, *, whole: bool = True) -> None:
+def _add_as_whole(self: SnapshotOutbox, snapshot: model.Snapshot, changes: SnapshotChanges, *, whole: bool = True) -> None:
     """Take a part of a snapshot for all of it."""
     del whole
     _add(self, snapshot, changes)
@@ -145,7 +145,7 @@ def _require_cut(value: Mapping[str, object], field: str, kind: type[Any]) -> An
     return _required(value | {field: found.partition("\0")[0]} if isinstance(found, str) else value, field, kind)  # type: ignore[operator]
 
 
-def _miss_at_once(self: Timetable, snapshot: model.Snapshot, _confirm_after: float, *more: Any) -> list[model.Version]:
+def _miss_at_once(self: Timetable, snapshot: model.Snapshot, _confirm_after: float, *more: Any) -> list[model.DefinitionVersion]:
     """Remove what the next snapshot does not show either, however soon that comes."""
     return _miss(self, snapshot, 0.0, *more)
 
@@ -160,12 +160,12 @@ def _say_nothing_of_unseen(_self: Timetable) -> Mapping[str, datetime | None]:
     return {}
 
 
-def _withdraw_what_was_tried(_self: Clearance, _carried: object, _entry: object) -> Withdraw:
+def _withdraw_what_was_tried(_self: Admission, _carried: object, _entry: object) -> Withdraw:
     """Take back what an edit took back, whether it was sent or not."""
     return Withdraw()
 
 
-async def _find_none_stopped(_self: Carrier, _lane: object) -> Sequence[object]:
+async def _find_none_stopped(_self: Deliverer, _lane: object) -> Sequence[object]:
     """Let every occurrence be the head of its lane, and commit its outcome alone."""
     return ()
 
@@ -175,7 +175,7 @@ async def _forget_waits(self: SqliteLedger, occurrences: Sequence[Occurrence], _
     await _unsend(self, occurrences)
 
 
-_unsend: Final = SqliteLedger.unsend
+_unsend: Final = SqliteLedger.discard_attempts
 
 
 def _another_cause(self: Shortages, cause: Cause | None) -> None:
@@ -183,7 +183,7 @@ def _another_cause(self: Shortages, cause: Cause | None) -> None:
     _see(self, cause and Cause.IN_FLIGHT)
 
 
-_see: Final = Shortages.see
+_see: Final = Shortages.set_cause
 
 
 async def _do_nothing(_self: Refresh) -> None:
@@ -191,48 +191,48 @@ async def _do_nothing(_self: Refresh) -> None:
 
 
 LOAD_SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
-    "fires count as polls": [(RequestBudget, "poll_at", _count_fires_as_polls)],
+    "fires count as polls": [(RequestBudget, "find_earliest_poll", _count_fires_as_polls)],
     "no reserve for polls": [(RequestBudget, "expect", _expect_nothing)],
-    "polls spend early what they need later": [(RequestBudget, "_leaves_share", _look_back_only)],
+    "polls spend early what they need later": [(RequestBudget, "_has_share", _look_back_only)],
     "the second waiting occurrence precedes the first": [(FairQueue, "choose", _choose_again)],
     "no place for the longest waiting": [(FairQueue, "choose", _choose_by_deadline)],
     "the place is not handed over": [(Places, "hand_over", lambda _self, _place: None)],
     "an unused place is kept": [(Places, "leave", _keep_unused_place)],
-    "every attempt is a probe": [(Gate, "admit", lambda _self, _attempt: True)],
+    "every attempt is a probe": [(CircuitBreaker, "admit", lambda _self, _attempt: True)],
     "a hanging request keeps its slot": [(Places, "note_hanging", _keep_slot)],
-    "max_waiting ignored": [(Places, "_move", _hang_without_end)],
+    "max_waiting ignored": [(Places, "_release_hanging", _hang_without_end)],
     "a shortage is not told": [(Places, "_note_exhaustion", lambda _self: None)],
-    "the reserve is kept although nobody needs it": [(RequestBudget, "_coming", _keep_all)],
-    "a standstill is not shown": [(Planner, "stalled_for", lambda _self: 0.0)],
+    "the reserve is kept although nobody needs it": [(RequestBudget, "_estimate_coming", _keep_all)],
+    "a standstill is not shown": [(Planner, "measure_stall", lambda _self: 0.0)],
     "the watermark moves over a gap that is not recorded": [(SqliteLedger, "claim", _claim_without_gaps)],
     "recorded gaps are forgotten": [(Timetable, "load", _forget_gaps)],
     "a slice of the recovery is lost": [(SqliteLedger, "claim", _claim_without_spans)],
     "a span counts one too many": [(Schedule, "count", _count_one_more)],
-    "recovered before it is durable": [(Timetable, "overdue", _recover_at_once)],
+    "recovered before it is durable": [(Timetable, "find_late", _recover_at_once)],
     "one slice of the recovery for each fire": [(Planner, "_plan", _plan_once)],
-    "a part of a snapshot taken for all of it": [(Record, "add", _add_as_whole)],
-    "a removal by an immediate second reading": [(Timetable, "_miss", _miss_at_once)],
-    "every absent automation is read": [(Presence, "may_read", lambda _self, _automation_id: True)],
+    "a part of a snapshot taken for all of it": [(SnapshotOutbox, "add", _add_as_whole)],
+    "a removal by an immediate second reading": [(Timetable, "_remove_absent", _miss_at_once)],
+    "every absent automation is read": [(Presence, "reserve_reading", lambda _self, _automation_id: True)],
     "an absent automation fires": [(Timetable, "is_absent", _is_removed)],
-    "a mass disappearance is not told": [(SnapshotWatch, "look", lambda _self, _snapshot: None)],
-    "strangers are not told": [(SnapshotWatch, "_look_at_unidentified", lambda _self, _snapshot: None)],
-    "nothing recorded of what is not shown": [(Timetable, "_news_of_unseen", _say_nothing_of_unseen)],
-    "what was tried is withdrawn": [(Clearance, "_take_back", _withdraw_what_was_tried)],
+    "a mass disappearance is not told": [(SnapshotWatch, "check", lambda _self, _snapshot: None)],
+    "strangers are not told": [(SnapshotWatch, "_check_unidentified_objects", lambda _self, _snapshot: None)],
+    "nothing recorded of what is not shown": [(Timetable, "_find_unseen_changes", _say_nothing_of_unseen)],
+    "what was tried is withdrawn": [(Admission, "_withdraw_or_end", _withdraw_what_was_tried)],
     "an automation that denies itself is sent again": [(Timetable, "note_denial", lambda _self, _automation_id: None)],
-    "the wait that the API asked for is forgotten at a restart": [(Throttle, "recall", lambda _self, _span: None)],
-    "waits lost when the process stops": [(SqliteLedger, "unsend", _forget_waits)],
-    "a wait under another cause": [(Shortages, "see", _another_cause)],
-    "no note of a run that is set aside": [(unattributed, "note", lambda *_: None)],
-    "doubts of one automation cleared one after the other": [(Inquiry, "is_cleared", lambda _self, _doubt, _by: False)],
-    "outcomes of one automation recorded one after the other": [(Carrier, "find_stopped", _find_none_stopped)],
+    "the wait that the API asked for is forgotten at a restart": [(TargetThrottle, "recall", lambda _self, _span: None)],
+    "waits lost when the process stops": [(SqliteLedger, "discard_attempts", _forget_waits)],
+    "a wait under another cause": [(Shortages, "set_cause", _another_cause)],
+    "no note of a run that is set aside": [(unattributed_runs, "note", lambda *_: None)],
+    "doubts of one automation cleared one after the other": [(Reconciler, "is_not_started", lambda _self, _doubt, _by: False)],
+    "outcomes of one automation recorded one after the other": [(Deliverer, "find_unsent_outcomes", _find_none_stopped)],
     "too late by a clock that was ahead": [(Backlog, "reopen_late", lambda _self: None)],
-    "a time examined twice": [(backlog, "_uncovered", lambda stretch, _others: [stretch])],
+    "a time examined twice": [(backlog, "_find_uncovered_parts", lambda stretch, _others: [stretch])],
     "a wake is not heard": [(Refresh, "request", _do_nothing)],
-    "every wake is a poll": [(refresh, "EVERY", 0.0), (daemon, "_HEAR_EVERY", 0.0)],
+    "every wake is a poll": [(refresh, "REFRESH_INTERVAL", 0.0), (daemon, "_HEAR_EVERY", 0.0)],
     "what a command deleted is not read": [(Refresh, "_read_absent", _do_nothing)],
     "a restoration is not noted": [(restoration, "note_restoration", lambda *_: None)],
     "a restored ledger is not paused": [(restoration, "pause", lambda *_: False)],
-    "text cut at NUL": [(model, "_required", _require_cut)],
+    "text cut at NUL": [(model, "_require_field", _require_cut)],
     "ranges as croniter reads them": [(ranges, "_write_out", lambda item, _field, _rules_version: item)],
 }
 

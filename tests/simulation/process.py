@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from unittest import mock
 
 from scheduler.app import daemon as app
-from scheduler.app import opening
+from scheduler.app import ledger_startup
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.events import Event, RequestEnded
 from scheduler.daemon import clock as clocks
 from scheduler.daemon.service import Service
-from scheduler.daemon.target import Parse
+from scheduler.daemon.target_worker import Parse
 from scheduler.database import Database
 from scheduler.ops.bus import Bus
+from scheduler.ops.event_log import EventLogger
 from scheduler.ops.metrics import Metrics
-from scheduler.ops.narration import Narrator
 from scheduler.settings import Settings
 from scheduler.upstream import ApiClient, TargetConfig
 from tests.simulation.disk import OpenFile
@@ -233,11 +233,11 @@ class QuietWatch(clocks.ClockWatch):
             await self.disturbed.wait()
             self.disturbed.clear()
             await asyncio.sleep(clocks.TICK * _me().world.draw.random())
-            self.look()
+            self.check()
 
 
 class Observers:
-    """What `scheduler.app.observing` is to a daemon, without a socket: the same observers behind the same bus."""
+    """What `scheduler.app.observability` is to a daemon, without a socket: the same observers behind the same bus."""
 
     def __init__(self, settings: Settings, clock: Any) -> None:
         process = _me()
@@ -246,7 +246,7 @@ class Observers:
         bus._report = process.observer_failed  # type: ignore[method-assign]  # the log is not where a simulation looks
         bus.subscribe(process.metrics.observe)
         if process.world.narrates:
-            narrator = Narrator(lambda level: level != "debug")
+            narrator = EventLogger(lambda level: level != "debug")
             narrator._log = _Lines(process.lines)
             bus.subscribe(narrator.observe)
         bus.subscribe(process.tell)
@@ -264,7 +264,7 @@ class Observers:
         """Nothing to go on from: what a life counts is compared with what that life told."""
 
     @asynccontextmanager
-    async def watching(self, service: Service) -> AsyncIterator[None]:
+    async def watch(self, service: Service) -> AsyncIterator[None]:
         """Nobody asks."""
         self._process.serving = True
         self._process.world.services[self._process.number] = service
@@ -342,10 +342,10 @@ def machine() -> Iterator[None]:
     with ExitStack() as patches:
         for name, stand_in in {
             "SystemClock": lambda: _me().world.clock,
-            "Observing": Observers,
+            "Observability": Observers,
             "ClockWatch": QuietWatch,
             "ApiClient": _connected,
-            "parser": _parser,
+            "make_parser": _parser,
             "reload_zones": lambda: None,
             "gc": SimpleNamespace(freeze=lambda: None),
             "os": SimpleNamespace(_exit=_exit),
@@ -354,7 +354,7 @@ def machine() -> Iterator[None]:
             "_LOOK_FOR_REQUESTS_EVERY": _LOOK_FOR_REQUESTS_EVERY,
         }.items():
             patches.enter_context(mock.patch.object(app, name, stand_in))
-        patches.enter_context(mock.patch.object(opening, "open_ledger", _opened))
-        patches.enter_context(mock.patch.object(opening, "_LOOK_AGAIN", _LOCK_AGAIN))
+        patches.enter_context(mock.patch.object(ledger_startup, "open_ledger", _opened))
+        patches.enter_context(mock.patch.object(ledger_startup, "_LOOK_AGAIN", _LOCK_AGAIN))
         patches.enter_context(mock.patch.dict(os.environ, {"POSTHOG_PERSONAL_API_KEY": "phx_simulated"}))
         yield

@@ -12,17 +12,17 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 from unittest import mock
 
-from scheduler.app import opening
-from scheduler.core import cron, policy, recovery, verdict
+from scheduler.app import ledger_startup
+from scheduler.core import backlog_decisions, cron, policy, verdict
 from scheduler.core.model import Attempt, Claim, Occurrence, Skip
 from scheduler.core.timetable import Timetable
-from scheduler.core.verdict import Doubt, FoundRun, Reading
-from scheduler.daemon import inquiry
-from scheduler.daemon.carrier import Carrier
-from scheduler.daemon.clearance import Clearance
-from scheduler.daemon.overdue import Overdue
-from scheduler.daemon.readings import Readings, Seen
-from scheduler.daemon.wait_record import WaitRecord
+from scheduler.core.verdict import FoundRun, RunReading, UnknownAttempt
+from scheduler.daemon import reconciler
+from scheduler.daemon.admission import Admission
+from scheduler.daemon.automation_cache import AutomationCache, AutomationReading
+from scheduler.daemon.deliverer import Deliverer
+from scheduler.daemon.overdue_check import OverdueCheck
+from scheduler.daemon.wait_recorder import WaitRecorder
 from scheduler.ledger.sqlite import SqliteLedger
 from scheduler.upstream import snapshot
 from tests.simulation import evidence
@@ -31,14 +31,14 @@ from tests.simulation.load_sabotages import LOAD_SABOTAGES, TOLD_BY
 from tests.simulation.stories import STORIES
 
 if TYPE_CHECKING:
-    from scheduler.daemon.lane import Carried
+    from scheduler.daemon.delivery import Delivery
 
 Patch = tuple[object, str, object]
-_ours: Final = verdict.find_out
+_ours: Final = verdict.reconcile
 _claim: Final = SqliteLedger.claim
-_attempt: Final = SqliteLedger.attempt
-_pages: Final = snapshot.SnapshotReader._pass
-_start_within: Final = policy.start_within
+_attempt: Final = SqliteLedger.write_attempt
+_pages: Final = snapshot.SnapshotReader._read_pass
+_start_within: Final = policy.compute_start_within
 
 
 def _meanwhile(work: Any) -> None:
@@ -70,12 +70,14 @@ async def _sent_before_the_commit(self: SqliteLedger, occurrence: Occurrence, at
     _meanwhile(_attempt(self, occurrence, attempt, *more))
 
 
-async def _retry_without_looking(self: Carrier, _lane: object, carried: "Carried") -> None:
+async def _retry_without_looking(self: Deliverer, _lane: object, carried: "Delivery") -> None:
     """What is unknown is taken for not started."""
-    await self._clear(carried, [])
+    await self._resolve_together(carried, [])
 
 
-def _foreign_run_adopted(doubt: Doubt, reading: Reading, earlier: Reading | None, *, margin: float, taken: Any) -> verdict.Finding:
+def _foreign_run_adopted(
+    doubt: UnknownAttempt, reading: RunReading, earlier: RunReading | None, *, margin: float, taken: Any
+) -> verdict.ReconcileResult:
     """Any new run is the attempt's, whenever it began."""
     if reading.run_id is not None and reading.run_id != doubt.baseline and not taken(reading.run_id):
         return FoundRun(reading.run_id)
@@ -105,31 +107,31 @@ def _watermark_ahead(self: Timetable, now: datetime, planned: Sequence[object] =
     return now
 
 
-async def _old_reading_believed(self: Readings, automation_id: str, *, since: float) -> Seen | None:
+async def _old_reading_believed(self: AutomationCache, automation_id: str, *, since: float) -> AutomationReading | None:
     """Whatever was read last will do."""
-    if (seen := self.latest(automation_id)) is not None:
+    if (seen := self.find_newest(automation_id)) is not None:
         await asyncio.sleep(0.01)
-        return Seen(seen.automation, max(seen.begun, since))
+        return AutomationReading(seen.automation, max(seen.begun, since))
     return await _read(self, automation_id, since=since)
 
 
-_read: Final = Readings.read
+_read: Final = AutomationCache.read
 
 
-def _never_overdue(_self: Overdue, _new: Sequence[Occurrence]) -> None:
+def _never_overdue(_self: OverdueCheck, _new: Sequence[Occurrence]) -> None:
     """The overdue check says nothing."""
 
 
-def _told_before_it_is_so(self: Carrier, carried: "Carried", ending: Any) -> Any:
+def _told_before_it_is_so(self: Deliverer, carried: "Delivery", ending: Any) -> Any:
     """An outcome is told, and then written."""
-    self._tell(carried, ending, None)
+    self._publish_outcome(carried, ending, None)
     return _finish(self, carried, ending)
 
 
-_finish: Final = Carrier._finish
+_finish: Final = Deliverer._record_outcome
 
 
-async def _nothing_noted(_self: WaitRecord, _waits: object) -> bool:
+async def _nothing_noted(_self: WaitRecorder, _waits: object) -> bool:
     """A wait is not written while it lasts."""
     return True
 
@@ -139,21 +141,21 @@ _SettledFromStart = property(lambda doubt: doubt.sent + doubt.settle_time)
 
 SABOTAGES: Final[Mapping[str, Sequence[Patch]]] = {
     "claim not durable": [(SqliteLedger, "claim", _claim_not_durable)],
-    "attempt 2 not durable": [(SqliteLedger, "attempt", _second_attempt_not_durable)],
-    "sending before the commit": [(SqliteLedger, "attempt", _sent_before_the_commit)],
-    "retry without looking": [(Carrier, "_find_out", _retry_without_looking)],
-    "settle time ignored": [(Doubt, "settled", _Settled)],
-    "settle time from the start of the attempt": [(Doubt, "settled", _SettledFromStart)],
-    "foreign run adopted": [(inquiry, "find_out", _foreign_run_adopted)],
-    "open claims adopted without the lock": [(opening.Opening, "lock", _without_the_lock)],
-    "overdue off by one": [(policy, "start_within", _deadline_too_early)],
-    "overdue and not told": [(Overdue, "_tell_of", _never_overdue)],
-    "trusting a short page": [(snapshot.SnapshotReader, "_pass", _short_page_trusted)],
-    "watermark ahead of its rows": [(Timetable, "watermark", _watermark_ahead)],
-    "a reading older than the attempt believed": [(Readings, "read", _old_reading_believed)],
-    "told before it is so": [(Carrier, "_finish", _told_before_it_is_so)],
-    "pauses ignored": [(Clearance, "is_paused", lambda _self, _automation_id: False)],
-    "waits lost when the process is killed": [(WaitRecord, "_note", _nothing_noted)],
+    "attempt 2 not durable": [(SqliteLedger, "write_attempt", _second_attempt_not_durable)],
+    "sending before the commit": [(SqliteLedger, "write_attempt", _sent_before_the_commit)],
+    "retry without looking": [(Deliverer, "_reconcile", _retry_without_looking)],
+    "settle time ignored": [(UnknownAttempt, "settles_at", _Settled)],
+    "settle time from the start of the attempt": [(UnknownAttempt, "settles_at", _SettledFromStart)],
+    "foreign run adopted": [(reconciler, "reconcile", _foreign_run_adopted)],
+    "open claims adopted without the lock": [(ledger_startup.LedgerStartup, "acquire_lock", _without_the_lock)],
+    "overdue off by one": [(policy, "compute_start_within", _deadline_too_early)],
+    "overdue and not told": [(OverdueCheck, "_publish_overdue", _never_overdue)],
+    "trusting a short page": [(snapshot.SnapshotReader, "_read_pass", _short_page_trusted)],
+    "watermark ahead of its rows": [(Timetable, "compute_watermark", _watermark_ahead)],
+    "a reading older than the attempt believed": [(AutomationCache, "read", _old_reading_believed)],
+    "told before it is so": [(Deliverer, "_record_outcome", _told_before_it_is_so)],
+    "pauses ignored": [(Admission, "is_paused", lambda _self, _automation_id: False)],
+    "waits lost when the process is killed": [(WaitRecorder, "_record_steps", _nothing_noted)],
     **LOAD_SABOTAGES,
 }
 
@@ -171,8 +173,8 @@ def sabotaged(name: str) -> Iterator[None]:
 
 def _forget_schedules() -> None:
     """Forget what was evaluated before: many simulations share a process, and only some of them are sabotaged."""
-    recovery.forget()
-    cron._schedule.cache_clear()
+    backlog_decisions.clear_caches()
+    cron._make_schedule.cache_clear()
     evidence._instants.cache_clear()
 
 

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from scheduler.cli import restoration
 from scheduler.core.events import Event
-from scheduler.core.identity import idempotency_key
+from scheduler.core.identity import make_idempotency_key
 from scheduler.core.instants import from_text
-from scheduler.ledger.intents import EVERYTHING
-from scheduler.ledger.intents import Pause as PauseRow
-from scheduler.ledger.intents import pause as pause_in
-from scheduler.ledger.intents import resume as resume_in
-from scheduler.ops.views import missing
+from scheduler.ledger.operator_requests import EVERYTHING
+from scheduler.ledger.operator_requests import Pause as PauseRow
+from scheduler.ledger.operator_requests import pause as pause_in
+from scheduler.ledger.operator_requests import resume as resume_in
+from scheduler.ops.views import list_missing
 from scheduler.settings import Configuration, Settings
 from tests.simulation import script as s
 from tests.simulation.api import SimulatedApi
@@ -188,7 +188,7 @@ class World:
         """A request to run leaves: by now its attempt must be durable, and not long ago."""
         found = self.file.connection.execute(_OPEN_ATTEMPTS, (target, sent.automation_id)).fetchall()
         for scheduled_for, written_at in found:
-            if idempotency_key(f"https://{target}.example", "1", sent.automation_id, from_text(scheduled_for)) == sent.key:
+            if make_idempotency_key(f"https://{target}.example", "1", sent.automation_id, from_text(scheduled_for)) == sent.key:
                 if not self.offsets[1:] and sent.at - from_text(written_at) > _SEND_WITHIN:
                     text = f"sent at {sent.at}, on the strength of {written_at}"
                     self.violations.append(Violation("stale", text, sent.automation_id, from_text(scheduled_for)))
@@ -451,7 +451,7 @@ class World:
         if process is not None and process.serving:
             newest = self.file.connection.execute("SELECT target, automation_id, max(last) FROM occurrence GROUP BY 1, 2")
             decided = {(target, automation_id): from_text(last) for target, automation_id, last in newest}
-            problems = missing(self.services[process.number].status())
+            problems = list_missing(self.services[process.number].make_status())
             self.looks.append(Looked(process.number, self.clock.true_now(), problems, decided))
 
     @_do.register
@@ -491,7 +491,7 @@ class World:
     def _resume_restored(self, restored: Restoration) -> None:
         """Resume as documented: when the daemon is ready, and so has recorded what was due since the backup."""
         process = self._alive()
-        if process is None or not process.serving or missing(self.services[process.number].status()):
+        if process is None or not process.serving or list_missing(self.services[process.number].make_status()):
             self._later(10.0, lambda: self._resume_restored(restored))
             return
         for target in self.links:

@@ -7,7 +7,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from scheduler.app import observing
+from scheduler.app import observability
 from scheduler.cli import main
 from scheduler.daemon.planner import Planner
 
@@ -31,5 +31,5 @@ async def plan_or_hang(planner: Planner) -> None:
 
 
 Planner._plan = plan_or_hang  # type: ignore[assignment, method-assign]
-observing.STALLED = 1.0  # type: ignore[attr-defined]
+observability.STALLED_AFTER = 1.0  # type: ignore[attr-defined]
 main()

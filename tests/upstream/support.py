@@ -8,7 +8,7 @@ from typing import Any
 import uvloop
 
 from scheduler.core.events import RequestEnded
-from scheduler.core.key import Key
+from scheduler.core.secret import SecretKey
 from scheduler.daemon.clock import SystemClock
 from scheduler.upstream import ApiClient, TargetConfig
 from tests.fault_server import FaultServer
@@ -36,7 +36,7 @@ def target(url: str, *, request_timeout: float = 5.0, connect_timeout: float = 5
         name="main",
         url=url,
         project_id="1",
-        key=Key(KEY),
+        key=SecretKey(KEY),
         request_timeout=request_timeout,
         connect_timeout=connect_timeout,
         ca_file=ca_file,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.core.verdict import Answer, Lost, NotSent
+from scheduler.core.verdict import AttemptResponse, NoResponse, NotSent
 from scheduler.upstream import answers
 from scheduler.upstream.exchange import Failure, Reply
 from tests.upstream.support import AUTOMATION, ID, KEY
@@ -18,7 +18,7 @@ DAY = 86400.0
 
 
 def clean(text: str) -> str:
-    return answers.cleaned(text, secret=KEY)
+    return answers.clean_text(text, secret=KEY)
 
 
 def reply(status: int = 200, body: object = AUTOMATION, **headers: str) -> Reply:
@@ -26,8 +26,8 @@ def reply(status: int = 200, body: object = AUTOMATION, **headers: str) -> Reply
     return Reply(status, {name.replace("_", "-"): value for name, value in headers.items()}, content)
 
 
-def attempt(came: Reply | Failure) -> Answer | NotSent | Lost:
-    return asyncio.run(answers.to_attempt(came, now=NOW, clean=clean))
+def attempt(came: Reply | Failure) -> AttemptResponse | NotSent | NoResponse:
+    return asyncio.run(answers.to_attempt_response(came, now=NOW, clean=clean))
 
 
 def problem(detail: str, attr: str | None = None) -> dict[str, object]:
@@ -42,7 +42,7 @@ DAY = 86400.0
 
 def test_a_success_carries_the_automation() -> None:
     came = attempt(reply())
-    assert isinstance(came, Answer)
+    assert isinstance(came, AttemptResponse)
     assert came.automation is not None
     assert (came.automation.id, came.automation.run_id, came.error) == (ID, "run-1", None)
 
@@ -58,7 +58,7 @@ def test_a_success_carries_the_automation() -> None:
     ],
 )
 def test_a_success_with_anything_else_says_what_it_was_instead(body: object, error: str) -> None:
-    assert attempt(reply(200, body)) == Answer(200, error=error)
+    assert attempt(reply(200, body)) == AttemptResponse(200, error=error)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_success_with_anything_else_says_what_it_was_instead(body: object, err
     ],
 )
 def test_a_refusal_carries_the_apis_words_short_and_printable_and_without_the_key(body: object, error: str | None) -> None:
-    assert attempt(reply(400, body)) == Answer(400, error=error)
+    assert attempt(reply(400, body)) == AttemptResponse(400, error=error)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_refusal_carries_the_apis_words_short_and_printable_and_without_the_ke
 )
 def test_a_403_that_names_a_scope_is_told_from_any_other(status: int, detail: str, names_a_scope: bool) -> None:
     came = attempt(reply(status, problem(detail)))
-    assert isinstance(came, Answer)
+    assert isinstance(came, AttemptResponse)
     assert came.missing_scope is names_a_scope
 
 
@@ -103,13 +103,13 @@ def test_a_403_that_names_a_scope_is_told_from_any_other(status: int, detail: st
 )
 def test_where_a_redirect_leads_is_shown_without_what_may_be_secret(location: str, shown: str) -> None:
     came = attempt(reply(302, b"", location=location))
-    assert isinstance(came, Answer)
+    assert isinstance(came, AttemptResponse)
     assert came.location == shown
 
 
 def test_a_failure_is_not_sent_or_lost_as_it_says() -> None:
     assert attempt(Failure(sent=False, code="unreachable", error="connection refused")) == NotSent("connection refused")
-    assert attempt(Failure(sent=True, code="timeout", error="no whole answer")) == Lost("no whole answer")
+    assert attempt(Failure(sent=True, code="timeout", error="no whole answer")) == NoResponse("no whole answer")
 
 
 # ---------------------------------------------------------------- Retry-After
@@ -142,23 +142,23 @@ def test_a_failure_is_not_sent_or_lost_as_it_says() -> None:
     ],
 )
 def test_retry_after_is_read_in_both_its_forms_within_bounds(text: str, seconds: float | None) -> None:
-    assert answers.retry_after(reply(429, b"", retry_after=text), NOW) == seconds
+    assert answers.read_retry_after(reply(429, b"", retry_after=text), NOW) == seconds
 
 
 @pytest.mark.parametrize("text", ["86400", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
 def test_any_other_answer_than_a_429_asks_for_an_hour_at_most(text: str) -> None:
     """It stops one request and not the target."""
-    assert answers.retry_after(reply(503, b"", retry_after=text), NOW) == 3600.0
+    assert answers.read_retry_after(reply(503, b"", retry_after=text), NOW) == 3600.0
 
 
 def test_a_retry_after_date_counts_from_the_servers_own_clock() -> None:
     ahead = reply(429, b"", retry_after="Mon, 23 Nov 2026 20:20:30 GMT", date="Mon, 23 Nov 2026 20:20:00 GMT")
-    assert answers.retry_after(ahead, NOW) == 30.0
+    assert answers.read_retry_after(ahead, NOW) == 30.0
 
 
 @given(st.text(max_size=50))
 def test_no_header_breaks_the_reading_of_dates(text: str) -> None:
-    instant = answers.http_date(text)
+    instant = answers.parse_http_date(text)
     assert instant is None or instant.tzinfo is UTC
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from scheduler.core.verdict import Answer
+from scheduler.core.verdict import AttemptResponse
 from scheduler.upstream.exchange import MAX_BODY
 from tests.fault_server import Visit, always, by_request, fault_server, response, until
 from tests.upstream.support import AUTOMATION, ID, client
@@ -61,13 +61,13 @@ def test_of_a_body_without_end_only_the_beginning_is_taken() -> None:
             await visit.send(b'["' + b"x" * 65536)
             sent += 65536
 
-    async def main() -> Answer:
+    async def main() -> AttemptResponse:
         async with fault_server(endless) as server, client(server) as api:
             tracemalloc.start()
             came = await api.run(ID, "key")
             _, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()
-            assert isinstance(came, Answer)
+            assert isinstance(came, AttemptResponse)
             assert peak < 5 * MAX_BODY
             return came
 
@@ -105,7 +105,7 @@ def test_a_hostile_body_neither_breaks_nor_holds_up_anything(body: bytes, status
     async def main() -> None:
         async with fault_server(always(response(status, body))) as server, client(server) as api, LongestWait() as longest:
             came = await api.run(ID, "key")
-        assert isinstance(came, Answer)
+        assert isinstance(came, AttemptResponse)
         assert came.status == status
         assert came.automation is None
         assert came.error is None or (came.error.isprintable() and len(came.error) <= 300)
@@ -124,7 +124,7 @@ def test_a_long_list_does_not_hold_up_the_loop() -> None:
     async def main() -> None:
         async with fault_server(by_request(lambda _: pages.pop(0))) as server, client(server) as api, LongestWait() as longest:
             begun = time.thread_time()
-            assert len((await api.snapshot()).automations) == 10_000
+            assert len((await api.read_snapshot()).automations) == 10_000
             whole = time.thread_time() - begun
         assert longest.seconds < whole / 2, "ten pages are ten turns of the loop, and not one"
 
@@ -142,7 +142,7 @@ def test_a_packed_body_is_unpacked_no_further_than_what_is_taken(members: int) -
             came = await api.run(ID, "key")
             _, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()
-            assert isinstance(came, Answer)
+            assert isinstance(came, AttemptResponse)
             assert came.error == "its body is larger than 8 MiB"
             assert peak < 4 * MAX_BODY
             assert server.received[0].headers["accept-encoding"] == "identity"

@@ -6,11 +6,11 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from scheduler.core.request_budget import MINUTE, need
-from scheduler.upstream.budget import Budget, Reservation
+from scheduler.core.request_budget import MINUTE, compute_need
+from scheduler.upstream.budget import Budget, BudgetReservation
 from tests.virtual import VirtualClock, run_virtual
 
-Ask = Callable[[], AbstractAsyncContextManager[Reservation]]
+Ask = Callable[[], AbstractAsyncContextManager[BudgetReservation]]
 
 
 def budget(*, per_minute: int = 4, per_hour: int = 1000) -> tuple[Budget, VirtualClock]:
@@ -36,7 +36,7 @@ def test_what_is_within_the_budget_does_not_wait() -> None:
     async def main() -> None:
         asked, _ = budget(per_minute=4)
         assert [fire(asked) for _ in range(5)] == [True] * 4 + [False]
-        assert asked.fire_in() == MINUTE
+        assert asked.estimate_wait() == MINUTE
         assert asyncio.get_running_loop().time() == 0.0
 
     run_virtual(main())
@@ -65,10 +65,10 @@ def test_a_place_serves_one_request_and_is_given_back_once() -> None:
 def test_a_poll_that_the_reserve_admits_goes_before_a_fire() -> None:
     async def main() -> list[tuple[str, float]]:
         asked, _ = budget(per_minute=4)
-        asked.expect(need(poll_interval=30.0, polls=0.0, pages=1))
+        asked.expect(compute_need(poll_interval=30.0, polls=0.0, pages=1))
         assert [fire(asked) for _ in range(4)] == [True, True, True, False]
         log: list[tuple[str, float]] = []
-        await asyncio.gather(*(sent_at(asked.poll, log, "poll") for _ in range(2)))
+        await asyncio.gather(*(sent_at(asked.wait_for_poll, log, "poll") for _ in range(2)))
         return log
 
     assert [at for _, at in run_virtual(main())] == [0.0, pytest.approx(60.0, abs=0.01)]
@@ -80,9 +80,9 @@ def test_polls_go_before_readings_that_have_waited_for_longer() -> None:
         log: list[tuple[str, float]] = []
         for _ in range(4):
             fire(asked)
-        waiting = [asyncio.ensure_future(sent_at(asked.reading, log, "reading"))]
+        waiting = [asyncio.ensure_future(sent_at(asked.wait_for_reading, log, "reading"))]
         await asyncio.sleep(1)
-        waiting.append(asyncio.ensure_future(sent_at(asked.poll, log, "poll")))
+        waiting.append(asyncio.ensure_future(sent_at(asked.wait_for_poll, log, "poll")))
         await asyncio.gather(*waiting)
         return [who for who, _ in log]
 
@@ -93,7 +93,7 @@ def test_a_fire_goes_at_once_while_readings_wait_for_their_share() -> None:
     async def main() -> float:
         asked, _ = budget(per_minute=4)
         log: list[tuple[str, float]] = []
-        readings = [asyncio.ensure_future(sent_at(asked.reading, log, "reading")) for _ in range(5)]
+        readings = [asyncio.ensure_future(sent_at(asked.wait_for_reading, log, "reading")) for _ in range(5)]
         await asyncio.sleep(1)
         assert fire(asked)
         fired = asyncio.get_running_loop().time()
@@ -109,7 +109,7 @@ def test_nothing_passes_while_the_target_has_told_us_to_wait() -> None:
         log: list[tuple[str, float]] = []
         asked.block(12.0)
         assert not fire(asked)
-        await sent_at(asked.poll, log, "poll")
+        await sent_at(asked.wait_for_poll, log, "poll")
         assert fire(asked)
         return log
 
@@ -121,7 +121,7 @@ def test_a_block_also_stops_those_who_wait_already() -> None:
         asked, _ = budget(per_minute=1)
         log: list[tuple[str, float]] = []
         fire(asked)
-        waiting = asyncio.ensure_future(sent_at(asked.reading, log, "reading"))
+        waiting = asyncio.ensure_future(sent_at(asked.wait_for_reading, log, "reading"))
         await asyncio.sleep(30)
         asked.block(100.0)
         await waiting
@@ -134,7 +134,7 @@ def test_a_suspend_counts_as_time_that_went_by() -> None:
     async def main() -> float:
         asked, clock = budget(per_minute=1)
         fire(asked)
-        waiting = asyncio.ensure_future(sent_at(asked.reading, [], "reading"))
+        waiting = asyncio.ensure_future(sent_at(asked.wait_for_reading, [], "reading"))
         await asyncio.sleep(1)
         clock.suspend(300.0)
         await waiting
@@ -148,7 +148,7 @@ def test_who_waits_goes_when_another_limit_lets_it() -> None:
         asked, _ = budget(per_minute=1)
         log: list[tuple[str, float]] = []
         fire(asked)
-        waiting = asyncio.create_task(sent_at(asked.reading, log, "reading"))
+        waiting = asyncio.create_task(sent_at(asked.wait_for_reading, log, "reading"))
         await asyncio.sleep(5.0)
         asked.set_limits(per_minute=2, per_hour=100)
         await waiting
@@ -161,7 +161,7 @@ def test_a_wait_that_is_cancelled_in_the_queue_stops_nobody_behind_it() -> None:
     async def main() -> float:
         asked, _ = budget(per_minute=1)
         fire(asked)
-        first, second = (asyncio.ensure_future(sent_at(asked.reading, [], "reading")) for _ in range(2))
+        first, second = (asyncio.ensure_future(sent_at(asked.wait_for_reading, [], "reading")) for _ in range(2))
         await asyncio.sleep(1)
         first.cancel()
         await second
@@ -174,7 +174,7 @@ def test_a_wait_that_is_cancelled_between_its_place_and_its_hearing_of_it_gives_
     async def main() -> tuple[bool, float]:
         asked, _ = budget(per_minute=1)
         fire(asked)
-        first, second = (asyncio.ensure_future(sent_at(asked.reading, [], "reading")) for _ in range(2))
+        first, second = (asyncio.ensure_future(sent_at(asked.wait_for_reading, [], "reading")) for _ in range(2))
         asyncio.get_running_loop().call_at(MINUTE + 5e-10, first.cancel)  # in the same turn of the loop as the place, after it
         await second
         return first.cancelled(), asyncio.get_running_loop().time()
@@ -188,9 +188,9 @@ def test_a_place_that_was_not_used_is_given_back_at_the_end_of_its_context() -> 
     async def main() -> float:
         asked, _ = budget(per_minute=1)
         with pytest.raises(RuntimeError):
-            async with asked.poll():
+            async with asked.wait_for_poll():
                 raise RuntimeError
-        await sent_at(asked.poll, [], "poll")
+        await sent_at(asked.wait_for_poll, [], "poll")
         return asyncio.get_running_loop().time()
 
     assert run_virtual(main()) == 0.0

@@ -15,9 +15,9 @@ import pytest
 from scheduler import __version__
 from scheduler.core.errors import UpstreamError
 from scheduler.core.events import RequestEnded
-from scheduler.core.key import Key
 from scheduler.core.model import InvalidAutomation
-from scheduler.core.verdict import Answer
+from scheduler.core.secret import SecretKey
+from scheduler.core.verdict import AttemptResponse
 from scheduler.daemon.clock import SystemClock
 from scheduler.upstream import ApiClient, NewAutomation, TargetConfig
 from tests.fault_server import Received, Visit, always, by_request, fault_server, response, until
@@ -50,10 +50,10 @@ def received(answer: bytes, call: Call) -> Received:
 
 
 CALLS: dict[str, tuple[Call, bytes, str, str, object]] = {
-    "list": (lambda api: api.documents(), response(200, PAGE), "GET", f"{LIST}?limit=1000&offset=0", None),
-    "snapshot": (lambda api: api.snapshot(), response(200, PAGE), "GET", f"{LIST}?limit=1000&offset=0", None),
+    "list": (lambda api: api.list_documents(), response(200, PAGE), "GET", f"{LIST}?limit=1000&offset=0", None),
+    "snapshot": (lambda api: api.read_snapshot(), response(200, PAGE), "GET", f"{LIST}?limit=1000&offset=0", None),
     "retrieve": (lambda api: api.retrieve(ID), response(200, AUTOMATION), "GET", DETAIL, None),
-    "document": (lambda api: api.document(ID), response(200, AUTOMATION), "GET", DETAIL, None),
+    "document": (lambda api: api.read_document(ID), response(200, AUTOMATION), "GET", DETAIL, None),
     "create": (lambda api: api.create(NEW), response(201, AUTOMATION), "POST", LIST, NEW),
     "update": (lambda api: api.update(ID, {"enabled": False}), response(200, AUTOMATION), "PATCH", DETAIL, {"enabled": False}),
     "delete": (lambda api: api.delete(ID), b"HTTP/1.1 204 No Content\r\n\r\n", "DELETE", DETAIL, None),
@@ -84,13 +84,13 @@ def test_what_the_calls_bring_back() -> None:
             return response(200, PAGE if request.target.startswith(f"{LIST}?") else AUTOMATION)
 
         async with fault_server(by_request(answer)) as server, client(server) as api:
-            snapshot = await api.snapshot()
+            snapshot = await api.read_snapshot()
             automation = await api.retrieve(ID)
             assert automation == snapshot.automations[ID]
             assert snapshot.complete
-            assert await api.document(ID) == AUTOMATION
+            assert await api.read_document(ID) == AUTOMATION
             assert await api.update(ID, {"enabled": True}) == AUTOMATION
-            assert await api.documents() == [AUTOMATION]
+            assert await api.list_documents() == [AUTOMATION]
 
     asyncio.run(main())
 
@@ -100,7 +100,7 @@ def test_what_the_calls_bring_back() -> None:
     [("/", "1", LIST), ("/behind/a/proxy", "1", f"/behind/a/proxy{LIST}"), ("", "@current", "/api/projects/@current/task_automations/")],
 )
 def test_the_address_is_the_targets_with_its_path(url: str, project_id: str, path: str) -> None:
-    config = TargetConfig(name="main", url=f"https://us.posthog.com{url}", project_id=project_id, key=Key(KEY))
+    config = TargetConfig(name="main", url=f"https://us.posthog.com{url}", project_id=project_id, key=SecretKey(KEY))
     assert config.collection == f"https://us.posthog.com{path}"
 
 
@@ -160,7 +160,7 @@ def test_what_is_no_success_is_an_upstream_error_and_no_redirect_is_followed(nam
 def test_an_attempt_follows_no_redirect(status: int) -> None:
     async def main() -> None:
         async with fault_server(always(response(status, b"", {"Location": "/elsewhere/"}))) as server, client(server) as api:
-            assert await api.run(ID, "key") == Answer(status, location="/elsewhere/")
+            assert await api.run(ID, "key") == AttemptResponse(status, location="/elsewhere/")
             assert len(server.received) == 1
 
     asyncio.run(main())
@@ -168,7 +168,7 @@ def test_an_attempt_follows_no_redirect(status: int) -> None:
 
 def test_a_404_on_the_list_holds_the_target_and_says_what_to_check() -> None:
     with pytest.raises(UpstreamError, match="check the url and the project_id of target main") as raised:
-        asyncio.run(call_on(response(404, {"detail": "Not found."}), lambda api: api.snapshot()))
+        asyncio.run(call_on(response(404, {"detail": "Not found."}), lambda api: api.read_snapshot()))
     assert raised.value.held
 
 
@@ -187,7 +187,7 @@ def test_a_success_of_no_use_is_an_upstream_error(name: str, body: bytes) -> Non
 
 def test_a_list_of_which_not_one_object_can_be_read_is_an_error() -> None:
     with pytest.raises(UpstreamError, match="a page of a single automation is too large"):
-        asyncio.run(call_on(response(200, b"[" + b"[]," * 3_000_000 + b"1]"), lambda api: api.documents()))
+        asyncio.run(call_on(response(200, b"[" + b"[]," * 3_000_000 + b"1]"), lambda api: api.list_documents()))
 
 
 # ---------------------------------------------------------------- the budget
@@ -197,9 +197,9 @@ def test_a_429_stops_the_whole_target_for_as_long_as_it_says() -> None:
     async def main() -> None:
         async with fault_server(always(response(429, {"detail": "Slow down."}, {"Retry-After": "30"}))) as server, client(server) as api:
             with pytest.raises(UpstreamError) as raised:
-                await api.snapshot()
+                await api.read_snapshot()
             assert (raised.value.status, raised.value.retry_after, raised.value.held) == (429, 30.0, False)
-            for waiting in (api.admit(), api.snapshot(), api.retrieve(ID)):
+            for waiting in (api.admit(), api.read_snapshot(), api.retrieve(ID)):
                 with pytest.raises(TimeoutError):
                     await asyncio.wait_for(waiting, 0.02)
             assert len(server.received) == 1
@@ -210,7 +210,7 @@ def test_a_429_stops_the_whole_target_for_as_long_as_it_says() -> None:
 def test_a_429_to_an_attempt_stops_it_too_and_without_a_retry_after_for_a_while() -> None:
     async def main() -> None:
         async with fault_server(always(response(429, {"detail": "Slow down."}))) as server, client(server) as api:
-            assert await api.run(ID, "key") == Answer(429, error="Slow down.")
+            assert await api.run(ID, "key") == AttemptResponse(429, error="Slow down.")
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(api.admit(), 0.02)
 
@@ -219,7 +219,7 @@ def test_a_429_to_an_attempt_stops_it_too_and_without_a_retry_after_for_a_while(
 
 def test_an_attempt_that_was_admitted_is_sent_at_once_whatever_the_budget_says_since() -> None:
     async def main() -> None:
-        config = TargetConfig(name="main", url="http://127.0.0.1:1", project_id="1", key=Key(KEY), requests_per_minute=1)
+        config = TargetConfig(name="main", url="http://127.0.0.1:1", project_id="1", key=SecretKey(KEY), requests_per_minute=1)
         async with ApiClient(config, SystemClock()) as api:
             await api.admit()
             with pytest.raises(TimeoutError):
@@ -241,7 +241,7 @@ def test_the_apis_clock_is_told_from_its_dates() -> None:
     async def main() -> None:
         async with fault_server(by_request(answer)) as server, client(server) as api:
             before = api.clock_offset
-            snapshot = await api.snapshot()
+            snapshot = await api.read_snapshot()
             assert before is None
             assert api.clock_offset is not None
             seconds, margin = api.clock_offset
@@ -255,7 +255,7 @@ def test_the_apis_clock_is_told_from_its_dates() -> None:
 def test_a_date_that_is_none_teaches_nothing(date: str) -> None:
     async def main() -> None:
         async with fault_server(always(response(200, PAGE, {"Date": date}))) as server, client(server) as api:
-            assert (await api.snapshot()).clock_offset is None
+            assert (await api.read_snapshot()).clock_offset is None
 
     asyncio.run(main())
 
@@ -309,7 +309,7 @@ def test_cookies_are_not_given_back() -> None:
 def test_a_new_key_is_used_from_then_on() -> None:
     async def main() -> None:
         async with fault_server(always(response(200, AUTOMATION))) as server, client(server) as api:
-            api.use_key(Key("phx_new"))
+            api.use_key(SecretKey("phx_new"))
             await api.run(ID, "key")
             assert server.received[0].headers["authorization"] == "Bearer phx_new"
 
@@ -318,7 +318,7 @@ def test_a_new_key_is_used_from_then_on() -> None:
 
 def test_no_repr_shows_the_key() -> None:
     api = client("http://127.0.0.1:1")
-    assert KEY not in f"{api!r} {vars(api)!r} {api._config!r} {api._request('GET', 'http://127.0.0.1:1/')!r}"
+    assert KEY not in f"{api!r} {vars(api)!r} {api._config!r} {api._make_request('GET', 'http://127.0.0.1:1/')!r}"
 
 
 ECHOES = {
@@ -338,7 +338,7 @@ def test_no_error_shows_the_key_even_when_the_server_says_it(answer: bytes) -> N
         async with fault_server(always(answer)) as server, client(server) as api:
             assert KEY not in repr(await api.run(ID, "key"))
             with pytest.raises(UpstreamError) as raised:
-                await api.snapshot()
+                await api.read_snapshot()
             assert KEY not in shown(raised.value)
 
     asyncio.run(main())

@@ -6,7 +6,7 @@ from unittest import mock
 
 import pytest
 
-from scheduler.core.verdict import Answer, Lost
+from scheduler.core.verdict import AttemptResponse, NoResponse
 from scheduler.upstream import pool
 from tests.fault_server import Behaviour, Visit, always, fault_server, response, until
 from tests.upstream.support import AUTOMATION, ID, LOOPS, Run, client
@@ -48,8 +48,8 @@ def test_a_connection_that_answered_is_used_again(run: Run) -> None:
 def test_a_post_on_a_connection_that_the_server_drops_is_lost_and_never_sent_twice(run: Run) -> None:
     async def main() -> None:
         async with fault_server(drops_the_second_request) as server, client(server) as api:
-            assert isinstance(await api.run(ID, "first"), Answer)
-            assert isinstance(await api.run(ID, "second"), Lost)
+            assert isinstance(await api.run(ID, "first"), AttemptResponse)
+            assert isinstance(await api.run(ID, "second"), NoResponse)
             assert [request.headers["idempotency-key"] for request in server.received] == ["first", "second"]
 
     run(main())
@@ -73,7 +73,7 @@ def test_what_arrives_unasked_is_never_taken_for_the_next_answer(unasked: bytes,
             await api.run(ID, "first")
             await asyncio.sleep(0.1)  # nothing tells that the stray bytes have come
             came = await api.run(ID, "second")
-            assert isinstance(came, Answer)
+            assert isinstance(came, AttemptResponse)
             assert came.status == 200
             assert [request.connection for request in server.received] == [1, 2]
 
@@ -89,7 +89,7 @@ def test_a_connection_that_the_server_closed_while_it_was_idle_is_not_used() -> 
         async with fault_server(behave) as server, client(server) as api:
             await api.run(ID, "first")
             await until(lambda: server.open == 0)
-            assert isinstance(await api.run(ID, "second"), Answer)
+            assert isinstance(await api.run(ID, "second"), AttemptResponse)
             assert server.connections == 2
 
     asyncio.run(main())
@@ -114,7 +114,7 @@ def test_a_connection_that_the_server_closed_while_our_loop_was_busy_is_not_used
                 visitor.close()
                 came, visitor = await asyncio.gather(api.run(ID, "second"), serve_one(listener))
                 visitor.close()
-                assert isinstance(came, Answer)
+                assert isinstance(came, AttemptResponse)
 
     run(main())
 
@@ -213,7 +213,7 @@ def test_an_attempt_never_waits_behind_readings_that_hang() -> None:
             await until(lambda: len(server.received) == 8)
             await api.admit()
             async with asyncio.timeout(2):
-                assert isinstance(await api.run(ID, "key"), Answer)
+                assert isinstance(await api.run(ID, "key"), AttemptResponse)
             assert server.connections == 9  # no more than eight readings are under way at a time
             for reading in readings:
                 reading.cancel()

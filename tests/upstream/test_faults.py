@@ -1,6 +1,6 @@
 """What an attempt is taken for when the network or the API fails it, on real sockets and both event loops.
 
-The line that matters: `NotSent` may be sent again at once, so it must be certain; `Lost` is found out about first.
+The line that matters: `NotSent` may be sent again at once, so it must be certain; `NoResponse` is found out about first.
 """
 
 import asyncio
@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from scheduler.core.verdict import Answer, Lost, NotSent
+from scheduler.core.verdict import AttemptResponse, NoResponse, NotSent
 from tests.fault_server import Behaviour, Visit, always, fault_server, response
 from tests.ports import free_port
 from tests.upstream.support import AUTOMATION, ID, LOOPS, Run, client
@@ -94,7 +94,7 @@ def test_a_request_that_may_have_been_carried_out_is_lost_and_is_sent_only_once(
     async def main() -> None:
         async with fault_server(behaviour) as server, client(server, request_timeout=0.25) as api:
             came = await api.run(ID, "key")
-            assert isinstance(came, Lost), came
+            assert isinstance(came, NoResponse), came
             assert server.connections == 1
             assert len(server.received) <= 1
 
@@ -169,7 +169,7 @@ def test_interim_answers_are_passed_over() -> None:
     async def main() -> None:
         async with fault_server(always(b"HTTP/1.1 100 Continue\r\n\r\n" * 500 + GOOD)) as server, client(server) as api:
             came = await api.run(ID, "key")
-            assert isinstance(came, Answer)
+            assert isinstance(came, AttemptResponse)
             assert came.status == 200
 
     asyncio.run(main())
@@ -187,7 +187,7 @@ def test_a_body_may_come_in_any_form_that_http_has(data: bytes) -> None:
     async def main() -> None:
         async with fault_server(sends(data)) as server, client(server) as api:
             came = await api.run(ID, "key")
-            assert isinstance(came, Answer)
+            assert isinstance(came, AttemptResponse)
             assert came.automation is not None
 
     asyncio.run(main())

@@ -11,7 +11,7 @@ import pytest
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.model import Automation, Snapshot
-from scheduler.core.verdict import Answer, Lost, NotSent
+from scheduler.core.verdict import AttemptResponse, NoResponse, NotSent
 from scheduler.upstream import Document
 from scheduler.upstream.exchange import MAX_BODY
 from tests.fault_server import Received, always, by_request, fault_server, response
@@ -35,7 +35,7 @@ def answered(body: bytes, headers: dict[str, str] | None = None) -> Callable[[Re
 def snapshot_of(answer: Callable[[Received], bytes]) -> Snapshot:
     async def main() -> Snapshot:
         async with fault_server(by_request(answer)) as server, client(server) as api:
-            return await api.snapshot()
+            return await api.read_snapshot()
 
     return asyncio.run(main())
 
@@ -51,13 +51,13 @@ def paged(rows: list[dict[str, object]]) -> Callable[[Received], bytes]:
     return answer
 
 
-def run_of(body: bytes, headers: dict[str, str] | None = None) -> Answer:
-    async def main() -> Answer | NotSent | Lost:
+def run_of(body: bytes, headers: dict[str, str] | None = None) -> AttemptResponse:
+    async def main() -> AttemptResponse | NotSent | NoResponse:
         async with fault_server(always(response(200, body, headers))) as server, client(server) as api:
             return await api.run(ID, "key")
 
     came = asyncio.run(main())
-    assert isinstance(came, Answer)
+    assert isinstance(came, AttemptResponse)
     return came
 
 
@@ -198,8 +198,8 @@ def test_a_header_without_measure_costs_that_answer() -> None:
         answers = [response(200, page(AUTOMATION), {"X": "x" * 100_000}), response(200, page(AUTOMATION))]
         async with fault_server(by_request(lambda _: answers.pop(0))) as server, client(server) as api:
             with pytest.raises(UpstreamError) as refused:
-                await api.snapshot()
-            return refused.value, await api.snapshot()
+                await api.read_snapshot()
+            return refused.value, await api.read_snapshot()
 
     error, snapshot = asyncio.run(main())
     assert "the answer is no HTTP" in str(error)
@@ -217,7 +217,7 @@ def test_the_answer_to_an_attempt_is_understood_whatever_the_prompt(prompt: str)
 
 def test_an_answer_to_an_attempt_that_is_cut_off_or_too_large_names_no_run() -> None:
     body = json.dumps({**AUTOMATION, "prompt": "x" * 2 * MAX_BODY}).encode()
-    assert run_of(body) == Answer(200, error="its body is larger than 8 MiB")
+    assert run_of(body) == AttemptResponse(200, error="its body is larger than 8 MiB")
     cut = run_of(json.dumps(AUTOMATION).encode()[:-1])
     assert cut.automation is None
     assert "it ends too early" in str(cut.error)
@@ -229,7 +229,7 @@ def test_an_answer_to_an_attempt_that_is_cut_off_or_too_large_names_no_run() -> 
 def documents_of(answer: Callable[[Received], bytes]) -> list[Document]:
     async def main() -> list[Document]:
         async with fault_server(by_request(answer)) as server, client(server) as api:
-            return await api.documents()
+            return await api.list_documents()
 
     return asyncio.run(main())
 

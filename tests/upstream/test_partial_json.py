@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from scheduler.core.model import Unreadable
 from scheduler.upstream import partial_json
-from scheduler.upstream.partial_json import MOST_ITEMS, PIECE, SMALL, Malformed, ReadItems, Steps, in_pieces, keys, read_value
+from scheduler.upstream.partial_json import MOST_ITEMS, PIECE, SMALL, Malformed, ReadItems, Steps, make_keys, read_value, run_in_pieces
 
-WANTED = keys(("id", "name", "enabled"))
-PAGE = keys(("count", "results"))
+WANTED = make_keys(("id", "name", "enabled"))
+PAGE = make_keys(("count", "results"))
 
 
 def done(steps: Steps[object]) -> object:
@@ -221,7 +221,7 @@ def test_many_large_values_together_take_one_piece_in_each_round_of_the_loop() -
 
     async def main() -> list[int]:
         turn()
-        results = await asyncio.gather(*(in_pieces(read_slowly(number)) for number in range(20)))
+        results = await asyncio.gather(*(run_in_pieces(read_slowly(number)) for number in range(20)))
         is_over[0] = True
         return results
 

@@ -10,7 +10,7 @@ import trustme
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.proxy import Proxy
-from scheduler.core.verdict import Answer, Lost, NotSent
+from scheduler.core.verdict import AttemptResponse, NoResponse, NotSent
 from scheduler.daemon.clock import SystemClock
 from scheduler.upstream import ApiClient
 from tests.fault_server import Behaviour, FaultServer, Visit, always, fault_server, response
@@ -67,7 +67,7 @@ def test_tls_goes_through_the_proxy_which_learns_the_host_alone(authority: trust
             client(server, proxy, ca_file) as api,
         ):
             for _ in range(3):
-                assert isinstance(await api.run(ID, "key"), Answer)
+                assert isinstance(await api.run(ID, "key"), AttemptResponse)
             (asked,) = proxy.received
             assert (asked.method, asked.target) == ("CONNECT", f"127.0.0.1:{server.port}")
             assert KEY not in str(asked)
@@ -82,7 +82,7 @@ def test_without_tls_the_proxy_passes_requests_on_over_a_connection_that_is_kept
     async def main() -> None:
         async with fault_server(always(GOOD)) as server, fault_server(http_proxy()) as proxy, client(server, proxy) as api:
             for _ in range(3):
-                assert isinstance(await api.run(ID, "key"), Answer)
+                assert isinstance(await api.run(ID, "key"), AttemptResponse)
             assert await api.retrieve(ID) is not None
             url = f"{server.url}/api/projects/1/task_automations/{ID}/"
             assert [(each.method, each.target) for each in proxy.received] == [("POST", f"{url}run/")] * 3 + [("GET", url)]
@@ -100,7 +100,7 @@ def test_credentials_are_for_the_proxy_alone_and_are_never_shown(authority: trus
         ):
             async with client(server, Proxy(proxy.url, USER, PASSWORD), ca_file) as api:
                 for _ in range(2):
-                    assert isinstance(await api.run(ID, "key"), Answer)
+                    assert isinstance(await api.run(ID, "key"), AttemptResponse)
             assert all("proxy-authorization" not in request.headers for request in server.received)
             wrong = Proxy(proxy.url, USER, "wr0ng")
             async with client(server, wrong, ca_file) as api:
@@ -165,11 +165,11 @@ def test_whatever_a_proxy_does_before_there_is_a_connection_means_not_sent_and_n
     run(main())
 
 
-async def not_retrieved(api: ApiClient) -> NotSent | Lost:
+async def not_retrieved(api: ApiClient) -> NotSent | NoResponse:
     with pytest.raises(UpstreamError) as raised:
         await api.retrieve(ID)
     text = str(raised.value)
-    return NotSent(text) if "could not be sent" in text else Lost(text)
+    return NotSent(text) if "could not be sent" in text else NoResponse(text)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -216,7 +216,7 @@ def test_warm_connections_through_the_proxy_are_used_by_attempts(authority: trus
         ):
             await api.warm(3)
             came = await asyncio.gather(*(api.run(ID, "key") for _ in range(3)))
-            assert all(isinstance(each, Answer) for each in came)
+            assert all(isinstance(each, AttemptResponse) for each in came)
             assert proxy.connections == 3
 
     asyncio.run(main())
@@ -239,7 +239,7 @@ def test_a_connection_that_replaces_one_that_was_not_silent_is_kept_too(authorit
             await api.run(ID, "key")
             await asyncio.sleep(0.1)  # nothing tells that the stray bytes have come
             for _ in range(3):
-                assert isinstance(await api.run(ID, "key"), Answer)
+                assert isinstance(await api.run(ID, "key"), AttemptResponse)
             assert proxy.connections == 2
 
     asyncio.run(main())

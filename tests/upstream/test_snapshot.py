@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.model import InvalidAutomation, Snapshot, Unreadable
-from scheduler.upstream.snapshot import LARGEST_PAGE, MOST, Page, PageTooLarge, SnapshotReader, to_page
+from scheduler.upstream.snapshot import LARGEST_PAGE, MOST_AUTOMATIONS, ListPage, PageTooLarge, SnapshotReader, to_page
 from tests.upstream.support import AUTOMATION
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -41,14 +41,14 @@ class List:
     counts: list[int] = field(default_factory=list)
     time: Iterator[int] = field(default_factory=count)
 
-    async def page(self, *, offset: int, limit: int) -> Page:
+    async def page(self, *, offset: int, limit: int) -> ListPage:
         self.asked.append((offset, limit))
         rows = self.rows[offset : offset + min(limit, self.most)]
         size = sum(self.large.get(offset + index, 1) for index in range(len(rows)))
         if size > LARGE:
             raise PageTooLarge(self.beginning(offset) if limit == 1 else None)
         self.counts.append(len(self.rows))
-        page = Page(len(self.rows), rows, size, NOON, float(next(self.time)))
+        page = ListPage(len(self.rows), rows, size, NOON, float(next(self.time)))
         if edit := self.edits.pop(len(self.asked), None):
             edit(self.rows)
         return page
@@ -188,8 +188,8 @@ def test_a_complete_snapshot_holds_as_many_as_its_last_page_counted(edits: dict[
 
 
 def test_a_server_that_ignores_the_offset_ends_in_an_incomplete_snapshot() -> None:
-    async def page(*, offset: int, limit: int) -> Page:  # noqa: ARG001  that is the point
-        return Page(5, [row(0), row(1)], 2, NOON, 0.0)
+    async def page(*, offset: int, limit: int) -> ListPage:  # noqa: ARG001  that is the point
+        return ListPage(5, [row(0), row(1)], 2, NOON, 0.0)
 
     snapshot = asyncio.run(SnapshotReader(page, seconds=lambda: 1.0).read())
     assert (snapshot.complete, numbers(snapshot)) == (False, {0, 1})
@@ -197,8 +197,8 @@ def test_a_server_that_ignores_the_offset_ends_in_an_incomplete_snapshot() -> No
 
 
 def test_a_server_that_shows_less_than_it_counts_ends_in_an_incomplete_snapshot() -> None:
-    async def page(*, offset: int, limit: int) -> Page:  # noqa: ARG001  there is but one page
-        return Page(5, [] if offset else [row(0)], 1, NOON, 0.0)
+    async def page(*, offset: int, limit: int) -> ListPage:  # noqa: ARG001  there is but one page
+        return ListPage(5, [] if offset else [row(0)], 1, NOON, 0.0)
 
     snapshot = asyncio.run(SnapshotReader(page, seconds=lambda: 1.0).read())
     assert (snapshot.complete, snapshot.disagreement) == (False, "its count is 5, but its pages hold 1")
@@ -313,7 +313,7 @@ def test_a_list_of_nothing_but_giants_is_read() -> None:
 
 
 def test_a_list_of_giants_that_does_not_end_is_given_up() -> None:
-    async def page(*, offset: int, limit: int) -> Page:
+    async def page(*, offset: int, limit: int) -> ListPage:
         raise PageTooLarge(row(offset) if limit == 1 else None)
 
     with pytest.raises(UpstreamError, match="more than 1000 automations that are too large"):
@@ -321,7 +321,7 @@ def test_a_list_of_giants_that_does_not_end_is_given_up() -> None:
 
 
 def test_what_is_too_large_and_no_page_is_an_error() -> None:
-    async def page(*, offset: int, limit: int) -> Page:  # noqa: ARG001  that is the point
+    async def page(*, offset: int, limit: int) -> ListPage:  # noqa: ARG001  that is the point
         raise PageTooLarge
 
     with pytest.raises(UpstreamError, match="a page of a single automation is too large to be read"):
@@ -329,9 +329,9 @@ def test_what_is_too_large_and_no_page_is_an_error() -> None:
 
 
 def test_pages_become_shorter_where_rows_are_long() -> None:
-    async def page(*, offset: int, limit: int) -> Page:
+    async def page(*, offset: int, limit: int) -> ListPage:
         asked.append(limit)
-        return Page(1500, [row(number) for number in range(offset, min(offset + limit, 1500))], limit * 10_000, NOON, 0.0)
+        return ListPage(1500, [row(number) for number in range(offset, min(offset + limit, 1500))], limit * 10_000, NOON, 0.0)
 
     asked: list[int] = []
     asyncio.run(SnapshotReader(page, seconds=lambda: 1.0).read())
@@ -354,7 +354,7 @@ def test_pages_become_shorter_where_rows_are_long() -> None:
         {"count": 1.0, "results": []},
         {"count": 1, "results": {}},
         {"count": -1, "results": []},
-        {"count": MOST + 1, "results": []},
+        {"count": MOST_AUTOMATIONS + 1, "results": []},
     ],
 )
 def test_what_is_no_page_is_an_error(value: object) -> None:

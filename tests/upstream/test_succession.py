@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from scheduler.core.verdict import Answer
+from scheduler.core.verdict import AttemptResponse
 from scheduler.daemon.clock import SystemClock
 from scheduler.upstream import ApiClient
 from tests.fault_server import Visit, always, fault_server, response, until
@@ -27,7 +27,7 @@ def test_an_answer_that_is_under_way_is_waited_for() -> None:
             retiring = asyncio.create_task(old.retire())
             await asyncio.sleep(0)
             answered.set()
-            assert isinstance(await run, Answer)
+            assert isinstance(await run, AttemptResponse)
             await retiring
             await until(lambda: server.open == 0)
 
@@ -48,7 +48,7 @@ def test_whoever_ends_the_waiting_closes_at_once() -> None:
             await asyncio.sleep(0)
             retiring.cancel()
             await asyncio.wait([retiring])
-            assert not isinstance(await asyncio.wait_for(run, 2), Answer)
+            assert not isinstance(await asyncio.wait_for(run, 2), AttemptResponse)
 
     asyncio.run(main())
 
@@ -59,7 +59,7 @@ def test_a_wait_that_the_api_asked_for_outlives_the_client() -> None:
             await old.run(ID, "key-1")
             async with ApiClient(target(server.url), SystemClock()) as new:
                 await asyncio.wait_for(new.admit(), 1)  # on its own it knows nothing of it
-                new.succeed(old)
+                new.continue_from(old)
                 with pytest.raises(TimeoutError):
                     await asyncio.wait_for(new.admit(), 0.05)
 

@@ -9,8 +9,8 @@ import pytest
 import trustme
 
 from scheduler.core.errors import ConfigurationError
-from scheduler.core.verdict import Answer, Lost, NotSent
-from scheduler.upstream.tls import trust
+from scheduler.core.verdict import AttemptResponse, NoResponse, NotSent
+from scheduler.upstream.tls import make_tls_context
 from tests.fault_server import always, fault_server, response
 from tests.upstream.support import AUTOMATION, ID, LOOPS, Run, client
 
@@ -40,16 +40,16 @@ def served_by(authority: trustme.CA, host: str = "127.0.0.1", not_after: datetim
     return context
 
 
-async def attempt(tls: ssl.SSLContext, ca_file: Path | None) -> Answer | NotSent | Lost:
+async def attempt(tls: ssl.SSLContext, ca_file: Path | None) -> AttemptResponse | NotSent | NoResponse:
     async with fault_server(always(GOOD), tls=tls) as server, client(server, ca_file=ca_file) as api:
         came = await api.run(ID, "key")
-        assert len(server.received) == isinstance(came, Answer)
+        assert len(server.received) == isinstance(came, AttemptResponse)
         return came
 
 
 @pytest.mark.parametrize("run", LOOPS.values(), ids=LOOPS)
 def test_a_private_authority_is_accepted_when_it_is_in_the_ca_file(authority: trustme.CA, ca_file: Path, run: Run) -> None:
-    assert isinstance(run(attempt(served_by(authority), ca_file)), Answer)
+    assert isinstance(run(attempt(served_by(authority), ca_file)), AttemptResponse)
 
 
 @pytest.mark.parametrize("run", LOOPS.values(), ids=LOOPS)
@@ -82,11 +82,11 @@ def test_the_ca_file_stands_instead_of_the_systems_authorities(
 
 def test_ssl_cert_file_moves_the_systems_authorities(authority: trustme.CA, ca_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(ca_file))
-    assert isinstance(asyncio.run(attempt(served_by(authority), None)), Answer)
+    assert isinstance(asyncio.run(attempt(served_by(authority), None)), AttemptResponse)
 
 
 def test_verification_is_on_and_old_versions_are_off() -> None:
-    context = trust(None)
+    context = make_tls_context(None)
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
@@ -112,5 +112,5 @@ def test_a_ca_file_that_cannot_be_used_is_a_configuration_error(tmp_path: Path, 
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ConfigurationError, match=words) as raised:
-        trust(path)
+        make_tls_context(path)
     assert str(path) in str(raised.value)

@@ -9,29 +9,29 @@ import click
 
 from scheduler.cli.completion_values import complete_automations, complete_targets
 from scheduler.cli.failures import ANSWER_IS_NO, AnswerIsNo
-from scheduler.cli.group import Command, Source, as_json
-from scheduler.cli.instant_options import InstantType, utc
-from scheduler.cli.output import Colour, Json, complain, line, print_json, progress, styled
-from scheduler.cli.times import at_text, now, usable_zone, zoned_text
+from scheduler.cli.group import SchedulerCommand, Source, as_json
+from scheduler.cli.instant_options import InstantType, add_utc_option
+from scheduler.cli.output import Colour, Json, make_progress_printer, print_json, print_line, print_to_stderr, style
+from scheduler.cli.times import find_usable_zone, format_machine_and_utc, format_zone_and_utc, now
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.plural import pluralize
-from scheduler.core.printable import escaped
+from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from scheduler.audit.course import Audit, Bounds, Summary
-    from scheduler.audit.findings import Finding
+    from scheduler.audit.findings import AuditFinding
+    from scheduler.audit.runner import Audit, AuditBounds, AuditSummary
 
 _EXAMPLES = (
     "scheduler audit --state-dir var --since 24h",
     "scheduler audit --automation 'nightly-*' --since 2026-11-01T00:00:00Z --until 2026-11-08T00:00:00Z --json",
 )
 _COLOURS: Final[dict[str, Colour]] = {"missing": "red", "double": "red", "unexplained": "red", "differently": "yellow"}
-_MOST: Final = 200  # that a person reads
+_MAX_FINDINGS: Final = 200  # that a person reads
 
 
-@click.command("audit", cls=Command, section="Record", examples=_EXAMPLES)
+@click.command("audit", cls=SchedulerCommand, section="Record", examples=_EXAMPLES)
 @click.option("--since", type=InstantType(ago=True), metavar="TIME|AGO", required=True, help="Audit what was scheduled then or later.")
 @click.option(
     "--until", type=InstantType(ago=True), metavar="TIME|AGO", help="Audit what was scheduled before; the present if it is not given."
@@ -49,7 +49,7 @@ _MOST: Final = 200  # that a person reads
     shell_complete=complete_targets,
 )
 @click.option("--offline", is_flag=True, help="Do not ask the API for the newest runs.")
-@utc
+@add_utc_option
 @as_json
 @click.pass_context
 def command(
@@ -70,72 +70,72 @@ def command(
 
     Works whether the daemon runs or not, and changes nothing.
     """
-    from scheduler.audit.course import Audit, Wanted
-    from scheduler.audit.findings import BAD
-    from scheduler.cli.auditing import asked, patience
-    from scheduler.cli.ledger_file import reading, using
-    from scheduler.cli.named import widen
+    from scheduler.audit.findings import BAD_KINDS
+    from scheduler.audit.runner import Audit, AuditRequest
+    from scheduler.cli.audit_inputs import compare_with_api, make_patience
+    from scheduler.cli.automation_lookup import expand_prefix
+    from scheduler.cli.ledger_file import act_as_ledger_owner, open_read_only
 
     source: Source = context.obj
     settings, at = source.load().settings, now()
     path = settings.ledger.url.path
-    with reading(path) as connection:
-        automation = widen(connection, target, automation)
-    wanted = Wanted(since=since, until=until or at, now=at, target=target, automation=automation, patience=patience(settings))
+    with open_read_only(path) as connection:
+        automation = expand_prefix(connection, target, automation)
+    wanted = AuditRequest(since=since, until=until or at, now=at, target=target, automation=automation, patience=make_patience(settings))
     if wanted.until <= wanted.since:
         raise click.UsageError("--until is not later than --since")
     notes = ["the API was not asked for the newest runs"] if offline else []
-    zone = _zones(path)
-    with using(path):
+    zone = _make_zone_reader(path)
+    with act_as_ledger_owner(path):
         audit = Audit(path, wanted)
         if automation is not None and not audit.summary.automations:
-            raise AnswerIsNo(_unknown(path, target, automation))
-        shown = _show(audit.run(progress("audited")), zone, as_json=as_json)
+            raise AnswerIsNo(_describe_unknown(path, target, automation))
+        shown = _show(audit.run(make_progress_printer("audited")), zone, as_json=as_json)
     if not offline:
-        shown = _show(asked(settings, path, audit, notes), zone, shown, as_json=as_json)
-    if shown > _MOST and not as_json:
-        complain(f"and {shown - _MOST:,} more; --json prints all of them")
+        shown = _show(compare_with_api(settings, path, audit, notes), zone, shown, as_json=as_json)
+    if shown > _MAX_FINDINGS and not as_json:
+        print_to_stderr(f"and {shown - _MAX_FINDINGS:,} more; --json prints all of them")
     _conclude(audit, notes, as_json=as_json)
-    if BAD & audit.summary.kinds.keys():
+    if BAD_KINDS & audit.summary.kinds.keys():
         context.exit(ANSWER_IS_NO)
 
 
-def _unknown(path: "Path", target: str | None, automation: str) -> str:
-    from scheduler.cli.ledger_file import reading
-    from scheduler.cli.named import advise_on
+def _describe_unknown(path: "Path", target: str | None, automation: str) -> str:
+    from scheduler.cli.automation_lookup import advise_on
+    from scheduler.cli.ledger_file import open_read_only
 
     of_target = "" if target is None else f" of target {target!r}"
-    with reading(path) as connection:
+    with open_read_only(path) as connection:
         return f"the ledger has no automation {automation!r}{of_target}{advise_on(connection, target, automation)}"
 
 
-def _zones(path: "Path") -> Callable[["Finding"], str]:
+def _make_zone_reader(path: "Path") -> Callable[["AuditFinding"], str]:
     """Return a function that reads the zone of the automation that a finding is about: of some hundred findings at most."""
-    from scheduler.cli.ledger_file import reading
-    from scheduler.ledger.history import timezones
+    from scheduler.cli.ledger_file import open_read_only
+    from scheduler.ledger.history import read_timezones
 
     @cache
     def read(target: str, automation_id: str) -> str:
-        with reading(path) as connection:
-            found = timezones(connection, [{"target": target, "automation_id": automation_id}])
-        return usable_zone(found[target, automation_id])
+        with open_read_only(path) as connection:
+            found = read_timezones(connection, [{"target": target, "automation_id": automation_id}])
+        return find_usable_zone(found[target, automation_id])
 
     return lambda finding: read(finding.target, finding.automation_id)
 
 
-def _show(findings: "Iterator[Finding]", zone: Callable[["Finding"], str], shown: int = 0, *, as_json: bool) -> int:
+def _show(findings: "Iterator[AuditFinding]", zone: Callable[["AuditFinding"], str], shown: int = 0, *, as_json: bool) -> int:
     """Print findings after so many that were; a person gets the first ones. How many there are now."""
     for finding in findings:
         shown += 1
         if as_json:
-            print_json(_json(finding))
-        elif shown <= _MOST:
-            for text in _lines(finding, zone):
-                line(text)
+            print_json(_make_json(finding))
+        elif shown <= _MAX_FINDINGS:
+            for text in _format_finding(finding, zone):
+                print_line(text)
     return shown
 
 
-def _json(finding: "Finding") -> Json:
+def _make_json(finding: "AuditFinding") -> Json:
     return {
         "finding": finding.kind,
         "target": finding.target,
@@ -147,12 +147,12 @@ def _json(finding: "Finding") -> Json:
     }
 
 
-def _lines(finding: "Finding", zone: Callable[["Finding"], str]) -> Iterator[str]:
-    at = "" if finding.scheduled_for is None else f"  {at_text(finding.scheduled_for, zone(finding))}"
-    kind = styled(f"{finding.kind:<11}", _COLOURS[finding.kind])
-    yield f"{kind}{at}  {escaped(finding.name)} ({finding.automation_id}, target {escaped(finding.target)})"
-    yield f"             {escaped(finding.text)}"
-    yield f"             {escaped(finding.advice)}"
+def _format_finding(finding: "AuditFinding", zone: Callable[["AuditFinding"], str]) -> Iterator[str]:
+    at = "" if finding.scheduled_for is None else f"  {format_zone_and_utc(finding.scheduled_for, zone(finding))}"
+    kind = style(f"{finding.kind:<11}", _COLOURS[finding.kind])
+    yield f"{kind}{at}  {to_printable(finding.name)} ({finding.automation_id}, target {to_printable(finding.target)})"
+    yield f"             {to_printable(finding.text)}"
+    yield f"             {to_printable(finding.advice)}"
 
 
 # ---------------------------------------------------------------- the summary
@@ -160,26 +160,26 @@ def _lines(finding: "Finding", zone: Callable[["Finding"], str]) -> Iterator[str
 
 def _conclude(audit: "Audit", notes: list[str], *, as_json: bool) -> None:
     if as_json:
-        print_json(_summary_json(audit.summary, notes))
+        print_json(_make_summary_json(audit.summary, notes))
         return
-    for text in (*map(_bounds_text, audit.summary.bounds), *_summary(audit.summary), *(escaped(note) for note in notes)):
-        line(text)
+    for text in (*map(_format_bounds, audit.summary.bounds), *_format_summary(audit.summary), *(to_printable(note) for note in notes)):
+        print_line(text)
 
 
-def _bounds_text(bounds: "Bounds") -> str:
-    name = escaped(bounds.target)
+def _format_bounds(bounds: "AuditBounds") -> str:
+    name = to_printable(bounds.target)
     if bounds.is_empty:
         reason = "nothing has been decided yet" if bounds.watermark is None else f"decided up to {to_text(bounds.watermark)}"
         gone = "" if bounds.pruned_before is None else f", what is older than {to_text(bounds.pruned_before)} may have been removed"
         return f"target {name}: nothing to audit: {reason}{gone}"
     kept = bounds.pruned_before is not None and bounds.begin < bounds.pruned_before
-    began = zoned_text(bounds.since) + (", before which rows may have been removed for their age," if kept else "")
-    undecided = "" if bounds.is_all else "; what is later is not decided yet"
-    return f"target {name}: audited from {began} up to {zoned_text(bounds.end)}{undecided}"
+    began = format_machine_and_utc(bounds.since) + (", before which rows may have been removed for their age," if kept else "")
+    undecided = "" if bounds.is_complete else "; what is later is not decided yet"
+    return f"target {name}: audited from {began} up to {format_machine_and_utc(bounds.end)}{undecided}"
 
 
-def _summary(summary: "Summary") -> Iterator[str]:
-    from scheduler.audit.findings import BAD, told
+def _format_summary(summary: "AuditSummary") -> Iterator[str]:
+    from scheduler.audit.findings import BAD_KINDS, format_counts
 
     by_outcome: dict[str, int] = {}
     for (outcome, _), number in summary.outcomes.items():
@@ -190,12 +190,12 @@ def _summary(summary: "Summary") -> Iterator[str]:
     yield of + (f": {outcomes}" if outcomes else "")
     if summary.undecided:
         yield f"{pluralize(summary.undecided, 'occurrence')} not decided yet: the daemon recovers from a downtime, slice by slice"
-    clean = not BAD & summary.kinds.keys()
-    yield f"{styled('clean', 'green') if clean else styled('not clean', 'red')}: {told(summary.kinds)}"
+    clean = not BAD_KINDS & summary.kinds.keys()
+    yield f"{style('clean', 'green') if clean else style('not clean', 'red')}: {format_counts(summary.kinds)}"
 
 
-def _summary_json(summary: "Summary", notes: list[str]) -> Json:
-    from scheduler.audit.findings import Kind
+def _make_summary_json(summary: "AuditSummary", notes: list[str]) -> Json:
+    from scheduler.audit.findings import FindingKind
 
     return {
         "summary": {
@@ -216,7 +216,7 @@ def _summary_json(summary: "Summary", notes: list[str]) -> Json:
                 for (outcome, reason), number in sorted(summary.outcomes.items(), key=str)
             ],
             "undecided": summary.undecided,
-            "findings": {kind: summary.kinds[kind] for kind in Kind},
+            "findings": {kind: summary.kinds[kind] for kind in FindingKind},
             "notes": notes,
         }
     }

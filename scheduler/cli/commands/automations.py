@@ -10,13 +10,13 @@ import click
 
 from scheduler.cli.completion_values import complete_automations, complete_targets, complete_zones
 from scheduler.cli.failures import AnswerIsNo
-from scheduler.cli.group import Group, Source, as_json
+from scheduler.cli.group import SchedulerGroup, Source, as_json
 from scheduler.cli.outcome_colours import colour_run
-from scheduler.cli.output import Cell, Column, detail_column, id_column, line, name_column, print_json, show
-from scheduler.cli.times import at_text, in_zone, now, usable_zone
-from scheduler.core.command_line import command_line
+from scheduler.cli.output import Cell, Column, make_detail_column, make_id_column, make_name_column, print_json, print_line, show
+from scheduler.cli.times import find_usable_zone, format_in_zone, format_zone_and_utc, now
+from scheduler.core.command_line import format_command
 from scheduler.core.instants import from_text
-from scheduler.core.printable import escaped
+from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:
     from scheduler.upstream import ApiClient, AutomationEdit, Document
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-_target = click.option(
+_target_option = click.option(
     "--target", "target_name", metavar="NAME", help="Which target, where several are configured.", shell_complete=complete_targets
 )
 
 
-def _fields(*, new: bool) -> Callable[[_F], _F]:
+def _add_field_options(*, new: bool) -> Callable[[_F], _F]:
     """The options that write an automation's fields."""
     options = [
         click.option("--name", required=new, help="What it is called."),
@@ -56,32 +56,32 @@ def _fields(*, new: bool) -> Callable[[_F], _F]:
     return decorate
 
 
-@click.group("automations", cls=Group, section="Automations")
+@click.group("automations", cls=SchedulerGroup, section="Automations")
 def command() -> None:
     """List, show, create, change, delete and run automations."""
 
 
 @command.command("list", examples=["scheduler automations list", "scheduler automations list --json | jq -r .name"])
-@_target
+@_target_option
 @as_json
 @click.pass_obj
 def list_(source: Source, *, target_name: str | None, as_json: bool) -> None:
     """Print all automations."""
-    documents = _carry_out(source, target_name, lambda api: api.documents())
-    empty = f"no automations; make one with `{command_line('automations create', target=target_name)}`"
+    documents = _carry_out(source, target_name, lambda api: api.list_documents())
+    empty = f"no automations; make one with `{format_command('automations create', target=target_name)}`"
     show(documents, _COLUMNS, (lambda one: one) if as_json else None, empty=empty)
 
 
 @command.command("get", examples=["scheduler automations get nightly-report"])
 @click.argument("automation", shell_complete=complete_automations)
-@_target
+@_target_option
 @as_json
 @click.pass_obj
 def get(source: Source, *, automation: str, target_name: str | None, as_json: bool) -> None:
     """Print AUTOMATION with all its fields."""
-    from scheduler.cli.target_api import found
+    from scheduler.cli.target_api import find_document
 
-    _print(_carry_out(source, target_name, lambda api: found(api, automation)), as_json=as_json)
+    _print(_carry_out(source, target_name, lambda api: find_document(api, automation)), as_json=as_json)
 
 
 _CREATE = (
@@ -90,27 +90,27 @@ _CREATE = (
 
 
 @command.command("create", examples=[_CREATE])
-@_fields(new=True)
-@_target
+@_add_field_options(new=True)
+@_target_option
 @as_json
 @click.pass_obj
 def create(
     source: Source, /, *, target_name: str | None, as_json: bool, prompt: str | None, prompt_file: IO[bytes] | None, **fields: Any
 ) -> None:
     """Create an automation, and print when it fires first."""
-    written = _written(source, prompt, prompt_file, fields)
+    written = _collect_fields(source, prompt, prompt_file, fields)
     if "prompt" not in written:
         raise click.UsageError("an automation needs a prompt; give --prompt or --prompt-file")
     document = _change(source, target_name, lambda api: api.create(written))  # type: ignore[arg-type]  # the options are required
-    _print(document, as_json=as_json, more={} if as_json else {"first fire": _first_fire(source, target_name, document)})
+    _print(document, as_json=as_json, more={} if as_json else {"first fire": _describe_first_fire(source, target_name, document)})
 
 
 @command.command(
     "update", examples=["scheduler automations update nightly --cron '30 3 * * *'", "scheduler automations update nightly --disabled"]
 )
 @click.argument("automation", shell_complete=complete_automations)
-@_fields(new=False)
-@_target
+@_add_field_options(new=False)
+@_target_option
 @as_json
 @click.pass_obj
 def update(
@@ -125,87 +125,89 @@ def update(
     **fields: Any,
 ) -> None:
     """Change the fields of AUTOMATION that are given."""
-    edit = _written(source, prompt, prompt_file, fields)
+    edit = _collect_fields(source, prompt, prompt_file, fields)
     if not edit:
         raise click.UsageError("there is nothing to change; give at least one field, such as --cron")
     document = _change(source, target_name, lambda api: _update(api, automation, edit))
-    _print(document, as_json=as_json, more={} if as_json else {"next fire": _first_fire(source, target_name, document)})
+    _print(document, as_json=as_json, more={} if as_json else {"next fire": _describe_first_fire(source, target_name, document)})
 
 
 @command.command("delete", examples=["scheduler automations delete nightly", "scheduler automations delete nightly --yes"])
 @click.argument("automation", shell_complete=complete_automations)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@_target
+@_target_option
 @click.pass_obj
 def delete(source: Source, *, automation: str, yes: bool, target_name: str | None) -> None:
     """Delete AUTOMATION. On a terminal, asks before."""
-    from scheduler.cli.target_api import found
+    from scheduler.cli.target_api import find_document
 
-    document = _carry_out(source, target_name, lambda api: found(api, automation))
-    automation_id, named = str(document["id"]), f"{escaped(str(document.get('name')))} ({document['id']})"
+    document = _carry_out(source, target_name, lambda api: find_document(api, automation))
+    automation_id, named = str(document["id"]), f"{to_printable(str(document.get('name')))} ({document['id']})"
     is_asked = not yes and sys.stdin.isatty() and sys.stderr.isatty()
     if is_asked and not click.confirm(f"delete {named}?", err=True):
         raise AnswerIsNo("nothing was deleted")
     _change(source, target_name, lambda api: api.delete(automation_id))
-    line(f"deleted: {named}")
+    print_line(f"deleted: {named}")
 
 
 @command.command("run", examples=["scheduler automations run nightly"])
 @click.argument("automation", shell_complete=complete_automations)
-@_target
+@_target_option
 @as_json
 @click.pass_obj
 def run(source: Source, *, automation: str, target_name: str | None, as_json: bool) -> None:
     """Start a run of AUTOMATION now. It belongs to no occurrence, and costs what a run costs."""
-    from scheduler.cli.ledger_file import waking
-    from scheduler.cli.manual import start
+    from scheduler.cli.ledger_file import wake_daemon_after
+    from scheduler.cli.manual_run import start_run
 
     settings = source.load().settings
-    with waking(settings.ledger.url.path):
-        document = start(settings, target_name, automation)
+    with wake_daemon_after(settings.ledger.url.path):
+        document = start_run(settings, target_name, automation)
     _print(document, as_json=as_json)
     if not as_json:
-        line(f"{'follow it':<{_find_width(document)}}  {escaped(_follow(source, target_name, document))}", is_whole=True)
+        print_line(
+            f"{'follow it':<{_find_width(document)}}  {to_printable(_describe_follow(source, target_name, document))}", is_whole=True
+        )
 
 
 def _carry_out(source: Source, target_name: str | None, use: "Callable[[ApiClient], Awaitable[T]]") -> T:
     from scheduler.cli.target_api import carry_out
-    from scheduler.cli.targets import choose
+    from scheduler.cli.targets import choose_target
 
-    return carry_out(choose(source.load().settings, target_name), use)
+    return carry_out(choose_target(source.load().settings, target_name), use)
 
 
 def _change(source: Source, target_name: str | None, use: "Callable[[ApiClient], Awaitable[T]]") -> T:
     """Carry out a change, and have a daemon on this machine take it up at once."""
-    from scheduler.cli.ledger_file import waking
+    from scheduler.cli.ledger_file import wake_daemon_after
 
-    with waking(source.load().settings.ledger.url.path):
+    with wake_daemon_after(source.load().settings.ledger.url.path):
         return _carry_out(source, target_name, use)
 
 
 async def _update(api: "ApiClient", automation: str, edit: "AutomationEdit") -> "Document":
-    from scheduler.cli.target_api import found
+    from scheduler.cli.target_api import find_document
 
-    return await api.update(str((await found(api, automation))["id"]), edit)
+    return await api.update(str((await find_document(api, automation))["id"]), edit)
 
 
-def _first_fire(source: Source, target_name: str | None, document: "Document") -> str:
+def _describe_first_fire(source: Source, target_name: str | None, document: "Document") -> str:
     from scheduler.cli.next_steps import describe_first_fire
-    from scheduler.cli.targets import choose
+    from scheduler.cli.targets import choose_target
 
     settings = source.load().settings
-    return describe_first_fire(document, settings, choose(settings, target_name), now())
+    return describe_first_fire(document, settings, choose_target(settings, target_name), now())
 
 
-def _follow(source: Source, target_name: str | None, document: "Document") -> str:
+def _describe_follow(source: Source, target_name: str | None, document: "Document") -> str:
     from scheduler.cli.next_steps import describe_follow
-    from scheduler.cli.targets import choose
+    from scheduler.cli.targets import choose_target
 
     settings = source.load().settings
-    return describe_follow(document, settings, choose(settings, target_name))
+    return describe_follow(document, settings, choose_target(settings, target_name))
 
 
-def _written(source: Source, prompt: str | None, prompt_file: IO[bytes] | None, fields: dict[str, Any]) -> "AutomationEdit":
+def _collect_fields(source: Source, prompt: str | None, prompt_file: IO[bytes] | None, fields: dict[str, Any]) -> "AutomationEdit":
     """The fields that were given. Raises `InvalidSchedule`, before the API is asked."""
     from scheduler.cli.next_steps import check_schedule
 
@@ -213,11 +215,11 @@ def _written(source: Source, prompt: str | None, prompt_file: IO[bytes] | None, 
         raise click.UsageError("--prompt and --prompt-file both say what the agent is told; give one of them")
     given: AutomationEdit = {name: value for name, value in fields.items() if value is not None}  # type: ignore[assignment]  # click named them
     check_schedule(given, source.load().settings)
-    text = _prompt_text(prompt, prompt_file)
+    text = _read_prompt(prompt, prompt_file)
     return given if text is None else {**given, "prompt": text}
 
 
-def _prompt_text(prompt: str | None, prompt_file: IO[bytes] | None) -> str | None:
+def _read_prompt(prompt: str | None, prompt_file: IO[bytes] | None) -> str | None:
     source = sys.stdin.buffer if prompt == "-" else prompt_file
     if source is None:
         return prompt
@@ -235,9 +237,9 @@ def _print(document: "Document", *, as_json: bool, more: Mapping[str, str] = Map
         print_json(document)
         return
     width = _find_width(document)
-    zone = usable_zone(_text("timezone", document))
+    zone = find_usable_zone(_get_text("timezone", document))
     for name, value in {**document, **more}.items():
-        line(f"{escaped(name):<{width}}  {escaped(_value_text(name, value, zone))}")
+        print_line(f"{to_printable(name):<{width}}  {to_printable(_format_value(name, value, zone))}")
 
 
 def _find_width(document: "Document") -> int:
@@ -245,50 +247,50 @@ def _find_width(document: "Document") -> int:
     return max(map(len, document))
 
 
-def _value_text(name: str, value: object, zone: str) -> str:
+def _format_value(name: str, value: object, zone: str) -> str:
     """Return a field for people; an instant in the automation's zone."""
     if value is None or not name.endswith("_at"):
         return "" if value is None else str(value)
     try:
-        return at_text(from_text(str(value)), zone)
+        return format_zone_and_utc(from_text(str(value)), zone)
     except (ValueError, OverflowError):
         return str(value)
 
 
-def _field(name: str) -> "Callable[[Document], str]":
-    return partial(_text, name)
+def _make_getter(name: str) -> "Callable[[Document], str]":
+    return partial(_get_text, name)
 
 
-def _text(name: str, document: "Document") -> str:
+def _get_text(name: str, document: "Document") -> str:
     value = document.get(name)
     return "" if value is None else str(value)
 
 
-def _status(document: "Document") -> Cell:
-    status = _text("last_run_status", document)
+def _make_status_cell(document: "Document") -> Cell:
+    status = _get_text("last_run_status", document)
     return Cell(status, colour_run(status))
 
 
-def _last_run(document: "Document") -> str:
+def _format_last_run(document: "Document") -> str:
     """The time in the automation's zone, which has a column of its own."""
-    at = _text("last_run_at", document)
+    at = _get_text("last_run_at", document)
     try:
-        return at and in_zone(from_text(at), usable_zone(_text("timezone", document)))
+        return at and format_in_zone(from_text(at), find_usable_zone(_get_text("timezone", document)))
     except (ValueError, OverflowError):  # an API may show anything
         return at
 
 
-def _enabled(document: "Document") -> str | Cell:
+def _make_enabled_cell(document: "Document") -> str | Cell:
     enabled = document.get("enabled")
     return "yes" if enabled else "" if enabled is None else Cell("no", "yellow")  # None: it could not be read
 
 
 _COLUMNS: "tuple[Column[Document], ...]" = (
-    id_column("id", _field("id")),
-    name_column("name", _field("name")),
-    Column("schedule", _field("cron_expression"), rank=4),
-    Column("zone", _field("timezone"), rank=4),
-    Column("enabled", _enabled),
-    detail_column("last run", _last_run),
-    Column("status", _status),
+    make_id_column("id", _make_getter("id")),
+    make_name_column("name", _make_getter("name")),
+    Column("schedule", _make_getter("cron_expression"), rank=4),
+    Column("zone", _make_getter("timezone"), rank=4),
+    Column("enabled", _make_enabled_cell),
+    make_detail_column("last run", _format_last_run),
+    Column("status", _make_status_cell),
 )

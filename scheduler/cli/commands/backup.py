@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scheduler.cli.group import Command, Source
-from scheduler.cli.output import line
+from scheduler.cli.group import SchedulerCommand, Source
+from scheduler.cli.output import print_line
 from scheduler.cli.times import now
-from scheduler.core.command_line import start_daemon
-from scheduler.core.printable import escaped
+from scheduler.core.command_line import format_daemon_command
+from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:
-    from scheduler.database.backup import Kind
+    from scheduler.database.backup import DatabaseKind
     from scheduler.settings import Settings
 
 _EXAMPLES = ("scheduler backup /var/backups/scheduler-2026-11-26.backup",)
 
 
-@click.command("backup", cls=Command, section="Record", examples=_EXAMPLES)
+@click.command("backup", cls=SchedulerCommand, section="Record", examples=_EXAMPLES)
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.pass_obj
 def command(source: Source, *, file: Path) -> None:
@@ -36,29 +36,32 @@ def command(source: Source, *, file: Path) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as by Ctrl-C: half a copy is removed
     databases = _find_databases(source.load().settings)
     write_backup(file, databases, now())
-    paths = " and ".join(escaped(str(path)) for _, path in databases)
+    paths = " and ".join(to_printable(str(path)) for _, path in databases)
     members = " and ".join(kind.member for kind, _ in databases)
-    line(f"backed up: {paths} to {escaped(str(file))}, {file.stat().st_size} bytes" + (f" (a tar with {members})" * (len(databases) > 1)))
-    line(f"copy this file and not the databases: {PLAIN_COPY}")
+    print_line(
+        f"backed up: {paths} to {to_printable(str(file))}, {file.stat().st_size} bytes"
+        + (f" (a tar with {members})" * (len(databases) > 1))
+    )
+    print_line(f"copy this file and not the databases: {PLAIN_COPY}")
 
 
-def _find_databases(settings: "Settings") -> "list[tuple[Kind, Path]]":
+def _find_databases(settings: "Settings") -> "list[tuple[DatabaseKind, Path]]":
     """Find the databases that are there. Raises `NoLedger` when none is."""
     from scheduler.cli.backup_file import API, LEDGER
+    from scheduler.cli.file_owner import require_access
     from scheduler.cli.ledger_file import NoLedger
-    from scheduler.cli.owner import require_access
-    from scheduler.database.faults import translated
+    from scheduler.database.errors import translate_errors
 
     ledger, api = settings.ledger.url.path, settings.api.database.path
     found = []
     for kind, path in ((LEDGER, ledger), (API, api)):
         require_access(path)
-        with translated(path):
+        with translate_errors(path):
             if path.exists():
                 found.append((kind, path))
     if not found:
         raise NoLedger(
             f"the ledger {ledger} is not there, nor is the embedded API's database {api}; say which ones are meant by --state-dir or "
-            f"--config, or start `{start_daemon()}` once"
+            f"--config, or start `{format_daemon_command()}` once"
         )
     return found

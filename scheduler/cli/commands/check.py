@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from scheduler.cli.failures import ANSWER_IS_NO
-from scheduler.cli.group import Command, Source, as_json
-from scheduler.cli.output import Colour, Json, line, print_json, progress, styled
+from scheduler.cli.group import SchedulerCommand, Source, as_json
+from scheduler.cli.output import Colour, Json, make_progress_printer, print_json, print_line, style
 from scheduler.core.plural import pluralize
-from scheduler.core.printable import escaped
+from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:
-    from scheduler.doctor.findings import Finding
+    from scheduler.doctor.findings import CheckFinding
 
 _EXAMPLES = (
     "scheduler check",
@@ -22,10 +22,10 @@ _EXAMPLES = (
 )
 _COLOURS: Final[dict[str, Colour]] = {"ok": "green", "notice": "cyan", "warning": "yellow", "fault": "red"}
 _INDENT: Final = 11  # what the status takes, with its margins
-_MOST: Final = 20  # of one check and one status, that a person reads
+_MAX_FINDINGS: Final = 20  # of one check and one status, that a person reads
 
 
-@click.command("check", cls=Command, section="Setup", examples=_EXAMPLES)
+@click.command("check", cls=SchedulerCommand, section="Setup", examples=_EXAMPLES)
 @as_json
 @click.pass_context
 def command(context: click.Context, *, as_json: bool) -> None:
@@ -41,61 +41,61 @@ def command(context: click.Context, *, as_json: bool) -> None:
     """
     import asyncio
 
-    from scheduler.cli.checking import examined
-    from scheduler.doctor.checks import findings
+    from scheduler.cli.doctor_inputs import examine_installation
+    from scheduler.doctor.checks import run_checks
     from scheduler.doctor.findings import Status
 
     source: Source = context.obj
-    found = list(findings(asyncio.run(examined(source, progress("examined")))))
+    found = list(run_checks(asyncio.run(examine_installation(source, make_progress_printer("examined")))))
     if as_json:
         for each in found:
-            print_json(_json(each))
+            print_json(_make_json(each))
     else:
         _print(found)
     if any(each.status is Status.FAULT for each in found):
         context.exit(ANSWER_IS_NO)
 
 
-def _json(each: "Finding") -> Json:
+def _make_json(each: "CheckFinding") -> Json:
     return {"check": each.check, "subject": each.subject, "status": each.status, "finding": each.finding, "advice": each.advice}
 
 
-def _print(found: "Sequence[Finding]") -> None:
+def _print(found: "Sequence[CheckFinding]") -> None:
     for check, group in groupby(found, key=lambda each: each.check):
-        line(check)
-        for text in _lines(group):
-            line(text)
-        line()
-    line(_summary(found))
+        print_line(check)
+        for text in _format_findings(group):
+            print_line(text)
+        print_line()
+    print_line(_format_summary(found))
 
 
-def _lines(group: "Iterable[Finding]") -> Iterator[str]:
+def _format_findings(group: "Iterable[CheckFinding]") -> Iterator[str]:
     """The findings of one check; of those of one status, the first ones."""
     shown: dict[str, int] = {}
     for each in group:
         shown[each.status] = shown.get(each.status, 0) + 1
-        if shown[each.status] <= _MOST:
-            yield from _of(each)
+        if shown[each.status] <= _MAX_FINDINGS:
+            yield from _format_finding(each)
     for status, number in shown.items():
-        if number > _MOST:
-            yield f"{'':{_INDENT}}and {number - _MOST:,} more of {status}; --json prints all of them"
+        if number > _MAX_FINDINGS:
+            yield f"{'':{_INDENT}}and {number - _MAX_FINDINGS:,} more of {status}; --json prints all of them"
 
 
-def _of(each: "Finding") -> Iterator[str]:
-    yield f"  {styled(f'{each.status:<7}', _COLOURS[each.status])}  {escaped(f'{each.subject}: {each.finding}')}"
+def _format_finding(each: "CheckFinding") -> Iterator[str]:
+    yield f"  {style(f'{each.status:<7}', _COLOURS[each.status])}  {to_printable(f'{each.subject}: {each.finding}')}"
     if each.advice:
-        yield f"{'':{_INDENT}}→ {escaped(each.advice)}"
+        yield f"{'':{_INDENT}}→ {to_printable(each.advice)}"
 
 
-def _summary(found: "Sequence[Finding]") -> str:
-    from scheduler.doctor.findings import Status, counted
+def _format_summary(found: "Sequence[CheckFinding]") -> str:
+    from scheduler.doctor.findings import Status, count_by_status
 
-    counts = counted(found)
-    texts = [_count(counts[status], status) for status in reversed(Status) if counts[status] and status is not Status.OK]
+    counts = count_by_status(found)
+    texts = [_format_count(counts[status], status) for status in reversed(Status) if counts[status] and status is not Status.OK]
     if not texts:
-        return styled("all is well", "green")
+        return style("all is well", "green")
     return ", ".join(texts)
 
 
-def _count(number: int, status: str) -> str:
-    return styled(pluralize(number, status), _COLOURS[status])
+def _format_count(number: int, status: str) -> str:
+    return style(pluralize(number, status), _COLOURS[status])

@@ -3,8 +3,8 @@
 import click
 from click.shell_completion import get_completion_class
 
-from scheduler.cli.group import Command
-from scheduler.cli.output import line
+from scheduler.cli.group import SchedulerCommand
+from scheduler.cli.output import print_line
 
 _EXAMPLES = (
     'eval "$(scheduler completion bash)"        # in ~/.bashrc',
@@ -13,7 +13,7 @@ _EXAMPLES = (
 )
 
 
-@click.command("completion", cls=Command, section="Setup", examples=_EXAMPLES)
+@click.command("completion", cls=SchedulerCommand, section="Setup", examples=_EXAMPLES)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:
@@ -23,4 +23,4 @@ def command(context: click.Context, shell: str) -> None:
 
     kind = get_completion_class(shell)
     assert kind is not None  # the choice above has none but click's own
-    line(kind(context.find_root().command, {}, PROGRAM, COMPLETION_VARIABLE).source().rstrip(), is_whole=True)
+    print_line(kind(context.find_root().command, {}, PROGRAM, COMPLETION_VARIABLE).source().rstrip(), is_whole=True)

@@ -7,9 +7,9 @@ import click
 
 from scheduler.cli.completion_values import complete_automations, complete_zones
 from scheduler.cli.failures import ANSWER_IS_NO
-from scheduler.cli.group import Command, Source, as_json
-from scheduler.cli.instant_options import InstantType, utc
-from scheduler.cli.output import line, print_json
+from scheduler.cli.group import SchedulerCommand, Source, as_json
+from scheduler.cli.instant_options import InstantType, add_utc_option
+from scheduler.cli.output import print_json, print_line
 from scheduler.cli.times import now
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _EXAMPLES = (
 )
 
 
-@click.command("explain", cls=Command, section="Schedules", examples=_EXAMPLES)
+@click.command("explain", cls=SchedulerCommand, section="Schedules", examples=_EXAMPLES)
 @click.argument("automation", required=False, shell_complete=complete_automations)
 @click.option("--cron", metavar="EXPR", help="Explain this expression instead of an automation's.")
 @click.option(
@@ -33,7 +33,7 @@ _EXAMPLES = (
 )
 @click.option("--from", "after", type=InstantType(), metavar="TIME", help="From then on; from the present if it is not given.")
 @click.option("--count", type=click.IntRange(1, 10_000), default=5, show_default=True, help="How many fires.")
-@utc
+@add_utc_option
 @as_json
 @click.pass_context
 def command(
@@ -58,37 +58,37 @@ def command(
     source: Source = context.obj
     settings, begin = source.load().settings, after or now()
     if cron is not None:
-        _explain(cron, timezone or "UTC", settings, begin, count, as_json=as_json)
-    elif not _explain_recorded(automation, settings, begin, count, as_json=as_json):
+        _explain_expression(cron, timezone or "UTC", settings, begin, count, as_json=as_json)
+    elif not _explain_automations(automation, settings, begin, count, as_json=as_json):
         context.exit(ANSWER_IS_NO)
 
 
-def _explain(cron: str, timezone: str, settings: "Settings", after: datetime, count: int, *, as_json: bool) -> None:
-    from scheduler.cli.explaining import Explanation, explanation_json, lines
-    from scheduler.cli.fires import Planned
+def _explain_expression(cron: str, timezone: str, settings: "Settings", after: datetime, count: int, *, as_json: bool) -> None:
+    from scheduler.cli.schedule_explanation import ScheduleExplanation, format_explanation, make_explanation_json
+    from scheduler.cli.upcoming_fires import PlannedSchedule
 
-    explanation = Explanation.of(Planned.of(cron, timezone, settings.schedule), after, count)
+    explanation = ScheduleExplanation.compute(PlannedSchedule.parse(cron, timezone, settings.schedule), after, count)
     if as_json:
-        print_json(explanation_json(explanation))
+        print_json(make_explanation_json(explanation))
         return
-    for text in lines(explanation):
-        line(text)
+    for text in format_explanation(explanation):
+        print_line(text)
 
 
-def _explain_recorded(automation: str | None, settings: "Settings", after: datetime, count: int, *, as_json: bool) -> bool:
+def _explain_automations(automation: str | None, settings: "Settings", after: datetime, count: int, *, as_json: bool) -> bool:
     """Whether what was asked for is a valid schedule."""
-    from scheduler.cli.explaining import recorded_json, recorded_lines
-    from scheduler.cli.output import complain
-    from scheduler.cli.recorded import recorded
+    from scheduler.cli.ledger_automations import read_automations
+    from scheduler.cli.output import print_to_stderr
+    from scheduler.cli.schedule_explanation import format_automation, make_automation_json
     from scheduler.core.cron import Schedule
 
-    found = recorded(settings, automation)
+    found = read_automations(settings, automation)
     for number, each in enumerate(found):
         if as_json:
-            print_json(recorded_json(each, after, count))
+            print_json(make_automation_json(each, after, count))
             continue
-        for text in recorded_lines(each, after, count, first=number == 0):
-            line(text)
+        for text in format_automation(each, after, count, first=number == 0):
+            print_line(text)
     if not found:
-        complain("there are no automations in the newest snapshot")
+        print_to_stderr("there are no automations in the newest snapshot")
     return automation is None or any(isinstance(each.schedule, Schedule) for each in found)

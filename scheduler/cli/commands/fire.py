@@ -6,15 +6,15 @@ import click
 
 from scheduler.cli.completion_values import complete_automations, complete_targets
 from scheduler.cli.failures import ANSWER_IS_NO, AnswerIsNo
-from scheduler.cli.group import Command, Source
-from scheduler.cli.output import complain, line, styled
-from scheduler.cli.times import at_text, in_zone, now, understood, usable_zone
-from scheduler.core.printable import escaped
+from scheduler.cli.group import SchedulerCommand, Source
+from scheduler.cli.output import print_line, print_to_stderr, style
+from scheduler.cli.times import find_usable_zone, format_in_zone, format_zone_and_utc, now, parse_time
+from scheduler.core.terminal_text import to_printable
 
 _EXAMPLES = ("scheduler fire nightly-report 2026-11-23T02:00:00Z", "scheduler fire nightly-report 03:00 --no-wait")
 
 
-@click.command("fire", cls=Command, section="Automations", examples=_EXAMPLES)
+@click.command("fire", cls=SchedulerCommand, section="Automations", examples=_EXAMPLES)
 @click.argument("automation", shell_complete=complete_automations)
 @click.argument("time")
 @click.option(
@@ -33,34 +33,36 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
     TIME is an instant, as 2026-11-23T02:00:00Z, or the local time in the automation's own zone, as 2026-11-23T03:00, or 03:00 for
     that time today, which has to be over. Exit status 0: accepted; 1: not.
     """
-    from scheduler.audit.account import recall
-    from scheduler.audit.making_up import NotToBeMadeUpFor, request
-    from scheduler.cli.ledger_file import reading
-    from scheduler.cli.making_up import Asking
-    from scheduler.cli.named import named
-    from scheduler.core.cron import versions
+    from scheduler.audit.backfill import BackfillRefused, make_backfill_request
+    from scheduler.audit.evidence import collect_evidence
+    from scheduler.cli.automation_lookup import find_automation
+    from scheduler.cli.backfill import BackfillClient
+    from scheduler.cli.ledger_file import open_read_only
+    from scheduler.core.cron import read_versions
 
     source: Source = context.obj
-    path, at, evaluated = source.load().settings.ledger.url.path, now(), versions()
-    with reading(path) as connection:
-        which = named(connection, target, automation)
-        asked = understood(time, which.timezone, at)
-        if asked.to_come is not None:
-            day = in_zone(asked.instant, usable_zone(which.timezone))
-            raise click.UsageError(f"{asked.to_come} is still to come in {which.timezone}; to make up for {day}, give the date too")
-        account = recall(connection, which.target, which.automation_id, asked.instant, (evaluated.croniter, evaluated.tzdata))
-    said = f"{which.name} at {at_text(asked.instant, usable_zone(which.timezone))}" + (f", {asked.note}" if asked.note else "")
+    path, at, evaluated = source.load().settings.ledger.url.path, now(), read_versions()
+    with open_read_only(path) as connection:
+        which = find_automation(connection, target, automation)
+        asked = parse_time(time, which.timezone, at)
+        if asked.later_today is not None:
+            day = format_in_zone(asked.instant, find_usable_zone(which.timezone))
+            raise click.UsageError(f"{asked.later_today} is still to come in {which.timezone}; to make up for {day}, give the date too")
+        account = collect_evidence(connection, which.target, which.automation_id, asked.instant, (evaluated.croniter, evaluated.tzdata))
+    said = f"{which.name} at {format_zone_and_utc(asked.instant, find_usable_zone(which.timezone))}" + (
+        f", {asked.note}" if asked.note else ""
+    )
     try:
-        asking = Asking(path, request(account, at, getpass.getuser()))
-    except NotToBeMadeUpFor as error:
+        asking = BackfillClient(path, make_backfill_request(account, at, getpass.getuser()))
+    except BackfillRefused as error:
         raise AnswerIsNo(f"{said}: {error}") from None
-    asking.ask()
-    complain(escaped(f"asked for: {said}"))
+    asking.submit()
+    print_to_stderr(to_printable(f"asked for: {said}"))
     if no_wait:
         return
-    row = asking.outcome(lambda: complain("the daemon has taken it up; Ctrl-C leaves it to the daemon"))
+    row = asking.wait_for_outcome(lambda: print_to_stderr("the daemon has taken it up; Ctrl-C leaves it to the daemon"))
     accepted = row.outcome == "accepted"
     more = f"run {row.run_id}" if accepted else row.error or ""
-    line(f"{styled(row.fate, None if accepted else 'red')}  {escaped(more)}".rstrip())
+    print_line(f"{style(row.fate, None if accepted else 'red')}  {to_printable(more)}".rstrip())
     if not accepted:
         context.exit(ANSWER_IS_NO)

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from scheduler.cli.completion_values import complete_automations, complete_targets
-from scheduler.cli.group import Command, Source, as_json
-from scheduler.cli.instant_options import InstantType, utc
-from scheduler.cli.local_times import time_columns
+from scheduler.cli.group import SchedulerCommand, Source, as_json
+from scheduler.cli.instant_options import InstantType, add_utc_option
+from scheduler.cli.local_times import make_time_columns
 from scheduler.cli.outcome_colours import colour_outcome, colour_run
-from scheduler.cli.output import Cell, Column, complain, detail_column, id_column, name_column, show, text_column
-from scheduler.cli.times import now, usable_zone, zoned_text
+from scheduler.cli.output import Cell, Column, make_detail_column, make_id_column, make_name_column, make_text_column, print_to_stderr, show
+from scheduler.cli.times import find_usable_zone, format_machine_and_utc, now
 from scheduler.core.duration import describe_duration
 from scheduler.core.instants import from_text
 from scheduler.core.model import Outcome, RunStatus
-from scheduler.core.printable import escaped
-from scheduler.core.zones import zone
+from scheduler.core.terminal_text import to_printable
+from scheduler.core.zones import load_zone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ _OUTCOMES: Final = (*(each.value for each in Outcome), "open")
 _RUN_STATUSES: Final = [status.value for status in RunStatus]
 
 
-@click.command("history", cls=Command, section="Record", examples=_EXAMPLES)
+@click.command("history", cls=SchedulerCommand, section="Record", examples=_EXAMPLES)
 @click.option(
     "--automation",
     metavar="NAME",
@@ -50,7 +50,7 @@ _RUN_STATUSES: Final = [status.value for status in RunStatus]
     shell_complete=complete_targets,
 )
 @click.option("--limit", type=click.IntRange(1, 10_000_000), default=50, show_default=True, help="The newest so many.")
-@utc
+@add_utc_option
 @as_json
 @click.pass_obj
 def command(
@@ -71,16 +71,16 @@ def command(
 
     Works whether the daemon runs or not, and changes nothing.
     """
-    from scheduler.cli.ledger_file import is_served, read_last_seen, reading
-    from scheduler.cli.named import advise_on, widen
-    from scheduler.cli.policy_record import has_jitter
-    from scheduler.ledger.history import Selection, timezones
-    from scheduler.ledger.not_due import select_with
+    from scheduler.cli.automation_lookup import advise_on, expand_prefix
+    from scheduler.cli.ledger_file import is_served, open_read_only, read_last_seen
+    from scheduler.cli.recorded_jitter import has_jitter
+    from scheduler.ledger.history import Selection, read_timezones
+    from scheduler.ledger.not_due_lines import select_with_derived
 
     settings = source.load().settings
     path = settings.ledger.url.path
-    with reading(path) as connection:
-        automation = widen(connection, target, automation)
+    with open_read_only(path) as connection:
+        automation = expand_prefix(connection, target, automation)
         selection = Selection(
             target=target,
             automation=automation,
@@ -93,25 +93,25 @@ def command(
         )
         derived: list[Line] = []
         if selection.outcome is None and has_jitter(connection, settings):
-            from scheduler.cli.until_due import derive_lines  # which evaluates schedules, and so loads much more
+            from scheduler.cli.jitter_waits import derive_lines  # which evaluates schedules, and so loads much more
 
             derived = derive_lines(connection, settings, automation, now())
-        lines = select_with(connection, selection, derived)
-        zones = {} if as_json else timezones(connection, lines)
+        lines = select_with_derived(connection, selection, derived)
+        zones = {} if as_json else read_timezones(connection, lines)
         seen = {} if as_json or is_served(path) else read_last_seen(connection)
         near = "" if lines else advise_on(connection, target, automation)
     filtered = any((automation, since, until, outcome, run_status, target))
     empty = f"no occurrence matches{near}" if filtered else "nothing has come due yet"
 
-    def timezone(line: "Line") -> str | None:
+    def find_timezone(line: "Line") -> str | None:
         return zones.get((str(line["target"]), str(line["automation_id"])))
 
-    show(lines, _columns(lines, timezone), (lambda one: one) if as_json else None, empty=empty)
+    show(lines, _make_columns(lines, find_timezone), (lambda one: one) if as_json else None, empty=empty)
     for name in dict.fromkeys(str(line["target"]) for line in lines if _may_have_changed(line)):
         if name in seen:
             claims = [from_text(str(line["claimed_at"])) for line in lines if line["target"] == name and line["claimed_at"]]
-            at = zoned_text(max([seen[name], *claims]))
-            complain(f"no daemon runs: what waits or runs of target {escaped(name)} is as last seen at {at}")
+            at = format_machine_and_utc(max([seen[name], *claims]))
+            print_to_stderr(f"no daemon runs: what waits or runs of target {to_printable(name)} is as last seen at {at}")
 
 
 def _may_have_changed(line: "Line") -> bool:
@@ -119,44 +119,44 @@ def _may_have_changed(line: "Line") -> bool:
     return line["outcome"] is None or line["run_status"] == RunStatus.RUNNING
 
 
-def _outcome(line: "Line", timezone: str | None) -> Cell:
-    outcome = _text(line["outcome"])
-    text = _open(line, timezone) if outcome is None else f"{outcome}: {line['reason']}"
-    return Cell(text, colour_outcome(outcome, _text(line["run_status"])))
+def _make_outcome_cell(line: "Line", timezone: str | None) -> Cell:
+    outcome = _to_text(line["outcome"])
+    text = _describe_open(line, timezone) if outcome is None else f"{outcome}: {line['reason']}"
+    return Cell(text, colour_outcome(outcome, _to_text(line["run_status"])))
 
 
-def _open(line: "Line", timezone: str | None) -> str:
+def _describe_open(line: "Line", timezone: str | None) -> str:
     """The state of an open occurrence; of one without a claim, when it is due, in the automation's zone."""
-    due = from_text(str(line["due"])).astimezone(zone(usable_zone(timezone)))
+    due = from_text(str(line["due"])).astimezone(load_zone(find_usable_zone(timezone)))
     until = "" if line["claimed_at"] else f", due {due:%H:%M:%S}"
     return f"open: {line.get('state')}{until}"
 
 
-def _run(line: "Line") -> Cell:
-    status = _text(line["run_status"])
+def _make_run_cell(line: "Line") -> Cell:
+    status = _to_text(line["run_status"])
     return Cell(status or "", colour_run(status))
 
 
-def _text(value: str | float | None) -> str | None:
+def _to_text(value: str | float | None) -> str | None:
     return None if value is None else str(value)
 
 
-def _late(line: "Line") -> str:
+def _format_lateness(line: "Line") -> str:
     seconds = line["lateness_seconds"]
     return "" if seconds is None else describe_duration(float(seconds))
 
 
-def _columns(lines: "Sequence[Line]", timezone: "Callable[[Line], str | None]") -> "list[Column[Line]]":
-    times = time_columns(lines, "scheduled", lambda line: from_text(str(line["scheduled_for"])), timezone)
+def _make_columns(lines: "Sequence[Line]", timezone: "Callable[[Line], str | None]") -> "list[Column[Line]]":
+    times = make_time_columns(lines, "scheduled", lambda line: from_text(str(line["scheduled_for"])), timezone)
     counts: list[Column[Line]] = [Column("count", lambda line: str(line["count"]))] if any(line["count"] != 1 for line in lines) else []
     return [
         *times,
         *counts,
-        name_column("automation", lambda line: str(line["name"])),
-        Column("outcome", lambda line: _outcome(line, timezone(line)), rank=8, least=16),
-        detail_column("late", _late, rank=3),
-        detail_column("attempts", lambda line: str(line["attempts"])),
-        Column("run", _run),
-        id_column("run id", lambda line: _text(line["task_run_id"]) or ""),
-        text_column("error", lambda line: _text(line["error"]) or ""),
+        make_name_column("automation", lambda line: str(line["name"])),
+        Column("outcome", lambda line: _make_outcome_cell(line, timezone(line)), rank=8, least=16),
+        make_detail_column("late", _format_lateness, rank=3),
+        make_detail_column("attempts", lambda line: str(line["attempts"])),
+        Column("run", _make_run_cell),
+        make_id_column("run id", lambda line: _to_text(line["task_run_id"]) or ""),
+        make_text_column("error", lambda line: _to_text(line["error"]) or ""),
     ]

@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING
 import click
 
 from scheduler.cli.failures import AnswerIsNo
-from scheduler.cli.group import Group, Source, as_json
-from scheduler.cli.output import Cell, Column, Json, detail_column, line, print_json, show
+from scheduler.cli.group import SchedulerGroup, Source, as_json
+from scheduler.cli.output import Cell, Column, Json, make_detail_column, print_json, print_line, show
 from scheduler.cli.times import now
-from scheduler.core.command_line import command_line
+from scheduler.core.command_line import format_command
 from scheduler.core.instants import from_text, to_text_seconds
 
 if TYPE_CHECKING:
     from scheduler.database import Database
-    from scheduler.localapi.keys import Key, NewKey
+    from scheduler.localapi.keys import ApiKey, NewApiKey
 
 
-@click.group("keys", cls=Group, section="Setup")
+@click.group("keys", cls=SchedulerGroup, section="Setup")
 def command() -> None:
     """Make, list and revoke keys of the embedded API."""
 
@@ -39,11 +39,11 @@ def create(source: Source, *, scopes: str, project: int, as_json: bool) -> None:
     A running server takes it at once. With --json: {"id", "key", "scopes", "project_id"}.
     """
     from scheduler.cli.api_database import carry_out
-    from scheduler.localapi.keys import Keys
+    from scheduler.localapi.keys import ApiKeys
 
     names = [name.strip() for name in scopes.split(",") if name.strip()]
     path = source.load().settings.api.database.path
-    made = carry_out(path, lambda database: Keys(database, now).create(names, project), make=True)
+    made = carry_out(path, lambda database: ApiKeys(database, now).create(names, project), make=True)
     _print_new(made, as_json=as_json)
 
 
@@ -53,10 +53,10 @@ def create(source: Source, *, scopes: str, project: int, as_json: bool) -> None:
 def list_(source: Source, *, as_json: bool) -> None:
     """Print all keys, revoked ones too, without what makes them keys."""
     from scheduler.cli.api_database import carry_out
-    from scheduler.localapi.keys import Keys
+    from scheduler.localapi.keys import ApiKeys
 
-    keys = carry_out(source.load().settings.api.database.path, lambda database: Keys(database, now).listed())
-    show(keys, _COLUMNS, _json if as_json else None, empty=f"no keys; make one with `{command_line('keys create')}`")
+    keys = carry_out(source.load().settings.api.database.path, lambda database: ApiKeys(database, now).list_all())
+    show(keys, _COLUMNS, _make_json if as_json else None, empty=f"no keys; make one with `{format_command('keys create')}`")
 
 
 @command.command("revoke", examples=["scheduler keys revoke 9f86d081884c7d65"])
@@ -65,32 +65,32 @@ def list_(source: Source, *, as_json: bool) -> None:
 def revoke(source: Source, *, key_id: str) -> None:
     """End a key: the next request with it is refused. Of a key that is revoked already, says so; the exit status is 0."""
     from scheduler.cli.api_database import carry_out
-    from scheduler.localapi.keys import Keys
+    from scheduler.localapi.keys import ApiKeys
 
     async def revoke_key(database: "Database") -> bool:
         """Return whether the key was in force. Raises `AnswerIsNo` when there is no such key."""
-        keys = Keys(database, now)
+        keys = ApiKeys(database, now)
         if await keys.revoke(key_id):
             return True
-        if all(key.id != key_id for key in await keys.listed()):
-            raise AnswerIsNo(f"there is no key {key_id!r}; see `{command_line('keys list')}`")
+        if all(key.id != key_id for key in await keys.list_all()):
+            raise AnswerIsNo(f"there is no key {key_id!r}; see `{format_command('keys list')}`")
         return False
 
     was_in_force = carry_out(source.load().settings.api.database.path, revoke_key)
-    line(f"{'revoked' if was_in_force else 'was revoked already'}: {key_id}")
+    print_line(f"{'revoked' if was_in_force else 'was revoked already'}: {key_id}")
 
 
-def _print_new(made: "NewKey", *, as_json: bool) -> None:
+def _print_new(made: "NewApiKey", *, as_json: bool) -> None:
     key = made.key
     if as_json:
         print_json({"id": key.id, "key": made.text, "scopes": sorted(key.scopes), "project_id": key.project_id})
         return
     for title, text in (("key", made.text), ("id", key.id), ("scopes", ", ".join(sorted(key.scopes))), ("project", str(key.project_id))):
-        line(f"{title:<9}{text}")
-    line("\nKeep the key now, for example in a file of mode 0600: it is not shown again.")
+        print_line(f"{title:<9}{text}")
+    print_line("\nKeep the key now, for example in a file of mode 0600: it is not shown again.")
 
 
-def _json(key: "Key") -> Json:
+def _make_json(key: "ApiKey") -> Json:
     return {
         "id": key.id,
         "scopes": sorted(key.scopes),
@@ -101,15 +101,15 @@ def _json(key: "Key") -> Json:
     }
 
 
-def _second(instant: str | None) -> str:
+def _format_instant(instant: str | None) -> str:
     return "" if instant is None else to_text_seconds(from_text(instant))
 
 
-_COLUMNS: tuple[Column["Key"], ...] = (
+_COLUMNS: tuple[Column["ApiKey"], ...] = (
     Column("id", lambda key: key.id),
     Column("project", lambda key: str(key.project_id)),
     Column("scopes", lambda key: ", ".join(sorted(key.scopes))),
-    detail_column("created (UTC)", lambda key: _second(key.created_at)),
-    detail_column("last used (UTC)", lambda key: _second(key.last_used_at), rank=3),
-    Column("revoked (UTC)", lambda key: Cell(_second(key.revoked_at), "red")),
+    make_detail_column("created (UTC)", lambda key: _format_instant(key.created_at)),
+    make_detail_column("last used (UTC)", lambda key: _format_instant(key.last_used_at), rank=3),
+    Column("revoked (UTC)", lambda key: Cell(_format_instant(key.revoked_at), "red")),
 )

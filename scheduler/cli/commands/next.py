@@ -6,13 +6,13 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from scheduler.cli.completion_values import complete_automations, complete_zones
-from scheduler.cli.group import Command, Source, as_json
-from scheduler.cli.instant_options import InstantType, utc
+from scheduler.cli.group import SchedulerCommand, Source, as_json
+from scheduler.cli.instant_options import InstantType, add_utc_option
 from scheduler.cli.output import print_json, show
 from scheduler.cli.times import now
 
 if TYPE_CHECKING:
-    from scheduler.cli.fires import Planned
+    from scheduler.cli.upcoming_fires import PlannedSchedule
     from scheduler.settings import Settings
 
 _EXAMPLES = (
@@ -21,7 +21,7 @@ _EXAMPLES = (
 )
 
 
-@click.command("next", cls=Command, section="Schedules", examples=_EXAMPLES)
+@click.command("next", cls=SchedulerCommand, section="Schedules", examples=_EXAMPLES)
 @click.argument("automation", required=False, shell_complete=complete_automations)
 @click.option("--cron", metavar="EXPR", help="Evaluate this expression instead of an automation's.")
 @click.option(
@@ -33,7 +33,7 @@ _EXAMPLES = (
 @click.option("--from", "after", type=InstantType(), metavar="TIME", help="Fires later than this; the present if it is not given.")
 @click.option("--count", type=click.IntRange(1, 100_000), default=10, show_default=True, help="How many fires.")
 @click.option("--input", "lines", type=click.File("rb"), metavar="FILE", help="Answer the JSON lines of a file; - is standard input.")
-@utc
+@add_utc_option
 @as_json
 @click.pass_obj
 def command(
@@ -63,33 +63,35 @@ def command(
     if lines is not None:
         _answer(lines, settings, begin, count)
     else:
-        planned = [_expression(cron, timezone or "UTC", settings)] if cron is not None else _recorded(settings, automation)
+        planned = (
+            [_parse_expression(cron, timezone or "UTC", settings)] if cron is not None else _read_planned_schedules(settings, automation)
+        )
         _show(planned, begin, count, as_json=as_json)
 
 
 def _answer(lines: IO[bytes], settings: "Settings", after: datetime, count: int) -> None:
-    from scheduler.cli.batch import Defaults, answers
+    from scheduler.cli.batch import BatchDefaults, answer_lines
 
-    for answer in answers(lines, Defaults(after, count, settings.schedule.dst_gap, settings.schedule.dst_repeat)):
+    for answer in answer_lines(lines, BatchDefaults(after, count, settings.schedule.dst_gap, settings.schedule.dst_repeat)):
         print_json(answer)
 
 
-def _expression(cron: str, timezone: str, settings: "Settings") -> "Planned":
-    from scheduler.cli.fires import Planned
+def _parse_expression(cron: str, timezone: str, settings: "Settings") -> "PlannedSchedule":
+    from scheduler.cli.upcoming_fires import PlannedSchedule
 
-    return Planned.of(cron, timezone, settings.schedule)
+    return PlannedSchedule.parse(cron, timezone, settings.schedule)
 
 
-def _recorded(settings: "Settings", automation: str | None) -> list["Planned"]:
+def _read_planned_schedules(settings: "Settings", automation: str | None) -> list["PlannedSchedule"]:
     """The enabled automations of the newest snapshot in the ledger, or the one that is asked for."""
-    from scheduler.cli.recorded import planned
+    from scheduler.cli.ledger_automations import read_planned_schedules
 
-    return planned(settings, automation)
+    return read_planned_schedules(settings, automation)
 
 
-def _show(planned: list["Planned"], after: datetime, count: int, *, as_json: bool) -> None:
-    from scheduler.cli.fires import columns, coming, fire_json, have_jitter
+def _show(planned: list["PlannedSchedule"], after: datetime, count: int, *, as_json: bool) -> None:
+    from scheduler.cli.upcoming_fires import find_upcoming_fires, has_any_jitter, make_columns, make_fire_json
 
     named = any(one.automation_id for one in planned)
-    shown = columns(after, named=named, jitter=have_jitter(planned))
-    show(coming(planned, after, count), shown, fire_json if as_json else None, empty="nothing fires")
+    shown = make_columns(after, named=named, jitter=has_any_jitter(planned))
+    show(find_upcoming_fires(planned, after, count), shown, make_fire_json if as_json else None, empty="nothing fires")

@@ -5,15 +5,15 @@ import getpass
 import click
 
 from scheduler.cli.completion_values import complete_automations, complete_targets
-from scheduler.cli.group import Command, Source
-from scheduler.cli.output import line
+from scheduler.cli.group import SchedulerCommand, Source
+from scheduler.cli.output import print_line
 from scheduler.cli.times import now
-from scheduler.core.printable import escaped
+from scheduler.core.terminal_text import to_printable
 
 _EXAMPLES = ("scheduler pause nightly-report", "scheduler pause --all")
 
 
-@click.command("pause", cls=Command, section="Schedules", examples=_EXAMPLES)
+@click.command("pause", cls=SchedulerCommand, section="Schedules", examples=_EXAMPLES)
 @click.argument("automation", required=False, shell_complete=complete_automations)
 @click.option("--all", "everything", is_flag=True, help="Pause every automation of the target.")
 @click.option(
@@ -26,12 +26,12 @@ def command(source: Source, *, automation: str | None, everything: bool, target_
     The pause is kept in the ledger: it survives restarts, and shows in `scheduler status`. A pause that is there already stays as
     it is, and the exit status is 0.
     """
-    from scheduler.cli.ledger_file import waking, write
-    from scheduler.cli.pauses import chosen
-    from scheduler.ledger.intents import Pause, pause
+    from scheduler.cli.ledger_file import wake_daemon_after, write
+    from scheduler.cli.pauses import choose_scope
+    from scheduler.ledger.operator_requests import Pause, pause
 
-    which = chosen(source.load().settings, target_name, automation, everything=everything)
+    which = choose_scope(source.load().settings, target_name, automation, everything=everything)
     wanted = Pause(which.target, which.automation_id, now(), getpass.getuser())
-    with waking(which.ledger):
+    with wake_daemon_after(which.ledger):
         made = write(which.ledger, lambda connection: pause(connection, wanted))
-    line(f"{'paused' if made else 'was paused already'}: {escaped(which.name)}")
+    print_line(f"{'paused' if made else 'was paused already'}: {to_printable(which.name)}")

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scheduler.cli.group import FILE_NAME, Command, Source
-from scheduler.cli.output import line
+from scheduler.cli.group import FILE_NAME, SchedulerCommand, Source
+from scheduler.cli.output import print_line
 from scheduler.cli.times import now
-from scheduler.core.command_line import command_line
+from scheduler.core.command_line import format_command
 from scheduler.core.plural import pluralize
-from scheduler.core.printable import escaped
+from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:
-    from scheduler.cli.restoration import Restored
+    from scheduler.cli.restoration import RestoredDatabase
 
 _EXAMPLES = (
     "scheduler restore /var/backups/scheduler-2026-11-26.backup",
@@ -22,7 +22,7 @@ _EXAMPLES = (
 )
 
 
-@click.command("restore", cls=Command, section="Record", examples=_EXAMPLES)
+@click.command("restore", cls=SchedulerCommand, section="Record", examples=_EXAMPLES)
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--moved", is_flag=True, help="Nothing was fired since FILE was made: do not pause, and let runs that wait go on.")
 @click.pass_obj
@@ -38,31 +38,36 @@ def command(source: Source, *, file: Path, moved: bool) -> None:
     the backup are ended as failed, and do not start again. With --moved, for a backup that was made after the daemon and the API had been
     stopped for good, everything goes on at once.
     """
-    from scheduler.app.state import prepare
+    from scheduler.app.state_directory import prepare_folder
     from scheduler.cli.backup_file import API, LEDGER, open_backup
     from scheduler.cli.restoration import restore
 
     with open_backup(file) as backup:
         if source.state_dir is not None and not (source.state_dir / FILE_NAME).exists():
-            line(f"made: {escaped(str(prepare(source.state_dir)))}, with free ports")
+            print_line(f"made: {to_printable(str(prepare_folder(source.state_dir)))}, with free ports")
         for database in restore(backup, source.load().settings, now(), moved=moved):
             _show(database, file)
         if API in backup.stages and not moved:
-            keys = command_line("keys list")
-            line(f"keys that were revoked since, and automations that were deleted, are there again: see `{keys}`")
+            keys = format_command("keys list")
+            print_line(f"keys that were revoked since, and automations that were deleted, are there again: see `{keys}`")
             if LEDGER not in backup.stages:
-                pause = command_line("pause --all")
-                line(f"the daemon is not paused: `{pause}` before the API starts, if deleted automations must not be fired")
+                pause = format_command("pause --all")
+                print_line(f"the daemon is not paused: `{pause}` before the API starts, if deleted automations must not be fired")
 
 
-def _show(database: "Restored", file: Path) -> None:
-    line(f"restored: {escaped(str(database.path))} from {escaped(str(file))}")
+def _show(database: "RestoredDatabase", file: Path) -> None:
+    print_line(f"restored: {to_printable(str(database.path))} from {to_printable(str(file))}")
     if database.aside is not None:
-        line(f"what was there is in {escaped(str(database.aside))}")
-    for target, old in database.moved:
-        line(f"target {escaped(target.name)}: its embedded API is at {escaped(target.url)} now, no more at {escaped(old)}")
+        print_line(f"what was there is in {to_printable(str(database.aside))}")
+    for target, old in database.moved_targets:
+        print_line(
+            f"target {to_printable(target.name)}: its embedded API is at {to_printable(target.url)} now, no more at {to_printable(old)}"
+        )
     for pause in database.pauses:
-        resume = command_line("resume --all --keep-single", target=pause.target)
-        line(f"paused: all automations of {escaped(pause.target)}; when the daemon is ready: `{escaped(resume)}`")
-    if database.ended:
-        line(f"ended: {pluralize(database.ended, 'run')} that had not ended in the backup, as failed; see `{command_line('runs list')}`")
+        resume = format_command("resume --all --keep-single", target=pause.target)
+        print_line(f"paused: all automations of {to_printable(pause.target)}; when the daemon is ready: `{to_printable(resume)}`")
+    if database.ended_runs:
+        print_line(
+            f"ended: {pluralize(database.ended_runs, 'run')} that had not ended "
+            f"in the backup, as failed; see `{format_command('runs list')}`"
+        )

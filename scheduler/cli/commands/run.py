@@ -4,7 +4,7 @@ import signal
 
 import click
 
-from scheduler.cli.group import Command, Source
+from scheduler.cli.group import SchedulerCommand, Source
 
 _EXAMPLES = (
     "scheduler run --config /etc/scheduler/scheduler.toml",
@@ -12,7 +12,7 @@ _EXAMPLES = (
 )
 
 
-@click.command("run", cls=Command, section="Start", examples=_EXAMPLES)
+@click.command("run", cls=SchedulerCommand, section="Start", examples=_EXAMPLES)
 @click.pass_obj
 def command(source: Source) -> None:
     """Run the daemon against the configured targets, until SIGTERM.
@@ -21,7 +21,7 @@ def command(source: Source) -> None:
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # until the daemon listens: it ends no start, and a reload is not lost
     from scheduler.app.daemon import Daemon
-    from scheduler.cli.processes import run
+    from scheduler.cli.service import run
 
     async def main() -> None:
         await Daemon(source.load).run()

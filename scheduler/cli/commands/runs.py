@@ -10,43 +10,43 @@ import click
 
 from scheduler.cli.completion_values import complete_automations, complete_runs
 from scheduler.cli.failures import AnswerIsNo
-from scheduler.cli.group import Group, Source, as_json
-from scheduler.cli.growing import GrowingFile
-from scheduler.cli.local_times import time_columns
+from scheduler.cli.group import SchedulerGroup, Source, as_json
+from scheduler.cli.local_times import make_time_columns
 from scheduler.cli.outcome_colours import colour_run
 from scheduler.cli.output import (
     Cell,
     Column,
     Json,
-    Raw,
-    detail_column,
-    id_column,
-    line,
-    name_column,
+    RawPrinter,
+    make_detail_column,
+    make_id_column,
+    make_name_column,
+    make_text_column,
     print_json,
+    print_line,
     show,
-    styled,
-    text_column,
+    style,
 )
-from scheduler.cli.times import at_text, now, usable_zone
+from scheduler.cli.tail import GrowingFile
+from scheduler.cli.times import find_usable_zone, format_zone_and_utc, now
 from scheduler.core.duration import describe_duration
 from scheduler.core.instants import from_text
-from scheduler.core.printable import escaped
+from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:
     from scheduler.database import Database
     from scheduler.localapi.runs import RunQueue
 
-Run = dict[str, Any]
+ApiRunRow = dict[str, Any]
 """A row of the embedded API's runs."""
 
 _UNFINISHED: Final = frozenset({"queued", "running"})
-_LOOK_EVERY: Final = 0.2  # seconds
-_BEYOND: Final = 64 * 1024
+_LOOK_INTERVAL: Final = 0.2  # seconds
+_OUTPUT_SLACK: Final = 64 * 1024
 """Bytes that an output may have beyond its limit: its end, and a line before that. A command may have written more into the file itself."""
 
 
-@click.group("runs", cls=Group, section="Automations")
+@click.group("runs", cls=SchedulerGroup, section="Automations")
 def command() -> None:
     """Show and cancel the runs of the embedded API."""
 
@@ -69,8 +69,8 @@ def list_(source: Source, *, automation: str | None, status: str | None, limit: 
     from scheduler.cli.api_database import carry_out
 
     path = source.load().settings.api.database.path
-    runs = carry_out(path, partial(_list, automation=automation, status=status, limit=limit))
-    show(runs, _columns(runs), _json if as_json else None, empty="no runs")
+    runs = carry_out(path, partial(_list_runs, automation=automation, status=status, limit=limit))
+    show(runs, _make_columns(runs), _make_json if as_json else None, empty="no runs")
 
 
 @command.command("show", examples=["scheduler runs show 3f2b8c1e", "scheduler runs show nightly --follow"])
@@ -91,7 +91,7 @@ def show_(source: Source, *, run_id: str, follow: bool, as_json: bool) -> None:
     if follow and as_json:
         raise click.UsageError("--follow prints the output as it comes, --json one object; give one of them")
     api = source.load().settings.api
-    most = api.runner.output_limit + _BEYOND
+    most = api.runner.output_limit + _OUTPUT_SLACK
     carry_out(api.database.path, partial(_show, run_id=run_id, folder=api.runs_folder, follow=follow, most=most if as_json else None))
 
 
@@ -132,15 +132,15 @@ def cancel(source: Source, *, run_ids: tuple[str, ...], automation: str | None, 
         carry_out(path, partial(cancel_all, automation=automation, ask=all_runs and not yes))
 
 
-async def _list(database: "Database", *, automation: str | None, status: str | None, limit: int) -> list[Run]:
-    from scheduler.cli.run_lookup import widen_automation
+async def _list_runs(database: "Database", *, automation: str | None, status: str | None, limit: int) -> list[ApiRunRow]:
+    from scheduler.cli.run_lookup import expand_automation_prefix
 
-    queue = _queue(database)
-    wanted = None if automation is None else await widen_automation(queue, automation)
-    return await queue.runs(automation=wanted, status=status, limit=limit)
+    queue = _make_queue(database)
+    wanted = None if automation is None else await expand_automation_prefix(queue, automation)
+    return await queue.list_runs(automation=wanted, status=status, limit=limit)
 
 
-def _queue(database: "Database") -> "RunQueue":
+def _make_queue(database: "Database") -> "RunQueue":
     from scheduler.localapi.runs import RunQueue
 
     return RunQueue(database, now)
@@ -151,84 +151,84 @@ async def _show(database: "Database", *, run_id: str, folder: Path, follow: bool
     from scheduler.cli.run_lookup import identify_run
     from scheduler.localapi.workspace import Workspace
 
-    run = await _found(database, await identify_run(_queue(database), run_id, by_name=True))
-    output = GrowingFile(Workspace.of(folder, run["id"]).output)
+    run = await _find_run(database, await identify_run(_make_queue(database), run_id, by_name=True))
+    output = GrowingFile(Workspace.locate(folder, run["id"]).output)
     if most is not None:
-        text = output.head(most).decode(errors="replace")
-        print_json({**_json(run), "prompt": run["prompt"], "output": text})
+        text = output.read_head(most).decode(errors="replace")
+        print_json({**_make_json(run), "prompt": run["prompt"], "output": text})
         return
-    for each in _sheet(run):
-        line(each)
+    for each in _format_run(run):
+        print_line(each)
     if run["command"]:
-        line(f"command     {escaped(shlex.join(run['command']))}", is_whole=True)
+        print_line(f"command     {to_printable(shlex.join(run['command']))}", is_whole=True)
     if run["error"]:
-        line(f"error       {escaped(run['error'])}")
-    line()
-    raw = Raw()
+        print_line(f"error       {to_printable(run['error'])}")
+    print_line()
+    raw = RawPrinter()
     if follow:
         run = await _follow(database, run, output, raw)
-    raw.print(output.rest())
+    raw.print(output.read_rest())
     if follow and run["status"] == "failed":
-        raise AnswerIsNo(f"the run failed: {run['error'] or _exit_text(run)}")
+        raise AnswerIsNo(f"the run failed: {run['error'] or _format_exit(run)}")
 
 
-async def _follow(database: "Database", run: Run, output: GrowingFile, raw: Raw) -> Run:
+async def _follow(database: "Database", run: ApiRunRow, output: GrowingFile, raw: RawPrinter) -> ApiRunRow:
     """Print the output of a run as it comes, until the run has ended. Return the ended run; its last output is left to print."""
     import asyncio
 
     while run["status"] in _UNFINISHED:
-        raw.print(output.rest())
-        await asyncio.sleep(_LOOK_EVERY)
-        run = await _found(database, run["id"])
+        raw.print(output.read_rest())
+        await asyncio.sleep(_LOOK_INTERVAL)
+        run = await _find_run(database, run["id"])
     return run
 
 
-async def _found(database: "Database", run_id: str) -> Run:
-    from scheduler.cli.run_lookup import see_list
+async def _find_run(database: "Database", run_id: str) -> ApiRunRow:
+    from scheduler.cli.run_lookup import advise_run_list
 
-    run = await _queue(database).run(run_id)
+    run = await _make_queue(database).get_run(run_id)
     if run is None:
-        raise AnswerIsNo(f"there is no run {run_id}; {see_list()}")
+        raise AnswerIsNo(f"there is no run {run_id}; {advise_run_list()}")
     return run
 
 
-def _json(run: Run) -> Json:
+def _make_json(run: ApiRunRow) -> Json:
     return {name: value for name, value in run.items() if name != "prompt"}
 
 
-def _sheet(run: Run) -> Iterator[str]:
+def _format_run(run: ApiRunRow) -> Iterator[str]:
     """A run for people, one line for each thing there is to say."""
     yield f"run         {run['id']}"
-    yield f"automation  {escaped(run['name'])} ({run['automation_id']})"
-    yield f"repository  {escaped(run['repository'])}"
-    yield f"status      {styled(run['status'], colour_run(run['status']))}{_exit_text(run)}"
+    yield f"automation  {to_printable(run['name'])} ({run['automation_id']})"
+    yield f"repository  {to_printable(run['repository'])}"
+    yield f"status      {style(run['status'], colour_run(run['status']))}{_format_exit(run)}"
     for event in ("created", "started", "cancelled", "finished"):
         if run[f"{event}_at"]:
-            yield f"{event:<12}{at_text(from_text(run[f'{event}_at']), usable_zone(run['timezone']), with_seconds=True)}"
-    if took := _took(run):
+            yield f"{event:<12}{format_zone_and_utc(from_text(run[f'{event}_at']), find_usable_zone(run['timezone']), with_seconds=True)}"
+    if took := _format_duration(run):
         yield f"took        {took}"
 
 
-def _exit_text(run: Run) -> str:
+def _format_exit(run: ApiRunRow) -> str:
     status = run["exit_status"]
     if status is None:
         return ""
     return f", ended by signal {-status}" if status < 0 else f", exit status {status}"
 
 
-def _took(run: Run) -> str:
+def _format_duration(run: ApiRunRow) -> str:
     if not run["started_at"] or not run["finished_at"]:
         return ""
     return describe_duration((from_text(run["finished_at"]) - from_text(run["started_at"])).total_seconds())
 
 
-def _columns(runs: Sequence[Run]) -> list[Column[Run]]:
+def _make_columns(runs: Sequence[ApiRunRow]) -> list[Column[ApiRunRow]]:
     return [
-        id_column("run", lambda run: run["id"]),
-        name_column("automation", lambda run: run["name"]),
+        make_id_column("run", lambda run: run["id"]),
+        make_name_column("automation", lambda run: run["name"]),
         Column("status", lambda run: Cell(run["status"], colour_run(run["status"]))),
-        *time_columns(runs, "created", lambda run: from_text(run["created_at"]), lambda run: run["timezone"]),
-        detail_column("took", _took, rank=6),
+        *make_time_columns(runs, "created", lambda run: from_text(run["created_at"]), lambda run: run["timezone"]),
+        make_detail_column("took", _format_duration, rank=6),
         Column("exit", lambda run: "" if run["exit_status"] is None else str(run["exit_status"])),
-        text_column("error", lambda run: run["error"] or ""),
+        make_text_column("error", lambda run: run["error"] or ""),
     ]

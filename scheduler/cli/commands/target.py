@@ -2,13 +2,13 @@
 
 import click
 
-from scheduler.cli.group import Group, Source
-from scheduler.cli.output import line
-from scheduler.cli.times import now, zoned_text
-from scheduler.core.printable import escaped
+from scheduler.cli.group import SchedulerGroup, Source
+from scheduler.cli.output import print_line
+from scheduler.cli.times import format_machine_and_utc, now
+from scheduler.core.terminal_text import to_printable
 
 
-@click.group("target", cls=Group, section="Setup")
+@click.group("target", cls=SchedulerGroup, section="Setup")
 def command() -> None:
     """Look after the history of targets."""
 
@@ -19,16 +19,16 @@ def command() -> None:
 @click.pass_obj
 def rename(source: Source, *, old: str, new: str) -> None:
     """Give the history of target OLD the name NEW, which the configuration has for it from now on. No daemon may be running."""
-    from scheduler.cli.ledger_file import owning, write
-    from scheduler.ledger.intents import rename_target
+    from scheduler.cli.ledger_file import lock_existing_ledger, write
+    from scheduler.ledger.operator_requests import rename_target
 
     path = source.load().settings.ledger.url.path
-    with owning(path, now()):
+    with lock_existing_ledger(path, now()):
         write(path, lambda connection: rename_target(connection, old, new))
     if old == new:
-        line(f"nothing to rename: the target is called {escaped(old)} already")
+        print_line(f"nothing to rename: the target is called {to_printable(old)} already")
     else:
-        line(f"renamed: {escaped(old)} is {escaped(new)} now; use that name in [[target]]")
+        print_line(f"renamed: {to_printable(old)} is {to_printable(new)} now; use that name in [[target]]")
 
 
 @command.command("move", examples=["scheduler target move default"])
@@ -39,18 +39,18 @@ def move(source: Source, *, name: str) -> None:
 
     The ledger refuses another URL under a known name, because it could be another API. No daemon may be running.
     """
-    from scheduler.cli.ledger_file import owning, write
-    from scheduler.cli.targets import choose
-    from scheduler.ledger.sightings import move_target
+    from scheduler.cli.ledger_file import lock_existing_ledger, write
+    from scheduler.cli.targets import choose_target
+    from scheduler.ledger.snapshots import move_target
 
     settings = source.load().settings
-    target, path = choose(settings, name), settings.ledger.url.path
-    with owning(path, now()):
+    target, path = choose_target(settings, name), settings.ledger.url.path
+    with lock_existing_ledger(path, now()):
         old = write(path, lambda connection: move_target(connection, target.name, target.url, target.project_id))
     if old is None:
-        line(f"nothing to move: target {escaped(name)} is at {escaped(target.url)} already")
+        print_line(f"nothing to move: target {to_printable(name)} is at {to_printable(target.url)} already")
     else:
-        line(f"moved: target {escaped(name)} is at {escaped(target.url)} now, no more at {escaped(old)}")
+        print_line(f"moved: target {to_printable(name)} is at {to_printable(target.url)} now, no more at {to_printable(old)}")
 
 
 @command.command("unthrottle", examples=["scheduler target unthrottle main"])
@@ -61,13 +61,13 @@ def unthrottle(source: Source, *, name: str) -> None:
 
     No daemon may be running. Without such a wait, says so; the exit status is 0.
     """
-    from scheduler.cli.ledger_file import owning, write
-    from scheduler.ledger.intents import unthrottle_target
+    from scheduler.cli.ledger_file import lock_existing_ledger, write
+    from scheduler.ledger.operator_requests import unthrottle_target
 
     path = source.load().settings.ledger.url.path
-    with owning(path, now()):
+    with lock_existing_ledger(path, now()):
         until = write(path, lambda connection: unthrottle_target(connection, name))
     if until is None:
-        line(f"nothing to forget: target {escaped(name)} does not wait")
+        print_line(f"nothing to forget: target {to_printable(name)} does not wait")
     else:
-        line(f"forgotten: target {escaped(name)} would have waited until {zoned_text(until)}; start the daemon")
+        print_line(f"forgotten: target {to_printable(name)} would have waited until {format_machine_and_utc(until)}; start the daemon")

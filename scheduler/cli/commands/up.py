@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scheduler.cli.group import FILE_NAME, Command, Source
-from scheduler.cli.output import complain, styled
+from scheduler.cli.group import FILE_NAME, SchedulerCommand, Source
+from scheduler.cli.output import print_to_stderr, style
 from scheduler.cli.program import find_program
-from scheduler.core.command_line import command_line, set_caller
-from scheduler.core.printable import escaped
+from scheduler.core.command_line import format_command, set_caller
+from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:
     from scheduler.settings import Configuration, Settings
 
 
-@click.command("up", cls=Command, section="Start", examples=("scheduler up --demo", "scheduler up --state-dir ~/scheduler"))
+@click.command("up", cls=SchedulerCommand, section="Start", examples=("scheduler up --demo", "scheduler up --state-dir ~/scheduler"))
 @click.option("--demo", is_flag=True, help="Have an automation that is due every minute.")
 @click.pass_context
 def command(context: click.Context, *, demo: bool) -> None:
@@ -29,9 +29,9 @@ def command(context: click.Context, *, demo: bool) -> None:
     Everything is kept in --state-dir, ./var if it is not given: the configuration, which is yours to change, a key, the automations, and
     the ledger. Variables that say otherwise when the configuration is made, as SCHEDULER_API__LISTEN, are written into it.
     """
-    from scheduler.app.state import prepare
-    from scheduler.app.up import up
-    from scheduler.cli.processes import run
+    from scheduler.app.state_directory import prepare_folder
+    from scheduler.app.up import run_up
+    from scheduler.cli.service import run
 
     source: Source = context.obj
     if source.file is not None:
@@ -39,22 +39,22 @@ def command(context: click.Context, *, demo: bool) -> None:
     folder = source.state_dir or Path("var")
     source = Source(state_dir=folder)
     set_caller(find_program(), source.options)
-    prepare(folder)
-    commands = [command_line(words) for words in _commands(demo=demo)]
-    warning = warn_of_command(source.load())
+    prepare_folder(folder)
+    commands = [format_command(words) for words in _list_commands(demo=demo)]
+    warning = describe_command_fault(source.load())
 
     def announce() -> None:
         """Print the welcome on standard error: standard output is the log, which may go to a program."""
-        for text in _welcome(folder, source.load().settings, commands, demo=demo):
-            complain(text, is_whole=True)
+        for text in _format_welcome(folder, source.load().settings, commands, demo=demo):
+            print_to_stderr(text, is_whole=True)
         if warning is not None:
-            complain(f"{styled('warning:', 'yellow', error=True)} {escaped(warning)}")
+            print_to_stderr(f"{style('warning:', 'yellow', error=True)} {to_printable(warning)}")
 
-    if status := run(up(folder, source.load, announce, demo=demo), source):
+    if status := run(run_up(folder, source.load, announce, demo=demo), source):
         context.exit(status)
 
 
-def _commands(*, demo: bool) -> Iterator[str]:
+def _list_commands(*, demo: bool) -> Iterator[str]:
     """What to try."""
     if demo:
         yield "history --automation demo"
@@ -63,7 +63,7 @@ def _commands(*, demo: bool) -> Iterator[str]:
         yield "automations run demo"
 
 
-def warn_of_command(configuration: "Configuration") -> str | None:
+def describe_command_fault(configuration: "Configuration") -> str | None:
     """Return why every run will fail, where that is known, and where the command was set; None when nothing is known."""
     from scheduler.localapi.start_failure import find_fault
 
@@ -74,19 +74,19 @@ def warn_of_command(configuration: "Configuration") -> str | None:
     return None if fault is None else f"every run will fail. [api.runner] command ({origin}): {fault}"
 
 
-def _welcome(folder: Path, settings: "Settings", commands: Sequence[str], *, demo: bool) -> Iterator[str]:
+def _format_welcome(folder: Path, settings: "Settings", commands: Sequence[str], *, demo: bool) -> Iterator[str]:
     """Where everything is, and what to try: each command works as it is printed."""
-    from scheduler.app.state import KEY_NAME
+    from scheduler.app.state_directory import KEY_NAME
 
     api, server = settings.api.listen, settings.server.listen
-    target = next((target for target in settings.targets if api and api.answers_to(target.url)), None)
+    target = next((target for target in settings.targets if api and api.is_reached_by(target.url)), None)
 
     yield ""
-    yield f"  API      http://{api.nearby if api else ''}/api/projects/{target.project_id if target else 1}/task_automations/"
+    yield f"  API      http://{api.local_address if api else ''}/api/projects/{target.project_id if target else 1}/task_automations/"
     yield f"  key      {(target and target.key_file) or folder / KEY_NAME} (mode 0600)"
     if server is not None:
-        yield f"  status   http://{server.nearby}/"
-        yield f"  metrics  http://{server.nearby}/metrics"
+        yield f"  status   http://{server.local_address}/"
+        yield f"  metrics  http://{server.local_address}/metrics"
     yield f"  settings {folder / FILE_NAME}"
     yield ""
     yield "  In another terminal:"

@@ -9,19 +9,19 @@ import click
 
 from scheduler.cli.completion_values import complete_automations, complete_targets
 from scheduler.cli.failures import ANSWER_IS_NO
-from scheduler.cli.group import Command, Source, as_json
+from scheduler.cli.group import SchedulerCommand, Source, as_json
 from scheduler.cli.outcome_colours import colour_outcome, colour_run
-from scheduler.cli.output import Colour, Json, line, print_json, styled
-from scheduler.cli.times import in_zone, now, understood, usable_zone
+from scheduler.cli.output import Colour, Json, print_json, print_line, style
+from scheduler.cli.times import find_usable_zone, format_in_zone, now, parse_time
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import Occurrence, RunStatus, State
-from scheduler.core.printable import escaped
-from scheduler.core.zones import zone
+from scheduler.core.terminal_text import to_printable
+from scheduler.core.zones import load_zone
 
 if TYPE_CHECKING:
-    from scheduler.audit.account import Account, Ran, Tried
-    from scheduler.audit.lineage import Recorded
-    from scheduler.audit.story import Story
+    from scheduler.audit.evidence import AttemptRow, Evidence, RunRow
+    from scheduler.audit.explanation import OccurrenceExplanation
+    from scheduler.audit.versions import RecordedVersion
     from scheduler.core.policy import Policies
 
 _EXAMPLES = (
@@ -32,7 +32,7 @@ _EXAMPLES = (
 Fates = Mapping[datetime, str | None]
 
 
-@click.command("why", cls=Command, section="Record", examples=_EXAMPLES)
+@click.command("why", cls=SchedulerCommand, section="Record", examples=_EXAMPLES)
 @click.argument("automation", shell_complete=complete_automations)
 @click.argument("time")
 @click.option(
@@ -50,60 +50,64 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
 
     Works whether the daemon runs or not, and changes nothing.
     """
-    from scheduler.audit.account import recall, row_of
-    from scheduler.audit.story import Verdict, tell
-    from scheduler.cli.ledger_file import is_served, reading
-    from scheduler.cli.named import named
-    from scheduler.core.cron import versions
+    from scheduler.audit.evidence import collect_evidence, read_row
+    from scheduler.audit.explanation import ExplanationVerdict, explain_occurrence
+    from scheduler.cli.automation_lookup import find_automation
+    from scheduler.cli.ledger_file import is_served, open_read_only
+    from scheduler.core.cron import read_versions
 
     source: Source = context.obj
-    at, evaluated = now(), versions()
+    at, evaluated = now(), read_versions()
     path = source.load().settings.ledger.url.path
-    with reading(path) as connection:
-        which = named(connection, target, automation)
-        asked = understood(time, which.timezone, at)
-        account = recall(connection, which.target, which.automation_id, asked.instant, (evaluated.croniter, evaluated.tzdata))
-        story = tell(account, at, _policies_of(account))
+    with open_read_only(path) as connection:
+        which = find_automation(connection, target, automation)
+        asked = parse_time(time, which.timezone, at)
+        account = collect_evidence(connection, which.target, which.automation_id, asked.instant, (evaluated.croniter, evaluated.tzdata))
+        story = explain_occurrence(account, at, _find_policies(account))
         near = (each for each in (story.before, story.after) if each is not None)
-        rows = {each: row_of(connection, Occurrence(which.target, which.automation_id, each)) for each in near}
+        rows = {each: read_row(connection, Occurrence(which.target, which.automation_id, each)) for each in near}
         seen_at = None if is_served(path) else _find_last_seen(account)
     fates = {each: None if row is None else row.fate for each, row in rows.items()}
     if as_json:
-        print_json(_json(story, asked.note, fates))
+        print_json(_make_json(story, asked.note, fates))
     else:
-        timezone = _timezone(story) or usable_zone(which.timezone)
-        for text in _lines(story, asked.note, fates, at, timezone, seen_at=seen_at):
-            line(text)
-    if story.verdict in {Verdict.NOTHING, Verdict.MISSING}:
+        timezone = _find_timezone(story) or find_usable_zone(which.timezone)
+        for text in _format_lines(story, asked.note, fates, at, timezone, seen_at=seen_at):
+            print_line(text)
+    if story.verdict in {ExplanationVerdict.NOTHING, ExplanationVerdict.MISSING}:
         context.exit(ANSWER_IS_NO)
 
 
 # ---------------------------------------------------------------- for people
 
 
-def _lines(story: "Story", note: str | None, fates: Fates, at: datetime, timezone: str, *, seen_at: datetime | None) -> Iterator[str]:
+def _format_lines(
+    story: "OccurrenceExplanation", note: str | None, fates: Fates, at: datetime, timezone: str, *, seen_at: datetime | None
+) -> Iterator[str]:
     """Yield the answer. ``seen_at``: no daemon runs, and one saw the state of an open occurrence or of its run last at this instant."""
-    account = story.account
-    yield f"{escaped(account.name)} ({account.automation_id}, target {escaped(account.target)})"
-    yield f"  at {_when(account.instant, timezone)}" + (f", {escaped(note)}" if note else "")
+    account = story.evidence
+    yield f"{to_printable(account.name)} ({account.automation_id}, target {to_printable(account.target)})"
+    yield f"  at {_format_instant(account.instant, timezone)}" + (f", {to_printable(note)}" if note else "")
     yield ""
-    yield _answer(story, seen_at)
-    yield f"  {escaped(story.why)}"
+    yield _format_answer(story, seen_at)
+    yield f"  {to_printable(story.why)}"
     if seen_at is not None and account.row is not None and account.row.outcome is None:
         yield f"  no daemon runs: this is as of {to_text_seconds(seen_at)}"
     yield ""
-    yield from _definition(story)
-    yield from _policies(story)
-    yield from _steps(story, timezone)
+    yield from _format_definition(story)
+    yield from _format_policies(story)
+    yield from _format_steps(story, timezone)
     yield ""
     for title, instant in (("before", story.before), ("after", story.after)):
         fate = (
-            "none" if instant is None else f"{_when(instant, timezone)}  {fates.get(instant) or ('still to come' if instant > at else '')}"
+            "none"
+            if instant is None
+            else f"{_format_instant(instant, timezone)}  {fates.get(instant) or ('still to come' if instant > at else '')}"
         )
         yield f"{title:<11}{fate}".rstrip()
 
 
-def _find_last_seen(account: "Account") -> datetime | None:
+def _find_last_seen(account: "Evidence") -> datetime | None:
     """Return when a daemon last saw the automation or recorded something of the occurrence."""
     row = account.row
     seen = [account.snapshot_at, *((row.claimed_at, row.finished_at) if row is not None else ())]
@@ -112,97 +116,100 @@ def _find_last_seen(account: "Account") -> datetime | None:
     return max((instant for instant in seen if instant is not None), default=None)
 
 
-def _answer(story: "Story", seen_at: datetime | None) -> str:
-    row = story.account.row
+def _format_answer(story: "OccurrenceExplanation", seen_at: datetime | None) -> str:
+    row = story.evidence.row
     if row is not None:
-        status = next((run.status for run in story.account.runs if run.is_own), None)
-        result = "" if status is None else f", run {styled(status, colour_run(status))}"
+        status = next((run.status for run in story.evidence.runs if run.is_own), None)
+        result = "" if status is None else f", run {style(status, colour_run(status))}"
         if status == RunStatus.RUNNING and seen_at is not None:
             result += f" when last seen at {to_text_seconds(seen_at)} (no daemon runs)"
-        return styled(row.fate, colour_outcome(row.outcome, status)) + result
+        return style(row.fate, colour_outcome(row.outcome, status)) + result
     if story.wait is not None:  # it has no row before its due time, and is open all the same
-        return styled(f"open: {State.WAITING}", colour_outcome(None, None))
+        return style(f"open: {State.WAITING}", colour_outcome(None, None))
     titles: dict[str, tuple[str, Colour]] = {
         "to_come": ("not decided yet", "cyan"),
         "missing": ("missing", "red"),
         "nothing": ("nothing was due", "yellow"),
     }
-    return styled(*titles[story.verdict])
+    return style(*titles[story.verdict])
 
 
-def _when(instant: datetime, timezone: str) -> str:
+def _format_instant(instant: datetime, timezone: str) -> str:
     """Return an instant in the automation's own zone, and in UTC."""
-    return f"{in_zone(instant, timezone)} ({to_text_seconds(instant)})"
+    return f"{format_in_zone(instant, timezone)} ({to_text_seconds(instant)})"
 
 
-def _timezone(story: "Story") -> str | None:
+def _find_timezone(story: "OccurrenceExplanation") -> str | None:
     """Return the zone of the definition that was in force; None without a definition, or when its zone is not known."""
-    definition = None if story.force is None else story.force.version.definition
+    definition = None if story.period is None else story.period.version.definition
     try:
-        return None if definition is None else zone(definition.timezone).key
+        return None if definition is None else load_zone(definition.timezone).key
     except KeyError:  # the zone data of now do not have it
         return None
 
 
-def _definition(story: "Story") -> Iterator[str]:
-    if story.force is None:
+def _format_definition(story: "OccurrenceExplanation") -> Iterator[str]:
+    if story.period is None:
         yield "definition none was in force"
         return
-    version = story.force.version
-    what = version.ended or ""
+    version = story.period.version
+    what = version.end_reason or ""
     if version.definition is not None:
         definition = version.definition
-        what = f"{definition.cron_expression!r} in {definition.timezone}, {version.ended or 'enabled'}"
-    yield f"definition {escaped(what)}"
+        what = f"{definition.cron_expression!r} in {definition.timezone}, {version.end_reason or 'enabled'}"
+    yield f"definition {to_printable(what)}"
     yield f"           counts from {to_text(version.effective_from)}, seen {to_text(version.observed_at)}"
-    yield f"           evaluated by croniter {escaped(version.croniter)} with zone data {escaped(version.tzdata)}"
+    yield f"           evaluated by croniter {to_printable(version.croniter)} with zone data {to_printable(version.tzdata)}"
 
 
-def _policies(story: "Story") -> Iterator[str]:
-    policies = _policies_then(story)
+def _format_policies(story: "OccurrenceExplanation") -> Iterator[str]:
+    policies = _find_policy_settings(story)
     if policies is None:
         yield "policies   not on record"
         return
-    since = "" if story.account.policy is None else f" (since {to_text(story.account.policy.since)})"
+    since = "" if story.evidence.policy is None else f" (since {to_text(story.evidence.policy.since)})"
     settings = ", ".join(f"{name} {str(value).lower() if isinstance(value, bool) else value}" for name, value in policies.items())
-    yield f"policies   {escaped(settings)}{since}"
+    yield f"policies   {to_printable(settings)}{since}"
 
 
-def _policies_then(story: "Story") -> dict[str, str | bool] | None:
-    from scheduler.cli.governing import as_settings
+def _find_policy_settings(story: "OccurrenceExplanation") -> dict[str, str | bool] | None:
+    from scheduler.cli.recorded_policies import format_policies
 
-    found = _policies_of(story.account)
-    return None if found is None else as_settings(found)
+    found = _find_policies(story.evidence)
+    return None if found is None else format_policies(found)
 
 
-def _policies_of(account: "Account") -> "Policies | None":
+def _find_policies(account: "Evidence") -> "Policies | None":
     """The policies of the automation at the instant; None when they are not on record."""
-    from scheduler.audit.story import force_at
-    from scheduler.cli.governing import policies_then
+    from scheduler.audit.explanation import find_period_at
+    from scheduler.cli.recorded_policies import parse_policies
 
     if account.policy is None:
         return None
-    force = force_at(account, account.instant)
+    force = find_period_at(account, account.instant)
     name = account.name if force is None else force.version.name
-    return policies_then(account.policy, account.automation_id, account.row.name if account.row else name)
+    return parse_policies(account.policy, account.automation_id, account.row.name if account.row else name)
 
 
-def _steps(story: "Story", timezone: str) -> Iterator[str]:
+def _format_steps(story: "OccurrenceExplanation", timezone: str) -> Iterator[str]:
     """In the automation's own zone, with the date where that is not the day that was asked about."""
     if not story.entries:
         return
-    local = zone(timezone)
-    day = story.account.instant.astimezone(local).date()
-    times = [(_time(each.at.astimezone(local), day), each.until and _time(each.until.astimezone(local), day)) for each in story.entries]
+    local = load_zone(timezone)
+    day = story.evidence.instant.astimezone(local).date()
+    times = [
+        (_format_time(each.at.astimezone(local), day), each.until and _format_time(each.until.astimezone(local), day))
+        for each in story.entries
+    ]
     spans = [at if until is None else f"{at} to {until}" for at, until in times]
     width = max(map(len, spans))
     yield ""
-    yield f"steps      in {escaped(timezone)}"
+    yield f"steps      in {to_printable(timezone)}"
     for span, entry in zip(spans, story.entries, strict=True):
-        yield f"  {span:<{width}}  {styled(escaped(entry.text), 'red' if entry.is_failure else None)}"
+        yield f"  {span:<{width}}  {style(to_printable(entry.text), 'red' if entry.is_failure else None)}"
 
 
-def _time(local: datetime, day: date) -> str:
+def _format_time(local: datetime, day: date) -> str:
     clock = local.isoformat(" ", "milliseconds")[11:23]
     return clock if local.date() == day else f"{local.date()} {clock}"
 
@@ -210,8 +217,8 @@ def _time(local: datetime, day: date) -> str:
 # ---------------------------------------------------------------- for programs
 
 
-def _json(story: "Story", note: str | None, fates: Fates) -> Json:
-    account, row, force = story.account, story.account.row, story.force
+def _make_json(story: "OccurrenceExplanation", note: str | None, fates: Fates) -> Json:
+    account, row, force = story.evidence, story.evidence.row, story.period
     return {
         "target": account.target,
         "automation_id": account.automation_id,
@@ -228,20 +235,20 @@ def _json(story: "Story", note: str | None, fates: Fates) -> Json:
         "span": None
         if row is None
         else {"first": to_text_seconds(row.scheduled_for), "last": to_text_seconds(row.last), "count": row.count},
-        "definition": None if force is None else _version_json(force.version),
-        "policies": _policies_then(story),
+        "definition": None if force is None else _make_version_json(force.version),
+        "policies": _find_policy_settings(story),
         "steps": [
             {"at": to_text(each.at), "until": None if each.until is None else to_text(each.until), "text": each.text}
             for each in story.entries
         ],
-        "attempts": [_plain(each) for each in account.attempts],
-        "runs": [_plain(each) for each in account.runs],
-        "before": _near_json(story.before, fates),
-        "after": _near_json(story.after, fates),
+        "attempts": [_make_fact_json(each) for each in account.attempts],
+        "runs": [_make_fact_json(each) for each in account.runs],
+        "before": _make_near_json(story.before, fates),
+        "after": _make_near_json(story.after, fates),
     }
 
 
-def _version_json(version: "Recorded") -> Json:
+def _make_version_json(version: "RecordedVersion") -> Json:
     definition = version.definition
     return {
         "cron_expression": definition and definition.cron_expression,
@@ -256,10 +263,10 @@ def _version_json(version: "Recorded") -> Json:
     }
 
 
-def _near_json(instant: datetime | None, fates: Fates) -> Json | None:
+def _make_near_json(instant: datetime | None, fates: Fates) -> Json | None:
     return None if instant is None else {"scheduled_for": to_text_seconds(instant), "fate": fates.get(instant)}
 
 
-def _plain(fact: "Tried | Ran") -> Json:
+def _make_fact_json(fact: "AttemptRow | RunRow") -> Json:
     """All that is known of an attempt or a run."""
     return {name: to_text(value) if isinstance(value, datetime) else value for name, value in asdict(fact).items()}

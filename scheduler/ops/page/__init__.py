@@ -1,7 +1,7 @@
 """The status page: what an operator wants to know in five seconds, as HTML that a browser only has to show.
 
-- `site`: the pages for people, asked and answered. `rendering`: templates into text; `assets`: style, script and icon.
-- `overview`, `automation`, `listing`, `occurrences`: what is on each page, as values; the templates lay it out and decide nothing.
+- `site`: the pages for people, asked and answered. `renderer`: templates into text; `assets`: style, script and icon.
+- `overview`, `automation`, `automation_list`, `occurrences`: what is on each page, as values; the templates lay it out and decide nothing.
 - `timeline`: what fires next, as a drawing. `findings`: what is wrong, and what to do. `filters`: what was asked for in a form.
 - `times`, `rows`: instants and records as people read them.
 

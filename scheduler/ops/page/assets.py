@@ -11,7 +11,7 @@ from typing import Final
 _TYPES: Final = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
 _DIGITS: Final = 12
 
-FOR_EVER: Final = "public, max-age=31536000, immutable"
+CACHE_FOREVER: Final = "public, max-age=31536000, immutable"
 """The Cache-Control of what never changes under its name."""
 ROOT: Final = "/assets/"
 
@@ -25,12 +25,12 @@ class Asset:
     content_type: str
 
 
-def _asset(stem: str, suffix: str) -> Asset:
+def _load_asset(stem: str, suffix: str) -> Asset:
     content = (resources.files(__package__) / "assets" / f"{stem}.{suffix}").read_bytes()
     return Asset(f"{stem}.{hashlib.sha256(content).hexdigest()[:_DIGITS]}.{suffix}", content, _TYPES[suffix])
 
 
-STYLE: Final = _asset("page", "css")
-SCRIPT: Final = _asset("page", "js")
-ICON: Final = _asset("icon", "svg")
+STYLE: Final = _load_asset("page", "css")
+SCRIPT: Final = _load_asset("page", "js")
+ICON: Final = _load_asset("icon", "svg")
 ASSETS: Final = {each.name: each for each in (STYLE, SCRIPT, ICON)}

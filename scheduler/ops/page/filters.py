@@ -15,49 +15,49 @@ from scheduler.ops.queries import BadQuery
 
 _Q = TypeVar("_Q")
 _WITHOUT_OFFSET: Final = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2})?", re.ASCII)
-_INSTANTS: Final = ("since", "until")
-_OF_PAGES: Final = ("limit", "offset")
+_INSTANT_FIELDS: Final = ("since", "until")
+_PAGING_FIELDS: Final = ("limit", "offset")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked(Generic[_Q]):
+class FilterForm(Generic[_Q]):
     """A form as it was filled in: its texts, what they mean (None when that cannot be told), and what is wrong with which."""
 
     texts: Mapping[str, str]
     query: _Q | None
     problems: Mapping[str, str]
 
-    def text(self, name: str) -> str:
+    def get_text(self, name: str) -> str:
         """What a field held; nothing when it held nothing."""
         return self.texts.get(name, "")
 
-    def moment(self, name: str) -> str:
+    def get_utc_time(self, name: str) -> str:
         """The same for a browser's field of a time, which takes no offset: in UTC."""
-        text = self.text(name).removesuffix("Z")
+        text = self.get_text(name).removesuffix("Z")
         return text if _WITHOUT_OFFSET.fullmatch(text) else ""
 
     @property
     def is_filtered(self) -> bool:
         """Whether anything was asked for."""
-        return any(name not in _OF_PAGES for name in self.texts)
+        return any(name not in _PAGING_FIELDS for name in self.texts)
 
-    def address(self, path: str, **changes: int | str) -> str:
+    def make_link(self, path: str, **changes: int | str) -> str:
         """The page with the same filters and what is changed; None of what is empty."""
         kept = {name: text for name, text in {**self.texts, **changes}.items() if text not in {"", 0}}
         return f"{path}?{urlencode(kept)}" if kept else path
 
 
-def asked(parameters: QueryParams, read: Callable[[QueryParams], _Q], *, limit: int) -> Asked[_Q]:
+def read_form(parameters: QueryParams, read: Callable[[QueryParams], _Q], *, limit: int) -> FilterForm[_Q]:
     """Read a form. ``limit`` is how many records a page has when nothing else is said."""
-    pairs = [(name, _with_offset(name, text.strip())) for name, text in parameters.multi_items() if text.strip()]
+    pairs = [(name, _add_offset(name, text.strip())) for name, text in parameters.multi_items() if text.strip()]
     texts = dict(pairs)
     if "limit" not in texts:
         pairs.append(("limit", str(limit)))
     try:
-        return Asked(texts, read(QueryParams(pairs)), {})
+        return FilterForm(texts, read(QueryParams(pairs)), {})
     except BadQuery as error:
-        return Asked(texts, None, error.problems)
+        return FilterForm(texts, None, error.problems)
 
 
-def _with_offset(name: str, text: str) -> str:
-    return f"{text}Z" if name in _INSTANTS and _WITHOUT_OFFSET.fullmatch(text) else text
+def _add_offset(name: str, text: str) -> str:
+    return f"{text}Z" if name in _INSTANT_FIELDS and _WITHOUT_OFFSET.fullmatch(text) else text

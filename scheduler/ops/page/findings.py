@@ -9,23 +9,23 @@ from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlencode
 
-from scheduler.core.command_line import command_line, complete_commands
+from scheduler.core.command_line import complete_commands, format_command
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Outcome, Reason, RunStatus
 from scheduler.core.plural import pluralize
 from scheduler.core.status import (
-    STALLED,
+    STALLED_AFTER,
     AutomationDetails,
     DaemonStatus,
-    Failing,
-    ForeignRuns,
-    PausedByHand,
-    Recent,
-    Tally,
+    FailingAutomations,
+    ForeignRunTally,
+    OperatorPause,
+    OutcomeTally,
+    RecentActivity,
     TargetStatus,
 )
-from scheduler.ops.page.rows import address
-from scheduler.ops.page.times import When
+from scheduler.ops.page.rows import make_automation_link
+from scheduler.ops.page.times import DisplayTime
 from scheduler.ops.queries import FAILING
 
 BAD: Final = "bad"
@@ -71,10 +71,10 @@ ADVICE: Final[Mapping[str, str]] = {
 }
 """What to do, by the log event that tells of it."""
 
-_MEND_WAY: Final = "mend the API or the way to it"
-_SHOWN: Final = 10
-_SHOWN_FAILING: Final = 5  # each is a finding of its own
-_TALLIED: Final = {
+_MEND_CONNECTION: Final = "mend the API or the way to it"
+_MAX_ITEMS: Final = 10
+_MAX_FAILING: Final = 5  # each is a finding of its own
+_TALLY_TEXTS: Final = {
     (Outcome.UNRESOLVED, None): (BAD, "occurrence.unresolved", "cannot be told to have started or not, and will not be sent again"),
     (Outcome.REJECTED, None): (WARN, "occurrence.rejected", "refused by the API for good"),
     (Outcome.EXPIRED, None): (WARN, "occurrence.expired", "not started in time"),
@@ -83,7 +83,7 @@ _TALLIED: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class FindingItem:
     """One thing that a finding is about, in more words if need be, and the page that tells more."""
 
     text: str
@@ -92,7 +92,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class PageFinding:
     """One thing that is wrong. ``advice`` has code between backticks. ``more`` items are not shown.
 
     ``is_missing``: the daemon is not ready because of it.
@@ -102,15 +102,17 @@ class Finding:
     title: str
     detail: str | None
     advice: str
-    items: Sequence[Item] = ()
+    items: Sequence[FindingItem] = ()
     more: int = 0
     link: str | None = None
     is_missing: bool = False
 
 
-def describe_warnings(status: DaemonStatus, recent: Recent | None, failing: Failing | None, ledger_error: str | None) -> Sequence[str]:
+def describe_warnings(
+    status: DaemonStatus, recent: RecentActivity | None, failing: FailingAutomations | None, ledger_error: str | None
+) -> Sequence[str]:
     """Return what is wrong although the daemon may be ready, in words: the same findings that the page shows."""
-    found = findings(status, (), recent, failing, ledger_error)
+    found = list_findings(status, (), recent, failing, ledger_error)
     return [
         f"{each.title}. {each.detail}" if each.detail else each.title
         for each in found
@@ -118,190 +120,198 @@ def describe_warnings(status: DaemonStatus, recent: Recent | None, failing: Fail
     ]
 
 
-def findings(
-    status: DaemonStatus, troubled: Sequence[AutomationDetails], recent: Recent | None, failing: Failing | None, ledger_error: str | None
-) -> Sequence[Finding]:
+def list_findings(
+    status: DaemonStatus,
+    troubled: Sequence[AutomationDetails],
+    recent: RecentActivity | None,
+    failing: FailingAutomations | None,
+    ledger_error: str | None,
+) -> Sequence[PageFinding]:
     """All that is wrong, the worst first. ``troubled``: automations that are invalid, as far as they are to be named.
 
     ``recent`` and ``failing`` are None when the ledger cannot be read.
     """
-    found = [*_of_daemon(status, ledger_error)]
+    found = [*_check_daemon(status, ledger_error)]
     for target in status.targets:
-        found.extend(_of_target(target))
-    found.extend(_of_invalid(status.targets, troubled))
+        found.extend(_check_target(target))
+    found.extend(_check_invalid(status.targets, troubled))
     if failing is not None:
-        found.extend(_of_failing(failing, status.at))
+        found.extend(_check_failing(failing, status.at))
     if recent is not None:
-        found.extend(_of_outcomes(recent))
-        found.extend(_of_foreign(recent.foreign))
-        found.extend(_of_pauses(recent.pauses))
+        found.extend(_check_outcomes(recent))
+        found.extend(_check_foreign_runs(recent.foreign))
+        found.extend(_check_pauses(recent.pauses))
     return sorted(found, key=lambda each: _ORDER.index(each.severity))
 
 
-def _of_daemon(status: DaemonStatus, ledger_error: str | None) -> Iterator[Finding]:
+def _check_daemon(status: DaemonStatus, ledger_error: str | None) -> Iterator[PageFinding]:
     if status.lock_holder is not None:
         detail = f"It is held by {status.lock_holder}."
-        yield Finding(BAD, "Another daemon holds the ledger", detail, _advise("daemon.waiting"), is_missing=True)
+        yield PageFinding(BAD, "Another daemon holds the ledger", detail, _advise("daemon.waiting"), is_missing=True)
     if status.ledger_error is not None:
-        yield Finding(BAD, "The ledger cannot be written", status.ledger_error, _advise("ledger.failed"), is_missing=True)
+        yield PageFinding(BAD, "The ledger cannot be written", status.ledger_error, _advise("ledger.failed"), is_missing=True)
     if status.clock_in_doubt:
         detail = "It stepped forward, or shows less than the ledger has seen, and no API has confirmed it yet."
-        yield Finding(BAD, "The clock is in doubt", detail, _advise("clock.jumped"), is_missing=True)
+        yield PageFinding(BAD, "The clock is in doubt", detail, _advise("clock.jumped"), is_missing=True)
     if ledger_error is not None and status.ledger_error is None and status.lock_holder is None and status.targets:
-        yield Finding(WARN, "The ledger cannot be read now", ledger_error, "fires go on; what happened is shown again when it can be read")
+        yield PageFinding(
+            WARN, "The ledger cannot be read now", ledger_error, "fires go on; what happened is shown again when it can be read"
+        )
     if status.stopping:
-        yield Finding(
+        yield PageFinding(
             NOTE, "The daemon is stopping", "Nothing more is claimed; what is in flight gets its time.", "start it again when wanted"
         )
 
 
-def _of_target(target: TargetStatus) -> Iterator[Finding]:
+def _check_target(target: TargetStatus) -> Iterator[PageFinding]:
     if target.held is not None:
-        yield Finding(BAD, f"Target {target.name} is held: nothing is sent to it", target.held, _advise("target.held"), is_missing=True)
+        yield PageFinding(BAD, f"Target {target.name} is held: nothing is sent to it", target.held, _advise("target.held"), is_missing=True)
     elif target.snapshot_at is None:
         if target.error is not None:
-            yield Finding(BAD, f"Target {target.name} has never been read", target.error, _MEND_WAY, is_missing=True)
+            yield PageFinding(BAD, f"Target {target.name} has never been read", target.error, _MEND_CONNECTION, is_missing=True)
     elif target.stale:
-        detail = f"The newest snapshot is from {to_text_seconds(target.snapshot_at)}: {target.error or 'no poll has ended since'}"
+        detail = f"The newest snapshot is from {to_text_seconds(target.snapshot_at)}: {target.error or 'no poll has_instant ended since'}"
         title = f"Target {target.name}: what is known of it is too old to go on from"
-        yield Finding(BAD, title, detail, _MEND_WAY, is_missing=True)
+        yield PageFinding(BAD, title, detail, _MEND_CONNECTION, is_missing=True)
     elif target.error is not None and target.throttled_until is None:
-        yield Finding(WARN, f"Target {target.name} cannot be read now", target.error, _advise("snapshot.failed"))
-    if target.stalled_for >= STALLED:
+        yield PageFinding(WARN, f"Target {target.name} cannot be read now", target.error, _advise("snapshot.failed"))
+    if target.stalled_for >= STALLED_AFTER:
         title = f"Target {target.name}: nothing is planned although something is due"
         detail = f"Planning has made no progress for {target.stalled_for:.0f} s: the ledger does not answer, or the daemon is overloaded."
         advice = "see the log, and how fast the ledger's disk is; under systemd the watchdog restarts the daemon"
-        yield Finding(BAD, title, detail, advice, is_missing=True)
-    yield from _of_places(target)
+        yield PageFinding(BAD, title, detail, advice, is_missing=True)
+    yield from _check_places(target)
     if target.overdue_count:
-        items = [Item(each) for each in target.overdue[:_SHOWN]]
+        items = [FindingItem(each) for each in target.overdue[:_MAX_ITEMS]]
         title = f"{pluralize(target.overdue_count, 'occurrence')} of target {target.name} overdue"
-        yield Finding(BAD, title, None, _advise("occurrence.overdue"), items, target.overdue_count - len(items))
+        yield PageFinding(BAD, title, None, _advise("occurrence.overdue"), items, target.overdue_count - len(items))
     if (past := target.recovering) is not None:
         detail = f"From {to_text_seconds(past.since)} up to {to_text_seconds(past.until)} not everything is on record yet."
         title = f"Target {target.name} is recovering {pluralize(past.automations, 'automation')} from a downtime"
-        yield Finding(NOTE, title, detail, "nothing: what is due now goes first, and the rest is recorded slice by slice")
-    yield from _of_list(target)
+        yield PageFinding(NOTE, title, detail, "nothing: what is due now goes first, and the rest is recorded slice by slice")
+    yield from _check_list(target)
 
 
-def _of_list(target: TargetStatus) -> Iterator[Finding]:
+def _check_list(target: TargetStatus) -> Iterator[PageFinding]:
     """What is wrong with the list itself, though it could be read."""
     if target.unidentified:
-        items = [Item(each) for each in target.anonymous[:_SHOWN]]
+        items = [FindingItem(each) for each in target.anonymous[:_MAX_ITEMS]]
         fire = "fires" if target.unidentified == 1 else "fire"
         title = f"{pluralize(target.unidentified, 'object')} in the list of target {target.name} cannot be identified and never {fire}"
-        yield Finding(WARN, title, None, _advise("automations.unidentified"), items, target.unidentified - len(items))
+        yield PageFinding(WARN, title, None, _advise("automations.unidentified"), items, target.unidentified - len(items))
     if target.inconsistent is not None:
         title = f"The list of target {target.name} cannot be trusted"
         detail = f"Since {to_text_seconds(target.inconsistent.since)}: {target.inconsistent.reason}."
-        yield Finding(WARN, title, detail, _advise("list.disagreed"))
+        yield PageFinding(WARN, title, detail, _advise("list.disagreed"))
     if target.disappeared is not None:
         gone, known = target.disappeared.gone, target.disappeared.known
         title = f"{gone:,} of {known:,} automations of target {target.name} disappeared within an hour"
         detail = f"At {to_text_seconds(target.disappeared.at)}. {target.absent:,} of them are not removed yet."
-        yield Finding(WARN, title, detail, _advise("automations.disappeared"))
+        yield PageFinding(WARN, title, detail, _advise("automations.disappeared"))
 
 
-def _of_invalid(targets: Sequence[TargetStatus], invalid: Sequence[AutomationDetails]) -> Iterator[Finding]:
+def _check_invalid(targets: Sequence[TargetStatus], invalid: Sequence[AutomationDetails]) -> Iterator[PageFinding]:
     for target in targets:
         count = target.automations.get("invalid", 0)
-        named = [each for each in invalid if each.target == target.name][:_SHOWN]
+        named = [each for each in invalid if each.target == target.name][:_MAX_ITEMS]
         if count:
-            items = [Item(each.name, each.invalid, address(each.target, each.id)) for each in named]
+            items = [FindingItem(each.name, each.invalid, make_automation_link(each.target, each.id)) for each in named]
             title = f"{pluralize(count, 'automation')} of target {target.name} cannot be evaluated and never fire{'s' * (count == 1)}"
             link = f"/automations?{urlencode({'target': target.name, 'state': 'invalid'})}"
-            yield Finding(WARN, title, None, _advise("automation.quarantined"), items, count - len(items), link)
+            yield PageFinding(WARN, title, None, _advise("automation.quarantined"), items, count - len(items), link)
 
 
-def _of_failing(failing: Failing, now: datetime) -> Iterator[Finding]:
-    named = failing.newest[:_SHOWN_FAILING]
+def _check_failing(failing: FailingAutomations, now: datetime) -> Iterator[PageFinding]:
+    named = failing.newest[:_MAX_FAILING]
     for run in named:
         in_a_row = f"{run.failures:,} failures in a row, the newest" if run.failures > 1 else "At"
-        detail = f"{in_a_row} {to_text_seconds(run.finished_at)} ({When(run.finished_at, now).relative})."
-        item = Item(f"run {run.run_id}", run.error, address(run.target, run.automation_id))
+        detail = f"{in_a_row} {to_text_seconds(run.finished_at)} ({DisplayTime(run.finished_at, now).relative})."
+        item = FindingItem(f"run {run.run_id}", run.error, make_automation_link(run.target, run.automation_id))
         ended = "was lost" if run.status is RunStatus.LOST else "failed"
-        yield Finding(BAD, f"The newest finished run of {run.name} {ended}", detail, _advise("run.finished"), [item])
+        yield PageFinding(BAD, f"The newest finished run of {run.name} {ended}", detail, _advise("run.finished"), [item])
     if (more := failing.count - len(named)) > 0:
         title = f"The newest finished run of {pluralize(more, 'more automation')} failed or was lost"
-        yield Finding(BAD, title, None, _advise("run.finished"), link=f"/automations?{urlencode({'result': FAILING})}")
+        yield PageFinding(BAD, title, None, _advise("run.finished"), link=f"/automations?{urlencode({'result': FAILING})}")
 
 
-def _of_places(target: TargetStatus) -> Iterator[Finding]:
+def _check_places(target: TargetStatus) -> Iterator[PageFinding]:
     places = target.places
     if target.throttled_until is not None:
         title = f"Target {target.name} waits until {to_text_seconds(target.throttled_until)}: nothing is sent to it"
-        yield Finding(WARN, title, "The API answered 429 and asked to send nothing before.", _advise("target.throttled"))
+        yield PageFinding(WARN, title, "The API answered 429 and asked to send nothing before.", _advise("target.throttled"))
     if places.saturated_since is not None:
         title = f"Target {target.name} is saturated: {pluralize(places.hanging, 'request')} hang, as many as max_waiting allows"
-        yield Finding(WARN, title, f"Since {to_text_seconds(places.saturated_since)}.", _advise("target.saturated"))
+        yield PageFinding(WARN, title, f"Since {to_text_seconds(places.saturated_since)}.", _advise("target.saturated"))
     if places.exhausted_since is not None:
         title = f"The request budget of target {target.name} is exhausted: occurrences or polls wait for it"
         detail = f"Since {to_text_seconds(places.exhausted_since)}. {pluralize(places.waiting, 'occurrence')} waiting now."
-        yield Finding(WARN, title, detail, _advise("budget.exhausted"))
+        yield PageFinding(WARN, title, detail, _advise("budget.exhausted"))
 
 
-def _of_outcomes(recent: Recent) -> Iterator[Finding]:
-    for (outcome, reason), (severity, event, words) in _TALLIED.items():
+def _check_outcomes(recent: RecentActivity) -> Iterator[PageFinding]:
+    for (outcome, reason), (severity, event, words) in _TALLY_TEXTS.items():
         tallies = [each for each in recent.tallies if each.outcome is outcome and reason in {None, each.reason}]
         if tallies:
             query = urlencode({"outcome": outcome, "since": to_text_seconds(recent.since)})
-            yield Finding(
+            yield PageFinding(
                 severity,
                 f"{pluralize(sum(each.count for each in tallies), 'occurrence')} {words}",
                 f"In the last {_HOURS} hours.",
                 _advise(event),
-                [Item(_told(each)) for each in tallies],
+                [FindingItem(_describe_tally(each)) for each in tallies],
                 link=f"/occurrences?{query}",
             )
 
 
 _HOURS: Final = 24
-LOOKED_BACK: Final = timedelta(hours=_HOURS)
+LOOK_BACK: Final = timedelta(hours=_HOURS)
 """How far back what the ledger holds is something to look at."""
 
 
-def _told(tally: Tally) -> str:
+def _describe_tally(tally: OutcomeTally) -> str:
     return f"{tally.count:,} of target {tally.target} ({tally.reason}), the newest for {to_text_seconds(tally.newest)}"
 
 
-def _of_foreign(foreign: Sequence[ForeignRuns]) -> Iterator[Finding]:
+def _check_foreign_runs(foreign: Sequence[ForeignRunTally]) -> Iterator[PageFinding]:
     doubled = [each for each in foreign if each.doubled]
     alone = [each for each in foreign if each.count > each.doubled]
     if doubled:
         title = f"{pluralize(sum(each.doubled for each in doubled), 'late double')}: an attempt was carried out long after it was given up"
-        yield Finding(
-            BAD, title, f"In the last {_HOURS} hours.", _advise("run.doubled"), [_of_runs(each, each.doubled) for each in doubled]
+        yield PageFinding(
+            BAD, title, f"In the last {_HOURS} hours.", _advise("run.doubled"), [_make_run_item(each, each.doubled) for each in doubled]
         )
     if alone:
         title = f"{pluralize(sum(each.count - each.doubled for each in alone), 'run')} that nobody here started"
-        items = [_of_runs(each, each.count - each.doubled) for each in alone]
-        yield Finding(WARN, title, f"Somebody else fires. In the last {_HOURS} hours.", _advise("run.foreign"), items)
+        items = [_make_run_item(each, each.count - each.doubled) for each in alone]
+        yield PageFinding(WARN, title, f"Somebody else fires. In the last {_HOURS} hours.", _advise("run.foreign"), items)
 
 
-def _of_runs(runs: ForeignRuns, count: int) -> Item:
+def _make_run_item(runs: ForeignRunTally, count: int) -> FindingItem:
     newest = "" if runs.newest is None else f", the newest began {to_text_seconds(runs.newest)}"
-    return Item(runs.name, f"{count:,} on target {runs.target}{newest}", address(runs.target, runs.automation_id))
+    return FindingItem(runs.name, f"{count:,} on target {runs.target}{newest}", make_automation_link(runs.target, runs.automation_id))
 
 
-def _of_pauses(pauses: Sequence[PausedByHand]) -> Iterator[Finding]:
+def _check_pauses(pauses: Sequence[OperatorPause]) -> Iterator[PageFinding]:
     for each in pauses:
         if each.automation_id is None:
             detail = f"By {each.by}, since {to_text_seconds(each.since)}. What comes due is recorded and not fired."
-            yield Finding(
+            yield PageFinding(
                 NOTE,
                 f"All automations of target {each.target} are paused",
                 detail,
-                f"`{command_line('resume --all --keep-single', target=each.target)}` ends it",
+                f"`{format_command('resume --all --keep-single', target=each.target)}` ends it",
             )
     some = [each for each in pauses if each.automation_id is not None]
     if some:
         items = [
-            Item(each.name, f"by {each.by}, since {to_text_seconds(each.since)}", address(each.target, each.automation_id or ""))
-            for each in some[:_SHOWN]
+            FindingItem(
+                each.name, f"by {each.by}, since {to_text_seconds(each.since)}", make_automation_link(each.target, each.automation_id or "")
+            )
+            for each in some[:_MAX_ITEMS]
         ]
         title = f"{pluralize(len(some), 'automation')} paused by hand"
         detail = "What comes due is recorded and not fired."
-        yield Finding(NOTE, title, detail, f"`{command_line('resume AUTOMATION')}` ends it", items, len(some) - len(items))
+        yield PageFinding(NOTE, title, detail, f"`{format_command('resume AUTOMATION')}` ends it", items, len(some) - len(items))
 
 
 def _advise(event: str) -> str:

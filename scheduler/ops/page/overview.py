@@ -12,43 +12,43 @@ from typing import Final
 from scheduler.core.duration import describe_duration
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Outcome, RunStatus, State
-from scheduler.core.status import AutomationDetails, DaemonStatus, Failing, Recent, TargetStatus, WaitsStatus
-from scheduler.ops.page.findings import BAD, WARN, Finding, findings
-from scheduler.ops.page.rendering import pausing
-from scheduler.ops.page.rows import TONES, Coming, Happened, WaitRow, ZoneOf, coming, happened, make_wait_row
-from scheduler.ops.page.timeline import DAY, HOUR, Fires, Timeline, flat, timeline
-from scheduler.ops.page.times import When, when
-from scheduler.ops.views import Json, missing
+from scheduler.core.status import AutomationDetails, DaemonStatus, FailingAutomations, RecentActivity, TargetStatus, WaitsStatus
+from scheduler.ops.page.findings import BAD, WARN, PageFinding, list_findings
+from scheduler.ops.page.renderer import iterate_with_pauses
+from scheduler.ops.page.rows import TONES, FindZone, HistoryRow, UpcomingRow, WaitRow, make_history_rows, make_upcoming_row, make_wait_row
+from scheduler.ops.page.timeline import DAY, HOUR, Fires, Timeline, flatten, make_timeline
+from scheduler.ops.page.times import DisplayTime, make_display_time
+from scheduler.ops.views import Json, list_missing
 
-AHEAD: Final = DAY.span
-MOST_INSTANTS: Final = 30_000
+LOOK_AHEAD: Final = DAY.span
+MAX_INSTANTS: Final = 30_000
 """Instants of schedules that are evaluated for one drawing: some tens of milliseconds, on another thread."""
-_EVALUATED: Final = 10  # in some tenths of a millisecond
-NEXT: Final = 10
-WAITS: Final = 20
-LAST: Final = 12
+_PAUSE_EVERY: Final = 10  # in some tenths of a millisecond
+MAX_NEXT: Final = 10
+MAX_WAITS: Final = 20
+MAX_LAST: Final = 12
 _NO_WAITS: Final = WaitsStatus()
 
-Stream = Iterator[tuple[datetime, Sequence[AutomationDetails]]]
+FireStream = Iterator[tuple[datetime, Sequence[AutomationDetails]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gathered:
+class OverviewData:
     """What the page is made of, as it was when it was asked for. ``ledger_error``: why something of the ledger could not be read."""
 
     status: DaemonStatus
-    streams: Sequence[Stream]
+    streams: Sequence[FireStream]
     invalid: Iterator[AutomationDetails]
-    zone_of: ZoneOf
+    find_zone: FindZone
     waits: Mapping[str, WaitsStatus]
     records: Sequence[Json] | None
-    recent: Recent | None
-    failing: Failing | None
+    recent: RecentActivity | None
+    failing: FailingAutomations | None
     ledger_error: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class OverviewVerdict:
     """Is it well, in a word and a sentence."""
 
     tone: str
@@ -67,14 +67,14 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class TargetSummary:
     """A target, with what needs a calculation or a word."""
 
     status: TargetStatus
     state: str
     tone: str
-    snapshot: When | None
-    next_fire: When | None
+    snapshot: DisplayTime | None
+    next_fire: DisplayTime | None
     hindrance: str | None
     offset: str | None
     automations: Sequence[tuple[str, int]]
@@ -87,48 +87,51 @@ class Overview:
 
     status: DaemonStatus
     now: datetime
-    verdict: Verdict
+    verdict: OverviewVerdict
     figures: Sequence[Figure]
-    findings: Sequence[Finding]
+    findings: Sequence[PageFinding]
     hour: Timeline
     day: Timeline
     hindrances: Sequence[str]
-    next: Sequence[Coming]
+    next: Sequence[UpcomingRow]
     next_left: int
     waits: Sequence[WaitRow]
     waits_left: int
-    last: Sequence[Happened] | None
-    targets: Sequence[Served]
+    last: Sequence[HistoryRow] | None
+    targets: Sequence[TargetSummary]
     is_empty: bool
 
 
-def overview(gathered: Gathered) -> Overview:
+def make_overview(gathered: OverviewData) -> Overview:
     """Make the page of what it is made of. Evaluates schedules, so it belongs on another thread than the loop's."""
     status, now = gathered.status, gathered.status.at
-    fires = list(islice(pausing(merge(*gathered.streams, key=itemgetter(0)), _EVALUATED), MOST_INSTANTS + 1))
-    cut = fires.pop()[0] if len(fires) > MOST_INSTANTS else None
-    invalid = list(islice((each for each in gathered.invalid if each.state == "invalid"), NEXT))
-    found = findings(status, invalid, gathered.recent, gathered.failing, gathered.ledger_error)
-    day = timeline(fires, DAY, now, cut)
+    fires = list(islice(iterate_with_pauses(merge(*gathered.streams, key=itemgetter(0)), _PAUSE_EVERY), MAX_INSTANTS + 1))
+    cut = fires.pop()[0] if len(fires) > MAX_INSTANTS else None
+    invalid = list(islice((each for each in gathered.invalid if each.state == "invalid"), MAX_NEXT))
+    found = list_findings(status, invalid, gathered.recent, gathered.failing, gathered.ledger_error)
+    day = make_timeline(fires, DAY, now, cut)
     ends = {target.name: target.throttled_until for target in status.targets}
-    following = [coming(instant, each, now, ends.get(each.target)) for instant, each in islice(flat(fires), NEXT)]
+    following = [make_upcoming_row(instant, each, now, ends.get(each.target)) for instant, each in islice(flatten(fires), MAX_NEXT)]
     firing = _find_next_fires(fires, ends)
-    waits = list(islice(_wait_rows(gathered, now), WAITS))
+    waits = list(islice(_make_wait_rows(gathered, now), MAX_WAITS))
     return Overview(
         status,
         now,
-        _verdict(status, found),
-        list(_figures(gathered, day, _describe_next_fire(firing, ends, now))),
+        _make_verdict(status, found),
+        list(_make_figures(gathered, day, _describe_next_fire(firing, ends, now))),
         found,
-        timeline(fires, HOUR, now, cut),
+        make_timeline(fires, HOUR, now, cut),
         day,
         [f"On target {target.name} {text}." for target in status.targets if (text := _describe_hindrance(target))],
         following,
         day.count + day.paused - len(following),
         waits,
         sum(each.count for each in gathered.waits.values()) - len(waits),
-        None if gathered.records is None else list(happened(gathered.records[:LAST], gathered.zone_of, now)),
-        [_served(target, firing.get(target.name), gathered.waits.get(target.name, _NO_WAITS), now) for target in status.targets],
+        None if gathered.records is None else list(make_history_rows(gathered.records[:MAX_LAST], gathered.find_zone, now)),
+        [
+            _make_target_summary(target, firing.get(target.name), gathered.waits.get(target.name, _NO_WAITS), now)
+            for target in status.targets
+        ],
         bool(status.targets) and all(each.snapshot_at and not sum(each.automations.values()) for each in status.targets),
     )
 
@@ -136,7 +139,7 @@ def overview(gathered: Gathered) -> Overview:
 def _find_next_fires(fires: Fires, ends: Mapping[str, datetime | None]) -> Mapping[str, datetime]:
     """Return for each target the first instant in the drawn day that fires: not paused, and not before the end of a throttle."""
     found: dict[str, datetime] = {}
-    for instant, automation in flat(fires):
+    for instant, automation in flatten(fires):
         if len(found) == len(ends):
             break
         end = ends.get(automation.target)
@@ -147,29 +150,29 @@ def _find_next_fires(fires: Fires, ends: Mapping[str, datetime | None]) -> Mappi
 
 def _describe_next_fire(firing: Mapping[str, datetime], ends: Mapping[str, datetime | None], now: datetime) -> str:
     if firing:
-        return When(min(firing.values()), now).relative
+        return DisplayTime(min(firing.values()), now).relative
     throttled = [end for end in ends.values() if end is not None]
     return f"not before {to_text_seconds(min(throttled))}" if throttled else "none within a day"
 
 
-def _verdict(status: DaemonStatus, found: Sequence[Finding]) -> Verdict:
-    problems = missing(status)
+def _make_verdict(status: DaemonStatus, found: Sequence[PageFinding]) -> OverviewVerdict:
+    problems = list_missing(status)
     if status.stopping:
-        return Verdict("warn", "Stopping", "Nothing more is claimed. What is open is found out at the next start.")
+        return OverviewVerdict("warn", "Stopping", "Nothing more is claimed. What is open is found out at the next start.")
     if problems and _is_starting(status):
-        return Verdict("warn", "Starting", f"{_sentence(problems)} This page says when it is ready.")
+        return OverviewVerdict("warn", "Starting", f"{_make_sentence(problems)} This page says when it is ready.")
     if problems:
-        return Verdict("bad", "Not ready", f"{_sentence(problems)} What to do is below.")
+        return OverviewVerdict("bad", "Not ready", f"{_make_sentence(problems)} What to do is below.")
     wrong = sum(each.severity in {BAD, WARN} for each in found)
     if wrong:
         is_bad = any(each.severity == BAD for each in found)
         things = "one thing needs" if wrong == 1 else f"{wrong} things need"
         tone, word = ("bad", "Needs attention") if is_bad else ("warn", "Ready")
-        return Verdict(tone, word, f"{_firing(status)} {things} somebody's attention.")
-    return Verdict("good", "Ready", "All is well: it fires what is due." + (" Somebody paused something." if found else ""))
+        return OverviewVerdict(tone, word, f"{_describe_firing(status)} {things} somebody's attention.")
+    return OverviewVerdict("good", "Ready", "All is well: it fires what is due." + (" Somebody paused something." if found else ""))
 
 
-def _firing(status: DaemonStatus) -> str:
+def _describe_firing(status: DaemonStatus) -> str:
     """Return the beginning of a sentence that goes on with a problem: what the daemon fires."""
     ends = [target.throttled_until for target in status.targets if target.throttled_until is not None]
     if not ends:
@@ -186,21 +189,21 @@ def _is_starting(status: DaemonStatus) -> bool:
     return all(each.snapshot_at is None and not each.error and not each.held for each in status.targets)
 
 
-def _sentence(problems: Sequence[str]) -> str:
+def _make_sentence(problems: Sequence[str]) -> str:
     first = problems[0][:1].upper() + problems[0][1:]
     more = len(problems) - 1
     return f"{first}." if not more else f"{first}; and {more} more."
 
 
-def _wait_rows(gathered: Gathered, now: datetime) -> Iterator[WaitRow]:
+def _make_wait_rows(gathered: OverviewData, now: datetime) -> Iterator[WaitRow]:
     """Yield the waits of all targets, by due time."""
     ends = {target.name: target.throttled_until for target in gathered.status.targets}
     waits = [(wait, target) for target, waits in gathered.waits.items() for wait in waits.first]
     for wait, target in sorted(waits, key=lambda each: (each[0].due, each[0].name)):
-        yield make_wait_row(target, wait, now, gathered.zone_of(target, wait.automation_id), ends.get(target))
+        yield make_wait_row(target, wait, now, gathered.find_zone(target, wait.automation_id), ends.get(target))
 
 
-def _figures(gathered: Gathered, day: Timeline, next_fire: str) -> Iterator[Figure]:
+def _make_figures(gathered: OverviewData, day: Timeline, next_fire: str) -> Iterator[Figure]:
     status, recent = gathered.status, gathered.recent
     yield Figure("next fire", next_fire, "plain")
     yield Figure("fires in the coming day", f"{'more than ' if day.cut else ''}{day.count:,}", "plain")
@@ -211,19 +214,19 @@ def _figures(gathered: Gathered, day: Timeline, next_fire: str) -> Iterator[Figu
     for run_status in (RunStatus.FAILED, RunStatus.LOST):
         count = recent.failed_runs.get(run_status, 0)
         if count or run_status is RunStatus.FAILED:
-            yield _count_of_day(recent, run_status, count, f"/occurrences?run_status={run_status}")
+            yield _make_day_figure(recent, run_status, count, f"/occurrences?run_status={run_status}")
     for outcome in Outcome:
         count = sum(each.count for each in recent.tallies if each.outcome is outcome)
         if count or outcome is Outcome.ACCEPTED:
-            yield _count_of_day(recent, outcome, count, f"/occurrences?outcome={outcome}")
+            yield _make_day_figure(recent, outcome, count, f"/occurrences?outcome={outcome}")
 
 
-def _count_of_day(recent: Recent, what: Outcome | RunStatus, count: int, link: str) -> Figure:
+def _make_day_figure(recent: RecentActivity, what: Outcome | RunStatus, count: int, link: str) -> Figure:
     tone = TONES[what] if count else "plain"
     return Figure(f"{what} in the last day", f"{count:,}{'' if recent.complete else ' or more'}", tone, link)
 
 
-def _served(target: TargetStatus, next_fire: datetime | None, waits: WaitsStatus, now: datetime) -> Served:
+def _make_target_summary(target: TargetStatus, next_fire: datetime | None, waits: WaitsStatus, now: datetime) -> TargetSummary:
     """Return a target with words. ``next_fire`` is the first instant in the coming day that fires."""
     opened = Counter(target.open)
     opened[State.WAITING] += waits.unclaimed
@@ -238,14 +241,14 @@ def _served(target: TargetStatus, next_fire: datetime | None, waits: WaitsStatus
         state, tone = "too old", "bad"
     elif target.error is not None:
         state, tone = "cannot be read now", "warn"
-    return Served(
+    return TargetSummary(
         target,
         state,
         tone,
-        when(target.snapshot_at, now),
-        when(_choose_next_fire(target, next_fire, now), now),
+        make_display_time(target.snapshot_at, now),
+        make_display_time(_choose_next_fire(target, next_fire, now), now),
         _describe_hindrance(target),
-        _offset(target.clock_offset),
+        _describe_clock_offset(target.clock_offset),
         [(each, count) for each, count in target.automations.items() if count],
         [(str(state), count) for state, count in opened.items() if count],
     )
@@ -253,7 +256,7 @@ def _served(target: TargetStatus, next_fire: datetime | None, waits: WaitsStatus
 
 def _choose_next_fire(target: TargetStatus, next_fire: datetime | None, now: datetime) -> datetime | None:
     """Return the next instant that fires. Beyond the drawn day any instant counts, unless automations of the target are paused."""
-    is_beyond = target.next_fire is not None and target.next_fire > now + AHEAD and not target.automations.get("paused")
+    is_beyond = target.next_fire is not None and target.next_fire > now + LOOK_AHEAD and not target.automations.get("paused")
     return target.next_fire if next_fire is None and is_beyond else next_fire
 
 
@@ -268,7 +271,7 @@ def _describe_hindrance(target: TargetStatus) -> str | None:
     return None
 
 
-def _offset(seconds: float | None) -> str | None:
+def _describe_clock_offset(seconds: float | None) -> str | None:
     """The difference of the clocks in words; what is less than a second is no news, since HTTP tells whole ones."""
     if seconds is None:
         return None

@@ -6,17 +6,17 @@ from datetime import datetime
 from typing import Final
 from urllib.parse import quote
 
-from scheduler.core.cron import Note
+from scheduler.core.cron import FireNote
 from scheduler.core.duration import describe_duration
 from scheduler.core.instants import from_text
 from scheduler.core.model import Outcome, Reason, RunStatus
-from scheduler.core.policy import due_of
+from scheduler.core.occurrence_log import WAITS_FOR, Cause
+from scheduler.core.policy import compute_due
 from scheduler.core.status import AutomationDetails, WaitStatus
-from scheduler.core.steps import WAITS_FOR, Cause
-from scheduler.ops.page.times import When
+from scheduler.ops.page.times import DisplayTime
 from scheduler.ops.views import Json
 
-ZoneOf = Callable[[str, str], str | None]
+FindZone = Callable[[str, str], str | None]
 """The zone of an automation, by target and id; None when it is not known any more."""
 
 TONES: Final[Mapping[str, str]] = {
@@ -32,7 +32,7 @@ TONES: Final[Mapping[str, str]] = {
     RunStatus.SUPERSEDED: "soft",
     RunStatus.RUNNING: "open",
 }
-EXPLAINED: Final[Mapping[str, str]] = {
+EXPLANATIONS: Final[Mapping[str, str]] = {
     Reason.ANSWERED: "the API answered with its run",
     Reason.FOUND: "its run was found by reading",
     Reason.MANUAL: "made up for by hand",
@@ -47,29 +47,29 @@ EXPLAINED: Final[Mapping[str, str]] = {
     Reason.COVERED: "a later run lies over it",
     Reason.GONE: "the automation is gone",
 }
-NOTES: Final[Mapping[Note, str]] = {
+NOTES: Final[Mapping[FireNote, str]] = {
     "after_gap": "makes up for a time that the clock skips",
     "first_pass": "the first time that the clock shows this time",
     "second_pass": "the second time that the clock shows this time",
 }
 
 
-def address(target: str, automation_id: str) -> str:
+def make_automation_link(target: str, automation_id: str) -> str:
     """Where the page of an automation is."""
     return f"/automations/{quote(target, safe='')}/{quote(automation_id, safe='')}"
 
 
 @dataclass(frozen=True, slots=True)
-class Happened:
+class HistoryRow:
     """One occurrence, or a span of them."""
 
-    when: When
+    when: DisplayTime
     name: str
     target: str
     link: str
     label: str
     reason: str | None
-    explained: str | None
+    explanation: str | None
     tone: str
     late: str | None
     run: str | None
@@ -80,21 +80,21 @@ class Happened:
     count: int
 
 
-def happened(records: Sequence[Json], zone_of: ZoneOf, now: datetime) -> Iterator[Happened]:
+def make_history_rows(records: Sequence[Json], zone_of: FindZone, now: datetime) -> Iterator[HistoryRow]:
     """The records of ``history --json`` as rows."""
     for each in records:
         target, automation_id = str(each["target"]), str(each["automation_id"])
         outcome, reason, late = each["outcome"], each["reason"], each["lateness_seconds"]
         run, attempts, count = each["run_status"], each["attempts"], each["count"]
-        yield Happened(
-            When(from_text(str(each["scheduled_for"])), now, zone_of(target, automation_id)),
+        yield HistoryRow(
+            DisplayTime(from_text(str(each["scheduled_for"])), now, zone_of(target, automation_id)),
             str(each["name"]),
             target,
-            address(target, automation_id),
+            make_automation_link(target, automation_id),
             "open" if outcome is None else str(outcome),
-            _open_state(each, now) if outcome is None else str(reason),
-            None if outcome is None else EXPLAINED.get(str(reason)),
-            _tone(each),
+            _describe_open_state(each, now) if outcome is None else str(reason),
+            None if outcome is None else EXPLANATIONS.get(str(reason)),
+            _choose_tone(each),
             describe_duration(late) if isinstance(late, float | int) else None,
             None if run is None else str(run),
             TONES.get(str(run), "soft"),
@@ -105,7 +105,7 @@ def happened(records: Sequence[Json], zone_of: ZoneOf, now: datetime) -> Iterato
         )
 
 
-def _tone(record: Json) -> str:
+def _choose_tone(record: Json) -> str:
     """Return the tone of an outcome. What was accepted is good when its run succeeded, and not before."""
     outcome = record["outcome"]
     if outcome is None:
@@ -115,24 +115,24 @@ def _tone(record: Json) -> str:
     return TONES.get(str(record["reason"])) or TONES.get(str(outcome), "soft")
 
 
-def _open_state(record: Json, now: datetime) -> str:
+def _describe_open_state(record: Json, now: datetime) -> str:
     """Return the state of a record without an outcome; of one without a claim, when it is due."""
     state = str(record.get("state"))
-    return state if record["claimed_at"] else f"{state}, due {When(from_text(str(record['due'])), now).relative}"
+    return state if record["claimed_at"] else f"{state}, due {DisplayTime(from_text(str(record['due'])), now).relative}"
 
 
 @dataclass(frozen=True, slots=True)
 class WaitRow:
     """One occurrence without an outcome, and what it waits for."""
 
-    when: When
-    due: When
+    when: DisplayTime
+    due: DisplayTime
     name: str
     target: str
     link: str
     words: str
     detail: str | None
-    since: When
+    since: DisplayTime
     until_due: bool
     expiry: str | None
 
@@ -140,25 +140,25 @@ class WaitRow:
 def make_wait_row(target: str, wait: WaitStatus, now: datetime, timezone: str | None, throttled_until: datetime | None = None) -> WaitRow:
     """Return a wait as a row. ``throttled_until``: the end of the throttle of its target."""
     return WaitRow(
-        When(wait.scheduled_for, now, timezone),
-        When(wait.due, now, timezone),
+        DisplayTime(wait.scheduled_for, now, timezone),
+        DisplayTime(wait.due, now, timezone),
         wait.name,
         target,
-        address(target, wait.automation_id),
+        make_automation_link(target, wait.automation_id),
         WAITS_FOR[wait.cause],
         wait.detail,
-        When(wait.since, now, timezone),
+        DisplayTime(wait.since, now, timezone),
         wait.cause is Cause.DUE,
         wait.describe_expiry(throttled_until),
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Coming:
+class UpcomingRow:
     """One fire to come. ``due`` is None when it is due at its instant."""
 
-    when: When
-    due: When | None
+    when: DisplayTime
+    due: DisplayTime | None
     name: str
     target: str
     link: str
@@ -167,16 +167,16 @@ class Coming:
     note: str | None
 
 
-def coming(instant: datetime, details: AutomationDetails, now: datetime, throttled_until: datetime | None = None) -> Coming:
+def make_upcoming_row(instant: datetime, details: AutomationDetails, now: datetime, throttled_until: datetime | None = None) -> UpcomingRow:
     """Return a fire of an automation as a row. ``throttled_until``: the end of the throttle of its target."""
-    note = details.schedule and details.schedule.note(instant)
-    due = due_of(details.policies, details.target, details.id, details.schedule, instant)
-    return Coming(
-        When(instant, now, details.timezone),
-        None if due == instant else When(due, now, details.timezone),
+    note = details.schedule and details.schedule.find_note(instant)
+    due = compute_due(details.policies, details.target, details.id, details.schedule, instant)
+    return UpcomingRow(
+        DisplayTime(instant, now, details.timezone),
+        None if due == instant else DisplayTime(due, now, details.timezone),
         details.name,
         details.target,
-        address(details.target, details.id),
+        make_automation_link(details.target, details.id),
         details.state == "paused",
         throttled_until is not None and due < throttled_until,
         NOTES[note] if note else None,

@@ -13,23 +13,23 @@ from typing import Final
 
 from scheduler.core.plural import pluralize
 from scheduler.core.status import AutomationDetails
-from scheduler.ops.page.rendering import pausing
-from scheduler.ops.page.times import clock, day
+from scheduler.ops.page.renderer import iterate_with_pauses
+from scheduler.ops.page.times import format_clock, format_day
 
 Fires = Sequence[tuple[datetime, Sequence[AutomationDetails]]]
 """What fires at each instant, in order; those that share a schedule together."""
 
-LANES: Final = 8
-_WHOLE: Final = 100.0
+MAX_ROWS: Final = 8
+_FULL_WIDTH: Final = 100.0
 _GAP: Final = 0.22  # percent, between two bars
-_LABEL: Final = 16  # height, as all below
-_LOW: Final = 18  # a lane of one automation
-_HIGH: Final = 44  # a lane of many
-_BETWEEN: Final = 8
-_AXIS: Final = 24
-_LEAST: Final = 3.0
-_NEAR: Final = 11.0  # percent from an edge in which a tick has no room for its time
-_NEAR_ON_A_PHONE: Final = 17.0
+_LABEL_HEIGHT: Final = 16  # height, as all below
+_LOW_ROW: Final = 18  # a lane of one automation
+_HIGH_ROW: Final = 44  # a lane of many
+_ROW_GAP: Final = 8
+_AXIS_HEIGHT: Final = 24
+_MIN_BAR: Final = 3.0
+_EDGE: Final = 11.0  # percent from an edge in which a tick has no room for its time
+_PHONE_EDGE: Final = 17.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class TimelineRow:
     """One line of bars, and the same as text: ``parts`` are stretches of time with the fires in each."""
 
     label: str
@@ -97,7 +97,7 @@ class Timeline:
     scale: Scale
     begin: datetime
     height: float
-    lanes: Sequence[Lane]
+    rows: Sequence[TimelineRow]
     ticks: Sequence[Tick]
     count: int
     paused: int
@@ -113,27 +113,27 @@ class Timeline:
         fires, those = pluralize(self.count, "fire"), pluralize(self.automations, "automation")
         minutes = self.scale.bar // timedelta(minutes=1)
         unit = "a minute" if minutes == 1 else f"{minutes} minutes"
-        cut = "" if self.cut is None else f" What comes after {clock(self.cut)} UTC is left out: there is too much of it."
+        cut = "" if self.cut is None else f" What comes after {format_clock(self.cut)} UTC is left out: there is too much of it."
         paused = f" {self.paused:,} more {'is' if self.paused == 1 else 'are'} paused." if self.paused else ""
         return f"{fires} of {those}, at most {self.most:,} in {unit}.{paused}{cut}"
 
 
-def timeline(fires: Fires, scale: Scale, now: datetime, cut: datetime | None) -> Timeline:
+def make_timeline(fires: Fires, scale: Scale, now: datetime, cut: datetime | None) -> Timeline:
     """Draw what is within the scale. ``cut``: up to where ``fires`` go, if there was more than was asked for."""
     begin = now.astimezone(UTC).replace(second=0, microsecond=0)
     shown = [each for each in fires if each[0] < begin + scale.span]
     automations = [each for group in {id(group): group for _, group in shown}.values() for each in group]  # each has one schedule
-    counted = _counted(shown, _key(automations), begin, scale)
+    counted = _count_fires(shown, _make_row_key(automations), begin, scale)
     sums = [both for counts in counted.values() for both in counts.bars.values()]
     most = max(map(sum, sums), default=0)
-    lanes = list(_lanes(counted, begin, scale, most))
-    bottom = lanes[-1].base + _BETWEEN if lanes else _HIGH
+    lanes = list(_make_rows(counted, begin, scale, most))
+    bottom = lanes[-1].base + _ROW_GAP if lanes else _HIGH_ROW
     return Timeline(
         scale,
         begin,
-        bottom + _AXIS,
+        bottom + _AXIS_HEIGHT,
         lanes,
-        list(_ticks(begin, scale)),
+        list(_make_ticks(begin, scale)),
         sum(active for active, _ in sums),
         sum(paused for _, paused in sums),
         len(automations),
@@ -142,7 +142,7 @@ def timeline(fires: Fires, scale: Scale, now: datetime, cut: datetime | None) ->
     )
 
 
-_Key = AutomationDetails | str
+_RowKey = AutomationDetails | str
 
 
 @dataclass(slots=True)
@@ -153,23 +153,23 @@ class _Counts:
     parts: Counter[datetime] = field(default_factory=Counter)
 
 
-def _key(automations: Sequence[AutomationDetails]) -> Callable[[AutomationDetails], _Key]:
+def _make_row_key(automations: Sequence[AutomationDetails]) -> Callable[[AutomationDetails], _RowKey]:
     """What has a lane: each automation, each target, or all together."""
-    if len(automations) <= LANES:
+    if len(automations) <= MAX_ROWS:
         return lambda each: each
-    if len({each.target for each in automations}) <= LANES:
+    if len({each.target for each in automations}) <= MAX_ROWS:
         return lambda each: each.target
     return lambda _: "all targets"
 
 
-def _counted(fires: Fires, key: Callable[[AutomationDetails], _Key], begin: datetime, scale: Scale) -> Mapping[_Key, _Counts]:
+def _count_fires(fires: Fires, key: Callable[[AutomationDetails], _RowKey], begin: datetime, scale: Scale) -> Mapping[_RowKey, _Counts]:
     """Fires by lane. What shares a schedule is divided into lanes once, however often it fires."""
-    divided: dict[int, Mapping[_Key, tuple[int, int]]] = {}
-    counted: defaultdict[_Key, _Counts] = defaultdict(_Counts)
+    divided: dict[int, Mapping[_RowKey, tuple[int, int]]] = {}
+    counted: defaultdict[_RowKey, _Counts] = defaultdict(_Counts)
     bar, tick = scale.bar, scale.tick
-    for instant, group in pausing(fires):
+    for instant, group in iterate_with_pauses(fires):
         if id(group) not in divided:
-            divided[id(group)] = _divided(group, key)
+            divided[id(group)] = _divide_group(group, key)
         number, part = (instant - begin) // bar, instant - (instant - _MIDNIGHT) % tick
         for lane, (active, paused) in divided[id(group)].items():
             counts = counted[lane]
@@ -179,61 +179,61 @@ def _counted(fires: Fires, key: Callable[[AutomationDetails], _Key], begin: date
     return counted
 
 
-def _divided(group: Sequence[AutomationDetails], key: Callable[[AutomationDetails], _Key]) -> Mapping[_Key, tuple[int, int]]:
+def _divide_group(group: Sequence[AutomationDetails], key: Callable[[AutomationDetails], _RowKey]) -> Mapping[_RowKey, tuple[int, int]]:
     numbers = Counter((key(each), each.state == "paused") for each in group)
     return {lane: (numbers[lane, False], numbers[lane, True]) for lane in dict.fromkeys(lane for lane, _ in numbers)}
 
 
-def _lanes(counted: Mapping[_Key, _Counts], begin: datetime, scale: Scale, most: int) -> Iterator[Lane]:
+def _make_rows(counted: Mapping[_RowKey, _Counts], begin: datetime, scale: Scale, most: int) -> Iterator[TimelineRow]:
     y = 0.0
     for key in sorted(counted, key=lambda each: each if isinstance(each, str) else f"{each.name}\0{each.target}\0{each.id}"):
         bars = counted[key].bars
-        height = _HIGH if isinstance(key, str) else _LOW
-        base = y + _LABEL + height
-        yield Lane(
+        height = _HIGH_ROW if isinstance(key, str) else _LOW_ROW
+        base = y + _LABEL_HEIGHT + height
+        yield TimelineRow(
             key if isinstance(key, str) else key.name,
             None if isinstance(key, str) else key,
-            y + _LABEL - 5,
+            y + _LABEL_HEIGHT - 5,
             base,
-            list(_drawn(bars, base, height / (most if isinstance(key, str) else max(map(sum, bars.values()))), begin, scale)),
+            list(_make_bars(bars, base, height / (most if isinstance(key, str) else max(map(sum, bars.values()))), begin, scale)),
             sum(map(sum, bars.values())),
-            _parts(counted[key].parts, begin, scale),
+            _make_parts(counted[key].parts, begin, scale),
         )
-        y = base + _BETWEEN
+        y = base + _ROW_GAP
 
 
-def _drawn(bars: Mapping[int, tuple[int, int]], base: float, unit: float, begin: datetime, scale: Scale) -> Iterator[Bar]:
-    width = _WHOLE / scale.bars
+def _make_bars(bars: Mapping[int, tuple[int, int]], base: float, unit: float, begin: datetime, scale: Scale) -> Iterator[Bar]:
+    width = _FULL_WIDTH / scale.bars
     for number, (active, paused) in sorted(bars.items()):
         y = base
-        title = f"{clock(begin + number * scale.bar)} UTC: {pluralize(active + paused, 'fire')}"
+        title = f"{format_clock(begin + number * scale.bar)} UTC: {pluralize(active + paused, 'fire')}"
         for count, is_paused in ((active, False), (paused, True)):
             if count:
-                height = max(count * unit, _LEAST)
+                height = max(count * unit, _MIN_BAR)
                 y -= height
                 yield Bar(round(number * width, 3), round(y, 1), round(width - _GAP, 3), round(height, 1), count, is_paused, title)
 
 
-def _ticks(begin: datetime, scale: Scale) -> Iterator[Tick]:
+def _make_ticks(begin: datetime, scale: Scale) -> Iterator[Tick]:
     at = begin - (begin - _MIDNIGHT) % scale.tick + scale.tick
     while at < begin + scale.span:
-        x = (at - begin) / scale.span * _WHOLE
-        if _NEAR < x < _WHOLE - _NEAR / 3:
+        x = (at - begin) / scale.span * _FULL_WIDTH
+        if _EDGE < x < _FULL_WIDTH - _EDGE / 3:
             is_midnight = not (at - _MIDNIGHT) % timedelta(days=1)
-            minor = bool((at - _MIDNIGHT) % scale.major) or x < _NEAR_ON_A_PHONE
-            yield Tick(round(x, 3), day(at)[4:] if is_midnight else clock(at), minor)
+            minor = bool((at - _MIDNIGHT) % scale.major) or x < _PHONE_EDGE
+            yield Tick(round(x, 3), format_day(at)[4:] if is_midnight else format_clock(at), minor)
         at += scale.tick
 
 
 _MIDNIGHT: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-def _parts(parts: Mapping[datetime, int], begin: datetime, scale: Scale) -> Sequence[tuple[str, int]]:
+def _make_parts(parts: Mapping[datetime, int], begin: datetime, scale: Scale) -> Sequence[tuple[str, int]]:
     """The fires between each two ticks, where there are any."""
     end = begin + scale.span
-    return [(f"{clock(max(at, begin))} to {clock(min(at + scale.tick, end))}", parts[at]) for at in sorted(parts)]
+    return [(f"{format_clock(max(at, begin))} to {format_clock(min(at + scale.tick, end))}", parts[at]) for at in sorted(parts)]
 
 
-def flat(fires: Iterable[tuple[datetime, Sequence[AutomationDetails]]]) -> Iterator[tuple[datetime, AutomationDetails]]:
+def flatten(fires: Iterable[tuple[datetime, Sequence[AutomationDetails]]]) -> Iterator[tuple[datetime, AutomationDetails]]:
     """One by one."""
     return ((instant, each) for instant, group in fires for each in group)

@@ -6,14 +6,14 @@ from typing import Final
 
 from scheduler.core.duration import describe_span
 from scheduler.core.instants import to_text_seconds
-from scheduler.core.zones import zone
+from scheduler.core.zones import load_zone
 
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")  # whatever the locale
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 @dataclass(frozen=True, slots=True)
-class When:
+class DisplayTime:
     """An instant, seen from ``now``. ``timezone`` is whose local time is shown beside it; None, or no zone that there is: none."""
 
     instant: datetime
@@ -28,21 +28,21 @@ class When:
     @property
     def local(self) -> str | None:
         """``Mon 23 Nov 20:30``, with the year when it is another one, and with seconds when there are any."""
-        at = self._local
+        at = self._local_time
         if at is None:
             return None
         year = "" if at.year == self.now.year else f" {at.year}"
-        return f"{day(at)}{year} {clock(at)}" + (f":{at.second:02}" if at.second else "")
+        return f"{format_day(at)}{year} {format_clock(at)}" + (f":{at.second:02}" if at.second else "")
 
     @property
-    def second(self) -> str:
+    def time_of_day(self) -> str:
         """The time of day with seconds, local where the zone is known, else in UTC: ``20:37:13``, ``19:37:13Z``."""
-        return f"{self.instant:%H:%M:%S}Z" if self._local is None else f"{self._local:%H:%M:%S}"
+        return f"{self.instant:%H:%M:%S}Z" if self._local_time is None else f"{self._local_time:%H:%M:%S}"
 
     @property
     def abbreviation(self) -> str:
         """Of the zone at that time: ``CET``, or ``+0530`` where it has none."""
-        return "" if self._local is None else self._local.strftime("%Z")
+        return "" if self._local_time is None else self._local_time.strftime("%Z")
 
     @property
     def relative(self) -> str:
@@ -53,28 +53,28 @@ class When:
         return f"in {describe_span(seconds)}" if seconds > 0 else f"{describe_span(-seconds)} ago"
 
     @property
-    def _local(self) -> datetime | None:
+    def _local_time(self) -> datetime | None:
         try:
-            return None if self.timezone is None else self.instant.astimezone(zone(self.timezone))
+            return None if self.timezone is None else self.instant.astimezone(load_zone(self.timezone))
         except (KeyError, OverflowError):
             return None
 
 
-def when(instant: datetime | None, now: datetime, timezone: str | None = None) -> When | None:
+def make_display_time(instant: datetime | None, now: datetime, timezone: str | None = None) -> DisplayTime | None:
     """The same of what may not be there."""
-    return None if instant is None else When(instant, now, timezone)
+    return None if instant is None else DisplayTime(instant, now, timezone)
 
 
-def day(at: datetime) -> str:
+def format_day(at: datetime) -> str:
     """``Mon 23 Nov``."""
     return f"{_DAYS[at.weekday()]} {at.day} {_MONTHS[at.month - 1]}"
 
 
-def clock(at: datetime) -> str:
+def format_clock(at: datetime) -> str:
     """``20:30``."""
     return f"{at.hour:02}:{at.minute:02}"
 
 
-def duration(value: timedelta) -> str:
+def format_duration(value: timedelta) -> str:
     """Return the value of a setting: ``30 s``, ``1 h``."""
     return describe_span(value.total_seconds())

@@ -45,7 +45,7 @@ def test_an_automation_has_the_fields_of_the_contract_in_their_order() -> None:
 @pytest.mark.parametrize("name", ["NewAutomation", "NewAutomationForm", "Changes", "ChangesForm"])
 def test_a_body_has_the_writable_fields_and_requires_those_without_a_default(name: str) -> None:
     assert list(SCHEMAS[name]["properties"]) == list(FIELD)
-    required = [] if "Changes" in name else [field.name for field in FIELD.values() if field.required]
+    required = [] if "Changes" in name else [field.name for field in FIELD.values() if field.is_required]
     assert SCHEMAS[name].get("required", []) == required
 
 
@@ -58,7 +58,7 @@ def test_each_field_has_its_limit_its_default_and_its_nulls(field: Any) -> None:
         shown = SCHEMAS["Automation"]["properties"][field.name].get("maxLength")
         assert limits == {field.max_length} == {shown}
     default = resolved(SCHEMAS["NewAutomation"]["properties"][field.name]).get("default")
-    assert field.required or default == field.default
+    assert field.is_required or default == field.default
 
 
 def test_each_path_has_the_methods_that_its_route_allows(tmp_path: Path) -> None:

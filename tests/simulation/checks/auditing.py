@@ -4,8 +4,8 @@ import sqlite3
 from contextlib import closing
 from datetime import datetime, timedelta
 
-from scheduler.audit.course import Audit, Wanted
-from scheduler.audit.findings import BAD, Finding
+from scheduler.audit.findings import BAD_KINDS, AuditFinding
+from scheduler.audit.runner import Audit, AuditRequest
 from tests.simulation.evidence import Check, Evidence
 from tests.simulation.violation import Violation
 
@@ -20,15 +20,15 @@ def the_audit_is_clean(evidence: Evidence) -> Check:
     with closing(sqlite3.connect(path)) as copy:
         evidence.file.connection.backup(copy)
     latest = world.ended + timedelta(days=1)
-    wanted = Wanted(since=world.setting.begin - timedelta(days=1), until=world.ended, now=latest)
+    wanted = AuditRequest(since=world.setting.begin - timedelta(days=1), until=world.ended, now=latest)
     audit = Audit(path, wanted, processes=1)  # a soak plays on all cores, and its processes may begin no others
     known = _known(evidence)
     for finding in audit.run():
-        if finding.kind in BAD and _about(finding) not in known:
+        if finding.kind in BAD_KINDS and _about(finding) not in known:
             yield Violation("audit", f"{finding.kind}: {finding.text}", finding.automation_id, finding.scheduled_for)
 
 
-def _about(finding: Finding) -> tuple[str, str, datetime | None]:
+def _about(finding: AuditFinding) -> tuple[str, str, datetime | None]:
     return finding.target, finding.automation_id, finding.scheduled_for
 
 

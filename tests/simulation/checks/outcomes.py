@@ -67,7 +67,7 @@ def _to_the_next(schedule: tuple[str, str] | None, instant: datetime, rules: tup
     if schedule is None:
         return None
     try:
-        following = Schedule.parse(*schedule, dst_gap=rules[0], dst_repeat=rules[1]).next(instant)  # type: ignore[arg-type]  # as settings
+        following = Schedule.parse(*schedule, dst_gap=rules[0], dst_repeat=rules[1]).find_next(instant)  # type: ignore[arg-type]  # as settings
     except InvalidSchedule:
         return None
     return None if following is None else following - instant

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
-from scheduler.core.events import CarryFailed, DaemonStarted, DaemonStopping
+from scheduler.core.events import DaemonStarted, DaemonStopping, DeliveryFailed
 from tests.simulation.evidence import Check, Evidence
 from tests.simulation.violation import Violation
 from tests.simulation.world import Looked
@@ -25,7 +25,7 @@ def no_fault_of_ours(evidence: Evidence) -> Check:
         elif not process.alive and not process.killed and process.number not in stopped:
             yield Violation("fault", f"process {process.number} ended, and nobody had told it to")
     for told in world.events:
-        if isinstance(told.event, CarryFailed):
+        if isinstance(told.event, DeliveryFailed):
             yield Violation("fault", f"{told.event.error!r}", told.event.occurrence.automation_id, told.event.occurrence.scheduled_for)
 
 

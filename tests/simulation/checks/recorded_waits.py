@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-from scheduler.core.events import CarryFailed, DaemonStarted, TargetHeld, TargetReleased
+from scheduler.core.events import DaemonStarted, DeliveryFailed, TargetHeld, TargetReleased
+from scheduler.core.occurrence_log import WAITS_FOR, Cause
 from scheduler.core.policy import Concurrency
-from scheduler.core.steps import WAITS_FOR, Cause
 from tests.simulation.evidence import Check, Evidence, Row, StepRow
 from tests.simulation.violation import Violation
 
@@ -94,7 +94,7 @@ def _was_full(evidence: Evidence, row: Row, span: Span) -> bool:
 
 
 def _had_failed(evidence: Evidence, row: Row, _: Span) -> bool:
-    return bool(row.attempts) or any(isinstance(each.event, CarryFailed) for each in evidence.world.events)
+    return bool(row.attempts) or any(isinstance(each.event, DeliveryFailed) for each in evidence.world.events)
 
 
 def _may_wait_for_runs(evidence: Evidence, row: Row, span: Span) -> bool:

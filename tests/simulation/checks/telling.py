@@ -106,7 +106,7 @@ def the_log_agrees_with_the_events(evidence: Evidence) -> Check:
 
 def history_agrees_with_the_ledger(evidence: Evidence) -> Check:
     """A line for each row; and the end of a run is the one that it had."""
-    lines = evidence.file.read(lambda connection: history.occurrences(connection, history.Selection(limit=1_000_000)))
+    lines = evidence.file.read(lambda connection: history.read_occurrences(connection, history.Selection(limit=1_000_000)))
     if len(lines) != len(evidence.rows) or sum(int(line["count"] or 0) for line in lines) != sum(row.count for row in evidence.rows):
         yield Violation("history", f"{len(lines)} lines, and {len(evidence.rows)} rows")
     for line in lines:

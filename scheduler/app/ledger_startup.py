@@ -1,0 +1,90 @@
+"""How a ledger becomes this process's own: its lock, then the file, both waited for until they can be had or a signal says stop.
+
+Apart from the daemon, because nothing here knows a target. Whatever keeps the ledger back is shown in log, metrics and readiness meanwhile.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Final, TypeVar
+
+from scheduler.core.errors import LedgerUnavailable
+from scheduler.core.events import DaemonWaiting, LedgerCommitted
+from scheduler.daemon.context import LedgerHealth, back_off
+from scheduler.daemon.ports import Publish
+from scheduler.daemon.service import Service
+from scheduler.database import Database
+from scheduler.database.backup import refuse_interrupted_restore
+from scheduler.ledger.lock import LedgerLock, read_holder
+from scheduler.ledger.schema import open_ledger
+
+T = TypeVar("T")
+
+_LOOK_AGAIN: Final = 1.0
+"""Seconds between two tries to take the lock."""
+
+
+class LedgerStartup:
+    """Opens one ledger for one daemon. Everything comes back as None when the daemon is told to stop before it could be had."""
+
+    def __init__(self, ledger: Path, service: Service, health: LedgerHealth, publish: Publish) -> None:
+        self._ledger = ledger
+        self._service = service
+        self._health = health
+        self._publish = publish
+
+    async def acquire_lock(self, node: str, now: Callable[[], datetime]) -> LedgerLock | None:
+        """The lock, as soon as it is free."""
+        while not self._service.is_stopping:
+            try:
+                taken = LedgerLock.try_acquire(self._ledger, node=node, since=now())
+            except LedgerUnavailable as error:
+                self._health.note_failure("lock", str(error))
+            else:
+                self._health.note_success()
+                self._note_holder(None if taken else read_holder(self._ledger))
+                if taken is not None:
+                    return taken
+            await self._pause(_LOOK_AGAIN)
+        return None
+
+    async def open_database(self) -> Database | None:
+        """The ledger, made or brought up to date where need be. Raises `DatabaseRefused`."""
+        loop = asyncio.get_running_loop()
+
+        def publish_commit(seconds: float) -> None:
+            loop.call_soon_threadsafe(self._publish, LedgerCommitted(seconds=seconds))
+
+        def open_checked() -> Database:
+            refuse_interrupted_restore(self._ledger)
+            return open_ledger(self._ledger, on_commit=publish_commit)
+
+        return await self.retry(lambda: asyncio.to_thread(open_checked))
+
+    async def retry(self, step: Callable[[], Awaitable[T]]) -> T | None:
+        """What ``step`` comes to, as soon as the ledger lets it."""
+        failures = 0
+        while not self._service.is_stopping:
+            try:
+                done = await step()
+            except LedgerUnavailable as error:
+                failures += 1
+                self._health.note_failure("open", str(error))
+                await self._pause(back_off(failures))
+            else:
+                self._health.note_success()
+                return done
+        return None
+
+    def _note_holder(self, other: str | None) -> None:
+        if other is not None and other != self._service.lock_holder:
+            self._publish(DaemonWaiting(holder=other))
+        self._service.lock_holder = other
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._service.wait_for_stop()
+        except TimeoutError:
+            pass

@@ -1,0 +1,88 @@
+"""Settings, made into the plain values that the rooms below take. No decision is made here."""
+
+import json
+import os
+from collections.abc import Mapping
+from functools import partial
+
+from scheduler.core.cron import Schedule
+from scheduler.daemon.context import TargetSettings
+from scheduler.daemon.target_worker import Parse
+from scheduler.localapi.config import ApiConfig, RunnerConfig
+from scheduler.settings import Settings, TargetSection, load_key
+from scheduler.settings.models import ApiSettings
+from scheduler.upstream import TargetConfig
+
+
+def make_parser(settings: Settings) -> Parse:
+    """How expressions are read, with the configured rules for clock changes."""
+    return partial(Schedule.parse, dst_gap=settings.schedule.dst_gap, dst_repeat=settings.schedule.dst_repeat)
+
+
+def make_policy_texts(settings: Settings) -> tuple[str, str]:
+    """``[schedule]`` and the ``[[override]]`` tables as JSON, for the ledger: as much as says which policies an automation had."""
+    overrides = [each.model_dump(mode="json", include={"automation", *each.changes}) for each in settings.overrides]
+    return settings.schedule.model_dump_json(), json.dumps(overrides)
+
+
+def make_upstream_config(target: TargetSection, environ: Mapping[str, str] = os.environ) -> TargetConfig:
+    """What the API client of a target is told. Raises `UnusableKey`."""
+    return TargetConfig(
+        name=target.name,
+        url=target.url,
+        project_id=target.project_id,
+        key=load_key(target, environ),
+        connect_timeout=target.connect_timeout.total_seconds(),
+        request_timeout=target.request_timeout.total_seconds(),
+        max_in_flight=target.max_in_flight,
+        requests_per_minute=target.requests_per_minute,
+        requests_per_hour=target.requests_per_hour,
+        ca_file=target.ca_file,
+        proxy=target.proxy,
+    )
+
+
+def make_target_settings(target: TargetSection, settings: Settings) -> TargetSettings:
+    """What the parts that serve a target are told."""
+    schedule = settings.schedule
+    return TargetSettings(
+        name=target.name,
+        url=target.url,
+        project_id=target.project_id,
+        policies=settings.find_policies,
+        idempotent=target.idempotent,
+        max_in_flight=target.max_in_flight,
+        max_waiting=target.waiting_limit,
+        poll_interval=schedule.poll_interval,
+        fresh_for=schedule.fresh_for,
+        stale_limit=schedule.stale_limit,
+        settle_time=schedule.settle_time,
+        run_timeout=schedule.run_timeout,
+    )
+
+
+def make_api_config(api: ApiSettings) -> ApiConfig:
+    """What the embedded API is told."""
+    runner = RunnerConfig(
+        folder=api.runs_folder,
+        command=api.runner.command,
+        environment=api.runner.environment,
+        clone_url=api.runner.clone_url,
+        clone_timeout=api.runner.clone_timeout.total_seconds(),
+        timeout=api.runner.timeout.total_seconds(),
+        queue_timeout=api.runner.queue_timeout.total_seconds(),
+        max_parallel=api.runner.max_parallel,
+        output_limit=api.runner.output_limit,
+        retention=api.runner.retention.total_seconds(),
+        clone_retention=api.runner.clone_retention.total_seconds(),
+        row_retention=api.retention.total_seconds(),
+        umask=api.runner.umask,
+    )
+    return ApiConfig(
+        database=api.database.path,
+        runner=runner,
+        github_integrations=frozenset(api.github_integrations),
+        requests_per_minute=api.requests_per_minute,
+        max_page=api.max_page,
+        public_url=api.public_url,
+    )

@@ -1,0 +1,171 @@
+"""What `scheduler up` keeps in its state directory: a configuration that `run`, `serve` and every other command can use, and a key.
+
+Made when it is not there, and never changed afterwards: it belongs to the person who runs it.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from scheduler.core.errors import ConfigurationError
+from scheduler.settings import Settings, load
+
+FILE_NAME: Final = "scheduler.toml"
+KEY_NAME: Final = "api-key"
+_HOST: Final = "127.0.0.1"
+_PROJECT: Final = "1"
+_API_PORT: Final = 8040
+_SERVER_PORT: Final = 9464
+_MAX_PORTS: Final = 20
+
+_CONFIGURATION: Final = """\
+# Made by `scheduler up`; yours to change. Every setting: docs/configuration.md
+
+[[target]]
+url = {url}
+project_id = {project}
+key_file = {key}
+idempotent = true                # the embedded API honours Idempotency-Key
+requests_per_minute = 100000     # it has no rate limit of its own
+requests_per_hour = 1000000
+
+[schedule]
+poll_interval = "5s"             # so the end of a run is seen soon; asking this API costs nothing
+
+[ledger]
+url = {ledger}
+
+[server]
+listen = {server}
+
+[api]
+listen = {api}
+database = {database}
+
+[api.runner]
+command = ["cat"]                # your agent: argv, no shell; the prompt is on its standard input
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """What the file says of where everything is."""
+
+    url: str
+    project: str
+    key: str
+    ledger: str
+    server: str
+    api: str
+    database: str
+
+
+def prepare_folder(folder: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """Make the folder and its configuration where they are missing; the configuration's path comes back. Raises `ConfigurationError`.
+
+    Where the environment says that something is elsewhere, the file says the same: later commands may not have these variables, and the
+    target must be the API that is served.
+    """
+    folder = folder.absolute()
+    file = folder / FILE_NAME
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not file.exists():
+            _write(file, _make_configuration(folder, environ), 0o644)
+    except OSError as error:
+        raise ConfigurationError(f"the state directory {folder} cannot be used: {error.strerror}; name another with --state-dir") from None
+    return file
+
+
+def _make_configuration(folder: Path, environ: Mapping[str, str]) -> str:
+    """Return the text of the file. Raises `ConfigurationError`, and `SettingsError` for what the environment has wrong."""
+    if not all(character.isprintable() and character not in '"\\?#' for character in str(folder)):
+        raise ConfigurationError(f"the state directory {str(folder)!r} has a character that a configuration cannot hold; name another")
+    api, server = (f"{_HOST}:{_find_free_port(first)}" for first in (_API_PORT, _SERVER_PORT))
+    places = _Places(
+        f"http://{api}", _PROJECT, f"{folder}/{KEY_NAME}", f"sqlite:///{folder}/scheduler.db", server, api, f"sqlite:///{folder}/api.db"
+    )
+    draft = folder / f"{FILE_NAME}.draft"
+    try:
+        _write(draft, _format_configuration(places), 0o600)
+        settings = load(draft, environ).settings
+    finally:
+        draft.unlink(missing_ok=True)
+    return _format_configuration(_apply_environment(places, settings))
+
+
+def _format_configuration(places: _Places) -> str:
+    return _CONFIGURATION.format(**{name: json.dumps(value, ensure_ascii=False) for name, value in asdict(places).items()})
+
+
+def _apply_environment(places: _Places, settings: Settings) -> _Places:
+    """Return the places that hold together with the environment. Raises `ConfigurationError` when no URL can lead to the API."""
+    target, listen = settings.targets[0], settings.api.listen
+    if listen is None or not listen.port:
+        raise ConfigurationError(
+            f'`up` needs an address with a port for the embedded API, and [api] listen is "{listen or ""}"; '
+            'set SCHEDULER_API__LISTEN to one like "127.0.0.1:8040", or unset it'
+        )
+    return _Places(
+        url=target.url if listen.is_reached_by(target.url) else f"http://{listen.local_address}",
+        project=target.project_id,
+        key=str(target.key_file or places.key),
+        ledger=str(settings.ledger.url),
+        server=str(settings.server.listen or ""),
+        api=str(listen),
+        database=str(settings.api.database),
+    )
+
+
+def _find_free_port(first: int) -> int:
+    """The first port from here on that nobody listens on; the first one when all are taken, so that the error names it."""
+    return next((port for port in range(first, first + _MAX_PORTS) if _is_free(port)), first)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def read_key(file: Path) -> str:
+    """The key in the file; empty when there is none. Raises `ConfigurationError`."""
+    try:
+        return file.read_bytes().decode(errors="replace").strip()  # whatever is no key is replaced by one
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise _make_key_error(file, error) from None
+
+
+def write_key(file: Path, key: str) -> None:
+    """Keep a key where only its owner can read it. Raises `ConfigurationError`."""
+    try:
+        _write(file, key + "\n", 0o600)
+    except OSError as error:
+        raise _make_key_error(file, error) from None
+
+
+def _make_key_error(file: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"the key file {file} cannot be used: {error.strerror}; see that it is a file of yours and that its disk has room"
+    )
+
+
+def _write(file: Path, text: str, mode: int) -> None:
+    """Have the whole text in the file, or leave it as it is: half a file on a full disk would be taken for the person's own."""
+    part = file.with_name(file.name + ".part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "w") as written:
+        written.write(text)
+        written.flush()
+        os.fsync(written.fileno())
+    part.replace(file)

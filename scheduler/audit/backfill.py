@@ -1,0 +1,82 @@
+"""Whether an occurrence may be made up for by hand, and what the daemon has to be told for that. Pure."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from scheduler.audit.evidence import Evidence, OccurrenceRow
+from scheduler.audit.explanation import is_implied
+from scheduler.core.backfill import BACKFILL_OUTCOMES, FireRequest
+from scheduler.core.command_line import format_command
+from scheduler.core.instants import to_text, to_text_seconds
+from scheduler.core.model import Occurrence, Outcome
+
+_JUST_BEFORE: Final = timedelta(microseconds=1)
+
+
+class BackfillRefused(Exception):
+    """It is not; the text says why, and what to do."""
+
+
+def make_backfill_request(account: Evidence, now: datetime, by: str) -> FireRequest:
+    """What to ask the daemon for. Raises `BackfillRefused`."""
+    _refuse_removed_automation(account)
+    if account.instant > now:
+        raise BackfillRefused("it is still to come")
+    if account.row is None:
+        _refuse_unless_missing(account)
+    else:
+        _refuse_possible_run(account, account.row)
+    occurrence = Occurrence(account.target, account.automation_id, account.instant)
+    return FireRequest(occurrence, now, by, _derive_span_instants(account, account.row))
+
+
+def _refuse_removed_automation(account: Evidence) -> None:
+    if not account.periods or account.periods[-1].version.removed:
+        raise BackfillRefused("the automation is gone")
+
+
+def _refuse_unless_missing(account: Evidence) -> None:
+    why = f"see `{format_command(f'why {account.automation_id} {to_text_seconds(account.instant)}')}`"
+    if not is_implied(account, account.instant):
+        raise BackfillRefused(f"nothing was scheduled for it then; {why}")
+    if account.pruned_before is not None and account.instant < account.pruned_before:
+        raise BackfillRefused(
+            f"what was scheduled before {to_text(account.pruned_before)} may have been removed for its age, and nobody knows whether it "
+            f"ran; start a run without an occurrence: `{format_command(f'automations run {account.automation_id}', target=account.target)}`"
+        )
+    if account.is_undecided:
+        raise BackfillRefused(f"the daemon has not decided about it yet; {why}")
+
+
+def _refuse_possible_run(account: Evidence, row: OccurrenceRow) -> None:
+    if row.outcome == Outcome.ACCEPTED:
+        raise BackfillRefused(f"it was accepted already ({row.reason}), as run {row.run_id}")
+    if row.outcome is None:
+        raise BackfillRefused(f"it is open ({row.state}), and will have its outcome")
+    if row.outcome not in BACKFILL_OUTCOMES:
+        raise BackfillRefused(
+            f"it is {row.fate}: a run may have been started; look at its runs at the API, and if there is none, "
+            f"`{format_command(f'automations run {account.automation_id}', target=account.target)}`"
+        )
+    late = next((run.run_id for run in account.runs if not run.is_own), None)
+    if late is not None:
+        raise BackfillRefused(f"run {late} is most likely a late attempt for it")
+
+
+def _derive_span_instants(account: Evidence, row: OccurrenceRow | None) -> tuple[datetime, ...]:
+    """All instants of the span that it lies in, where that does not know them: derived by the versions of then."""
+    if row is None or row.count == 1 or row.intervals is not None or row.definition_id is not None:
+        return ()
+    since, evaluation = row.scheduled_for - _JUST_BEFORE, account.evaluation
+    found: set[datetime] = set()
+    for force in account.periods:
+        definition, begin, end = force.version.firing_definition, max(since, force.begin), min(row.last, force.end)
+        if definition is not None and begin < end:
+            found.update(evaluation.list_instants(definition, begin, end))
+    if len(found) != row.count or account.instant not in found:
+        raise BackfillRefused(
+            f"it lies in a row for {row.count:,} occurrences of which {len(found):,} can be derived now: croniter, the zone data or the "
+            "rules for clock changes were others then; start a run without an occurrence: "
+            f"`{format_command(f'automations run {account.automation_id}', target=account.target)}`"
+        )
+    return tuple(sorted(found))

@@ -1,0 +1,93 @@
+"""What is wrong with an occurrence's own record, whatever its definitions imply: runs that do not fit, outcomes that are not known."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from scheduler.audit.findings import AuditFinding, FindingKind
+from scheduler.audit.ledger_queries import InconsistentRow, LateDouble, OpenRow
+from scheduler.core.command_line import format_command
+from scheduler.core.instants import to_text, to_text_seconds
+from scheduler.core.model import Outcome
+
+_KEEP_ADVICE: Final = "keep the ledger, and report this"
+GRACE: Final = timedelta(minutes=5)
+"""How long after its deadline an occurrence may still be getting its outcome."""
+RECONCILE_LIMIT: Final = timedelta(hours=25)
+"""How long it may take to find out what became of an attempt: a day, and the time it takes to ask."""
+CLOCK_TOLERANCE: Final = timedelta(minutes=2)
+"""How much older than the newest snapshot a run has to be, so that the snapshot must have shown it: two clocks may differ."""
+
+
+def make_inconsistent_finding(target: str, wrong: InconsistentRow) -> AuditFinding:
+    """What `ledger_queries.find_inconsistent_rows` found."""
+    kind, text, advice = _judge(target, wrong)
+    return AuditFinding(target, wrong.automation_id, wrong.name, wrong.scheduled_for, kind, text, advice)
+
+
+def _judge(target: str, wrong: InconsistentRow) -> tuple[FindingKind, str, str]:
+    if wrong.answered_attempts > 1:
+        return (
+            FindingKind.DOUBLE,
+            f"{wrong.answered_attempts} of its attempts were answered with a run",
+            f"stop one of the runs; {_KEEP_ADVICE}",
+        )
+    if wrong.outcome == Outcome.UNRESOLVED:
+        text = f"unresolved: {wrong.reason}: {wrong.error or 'it could not be found out whether a run was started'}"
+        advice = "look at its runs at the API; was there none, start one: "
+        advice += f"`{format_command(f'automations run {wrong.automation_id}', target=target)}`"
+        return FindingKind.UNEXPLAINED, text, advice
+    if wrong.outcome != Outcome.ACCEPTED:
+        return FindingKind.DOUBLE, f"{wrong.outcome or 'open'}, and run {wrong.linked_run_id} is on record as its own", _KEEP_ADVICE
+    if wrong.run_recorded_for is None:
+        return FindingKind.UNEXPLAINED, f"accepted with run {wrong.run_id}, which is not on record as its own", _KEEP_ADVICE
+    return (
+        FindingKind.DOUBLE,
+        f"accepted with run {wrong.run_id}, which is that of {wrong.run_recorded_for}: one run for two occurrences",
+        _KEEP_ADVICE,
+    )
+
+
+def make_double_finding(target: str, doubled: LateDouble, name: str) -> AuditFinding:
+    """A late double that the daemon has noticed."""
+    text = f"a second run, {doubled.run_id}, begun {doubled.started_at or 'nobody has_instants when'}, is most likely a late attempt for it"
+    advice = "stop one of the two runs; if that happens again, raise settle_time and request_timeout"
+    return AuditFinding(target, doubled.automation_id, name, doubled.scheduled_for, FindingKind.DOUBLE, text, advice)
+
+
+def make_open_finding(target: str, opened: OpenRow, now: datetime, patience: timedelta) -> AuditFinding | None:
+    """What is open for longer than it may be. ``patience``: how long after it is due it may wait for the run before it."""
+    if opened.state in {"unknown", "in_flight"} and opened.tried_at is not None:
+        until = opened.tried_at + RECONCILE_LIMIT
+    else:
+        until = max(opened.deadline, opened.due + patience) + GRACE
+    if now <= until:
+        return None
+    text = f"open ({opened.state}), and should have had its outcome by {to_text_seconds(until)}"
+    advice = f"start the daemon if it does not run; else see what keeps it: `{format_command('status')}`"
+    return AuditFinding(target, opened.automation_id, opened.name, opened.scheduled_for, FindingKind.UNEXPLAINED, text, advice)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRun:
+    """An automation with its newest run, as the API shows it; the instant is on our clock."""
+
+    automation_id: str
+    name: str
+    run_id: str
+    run_at: datetime | None
+
+
+def find_unknown_runs(
+    target: str, shown: Iterable[ApiRun], known: Mapping[str, bool], snapshot_at: datetime | None
+) -> Iterator[AuditFinding]:
+    """Runs that the newest snapshot must have shown, and that are not on record. ``known``: by run id, whether it is."""
+    for each in shown:
+        seen = snapshot_at is not None and (each.run_at is None or each.run_at < snapshot_at - CLOCK_TOLERANCE)
+        if seen and not known[each.run_id]:
+            began = "" if each.run_at is None else f", begun {to_text(each.run_at)}"
+            text = f"the API shows run {each.run_id}{began}, which the ledger does not know"
+            yield AuditFinding(
+                target, each.automation_id, each.name, None, FindingKind.UNEXPLAINED, text, f"see who starts its runs; {_KEEP_ADVICE}"
+            )

@@ -1,0 +1,354 @@
+"""What happened to one automation at one instant, step by step; or why nothing did, and what was the nearest to it. Pure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from scheduler.audit.evidence import AttemptRow, Evidence, OccurrenceRow, RunRow
+from scheduler.audit.messages import CAUSES, REASONS, RESULTS, RUNS, STATES
+from scheduler.audit.versions import VersionPeriod
+from scheduler.core.command_line import format_command
+from scheduler.core.cron import InvalidSchedule, Schedule
+from scheduler.core.duration import describe_duration
+from scheduler.core.instants import to_text, to_text_seconds
+from scheduler.core.model import FAILURES, AttemptResult, Reason, RunStatus, State
+from scheduler.core.occurrence_log import WAITS_FOR, Cause, Step
+from scheduler.core.policy import Policies, compute_due
+from scheduler.core.ranges import RULES_VERSION
+from scheduler.core.status import describe_expiry
+
+_JUST_AFTER: Final = timedelta(microseconds=1)
+_LARGE_OFFSET: Final = 60.0
+"""Seconds between two clocks: a smaller difference is not told."""
+
+
+class ExplanationVerdict(StrEnum):
+    """The answer in one word."""
+
+    ON_RECORD = "on_record"
+    TO_COME = "to_come"  # implied, and not decided yet
+    MISSING = "missing"  # implied, and should be on record
+    NOTHING = "nothing"  # nothing was due
+
+
+@dataclass(frozen=True, slots=True)
+class ExplanationEntry:
+    """Something that happened at an instant, or lasted until another; ``is_failure``: a run failed or was lost."""
+
+    at: datetime
+    text: str
+    until: datetime | None = None
+    is_failure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OccurrenceWait:
+    """What an occurrence without an outcome waits for, and since when."""
+
+    cause: Cause
+    since: datetime
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OccurrenceExplanation:
+    """The answer.
+
+    ``due`` is None where nothing was scheduled. ``wait``: what it waits for, as far as the record tells. ``period`` is the version that was
+    in force; ``before`` and ``after`` are the nearest instants that are implied.
+    """
+
+    evidence: Evidence
+    verdict: ExplanationVerdict
+    why: str
+    period: VersionPeriod | None
+    entries: tuple[ExplanationEntry, ...]
+    before: datetime | None
+    after: datetime | None
+    due: datetime | None
+    wait: OccurrenceWait | None
+
+
+def explain_occurrence(account: Evidence, now: datetime, policies: Policies | None = None) -> OccurrenceExplanation:
+    """The story as far as it has come by ``now``. ``policies``: of the automation at the instant; None: they are not known."""
+    force = find_period_at(account, account.instant)
+    due = _find_due(account, force, policies)
+    verdict, why = _judge(account, force, now, due)
+    wait = _find_wait(account, verdict, now, due)
+    if wait is not None and account.row is not None:
+        why = _describe_wait(wait)
+    if expects := _describe_hindrance(account, verdict, wait, now=now, due=due, policies=policies):
+        why = f"{why}; {expects}"
+    entries = tuple(sorted(_list_entries(account, due, wait), key=lambda each: each.at))
+    before, after = find_nearest_before(account, account.instant), find_nearest_after(account, account.instant)
+    return OccurrenceExplanation(account, verdict, why, force, entries, before, after, due, wait)
+
+
+def _find_due(account: Evidence, force: VersionPeriod | None, policies: Policies | None) -> datetime | None:
+    """Return when the instant is due; None when nothing was scheduled, or nobody can tell."""
+    if account.row is not None:
+        return account.instant + (account.row.due - account.row.scheduled_for)
+    if force is None or policies is None or not is_implied(account, account.instant):
+        return None
+    return compute_due(policies, account.target, account.automation_id, _parse_schedule(account, force), account.instant)
+
+
+def find_period_at(account: Evidence, instant: datetime) -> VersionPeriod | None:
+    """The version that was in force; None before the first one."""
+    return next((each for each in account.periods if each.begin < instant <= each.end), None)
+
+
+def is_implied(account: Evidence, instant: datetime) -> bool:
+    """Whether the version in force implied an occurrence at exactly this instant."""
+    force = find_period_at(account, instant)
+    definition = None if force is None else force.version.firing_definition
+    return definition is not None and account.evaluation.implies(definition, instant)
+
+
+def find_nearest_before(account: Evidence, instant: datetime) -> datetime | None:
+    """The last instant before this one that a version in force implied."""
+    found = []
+    for each in account.periods:
+        schedule = _parse_schedule(account, each)
+        end = instant if each.end >= instant else each.end + _JUST_AFTER
+        previous = None if schedule is None or each.begin >= end else schedule.find_previous(end)
+        if previous is not None and previous > each.begin:
+            found.append(previous)
+    return max(found, default=None)
+
+
+def find_nearest_after(account: Evidence, instant: datetime) -> datetime | None:
+    """The first instant after this one that a version in force implies."""
+    found = []
+    for each in account.periods:
+        schedule = _parse_schedule(account, each)
+        following = None if schedule is None or each.end <= instant else schedule.find_next(max(each.begin, instant))
+        if following is not None and following <= each.end:
+            found.append(following)
+    return min(found, default=None)
+
+
+def _parse_schedule(account: Evidence, force: VersionPeriod) -> Schedule | None:
+    """What the version fires by; None when it fires nothing, or cannot be evaluated any more."""
+    definition = force.version.firing_definition
+    if definition is None:
+        return None
+    try:
+        return account.evaluation.find_rules_at(min(force.end, account.instant)).parse_schedule(definition)
+    except InvalidSchedule:
+        return None
+
+
+# ---------------------------------------------------------------- the answer
+
+
+def _judge(account: Evidence, force: VersionPeriod | None, now: datetime, due: datetime | None) -> tuple[ExplanationVerdict, str]:
+    row, instant = account.row, account.instant
+    if row is not None:
+        return ExplanationVerdict.ON_RECORD, _describe_row(row)
+    if not is_implied(account, instant):
+        return ExplanationVerdict.NOTHING, _explain_absence(account, force)
+    if account.pruned_before is not None and instant < account.pruned_before:
+        return (
+            ExplanationVerdict.NOTHING,
+            f"it was due, but what was scheduled before {to_text(account.pruned_before)} may have been removed for its age",
+        )
+    if instant > now or (due is not None and due > now):
+        return ExplanationVerdict.TO_COME, _describe_time_until_due(instant, due, now)
+    if account.is_undecided:
+        return ExplanationVerdict.TO_COME, f"it is due, and not decided yet{_describe_reach(account)}; when no daemon runs, start it"
+    fire = format_command(f"fire {account.automation_id} {to_text_seconds(instant)}")
+    return ExplanationVerdict.MISSING, f"it was due, and is not on record, which must not be: make up for it with `{fire}`, and report this"
+
+
+def _describe_time_until_due(instant: datetime, due: datetime | None, now: datetime) -> str:
+    if due is None or due == instant:
+        return "it is still to come"
+    jitter = f"{to_text(due)}: jitter delays it by {describe_duration((due - instant).total_seconds())}"
+    return f"it is still to come, and due at {jitter}" if instant > now else f"it waits for its due time, {jitter}"
+
+
+def _describe_reach(account: Evidence) -> str:
+    """How far the record is complete."""
+    if account.is_in_gap:
+        return ": the daemon recovers from a downtime, slice by slice"
+    return "" if account.watermark is None else f": the record is complete up to {to_text(account.watermark)}"
+
+
+def _describe_row(row: OccurrenceRow) -> str:
+    sentence = REASONS[Reason(row.reason)] if row.reason is not None else STATES[State(str(row.state))]
+    together = (
+        ""
+        if row.count == 1
+        else (f"; one of {row.count:,} with the same fate, from {to_text_seconds(row.scheduled_for)} to {to_text_seconds(row.last)}")
+    )
+    return f"{sentence}{together}" + (f" ({row.error})" if row.error else "")
+
+
+def _describe_wait(wait: OccurrenceWait) -> str:
+    return f"it waits for {WAITS_FOR[wait.cause]}, since {to_text(wait.since)}" + (f" ({wait.detail})" if wait.detail else "")
+
+
+def _describe_hindrance(
+    account: Evidence,
+    verdict: ExplanationVerdict,
+    wait: OccurrenceWait | None,
+    *,
+    now: datetime,
+    due: datetime | None,
+    policies: Policies | None,
+) -> str | None:
+    """Say what a throttle or a pause will do to an occurrence that has not been sent; None when neither does anything."""
+    row, is_open = account.row, account.row is not None and account.row.outcome is None
+    if not (is_open or verdict is ExplanationVerdict.TO_COME) or (wait is not None and wait.cause in {Cause.ANSWER, Cause.OUTCOME}):
+        return None
+    if not is_open and ((policies is not None and policies.paused) or any(pause.until is None for pause in account.pauses)):
+        return "it will be recorded and not fired, because it is paused"
+    end = account.throttled_until
+    if end is None or end <= now:
+        return None
+    if row is not None and row.deadline is not None and (expiry := describe_expiry(row.deadline, end)):
+        return f"it {expiry}"
+    is_before = (due or account.instant) < end
+    return f"nothing is sent before the throttle ends at {to_text_seconds(end)}" if is_before and not is_open else None
+
+
+def _explain_absence(account: Evidence, force: VersionPeriod | None) -> str:
+    if force is None:
+        first = account.periods[0].version if account.periods else None
+        return (
+            "the ledger has no definition of it"
+            if first is None
+            else f"it was first seen later: it counts from {to_text(first.effective_from)}"
+        )
+    version = force.version
+    if version.end_reason is not None:
+        return f"it was {version.end_reason} then, from {to_text(force.begin)} on"
+    return _explain_mismatch(account, force)
+
+
+def _explain_mismatch(account: Evidence, force: VersionPeriod) -> str:
+    definition, schedule = force.version.definition, _parse_schedule(account, force)
+    assert definition is not None  # else it would have ended
+    which = f"{definition.cron_expression!r} in {definition.timezone}"
+    if schedule is None:
+        return f"{which} cannot be evaluated with the zone data of now"
+    rules = account.evaluation.find_rules_at(account.instant)
+    if replace(rules, dst_repeat="twice").parse_schedule(definition).is_fire_time(account.instant):
+        return f"{which} names a time that the clock shows twice that day, and fires the first time (dst_repeat is {rules.dst_repeat})"
+    if replace(rules, dst_gap="after").parse_schedule(definition).is_fire_time(account.instant):
+        return f"{which} names a time that the clock skips that day, and is not to make up for it (dst_gap is {rules.dst_gap})"
+    if replace(rules, rules_version=RULES_VERSION).parse_schedule(definition).is_fire_time(account.instant):
+        return f"{which} matches it by the rules that read expressions now; by those of then it did not"
+    return f"{which} does not match it"
+
+
+# ---------------------------------------------------------------- the steps
+
+
+def _find_wait(account: Evidence, verdict: ExplanationVerdict, now: datetime, due: datetime | None) -> OccurrenceWait | None:
+    """What it waits for now, as far as the record tells."""
+    row, instant = account.row, account.instant
+    is_before_due = due is not None and instant <= now < due
+    if row is None:
+        return OccurrenceWait(Cause.DUE, instant) if verdict is ExplanationVerdict.TO_COME and is_before_due else None
+    if row.outcome is not None:
+        return None
+    if (step := _find_lasting_step(account)) is not None:
+        return OccurrenceWait(step.cause, step.at, step.detail)
+    return OccurrenceWait(Cause.DUE, instant) if is_before_due else _find_attempt_wait(row, account.attempts)
+
+
+def _find_lasting_step(account: Evidence) -> Step | None:
+    """The wait that has no end on record and began in the process that has the occurrence now."""
+    begin = max((step.at for step in account.steps if step.cause is Cause.ADOPTED), default=None)
+    lasting = [step for step in account.steps if step.cause in WAITS_FOR and step.until is None and (begin is None or step.at >= begin)]
+    return max(lasting, key=lambda step: step.at, default=None)
+
+
+def _find_attempt_wait(row: OccurrenceRow, attempts: Sequence[AttemptRow]) -> OccurrenceWait | None:
+    newest = attempts[-1] if attempts else None
+    if newest is None:
+        return None
+    if row.state == State.UNKNOWN:
+        return OccurrenceWait(Cause.OUTCOME, newest.ended_at or newest.written_at)
+    return OccurrenceWait(Cause.ANSWER, newest.written_at) if newest.result is None else None
+
+
+def _list_entries(account: Evidence, due: datetime | None, wait: OccurrenceWait | None) -> Iterator[ExplanationEntry]:
+    row = account.row
+    if row is not None:
+        yield from _list_row_entries(row, account.instant)
+    elif due is not None:
+        yield ExplanationEntry(account.instant, "scheduled")
+    if due is not None and due != account.instant:
+        yield ExplanationEntry(due, f"due, by {describe_duration((due - account.instant).total_seconds())} of jitter")
+    for step in account.steps:
+        yield _make_step_entry(step, wait)
+    for attempt in account.attempts:
+        yield from _list_attempt_entries(attempt)
+    if row is not None and row.finished_at is not None:
+        yield ExplanationEntry(row.finished_at, f"{row.fate}: {_describe_row(row)}")
+    for run in account.runs:
+        yield from _list_run_entries(run)
+    for pause in account.pauses:
+        which = "everything was paused" if pause.everything else "it was paused"
+        ended = f", ended by {pause.ended_by}" if pause.ended_by else ""
+        yield ExplanationEntry(pause.since, f"{which} by {pause.by}{ended}", pause.until)
+
+
+def _list_row_entries(row: OccurrenceRow, instant: datetime) -> Iterator[ExplanationEntry]:
+    yield ExplanationEntry(instant, "scheduled")
+    if row.claimed_at is not None:
+        late = (row.claimed_at - row.due).total_seconds()
+        yield ExplanationEntry(
+            row.claimed_at, f"claimed by {row.node}" + (f", {describe_duration(late)} after it was due" if late >= 1 else "")
+        )
+    if row.asked_at is not None:
+        yield ExplanationEntry(row.asked_at, "asked for by hand")
+    if row.deadline is not None and row.reason in {None, Reason.NOT_STARTED}:
+        yield ExplanationEntry(row.deadline, "the deadline: it may not start after this")
+
+
+def _make_step_entry(step: Step, wait: OccurrenceWait | None) -> ExplanationEntry:
+    if step.cause is Cause.REOPENED:
+        return ExplanationEntry(step.at, f"{step.detail}; then {step.by} asked for it by hand", step.until)
+    detail = f": {step.detail}" if step.detail else ""
+    if step.until is not None or step.cause not in WAITS_FOR:
+        return ExplanationEntry(step.at, CAUSES[step.cause] + detail, step.until)
+    if wait is not None and (wait.cause, wait.since) == (step.cause, step.at):
+        return ExplanationEntry(step.at, f"waits for {WAITS_FOR[step.cause]}{detail}")
+    return ExplanationEntry(step.at, f"{CAUSES[step.cause]}{detail}; the end is not on record, since the process was killed")
+
+
+def _list_attempt_entries(attempt: AttemptRow) -> Iterator[ExplanationEntry]:
+    which = f"attempt {attempt.number}"
+    if attempt.sent_at is not None:
+        yield ExplanationEntry(attempt.sent_at, f"{which} sent{_describe_offset(attempt.clock_offset)}")
+    if attempt.ended_at is None:
+        text = "was on record as about to be sent" if attempt.result else "is on record as about to be sent"
+        yield ExplanationEntry(attempt.written_at, f"{which} {text}; nobody has seen its end")
+    elif attempt.result is not None:
+        http = "" if attempt.http_status is None else f" (HTTP {attempt.http_status})"
+        error = f": {attempt.error}" if attempt.error else ""
+        yield ExplanationEntry(attempt.ended_at, f"{which} {RESULTS[AttemptResult(attempt.result)]}{http}{error}")
+
+
+def _describe_offset(seconds: float | None) -> str:
+    """Return the difference of the clocks, when it is so large that the order of instants may confuse."""
+    if seconds is None or abs(seconds) < _LARGE_OFFSET:
+        return ""
+    return f", by a clock that was {describe_duration(abs(seconds))} {'behind' if seconds > 0 else 'ahead of'} the API's"
+
+
+def _list_run_entries(run: RunRow) -> Iterator[ExplanationEntry]:
+    if run.started_at is not None:
+        late = "" if run.is_own else ": most likely a late attempt for this occurrence, a second run"
+        yield ExplanationEntry(run.started_at, f"run {run.run_id} began, by the API's clock{late}")
+    if run.finished_at is not None:
+        is_read = run.status in {RunStatus.SUCCESS, RunStatus.FAILED}
+        seen = ", as a poll showed then" if is_read else ""  # only the API knows when the run ended
+        text = f"run {run.run_id} {RUNS[RunStatus(run.status)]}{seen}" + (f": {run.error}" if run.error else "")
+        yield ExplanationEntry(run.finished_at, text, is_failure=run.status in FAILURES)

@@ -1,0 +1,350 @@
+"""What an audit takes from the ledger: plain functions of a connection for reading, see `scheduler.ledger.schema.open_for_reading`.
+
+What grows with the number of occurrences is counted and added up by SQLite, for a stretch of time after the other.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Final, cast
+
+from scheduler.audit.evaluation import EvaluationRules, Transition
+from scheduler.audit.expectation import OccurrenceSpan, Tally
+from scheduler.audit.versions import RecordedVersion
+from scheduler.core.cron import GapPolicy as CronGap
+from scheduler.core.cron import InvalidSchedule, RepeatPolicy, Schedule
+from scheduler.core.instants import from_text, to_text, to_text_seconds
+from scheduler.core.model import Definition, Gap
+from scheduler.core.ranges import RULES_VERSION
+
+TargetStretch = tuple[str, datetime, datetime]
+"""A target, and a stretch of time after the one instant and up to the other."""
+
+_BEGINNING_OF_TIME: Final = datetime.min.replace(tzinfo=UTC)
+_MAX_ROWS: Final = 1_000
+"""Rows that are wrong of themselves, for each stretch: with more of them the first ones tell enough."""
+
+
+def read_versions(connection: sqlite3.Connection, target: str) -> list[RecordedVersion]:
+    """Every version of every definition of a target, in the order of recording."""
+    return [_make_version(row) for row in connection.execute("SELECT * FROM definition WHERE target = ? ORDER BY id", (target,))]
+
+
+def read_automation_versions(connection: sqlite3.Connection, target: str, automation_id: str) -> list[RecordedVersion]:
+    """The same of one automation."""
+    select = "SELECT * FROM definition WHERE target = ? AND automation_id = ? ORDER BY id"
+    return [_make_version(row) for row in connection.execute(select, (target, automation_id))]
+
+
+def _make_version(row: sqlite3.Row) -> RecordedVersion:
+    definition = None
+    if row["cron_expression"] is not None:
+        definition = Definition(row["cron_expression"], row["timezone"], bool(row["enabled"]))
+    return RecordedVersion(
+        row["automation_id"],
+        row["name"],
+        definition,
+        from_text(row["effective_from"]),
+        from_text(row["observed_at"]),
+        row["invalid"],
+        bool(row["removed"]),
+        row["croniter"],
+        row["tzdata"],
+    )
+
+
+def read_rules(connection: sqlite3.Connection, evaluator: tuple[str, str]) -> list[EvaluationRules]:
+    """What schedules were evaluated with, oldest first. At least one: with no record, the ``evaluator`` of now and the usual settings."""
+    found = [
+        EvaluationRules(from_text(since), croniter, tzdata, gap, repeat, rules_version)
+        for since, croniter, tzdata, gap, repeat, rules_version in connection.execute(
+            "SELECT since, croniter, tzdata, dst_gap, dst_repeat, rules_version FROM evaluation ORDER BY id"
+        )
+    ]
+    return _drop_superseded_rules(found) or [EvaluationRules(_BEGINNING_OF_TIME, *evaluator, "after", "once", RULES_VERSION)]
+
+
+_DECIDED_BEFORE: Final = """
+    SELECT scheduled_for FROM occurrence WHERE target = ?1 AND scheduled_for <= ?2 AND coalesce(claimed_at, finished_at) < ?3
+    ORDER BY scheduled_for DESC LIMIT 1
+"""
+
+
+def read_transitions(connection: sqlite3.Connection, target: str, rules: Sequence[EvaluationRules]) -> list[Transition]:
+    """For each change of what decides beside the versions: from the last occurrence that was decided before it, up to the change.
+
+    What lies between these two was decided before the change, or by the new rules after it: the ledger does not tell.
+    """
+    found = []
+    for before, after in pairwise(rules):
+        if before.settings != after.settings:
+            bounds = target, to_text_seconds(after.since), to_text(after.since)
+            row = connection.execute(_DECIDED_BEFORE, bounds).fetchone()
+            found.append((_BEGINNING_OF_TIME if row is None else from_text(row["scheduled_for"]), after.since))
+    return found
+
+
+def _drop_superseded_rules(found: list[EvaluationRules]) -> list[EvaluationRules]:
+    """Without those that a clock that went back has put before an earlier one: the later record counts."""
+    kept: list[EvaluationRules] = []
+    for each in found:
+        while kept and kept[-1].since >= each.since:
+            kept.pop()
+        kept.append(each)
+    return kept
+
+
+def read_prune_limit(connection: sqlite3.Connection) -> datetime | None:
+    """What was scheduled before this may have been removed because of its age."""
+    row = connection.execute("SELECT before FROM pruned").fetchone()
+    return None if row is None else from_text(row["before"])
+
+
+# ---------------------------------------------------------------- what has a row
+
+
+def store_weights(connection: sqlite3.Connection, weights: Mapping[str, int]) -> None:
+    """Tell the connection what each automation weighs, for `count_rows`."""
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute("CREATE TEMP TABLE IF NOT EXISTS weight (automation_id TEXT PRIMARY KEY, weight INTEGER NOT NULL) WITHOUT ROWID")
+    connection.execute("DELETE FROM temp.weight")
+    connection.executemany("INSERT INTO temp.weight VALUES (?, ?)", weights.items())
+
+
+_COUNT_ROWS: Final = """
+    SELECT scheduled_for, count(*), coalesce(sum(weight), 0) FROM occurrence LEFT JOIN temp.weight USING (automation_id)
+    WHERE scheduled_for > ?2 AND scheduled_for <= ?3 AND target = ?1 AND (weight IS NOT NULL OR ?4)
+        AND (?5 IS NULL OR automation_id < ?5)
+    GROUP BY scheduled_for
+"""
+
+
+def count_rows(
+    connection: sqlite3.Connection, stretch: TargetStretch, *, all_of_them: bool, before: str | None = None
+) -> dict[datetime, Tally]:
+    """For each instant how many rows there are that begin at it, and what their automations weigh. A span is one row, at its first.
+
+    Rows of automations that were not weighed count and weigh nothing, with ``all_of_them``; else they are left out. ``before``: only of
+    automations whose id comes before this one.
+    """
+    rows = connection.execute(_COUNT_ROWS, (*_format_bounds(stretch), all_of_them, before))
+    return {from_text(instant): (count, weight) for instant, count, weight in rows}
+
+
+def read_fates(connection: sqlite3.Connection, target: str, instant: datetime) -> dict[str, str]:
+    """By automation, what became of what has a row that begins at this instant."""
+    select = f"SELECT automation_id, {_FATE} AS fate FROM occurrence WHERE scheduled_for = ? AND target = ?"  # noqa: S608 -- a literal
+    return {row["automation_id"]: row["fate"] for row in connection.execute(select, (to_text_seconds(instant), target))}
+
+
+def find_sending(connection: sqlite3.Connection, target: str, automation_id: str, instant: datetime) -> datetime | None:
+    """Find when the first attempt of an occurrence was sent, on the API's clock; None without an attempt, or when that clock is unknown."""
+    row = connection.execute(_FIRST_ATTEMPT, (target, automation_id, to_text_seconds(instant))).fetchone()
+    if row is None or row["clock_offset"] is None:
+        return None
+    return from_text(row["written_at"]) + timedelta(seconds=row["clock_offset"])
+
+
+_FIRST_ATTEMPT: Final = """
+    SELECT written_at, clock_offset FROM occurrence JOIN attempt ON occurrence_id = occurrence.id
+    WHERE target = ? AND occurrence.automation_id = ? AND scheduled_for = ? ORDER BY number LIMIT 1
+"""
+
+_FATE: Final = "coalesce(outcome || ': ' || reason, 'open: ' || state)"
+
+_SPANS: Final = """
+    SELECT occurrence.automation_id, scheduled_for, last, count, outcome, reason, intervals,
+        cron_expression, timezone, dst_gap, dst_repeat, rules_version
+    FROM occurrence INDEXED BY occurrence_span_ends
+    LEFT JOIN definition ON definition.id = definition_id LEFT JOIN evaluation ON evaluation.id = evaluation_id
+    WHERE count > 1 AND occurrence.target = ?1 AND last > ?2 AND scheduled_for <= ?3 ORDER BY scheduled_for, occurrence.automation_id
+"""
+
+
+def read_spans(connection: sqlite3.Connection, stretch: TargetStretch) -> list[OccurrenceSpan]:
+    """Those of which any part lies in the stretch."""
+    return [
+        OccurrenceSpan(
+            automation_id, from_text(first), from_text(last), count, outcome, reason, _parse_intervals(intervals), _parse_schedule(*by)
+        )
+        for automation_id, first, last, count, outcome, reason, intervals, *by in connection.execute(_SPANS, _format_bounds(stretch))
+    ]
+
+
+def _parse_schedule(
+    expression: str | None, timezone: str | None, gap: str | None, repeat: str | None, rules_version: int | None
+) -> Schedule | None:
+    """What a span names in place of its instants; None when it names nothing, or the zone data lack its zone by now."""
+    if expression is None:
+        return None
+    rules = cast("CronGap", gap or "after"), cast("RepeatPolicy", repeat or "once")
+    try:
+        return Schedule.parse(expression, timezone, dst_gap=rules[0], dst_repeat=rules[1], rules_version=rules_version or RULES_VERSION)
+    except InvalidSchedule:
+        return None
+
+
+def read_gaps(connection: sqlite3.Connection, target: str) -> list[Gap]:
+    """What lies below the watermark and is not decided yet."""
+    return [
+        Gap(from_text(since), from_text(until), automation_id)
+        for since, until, automation_id in connection.execute(
+            "SELECT since, until, automation_id FROM gap WHERE target = ? ORDER BY since", (target,)
+        )
+    ]
+
+
+def _parse_intervals(text: str | None) -> tuple[tuple[int, int], ...] | None:
+    return None if text is None else tuple((seconds, times) for seconds, times in json.loads(text))
+
+
+# ---------------------------------------------------------------- what is wrong of itself
+
+_IS_INCONSISTENT: Final = """
+    CASE outcome
+        WHEN 'accepted' THEN NOT EXISTS (
+            SELECT 1 FROM run
+            WHERE run.occurrence_id = occurrence.id AND run.run_id = occurrence.task_run_id AND run.target = occurrence.target
+        )
+        WHEN 'unresolved' THEN 1
+        ELSE EXISTS (SELECT 1 FROM run WHERE run.occurrence_id = occurrence.id)
+    END OR (attempts > 1 AND (SELECT count(*) FROM attempt WHERE occurrence_id = occurrence.id AND result = 'answered') > 1)
+"""
+
+_COUNT_OUTCOMES: Final = f"""
+    SELECT outcome, reason, count(*) AS number, sum({_IS_INCONSISTENT}) AS wrong FROM occurrence
+    WHERE scheduled_for > ?2 AND scheduled_for <= ?3 AND target = ?1 AND count = 1
+        AND (?4 OR automation_id IN (SELECT automation_id FROM temp.weight))
+    GROUP BY outcome, reason
+"""  # noqa: S608 -- literals of this module
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeCount:
+    """How many occurrences, spans aside, came to this (None: they are open), and how many of them are wrong of themselves."""
+
+    outcome: str | None
+    reason: str | None
+    number: int
+    inconsistent: int
+
+
+def count_outcomes(connection: sqlite3.Connection, stretch: TargetStretch, *, all_of_them: bool) -> list[OutcomeCount]:
+    """What became of the occurrences with a row of their own, by outcome and reason."""
+    return [OutcomeCount(*row) for row in connection.execute(_COUNT_OUTCOMES, (*_format_bounds(stretch), all_of_them))]
+
+
+@dataclass(frozen=True, slots=True)
+class InconsistentRow:
+    """An occurrence of which the record contradicts itself, or does not say what became of it."""
+
+    automation_id: str
+    name: str
+    scheduled_for: datetime
+    outcome: str | None
+    reason: str | None
+    error: str | None
+    run_id: str | None  # that it says it started
+    run_recorded_for: str | None  # whose run that is: the instant of the occurrence it is recorded for
+    linked_run_id: str | None  # the run that is recorded as its own
+    answered_attempts: int  # how many of its attempts were answered with a run
+
+
+_SELECT_INCONSISTENT: Final = f"""
+    SELECT automation_id, name, scheduled_for, outcome, reason, error, task_run_id,
+        (SELECT other.scheduled_for FROM run JOIN occurrence AS other ON other.id = run.occurrence_id
+         WHERE run.target = occurrence.target AND run.run_id = occurrence.task_run_id),
+        (SELECT run_id FROM run WHERE run.occurrence_id = occurrence.id),
+        (SELECT count(*) FROM attempt WHERE occurrence_id = occurrence.id AND result = 'answered')
+    FROM occurrence
+    WHERE scheduled_for > ?2 AND scheduled_for <= ?3 AND target = ?1 AND ({_IS_INCONSISTENT})
+        AND (?4 OR automation_id IN (SELECT automation_id FROM temp.weight))
+    ORDER BY scheduled_for, automation_id LIMIT ?5
+"""  # noqa: S608 -- literals of this module
+
+
+def find_inconsistent_rows(connection: sqlite3.Connection, stretch: TargetStretch, *, all_of_them: bool) -> Iterator[InconsistentRow]:
+    """The occurrences that `count_outcomes` counted as wrong."""
+    for row in connection.execute(_SELECT_INCONSISTENT, (*_format_bounds(stretch), all_of_them, _MAX_ROWS)):
+        automation_id, name, scheduled_for, *rest = row
+        yield InconsistentRow(automation_id, name, from_text(scheduled_for), *rest)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRow:
+    """An occurrence without an outcome."""
+
+    automation_id: str
+    name: str
+    scheduled_for: datetime
+    due: datetime
+    deadline: datetime
+    state: str
+    tried_at: datetime | None  # the end of its newest attempt, or when that was written
+
+
+_SELECT_OPEN: Final = """
+    SELECT automation_id, name, scheduled_for, due, deadline, state,
+        (SELECT max(coalesce(ended_at, written_at)) FROM attempt WHERE occurrence_id = occurrence.id) AS tried_at
+    FROM occurrence WHERE outcome IS NULL AND target = ?1 AND scheduled_for > ?2 AND scheduled_for <= ?3 ORDER BY due
+"""
+
+
+def find_open_rows(connection: sqlite3.Connection, stretch: TargetStretch) -> list[OpenRow]:
+    """In the order of due."""
+    return [
+        OpenRow(
+            row["automation_id"],
+            row["name"],
+            from_text(row["scheduled_for"]),
+            from_text(row["due"]),
+            from_text(row["deadline"]),
+            row["state"],
+            None if row["tried_at"] is None else from_text(row["tried_at"]),
+        )
+        for row in connection.execute(_SELECT_OPEN, _format_bounds(stretch))
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class LateDouble:
+    """A run that nobody here is on record for, and that is most likely a late one of this occurrence."""
+
+    automation_id: str
+    scheduled_for: datetime
+    run_id: str
+    started_at: str | None
+
+
+_SELECT_DOUBLES: Final = """
+    SELECT automation_id, doubles, run_id, started_at FROM run
+    WHERE doubles IS NOT NULL AND target = ?1 AND doubles > ?2 AND doubles <= ?3 ORDER BY doubles
+"""
+
+
+def find_late_doubles(connection: sqlite3.Connection, stretch: TargetStretch) -> list[LateDouble]:
+    """By the instant of the occurrence."""
+    return [
+        LateDouble(of, from_text(instant), run_id, began)
+        for of, instant, run_id, began in connection.execute(_SELECT_DOUBLES, _format_bounds(stretch))
+    ]
+
+
+def find_known_runs(connection: sqlite3.Connection, target: str, runs: Iterable[str]) -> set[str]:
+    """Those of these runs that are on record, whoever started them, or nobody can tell yet; or that a request by hand was answered with."""
+    return {run_id for run_id in runs if connection.execute(_SELECT_KNOWN_RUN, (target, run_id)).fetchone() is not None}
+
+
+_SELECT_KNOWN_RUN: Final = """
+    SELECT 1 FROM run WHERE target = ?1 AND run_id = ?2 UNION ALL SELECT 1 FROM manual_run WHERE target = ?1 AND run_id = ?2
+    UNION ALL SELECT 1 FROM unattributed_run WHERE target = ?1 AND run_id = ?2
+"""
+
+
+def _format_bounds(stretch: TargetStretch) -> tuple[str, str, str]:
+    """Target and bounds as they stand in the tables: what is scheduled has no fraction of a second, so these are cut off."""
+    target, begin, end = stretch
+    return target, to_text_seconds(begin), to_text_seconds(end)

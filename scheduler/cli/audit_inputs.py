@@ -1,0 +1,68 @@
+"""What an audit needs from outside of the ledger: the policies of now, and the newest runs that the API shows."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from scheduler.app.settings_mapping import make_upstream_config
+from scheduler.audit.consistency import ApiRun, find_unknown_runs
+from scheduler.audit.findings import AuditFinding
+from scheduler.audit.ledger_queries import find_known_runs
+from scheduler.audit.runner import Audit
+from scheduler.cli.ledger_file import open_read_only
+from scheduler.core.errors import SchedulerError
+from scheduler.core.model import Snapshot
+from scheduler.core.policy import Concurrency
+from scheduler.daemon.clock import SystemClock
+from scheduler.settings import Settings, TargetSection
+from scheduler.upstream import ApiClient
+
+_NO_PATIENCE: Final = timedelta(0)
+
+
+def make_patience(settings: Settings) -> Callable[[str, str], timedelta]:
+    """How long after it is due an occurrence of an automation, by id and name, may wait for the run before it."""
+
+    def find_patience(automation_id: str, name: str) -> timedelta:
+        queues = settings.find_policies(automation_id, name).concurrency is Concurrency.QUEUE
+        return settings.schedule.run_timeout if queues else _NO_PATIENCE
+
+    return find_patience
+
+
+def compare_with_api(settings: Settings, path: Path, audit: Audit, notes: list[str]) -> Iterator[AuditFinding]:
+    """What the API shows and the ledger does not know. Whether it could be asked is added to the ``notes``."""
+    configured = {target.name: target for target in settings.targets}
+    for known in audit.targets:
+        target = configured.get(known.name)
+        if target is None:
+            notes.append(f"target {known.name}: the API was not asked for the newest runs, since the target is not configured")
+            continue
+        try:
+            snapshot = asyncio.run(_fetch_snapshot(target))
+        except SchedulerError as error:
+            notes.append(f"target {known.name}: the API could not be asked for the newest runs: {error}")
+            continue
+        shown = [each for each in _list_newest_runs(snapshot) if each.automation_id in audit.list_names(known.name)]
+        with open_read_only(path) as connection:
+            recorded = find_known_runs(connection, known.name, [each.run_id for each in shown])
+        were = "was" if len(shown) == 1 else "were"
+        notes.append(f"target {known.name}: the API was asked for the newest runs, {len(shown):,} of which {were} compared")
+        is_known = {each.run_id: each.run_id in recorded for each in shown}
+        for finding in find_unknown_runs(known.name, shown, is_known, known.snapshot_at):
+            yield audit.count_finding(finding)
+
+
+async def _fetch_snapshot(target: TargetSection) -> Snapshot:
+    async with ApiClient(make_upstream_config(target, os.environ), SystemClock()) as api:
+        return await api.read_snapshot()
+
+
+def _list_newest_runs(snapshot: Snapshot) -> Iterator[ApiRun]:
+    ahead = timedelta(seconds=snapshot.clock_offset or 0.0)
+    for each in snapshot.automations.values():
+        if each.run_id is not None:
+            yield ApiRun(each.id, each.name, each.run_id, None if each.run_at is None else each.run_at - ahead)

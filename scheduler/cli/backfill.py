@@ -1,0 +1,66 @@
+"""Asking the daemon for an occurrence, through the ledger, and waiting for what comes of it."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from scheduler.audit.evidence import OccurrenceRow, read_row
+from scheduler.cli.failures import AnswerIsNo
+from scheduler.cli.ledger_file import open_read_only, write
+from scheduler.core.backfill import FireRequest
+from scheduler.core.command_line import format_command, format_daemon_command
+from scheduler.core.errors import Unreachable
+from scheduler.ledger.fire_requests import is_requested, read_refusal, request_fire, withdraw_request
+from scheduler.ledger.lock import is_locked
+
+PATIENCE: Final = 30.0
+"""Seconds in which the daemon has to take a request up."""
+_LOOK_INTERVAL: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillClient:
+    """One request, in one ledger."""
+
+    path: Path
+    request: FireRequest
+
+    def submit(self) -> None:
+        """Leave the request with the daemon. Raises `Unreachable` when there is none; asked already is asked."""
+        if not is_locked(self.path):
+            raise Unreachable(
+                f"no daemon has the ledger {self.path}, so nobody would start it; start `{format_daemon_command()}`, and ask again"
+            )
+        write(self.path, partial(request_fire, request=self.request))
+
+    def wait_for_outcome(self, taken_up: Callable[[], None]) -> OccurrenceRow:
+        """The row with what came of it; ``taken_up`` is called when the daemon has it. Raises `AnswerIsNo` when it will not have it."""
+        self._wait_until_taken_up()
+        taken_up()
+        with open_read_only(self.path) as connection:
+            while True:
+                row = read_row(connection, self.request.occurrence)
+                if row is None or row.outcome is not None:
+                    break
+                if not is_locked(self.path):
+                    raise Unreachable("the daemon has gone, and the occurrence is open: the next one goes on with it")
+                time.sleep(_LOOK_INTERVAL)
+        if row is None:
+            raise AnswerIsNo(f"its row is gone: the clock went back to before it; see `{format_command('history')}`")
+        return row
+
+    def _wait_until_taken_up(self) -> None:
+        occurrence, until = self.request.occurrence, time.perf_counter() + PATIENCE
+        with open_read_only(self.path) as connection:
+            while is_requested(connection, occurrence):
+                if time.perf_counter() > until and write(self.path, partial(withdraw_request, occurrence=occurrence)):
+                    raise AnswerIsNo(
+                        f"the daemon has not looked for {PATIENCE:.0f} s, so it is not asked for any more; see `{format_command('status')}`"
+                    )
+                time.sleep(_LOOK_INTERVAL)
+            why = read_refusal(connection, occurrence)
+        if why is not None:
+            raise AnswerIsNo(why)

@@ -1,0 +1,53 @@
+"""What the doctor needs from outside of its room: the configuration or its mistakes, the ways to ask, and the key of a running unit."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from scheduler import __version__
+from scheduler.app.settings_mapping import make_upstream_config
+from scheduler.cli.daemon_client import fetch_page_at
+from scheduler.cli.group import Source
+from scheduler.cli.ledger_probe import run_ledger_probe
+from scheduler.daemon.clock import SystemClock
+from scheduler.doctor.fact_collector import Installation, collect_facts
+from scheduler.doctor.facts import Facts
+from scheduler.settings import Problem, SettingsError, SettingsUnreadable
+from scheduler.settings.keys import CREDENTIALS_VARIABLE
+
+_CREDENTIALS: Final = Path("/run/credentials/scheduler.service")
+"""What systemd gives the unit that we ship, while it runs (systemd.exec(5), LoadCredential); root can read it."""
+
+
+async def examine_installation(source: Source, progress: Callable[[float], None]) -> Facts:
+    """The facts of the installation that ``source`` names. Raises `ConfigurationError` when it has no configuration to read."""
+    return await collect_facts(_make_installation(source, _add_credentials(os.environ, _CREDENTIALS)), progress)
+
+
+def _make_installation(source: Source, environ: Mapping[str, str]) -> Installation:
+    configuration = None
+    problems: Sequence[Problem] = ()
+    try:
+        configuration = source.load()
+    except SettingsUnreadable:
+        raise
+    except SettingsError as error:
+        problems = error.problems
+    return Installation(
+        version=__version__,
+        configuration=configuration,
+        problems=problems,
+        environ=environ,
+        clock=SystemClock(),
+        make_config=lambda target: make_upstream_config(target, environ),
+        probe_ledger=run_ledger_probe,
+        fetch_page=fetch_page_at,
+    )
+
+
+def _add_credentials(environ: Mapping[str, str], credentials: Path) -> Mapping[str, str]:
+    """Ours; with the credentials of the running unit where we have none and may read those."""
+    if CREDENTIALS_VARIABLE in environ or not os.access(credentials, os.R_OK | os.X_OK):
+        return environ
+    return {**environ, CREDENTIALS_VARIABLE: str(credentials)}

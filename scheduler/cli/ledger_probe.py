@@ -1,0 +1,67 @@
+"""``python -m scheduler.cli.ledger_probe LEDGER NOW``: looks at the ledger as its owner, and prints what it saw.
+
+A process of its own, because to be somebody else is a matter of the whole process, while the doctor's other checks need to be who they are;
+and because a dead disk hangs whoever touches it.
+"""
+
+import asyncio
+import os
+import sys
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from pydantic import TypeAdapter
+
+import scheduler
+from scheduler.cli.file_owner import NotPermitted, act_as_owner
+from scheduler.core.instants import from_text, to_text
+from scheduler.daemon.clock import SystemClock
+from scheduler.doctor.facts import LedgerFacts
+from scheduler.doctor.ledger_probe import probe_ledger
+
+_FACTS: Final = TypeAdapter(LedgerFacts)
+_CHECK_SECONDS: Final = 40.0
+"""Seconds for which the pages of the file are checked: some gigabytes."""
+_KILL_SECONDS: Final = 1.0
+"""Seconds that a killed process may take to end."""
+
+
+async def run_ledger_probe(path: Path, now: datetime) -> LedgerFacts:
+    """What such a process sees. Raises what a process can fail with; to be cancelled when it takes too long."""
+    # -P: not what happens to lie in the working directory is run, as root perhaps.
+    found_in = (str(Path(scheduler.__file__).parents[1]), os.environ.get("PYTHONPATH"))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, found_in))}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", __name__, str(path), to_text(now), stdout=asyncio.subprocess.PIPE, env=environment
+    )
+    try:
+        printed, _ = await process.communicate()
+    except asyncio.CancelledError:
+        with suppress(ProcessLookupError):
+            process.kill()
+        with suppress(TimeoutError):  # a dead disk holds even a killed process
+            await asyncio.wait_for(process.wait(), _KILL_SECONDS)  # else asyncio complains on standard error that nobody waited
+        raise
+    if process.returncode:
+        raise RuntimeError(f"the process that looked at it ended with status {process.returncode}")
+    return _FACTS.validate_json(printed)
+
+
+def main(path: Path, now: datetime) -> None:
+    """Look, and print."""
+    seconds = SystemClock().boottime
+    until = seconds() + _CHECK_SECONDS
+    try:
+        with act_as_owner(path):
+            facts = probe_ledger(path, now, lambda: seconds() > until)
+    except NotPermitted as error:
+        facts = LedgerFacts(path=path, error=str(error))
+    except OSError as error:
+        facts = LedgerFacts(path=path, error=f"{path}: {(error.strerror or str(error)).lower()}; ask as root")
+    sys.stdout.write(_FACTS.dump_json(facts).decode())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), from_text(sys.argv[2]))

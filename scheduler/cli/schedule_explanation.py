@@ -1,0 +1,183 @@
+"""What there is to say of a schedule: its words, its next fires, the clock changes ahead, and what other crons make of it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Final
+
+from scheduler.cli.ledger_automations import LedgerAutomation
+from scheduler.cli.output import Colour, Json, format_table, get_terminal_width, style
+from scheduler.cli.upcoming_fires import PlannedSchedule, UpcomingFire, find_upcoming_fires, has_any_jitter, make_columns, make_time_json
+from scheduler.core.clock_changes import THIRTEEN_MONTHS, ClockChange, Effect, find_clock_changes
+from scheduler.core.cron import InvalidSchedule, Schedule
+from scheduler.core.dialect_difference import Difference
+from scheduler.core.dialects import find_differences
+from scheduler.core.expression import Expression
+from scheduler.core.instants import to_text_seconds
+from scheduler.core.schedule_description import describe_schedule, join_words
+from scheduler.core.terminal_text import to_printable
+
+_END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
+_EFFECTS: Final[dict[Effect, Colour]] = {
+    "untouched": "bright_black",
+    "made_up": "yellow",
+    "not_fired": "red",
+    "first_pass": "yellow",
+    "both_passes": "yellow",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleExplanation:
+    """A schedule from an instant on."""
+
+    planned_schedule: PlannedSchedule
+    after: datetime
+    fires: Sequence[UpcomingFire]
+    changes: Sequence[ClockChange]
+    differences: Sequence[Difference]
+
+    @classmethod
+    def compute(cls, planned: PlannedSchedule, after: datetime, count: int) -> "ScheduleExplanation":
+        """With its next ``count`` fires after an instant."""
+        changes = tuple(find_clock_changes(planned.schedule, after, min(after, _END_OF_TIME - THIRTEEN_MONTHS) + THIRTEEN_MONTHS))
+        fires = tuple(find_upcoming_fires([planned], after, count))
+        return cls(planned, after, fires, changes, find_differences(planned.schedule, changes))
+
+
+# ---------------------------------------------------------------- for programs
+
+
+def make_explanation_json(explanation: ScheduleExplanation) -> Json:
+    """A line of ``explain --json``."""
+    schedule = explanation.planned_schedule.schedule
+    return {
+        "cron": schedule.expression,
+        "timezone": schedule.timezone,
+        "invalid": None,
+        "words": describe_schedule(schedule),
+        "dst_gap": schedule.dst_gap,
+        "dst_repeat": schedule.dst_repeat,
+        "fires": [make_time_json(fire) for fire in explanation.fires],
+        "clock_changes": [make_change_json(change) for change in explanation.changes],
+        "differences": [make_difference_json(difference) for difference in explanation.differences],
+    }
+
+
+def make_automation_json(recorded: LedgerAutomation, after: datetime, count: int) -> Json:
+    """A line of ``explain --json`` for an automation."""
+    whose = {"automation_id": recorded.automation_id, "name": recorded.name, "enabled": recorded.enabled}
+    if isinstance(recorded.schedule, InvalidSchedule):
+        return {**whose, **_make_invalid_json(recorded.schedule)}
+    return {**whose, **make_explanation_json(ScheduleExplanation.compute(recorded.plan(recorded.schedule), after, count))}
+
+
+def _make_invalid_json(error: InvalidSchedule) -> Json:
+    """The same of what is no schedule."""
+    nothing = dict.fromkeys(("words", "dst_gap", "dst_repeat"))
+    lists: dict[str, list[object]] = {"fires": [], "clock_changes": [], "differences": []}
+    return {"cron": error.expression, "timezone": error.timezone, "invalid": error.reason, **nothing, **lists}
+
+
+def make_change_json(change: ClockChange) -> Json:
+    """A clock change; its local times are without an offset, since they are skipped or shown twice."""
+    return {
+        "at": to_text_seconds(change.at),
+        "clock_goes": "ahead" if change.is_ahead else "back",
+        "offset_before": _format_offset(change.before),
+        "offset_after": _format_offset(change.after),
+        "from": change.begin.isoformat(timespec="seconds"),
+        "to": change.end.isoformat(timespec="seconds"),
+        "times": [each.isoformat(timespec="seconds") for each in change.times],
+        "effect": change.effect,
+        "fires": [to_text_seconds(each) for each in change.fires],
+        "words": change.words,
+    }
+
+
+def make_difference_json(difference: Difference) -> Json:
+    """A difference between crons."""
+    return {
+        "code": difference.code,
+        "here": difference.here,
+        "elsewhere": [{"dialects": list(other.dialects), "does": other.does} for other in difference.elsewhere],
+        "instead": difference.instead,
+        "words": difference.words,
+    }
+
+
+def _format_offset(offset: timedelta) -> str:
+    return datetime(2000, 1, 1, tzinfo=timezone(offset)).isoformat()[19:]
+
+
+# ---------------------------------------------------------------- for people
+
+
+def format_explanation(explanation: ScheduleExplanation) -> Iterator[str]:
+    """What is printed of it."""
+    schedule = explanation.planned_schedule.schedule
+    yield style(describe_schedule(schedule), "green")
+    yield f"  {schedule.expression} in {schedule.timezone}; {_describe_policies(schedule)}"
+    yield from _format_fires(explanation)
+    yield from _format_changes(explanation)
+    yield from _format_differences(explanation.differences)
+
+
+def format_automation(recorded: LedgerAutomation, after: datetime, count: int, *, first: bool) -> Iterator[str]:
+    """What is printed of an automation; apart from the one before."""
+    if not first:
+        yield from ("", "")
+    yield f"{to_printable(recorded.name)} ({recorded.automation_id})"
+    if not recorded.enabled:
+        yield style("it is disabled: nothing of this fires", "yellow")
+    if isinstance(recorded.schedule, InvalidSchedule):
+        yield from _format_invalid_schedule(recorded.schedule)
+    else:
+        yield from format_explanation(ScheduleExplanation.compute(recorded.plan(recorded.schedule), after, count))
+
+
+def _format_invalid_schedule(error: InvalidSchedule) -> Iterator[str]:
+    """What is printed of what is no schedule."""
+    yield style("it has no valid schedule, and fires nothing", "red")
+    yield f"  {to_printable(str(error.expression))} in {to_printable(str(error.timezone))}"
+    yield f"  {to_printable(error.reason)}"
+
+
+def _describe_policies(schedule: Schedule) -> str:
+    if Expression.read(schedule.expression).wildcard:
+        return "it follows the clock on the wall, so dst_gap and dst_repeat do not apply"
+    return f'dst_gap = "{schedule.dst_gap}", dst_repeat = "{schedule.dst_repeat}"'
+
+
+def _format_fires(explanation: ScheduleExplanation) -> Iterator[str]:
+    yield ""
+    yield "next fires" if explanation.fires else "no fire comes any more"
+    width = get_terminal_width()
+    shown = [
+        column
+        for column in make_columns(explanation.after, named=False, jitter=has_any_jitter([explanation.planned_schedule]))
+        if column.title != "zone"
+    ]
+    yield from (f"  {text}" for text in format_table(explanation.fires, shown, width and width - 2))
+
+
+def _format_changes(explanation: ScheduleExplanation) -> Iterator[str]:
+    yield ""
+    if not explanation.changes:
+        yield f"clock changes in 13 months: none in {explanation.planned_schedule.schedule.timezone}"
+        return
+    yield "clock changes in 13 months"
+    for change in explanation.changes:
+        yield f"  {style(change.words, _EFFECTS[change.effect])}"
+
+
+def _format_differences(differences: Iterable[Difference]) -> Iterator[str]:
+    found = list(differences)
+    yield ""
+    yield "in other crons" if found else "other crons read it in the same way"
+    for difference in found:
+        yield f"  {difference.here}"
+        for other in difference.elsewhere:
+            yield "      " + style(f"{join_words(other.dialects)}: {other.does}", "bright_black")
+        if difference.instead:
+            yield "      " + style(f"write {difference.instead}", "cyan")

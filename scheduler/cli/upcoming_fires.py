@@ -1,0 +1,138 @@
+"""Coming fires, of one schedule or of many: as values, as JSON, and as columns of a table."""
+
+import heapq
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from scheduler.cli.output import Column, Json, make_detail_column, make_name_column, make_text_column
+from scheduler.cli.times import END_OF_TIME, format_local_time, format_timedelta
+from scheduler.core.cron import FireNote, InvalidSchedule, Schedule
+from scheduler.core.instants import to_text, to_text_seconds
+from scheduler.core.policy import Policies, compute_due
+from scheduler.core.zones import ADVICE, find_similar_names, load_zone
+
+if TYPE_CHECKING:
+    from scheduler.settings.models import ScheduleSettings
+
+_NO_JITTER: Final = Policies()
+_NOTES: Final[dict[FireNote, str]] = {
+    "after_gap": "makes up for a time that the clock change skips",
+    "first_pass": "first pass of a time that the clock change repeats",
+    "second_pass": "second pass of a time that the clock change repeats",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSchedule:
+    """What is to be evaluated: a schedule, and whose it is if it is an automation's. ``policies``: of the automation."""
+
+    schedule: Schedule
+    automation_id: str | None = None
+    name: str | None = None
+    target: str = ""
+    policies: Policies = _NO_JITTER
+
+    @classmethod
+    def parse(cls, cron: str, timezone: str, settings: "ScheduleSettings") -> "PlannedSchedule":
+        """An expression in a zone, under the configured policies at clock changes.
+
+        Raises `InvalidSchedule`, which names zones like one that does not exist.
+        """
+        try:
+            return cls(Schedule.parse(cron, timezone, dst_gap=settings.dst_gap, dst_repeat=settings.dst_repeat))
+        except InvalidSchedule as error:
+            raise InvalidSchedule(cron, timezone, _add_suggestion(error.reason, timezone)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class UpcomingFire:
+    """One coming fire."""
+
+    planned_schedule: PlannedSchedule
+    scheduled_for: datetime
+
+    @property
+    def local(self) -> datetime:
+        """When that is on the wall in the schedule's zone."""
+        return self.scheduled_for.astimezone(load_zone(self.planned_schedule.schedule.timezone))
+
+    @property
+    def due(self) -> datetime | None:
+        """When it is due, by the jitter of its automation; None for an expression, which has none."""
+        planned = self.planned_schedule
+        if planned.automation_id is None:
+            return None
+        return compute_due(planned.policies, planned.target, planned.automation_id, planned.schedule, self.scheduled_for)
+
+    @property
+    def note(self) -> FireNote | None:
+        """What a clock change has to do with it."""
+        return self.planned_schedule.schedule.find_note(self.scheduled_for)
+
+
+def _add_suggestion(reason: str, timezone: str) -> str:
+    """Return the reason with the names of zones like the one that is unknown, in place of the advice where to look names up."""
+    near = find_similar_names(timezone) if reason.endswith(ADVICE) else []
+    return f"{reason.removesuffix(ADVICE)}did you mean {' or '.join(map(repr, near))}?" if near else reason
+
+
+def find_upcoming_fires(planned: Iterable[PlannedSchedule], after: datetime, count: int) -> Iterator[UpcomingFire]:
+    """The next fires after an instant, of all schedules together, the earliest first."""
+    merged = heapq.merge(*(_list_fires(one, after) for one in planned), key=lambda fire: fire.scheduled_for)
+    return islice(merged, count)
+
+
+def _list_fires(planned: PlannedSchedule, after: datetime) -> Iterator[UpcomingFire]:
+    return (UpcomingFire(planned, instant) for instant in planned.schedule.iterate_between(after, END_OF_TIME))
+
+
+def make_fire_json(fire: UpcomingFire) -> Json:
+    """A fire as a line of ``next --json``."""
+    whose = (
+        {"automation_id": fire.planned_schedule.automation_id, "name": fire.planned_schedule.name}
+        if fire.planned_schedule.automation_id
+        else {}
+    )
+    return {**whose, **make_time_json(fire)}
+
+
+def make_time_json(fire: UpcomingFire) -> Json:
+    """When a fire is scheduled and due."""
+    return {
+        "scheduled_for": to_text_seconds(fire.scheduled_for),
+        "due": None if fire.due is None else to_text(fire.due),
+        "local": fire.local.isoformat(timespec="seconds"),
+        "timezone": fire.planned_schedule.schedule.timezone,
+        "note": fire.note,
+    }
+
+
+def has_any_jitter(planned: Iterable[PlannedSchedule]) -> bool:
+    """Whether any fire may be due later than at its instant."""
+    return any(each.policies.jitter for each in planned)
+
+
+def _format_due(fire: UpcomingFire) -> str:
+    return "" if fire.due is None else f"{fire.due.astimezone(fire.local.tzinfo):%H:%M:%S}"
+
+
+def make_columns(now: datetime, *, named: bool, jitter: bool = False) -> list[Column[UpcomingFire]]:
+    """The columns of ``next`` for people. ``jitter``: with the due time, in the zone of the local time."""
+    due = [Column[UpcomingFire]("due", _format_due)] if jitter else []
+    names = [make_name_column("automation", _get_name)] if named else []
+    return [
+        *names,
+        Column("local", lambda fire: format_local_time(fire.local)),
+        *due,
+        make_detail_column("UTC", lambda fire: to_text_seconds(fire.scheduled_for)),
+        Column("zone", lambda fire: fire.planned_schedule.schedule.timezone, rank=8),
+        Column("in", lambda fire: format_timedelta(fire.scheduled_for - now)),
+        make_text_column("note", lambda fire: _NOTES[fire.note] if fire.note else ""),
+    ]
+
+
+def _get_name(fire: UpcomingFire) -> str:
+    return fire.planned_schedule.name or ""

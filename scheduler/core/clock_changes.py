@@ -1,0 +1,144 @@
+"""The clock changes ahead of a schedule, and what each does to it.
+
+Nothing is decided here: the stretches of the wall clock say which readings are skipped or shown twice, and the schedule itself is asked
+what it fires then. It is apart from `scheduler.core.cron` because firing needs none of it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import lru_cache
+from itertools import chain, pairwise
+from typing import Final, Literal, NamedTuple
+
+from scheduler.core import zones
+from scheduler.core.cron import Schedule
+from scheduler.core.expression import Expression
+from scheduler.core.local_time import DAY, OffsetPeriod, iterate_offset_periods
+from scheduler.core.schedule_description import join_words
+
+Effect = Literal["untouched", "made_up", "not_fired", "first_pass", "both_passes"]
+
+THIRTEEN_MONTHS: Final = timedelta(days=397)
+"""How far ahead people are told of changes: each that comes once a year is in it."""
+_JUST_BEFORE: Final = timedelta(microseconds=1)
+_FIRST, _LAST = date(1, 1, 4), date(9999, 12, 28)  # a few days of room, since local time is up to a day ahead or behind
+_MOST_LISTED: Final = 4  # more times than these are told by their number
+
+
+@dataclass(frozen=True, slots=True)
+class ClockChange:
+    """A change of a zone's clock, and what it does to a schedule in that zone.
+
+    The readings from ``begin`` up to but not including ``end`` (naive, local) do not exist when the clock goes ahead, and are shown twice
+    when it goes back. ``times`` are those of them that the schedule names, ``fires`` the instants (UTC) that these come to.
+    """
+
+    at: datetime  # the first instant with the new offset, in UTC
+    before: timedelta  # the offsets from UTC
+    after: timedelta
+    abbreviations: tuple[str, str]  # of the zone, before and after
+    begin: datetime
+    end: datetime
+    times: tuple[datetime, ...]
+    fires: tuple[datetime, ...]
+    effect: Effect
+    words: str
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the clock goes ahead; otherwise it goes back."""
+        return self.after > self.before
+
+
+def find_clock_changes(schedule: Schedule, after: datetime, until: datetime) -> Iterator[ClockChange]:
+    """The changes of the zone's clock later than ``after`` and not later than ``until`` (both aware), in order."""
+    zone = zones.load_zone(schedule.timezone)
+    first, last = max(after.astimezone(UTC).date(), _FIRST), min(until.astimezone(UTC).date(), _LAST)
+    for before, stretch in _find_offset_changes(zone, first, last):
+        if after < stretch.begin <= until:
+            yield _describe_change(schedule, zone, before, stretch)
+
+
+@lru_cache(maxsize=64)
+def _find_offset_changes(zone: tzinfo, first: date, last: date) -> tuple[tuple[OffsetPeriod, OffsetPeriod], ...]:
+    """The stretches before and after each change on these UTC days. Kept, since many schedules are in few zones and asked of together."""
+    days = (first + number * DAY for number in range((last - first).days + 1))
+    every = chain.from_iterable(iterate_offset_periods(zone, day) for day in days)
+    return tuple((before, after) for before, after in pairwise(every) if before.offset != after.offset)
+
+
+class _ChangeEffect(NamedTuple):
+    """What becomes of times that are skipped or repeated."""
+
+    effect: Effect
+    fires: tuple[datetime, ...]
+    sentence: str
+
+
+def _describe_change(schedule: Schedule, zone: tzinfo, before: OffsetPeriod, stretch: OffsetPeriod) -> ClockChange:
+    old, new = before.local_end, stretch.local_begin  # what the clock would have shown, and what it shows instead
+    begin, end = sorted((old, new))
+    times = _find_named_times(schedule, begin, end)
+    outcome = _ChangeEffect("untouched", (), "nothing of this schedule is touched")
+    if times:
+        outcome = _describe_skip(schedule, zone, stretch, times) if new > old else _describe_repeat(schedule, stretch, end - begin, times)
+    names = [(stretch.begin - back).astimezone(zone).tzname() or "" for back in (_JUST_BEFORE, timedelta())]
+    return ClockChange(
+        stretch.begin,
+        before.offset,
+        stretch.offset,
+        (names[0], names[1]),
+        begin,
+        end,
+        times,
+        outcome.fires,
+        outcome.effect,
+        f"{_format_reading(old)} the clock goes {'ahead' if new > old else 'back'} "
+        f"to {_format_reading(new, old.date())}: {outcome.sentence}",
+    )
+
+
+def _find_named_times(schedule: Schedule, begin: datetime, end: datetime) -> tuple[datetime, ...]:
+    """The readings that the schedule names, from ``begin`` up to but not including ``end``: what it fires where the clock never changes."""
+    level = Schedule.parse(schedule.expression, "UTC")
+    after, until = (reading.replace(tzinfo=UTC) - _JUST_BEFORE for reading in (begin, end))
+    return tuple(instant.replace(tzinfo=None) for instant in level.iterate_between(after, until))
+
+
+def _describe_skip(schedule: Schedule, zone: tzinfo, stretch: OffsetPeriod, times: tuple[datetime, ...]) -> _ChangeEffect:
+    one = len(times) == 1
+    told = f"{_list_times(times)} {'does' if one else 'do'} not exist"
+    fire = schedule.find_next(stretch.begin - _JUST_BEFORE)
+    if fire is None or schedule.find_note(fire) != "after_gap":
+        none = "it does not fire" if one else "it fires for none of them"
+        return _ChangeEffect("not_fired", (), f"{told}; {none}, as {_explain_effect(schedule, 'dst_gap is skip')}")
+    reading = fire.astimezone(zone).replace(tzinfo=None)
+    shown = _format_reading(reading, times[-1].date())
+    if _find_named_times(schedule, reading, reading + _JUST_BEFORE):
+        return _ChangeEffect("made_up", (fire,), f"{told}; the fire at {shown} stands for {'it' if one else 'them'} too")
+    return _ChangeEffect("made_up", (fire,), f"{told}; it fires {'' if one else 'once '}at {shown} instead")
+
+
+def _describe_repeat(schedule: Schedule, stretch: OffsetPeriod, span: timedelta, times: tuple[datetime, ...]) -> _ChangeEffect:
+    told = f"{_list_times(times)} {'comes' if len(times) == 1 else 'come'} twice"
+    fires = tuple(schedule.iterate_between(stretch.begin - span - _JUST_BEFORE, stretch.begin + span - _JUST_BEFORE))
+    if fires[-1] < stretch.begin:
+        return _ChangeEffect("first_pass", fires, f"{told}; it fires the first time only")
+    return _ChangeEffect("both_passes", fires, f"{told}; it fires both times, as {_explain_effect(schedule, 'dst_repeat is twice')}")
+
+
+def _explain_effect(schedule: Schedule, policy: str) -> str:
+    return "its minute or hour begins with *" if Expression.read(schedule.expression).wildcard else policy
+
+
+def _list_times(times: tuple[datetime, ...]) -> str:
+    if len(times) > _MOST_LISTED:
+        return f"{len(times)} times from {_format_reading(times[0], times[0].date())} through {_format_reading(times[-1], times[0].date())}"
+    return join_words([_format_reading(each, times[0].date()) for each in times])
+
+
+def _format_reading(reading: datetime, on: date | None = None) -> str:
+    """A reading for people; without its date when that is ``on``."""
+    text = reading.isoformat(" ", "seconds" if reading.second else "minutes")
+    return text[11:] if reading.date() == on else text

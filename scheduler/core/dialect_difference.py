@@ -1,0 +1,71 @@
+"""How a difference between crons is told, and the crons that are spoken of."""
+
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+from scheduler.core.schedule_description import join_words
+
+Code = Literal[
+    "clock_repeats",
+    "clock_skips",
+    "day_fields_and",
+    "day_fields_or",
+    "equal_range",
+    "ignored_field",
+    "large_step",
+    "last_day",
+    "last_weekday",
+    "mixed_range",
+    "named_step",
+    "nearest_weekday",
+    "nth_weekday",
+    "numeric_weekday",
+    "question_mark",
+    "seven_is_sunday",
+    "star_in_list",
+    "start_with_step",
+    "stepped_weekday",
+    "sunday_first",
+    "uneven_step",
+    "utc_only",
+    "wrapping_range",
+    "wrapping_step",
+]
+
+DEBIAN: Final = "Debian's cron"
+CRONITER: Final = "croniter"
+CRONSIM: Final = "cronsim"
+APSCHEDULER: Final = "APScheduler"
+QUARTZ: Final = "Quartz"
+EVENTBRIDGE: Final = "EventBridge"
+KUBERNETES: Final = "Kubernetes"
+GITHUB: Final = "GitHub Actions"
+SYSTEMD: Final = "systemd timers"
+
+
+class DialectBehaviour(NamedTuple):
+    """Crons that do the same other thing, and what that is: a clause."""
+
+    dialects: tuple[str, ...]
+    does: str
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that is otherwise elsewhere: what it means here, what in which others, and what to write that means the same in all."""
+
+    code: Code
+    here: str
+    elsewhere: tuple[DialectBehaviour, ...] = ()
+    instead: str | None = None
+
+    @property
+    def words(self) -> str:
+        """All of it in one sentence, without a full stop."""
+        others = (f"in {join_words(other.dialects)} {other.does}" for other in self.elsewhere)
+        return "; ".join([self.here, *others, *([f"write {self.instead}"] if self.instead else [])])
+
+
+def make_refusal(*dialects: str, why: str = "") -> DialectBehaviour:
+    """These crons do not take it."""
+    return DialectBehaviour(dialects, f"it is refused{why}")

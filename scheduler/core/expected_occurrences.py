@@ -1,0 +1,110 @@
+"""Which occurrences should have their row by now, derived from the definitions in force and from nothing else.
+
+Apart from the timetable on purpose: what plans the occurrences cannot be asked whether it forgot one. So every unique schedule is evaluated
+here a second time, with a cursor of its own.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from scheduler.core.cron import Schedule
+from scheduler.core.model import Occurrence
+from scheduler.core.policy import make_fire_time
+from scheduler.core.timetable import TimetableEntry
+
+MOST_UNCONFIRMED: Final = 50_000
+"""Occurrences without a known row that are kept; no more are derived until some are confirmed, so that memory has a bound."""
+LOOK_BACK: Final = timedelta(hours=1)
+"""What was scheduled longer ago is not derived any more: after a suspend of a month, today must not wait for all of it."""
+_SLICE: Final = 100
+"""Steps of a derivation between two pauses: some milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedOccurrence:
+    """An occurrence that should have a row: of which automation, and when it is due and may not start any more."""
+
+    entry: TimetableEntry  # in the version that implied it
+    name: str
+    due: datetime
+    deadline: datetime
+
+
+class ExpectedOccurrences:
+    """What was scheduled after ``since`` for the automations of one target, until somebody has seen that it is on record."""
+
+    def __init__(self, target: str, since: datetime) -> None:
+        self._target = target
+        self._cursor = since
+        self._next: dict[Schedule, datetime | None] = {}
+        self._open: dict[Occurrence, ExpectedOccurrence] = {}
+        self._is_restarted = True  # nothing has been derived since `restart`
+
+    def restart(self, now: datetime) -> None:
+        """The clock was set, or schedules are evaluated otherwise: what lies after ``now`` is to be derived again."""
+        self._cursor = min(self._cursor, now)
+        self._next.clear()
+        self._is_restarted = True
+        self._open = {each: expectation for each, expectation in self._open.items() if each.scheduled_for <= now}
+
+    def derive(self, entries: Mapping[str, TimetableEntry], now: datetime) -> Iterator[None]:
+        """Find out what was scheduled in `LOOK_BACK` up to ``now``, `MOST_UNCONFIRMED` occurrences at most. Yields after each slice.
+
+        So others have a turn. After `restart` in between, the rest is left to the next derivation.
+        """
+        self._is_restarted = False
+        sharing: dict[Schedule, list[TimetableEntry]] = {}
+        for number, entry in enumerate(list(entries.values()), 1):
+            if entry.schedule is not None:
+                sharing.setdefault(entry.schedule, []).append(entry)
+            if number % _SLICE == 0:
+                yield
+        self._next = {each: following for each, following in self._next.items() if each in sharing}
+        for number, _ in enumerate(self._derive_steps(sharing, now), 1):
+            if number % _SLICE == 0:
+                yield
+            if self._is_restarted:
+                break
+        if not self._is_restarted:
+            self._cursor = max(self._cursor, now)
+
+    def find_due(self, now: datetime) -> dict[Occurrence, ExpectedOccurrence]:
+        """Return every derived occurrence that is due by ``now`` and not confirmed to be on record."""
+        self._open = {each: expectation for each, expectation in self._open.items() if _is_implied(expectation.entry, each)}
+        return {each: expectation for each, expectation in self._open.items() if expectation.due < now}
+
+    def confirm(self, occurrences: Iterable[Occurrence]) -> None:
+        """These are on record."""
+        for each in occurrences:
+            self._open.pop(each, None)
+
+    def _derive_steps(self, sharing: Mapping[Schedule, list[TimetableEntry]], now: datetime) -> Iterator[None]:
+        """Look at one schedule, or derive one occurrence, for each step."""
+        earliest = now - LOOK_BACK
+        for schedule, sharers in sharing.items():
+            instant = self._next[schedule] if schedule in self._next else schedule.find_next(max(self._cursor, earliest))
+            if instant is not None and instant <= earliest:
+                instant = schedule.find_next(earliest)
+            while instant is not None and instant <= now and len(self._open) < MOST_UNCONFIRMED:
+                following = schedule.find_next(instant)
+                for entry in sharers:
+                    self._expect(entry, instant, following)
+                    yield
+                instant = following
+            self._next[schedule] = instant
+            yield
+
+    def _expect(self, entry: TimetableEntry, instant: datetime, following: datetime | None) -> None:
+        if instant > entry.effective_from:
+            automation = entry.automation
+            made = make_fire_time(entry.policies, self._target, automation.id, instant, following)
+            self._open[Occurrence(self._target, automation.id, instant)] = ExpectedOccurrence(
+                entry, automation.name, made.due, made.deadline
+            )
+
+
+def _is_implied(entry: TimetableEntry, occurrence: Occurrence) -> bool:
+    """Whether the version that implied it still does: not when an edit that is seen late counts from before it."""
+    return entry.until is None or occurrence.scheduled_for <= entry.until

@@ -1,0 +1,148 @@
+"""Looks after the others, and tells what is due for longer than its policy allows.
+
+It asks neither the planner nor the dispatcher what they have done, but the ledger, for what
+`core.expected_occurrences` derives from the definitions in
+force. So it also tells of what was forgotten, of what the ledger did not take, and of a planner that waits for what will never come: while
+the planner makes no progress, whatever is due and has no row counts as overdue at once.
+
+The number of occurrences looked at is bounded, and so is each question to the ledger. While no answer comes,
+the open occurrences that this process knows of stand for the rows.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from heapq import nsmallest
+from itertools import islice
+from typing import Final
+
+from scheduler.core.errors import LedgerUnavailable
+from scheduler.core.events import OccurrenceOverdue
+from scheduler.core.expected_occurrences import ExpectedOccurrence, ExpectedOccurrences
+from scheduler.core.instants import to_text_seconds
+from scheduler.core.model import Occurrence, OpenOccurrence
+from scheduler.core.status import MOST_NAMED, STALLED_AFTER
+from scheduler.daemon.admission import Admission
+from scheduler.daemon.context import Context
+from scheduler.daemon.delivery import Delivery
+from scheduler.daemon.dispatcher import Dispatcher
+
+CHECK_INTERVAL: Final = 30.0
+"""Seconds between two looks. What both of them find is overdue: one alone may have come between a deadline and its outcome."""
+ANSWER_WITHIN: Final = 5.0
+"""Seconds for one answer of the ledger."""
+AT_ONCE: Final = 1_000
+"""Occurrences that one question names."""
+UNPLANNED: Final = "not planned"
+"""In place of a state: the occurrence has no row."""
+
+
+@dataclass(frozen=True, slots=True)
+class OverdueOccurrence:
+    """An overdue occurrence, for people."""
+
+    name: str
+    state: str
+
+
+class OverdueCheck:
+    """The overdue occurrences of one target."""
+
+    def __init__(self, context: Context, clearance: Admission, dispatcher: Dispatcher, stalled_for: Callable[[], float]) -> None:
+        self._context = context
+        self._measure_stall = stalled_for
+        self._admission = clearance
+        self._dispatcher = dispatcher
+        # From here on: whether what came due before is still meant, only a good poll can tell, and it shows that there was none.
+        self._expected = ExpectedOccurrences(context.target, context.clock.now())
+        self._last_late: Mapping[Occurrence, OverdueOccurrence] = {}
+        self.overdue: Mapping[Occurrence, OverdueOccurrence] = {}
+        self.first_lines: Sequence[str] = ()  # of these, for people, in the order of time
+
+    async def run(self) -> None:
+        """Look for ever."""
+        while True:
+            await asyncio.sleep(CHECK_INTERVAL)
+            await self.check()
+
+    async def check(self) -> None:
+        """Look once. While the clock is in doubt, nobody can tell what is late."""
+        self._context.watch.check()
+        if self._context.watch.is_in_doubt:
+            return
+        before, self._last_late = self._last_late, await self._find_late(self._context.clock.now())
+        known, self.overdue = self.overdue, {each: late for each, late in self._last_late.items() if each in before}
+        self.first_lines = self._format_first()
+        self._publish_overdue([each for each in self.overdue if each not in known])
+
+    def _format_first(self) -> Sequence[str]:
+        first = nsmallest(MOST_NAMED, self.overdue.items(), key=lambda pair: (pair[0].scheduled_for, pair[1].name))
+        return [f"{late.name} {to_text_seconds(each.scheduled_for)} ({late.state})" for each, late in first]
+
+    def restart(self) -> None:
+        """The clock was set, or schedules are evaluated otherwise."""
+        self._expected.restart(self._context.clock.now())
+
+    def _publish_overdue(self, new: Sequence[Occurrence]) -> None:
+        """In one line, with the first of them: a ledger that is full has thousands overdue at once."""
+        if not new:
+            return
+        first = min(new, key=lambda each: each.scheduled_for)
+        late = self.overdue[first]
+        self._context.publish(
+            OccurrenceOverdue(occurrence=first, automation=late.name, state=late.state, count=len(new), overdue=len(self.overdue))
+        )
+
+    async def _find_late(self, now: datetime) -> dict[Occurrence, OverdueOccurrence]:
+        for _ in self._expected.derive(self._context.timetable.entries, now):
+            await asyncio.sleep(0)
+        expected = self._expected.find_due(now)
+        late: Sequence[OpenOccurrence | Delivery]
+        try:
+            await self._confirm_rows(list(expected))
+            late = await self._read_late(now)
+        except LedgerUnavailable as error:
+            self._context.health.note_failure("overdue", str(error))
+            late = self._find_known_late(now)
+        except TimeoutError:
+            late = self._find_known_late(now)
+        rightly = self._find_rightly_open(now)
+        unplanned = self._find_unplanned_occurrences(self._expected.find_due(now), now)
+        return unplanned | {each.occurrence: OverdueOccurrence(each.name, each.state) for each in late if each.occurrence not in rightly}
+
+    async def _confirm_rows(self, expected: Sequence[Occurrence]) -> None:
+        """Ask the ledger which of these have a row, a few at a time."""
+        context, left = self._context, iter(expected)
+        while some := list(islice(left, AT_ONCE)):
+            async with asyncio.timeout(ANSWER_WITHIN):
+                lacking = await context.ledger.find_missing(context.target, some)
+            self._expected.confirm(each for each in some if each not in lacking)
+
+    async def _read_late(self, now: datetime) -> Sequence[OpenOccurrence]:
+        async with asyncio.timeout(ANSWER_WITHIN):
+            return await self._context.ledger.read_late_occurrences(self._context.target, now)
+
+    def _find_known_late(self, now: datetime) -> Sequence[Delivery]:
+        """Return the open occurrences that this process knows of and that may not start any more, in place of the ledger's answer."""
+        return [carried for carried in self._dispatcher.iterate_open() if carried.deadline < now]
+
+    def _find_unplanned_occurrences(
+        self, expected: Mapping[Occurrence, ExpectedOccurrence], now: datetime
+    ) -> dict[Occurrence, OverdueOccurrence]:
+        """Those without a row that may not start any more; while the planner makes no progress, all that it should have planned."""
+        stalled = self._measure_stall() >= STALLED_AFTER
+        latest = now - timedelta(seconds=STALLED_AFTER)
+        return {
+            each: OverdueOccurrence(expectation.name, UNPLANNED)
+            for each, expectation in expected.items()
+            if expectation.deadline < now or (stalled and expectation.due < latest)
+        }
+
+    def _find_rightly_open(self, now: datetime) -> set[Occurrence]:
+        """What was sent in time and is being found out, or waits for the run before it."""
+        return {
+            each.occurrence
+            for each in self._dispatcher.iterate_open()
+            if each.may_have_started or now <= self._admission.find_deadline(each)
+        }

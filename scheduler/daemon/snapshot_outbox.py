@@ -1,0 +1,139 @@
+"""What was seen, on its way into the ledger: what snapshots showed, what a reload made of it, and that the clock went back, in this order.
+
+Apart from the poller because it must not wait for the ledger, and because the planner must wait for this: nothing may be planned by a
+version of a definition that is not on record, or nobody could say afterwards why it was.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import chain
+from typing import Final
+
+from scheduler.core.model import Automation, DefinitionVersion, Snapshot
+from scheduler.core.timetable import SnapshotChanges
+from scheduler.daemon.context import Context
+
+_MOST_AT_ONCE: Final = 5_000
+"""Automations in one transaction: a tenth of a second or two, which a claim that is due may have to wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class _SnapshotUpdate:
+    """What the ledger is to know of one snapshot, or of what other rules make of it. Not ``whole``: more of the snapshot follows."""
+
+    at: datetime
+    versions: Sequence[DefinitionVersion]
+    changed: Sequence[Automation]
+    removed: Sequence[str]
+    unseen: Mapping[str, datetime | None] = field(default_factory=dict)
+    whole: bool = True
+
+    def divide(self) -> "Iterator[_SnapshotUpdate]":
+        """Yield parts of at most `_MOST_AT_ONCE` automations, each with everything of its automations; only the last part is whole.
+
+        The parts go by automation id: neighbours in a part are neighbours in the tables, so that a part writes few pages.
+        """
+        told_of = chain((each.automation_id for each in self.versions), (each.id for each in self.changed), self.unseen)
+        automation_ids = sorted(set(told_of))
+        number_of = {automation_id: place // _MOST_AT_ONCE for place, automation_id in enumerate(automation_ids)}
+        count = max(number_of.values(), default=0) + 1
+        versions: list[list[DefinitionVersion]] = [[] for _ in range(count)]
+        changed: list[list[Automation]] = [[] for _ in range(count)]
+        removed: list[list[str]] = [[] for _ in range(count)]
+        unseen: list[dict[str, datetime | None]] = [{} for _ in range(count)]
+        for version in self.versions:
+            versions[number_of[version.automation_id]].append(version)
+        for automation in self.changed:
+            changed[number_of[automation.id]].append(automation)
+        for automation_id in self.removed:
+            removed[number_of[automation_id]].append(automation_id)
+        for automation_id, since in self.unseen.items():
+            unseen[number_of[automation_id]][automation_id] = since
+        for number in range(count):
+            whole = self.whole and number == count - 1
+            yield _SnapshotUpdate(self.at, versions[number], changed[number], removed[number], unseen[number], whole)
+
+
+@dataclass(frozen=True, slots=True)
+class _ClockReturn:
+    """The clock went back to ``now``. What was seen before this, and lies ahead of it, was seen under a clock that was ahead."""
+
+    now: datetime
+
+
+class SnapshotOutbox:
+    """One target's news that are not durable yet, in their order."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._items: deque[_SnapshotUpdate | _ClockReturn] = deque()
+        self._write_lock = asyncio.Lock()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something is not durable yet that plans rest on: a version of a definition, or a return of the clock."""
+        return any(isinstance(each, _ClockReturn) or each.versions for each in self._items)
+
+    def add(self, snapshot: Snapshot, changes: SnapshotChanges, *, whole: bool = True) -> None:
+        """Take a snapshot down. One that tells of no change stands for those before it that told of none, except the one being written.
+
+        Not ``whole``: the rest of it is added later.
+        """
+        while len(self._items) > 1 and _is_empty(self._items[-1]):
+            self._items.pop()
+        self._items.extend(_make_update(snapshot, changes, whole=whole).divide())
+
+    def revise(self, versions: Sequence[DefinitionVersion], snapshot_at: datetime | None) -> None:
+        """Other rules or zone data made these versions out of what the snapshot of ``snapshot_at`` had shown; None: there was none."""
+        if versions and snapshot_at is not None:
+            self._items.extend(_SnapshotUpdate(snapshot_at, versions, [], []).divide())
+
+    def remove(self, version: DefinitionVersion, snapshot_at: datetime | None) -> None:
+        """The automation itself was not there any more; the newest snapshot is still that of ``snapshot_at``."""
+        if snapshot_at is not None:
+            self._items.append(_SnapshotUpdate(snapshot_at, [version], [], [version.automation_id]))
+
+    def add_rewind(self, now: datetime) -> None:
+        """The clock went back to ``now``."""
+        self._items.append(_ClockReturn(now))
+
+    async def write_prerequisites(self) -> None:
+        """Make durable whatever plans rest on. Raises `LedgerUnavailable`."""
+        while self.is_behind:
+            await self.write()
+
+    async def write(self) -> None:
+        """Make durable what waits, as far as the ledger takes it. Raises `LedgerUnavailable`."""
+        async with self._write_lock:
+            while self._items:
+                await self._write_item(self._items[0])
+                self._items.popleft()
+
+    async def _write_item(self, news: _SnapshotUpdate | _ClockReturn) -> None:
+        context = self._context
+        match news:
+            case _SnapshotUpdate():
+                await context.ledger.record_snapshot(
+                    context.target, news.at, news.versions, news.changed, news.removed, unseen=news.unseen, whole=news.whole
+                )
+            case _ClockReturn():
+                await context.ledger.rewind(context.target, news.now)
+
+
+def _is_empty(news: _SnapshotUpdate | _ClockReturn) -> bool:
+    return isinstance(news, _SnapshotUpdate) and news.whole and not news.versions and not news.changed and not news.unseen
+
+
+def _make_update(snapshot: Snapshot, changes: SnapshotChanges, *, whole: bool) -> _SnapshotUpdate:
+    fresh = [snapshot.automations[each.automation_id] for each in changes.added if each.automation_id in snapshot.automations]
+    return _SnapshotUpdate(
+        snapshot.begun_at,
+        [*changes.added, *changes.changed, *changes.removed],
+        [*changes.updated, *fresh],
+        [each.automation_id for each in changes.removed],
+        changes.unseen,
+        whole,
+    )

@@ -1,0 +1,70 @@
+"""Writes down the waits that last, so that readers of the ledger see them and a killed process does not take them along.
+
+A wait is usually written with the next change of its occurrence and costs no transaction. One that has lasted is written once by itself,
+without its end, many in one transaction; its end comes with the next change.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from scheduler.core.errors import LedgerUnavailable
+from scheduler.core.status import WaitStatus
+from scheduler.daemon.context import Context
+from scheduler.daemon.delivery import Delivery
+from scheduler.daemon.dispatcher import Dispatcher
+
+RECORD_INTERVAL: Final = 5.0
+"""Seconds between two looks."""
+AT_ONCE: Final = 500
+"""Occurrences that a look goes through at once, and that one transaction writes: some milliseconds."""
+MAX_POSTPONEMENT: Final = 30.0
+"""Seconds. A look ends when something is due soon, unless the last whole look is so long ago: with many automations something always is."""
+
+
+class WaitRecorder:
+    """The lasting waits of one target. ``is_due_soon``: whether something is fired within a moment, so that nothing else may be written."""
+
+    def __init__(self, context: Context, dispatcher: Dispatcher, is_due_soon: Callable[[], bool]) -> None:
+        self._context = context
+        self._dispatcher = dispatcher
+        self._is_due_soon = is_due_soon
+        self._looked_at = context.clock.boottime()  # when the last look that was not put off ended
+
+    async def run(self) -> None:
+        """Look for ever."""
+        while True:
+            await asyncio.sleep(RECORD_INTERVAL)
+            await self.record_waits()
+
+    async def record_waits(self) -> None:
+        """Look once. What the ledger does not take now is tried again at the next look."""
+        clock, some = self._context.clock, list[tuple[Delivery, WaitStatus | None]]()
+        for lane in self._dispatcher.list_queues():
+            some += ((carried, wait) for carried, wait in lane.iterate_waits(clock) if not carried.is_concluded)
+            if len(some) < AT_ONCE:
+                continue
+            if self._is_postponed() or not await self._record_steps(some):
+                return
+            some = []
+            await asyncio.sleep(0)
+        some += ((carried, carried.find_current_wait(clock)) for carried in self._dispatcher.abandoned_deliveries)
+        if not self._is_postponed() and await self._record_steps(some):
+            self._looked_at = clock.boottime()
+
+    def _is_postponed(self) -> bool:
+        return self._is_due_soon() and self._context.clock.boottime() - self._looked_at < MAX_POSTPONEMENT
+
+    async def _record_steps(self, waits: Sequence[tuple[Delivery, WaitStatus | None]]) -> bool:
+        """Write what of these has to be written. Return whether the ledger took it."""
+        now = self._context.clock.now()
+        noted = [(carried, steps) for carried, wait in waits if (steps := carried.find_unrecorded_steps(wait, now))]
+        for some in (noted[place : place + AT_ONCE] for place in range(0, len(noted), AT_ONCE)):
+            try:
+                await self._context.ledger.record_steps([(carried.occurrence, steps) for carried, steps in some])
+            except LedgerUnavailable as error:
+                self._context.health.note_failure("note", str(error))
+                return False
+            for carried, steps in some:
+                carried.note_steps_recorded(steps, now)
+        return True

@@ -1,0 +1,68 @@
+"""What an error of SQLite means to whoever called: try again later, never with this file, or a mistake in the statement.
+
+Apart because the opening of a file and the work on it have to agree on it.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from scheduler.core.errors import DatabaseRefused, LedgerUnavailable
+
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+_WHAT_TO_DO: Final[Mapping[int, str]] = {
+    sqlite3.SQLITE_FULL: "make room on its disk",
+    sqlite3.SQLITE_READONLY: "give the daemon's user the right to write to it and to its folder, or mount its disk for writing",
+    sqlite3.SQLITE_PERM: "give the daemon's user the right to write to it and to its folder",
+    sqlite3.SQLITE_CANTOPEN: "see that its folder exists and that the daemon's user may write there",
+    sqlite3.SQLITE_BUSY: "another process holds it: end its transaction (an open sqlite3 shell, a backup), or wait",
+    sqlite3.SQLITE_LOCKED: "another process holds it: end its transaction (an open sqlite3 shell, a backup), or wait",
+    sqlite3.SQLITE_PROTOCOL: "another process holds it: wait, and see that it lies on a local disk",
+    sqlite3.SQLITE_IOERR: "look at its disk: the system log says what is wrong with it",
+    sqlite3.SQLITE_NOMEM: "free some memory",
+    sqlite3.SQLITE_CORRUPT: "stop the daemon and restore a backup, or save what can be saved with `sqlite3 FILE .recover`",
+    sqlite3.SQLITE_NOTADB: "something has overwritten it: stop the daemon and restore a backup",
+}
+"""By primary result code (https://www.sqlite.org/rescode.html): the faults of the file or the machine, none of the statement."""
+
+
+def get_primary_code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code; 0 for an error that Python's module raised by itself."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def is_fault(error: BaseException) -> bool:
+    """Whether the file or the machine is at fault, so that no other operation in the same transaction can be trusted either."""
+    return isinstance(error, sqlite3.Error) and get_primary_code(error) in _WHAT_TO_DO
+
+
+def make_unavailable_error(path: Path, error: sqlite3.Error | OSError) -> LedgerUnavailable:
+    """The error for a caller who may try again later."""
+    if isinstance(error, OSError):
+        return LedgerUnavailable(f"{path}: {error.strerror or error}; {_WHAT_TO_DO[sqlite3.SQLITE_CANTOPEN]}")
+    what_to_do = _WHAT_TO_DO.get(get_primary_code(error), "see the log for what came before")
+    return LedgerUnavailable(f"{path}: {error}; {what_to_do}")
+
+
+@contextmanager
+def translate_errors(path: Path) -> Iterator[None]:
+    """For the opening of a file: damage becomes `DatabaseRefused`, any other fault `LedgerUnavailable`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if get_primary_code(error) in _DAMAGED:
+            raise DatabaseRefused(describe_damage(path, str(error))) from error
+        raise make_unavailable_error(path, error) from error
+    except OSError as error:
+        raise make_unavailable_error(path, error) from error
+
+
+def describe_damage(path: Path, what: str) -> str:
+    """The message for a file that is no database, or a broken one."""
+    return (
+        f"{path} is damaged or no SQLite database ({what}). It was left as it is: restore a backup, name another file, "
+        f"or move it away and save what can be saved with `sqlite3 {path.name} .recover`"
+    )

@@ -1,0 +1,111 @@
+"""The daemon: does it run, is it ready, and is it the one that this configuration and this version would start."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from scheduler.core.command_line import advise_log, advise_start_daemon, format_command
+from scheduler.core.instants import to_text_seconds
+from scheduler.core.plural import pluralize
+from scheduler.doctor.facts import Facts, LedgerFacts, ProcessFacts, UnknownFact
+from scheduler.doctor.findings import Check, CheckFinding, advise_on_silence, describe_silence
+
+DAEMON: Final = Check("daemon")
+
+
+def check(facts: Facts) -> Iterator[CheckFinding]:
+    """How it stands with the daemon."""
+    if facts.configuration is None:
+        return
+    if isinstance(facts.daemon, UnknownFact):
+        yield _report_silence(facts, facts.daemon)
+        return
+    status = facts.daemon
+    node = f"node {status.get('node')}"
+    missing = status.get("missing")
+    for problem in missing if isinstance(missing, list) else ():
+        yield DAEMON.fault(node, f"it is not ready: {problem}", "mend that; it goes on by itself. docs/operations.md says what each means")
+    if status.get("version") != facts.version:
+        yield DAEMON.warning(node, f"it runs version {status.get('version')}, and this command is {facts.version}", "restart the daemon")
+    yield from _check_targets(facts, node, status)
+    if status.get("ready"):
+        yield DAEMON.ok(node, f"it runs and is ready, version {status.get('version')}")
+
+
+def _report_silence(facts: Facts, unknown: UnknownFact) -> CheckFinding:
+    process, ledger = facts.daemon_process, facts.ledger
+    if facts.server == "silent" and isinstance(process, ProcessFacts):
+        return DAEMON.fault(
+            "daemon", describe_silence("the daemon", process, _describe_last_reading(facts)), advise_on_silence(process, "scheduler")
+        )
+    if isinstance(ledger, LedgerFacts) and ledger.holder is not None:
+        return DAEMON.warning(
+            "daemon",
+            f"process {ledger.holder} has the ledger, and no page of a daemon answers: {unknown.reason}",
+            f"{advise_log('scheduler')}, and compare [server] listen",
+        )
+    start = advise_start_daemon()
+    if facts.record is not None and facts.record.occurrences:
+        return DAEMON.warning("daemon", "none runs, and one has run before: nothing is fired", start)
+    return DAEMON.notice("daemon", "none runs: nothing is fired", start)
+
+
+def _describe_last_reading(facts: Facts) -> str:
+    """Since when the daemon does nothing, as far as the ledger shows it."""
+    newest = max((target.snapshot_at for target in facts.record.targets if target.snapshot_at), default=None) if facts.record else None
+    return f"; its newest reading on record is of {to_text_seconds(newest)}" if newest else ""
+
+
+def _check_targets(facts: Facts, node: str, status: Mapping[str, object]) -> Iterator[CheckFinding]:
+    listed = status.get("targets")
+    served = (
+        {(each.get("name"), each.get("url"), each.get("project_id")) for each in listed if isinstance(each, dict)}
+        if isinstance(listed, list)
+        else set()
+    )
+    configured = {(each.name, each.url, each.project_id) for each in facts.settings.targets}
+    if served and configured and served != configured:
+        yield DAEMON.warning(
+            node,
+            f"it serves {', '.join(sorted(str(name) for name, *_ in served))} as another configuration has it",
+            "restart it, or name its configuration by --config",
+        )
+    for target in facts.settings.targets:
+        yield from _check_target_state(facts.get_daemon_target(target.name), f"target {target.name}")
+        overdue = facts.get_daemon_target(target.name).get("overdue")
+        count = overdue.get("count") if isinstance(overdue, Mapping) else 0
+        if count:
+            yield DAEMON.fault(
+                f"target {target.name}",
+                f"{pluralize(int(count), 'occurrence is', 'occurrences are')} overdue",
+                f"see `{format_command('status')}` for which, and the log for why",
+            )
+        past = facts.get_daemon_target(target.name).get("recovering")
+        if isinstance(past, Mapping):
+            yield DAEMON.notice(
+                f"target {target.name}",
+                f"recovering {pluralize(int(past.get('automations') or 0), 'automation')} from a downtime: "
+                f"not on record yet from {past.get('since')} up to {past.get('until')}",
+                "nothing: the daemon records the rest slice by slice",
+            )
+
+
+def _check_target_state(told: Mapping[str, object], subject: str) -> Iterator[CheckFinding]:
+    """Yield a warning for each state of a target in which less is sent, or less of its list is believed."""
+    if until := told.get("throttled_until"):
+        yield DAEMON.warning(
+            subject,
+            f"nothing is sent until {until}: the API answered 429 and asked for that",
+            "lower requests_per_minute and requests_per_hour to what the API allows; it goes on by itself",
+        )
+    if isinstance(doubt := told.get("inconsistent"), Mapping):
+        yield DAEMON.warning(
+            subject,
+            f"its list cannot be trusted since {doubt.get('since')}: {doubt.get('reason')}",
+            "find out at the API why its list contradicts itself; what is deleted is noticed when it is due",
+        )
+    if isinstance(gone := told.get("disappeared"), Mapping):
+        yield DAEMON.warning(
+            subject,
+            f"{gone.get('count')} of {gone.get('automations')} automations disappeared from its list within an hour, at {gone.get('at')}",
+            "see whether somebody deleted them, or whether the API's list, the project or the key is wrong",
+        )

@@ -1,0 +1,277 @@
+"""Finds out the facts: everything beside everything else, each thing bounded in time, and what fails takes nothing else with it."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from scheduler.core.cron import read_versions
+from scheduler.core.errors import ConfigurationError, DatabaseRefused, SchedulerError
+from scheduler.core.ranges import RULES_VERSION
+from scheduler.database.backup import refuse_interrupted_restore
+from scheduler.database.files import SIDE_FILE_SUFFIXES
+from scheduler.doctor.abandonable_call import run_abandonable
+from scheduler.doctor.api_probe import probe_api
+from scheduler.doctor.connectivity import probe_connectivity
+from scheduler.doctor.facts import (
+    PROXY_VARIABLES,
+    TRUST_VARIABLES,
+    ApiFacts,
+    Connectivity,
+    EmbeddedFacts,
+    Facts,
+    FileFacts,
+    KeyFacts,
+    LedgerFacts,
+    StorageFacts,
+    TargetFacts,
+    UnknownFact,
+)
+from scheduler.doctor.files import find_disk, read_file_facts
+from scheduler.doctor.host import FetchPage, find_occupant, find_process, is_clock_synchronised, read_zone_facts
+from scheduler.doctor.server_environment import ServerEnvironment, find_environment
+from scheduler.localapi.sizes import RunSize, measure
+from scheduler.localapi.start_failure import explain_start_failure
+from scheduler.localapi.workspace import Workspace
+from scheduler.settings import Configuration, Problem, Settings, SettingsError, TargetSection, load
+from scheduler.settings.keys import find_key_place
+from scheduler.settings.models import RunnerSettings
+from scheduler.settings.registry import make_variable_name
+from scheduler.settings.sources import FILE_VARIABLE
+from scheduler.upstream import TargetConfig
+from scheduler.upstream.target import ClientClock
+
+T = TypeVar("T")
+
+PATIENCE: Final = 60.0
+"""Seconds after which a fact is unknown, whatever it is."""
+_STEP_TIMEOUT: Final = 5.0  # seconds for a step of the way to an API, where the target allows more
+_MEASURE_TIMEOUT: Final = 10.0  # seconds for the folders of the embedded API's runs
+_RUN_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_API_KEY: Final = re.compile(rb"phx_[\w-]{16,}")  # no example, which ends in an ellipsis
+_RUNNER_VARIABLE: Final = make_variable_name(("api", "runner"))  # with which the names of all variables for the runner begin
+_KIND_LENGTH: Final = 4  # characters of a key that say what kind of key it is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """What is to be examined, and the ways to ask it that are not the doctor's own. Without a ``configuration``, its ``problems``."""
+
+    version: str
+    configuration: Configuration | None
+    problems: Sequence[Problem] = ()
+    environ: Mapping[str, str]
+    clock: ClientClock
+    make_config: Callable[[TargetSection], TargetConfig]  # raises `ConfigurationError` for a key that cannot be used
+    probe_ledger: Callable[[Path, datetime], Coroutine[Any, Any, LedgerFacts]]
+    fetch_page: FetchPage
+
+    @property
+    def settings(self) -> Settings:
+        """The settings; the defaults when the configuration cannot be used."""
+        return self.configuration.settings if self.configuration else Settings()
+
+
+async def collect_facts(of: Installation, progress: Callable[[float], None] = lambda _: None, *, patience: float = PATIENCE) -> Facts:
+    """All facts. Raises nothing that an installation can be wrong with. ``progress`` is told which share of it is done."""
+    settings, now = of.settings, of.clock.now()
+    async with asyncio.TaskGroup() as group:
+        begun: list[asyncio.Task[Any]] = []
+
+        def begin(work: Awaitable[T]) -> asyncio.Task[T | UnknownFact]:
+            task = group.create_task(_limit_time(patience, work))
+            begun.append(task)
+            task.add_done_callback(lambda _: progress(0.99 * sum(each.done() for each in begun) / len(begun)))
+            return task
+
+        ledger = begin(of.probe_ledger(settings.ledger.url.path, now))
+        daemon = begin(_collect_daemon(of))
+        daemon_process = begin(run_abandonable(lambda: find_process(settings.ledger.url.path)))
+        server = begin(find_occupant(settings.server.listen, of.fetch_page))
+        embedded = begin(run_abandonable(lambda: _collect_embedded(of)))
+        embedded_kept = begin(_measure_storage(of))
+        embedded_process = begin(run_abandonable(lambda: find_process(settings.api.database.path)))
+        embedded_server = begin(find_occupant(settings.api.listen, of.fetch_page))
+        embedded_health = begin(run_abandonable(lambda: _ask_health(of)))
+        file = begin(run_abandonable(lambda: _collect_file(of)))
+        holds_key = begin(run_abandonable(lambda: _has_key(of)))
+        targets = [group.create_task(_collect_target(of, each, patience)) for each in settings.targets]
+        begun += targets
+    evaluating = read_versions()
+    facts = Facts(
+        now=now,
+        version=of.version,
+        evaluation=(evaluating.croniter, evaluating.tzdata, RULES_VERSION),
+        configuration=of.configuration,
+        problems=of.problems,
+        file=None if isinstance(found := file.result(), UnknownFact) else found,
+        holds_key=holds_key.result() is True,
+        environment={name: of.environ[name] for name in (*PROXY_VARIABLES, *TRUST_VARIABLES) if of.environ.get(name)},
+        targets=[each.result() for each in targets],
+        ledger=ledger.result(),
+        daemon=daemon.result(),
+        daemon_process=daemon_process.result(),
+        server=server.result(),
+        embedded=embedded.result(),
+        embedded_storage=embedded_kept.result(),
+        embedded_process=embedded_process.result(),
+        embedded_server=embedded_server.result(),
+        embedded_health=embedded_health.result(),
+        zones=UnknownFact("they were not looked at"),
+        synchronised=is_clock_synchronised(),
+    )
+    used = {each.timezone for target in facts.targets for each in facts.list_automations(target) or ()}
+    facts = replace(facts, zones=await _limit_time(patience, run_abandonable(lambda: read_zone_facts(used, now))))
+    progress(1.0)
+    return facts
+
+
+async def _limit_time(seconds: float, work: Awaitable[T]) -> T | UnknownFact:
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError:
+        return UnknownFact(f"nothing came of it within {seconds:g} s")
+    except Exception as error:  # noqa: BLE001  whatever it is, it must not keep the other checks from their end
+        return UnknownFact(str(error) or type(error).__name__)
+
+
+# ---------------------------------------------------------------- a target
+
+
+async def _collect_target(of: Installation, target: TargetSection, patience: float) -> TargetFacts:
+    found = await _limit_time(patience, run_abandonable(lambda: _collect_key(of, target)))
+    facts, config = (KeyFacts(None, error=found.reason), None) if isinstance(found, UnknownFact) else found
+    step = min(target.connect_timeout.total_seconds(), _STEP_TIMEOUT)
+    way = await _limit_time(patience, probe_connectivity(target.url, target.ca_file, target.proxy, seconds=step))
+    return TargetFacts(settings=target, key=facts, connectivity=way, api=await _collect_api(of, way, config, patience))
+
+
+async def _collect_api(
+    of: Installation, way: Connectivity | UnknownFact, config: TargetConfig | None, patience: float
+) -> ApiFacts | UnknownFact:
+    if isinstance(way, UnknownFact) or way.broken:
+        return UnknownFact("it cannot be reached")
+    if config is None:
+        return UnknownFact("there is no key to ask with")
+    return await _limit_time(patience, probe_api(config, of.clock))
+
+
+def _collect_key(of: Installation, target: TargetSection) -> tuple[KeyFacts, TargetConfig | None]:
+    place = find_key_place(target, of.environ)
+    try:
+        config = of.make_config(target)
+    except ConfigurationError as error:
+        return KeyFacts(place, error=str(error)), None
+    file = None if place is None or place.file is None else read_file_facts(place.file)
+    return KeyFacts(place, file, kind=config.key.reveal()[:_KIND_LENGTH]), config
+
+
+# ---------------------------------------------------------------- this machine
+
+
+async def _collect_daemon(of: Installation) -> Mapping[str, object] | UnknownFact:
+    listen = of.settings.server.listen
+    if listen is None or listen.port == 0:
+        return UnknownFact("[server] listen names no address to ask at")
+    status = await run_abandonable(lambda: of.fetch_page(listen, "/api/v1/status"))
+    return status if isinstance(status, dict) else UnknownFact(f"what answers at {listen} is no daemon")
+
+
+def _collect_file(of: Installation) -> FileFacts | None:
+    file = of.configuration.file if of.configuration else None
+    return None if file is None else read_file_facts(file)
+
+
+def _has_key(of: Installation) -> bool:
+    """Whether a key was written into the configuration's file, be it as a comment."""
+    file = of.configuration.file if of.configuration else None
+    return file is not None and _API_KEY.search(file.read_bytes()) is not None
+
+
+def _collect_embedded(of: Installation) -> EmbeddedFacts | None:
+    """What the embedded API needs, if it is in use: a target is that API, or it has a database."""
+    api = of.settings.api
+    database = read_file_facts(api.database.path)
+    if database is None and not any(api.listen and api.listen.is_reached_by(target.url) for target in of.settings.targets):
+        return None
+    server = find_environment(api.database.path, of.configuration.file if of.configuration else None, of.environ)
+    server_runner = _load_runner(of, server)
+    runner = server_runner if isinstance(server_runner, RunnerSettings) else api.runner
+    passed = runner.environment
+    program = server.find_program(runner.command[0], passed) if runner.command else None
+    return EmbeddedFacts(
+        program=program,
+        program_fault=None if program is None else explain_start_failure(program, {}, Path("/")),
+        git=server.find_program("git", passed),
+        server=server.owner,
+        unset_variables=server.list_unset(passed),
+        runner=server_runner,
+        differing_variables=() if runner == api.runner else _list_differing(of, server),
+        folder=read_file_facts(api.database.path.parent),
+        database=database,
+        disk=find_disk(api.database.path),
+        runs_disk=find_disk(api.runs_folder),
+        interrupted=_find_interrupted(api.database.path),
+    )
+
+
+def _find_interrupted(database: Path) -> str | None:
+    try:
+        refuse_interrupted_restore(database)
+    except DatabaseRefused as error:
+        return str(error)
+    return None
+
+
+def _load_runner(of: Installation, server: ServerEnvironment) -> RunnerSettings | UnknownFact | None:
+    """Load the runner's settings with the variables of the server, which runs or which the unit starts.
+
+    None where these variables are not known.
+    """
+    if of.configuration is None or not server.complete:
+        return None
+    try:
+        return load(of.configuration.file, server.variables).settings.api.runner
+    except SettingsError as error:  # without the values, which may be secret
+        return UnknownFact(", ".join(problem.where for problem in error.problems))
+
+
+def _list_differing(of: Installation, server: ServerEnvironment) -> tuple[str, ...]:
+    """Return the names of the variables for the runner whose values differ between the server and this command."""
+    without_file = of.configuration is not None and of.configuration.file is None
+    return tuple(
+        name
+        for name in sorted({*of.environ, *server.variables})
+        if (name.startswith(_RUNNER_VARIABLE) or (without_file and name == FILE_VARIABLE))
+        and of.environ.get(name) != server.variables.get(name)
+    )
+
+
+async def _measure_storage(of: Installation) -> StorageFacts | None:
+    """Measure what the embedded API keeps on disk, within a time that bounds it."""
+    api = of.settings.api
+    database = await run_abandonable(
+        lambda: [read_file_facts(api.database.path.with_name(api.database.path.name + suffix)) for suffix in ("", *SIDE_FILE_SUFFIXES)]
+    )
+    if database[0] is None:
+        return None
+    run_ids = [name for name in await run_abandonable(lambda: Workspace.list_names(api.runs_folder)) if _RUN_ID.fullmatch(name)]
+    sizes = await measure(api.runs_folder, run_ids, _MEASURE_TIMEOUT) if run_ids else {}
+    total = sum(sizes.values(), RunSize())
+    return StorageFacts(sum(file.size for file in database if file), total.outputs, total.clones, len(run_ids), len(sizes))
+
+
+def _ask_health(of: Installation) -> Mapping[str, object] | None:
+    """Ask the embedded API which of its parts work."""
+    listen = of.settings.api.listen
+    if listen is None or listen.port == 0:
+        return None
+    try:
+        health = of.fetch_page(listen, "/healthz")
+    except SchedulerError:
+        return None
+    return health if isinstance(health, dict) else None

@@ -1,0 +1,108 @@
+"""How many requests a target will be sent in the coming day, minute by minute: fires, and the readings that go with them.
+
+An estimate from above, by the daemon's own rules: a poll every ``poll_interval``, one more shortly before something is due when the last
+one would be older than ``fresh_for`` by then, and a reading after it where ``concurrency`` has to know whether the run before has ended.
+How runs end is seen by the polls, and costs nothing more.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import accumulate
+from typing import Final
+
+from scheduler.core.cron import Schedule
+from scheduler.core.forecast import Polls, predict_polls
+
+DAY: Final = 24 * 60
+"""Minutes that are looked ahead."""
+_HOUR: Final = 60
+_JUST_BEFORE: Final = timedelta(microseconds=1)
+_MAX_SINGLE_READINGS: Final = 8  # automations that are read on their own; for more, the whole list is read
+
+
+@dataclass(frozen=True, slots=True)
+class LoadGroup:
+    """Automations on one schedule: how many are due so many seconds after its instants, and how many of them ask for the run before."""
+
+    schedule: Schedule
+    fires: Mapping[int, int]
+    readings: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLoad:
+    """Requests within a minute, or so many ``minutes``, from ``at`` on."""
+
+    at: datetime
+    fires: int
+    readings: int
+    minutes: int = 1
+
+    @property
+    def requests(self) -> int:
+        """All of them."""
+        return self.fires + self.readings
+
+
+@dataclass(frozen=True, slots=True)
+class RequestForecast:
+    """The busiest minute and hour, by requests, the minute with most fires, and all minutes of the day in their order."""
+
+    minute: RequestLoad
+    hour: RequestLoad
+    most_fires: RequestLoad
+    minutes: Sequence[RequestLoad]
+
+
+def forecast_requests(groups: Iterable[LoadGroup], polling: Polls, now: datetime) -> RequestForecast:
+    """What the day from the next full minute on will ask for."""
+    begin = now.replace(second=0, microsecond=0) + timedelta(minutes=1)
+    fires, reads = _count_due(groups, begin)
+    readings = _count_polls(sorted(fires), polling)
+    for second, number in reads.items():
+        readings[second // 60] += min(number, max(_MAX_SINGLE_READINGS, polling.pages))
+    by_minute = Counter[int]()
+    for second, number in fires.items():
+        by_minute[second // 60] += number
+    minutes = [RequestLoad(begin + timedelta(minutes=minute), by_minute[minute], readings[minute]) for minute in range(DAY)]
+    return RequestForecast(
+        minute=max(minutes, key=lambda load: load.requests),
+        hour=max(_list_hours(minutes), key=lambda load: load.requests),
+        most_fires=max(minutes, key=lambda load: load.fires),
+        minutes=minutes,
+    )
+
+
+def _count_due(groups: Iterable[LoadGroup], begin: datetime) -> tuple[Counter[int], Counter[int]]:
+    """What is due, and what is read for it, by seconds from ``begin`` on."""
+    fires, reads = Counter[int](), Counter[int]()
+    for group in groups:
+        earliest = begin - timedelta(seconds=max(group.fires)) - _JUST_BEFORE
+        instants = [
+            int((fire - begin).total_seconds()) for fire in group.schedule.iterate_between(earliest, begin + timedelta(minutes=DAY))
+        ]
+        for offset, count in group.fires.items():
+            for second in (instant + offset for instant in instants):
+                if 0 <= second < DAY * 60:
+                    fires[second] += count
+                    reads[second] += group.readings.get(offset, 0)
+    return fires, +reads
+
+
+def _count_polls(due: Sequence[int], polling: Polls) -> Counter[int]:
+    """The requests of all polls, by minutes."""
+    requests = Counter[int]()
+    for at in predict_polls(due, polling, DAY * 60):
+        requests[max(int(at) // 60, 0)] += polling.pages
+    return requests
+
+
+def _list_hours(minutes: Sequence[RequestLoad]) -> Iterable[RequestLoad]:
+    """Every span of an hour within the day."""
+    fires = [0, *accumulate(each.fires for each in minutes)]
+    readings = [0, *accumulate(each.readings for each in minutes)]
+    for begin in range(len(minutes) - _HOUR + 1):
+        end = begin + _HOUR
+        yield RequestLoad(minutes[begin].at, fires[end] - fires[begin], readings[end] - readings[begin], _HOUR)

@@ -1,0 +1,156 @@
+"""Occurrences that are asked for by hand: `scheduler fire` writes a request, and the daemon opens the occurrence again.
+
+The request goes in the transaction that opens the occurrence, so that whoever is killed in between has lost nothing and does nothing twice.
+"""
+
+import sqlite3
+from datetime import datetime
+from typing import Final
+
+from scheduler.core.backfill import BACKFILL_OUTCOMES, FireRequest, Reopening
+from scheduler.core.instants import from_text
+from scheduler.core.model import Occurrence
+from scheduler.core.occurrence_log import Cause, Step
+from scheduler.ledger import steps
+from scheduler.ledger.spans import decode_intervals, encode_intervals, take_out
+from scheduler.ledger.sql_batch import to_identity, to_text, to_text_seconds
+
+_CHANGED: Final = "what is on record of it has changed meanwhile; ask again"
+
+# ---------------------------------------------------------------- for the command
+
+
+def request_fire(connection: sqlite3.Connection, request: FireRequest) -> bool:
+    """Ask for it. False when somebody has asked already, and the daemon has not looked yet."""
+    span = (to_text_seconds(request.instants[0]), encode_intervals(request.instants)) if request.instants else (None, None)
+    row = (*to_identity(request.occurrence), to_text(request.at), request.by, *span)
+    return connection.execute(_ASK, row).rowcount == 1
+
+
+_ASK: Final = """
+    INSERT INTO fire_request (target, automation_id, scheduled_for, requested_at, "by", span, intervals)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (target, automation_id, scheduled_for) DO UPDATE SET requested_at = excluded.requested_at, "by" = excluded."by",
+        span = excluded.span, intervals = excluded.intervals, refused = NULL
+    WHERE fire_request.refused IS NOT NULL
+"""
+
+
+def withdraw_request(connection: sqlite3.Connection, occurrence: Occurrence) -> bool:
+    """Ask no more. False when the daemon has taken it up, or has refused."""
+    return connection.execute(f"DELETE {_OF} AND refused IS NULL", to_identity(occurrence)).rowcount == 1
+
+
+def read_refusal(connection: sqlite3.Connection, occurrence: Occurrence) -> str | None:
+    """Why the daemon would not; None when it has not looked, or has taken it up."""
+    found = connection.execute(f"SELECT refused {_OF}", to_identity(occurrence)).fetchone()
+    return None if found is None else found[0]
+
+
+def is_requested(connection: sqlite3.Connection, occurrence: Occurrence) -> bool:
+    """Whether a request waits for the daemon."""
+    return connection.execute(f"SELECT 1 {_OF} AND refused IS NULL", to_identity(occurrence)).fetchone() is not None
+
+
+_OF: Final = "FROM fire_request WHERE target = ? AND automation_id = ? AND scheduled_for = ?"
+
+# ---------------------------------------------------------------- for the daemon
+
+
+def has_request(connection: sqlite3.Connection) -> bool:
+    """Whether there is anything to take up."""
+    return connection.execute(_ANY_REQUEST).fetchone() is not None
+
+
+_ANY_REQUEST: Final = "SELECT 1 FROM fire_request INDEXED BY fire_request_waiting WHERE refused IS NULL LIMIT 1"
+
+
+def read_requests(connection: sqlite3.Connection, target: str) -> list[FireRequest]:
+    """What is asked for of a target, the oldest first."""
+    return [_parse_request(row) for row in connection.execute(_REQUESTS, (target,))]
+
+
+_REQUESTS: Final = """
+    SELECT * FROM fire_request INDEXED BY fire_request_waiting WHERE target = ? AND refused IS NULL ORDER BY requested_at, scheduled_for
+"""
+
+
+def _parse_request(row: sqlite3.Row) -> FireRequest:
+    occurrence = Occurrence(row["target"], row["automation_id"], from_text(row["scheduled_for"]))
+    instants = () if row["intervals"] is None else tuple(decode_intervals(from_text(row["span"]), row["intervals"]))
+    return FireRequest(occurrence, from_text(row["requested_at"]), row["by"], instants)
+
+
+def refuse(connection: sqlite3.Connection, request: FireRequest, why: str) -> None:
+    """Leave the request, for the command to see why."""
+    connection.execute(_REFUSE, (*to_identity(request.occurrence), why))
+
+
+_REFUSE: Final = "UPDATE fire_request SET refused = ?4 WHERE target = ?1 AND automation_id = ?2 AND scheduled_for = ?3"
+
+
+def reopen(connection: sqlite3.Connection, request: FireRequest, reopening: Reopening, node: str) -> str | None:
+    """Open the occurrence again, its old outcome kept as a step, and remove the request. Why it may not be comes back, and is noted."""
+    take_out(connection, request.occurrence, request.instants)
+    why = _reopen_row(connection, request, reopening, node)
+    if why is not None:
+        refuse(connection, request, why)
+        return why
+    connection.execute(f"DELETE {_OF}", to_identity(request.occurrence))
+    return None
+
+
+def _reopen_row(connection: sqlite3.Connection, request: FireRequest, reopening: Reopening, node: str) -> str | None:
+    row = connection.execute(_SELECT, to_identity(request.occurrence)).fetchone()
+    if row is None:
+        return _insert_row(connection, request, reopening, node)
+    outcome, reason, state, finished_at, count = row
+    if count != 1:
+        return _CHANGED
+    if outcome not in BACKFILL_OUTCOMES:
+        return f"it is open ({state})" if outcome is None else f"it is {outcome}: {reason}"
+    if (run := _find_late_run(connection, request.occurrence)) is not None:
+        return f"run {run} is most likely a late attempt for it"
+    changes = (to_text(reopening.deadline), to_text(reopening.at), to_text(request.at))
+    connection.execute(_OPEN, (*to_identity(request.occurrence), *changes))
+    _record_reopening(connection, request, from_text(finished_at), reopening.at, f"{outcome}: {reason}")
+    return None
+
+
+def _insert_row(connection: sqlite3.Connection, request: FireRequest, reopening: Reopening, node: str) -> str | None:
+    """A row for what has none. One that lies in a span that does not know it is something else by now."""
+    values = (reopening.name, to_text(reopening.due), to_text(reopening.deadline), to_text(reopening.at), to_text(request.at), node)
+    if connection.execute(_MAKE, (*to_identity(request.occurrence), *values)).rowcount != 1:
+        return _CHANGED
+    _record_reopening(connection, request, request.at, reopening.at, "not on record")
+    return None
+
+
+def _find_late_run(connection: sqlite3.Connection, occurrence: Occurrence) -> str | None:
+    """The run that was started for it after all, if there is one."""
+    found = connection.execute(_DOUBLE, to_identity(occurrence)).fetchone()
+    return None if found is None else found[0]
+
+
+_DOUBLE: Final = "SELECT run_id FROM run INDEXED BY run_doubles WHERE doubles = ?3 AND target = ?1 AND automation_id = ?2"
+
+
+def _record_reopening(connection: sqlite3.Connection, request: FireRequest, at: datetime, until: datetime, detail: str) -> None:
+    steps.record(connection, [(request.occurrence, [Step(at, Cause.REOPENED, until, detail, request.by)])])
+
+
+_SELECT: Final = """
+    SELECT outcome, reason, state, finished_at, count FROM occurrence WHERE target = ?1 AND automation_id = ?2 AND scheduled_for = ?3
+"""
+_OPEN: Final = """
+    UPDATE occurrence SET state = 'waiting', outcome = NULL, reason = NULL, finished_at = NULL, sent_at = NULL, lateness_seconds = NULL,
+        deadline = ?4, claimed_at = coalesce(claimed_at, ?5), asked_at = ?6
+    WHERE target = ?1 AND automation_id = ?2 AND scheduled_for = ?3
+"""
+_MAKE: Final = """
+    INSERT INTO occurrence (target, automation_id, scheduled_for, last, name, due, deadline, claimed_at, asked_at, node, state)
+    SELECT ?1, ?2, ?3, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'waiting' WHERE NOT EXISTS (
+        SELECT 1 FROM occurrence AS span
+        WHERE span.count > 1 AND span.target = ?1 AND span.automation_id = ?2 AND span.last >= ?3 AND span.scheduled_for <= ?3
+    )
+"""

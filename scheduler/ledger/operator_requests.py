@@ -1,0 +1,160 @@
+"""What people ask for at the command line and the daemon honours: pauses, runs by hand, and a target's new name.
+
+Plain functions of a connection, so that a command can hand them to `Database.write` beside a running daemon, which sees them at its next
+look. Instants are aware.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from scheduler.core.errors import ConfigurationError
+from scheduler.core.instants import from_text, to_text
+from scheduler.core.model import Run, RunStatus
+
+EVERYTHING: Final = "*"
+"""In place of an automation's id: all of the target."""
+
+MANUAL_RUN_WINDOW: Final = timedelta(minutes=2)
+"""How far from a request by hand its run may have begun: two clocks that differ, and a slow answer."""
+
+# ---------------------------------------------------------------- pauses
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """An automation, or `EVERYTHING`, of which occurrences are recorded but not fired. ``by``: whoever asked for it."""
+
+    target: str
+    automation_id: str
+    since: datetime
+    by: str
+
+
+def pause(connection: sqlite3.Connection, wanted: Pause) -> bool:
+    """Pause from now on. False when it was paused already: the older pause stays. Raises `ConfigurationError` for an unknown target."""
+    _require_target(connection, wanted.target)
+    row = (wanted.target, wanted.automation_id, to_text(wanted.since), wanted.by)
+    made = connection.execute('INSERT INTO pause (target, automation_id, since, "by") VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING', row)
+    return made.rowcount == 1
+
+
+def note_restoration(connection: sqlite3.Connection, at: datetime) -> None:
+    """Note that the ledger was restored from a backup, for all targets: they may have had runs since that are on no record."""
+    connection.execute("UPDATE target SET restored_at = ?", (to_text(at),))
+
+
+def resume(connection: sqlite3.Connection, target: str, automation_id: str, *, at: datetime, by: str, keep_single: bool = False) -> bool:
+    """End a pause; with `EVERYTHING`, all pauses of the target, or ``keep_single`` those of single automations.
+
+    False when there was none to be ended. It stays on record that there was one.
+    """
+    for_all = None if keep_single else EVERYTHING
+    connection.execute(_REMEMBER_PAUSES, (target, automation_id, for_all, to_text(at), by))
+    return connection.execute(_END_PAUSES, (target, automation_id, for_all)).rowcount > 0
+
+
+_REMEMBER_PAUSES: Final = """
+    INSERT INTO past_pause (target, automation_id, since, "by", until, ended_by)
+    SELECT target, automation_id, since, "by", ?4, ?5 FROM pause WHERE target = ?1 AND (automation_id = ?2 OR ?2 = ?3)
+"""
+_END_PAUSES: Final = "DELETE FROM pause WHERE target = ?1 AND (automation_id = ?2 OR ?2 = ?3)"
+
+
+def read_pauses(connection: sqlite3.Connection, target: str | None = None) -> list[Pause]:
+    """Of one target or of all, the oldest first."""
+    rows = connection.execute(
+        'SELECT target, automation_id, since, "by" FROM pause WHERE ?1 IS NULL OR target = ?1 ORDER BY since, target, automation_id',
+        (target,),
+    )
+    return [Pause(target, automation_id, from_text(since), by) for target, automation_id, since, by in rows]
+
+
+# ---------------------------------------------------------------- runs by hand
+
+
+def announce_run(connection: sqlite3.Connection, target: str, automation_id: str, at: datetime) -> int:
+    """Announce a run by hand, before its request is sent, so that nobody takes it for foreign. Returns the intent's id."""
+    _require_target(connection, target)
+    row = (target, automation_id, to_text(at))
+    made = connection.execute("INSERT INTO manual_run (target, automation_id, requested_at) VALUES (?, ?, ?)", row)
+    assert made.lastrowid is not None
+    return made.lastrowid
+
+
+def record_started_run(connection: sqlite3.Connection, intent: int, run: Run, at: datetime) -> None:
+    """The request was answered with this run: it is known, and whose it is."""
+    connection.execute("UPDATE manual_run SET answered_at = ?, run_id = ? WHERE id = ?", (to_text(at), run.id, intent))
+    started_at = None if run.started_at is None else to_text(run.started_at)
+    finished_at = None if run.status is RunStatus.RUNNING else to_text(at)
+    connection.execute(
+        """
+        INSERT INTO run (target, run_id, automation_id, origin, status, started_at, finished_at, error)
+        SELECT target, ?2, automation_id, 'manual', ?3, ?4, ?5, ?6 FROM manual_run WHERE id = ?1
+        ON CONFLICT (target, run_id) DO UPDATE SET origin = 'manual', doubles = NULL WHERE origin = 'foreign'
+        """,
+        (intent, run.id, run.status, started_at, finished_at, run.error),
+    )
+
+
+def record_failed_run(connection: sqlite3.Connection, intent: int, error: str, *, refused_at: datetime | None) -> None:
+    """No run is known of. ``refused_at``: nothing was started, surely; None: it may have been, and a run that shows up is taken for it."""
+    answered_at = None if refused_at is None else to_text(refused_at)
+    connection.execute("UPDATE manual_run SET answered_at = ?, error = ? WHERE id = ?", (answered_at, error, intent))
+
+
+def find_manual_run(
+    connection: sqlite3.Connection, target: str, automation_id: str, run_id: str, started_at: datetime | None
+) -> int | None:
+    """The intent that this run belongs to: the one that was answered with it, or the nearest that nobody has answered."""
+    known = connection.execute("SELECT id FROM manual_run WHERE target = ? AND run_id = ?", (target, run_id)).fetchone()
+    if known is None and started_at is not None:
+        known = connection.execute(
+            _NEAREST, (target, automation_id, to_text(started_at - MANUAL_RUN_WINDOW), to_text(started_at + MANUAL_RUN_WINDOW))
+        ).fetchone()
+    return None if known is None else int(known[0])
+
+
+_NEAREST: Final = """
+    SELECT id FROM manual_run
+    WHERE target = ? AND automation_id = ? AND run_id IS NULL AND answered_at IS NULL AND requested_at BETWEEN ? AND ?
+    ORDER BY requested_at LIMIT 1
+"""
+
+
+def attribute_manual_runs(connection: sqlite3.Connection, target: str, runs: Sequence[Run]) -> None:
+    """These runs were started by hand: give each to its intent, so that the next one needs an intent of its own."""
+    for run in runs:
+        intent = find_manual_run(connection, target, run.automation_id, run.id, run.started_at)
+        connection.execute("UPDATE manual_run SET run_id = ? WHERE id = ? AND run_id IS NULL", (run.id, intent))
+
+
+# ---------------------------------------------------------------- names
+
+
+def rename_target(connection: sqlite3.Connection, old: str, new: str) -> None:
+    """Give a target's history another name. No daemon may be using it meanwhile. Raises `ConfigurationError`."""
+    _require_target(connection, old)
+    if old != new and connection.execute("SELECT 1 FROM target WHERE name = ?", (new,)).fetchone():
+        raise ConfigurationError(f"the ledger has a target {new!r} already; rename that one first")
+    connection.execute("UPDATE target SET name = ? WHERE name = ?", (new, old))
+
+
+def unthrottle_target(connection: sqlite3.Connection, target: str) -> datetime | None:
+    """Forget the wait that the API of a target asked for. Return its end, None without a wait.
+
+    Raises `ConfigurationError` for a target that is not there.
+    """
+    _require_target(connection, target)
+    (until,) = connection.execute("SELECT throttled_until FROM target WHERE name = ?", (target,)).fetchone()
+    connection.execute("UPDATE target SET throttled_at = NULL, throttled_until = NULL WHERE name = ?", (target,))
+    return None if until is None else from_text(until)
+
+
+def _require_target(connection: sqlite3.Connection, target: str) -> None:
+    names = [name for (name,) in connection.execute("SELECT name FROM target ORDER BY name")]
+    if target not in names:
+        known = ", ".join(names) or "none: start the daemon once"
+        raise ConfigurationError(f"the ledger has no target {target!r}; it knows {known}")

@@ -1,0 +1,48 @@
+"""Runs that a reading showed while nobody could tell whether an attempt of ours had started them.
+
+Each run stands in `unattributed_run` until the attempt has its outcome. So a restart does not forget the run, although a newer
+run may hide it by then, and no reading shows it again.
+"""
+
+import json
+import sqlite3
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from scheduler.core.instants import from_text
+from scheduler.core.model import Run, RunStatus
+from scheduler.ledger.sql_batch import make_statement, pack_rows, to_text
+
+_NOTE: Final = make_statement(
+    "run_id, automation_id, status, started_at, error",
+    """
+    INSERT INTO unattributed_run (target, run_id, automation_id, status, started_at, error)
+    SELECT ?2, run_id, automation_id, status, started_at, error FROM {given} WHERE true
+    ON CONFLICT (target, run_id) DO UPDATE SET status = excluded.status, started_at = excluded.started_at, error = excluded.error
+    """,
+)
+
+_REMOVE: Final = "DELETE FROM unattributed_run WHERE target = ?2 AND run_id IN (SELECT value FROM json_each(?1))"
+
+_SELECT: Final = "SELECT run_id, automation_id, status, started_at, error FROM unattributed_run WHERE target = ? ORDER BY run_id"
+
+
+def note(connection: sqlite3.Connection, target: str, runs: Sequence[Run]) -> None:
+    """Note runs as last shown."""
+    rows = [(run.id, run.automation_id, run.status, None if run.started_at is None else to_text(run.started_at), run.error) for run in runs]
+    if rows:
+        connection.execute(_NOTE, (pack_rows(rows), target))
+
+
+def remove(connection: sqlite3.Connection, target: str, run_ids: Collection[str]) -> None:
+    """Remove the notes of runs whose origin is known by now. A run without a note is passed over."""
+    if run_ids:
+        connection.execute(_REMOVE, (json.dumps(list(run_ids)), target))
+
+
+def select(connection: sqlite3.Connection, target: str) -> list[Run]:
+    """Return the noted runs of a target, in the order of their ids."""
+    return [
+        Run(run_id, automation_id, None if started_at is None else from_text(started_at), RunStatus(status), error)
+        for run_id, automation_id, status, started_at, error in connection.execute(_SELECT, (target,))
+    ]

@@ -1,0 +1,30 @@
+"""How many requests a key may make: so many in any minute, as the framework's rate throttle counts them."""
+
+import math
+from collections import defaultdict, deque
+from collections.abc import Callable
+from typing import Final
+
+from scheduler.localapi.errors import make_throttled_error
+
+_MINUTE: Final = 60.0
+
+
+class KeyRateLimiter:
+    """One limit for each key. ``per_minute`` 0: there is none. ``now`` is a clock of seconds that only goes forward."""
+
+    def __init__(self, per_minute: int, now: Callable[[], float]) -> None:
+        self._per_minute = per_minute
+        self._now = now
+        self._requests: defaultdict[str, deque[float]] = defaultdict(deque)  # by key, the oldest first
+
+    def count_request(self, key_id: str) -> None:
+        """Count a request. Raises `ApiError` (429) for one too many, which is not counted."""
+        if not self._per_minute:
+            return
+        now, admitted = self._now(), self._requests[key_id]
+        while admitted and admitted[0] <= now - _MINUTE:
+            admitted.popleft()
+        if len(admitted) >= self._per_minute:
+            raise make_throttled_error(math.ceil(admitted[0] + _MINUTE - now))
+        admitted.append(now)

@@ -1,0 +1,153 @@
+"""What is written down of a run that ended: success, or a sentence that says what failed.
+
+Pure, so that every sentence a person may read in ``last_error`` stands here, and can be tested without a process.
+"""
+
+import signal
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from scheduler.core.duration import describe_duration
+from scheduler.core.terminal_text import strip_terminal_codes, to_printable
+from scheduler.localapi.process import CommandResult, EndCause
+from scheduler.localapi.runs import RunResult
+
+NO_COMMAND: Final = RunResult("failed", error="No command is configured to carry out runs; set `command` in [api.runner].")
+CANCELLED_ERROR: Final = "The run was cancelled before it began."
+DELETED_ERROR: Final = "The automation was deleted before the run began."
+RESTORED_ERROR: Final = (
+    "The run had not ended when the backup was made from which the database was restored; how the run ended is not known."
+)
+
+_MAX_LENGTH: Final = 200
+NOT_EXECUTABLE_STATUS: Final = 126
+NOT_FOUND_STATUS: Final = 127
+_SIGNAL_STATUS_BASE: Final = 128  # and more: the status of a command that a signal ended, as a shell gives it
+_SIGNALS: Final = frozenset(int(each) for each in signal.Signals)
+_SIGNAL_CAUSES: Final[Mapping[int, str]] = {
+    signal.SIGKILL: "often for want of memory",
+    signal.SIGSEGV: "so it crashed",
+    signal.SIGTERM: "so somebody asked it to end",
+}
+_MAX_NAMES: Final = 5
+
+
+def describe_expiry(queue_timeout: float) -> str:
+    """Say why a run that waited too long did not begin."""
+    return f"The run waited for its turn for {describe_duration(queue_timeout)}, the limit of `queue_timeout`, and did not begin."
+
+
+def judge_command(ended: CommandResult, timeout: float, tail: bytes, hint: str | None = None) -> RunResult:
+    """Judge a command by its exit status. ``tail`` is the end of its output, whose last line often says what was wrong.
+
+    ``hint`` is a sentence on the program's file.
+    """
+    if _is_success(ended):
+        return RunResult("success", 0)
+    last = _split_lines(tail)[-1:]
+    said = f" The last line of its output: {_cut(last[0])}" if last else ""
+    return RunResult("failed", ended.exit_status, _join(_describe_end("The command", ended, timeout), hint) + said)
+
+
+def judge_clone(ended: CommandResult, timeout: float, tail: bytes) -> RunResult | None:
+    """Judge ``git clone``: None when there is a clone to work in. git explains itself in several lines, of which none is always the one."""
+    if _is_success(ended):
+        return None
+    said = _cut(" ".join(_split_lines(tail)))
+    return RunResult("failed", ended.exit_status, f"{_describe_end('git clone', ended, timeout)} {said}".rstrip())
+
+
+def make_repository_failure(repository: str) -> RunResult:
+    """Judge a run whose repository has a name that cannot stand in a URL."""
+    return RunResult(
+        "failed", error=f"The repository {repository!r} cannot be cloned: its name may have letters, digits, '.', '_' and '-' only."
+    )
+
+
+def make_workspace_failure(folder: Path, error: OSError) -> RunResult:
+    """Judge a run whose folder could not be made."""
+    return RunResult("failed", error=f"The run's folder {folder} could not be prepared: {error.strerror}.")
+
+
+def make_unexpected_failure(error: Exception) -> RunResult:
+    """Judge a run that could not be carried out for a reason that nobody foresaw."""
+    return RunResult("failed", error=f"The run could not be carried out: {_cut(str(error) or type(error).__name__)}")
+
+
+def make_start_failure(program: str, error: OSError, hint: str | None = None) -> RunResult:
+    """Judge a command that could not be started: missing, not executable, no program at all. ``hint`` is a sentence on its file."""
+    return RunResult("failed", error=_join(f"The command {program!r} could not be started: {error.strerror}.", hint))
+
+
+def may_be_line_end(ended: CommandResult) -> bool:
+    """Return whether a command may have ended because the first line of a script ends with CR LF."""
+    return ended.cause is EndCause.ITSELF and ended.exit_status in {NOT_EXECUTABLE_STATUS, NOT_FOUND_STATUS}
+
+
+def describe_orphans(subject: str, ended: CommandResult) -> str | None:
+    """Name the processes that a command left running when it ended by itself, and that were ended then; None when it left none."""
+    if ended.cause is not EndCause.ITSELF or not ended.orphan_count:
+        return None
+    many = "a process" if ended.orphan_count == 1 else f"{ended.orphan_count:,} processes"
+    counts = Counter(to_printable(name) for name in ended.orphan_names)
+    named = [name if count == 1 else f"{name} ({count})" for name, count in counts.most_common(_MAX_NAMES)]
+    if sum(count for _, count in counts.most_common(_MAX_NAMES)) < ended.orphan_count:
+        named.append("…")
+    return f"scheduler: {subject} left {many} running, ended now: {', '.join(named)}"
+
+
+def _is_success(ended: CommandResult) -> bool:
+    return ended.cause is EndCause.ITSELF and ended.exit_status == 0
+
+
+def _split_lines(tail: bytes) -> list[str]:
+    """The lines with anything on them, in printable characters and without colours, whatever the bytes are."""
+    lines = (line.strip() for line in strip_terminal_codes(tail.decode(errors="replace")).splitlines())
+    return ["".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line) for line in lines if line]
+
+
+def _join(sentence: str, hint: str | None) -> str:
+    return sentence if hint is None else f"{sentence} {hint}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_LENGTH else text[: _MAX_LENGTH - 1] + "…"
+
+
+def _describe_end(subject: str, ended: CommandResult, timeout: float) -> str:
+    match ended.cause:
+        case EndCause.TIMEOUT:
+            return f"{subject} was still going after {describe_duration(timeout)}, its time limit, and was ended."
+        case EndCause.STOP:
+            return f"The server was stopped while {_lower_first_letter(subject)} was going on, and ended it."
+        case EndCause.CANCEL:
+            return f"The run was cancelled, and {_lower_first_letter(subject)} was ended."
+        case EndCause.ITSELF if ended.exit_status is None:
+            return f"{subject} was ended because the process that watched over it was killed."
+        case EndCause.ITSELF if ended.exit_status < 0:
+            return f"{subject} was killed by {_name_signal(-ended.exit_status)}."
+    return f"{subject} ended with exit status {ended.exit_status}{_explain(ended.exit_status)}."
+
+
+def _explain(status: int | None) -> str:
+    """Say what an exit status means by the custom of shells (POSIX, Shell Command Language, 2.8.2); nothing for others."""
+    if status == NOT_EXECUTABLE_STATUS:
+        return ": a program was found, and could not be started"
+    if status == NOT_FOUND_STATUS:
+        return ": a program was not found"
+    number = (status or 0) - _SIGNAL_STATUS_BASE
+    return f": a program was killed by {_name_signal(number)}" if number in _SIGNALS else ""
+
+
+def _lower_first_letter(subject: str) -> str:
+    return subject[0].lower() + subject[1:]
+
+
+def _name_signal(number: int) -> str:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:  # a real-time signal has no name
+        return f"signal {number}"
+    return f"{name}, {_SIGNAL_CAUSES[number]}" if number in _SIGNAL_CAUSES else name

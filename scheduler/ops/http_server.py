@@ -1,0 +1,151 @@
+"""Any ASGI application on an address, served by uvicorn in the loop that runs already.
+
+Apart from every application: the daemon's pages and the embedded API are served by the same means. The address is bound here and not by
+uvicorn, which would end the process when it cannot; signals are left to whoever owns the process.
+"""
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Final, Self
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from scheduler.core.errors import ConfigurationError
+from scheduler.ops.bounds import RequestSizeLimit
+from scheduler.ops.connection import MAX_HEAD, Connection
+
+_BACKLOG: Final = 2048
+_LAST_PORT: Final = 65_535
+_ABSENT_ERRORS: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+"""No fault as long as the host has another address: many machines call ``::1`` localhost and have no IPv6."""
+
+
+class HttpServer:
+    """An application while it is being served; an async context manager.
+
+    ``listen`` is ``host:port`` or ``[IPv6]:port``, port 0 for one that the system chooses, "" for not at all; ``setting`` says where it was
+    set, for errors. ``keep_alive`` is how many seconds an idle connection stays open, ``connections`` how many may be at once (more get a
+    503), ``patience`` the whole seconds that requests have to come to their end when it stops.
+    """
+
+    def __init__(
+        self, app: ASGIApp, listen: str, *, setting: str, keep_alive: int = 5, connections: int | None = None, patience: int = 2
+    ) -> None:
+        self._listen = listen
+        self._setting = setting
+        self._server = _Server(
+            uvicorn.Config(
+                RequestSizeLimit(app),
+                http=Connection,
+                h11_max_incomplete_event_size=MAX_HEAD,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                ws="none",
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=keep_alive,
+                limit_concurrency=connections,
+                timeout_graceful_shutdown=patience,
+            )
+        )
+        self._task: asyncio.Task[None] | None = None
+        self.address = ""
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Be reachable: ``address`` is then ``host:port`` with the port in use. Raises `ConfigurationError` when that cannot be."""
+        if not self._listen:
+            return
+        sockets = await self._bind()
+        host, port = sockets[0].getsockname()[:2]
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._task = asyncio.create_task(self._server.serve(sockets), name=f"serving {self.address}")
+        ready = asyncio.create_task(self._server.ready.wait())
+        await asyncio.wait((self._task, ready), return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        if self._task.done():
+            self._task.result()
+
+    async def stop(self) -> None:
+        """Take no more requests, and return when those under way are answered or were given up."""
+        if self._task is not None:
+            self._server.should_exit = True
+            await self._task
+            self._task = None
+
+    async def _bind(self) -> list[socket.socket]:
+        """A socket for every address of the host, all with the same port."""
+        host, port = self._parse_listen()
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        except OSError as error:
+            raise self._make_error(f"the host {host!r} is not known: {error.strerror}") from None
+        sockets: list[socket.socket] = []
+        problem: OSError | None = None
+        for family, _, _, _, (address, *_) in dict.fromkeys(found):
+            try:
+                sockets.append(_bind_address(family, str(address), sockets[0].getsockname()[1] if sockets else port))
+            except OSError as error:
+                problem = error
+                if error.errno not in _ABSENT_ERRORS:
+                    break
+        if problem is not None and (not sockets or problem.errno not in _ABSENT_ERRORS):
+            for each in sockets:
+                each.close()
+            raise self._make_error(_explain_error(problem))
+        return sockets
+
+    def _parse_listen(self) -> tuple[str, int]:
+        host, _, port = self._listen.rpartition(":")
+        if not host or not (port.isascii() and port.isdigit() and int(port) <= _LAST_PORT):
+            raise self._make_error("it should be host:port, or [IPv6]:port")
+        return host.removeprefix("[").removesuffix("]"), int(port)
+
+    def _make_error(self, problem: str) -> ConfigurationError:
+        return ConfigurationError(f"cannot listen on {self._listen} ({self._setting}): {problem}")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn as a part of a process and not as its owner."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and tell when that is done."""
+        await super().startup(sockets)
+        self.ready.set()
+
+
+def _bind_address(family: int, address: str, port: int) -> socket.socket:
+    return socket.create_server((address, port), family=family, backlog=_BACKLOG, dualstack_ipv6=address == "::")
+
+
+def _explain_error(error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "something else listens there already; stop it, or choose another port"
+        case errno.EADDRNOTAVAIL:
+            return "this machine has no such address"
+        case errno.EACCES | errno.EPERM:
+            return "ports below 1024 need a privilege; choose a higher one"
+        case _:
+            return str(error.strerror or error)

@@ -1,0 +1,85 @@
+"""Templates into text, with nothing in them that a name could have put there.
+
+Every value that is shown passes `_finalize_value` and then Jinja's escaping, whether a template thinks of it
+or not. Rendering takes milliseconds
+of pure Python, so it is done on another thread than the loop's, with a pause after each few values: a thread that does not pause lets
+another one have Python's lock only every five milliseconds, and the loop may want it for each request that it sends.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from itertools import count
+from typing import Final, TypeVar
+
+from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: TID251  here pages are made
+from markupsafe import Markup, escape  # noqa: TID251  the same
+
+from scheduler.core.command_line import format_command, help_command
+from scheduler.core.terminal_text import to_printable
+from scheduler.ops.page.assets import ICON, ROOT, SCRIPT, STYLE
+
+_T = TypeVar("_T")
+
+CONTENT_POLICY: Final = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+"""The Content-Security-Policy of a page for people: what is served here, and nothing else."""
+
+_PAUSE_EVERY: Final = 100  # in some tenths of a millisecond
+_PAUSE_SECONDS: Final = 0.00005
+
+
+def iterate_with_pauses(items: Iterable[_T], every: int = _PAUSE_EVERY) -> Iterator[_T]:
+    """The same items, with a moment after each so many in which other threads have their turn."""
+    for number, item in enumerate(items, 1):
+        yield item
+        if number % every == 0:
+            time.sleep(_PAUSE_SECONDS)
+
+
+def render(template: str, **values: object) -> str:
+    """The text of a page."""
+    return _environment.get_template(template).render(**values)
+
+
+_value_count: Final = count()
+
+
+def _finalize_value(value: object) -> object:
+    """On one line, with everything that does not print itself as an escape; what is markup already is left as it is."""
+    if next(_value_count) % _PAUSE_EVERY == 0:
+        time.sleep(_PAUSE_SECONDS)
+    return to_printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _mark_code(text: str) -> Markup:
+    """A sentence of our own, with what stands between backticks as code."""
+    parts = (str(escape(to_printable(part))) for part in text.split("`"))
+    return Markup("".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts)))  # noqa: S704  escaped above
+
+
+def _format_thousands(number: int) -> str:
+    return f"{number:,}"
+
+
+def _make_environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader(__package__ or ""),
+        autoescape=True,
+        auto_reload=False,
+        finalize=_finalize_value,
+        lstrip_blocks=True,
+        trim_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters |= {"coded": _mark_code, "thousands": _format_thousands, "printable": to_printable}
+    environment.globals |= {
+        "command_line": format_command,
+        "help_command": help_command,
+        "assets": {"style": ROOT + STYLE.name, "script": ROOT + SCRIPT.name, "icon": ROOT + ICON.name},
+    }
+    return environment
+
+
+_environment: Final = _make_environment()

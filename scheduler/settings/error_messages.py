@@ -1,0 +1,121 @@
+"""Pydantic's findings in our own words: where, what, and what to do. Pydantic's own texts are for programmers."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from pydantic_core import ErrorDetails
+
+from scheduler.settings.problems import InvalidSetting, Problem, find_nearest, format_value
+from scheduler.settings.registry import LISTS, SETTINGS, TABLES, SettingPath, format_path
+from scheduler.settings.sources import Assignment, Origin
+
+MessageParts = tuple[str, str]
+"""What is wrong, and what to do."""
+
+_EXAMPLES: Final[Mapping[tuple[str, ...], str]] = {
+    ("target", "url"): 'url = "https://us.posthog.com"',
+    ("target", "project_id"): 'project_id = "12345"',
+    ("override", "automation"): 'automation = "nightly-*"',
+}
+
+
+def make_problems(faults: Iterable[ErrorDetails], assigned: Mapping[SettingPath, Assignment]) -> list[Problem]:
+    """One problem for each finding."""
+    return [Problem(describe_place(fault["loc"], assigned), *_describe_fault(fault)) for fault in faults]
+
+
+def describe_place(path: SettingPath, assigned: Mapping[SettingPath, Assignment]) -> str:
+    """The place of a value for people: who wrote it, and which setting it is."""
+    origin = _find_origin(path, assigned)
+    return f"{origin}: {format_path(path)}" if origin else format_path(path)
+
+
+def _find_origin(path: SettingPath, assigned: Mapping[SettingPath, Assignment]) -> Origin | None:
+    """Who wrote the value at a place, inside it, or as near to it as there is anything."""
+    for length in range(len(path), 0, -1):
+        for candidate, assignment in assigned.items():
+            if candidate[:length] == path[:length]:
+                return assignment.origin
+    return None
+
+
+def _describe_fault(fault: ErrorDetails) -> MessageParts:
+    if fault["type"] == "value_error":
+        return _describe_refusal(fault)
+    say = _DESCRIBERS.get(fault["type"])
+    return say(fault) if say else (f"{fault['msg']}, not {format_value(fault['input'])}", "see docs/configuration.md")
+
+
+def _describe_refusal(fault: ErrorDetails) -> MessageParts:
+    """What one of our own readers said."""
+    error = fault["ctx"]["error"]
+    return (error.what, error.remedy) if isinstance(error, InvalidSetting) else (str(error), "see docs/configuration.md")
+
+
+def _describe_unknown(fault: ErrorDetails) -> MessageParts:
+    return "is no known setting", _suggest_name(_drop_numbers(fault["loc"]))
+
+
+def _suggest_name(path: tuple[str, ...]) -> str:
+    """The nearest known name: beside the unknown one, else anywhere by its last word, else whatever is most like it."""
+    beside = {known[len(path) - 1] for known in (*SETTINGS, *TABLES) if len(known) >= len(path) and known[: len(path) - 1] == path[:-1]}
+    if match := find_nearest(path[-1], beside):
+        return f"did you mean {match}?"
+    names = {".".join(known): known[-1] for known in SETTINGS}
+    elsewhere = find_nearest(path[-1], set(names.values()), cutoff=0.8)
+    likely = [name for name, last in names.items() if last == elsewhere] or list(names)
+    return f"did you mean {find_nearest('.'.join(path), likely, cutoff=0)}?"
+
+
+def _describe_missing(fault: ErrorDetails) -> MessageParts:
+    return "is missing", f"add {_EXAMPLES[_drop_numbers(fault['loc'])]}"
+
+
+def _describe_missing_table(fault: ErrorDetails) -> MessageParts:
+    path = _drop_numbers(fault["loc"])
+    header = f"[[{path[0]}]]" if path[:1] in LISTS else f"[{'.'.join(path)}]"
+    return f"should be a table, not {_describe_kind(fault['input'])}", f"write {header} on a line of its own and its settings below"
+
+
+def _describe_missing_list(fault: ErrorDetails) -> MessageParts:
+    path = _drop_numbers(fault["loc"])
+    if path in TABLES:
+        return f"should be a list of tables, not {_describe_kind(fault['input'])}", f"write [[{path[0]}]] with two brackets, once for each"
+    return f"should be a list, not {_describe_kind(fault['input'])}", 'write it as ["one", "two"], also in an environment variable'
+
+
+def _describe_wrong_choice(fault: ErrorDetails) -> MessageParts:
+    return f"should be {fault['ctx']['expected']}, not {format_value(fault['input'])}", "write one of them"
+
+
+def _make_bound_describer(word: str, limit: str) -> Callable[[ErrorDetails], MessageParts]:
+    return lambda fault: (
+        f"should be at {word} {fault['ctx'][limit]}, not {format_value(fault['input'])}",
+        "write a number within the limits",
+    )
+
+
+def _make_type_describer(kind: str, remedy: str) -> Callable[[ErrorDetails], MessageParts]:
+    return lambda fault: (f"should be {kind}, not {format_value(fault['input'])}", remedy)
+
+
+def _drop_numbers(path: SettingPath) -> tuple[str, ...]:
+    return tuple(part for part in path if isinstance(part, str))
+
+
+def _describe_kind(value: object) -> str:
+    return "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else format_value(value)
+
+
+_DESCRIBERS: Final[Mapping[str, Callable[[ErrorDetails], MessageParts]]] = {
+    "extra_forbidden": _describe_unknown,
+    "missing": _describe_missing,
+    "model_type": _describe_missing_table,
+    "tuple_type": _describe_missing_list,
+    "literal_error": _describe_wrong_choice,
+    "enum": _describe_wrong_choice,
+    "greater_than_equal": _make_bound_describer("least", "ge"),
+    "less_than_equal": _make_bound_describer("most", "le"),
+    "int_type": _make_type_describer("a whole number", "write digits alone, as 400"),
+    "bool_type": _make_type_describer("true or false", "write one of the two, without quotes"),
+}

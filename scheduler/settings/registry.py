@@ -1,0 +1,61 @@
+"""Which settings there are: the models' leaves with their place in the file and their environment variable."""
+
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from scheduler.settings.models import Settings
+
+SettingPath = tuple[str | int, ...]
+"""The place of a setting in the file: ``("server", "listen")``; the number of a table counts from 0: ``("target", 0, "url")``."""
+
+VARIABLE_PREFIX: Final = "SCHEDULER_"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting. In a list of tables its path has no number: ``("target", "url")``."""
+
+    path: tuple[str, ...]
+    field: FieldInfo
+    is_repeated: bool
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it, where one can."""
+        return make_variable_name(self.path)
+
+
+def make_variable_name(path: tuple[str, ...]) -> str:
+    """The environment variable of a place in the file."""
+    return VARIABLE_PREFIX + "__".join(path).upper()
+
+
+def format_path(path: SettingPath) -> str:
+    """A place in the file as people write it: ``server.listen``, ``target[0].url``."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+
+
+def find_table_model(field: FieldInfo) -> type[BaseModel] | None:
+    """The model of a field that is a table or a list of tables; None for a plain setting."""
+    inner = typing.get_args(field.annotation) or (field.annotation,)
+    return inner[0] if isinstance(inner[0], type) and issubclass(inner[0], BaseModel) else None
+
+
+def _walk(model: type[BaseModel], path: tuple[str, ...], *, repeated: bool) -> Iterator[Setting]:
+    for name, field in model.model_fields.items():
+        here = (*path, field.alias or name)
+        table = find_table_model(field)
+        if table is None:
+            yield Setting(here, field, repeated)
+        else:
+            yield from _walk(table, here, repeated=repeated or typing.get_origin(field.annotation) is tuple)
+
+
+SETTINGS: Final[Mapping[tuple[str, ...], Setting]] = {setting.path: setting for setting in _walk(Settings, (), repeated=False)}
+TABLES: Final[frozenset[tuple[str, ...]]] = frozenset(path[:length] for path in SETTINGS for length in range(1, len(path)))
+LISTS: Final[frozenset[tuple[str, ...]]] = frozenset(path[:1] for path, setting in SETTINGS.items() if setting.is_repeated)
