@@ -24,7 +24,7 @@ from scheduler.core.errors import SchedulerError
 COMPLETION_VARIABLE: Final = "_SCHEDULER_COMPLETE"  # where the shell's completion script puts its question
 
 
-@click.group(PROGRAM, cls=CommandFolder, folder="scheduler.cli.commands", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(PROGRAM, cls=CommandFolder, folder="scheduler.cli.commands")
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def root() -> None:
     """Fire task automations on time, each occurrence once, and keep the record that proves it.

@@ -83,6 +83,9 @@ class Source:
         return file
 
 
+HELP_OPTIONS: Final = ["-h", "--help"]
+
+
 class SchedulerCommand(click.Command):
     """A command with examples in its help, and with ``--config`` and ``--state-dir``, which every command takes."""
 
@@ -95,7 +98,8 @@ class SchedulerCommand(click.Command):
         params: Iterable[click.Parameter] = (),
         **attributes: Any,
     ) -> None:
-        super().__init__(name, params=[*params, *_make_configuration_options()], **attributes)
+        settings = {"help_option_names": HELP_OPTIONS}  # of each command: click keeps the option that it makes first
+        super().__init__(name, params=[*params, *_make_configuration_options()], context_settings=settings, **attributes)
         self.examples = tuple(examples)
         self.section = section
 
@@ -127,7 +131,7 @@ class SchedulerGroup(click.Group):
     command_class = SchedulerCommand
 
     def __init__(self, *arguments: Any, section: str = "", **attributes: Any) -> None:
-        super().__init__(*arguments, **attributes)
+        super().__init__(*arguments, context_settings={"help_option_names": HELP_OPTIONS}, **attributes)
         self.section = section
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
