@@ -23,14 +23,18 @@ class Wait:
 def find_waits(evidence: Evidence, target: str) -> list[Wait]:
     """Find how long each occurrence waited that could have been sent at any time, in the order of due."""
     waits = []
-    for row in evidence.rows:
+    doubted: dict[str, datetime] = {}  # by automation, until when an attempt of an earlier occurrence was unknown
+    for row in sorted(evidence.rows, key=lambda row: row.due):
         is_tried_in_vain = row.error is not None and bool(row.attempts)
         if row.target == target and row.count == 1 and not is_tried_in_vain and _is_free(evidence, row):
             sent = evidence.sent.get(evidence.key(row.occurrence), [])
             end = sent[0].at if sent else row.finished_at
-            begin = max(row.due, evidence.known_since(row) or row.due)  # an edit may be seen late
+            known = evidence.known_since(row) or row.due  # an edit may be seen late
+            begin = max(row.due, known, doubted.get(row.automation_id, row.due))
             if end is not None and end > begin:
                 waits.append(Wait(row, begin, end, bool(sent)))
+        if row.finished_at is not None and any(attempt.result in {None, "unknown"} for attempt in row.attempts):
+            doubted[row.automation_id] = max(doubted.get(row.automation_id, row.finished_at), row.finished_at)
     return sorted(waits, key=lambda wait: wait.begin)
 
 
