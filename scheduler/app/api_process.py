@@ -10,9 +10,11 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
+
+from scheduler.localapi.child_process import kill_child
 
 _STANDARD_INPUT: Final = 0
 _READY: Final = b"ready\n"
@@ -76,8 +78,7 @@ class Child:
             return await asyncio.wait_for(self.wait(), STOP_WITHIN)
         except TimeoutError:
             sys.stderr.write(f"error: the embedded API has not stopped within {STOP_WITHIN:.0f} s; it is killed\n")
-        with suppress(ProcessLookupError):  # it ended just now
-            self._process.kill()
+        kill_child(self._process)
         return await self.wait()
 
 

@@ -15,7 +15,7 @@ from scheduler.core.duration import describe_duration
 from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.core.model import FAILURES, AttemptResult, Reason, RunStatus, State
 from scheduler.core.occurrence_log import WAITS_FOR, Cause, Step
-from scheduler.core.policy import Policies, compute_due
+from scheduler.core.policy import Policies, compute_due, make_fire_time
 from scheduler.core.ranges import RULES_VERSION
 from scheduler.core.status import describe_expiry
 
@@ -79,9 +79,10 @@ def explain_occurrence(account: Evidence, now: datetime, policies: Policies | No
     wait = _find_wait(account, verdict, now, due)
     if wait is not None and account.row is not None:
         why = _describe_wait(wait)
-    if expects := _describe_hindrance(account, verdict, wait, now=now, due=due, policies=policies):
+    deadline = _find_deadline(account, force, policies, wait)
+    if expects := _describe_hindrance(account, verdict, wait, now=now, due=due, deadline=deadline, policies=policies):
         why = f"{why}; {expects}"
-    entries = tuple(sorted(_list_entries(account, due, wait), key=lambda each: each.at))
+    entries = tuple(sorted(_list_entries(account, due, deadline, wait), key=lambda each: each.at))
     before, after = find_nearest_before(account, account.instant), find_nearest_after(account, account.instant)
     return OccurrenceExplanation(account, verdict, why, force, entries, before, after, due, wait)
 
@@ -93,6 +94,29 @@ def _find_due(account: Evidence, force: VersionPeriod | None, policies: Policies
     if force is None or policies is None or not is_implied(account, account.instant):
         return None
     return compute_due(policies, account.target, account.automation_id, _parse_schedule(account, force), account.instant)
+
+
+def _find_deadline(
+    account: Evidence, force: VersionPeriod | None, policies: Policies | None, wait: OccurrenceWait | None
+) -> datetime | None:
+    """Return until when the occurrence may start.
+
+    None when the occurrence has an outcome other than "not started", and when it has waited for the end of the run before it: that run
+    decides then. Before its due time an occurrence has no row, and its deadline comes from the policies.
+    """
+    row, instant = account.row, account.instant
+    if row is not None:
+        is_late_or_open = row.reason in {None, Reason.NOT_STARTED}
+        return row.deadline if is_late_or_open and not _has_queued(account, row) else None
+    schedule = None if force is None else _parse_schedule(account, force)
+    if wait is None or policies is None or schedule is None:
+        return None
+    return make_fire_time(policies, account.target, account.automation_id, instant, schedule.find_next(instant)).deadline
+
+
+def _has_queued(account: Evidence, row: OccurrenceRow) -> bool:
+    """Return whether the occurrence waits or waited for the run before it. A backfill does not wait for that run."""
+    return row.asked_at is None and any(step.cause is Cause.QUEUED for step in account.steps)
 
 
 def find_period_at(account: Evidence, instant: datetime) -> VersionPeriod | None:
@@ -198,10 +222,11 @@ def _describe_hindrance(
     *,
     now: datetime,
     due: datetime | None,
+    deadline: datetime | None,
     policies: Policies | None,
 ) -> str | None:
     """Say what a throttle or a pause will do to an occurrence that has not been sent; None when neither does anything."""
-    row, is_open = account.row, account.row is not None and account.row.outcome is None
+    is_open = account.row is not None and account.row.outcome is None
     if not (is_open or verdict is ExplanationVerdict.TO_COME) or (wait is not None and wait.cause in {Cause.ANSWER, Cause.OUTCOME}):
         return None
     if not is_open and ((policies is not None and policies.paused) or any(pause.until is None for pause in account.pauses)):
@@ -209,7 +234,7 @@ def _describe_hindrance(
     end = account.throttled_until
     if end is None or end <= now:
         return None
-    if row is not None and row.deadline is not None and (expiry := describe_expiry(row.deadline, end)):
+    if deadline is not None and (expiry := describe_expiry(deadline, end)):
         return f"it {expiry}"
     is_before = (due or account.instant) < end
     return f"nothing is sent before the throttle ends at {to_text_seconds(end)}" if is_before and not is_open else None
@@ -277,12 +302,16 @@ def _find_attempt_wait(row: OccurrenceRow, attempts: Sequence[AttemptRow]) -> Oc
     return OccurrenceWait(Cause.ANSWER, newest.written_at) if newest.result is None else None
 
 
-def _list_entries(account: Evidence, due: datetime | None, wait: OccurrenceWait | None) -> Iterator[ExplanationEntry]:
+def _list_entries(
+    account: Evidence, due: datetime | None, deadline: datetime | None, wait: OccurrenceWait | None
+) -> Iterator[ExplanationEntry]:
     row = account.row
     if row is not None:
         yield from _list_row_entries(row, account.instant)
     elif due is not None:
         yield ExplanationEntry(account.instant, "scheduled")
+    if deadline is not None:
+        yield ExplanationEntry(deadline, "the deadline: it may not start after this")
     if due is not None and due != account.instant:
         yield ExplanationEntry(due, f"due, by {describe_duration((due - account.instant).total_seconds())} of jitter")
     for step in account.steps:
@@ -308,8 +337,6 @@ def _list_row_entries(row: OccurrenceRow, instant: datetime) -> Iterator[Explana
         )
     if row.asked_at is not None:
         yield ExplanationEntry(row.asked_at, "asked for by hand")
-    if row.deadline is not None and row.reason in {None, Reason.NOT_STARTED}:
-        yield ExplanationEntry(row.deadline, "the deadline: it may not start after this")
 
 
 def _make_step_entry(step: Step, wait: OccurrenceWait | None) -> ExplanationEntry:

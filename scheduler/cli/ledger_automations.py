@@ -10,7 +10,7 @@ from scheduler.cli.output import print_to_stderr
 from scheduler.cli.pauses import ActivePauses, read_pauses, read_throttles
 from scheduler.cli.times import format_machine_and_utc, now
 from scheduler.cli.upcoming_fires import PlannedSchedule
-from scheduler.core.command_line import format_command
+from scheduler.core.command_line import format_command, resume_all
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.policy import Policies
 from scheduler.core.terminal_text import to_printable
@@ -78,11 +78,18 @@ def _make_automation(row: sqlite3.Row, settings: Settings) -> LedgerAutomation:
 
 
 def _print_pauses(found: list[LedgerAutomation], settings: Settings) -> None:
-    pauses = ActivePauses(settings, read_pauses(settings))
-    names = [each.name for each in found if pauses.covers(each.target, each.automation_id, each.name)]
-    if names:
-        which = to_printable(names[0]) if len(names) == 1 else f"{len(names)} automations"
-        print_to_stderr(f"paused: {which}; what comes due is recorded and not fired until `{format_command('resume AUTOMATION')}`")
+    """Say what is paused, and how each pause ends: that of all automations of a target, of single ones, and of the configuration."""
+    pauses, meaning = ActivePauses(settings, read_pauses(settings)), "what comes due is recorded and not fired"
+    for target in sorted({each.target for each in found if pauses.is_complete(each.target)}):
+        print_to_stderr(f"paused: all automations of {to_printable(target)}; {meaning} until {resume_all(target)}")
+    if single := [each.name for each in found if pauses.is_single(each.target, each.automation_id)]:
+        print_to_stderr(f"paused: {_describe(single)}; {meaning} until `{format_command('resume AUTOMATION')}`")
+    if configured := [each.name for each in found if pauses.is_configured(each.automation_id, each.name)]:
+        print_to_stderr(f"paused by the configuration: {_describe(configured)}; {meaning}; see `paused` in [schedule] and [[override]]")
+
+
+def _describe(names: list[str]) -> str:
+    return to_printable(names[0]) if len(names) == 1 else f"{len(names):,} automations"
 
 
 def _plan_automation(one: LedgerAutomation) -> PlannedSchedule | None:

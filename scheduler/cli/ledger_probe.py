@@ -20,6 +20,7 @@ from scheduler.core.instants import from_text, to_text
 from scheduler.daemon.clock import SystemClock
 from scheduler.doctor.facts import LedgerFacts
 from scheduler.doctor.ledger_probe import probe_ledger
+from scheduler.localapi.child_process import kill_child
 
 _FACTS: Final = TypeAdapter(LedgerFacts)
 _CHECK_SECONDS: Final = 40.0
@@ -39,8 +40,7 @@ async def run_ledger_probe(path: Path, now: datetime) -> LedgerFacts:
     try:
         printed, _ = await process.communicate()
     except asyncio.CancelledError:
-        with suppress(ProcessLookupError):
-            process.kill()
+        kill_child(process)
         with suppress(TimeoutError):  # a dead disk holds even a killed process
             await asyncio.wait_for(process.wait(), _KILL_SECONDS)  # else asyncio complains on standard error that nobody waited
         raise

@@ -36,9 +36,10 @@ def describe_first_fire(document: Document, settings: Settings, target: TargetSe
     fire = next(find_upcoming_fires([PlannedSchedule(schedule, automation_id, name, target.name, policies)], now, 1), None)
     if fire is None:
         return "none: the expression names no time to come"
-    due = "" if fire.due in {None, fire.scheduled_for} else f", due {fire.due.astimezone(fire.local.tzinfo):%H:%M:%S}"
-    hindrance = _describe_hindrance(settings, target.name, automation_id, name, due=fire.due or fire.scheduled_for, now=now)
-    return f"{format_zone_and_utc(fire.scheduled_for, schedule.timezone)}{due}, in {format_timedelta(fire.scheduled_for - now)}{hindrance}"
+    due = fire.due or fire.scheduled_for
+    delayed = "" if due == fire.scheduled_for else f", due {due.astimezone(fire.local.tzinfo):%H:%M:%S}"
+    hindrance = _describe_hindrance(settings, target.name, automation_id, name, due=due, now=now)
+    return f"{format_zone_and_utc(fire.scheduled_for, schedule.timezone)}{delayed}, in {format_timedelta(due - now)}{hindrance}"
 
 
 def _describe_hindrance(settings: Settings, target: str, automation_id: str, name: str, *, due: datetime, now: datetime) -> str:

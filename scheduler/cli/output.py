@@ -50,7 +50,8 @@ class Column(NamedTuple, Generic[_Record]):
     """One column of a table: its title, and the text that it shows of a record.
 
     When a table is wider than the terminal, columns give way in the order of their ``rank``, 1 first; rank 0 stays. A column is cut
-    to ``least`` cells, an ``is_id`` column to as many characters as tell its ids apart. When this is not enough, a column that
+    to ``least`` cells. An ``is_id`` column is whole, or has 8 characters, or as many with an ellipsis as tell its ids apart: so no cut id
+    looks whole. An ``is_id`` column without any id disappears. When this is not enough, a column that
     ``drops`` disappears. When a ``below`` column disappears, its texts stand below their rows.
     """
 
@@ -246,6 +247,9 @@ def _fit(widths: Sequence[int], columns: Sequence[Column[_Record]], rows: Sequen
     fitted = list(widths)
     for rank in sorted({column.rank for column in columns if column.rank}):
         least = {number: _find_least_width(number, column, rows) for number, column in enumerate(columns) if column.rank == rank}
+        for number, width in least.items():
+            if columns[number].is_id and _compute_excess(fitted, room) > 0:  # at once, not cell by cell
+                fitted[number] = min(fitted[number], width)
         _narrow(fitted, least, room)
         for number in sorted((number for number in least if columns[number].drops), key=lambda number: -widths[number]):
             if _compute_excess(fitted, room) > 0:
@@ -271,12 +275,12 @@ def _compute_excess(widths: Sequence[int], room: int) -> int:
 
 
 def _find_least_width(number: int, column: Column[_Record], rows: Sequence[Sequence[Cell]]) -> int:
-    """Return the least width of a column; of ids the number of characters in which they differ, and no fewer than an ordinary column."""
+    """Return the least width of a column; of ids, `_MIN_WIDTH` or the characters in which they differ and an ellipsis; 0 without ids."""
     if not column.is_id:
         return column.least
-    texts = sorted({row[number].text for row in rows})
+    texts = sorted({row[number].text for row in rows[1:]} - {""})
     alike = max((_count_alike(*neighbours) for neighbours in pairwise(texts)), default=0)
-    return max(column.least, len(column.title), alike + 1)
+    return 0 if not texts else max(_MIN_WIDTH, len(column.title)) if alike < _MIN_WIDTH else alike + 2
 
 
 def _count_alike(one: str, other: str) -> int:
@@ -285,7 +289,7 @@ def _count_alike(one: str, other: str) -> int:
 
 
 def _pad(cell: Cell, width: int, column: Column[_Record]) -> str:
-    text = cell.text[:width] if column.is_id else cut(cell.text, width)
+    text = cell.text[:width] if column.is_id and width <= _MIN_WIDTH else cut(cell.text, width)
     return style(text, cell.colour) + " " * (width - measure_width(text))
 
 

@@ -12,7 +12,7 @@ from scheduler.cli.automation_lookup import find_present_automation
 from scheduler.cli.group import AUTOMATION_FORMS
 from scheduler.cli.ledger_file import open_read_only
 from scheduler.cli.targets import choose_target
-from scheduler.core.command_line import format_command
+from scheduler.core.command_line import resume_all
 from scheduler.core.instants import from_text, to_text
 from scheduler.ledger.operator_requests import EVERYTHING
 from scheduler.settings import Settings
@@ -43,8 +43,7 @@ def choose_scope(settings: Settings, target_name: str | None, automation: str | 
 def describe_remaining_pause(settings: Settings, which: PauseScope) -> str | None:
     """What goes on pausing an automation, or some of all, when its own pause has ended; None when nothing does."""
     if any(each["target"] == which.target and each["automation_id"] == EVERYTHING for each in read_pauses(settings)):
-        resume = format_command("resume --all", target=which.target)
-        return f"all automations of {which.target} are paused, {which.name} too; end that with `{resume}`"
+        return f"all automations of {which.target} are paused, {which.name} too; end that with {resume_all(which.target)}"
     everything = which.automation_id == EVERYTHING
     if settings.schedule.paused if everything else settings.find_policies(which.automation_id, which.name).paused:
         return f"the configuration pauses {which.name}; see `paused` in [schedule] and [[override]]"
@@ -77,7 +76,18 @@ class ActivePauses:
         self._settings = settings
         self._pauses = {(each["target"], each["automation_id"]) for each in by_hand}
 
+    def is_complete(self, target: str) -> bool:
+        """Whether all automations of the target are paused by hand."""
+        return (target, EVERYTHING) in self._pauses
+
+    def is_single(self, target: str, automation_id: str) -> bool:
+        """Whether the automation is paused by hand, by itself."""
+        return (target, automation_id) in self._pauses
+
+    def is_configured(self, automation_id: str, name: str) -> bool:
+        """Whether the configuration pauses the automation."""
+        return self._settings.find_policies(automation_id, name).paused
+
     def covers(self, target: str, automation_id: str, name: str) -> bool:
         """Whether that is so of this one."""
-        by_hand = self._pauses & {(target, automation_id), (target, EVERYTHING)}
-        return bool(by_hand) or self._settings.find_policies(automation_id, name).paused
+        return self.is_complete(target) or self.is_single(target, automation_id) or self.is_configured(automation_id, name)

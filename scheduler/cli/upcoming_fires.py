@@ -129,7 +129,7 @@ def make_columns(now: datetime, *, named: bool, jitter: bool = False) -> list[Co
         *due,
         make_detail_column("UTC", lambda fire: to_text_seconds(fire.scheduled_for)),
         Column("zone", lambda fire: fire.planned_schedule.schedule.timezone, rank=8),
-        Column("in", lambda fire: format_timedelta(fire.scheduled_for - now)),
+        Column("in", lambda fire: format_timedelta((fire.due or fire.scheduled_for) - now)),
         make_text_column("note", lambda fire: _NOTES[fire.note] if fire.note else ""),
     ]
 

@@ -54,6 +54,11 @@ def format_command(words: str, *, target: str | None = None) -> str:
     return " ".join(part for part in (_caller.program, words, shlex.join((*named, *_caller.options))) if part)
 
 
+def resume_all(target: str) -> str:
+    """Return the command that ends the pause of all automations of a target, between backticks, and say what it leaves."""
+    return f"`{format_command('resume --all --keep-single', target=target)}` (pauses of single automations stay)"
+
+
 def help_command(*words: str) -> str:
     """Return the command that prints the help of a command; the help needs no configuration."""
     return " ".join((_caller.program, *words, "--help"))

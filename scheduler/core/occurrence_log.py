@@ -56,13 +56,27 @@ WAITS_FOR: Final[Mapping[Cause, str]] = {
 }
 """What an occurrence waits for, by cause, in words that follow "waits for" and "waited for"."""
 
+SEVERAL_WAIT_FOR: Final[Mapping[Cause, str]] = {
+    **WAITS_FOR,
+    Cause.DUE: "their due time",
+    Cause.ANSWER: "the answers to their requests",
+    Cause.OUTCOME: "readings that tell whether their attempts started a run",
+    Cause.UNCONFIRMED: "a good poll that shows their automations",
+    Cause.HELD: "the release of their held target",
+    Cause.THROTTLED: "their throttled target",
+    Cause.READING: "readings that tell whether the runs before them have ended",
+    Cause.QUEUED: "the end of the runs before them",
+    Cause.TURN: "earlier occurrences of their automations",
+}
+"""The same for several occurrences, in words that follow "wait for"."""
+
 RECORDED_CAUSES: Final = frozenset(Cause) - {Cause.DUE, Cause.ANSWER, Cause.OUTCOME}
 """The causes that steps may have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """From ``at`` to ``until``, or at one instant. ``detail``: an error, an instant, an outcome; ``by``: whoever asked for it."""
+    """From ``at`` to ``until``, or at one instant. ``detail``: an error, an instant, an outcome, the id of a run; ``by``: whoever asked for it."""
 
     at: datetime
     cause: Cause

@@ -171,7 +171,7 @@ class BacklogStatus:
 
 @dataclass(frozen=True, slots=True)
 class WaitStatus:
-    """An occurrence that has no outcome yet, the cause for which it waits now, and since when. ``detail`` is an error or an instant.
+    """An occurrence that has no outcome yet, the cause for which it waits now, and since when. ``detail`` is an error, an instant or the id of a run.
 
     The occurrence expires at the ``deadline``; None: nobody knows it here.
     """

@@ -235,7 +235,8 @@ class Admission:
         if unfinished is None:
             return NeedReading(carried.due_seen or self._context.clock.boottime())
         carried.is_queued = True
-        return MustWait(None, Cause.QUEUED)
+        newest = self._cache.find_newest(carried.occurrence.automation_id)
+        return MustWait(None, Cause.QUEUED, newest.automation.run_id if newest else None)
 
     def _is_newest_run_unfinished(self, carried: Delivery, now: datetime) -> bool | None:
         """None: no reading begun after the due instant."""

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
-from scheduler.core.command_line import format_command
+from scheduler.core.command_line import format_command, resume_all
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.dialect_difference import Code
 from scheduler.core.dialects import find_differences
@@ -144,7 +144,7 @@ def _check_policies(subject: str, facts: Facts, each: KnownAutomation, schedule:
     if not jitter:
         return
     apart = find_interval(schedule, facts.now)
-    if apart is not None and jitter >= apart / 2:
+    if apart is not None and jitter > apart / 2:
         yield SCHEDULES.warning(
             subject,
             f"jitter of {format_duration(jitter)} is too much for {format_duration(apart)} between two fires: it is cut to half of that",
@@ -160,5 +160,16 @@ def _report_not_fired(facts: Facts, subject: str, automations: Sequence[KnownAut
         yield SCHEDULES.notice(
             subject,
             f"automations that are not fired: {counts}",
-            f"nothing, if that is meant; see `{format_command('status')}`, and `{format_command('resume AUTOMATION')}`",
+            f"nothing, if that is meant; see `{format_command('status')}`{_describe_ends(paused, automations)}",
         )
+
+
+def _describe_ends(paused: PauseLookup, automations: Sequence[KnownAutomation]) -> str:
+    """Return how each kind of pause that covers enabled automations ends."""
+    enabled = [automation for automation in automations if automation.enabled]
+    ends = [f"; {resume_all(automation.target)} ends the pause of all" for automation in enabled[:1] if paused.is_complete(automation)]
+    if any(map(paused.is_single, enabled)):
+        ends.append(f"; `{format_command('resume AUTOMATION')}` ends the pause of one")
+    if any(map(paused.is_configured, enabled)):
+        ends.append("; `paused` in [schedule] and [[override]] pauses by the configuration")
+    return "".join(ends)

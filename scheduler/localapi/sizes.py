@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from scheduler.localapi.child_process import kill_child
+
 _COMMAND: Final = ("nice", "-n", "19", "du", "-x", "-s", "-B1", "--files0-from=-")
 _SLICE: Final = 500
 """Runs that one process measures."""
@@ -55,8 +57,7 @@ async def _measure_slice(root: Path, run_ids: Sequence[str], found: dict[str, Ru
         while line := await process.stdout.readline():
             printed.append(line)
     finally:
-        with suppress(ProcessLookupError):
-            process.kill()
+        kill_child(process)
         await process.wait()
         found.update(_parse(b"".join(printed)))
 

@@ -7,9 +7,10 @@ import asyncio
 import errno
 import os
 import subprocess
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from scheduler.localapi.child_process import kill_child
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +92,7 @@ async def _execute_command(*command: str) -> None:
     try:
         _, said = await process.communicate()
     except asyncio.CancelledError:
-        with suppress(ProcessLookupError):  # the process has just ended; this error would hide that somebody wants an end
-            process.kill()
+        kill_child(process)
         await process.wait()
         raise
     if process.returncode:

@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
+from scheduler.core.command_line import format_api_command, is_state_dir
 from scheduler.core.errors import ConfigurationError
 from scheduler.core.secret import SecretKey
+from scheduler.settings.addresses import is_loopback
 from scheduler.settings.models import KEY_VARIABLE, TargetSection
 
 CREDENTIALS_VARIABLE: Final = "CREDENTIALS_DIRECTORY"
@@ -64,6 +67,8 @@ def _read_key_file(target: TargetSection, path: Path) -> SecretKey:
     try:
         with path.open("rb") as file:
             content = file.read(_LONGEST + 1)
+    except FileNotFoundError:
+        raise _missing(target, path) from None
     except OSError as error:
         raise UnusableKey(
             f"target {target.name}: the key file {path} cannot be read: {error.strerror}; check the path and who may read it"
@@ -71,6 +76,13 @@ def _read_key_file(target: TargetSection, path: Path) -> SecretKey:
     if len(content) > _LONGEST:
         raise UnusableKey(f"target {target.name}: the file {path} is too long for a key; put the key into it and nothing else")
     return _parse_key(target, content.decode("ascii", errors="replace"), f"the file {path}")
+
+
+def _missing(target: TargetSection, path: Path) -> UnusableKey:
+    """Return the error for a key file that is not there. `scheduler up` makes the key of the embedded API."""
+    makes_key = is_state_dir() and is_loopback(urlsplit(target.url).hostname or "")
+    advice = f"start `{format_api_command()}`, which makes the key" if makes_key else "check the path"
+    return UnusableKey(f"target {target.name}: the key file {path} is not there; {advice}")
 
 
 def _parse_key(target: TargetSection, text: str, place: str) -> SecretKey:

@@ -19,7 +19,7 @@ from scheduler.app.api import run_api
 from scheduler.app.api_process import Child
 from scheduler.app.state_directory import KEY_NAME, prepare_folder, read_key, write_key
 from scheduler.app.up import DEMO, run_up
-from scheduler.cli.commands.up import describe_command_fault
+from scheduler.cli.commands.up import command, describe_command_fault
 from scheduler.core.errors import ConfigurationError
 from scheduler.localapi.schema import open_database
 from scheduler.settings import Configuration, load
@@ -110,6 +110,26 @@ def test_the_file_says_the_same_as_the_environment_in_which_it_was_made(folder: 
     (target,) = load(file, {}).settings.targets
     assert target.url == url
     assert [each.name for each in folder.iterdir()] == [state_directory.FILE_NAME]
+
+
+def test_the_help_names_the_variables_that_are_written_into_the_file(folder: Path) -> None:
+    """SCHEDULER_API__RUNNER__COMMAND was not written, and the help said that variables are."""
+    written_boottime, _, other = (command.help or "").partition("All other variables")
+    names = re.findall(r"SCHEDULER_\w+", written_boottime)
+    values = {
+        API: "127.0.0.1:8045",
+        DATABASE: "sqlite:////srv/a.db",
+        "SCHEDULER_SERVER__LISTEN": "127.0.0.1:9999",
+        "SCHEDULER_LEDGER__URL": "sqlite:////srv/l.db",
+        "SCHEDULER_TARGET__PROJECT_ID": "7",
+        "SCHEDULER_TARGET__KEY_FILE": "/srv/key",
+        "SCHEDULER_TARGET__URL": "http://localhost:8045",
+    }
+    assert sorted(names) == sorted(values)
+    (agent,) = re.findall(r"SCHEDULER_\w+", other)
+    text = prepare_folder(folder, {**values, agent: '["agent"]'}).read_text()
+    assert [name for name in names if f'"{values[name]}"' not in text] == []
+    assert '"agent"' not in text
 
 
 def test_the_url_of_another_api_is_not_written_and_what_was_meant_is_asked(folder: Path) -> None:

@@ -13,11 +13,11 @@ from scheduler.core.cron import read_versions
 from scheduler.core.instants import to_text
 from scheduler.core.model import AttemptResult, Reason, RunStatus, State
 from scheduler.core.occurrence_log import Cause
-from scheduler.core.policy import Policies
+from scheduler.core.policy import Concurrency, Policies
 from scheduler.ledger.schema import open_for_reading
 from tests.audit.support import recorded, spoil
 from tests.daemon.world import NOON, World
-from tests.fakes import LOST_ANSWER, LOST_REQUEST, RESET_BEFORE, Deed, answered
+from tests.fakes import LOST_ANSWER, LOST_REQUEST, REFUSED, RESET_BEFORE, Deed, answered
 
 NOW = datetime(2026, 11, 23, 16, tzinfo=UTC)
 
@@ -244,6 +244,33 @@ def test_what_an_open_occurrence_waits_for_is_told_with_its_beginning(tmp_path: 
     wait = why(other, "lost", "13:00", now=now).wait
     assert wait is not None
     assert (wait.cause, to_text(wait.since)) == (Cause.OUTCOME, "2026-11-23T13:00:31.000000Z")
+
+
+async def _queued(world: World) -> None:
+    """*behind* waits for the run before it, *refused* for its next attempt; the process is killed while both wait."""
+    behind = world.api.create("0 13 * * *", name="behind")
+    make_refusal = world.api.create("1 13 * * *", name="refused")
+    world.api.script(make_refusal, *[REFUSED] * 50)
+    world.start()
+    await world.until("12:59:50")
+    world.api.run_by_somebody(behind)
+    await world.until("13:02:00")
+    world.kill()
+
+
+def test_an_occurrence_behind_a_run_has_no_deadline_and_others_have(tmp_path: Path) -> None:
+    policies = Policies(start_within=timedelta(minutes=9), concurrency=Concurrency.QUEUE)
+    path = recorded(tmp_path / "ledger.db", _queued, policies=policies, begin=NOON + timedelta(minutes=59, seconds=20))
+    now, end = NOON + timedelta(hours=1, minutes=3), "2026-11-23T13:30:00.000000Z"
+    spoil(path, "UPDATE target SET throttled_until = ?", end)
+    behind, make_refusal = why(path, "behind", "13:00", now=now), why(path, "refused", "13:01", now=now)
+    assert behind.wait is not None
+    assert behind.wait.cause is Cause.QUEUED
+    assert ["it expires" in story.why for story in (behind, make_refusal)] == [False, True]
+    deadlines = [[entry.at for entry in story.entries if "deadline" in entry.text] for story in (behind, make_refusal)]
+    assert deadlines == [[], [NOON + timedelta(hours=1, minutes=10)]]
+    spoil(path, "UPDATE occurrence SET asked_at = '2026-11-23T13:02:00.000000Z'")
+    assert any("deadline" in text for text in texts(why(path, "behind", "13:00", now=now))), "a backfill waits for no run"
 
 
 def test_there_is_a_sentence_for_everything() -> None:

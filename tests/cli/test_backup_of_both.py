@@ -459,9 +459,14 @@ def test_a_backup_is_tried_in_a_new_state_directory_beside_the_installation(
     assert (done.status, done.err) == (0, "")
     assert done.out.startswith(f"made: {drill}/scheduler.toml, with free ports\n")
     assert f"`scheduler resume --all --keep-single --state-dir {drill}`" in done.out
+    assert f"not in a backup: settings. Before anything starts, edit {drill}/scheduler.toml: take over each [[override]]" in done.out
+    assert "Until then the agent's command is `cat`\n" in done.out
+    assert done.out.endswith(f"not in a backup: outputs of runs. To have them, copy the old api.db.runs to {drill}/api.db.runs\n")
     target = load(drill / "scheduler.toml", {}).settings.targets[0]
     with closing(sqlite3.connect(drill / "scheduler.db")) as connection:
         (bound,) = connection.execute("SELECT url FROM target").fetchone()
     assert bound == (target.url if is_moved else url)
     assert (f"its embedded API is at {target.url} now, no more at {url}" in done.out) is is_moved
     assert before.items() <= content(folder).items(), "the installation is left alone"
+    again = scheduler("restore", str(folder / "saved"), "--state-dir", str(drill))
+    assert (again.status, "not in a backup" in again.out) == (0, False), "these settings are the user's"

@@ -23,7 +23,7 @@ AT = "2026-11-23T19:20:00.123456Z"
 RUNS = [f"3f2b8c1{number}-6a54-4b0e-8a53-0c1d2e3f4a5b" for number in range(3)]
 
 
-def line(name: str, run_id: str | None, **changes: str | int) -> Line:
+def line(name: str, run_id: str | None, **changes: str | int | None) -> Line:
     """A line of the history."""
     made: Line = {
         "name": name,
@@ -51,6 +51,21 @@ def test_a_history_keeps_names_and_enough_of_each_run_id() -> None:
         assert text.startswith("Mon 2026-11-23 20:20 CET ")
         assert f"  {NAME}  unresolved: not…  superseded  " in text
         assert text.endswith(run_id[:8])
+
+
+def test_a_history_without_runs_has_no_column_for_their_ids() -> None:
+    lines = [line(NAME, None, outcome="skipped", reason="coalesced", run_status="", error="")]
+    make_columns = history._make_columns(lines, lambda _: ZONES[0])
+    assert "run id" not in format_table(lines, make_columns, ROOM)[0]
+    assert "run id" in format_table(lines, make_columns, 100)[0]
+
+
+def test_a_due_time_stays_readable_beside_a_run() -> None:
+    open_line = line(NAME, None, outcome=None, serve_status="waiting", claimed_at=None, run_status="", error="")
+    ended = line(NAME, RUNS[0], outcome="accepted", reason="answered", run_status="success", error="")
+    for lines in ([open_line], [open_line, ended]):
+        shown = format_table(lines, history._make_columns(lines, lambda _: ZONES[0]), ROOM)
+        assert f"  {NAME}  open: due 20:20:00" in shown[1]
 
 
 def test_times_in_several_zones_name_the_zone_of_each() -> None:
@@ -191,7 +206,19 @@ def test_a_long_sentence_below_a_row_is_cut_and_a_long_word_is_broken() -> None:
 def test_ids_are_cut_to_as_many_characters_as_tell_them_apart() -> None:
     column: list[Column[str]] = [make_id_column("id", lambda row: row)]
     assert format_table(["aaaaaaaa-bbbb", "cccccccc-dddd"], column, 8) == ["id", "aaaaaaaa", "cccccccc"]
-    assert format_table(["aaaaaaaa-bbbb", "aaaaaaaa-bbcc"], column, 12) == ["id", "aaaaaaaa-bbb", "aaaaaaaa-bbc"]
+    assert format_table(["aaaaaaaa-bbbb", "aaaaaaaa-cccc"], column, 11) == ["id", "aaaaaaaa-b…", "aaaaaaaa-c…"]
+
+
+@pytest.mark.parametrize("room", range(80, 110))
+def test_an_id_is_whole_or_has_8_characters_or_an_ellipsis(room: int) -> None:
+    """An id that lacked its last characters looked whole, and was copied."""
+    ids = ("0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e00", "9679bde4-f269-468a-8cbc-be3b44611b45")
+    alone = [{**document(NAME, "UTC", 0), "id": text} for text in ids]
+    alike = [document(NAME, "UTC", number) for number in range(2)]
+    for list_documents in (alone, alike):
+        for text, row in zip(list_documents, format_table(list_documents, automations._COLUMNS, room)[1:], strict=True):
+            shown = row.split()[0]
+            assert shown == text["id"] or len(shown) == 8 or shown.endswith("…"), row
 
 
 def test_either_all_times_of_a_table_have_seconds_or_none() -> None:

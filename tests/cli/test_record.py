@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.cli.next_steps import describe_first_fire
-from scheduler.cli.times import format_machine_and_utc
+from scheduler.cli.times import format_machine_and_utc, format_timedelta
 from scheduler.core.model import AttemptResult, Automation, Definition, RunOrigin, RunStatus
 from scheduler.ledger.lock import LedgerLock
 from scheduler.ledger.operator_requests import read_pauses
@@ -227,12 +227,20 @@ def test_resume_says_what_goes_on_pausing(scheduler: Scheduler, monkeypatch: pyt
     assert scheduler("resume", "hourly") == Done(0, "no pause to end: hourly\n", "")
     for paused in (("hourly",), ("--all",)):
         assert scheduler("pause", *paused).status == 0
-    still = "all automations of main are paused, hourly too; end that with `scheduler resume --all`\n"
+    end = "`scheduler resume --all --keep-single` (pauses of single automations stay)"
+    still = f"all automations of main are paused, hourly too; end that with {end}\n"
     assert scheduler("resume", "hourly") == Done(0, "resumed: hourly\n", still)
     assert scheduler("resume", "hourly") == Done(0, "no pause to end: hourly\n", still)
-    assert scheduler("next", "hourly").err.startswith("paused: hourly;")
+    meaning = "what comes due is recorded and not fired"
+    everything = f"paused: all automations of main; {meaning} until {end}\n"
+    assert scheduler("next", "hourly").err == everything, "the command that ends the pause"
+    assert scheduler("pause", "hourly").status == 0
+    single = f"paused: hourly; {meaning} until `scheduler resume AUTOMATION`\n"
+    assert everything + single in scheduler("next").err
     assert scheduler("resume", "--all") == Done(0, "resumed: all automations of main\n", "")
     monkeypatch.setenv("SCHEDULER_SCHEDULE__PAUSED", "true")
+    configured = f"paused by the configuration: hourly; {meaning}; see `paused` in [schedule] and [[override]]\n"
+    assert scheduler("next", "hourly").err == configured
     assert scheduler("resume", "hourly").err == "the configuration pauses hourly; see `paused` in [schedule] and [[override]]\n"
 
 
@@ -352,6 +360,9 @@ def test_the_first_fire_of_an_automation_is_told_with_the_throttle_or_the_pause(
     settings = load(None, os.environ).settings
     (target,) = settings.targets
     document = {"id": HOURLY, "name": "hourly", "enabled": True, "cron_expression": "0 * * * *", "timezone": "UTC"}
+    spread = load(None, {**os.environ, "SCHEDULER_SCHEDULE__JITTER": "20m"}).settings
+    due, _, left = describe_first_fire(document, spread, target, at(5)).partition(" due ")[2].partition(", in ")
+    assert left.startswith(format_timedelta(datetime.fromisoformat(f"2026-11-23T{due}Z") - at(5)) + ";"), "until the due time"
     hindered = "2026-11-23T13:00:00Z), in 55 min; not before the throttle of the target ends at 2099-01-01T00:00:00Z"
     assert describe_first_fire(document, settings, target, at(5)).endswith(hindered)
     assert scheduler("pause", "--all").status == 0

@@ -214,6 +214,20 @@ def test_a_run_without_output_yet_is_shown(scheduler: Scheduler, path: Path) -> 
     assert "running" in scheduler("runs", "show", begin(path)).out
 
 
+def test_a_run_whose_output_is_gone_is_told_from_a_run_without_output(scheduler: Scheduler, path: Path) -> None:
+    """The output of a run is not in a backup: after a restore it was shown as empty."""
+    run_id = begin(path)
+    assert scheduler("runs", "show", run_id).err == "", "its folder may be made just now"
+    end(path, run_id, RunResult("success", 0))
+    is_gone = f"its output is not here: the folder {path}.runs/{run_id} is missing. Outputs are not in a backup: "
+    shown, as_json = scheduler("runs", "show", run_id), scheduler("runs", "show", run_id, "--json")
+    assert (shown.status, as_json.status, json.loads(as_json.out)["output"]) == (0, 0, "")
+    assert shown.err.startswith(is_gone)
+    assert as_json.err.startswith(is_gone)
+    print_output(path, run_id, b"")
+    assert scheduler("runs", "show", run_id).err == ""
+
+
 def test_a_run_that_is_not_there_is_an_answer_of_no(scheduler: Scheduler, path: Path) -> None:
     begin(path)
     done = scheduler("runs", "show", "0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f")

@@ -9,7 +9,7 @@ from scheduler.cli.commands.status import JsonObject, _format_targets, _format_u
 from scheduler.cli.pauses import ActivePauses
 from scheduler.cli.times import format_machine_and_utc
 from scheduler.core.instants import to_text_seconds
-from scheduler.core.occurrence_log import Cause
+from scheduler.core.occurrence_log import WAITS_FOR, Cause
 from scheduler.core.status import FailingAutomations, PlacesStatus, TargetStatus, WaitsStatus
 from scheduler.ops.views import make_status
 from scheduler.settings import Settings
@@ -60,6 +60,9 @@ def test_the_next_fires_say_which_of_them_are_throttled() -> None:
         {"target": "main", "automation_id": ID, "name": "nightly", "scheduled_for": to_text_seconds(NOW + after), "timezone": "UTC"}
         for after in (timedelta(minutes=4), timedelta(minutes=6))
     ]
+    delayed = {**fires[0], "due": to_text_seconds(NOW + timedelta(minutes=4, seconds=7))}
+    (*_, row) = _format_upcoming(status, [delayed], ActivePauses(Settings(), []))
+    assert "4 min 7 s" in row, "until the due time"
     _, _, first, second = _format_upcoming(status, fires, ActivePauses(Settings(), []))
     assert first.endswith("nightly     throttled")
     assert second.endswith("nightly")
@@ -94,5 +97,13 @@ def test_each_waiting_occurrence_is_said_with_its_cause_and_since_when() -> None
         "nightly 2026-11-23T19:15:00Z",
         "waits for the release of its held target, since 19:16:00Z: bad key",
         "nightly 2026-11-23T19:20:00Z",
-        "waits for its due time 19:27:13Z, in 7 min 13 s",
+        "waits for its due time 19:27:13Z, in 7 min 13 s, since 19:20:00Z",
     ]
+
+
+def test_several_waiting_occurrences_are_counted_in_the_plural() -> None:
+    said = lines(PlacesStatus(), WaitsStatus({cause: 1 + (cause is not Cause.HELD) for cause in WAITS_FOR}))
+    assert "2 wait for their due time" in said
+    assert "1 waits for the release of its held target" in said
+    words = {word for line in said if " wait for " in line for word in line.replace("'", " ").split()}
+    assert not words & {"its", "it", "waits"}

@@ -10,6 +10,8 @@ import pytest
 
 from scheduler.app.settings_mapping import make_policy_texts
 from scheduler.cli.jitter_waits import derive_lines
+from scheduler.cli.times import format_timedelta
+from scheduler.core.instants import from_text
 from scheduler.core.policy import Policies
 from scheduler.ledger.history import Line
 from scheduler.ledger.not_due_lines import make_line
@@ -81,9 +83,10 @@ def test_history_and_why_show_it_as_waiting(stood: Stood, scheduler: Scheduler, 
         monkeypatch.setattr(f"scheduler.cli.commands.{module}.now", lambda: AT)
     shown = [json.loads(line) for line in scheduler("history", "--outcome", "open", "--json").out.splitlines()]
     assert sorted(shown, key=str) == lines
-    name, due = shown[0]["name"], str(shown[0]["due"])
+    hourly = {f"a{number:02}" for number in range(1, 12, 2)}
+    name, due = next((each["name"], str(each["due"])) for each in shown if each["name"] in hourly)
     row = next(line for line in scheduler("history").out.splitlines() if f" {name} " in line)
-    assert f"open: waiting, due {due[11:19]} " in row
+    assert f"open: due {due[11:19]} " in row
     told = json.loads(scheduler("why", name, "2026-11-23T13:00:00Z", "--json").out)
     assert (told["verdict"], told["due"]) == ("to_come", due)
     assert told["waits"] == {"for": "due", "since": "2026-11-23T13:00:00.000000Z", "detail": None}
@@ -91,6 +94,14 @@ def test_history_and_why_show_it_as_waiting(stood: Stood, scheduler: Scheduler, 
     assert f"\nopen: waiting\n  it waits for its due time, {due}: jitter delays it by" in people
     assert "when no daemon runs" not in people
     assert " s of jitter" in people.partition("steps")[2]
+    (find_deadline,) = (step["at"] for step in told["steps"] if step["text"] == "the deadline: it may not start after this")
+    for clock, which in (("12:00", "after"), ("14:00", "before")):
+        *_, find_before, after = scheduler("why", name, f"2026-11-23T{clock}:00Z").out.splitlines()
+        line = after if which == "after" else find_before
+        assert line.endswith("(2026-11-23T13:00:00Z)  open: waiting"), line
+        neighbour = json.loads(scheduler("why", name, f"2026-11-23T{clock}:00Z", "--json").out)[which]
+        assert neighbour == {"scheduled_for": "2026-11-23T13:00:00Z", "fate": "open: waiting"}
+    assert from_text(find_deadline) - from_text(due) == timedelta(minutes=30), "half the hour between two fires"
 
 
 def test_next_and_explain_show_the_due_time_beside_the_instant(stood: Stood, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,5 +115,8 @@ def test_next_and_explain_show_the_due_time_beside_the_instant(stood: Stood, sch
     titles, row = scheduler("next", *options).out.splitlines()
     assert titles.split()[:4] == ["automation", "local", "due", "UTC"]
     assert fire["due"][11:19] in row
+    until = format_timedelta(from_text(fire["due"]) - from_text(options[2]))
+    assert f" {until}" in row
+    assert f" {until}" in scheduler("explain", *options).out
     assert fire["due"][11:19] in scheduler("explain", *options).out
     assert json.loads(scheduler("explain", *options, "--json").out)["fires"][0]["due"] == fire["due"]

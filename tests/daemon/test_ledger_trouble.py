@@ -103,10 +103,10 @@ def test_of_ten_thousand_retries_few_are_made_at_once() -> None:
         await asyncio.sleep(0.1)
         assert 0 < made <= 1_000
         while made < len(retries):
-            before = made
+            find_before = made
             health.note_success()
             await asyncio.sleep(0.1)
-            assert before < made <= before + 1_000
+            assert find_before < made <= find_before + 1_000
 
     run_virtual(story())
 

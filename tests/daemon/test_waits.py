@@ -90,11 +90,12 @@ def test_each_cause_is_shown_with_its_beginning() -> None:
         world.set(settle_time=timedelta(seconds=70))
         world.start()
         await world.until("12:59:50")
-        world.api.run_by_somebody(queued)
+        run_id = world.api.run_by_somebody(queued)
         await world.until("13:00:20")
         shown = {(each.name, each.cause): each for each in await waits(world)}
         assert shown.keys() == {("a", Cause.BACK_OFF), ("b", Cause.ANSWER), ("c", Cause.QUEUED), ("d", Cause.ANSWER)}
         assert shown["a", Cause.BACK_OFF].detail == "connection refused"
+        assert shown["c", Cause.QUEUED].detail == run_id
         assert ONE <= shown["b", Cause.ANSWER].since < ONE + timedelta(seconds=1)
         await world.until("13:01:20")
         shown = {(each.name, each.cause): each for each in await waits(world)}

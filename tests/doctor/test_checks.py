@@ -593,10 +593,10 @@ CASES: Mapping[str, Sequence[tuple[str, Facts, Status, str, str]]] = {
         ("paused", record(paused=frozenset({("main", "*")})), NOTICE, MAIN, "1 paused"),
         (
             "much jitter",
-            under(scheduled("*/10 * * * *"), settings(schedule={"jitter": "5m"})),
+            under(scheduled("*/10 * * * *"), settings(schedule={"jitter": "6m"})),
             WARNING,
             NIGHTLY,
-            "jitter of 5m is too much for 10m between",
+            "jitter of 6m is too much for 10m between",
         ),
     ],
     "rate budget": [
@@ -850,6 +850,27 @@ def test_a_run_that_the_ledger_knows_is_no_sign_of_another_scheduler() -> None:
 @pytest.mark.parametrize(("cron", "minutes"), [("0 3 * * *", 5), ("* * * * *", 0)], ids=["at another time", "whenever"])
 def test_a_run_that_somebody_started_by_hand_is_no_sign_of_another_scheduler(cron: str, minutes: int) -> None:
     assert told(ran_by_itself(cron, datetime(2026, 11, 23, 2, minutes, 12, tzinfo=UTC))) == []
+
+
+def test_a_jitter_of_half_the_time_between_two_fires_is_not_cut_and_no_finding() -> None:
+    assert "schedules" not in {each.check for each in told(under(scheduled("*/10 * * * *"), settings(schedule={"jitter": "5m"})))}
+
+
+@pytest.mark.parametrize(
+    ("facts", "advice"),
+    [
+        (record(paused=frozenset({("main", "*")})), "; `scheduler resume --all --keep-single` (pauses of single automations stay) ends"),
+        (record(paused=frozenset({("main", ID)})), "; `scheduler resume AUTOMATION` ends the pause of one"),
+        (under(HEALTHY, settings(schedule={"paused": True})), "; `paused` in [schedule] and [[override]]"),
+        (scheduled("0 3 * * *", enabled=False), ""),
+    ],
+)
+def test_each_kind_of_pause_is_found_with_the_advice_that_ends_it(facts: Facts, advice: str) -> None:
+    (found,) = (each for each in told(facts) if each.finding.startswith("automations that are not fired"))
+    start_run = "nothing, if that is meant; see `scheduler status`"
+    assert found.advice is not None
+    assert found.advice.startswith(start_run + advice)
+    assert advice or found.advice == start_run
 
 
 def test_the_numbers_of_working_days_are_not_worth_a_word() -> None:

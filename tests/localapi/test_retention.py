@@ -339,13 +339,15 @@ def test_rows_of_runs_go_in_slices_when_they_are_old_and_not_before_their_folder
 
 def test_a_removal_that_is_cancelled_as_its_process_ends_is_cancelled_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server never ended: that there was no process to kill any more took the place of the cancellation."""
+    is_gone = subprocess.Popen(("true",))
+    is_gone.wait()
 
     class Ended:
+        pid = is_gone.pid
+        returncode = None  # the event loop does not know yet
+
         async def communicate(self) -> None:
             raise asyncio.CancelledError
-
-        def kill(self) -> None:
-            raise ProcessLookupError
 
         async def wait(self) -> None:
             pass

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import signal
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from unittest.mock import AsyncMock, Mock
 import pytest
 
 from scheduler.localapi import retention
+from scheduler.localapi.child_process import kill_child
 from scheduler.localapi.config import RunnerConfig
 from scheduler.localapi.sizes import RunSize, measure
 from scheduler.localapi.workspace import Workspace
@@ -49,6 +52,27 @@ def test_measuring_ends_in_time_with_what_it_has_and_leaves_no_process(tmp_path:
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     assert asyncio.run(measure(tmp_path, ["first", "second"], 1.0)) == {"first": RunSize(7, 5)}
     assert not alive(int((tmp_path / "pid").read_text()))
+
+
+def test_asyncio_alone_waits_for_the_processes_that_measure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`check` printed "Unknown child process" when the exit status was taken from asyncio's thread by `Process.kill`."""
+    polled: list[int] = []
+    monkeypatch.setattr(subprocess.Popen, "poll", lambda process: polled.append(process.pid))
+    fill(tmp_path, "first", output=KIB, work=KIB)
+    assert asyncio.run(measure(tmp_path, ["first"], 30.0)).keys() == {"first"}
+
+    async def kill_running() -> int:
+        process = await asyncio.create_subprocess_exec("sleep", "600")
+        kill_child(process)
+        await process.wait()
+        kill_child(process)  # which has ended
+        return await process.wait()
+
+    assert asyncio.run(kill_running()) == -signal.SIGKILL
+    assert polled == []
+    assert caplog.messages == []
 
 
 def test_the_metrics_follow_what_runs_leave_and_what_retention_removes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from scheduler.core.status import AutomationDetails, OperatorPause, RecentActivi
 from scheduler.core.timetable import TimetableEntry
 from scheduler.core.zones import load_zone
 from scheduler.ops.page.overview import MAX_INSTANTS
+from scheduler.ops.page.times import DisplayTime
 from scheduler.ops.queries import OccurrenceQuery
 from tests.browser.exhibit import exhibit, hostile
 from tests.ops.asking import Parsed, all_asked, asked, parsed
@@ -104,9 +105,12 @@ def test_what_waits_is_shown_with_its_cause_its_due_time_and_since_when() -> Non
 def test_the_due_time_is_shown_beside_the_instant_where_jitter_sets_them_apart() -> None:
     spread = replace(entry("nightly"), policies=Policies(jitter=timedelta(minutes=4)))
     due = compute_due(spread.policies, "main", ID, spread.schedule, NOW + timedelta(minutes=10)).astimezone(load_zone("Europe/Berlin"))
-    assert due > NOW + timedelta(minutes=10)
+    assert due > NOW + timedelta(minutes=11)
     for path in ("/", "/automations", ONE):
-        assert f"Mon 23 Nov 20:30 CET, Europe/Berlin due {due:%H:%M:%S}" in parsed(path, pages(entries=[spread])).words
+        words = parsed(path, pages(entries=[spread])).words
+        assert f"Mon 23 Nov 20:30 CET, Europe/Berlin due {due:%H:%M:%S}2026-11-23T19:30:00Z{DisplayTime(due, NOW).relative}" in words
+    assert f"next fire {DisplayTime(due, NOW).relative}" in parsed("/", pages(entries=[spread])).words
+    for path in ("/", "/automations", ONE):
         assert " due " not in parsed(path, pages(entries=[entry("nightly")])).words.partition("Policies in force")[0]
     line = {**LINE, "outcome": None, "reason": None, "claimed_at": None, "due": "2026-11-23T19:27:13.000000Z", "state": "waiting"}
     assert "open waiting, due in 7 min" in parsed("/occurrences", pages(occurrences=Recorded(line))).words
@@ -428,9 +432,9 @@ def test_a_fire_that_is_years_away_is_shown_alone() -> None:
             details(entry("a"), paused_by_hand=True),
             RecentActivity(NOW, complete=True, tallies=(), foreign=(), pauses=[OperatorPause("main", None, "*", NOW, "ada")]),
             {},
-            "What to do: scheduler resume --all --keep-single ends it.",
+            "What to do: scheduler resume --all --keep-single (pauses of single automations stay) ends it.",
         ),
-        (details(entry("a"), paused_by_hand=True), None, {}, "Paused By hand."),
+        (details(entry("a"), paused_by_hand=True), None, {}, "or scheduler resume --all --keep-single"),
     ],
 )
 def test_an_automation_tells_its_state_and_what_to_do(

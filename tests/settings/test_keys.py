@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from scheduler.core.command_line import keep_caller, set_caller
 from scheduler.core.secret import SecretKey
 from scheduler.settings import TargetSection, UnusableKey, load_key
 
@@ -47,8 +48,21 @@ def test_a_named_target_has_a_credential_of_its_own(credentials: Path) -> None:
 
 
 def test_a_key_file_that_is_set_is_the_only_place_looked_at(tmp_path: Path) -> None:
-    with pytest.raises(UnusableKey, match="cannot be read: No such file"):
+    with pytest.raises(UnusableKey, match="none is not there; check the path"):
         load_key(target(key_file=str(tmp_path / "none")), {"POSTHOG_PERSONAL_API_KEY": SECRET})
+
+
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [("http://127.0.0.1:8040", "start `scheduler up --state-dir var`, which makes the key"), ("https://a.example", "check the path")],
+)
+def test_a_missing_key_of_the_embedded_api_is_made_by_up(tmp_path: Path, url: str, advice: str) -> None:
+    """`check` advised to check the path, between `restore` into a new state directory and the first `up`."""
+    with keep_caller():
+        set_caller("scheduler", ("--state-dir", "var"))
+        with pytest.raises(UnusableKey) as caught:
+            load_key(target(url=url, key_file=str(tmp_path / "api-key")), {})
+    assert str(caught.value) == f"target default: the key file {tmp_path}/api-key is not there; {advice}"
 
 
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n", "\n\n"])

@@ -67,7 +67,7 @@ def command(
 ) -> None:
     """Print the occurrences in the ledger, the newest first, each with its outcome and the reason for it.
 
-    An occurrence between its instant and its due time, which jitter sets apart, is shown as waiting.
+    An occurrence between its instant and its due time, which jitter sets apart, is shown as open, with its due time.
 
     Works whether the daemon runs or not, and changes nothing.
     """
@@ -126,10 +126,10 @@ def _make_outcome_cell(line: "Line", timezone: str | None) -> Cell:
 
 
 def _describe_open(line: "Line", timezone: str | None) -> str:
-    """The state of an open occurrence; of one without a claim, when it is due, in the automation's zone."""
-    due = from_text(str(line["due"])).astimezone(load_zone(find_usable_zone(timezone)))
-    until = "" if line["claimed_at"] else f", due {due:%H:%M:%S}"
-    return f"open: {line.get('state')}{until}"
+    """Describe an open occurrence by its state; before its claim, when it waits, by its due time in the automation's zone."""
+    if line["claimed_at"]:
+        return f"open: {line.get('state')}"
+    return f"open: due {from_text(str(line['due'])).astimezone(load_zone(find_usable_zone(timezone))):%H:%M:%S}"
 
 
 def _make_run_cell(line: "Line") -> Cell:
@@ -149,11 +149,13 @@ def _format_lateness(line: "Line") -> str:
 def _make_columns(lines: "Sequence[Line]", timezone: "Callable[[Line], str | None]") -> "list[Column[Line]]":
     times = make_time_columns(lines, "scheduled", lambda line: from_text(str(line["scheduled_for"])), timezone)
     counts: list[Column[Line]] = [Column("count", lambda line: str(line["count"]))] if any(line["count"] != 1 for line in lines) else []
+    is_any_due = any(line["outcome"] is None and not line["claimed_at"] for line in lines)
+    least = len("open: due 00:00:00") if is_any_due else 16
     return [
         *times,
         *counts,
         make_name_column("automation", lambda line: str(line["name"])),
-        Column("outcome", lambda line: _make_outcome_cell(line, timezone(line)), rank=8, least=16),
+        Column("outcome", lambda line: _make_outcome_cell(line, timezone(line)), rank=8, least=least),
         make_detail_column("late", _format_lateness, rank=3),
         make_detail_column("attempts", lambda line: str(line["attempts"])),
         Column("run", _make_run_cell),

@@ -1,5 +1,6 @@
 """``scheduler restore``: go on from a backup."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,12 +9,13 @@ import click
 from scheduler.cli.group import FILE_NAME, SchedulerCommand, Source
 from scheduler.cli.output import print_line
 from scheduler.cli.times import now
-from scheduler.core.command_line import format_command
+from scheduler.core.command_line import format_command, resume_all
 from scheduler.core.plural import pluralize
 from scheduler.core.terminal_text import to_printable
 
 if TYPE_CHECKING:
     from scheduler.cli.restoration import RestoredDatabase
+    from scheduler.settings import Settings
 
 _EXAMPLES = (
     "scheduler restore /var/backups/scheduler-2026-11-26.backup",
@@ -30,8 +32,9 @@ def command(source: Source, *, file: Path, moved: bool) -> None:
     """Go on from the backup in FILE: the ledger, the embedded API's database, or both.
 
     No daemon and no embedded API may be running on what FILE holds; what is there now is set aside. FILE is what `scheduler backup` made,
-    of this version or an older one. A --state-dir without a configuration gets one, as `scheduler up` makes it. An embedded API that is
-    restored with its ledger may have another address than before.
+    of this version or an older one. An embedded API that is restored with its ledger may have another address than before.
+
+    Settings and the outputs of runs are not in FILE. A --state-dir without a configuration gets one, as `scheduler up` makes it.
 
     A backup does not know what was fired after it was made. So that nothing is fired again, all automations are paused: the daemon records
     as paused what came due since, and goes on after `scheduler resume --all --keep-single`. Runs of the embedded API that had not ended in
@@ -43,9 +46,12 @@ def command(source: Source, *, file: Path, moved: bool) -> None:
     from scheduler.cli.restoration import restore
 
     with open_backup(file) as backup:
+        made = None
         if source.state_dir is not None and not (source.state_dir / FILE_NAME).exists():
-            print_line(f"made: {to_printable(str(prepare_folder(source.state_dir)))}, with free ports")
-        for database in restore(backup, source.load().settings, now(), moved=moved):
+            made = prepare_folder(source.state_dir)
+            print_line(f"made: {to_printable(str(made))}, with free ports")
+        settings = source.load().settings
+        for database in restore(backup, settings, now(), moved=moved):
             _show(database, file)
         if API in backup.stages and not moved:
             keys = format_command("keys list")
@@ -53,6 +59,21 @@ def command(source: Source, *, file: Path, moved: bool) -> None:
             if LEDGER not in backup.stages:
                 pause = format_command("pause --all")
                 print_line(f"the daemon is not paused: `{pause}` before the API starts, if deleted automations must not be fired")
+        if made is not None:
+            _show_lacking(made, settings, has_runs=API in backup.stages)
+
+
+def _show_lacking(file: Path, settings: "Settings", *, has_runs: bool) -> None:
+    """Print what no backup has, and a new state directory lacks."""
+    agent = to_printable(shlex.join(settings.api.runner.command))
+    print_line(
+        f"not in a backup: settings. Before anything starts, edit {to_printable(str(file))}: take over each [[override]], [schedule] and "
+        f"[api.runner] from the configuration of the installation that was backed up. Until then the agent's command is `{agent}`"
+    )
+    if has_runs:
+        print_line(
+            f"not in a backup: outputs of runs. To have them, copy the old api.db.runs to {to_printable(str(settings.api.runs_folder))}"
+        )
 
 
 def _show(database: "RestoredDatabase", file: Path) -> None:
@@ -64,8 +85,8 @@ def _show(database: "RestoredDatabase", file: Path) -> None:
             f"target {to_printable(target.name)}: its embedded API is at {to_printable(target.url)} now, no more at {to_printable(old)}"
         )
     for pause in database.pauses:
-        resume = format_command("resume --all --keep-single", target=pause.target)
-        print_line(f"paused: all automations of {to_printable(pause.target)}; when the daemon is ready: `{to_printable(resume)}`")
+        resume = to_printable(resume_all(pause.target))
+        print_line(f"paused: all automations of {to_printable(pause.target)}; when the daemon is ready: {resume}")
     if database.ended_runs:
         print_line(
             f"ended: {pluralize(database.ended_runs, 'run')} that had not ended "

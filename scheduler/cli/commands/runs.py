@@ -24,6 +24,7 @@ from scheduler.cli.output import (
     make_text_column,
     print_json,
     print_line,
+    print_to_stderr,
     show,
     style,
 )
@@ -36,6 +37,7 @@ from scheduler.core.terminal_text import to_printable
 if TYPE_CHECKING:
     from scheduler.database import Database
     from scheduler.localapi.runs import RunQueue
+    from scheduler.localapi.workspace import Workspace
 
 ApiRunRow = dict[str, Any]
 """A row of the embedded API's runs."""
@@ -152,10 +154,12 @@ async def _show(database: "Database", *, run_id: str, folder: Path, follow: bool
     from scheduler.localapi.workspace import Workspace
 
     run = await _find_run(database, await identify_run(_make_queue(database), run_id, by_name=True))
-    output = GrowingFile(Workspace.locate(folder, run["id"]).output)
+    workspace = Workspace.locate(folder, run["id"])
+    output = GrowingFile(workspace.output)
     if most is not None:
         text = output.read_head(most).decode(errors="replace")
         print_json({**_make_json(run), "prompt": run["prompt"], "output": text})
+        _complain_of_lacking(run, workspace)
         return
     for each in _format_run(run):
         print_line(each)
@@ -168,8 +172,18 @@ async def _show(database: "Database", *, run_id: str, folder: Path, follow: bool
     if follow:
         run = await _follow(database, run, output, raw)
     raw.print(output.read_rest())
+    _complain_of_lacking(run, workspace)
     if follow and run["status"] == "failed":
         raise AnswerIsNo(f"the run failed: {run['error'] or _format_exit(run)}")
+
+
+def _complain_of_lacking(run: ApiRunRow, workspace: "Workspace") -> None:
+    """Print on standard error that an ended run has no output any more: an empty output would look like a silent agent."""
+    if run["started_at"] and run["finished_at"] and not workspace.folder.exists():
+        print_to_stderr(
+            f"its output is not here: the folder {to_printable(str(workspace.folder))} is missing. Outputs are not in a backup: "
+            "copy the folder from the installation that was backed up. [api.runner] retention removes old outputs"
+        )
 
 
 async def _follow(database: "Database", run: ApiRunRow, output: GrowingFile, raw: RawPrinter) -> ApiRunRow:

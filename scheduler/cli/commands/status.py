@@ -24,7 +24,7 @@ from scheduler.cli.output import (
 from scheduler.cli.times import find_usable_zone, format_machine_and_utc, format_timedelta, format_zone_and_utc
 from scheduler.core.errors import DatabaseRefused, Unreachable
 from scheduler.core.instants import from_text
-from scheduler.core.occurrence_log import WAITS_FOR, Cause
+from scheduler.core.occurrence_log import SEVERAL_WAIT_FOR, WAITS_FOR, Cause
 from scheduler.core.plural import pluralize
 from scheduler.core.terminal_text import to_printable
 from scheduler.core.zones import load_zone
@@ -150,13 +150,13 @@ def _format_waits(target: JsonObject, at: datetime) -> Iterator[str]:
     if not waiting.get("causes"):
         return
     for cause, number in waiting["causes"].items():
-        yield f"    {number:,} {'waits' if number == 1 else 'wait'} for {_describe_cause(cause)}"
+        yield f"    {number:,} {'waits' if number == 1 else 'wait'} for {_describe_cause(cause, number)}"
     for wait in waiting["occurrences"][:_MAX_WAITS]:
         due, since = from_text(wait["due"]), from_text(wait["since"])
-        until = f" {due:%H:%M:%S}Z, in {format_timedelta(due - at)}" if wait["waits_for"] == Cause.DUE else f", since {since:%H:%M:%S}Z"
+        until = f" {due:%H:%M:%S}Z, in {format_timedelta(due - at)}" if wait["waits_for"] == Cause.DUE else ""
         detail = f": {wait['detail']}" if wait["detail"] else ""
         yield f"    {to_printable(wait['name'])} {wait['scheduled_for']}"
-        yield f"      waits for {_describe_cause(wait['waits_for'])}{until}{to_printable(detail)}"
+        yield f"      waits for {_describe_cause(wait['waits_for'])}{until}, since {since:%H:%M:%S}Z{to_printable(detail)}"
         if expiry := _describe_expiry(wait, target):
             yield f"      {style(expiry, 'red')}"
 
@@ -171,8 +171,10 @@ def _describe_expiry(wait: JsonObject, target: JsonObject) -> str | None:
     return describe_expiry(from_text(deadline), from_text(until))
 
 
-def _describe_cause(cause: str) -> str:
-    return WAITS_FOR[Cause(cause)] if cause in set(Cause) else to_printable(cause)
+def _describe_cause(cause: str, number: int = 1) -> str:
+    """Return the words for a cause. A daemon of a newer version may name causes that are not known here."""
+    words = WAITS_FOR if number == 1 else SEVERAL_WAIT_FOR
+    return words[Cause(cause)] if cause in set(Cause) else to_printable(cause)
 
 
 def _format_list_problems(target: JsonObject) -> Iterator[str]:
@@ -222,7 +224,7 @@ def _format_upcoming(status: JsonObject, upcoming: list[JsonObject], paused: "Ac
     columns: list[Column[JsonObject]] = [
         *make_time_columns(upcoming, "scheduled", lambda fire: from_text(fire["scheduled_for"]), lambda fire: fire["timezone"]),
         *due,
-        Column("in", lambda fire: format_timedelta(from_text(fire["scheduled_for"]) - now)),
+        Column("in", lambda fire: format_timedelta(from_text(fire.get("due") or fire["scheduled_for"]) - now)),
         make_name_column("automation", lambda fire: fire["name"]),
         Column("", mark),
     ]

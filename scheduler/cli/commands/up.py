@@ -27,7 +27,12 @@ def command(context: click.Context, *, demo: bool) -> None:
     and never 0 unless SIGTERM or Ctrl-C asked this command to stop.
 
     Everything is kept in --state-dir, ./var if it is not given: the configuration, which is yours to change, a key, the automations, and
-    the ledger. Variables that say otherwise when the configuration is made, as SCHEDULER_API__LISTEN, are written into it.
+    the ledger.
+
+    When the configuration is made, the variables of addresses, databases, project and key file are written into it: SCHEDULER_API__LISTEN,
+    SCHEDULER_API__DATABASE, SCHEDULER_SERVER__LISTEN, SCHEDULER_LEDGER__URL, SCHEDULER_TARGET__PROJECT_ID, SCHEDULER_TARGET__KEY_FILE, and
+    a SCHEDULER_TARGET__URL that leads to the embedded API. All other variables, as SCHEDULER_API__RUNNER__COMMAND, are not written: each
+    counts only for the commands for which it is set.
     """
     from scheduler.app.state_directory import prepare_folder
     from scheduler.app.up import run_up

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import date, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -29,6 +29,7 @@ _EXAMPLES = (
     "scheduler why nightly-report 03:00",
     "scheduler why 0192c4e8-5f0e-7c3a-9d1b-2f6a3c4d5e6f 2026-11-23T03:00 --json",
 )
+_COLOURS: Final[Mapping[str, Colour]] = {"to_come": "cyan", "missing": "red", "nothing": "yellow"}
 Fates = Mapping[datetime, str | None]
 
 
@@ -62,12 +63,18 @@ def command(context: click.Context, *, automation: str, time: str, target: str |
     with open_read_only(path) as connection:
         which = find_automation(connection, target, automation)
         asked = parse_time(time, which.timezone, at)
-        account = collect_evidence(connection, which.target, which.automation_id, asked.instant, (evaluated.croniter, evaluated.tzdata))
-        story = explain_occurrence(account, at, _find_policies(account))
-        near = (each for each in (story.before, story.after) if each is not None)
-        rows = {each: read_row(connection, Occurrence(which.target, which.automation_id, each)) for each in near}
-        seen_at = None if is_served(path) else _find_last_seen(account)
-    fates = {each: None if row is None else row.fate for each, row in rows.items()}
+
+        def tell_of(instant: datetime) -> "OccurrenceExplanation":
+            account = collect_evidence(connection, which.target, which.automation_id, instant, (evaluated.croniter, evaluated.tzdata))
+            return explain_occurrence(account, at, _find_policies(account))
+
+        def find_fate(instant: datetime) -> str | None:
+            row = read_row(connection, Occurrence(which.target, which.automation_id, instant))
+            return row.fate if row is not None else _describe_without_row(tell_of(instant)) if instant <= at else None
+
+        story = tell_of(asked.instant)
+        fates = {instant: find_fate(instant) for instant in (story.before, story.after) if instant is not None}
+        seen_at = None if is_served(path) else _find_last_seen(story.evidence)
     if as_json:
         print_json(_make_json(story, asked.note, fates))
     else:
@@ -124,14 +131,15 @@ def _format_answer(story: "OccurrenceExplanation", seen_at: datetime | None) -> 
         if status == RunStatus.RUNNING and seen_at is not None:
             result += f" when last seen at {to_text_seconds(seen_at)} (no daemon runs)"
         return style(row.fate, colour_outcome(row.outcome, status)) + result
-    if story.wait is not None:  # it has no row before its due time, and is open all the same
-        return style(f"open: {State.WAITING}", colour_outcome(None, None))
-    titles: dict[str, tuple[str, Colour]] = {
-        "to_come": ("not decided yet", "cyan"),
-        "missing": ("missing", "red"),
-        "nothing": ("nothing was due", "yellow"),
-    }
-    return style(*titles[story.verdict])
+    text = _describe_without_row(story) or "nothing was due"
+    return style(text, colour_outcome(None, None) if story.wait is not None else _COLOURS[story.verdict])
+
+
+def _describe_without_row(story: "OccurrenceExplanation") -> str | None:
+    """Return the state of an instant without a row; None when nothing was due. Before its due time an occurrence is open."""
+    if story.wait is not None:
+        return f"open: {State.WAITING}"
+    return {"to_come": "not decided yet", "missing": "missing"}.get(story.verdict)
 
 
 def _format_instant(instant: datetime, timezone: str) -> str:

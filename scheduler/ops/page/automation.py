@@ -7,7 +7,7 @@ from itertools import islice, pairwise
 from typing import Final
 
 from scheduler.core.clock_changes import THIRTEEN_MONTHS, find_clock_changes
-from scheduler.core.command_line import format_command
+from scheduler.core.command_line import format_command, resume_all
 from scheduler.core.cron import InvalidSchedule, Schedule
 from scheduler.core.policy import CatchUp, Concurrency, Policies, compute_jitter, compute_start_within
 from scheduler.core.schedule_description import describe_schedule
@@ -163,17 +163,18 @@ def _describe_pauses(details: AutomationDetails, pauses: Sequence[OperatorPause]
     mine = [each for each in pauses if each.target == details.target and each.automation_id in {None, details.id}]
     for each in mine:
         since = DisplayTime(each.since, now)
-        who, what = ("", details.id) if each.automation_id else ("with all of its target, ", "--all --keep-single")
+        who = "" if each.automation_id else "with all of its target, "
+        resume = f"`{format_command(f'resume {details.id}', target=details.target)}`" if each.automation_id else resume_all(details.target)
         yield StateNotice(
             "warn",
             "Paused",
             f"By hand, {who}by {each.by}, since {since.utc} ({since.relative}). {meaning}",
-            f"`{format_command(f'resume {what}', target=details.target)}` ends it",
+            f"{resume} ends it",
         )
     if details.paused_by_hand and not mine:
-        yield StateNotice(
-            "warn", "Paused", f"By hand. {meaning}", f"`{format_command(f'resume {details.id}', target=details.target)}` ends it"
-        )
+        resume = f"`{format_command(f'resume {details.id}', target=details.target)}`"
+        advice = f"{resume} ends it, or {resume_all(details.target)} where all automations of the target are paused"
+        yield StateNotice("warn", "Paused", f"By hand. {meaning}", advice)
 
 
 def _make_changes(schedule: Schedule, now: datetime) -> Iterator[ClockChangeRow]:

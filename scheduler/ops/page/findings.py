@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlencode
 
-from scheduler.core.command_line import complete_commands, format_command
+from scheduler.core.command_line import complete_commands, format_command, resume_all
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Outcome, Reason, RunStatus
 from scheduler.core.plural import pluralize
@@ -299,7 +299,7 @@ def _check_pauses(pauses: Sequence[OperatorPause]) -> Iterator[PageFinding]:
                 NOTE,
                 f"All automations of target {each.target} are paused",
                 detail,
-                f"`{format_command('resume --all --keep-single', target=each.target)}` ends it",
+                f"{resume_all(each.target)} ends it",
             )
     some = [each for each in pauses if each.automation_id is not None]
     if some:

@@ -12,6 +12,7 @@ from typing import Final
 from scheduler.core.duration import describe_duration
 from scheduler.core.instants import to_text_seconds
 from scheduler.core.model import Outcome, RunStatus, State
+from scheduler.core.policy import compute_due
 from scheduler.core.status import AutomationDetails, DaemonStatus, FailingAutomations, RecentActivity, TargetStatus, WaitsStatus
 from scheduler.ops.page.findings import BAD, WARN, PageFinding, list_findings
 from scheduler.ops.page.renderer import iterate_with_pauses
@@ -137,14 +138,18 @@ def make_overview(gathered: OverviewData) -> Overview:
 
 
 def _find_next_fires(fires: Fires, ends: Mapping[str, datetime | None]) -> Mapping[str, datetime]:
-    """Return for each target the first instant in the drawn day that fires: not paused, and not before the end of a throttle."""
+    """Return for each target the due time of the first instant in the drawn day that fires.
+
+    An automation that is paused does not fire, and nothing does before the end of a throttle.
+    """
     found: dict[str, datetime] = {}
     for instant, automation in flatten(fires):
         if len(found) == len(ends):
             break
         end = ends.get(automation.target)
-        if automation.state != "paused" and (end is None or instant >= end):
-            found.setdefault(automation.target, instant)
+        if automation.state != "paused" and (end is None or instant >= end) and automation.target not in found:
+            policies, schedule = automation.policies, automation.schedule
+            found[automation.target] = compute_due(policies, automation.target, automation.id, schedule, instant)
     return found
 
 
@@ -227,7 +232,7 @@ def _make_day_figure(recent: RecentActivity, what: Outcome | RunStatus, count: i
 
 
 def _make_target_summary(target: TargetStatus, next_fire: datetime | None, waits: WaitsStatus, now: datetime) -> TargetSummary:
-    """Return a target with words. ``next_fire`` is the first instant in the coming day that fires."""
+    """Return a target with words. ``next_fire`` is when the first fire of the coming day is due."""
     opened = Counter(target.open)
     opened[State.WAITING] += waits.unclaimed
     state, tone = "serving", "good"
