@@ -1,4 +1,4 @@
-"""What is asked for by hand: an occurrence that had its outcome, or that is missing, is to be started after all."""
+"""Backfill: an operator's request to start an occurrence that already has an outcome, or is missing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,14 +7,15 @@ from datetime import datetime
 from scheduler.core.model import Occurrence, Outcome
 
 BACKFILL_OUTCOMES = frozenset({Outcome.SKIPPED, Outcome.EXPIRED, Outcome.REJECTED})
-"""Outcomes of which it is certain that nothing was started."""
+"""Outcomes for which it is certain that no run was started."""
 
 
 @dataclass(frozen=True, slots=True)
 class FireRequest:
-    """Somebody, ``by`` name, asked at ``at`` for this occurrence.
+    """The request of the person named ``by``, made at ``at``, to start this occurrence.
 
-    ``instants``: all those of the span that it lies in, where the ledger does not know them itself, as of a span of its first version.
+    ``instants`` are all instants of the span with this occurrence. ``instants`` are given when the ledger
+    does not have them, for example for a span of its first version.
     """
 
     occurrence: Occurrence
@@ -25,7 +26,10 @@ class FireRequest:
 
 @dataclass(frozen=True, slots=True)
 class Reopening:
-    """How the occurrence goes on from ``at``. ``name`` and ``due`` are for one that has no row yet."""
+    """The continuation of an occurrence from ``at``.
+
+    ``name`` and ``due`` are for an occurrence without a row.
+    """
 
     name: str
     due: datetime

@@ -1,7 +1,8 @@
-"""The undecided past: stretches of time of which the occurrences are not on record yet, held without listing their instants.
+"""The undecided past: intervals of time with occurrences missing from the ledger, without a list of instants.
 
-After a downtime there can be millions of such instants. So a stretch is an interval with a schedule: what one definition version implied
-after ``begin`` and up to ``end``. Its occurrences are decided together, see `scheduler.core.backlog_decisions`.
+After a downtime the undecided past may have millions of instants. Therefore the backlog holds intervals with
+a schedule: the instants of a definition version after ``begin`` and up to ``end``. The occurrences of an
+interval are decided together, see `scheduler.core.backlog_decisions`.
 """
 
 from collections import deque
@@ -14,12 +15,12 @@ from scheduler.core.cron import Schedule
 from scheduler.core.model import Definition, Gap
 
 _LONGEST_INTERVAL: Final = timedelta(days=180)
-"""A longer stretch is divided, so that the evaluation of a stretch takes a bounded time."""
+"""Longest interval; a longer interval is divided to bound the time of its evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
 class BacklogInterval:
-    """The instants that ``definition``, evaluated as ``schedule``, implied after ``begin`` and up to ``end`` (UTC)."""
+    """The instants of ``definition``, evaluated as ``schedule``, after ``begin`` and up to ``end`` (UTC)."""
 
     definition: Definition
     schedule: Schedule
@@ -27,16 +28,16 @@ class BacklogInterval:
     end: datetime
 
     def may_join(self, other: "BacklogInterval") -> bool:
-        """Whether the other stretch has the same schedule and continues or overlaps this one."""
+        """Return whether the other interval has the same schedule and continues or overlaps this interval."""
         is_same = (self.definition, self.schedule) == (other.definition, other.schedule)
         return is_same and self.begin <= other.end and other.begin <= self.end
 
 
 class Backlog:
-    """Stretches by automation, the oldest first, and the gaps that cover them.
+    """Intervals by automation, the oldest first, and the gaps around them.
 
-    A stretch is *unexamined* until its newest occurrences, which may still start, have been taken out of it, and *late* from then on: none
-    of its occurrences is to be started.
+    An interval is *unexamined* until its newest occurrences, which may still start, are taken out. Then the
+    interval is *late*: none of its occurrences may start.
     """
 
     def __init__(self) -> None:
@@ -44,7 +45,7 @@ class Backlog:
         self._late: dict[str, list[BacklogInterval]] = {}
         self._postponed: dict[str, list[BacklogInterval]] = {}
         self._gaps: list[Gap] = []
-        self._order: deque[str] | None = None  # the ids of late stretches, sorted; some may be done by now
+        self._order: deque[str] | None = None  # the ids with late intervals, sorted; some may be done already
 
     def __bool__(self) -> bool:
         return bool(self._unexamined or self._late)
@@ -52,9 +53,10 @@ class Backlog:
     # ------------------------------------------------------------ adding and removing
 
     def add(self, automation_id: str, stretch: BacklogInterval) -> None:
-        """Add a stretch of which the newest occurrences may still start. What it covers of late stretches is unexamined again.
+        """Add an interval whose newest occurrences may still start.
 
-        Only the time that no unexamined stretch covers is added: after a step back of the clock a time may be derived twice.
+        Covered time of late intervals becomes unexamined again. Time of unexamined intervals is not added
+        again: after a step back of the clock the same time may be derived twice.
         """
         self._widen_gaps(stretch)
         if automation_id in self._late:
@@ -64,7 +66,7 @@ class Backlog:
             _insert(unexamined, part)
 
     def add_late(self, automation_id: str, stretch: BacklogInterval) -> None:
-        """Add a stretch of which no occurrence is to be started."""
+        """Add an interval in which no occurrence may start."""
         self._widen_gaps(stretch)
         if automation_id not in self._late:
             self._order = None
@@ -72,29 +74,32 @@ class Backlog:
             _insert(self._late.setdefault(automation_id, []), part)
 
     def pop_unexamined_intervals(self, automation_id: str) -> Sequence[BacklogInterval]:
-        """Remove and return the unexamined stretches of an automation, the oldest first."""
+        """Remove and return the unexamined intervals of an automation, the oldest first."""
         return self._unexamined.pop(automation_id, ())
 
     def cut(self, automation_id: str, after: datetime) -> None:
-        """Forget the instants of an automation later than ``after``."""
+        """Remove the automation's instants after ``after``."""
         for stretches in (self._unexamined, self._late, self._postponed):
             if automation_id in stretches:
                 _keep_or_remove(stretches, automation_id, _cut(stretches[automation_id], after))
 
     def cut_all(self, after: datetime) -> None:
-        """Forget all instants later than ``after``."""
+        """Remove all instants after ``after``."""
         for automation_id in [*self._unexamined, *self._late, *self._postponed]:
             self.cut(automation_id, after)
 
     def reopen_late(self) -> None:
-        """Make every late stretch unexamined again: the clock was ahead when it was found to be late."""
+        """Make all late intervals unexamined again: they were found late by a clock ahead of time."""
         late, self._late = self._late, {}
         for automation_id, stretches in late.items():
             for stretch in stretches:
                 self.add(automation_id, stretch)
 
     def discard(self, recovered: Iterable[tuple[str, BacklogInterval]]) -> None:
-        """Remove late stretches that are on record now. A stretch that was cut meanwhile stays, as far as it is left."""
+        """Remove late intervals with outcomes in the ledger.
+
+        When an interval was cut in the meantime, its shorter successor stays.
+        """
         done: dict[str, set[int]] = {}
         for automation_id, stretch in recovered:
             done.setdefault(automation_id, set()).add(id(stretch))
@@ -103,44 +108,47 @@ class Backlog:
             _keep_or_remove(self._late, automation_id, left)
 
     def postpone(self, automation_id: str, stretch: BacklogInterval) -> None:
-        """Keep a stretch that cannot be evaluated now, since the zone data lack its zone."""
+        """Keep an interval for later: the zone data lack the schedule's time zone at present."""
         self._late[automation_id] = [late for late in self._late.get(automation_id, ()) if late is not stretch]
         _keep_or_remove(self._late, automation_id, self._late[automation_id])
         self._postponed.setdefault(automation_id, []).append(stretch)
 
     def resume_postponed_intervals(self) -> None:
-        """Take up again what was put aside: there are other zone data now."""
+        """Add the postponed intervals again: the zone data have changed."""
         aside, self._postponed = self._postponed, {}
         for automation_id, stretches in aside.items():
             for stretch in stretches:
                 self.add(automation_id, stretch)
 
-    # ------------------------------------------------------------ what it holds
+    # ------------------------------------------------------------ contents
 
     @property
     def unexamined(self) -> list[str]:
-        """The ids of the automations with unexamined stretches."""
+        """Ids of the automations with unexamined intervals."""
         return list(self._unexamined)
 
     @property
     def automations(self) -> set[str]:
-        """The ids of the automations with any stretch."""
+        """Ids of the automations with unexamined or late intervals."""
         return self._unexamined.keys() | self._late.keys()
 
     def has_automation(self, automation_id: str) -> bool:
-        """Whether anything of the automation is undecided here."""
+        """Return whether the backlog holds anything undecided of the automation, postponed intervals too."""
         return automation_id in self._unexamined or automation_id in self._late or automation_id in self._postponed
 
     def is_unexamined(self, automation_id: str) -> bool:
-        """Whether newer instants of the automation have to wait behind an unexamined stretch."""
+        """Return whether newer instants of the automation have to wait for an unexamined interval."""
         return automation_id in self._unexamined
 
     def iterate_late(self) -> Iterator[tuple[str, BacklogInterval]]:
-        """Every late stretch with its automation's id, in the order of the ids, each automation's oldest first."""
+        """Return every late interval with its automation's id, by id, each automation's oldest first."""
         return ((automation_id, stretch) for automation_id in self._sort_late_ids() for stretch in self._late.get(automation_id, ()))
 
     def find_gaps(self, without: Sequence[tuple[str, BacklogInterval]] = ()) -> Sequence[Gap]:
-        """Return the gaps that cover every stretch, or every stretch except these late ones. A gap may cover more."""
+        """Return the gaps around every interval, or around every interval except these late intervals.
+
+        A gap may cover more than the intervals.
+        """
         done = {id(stretch) for _, stretch in without}
         late = next((automation_id for automation_id, stretch in self.iterate_late() if id(stretch) not in done), None)
         ids = [*([] if late is None else [late]), *self._unexamined, *self._postponed]
@@ -154,11 +162,11 @@ class Backlog:
         return self._order
 
     def find_earliest(self) -> datetime | None:
-        """The beginning of the earliest stretch."""
+        """Return the beginning of the earliest interval; postponed intervals do not count."""
         return min((stretch.begin for stretches in self._iterate_all() for stretch in stretches), default=None)
 
     def move_to(self, other: "Backlog") -> None:
-        """Give every unexamined stretch to another backlog."""
+        """Move every unexamined interval to another backlog."""
         for automation_id, stretches in self._unexamined.items():
             for stretch in stretches:
                 other.add(automation_id, stretch)
@@ -169,7 +177,7 @@ class Backlog:
         yield from self._late.values()
 
     def _widen_gaps(self, stretch: BacklogInterval) -> None:
-        """Have a gap cover the stretch that is about to be added."""
+        """Extend the gaps to cover an interval about to be added."""
         if not self and not self._postponed:
             self._gaps.clear()
         if not any(gap.since <= stretch.begin and stretch.end <= gap.until for gap in self._gaps):
@@ -177,7 +185,7 @@ class Backlog:
 
 
 def merge_gaps(gaps: Iterable[Gap]) -> list[Gap]:
-    """Return gaps that cover the same time, in order, without two that touch."""
+    """Return gaps over the same time, in order; no two returned gaps touch."""
     merged: list[Gap] = []
     for gap in sorted(gaps, key=lambda gap: gap.since):
         if merged and gap.since <= merged[-1].until:
@@ -188,7 +196,7 @@ def merge_gaps(gaps: Iterable[Gap]) -> list[Gap]:
 
 
 def _insert(stretches: list[BacklogInterval], stretch: BacklogInterval) -> None:
-    """Insert by the beginning, and join with the stretch that it continues."""
+    """Insert an interval in the order of begins, and join the interval with its predecessor if possible."""
     at = len(stretches)
     while at and stretches[at - 1].begin > stretch.begin:
         at -= 1
@@ -209,7 +217,7 @@ def _divide(stretch: BacklogInterval) -> Iterator[BacklogInterval]:
 
 
 def _subtract(late: BacklogInterval, stretch: BacklogInterval) -> Iterator[BacklogInterval]:
-    """What is left of a late stretch without the instants of another one."""
+    """Yield the parts of a late interval without the instants of another interval."""
     if not late.may_join(stretch):
         yield late
         return
@@ -220,7 +228,7 @@ def _subtract(late: BacklogInterval, stretch: BacklogInterval) -> Iterator[Backl
 
 
 def _find_uncovered_parts(stretch: BacklogInterval, others: Iterable[BacklogInterval]) -> Iterator[BacklogInterval]:
-    """Yield the parts of a stretch that none of the others, the oldest first, covers."""
+    """Yield the parts of an interval not covered by the other intervals, which are in order of time."""
     begin = stretch.begin
     for other in others:
         if begin < other.begin < stretch.end:

@@ -1,8 +1,9 @@
-"""Decisions for a whole stretch of the past, by its bounds: pure functions that never list the instants of the stretch.
+"""Decisions for a whole interval of the past, by its bounds: pure functions without a list of all instants.
 
-Deadlines increase strictly from one instant of a schedule to the next: due is less than half way to the next instant, and ``start_within``
-of ``auto`` is at most the other half, or five minutes. So the occurrences that may still start are the newest ones, and one look at the
-newest end of a stretch is enough; every older occurrence is missed or coalesced, and all of them together are one span.
+Deadlines increase strictly from an instant of a schedule to the next. Due is less than half way to the next
+instant, and ``start_within`` of ``auto`` is at most the other half, or five minutes. Therefore only the
+newest occurrences may still start, and a look at the newest end of an interval is enough. Every older
+occurrence is missed or coalesced, and all older occurrences together are a single span.
 """
 
 from collections.abc import Sequence
@@ -18,15 +19,19 @@ from scheduler.core.policy import RESTART_GRACE, CatchUp, FireTime, Policies, co
 
 JUST_BEFORE: Final = timedelta(microseconds=1)
 MOST_LISTED: Final = 16
-"""More instants than this of one automation are not listed but held as a stretch."""
+"""Most instants to list for an automation; more instants are held as an interval."""
 _NEAR: Final = timedelta(hours=2)
 _MOST_AT_ONCE: Final = 500
-"""Under ``catch_up = "all"`` no more occurrences of one automation than this are claimed in one transaction."""
+"""Most occurrences of an automation to claim in a transaction under ``catch_up = "all"``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """The first and the last instant of a stretch, how many there are, and the instant after the first; None: there is no later one."""
+    """The first and the last instant of an interval, and the number of instants.
+
+    ``second`` is the schedule's next instant after the first, also beyond the interval; None without a later
+    instant.
+    """
 
     first: datetime
     last: datetime
@@ -36,36 +41,39 @@ class Extent:
 
 @lru_cache(maxsize=2048)
 def measure_extent(schedule: Schedule, begin: datetime, end: datetime) -> Extent | None:
-    """Return the extent of the instants after ``begin`` and up to ``end``; None when there is none. Costs O(days), once."""
+    """Return the extent of the instants after ``begin`` and up to ``end``, or None without an instant.
+
+    The cost is O(days), once: the result is cached.
+    """
     first = schedule.find_next(begin)
     if first is None or first > end:
         return None
     last = find_last_instant(schedule, begin, end)
-    assert last is not None  # the first one, if no other
+    assert last is not None  # at least the first instant
     return Extent(first, last, schedule.count(begin, end), schedule.find_next(first))
 
 
 @lru_cache(maxsize=2048)
 def find_first_after(schedule: Schedule, after: datetime) -> datetime | None:
-    """Return the schedule's first instant later than ``after``; the many automations that share a schedule ask the same."""
+    """Return the first instant after ``after``. The cache serves automations with equal schedules."""
     return schedule.find_next(after)
 
 
 @lru_cache(maxsize=2048)
 def find_last_near(schedule: Schedule, begin: datetime, end: datetime) -> datetime | None:
-    """Return the last instant of a short time; the many automations that share a schedule ask the same."""
+    """Return the last instant of a short time. The cache serves automations with equal schedules."""
     return max(schedule.iterate_between(begin, end), default=None)
 
 
 def clear_caches() -> None:
-    """Forget what was evaluated so far: there may be other zone data now."""
+    """Clear the cached evaluations: the zone data may have changed."""
     measure_extent.cache_clear()
     find_first_after.cache_clear()
     find_last_near.cache_clear()
 
 
 def find_last_instant(schedule: Schedule, begin: datetime, end: datetime) -> datetime | None:
-    """Return the last instant after ``begin`` and up to ``end``; None when there is none."""
+    """Return the last instant after ``begin`` and up to ``end``, or None without an instant."""
     near = tuple(schedule.iterate_between(max(begin, end - _NEAR), end))
     if near:
         return near[-1]
@@ -75,7 +83,11 @@ def find_last_instant(schedule: Schedule, begin: datetime, end: datetime) -> dat
 
 @dataclass(frozen=True, slots=True)
 class ExaminedIntervals:
-    """``fire_times`` may still start or are not due yet, in order. ``unexamined`` comes after them; no occurrence of ``late`` may start."""
+    """The result of an examination.
+
+    ``fire_times`` may still start or are not due yet, in order. ``unexamined`` follows after them. No
+    occurrence of ``late`` may start.
+    """
 
     fire_times: Sequence[FireTime]
     late: Sequence[BacklogInterval]
@@ -83,9 +95,10 @@ class ExaminedIntervals:
 
 
 class Examiner:
-    """Takes the newest occurrences out of the stretches of automations, all at one instant ``now``.
+    """Examiner of the intervals of automations, at the same instant ``now`` for all.
 
-    An occurrence is due when it is due up to ``until``. ``absent_until``: nobody ran before this instant.
+    The examiner takes the newest occurrences out of the intervals. An occurrence counts as due when its due
+    instant is at most ``until``. No daemon ran before ``absent_until``.
     """
 
     def __init__(self, target: str, *, now: datetime, until: datetime, absent_until: datetime | None) -> None:
@@ -98,14 +111,15 @@ class Examiner:
 
     @property
     def evaluations(self) -> int:
-        """How many times a schedule was evaluated so far."""
+        """Number of schedule evaluations up to now."""
         return len(self._listed) + len(self._following)
 
     def examine(self, automation_id: str, policies: Policies, stretches: Sequence[BacklogInterval]) -> ExaminedIntervals:
-        """Take out of an automation's stretches, the oldest first, what may still start under its policies.
+        """Take the occurrences that may still start out of an automation's intervals, the oldest first.
 
-        Under ``latest`` that is the newest occurrence that is due; it stands for the older ones, which are coalesced. Under ``all`` it is
-        every occurrence before its deadline, the oldest of them first and not too many at once.
+        Under ``latest`` this is the newest due occurrence; the older occurrences are coalesced into it. Under
+        ``all`` these are the occurrences before their deadlines, the oldest first, and a limited number at
+        the same time.
         """
         moments: list[FireTime] = []
         late = list(stretches)
@@ -113,7 +127,7 @@ class Examiner:
             stretch = late.pop()
             first = self._find_next(stretch.schedule, stretch.begin)
             if first is None or first > stretch.end:
-                continue  # there is nothing in it
+                continue  # the interval has no instant
             found = self._find_startable(automation_id, policies, stretch)
             moments[:0] = found
             if not found or first != found[0].scheduled_for:
@@ -125,7 +139,10 @@ class Examiner:
         return policies.catch_up is CatchUp.LATEST and bool(moments) and moments[0].due <= self._until
 
     def _find_startable(self, automation_id: str, policies: Policies, stretch: BacklogInterval) -> list[FireTime]:
-        """The newest moments of a stretch that may start or are not due yet; under ``latest`` no more than are needed."""
+        """Return the newest fire times of an interval that may start or are not due yet, in order.
+
+        Under ``latest`` return no more than necessary.
+        """
         begin, end, schedule = max(stretch.begin, self._find_earliest(policies)), stretch.end, stretch.schedule
         if begin >= end:
             return []
@@ -144,7 +161,7 @@ class Examiner:
         return found[::-1]
 
     def _find_earliest(self, policies: Policies) -> datetime:
-        """What was scheduled up to this instant may not start any more."""
+        """Return the instant up to which no scheduled occurrence may start any more."""
         earliest = self._now - compute_longest_delay(policies) - JUST_BEFORE
         if policies.catch_up is CatchUp.NONE and self._absent_until is not None:
             return max(earliest, self._absent_until - RESTART_GRACE - policies.jitter - JUST_BEFORE)
@@ -163,7 +180,7 @@ class Examiner:
         return self._listed[key]
 
     def _find_last_two(self, schedule: Schedule, begin: datetime, end: datetime) -> Sequence[datetime]:
-        """The last instants, two where there are: at most one is scheduled and not due yet, since jitter ends before the next one."""
+        """Return the last two instants, or fewer. At most one is not due yet: jitter ends before the next."""
         near = self._list_instants(schedule, max(begin, end - _NEAR), end)[-2:]
         if len(near) > 1 or end - begin <= _NEAR:
             return near
@@ -181,16 +198,17 @@ def _limit_claims(stretches: Sequence[BacklogInterval], moments: Sequence[FireTi
 
 @dataclass(frozen=True, slots=True)
 class SkippedExtent:
-    """The occurrences of a stretch after ``begin`` and up to ``end`` are passed over for one reason."""
+    """The extent of late occurrences to skip, and the common reason."""
 
     extent: Extent
     reason: Reason
 
 
 def decide_late(stretch: BacklogInterval, policies: Policies, *, paused: bool, claimed: datetime | None) -> list[SkippedExtent]:
-    """Decide a late stretch, of which nothing is to be started; the same rules as `scheduler.core.policy.decide`.
+    """Decide a late interval, in which nothing may start, by the rules of `scheduler.core.policy.decide`.
 
-    ``claimed``: the newest scheduled instant of the automation of which there is a claim. Under ``latest`` what is older is coalesced.
+    ``claimed`` is the automation's newest scheduled instant with a claim. Under ``latest`` the older
+    occurrences are coalesced.
     """
     if paused or policies.paused:
         parts = [(stretch.begin, stretch.end, Reason.PAUSED)]

@@ -1,7 +1,8 @@
-"""The clock changes ahead of a schedule, and what each does to it.
+"""The clock changes ahead of a schedule, and the effect of each change on the schedule.
 
-Nothing is decided here: the stretches of the wall clock say which readings are skipped or shown twice, and the schedule itself is asked
-what it fires then. It is apart from `scheduler.core.cron` because firing needs none of it.
+This module decides nothing. The offset periods of the zone give the skipped and repeated readings. The
+schedule itself gives its fires. The module is separate from `scheduler.core.cron` because firing does not
+need it.
 """
 
 from collections.abc import Iterator
@@ -20,22 +21,24 @@ from scheduler.core.schedule_description import join_words
 Effect = Literal["untouched", "made_up", "not_fired", "first_pass", "both_passes"]
 
 THIRTEEN_MONTHS: Final = timedelta(days=397)
-"""How far ahead people are told of changes: each that comes once a year is in it."""
+"""How far ahead clock changes are shown to people: far enough for every yearly change."""
 _JUST_BEFORE: Final = timedelta(microseconds=1)
-_FIRST, _LAST = date(1, 1, 4), date(9999, 12, 28)  # a few days of room, since local time is up to a day ahead or behind
-_MOST_LISTED: Final = 4  # more times than these are told by their number
+# a few days of room, since local time is up to a day ahead or behind
+_FIRST, _LAST = date(1, 1, 4), date(9999, 12, 28)
+_MOST_LISTED: Final = 4  # more times than this are shown as a number
 
 
 @dataclass(frozen=True, slots=True)
 class ClockChange:
-    """A change of a zone's clock, and what it does to a schedule in that zone.
+    """A change of a zone's clock, and its effect on a schedule in that zone.
 
-    The readings from ``begin`` up to but not including ``end`` (naive, local) do not exist when the clock goes ahead, and are shown twice
-    when it goes back. ``times`` are those of them that the schedule names, ``fires`` the instants (UTC) that these come to.
+    The readings from ``begin`` up to but not including ``end`` (naive, local) do not exist when the clock
+    goes ahead, and are shown twice when the clock goes back. ``times`` are the readings among these that the
+    schedule names. ``fires`` are the instants (UTC) at which the schedule fires for ``times``.
     """
 
     at: datetime  # the first instant with the new offset, in UTC
-    before: timedelta  # the offsets from UTC
+    before: timedelta  # offset from UTC before the change; ``after``: afterwards
     after: timedelta
     abbreviations: tuple[str, str]  # of the zone, before and after
     begin: datetime
@@ -47,12 +50,15 @@ class ClockChange:
 
     @property
     def is_ahead(self) -> bool:
-        """Whether the clock goes ahead; otherwise it goes back."""
+        """Whether the clock goes ahead; otherwise the clock goes back."""
         return self.after > self.before
 
 
 def find_clock_changes(schedule: Schedule, after: datetime, until: datetime) -> Iterator[ClockChange]:
-    """The changes of the zone's clock later than ``after`` and not later than ``until`` (both aware), in order."""
+    """Yield the changes of the zone's clock later than ``after`` and not later than ``until``, in order.
+
+    Both instants are aware.
+    """
     zone = zones.load_zone(schedule.timezone)
     first, last = max(after.astimezone(UTC).date(), _FIRST), min(until.astimezone(UTC).date(), _LAST)
     for before, stretch in _find_offset_changes(zone, first, last):
@@ -62,14 +68,17 @@ def find_clock_changes(schedule: Schedule, after: datetime, until: datetime) -> 
 
 @lru_cache(maxsize=64)
 def _find_offset_changes(zone: tzinfo, first: date, last: date) -> tuple[tuple[OffsetPeriod, OffsetPeriod], ...]:
-    """The stretches before and after each change on these UTC days. Kept, since many schedules are in few zones and asked of together."""
+    """Return the offset periods before and after each change on these UTC days.
+
+    The results are cached, since many schedules share few zones and are described together.
+    """
     days = (first + number * DAY for number in range((last - first).days + 1))
     every = chain.from_iterable(iterate_offset_periods(zone, day) for day in days)
     return tuple((before, after) for before, after in pairwise(every) if before.offset != after.offset)
 
 
 class _ChangeEffect(NamedTuple):
-    """What becomes of times that are skipped or repeated."""
+    """The effect of a clock change on skipped or repeated times."""
 
     effect: Effect
     fires: tuple[datetime, ...]
@@ -77,7 +86,8 @@ class _ChangeEffect(NamedTuple):
 
 
 def _describe_change(schedule: Schedule, zone: tzinfo, before: OffsetPeriod, stretch: OffsetPeriod) -> ClockChange:
-    old, new = before.local_end, stretch.local_begin  # what the clock would have shown, and what it shows instead
+    # the reading without the change, and the reading with the change
+    old, new = before.local_end, stretch.local_begin
     begin, end = sorted((old, new))
     times = _find_named_times(schedule, begin, end)
     outcome = _ChangeEffect("untouched", (), "nothing of this schedule is touched")
@@ -100,7 +110,10 @@ def _describe_change(schedule: Schedule, zone: tzinfo, before: OffsetPeriod, str
 
 
 def _find_named_times(schedule: Schedule, begin: datetime, end: datetime) -> tuple[datetime, ...]:
-    """The readings that the schedule names, from ``begin`` up to but not including ``end``: what it fires where the clock never changes."""
+    """Return the readings that the schedule names, from ``begin`` up to ``end`` (exclusive).
+
+    The readings are the fires of the same expression in a zone without clock changes.
+    """
     level = Schedule.parse(schedule.expression, "UTC")
     after, until = (reading.replace(tzinfo=UTC) - _JUST_BEFORE for reading in (begin, end))
     return tuple(instant.replace(tzinfo=None) for instant in level.iterate_between(after, until))
@@ -139,6 +152,6 @@ def _list_times(times: tuple[datetime, ...]) -> str:
 
 
 def _format_reading(reading: datetime, on: date | None = None) -> str:
-    """A reading for people; without its date when that is ``on``."""
+    """Return a reading for people, without its date when the date is ``on``."""
     text = reading.isoformat(" ", "seconds" if reading.second else "minutes")
     return text[11:] if reading.date() == on else text

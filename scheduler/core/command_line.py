@@ -1,7 +1,8 @@
-"""The commands that messages name: printed so that they work as they are printed.
+"""The commands in messages, printed in a form ready to type.
 
-A reader whose installation is in a state directory, or has a configuration of its own, needs the option for each command.
-A process has one caller: the command line stores here how it was called, and every room prints its commands by `format_command`.
+An installation in a state directory, or with a configuration of its own, needs an option for each command. A
+process has one caller: the command line stores here how it was called, and all packages print commands by
+`format_command`.
 """
 
 import re
@@ -26,12 +27,15 @@ _caller: Final = _Caller()
 
 
 def set_caller(program: str, options: Sequence[str]) -> None:
-    """Store how this program is called, already quoted for a shell, and the options that lead to its configuration."""
+    """Store the name of this program, quoted for a shell, and the options for its configuration."""
     _caller.program, _caller.options = program, tuple(options)
 
 
 def set_targets(count: int) -> None:
-    """Store how many targets the caller's configuration has: with several, some commands need ``--target``."""
+    """Store how many targets the caller's configuration has.
+
+    With several, some commands need ``--target``.
+    """
     _caller.has_several_targets = count > 1
 
 
@@ -46,9 +50,11 @@ def keep_caller() -> Iterator[None]:
 
 
 def format_command(words: str, *, target: str | None = None) -> str:
-    """Return a command as the reader types it: ``history --run-status failed`` with the program and the reader's options.
+    """Return a command as the reader types it.
 
-    ``words`` are quoted for a shell where necessary. ``target`` is for a command that asks for the target when several are configured.
+    For example, the result is ``history --run-status failed`` with the program before and the options behind.
+    ``words`` are quoted for a shell where necessary. ``target`` is for a command with ``--target`` when
+    several targets are configured.
     """
     named = ("--target", target) if target is not None and _caller.has_several_targets else ()
     return " ".join(part for part in (_caller.program, words, shlex.join((*named, *_caller.options))) if part)
@@ -60,42 +66,45 @@ def resume_all(target: str) -> str:
 
 
 def help_command(*words: str) -> str:
-    """Return the command that prints the help of a command; the help needs no configuration."""
+    """Return the command for the help of a command. The help needs no configuration."""
     return " ".join((_caller.program, *words, "--help"))
 
 
 def complete_commands(text: str) -> str:
-    """Return a constant text with each command between backticks as the reader types it."""
+    """Return a constant text with each command between backticks as the reader types the command."""
     return _COMMAND.sub(lambda command: f"`{format_command(command[1])}`", text)
 
 
 def is_state_dir() -> bool:
-    """Return whether the caller's installation is a state directory, which `up` serves; else `run` and `serve` do."""
+    """Return whether the caller's installation is a state directory.
+
+    `up` serves a state directory. `run` and `serve` serve other installations.
+    """
     return STATE_DIR in _caller.options
 
 
 def format_daemon_command() -> str:
-    """Return the command that starts the daemon."""
+    """Return the command to start the daemon."""
     return format_command("up" if is_state_dir() else "run")
 
 
 def format_api_command() -> str:
-    """Return the command that starts the embedded API."""
+    """Return the command to start the embedded API."""
     return format_command("up" if is_state_dir() else "serve")
 
 
 def advise_start_daemon() -> str:
-    """Return the advice for a daemon that does not run."""
+    """Return the advice for a stopped daemon."""
     service = "" if is_state_dir() else "`sudo systemctl start scheduler`, or "
     return f"start the daemon with {service}`{format_daemon_command()}`"
 
 
 def advise_log(unit: str) -> str:
-    """Return the advice to read the log of a service; in a state directory `up` prints the log."""
+    """Return the advice to read the log of a service. In a state directory `up` prints the log."""
     return "see its log, which `up` prints" if is_state_dir() else f"see its log (`journalctl -u {unit}`)"
 
 
 def advise_start_api() -> str:
-    """Return the advice for an embedded API that does not run."""
+    """Return the advice for a stopped embedded API."""
     service = "" if is_state_dir() else "`sudo systemctl start scheduler-api`, or "
     return f"start the embedded API with {service}`{format_api_command()}`"

@@ -1,17 +1,19 @@
-"""Schedules: an expression in a zone, and the instants at which it fires.
+"""Schedules: an expression in a zone, and the instants at which the schedule fires.
 
-The rules are those of Debian's cron 3.0pl1 at clock changes, with two of them as policies:
+The rules at clock changes are the rules of Debian's cron 3.0pl1. Two of these rules are policies:
 
-- A schedule whose minute or hour begins with ``*`` is *wildcard*: it follows the clock on the wall. It fires at every real
-  minute whose reading matches: not at all for readings that are skipped, twice for those that are shown twice.
-- Any other has *fixed times*. One that is skipped fires at the first minute after the gap (``dst_gap`` is ``after``) or not at
-  all (``skip``); one that is shown twice fires in the first pass (``dst_repeat`` is ``once``) or in both (``twice``).
-- Month and days are those of the scheduled local date, also when the fire moves past midnight. Two fires at one instant are
-  one. No shift of the clock is too large to be made up.
+- A schedule whose minute or hour begins with ``*`` is *wildcard*: it follows the wall clock. It fires at
+  every real minute whose reading matches. It does not fire for skipped readings, and fires twice for repeated
+  readings.
+- Any other schedule has *fixed times*. A skipped time fires at the first minute after the gap (``dst_gap`` is
+  ``after``) or not at all (``skip``). A repeated time fires in the first pass (``dst_repeat`` is ``once``) or
+  in both passes (``twice``).
+- Month and days are tested on the scheduled local date, also when the fire moves past midnight. Two fires at
+  one instant are one fire. The size of the clock change does not matter.
 
-croniter says which local dates and minutes match (`scheduler.core.expression`), the zone data say when the wall clock shows them
-(`scheduler.core.local_time`). Nothing is kept between two questions but bounded memos, so any number of schedules may be
-held, and asked from any thread.
+croniter says which local dates and minutes match (`scheduler.core.expression`). The zone data say when the
+wall clock shows these dates and minutes (`scheduler.core.local_time`). Schedules have no state except bounded
+memos, so a process may hold any number of schedules and use them from any thread.
 """
 
 from collections import deque
@@ -39,13 +41,17 @@ _MINUTE: Final = timedelta(minutes=1)
 _MINUTES: Final = tuple(timedelta(minutes=minute) for minute in range(24 * 60))
 _MIDNIGHT: Final = time()
 _LOOK_BACK_SPANS: Final = tuple(timedelta(days=days) for days in (1 / 24, 1, 8, 64, 512, 4096, 50 * 365.25))
-_FIRST: Final = datetime(1, 1, 4, tzinfo=UTC)  # a few days of room, since local time is up to a day ahead or behind
+# a few days of room, since local time is up to a day ahead or behind
+_FIRST: Final = datetime(1, 1, 4, tzinfo=UTC)
 _LAST: Final = date(9999, 12, 28)
-_END: Final = datetime(9999, 12, 29, tzinfo=UTC)  # later than every instant that is found
+_END: Final = datetime(9999, 12, 29, tzinfo=UTC)  # later than every fire
 
 
 class InvalidSchedule(SchedulerError, ValueError):
-    """This expression in this zone is no schedule. ``reason`` says what is wrong, why, and what to do."""
+    """The expression or the zone is not valid.
+
+    ``reason`` gives the defect, its cause and the remedy.
+    """
 
     def __init__(self, expression: object, timezone: object, reason: str) -> None:
         super().__init__(reason)
@@ -55,7 +61,10 @@ class InvalidSchedule(SchedulerError, ValueError):
 
 
 class EvaluatorVersions(NamedTuple):
-    """What an evaluation depends on beside the schedule: croniter's version, the zone data's release, and whose copy of it is used."""
+    """The versions of code and data on which an evaluation depends.
+
+    These are croniter's version, the release of the zone data, and the source of the copy in use.
+    """
 
     croniter: str
     tzdata: str
@@ -64,10 +73,11 @@ class EvaluatorVersions(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """An expression in a zone, with the policies for clock changes; made by `parse`. Equal when these five are equal.
+    """An expression in a zone, with the policies for clock changes, made by `parse`.
 
-    All instants are aware and come back in UTC; a naive one raises ValueError. The zone is looked up anew for each question, so that
-    newer zone data count; data that lack the zone by then raise ZoneInfoNotFoundError.
+    Schedules are equal when the five public fields are equal. All instants are aware, and results are in UTC.
+    A naive instant raises ValueError. The zone is looked up anew for each question, so newer zone data count.
+    Newer data without the zone raise ZoneInfoNotFoundError.
     """
 
     expression: str
@@ -87,9 +97,10 @@ class Schedule:
         dst_repeat: RepeatPolicy = "once",
         rules_version: int = RULES_VERSION,
     ) -> "Schedule":
-        """The schedule of these two texts. Equal ones may come back as the same object. Raises InvalidSchedule.
+        """Return the schedule of an expression and a zone name. Raise InvalidSchedule.
 
-        ``rules_version``: the rules that read the expression; others than those of now are for `audit`.
+        Equal schedules may be the same object. ``rules_version`` selects the rules that read the expression.
+        Rules other than the current rules are for `audit`.
         """
         try:
             return _make_schedule(strip_expression(expression), zones.check_zone_name(timezone), dst_gap, dst_repeat, rules_version)
@@ -97,25 +108,32 @@ class Schedule:
             raise InvalidSchedule(expression, timezone, _describe_errors(expression, timezone, rules_version)) from error
 
     def find_next(self, after: datetime) -> datetime | None:
-        """The first instant strictly later than ``after``; None when the calendar ends (at the end of the year 9999) before it comes."""
+        """Return the first instant strictly later than ``after``.
+
+        Return None when the calendar ends (at the end of the year 9999) before the schedule fires again.
+        """
         return next(self._iterate_fires(_to_utc(after)), None)
 
     def iterate_between(self, after: datetime, until: datetime) -> Iterator[datetime]:
-        """The instants later than ``after`` and not later than ``until``, strictly increasing, each found when it is asked for."""
+        """Return an iterator of the instants later than ``after`` and not later than ``until``.
+
+        The instants strictly increase. Each instant is computed on request.
+        """
         end = _to_utc(until)
         return takewhile(lambda instant: instant <= end, self._iterate_fires(_to_utc(after)))
 
     def count(self, after: datetime, until: datetime) -> int:
-        """Return how many instants lie later than ``after`` and not later than ``until``, without listing them.
+        """Return the number of instants later than ``after`` and not later than ``until``, without a list.
 
-        A UTC day around which the zone keeps its offset is counted from the values of the fields; only the two ends and the days near
-        a clock change are evaluated. So the cost grows with the days, not with the instants.
+        A UTC day around which the zone keeps its offset is counted from the values of the fields. Only the
+        two ends and the days near a clock change are evaluated. The cost therefore grows with the days, not
+        with the instants.
         """
         begin, end = max(_to_utc(after), _FIRST), min(_to_utc(until), _END)
         first, last = (
             _find_midnight_after(begin + _JUST_BEFORE),
             _find_midnight_after(end) - DAY,
-        )  # what is at ``begin`` itself does not count
+        )  # an instant at ``begin`` itself does not count
         if begin >= end or first >= last:
             return sum(1 for _ in self.iterate_between(begin, end))
         ends = sum(1 for _ in self.iterate_between(begin, first - _JUST_BEFORE)) + sum(
@@ -124,7 +142,7 @@ class Schedule:
         return ends + self._count_days(first, last)
 
     def _count_days(self, first: datetime, last: datetime) -> int:
-        """The number of instants from one midnight in UTC up to but not including a later one."""
+        """Return the number of instants from one midnight in UTC up to but not including a later midnight."""
         zone = zones.load_zone(self.timezone)
         total, midnight = 0, first
         offsets = [(first + days * DAY).astimezone(zone).utcoffset() for days in (-1, 0, 1)]
@@ -138,7 +156,10 @@ class Schedule:
         return total
 
     def _count_plain_day(self, reading: datetime) -> int:
-        """The number of matching readings in the 24 hours from this reading on, between which the clock does not change."""
+        """Return the number of matching readings in the 24 hours from ``reading`` on.
+
+        The clock does not change in these hours.
+        """
         begin, read = reading - datetime.combine(reading, _MIDNIGHT), self._parsed_expression
         passed = _count_minutes_before(read.minutes, read.hours, _to_minutes(begin))
         total = 0
@@ -149,10 +170,11 @@ class Schedule:
         return total
 
     def find_previous(self, before: datetime) -> datetime | None:
-        """The last instant strictly earlier than ``before``; None when the fifty years before it hold none.
+        """Return the last instant strictly earlier than ``before``.
 
-        Looks back in growing steps until something fires, then halves the span from there, asking `find_next` alone: so that
-        there is only one account of when a schedule fires.
+        Return None when the fifty years before hold no instant. The search looks back in growing steps until
+        a fire is found, and then halves the span from this fire. The search uses `find_next` alone, so the
+        rules for fires are in one place only.
         """
         end = _to_utc(before)
         begin, until = self._find_fire_near(end), end
@@ -163,13 +185,14 @@ class Schedule:
         return begin and next(iter(deque(self.iterate_between(begin, end - _JUST_BEFORE), maxlen=1)), begin)
 
     def is_fire_time(self, instant: datetime) -> bool:
-        """Whether it fires at exactly this instant."""
+        """Return whether the schedule fires at exactly this instant."""
         return self.find_next(_to_utc(instant) - _JUST_BEFORE) == instant
 
     def find_note(self, instant: datetime) -> FireNote | None:
-        """What is special about the fire at this instant; None when nothing is, or when there is no fire.
+        """Return the note on the fire at this instant, or None for an ordinary fire or no fire.
 
-        ``after_gap``: it makes up for times that were skipped. ``first_pass``, ``second_pass``: the wall clock shows this time twice.
+        ``after_gap``: the fire replaces skipped times. ``first_pass``, ``second_pass``: the wall clock shows
+        this time twice.
         """
         if not self.is_fire_time(instant):
             return None
@@ -185,7 +208,7 @@ class Schedule:
         return "second_pass" if local.fold else "first_pass"
 
     def _find_fire_near(self, end: datetime) -> datetime | None:
-        """One of the last fires before ``end``."""
+        """Return a fire shortly before ``end``, where the search begins; None when fifty years hold none."""
         for span in _LOOK_BACK_SPANS:
             fire = self.find_next(end - span if end - _FIRST > span else _FIRST)
             if fire is not None and fire < end:
@@ -203,7 +226,10 @@ class Schedule:
                         latest = instant
 
     def _iterate_days(self, day: date) -> Iterator[date]:
-        """The UTC days, from this one on, in which a matching local date may be shown or skipped: local time is less than a day off."""
+        """Yield the UTC days, from ``day`` on, in which a matching local date may be shown or skipped.
+
+        Local time is less than a day ahead or behind.
+        """
         while (match := self._parsed_expression.find_day(day - DAY)) is not None:
             day = max(day, match - DAY)
             if day > _LAST:
@@ -212,7 +238,7 @@ class Schedule:
             day += DAY
 
     def _iterate_fires_in(self, stretch: OffsetPeriod, after: datetime) -> Iterator[datetime]:
-        """In order; those up to ``after`` may be left out."""
+        """Yield the instants of an offset period in order. Instants up to ``after`` may be left out."""
         if self._has_skipped_times(stretch):
             yield _find_first_minute(stretch)
         begin = max(stretch.local_begin, stretch.to_local(after))
@@ -221,13 +247,13 @@ class Schedule:
         yield from self._iterate_instants(stretch.offset, begin, stretch.local_end)
 
     def _has_skipped_times(self, stretch: OffsetPeriod) -> bool:
-        """Whether fixed times were skipped just before this stretch."""
+        """Return whether fixed times were skipped just before this offset period."""
         if self._parsed_expression.wildcard or self.dst_gap == "skip" or stretch.shown_until >= stretch.local_begin:
             return False
         return any(True for _ in self._iterate_instants(stretch.offset, stretch.shown_until, stretch.local_begin))
 
     def _iterate_instants(self, offset: timedelta, begin: datetime, end: datetime) -> Iterator[datetime]:
-        """The instants of the matching readings from ``begin`` up to but not including ``end``, at one offset."""
+        """Yield the instants of matching readings from ``begin`` up to ``end`` (exclusive), at one offset."""
         day = self._parsed_expression.find_day(begin.date())
         while day is not None and (midnight := datetime.combine(day, _MIDNIGHT)) < end:
             origin = midnight.replace(tzinfo=UTC) - offset
@@ -251,14 +277,14 @@ def _describe_errors(expression: object, timezone: object, rules_version: int) -
 
 
 def read_versions() -> EvaluatorVersions:
-    """What evaluates schedules in this process now."""
+    """Return the versions in use by this process now."""
     data = zones.load_zone_data()
     return EvaluatorVersions(_read_croniter_version(), data.version, data.source)
 
 
 @lru_cache(maxsize=16384)
 def _make_schedule(expression: str, timezone: str, dst_gap: GapPolicy, dst_repeat: RepeatPolicy, rules_version: int) -> Schedule:
-    """Shared by the many automations with the same schedule."""
+    """Make a schedule, shared by the many automations with the same expression, zone and policies."""
     return Schedule(expression, timezone, dst_gap, dst_repeat, rules_version, Expression.read(expression, rules_version))
 
 
@@ -268,29 +294,32 @@ def _read_croniter_version() -> str:
 
 
 def _find_first_minute(stretch: OffsetPeriod) -> datetime:
-    """The first instant of a stretch at which its reading is a whole minute."""
+    """Return the first instant of an offset period whose reading is a whole minute."""
     return stretch.begin + -(stretch.local_begin - datetime.combine(stretch.local_begin, _MIDNIGHT)) % _MINUTE
 
 
 def _find_midnight_after(instant: datetime) -> datetime:
-    """The first midnight in UTC that is not earlier than the instant."""
+    """Return the first midnight in UTC at or after the instant."""
     midnight = datetime.combine(instant, _MIDNIGHT, UTC)
     return midnight if midnight == instant else midnight + DAY
 
 
 @lru_cache(maxsize=4096)
 def _count_minutes_before(minutes: tuple[int, ...], hours: tuple[int, ...], end: int) -> int:
-    """How many of a day's matching minutes come before the minute ``end``, counted from midnight."""
+    """Return the number of a day's matching minutes before the minute ``end``, counted from midnight."""
     return sum(hour * 60 + minute < end for hour in hours for minute in minutes)
 
 
 def _to_minutes(span: timedelta) -> int:
-    """In minutes, rounded up."""
+    """Return a span in minutes, rounded up."""
     return -(-span // _MINUTE)
 
 
 def _to_utc(instant: datetime) -> datetime:
-    """In UTC itself, not only in a zone that is level with it now: adding to it must not follow a wall clock."""
+    """Return the instant in UTC itself, not in a zone with the present offset of UTC.
+
+    Additions to the result must not follow a wall clock.
+    """
     if instant.utcoffset() is None:
         raise ValueError(f"the instant {instant!r} has no zone; instants are UTC throughout")
     return instant.astimezone(UTC)

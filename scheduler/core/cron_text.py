@@ -1,6 +1,7 @@
-"""An expression as somebody wrote it: its fields, the items of their lists, and the same expression in other words.
+"""The spelling of an expression: its fields, the items of their lists, and equal spellings.
 
-What it means is for `scheduler.core.expression`; here it is the spelling that counts, on which crons differ.
+`scheduler.core.expression` gives the meaning of an expression. This module handles the spelling, on which
+crons differ.
 """
 
 import re
@@ -22,7 +23,7 @@ _SHORTEST_RANGE: Final = 3
 
 
 class FieldItem(NamedTuple):
-    """One item of a field's list: a value, a name, ``*``, a range of them, each with or without a step."""
+    """One item of a field's list: a value, a name, ``*``, or a range, each with or without a step."""
 
     field: int
     text: str
@@ -37,12 +38,15 @@ class FieldItem(NamedTuple):
 
     @property
     def ends(self) -> tuple[int, int] | None:
-        """Both ends of a range as numbers; Sunday is 0 by its name, and as it is written by its number."""
+        """Both ends of a range as numbers, or None for no range.
+
+        Sunday is 0 by name, and 0 or 7 as written.
+        """
         return None if self.high is None else (self.to_number(self.low), self.to_number(self.high))
 
     @property
     def is_one_value(self) -> bool:
-        """Whether both ends of the range are the same value; Sunday as 7 and Sunday as 0 are."""
+        """Whether both ends of the range are the same value. Sunday as 7 and Sunday as 0 are the same."""
         low, high = self.ends or (0, 1)
         return low == high or (self.field == WEEKDAY and (low, high) == (7, 0))
 
@@ -53,37 +57,40 @@ class FieldItem(NamedTuple):
 
     @property
     def is_wrapping(self) -> bool:
-        """Whether the range ends before it begins, and so goes on from the last value of its field to the first."""
+        """Whether the range ends before it begins.
+
+        Such a range goes on from the last value of its field to the first.
+        """
         low, high = self.ends or (0, 0)
         return low > high and not self.is_one_value
 
     @property
     def is_mixed(self) -> bool:
-        """Whether one end of the range is a name, and the other one a number."""
+        """Whether one end of the range is a name and the other end is a number."""
         return self.high is not None and self.field != DATE and self.low.isalpha() != self.high.isalpha()
 
     @property
     def is_named(self) -> bool:
-        """Whether its values are written as names."""
+        """Whether the values of the item are written as names."""
         return self.low.isalpha()
 
     @property
     def first(self) -> int:
-        """The smallest value of its field."""
+        """The smallest value of the item's field."""
         return _FIRST[self.field]
 
     @property
     def last(self) -> int:
-        """The largest value of its field; of the day of week 6."""
+        """The largest value of the item's field; 6 for the day of week."""
         return _LAST[self.field]
 
     @property
     def size(self) -> int:
-        """How many values its field has."""
+        """The number of values of the item's field."""
         return self.last - self.first + 1
 
     def find_values(self, rules_version: int = RULES_VERSION) -> set[int]:
-        """The values that the item stands for by itself; none when it stands for all values of a day field or of the month."""
+        """Return the values of the item alone, or none when it covers a whole day field or all months."""
         fields = ["0", "0", "*", "*", "*"]
         fields[self.field] = self.text
         alone = Expression.read(" ".join(fields), rules_version)
@@ -92,7 +99,7 @@ class FieldItem(NamedTuple):
         )
 
     def to_number(self, end: str) -> int:
-        """A value of this field; of ``*`` the first, of ``L`` the last."""
+        """Return the number of a value in this field: the first value for ``*``, the last value for ``L``."""
         if end == "*":
             return self.first
         if self.field == DATE and end == "l":
@@ -101,39 +108,42 @@ class FieldItem(NamedTuple):
 
 
 class CronText(NamedTuple):
-    """An expression, as it is written and as it is read."""
+    """An expression, as written and as read."""
 
     fields: tuple[str, ...]  # in lower case
     expression: Expression
 
     @classmethod
     def parse(cls, expression: str) -> "CronText":
-        """A valid expression."""
+        """Return the `CronText` of a valid expression."""
         return cls(tuple(expression.lower().split()), Expression.read(expression))
 
     @property
     def days(self) -> Days:
-        """Which days it matches."""
+        """The days on which the expression matches."""
         return self.expression.matching_days
 
     def format_field(self, field: int) -> str:
-        """A field for people, with its signs as one writes them: ``L``, ``15W``."""
+        """Return a field for people, with its signs in the usual form: ``L``, ``15W``."""
         text = self.fields[field]
         return re.sub("[lw]", lambda sign: sign[0].upper(), text) if field == DATE else re.sub(r"l(?=\d)", "L", text)
 
     def iterate_items(self) -> Iterator[FieldItem]:
-        """Those that name values; not ``L``, ``15W`` and ``5#2``."""
+        """Yield the items that name values. ``L``, ``15W`` and ``5#2`` are left out."""
         for field, text in enumerate(self.fields):
             for item in text.split(","):
                 if said := _ITEM.fullmatch(item):
                     yield FieldItem(field, item, said["low"], said["high"], int(said["step"]) if said["step"] else None)
 
     def replace_field(self, field: int, text: str) -> str:
-        """The expression with this text in place of a field, whatever that means."""
+        """Return the expression with ``text`` in place of a field, whatever the meaning of the result."""
         return " ".join([*self.fields[:field], text, *self.fields[field + 1 :]])
 
     def keep_if_equal(self, expression: str) -> str | None:
-        """This other expression if it means the same, also at clock changes; a ``*`` at the beginning of a field may be missing there."""
+        """Return ``expression`` if it has the same meaning as this expression, else None.
+
+        The meaning includes clock changes. ``expression`` may lack a ``*`` at the beginning of a field.
+        """
         other = Expression.read(expression)
         mine = self.expression
         equal = (other.minutes, other.hours, other.matching_days, other.wildcard) == (
@@ -145,13 +155,16 @@ class CronText(NamedTuple):
         return expression if equal else None
 
     def replace_item(self, item: FieldItem, text: str) -> str | None:
-        """The same with this text in place of one item."""
+        """Return the expression with ``text`` in place of one item, or None when the meaning changes."""
         items = self.fields[item.field].split(",")
         items[items.index(item.text)] = text
         return self.keep_if_equal(self.replace_field(item.field, ",".join(items)))
 
     def expand_field(self, field: int) -> str | None:
-        """The same with the values of a field one by one; None where a day field has others than numbers, or says nothing."""
+        """Return the equal expression with the values of a field one by one, or None.
+
+        The result is None when a day field has other values than numbers, or restricts nothing.
+        """
         if field == WEEKDAY:
             text = _name_weekdays(self.days.weekdays)
         elif field == DATE:
@@ -166,7 +179,10 @@ def _join_values(values: Sequence[int]) -> str:
 
 
 def _name_weekdays(values: Sequence[int]) -> str:
-    """Days of the week by their names, on which all crons agree; a range only where it is one everywhere."""
+    """Return days of the week by their names, on which all crons agree.
+
+    The result has a range only when all crons read the range in the same way.
+    """
     if len(values) >= _SHORTEST_RANGE and list(values) == list(range(1, len(values) + 1)):
         return f"mon-{_NAMES[WEEKDAY][len(values)]}"
     return ",".join(_NAMES[WEEKDAY][each] for each in values)

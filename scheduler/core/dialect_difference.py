@@ -1,4 +1,4 @@
-"""How a difference between crons is told, and the crons that are spoken of."""
+"""The form of a difference between crons, and the names of the crons."""
 
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
@@ -44,7 +44,7 @@ SYSTEMD: Final = "systemd timers"
 
 
 class DialectBehaviour(NamedTuple):
-    """Crons that do the same other thing, and what that is: a clause."""
+    """Crons that share a different behaviour, and a clause about this behaviour."""
 
     dialects: tuple[str, ...]
     does: str
@@ -52,7 +52,11 @@ class DialectBehaviour(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that is otherwise elsewhere: what it means here, what in which others, and what to write that means the same in all."""
+    """A part of an expression with another meaning in other crons.
+
+    ``here`` is the meaning in this project, ``elsewhere`` the meaning in other crons. ``instead`` is a
+    replacement with the same meaning in all crons.
+    """
 
     code: Code
     here: str
@@ -61,11 +65,11 @@ class Difference:
 
     @property
     def words(self) -> str:
-        """All of it in one sentence, without a full stop."""
+        """The whole difference in one sentence, without a full stop."""
         others = (f"in {join_words(other.dialects)} {other.does}" for other in self.elsewhere)
         return "; ".join([self.here, *others, *([f"write {self.instead}"] if self.instead else [])])
 
 
 def make_refusal(*dialects: str, why: str = "") -> DialectBehaviour:
-    """These crons do not take it."""
+    """Return the behaviour of crons that refuse the expression."""
     return DialectBehaviour(dialects, f"it is refused{why}")

@@ -1,6 +1,6 @@
-"""Ranges, steps and numbers that are spelled so that other crons read them otherwise, or not at all.
+"""Rules for ranges, steps and numbers whose spelling other crons read differently, or refuse.
 
-One rule each; `scheduler.core.dialects` asks them all.
+Each function is one rule. `scheduler.core.dialects` applies all rules.
 """
 
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def _check_wrapping_step(item: FieldItem, written: CronText) -> Iterator[Differe
 
 
 def _find_value_after_wrap(item: FieldItem, rules_version: int) -> str:
-    """The first value of a range that comes after the last value of its field, for people."""
+    """Return the first value of a range behind the last value of its field, for people."""
     behind = [value for value in item.find_values(rules_version) if value < item.to_number(item.low)]
     return _format_value(item, min(behind)) if behind else "nothing"
 
@@ -52,7 +52,8 @@ def _format_value(item: FieldItem, value: int) -> str:
 def _check_wrapping_range(item: FieldItem, written: CronText) -> Iterator[Difference]:
     low, high = item.ends or (0, 0)
     if item.is_wrapping:
-        from_monday = item.field == WEEKDAY and item.is_named and (low - 1) % 7 <= (high - 1) % 7  # APScheduler's week begins there
+        # APScheduler's week begins with Monday
+        from_monday = item.field == WEEKDAY and item.is_named and (low - 1) % 7 <= (high - 1) % 7
         taken = from_monday or _is_read_as_name(item)
         nothing = [DialectBehaviour((DEBIAN,), "it stands for nothing")] if high >= item.first else [make_refusal(DEBIAN)]
         yield Difference(
@@ -83,7 +84,7 @@ def _check_mixed_range(item: FieldItem, written: CronText) -> Iterator[Differenc
 
 
 def _is_read_as_name(item: FieldItem) -> bool:
-    """Whether APScheduler takes the range, and reads no more than the name at its beginning."""
+    """Return whether APScheduler accepts the range, but reads only the name at its beginning."""
     return item.is_named and item.is_mixed
 
 
@@ -97,7 +98,7 @@ def _find_equal_range_dialects(item: FieldItem) -> Iterator[DialectBehaviour]:
     step = item.step or 1
     if set(range(item.first, item.last + 1, step)) != item.find_values():
         yield DialectBehaviour((CRONITER,), "it is the whole field" + (f" in steps of {item.step}" if item.step else ""))
-    if item.ends == (7, 0):  # written as a range that wraps
+    if item.ends == (7, 0):  # written as a wrapping range
         yield DialectBehaviour((DEBIAN,), "it stands for nothing")
         yield make_refusal(CRONSIM)
     elif item.step and item.high != "l" and item.to_number(item.low) + item.step <= (7 if item.field == WEEKDAY else item.last):
@@ -123,7 +124,7 @@ def _check_start_with_step(item: FieldItem, written: CronText) -> Iterator[Diffe
 
 
 def _find_seven_dialects(item: FieldItem, step: int) -> Iterator[DialectBehaviour]:
-    """The week of cronsim ends with Sunday as 7."""
+    """Yield the behaviour of cronsim, whose week ends with Sunday as 7."""
     if item.is_seven and step < item.size:
         yield DialectBehaviour((CRONSIM,), "it is the one value 7")
     elif item.field == WEEKDAY and item.to_number(item.low) > 0 and (7 - item.to_number(item.low)) % step == 0 and not item.is_seven:
@@ -137,7 +138,7 @@ def _check_named_step(item: FieldItem, written: CronText) -> Iterator[Difference
 
 
 def _check_uneven_step(item: FieldItem, written: CronText) -> Iterator[Difference]:
-    del written  # nothing says it better
+    del written  # no other spelling is clearer
     if item.low == "*" and item.step is not None and item.step < item.size and item.size % item.step:
         short = item.size % item.step
         last = item.last + 1 - short
@@ -168,12 +169,12 @@ _ITEM_RULES: Final = (
 
 
 def check_items(written: CronText) -> Iterator[Difference]:
-    """What is otherwise elsewhere with single items of its fields."""
+    """Return an iterator of the differences of single items."""
     return (found for item in written.iterate_items() for rule in _ITEM_RULES for found in rule(item, written))
 
 
 def check_weekday_numbers(written: CronText) -> Iterator[Difference]:
-    """What is otherwise elsewhere with weekdays that are written as numbers."""
+    """Yield the differences of weekdays written as numbers."""
     items = [item for item in written.iterate_items() if item.field == WEEKDAY and (item.low.isdecimal() or (item.high or "").isdecimal())]
     read_as_numbers = {item for item in items if not _is_read_as_name(item)}
     if sevens := {item for item in items if 7 in {item.to_number(item.low), *(item.ends or ())}}:  # noqa: PLR2004 -- Sunday's other number

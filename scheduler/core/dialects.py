@@ -1,9 +1,10 @@
-"""Where an expression means something else in another cron.
+"""Differences between this project and other crons in the meaning of an expression.
 
-Expressions are carried from one scheduler to another, and most of what goes wrong then is known: each rule here looks for one such thing.
-What is said of Debian's cron 3.0pl1, croniter, cronsim and APScheduler 3 was tried on them, and the tests do so again; of systemd 252
-it was tried with ``systemd-analyze calendar``; Quartz, EventBridge, Kubernetes (robfig/cron 3) and GitHub Actions are quoted from their
-documents.
+Users move expressions from one scheduler to another, and most of the resulting errors are known. Each rule
+here looks for one such error. The statements about Debian's cron 3.0pl1, croniter, cronsim and APScheduler 3
+were tried on these programs, and the tests try them again. The statements about systemd 252 were tried with
+``systemd-analyze calendar``. The statements about Quartz, EventBridge, Kubernetes (robfig/cron 3) and GitHub
+Actions are quoted from their documentation.
 """
 
 import re
@@ -31,10 +32,10 @@ from scheduler.core.dialect_rules import check_items, check_weekday_numbers
 
 
 def find_differences(schedule: Schedule, changes: Iterable[ClockChange] = ()) -> Sequence[Difference]:
-    """What means something else in another cron; none where all agree.
+    """Return the differences from other crons, or none where all crons agree.
 
-    Each is told by itself, as if the rest of the expression meant the same everywhere. ``changes`` are the clock changes ahead, if what
-    others do at them is wanted too.
+    Each difference is described alone, as if the rest of the expression meant the same in all crons.
+    ``changes`` are the clock changes ahead, when the differences at clock changes are wanted too.
     """
     written = CronText.parse(schedule.expression)
     return [*(found for rule in _RULES for found in rule(written)), *_check_clock_changes(schedule, written, list(changes))]
@@ -96,11 +97,11 @@ def _is_restricting(field: str) -> bool:
 
 
 def _is_plain(written: CronText) -> bool:
-    """Whether neither ``#`` nor ``W`` nor an ``L`` with a weekday is there, beside which croniter ignores the other day field."""
+    """Return whether no ``#``, ``W`` or ``L`` with a weekday makes croniter ignore the other day field."""
     return not (written.days.nth or written.days.nearest)
 
 
-# ---------------------------------------------------------------- signs that not all crons have
+# ---------------------------------------------------------------- signs unknown to some crons
 
 
 def _check_date_signs(written: CronText) -> Iterator[Difference]:
@@ -132,7 +133,8 @@ def _check_nth_weekday(written: CronText) -> Iterator[Difference]:
     if "#" not in text:
         return
     before = text.partition("#")[0]
-    unread = [DEBIAN] if before.isalnum() and "L" not in before else []  # what it makes of more than one value is another matter
+    # Debian's cron has other behaviour for more than one value
+    unread = [DEBIAN] if before.isalnum() and "L" not in before else []
     numbered = re.search(r"\d#", text)
     if before.isalpha() and "," not in text:
         unread.append(APSCHEDULER)
@@ -181,7 +183,11 @@ _ELSEWHERE: Final[dict[Effect, tuple[DialectBehaviour, ...]]] = {
 
 
 def _check_clock_changes(schedule: Schedule, written: CronText, changes: Sequence[ClockChange]) -> Iterator[Difference]:
-    """Of fixed times, the first change of each kind that touches them; a schedule that follows the clock fares alike in most crons."""
+    """Yield the differences at clock changes, and for the zone.
+
+    For fixed times, the first change of each kind that affects a time is described. A schedule that follows
+    the wall clock behaves alike in most crons.
+    """
     touched = {} if written.expression.wildcard else {change.is_ahead: change for change in reversed(changes) if change.times}
     if skips := touched.get(True):
         here = f"when the clock skips {skips.times[0]:%H:%M}, {_HERE[skips.effect]}"

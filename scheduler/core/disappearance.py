@@ -1,4 +1,7 @@
-"""Disappearances: a list shows less than half of the automations that the list showed a short time before. Pure."""
+"""Disappearances: a list shows less than half of the automations of a short time before.
+
+This module is pure.
+"""
 
 from collections import Counter, deque
 from collections.abc import Iterable
@@ -10,23 +13,30 @@ from scheduler.core.recorded_state import Removal
 from scheduler.core.status import Disappearance
 
 FEWEST_AUTOMATIONS: Final = 5
-"""The smallest number of automations whose disappearance is told."""
+"""The smallest number of automations whose disappearance is reported."""
 DISAPPEARANCE_WINDOW: Final = timedelta(hours=1)
-"""How long automations may take to disappear one after the other to count as one disappearance."""
+"""The time within which several removals count as one disappearance."""
 
 
 class DisappearanceWatch:
-    """The numbers of automations that a list showed within the last hour, and the newest disappearance of more than half of them."""
+    """The numbers of automations in a list within the last hour, and the newest disappearance.
+
+    A disappearance is the loss of more than half of the automations.
+    """
 
     def __init__(self) -> None:
         self.newest: Disappearance | None = None
         """The newest disappearance, until half of its automations are shown again."""
         self._shown_count = 0
-        self._numbers: deque[tuple[datetime, int]] = deque()  # until when the list showed how many; without what is less than a later one
+        # (instant until which the list showed a number, the number), without numbers not above a later number
+        self._numbers: deque[tuple[datetime, int]] = deque()
         self._is_short = False
 
     def recall(self, recorded: int, removals: Iterable[Removal]) -> None:
-        """Go on from the ledger: ``recorded`` automations are there now, and ``removals`` are the removals of a stretch of time."""
+        """Restore the state from the ledger.
+
+        ``recorded`` is the number of automations now. ``removals`` are the removals within a stretch of time.
+        """
         steps = Counter[datetime]()
         self._shown_count = recorded
         for removal in removals:
@@ -39,7 +49,10 @@ class DisappearanceWatch:
             self.note(at, self._shown_count + step)
 
     def note(self, at: datetime, shown: int) -> Disappearance | None:
-        """Note that a complete list of ``at`` shows so many automations; return the disappearance that begins with this list."""
+        """Record the number ``shown`` of automations in a complete list of ``at``.
+
+        Return a disappearance beginning with this list, or None.
+        """
         while self._numbers and self._numbers[-1][1] <= self._shown_count:
             self._numbers.pop()
         self._numbers.append((at, self._shown_count))

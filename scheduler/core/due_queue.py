@@ -1,6 +1,7 @@
-"""What is scheduled but not durable yet: moments that are due, and moments whose jitter lets them wait.
+"""The due queue: fire times that are scheduled but not durable yet, and fire times delayed by their jitter.
 
-Apart from the timetable because it answers the one question that must never be answered wrongly: what is not in the ledger yet.
+The due queue is separate from the timetable because one answer must never be wrong: the fire times missing
+from the ledger.
 """
 
 import heapq
@@ -17,22 +18,24 @@ _scheduled_for: Final = attrgetter("scheduled_for")
 
 
 class DueQueue:
-    """Moments by automation, in the order in which they were scheduled.
+    """Fire times by automation, in the order of their scheduled instants.
 
-    A moment that is forgotten leaves its entry in the heap of `_later`, where the entry is passed over: an edit costs as much as the
-    automation has waiting, however many others wait. Half of the heap at most is such entries.
+    A removed fire time leaves its entry in the heap `_delayed`, where the entry is ignored later. The cost of
+    an edit therefore depends on the delayed fire times of this automation, not of all automations. At most
+    half of the heap consists of such entries.
     """
 
     def __init__(self) -> None:
         self._ready: dict[str, Sequence[FireTime]] = {}
         self._delayed: list[tuple[datetime, int, str, FireTime]] = []
-        self._delayed_by_automation: dict[str, dict[int, FireTime]] = {}  # by automation and number in the heap: those that still wait
+        # The fire times still delayed, by automation and number in the heap.
+        self._delayed_by_automation: dict[str, dict[int, FireTime]] = {}
         self._delayed_instants: Counter[datetime] = Counter()
         self._delayed_count = 0
         self._numbers = count()
 
     def add(self, automation_id: str, moments: Sequence[FireTime], until: datetime) -> None:
-        """Take up moments; those due after ``until`` wait. The sequence is kept, and may be shared."""
+        """Add fire times; fire times due after ``until`` wait. The sequence is kept, and may be shared."""
         if moments[-1].due <= until:
             self._make_ready(automation_id, moments)
             return
@@ -44,7 +47,10 @@ class DueQueue:
                 self._delay(automation_id, each)
 
     def find_due(self, until: datetime) -> Mapping[str, Sequence[FireTime]]:
-        """All moments due up to and including ``until``, by automation. They stay until `discard` removes them."""
+        """Return all fire times due up to and including ``until``, by automation.
+
+        The fire times stay in the queue until `discard` removes them.
+        """
         become_ready: defaultdict[str, list[FireTime]] = defaultdict(list)
         self._drop_forgotten()
         while self._delayed and self._delayed[0][0] <= until:
@@ -57,15 +63,15 @@ class DueQueue:
         return self._ready
 
     def find_overfull(self, most: int) -> list[tuple[str, Sequence[FireTime]]]:
-        """Automations with more than ``most`` moments that are due, with these moments."""
+        """Return the automations with more than ``most`` due fire times, with these fire times."""
         return [(automation_id, moments) for automation_id, moments in self._ready.items() if len(moments) > most]
 
     def discard(self, automation_id: str, moments: Sequence[FireTime]) -> None:
-        """These moments are in the ledger, or need not be."""
+        """Remove fire times with a durable row, or without need of a row."""
         self._keep_ready(automation_id, _subtract(self._ready.pop(automation_id, ()), moments))
 
     def cut(self, automation_id: str, after: datetime) -> None:
-        """Forget what the automation had scheduled later than ``after``."""
+        """Remove the automation's fire times scheduled after ``after``."""
         self._keep_ready(automation_id, [each for each in self._ready.pop(automation_id, ()) if each.scheduled_for <= after])
         waiting = self._delayed_by_automation.get(automation_id, {})
         for number in [number for number, each in waiting.items() if each.scheduled_for > after]:
@@ -73,23 +79,24 @@ class DueQueue:
         self._compact()
 
     def cut_all(self, after: datetime) -> None:
-        """Forget everything scheduled later than ``after``."""
+        """Remove all fire times scheduled after ``after``."""
         for automation_id in [*self._ready, *(self._delayed_by_automation.keys() - self._ready.keys())]:
             self.cut(automation_id, after)
 
     def has_automation(self, automation_id: str) -> bool:
-        """Whether anything of this automation is pending."""
+        """Return whether the queue has any fire time of the automation."""
         return automation_id in self._ready or automation_id in self._delayed_by_automation
 
     @property
     def delayed_count(self) -> int:
-        """The number of moments whose jitter lets them wait."""
+        """Number of fire times delayed by their jitter."""
         return self._delayed_count
 
     def list_first_delayed(self, limit: int) -> list[tuple[str, FireTime]]:
-        """Return the first ``limit`` moments whose jitter lets them wait, with their automations, in the order of due.
+        """Return the first ``limit`` delayed fire times with their automations, in the order of due.
 
-        The heap is walked from its top, so the cost depends on the limit and on forgotten entries, not on how many wait.
+        The heap is walked from its top: the cost depends on the limit and on removed entries, not on the
+        number of delayed fire times.
         """
         found: list[tuple[str, FireTime]] = []
         front = [(self._delayed[0], 0)] if self._delayed else []
@@ -103,28 +110,31 @@ class DueQueue:
         return found
 
     def list_delayed_fires(self, automation_id: str) -> Sequence[FireTime]:
-        """Return the moments of an automation whose jitter lets them wait."""
+        """Return the fire times of an automation delayed by their jitter."""
         return tuple(self._delayed_by_automation.get(automation_id, {}).values())
 
     @property
     def delayed_automations(self) -> Iterable[str]:
-        """The ids of the automations of which a moment waits for its due time."""
+        """Ids of the automations with a delayed fire time."""
         return self._delayed_by_automation.keys()
 
     @property
     def ready(self) -> Mapping[str, Sequence[FireTime]]:
-        """The moments that were due when the planner last asked, by automation."""
+        """Fire times that were due at the planner's last call of `find_due`, by automation."""
         return self._ready
 
     @property
     def earliest_due(self) -> datetime | None:
-        """When the first of all is due."""
+        """Earliest due instant of all fire times."""
         self._drop_forgotten()
         ready = (moments[0].due for moments in self._ready.values())
         return min(chain(ready, (each[0] for each in self._delayed[:1])), default=None)
 
     def find_earliest_scheduled(self, but: Mapping[str, Sequence[FireTime]]) -> datetime | None:
-        """The first scheduled instant of all but these: everything before it is in the ledger, or is one of them."""
+        """Return the first scheduled instant of all fire times except ``but``.
+
+        Every earlier instant is in the ledger or belongs to ``but``.
+        """
         ready = (left[0].scheduled_for for each, moments in self._ready.items() if (left := _subtract(moments, but.get(each, ()))))
         return min(chain(ready, self._delayed_instants), default=None)
 
@@ -140,14 +150,14 @@ class DueQueue:
         self._delayed_count += 1
 
     def _forget(self, automation_id: str, number: int) -> None:
-        """Let a moment wait no more; its entry may stay in the heap."""
+        """Stop the delay of a fire time; its entry may stay in the heap."""
         waiting = self._delayed_by_automation[automation_id]
         each = waiting.pop(number)
         if not waiting:
             del self._delayed_by_automation[automation_id]
         self._delayed_instants[each.scheduled_for] -= 1
         if not self._delayed_instants[each.scheduled_for]:
-            del self._delayed_instants[each.scheduled_for]  # else every instant there ever was would stay
+            del self._delayed_instants[each.scheduled_for]  # otherwise the counter only grows
         self._delayed_count -= 1
 
     def _is_delayed(self, entry: tuple[datetime, int, str, FireTime]) -> bool:
@@ -155,12 +165,15 @@ class DueQueue:
         return number in self._delayed_by_automation.get(automation_id, ())
 
     def _drop_forgotten(self) -> None:
-        """Bring the first moment that still waits to the top of the heap."""
+        """Move the first fire time that is still delayed to the top of the heap."""
         while self._delayed and not self._is_delayed(self._delayed[0]):
             heapq.heappop(self._delayed)
 
     def _compact(self) -> None:
-        """Make the heap anew when most of its entries are forgotten; each of them was added once, which pays for this."""
+        """Rebuild the heap when most of its entries are removed fire times.
+
+        Each entry was added once: the amortized cost is constant for each entry.
+        """
         if len(self._delayed) > 2 * self._delayed_count:
             self._delayed = [entry for entry in self._delayed if self._is_delayed(entry)]
             heapq.heapify(self._delayed)
@@ -171,7 +184,7 @@ class DueQueue:
 
 
 def _merge_fire_times(known: Sequence[FireTime], moments: Sequence[FireTime]) -> Sequence[FireTime]:
-    """Both, in the order of scheduling; of two for one instant the later one to come."""
+    """Return both, in the order of their scheduled instants; for equal instants the later addition wins."""
     return sorted({each.scheduled_for: each for each in chain(known, moments)}.values(), key=_scheduled_for)
 
 

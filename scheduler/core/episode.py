@@ -1,10 +1,16 @@
-"""A state that comes and goes, told as one: from its first sight until it has not been seen for some time. Pure."""
+"""Episodes: a state with interruptions is one episode, from its first sight until the end of a quiet time.
+
+This module is pure.
+"""
 
 from datetime import datetime
 
 
 class Episode:
-    """One state of a target. Seconds are of one clock that only goes forward; ``since`` is the instant of the first sight."""
+    """One state of a target.
+
+    Seconds are of one clock without steps backward. ``since`` is the instant of the first sight.
+    """
 
     def __init__(self, quiet: float) -> None:
         self._quiet = quiet
@@ -12,14 +18,17 @@ class Episode:
         self.since: datetime | None = None
 
     def see(self, now: datetime, seconds: float) -> bool:
-        """Note that the state holds. Returns whether it has just begun."""
+        """Record a sight of the state. Return whether the episode begins now."""
         self._seen = seconds
         begins = self.since is None
         self.since = self.since or now
         return begins
 
     def end(self, seconds: float) -> datetime | None:
-        """End the episode when the state has not been seen for the quiet time. Returns since when it lasted, or None."""
+        """End the episode when the state has not been seen for the quiet time.
+
+        Return the beginning of the ended episode, or None.
+        """
         if self.since is None or seconds - self._seen < self._quiet:
             return None
         since, self.since = self.since, None

@@ -1,4 +1,4 @@
-"""The errors that cross rooms. Each says what its catcher can do.
+"""Exceptions shared between packages. Each exception tells its handler the possible action.
 
 ::
 
@@ -14,11 +14,14 @@
 
 
 class SchedulerError(Exception):
-    """Anything we raise on purpose; its text is for people: what is wrong, where, and what to do."""
+    """Base of all deliberate errors of this project.
+
+    The text is for people: the error, its place, and the remedy.
+    """
 
 
 class ConfigurationError(SchedulerError):
-    """The configuration or the command is wrong; nothing was begun."""
+    """The configuration or the command is wrong. No work was begun."""
 
 
 class TargetMismatch(ConfigurationError):
@@ -26,11 +29,14 @@ class TargetMismatch(ConfigurationError):
 
 
 class DatabaseRefused(SchedulerError):
-    """The file is no database of ours, is damaged, or is of a newer version. It was left as it is."""
+    """The file is no database of this project, is damaged, or is of a newer version.
+
+    The file was not changed.
+    """
 
 
 class Unreachable(SchedulerError):
-    """The ledger or the API could not be reached; the same call may succeed later."""
+    """The ledger or the API could not be reached. The same call may succeed later."""
 
 
 class NoAnswer(Unreachable):
@@ -38,14 +44,14 @@ class NoAnswer(Unreachable):
 
 
 class LedgerUnavailable(Unreachable):
-    """A read or write of a database could not be done: disk full, read-only, locked, failing."""
+    """A read or write of a database failed: disk full, read-only, locked, or an I/O error."""
 
 
 class UpstreamError(Unreachable):
-    """The API could not be asked, or its answer is no use."""
+    """The API could not be asked, or its answer is not usable."""
 
     def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None, held: bool = False) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after  # seconds
-        self.held = held  # nothing will work on this target until somebody mends it: key, scope, URL
+        self.held = held  # no request to this target works until the key, scope or URL is corrected

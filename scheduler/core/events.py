@@ -1,6 +1,7 @@
-"""What happened, as frozen values. The daemon publishes them and names no observer; a log line, a metric and a page are made of them.
+"""Events as frozen values. The daemon publishes them and names no observer.
 
-``name`` is the log event's, ``noun.past_participle``; an event without one is for metrics alone.
+Log lines, metrics and pages are made of these events. ``name`` is the name of the log event,
+``noun.past_participle``. An event without a name is for metrics only.
 """
 
 from dataclasses import dataclass
@@ -12,14 +13,14 @@ from scheduler.core.model import AttemptResult, Definition, Occurrence, Outcome,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened once."""
+    """Base of all events. An event happened once."""
 
     name: ClassVar[str | None] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStarted(Event):
-    """The ledger is ours and open, and the targets are being served."""
+    """The daemon has opened the ledger, holds its lock, and serves the targets."""
 
     name: ClassVar = "daemon.started"
     node: str
@@ -31,7 +32,7 @@ class DaemonStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonWaiting(Event):
-    """Another daemon holds the ledger's lock; this one fires nothing until it is free."""
+    """Another daemon holds the ledger's lock. This daemon fires nothing until the lock is free."""
 
     name: ClassVar = "daemon.waiting"
     holder: str
@@ -39,7 +40,7 @@ class DaemonWaiting(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStopping(Event):
-    """No new claims from here on."""
+    """The daemon makes no new claims from now on."""
 
     name: ClassVar = "daemon.stopping"
     reason: str
@@ -47,7 +48,7 @@ class DaemonStopping(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStopped(Event):
-    """The last word of a daemon. ``in_flight`` attempts had no answer yet and are found out at the next start."""
+    """The last event of a daemon. ``in_flight`` attempts have no answer: the next start reconciles them."""
 
     name: ClassVar = "daemon.stopped"
     in_flight: int
@@ -57,7 +58,8 @@ class DaemonStopped(Event):
 class StopShortened(Event):
     """A stop ended before its last writes.
 
-    ``attempts``: at most so many were never sent, which the ledger does not know. ``waits``: so many occurrences may lack a wait's end.
+    ``attempts``: at most this number of attempts were never sent, and the ledger does not know that.
+    ``waits``: this number of occurrences may lack the end of a wait.
     """
 
     name: ClassVar = "stop.shortened"
@@ -69,7 +71,7 @@ class StopShortened(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotTaken(Event):
-    """The target's automations were read. ``incomplete``: three passes disagreed, so nothing was removed."""
+    """The target's automations were read. ``incomplete``: three passes disagreed, and nothing was removed."""
 
     name: ClassVar = "snapshot.taken"
     target: str
@@ -81,7 +83,7 @@ class SnapshotTaken(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotFailed(Event):
-    """The target's automations could not be read. ``first``: the poll before was good."""
+    """The target's automations could not be read. ``first``: the previous poll was good."""
 
     name: ClassVar = "snapshot.failed"
     target: str
@@ -99,7 +101,7 @@ class _AutomationEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutomationAdded(_AutomationEvent):
-    """An automation is seen for the first time, or again after it was removed."""
+    """An automation is seen for the first time, or again after its removal."""
 
     name: ClassVar = "automation.added"
     definition: Definition | None
@@ -108,7 +110,7 @@ class AutomationAdded(_AutomationEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutomationChanged(_AutomationEvent):
-    """Its definition was edited."""
+    """The definition of an automation was edited."""
 
     name: ClassVar = "automation.changed"
     definition: Definition | None
@@ -117,14 +119,14 @@ class AutomationChanged(_AutomationEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutomationRemoved(_AutomationEvent):
-    """It is gone from the API."""
+    """An automation was removed: the API no longer has it."""
 
     name: ClassVar = "automation.removed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutomationQuarantined(_AutomationEvent):
-    """It cannot be evaluated, fires nothing, and costs nothing until it is edited."""
+    """An automation cannot be evaluated. It fires nothing, and costs nothing until an edit."""
 
     name: ClassVar = "automation.quarantined"
     reason: str
@@ -132,17 +134,23 @@ class AutomationQuarantined(_AutomationEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutomationsUnidentified(Event):
-    """The list holds ``count`` objects whose id cannot be read, others than before. They fire nothing, and keep anything from removal."""
+    """The list holds ``count`` objects with an unreadable id, different from before.
+
+    These objects fire nothing, and keep every automation from removal.
+    """
 
     name: ClassVar = "automations.unidentified"
     target: str
     count: int
-    objects: str | None  # what is known of the first of them
+    objects: str | None  # description of the first object, as far as known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutomationsDisappeared(Event):
-    """More than half of the automations, ``count`` of so many, disappeared from the list within an hour."""
+    """More than half of the automations disappeared from the list within an hour.
+
+    ``count`` of ``automations`` disappeared.
+    """
 
     name: ClassVar = "automations.disappeared"
     target: str
@@ -152,7 +160,7 @@ class AutomationsDisappeared(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListDisagreed(Event):
-    """The list contradicts itself, or the automations that it shows. Published once, with the first reason."""
+    """The list contradicts itself, or the automations in the list. Published once, with the first reason."""
 
     name: ClassVar = "list.disagreed"
     target: str
@@ -162,7 +170,7 @@ class ListDisagreed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListAgreed(Event):
-    """The list, which had contradicted itself since then, does not any more."""
+    """The list, which contradicted itself since ``since``, agrees again."""
 
     name: ClassVar = "list.agreed"
     target: str
@@ -171,7 +179,7 @@ class ListAgreed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OccurrenceClaimed(Event):
-    """An occurrence is ours, durably."""
+    """The claim of an occurrence is durable."""
 
     name: ClassVar = "occurrence.claimed"
     occurrence: Occurrence
@@ -180,7 +188,10 @@ class OccurrenceClaimed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OccurrenceOverdue(Event):
-    """Occurrences, ``count`` of them new, should have their outcome by now and have none. Named is the first of the new ones."""
+    """Occurrences without an outcome became overdue.
+
+    ``count`` of them are new, ``overdue`` is their total number. ``occurrence`` is the first new occurrence.
+    """
 
     name: ClassVar = "occurrence.overdue"
     occurrence: Occurrence
@@ -192,7 +203,7 @@ class OccurrenceOverdue(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OccurrenceConcluded(Event):
-    """An occurrence, or ``count`` consecutive ones with the same fate, got its outcome."""
+    """An occurrence, or ``count`` consecutive occurrences with the same outcome, got the outcome."""
 
     occurrence: Occurrence
     automation: str
@@ -208,7 +219,7 @@ class OccurrenceConcluded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OccurrenceReopened(Event):
-    """Somebody asked for an occurrence that had its outcome, or was missing: it is to be started after all."""
+    """An operator asked to start an occurrence after all: it had an outcome, or had no row."""
 
     name: ClassVar = "occurrence.reopened"
     occurrence: Occurrence
@@ -218,7 +229,7 @@ class OccurrenceReopened(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FireRefused(Event):
-    """Somebody asked for an occurrence that is not to be made up for."""
+    """An operator asked for an occurrence that allows no backfill."""
 
     name: ClassVar = "fire.refused"
     occurrence: Occurrence
@@ -228,7 +239,7 @@ class FireRefused(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryFailed(Event):
-    """A fault of the daemon itself while it carried an occurrence, which stays open and is tried again."""
+    """A fault of the daemon during a delivery. The occurrence stays open, and the daemon tries again."""
 
     name: ClassVar = "occurrence.faulted"
     occurrence: Occurrence
@@ -238,14 +249,14 @@ class DeliveryFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptBegun(Event):
-    """An attempt's first byte is about to leave."""
+    """The first byte of an attempt is about to be sent."""
 
     target: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptEnded(Event):
-    """An attempt was answered, or given up."""
+    """An attempt was answered or given up."""
 
     occurrence: Occurrence
     automation: str
@@ -257,11 +268,12 @@ class AttemptEnded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFinished(_AutomationEvent):
-    """A run came to its end, or to the end of what can be known of it.
+    """A run has ended, or nothing more about the run can be known.
 
-    ``scheduled_for`` is the instant of the occurrence that started the run, None for a run of another origin. ``duration`` counts seconds
-    from the begin of the run to the reading that showed its end, None where nobody looked for long before that reading. ``gone``: the
-    automation was deleted meanwhile.
+    ``scheduled_for`` is the instant of the occurrence that started the run, None for a run of another origin.
+    ``duration`` is the number of seconds from the begin of the run to the reading that showed its end, None
+    when the automation was not read for a long time before this reading. ``gone``: the automation was
+    deleted in the meantime.
     """
 
     name: ClassVar = "run.finished"
@@ -282,7 +294,10 @@ class EarlierRunSeen(_AutomationEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunForeign(_AutomationEvent):
-    """Somebody else started a run of this automation; with ``scheduled_for``, so close to ours that a second scheduler may be firing it."""
+    """A foreign run: neither an attempt nor `scheduler automations run` started the run.
+
+    With ``scheduled_for``, the run began close to this occurrence: another scheduler may fire the automation.
+    """
 
     name: ClassVar = "run.foreign"
     run_id: str
@@ -293,7 +308,7 @@ class RunForeign(_AutomationEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunDoubled(_AutomationEvent):
-    """A foreign run that is most likely an attempt of ours, carried out after it was taken for not started."""
+    """A foreign run is most likely a late double: an attempt executed after it was taken for not started."""
 
     name: ClassVar = "run.doubled"
     run_id: str
@@ -304,7 +319,10 @@ class RunDoubled(_AutomationEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerRestored(Event):
-    """The newest runs of so many automations began before ``restored_at``, when the ledger was restored, and after its backup was made."""
+    """The ledger was restored at ``restored_at``, and newest runs of automations are missing from the ledger.
+
+    ``runs`` is the number of these runs: they began before ``restored_at`` and after the backup was made.
+    """
 
     name: ClassVar = "ledger.restored"
     target: str
@@ -314,7 +332,7 @@ class LedgerRestored(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetHeld(Event):
-    """Nothing will be sent to the target until its cause is mended."""
+    """The target is held: nothing is sent until an operator removes the cause."""
 
     name: ClassVar = "target.held"
     target: str
@@ -344,7 +362,7 @@ class TargetReleased(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSaturated(Event):
-    """So many requests hang that `max_waiting` is full: further requests that hang hold places of `max_in_flight`."""
+    """The hanging requests fill `max_waiting`: further hanging requests use places of `max_in_flight`."""
 
     name: ClassVar = "target.saturated"
     target: str
@@ -353,7 +371,10 @@ class TargetSaturated(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetRelieved(Event):
-    """Fewer requests than `max_waiting` have hung for some time. ``since``: when the target was saturated."""
+    """Fewer requests than `max_waiting` have been hanging for some time.
+
+    ``since`` is the instant of the saturation.
+    """
 
     name: ClassVar = "target.relieved"
     target: str
@@ -371,7 +392,7 @@ class BudgetExhausted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetRecovered(Event):
-    """The request budget has kept no occurrence waiting for some time. ``since``: when it began to."""
+    """The request budget has kept no occurrence waiting for some time. ``since``: begin of the waits."""
 
     name: ClassVar = "budget.recovered"
     target: str
@@ -380,7 +401,10 @@ class BudgetRecovered(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClockJumped(Event):
-    """The wall clock moved by ``seconds`` more than time went by; ``suspended``: the machine slept for that long."""
+    """The wall clock moved by ``seconds`` more than the elapsed time.
+
+    ``suspended``: the machine was suspended for this time.
+    """
 
     name: ClassVar = "clock.jumped"
     seconds: float
@@ -389,7 +413,7 @@ class ClockJumped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerFailed(Event):
-    """A write did not become durable. ``first``: the one before was."""
+    """A write did not become durable. ``first``: the previous write was durable."""
 
     name: ClassVar = "ledger.failed"
     operation: str
@@ -406,7 +430,7 @@ class LedgerRecovered(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WakeFailed(Event):
-    """The wake socket cannot be used: what a command changes takes effect at the next poll."""
+    """The wake socket cannot be used: changes by a command take effect at the next poll."""
 
     name: ClassVar = "wake.failed"
     error: str
@@ -414,7 +438,7 @@ class WakeFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerCommitted(Event):
-    """One transaction became durable."""
+    """A transaction became durable."""
 
     seconds: float
 
@@ -426,7 +450,7 @@ class ConfigReloading(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigReloaded(Event):
-    """The configuration was read again; with an ``error`` the old one stays."""
+    """The configuration was read again; with an ``error`` the old configuration stays in force."""
 
     name: ClassVar = "config.reloaded"
     error: str | None
@@ -434,7 +458,7 @@ class ConfigReloaded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestEnded(Event):
-    """One request to a target. ``code`` is the HTTP status, or a word for what went wrong."""
+    """A request to a target ended. ``code`` is the HTTP status, or a word for the failure."""
 
     target: str
     endpoint: str

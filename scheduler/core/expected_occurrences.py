@@ -1,7 +1,8 @@
-"""Which occurrences should have their row by now, derived from the definitions in force and from nothing else.
+"""The occurrences that should have a row by now, derived only from the definitions in force.
 
-Apart from the timetable on purpose: what plans the occurrences cannot be asked whether it forgot one. So every unique schedule is evaluated
-here a second time, with a cursor of its own.
+The derivation is separate from the timetable on purpose: the timetable plans the occurrences and cannot tell
+whether it forgot an occurrence. Therefore every unique schedule is evaluated here a second time, with another
+cursor.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,44 +16,51 @@ from scheduler.core.policy import make_fire_time
 from scheduler.core.timetable import TimetableEntry
 
 MOST_UNCONFIRMED: Final = 50_000
-"""Occurrences without a known row that are kept; no more are derived until some are confirmed, so that memory has a bound."""
+"""Most occurrences without a known row to keep, to bound the memory.
+
+More occurrences are derived only after confirmations.
+"""
 LOOK_BACK: Final = timedelta(hours=1)
-"""What was scheduled longer ago is not derived any more: after a suspend of a month, today must not wait for all of it."""
+"""Age of the oldest instant to derive: after a suspend of a month, today must not wait for the month."""
 _SLICE: Final = 100
 """Steps of a derivation between two pauses: some milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedOccurrence:
-    """An occurrence that should have a row: of which automation, and when it is due and may not start any more."""
+    """An occurrence that should have a row: its automation, due instant and deadline."""
 
-    entry: TimetableEntry  # in the version that implied it
+    entry: TimetableEntry  # the version with this occurrence
     name: str
     due: datetime
     deadline: datetime
 
 
 class ExpectedOccurrences:
-    """What was scheduled after ``since`` for the automations of one target, until somebody has seen that it is on record."""
+    """The occurrences scheduled after ``since`` for a target's automations, until they are confirmed.
+
+    Confirmed occurrences are in the ledger.
+    """
 
     def __init__(self, target: str, since: datetime) -> None:
         self._target = target
         self._cursor = since
         self._next: dict[Schedule, datetime | None] = {}
         self._open: dict[Occurrence, ExpectedOccurrence] = {}
-        self._is_restarted = True  # nothing has been derived since `restart`
+        self._is_restarted = True  # no derivation has begun since `restart`
 
     def restart(self, now: datetime) -> None:
-        """The clock was set, or schedules are evaluated otherwise: what lies after ``now`` is to be derived again."""
+        """Derive the time after ``now`` again: the clock was set, or schedules are evaluated differently."""
         self._cursor = min(self._cursor, now)
         self._next.clear()
         self._is_restarted = True
         self._open = {each: expectation for each, expectation in self._open.items() if each.scheduled_for <= now}
 
     def derive(self, entries: Mapping[str, TimetableEntry], now: datetime) -> Iterator[None]:
-        """Find out what was scheduled in `LOOK_BACK` up to ``now``, `MOST_UNCONFIRMED` occurrences at most. Yields after each slice.
+        """Derive the occurrences scheduled in `LOOK_BACK` up to ``now``, at most `MOST_UNCONFIRMED`.
 
-        So others have a turn. After `restart` in between, the rest is left to the next derivation.
+        The generator yields after each slice, to give other tasks a turn. After `restart` in between, the
+        rest is left to the next derivation.
         """
         self._is_restarted = False
         sharing: dict[Schedule, list[TimetableEntry]] = {}
@@ -71,17 +79,17 @@ class ExpectedOccurrences:
             self._cursor = max(self._cursor, now)
 
     def find_due(self, now: datetime) -> dict[Occurrence, ExpectedOccurrence]:
-        """Return every derived occurrence that is due by ``now`` and not confirmed to be on record."""
+        """Return every derived occurrence with due before ``now`` and without confirmation."""
         self._open = {each: expectation for each, expectation in self._open.items() if _is_implied(expectation.entry, each)}
         return {each: expectation for each, expectation in self._open.items() if expectation.due < now}
 
     def confirm(self, occurrences: Iterable[Occurrence]) -> None:
-        """These are on record."""
+        """Remove occurrences from the expected occurrences: they are in the ledger."""
         for each in occurrences:
             self._open.pop(each, None)
 
     def _derive_steps(self, sharing: Mapping[Schedule, list[TimetableEntry]], now: datetime) -> Iterator[None]:
-        """Look at one schedule, or derive one occurrence, for each step."""
+        """Check a schedule, or derive an occurrence, in each step."""
         earliest = now - LOOK_BACK
         for schedule, sharers in sharing.items():
             instant = self._next[schedule] if schedule in self._next else schedule.find_next(max(self._cursor, earliest))
@@ -106,5 +114,8 @@ class ExpectedOccurrences:
 
 
 def _is_implied(entry: TimetableEntry, occurrence: Occurrence) -> bool:
-    """Whether the version that implied it still does: not when an edit that is seen late counts from before it."""
+    """Return whether the version still implies the occurrence.
+
+    An edit observed late, which counts from before the occurrence, takes the occurrence back.
+    """
     return entry.until is None or occurrence.scheduled_for <= entry.until

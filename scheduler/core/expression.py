@@ -1,15 +1,18 @@
-"""Five-field cron expressions: what croniter makes of them.
+"""Five-field cron expressions, as croniter reads them.
 
-croniter alone judges what is valid, which values a field stands for, and which days match, ``L``, ``#`` and ``W`` included. It is
-only ever given local dates without a zone: with zones it breaks the rules at clock changes, which `scheduler.core.cron` applies
-instead. This room exists so that croniter's habits are known in one place:
+croniter alone decides which expressions are valid, which values a field has, and which days match, including
+``L``, ``#`` and ``W``. croniter is only given local dates without a zone. With zones, croniter breaks the
+rules at clock changes, so `scheduler.core.cron` applies these rules. This module keeps the knowledge of
+croniter's habits in one place:
 
-- It has no limit of length, and takes random (``R``) and hashed (``H``) fields, six and seven fields, and aliases such as
-  ``@daily``. All of these are refused first.
-- It misreads ranges that wrap and ranges with equal ends. These are written out first (`scheduler.core.ranges`).
-- It takes any ``*`` in a list for one that the field begins with. This is rewritten.
-- It finds out only when asked for a day that there is none (``31 2``), after fifty years of looking. That is asked at once,
-  and remembered.
+- croniter has no limit of length. It accepts random (``R``) and hashed (``H``) fields, six and seven fields,
+  and aliases such as ``@daily``. This module refuses all these forms first.
+- croniter misreads ranges that wrap and ranges with equal ends. This module writes such ranges out first
+  (`scheduler.core.ranges`).
+- croniter treats any ``*`` in a list as a ``*`` at the beginning of the field. This module rewrites such a
+  ``*``.
+- croniter detects a date that never comes (``31 2``) only when asked for a day, after a search through fifty
+  years. This module asks for a day at once, and remembers the answer.
 """
 
 import re
@@ -28,7 +31,7 @@ from scheduler.core.plural import pluralize
 from scheduler.core.ranges import RULES_VERSION, write_out_ranges
 
 MAX_LENGTH: Final = 100  # the API's limit
-LAST: Final = -1  # of a month
+LAST: Final = -1  # the last such weekday of a month
 
 _FIELDS: Final = ("minute", "hour", "day of month", "month", "day of week")
 _TAKES: Final = ("0-59", "0-23", "1-31, L or a day with W", "1-12 or jan-dec", "0-7 or sun-sat, with # or L")
@@ -43,12 +46,12 @@ _ALIASES: Final = {
     "@hourly": "0 * * * *",
 }
 
-_FIELD: Final = re.compile(r"\S+", re.ASCII)  # as croniter does: other spaces than ASCII's separate nothing
+_FIELD: Final = re.compile(r"\S+", re.ASCII)  # as in croniter: only ASCII spaces separate fields
 _ZONE_PREFIX: Final = re.compile(r"(?P<name>(cron_)?tz)\s*=")
 _COMMENT: Final = re.compile(r"\s#")  # the fourth weekday of a month is written without a space: 5#4
 _WEEKDAY_BEFORE_L: Final = re.compile(r"(?P<weekday>[0-7])l")
 _MOST_NAMED: Final = 3
-"""An error message names at most so many characters."""
+"""Largest number of characters named in an error message."""
 _RANDOM_OR_HASHED: Final = re.compile(r"(?P<kind>[rh])(\(.*\))?(/.*)?")
 
 Expanded = list[int | Literal["*", "l"]]  # a field as croniter expands it
@@ -59,38 +62,42 @@ _MINUTE: Final = timedelta(minutes=1)
 
 
 class BadExpression(ValueError):
-    """No five-field expression that ever fires. The text says what is wrong, why, and what to do."""
+    """The text is not a five-field expression with at least one fire.
+
+    The message gives the defect, its cause and the remedy.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """The days that match, as croniter comes to them: what it ignores is left out, and so is a field that names every day.
+    """The matching days, according to croniter.
 
-    Both the day of month and the day of week must match, unless ``either``.
+    Values ignored by croniter are left out, and so is a field with every day. Both the day of month and the
+    day of week must match, unless ``either`` is set.
     """
 
     months: tuple[int, ...]
     dates: tuple[int, ...] = ()
     last: bool = False  # the last day of the month
     nearest: int | None = None  # the weekday nearest to this date
-    weekdays: tuple[int, ...] = ()  # from Sunday, 0
-    nth: tuple[tuple[int, int], ...] = ()  # weekdays, with which one of the month; `LAST` is the last one
+    weekdays: tuple[int, ...] = ()  # 0 is Sunday
+    nth: tuple[tuple[int, int], ...] = ()  # weekday and its number within the month; `LAST` is the last
     either: bool = False
 
     @property
     def by_date(self) -> bool:
-        """Whether the day of month says something."""
+        """Whether the day of month restricts the days."""
         return bool(self.dates) or self.last or self.nearest is not None
 
     @property
     def by_week(self) -> bool:
-        """Whether the day of week says something."""
+        """Whether the day of week restricts the days."""
         return bool(self.weekdays or self.nth)
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """The values of a valid expression. ``days`` holds its three day fields as croniter is given them."""
+    """The values of a valid expression. ``days`` holds the three day fields in the form given to croniter."""
 
     minutes: tuple[int, ...]
     hours: tuple[int, ...]
@@ -99,7 +106,10 @@ class Expression:
 
     @classmethod
     def read(cls, text: str, rules_version: int = RULES_VERSION) -> "Expression":
-        """The expression in this text, by these rules (`scheduler.core.ranges`). Raises BadExpression."""
+        """Return the expression in ``text``. Raise BadExpression.
+
+        ``rules_version`` selects the rules for ranges (`scheduler.core.ranges`).
+        """
         try:
             return cls._read(text, rules_version)
         except BadExpression as error:
@@ -129,15 +139,18 @@ class Expression:
 
     @property
     def matching_days(self) -> "Days":
-        """Which days match, in structure."""
+        """The matching days, as a structure."""
         return _parse_days(self.days)
 
     def find_day(self, day: date) -> date | None:
-        """The first matching local date on or after this one; None when the calendar ends before it comes."""
+        """Return the first matching local date on or after ``day``, or None when the calendar ends first."""
         return _find_day(self.days, day)
 
     def iterate_minutes(self, begin: int, end: int) -> Iterator[int]:
-        """The matching minutes of a day, counted from midnight, from ``begin`` up to but not including ``end``."""
+        """Yield the matching minutes of a day from ``begin`` up to ``end`` (exclusive).
+
+        Minutes count from midnight.
+        """
         for hour in self.hours:
             top = hour * 60
             if top + 60 <= begin:
@@ -150,7 +163,10 @@ class Expression:
 
 
 def strip_expression(expression: object) -> str:
-    """The expression without the spaces around it. Raises BadExpression when it is no text, or too long to be looked at."""
+    """Return the expression without the spaces around it.
+
+    Raise BadExpression when the expression is no text, or is too long to be read.
+    """
     if not isinstance(expression, str):
         raise BadExpression(f"the expression is {type(expression).__name__}, not text; write five fields, for example '0 9 * * 1-5'")
     text = expression.strip()
@@ -200,7 +216,7 @@ def _refuse_random(fields: list[str]) -> None:
 
 
 def _describe_invalid_fields(fields: list[str]) -> str:
-    """Return which fields croniter refuses, and the values that these fields take."""
+    """Return an error message with the fields that croniter refuses and their valid values."""
     wrong = [index for index, field in enumerate(fields) if not _is_valid_alone(index, field)]
     if not wrong:
         return "croniter does not take these fields together; write the standard form, for example '0 9 * * 1-5'"
@@ -226,7 +242,10 @@ def _suggest_last_weekday(field: str) -> str:
 
 
 def describe_hidden_characters(text: str) -> str | None:
-    """Return an error message that names by code point what looks like another character, or like nothing; None if nothing does."""
+    """Return an error message about invisible and misleading characters, or None when there are none.
+
+    Such a character looks like another character or like nothing. The message gives its code point.
+    """
     characters = [character for character in text if not " " <= character <= "~" and character not in "\t\n\r\f\v"]
     if not characters:
         return None
@@ -236,7 +255,7 @@ def describe_hidden_characters(text: str) -> str | None:
 
 
 def _describe_character(character: str) -> str:
-    """Return the code point and the name of a character, and the ASCII character that it stands for, if there is one."""
+    """Return the code point and name of a character, and its ASCII equivalent, if any."""
     name = unicodedata.name(character, "control character" if character < " " else "a character without a name")
     text = f"U+{ord(character):04X} {name}"
     if unicodedata.category(character) == "Pd" or character == "\N{MINUS SIGN}":
@@ -250,11 +269,11 @@ def _describe_character(character: str) -> str:
 
 
 def _rewrite_field(field: str, index: int, rules_version: int) -> str:
-    """The field in words that croniter takes for what they say."""
+    """Return the field in a form without croniter's misreadings."""
     field = write_out_ranges(field, index, rules_version)
     if field.startswith("*"):
         return field
-    items = field.split(",")  # none of them may look as if the field began with "*"
+    items = field.split(",")  # no item may look like a "*" at the beginning of the field
     return ",".join(_WHOLE[index] + item[1:] if item == "*" or item.startswith("*/") else item for item in items)
 
 
@@ -274,7 +293,11 @@ def _to_values(expanded: Expanded, size: int) -> tuple[int, ...]:
 
 @lru_cache(maxsize=1024)
 def _parse_days(days: str) -> Days:
-    """What croniter makes of the day fields. Beside ``#`` and ``W`` that is not what one would think: they put the other field out."""
+    """Return the days as croniter reads the day fields.
+
+    With ``#`` or ``W`` in a day field, croniter ignores the other day field when a match of one field would
+    be enough.
+    """
     (_, _, dates, months, weekdays), nth = croniter.expand(f"0 0 {days}")
     nearest = next(iter(_make_calendar(days).nearest_weekday), None)
     found = Days(
@@ -290,7 +313,7 @@ def _parse_days(days: str) -> Days:
 
 
 def _match_either(days: Days) -> Days:
-    """The days of which one field is enough."""
+    """Return the days when either day field is enough."""
     if days.nth:
         return replace(days, dates=(), last=False)
     if days.nearest:
@@ -299,7 +322,7 @@ def _match_either(days: Days) -> Days:
 
 
 def _omit_whole(expanded: Expanded, size: int) -> tuple[int, ...]:
-    """The values of a day field or of the month; none when these are all there are."""
+    """Return the values of a day field or of the month, or no values when the field names all values."""
     return () if _is_whole(expanded, size) else _pick_integers(expanded)
 
 
@@ -316,7 +339,7 @@ def _make_nth(nth: dict[int, set[int | str]]) -> tuple[tuple[int, int], ...]:
 
 
 def _find_day(days: str, day: date) -> date | None:
-    """Raises ValueError when croniter does not take the fields."""
+    """Find the first matching date on or after ``day``. Raise ValueError when croniter refuses the fields."""
     known = _get_month_memo(days, day.year, day.month)
     if day not in known:
         match = _ask_croniter(days, day)
@@ -326,12 +349,15 @@ def _find_day(days: str, day: date) -> date | None:
 
 @lru_cache(maxsize=2048)
 def _get_month_memo(days: str, year: int, month: int) -> dict[date, date | None]:  # noqa: ARG001  (they name the memo)
-    """What is known of one month so far: croniter is slow, and one answer holds for all days up to the match."""
+    """Return the known answers for one month.
+
+    croniter is slow, and one answer holds for all days up to the match.
+    """
     return {}
 
 
 def _list_month_days(day: date, match: date | None) -> Iterator[date]:
-    """The days from this one up to the match, at most to the end of the month."""
+    """Yield the days from ``day`` up to the match, at most to the end of the month."""
     last = monthrange(day.year, day.month)[1]
     if match is not None and (match.year, match.month) == (day.year, day.month):
         last = match.day
@@ -339,14 +365,17 @@ def _list_month_days(day: date, match: date | None) -> Iterator[date]:
 
 
 def _ask_croniter(days: str, day: date) -> date | None:
-    calendar = copy(_make_calendar(days))  # it keeps its position, and threads must not share that
+    # the calendar keeps its position, and threads must not share a position
+    calendar = copy(_make_calendar(days))
     try:  # from the minute before the day begins
         return calendar.get_next(datetime, start_time=datetime.combine(day, _MIDNIGHT) - _MINUTE).date()
-    except (CroniterBadDateError, ValueError, OverflowError):  # no such day within fifty years, or the year 9999 has ended
+    # no such day within fifty years, or the year 9999 has ended
+    except (CroniterBadDateError, ValueError, OverflowError):
         return None
 
 
 @lru_cache(maxsize=1024)
 def _make_calendar(days: str) -> "croniter[datetime]":
-    # implement_cron_bug: both day fields must match when either begins with "*", as in Debian's cron; otherwise either is enough.
+    # implement_cron_bug: both day fields must match when either begins with "*", as in Debian's cron;
+    # otherwise either is enough.
     return croniter(f"0 0 {days}", datetime.combine(_ANY_DAY, _MIDNIGHT), ret_type=datetime, implement_cron_bug=True)

@@ -1,14 +1,20 @@
-"""Who gets the next place when more occurrences of a target wait than may be sent. Pure; joining, leaving and choosing are O(log n).
+"""The order in which waiting occurrences of a target get places when places are short.
 
-- Of four places, three go to the automation that lost the largest share of its recent occurrences, in steps of five points. So a
-  shortage is shared: no automation loses much more than the shortage itself, and automations with equal schedules lose alike.
-- Among automations that lost alike, the first waiting occurrence of each automation precedes the second of any (rounds). Losses come
-  before rounds because the first occurrences of others never end in a shortage: whoever catches up on all would get the fourth place only.
-- Within a round, the instant decides at which the occurrence is lost: its deadline, or its automation's next occurrence, which
-  coalesces it.
-- The fourth place goes to the occurrence that has waited longest for its turn: since it is due, or since the one before it of its
-  automation was sent. Among occurrences due at the same instant, the larger share of lost occurrences decides here too.
-- Automations whose last request hung come last for three of the four places. The fourth place keeps them from starving.
+This module is pure. Joining, leaving and choosing are O(log n).
+
+- Three of four places go to the automation with the largest share of lost occurrences among its recent
+  occurrences, in steps of five points. A shortage is therefore shared: no automation loses much more than the
+  shortage itself, and automations with equal schedules lose alike.
+- Among automations with equal losses, the first waiting occurrence of each automation precedes the second of
+  any automation (rounds). Losses come before rounds because the first occurrences of other automations never
+  end in a shortage: an automation with catch-up of all occurrences would get the fourth place only.
+- Within a round, the occurrence with the earliest loss comes first. An occurrence is lost at its deadline, or
+  when the next occurrence of its automation coalesces it.
+- The fourth place goes to the occurrence that has waited longest for its turn: since its due instant, or
+  since the previous occurrence of its automation was sent. Among occurrences due at the same instant, the
+  larger share of lost occurrences decides here too.
+- Automations whose last request hung come last for three of the four places. The fourth place keeps these
+  automations from starving.
 """
 
 from collections import OrderedDict
@@ -19,13 +25,16 @@ from typing import Final, TypeVar
 
 _EVERY_FOURTH: Final = 4
 _WEIGHT: Final = 1 / 8
-"""Weight of the newest occurrence in an automation's share of lost ones."""
+"""Weight of the newest occurrence in an automation's share of lost occurrences."""
 _STEP: Final = 0.05
-"""Shares of lost occurrences within such a step count as equal, so that rounds and deadlines decide."""
+"""Width of a step within which shares of lost occurrences count as equal.
+
+Rounds and deadlines decide within a step.
+"""
 _FORGOTTEN_SHARE: Final = 0.01
-"""A share of lost occurrences that is forgotten."""
+"""Smallest remembered share of lost occurrences."""
 _MOST_KEPT: Final = 100_000
-"""Automations of which something is remembered; of more, the ones that changed last."""
+"""Largest number of automations in each memory. The automations that changed last are kept."""
 
 _Key = tuple[float | int, ...]
 _V = TypeVar("_V")
@@ -33,7 +42,11 @@ _V = TypeVar("_V")
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """A waiting occurrence. ``lost_at`` is when it is lost, ``since`` is when it, or the first one that it coalesced, was due."""
+    """A waiting occurrence.
+
+    ``lost_at`` is the instant at which the occurrence is lost. ``since`` is the due instant of the
+    occurrence, or of the first occurrence coalesced into it.
+    """
 
     automation_id: str
     lost_at: float
@@ -45,7 +58,11 @@ class Ticket:
 
 
 class _Heap:
-    """Tickets by a key. A ticket that waits no more stays until it comes to the top, or until such tickets are the majority."""
+    """A heap of tickets, ordered by a key.
+
+    A ticket without a waiting occurrence stays in the heap until the ticket reaches the top, or until such
+    tickets are the majority.
+    """
 
     def __init__(self) -> None:
         self._entries: list[tuple[_Key, Ticket]] = []
@@ -65,7 +82,10 @@ class _Heap:
 
 
 class _Memory(OrderedDict[str, _V]):
-    """What is remembered of automations. Of those that are deleted nobody tells, so the ones that changed long ago are forgotten."""
+    """A memory of one value per automation, limited to the latest changes.
+
+    The queue does not learn of deleted automations, so the oldest entries are removed.
+    """
 
     def __setitem__(self, automation_id: str, value: _V) -> None:
         super().__setitem__(automation_id, value)
@@ -75,7 +95,7 @@ class _Memory(OrderedDict[str, _V]):
 
 
 class FairQueue:
-    """The waiting occurrences of one target. Instants are seconds of one clock that only goes forward."""
+    """The waiting occurrences of one target. Instants are seconds of a clock without steps backward."""
 
     def __init__(self) -> None:
         self._by_deadline = _Heap()
@@ -84,7 +104,7 @@ class FairQueue:
         self._numbers = count()
         self._places = 0
         self._round = 0
-        self._sent = _Memory[tuple[float, int]]()  # when an occurrence of an automation was last sent, and in which round
+        self._sent = _Memory[tuple[float, int]]()  # instant and round of the last send, by automation
         self._lost = _Memory[float]()
         self._hung = _Memory[bool]()
 
@@ -92,9 +112,9 @@ class FairQueue:
         return len(self._waiting)
 
     def join(self, automation_id: str, *, lost_at: float, since: float) -> Ticket:
-        """Add an occurrence."""
+        """Add an occurrence and return its ticket."""
         sent_at, sent_in = self._sent.get(automation_id, (since, 0))
-        waited_behind = since < sent_at  # the occurrence was waiting when one of its automation was sent
+        waited_behind = since < sent_at  # the occurrence waited when its automation was last served
         its_round = max(self._round, sent_in + 1) if waited_behind else self._round
         hung, number = automation_id in self._hung, next(self._numbers)
         share = self._lost.get(automation_id, 0.0)
@@ -113,12 +133,15 @@ class FairQueue:
         return ticket
 
     def leave(self, ticket: Ticket) -> None:
-        """Remove an occurrence that waits no more. One that has left is left alone."""
+        """Remove an occurrence from the waiting occurrences.
+
+        Does nothing when the occurrence has left already.
+        """
         ticket.is_waiting = False
         self._waiting.pop(ticket, None)
 
     def choose(self) -> Ticket | None:
-        """Remove and return the occurrence that gets the next place; None when nobody waits."""
+        """Remove and return the occurrence for the next place, or None when no occurrence waits."""
         self._places += 1
         heap = self._by_waiting if self._places % _EVERY_FOURTH == 0 else self._by_deadline
         ticket = heap.pop()
@@ -128,17 +151,20 @@ class FairQueue:
         return ticket
 
     def record_send(self, ticket: Ticket, now: float) -> None:
-        """The occurrence was sent: those of its automation that wait behind it belong to the next round."""
+        """Record the send of an occurrence.
+
+        Waiting occurrences of the same automation belong to the next round.
+        """
         if self._waiting:
             self._round = max(self._round, ticket.round)
             self._sent[ticket.automation_id] = (now, ticket.round)
-        else:  # nobody to be fair to
+        else:  # no other occurrence waits, so fairness needs no memory of sends
             self._sent.clear()
             self._round = 0
         self._update_share(ticket.automation_id, lost=False)
 
     def record_loss(self, ticket: Ticket) -> None:
-        """The occurrence got its outcome while it waited."""
+        """Record the outcome of an occurrence during its wait."""
         self._update_share(ticket.automation_id, lost=True)
 
     def _update_share(self, automation_id: str, *, lost: bool) -> None:
@@ -148,7 +174,7 @@ class FairQueue:
             self._lost[automation_id] = share
 
     def record_answer(self, automation_id: str, *, hung: bool) -> None:
-        """Note whether the last request for an automation hung."""
+        """Record whether the last request for an automation hung."""
         if hung:
             self._hung[automation_id] = True
         else:

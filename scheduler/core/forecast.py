@@ -1,7 +1,8 @@
-"""What the request budget will do to the fires that come: who waits, and who loses occurrences. Pure.
+"""Forecast of the effect of the request budget on coming fires.
 
-The forecast plays the daemon's own arithmetic, `RequestBudget` and `FairQueue`, on the fire times that are known. Requests take no time
-in it, and runs that nobody foresees (retries, unknown attempts) need nothing.
+The forecast gives the waits and the lost occurrences of each automation. This module is pure. The forecast
+runs the daemon's own arithmetic, `RequestBudget` and `FairQueue`, on the known fire times. Requests take no
+time in the forecast. Unforeseeable requests (retries, unknown attempts) are not counted.
 """
 
 import heapq
@@ -15,15 +16,16 @@ from scheduler.core.fair_queue import FairQueue, Ticket
 from scheduler.core.request_budget import HOUR, Purpose, RequestBudget, compute_need
 
 _LEAD: Final = 2.0
-"""Seconds before something is due at which the poll for it begins."""
+"""Seconds from the beginning of a poll to the next due instant."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForecastOccurrence:
-    """An occurrence of an automation, in seconds: when it is due, and when it is lost. ``reads``: it waits for a reading before.
+    """An occurrence of an automation: its due instant and the instant of its loss, in seconds.
 
-    It is lost when the next one of its automation comes due, which coalesces it, or at its deadline. One that is lost later than the
-    next one is due keeps that one waiting.
+    An occurrence is lost at its deadline, or when the next occurrence of its automation becomes due and
+    coalesces it. When ``lost_at`` is later than the next due instant, the next occurrence waits behind this
+    occurrence. ``reads``: the occurrence waits for a reading first.
     """
 
     at: float
@@ -34,7 +36,7 @@ class ForecastOccurrence:
 
 @dataclass(frozen=True, slots=True)
 class Polls:
-    """How a target is polled: seconds, and the requests that one poll takes."""
+    """How a target is polled: intervals in seconds, and the number of requests in one poll."""
 
     interval: float
     fresh_for: float
@@ -43,7 +45,7 @@ class Polls:
 
 @dataclass(slots=True)
 class AutomationForecast:
-    """What comes of one automation: how many occurrences are due, how many of them are lost, and the longest wait in seconds."""
+    """The forecast for one automation: due occurrences, lost occurrences, and the longest wait in seconds."""
 
     due: int = 0
     lost: int = 0
@@ -52,7 +54,11 @@ class AutomationForecast:
 
 @dataclass(slots=True)
 class Forecast:
-    """What comes of all automations, and the longest time between two polls, in seconds. ``binds_at``: when the budget first binds."""
+    """The forecast for all automations.
+
+    ``longest_gap`` is the longest time between two polls, in seconds. ``binds_at`` is the instant at which a
+    fire first waits for the budget.
+    """
 
     automation_forecasts: dict[str, AutomationForecast] = field(default_factory=dict)
     longest_gap: float = 0.0
@@ -60,12 +66,16 @@ class Forecast:
 
 
 def make_forecast(dues: Sequence[ForecastOccurrence], polls: Polls, *, per_minute: int, per_hour: int) -> Forecast:
-    """Play the dues, in the order of time, against the limits."""
+    """Simulate ``dues``, in the order of time, against the limits."""
     return _ForecastSimulation(dues, polls, RequestBudget(per_minute=per_minute, per_hour=per_hour)).run()
 
 
 def compute_next_poll(last: float, next_due: float | None, polls: Polls) -> float:
-    """Return when the next poll begins: after the interval, or before something is due when the last poll would be too old by then."""
+    """Return when the next poll begins.
+
+    The poll begins after the interval, or shortly before the next due instant when the last poll would be too
+    old by then.
+    """
     begins = last + polls.interval
     if next_due is not None and next_due - last > max(polls.fresh_for, _LEAD):
         begins = min(begins, next_due - _LEAD)
@@ -73,7 +83,7 @@ def compute_next_poll(last: float, next_due: float | None, polls: Polls) -> floa
 
 
 def predict_polls(due: Iterable[float], polls: Polls, until: float) -> Iterator[float]:
-    """Yield when polls begin that nothing keeps waiting, given the instants at which something is due, in order."""
+    """Yield the beginnings of polls without any delay, for due instants in ascending order."""
     last = -polls.interval
     for at in (*due, until):
         if at > until:
@@ -93,12 +103,13 @@ class _ForecastSimulation:
         self._budget = budget
         self._queue = FairQueue()
         self._waiting: dict[str, tuple[ForecastOccurrence, Ticket]] = {}
-        self._behind = defaultdict[str, deque[ForecastOccurrence]](deque)  # of an automation that catches up on all of its occurrences
-        self._ends: list[tuple[float, int, str]] = []  # when waiting occurrences are lost
+        # by automation: occurrences behind the waiting occurrence, with catch-up of all
+        self._behind = defaultdict[str, deque[ForecastOccurrence]](deque)
+        self._ends: list[tuple[float, int, str]] = []  # instants at which waiting occurrences are lost
         self._result = Forecast()
-        self._next = 0  # the due that comes next
+        self._next = 0  # index of the next due
         self._readings = 0
-        self._page = 0  # of the poll that is under way; 0: none is
+        self._page = 0  # page of the present poll; 0 without a poll
         self._last_poll = -polls.interval
 
     def run(self) -> Forecast:
@@ -106,13 +117,13 @@ class _ForecastSimulation:
         self._budget.expect(compute_need(poll_interval=self._polls.interval, polls=rate, pages=self._polls.pages), 0.0)
         now: float | None = 0.0
         while now is not None:
-            self._take_due(now)  # before occurrences are lost: one that is coalesced now hands its waiting time on
+            self._take_due(now)  # before losses: an occurrence coalesced now passes its waiting time on
             self._lose_expired_occurrences(now)
             now = min(filter(None, (self._send_background(now), self._send_fires(now), self._find_next_instant(now))), default=None)
         return self._result
 
     def _find_next_instant(self, now: float) -> float | None:
-        """When something happens next that does not depend on the budget; None at the end."""
+        """Return the instant of the next event independent of the budget, or None at the end."""
         if self._next >= len(self._dues) and not self._waiting:
             return None
         following = [self._dues[self._next].at] if self._next < len(self._dues) else []
@@ -139,7 +150,10 @@ class _ForecastSimulation:
                 self._drop_waiting(due.automation, now, since=waiting[1].since)
 
     def _queue_next(self, automation: str, now: float, since: float = inf) -> None:
-        """Have the next occurrence of an automation wait that is not lost by now. The one that it coalesces waited since ``since``."""
+        """Let the automation's next occurrence wait. Record the loss of occurrences already lost.
+
+        ``since`` is the beginning of the wait of the coalesced occurrence.
+        """
         behind = self._behind[automation]
         while behind:
             due = behind.popleft()
@@ -178,7 +192,10 @@ class _ForecastSimulation:
     # ------------------------------------------------------------ requests
 
     def _send_fires(self, now: float) -> float | None:
-        """Send what may be sent; when the next fire may be, None when nobody waits."""
+        """Send all permitted fires.
+
+        Return when the next fire may be sent, or None when no fire waits.
+        """
         while self._waiting:
             at = self._budget.find_earliest_fire(now)
             if at > now:
@@ -193,7 +210,10 @@ class _ForecastSimulation:
         return None
 
     def _send_background(self, now: float) -> float | None:
-        """Send what may be sent of polls and readings; when the next one may be, None when none waits."""
+        """Send all permitted polls and readings.
+
+        Return when the next request may be sent, or None when no request waits.
+        """
         while self._page or self._compute_next_poll() <= now:
             pages = self._polls.pages
             at = self._budget.find_earliest_poll(now, 1 if self._page else pages)
@@ -219,6 +239,6 @@ class _ForecastSimulation:
 
 
 def find_losers(forecast: Forecast) -> Mapping[str, AutomationForecast]:
-    """Return the automations that lose occurrences, those first that lose the largest part."""
+    """Return the automations with lost occurrences, largest lost part first."""
     found = {automation: each for automation, each in forecast.automation_forecasts.items() if each.lost}
     return dict(sorted(found.items(), key=lambda item: (-item[1].lost / item[1].due, item[0])))

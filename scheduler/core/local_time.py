@@ -1,9 +1,10 @@
-"""What the clock on a zone's wall shows: time cut into stretches, each with one offset from UTC.
+"""The wall clock of a zone: time cut into offset periods, each with one offset from UTC.
 
-Where one stretch ends and the next begins the clock jumps: ahead, and readings are skipped; back, and readings are shown
-again. zoneinfo does not say when that happens, only the offset at an instant, so the change is searched for between two instants
-with different offsets. That takes for granted that no zone changes its clock twice within a day; in all zone data so far almost four
-days lie between any two changes.
+The wall clock jumps between two offset periods. When the clock goes ahead, readings are skipped. When the
+clock goes back, readings are shown again. zoneinfo gives only the offset at an instant, not the instant of a
+change. The change is therefore searched for between two instants with different offsets. The search assumes
+at most one clock change per day in a zone. In all zone data so far, almost four days lie between any two
+changes.
 """
 
 from collections.abc import Iterator
@@ -16,10 +17,12 @@ _MIDNIGHT: Final = time()
 
 
 class OffsetPeriod(NamedTuple):
-    """From ``begin`` up to ``end`` (UTC) the wall clock is ``offset`` ahead of UTC.
+    """A period from ``begin`` up to ``end`` (UTC) in which the wall clock is ``offset`` ahead of UTC.
 
-    ``shown`` is how far the clock had come before: the reading (naive) up to which everything had been shown or skipped. It equals
-    the first reading when nothing happened; is earlier when the readings between were skipped; is later when those before it are repeated.
+    ``shown_until`` is the reading (naive) up to which all readings had been shown or skipped before the
+    period. ``shown_until`` equals the first reading of the period when the clock did not change. An earlier
+    ``shown_until`` means skipped readings in between. A later ``shown_until`` means repeated readings before
+    it.
     """
 
     begin: datetime
@@ -34,16 +37,19 @@ class OffsetPeriod(NamedTuple):
 
     @property
     def local_end(self) -> datetime:
-        """The reading (naive) that the clock would show at the end; it is not shown any more."""
+        """The reading (naive) of this clock at the end. The period itself does not show this reading."""
         return self.to_local(self.end)
 
     def to_local(self, instant: datetime) -> datetime:
-        """What the clock shows (naive) at an instant of this stretch."""
+        """Return the reading (naive) of the wall clock at an instant of this period."""
         return instant.replace(tzinfo=None) + self.offset
 
 
 def iterate_offset_periods(zone: tzinfo, day: date) -> Iterator[OffsetPeriod]:
-    """The stretches of one UTC day. A clock that is put back by up to a day is remembered from the day before."""
+    """Yield the offset periods of one UTC day.
+
+    A clock put back by up to a day is remembered from the day before.
+    """
     midnight = datetime.combine(day, _MIDNIGHT, UTC)
     shown = datetime.min  # noqa: DTZ901  (a reading of a wall clock has no zone)
     for begin, end, offset in (*_split_day(zone, midnight - DAY), *_split_day(zone, midnight)):
@@ -54,7 +60,7 @@ def iterate_offset_periods(zone: tzinfo, day: date) -> Iterator[OffsetPeriod]:
 
 
 def _split_day(zone: tzinfo, begin: datetime) -> Iterator[tuple[datetime, datetime, timedelta]]:
-    """One day of UTC from ``begin``, cut where the offset changes."""
+    """Yield the parts of one UTC day from ``begin``, cut where the offset changes: begin, end and offset."""
     end = begin + DAY
     before, after = _find_offset(zone, begin), _find_offset(zone, end)
     change = end if before == after else _find_change(zone, begin, end)
@@ -64,7 +70,7 @@ def _split_day(zone: tzinfo, begin: datetime) -> Iterator[tuple[datetime, dateti
 
 
 def _find_change(zone: tzinfo, begin: datetime, end: datetime) -> datetime:
-    """The first instant with the offset of ``end``; clocks change at whole seconds."""
+    """Return the first instant with the offset of ``end``. Clocks change at whole seconds."""
     later = _find_offset(zone, end)
     while end - begin > _SECOND:
         middle = begin + (end - begin) // 2 // _SECOND * _SECOND
@@ -77,5 +83,5 @@ def _find_change(zone: tzinfo, begin: datetime, end: datetime) -> datetime:
 
 def _find_offset(zone: tzinfo, instant: datetime) -> timedelta:
     offset = instant.astimezone(zone).utcoffset()
-    assert offset is not None  # every zone of zoneinfo has one
+    assert offset is not None  # every zone of zoneinfo has an offset
     return offset

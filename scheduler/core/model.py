@@ -1,6 +1,6 @@
-"""The values that everything else passes around: automations, occurrences, attempts, outcomes and runs.
+"""The values used by all packages: automations, occurrences, attempts, outcomes and runs.
 
-Frozen, without behaviour beyond their own meaning. Instants are aware and in UTC.
+All values are frozen and have no behavior beyond their own meaning. Instants are aware and in UTC.
 """
 
 import uuid
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 MAX_NAME: Final = 255
 _MAX_ERROR: Final = 500
-_MAX_TEXT: Final = 1000  # longer than anything that decides; a hostile answer must not fill memory and ledger
+_MAX_TEXT: Final = 1000  # longer than any useful text; a hostile answer must not fill memory and ledger
 
 _T = TypeVar("_T")
 
 
 class State(StrEnum):
-    """Where an open occurrence is."""
+    """The state of an open occurrence."""
 
     CLAIMED = "claimed"
     IN_FLIGHT = "in_flight"
@@ -32,7 +32,7 @@ class State(StrEnum):
 
 
 class Outcome(StrEnum):
-    """The one final state of an occurrence."""
+    """The final state of an occurrence."""
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"
@@ -42,7 +42,7 @@ class Outcome(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why the outcome is what it is; `REASONS` says which belong to which outcome."""
+    """The reason of an outcome; `REASONS` has the reasons of each outcome."""
 
     ANSWERED = "answered"
     FOUND = "found"
@@ -69,7 +69,7 @@ REASONS: Final[Mapping[Outcome, tuple[Reason, ...]]] = {
 
 
 class AttemptResult(StrEnum):
-    """What became of one attempt."""
+    """The result of an attempt."""
 
     ANSWERED = "answered"
     NOT_SENT = "not_sent"
@@ -80,7 +80,7 @@ class AttemptResult(StrEnum):
 
 
 class RunStatus(StrEnum):
-    """A run's status: the API's three, and the two ends that only the scheduler can see."""
+    """The status of a run: the API's three, and the two ends that only the scheduler can see."""
 
     RUNNING = "running"
     SUCCESS = "success"
@@ -90,21 +90,21 @@ class RunStatus(StrEnum):
 
 
 FAILURES: Final = frozenset({RunStatus.FAILED, RunStatus.LOST})
-"""The statuses of a run that did not do its work, as far as is known."""
+"""The statuses of a run without success, as far as is known."""
 
 
 class RunOrigin(StrEnum):
-    """Who started a run."""
+    """The origin of a run."""
 
     OCCURRENCE = "occurrence"
     MANUAL = "manual"
     FOREIGN = "foreign"
-    BEFORE = "before"  # it was there when the automation was first seen
+    BEFORE = "before"  # the run existed when the automation was first seen
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What decides when an automation fires. A change of it is an edit; a new name is not."""
+    """The properties that decide when an automation fires. Their change is an edit; a new name is no edit."""
 
     cron_expression: str
     timezone: str
@@ -112,12 +112,12 @@ class Definition:
 
 
 NO_DEFINITION: Final = Definition("", "", enabled=False)
-"""In place of the definition of an automation that has none: it is broken, or gone."""
+"""Definition of an automation that is broken or gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Automation:
-    """One automation as the API last showed it. The newest run's fields are None when it has never run."""
+    """An automation as last shown by the API. The newest run's fields are None before the first run."""
 
     id: str
     name: str
@@ -131,13 +131,19 @@ class Automation:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Stands in an object of the API for a value that cannot be read. ``why`` goes on from "its name is"."""
+    """Placeholder for an unreadable value in an object of the API.
+
+    ``reason`` continues a sentence that begins with "its name is".
+    """
 
     reason: str
 
 
 class InvalidAutomation(ValueError):
-    """An object of the API that is no automation we can use. ``automation_id`` and ``name`` are None where they are unreadable."""
+    """An object of the API is no usable automation.
+
+    ``automation_id`` and ``name`` are None where they are unreadable.
+    """
 
     def __init__(self, reason: str, *, automation_id: str | None = None, name: str | None = None) -> None:
         super().__init__(reason)
@@ -154,9 +160,11 @@ AUTOMATION_FIELDS: Final = (
 
 
 def parse_automation(value: object) -> Automation:
-    """One object of the API. Unknown fields and null repositories are fine; raises `InvalidAutomation` naming the field that is not.
+    """Parse one object of the API.
 
-    An ``updated_at`` or ``last_run_at`` outside of the years 1970 to 2999 counts as none: it must not keep an automation from firing.
+    Accept unknown fields and null repositories. Raise `InvalidAutomation` with the name of a faulty field.
+    An ``updated_at`` or ``last_run_at`` outside of the years 1970 to 2999 counts as missing: such a value
+    must not keep an automation from firing.
     """
     if not isinstance(value, dict):
         raise InvalidAutomation(f"expected an object, got {_describe_value(value)}")
@@ -183,7 +191,7 @@ def parse_automation(value: object) -> Automation:
 
 
 def to_canonical_id(value: object) -> str:
-    """A UUID in its dashed lower-case form. Raises `InvalidAutomation` for anything else."""
+    """Return a UUID in its dashed lower-case form. Raise `InvalidAutomation` for any other value."""
     if isinstance(value, str) and len(value) <= len("{urn:uuid:}") + 36:
         try:
             return str(uuid.UUID(value))
@@ -214,9 +222,10 @@ def _read_optional_text(value: Mapping[str, object], field: str) -> str | None:
 
 
 def _check_text(text: str, field: str) -> None:
-    """Raise `InvalidAutomation` for text that the ledger would not give back as it is.
+    """Raise `InvalidAutomation` for text that the ledger would not return unchanged.
 
-    JSON can spell half a surrogate pair, which no database takes, and NUL, at which SQLite's JSON functions cut a text off.
+    JSON can contain half a surrogate pair, accepted by no database, and NUL: SQLite's JSON functions cut off
+    a text at NUL.
     """
     if len(text) > _MAX_TEXT:
         raise InvalidAutomation(f"its {field} is {len(text)} characters long")
@@ -229,13 +238,17 @@ def _check_text(text: str, field: str) -> None:
 
 
 def _read_instant(value: Mapping[str, object], field: str) -> datetime | None:
-    """The instant in this field; None also for one that no clock can have shown: the arithmetic of datetimes overflows near such."""
+    """Return the instant in this field, or None.
+
+    None also stands for an instant no clock can have shown: near such instants the arithmetic of datetimes
+    overflows.
+    """
     text = _read_optional_text(value, field)
     if text is None:
         return None
     try:
         instant = from_text(text)
-    except OverflowError:  # beyond the years 1 to 9999 once it is in UTC
+    except OverflowError:  # outside of the years 1 to 9999 after the conversion to UTC
         return None
     except ValueError:
         raise InvalidAutomation(f"its {field} is not an ISO 8601 instant with an offset") from None
@@ -249,13 +262,16 @@ def _describe_value(found: object) -> str:
 
 
 def _clip_text(found: object, longest: int) -> str | None:
-    """A text that is for people only, cut and made whole; what is none, is none: nothing depends on it."""
+    """Clip a text for people and replace characters the ledger cannot store; None for anything but a text.
+
+    Only people read the text; no decision depends on the text.
+    """
     return found[:longest].encode(errors="replace").decode().replace("\0", "\ufffd") if isinstance(found, str) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """The identity of one automation at one scheduled instant: what may start at most one run."""
+    """The identity of an occurrence: an automation at a scheduled instant. It may start at most one run."""
 
     target: str
     automation_id: str
@@ -264,10 +280,11 @@ class Occurrence:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One ``POST …/run/`` about to be made. ``baseline`` is the newest run id known when it was written, None if there was none.
+    """One ``POST …/run/`` about to be sent.
 
-    ``clock_offset`` is how many seconds the API's clock was ahead of ours then, None if unknown: with it the attempt has its place on the
-    API's clock, whatever becomes of ours.
+    ``baseline`` is the newest run id known when the attempt was written, None without a run. ``clock_offset``
+    is the API's clock minus the local clock at that instant, in seconds, None if unknown. The offset places
+    the attempt on the API's clock, also when the local clock is set afterwards.
     """
 
     number: int
@@ -278,7 +295,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
-    """What became of an attempt. ``sent_at`` is None when it never left."""
+    """The end of an attempt. ``sent_at`` is None for an attempt that was never sent."""
 
     number: int
     result: AttemptResult
@@ -290,7 +307,7 @@ class AttemptEnd:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A row to be made: this occurrence is ours. With ``attempt``, its first attempt is durable with it."""
+    """A row to write: the occurrence belongs to the daemon. The row and ``attempt`` are durable together."""
 
     occurrence: Occurrence
     name: str
@@ -302,14 +319,14 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """One or more consecutive occurrences of an automation that get their outcome without an attempt, as one row.
+    """Consecutive occurrences of an automation with an outcome but no attempt, written as a single row.
 
-    All their instants are named, in order, since some of them may have a row already: the rest is written around those.
+    All instants are listed, in order. Occurrences with a row keep the row: the span is written around them.
     """
 
-    occurrence: Occurrence  # the first of them
+    occurrence: Occurrence  # the first occurrence
     name: str
-    due: datetime  # of the first
+    due: datetime  # of the first occurrence
     instants: Sequence[datetime]
     reason: Reason
     at: datetime
@@ -318,27 +335,27 @@ class Skip:
 
     @property
     def last(self) -> datetime:
-        """The scheduled instant of the last."""
+        """Scheduled instant of the last occurrence."""
         return self.instants[-1]
 
     @property
     def count(self) -> int:
-        """How many they are."""
+        """Number of occurrences."""
         return len(self.instants)
 
 
 @dataclass(frozen=True, slots=True)
 class SkippedSpan:
-    """All occurrences that a definition implied from the first to the last, passed over together as one row and without a list.
+    """All occurrences of a definition from the first to the last, skipped together as a row without a list.
 
-    Some of them may have a row already: the rest is written around those.
+    Occurrences with a row keep the row: the span is written around them.
     """
 
-    occurrence: Occurrence  # the first of them
+    occurrence: Occurrence  # the first occurrence
     name: str
-    due: datetime  # of the first
+    due: datetime  # of the first occurrence
     definition: Definition
-    schedule: "Schedule"  # the definition as it is evaluated
+    schedule: "Schedule"  # the evaluated definition
     last: datetime
     count: int
     reason: Reason
@@ -349,9 +366,10 @@ class SkippedSpan:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Below the watermark, but not decided yet: what was scheduled after ``since`` and up to ``until`` may have no row.
+    """A stretch of time below the watermark with undecided occurrences.
 
-    The past is decided in the order of the automations' ids: of those before ``automation_id`` everything has its row.
+    Occurrences scheduled after ``since`` and up to ``until`` may have no row. The past is decided in the
+    order of the automations' ids: every occurrence of the automations before ``automation_id`` has its row.
     """
 
     since: datetime
@@ -359,13 +377,13 @@ class Gap:
     automation_id: str = ""
 
     def may_contain(self, automation_id: str, instant: datetime) -> bool:
-        """Whether what was scheduled for the automation at the instant may be undecided."""
+        """Return whether the automation's occurrence at the instant may be undecided."""
         return self.since < instant <= self.until and automation_id >= self.automation_id
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What the API started. ``started_at`` is the API's ``last_run_at``, on its own clock."""
+    """A run started by the API. ``started_at`` is the API's ``last_run_at``, on the API's own clock."""
 
     id: str
     automation_id: str
@@ -376,12 +394,12 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """The outcome of a claimed occurrence, with what explains it. ``run`` is set exactly when it was accepted."""
+    """The outcome of a claimed occurrence, with its explanation. ``run`` is set exactly for ``accepted``."""
 
     outcome: Outcome
     reason: Reason
     at: datetime
-    sent_at: datetime | None = None  # first byte of the attempt that counts
+    sent_at: datetime | None = None  # first byte of the decisive attempt
     lateness: float | None = None  # seconds from due to sent_at
     error: str | None = None
     run: Run | None = None
@@ -389,7 +407,7 @@ class Conclusion:
 
 @dataclass(frozen=True, slots=True)
 class OpenOccurrence:
-    """A claimed occurrence without an outcome, as the ledger knows it."""
+    """A claimed occurrence without an outcome, as recorded in the ledger."""
 
     occurrence: Occurrence
     name: str
@@ -398,41 +416,48 @@ class OpenOccurrence:
     claimed_at: datetime
     state: State
     attempt: Attempt | None  # the newest
-    first_in_doubt: Attempt | None  # the first whose result is unknown, or that is open
-    end: AttemptEnd | None  # of the newest attempt; None while it is open
-    maybe_sent: bool = False  # any of its attempts ended in doubt
-    asked_at: datetime | None = None  # somebody asked for it by hand, to make up for an outcome that it had
+    first_in_doubt: Attempt | None  # the first attempt with an unknown result or without an end
+    end: AttemptEnd | None  # of the newest attempt; None while the attempt is open
+    maybe_sent: bool = False  # an attempt of the occurrence ended with an unknown result
+    asked_at: datetime | None = None  # when an operator asked for the backfill of the occurrence
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One reading of all automations of a target. ``begun`` and ``ended`` count seconds on the clock that counts suspend."""
+    """A reading of all automations of a target.
+
+    ``begun`` and ``ended`` are seconds on the clock that counts suspend.
+    """
 
     begun_at: datetime
     begun: float
     ended: float
     automations: Mapping[str, Automation]
     broken: Mapping[str, InvalidAutomation]
-    complete: bool  # False: three passes disagreed, so an absence says nothing
-    clock_offset: float | None  # seconds that the API's clock is ahead of ours
-    unidentified: int = 0  # objects without a readable id: they can only be counted
-    anonymous: Sequence[str] = ()  # what is known of the first of these, for people
-    fingerprint: int = 0  # of these by name and fault, wherever they stand in the list; within one process
-    disagreement: str | None = None  # why the snapshot is not complete: how its pages contradict each other
+    complete: bool  # False: three passes disagreed, and absence proves nothing
+    clock_offset: float | None  # the API's clock minus the local clock, in seconds
+    unidentified: int = 0  # number of objects without a readable id
+    anonymous: Sequence[str] = ()  # descriptions of the first unidentified objects, for people
+    # Hash of the unidentified objects by name and fault, in any order; valid within one process.
+    fingerprint: int = 0
+    disagreement: str | None = None  # why the snapshot is incomplete: the contradiction between the pages
 
     @property
     def ended_at(self) -> datetime:
-        """When it had been read, on the wall clock that it began by."""
+        """End of the reading, on the wall clock that showed ``begun_at``."""
         return self.begun_at + timedelta(seconds=self.ended - self.begun)
 
 
 @dataclass(frozen=True, slots=True)
 class DefinitionVersion:
-    """A recorded version of an automation's definition. None as ``definition``: removed, or too broken to have one."""
+    """A recorded version of an automation's definition.
+
+    ``definition`` is None when the automation was removed or its object has no usable definition.
+    """
 
     automation_id: str
     name: str
     definition: Definition | None
     effective_from: datetime
     observed_at: datetime
-    invalid: str | None = None  # why it cannot be evaluated
+    invalid: str | None = None  # why the definition cannot be evaluated

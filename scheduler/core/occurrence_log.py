@@ -1,6 +1,6 @@
-"""What happened to an occurrence on its way that its attempts do not tell: what it waited for, who took it up, and who asked for it again.
+"""The steps of an occurrence that its attempts do not show: waits, recovery, and requests for a backfill.
 
-Apart from `model`, because nothing decides by it: it is written so that somebody can be told afterwards.
+Steps are separate from `model` because no decision depends on them: they explain an occurrence afterwards.
 """
 
 from collections.abc import Mapping
@@ -11,30 +11,31 @@ from typing import Final
 
 
 class Cause(StrEnum):
-    """What an occurrence waited for, or what happened to it at one instant. `WAITS_FOR` has the waits.
+    """The cause of a wait of an occurrence, or an event at an instant. `WAITS_FOR` has the waits.
 
-    `DUE`, `ANSWER` and `OUTCOME` are shown while they last and are never recorded as steps: the row and its attempts tell them.
+    `DUE`, `ANSWER` and `OUTCOME` are shown while they last and never recorded as steps: the row and its
+    attempts show them.
     """
 
-    DUE = "due"  # its jitter has not passed yet
-    ANSWER = "answer"  # its request was sent
-    OUTCOME = "outcome"  # readings are to tell whether its attempt started a run
-    ABSENT = "absent"  # no daemon ran when it came due
+    DUE = "due"  # the jitter of the occurrence has not passed yet
+    ANSWER = "answer"  # the request was sent and has no answer yet
+    OUTCOME = "outcome"  # the attempt is unknown until readings show whether a run was started
+    ABSENT = "absent"  # no daemon ran at the due instant
     LEDGER = "ledger"  # the ledger could not be written
-    UNCONFIRMED = "unconfirmed"  # no good poll yet since the start, or the automation was absent from the newest one
+    UNCONFIRMED = "unconfirmed"  # no good poll since the start, or the newest good poll lacked the automation
     STALE = "stale"  # no good poll for longer than `stale_limit`
-    CLOCK = "clock"  # the clock had stepped forward, and nobody had confirmed it
+    CLOCK = "clock"  # the clock had stepped forward, and no API had confirmed the clock
     HELD = "held"  # the target was held
-    THROTTLED = "throttled"  # the API had asked to be left alone
-    BACK_OFF = "back_off"  # an attempt of its own had failed
+    THROTTLED = "throttled"  # the API had asked the daemon to send nothing
+    BACK_OFF = "back_off"  # an attempt of the same occurrence had failed
     IN_FLIGHT = "in_flight"  # as many requests were under way as `max_in_flight` allows
-    BUDGET = "budget"  # there was no place in the request budget
-    READING = "reading"  # it could not be told whether the run before was finished
+    BUDGET = "budget"  # the request budget had no place
+    READING = "reading"  # no reading showed whether the run before was finished
     QUEUED = "queued"  # the run before was not finished
     TURN = "turn"  # an earlier occurrence of the automation was open
-    ADOPTED = "adopted"  # a new process took it up
-    NOTHING_STARTED = "nothing_started"  # an attempt of unknown outcome turned out to have started nothing
-    REOPENED = "reopened"  # it had an outcome, from then on until somebody asked for it
+    ADOPTED = "adopted"  # a new process recovered the occurrence
+    NOTHING_STARTED = "nothing_started"  # an unknown attempt was found to have started nothing
+    REOPENED = "reopened"  # the occurrence had an outcome, from ``at`` until an operator asked for a backfill
 
 
 WAITS_FOR: Final[Mapping[Cause, str]] = {
@@ -54,7 +55,7 @@ WAITS_FOR: Final[Mapping[Cause, str]] = {
     Cause.QUEUED: "the end of the run before it",
     Cause.TURN: "the automation's earlier occurrence",
 }
-"""What an occurrence waits for, by cause, in words that follow "waits for" and "waited for"."""
+"""Words for the wait of each cause; they continue "waits for" and "waited for"."""
 
 SEVERAL_WAIT_FOR: Final[Mapping[Cause, str]] = {
     **WAITS_FOR,
@@ -68,15 +69,18 @@ SEVERAL_WAIT_FOR: Final[Mapping[Cause, str]] = {
     Cause.QUEUED: "the end of the runs before them",
     Cause.TURN: "earlier occurrences of their automations",
 }
-"""The same for several occurrences, in words that follow "wait for"."""
+"""Words for the wait of several occurrences, by cause; they continue "wait for"."""
 
 RECORDED_CAUSES: Final = frozenset(Cause) - {Cause.DUE, Cause.ANSWER, Cause.OUTCOME}
-"""The causes that steps may have."""
+"""The causes allowed in recorded steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """From ``at`` to ``until``, or at one instant. ``detail``: an error, an instant, an outcome, the id of a run; ``by``: whoever asked for it."""
+    """A step from ``at`` to ``until``, or at one instant without ``until``.
+
+    ``detail`` is an error, an instant, an outcome or the id of a run. ``by`` is the operator who asked for the step.
+    """
 
     at: datetime
     cause: Cause

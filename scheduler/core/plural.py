@@ -2,5 +2,8 @@
 
 
 def pluralize(number: int, noun: str, plural: str | None = None) -> str:
-    """Return the number with its noun: ``1 run``, ``3,000 runs``. ``plural``: a form other than the noun with an s."""
+    """Return the number with its noun: ``1 run``, ``3,000 runs``.
+
+    ``plural`` is for a plural that does not just add an s.
+    """
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"

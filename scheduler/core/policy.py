@@ -1,6 +1,6 @@
-"""The policies of one automation, and what they decide: pure functions from facts to decisions.
+"""The policies of one automation, and their decisions: pure functions from facts to decisions.
 
-Instants are aware UTC; lateness and deadlines count from *due*, which is the scheduled instant plus the jitter.
+Instants are aware UTC. Lateness and deadlines count from *due*: the scheduled instant plus the jitter.
 """
 
 import hashlib
@@ -21,11 +21,14 @@ _SHORTEST: Final = timedelta(minutes=5)
 _LONGEST: Final = timedelta(hours=1)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 RESTART_GRACE: Final = timedelta(seconds=60)
-"""What came due while nobody ran is not missed when somebody ran again so soon after: that was a restart."""
+"""Time from the due instant to a daemon's start within which the occurrence is not missed.
+
+Such a short downtime was a restart.
+"""
 
 
 class CatchUp(StrEnum):
-    """What is sent when several occurrences of one automation are overdue at once."""
+    """The occurrences to send when several occurrences of one automation are overdue at once."""
 
     LATEST = "latest"
     ALL = "all"
@@ -33,7 +36,7 @@ class CatchUp(StrEnum):
 
 
 class Concurrency(StrEnum):
-    """What happens while the automation's newest run is not finished."""
+    """The rule for an occurrence while the automation's newest run is not finished."""
 
     ALLOW = "allow"
     FORBID = "forbid"
@@ -52,7 +55,10 @@ class Policies:
 
 
 def compute_start_within(policies: Policies, to_the_next: timedelta | None) -> timedelta:
-    """How long after it is due an occurrence may start. Auto: half the time to the next one, at least 5 min, at most 1 h."""
+    """Return how long after its due instant an occurrence may start.
+
+    *Auto* is half the time to the next occurrence, at least 5 minutes and at most 1 hour.
+    """
     if policies.start_within is not None:
         return policies.start_within
     if to_the_next is None:
@@ -61,23 +67,27 @@ def compute_start_within(policies: Policies, to_the_next: timedelta | None) -> t
 
 
 def compute_longest_delay(policies: Policies) -> timedelta:
-    """How long after its scheduled instant any occurrence may start at most, whatever the time to the next one."""
+    """Return the longest delay from scheduled instant to start, for any time to the next occurrence."""
     return policies.jitter + (_LONGEST if policies.start_within is None else policies.start_within)
 
 
 def compute_jitter(policies: Policies, target: str, automation_id: str, to_the_next: timedelta | None) -> timedelta:
-    """The automation's own share of its jitter: the same every time, and less than half the time to the next occurrence."""
+    """Return the automation's own share of its jitter.
+
+    The share is always the same, and less than half the time to the next occurrence.
+    """
     if not policies.jitter:
         return timedelta(0)
     digest = hashlib.sha256(f"{target}\0{automation_id}".encode(errors="replace")).digest()
     most = policies.jitter if to_the_next is None else min(policies.jitter, to_the_next / 2)
-    share = int.from_bytes(digest[:8]) * (most // _MILLISECOND) >> 64  # in whole numbers, so that it never comes to all of it
+    # Integers keep the share below the whole jitter.
+    share = int.from_bytes(digest[:8]) * (most // _MILLISECOND) >> 64
     return share * _MILLISECOND
 
 
 @dataclass(frozen=True, slots=True)
 class FireTime:
-    """One scheduled instant of an automation, when it is due, and until when it may start."""
+    """One scheduled instant of an automation, with its due instant and its deadline."""
 
     scheduled_for: datetime
     due: datetime
@@ -85,14 +95,14 @@ class FireTime:
 
 
 def make_fire_time(policies: Policies, target: str, automation_id: str, scheduled_for: datetime, following: datetime | None) -> FireTime:
-    """The moment of ``scheduled_for``, given the instant that follows it in the schedule."""
+    """Return the fire time of ``scheduled_for``, given the schedule's following instant."""
     to_the_next = None if following is None else following - scheduled_for
     due = scheduled_for + compute_jitter(policies, target, automation_id, to_the_next)
     return FireTime(scheduled_for, due, due + compute_start_within(policies, to_the_next))
 
 
 def compute_due(policies: Policies, target: str, automation_id: str, schedule: "Schedule | None", scheduled_for: datetime) -> datetime:
-    """Return when an instant of this schedule is due. The schedule is evaluated only where there is jitter."""
+    """Return the due instant of a scheduled instant. The schedule is evaluated only with jitter."""
     if not policies.jitter or schedule is None:
         return scheduled_for
     return make_fire_time(policies, target, automation_id, scheduled_for, schedule.find_next(scheduled_for)).due
@@ -100,14 +110,14 @@ def compute_due(policies: Policies, target: str, automation_id: str, schedule: "
 
 @dataclass(frozen=True, slots=True)
 class StartDecision:
-    """Claim this one, and send it when it is due."""
+    """Claim this occurrence, and send it when due."""
 
     fire_time: FireTime
 
 
 @dataclass(frozen=True, slots=True)
 class SkipDecision:
-    """These, consecutive and in order, get their outcome now, without an attempt."""
+    """Give these consecutive occurrences, in order, their outcome now, without an attempt."""
 
     fire_times: Sequence[FireTime]
     reason: Reason
@@ -125,10 +135,11 @@ def decide(
     paused: bool = False,
     claimed: datetime | None = None,
 ) -> list[Decision]:
-    """What becomes of the moments of one automation that are planned together, in their order.
+    """Decide the fire times of one automation planned together, in their order.
 
-    ``absent_until``: nobody ran before this instant. ``paused``: by an operator, beyond what the policies say. ``claimed``: the newest
-    scheduled instant of which there is a claim; an older one that was held up until now is overdue together with it.
+    ``absent_until``: no daemon ran before this instant, a start or a resume after a suspend. ``paused``: an
+    operator paused the automation, in addition to the policies. ``claimed``: the newest scheduled instant
+    with a claim. An older occurrence, delayed until now, is overdue together with the claimed occurrence.
     """
     if paused or policies.paused:
         return [SkipDecision(moments, Reason.PAUSED)]
@@ -140,12 +151,15 @@ def decide(
 
 
 def _is_forgone(each: FireTime, policies: Policies, absent_until: datetime) -> bool:
-    """Whether nobody ran when it came due, nor soon after, and it is not to be made up for."""
+    """Return whether no daemon ran at the due instant or soon after, and ``catch_up`` is ``none``."""
     return policies.catch_up is CatchUp.NONE and absent_until - each.due > RESTART_GRACE
 
 
 def _find_skip_reason(each: FireTime, policies: Policies, newest: datetime | None, *, is_missed: bool) -> Reason | None:
-    """Why it is not started; None when it is. ``newest`` is when the newest one is scheduled that can be or was."""
+    """Return why the occurrence is not started; None when it is started.
+
+    ``newest`` is the scheduled instant of the newest occurrence that may start or has a claim.
+    """
     coalesces = policies.catch_up is CatchUp.LATEST or (policies.catch_up is CatchUp.NONE and not is_missed)
     if coalesces and newest is not None and each.scheduled_for < newest:
         return Reason.COALESCED
@@ -162,7 +176,7 @@ def _group_decisions(moments: Sequence[FireTime], reasons: Sequence[Reason | Non
 
 
 class Permission(StrEnum):
-    """What concurrency says to an occurrence that is about to be sent."""
+    """The answer of the concurrency policy to an occurrence about to be sent."""
 
     GO = "go"
     WAIT = "wait"
@@ -170,7 +184,10 @@ class Permission(StrEnum):
 
 
 def permit(policies: Policies, *, newest_run_unfinished: bool | None) -> Permission:
-    """Whether to start beside the automation's newest run; None as its state: no reading begun after the due instant can tell."""
+    """Return whether the occurrence may start beside the automation's newest run.
+
+    ``newest_run_unfinished`` is None while no reading begun after the due instant shows the run's state.
+    """
     if policies.concurrency is Concurrency.ALLOW or newest_run_unfinished is False:
         return Permission.GO
     if newest_run_unfinished is None or policies.concurrency is Concurrency.QUEUE:
@@ -186,12 +203,13 @@ def compute_effective_from(
     this_poll: datetime,
     run_moved_it: bool,
 ) -> datetime:
-    """From when an edit counts: the API's ``updated_at`` on our clock, clamped to between the two polls.
+    """Return the instant from which an edit counts.
 
-    ``clock_offset`` is how many seconds the API's clock is ahead. ``run_moved_it``: a run began or ended in between, which moves
-    ``updated_at`` too, so that only the previous poll is certain.
+    The instant is the API's ``updated_at`` on the local clock, clamped to between the two polls.
+    ``clock_offset`` is the API's clock minus the local clock, in seconds. ``run_moved_it``: a run began or
+    ended between the polls and moved ``updated_at`` too. Then only the previous poll is certain.
     """
     counted = previous_poll
     if updated_at is not None and not run_moved_it:
         counted = max(updated_at - timedelta(seconds=clock_offset), previous_poll)
-    return min(counted, this_poll)  # also when the clock was set back in between
+    return min(counted, this_poll)  # also when the clock was set back between the polls

@@ -1,4 +1,4 @@
-"""An HTTP proxy for requests to a target: its address, which may be shown, and its credentials, which may not."""
+"""An HTTP proxy for requests to a target: its public address and its secret credentials."""
 
 from base64 import b64encode
 from dataclasses import dataclass, field
@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy that speaks HTTP. ``url`` has no credentials in it; an empty ``user`` and ``password``: the proxy asks for none."""
+    """An HTTP proxy. ``url`` has no credentials.
+
+    An empty ``user`` and ``password`` mean a proxy without credentials.
+    """
 
     url: str
     user: str = field(default="", repr=False)
@@ -14,7 +17,7 @@ class Proxy:
 
     @property
     def has_credentials(self) -> bool:
-        """Whether the proxy is told who asks."""
+        """Whether requests send credentials to the proxy."""
         return bool(self.user or self.password)
 
     @property
@@ -23,5 +26,5 @@ class Proxy:
         return "Basic " + b64encode(f"{self.user}:{self.password}".encode()).decode() if self.has_credentials else ""
 
     def __str__(self) -> str:
-        """Return the address as people may see it, with stars for credentials."""
+        """Return the address for people, with stars in place of credentials."""
         return self.url.replace("://", "://***@", 1) if self.has_credentials else self.url

@@ -1,26 +1,28 @@
-"""Ranges that croniter misreads, written out as the values that they stand for.
+"""Ranges misread by croniter, written out as their values.
 
-croniter 7 reads three kinds of ranges otherwise than `docs/schedules.md` says:
+croniter 7 reads three kinds of ranges differently from `docs/schedules.md`:
 
-- A range that ends before it begins, with a step (``50-10/15``): each value after the last one of the field comes one too late,
-  and is lost where the range ends before that.
-- A range from Sunday as 7 to Sunday as 0 (``7-0``, ``7-sun``), and any range with equal ends (``5-5``, ``31-L``): croniter widens these
-  to the whole field.
+- A range that ends before it begins, with a step (``50-10/15``): croniter reads each value after the wrap one
+  too late. A value is lost when the range ends before this later value.
+- A range from Sunday as 7 to Sunday as 0 (``7-0``, ``7-sun``), and any range with equal ends (``5-5``,
+  ``31-L``): croniter widens these ranges to the whole field.
 
-Such a range is replaced by its values before croniter sees the field. Every other range stays as it is written. What croniter would
-refuse stays too, so that croniter alone judges what is valid.
+Such a range is replaced by its values before croniter reads the field. Every other range stays as written.
+Invalid ranges stay too, so croniter alone decides on valid expressions.
 """
 
 import re
 from typing import Final, NamedTuple
 
 RULES_VERSION: Final = 2
-"""Which rules read expressions. Raise it whenever a valid expression comes to mean other times, and keep the old rules for `audit`.
+"""The version of the rules for reading expressions.
 
-1: only a range with equal ends is written out. 2: a range that ends before it begins and ``31-L`` are written out too.
+Raise the version whenever a valid expression gets other times, and keep the old rules for `audit`. Version 1
+writes out only ranges with equal ends. Version 2 also writes out wrapping ranges (with the end before the
+beginning), and ``31-L``.
 """
 CRONITERS_RULES: Final = 1
-"""The rules by which a range that ends before it begins means what croniter makes of it."""
+"""The version of the rules that left a wrapping range to croniter."""
 
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -28,7 +30,10 @@ _RANGE: Final = re.compile(r"(?P<low>\d+|[a-z]{3})-(?P<high>\d+|[a-z]{3}|l)(/(?P
 
 
 class _Field(NamedTuple):
-    """The values of a field. ``last_end``: the largest number that may end a range; it is 7 for the day of week, which is Sunday again."""
+    """The values of a field.
+
+    ``last_end`` is the largest number at the end of a range: 7 for the day of week, where 7 is Sunday again.
+    """
 
     first: int
     last: int
@@ -36,12 +41,15 @@ class _Field(NamedTuple):
     names: dict[str, int]
 
     def to_number(self, end: str) -> int | None:
-        """The number of one end of a range; None when there is no such name or number in this field."""
+        """Return the number of one end of a range, or None when this field has no such name or number."""
         number = int(end) if end.isdecimal() else self.names.get(end)
         return number if number is not None and number <= self.last_end else None
 
     def list_values(self, low: int, high: int, step: int) -> list[int]:
-        """The values from ``low`` through ``high``, in that order; after the last value of the field comes the first one."""
+        """Return the values from ``low`` through ``high``, in this order.
+
+        The first value of the field follows the last value of the field.
+        """
         size = self.last - self.first + 1
         end = high if low <= high else high + size
         return [value if value <= self.last_end else value - size for value in range(low, end + 1, step)]
@@ -57,9 +65,9 @@ _FIELDS: Final = (
 
 
 def write_out_ranges(field: str, index: int, rules_version: int = RULES_VERSION) -> str:
-    """Return the text of a field, in lower case, with the values of each range that croniter misreads in place of that range.
+    """Return the text of a field, in lower case, with each misread range written out.
 
-    ``index`` says which of the five fields this is, from 0.
+    ``index`` is the position of the field, from 0 to 4.
     """
     return ",".join(_write_out(item, _FIELDS[index], rules_version) for item in field.split(","))
 

@@ -1,4 +1,4 @@
-"""What the ledger gives back when a target is bound: everything a starting daemon goes on from."""
+"""The state of a target as recorded in the ledger: the starting point of a daemon."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,18 +9,19 @@ from scheduler.core.model import Automation, DefinitionVersion, Gap
 
 @dataclass(frozen=True, slots=True)
 class RecordedAutomation:
-    """An automation as last recorded: its newest definition's version, and the newest run known of it."""
+    """An automation as last recorded: its newest definition version and its newest known run."""
 
     automation: Automation
     effective_from: datetime
     broken: str | None  # why the API's object has no usable definition
     invalid: str | None = None  # why the definition could not be evaluated when it was recorded
-    unseen_since: datetime | None = None  # when the newest snapshot that showed it began; None: it is the newest of all
+    # Begin of the last snapshot with the automation; None: the newest snapshot has the automation.
+    unseen_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EndedVersion:
-    """A version that a later one, or a removal, ended at ``until``."""
+    """A definition version ended at ``until`` by a later version or by a removal."""
 
     version: DefinitionVersion
     until: datetime
@@ -28,7 +29,7 @@ class EndedVersion:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """An automation was first seen at ``added_at`` and removed at ``removed_at``. None: the ledger does not know any more since when."""
+    """The removal of an automation first seen at ``added_at``; None: the ledger no longer has it."""
 
     added_at: datetime | None
     removed_at: datetime
@@ -36,11 +37,13 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class RecordedRuns:
-    """Facts about runs that the ledger has just recorded, by run id.
+    """Facts about runs just recorded in the ledger, by run id.
 
-    ``doubles`` names the occurrence of which a foreign run seen for the first time is most likely a late double: its attempt was unknown,
-    was taken for not started, and was carried out after all. ``scheduled_for`` names the occurrence that started a run that has ended.
-    ``names`` has the newest name of each automation of the runs, removed automations too, by automation id.
+    ``doubles`` maps a foreign run, seen for the first time, to the scheduled instant of an occurrence. The
+    run is most likely a late double of this occurrence: its attempt was unknown, was taken for not started,
+    and was executed after all. ``scheduled_for`` maps a finished run to the scheduled instant of the
+    occurrence that started the run. ``names`` maps the automation ids of the runs to the newest names, also
+    for removed automations.
     """
 
     doubles: Mapping[str, datetime]
@@ -50,7 +53,7 @@ class RecordedRuns:
 
 @dataclass(frozen=True, slots=True)
 class ThrottleSpan:
-    """The span of the wall clock in which the API asked to send nothing, from its answer on."""
+    """The span of the wall clock in which the API asked to send nothing, from the API's answer on."""
 
     since: datetime
     until: datetime
@@ -60,11 +63,13 @@ class ThrottleSpan:
 class RecordedTargetState:
     """A target as last recorded. ``snapshot_at`` and ``watermark`` are None before the first good poll.
 
-    ``ended`` are the versions that ended after the watermark, the oldest first: what they implied until then may have no row yet, when the
-    process that recorded their end was killed before it made them. ``gaps`` lie below the watermark and are not decided yet; versions that
-    ended after the first of them are among the ``ended`` too. ``removals`` are those of the last day before the newest good poll.
-    ``throttled`` is the newest wait that the API asked for, which may be over. ``restored_at`` is when the ledger was last restored from a
-    backup: runs that began before are on no record when they began after the backup was made.
+    ``ended`` are the versions that ended after the watermark, the oldest first. Their occurrences may have no
+    row yet, when the process recorded the end of a version and was killed before it wrote the rows. ``gaps``
+    lie below the watermark and are not decided yet. Versions that ended after the beginning of the first gap
+    are part of ``ended`` too. ``removals`` are the removals of the last day before the newest good poll.
+    ``throttled`` is the newest wait requested by the API, and may be over. ``restored_at`` is the instant of
+    the last restore of the ledger from a backup. Runs before this instant are missing from the ledger when
+    they began after the backup was made.
     """
 
     snapshot_at: datetime | None

@@ -1,14 +1,17 @@
-"""The arithmetic of a target's request budget: how many requests may be sent, and which of them are kept for polls and readings.
+"""The arithmetic of a target's request budget: how many fires, polls and readings may be sent.
 
-Pure: instants are arguments, seconds of one clock that only goes forward. The daemon's budget and the forecast of `scheduler check` share
-this module, so that the forecast is the budget's own answer.
+This module is pure. Instants are arguments, in seconds of one clock that only goes forward. The daemon and
+the forecast of `scheduler check` share this module, so the forecast is the budget's own answer.
 
-Fires and the background (polls, and readings of single automations) share two windows. The background has a reserve of at most a quarter of
-each limit, in three levels: the rarest polls that are promised, the other polls that are wanted, and readings. Each level is a token bucket
-that fills as fast as the level needs requests. A request of a level may be sent when all the requests that the levels above it may still
-admit fit beside the request until the request has left the window; a fire leaves room for all levels. So fires and readings never starve
-polls, and readings never take what is meant for fires. Tokens that nobody took are no loss: a bucket holds one poll, and the rest of the
-reserve is free for fires.
+Fires and the background (polls, and readings of single automations) share two windows. The background has a
+reserve of at most a quarter of each limit, or of up to half when the rarest promised polls need more. The
+reserve has three levels: the rarest promised polls, the other wanted polls, and readings. Each level is a
+token bucket filled at the rate of the level's need.
+
+A request of a level may be sent only when the windows have room for this request and for all requests of
+higher levels during its time in the window. A fire leaves room for all levels. Fires and readings therefore
+never starve polls, and readings never take the places of fires. Unused tokens are no loss: a poll bucket
+holds the tokens of one poll at most, and the rest of the reserve is free for fires.
 """
 
 from bisect import bisect_right
@@ -22,24 +25,32 @@ from typing import Final
 MINUTE: Final = 60.0
 HOUR: Final = 3600.0
 RAREST_POLL_INTERVAL: Final = 120.0
-"""Polls are never made rarer than one in so many seconds, unless poll_interval is longer or the list takes half of the budget then."""
-READING_INTERVAL: Final = 5.0
-"""Seconds from one reading of an automation to the next while an attempt is in doubt."""
-_READINGS_MINIMUM: Final = 1 / 4
-"""The part of their quarter that polls leave to readings when both want more."""
-_MOST_COMPARISONS: Final = 60
-"""So often at most the requests that are coming are compared with those that have left the window by then: one by one, or in groups."""
-RECHECK_INTERVAL: Final = 1.0
-"""Seconds after which a request that is refused because of the coming need is to ask again: the need shrinks as time passes.
+"""Longest interval between polls, in seconds, when the budget is small.
 
-Twice as long a fire that was refused counts as waiting, and the background keeps to its reserves.
+The interval is longer when `poll_interval` is longer, or when polls at this interval would take more than
+half of the budget.
+"""
+READING_INTERVAL: Final = 5.0
+"""Seconds from one reading of an automation to the next while the automation has an unknown attempt."""
+_READINGS_MINIMUM: Final = 1 / 4
+"""Part of the background's quarter left to readings when polls and readings want more."""
+_MOST_COMPARISONS: Final = 60
+"""Half of the bound on comparisons between coming requests and requests leaving the window.
+
+Fewer than twice as many coming requests are compared one by one, more requests in groups.
+"""
+RECHECK_INTERVAL: Final = 1.0
+"""Seconds from a refusal because of the coming need until the request asks again.
+
+The coming need shrinks as time passes. A refused fire counts as waiting for twice this time. Meanwhile the
+background keeps to its reserves.
 """
 _ROUNDING: Final = 1e-9
 _COMPACT: Final = 1024
 
 
 class Purpose(Enum):
-    """What a request is for."""
+    """The purpose of a request."""
 
     FIRE = "fire"
     POLL = "poll"
@@ -48,10 +59,10 @@ class Purpose(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """The requests a second that polls and readings need.
+    """The requests per second needed by polls and readings.
 
-    A poll takes ``pages`` requests. Polls want ``polls`` requests a second, of these at least ``least``. Readings want ``readings``
-    requests a second, ``at_once`` of them at the same time.
+    A poll takes ``pages`` requests. Polls want ``polls`` requests per second, and at least ``least`` of them.
+    Readings want ``readings`` requests per second. At most ``at_once`` automations are read at the same time.
     """
 
     polls: float = 0.0
@@ -64,8 +75,9 @@ class Need:
 def compute_need(*, poll_interval: float, polls: float, pages: int, readings: float = 0.0, at_once: int = 0) -> Need:
     """Return the need of a target whose list takes ``pages`` requests.
 
-    ``polls`` is how many polls a second are wanted, polls before due instants included. ``readings`` is how many readings a second are
-    sent; ``at_once`` automations are read on their own at the same time, each every `READING_INTERVAL` seconds.
+    ``polls`` is the number of polls wanted per second, including polls before due instants. ``readings`` is
+    the number of readings sent per second. ``at_once`` is the number of automations that are read alone at
+    the same time, each every `READING_INTERVAL` seconds.
     """
     least = pages / max(poll_interval, RAREST_POLL_INTERVAL)
     wanted = max(polls, 1 / poll_interval) * pages
@@ -74,18 +86,18 @@ def compute_need(*, poll_interval: float, polls: float, pages: int, readings: fl
 
 @dataclass(frozen=True, slots=True)
 class ComingRequests:
-    """Requests that are still to come: ``level`` now and ``rate`` a second, at most ``most``."""
+    """Coming requests: ``level`` now and ``rate`` per second, at most ``most``."""
 
     level: float
     rate: float
     most: int
 
     def count(self, seconds: float) -> int:
-        """Return how many come within so many seconds."""
+        """Return the number of requests within the next ``seconds`` seconds."""
         return min(self.most, int(self.level + self.rate * seconds + _ROUNDING))
 
     def compute_delay(self, number: int) -> float:
-        """Return the seconds until so many have come."""
+        """Return the seconds until ``number`` requests have come."""
         return max(0.0, (number - self.level) / self.rate) if self.rate else 0.0
 
 
@@ -95,14 +107,14 @@ class RecentRequests:
     def __init__(self, length: float) -> None:
         self.length = length
         self._sent: list[float] = []
-        self._first = 0  # the requests before this one have left the window
+        self._first = 0  # index of the oldest request in the window
 
     def add(self, at: float) -> None:
-        """Count a request that was sent at ``at``, not before the one added last."""
+        """Count a request that was sent at ``at``. Instants are added in ascending order."""
         self._sent.append(at)
 
     def count(self, now: float) -> int:
-        """Return how many requests there were in the last ``length`` seconds."""
+        """Return the number of requests in the last ``length`` seconds."""
         self._first = bisect_right(self._sent, now - self.length, lo=self._first)
         if self._first > _COMPACT and self._first > len(self._sent) // 2:
             del self._sent[: self._first]
@@ -110,7 +122,10 @@ class RecentRequests:
         return len(self._sent) - self._first
 
     def find_free_instant(self, now: float, held: int, usable: int) -> float:
-        """Return the instant from which one more request fits into ``usable`` places, of which ``held`` are held; -inf: it fits now."""
+        """Return the instant from which one more request fits, or -inf when the request fits now.
+
+        The window has ``usable`` places, and ``held`` of these places are held.
+        """
         excess = self.count(now) + held + 1 - usable
         if excess <= 0:
             return -inf
@@ -118,13 +133,17 @@ class RecentRequests:
         return self._sent[last] + self.length if last < len(self._sent) else now + RECHECK_INTERVAL
 
     def has_room(self, now: float, more: int, coming: ComingRequests, usable: int) -> bool:
-        """Return whether so many more requests leave room in ``usable`` places for those that are coming, each at its time."""
+        """Return whether ``more`` requests now leave room in ``usable`` places for the coming requests.
+
+        Each coming request needs its place at its own time.
+        """
         used, most = self.count(now) + more, coming.count(self.length)
         if used > usable:
             return False
         step = max(1, most // _MOST_COMPARISONS)
         for number in range(max(0, usable - used), most, step):
-            excess = used + min(number + step, most) - usable  # so many must have left the window by then
+            # number of requests that must have left the window by then
+            excess = used + min(number + step, most) - usable
             last = self._first + excess - 1
             if last >= len(self._sent) or self._sent[last] + self.length > now + coming.compute_delay(number + 1):
                 return False
@@ -132,7 +151,7 @@ class RecentRequests:
 
 
 class Window(RecentRequests):
-    """At most ``limit`` requests in any span of ``length`` seconds."""
+    """A limit: at most ``limit`` requests in any span of ``length`` seconds."""
 
     def __init__(self, limit: int, length: float) -> None:
         super().__init__(length)
@@ -149,21 +168,27 @@ class Reserve:
         self._at: float | None = None
 
     def resize(self, rate: float, capacity: float, now: float) -> None:
-        """Fill at another rate, up to another capacity, from now on. A new bucket is full; one that grows gets no tokens for that."""
+        """Change the rate and the capacity from now on.
+
+        A new bucket is full. A bucket whose capacity grows gets no tokens for the growth.
+        """
         self._level = capacity if self._at is None else min(capacity, self.compute_level(now))
         self.rate, self.capacity, self._at = rate, capacity, now
 
     def compute_level(self, now: float) -> float:
-        """Return how many requests may be sent now."""
+        """Return the number of tokens now."""
         passed = 0.0 if self._at is None else max(0.0, now - self._at)
         return min(self.capacity, self._level + self.rate * passed)
 
     def take(self, now: float) -> None:
-        """Remove the token of a request."""
+        """Remove one token."""
         self._level, self._at = max(0.0, self.compute_level(now) - 1.0), now
 
     def find_full_instant(self, now: float, tokens: float) -> float:
-        """Return the instant from which the bucket holds so many tokens, or as many as it can."""
+        """Return the instant from which the bucket holds ``tokens`` tokens, or its full capacity if less.
+
+        The instant is inf when the bucket does not fill, and otherwise -inf when the tokens are there now.
+        """
         lacking = min(tokens, self.capacity) - self.compute_level(now)
         if not self.rate:
             return inf
@@ -171,7 +196,7 @@ class Reserve:
 
 
 class RequestBudget:
-    """The two windows of a target, the reserves of its background, and the wait that the API asked for.
+    """The two windows of a target, the reserves of its background, and the wait asked for by the API.
 
     A place is *held* from its reservation until the request is sent or the place is given back.
     """
@@ -186,13 +211,13 @@ class RequestBudget:
         }
         self._least, self._polls, self._readings = self._reserves = (Reserve(), Reserve(), Reserve())
         self._held = Counter[Purpose]()
-        self._refused_at = -inf  # when a fire was refused last
+        self._refused_at = -inf  # when a fire was last refused
         self._series_at = -inf  # when the newest series of requests began
-        self._series: Reserve | None = None  # which reserve its first request was taken from
+        self._series: Reserve | None = None  # reserve used by the first request of the series
         self.blocked_until = -inf
 
     def set_limits(self, *, per_minute: int, per_hour: int, now: float) -> None:
-        """Use other limits from now on; requests that were sent count."""
+        """Use other limits from now on. Requests that were sent before still count."""
         for window, limit in zip(self._windows, (per_minute, per_hour), strict=True):
             window.limit = limit
         self.expect(self._need, now)
@@ -213,11 +238,14 @@ class RequestBudget:
         self._readings.resize(readings, at_once if readings else 0.0, now)
 
     def block(self, until: float) -> None:
-        """Let nothing through before ``until``."""
+        """Let no request through before ``until``."""
         self.blocked_until = max(self.blocked_until, until)
 
     def find_earliest_fire(self, now: float) -> float:
-        """Return the instant from which one more fire may be sent, as far as is known; not after ``now`` when it may be sent now."""
+        """Return the earliest known instant for one more fire.
+
+        It is ``now`` or earlier when the fire may be sent.
+        """
         at = self._find_free_instant(now)
         if at <= now:
             at = self._find_room_instant(now, self._reserves)
@@ -226,9 +254,10 @@ class RequestBudget:
         return at
 
     def find_earliest_poll(self, now: float, requests: int = 1) -> float:
-        """Return the instant from which the first of so many requests of a poll may be sent.
+        """Return the earliest instant for the first of ``requests`` requests of a poll.
 
-        Either a reserve has tokens for all of them, or they leave the reserves as they are and no fire waits.
+        Either a reserve has tokens for all these requests, or the requests fit beside the reserves while no
+        fire waits.
         """
         free_at = self._find_free_instant(now)
         if free_at > now:
@@ -240,7 +269,11 @@ class RequestBudget:
         )
 
     def find_earliest_reading(self, now: float) -> float:
-        """Return the instant from which a reading may be sent: from its reserve or beside all reserves, but no more than a quarter."""
+        """Return the earliest instant for a reading.
+
+        A reading is sent from its reserve, or beside all reserves. Readings stay within the part of each
+        window's quarter that polls leave, see `_compute_readings_maximum`.
+        """
         free_at = self._find_free_instant(now)
         if free_at > now:
             return free_at
@@ -260,7 +293,7 @@ class RequestBudget:
         self._held[purpose] -= 1
 
     def use(self, now: float, purpose: Purpose = Purpose.FIRE, *, requests: int = 1) -> None:
-        """Send the request of a held place now, the first of so many."""
+        """Send the request of a held place now, as the first of ``requests`` requests."""
         self.give_back(purpose)
         for window in (*self._windows, *self._background[purpose]):
             window.add(now)
@@ -271,7 +304,10 @@ class RequestBudget:
             self._series_at, self._series = now, reserve
 
     def _choose_reserve(self, purpose: Purpose, now: float, requests: int) -> Reserve | None:
-        """The reserve that a request is taken from: of a poll the one that admitted its first page, as long as it has tokens."""
+        """Return the reserve for a request, or None for a fire and when no reserve has tokens.
+
+        The later pages of a poll use the reserve of the first page, as long as this reserve has tokens.
+        """
         if purpose is Purpose.FIRE:
             return None
         reserves = (self._readings,) if purpose is Purpose.READING else (self._least, self._polls)
@@ -285,26 +321,35 @@ class RequestBudget:
         return max(self.blocked_until, *(window.find_free_instant(now, held, window.limit) for window in self._windows))
 
     def _find_reserve_instant(self, reserve: Reserve, now: float, requests: int) -> float:
-        """When a reserve has tokens for a whole series; for its first request, when the series before was held up on its way."""
+        """Return when a reserve admits the first request of a series.
+
+        The reserve admits the request when it has tokens for the whole series. When the series before was
+        held up, one token is enough, once the reserve has had the time to fill for a series since that series
+        began.
+        """
         whole = reserve.find_full_instant(now, requests)
         if requests == 1 or not reserve.rate:
             return whole
         return min(whole, max(reserve.find_full_instant(now, 1), self._series_at + requests / reserve.rate))
 
     def _find_room_instant(self, now: float, above: Sequence[Reserve]) -> float:
-        """When to ask for one more request that leaves room for all that these reserves may still admit; -inf: now."""
+        """Return when to ask again for one more request, or -inf when the request may be sent now.
+
+        The request must leave room for all coming requests of the reserves in ``above``.
+        """
         return -inf if self._has_room(now, above) else now + RECHECK_INTERVAL
 
     def _find_spare_instant(self, now: float, requests: int) -> float:
-        """When so many requests of a poll fit beside all reserves, no fire waits, and polls and readings keep to their share.
+        """Return when ``requests`` requests of a poll fit beside all reserves.
 
-        The share has to suffice for the polls of the reserves too, which are still to come: what polls spend early would be missing later.
+        No fire may wait then, and polls and readings must keep to their share. The share must also suffice
+        for the coming polls of the reserves: early requests of polls would be missing later.
         """
         beside_at = max(self._find_room_instant(now, self._reserves), self._refused_at + 2 * RECHECK_INTERVAL)
         return beside_at if self._has_share(now, requests) else max(beside_at, now + RECHECK_INTERVAL)
 
     def _has_share(self, now: float, requests: int) -> bool:
-        """Whether so many more requests leave what polls may use to the polls of the reserves."""
+        """Return whether the polls' share has room for ``requests`` more and for the coming polls."""
         for window, recent in zip(self._windows, self._background[Purpose.POLL], strict=True):
             usable = int(self._compute_share(window, 3 / 4) - self._compute_readings_minimum(window))
             more = self._held[Purpose.POLL] + max(1, min(requests, usable))
@@ -313,23 +358,27 @@ class RequestBudget:
         return True
 
     def _compute_readings_maximum(self, window: Window) -> int:
-        """What polls leave of the quarter, and not less than a part of the quarter."""
+        """Return the part of the quarter left by polls, but at least the readings' minimum."""
         polls = (self._least.rate + self._polls.rate) * window.length
         return max(1, int(max(window.limit / 4 - polls, self._compute_readings_minimum(window))))
 
     def _compute_readings_minimum(self, window: Window) -> float:
-        """What polls leave to readings when both want more than their share."""
+        """Return the part left to readings when polls and readings want more than their share."""
         return min(self._need.readings * window.length, window.limit / 4 * _READINGS_MINIMUM)
 
     def _compute_share(self, window: Window, most: float) -> float:
-        """The largest part of a window for the background: a quarter, or what the rarest polls need, at most the part ``most``."""
-        if not self._need.pages:  # before the first poll nobody knows
+        """Return the largest part of a window for the background, in requests.
+
+        The part is a quarter of the limit, or the need of the rarest polls when the need is larger, but at
+        most ``most`` of the limit.
+        """
+        if not self._need.pages:  # the need is unknown before the first poll
             return window.limit - window.limit // 4
         least = self._need.least * window.length + self._need.pages + self._need.at_once
         return max(window.limit / 4, min(window.limit * most, least))
 
     def _has_room(self, now: float, reserves: Sequence[Reserve]) -> bool:
-        """Whether one more request leaves room for all that these reserves may still admit."""
+        """Return whether one more request leaves room for all coming requests of the reserves."""
         more = self._held.total() + 1
         return all(window.has_room(now, more, self._estimate_coming(window, now, reserves), window.limit) for window in self._windows)
 

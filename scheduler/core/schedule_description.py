@@ -1,11 +1,13 @@
 """A schedule in words, for people: ``At 09:00, Monday through Friday``.
 
-The words are made from the values that an expression stands for, not from its text. So they say what fires, whatever croniter makes
-of the text; two texts that name the same times are put in the same words. What a clock change does is told elsewhere
-(`scheduler.core.clock_changes`): the words are of days on which there is none.
+The words are made from the values of an expression, not from its text. The words therefore give the real
+times of the schedule, however croniter reads the text. Two texts with the same times have the same words. The
+effect of a clock change is described elsewhere (`scheduler.core.clock_changes`): the words are for days
+without a clock change.
 
-The package cron-descriptor is not used: it puts the text in words, and says what is not so of ``*/7`` ("every 7 hours"), of ``5-5`` (every
-minute), of two day fields of which one begins with ``*`` ("or") and of ``mon#1,fri#1``; it raises for ``1,*``; and it goes by the locale.
+This project does not use the package cron-descriptor, which puts the text itself in words. Its words are
+wrong for ``*/7`` ("every 7 hours"), ``5-5`` (every minute), two day fields with one ``*`` at a beginning
+("or"), and ``mon#1,fri#1``. The package raises for ``1,*``, and depends on the locale.
 """
 
 from collections.abc import Sequence
@@ -35,13 +37,16 @@ _ORDINALS: Final = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth"
 _HOURS: Final = 24
 _HOUR: Final = 60  # minutes
 _DAY: Final = _HOURS * _HOUR
-_MOST_LISTED: Final = 6  # more times than these are no list that anybody reads
-_SHORTEST_SERIES: Final = 5  # fewer values than these are sooner listed than described
+_MOST_LISTED: Final = 6  # a longer list of times is hard to read
+_SHORTEST_SERIES: Final = 5  # a shorter list of values is clearer than a description
 _SHORTEST_RUN: Final = 3
 
 
 def describe_schedule(schedule: Schedule) -> str:
-    """When it fires, in English and on a 24-hour clock; without a full stop. True on every day without a clock change; never raises."""
+    """Return when the schedule fires, in English and on a 24-hour clock, without a full stop.
+
+    The text is true on every day without a clock change. The function never raises.
+    """
     read = Expression.read(schedule.expression)
     times, days = _describe_times(read.minutes, read.hours), _describe_days(read.matching_days)
     if times.startswith("At ") and len(read.hours) < _HOURS and not (read.matching_days.by_date or read.matching_days.by_week):
@@ -50,7 +55,7 @@ def describe_schedule(schedule: Schedule) -> str:
 
 
 def join_words(words: Sequence[str], conjunction: str = "and") -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
+    """Return the words as a list: ``a``, ``a and b``, ``a, b and c``."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {conjunction} {words[-1]}"
 
 
@@ -71,7 +76,7 @@ def _describe_times(minutes: Sequence[int], hours: Sequence[int]) -> str:
 
 
 def format_clock(minute: int) -> str:
-    """A minute of the day, as a clock shows it: ``09:05``."""
+    """Return a minute of the day as a clock shows it: ``09:05``."""
     return f"{minute // _HOUR:02}:{minute % _HOUR:02}"
 
 
@@ -100,7 +105,7 @@ def _describe_hours(values: Sequence[int]) -> str:
 
 
 def _describe_days(days: Days) -> list[str]:
-    """What restricts the days; nothing when all match."""
+    """Return the restrictions on the days, or nothing when all days match."""
     one_month = days.by_date and len(days.months) == 1 and not days.either  # "on day 1 of January"
     month = MONTHS[days.months[0] - 1] if one_month else "the month"
     parts = [_describe_day_fields(days, month)] if days.by_date or days.by_week else []
@@ -130,7 +135,7 @@ def _describe_dates(days: Days, month: str) -> str:
 
 
 def _describe_nth(days: Days, conjunction: str) -> str:
-    """Which weekdays of a month: ``the first Monday and the last Friday``."""
+    """Return the weekdays of a month: ``the first Monday and the last Friday``."""
     ordered = sorted(days.nth, key=lambda one: (one[1] == LAST, one[1], _WEEK.index(one[0])))
     return join_words([f"the {_ORDINALS[number]} {WEEKDAYS[day]}" for day, number in ordered], conjunction)
 
@@ -157,13 +162,13 @@ def _describe_months(values: Sequence[int]) -> str:
 
 
 def _find_step(values: Sequence[int]) -> int | None:
-    """The distance between values, if it is always the same."""
+    """Return the distance between neighbouring values if it is constant, else None."""
     steps = {second - first for first, second in pairwise(values)}
     return steps.pop() if len(steps) == 1 else None
 
 
 def _describe_numbers(values: Sequence[int]) -> str:
-    """``5``, ``1 and 15``, ``8 through 14``, ``1, 3, 5 and so on through 31``."""
+    """Return numbers for people: ``5``, ``1 and 15``, ``8 through 14``, ``1, 3, 5 and so on through 31``."""
     step = _find_step(values)
     if step == 1 and len(values) >= _SHORTEST_RUN:
         return f"{values[0]} through {values[-1]}"
@@ -173,7 +178,10 @@ def _describe_numbers(values: Sequence[int]) -> str:
 
 
 def _find_run(values: Sequence[int], circle: Sequence[int]) -> tuple[int, int] | None:
-    """The first and the last, when the values follow each other on a circle that they do not fill."""
+    """Return the ends of a run of values on a circle.
+
+    Return None when the values are no run or fill the circle.
+    """
     first = [each for number, each in enumerate(circle) if each in values and circle[number - 1] not in values]
     last = [each for number, each in enumerate(circle) if each in values and circle[(number + 1) % len(circle)] not in values]
     return (first[0], last[0]) if len(first) == 1 and len(values) >= _SHORTEST_RUN else None

@@ -1,6 +1,7 @@
-"""Unique schedules in a heap by their next instant, with the automations that share each one.
+"""The unique schedules in a heap by their next instant, with the automations of each schedule.
 
-Apart from the timetable because it alone evaluates: once for each schedule, however many automations hang on it.
+The heap is separate from the timetable because the heap alone evaluates the time after the cursor: once for
+each schedule, for any number of automations.
 """
 
 import heapq
@@ -16,7 +17,7 @@ from scheduler.core.cron import Schedule
 
 @dataclass(slots=True)
 class HeapEntry:
-    """One schedule, its next instant after the cursor, and the ids of those who share it."""
+    """A schedule, its next instant after the cursor, and the ids of its automations."""
 
     schedule: Schedule
     next: datetime | None
@@ -25,9 +26,9 @@ class HeapEntry:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleInstants:
-    """What one schedule gave after ``begin``: its instants, the one that follows them, and whom they are for.
+    """The instants of a schedule after ``begin``, the following instant, and the ids of its automations.
 
-    ``instants`` None: there are more than `MOST_LISTED`, and they are not listed.
+    ``instants`` is None for more than `MOST_LISTED` instants: these are not listed.
     """
 
     schedule: Schedule
@@ -47,7 +48,7 @@ class ScheduleHeap:
         self._numbers = count()
 
     def join(self, automation_id: str, schedule: Schedule) -> None:
-        """From the cursor on, the automation fires by this schedule."""
+        """Add an automation to a schedule: it fires by this schedule from the cursor on."""
         slot = self._entries.get(schedule)
         if slot is None:
             slot = self._entries[schedule] = HeapEntry(schedule, schedule.find_next(self.cursor))
@@ -55,11 +56,14 @@ class ScheduleHeap:
         slot.members.add(automation_id)
 
     def leave(self, automation_id: str, schedule: Schedule) -> None:
-        """It fires by this schedule no more."""
+        """Remove an automation from a schedule."""
         self._entries[schedule].members.discard(automation_id)
 
     def collect(self, until: datetime) -> Iterator[ScheduleInstants]:
-        """Move the cursor to ``until`` and give what lies between, in no particular order. Must be run to its end."""
+        """Move the cursor to ``until`` and yield the instants in between, in no particular order.
+
+        The caller must exhaust the iterator.
+        """
         begin, self.cursor = self.cursor, max(until, self.cursor)
         while self._heap and self._heap[0][0] <= until:
             slot = heapq.heappop(self._heap)[2]
@@ -74,7 +78,7 @@ class ScheduleHeap:
             )
 
     def rewind(self, cursor: datetime) -> None:
-        """Go back to an earlier ``cursor``."""
+        """Move the cursor back to an earlier instant."""
         self.cursor = cursor
         self._heap.clear()
         for slot in self._entries.values():
@@ -83,24 +87,25 @@ class ScheduleHeap:
 
     @property
     def next_instant(self) -> datetime | None:
-        """The first instant after the cursor at which an automation is scheduled."""
+        """First instant after the cursor at which an automation is scheduled."""
         while self._heap and not self._heap[0][2].members:
             del self._entries[heapq.heappop(self._heap)[2].schedule]
         return self._heap[0][0] if self._heap else None
 
     def find_next(self, schedule: Schedule) -> datetime | None:
-        """The schedule's first instant after the cursor; None when nobody fires by it any more."""
+        """Return the schedule's first instant after the cursor; None when no automation uses the schedule."""
         slot = self._entries.get(schedule)
         return None if slot is None else slot.next
 
     def iterate_by_schedule(
         self, after: datetime, until: datetime, find_wanted: Callable[[], AbstractSet[str]] | None = None
     ) -> Iterator[tuple[datetime, Schedule, Sequence[str]]]:
-        """Return instants after ``after`` and up to ``until`` with the automations they are for, in order of time.
+        """Return the instants after ``after`` and up to ``until`` with their automations, in order of time.
 
-        ``find_wanted`` returns the ids of the automations that are asked for; without it, all are. Those that share a schedule come
-        together, sorted. What the cursor has passed is not among them: it is due. Only a copy of a list is made here: everything else may
-        happen in another thread. An instant is evaluated when it is asked for.
+        ``find_wanted`` returns the ids of the requested automations; without ``find_wanted`` all automations
+        count. The automations of a schedule come together, sorted. Instants before the cursor are left out:
+        they are due. This call only copies a list. The iteration may happen in another thread, and evaluates
+        each instant on request.
         """
         return _merge_schedules(list(self._entries.values()), after, until, find_wanted)
 
@@ -112,7 +117,10 @@ class ScheduleHeap:
 def _merge_schedules(
     slots: Sequence[HeapEntry], after: datetime, until: datetime, find_wanted: Callable[[], AbstractSet[str]] | None
 ) -> Iterator[tuple[datetime, Schedule, Sequence[str]]]:
-    """Yield the instants of these schedules in order of time. The slots may change meanwhile: what is read of one is read at once."""
+    """Yield the instants of these schedules in order of time.
+
+    The entries may change during the iteration: the values of an entry are read at the same time.
+    """
     wanted = None if find_wanted is None else find_wanted()
     streams = [
         _iterate_schedule(number, first, slot.schedule, members, after=after, until=until)
@@ -128,7 +136,7 @@ def _merge_schedules(
 def _iterate_schedule(
     number: int, first: datetime, schedule: Schedule, in_order: Sequence[str], *, after: datetime, until: datetime
 ) -> Iterator[tuple[datetime, int, Schedule, Sequence[str]]]:
-    """One schedule's part. ``number`` decides the order of what comes at one instant."""
+    """Yield the instants of a schedule. ``number`` decides the order of schedules at the same instant."""
     if first > after:
         yield first, number, schedule, in_order
     for instant in schedule.iterate_between(max(first, after), until):

@@ -1,15 +1,21 @@
-"""An API key that shows itself to nobody who does not ask for it by name."""
+"""An API key, hidden unless code asks for the key by name."""
 
 from typing import NoReturn
 
 
 class SecretKey:
-    """A personal API key. Printing, formatting, logging and pickling it never give it away; only `reveal` does."""
+    """A personal API key.
+
+    Printing, formatting, logging and pickling never show the key. Only `reveal` does.
+    """
 
     __slots__ = ("_text",)
 
     def __init__(self, text: str) -> None:
-        """Take the key. Raises ValueError, without the key, for what cannot stand in an HTTP header."""
+        """Take the key.
+
+        Raise ValueError, without the key in its text, when the key cannot stand in an HTTP header.
+        """
         if not text:
             raise ValueError("the key is empty")
         if not text.isascii():
@@ -19,7 +25,7 @@ class SecretKey:
         self._text = text
 
     def reveal(self) -> str:
-        """The key itself, for the one header that it is sent in."""
+        """Return the key as text, for the only header with the key."""
         return self._text
 
     def __repr__(self) -> str:

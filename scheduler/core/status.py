@@ -1,4 +1,4 @@
-"""The state of a running daemon at one instant, as values: what gauges, health checks and pages are made of."""
+"""The state of a running daemon at one instant, as values for gauges, health checks and pages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,14 +12,14 @@ from scheduler.core.occurrence_log import Cause
 from scheduler.core.policy import Policies
 
 STALLED_AFTER: Final = 15.0
-"""Seconds after which a loop that should have made progress counts as hanging: the event loop, or a planner's."""
+"""Seconds without progress after which the event loop, or the loop of a planner, counts as hanging."""
 MOST_NAMED: Final = 100
-"""Overdue occurrences of a target that are named; of the others only the number is known."""
+"""Most overdue occurrences of a target to name; of the others only the number is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class AutomationStatus:
-    """One automation, for the metrics that are kept for each."""
+    """An automation, for the metrics of each automation."""
 
     automation_id: str
     name: str
@@ -30,10 +30,11 @@ class AutomationStatus:
 
 @dataclass(frozen=True, slots=True)
 class AutomationDetails:
-    """All that is known of one automation. ``state`` is enabled, disabled, paused or invalid.
+    """All known facts of an automation. ``state`` is enabled, disabled, paused or invalid.
 
-    ``invalid`` is why it cannot be evaluated; ``schedule`` is None as well while it is disabled. ``paused_by_hand``: `scheduler pause` has
-    paused it, or everything; its ``policies`` may pause it too.
+    ``invalid`` is the reason why the definition cannot be evaluated. ``schedule`` is None for an invalid or
+    disabled automation. ``paused_by_hand``: `scheduler pause` paused the automation, or everything. The
+    ``policies`` may pause the automation too.
     """
 
     target: str
@@ -48,23 +49,23 @@ class AutomationDetails:
 
     @property
     def id(self) -> str:
-        """The automation's."""
+        """Id of the automation."""
         return self.automation.id
 
     @property
     def name(self) -> str:
-        """As the API last showed it: hostile until escaped."""
+        """Name as last shown by the API: hostile until escaped."""
         return self.automation.name
 
     @property
     def timezone(self) -> str:
-        """The name of its zone, which need not be one that there is."""
+        """Name of the time zone, which need not exist."""
         return self.automation.definition.timezone
 
 
 @dataclass(frozen=True, slots=True)
 class OutcomeTally:
-    """How many occurrences of a target had this outcome for this reason, and when the newest was scheduled."""
+    """The number of a target's occurrences with an outcome and reason, and the newest scheduled instant."""
 
     target: str
     outcome: Outcome
@@ -75,7 +76,10 @@ class OutcomeTally:
 
 @dataclass(frozen=True, slots=True)
 class RunOutputTail:
-    """The end of what a run has printed, and the size of all of it in bytes. ``error``: why the output could not be read."""
+    """The end of a run's output, and the size of the whole output in bytes.
+
+    ``error`` is the reason why the output could not be read.
+    """
 
     size: int | None = None
     text: str | None = None
@@ -84,7 +88,7 @@ class RunOutputTail:
 
 @dataclass(frozen=True, slots=True)
 class ForeignRunTally:
-    """Runs of an automation that somebody else started; ``doubled`` of them are most likely attempts of ours, carried out late."""
+    """Foreign runs of an automation. ``doubled`` of them are most likely late doubles."""
 
     target: str
     automation_id: str
@@ -96,10 +100,11 @@ class ForeignRunTally:
 
 @dataclass(frozen=True, slots=True)
 class FinishedRun:
-    """The newest finished run of an automation. ``status`` is success, failed or lost; ``failures`` runs up to this run failed in a row.
+    """The newest finished run of an automation. ``status`` is success, failed or lost.
 
-    ``finished_at`` is when the end of the run was seen. Of a run that ended before the daemon first saw the automation, it is
-    when the run began. ``error`` is the last line of the API's words.
+    ``failures`` is the number of failed runs in a row up to this run. ``finished_at`` is the instant at which
+    the end of the run was seen; for a run that ended before the daemon first saw the automation, the begin of
+    the run. ``error`` is the last line of the API's error text.
     """
 
     target: str
@@ -113,21 +118,24 @@ class FinishedRun:
 
     @property
     def description(self) -> str:
-        """Return what became of the run, and which failure in a row that is."""
+        """Result of the run, with the number of failures in a row when there are several."""
         text = "was lost" if self.status is RunStatus.LOST else "failed" if self.status is RunStatus.FAILED else "succeeded"
         return f"{text}, {self.failures:,} failures in a row" if self.failures > 1 else text
 
 
 @dataclass(frozen=True, slots=True)
 class FailingAutomations:
-    """The failing automations, whose newest finished run failed or was lost: how many of each target, and the runs that ended last."""
+    """The failing automations: the number for each target, and the newest finished runs.
+
+    The newest finished run of a failing automation failed or was lost.
+    """
 
     counts: Mapping[str, int]
     newest: Sequence[FinishedRun]
 
     @property
     def count(self) -> int:
-        """Return the number of failing automations of all targets."""
+        """Number of failing automations of all targets."""
         return sum(self.counts.values())
 
 
@@ -136,7 +144,7 @@ NONE_FAILING: Final = FailingAutomations({}, ())
 
 @dataclass(frozen=True, slots=True)
 class OperatorPause:
-    """What `scheduler pause` paused, since when, and whoever asked for it. ``automation_id`` None: all of the target."""
+    """An operator's pause, with its begin and the operator. ``automation_id`` None: the whole target."""
 
     target: str
     automation_id: str | None
@@ -147,9 +155,9 @@ class OperatorPause:
 
 @dataclass(frozen=True, slots=True)
 class RecentActivity:
-    """What the ledger holds since an instant; not ``complete`` when there was more than is gone through.
+    """The activity in the ledger since an instant; not ``complete`` when the ledger holds more than is read.
 
-    ``failed_runs`` counts the runs that were seen to fail, and those that were lost, by their status.
+    ``failed_runs`` counts the failed runs and the lost runs, by status.
     """
 
     since: datetime
@@ -162,7 +170,7 @@ class RecentActivity:
 
 @dataclass(frozen=True, slots=True)
 class BacklogStatus:
-    """A past that is not on record yet: of so many automations, within these bounds. The present is planned all the same."""
+    """The undecided past: its bounds and the number of automations. The present is planned all the same."""
 
     automations: int
     since: datetime
@@ -171,9 +179,9 @@ class BacklogStatus:
 
 @dataclass(frozen=True, slots=True)
 class WaitStatus:
-    """An occurrence that has no outcome yet, the cause for which it waits now, and since when. ``detail`` is an error, an instant or the id of a run.
+    """An occurrence without an outcome, the cause of its present wait, and the begin of the wait.
 
-    The occurrence expires at the ``deadline``; None: nobody knows it here.
+    ``detail`` is an error, an instant or the id of a run. The occurrence expires at the ``deadline``; None: unknown here.
     """
 
     automation_id: str
@@ -186,13 +194,16 @@ class WaitStatus:
     deadline: datetime | None = None
 
     def describe_expiry(self, throttled_until: datetime | None) -> str | None:
-        """Say that the occurrence expires before the throttle of its target ends; None when it does not, or nobody knows."""
+        """Return a text when the occurrence expires before its target's throttle ends; otherwise None.
+
+        Also return None for an unknown deadline, and for an occurrence whose request was sent.
+        """
         is_sent = self.cause in {Cause.ANSWER, Cause.OUTCOME}
         return None if is_sent or self.deadline is None else describe_expiry(self.deadline, throttled_until)
 
 
 def describe_expiry(deadline: datetime, throttled_until: datetime | None) -> str | None:
-    """Say that an occurrence with this deadline expires before the throttle ends; None when it does not expire so early."""
+    """Return a text when an occurrence with this deadline expires before the throttle ends, else None."""
     if throttled_until is None or deadline >= throttled_until:
         return None
     return f"expires at {to_text_seconds(deadline)}, before the throttle ends at {to_text_seconds(throttled_until)}"
@@ -200,9 +211,9 @@ def describe_expiry(deadline: datetime, throttled_until: datetime | None) -> str
 
 @dataclass(frozen=True, slots=True)
 class WaitsStatus:
-    """The occurrences of a target that have no outcome yet: how many wait for each cause, and the first `MOST_NAMED` by due time.
+    """The occurrences of a target without an outcome: the number for each cause, and the first by due time.
 
-    ``unclaimed`` is the number of those that have no row yet.
+    ``first`` has at most `MOST_NAMED` occurrences. ``unclaimed`` is the number of occurrences without a row.
     """
 
     causes: Mapping[Cause, int] = field(default_factory=dict)
@@ -211,16 +222,17 @@ class WaitsStatus:
 
     @property
     def count(self) -> int:
-        """The number of all of them."""
+        """Number of all occurrences without an outcome."""
         return sum(self.causes.values())
 
 
 @dataclass(frozen=True, slots=True)
 class PlacesStatus:
-    """How many occurrences wait for a place to be sent, and how many requests hang.
+    """The number of occurrences waiting for a place, and the number of hanging requests.
 
-    ``exhausted_since`` is since when the request budget keeps occurrences or polls waiting, ``saturated_since`` since when as many
-    requests hang as `max_waiting` allows; None: they do not.
+    ``exhausted_since`` is the instant since which the request budget keeps occurrences or polls waiting.
+    ``saturated_since`` is the instant since which as many requests hang as `max_waiting` allows. None: no
+    such time.
     """
 
     waiting: int = 0
@@ -231,7 +243,7 @@ class PlacesStatus:
 
 @dataclass(frozen=True, slots=True)
 class Disappearance:
-    """More than half of the automations disappeared from the list within an hour: ``gone`` of the ``known`` ones."""
+    """More than half of the automations disappeared from the list within an hour: ``gone`` of ``known``."""
 
     at: datetime
     gone: int
@@ -240,7 +252,7 @@ class Disappearance:
 
 @dataclass(frozen=True, slots=True)
 class Inconsistency:
-    """Why the list of a target cannot be trusted, and the instant of the first reading that showed so."""
+    """The reason why a target's list cannot be trusted, and the instant of the first such reading."""
 
     since: datetime
     reason: str
@@ -248,14 +260,15 @@ class Inconsistency:
 
 @dataclass(frozen=True, slots=True)
 class TargetStatus:
-    """One target. ``held`` is why nothing is sent to it; ``error`` is why its last poll failed.
+    """The state of a target. ``held`` is why nothing is sent; ``error`` is why its last poll failed.
 
-    ``planned``: what is due has been planned at least once. ``stalled_for``: seconds without progress of planning although something is
-    due. ``overdue`` names the first `MOST_NAMED` of ``overdue_count`` overdue occurrences: which, and their state.
-    ``throttled_until`` is the end of the wait that the API asked for; None: no wait.
-    ``unidentified`` objects of the list have no readable id; ``anonymous`` is what is known of the first of them. ``absent`` automations
-    are not in the list, and not removed yet. ``open`` counts the open occurrences with a row; ``before_due`` those without a row, between
-    their instant and their due time.
+    ``planned``: the due fire times have been planned at least once. ``stalled_for``: seconds without progress
+    of planning although something is due. ``overdue`` describes the first `MOST_NAMED` of ``overdue_count``
+    overdue occurrences, with their state. ``throttled_until`` is the end of the wait requested by the API;
+    None: no wait. ``unidentified`` is the number of objects in the list without a readable id; ``anonymous``
+    describes the first of these objects. ``absent`` counts automations missing from the list but not removed
+    yet. ``open`` counts the open occurrences with a row. ``before_due`` counts the occurrences without a row
+    between their instant and their due time.
     """
 
     name: str
@@ -265,7 +278,7 @@ class TargetStatus:
     error: str | None
     snapshot_at: datetime | None
     stale: bool
-    automations: Mapping[str, int]  # by enabled, disabled, paused, invalid
+    automations: Mapping[str, int]  # number by enabled, disabled, paused, invalid
     open: Mapping[State, int]
     in_flight: int
     planned: bool
@@ -292,7 +305,11 @@ class TargetStatus:
 
 @dataclass(frozen=True, slots=True)
 class DaemonStatus:
-    """The daemon. ``lock_holder`` names another daemon that holds the ledger; ``ledger_error`` is why it cannot be written."""
+    """The state of the daemon.
+
+    ``lock_holder`` names another daemon that holds the ledger. ``ledger_error`` is why the ledger cannot be
+    written.
+    """
 
     node: str
     version: str
@@ -306,12 +323,12 @@ class DaemonStatus:
 
     @property
     def is_ready(self) -> bool:
-        """Whether everything is there that firing needs."""
+        """Whether the daemon has at least one target and no problem."""
         return bool(self.targets) and not self.problems
 
     @property
     def problems(self) -> list[str]:
-        """What keeps the daemon from doing its work, in words; empty when it is ready."""
+        """Sentences about the problems that keep the daemon from its work; empty when it is ready."""
         problems = []
         if self.lock_holder is not None:
             problems.append(f"the ledger is held by {self.lock_holder}")

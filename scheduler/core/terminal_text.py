@@ -1,4 +1,4 @@
-"""Text that others wrote, made safe to print: it can move no cursor, ring no bell, and forge no line."""
+"""Foreign text made safe to print: the text moves no cursor, rings no bell, and forges no line."""
 
 import re
 from typing import Final
@@ -6,24 +6,27 @@ from typing import Final
 _EMOJI: Final = "\u2190-\u2bff\u3030\u303d\u3297\u3299\ufe0f\U0001f000-\U0001faff"
 _JOINING_SCRIPTS: Final = "\u0620-\u08e1\u0900-\u0dff\u0f00-\u109f\u1780-\u18af"
 
-# Format characters without a sign of their own that change how their neighbours look, where they do so. Everywhere else they are
-# invisible, and two texts that differ by them look the same. Source: Unicode Technical Standard 51 (emoji), Unicode chapter 23.2 (joiners).
+# Format characters without a sign of their own, at places where they change the look of their neighbours.
+# Everywhere else these characters are invisible, and two texts with no other difference look the same.
+# Source: Unicode Technical Standard 51 (emoji), Unicode chapter 23.2 (joiners).
 _HARMLESS_FORMAT: Final = re.compile(
     f"(?<=[{_EMOJI}])\u200d(?=[{_EMOJI}])"  # joins two emoji to one picture
-    f"|(?<=[{_JOINING_SCRIPTS}])[\u200c\u200d](?=[{_JOINING_SCRIPTS}])"  # decides whether two letters are joined
-    "|(?<=\U0001f3f4)[\U000e0030-\U000e0039\U000e0061-\U000e007a]{2,6}\U000e007f"  # the flag of a region, after a black flag
-    "|[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd]"  # signs that stand around or under numbers
+    # decides whether two letters are joined
+    f"|(?<=[{_JOINING_SCRIPTS}])[\u200c\u200d](?=[{_JOINING_SCRIPTS}])"
+    # the flag of a region, after a black flag
+    "|(?<=\U0001f3f4)[\U000e0030-\U000e0039\U000e0061-\U000e007a]{2,6}\U000e007f"
+    "|[\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd]"  # signs around or under numbers
 )
 
 _TERMINAL_CODES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
-"""What sets colours, moves the cursor or names the window (ECMA-48, 5.4 and 5.6)."""
+"""Codes that set colours, move the cursor or name the window (ECMA-48, 5.4 and 5.6)."""
 
 
 def to_printable(text: str) -> str:
-    """Return the text on one line, with an escape for every character that does not print itself.
+    """Return the text on one line, with an escape for every unprintable character.
 
-    Joined emoji and other harmless format characters stay as they are. Characters that can deceive are escaped: those that
-    change the direction of the text, and those that are invisible where they stand.
+    Joined emoji and other harmless format characters stay as they are. Deceptive characters are escaped:
+    characters for a change of the text's direction, and characters without a visible effect at their place.
     """
     if text.isprintable():
         return text
@@ -42,5 +45,8 @@ def _escape_characters(text: str) -> str:
 
 
 def strip_terminal_codes(text: str) -> str:
-    """Return the text without colours and the like, which programs print also where there is no terminal."""
+    """Return the text without colours and other terminal codes.
+
+    Some programs print these codes without a terminal too.
+    """
     return _TERMINAL_CODES.sub("", text)

@@ -1,12 +1,14 @@
-"""Which automations of a target exist, and what of them is due.
+"""The automations of a target, and their fire times that are due.
 
-The `ScheduleHeap` evaluates every unique schedule once, up to its *cursor*; what it gave waits in `DueQueue`
-until the planner says that it is
-durable. So a ledger that cannot be written loses nothing, and `compute_watermark` knows what is not in it yet.
-More than a few instants of one
-automation are not listed: they lie in the `Backlog`, as stretches of time, and the planner decides them one slice after the other.
+The `ScheduleHeap` evaluates every unique schedule once, up to its *cursor*.
+The resulting fire times wait in the `DueQueue` until the planner reports them as durable.
+A ledger that cannot be written therefore loses nothing: `compute_watermark` stays before every fire time
+without a row.
+When an automation has more than a few undecided instants, the `Backlog` holds them as intervals of time
+instead of a list. The planner decides these intervals one slice after the other.
 
-An edit divides time at its ``effective_from``: the old definition answers for what was scheduled up to it, the new one for what follows.
+An edit divides time at its ``effective_from``: the old definition decides the instants up to it,
+the new definition decides the later instants.
 """
 
 from collections import Counter
@@ -38,24 +40,27 @@ from scheduler.core.schedule_heap import ScheduleHeap
 
 _T = TypeVar("_T")
 _MOST_SPANS: Final = 10_000
-"""Evaluated spans that are remembered from one part of a snapshot to the next."""
+"""Number of evaluated spans to keep between two parts of a snapshot."""
 _AHEAD: Final = timedelta(seconds=2)
-"""How far ahead of the present the planner asks at most for what is due."""
+"""Longest time ahead of the present for which the planner asks for due fire times."""
 _COST: Final = 10
 _COST_OF_DAY: Final = 2
 _EVALUATED_AT_ONCE: Final = 1000
-"""What the evaluation of a slice of the past may cost: some hundredths of a second."""
+"""Highest cost of evaluating a slice of the past: some hundredths of a second."""
 _LOADED_AT_ONCE: Final = 100
-"""How many automations are taken up from the ledger at once: some hundredths of a second when each has a schedule of its own."""
+"""Number of automations to load from the ledger in a slice.
+
+A slice takes some hundredths of a second when each automation has a different schedule.
+"""
 _EXAMINED_AT_ONCE: Final = 3000
-"""How many automations with a past are examined at once at most; an evaluation counts as several."""
+"""Highest number of automations with a backlog to examine in a call; an evaluation counts as several."""
 _CLOCK_TICK: Final = 0.001
-"""Seconds by which a poll may begin earlier than after a whole interval: waits are rounded."""
+"""Seconds by which a poll may begin before the whole interval has passed: waits are rounded."""
 
 
 @dataclass(slots=True)
 class TimetableEntry:
-    """An automation on the timetable, in the version that is in force."""
+    """An automation on the timetable, in the version in force or in a version that has ended."""
 
     automation: Automation
     effective_from: datetime
@@ -64,15 +69,18 @@ class TimetableEntry:
     invalid: str | None = None
     broken: bool = False  # the API's object has no usable definition
     removed: bool = False
-    until: datetime | None = None  # the last instant that it answers for; None while it is in force
-    claimed: datetime | None = None  # the newest scheduled instant of which there is a claim, since the clock last went back
-    following: "TimetableEntry | None" = field(default=None, repr=False, compare=False)  # the version that was taken up after this one
+    until: datetime | None = None  # the last instant of this version; None while the version is in force
+    # Newest scheduled instant with a claim, since the clock last went back.
+    claimed: datetime | None = None
+    # The next version of the automation, entered after this version.
+    following: "TimetableEntry | None" = field(default=None, repr=False, compare=False)
 
     def find_decisive(self, instant: datetime) -> "TimetableEntry":
-        """Return the last version, from this one on, that came into force before the instant.
+        """Return the last version, from this version on, with an ``effective_from`` before the instant.
 
-        It says whether the instant is meant: no version that comes into force later brings back what it took back. An object that was
-        broken for a while was no edit, and takes nothing back.
+        This version decides whether the automation fires at the instant. A later version never brings back
+        an instant removed by an earlier version. A version with a broken API object, followed by another
+        version, is no edit and removes nothing.
         """
         decisive, following = self, self.following
         while following is not None:
@@ -83,7 +91,7 @@ class TimetableEntry:
 
     @property
     def state(self) -> str:
-        """The label of ``scheduler_automations``; an operator's pause is not known here."""
+        """Label in the metric ``scheduler_automations``. A pause by an operator is not known here."""
         if self.invalid is not None:
             return "invalid"
         if not self.automation.definition.enabled:
@@ -92,7 +100,7 @@ class TimetableEntry:
 
     @property
     def end_reason(self) -> str | None:
-        """What became of it when it fires nothing any more, as a participle; None while it does."""
+        """Reason why the automation no longer fires, as a participle for messages; None while it fires."""
         if self.removed:
             return "deleted"
         if self.invalid is not None:
@@ -102,7 +110,7 @@ class TimetableEntry:
 
 @dataclass(frozen=True, slots=True)
 class DueFireTimes:
-    """The moments of one automation that are due, in order. Some may come from a version that is no longer in force."""
+    """The due fire times of one automation, in order. Some may come from a version no longer in force."""
 
     entry: TimetableEntry
     fire_times: Sequence[FireTime]
@@ -110,7 +118,10 @@ class DueFireTimes:
 
 @dataclass(frozen=True, slots=True)
 class LateInterval:
-    """A stretch of the past of one automation, of which nothing is to be started. ``entry`` is the version in force, or the last one."""
+    """An interval of an automation's past in which nothing may start.
+
+    ``entry`` is the version in force, or the last version.
+    """
 
     entry: TimetableEntry
     interval: BacklogInterval
@@ -118,10 +129,10 @@ class LateInterval:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotChanges:
-    """What a snapshot changed: versions of definitions to record, and the automations of which anything else differs.
+    """The changes of a snapshot: definition versions to record, and automations with any other difference.
 
-    ``unseen`` holds the ids of those that it stopped to show, with the begin of the last snapshot that showed them, and of those that it
-    shows again, with None.
+    ``unseen`` has two kinds of automation ids. An automation no longer in the list maps to the begin of the
+    last snapshot with the automation. An automation back in the list maps to None.
     """
 
     added: Sequence[DefinitionVersion] = ()
@@ -143,7 +154,7 @@ def merge_changes(parts: Sequence[SnapshotChanges]) -> SnapshotChanges:
 
 
 class Timetable:
-    """The automations of one target by what they fire next."""
+    """The automations of one target, with their schedules and undecided fire times."""
 
     def __init__(
         self,
@@ -162,20 +173,24 @@ class Timetable:
         self._unconfirmed: dict[str, Sequence[FireTime]] = {}
         self._unconfirmed_backlog = Backlog()
         self._entries: dict[str, TimetableEntry] = {}
-        self._states: Counter[str] = Counter()  # of the entries; kept, since many ask, and often
-        self._spans: _Spans = {}  # of one update, see `_evaluate_span`
-        self._past: dict[str, list[TimetableEntry]] = {}  # versions that ended, with something still undecided
-        self._absent: dict[str, float] = {}  # begin of the first snapshot that counts against it, see `_remove_absent`; inf: none does yet
-        self._denied: dict[str, float | None] = {}  # listed, and run answered 404: when the last GET began that did too, if any
-        self._snapshot_begun = -inf  # when the newest snapshot began
-        self._unseen: dict[str, datetime] = {}  # not in the newest snapshot: when the last one began that had it
-        self._reported_unseen: Mapping[str, datetime] = {}  # the same as the last `update` told it
+        self._states: Counter[str] = Counter()  # number of entries by state; kept because it is read often
+        self._spans: _Spans = {}  # the evaluated spans of the current update, see `_evaluate_span`
+        self._past: dict[str, list[TimetableEntry]] = {}  # ended versions with undecided fire times
+        # By id: the begin of the first snapshot counted against the automation, see `_remove_absent`.
+        # inf: no snapshot counts yet.
+        self._absent: dict[str, float] = {}
+        # Listed automations with a run answered by 404: the begin of the last GET answered by 404, if any.
+        self._denied: dict[str, float | None] = {}
+        self._snapshot_begun = -inf  # begin of the newest snapshot
+        # Automations missing from the newest snapshot: the begin of the last snapshot with the automation.
+        self._unseen: dict[str, datetime] = {}
+        self._reported_unseen: Mapping[str, datetime] = {}  # `_unseen` as the last `update` reported it
 
-    # ------------------------------------------------------------ what exists
+    # ------------------------------------------------------------ existing automations
 
     @property
     def entries(self) -> Mapping[str, TimetableEntry]:
-        """Every automation that exists, by its id."""
+        """Every existing automation, by its id."""
         return self._entries
 
     @property
@@ -185,40 +200,43 @@ class Timetable:
 
     @property
     def absent(self) -> Collection[str]:
-        """The ids of the automations that the newest complete snapshot does not have, and that nothing else has decided about yet.
+        """Ids of the automations missing from the newest complete snapshot and not decided otherwise yet.
 
-        Until the first snapshot of this process: the ids of those that the last one before it did not have.
+        Before the first snapshot of this process: ids missing from the last snapshot in the ledger.
         """
         return self._absent.keys()
 
     def is_absent(self, automation_id: str) -> bool:
-        """Whether the newest complete snapshot does not have it."""
+        """Return whether the automation is missing from the newest complete snapshot, or unknown."""
         return automation_id not in self._entries or automation_id in self._absent
 
     def note_absence(self, automation_id: str, begun: float) -> None:
-        """The automation answered 404, and a snapshot that began at ``begun`` does not show it, complete or not."""
+        """Note that the automation answered 404 and is missing from a snapshot, complete or not.
+
+        ``begun`` is the begin of the snapshot.
+        """
         self._absent[automation_id] = min(self._absent.get(automation_id, inf), begun)
 
     @property
     def denied(self) -> Collection[str]:
-        """The ids of the automations whose run and GET answered 404, and that each snapshot since has shown."""
+        """Ids of the automations with a run and a GET answered by 404, and present in each snapshot since."""
         return [automation_id for automation_id, begun in self._denied.items() if begun is not None]
 
     @property
     def doubtful(self) -> Collection[str]:
-        """The ids of the enabled automations whose run answered 404, and that each snapshot since has shown."""
+        """Ids of the enabled automations with a run answered by 404, and present in each snapshot since."""
         entries = ((automation_id, self._entries.get(automation_id)) for automation_id in self._denied)
         return [automation_id for automation_id, entry in entries if entry is not None and entry.automation.definition.enabled]
 
     def needs_reading(self, automation_id: str) -> bool:
-        """Return whether only the automation itself, read alone, can tell whether it is there.
+        """Return whether the automation must be read alone to find out whether it still exists.
 
         Either the list does not have the automation, or a run of the automation answered 404.
         """
         return automation_id in self._denied or self.is_absent(automation_id)
 
     def find_denial(self, automation_id: str) -> str | None:
-        """Return why an automation that the list shows may be gone, for people; None when nothing says so."""
+        """Return why an automation in the list may be gone, for people; None without a denial."""
         if automation_id not in self._denied:
             return None
         if self._denied[automation_id] is None:
@@ -230,15 +248,18 @@ class Timetable:
         self._denied.setdefault(automation_id, None)
 
     def confirm_denial(self, automation_id: str, begun: float) -> None:
-        """Note that a GET of the automation that began at ``begun`` answered 404 too.
+        """Note that a GET of the automation, begun at ``begun``, answered 404 too.
 
-        The next snapshot removes the automation when it does not show it, complete or not. A later snapshot does not: by then
-        the automation may be there again.
+        The next snapshot removes the automation when the automation is missing from it, complete or not. A
+        later snapshot does not remove the automation for this reason: the automation may exist again by then.
         """
         self._denied[automation_id] = begun
 
     def revoke_denial(self, automation_id: str) -> None:
-        """Note that a GET of the automation was answered, with another definition than the list shows: the list is to say which counts."""
+        """Note that a GET of the automation returned a definition other than the list's.
+
+        The list decides which definition counts.
+        """
         if automation_id in self._denied:
             self._denied[automation_id] = None
 
@@ -248,7 +269,7 @@ class Timetable:
         self._denied.pop(automation_id, None)
 
     def note_clock_step(self, seconds: float) -> None:
-        """Move the instants of polls along with the clock, which was set ahead by so many seconds."""
+        """Move the instants of polls by a clock step, in seconds; positive: the clock was set ahead."""
         self._unseen = {each: at + timedelta(seconds=seconds) for each, at in self._unseen.items()}
 
     def load(
@@ -259,18 +280,19 @@ class Timetable:
         ended: Sequence[EndedVersion] = (),
         gaps: Sequence[Gap] = (),
     ) -> Iterator[list[DefinitionVersion]]:
-        """Take up what the ledger recorded. What came due since the watermark waits until an `update` has said that it is still meant.
+        """Enter the automations, versions and gaps recorded in the ledger.
 
-        So does what lies in the ``gaps`` below the watermark. Yields after each slice, so that others have a turn; until the last one,
-        nothing else may be asked of this timetable.
+        Fire times since the watermark wait until an `update` has confirmed them; likewise fire times in the
+        ``gaps`` below the watermark. The generator yields after each slice, to give other tasks a turn. Call
+        nothing else on this timetable before the last slice.
 
-        Gives the versions of those whose validity is not what was recorded, since the zone data or the rules are other ones: from now on.
+        Yield lists of new versions, in force from now on. An automation gets a new version when its validity
+        differs from the record, because the zone data or the rules have changed.
         """
         self._spans.clear()
         if watermark is not None and watermark > self._schedule_heap.cursor:
-            self._schedule_heap = ScheduleHeap(
-                watermark
-            )  # the clock went back, which is for the caller to say with `rewind`, or is not right yet
+            # The clock went back, or is not right yet. The caller handles a clock set back with `rewind`.
+            self._schedule_heap = ScheduleHeap(watermark)
         unseen = {automation_id: each.unseen_since for automation_id, each in recorded.items() if each.unseen_since is not None}
         self._unseen, self._reported_unseen, self._absent = unseen, dict(unseen), dict.fromkeys(unseen, inf)
         undecided = [] if watermark is None else [*gaps, Gap(watermark, self._schedule_heap.cursor)]
@@ -282,18 +304,24 @@ class Timetable:
             yield [version for each in records if (version := self._take_up(each, undecided)) is not None]
 
     def _take_up(self, record: RecordedAutomation, undecided: Sequence[Gap]) -> DefinitionVersion | None:
-        """Enter an automation as recorded; a version that is in force from now on when it was not valid then and is now, or the reverse."""
+        """Enter an automation as recorded.
+
+        Return a version in force from now on when the definition's validity differs from the recorded
+        validity; otherwise None.
+        """
         now = self._schedule_heap.cursor
-        entry = self._enter(record.automation, min(record.effective_from, now), broken=record.broken)  # min: under a clock that was ahead
+        # min: the version may have been recorded under a clock ahead of the present clock.
+        entry = self._enter(record.automation, min(record.effective_from, now), broken=record.broken)
         version = None
         if not entry.broken and entry.invalid != record.invalid:
-            entry.effective_from = now  # else one that could not be evaluated then would fire the past
+            # Otherwise a definition invalid until now would fire the past.
+            entry.effective_from = now
             version = _make_version(entry, now, now)
         self._recall_all(entry, undecided)
         return version
 
     def _recall_all(self, entry: TimetableEntry, undecided: Sequence[Gap]) -> None:
-        """Let what the entry implied in the undecided time wait."""
+        """Keep the entry's fire times in the undecided gaps until an `update` confirms them."""
         for gap in merge_gaps(gap for gap in undecided if entry.automation.id >= gap.automation_id):
             end = gap.until if entry.until is None else min(entry.until, gap.until)
             self._recall(entry, gap.since, min(end, self._schedule_heap.cursor))
@@ -325,7 +353,10 @@ class Timetable:
             self._unconfirmed[entry.automation.id] = moments if before is None else [*before, *moments]
 
     def _recall_interval(self, entry: TimetableEntry, schedule: Schedule, begin: datetime, end: datetime) -> None:
-        """The same of many instants. Only the newest of them may have been scheduled and not be due yet, by its jitter."""
+        """Keep an interval with many instants until an `update` confirms the interval.
+
+        With jitter, only the newest instant may lie in the past and not be due yet.
+        """
         last = None if not entry.policies.jitter else find_last_near(schedule, max(begin, end - entry.policies.jitter), end)
         if last is not None:
             late = make_fire_time(entry.policies, self._target, entry.automation.id, last, find_first_after(schedule, last))
@@ -340,11 +371,12 @@ class Timetable:
             backlog.add(entry.automation.id, BacklogInterval(entry.automation.definition, schedule, first - JUST_BEFORE, end))
 
     def update(self, snapshot: Snapshot, *, previous_poll: datetime | None, confirm_after: float | None) -> SnapshotChanges:
-        """Take up a snapshot and say what it changed.
+        """Apply a snapshot and return its changes.
 
-        An automation is removed when it was absent from every complete snapshot for ``confirm_after`` seconds, from one begin to another:
-        a list that is empty for a moment, or filtered by mistake, removes nothing. None: this is a part of a snapshot, and the rest
-        follows.
+        An automation is removed when every complete snapshot during ``confirm_after`` seconds lacked the
+        automation, from the begin of the first snapshot to the begin of the last. A list empty for a moment,
+        or filtered by mistake, removes nothing. ``confirm_after`` None: this is a part of a snapshot, and the
+        other parts follow.
         """
         if len(self._spans) > _MOST_SPANS:
             self._spans.clear()
@@ -357,7 +389,8 @@ class Timetable:
             if known is None:
                 added.append(self._edit(automation, since.find_effective_from(automation.id, automation, None), snapshot))
             elif known.automation is automation and not known.broken:
-                continue  # the usual case: the snapshot took what has not changed from the one before
+                # The usual case: unchanged automations are the same objects as in the snapshot before.
+                continue
             elif known.broken or known.automation.definition != automation.definition:
                 changed.append(self._edit(automation, since.find_effective_from(automation.id, automation, known.automation), snapshot))
                 updated.append(automation)
@@ -365,7 +398,8 @@ class Timetable:
                 self._refresh(known, automation)
                 updated.append(automation)
             else:
-                known.automation = automation  # as loaded from the ledger: from now on it is the snapshot's, and no more to compare
+                # Replace the equal object loaded from the ledger: later comparisons are by identity.
+                known.automation = automation
         for automation_id, error in snapshot.broken.items():
             known = self._entries.get(automation_id)
             if known is None or not known.broken or known.invalid != error.reason:
@@ -377,16 +411,19 @@ class Timetable:
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether an `update` has said of everything that came due before this process began whether it is still meant."""
+        """Whether an `update` has confirmed or dropped all fire times due before this process began."""
         return not self._unconfirmed and not self._unconfirmed_backlog
 
     def is_changed(self, automation: Automation) -> bool:
-        """Whether an `update` with this automation would change anything, as far as that can be told at once."""
+        """Return whether an `update` with this automation may change anything; a quick check by identity."""
         known = self._entries.get(automation.id)
         return known is None or known.broken or known.automation is not automation
 
     def remove(self, automation_id: str, at: datetime, observed_at: datetime) -> DefinitionVersion | None:
-        """The automation is gone since ``at``, as was known at ``observed_at``; None when it was not there."""
+        """Remove an automation, gone since ``at``, and return the version to record.
+
+        ``observed_at`` is the instant at which the removal became known. Return None for an unknown id.
+        """
         entry = self._entries.pop(automation_id, None)
         self._absent.pop(automation_id, None)
         self._denied.pop(automation_id, None)
@@ -399,9 +436,10 @@ class Timetable:
         return DefinitionVersion(automation_id, entry.automation.name, None, effective_from=at, observed_at=observed_at)
 
     def reconsider(self, schedule: Callable[[str, str], Schedule], now: datetime) -> list[DefinitionVersion]:
-        """Evaluate everything anew from the cursor on: the settings or the zone data changed.
+        """Evaluate all automations again from the cursor on: the settings or the zone data changed.
 
-        Gives the versions of those whose validity changed. As with an edit, that divides time at ``now``.
+        Return new versions for the automations with changed validity. Like an edit, such a change divides
+        time at ``now``.
         """
         self._parse = schedule
         self._spans.clear()
@@ -415,7 +453,10 @@ class Timetable:
         return [_make_version(self._begin(entry.automation, now), now, now) for entry in changed]
 
     def _reconsider_entry(self, entry: TimetableEntry, now: datetime) -> bool:
-        """Evaluate the entry anew; when that makes it valid or invalid, its version ends here instead, and False is given."""
+        """Evaluate the entry again and return True when its validity is unchanged.
+
+        Otherwise end the entry's version at ``now`` and return False.
+        """
         self._states[entry.state] -= 1
         entry.policies = self._policies(entry.automation.id, entry.automation.name)
         self._states[entry.state] += 1
@@ -427,10 +468,13 @@ class Timetable:
         entry.schedule = None
         return False
 
-    # ------------------------------------------------------------ what is due
+    # ------------------------------------------------------------ due fire times
 
     def collect_due(self, until: datetime, *, absent_until: datetime | None = None) -> list[DueFireTimes]:
-        """Everything due up to and including ``until``. It stays due until `mark_durable` is called. Nobody ran before ``absent_until``."""
+        """Return all fire times due up to and including ``until``, by automation.
+
+        The fire times stay due until `mark_durable` is called. No daemon ran before ``absent_until``.
+        """
         self._move_to_backlog()
         for collected in self._schedule_heap.collect(until):
             span = None if collected.instants is None else _EvaluatedSpan(self._target, collected.instants, collected.following)
@@ -446,7 +490,7 @@ class Timetable:
         return [DueFireTimes(self._find_last_entry(each), moments) for each, moments in self._due_queue.find_due(until).items()]
 
     def _add_many(self, entry: TimetableEntry, schedule: Schedule, begin: datetime, end: datetime) -> None:
-        """Add what a schedule that gave many instants implied for one version, which may be in force since a short time only."""
+        """Add the many instants of a schedule for a version, which may have come into force recently."""
         if entry.effective_from > begin:
             self._add_past(entry, schedule, entry.effective_from, end)
         else:
@@ -456,7 +500,7 @@ class Timetable:
         return self._entries.get(automation_id) or self._past[automation_id][-1]
 
     def mark_durable(self, dues: Sequence[DueFireTimes]) -> None:
-        """These are durable, or need not be: they are not due any more."""
+        """Remove fire times from the due queue: they are durable, or need no row."""
         for each in dues:
             automation_id = each.entry.automation.id
             self._due_queue.discard(automation_id, each.fire_times)
@@ -466,23 +510,32 @@ class Timetable:
 
     @property
     def delayed_count(self) -> int:
-        """The number of fire times whose instant has passed and whose due time has not."""
+        """Number of fire times with a past instant and a future due time."""
         return self._due_queue.delayed_count
 
     def list_first_delayed(self, limit: int) -> list[tuple[TimetableEntry, FireTime]]:
-        """Return the first ``limit`` fire times whose instant has passed and whose due time has not, in the order of due."""
+        """Return the first ``limit`` fire times with a past instant and a future due time, in due order."""
         return [(self._find_last_entry(automation_id), each) for automation_id, each in self._due_queue.list_first_delayed(limit)]
 
     def iterate_delayed_fires(self, automation_id: str | None = None) -> Iterator[tuple[TimetableEntry, FireTime]]:
-        """Yield these fire times of all automations, or of one, in no order. The timetable may change meanwhile."""
+        """Yield the fire times with a past instant and a future due time, of all automations or of one.
+
+        The order is undefined. The timetable may change during the iteration.
+        """
         return self._iterate_fire_times(_copy_ids(self._due_queue.delayed_automations, automation_id), self._due_queue.list_delayed_fires)
 
     def iterate_unplanned_fires(self, automation_id: str | None = None) -> Iterator[tuple[TimetableEntry, FireTime]]:
-        """Yield in the same way the fire times that are due and not durable yet; not the ones that wait for the first good poll."""
+        """Yield the fire times that are due and not durable yet, as `iterate_delayed_fires` does.
+
+        Fire times waiting for the first good poll are left out.
+        """
         return self._iterate_fire_times(_copy_ids(self._due_queue.ready, automation_id), lambda each: self._due_queue.ready.get(each, ()))
 
     def iterate_unconfirmed_fires(self, automation_id: str | None = None) -> Iterator[tuple[TimetableEntry, FireTime]]:
-        """Yield in the same way the fire times that came due while nobody ran and wait for the first good poll."""
+        """Yield the fire times that came due before this daemon ran and wait for the first good poll.
+
+        The order is undefined. The timetable may change during the iteration.
+        """
         return self._iterate_fire_times(_copy_ids(self._unconfirmed, automation_id), lambda each: self._unconfirmed.get(each, ()))
 
     def _iterate_fire_times(
@@ -496,7 +549,11 @@ class Timetable:
     # ------------------------------------------------------------ the undecided past
 
     def find_late(self, limit: int) -> list[LateInterval]:
-        """The next stretches of the past to decide: at least one, and ``limit`` at most; fewer when they take long to evaluate."""
+        """Return the next late intervals to decide: at least one, at most ``limit``.
+
+        Return fewer than ``limit`` when the intervals take long to evaluate. An interval with a time zone
+        missing from the zone data is postponed.
+        """
         found: list[LateInterval] = []
         evaluated: set[tuple[Schedule, datetime, datetime]] = set()
         cost = 0
@@ -515,27 +572,30 @@ class Timetable:
         return found
 
     def mark_late_durable(self, overdue: Sequence[LateInterval]) -> None:
-        """These are durable."""
+        """Remove late intervals from the backlog: their outcomes are durable."""
         self._backlog.discard((each.entry.automation.id, each.interval) for each in overdue)
         for each in overdue:
             self._forget_past(each.entry.automation.id)
 
     def find_gaps(self, recovered: Sequence[LateInterval] = ()) -> Sequence[Gap]:
-        """What lies below the watermark and is not decided yet, once ``recovered`` are durable."""
+        """Return the undecided gaps below the watermark, assuming that ``recovered`` are durable."""
         return self._backlog.find_gaps([(each.entry.automation.id, each.interval) for each in recovered])
 
     @property
     def has_backlog(self) -> bool:
-        """Whether anything of the past is to be decided."""
+        """Whether any past interval is undecided."""
         return bool(self._backlog)
 
     @property
     def backlog_count(self) -> int:
-        """Of how many automations something of the past is to be decided."""
+        """Number of automations with an undecided past."""
         return len(self._backlog.automations)
 
     def _examine(self, until: datetime, absent_until: datetime | None) -> None:
-        """Take out of the backlog what may still start; of so many automations that it takes a few hundredths of a second."""
+        """Move fire times that may still start from the backlog to the due queue; the rest becomes late.
+
+        Stop after as many automations as a few hundredths of a second allow.
+        """
         examiner = Examiner(self._target, now=until - _AHEAD, until=until, absent_until=absent_until)
         cost = 0
         for automation_id in self._backlog.unexamined:
@@ -557,7 +617,10 @@ class Timetable:
                 break
 
     def _move_to_backlog(self) -> None:
-        """Keep the moments of automations that have many as stretches: a ledger that cannot be written for hours must not fill memory."""
+        """Replace the fire times of automations with many of them by intervals of the backlog.
+
+        A ledger that cannot be written for hours must not fill the memory.
+        """
         for automation_id, moments in self._due_queue.find_overfull(MOST_LISTED):
             begin, end = moments[0].scheduled_for - JUST_BEFORE, moments[-1].scheduled_for
             stretches = list(self._find_intervals(automation_id, begin, end))
@@ -567,7 +630,7 @@ class Timetable:
                     self._backlog.add(automation_id, stretch)
 
     def _find_intervals(self, automation_id: str, begin: datetime, end: datetime) -> Iterator[BacklogInterval]:
-        """What the automation's versions implied after ``begin`` and up to ``end``."""
+        """Yield the intervals of the automation's versions after ``begin`` and up to ``end``."""
         current = self._entries.get(automation_id)
         for entry in (*self._past.get(automation_id, ()), *([] if current is None else [current])):
             since, until = max(begin, entry.effective_from), end if entry.until is None else min(end, entry.until)
@@ -586,24 +649,30 @@ class Timetable:
         if automation_id in self._past and not self._is_undecided(automation_id):
             del self._past[automation_id]
 
-    # ------------------------------------------------------------ when what is next
+    # ------------------------------------------------------------ next fire times
 
     @property
     def wake_at(self) -> datetime | None:
-        """When something is due next: in the past while something due is not planned, None when nothing ever is."""
+        """Next due instant of all automations; None when nothing is ever due.
+
+        The instant lies in the past while something due is not planned.
+        """
         return min((each for each in (self._schedule_heap.next_instant, self._due_queue.earliest_due) if each is not None), default=None)
 
     @property
     def next_fire(self) -> datetime | None:
-        """The next scheduled instant of all; None when nothing ever fires."""
+        """Next scheduled instant of all automations; None when no automation ever fires."""
         return self._schedule_heap.next_instant
 
     def find_next(self, schedule: Schedule) -> datetime | None:
-        """The next instant of a schedule that an automation here has, without evaluating it."""
+        """Return the next instant of a schedule, without an evaluation; None for an unused schedule."""
         return self._schedule_heap.find_next(schedule)
 
     def compute_watermark(self, now: datetime, planned: Sequence[DueFireTimes] = ()) -> datetime:
-        """The instant up to which everything is planned once ``planned`` are durable; never later than ``now``."""
+        """Return the instant up to which everything is planned once ``planned`` is durable.
+
+        The instant is never later than ``now``.
+        """
         waiting = [moments[0].scheduled_for for moments in self._unconfirmed.values()]
         if (
             earliest := self._due_queue.find_earliest_scheduled({each.entry.automation.id: each.fire_times for each in planned})
@@ -613,9 +682,9 @@ class Timetable:
         return min([now, self._schedule_heap.cursor, begin, *(each - JUST_BEFORE for each in waiting)])
 
     def bring_into_force(self, now: datetime) -> None:
-        """The clock went back to ``now``: the versions that were seen under the one that was ahead are in force by now.
+        """Bring the versions observed under a clock ahead of time into force: the clock went back to ``now``.
 
-        A claim ahead of ``now`` may be withdrawn, so that nothing is coalesced into it any more.
+        A claim ahead of ``now`` may be withdrawn. No occurrence is coalesced into such a claim any more.
         """
         for entry in self._entries.values():
             if entry.claimed is not None and entry.claimed > now:
@@ -623,10 +692,11 @@ class Timetable:
             entry.effective_from = min(entry.effective_from, now)
 
     def rewind(self, now: datetime, *, watermark: datetime, ended: Sequence[EndedVersion] = ()) -> None:
-        """The clock went back to ``now``: what lies after ``watermark`` is evaluated again, also of the versions that ``ended`` since.
+        """Evaluate the time after ``watermark`` again: the clock went back to ``now``.
 
-        Claims that exist keep it from firing twice. What is not planned yet and lies behind ``now`` stays, and is decided by this clock,
-        also what the clock that was ahead found too late.
+        ``ended`` are the versions that ended since the watermark; their time is evaluated again too.
+        Existing claims prevent a second fire. Fire times up to ``now`` without a row stay and are decided by
+        the present clock, including those found too late under the clock ahead.
         """
         if watermark < self._schedule_heap.cursor:
             self._due_queue.cut_all(now)
@@ -642,10 +712,11 @@ class Timetable:
     def iterate_upcoming(
         self, after: datetime, until: datetime, only: Callable[[Automation], bool] | None = None
     ) -> Iterator[tuple[datetime, TimetableEntry]]:
-        """What is scheduled after ``after`` and up to ``until``, in order, of all automations or ``only`` of those for which that holds.
+        """Return the instants after ``after`` and up to ``until`` with their entries, in order of time.
 
-        Evaluated lazily, and perhaps in another thread, which also calls ``only``; an automation that is removed meanwhile is left out from
-        there on.
+        ``only`` selects automations; without it, all automations count. The evaluation is lazy and may run in
+        another thread, which also calls ``only``. An automation removed during the iteration is left out
+        from that moment on.
         """
         entries = None if only is None else list(self._entries.values())
 
@@ -661,10 +732,13 @@ class Timetable:
         )
 
     def iterate_by_schedule(self, after: datetime, until: datetime) -> Iterator[tuple[datetime, Schedule, Sequence[str]]]:
-        """The same of all automations, as ids: those that share a schedule at once, so that many of them cost no more than one."""
+        """Return the same instants as `iterate_upcoming`, with the schedule and the ids of its automations.
+
+        Automations with the same schedule come together: many of them cost no more than one.
+        """
         return self._schedule_heap.iterate_by_schedule(after, until)
 
-    # ------------------------------------------------------------ entries coming and going
+    # ------------------------------------------------------------ entering and leaving
 
     def _enter(self, automation: Automation, since: datetime, *, broken: str | None = None) -> TimetableEntry:
         schedule, invalid = (None, broken) if broken is not None else self._evaluate(automation.definition)
@@ -674,7 +748,8 @@ class Timetable:
         if (known := self._entries.get(automation.id)) is not None:
             self._states[known.state] -= 1
             known.following = entry
-            if known.claimed is not None and known.claimed <= since:  # a later claim the edit may withdraw
+            # The edit may withdraw a later claim.
+            if known.claimed is not None and known.claimed <= since:
                 entry.claimed = known.claimed
         self._entries[automation.id] = entry
         self._states[entry.state] += 1
@@ -683,7 +758,7 @@ class Timetable:
         return entry
 
     def _leave(self, entry: TimetableEntry, at: datetime) -> None:
-        """The version ends at ``at``: what it had scheduled later is not meant any more, what it had scheduled before is."""
+        """End the version at ``at``: drop its fire times after ``at``, keep the earlier fire times."""
         entry.until = at
         automation_id = entry.automation.id
         self._due_queue.cut(automation_id, at)
@@ -705,7 +780,7 @@ class Timetable:
         return _make_version(self._begin(automation, since), since, snapshot.ended_at)
 
     def _begin(self, automation: Automation, since: datetime) -> TimetableEntry:
-        """Another version is in force from ``since`` on, also for what the cursor has passed."""
+        """Enter a version in force from ``since`` on, with its instants between ``since`` and the cursor."""
         entry = self._enter(automation, since)
         if entry.schedule is not None:
             self._add_past(entry, entry.schedule, since, self._schedule_heap.cursor)
@@ -731,11 +806,11 @@ class Timetable:
         self._states[entry.state] += 1
 
     def _remove_absent(self, snapshot: Snapshot, confirm_after: float, previous_poll: datetime) -> list[DefinitionVersion]:
-        """Note the automations that are absent. Remove those that have been absent for long enough, and those that are denied.
+        """Note the absent automations. Remove automations absent for long enough, and denied automations.
 
-        An object that nobody can identify may be one of the absent automations: a snapshot with such an object counts against none.
-        Neither does a snapshot that is not complete. Both suffice to remove an automation that
-        was denied since the snapshot before.
+        An unidentified object may be one of the absent automations: a snapshot with such an object counts
+        against no automation. An incomplete snapshot does not count either. Both kinds of snapshot are enough
+        to remove an automation denied since the snapshot before.
         """
         begun = inf if snapshot.unidentified else snapshot.begun
         missed = [each for each in self._entries if each not in snapshot.automations and each not in snapshot.broken]
@@ -747,12 +822,12 @@ class Timetable:
         else:
             self._absent = {each: self._absent[each] for each in missed if each in self._absent}
         if snapshot.complete and not snapshot.unidentified:
-            long_enough = max(confirm_after - _CLOCK_TICK, _CLOCK_TICK)  # never one snapshot alone
+            long_enough = max(confirm_after - _CLOCK_TICK, _CLOCK_TICK)  # never a single snapshot
             gone |= {each for each, since in self._absent.items() if snapshot.begun - since >= long_enough}
         return [version for each in sorted(gone) if (version := self.remove(each, snapshot.begun_at, snapshot.ended_at)) is not None]
 
     def _find_unseen_changes(self) -> Mapping[str, datetime | None]:
-        """What differs from what was told last, also because the clock was set."""
+        """Return the differences from the last report, also differences caused by a change of the clock."""
         told, self._reported_unseen = self._reported_unseen, dict(self._unseen)
         shown_again: dict[str, datetime | None] = {each: None for each in told if each not in self._unseen and each in self._entries}
         return shown_again | {each: since for each, since in self._unseen.items() if told.get(each) != since}
@@ -773,7 +848,8 @@ class Timetable:
 
     def _add_past(self, entry: TimetableEntry, schedule: Schedule, begin: datetime, end: datetime) -> None:
         if begin.replace(second=0, microsecond=0) >= end.replace(second=0, microsecond=0):
-            return  # the usual case: nothing is to be evaluated for this automation alone
+            # The usual case: this automation needs no evaluation.
+            return
         span = self._evaluate_span(schedule, begin, end)
         if span is None:
             self._add_interval(self._backlog, entry, schedule, begin, end)
@@ -783,7 +859,8 @@ class Timetable:
     def _evaluate_span(self, schedule: Schedule, begin: datetime, end: datetime) -> "_EvaluatedSpan | None":
         """Return the instants after ``begin`` and up to ``end``; None for more instants than are listed.
 
-        Each schedule is evaluated once for each pair of minutes: the thousands of automations of a bulk edit share them.
+        Each schedule is evaluated once for each pair of minutes: the thousands of automations of a bulk edit
+        share the result.
         """
         key = (schedule, begin.replace(second=0, microsecond=0), end.replace(second=0, microsecond=0))
         if key not in self._spans:
@@ -792,7 +869,10 @@ class Timetable:
 
 
 class _EvaluatedSpan:
-    """What one schedule gave in one stretch of time, made into moments once for all automations of the same policies."""
+    """The instants of a schedule in an interval of time.
+
+    Automations with equal policies and without jitter share the fire times.
+    """
 
     def __init__(self, target: str, instants: tuple[datetime, ...], following: datetime | None) -> None:
         self._target = target
@@ -802,14 +882,14 @@ class _EvaluatedSpan:
 
     @classmethod
     def evaluate(cls, target: str, schedule: Schedule, begin: datetime, end: datetime) -> "_EvaluatedSpan | None":
-        """The instants after ``begin`` and up to ``end``; None for more of them than are listed."""
+        """Evaluate the instants after ``begin`` and up to ``end``; None for more than `MOST_LISTED`."""
         instants = tuple(islice(schedule.iterate_between(begin, end), MOST_LISTED + 1))
         if len(instants) > MOST_LISTED:
             return None
         return cls(target, instants, schedule.find_next(end) if instants else None)
 
     def get_fire_times(self, entry: TimetableEntry) -> Sequence[FireTime]:
-        """The entry's moments, in order: those scheduled after its version came into force."""
+        """Return the entry's fire times, in order: those scheduled after its version came into force."""
         if entry.policies.jitter:
             moments = self._make_fire_times(entry)
         else:
@@ -828,19 +908,25 @@ class _EvaluatedSpan:
 
 
 _Spans = dict[tuple[Schedule, datetime, datetime], _EvaluatedSpan | None]
-"""What schedules gave; None for more instants than are listed."""
+"""Evaluated spans of schedules; None for more instants than are listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class _EditStart:
-    """From when what a snapshot shows is in force."""
+    """The data that decide when an edit in a snapshot came into force.
+
+    ``unseen`` has the begin of the last snapshot with the automation, for automations missing since.
+    """
 
     previous_poll: datetime
     snapshot: Snapshot
     unseen: Mapping[str, datetime]
 
     def find_effective_from(self, automation_id: str, automation: Automation | None, before: Automation | None) -> datetime:
-        """From when the edit that made ``automation`` out of ``before`` counts; the last poll that showed it when it cannot be told."""
+        """Return the instant from which the edit of ``before`` to ``automation`` counts.
+
+        When the instant is unknown, return the last poll with the automation.
+        """
         moved = bool(before and automation and (before.run_id, before.run_status) != (automation.run_id, automation.run_status))
         return compute_effective_from(
             automation.updated_at if automation else None,
@@ -852,7 +938,7 @@ class _EditStart:
 
 
 def _copy_ids(everything: Iterable[str], automation_id: str | None) -> Iterable[str]:
-    """Return a copy of all ids, or the one id that is asked for."""
+    """Return a copy of all ids, or the requested id alone."""
     return list(everything) if automation_id is None else [automation_id]
 
 

@@ -1,8 +1,9 @@
-"""What an answer means: was a run started, and what follows.
+"""The meaning of an answer: whether a run was started, and the next action.
 
-`judge` is the table for the answer to an attempt, `reconcile` the one for a reading after an attempt whose outcome is unknown.
-Both are pure: facts in, a verdict out. Instants are seconds on the clock that counts suspend and that nobody sets: between an attempt and
-the reading that tells of it, the wall clock may have been set, and the API's too.
+`judge` is the table for the answer to an attempt. `reconcile` is the table for a reading after an unknown
+attempt. Both are pure: they turn facts into a verdict. Instants are seconds on the clock that counts suspend
+and cannot be set. Between an attempt and the reading about its run, the wall clock and the API's clock may
+have been set.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,26 +14,30 @@ from typing import Final
 
 from scheduler.core.model import AttemptResult, Automation, RunStatus
 
-# ---------------------------------------------------------------- what came back
+# ---------------------------------------------------------------- results of a request
 
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """The request never left: no connection, no name, no TLS. Nothing was started."""
+    """The request was never sent: no connection, no name, no TLS. Nothing was started."""
 
     error: str
 
 
 @dataclass(frozen=True, slots=True)
 class NoResponse:
-    """The request may have been carried out: it timed out, was cut off, or its answer was unusable."""
+    """The API may have executed the request: a time-out, a cut connection, or an unusable answer."""
 
     error: str
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptResponse:
-    """A complete answer. ``automation`` is the body when it is one; ``error`` is the body's own words, shortened."""
+    """A complete answer.
+
+    ``automation`` is the body if the body is an automation. ``error`` is the body's own text, shortened.
+    ``retry_after`` is in seconds.
+    """
 
     status: int
     automation: Automation | None = None
@@ -42,12 +47,12 @@ class AttemptResponse:
     error: str | None = None
 
 
-# ---------------------------------------------------------------- what it means
+# ---------------------------------------------------------------- verdicts
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptAccepted:
-    """Started: the run is this automation's newest one."""
+    """A run was started: the automation's newest run."""
 
     automation: Automation
     result = AttemptResult.ANSWERED
@@ -55,7 +60,7 @@ class AttemptAccepted:
 
 @dataclass(frozen=True, slots=True)
 class NotStarted:
-    """Nothing was started: to be tried again with back-off."""
+    """Nothing was started: try again with back-off."""
 
     error: str
     result = AttemptResult.NOT_SENT
@@ -63,7 +68,7 @@ class NotStarted:
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """Nothing was started, and the whole target waits: ``retry_after`` seconds, or with back-off when None."""
+    """Nothing was started, and the whole target waits ``retry_after`` seconds, or with back-off for None."""
 
     error: str
     retry_after: float | None
@@ -72,7 +77,7 @@ class Throttled:
 
 @dataclass(frozen=True, slots=True)
 class MaybeStarted:
-    """It may have been started: find out, and neither ask nor send for ``retry_after`` seconds."""
+    """A run may have been started: reconcile, and neither read nor send for ``retry_after`` seconds."""
 
     error: str
     retry_after: float | None = None
@@ -81,7 +86,7 @@ class MaybeStarted:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Nothing was started, nor will anything be on this target until somebody mends it."""
+    """Nothing was started, and the target starts nothing until an operator removes the cause."""
 
     error: str
     result = AttemptResult.HELD
@@ -97,7 +102,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class AutomationNotFound:
-    """The API does not know the automation here: the list says whether it is gone or the target is wrong."""
+    """The API does not know the automation. The list shows whether it is gone or the target is wrong."""
 
     error: str
     result = AttemptResult.REFUSED
@@ -110,7 +115,10 @@ _MAYBE_CARRIED_OUT: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TO
 
 
 def judge(came_back: AttemptResponse | NotSent | NoResponse, *, automation_id: str, taken: Callable[[str], bool]) -> AttemptVerdict:
-    """The verdict on an attempt for ``automation_id``; ``taken`` says that a run is known already: the baseline, or somebody else's."""
+    """Return the verdict on an attempt for ``automation_id``.
+
+    ``taken`` returns whether a run is known already: the baseline, or a run with another known origin.
+    """
     match came_back:
         case NotSent(error=error):
             return NotStarted(error)
@@ -152,18 +160,20 @@ def _judge_refusal(answer: AttemptResponse) -> AttemptVerdict:
 
 
 def is_finished(run_status: str | None) -> bool:
-    """Whether the API's word for a run's status is one of its two ends; a word that we do not know is none."""
+    """Return whether the API's run status is success or failed; an unknown status is not an end."""
     return run_status in _FINISHED
 
 
-# ---------------------------------------------------------------- finding out
+# ---------------------------------------------------------------- reconcile
 
 
 @dataclass(frozen=True, slots=True)
 class RunReading:
-    """An automation's newest run as one reading showed it: when the reading was begun, and when the run began, if the API says so.
+    """An automation's newest run in one reading.
 
-    ``run_began`` is that by what the API's clock showed at the reading; ``run_at`` is what it showed itself.
+    ``begun`` is the begin of the reading. ``run_at`` is the begin of the run on the API's clock.
+    ``run_began`` is the same instant in seconds, converted with the API's clock at the reading. Both are None
+    when the API does not give the begin of the run.
     """
 
     begun: float
@@ -174,9 +184,10 @@ class RunReading:
 
 @dataclass(frozen=True, slots=True)
 class UnknownAttempt:
-    """An attempt whose outcome is unknown: when its first byte left at the earliest, and when it ended.
+    """An attempt with an unknown outcome.
 
-    ``sent_by_api`` is what the API's clock showed when it left, None if that was not known.
+    ``sent`` is the earliest instant of its first byte, ``ended`` its end. ``settle_time`` is in seconds.
+    ``sent_by_api`` is the API's clock at ``sent``, None if unknown.
     """
 
     baseline: str | None
@@ -187,32 +198,32 @@ class UnknownAttempt:
 
     @property
     def settles_at(self) -> float:
-        """When it can no longer be carried out: from then on a reading may say no."""
+        """Instant after which the API no longer starts a run for this attempt, and a reading may say no."""
         return self.ended + self.settle_time
 
 
 @dataclass(frozen=True, slots=True)
 class FoundRun:
-    """This run is the attempt's."""
+    """The attempt started this run."""
 
     run_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Covered:
-    """A run that began later is the newest one: ours may lie beneath it, and the API shows only the newest."""
+    """A later run is the newest run: it may hide the attempt's run, because the API shows only the newest."""
 
     run_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class NothingStarted:
-    """Two readings agree, the second one after the settle time: nothing was started."""
+    """Two readings agree, the second after the settle time: the attempt started nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Undecided:
-    """Not to be told yet."""
+    """The readings do not decide yet."""
 
 
 ReconcileResult = FoundRun | Covered | NothingStarted | Undecided
@@ -221,10 +232,12 @@ ReconcileResult = FoundRun | Covered | NothingStarted | Undecided
 def reconcile(
     doubt: UnknownAttempt, reading: RunReading, earlier: RunReading | None, *, margin: float, taken: Callable[[str], bool]
 ) -> ReconcileResult:
-    """What ``reading`` says of an unknown attempt, given the ``earlier`` reading after it, if any.
+    """Return what a reading proves about an unknown attempt.
 
-    ``margin`` is how far off it may be when the run began, since that is read from the API's clock. The window is widened by the
-    margin: a foreign run taken for ours is one run too few, but a run of ours taken for foreign would be sent twice.
+    ``earlier`` is an earlier reading after the attempt, if any. ``margin`` is the possible error of the run's
+    begin in seconds, because the begin is read from the API's clock. The margin widens the window: a foreign
+    run taken for the attempt's is one run too few, but the attempt would be sent twice if its own run were
+    taken for foreign.
     """
     if reading.run_id is not None and reading.run_id != doubt.baseline:
         began = list(_find_run_begins(doubt, reading))
@@ -239,9 +252,10 @@ def reconcile(
 
 
 def has_appeared_late(doubt: UnknownAttempt, reading: RunReading, *, margin: float, taken: Callable[[str], bool]) -> bool:
-    """Whether ``reading`` shows a run that began since an attempt which was taken for not started: it was carried out late after all.
+    """Return whether ``reading`` shows a run that began since an attempt taken for not started.
 
-    Or somebody else started it just then, which cannot be told apart: one run too few, where sending again may be one too many.
+    The API executed the attempt late, or another client started a run just then. The two cases look the same.
+    The run counts as the attempt's: this may be one run too few, but to send again may be one run too many.
     """
     if reading.run_id in {None, doubt.baseline} or taken(reading.run_id or ""):
         return False
@@ -249,10 +263,11 @@ def has_appeared_late(doubt: UnknownAttempt, reading: RunReading, *, margin: flo
 
 
 def _find_run_begins(doubt: UnknownAttempt, reading: RunReading) -> Iterator[float]:
-    """When the run began by the API's clock as it is now, and by that clock as it was when the attempt was sent.
+    """Yield the begin of the run by the API's present clock, and by its clock when the attempt was sent.
 
-    They differ when somebody set that clock, or ours while no daemon ran; then either may be right. When only the clock as it is now is
-    known and says that the run begins after the reading that shows it, that clock was set back since: the run began before the reading.
+    The two differ when the API's clock was set, or the local clock was set while no daemon ran. Then either
+    may be right. When only the present clock is known and the begin lies after the reading with this run, the
+    API's clock was set back: the run began before the reading.
     """
     if reading.run_began is not None:
         yield reading.run_began if doubt.sent_by_api is not None else min(reading.run_began, reading.begun)

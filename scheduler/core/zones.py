@@ -1,12 +1,14 @@
-"""Zone data: the newest of the copies that this machine has.
+"""Zone data: the newest of the copies on this machine.
 
-zoneinfo asks the system's directories first, and the `tzdata` package only for names that are missing there, whichever is
-newer. A stable distribution may be a year behind, and a zone whose law has changed since then would fire an hour off. So zones
-are opened here: from the newest copy, and from an older one only where the newest lacks a name. zoneinfo's own search path and
-cache are left alone; whoever shows local time must take the zone from here too, or would show another time than the one that fires.
+zoneinfo reads the system's directories first. It reads the `tzdata` package only for names missing there,
+even when the package is newer. A stable distribution may be a year behind. A zone whose law has changed since
+then would fire an hour off. This module therefore opens zones from the newest copy, and from an older copy
+only when the newest copy lacks the name. zoneinfo's own search path and cache stay unchanged. Code for the
+display of local time must take the zone from this module too. Otherwise the displayed time could differ from
+the time of the fire.
 
-This room reads files, as zoneinfo itself does, and no clock. It stands apart from evaluation because it changes for other reasons:
-with the machine and not with the rules.
+This module reads files, as zoneinfo itself does, and no clock. The module is separate from evaluation because
+its content changes for other reasons: with the machine and not with the rules.
 """
 
 import difflib
@@ -19,25 +21,28 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Final, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones  # noqa: TID251  this is that place
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones  # noqa: TID251  this module opens zones
 
 Source = Literal["system", "package"]
 
 MAX_LENGTH: Final = 128  # the API's limit
 UNKNOWN: Final = "unknown"
 PLACEHOLDERS: Final = frozenset({"localtime", "Factory"})
-"""Names in the zone data that are no zones: the setting of some machine, and the value before anybody has made that setting."""
+"""Names in the zone data that are no zones.
+
+They are a machine's own setting, and the value before any setting.
+"""
 _HOUR: Final = timedelta(hours=1)
 _RELEASE: Final = re.compile(r"\d{4}[a-z]+")
 
 
 class BadZone(ValueError):
-    """No name of a zone. The text says what is wrong, why, and what to do."""
+    """The text is no name of a zone. The message gives the defect, its cause and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class ZoneDataCopy:
-    """A directory of compiled zones, and the release of the IANA data that it was made from (``2026a``), if it says so."""
+    """A directory of compiled zones, and the release of its IANA data (``2026a``), if known."""
 
     root: Path
     source: Source
@@ -45,11 +50,17 @@ class ZoneDataCopy:
 
     @classmethod
     def read(cls, root: Path, source: Source) -> "ZoneDataCopy":
-        """The copy in this directory. One that names no release counts as older than any that does."""
+        """Return the copy in this directory.
+
+        A copy without a release counts as older than any copy with a release.
+        """
         return cls(root, source, _read_version(root))
 
     def read_zone(self, name: str) -> ZoneInfo | None:
-        """Read the zone, whose name is no path that leads elsewhere; None when this copy has none that can be read."""
+        """Read the zone, or return None when this copy has no readable zone of this name.
+
+        The caller must check that the name is no path to another directory.
+        """
         try:
             with (self.root / name).open("rb") as compiled:
                 return ZoneInfo.from_file(compiled, key=name)
@@ -58,14 +69,14 @@ class ZoneDataCopy:
 
     @property
     def release(self) -> str:
-        """The part of the version that sorts by time (``2026z`` comes before ``2026za``)."""
+        """The sortable part of the version (``2026z`` comes before ``2026za``)."""
         found = _RELEASE.match(self.version)
         return found[0] if found else ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ZoneData:
-    """What was found on this machine, newest copy first, and the zones read from it so far."""
+    """The copies on this machine, newest first, and the zones read so far."""
 
     copies: tuple[ZoneDataCopy, ...]
     names: frozenset[str]
@@ -73,61 +84,68 @@ class ZoneData:
 
     @classmethod
     def sort_copies(cls, copies: Iterable[ZoneDataCopy]) -> "ZoneData":
-        """The given copies, newest first; of two with the same release the one given first. The names are zoneinfo's."""
+        """Return zone data with the copies sorted, newest first, and the names of zoneinfo.
+
+        Copies with the same release keep their order.
+        """
         return cls(tuple(sorted(copies, key=lambda copy: copy.release, reverse=True)), frozenset(available_timezones()))
 
     @property
     def version(self) -> str:
-        """The release that is in use, or ``unknown``."""
+        """The release in use, or ``unknown``."""
         return self.copies[0].version if self.copies else UNKNOWN
 
     @property
     def source(self) -> Source:
-        """Where the data in use come from."""
+        """The source of the data in use."""
         return self.copies[0].source if self.copies else "system"
 
     def load_zone(self, name: str) -> ZoneInfo:
-        """The zone of this name. Raises ZoneInfoNotFoundError when there is none, or none of the copies can be read."""
+        """Return the zone of this name.
+
+        Raise ZoneInfoNotFoundError when there is no such zone, or when no copy can be read.
+        """
         known = self._zones.get(name)
         return known or self._zones.setdefault(name, self._open_zone(name))
 
     def find_disagreement(self, name: str, begin: datetime, end: datetime) -> datetime | None:
-        """The first hour from ``begin`` up to ``end`` at which a copy has this zone's clock otherwise than the newest that has it does.
+        """Return the first hour at which copies differ on this zone's clock.
 
-        None when none does: copies without the zone say nothing.
+        The hours are counted from ``begin`` up to ``end`` (exclusive). Return None when the copies agree.
+        Copies without the zone do not count.
         """
         found = [zone for copy in self.copies if name in self.names and (zone := copy.read_zone(name)) is not None]
         hours = (begin + number * _HOUR for number in range(-(-(end - begin) // _HOUR)))
         return next((hour for hour in hours if len({hour.astimezone(zone).utcoffset() for zone in found}) > 1), None) if found else None
 
     def _open_zone(self, name: str) -> ZoneInfo:
-        if name in self.names:  # so it is no path that leads elsewhere
+        if name in self.names:  # a known name is no path to another directory
             for copy in self.copies:
                 if (found := copy.read_zone(name)) is not None:
                     return found
-                # an older copy may have what this one lacks
+                # an older copy may have the zone
         raise ZoneInfoNotFoundError(f"no zone data for {name!r}")
 
 
 @cache
 def load_zone_data() -> ZoneData:
-    """The zone data of this process, read on first use and again after `reload_zones`."""
+    """Return the zone data of this process, read on first use and again after `reload_zones`."""
     return ZoneData.sort_copies(_find_copies())
 
 
 def reload_zones() -> ZoneData:
-    """Look again which copy is the newest, and read all zones anew from it: for a system or a package that was updated meanwhile."""
+    """Find the newest copy again and read all zones anew, after an update of the system or the package."""
     load_zone_data.cache_clear()
     return load_zone_data()
 
 
 def load_zone(name: str) -> ZoneInfo:
-    """The zone of this name from the newest copy. Raises ZoneInfoNotFoundError (a KeyError)."""
+    """Return the zone of this name from the newest copy. Raise ZoneInfoNotFoundError (a KeyError)."""
     return load_zone_data().load_zone(name)
 
 
 def check_zone_name(timezone: object) -> str:
-    """The name, when it is that of a zone which can be read. Raises BadZone."""
+    """Return the name of a readable zone. Raise BadZone for any other value."""
     if not isinstance(timezone, str):
         raise BadZone(f"the timezone is {type(timezone).__name__}, not text; write the name of a zone, for example 'Europe/Berlin'")
     data = load_zone_data()
@@ -145,9 +163,9 @@ def check_zone_name(timezone: object) -> str:
 
 
 def find_similar_names(name: str) -> list[str]:
-    """Return up to three names of zones that are most like this one: by their last part (``berlin``), or by their spelling.
+    """Return up to three zone names most like ``name``, by the last part (``berlin``) or by the spelling.
 
-    Takes some milliseconds. Not for the evaluation of many schedules.
+    The search takes some milliseconds, too many for the evaluation of many schedules.
     """
     if len(name) > MAX_LENGTH:
         return []
@@ -161,7 +179,10 @@ def find_similar_names(name: str) -> list[str]:
 
 
 ADVICE: Final = "write a name from the IANA time zone database, for example 'Europe/Berlin'"
-"""The end of the reason why a zone is unknown. A command that knows similar names says these instead."""
+"""The end of the reason why a zone is unknown.
+
+A command that knows similar names prints these names instead.
+"""
 
 
 def _describe_unknown(name: str, names: frozenset[str]) -> str:
@@ -191,7 +212,11 @@ def _find_package() -> Path | None:
 
 
 def _read_version(root: Path) -> str:
-    """IANA's own ``tzdata.zi`` names its release on its first line; BSD and macOS have it in ``+VERSION``."""
+    """Return the release of the zone data in ``root``, or ``unknown``.
+
+    IANA's own ``tzdata.zi`` names the release on its first line. BSD and macOS have the release in
+    ``+VERSION``.
+    """
     for name, prefix in (("tzdata.zi", "# version "), ("+VERSION", "")):
         try:
             with (root / name).open(encoding="utf-8", errors="replace") as text:

@@ -1,1 +1,1 @@
-"""The moving parts: what polls, plans, sends and follows. `ports` is all they know of the world."""
+"""Parts of the daemon: polling, planning, sending and tracking. `ports` are their only link to the world."""

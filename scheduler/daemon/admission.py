@@ -1,4 +1,7 @@
-"""Whether an occurrence may be sent now, must wait, or gets its outcome without being sent. One look, without I/O."""
+"""Admission: decide whether an occurrence may be sent now, must wait, or ends without being sent.
+
+A decision does no I/O.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,17 +17,20 @@ from scheduler.daemon.context import Context
 from scheduler.daemon.delivery import AutomationQueue, Delivery
 
 EVERYTHING: Final = "*"
-"""In place of an automation's id among the pauses: all of the target."""
+"""Id among the pauses that stands for all automations of the target."""
 
 
 @dataclass(frozen=True, slots=True)
 class MaySend:
-    """Send it."""
+    """Permission to send the occurrence."""
 
 
 @dataclass(frozen=True, slots=True)
 class MustWait:
-    """Look again after so many seconds, or when the lane's alarm rings; None: only then. ``cause`` is what people are told."""
+    """Wait, and decide again after ``seconds``, or when the alarm of the automation queue rings.
+
+    None: decide again only when the alarm rings. ``cause`` is the cause for users.
+    """
 
     seconds: float | None
     cause: Cause | None = None
@@ -33,16 +39,17 @@ class MustWait:
 
 @dataclass(frozen=True, slots=True)
 class NeedReading:
-    """Only a reading begun at ``since`` or later can tell."""
+    """Need of a reading that begins at ``since`` or later. Only this reading allows a decision."""
 
     since: float
 
 
 @dataclass(frozen=True, slots=True)
 class NeedPresence:
-    """The list does not have the automation: only the automation itself, read alone, or the next snapshot can tell whether it is there.
+    """Need to know whether the automation exists, since the list lacks it or its run answered 404.
 
-    Without an answer, look again after so many seconds.
+    Only a reading of the automation itself or the next snapshot can tell. Without an answer, decide again
+    after ``seconds``.
     """
 
     seconds: float
@@ -50,7 +57,7 @@ class NeedPresence:
 
 @dataclass(frozen=True, slots=True)
 class EndUnsent:
-    """This is its outcome."""
+    """Outcome of the occurrence without an attempt."""
 
     outcome: Outcome
     reason: Reason
@@ -59,36 +66,46 @@ class EndUnsent:
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """It was claimed ahead, nothing was sent for it, and an edit took it back before it was due: it never was."""
+    """Removal of the claim, as if the occurrence had never existed.
+
+    The occurrence was claimed ahead, nothing was sent, and an edit took the occurrence back before the due
+    instant.
+    """
 
 
 AdmissionDecision = MaySend | MustWait | NeedReading | NeedPresence | EndUnsent | Withdraw
 
 
 class Admission:
-    """One target's rules for sending."""
+    """Rules of one target for sending."""
 
     def __init__(self, context: Context, readings: AutomationCache) -> None:
         self._context = context
         self._cache = readings
-        self.absent_until: datetime | None = None  # nobody ran before; None once a poll has confirmed what came due since
+        # No daemon ran before this instant. None after the first good poll, which confirms older due
+        # occurrences.
+        self.absent_until: datetime | None = None
         self.first_poll_wait: Step | None = None  # from the start of this process until its first good poll
         self.snapshot_at: datetime | None = None
-        self.fresh_since = float("-inf")  # when a good poll ended a time in which the newest snapshot was too old
-        self.paused_ids: frozenset[str] = frozenset()  # by an operator, as last read from the ledger
+        self.fresh_since = float("-inf")  # when a good poll ended a time of a stale snapshot
+        self.paused_ids: frozenset[str] = frozenset()  # paused by an operator, as last read from the ledger
 
     def is_paused(self, automation_id: str) -> bool:
-        """Whether an operator had paused it when that was last read."""
+        """Return whether an operator had paused the automation at the last reading of the pauses."""
         return EVERYTHING in self.paused_ids or automation_id in self.paused_ids
 
     def find_deadline(self, carried: Delivery) -> datetime:
-        """Until when it may start. One that waits for the run before it has until that run counts as lost, but waits for none in doubt."""
+        """Return the latest instant for the start of the occurrence.
+
+        An occurrence that waits for the run before has time until that run counts as lost.
+        An occurrence with an unknown attempt does not wait for the run before, and keeps the normal deadline.
+        """
         if carried.is_queued and carried.unknown_attempt is None:
             return max(carried.deadline, carried.due + self._context.settings.run_timeout)
         return carried.deadline
 
     def decide(self, carried: Delivery, lane: AutomationQueue, *, paused: bool) -> AdmissionDecision:
-        """Look once."""
+        """Decide once, from the present state of the target."""
         self._context.watch.check()
         now = self._context.clock.now()
         if carried.is_backfill:
@@ -103,7 +120,10 @@ class Admission:
         )
 
     def note_good_poll(self, at: datetime) -> None:
-        """A poll that began then was good: what came due before this process began is still meant."""
+        """Note a good poll from ``at``.
+
+        The poll confirms the occurrences that came due before this process began.
+        """
         if self.is_stale:
             self.fresh_since = self._context.clock.boottime()
         if self.absent_until is not None:
@@ -116,15 +136,15 @@ class Admission:
         return self._context.settings.policies(carried.occurrence.automation_id, carried.name) if entry is None else entry.policies
 
     def note_clock_step(self, seconds: float) -> None:
-        """Ahead by so many seconds: the instants that were taken from it go along."""
+        """Shift all instants of the wall clock after a clock step of ``seconds`` (positive: ahead)."""
         step = timedelta(seconds=seconds)
         self.absent_until = None if self.absent_until is None else self.absent_until + step
         self.snapshot_at = None if self.snapshot_at is None else self.snapshot_at + step
-        self.first_poll_wait = None  # the clock that it was measured by is gone
+        self.first_poll_wait = None  # measured by the clock before the step
 
     @property
     def is_stale(self) -> bool:
-        """Whether the newest snapshot is too old to go on from."""
+        """Whether the newest snapshot is older than `stale_limit`, or missing."""
         return self.snapshot_at is None or self._context.clock.now() - self.snapshot_at > self._context.settings.stale_limit
 
     def _check_knowledge(self, carried: Delivery) -> AdmissionDecision | None:
@@ -136,9 +156,10 @@ class Admission:
         return MustWait(None, Cause.STALE) if self.is_stale else None
 
     def _check_definition(self, carried: Delivery) -> AdmissionDecision | None:
-        """Tell what an edit does to the occurrence.
+        """Decide the effect of an edit on the occurrence; None: no effect.
 
-        One that came into force before the instant takes it back, a later one leaves it, unless it switches the automation off.
+        An edit in force before the scheduled instant takes the occurrence back, unless the new definition
+        fires at the same instant. A later edit has no effect, unless the edit disables the automation.
         """
         entry = self._context.timetable.entries.get(carried.occurrence.automation_id)
         if entry is None:
@@ -156,9 +177,11 @@ class Admission:
         return None
 
     def _withdraw_or_end(self, carried: Delivery, entry: TimetableEntry) -> AdmissionDecision:
-        """Withdraw an occurrence that is not due yet. What was due may have been sent, or coalesced an older one: its row stays.
+        """Withdraw an occurrence before its due instant, otherwise end the occurrence as skipped.
 
-        Either may also hold of one that is not due yet: the planner coalesces into what it claims ahead, and a clock may be set back.
+        The row of an occurrence stays after the due instant, after an attempt, or after an older occurrence
+        was coalesced into it. Attempts and coalescence are possible before the due instant too: the planner
+        coalesces into occurrences claimed ahead, and the clock may be set back.
         """
         if self._context.clock.now() < carried.due and not carried.is_attempted and not carried.has_coalesced:
             return Withdraw()
@@ -166,12 +189,15 @@ class Admission:
         return EndUnsent(Outcome.SKIPPED, Reason.DELETED, f"the automation was {change}, before it could be started")
 
     def _explain_lateness(self, carried: Delivery) -> str | None:
-        """Return why an occurrence was not started in time; None when nothing but time is known."""
+        """Return the reason of a late or missing start; None when no reason but time is known."""
         denied = self._context.timetable.find_denial(carried.occurrence.automation_id)
         return denied or carried.error or self._context.breaker.obstacle
 
     def _decide_backfill(self, carried: Delivery, now: datetime) -> AdmissionDecision:
-        """Somebody asked for it, who knows what was edited, paused or is running."""
+        """Decide about a backfill.
+
+        Edits, pauses and unfinished runs do not count: the operator knows about edits, pauses and runs.
+        """
         if carried.occurrence.automation_id not in self._context.timetable.entries:
             return EndUnsent(Outcome.SKIPPED, Reason.DELETED, "the automation was deleted before it could be sent")
         left = (carried.deadline - now).total_seconds()
@@ -185,11 +211,11 @@ class Admission:
         if paused:
             return EndUnsent(Outcome.SKIPPED, Reason.PAUSED)
         if now < carried.due:
-            if (
-                carried.unknown_attempt is not None
-            ):  # the clock was set back: not to be sent again before it is due again, but found out now
+            # With an unknown attempt, the clock was set back: no second send before the due instant, but
+            # reconcile now.
+            if carried.unknown_attempt is not None:
                 return EndUnsent(Outcome.EXPIRED, Reason.NOT_STARTED)
-            carried.due_seen = None  # it may have been due before the clock was set back
+            carried.due_seen = None  # the occurrence may have been due before the clock was set back
             return MustWait((carried.due - now).total_seconds())
         if carried.due_seen is None:
             carried.due_seen = self._context.clock.boottime()
@@ -215,14 +241,17 @@ class Admission:
         return MustWait(min(wait, left + 0.001), cause, detail)
 
     def _check_presence(self, carried: Delivery, now: datetime) -> AdmissionDecision | None:
-        """An automation that is absent from the list, or whose run answered 404, may be gone: nobody pays for that."""
+        """Require a reading of an automation that may be gone: absent from the list, or 404 for its run.
+
+        Nobody must pay for a run of a deleted automation.
+        """
         if not self._context.timetable.needs_reading(carried.occurrence.automation_id):
             return None
         carried.is_held_up = True
         return NeedPresence((self.find_deadline(carried) - now).total_seconds() + 0.001)
 
     def _check_concurrency(self, carried: Delivery, policies: Policies, now: datetime) -> AdmissionDecision:
-        # One that is sent again under its key starts no second run, and the newest one may be its own.
+        # A resend under the same key starts no second run, and the newest run may belong to this occurrence.
         if policies.concurrency is Concurrency.ALLOW or carried.unknown_attempt is not None:
             return MaySend()
         unfinished = self._is_newest_run_unfinished(carried, now)
@@ -239,7 +268,7 @@ class Admission:
         return MustWait(None, Cause.QUEUED, newest.automation.run_id if newest else None)
 
     def _is_newest_run_unfinished(self, carried: Delivery, now: datetime) -> bool | None:
-        """None: no reading begun after the due instant."""
+        """Return whether the newest run is unfinished and not lost; None: no reading since due."""
         seen = self._cache.find_newest(carried.occurrence.automation_id)
         if seen is None or carried.due_seen is None or seen.begun < carried.due_seen:
             return None

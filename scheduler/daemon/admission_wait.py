@@ -1,7 +1,7 @@
-"""Waiting until an occurrence may be sent, or gets its outcome without being sent.
+"""Wait for admission: until an occurrence may be sent, or ends without being sent.
 
-`Admission` decides, in one look and without I/O; here is what happens between two looks: sleeping, reading the automation, asking what is
-paused, and keeping in mind what was waited for.
+`Admission` makes each decision without I/O. This module acts between two decisions: sleep, read the
+automation, read the pauses from the ledger, and record the waits.
 """
 
 import asyncio
@@ -18,14 +18,17 @@ from scheduler.daemon.delivery import AutomationQueue, Delivery
 from scheduler.daemon.presence import Presence
 
 SEND_WITHIN: Final = 10.0
-"""An attempt may be sent this many seconds after its durable instant; later it is written anew."""
+"""Seconds after the durable instant of an attempt in which the attempt may be sent.
+
+Later, the attempt is written anew.
+"""
 PAUSES_FRESH_FOR: Final = 0.5
-"""Seconds for which it is taken for granted what operators have paused."""
+"""Seconds for which the pauses last read from the ledger count."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryOutcome:
-    """An outcome, with the run and the attempt's end that belong to it."""
+    """Outcome of a delivery, with its run and the end of its attempt."""
 
     outcome: Outcome
     reason: Reason
@@ -36,11 +39,11 @@ class DeliveryOutcome:
 
 @dataclass(frozen=True, slots=True)
 class DecideAgain:
-    """To be looked at anew: another one is the head of its lane now, or its run may have turned up."""
+    """Need of a new decision: the queue has another head, or a run of the occurrence may have appeared."""
 
 
 class AdmissionWait:
-    """One target's way of waiting."""
+    """Waits for admission of one target."""
 
     def __init__(self, context: Context, readings: AutomationCache, clearance: Admission, presence: Presence) -> None:
         self._context = context
@@ -51,7 +54,11 @@ class AdmissionWait:
         self._pauses_read_at = float("-inf")
 
     async def wait_for_permission(self, lane: AutomationQueue, carried: Delivery) -> DeliveryOutcome | Withdraw | DecideAgain | None:
-        """Wait until it may be sent; what comes back otherwise is what becomes of it."""
+        """Wait for permission to send.
+
+        Return None when the occurrence may be sent. Otherwise return its outcome, its withdrawal, or
+        `DecideAgain`.
+        """
         clock = self._context.clock
         while True:
             answer = await self.decide(lane, carried)
@@ -84,7 +91,7 @@ class AdmissionWait:
             return self._to_outcome(answer)
 
     async def find_unsent_outcomes(self, lane: AutomationQueue) -> list[tuple[Delivery, DeliveryOutcome]]:
-        """Look at the first occurrences of a lane. Return those that get their outcome now without an attempt, with these outcomes."""
+        """Return the first deliveries of a queue that end now without an attempt, with their outcomes."""
         if lane.deliveries[0].is_backfill or lane.deliveries[0].may_have_started:
             return []
         paused = await self._is_paused(lane.deliveries[0])
@@ -101,7 +108,10 @@ class AdmissionWait:
         return stopped
 
     async def _read_alone(self, lane: AutomationQueue, carried: Delivery) -> None:
-        """Read the absent automation, as long as the occurrence waits for that alone: the reading may wait long for the request budget."""
+        """Read an automation that may be gone, as long as the occurrence waits for nothing but this reading.
+
+        The reading may wait long for the request budget.
+        """
         reading = asyncio.create_task(self._presence.read(carried.occurrence.automation_id))
         reading.add_done_callback(lambda _: lane.alarm.ring())
         try:
@@ -110,7 +120,9 @@ class AdmissionWait:
                 if not isinstance(answer, NeedPresence):
                     return
                 await lane.alarm.sleep(answer.seconds)
-                if self._is_overtaken(lane, carried):  # not before the sleep, else the automation would never be read
+                # Check only after the sleep. With a check before the sleep, the automation might never be
+                # read.
+                if self._is_overtaken(lane, carried):
                     break
             if reading.done():
                 reading.result()
@@ -118,13 +130,13 @@ class AdmissionWait:
             reading.cancel()
 
     async def _sleep(self, lane: AutomationQueue, carried: Delivery, seconds: float | None) -> None:
-        """Sleep, unless an older occurrence has become the head."""
+        """Sleep, unless an older occurrence becomes the head."""
         lane.reorder_head()
         if lane.deliveries[0] is carried:
             await lane.alarm.sleep(seconds)
 
     def _is_overtaken(self, lane: AutomationQueue, carried: Delivery) -> bool:
-        """Whether another one is the head of the lane now, or its own run may have turned up."""
+        """Return whether the queue has another head, or a run of the occurrence may have appeared late."""
         if lane.deliveries[0] is not carried:
             carried.end_wait(self._context.clock)
             return True
@@ -142,14 +154,18 @@ class AdmissionWait:
     async def decide(
         self, lane: AutomationQueue, carried: Delivery
     ) -> MaySend | MustWait | NeedReading | NeedPresence | EndUnsent | Withdraw:
-        """Look once whether it may be sent. What was claimed a moment ago was claimed with the pauses of then."""
+        """Decide once about the occurrence.
+
+        With a fresh attempt, the pauses are not read again: the claim of a moment ago has considered the
+        pauses.
+        """
         paused = False if self.is_attempt_fresh(carried) else await self._is_paused(carried)
         return self._admission.decide(carried, lane, paused=paused)
 
     async def _is_paused(self, carried: Delivery) -> bool:
-        """Return whether an operator paused it, as the ledger said at most `PAUSES_FRESH_FOR` seconds ago.
+        """Return whether an operator paused the automation, as read at most `PAUSES_FRESH_FOR` seconds ago.
 
-        When a target is released, thousands ask at the same time.
+        After the release of a target, thousands of occurrences ask at the same time.
         """
         if not self._has_fresh_pauses():
             async with self._pauses_lock:
@@ -158,7 +174,7 @@ class AdmissionWait:
 
     async def _read_pauses(self, carried: Delivery) -> None:
         if self._has_fresh_pauses():
-            return  # somebody else read them meanwhile
+            return  # another occurrence read the pauses meanwhile
         context = self._context
         failed = partial(carried.begin_wait, Cause.LEDGER, context.clock)
         self._admission.paused_ids = await context.retry_read("pauses", lambda: context.ledger.read_pauses(context.target), failed)
@@ -168,11 +184,14 @@ class AdmissionWait:
         return self._context.clock.boottime() - self._pauses_read_at <= PAUSES_FRESH_FOR
 
     def is_attempt_fresh(self, carried: Delivery) -> bool:
-        """Whether its attempt may be sent on the strength of the instant that is durable."""
+        """Return whether the attempt may be sent under its durable instant, within `SEND_WITHIN` seconds."""
         return carried.written_boottime is not None and self._context.clock.boottime() - carried.written_boottime <= SEND_WITHIN
 
     async def _wait_for_reading(self, carried: Delivery, since: float) -> bool:
-        """Get a reading begun then or later, until the deadline; True when the automation is gone."""
+        """Wait until the deadline for a reading that begins at ``since`` or later.
+
+        Return True when the automation is gone.
+        """
         left = (self._admission.find_deadline(carried) - self._context.clock.now()).total_seconds()
         try:
             async with asyncio.timeout(max(left, 0.0) + 0.001):

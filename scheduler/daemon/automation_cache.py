@@ -1,6 +1,7 @@
-"""What the API was last seen to say of an automation: from the snapshot, or from a reading of its own when that is newer.
+"""Cache of the newest readings of automations, from snapshots and from single readings.
 
-A reading says nothing about what began after it, so each one carries when it began, on the clock that counts suspend.
+A reading says nothing about later runs. Therefore each reading includes its start, on the clock that counts
+suspend.
 """
 
 import asyncio
@@ -14,19 +15,19 @@ from scheduler.daemon.background_need import BackgroundNeed
 from scheduler.daemon.context import Context, back_off
 
 AT_ONCE: Final = 8
-"""Automations read on their own at the same time; when more are wanted, the next snapshot is quicker and cheaper."""
+"""Number of automations read alone in parallel. For more, the next snapshot is quicker and cheaper."""
 
 
 @dataclass(frozen=True, slots=True)
 class AutomationReading:
-    """An automation as read, and when that reading began."""
+    """Reading of an automation, with the start of the reading on the clock that counts suspend."""
 
     automation: Automation
     begun: float
 
 
 class AutomationCache:
-    """The newest reading of every automation of a target, and how to get a newer one."""
+    """Newest reading of every automation of a target, with methods that get a newer reading."""
 
     def __init__(self, context: Context, background_need: BackgroundNeed, poll: Callable[[], None]) -> None:
         self._context = context
@@ -36,9 +37,11 @@ class AutomationCache:
         self._unseen_ids: frozenset[str] = frozenset()
         self._poll_begun = float("-inf")
         self._single_readings: dict[str, AutomationReading] = {}
-        self._newest_own_runs: dict[str, tuple[str, float]] = {}  # newest run started by us, and when we knew
+        # newest run that this daemon started, and when its id was known
+        self._newest_own_runs: dict[str, tuple[str, float]] = {}
         self._own_run_ids: set[str] = set()
-        self._recalled_run_ids: dict[str, str] = {}  # of the process before: counts until a reading of this one shows the automation
+        # of the earlier process: used until a reading of this process shows the automation
+        self._recalled_run_ids: dict[str, str] = {}
         self._read_slots = asyncio.Semaphore(AT_ONCE)
         self._demand = 0
         self._listeners: list[Callable[[AutomationReading], None]] = []
@@ -50,7 +53,10 @@ class AutomationCache:
         self._listeners.append(listener)
 
     def apply_snapshot(self, snapshot: Snapshot) -> None:
-        """The timetable holds this snapshot. It says nothing of the automations that are not in it."""
+        """Use a snapshot, after the timetable was updated.
+
+        The snapshot says nothing about automations that are not in the snapshot.
+        """
         begun = self._snapshot_begun = snapshot.begun
         self._unseen_ids = frozenset(each for each in self._context.timetable.entries if each not in snapshot.automations)
         self._single_readings = {
@@ -63,13 +69,16 @@ class AutomationCache:
         self.note_poll_end(begun)
 
     def note_poll_end(self, begun: float) -> None:
-        """A poll that began then ended, well or not."""
+        """Note the end of a poll that began at ``begun``, successful or not."""
         self._poll_begun = begun
         self._poll_event.set()
         self._poll_event = asyncio.Event()
 
     def find_newest(self, automation_id: str) -> AutomationReading | None:
-        """The newest reading, which began in no time that counts when no reading of this process showed it; None: it is not known."""
+        """Return the newest reading of an automation, or None when the automation is not known.
+
+        The start of the reading is -inf when no reading of this process has shown the automation.
+        """
         if (single := self._single_readings.get(automation_id)) is not None:
             return single
         entry = self._context.timetable.entries.get(automation_id)
@@ -78,16 +87,20 @@ class AutomationCache:
         return AutomationReading(entry.automation, float("-inf") if automation_id in self._unseen_ids else self._snapshot_begun)
 
     def recall_runs(self, runs: Iterable[Run]) -> None:
-        """The newest runs that the ledger knows. It may not have the snapshot that showed them: its process was killed before that."""
+        """Load the newest runs known to the ledger.
+
+        The ledger may lack the snapshot with these runs: the earlier process may have been killed before its
+        record.
+        """
         self._recalled_run_ids = {run.automation_id: run.id for run in runs}
 
     def note_own_run(self, automation_id: str, run_id: str) -> None:
-        """We started this run just now."""
+        """Note that an attempt of this daemon has just started a run."""
         self._newest_own_runs[automation_id] = (run_id, self._context.clock.boottime())
         self._own_run_ids.add(run_id)
 
     def find_baseline(self, automation_id: str) -> str | None:
-        """The newest run id known, our own attempts' included."""
+        """Return the id of the newest known run, including runs of this daemon's attempts."""
         seen = self.find_newest(automation_id)
         own = self._newest_own_runs.get(automation_id)
         if own is not None and (seen is None or seen.begun < own[1]):
@@ -97,11 +110,18 @@ class AutomationCache:
         return seen.automation.run_id
 
     def is_taken(self, run_id: str) -> bool:
-        """Whether a run is known to be another attempt's. The ledger, which knows all of them, has the last word."""
+        """Return whether a run is known to belong to another attempt.
+
+        The ledger knows all runs and makes the final decision.
+        """
         return run_id in self._own_run_ids
 
     async def read(self, automation_id: str, *, since: float) -> AutomationReading | None:
-        """A reading begun at ``since`` or later; asks until there is one. None: the automation is gone, the list says so too."""
+        """Return a reading begun at ``since`` or later. Reads until such a reading exists.
+
+        Return None when the automation was removed: its GET answers 404, and the list lacks the automation
+        too.
+        """
         failures = 0
         self._change_demand(1)
         try:
@@ -126,14 +146,14 @@ class AutomationCache:
         self._background_need.set_parallel_readings(min(self._demand, AT_ONCE))
 
     def note_reading(self, begun: float) -> None:
-        """A single automation is about to be read."""
+        """Note that a single automation is about to be read."""
         self._background_need.note_reading(begun)
 
     async def is_gone(self, automation_id: str) -> bool:
-        """Return whether the list, read anew, does not have the automation, which itself answered 404.
+        """Return whether the list, read again, lacks an automation whose GET answered 404.
 
-        One object that nobody can identify, or pages that do not agree, are no reason to ask for ever: the automation said so itself.
-        Raises `UpstreamError` when the list cannot be read.
+        An unidentified object or disagreeing pages do not prolong the wait: the GET of the automation
+        answered 404 itself. Raises `UpstreamError` when the list cannot be read.
         """
         since = self._context.clock.boottime()
         if not await self.wait_for_poll(since):
@@ -145,15 +165,22 @@ class AutomationCache:
         return timetable.is_absent(automation_id)
 
     async def wait_for_poll(self, since: float) -> bool:
-        """Ask for a poll, and wait for the end of one that began at ``since`` or later. Return whether it could read the list."""
-        while self._poll_begun < since:  # the first poll to end may have begun before
+        """Request a poll, and wait for the end of a poll begun at ``since`` or later.
+
+        Return whether the poll could read the list.
+        """
+        while self._poll_begun < since:  # the first poll to end may have begun before ``since``
             polled = self._poll_event
             self._request_poll()
             await polled.wait()
         return self._snapshot_begun >= since
 
     async def _read_unless_shown(self, automation_id: str, since: float) -> bool:
-        """Read it once; True when it is gone. A snapshot that shows it ends the wait: the request may wait for the budget for hours."""
+        """Read the automation once. Return True when the automation was removed.
+
+        A snapshot that shows the automation ends the wait: the request may wait for the request budget for
+        hours.
+        """
         asking = asyncio.ensure_future(self._read_once(automation_id, since))
         try:
             while not asking.done() and not self._is_read(automation_id, since):
@@ -165,7 +192,7 @@ class AutomationCache:
             asking.cancel()
 
     async def _read_once(self, automation_id: str, since: float) -> bool:
-        """Read it once; True when it is gone."""
+        """Read the automation once. Return True when the automation was removed."""
         async with self._read_slots:
             if self._is_read(automation_id, since):
                 return False
@@ -181,7 +208,7 @@ class AutomationCache:
         return False
 
     def take_reading(self, automation: Automation, begun: float) -> None:
-        """Take a reading of one automation that began then, unless a newer one, or a newer snapshot, has come meanwhile."""
+        """Store a single reading begun at ``begun``, unless a newer reading or snapshot has arrived."""
         seen = self.find_newest(automation.id)
         if seen is None or seen.begun < begun:
             self._single_readings[automation.id] = AutomationReading(automation, begun)
@@ -193,7 +220,10 @@ class AutomationCache:
         return seen is not None and seen.begun >= since
 
     async def _wait_for_snapshot(self, automation_id: str, since: float, seconds: float) -> None:
-        """Wait, but not beyond a snapshot that shows it: one that does not is no reason to ask again sooner."""
+        """Wait for ``seconds``, or until a snapshot shows the automation.
+
+        A snapshot without the automation does not shorten the wait.
+        """
         try:
             async with asyncio.timeout(seconds):
                 while not self._is_read(automation_id, since):

@@ -1,6 +1,7 @@
-"""Takes up what people ask to be made up for by hand, and hands it to the dispatcher.
+"""Backfill: run skipped, expired or rejected occurrences on an operator's request.
 
-Apart from the planner, which makes rows of what is due: here a row that had its outcome is opened again, because somebody said so.
+The module is separate from the planner, which makes rows for due occurrences. A backfill opens a row with an
+outcome again, and hands the occurrence to the dispatcher.
 """
 
 from typing import Final
@@ -19,14 +20,17 @@ _TOO_LONG_AGO: Final = "it was asked for longer ago than it may wait to be start
 
 
 class Backfill:
-    """One target's requests."""
+    """Processes the backfill requests of one target."""
 
     def __init__(self, context: Context, dispatcher: Dispatcher) -> None:
         self._context = context
         self._dispatcher = dispatcher
 
     async def process_requests(self) -> None:
-        """Take up what is asked for now. Raises `LedgerUnavailable`; what is left then waits for the next time."""
+        """Process all current requests.
+
+        Raise `LedgerUnavailable` when the ledger fails. The remaining requests wait for the next call.
+        """
         for request in await self._context.ledger.read_fire_requests(self._context.target):
             await self._process_request(request)
 
@@ -47,7 +51,10 @@ class Backfill:
             self._publish_refusal(request, opened)
 
     def _plan_reopening(self, request: FireRequest, entry: TimetableEntry) -> Reopening:
-        """How it goes on, under the policies of now: as if it had come due when it was asked for."""
+        """Return the due instant and the new deadline, under the present policies.
+
+        The time to start counts from the request, as if the occurrence had come due at the request.
+        """
         scheduled_for = request.occurrence.scheduled_for
         following = None if entry.schedule is None else entry.schedule.find_next(scheduled_for)
         planned = make_fire_time(entry.policies, self._context.target, entry.automation.id, scheduled_for, following)

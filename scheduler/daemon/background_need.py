@@ -1,4 +1,4 @@
-"""How many requests polls and readings of single automations need, told to the target's request budget whenever that changes."""
+"""Background need: the number of requests for polls and single readings, reserved in the request budget."""
 
 from collections import deque
 from typing import Final
@@ -9,17 +9,17 @@ _HOUR: Final = 3600.0
 
 
 class _Rate:
-    """How often something happened in the last hour."""
+    """Rate of an event in the last hour."""
 
     def __init__(self) -> None:
         self._instants: deque[float] = deque()
 
     def note(self, now: float) -> None:
-        """It happens now; instants are seconds of a clock that only goes forward."""
+        """Note that the event happens at ``now``, in seconds of a clock that only goes forward."""
         self._instants.append(now)
 
     def measure(self, now: float) -> float:
-        """Return how often a second, since the first time within the last hour."""
+        """Return the events per second since the first event within the last hour."""
         while self._instants and self._instants[0] <= now - _HOUR:
             self._instants.popleft()
         if not self._instants:
@@ -28,7 +28,7 @@ class _Rate:
 
 
 class BackgroundNeed:
-    """The need of one target's polls and readings: as much as in the last hour, and the readings that are under way now."""
+    """Need of one target's polls and readings: the rates of the last hour, and the readings in progress."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -37,17 +37,17 @@ class BackgroundNeed:
         self._parallel_readings = 0
 
     def note_poll(self, begun: float) -> None:
-        """A poll begins."""
+        """Note that a poll begins."""
         self._polls.note(begun)
         self._update_reserve(begun)
 
     def note_reading(self, begun: float) -> None:
-        """A reading of a single automation is about to be sent."""
+        """Note that the reading of a single automation is about to be sent."""
         self._readings.note(begun)
         self._update_reserve(begun)
 
     def set_parallel_readings(self, readings: int) -> None:
-        """So many automations are read on their own at the same time, from now on."""
+        """Set the number of automations that are read alone in parallel, from now on."""
         if readings != self._parallel_readings:
             self._parallel_readings = readings
             self._update_reserve(self._context.clock.boottime())

@@ -1,8 +1,9 @@
-"""The only place that reads a clock, and the watch over it.
+"""Clocks of the daemon, and the watch for clock steps and suspends. Only this module reads a clock.
 
-The wall clock steps when somebody sets it; the boot-time clock only goes forward, and counts suspend (clock_gettime(2), CLOCK_BOOTTIME).
-Their difference tells a step; the monotonic clock, which stops in a suspend, tells the two apart. (The event loop's own clock does not: it
-stands still while the loop is busy.)
+The wall clock steps when somebody sets it. The boot-time clock only goes forward and counts suspend
+(clock_gettime(2), CLOCK_BOOTTIME). A change of the difference between these clocks shows a clock step. The
+monotonic clock stops in a suspend, and so tells a step from a suspend. The event loop's own clock cannot do
+this: it stands still while the loop is busy.
 """
 
 import asyncio
@@ -17,52 +18,52 @@ from scheduler.core.events import ClockJumped
 from scheduler.daemon.ports import DaemonClock, Publish
 
 TICK: Final = 1.0
-"""How often the clocks are compared, in seconds."""
+"""Interval of the clock comparison, in seconds."""
 MIN_CLOCK_JUMP: Final = 1.0
-"""A smaller difference within one tick is slewing or a slow loop, and is not a jump. Seconds."""
+"""Smallest jump, in seconds. A smaller difference within one tick is slewing or a slow loop."""
 MAX_TRUSTED_STEP: Final = 60.0
-"""A step forward of more than this is believed only when an API agrees. Seconds."""
+"""Largest step forward that is trusted without confirmation by an API, in seconds."""
 
 
 class SystemClock:
-    """The machine's own clocks."""
+    """Clocks of the machine."""
 
     def now(self) -> datetime:
-        """The wall clock: aware, UTC."""
+        """Return the wall clock: aware, UTC."""
         return datetime.now(UTC)  # noqa: TID251  this is the one place
 
     def boottime(self) -> float:
-        """Seconds since the machine started, counting suspend."""
+        """Return the seconds since the machine started, including the time in suspend."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def monotonic(self) -> float:
-        """Seconds since the machine started, without those it was suspended for."""
+        """Return the seconds since the machine started, without the time in suspend."""
         return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 class Alarm:
-    """What a loop sleeps on: until an instant of the wall clock, or until somebody rings."""
+    """Alarm of one loop: the loop sleeps until an instant of the wall clock, or until the alarm rings."""
 
     def __init__(self, clock: DaemonClock) -> None:
         self._clock = clock
         self._event = asyncio.Event()
-        self._wake_by = clock.boottime()  # when its loop goes on
+        self._wake_by = clock.boottime()  # planned wake-up of the loop
 
     def measure_stall(self) -> float:
-        """Seconds since its loop was to go on, and has not come back to sleep; 0 while it may sleep."""
+        """Return the seconds since the planned wake-up, while the loop has not come back to sleep; else 0."""
         return max(self._clock.boottime() - self._wake_by, 0.0)
 
     def ring(self) -> None:
-        """Wake whoever sleeps, or will."""
+        """Wake the sleeping loop. A loop that is awake does not sleep the next time."""
         self._event.set()
 
     async def sleep_until(self, instant: datetime | None) -> None:
-        """Return at ``instant``, never before it, or as soon as it rings; None: only when it rings."""
+        """Return at ``instant``, never earlier, or when the alarm rings. None: only when the alarm rings."""
         left = None if instant is None else (instant - self._clock.now()).total_seconds()
         await self.sleep(left)
 
     async def sleep(self, seconds: float | None) -> None:
-        """Return after so many seconds, or as soon as it rings."""
+        """Return after ``seconds``, or as soon as the alarm rings. None: only when the alarm rings."""
         self._wake_by = math.inf if seconds is None else self._clock.boottime() + max(seconds, 0.0)
         if seconds is None or seconds > 0:
             try:
@@ -82,7 +83,7 @@ class _ClockReadings:
 
 
 class ClockWatch:
-    """Notices jumps of the wall clock and suspends, and tells everybody who sleeps by it."""
+    """Watch for clock steps and suspends, with listeners for parts that sleep by the wall clock."""
 
     def __init__(self, clock: DaemonClock, publish: Publish) -> None:
         self._clock = clock
@@ -90,37 +91,47 @@ class ClockWatch:
         self._listeners: list[Callable[[ClockJumped], None]] = []
         self._confirmation_listeners: list[Callable[[], None]] = []
         self._last_readings = self._read_clocks()
-        self._doubted_seconds = 0.0  # seconds the clock stepped forward that no API has confirmed
-        self._last_step = float("-inf")  # when the last step was
+        self._doubted_seconds = 0.0  # size of the forward steps that no API has confirmed, in seconds
+        self._last_step = float("-inf")  # time of the last step
 
     def listen(self, listener: Callable[[ClockJumped], None]) -> None:
-        """Call ``listener`` after each jump."""
+        """Call ``listener`` after each jump: a clock step or a suspend."""
         self._listeners.append(listener)
 
     def on_confirmation(self, wake: Callable[[], None]) -> None:
-        """Call ``wake`` when the clock is believed again after it was in doubt."""
+        """Call ``wake`` when the clock is trusted again after a doubt."""
         self._confirmation_listeners.append(wake)
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether the clock stepped so far forward, or lies so far behind the ledger, that nothing may be decided by it."""
+        """Whether the clock is in doubt, so that nothing may be decided by the wall clock.
+
+        The clock is in doubt after a large step forward, or when the clock is far behind the ledger.
+        """
         return self._doubted_seconds > MAX_TRUSTED_STEP
 
     def check_known_instant(self, known: datetime) -> None:
-        """It was ``known`` before this process began. A clock that shows much less is in doubt, as after a step forward."""
+        """Check the clock against ``known``, an instant that had passed before this process began.
+
+        A clock that is more than `MAX_TRUSTED_STEP` behind ``known`` is in doubt, as after a step forward.
+        """
         behind = (known - self._clock.now()).total_seconds()
         if behind > MAX_TRUSTED_STEP:
             self._doubted_seconds = max(self._doubted_seconds, behind)
             self._publish(ClockJumped(seconds=-behind, suspended=False))
 
     def has_stepped_since(self, begun: float) -> bool:
-        """Whether the wall clock was set after ``begun``: instants taken from it before and after do not belong together."""
+        """Return whether the wall clock was set after ``begun``, an instant of the clock that counts suspend.
+
+        Instants of the wall clock from before and after the step do not fit together.
+        """
         return self._last_step > begun
 
     def check_offset(self, clock_offset: float, *, begun: float) -> None:
-        """An API's clock is ``clock_offset`` seconds ahead of ours, as a reading from ``begun`` on says: when that is small, ours is right.
+        """Check the clock against the clock offset of a reading begun at ``begun``.
 
-        A reading that began before a step says nothing about the clock after it.
+        A small clock offset confirms the local clock. A reading begun before a step says nothing about the
+        clock after the step.
         """
         if abs(clock_offset) <= MAX_TRUSTED_STEP and self._doubted_seconds and not self.has_stepped_since(begun):
             was_in_doubt, self._doubted_seconds = self.is_in_doubt, 0.0
@@ -129,13 +140,17 @@ class ClockWatch:
                     wake()
 
     async def run(self) -> None:
-        """Watch for ever."""
+        """Watch the clocks forever."""
         while True:
             await asyncio.sleep(TICK)
             self.check()
 
     def check(self) -> None:
-        """Compare the clocks now. Who is about to decide by the wall clock looks before: it may have been set since the last tick."""
+        """Compare the clocks now.
+
+        Every decision by the wall clock calls this method before: the clock may have been set since the last
+        tick.
+        """
         before, after = self._last_readings, self._read_clocks()
         self._last_readings = after
         passed = after.boot - before.boot
@@ -145,7 +160,8 @@ class ClockWatch:
             self._doubted_seconds = max(self._doubted_seconds + jump, 0.0)
             self._last_step = after.boot
             self._announce(ClockJumped(seconds=jump, suspended=False))
-        if asleep > MIN_CLOCK_JUMP:  # told last: until when nobody ran is said by the clock as it is now
+        # announced last, because listeners read the end of the suspend from the current clock
+        if asleep > MIN_CLOCK_JUMP:
             self._announce(ClockJumped(seconds=asleep, suspended=True))
 
     def _read_clocks(self) -> _ClockReadings:

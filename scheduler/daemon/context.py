@@ -1,4 +1,4 @@
-"""What all parts that serve one target share: its settings, its ports, and what is known of it right now."""
+"""Context of one target: the settings, ports and present state for all parts that serve the target."""
 
 import asyncio
 import random
@@ -23,21 +23,24 @@ _T = TypeVar("_T")
 FIRST_BACK_OFF: Final = 1.0
 LONGEST_BACK_OFF: Final = 60.0
 _EVENTS_AT_ONCE: Final = 50
-"""Events that are told before others have a turn: some five milliseconds."""
+"""Events published before other tasks run: some five milliseconds."""
 _RETRIED_AT_ONCE: Final = 500
-"""Waits for a retry that one write ends: ten thousand retries in one turn would hold up the event loop."""
+"""Waits for a retry that one write ends: ten thousand retries at once would block the event loop."""
 _LOOK_AGAIN: Final = 1.0
-"""Seconds after which an attempt looks again while another one is the probe and has not been sent yet."""
+"""Seconds after which an attempt checks again while another attempt is the probe and is not sent yet."""
 
 
 def back_off(failures: int, draw: Callable[[], float] = random.random) -> float:
-    """Seconds to wait after so many failures in a row: exponential with full jitter (Exponential Backoff And Jitter, AWS, 2015)."""
+    """Return the seconds to wait after ``failures`` failures in a row.
+
+    The back-off is exponential with full jitter (Exponential Backoff And Jitter, AWS, 2015).
+    """
     return max(0.1, draw() * min(LONGEST_BACK_OFF, FIRST_BACK_OFF * 2.0 ** min(failures, 10)))
 
 
 @dataclass(frozen=True, slots=True)
 class TargetSettings:
-    """The settings of one target, as its parts need them."""
+    """Settings of one target, in the form for the parts of the daemon."""
 
     name: str
     url: str
@@ -54,7 +57,9 @@ class TargetSettings:
 
 
 class CircuitBreaker:
-    """Whether the target may be sent to now. Held: not before somebody mends it. Throttled: not before an instant.
+    """State of the target: whether attempts may be sent now.
+
+    A held target waits for the removal of a cause. A throttled target waits for an instant.
 
     While the target is held, and after a long throttle, one attempt goes first: the probe.
     The other attempts wait for the end of the probe.
@@ -76,13 +81,13 @@ class CircuitBreaker:
         """Hold the target. The next attempt, after a back-off, is the probe that may release it."""
         self._failures += 1
         probe_at = self._clock.boottime() + back_off(self._failures + 2)
-        self._probe_at = max(self._probe_at, probe_at) if by_list else probe_at  # a probe may be on its way
+        self._probe_at = max(self._probe_at, probe_at) if by_list else probe_at  # a probe may be in flight
         if self.hold_error != error:
             self._publish(TargetHeld(target=self._target, error=error))
         self.hold_error, self.is_held_by_list = error, by_list
 
     def release(self) -> None:
-        """It works."""
+        """Release the target, since the target works."""
         if self.hold_error is not None:
             self._publish(TargetReleased(target=self._target))
         self.hold_error = self._probe = None
@@ -90,13 +95,13 @@ class CircuitBreaker:
         self._throttle.end_if_over()
 
     def note_good_poll(self) -> None:
-        """End a hold of the list, and the need of a probe after a throttle: the list could be read."""
+        """End a hold by the list, and the need of a probe after a throttle, since the list could be read."""
         if self.is_held_by_list:
             self.release()
         self._throttle.end_if_over()
 
     def throttle(self, seconds: float | None) -> None:
-        """Send nothing for so many seconds; None, or none at all: for a back-off."""
+        """Send nothing for ``seconds``. None or 0: send nothing for a back-off."""
         if seconds:
             self._throttle.begin(seconds)
         else:
@@ -105,12 +110,12 @@ class CircuitBreaker:
 
     @property
     def is_half_open(self) -> bool:
-        """Whether one attempt, the probe, has to go first."""
+        """Whether the probe must go before other attempts."""
         return self.hold_error is not None or self._throttle.needs_probe
 
     @property
     def obstacle(self) -> str | None:
-        """Why nothing is sent now, for people; None when something may be sent."""
+        """Reason why nothing is sent now, in words for users; None when attempts may be sent."""
         until = self._throttle.until
         if self.hold_error is not None or until is None:
             return self.hold_error
@@ -118,12 +123,12 @@ class CircuitBreaker:
 
     @property
     def throttle_end(self) -> str | None:
-        """The end of the throttle, for the record; None when the target is not throttled."""
+        """End of the throttle, in the words of the ledger; None when the target is not throttled."""
         until = self._throttle.until
         return None if until is None else f"until {to_text_seconds(until)}"
 
     def measure_wait(self) -> float:
-        """Seconds until an attempt may be made."""
+        """Return the seconds until an attempt may be made."""
         until = max(self._find_send_time(), self._probe_at if self.hold_error is not None else 0.0)
         left = max(0.0, until - self._clock.boottime())
         return max(left, _LOOK_AGAIN) if self._probe is not None and self.is_half_open else left
@@ -143,23 +148,29 @@ class CircuitBreaker:
         return self._find_send_time() <= self._clock.boottime()
 
     def note_send(self, attempt: object) -> None:
-        """The first byte of an attempt is about to leave. The answer to the probe is waited for from now on."""
+        """Note that the first byte of an attempt is about to leave.
+
+        When the attempt is the probe, the next probe waits for `LONGEST_BACK_OFF` seconds from now on.
+        """
         if self._probe is attempt:
             self._probe_at = self._clock.boottime() + LONGEST_BACK_OFF
 
     def note_attempt_end(self, attempt: object) -> None:
-        """An attempt ended, or was never sent: when it was the probe, another one may become it."""
+        """Note that an attempt ended, or was never sent. Another attempt may become the probe."""
         if self._probe is attempt:
             self._probe = None
 
 
 class LedgerHealth:
-    """Whether the ledger can be written. Publishes each change, and ends the waits for a retry when the ledger can be written again."""
+    """State of the ledger: whether writes work.
+
+    Each change is published. The waits for a retry end when a write works again.
+    """
 
     def __init__(self, publish: Publish) -> None:
         self._publish = publish
-        self._writes = 0  # that worked
-        self._waiters: dict[asyncio.Future[None], None] = {}  # in the order in which they came
+        self._writes = 0  # number of successful writes
+        self._waiters: dict[asyncio.Future[None], None] = {}  # in the order of arrival
         self._listeners: list[Callable[[], None]] = []
         self.error: str | None = None
 
@@ -168,12 +179,15 @@ class LedgerHealth:
         self._listeners.append(listener)
 
     def note_failure(self, operation: str, error: str) -> None:
-        """A write or read was not possible."""
+        """Note that a write or read failed."""
         self._publish(LedgerFailed(operation=operation, error=error, first=self.error is None))
         self.error = error
 
     def note_success(self) -> None:
-        """A write was possible. Some of those who wait for a retry try now: their writes end the waits of the next ones."""
+        """Note that a write worked.
+
+        Some of the waiting operations retry now. Their writes end the waits of the next operations.
+        """
         self._writes += 1
         if self.error is not None:
             self.error = None
@@ -185,9 +199,10 @@ class LedgerHealth:
             waiter.set_result(None)
 
     async def wait_for_retry(self, seconds: float) -> None:
-        """Wait so many seconds before a retry, or less when another write works meanwhile.
+        """Wait ``seconds`` before a retry, or less when another write works meanwhile.
 
-        An eighth of the time is waited in any case, so that a write that fails for a reason of its own is not tried at every turn.
+        An eighth of the time always passes: a write that fails for a reason of its own must not be
+        retried after each success of another write.
         """
         writes = self._writes
         await asyncio.sleep(seconds / 8)
@@ -203,7 +218,7 @@ class LedgerHealth:
 
 @dataclass(slots=True)
 class Context:
-    """One target's shared state. ``settings`` and ``upstream`` are replaced when the configuration is reloaded."""
+    """Shared state of one target. A reload of the configuration replaces ``settings`` and ``upstream``."""
 
     settings: TargetSettings
     upstream: Upstream
@@ -222,37 +237,40 @@ class Context:
 
     @property
     def target(self) -> str:
-        """The target's name."""
+        """Name of the target."""
         return self.settings.name
 
     @property
     def clock_offset(self) -> float | None:
-        """How many seconds the API's clock is ahead of ours, None as long as it has shown no ``Date``."""
+        """API clock minus local clock, in seconds; None until the API has shown a ``Date``."""
         offset = self.upstream.clock_offset
         return None if offset is None else offset[0]
 
     def note_refused_reading(self, error: Exception) -> None:
-        """Have the whole target wait when a reading of an automation was answered by a 429 with ``Retry-After``."""
+        """Throttle the target when a 429 with ``Retry-After`` refused the reading of an automation."""
         if isinstance(error, UpstreamError) and error.status == HTTPStatus.TOO_MANY_REQUESTS and error.retry_after:
             self.breaker.throttle(error.retry_after)
 
     async def publish_all(self, events: Iterable[Event]) -> None:
-        """Publish these, a few at a time: ten thousand lines of the log take a second, and what is due must not wait for them."""
+        """Publish events, a few at a time.
+
+        Ten thousand log lines take a second, and due occurrences must not wait for log lines.
+        """
         for number, event in enumerate(events, 1):
             self.publish(event)
             if number % _EVENTS_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
     async def retry_write(self, operation: str, write: Callable[[], Awaitable[_T]]) -> _T:
-        """Do a write of the ledger, again and again until it is durable. Nothing may go on without it."""
+        """Write to the ledger, with retries until the write is durable. Nothing may go on before."""
         done = await self.retry_read(operation, write)
         self.health.note_success()
         return done
 
     async def retry_read(self, operation: str, read: Callable[[], Awaitable[_T]], failed: Callable[[], None] | None = None) -> _T:
-        """Read the ledger, again and again until it can be read. That says nothing about whether it can be written.
+        """Read the ledger, with retries until the read works. A read says nothing about the health of writes.
 
-        ``failed`` is called each time that it cannot.
+        ``failed`` is called after each failure.
         """
         failures = 0
         while True:

@@ -1,4 +1,7 @@
-"""The way of one occurrence from its claim to its outcome: wait, send, find out what the answer does not tell, make the outcome durable."""
+"""Delivery of one occurrence from the claim to the outcome.
+
+Steps: wait for admission, send, reconcile an unknown attempt, make the outcome durable.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -19,7 +22,7 @@ from scheduler.daemon.sender import Sender, persist, persist_once
 
 
 class Deliverer:
-    """Carries the occurrences of one target. ``started`` is called with every run that an attempt started."""
+    """Delivers the occurrences of one target. ``started`` is called with every run from an attempt."""
 
     def __init__(
         self, context: Context, readings: AutomationCache, clearance: Admission, presence: Presence, started: Callable[[Run], None]
@@ -30,10 +33,10 @@ class Deliverer:
         self._admission_wait = AdmissionWait(context, readings, clearance, presence)
         self._reconciler = Reconciler(context, readings)
         self.sender = Sender(context, readings, clearance, self._admission_wait, self._reconciler)
-        self.is_stopping = False  # what is in flight comes to its end, and nothing else is begun
+        self.is_stopping = False  # attempts in flight end, and nothing else begins
 
     async def deliver(self, lane: AutomationQueue, carried: Delivery) -> None:
-        """Carry the head of a lane until it has its outcome, is withdrawn, or is the head no more."""
+        """Deliver the head of a queue until its outcome, its withdrawal, or the arrival of another head."""
         while not self.is_stopping and lane.deliveries[0] is carried:
             self.sender.in_flight.discard(carried.occurrence.automation_id)
             if carried.unknown_attempt is None or self._may_resend(carried):
@@ -51,31 +54,36 @@ class Deliverer:
                     continue
                 if ending.end is not None:
                     await self.sender.record_attempt_end(carried, ending.end, State.UNKNOWN)
-                carried.may_resend = False  # something forbids to send again; whether it was started, only reading can tell
+                # No second send is allowed: only readings can tell whether a run started.
+                carried.may_resend = False
             elif (found := await self._reconcile(lane, carried)) is not None and await self._record_outcome(carried, found):
                 return
         if not self.is_stopping:
             await self._discard_attempt(carried)
 
     async def find_unsent_outcomes(self, lane: AutomationQueue) -> Sequence[tuple[Delivery, DeliveryOutcome]]:
-        """Look at the first occurrences of a lane. Return those that get their outcome now without an attempt, with these outcomes.
+        """Return the first deliveries of a queue that end now without an attempt, with their outcomes.
 
-        Up to one whose run may have turned up.
+        Stop before a delivery whose run may have appeared late.
         """
         return list(
             takewhile(lambda each: self._reconciler.find_late_run(each[0]) is None, await self._admission_wait.find_unsent_outcomes(lane))
         )
 
     async def record_outcomes(self, stopped: Iterable[tuple[Delivery, DeliveryOutcome]]) -> None:
-        """Write many outcomes at once, which makes them one transaction.
+        """Write many outcomes at once, in one transaction.
 
-        Each is tried once. One that the ledger does not take is not concluded: it is carried as the head of its lane next, which asks
-        again what becomes of it, and tells what went wrong.
+        Each write is tried once. After a failed write, the delivery is not concluded, and becomes the head of
+        the queue. As the head, the delivery is decided again, and a further error is reported.
         """
         await asyncio.gather(*(self._record_outcome(carried, ending, once=True) for carried, ending in stopped), return_exceptions=True)
 
     async def _wait_and_attempt(self, lane: AutomationQueue, carried: Delivery) -> DeliveryOutcome | Withdraw | DecideAgain | None:
-        """Wait for its time and make an attempt: what came of it, or of the one before, when its run turns up only now."""
+        """Wait for admission and make an attempt. Return the outcome; None: the delivery goes on.
+
+        When the run of an earlier attempt appears only now, return the outcome of the earlier attempt.
+        `Withdraw` and `DecideAgain` come from the admission.
+        """
         ending = await self._admission_wait.wait_for_permission(lane, carried) or await self.sender.make_attempt(lane, carried)
         late = self._reconciler.find_late_run(carried)
         if late is not None and await self._is_run_known(carried, late):
@@ -86,7 +94,7 @@ class Deliverer:
         return _to_delivery_outcome(carried, late)
 
     async def _is_run_known(self, carried: Delivery, late: ReconciledOutcome) -> bool:
-        """Whether the run is on record as another occurrence's, or as begun by hand."""
+        """Return whether the ledger has the run as the run of another occurrence, or as started by hand."""
         context, of = self._context, carried.occurrence
         assert late.run_id is not None
         run_id = late.run_id
@@ -97,9 +105,10 @@ class Deliverer:
         return origin not in {None, RunOrigin.FOREIGN}
 
     async def _discard_attempt(self, carried: Delivery) -> None:
-        """An attempt that was written and is not sent has not been made: another goes first, or none is needed any more.
+        """Discard a written attempt before its send: another goes first, or no attempt is needed any more.
 
-        Else the next process would find it in doubt, behind the run of the one that went first.
+        Otherwise the next process would recover an unknown attempt, hidden by the run of the occurrence that
+        went first.
         """
         if carried.attempt is None or carried.state is not State.CLAIMED or carried.unknown_attempt is not None:
             return
@@ -128,9 +137,11 @@ class Deliverer:
         return carried.unknown_attempt is not None and self._reconciler.is_not_started(carried.unknown_attempt, by)
 
     async def _resolve_together(self, carried: Delivery, others: Sequence[Delivery]) -> None:
-        """Let it wait, and the others as far as the ledger takes that at once: what a killed process left in doubt can be many.
+        """Resolve the unknown attempts of a delivery and of ``others`` as not started, all at once.
 
-        One that the ledger does not take stays in doubt, and is found out as the head of its lane, where the error is told.
+        A killed process can leave many unknown attempts. For ``others``, the ledger is tried once: after a
+        failure the attempt stays unknown, is reconciled as the head of its queue, and the error is reported
+        there.
         """
         settled = [self._context.retry_write("state", lambda: self._resolve_not_started(carried)), *map(self._resolve_not_started, others)]
         with carried.record_wait(Cause.LEDGER, self._context.clock):
@@ -139,7 +150,10 @@ class Deliverer:
             raise head
 
     async def _resolve_not_started(self, carried: Delivery) -> None:
-        """Write down that nothing was started, and let it wait; not before, or a stop would take its attempt for one that was not sent."""
+        """Record that nothing was started, and only afterwards let the occurrence wait.
+
+        In the other order, a stop would take the attempt for an unsent attempt.
+        """
         step = Step(self._context.clock.now(), Cause.NOTHING_STARTED)
         await persist_once(
             self._context, carried, lambda steps: self._context.ledger.resolve_not_started(carried.occurrence, (*steps, step))
@@ -147,11 +161,13 @@ class Deliverer:
         carried.mark_not_started()
 
     async def _record_outcome(self, carried: Delivery, ending: DeliveryOutcome, *, once: bool = False) -> bool:
-        """Make the outcome durable. False when its run turns out to be another occurrence's: then it is unknown again.
+        """Make the outcome durable.
 
-        ``once``: raise `LedgerUnavailable` when the ledger does not take it at the first time.
+        Return False when the answer named the run of another occurrence: the attempt is unknown then.
+        ``once``: raise `LedgerUnavailable` when the first write fails.
         """
-        # What another process sent, it sent at its due instant or later: only the window of the inquiry begins with the attempt's row.
+        # Another process sent its attempt at the due instant or later. Only the reconciler's window begins
+        # with the row.
         sent_at = max(carried.sent_at, carried.due) if carried.sent_at is not None and ending.run is not None else None
         if carried.is_backfill and ending.run is not None:
             ending = replace(ending, reason=Reason.MANUAL)
@@ -172,7 +188,11 @@ class Deliverer:
         return True
 
     async def _handle_taken_run(self, carried: Delivery, ending: DeliveryOutcome) -> bool:
-        """The run that we took for ours is recorded as another's: as an answer it says nothing, and found it hides ours."""
+        """Handle a run that the ledger has for another occurrence.
+
+        In an answer, this run says nothing: the attempt is unknown. Found by a reading, this run hides the
+        occurrence's own run.
+        """
         if ending.end is None or ending.run is None:
             covered = DeliveryOutcome(
                 Outcome.UNRESOLVED, Reason.COVERED, f"run {ending.run.id if ending.run else ''} belongs to another occurrence"

@@ -1,4 +1,7 @@
-"""One automation's open occurrences, in the order in which they came due. Its head is the only one that is being carried on."""
+"""Deliveries and automation queues: the open occurrences of one automation, in the order of due.
+
+Only the head of an automation queue is sent.
+"""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -17,34 +20,41 @@ from scheduler.daemon.clock import Alarm
 from scheduler.daemon.ports import DaemonClock
 
 _MIN_WAIT: Final = 1.0
-"""What held an occurrence up for fewer seconds is not told."""
+"""Seconds. A shorter wait is not recorded."""
 
 
 LASTING_WAIT: Final = timedelta(seconds=5)
-"""A wait is written down by itself when it has lasted so long; a shorter one, with the next change of its occurrence."""
+"""Duration after which a wait is recorded alone.
+
+A shorter wait is recorded with the next change of its occurrence.
+"""
 
 
 _NOTED_CAUSES: Final = RECORDED_CAUSES - {Cause.LEDGER}
-"""Waits that are written while they last. One for the ledger is written by the write that it waits for, and would get no end after it."""
+"""Causes of the waits that are recorded before their end.
+
+A wait for the ledger is excluded: the write that ends the wait also records the wait, and no later write
+would add an end.
+"""
 
 
 _NOTE_INTERVAL: Final = timedelta(minutes=1)
-"""The end of a throttle that moves is written for a waiting occurrence at most so often: ten thousand may wait."""
+"""Shortest time between two records of a moving throttle end, for each occurrence: ten thousand may wait."""
 
 
 class PlaceWait(Protocol):
-    """A place for an attempt that is waited for."""
+    """Wait of an attempt for a place."""
 
     def find_current_wait(self) -> Step | None:
-        """Return what it waits for now."""
+        """Return the current wait, without an end; None when the attempt does not wait."""
 
     def list_steps(self) -> list[Step]:
-        """Return what it has waited for so far."""
+        """Return all waits so far as steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Wait:
-    """What an occurrence waits for now, and since when on both clocks."""
+    """Current wait of an occurrence: the cause, and the start on both clocks."""
 
     cause: Cause
     detail: str | None
@@ -54,78 +64,86 @@ class _Wait:
 
 @dataclass(slots=True)
 class Delivery:
-    """An open occurrence on its way to its outcome, with what this process knows of it beyond the ledger's row."""
+    """Delivery of one open occurrence, with the knowledge of this process beyond the ledger's row."""
 
     occurrence: Occurrence
     name: str
     due: datetime
     deadline: datetime
-    is_late: bool  # it was planned after it was due, or adopted from another process
-    entry: TimetableEntry | None  # the version that implied it; None when it was adopted
+    is_late: bool  # planned after the due instant, recovered, or a backfill
+    # The definition version of the occurrence. None after recovery and for a backfill.
+    entry: TimetableEntry | None
     state: State
     attempt: Attempt | None = None
-    written_boottime: float | None = (
-        None  # when the attempt's instant was, on the clock that counts suspend; None: not to be sent on its strength
-    )
-    sent_at: datetime | None = None  # of the attempt under way, or in doubt
-    sent_boottime: float = 0.0  # the same on the clock that counts suspend
-    sent_by_api: datetime | None = None  # the same on the API's clock, as far as it was known then
+    # Instant of the written attempt, on the boot-time clock. None: write the attempt anew before a send.
+    written_boottime: float | None = None
+    sent_at: datetime | None = None  # of the attempt in flight, or of the unknown attempt
+    sent_boottime: float = 0.0  # `sent_at` on the boot-time clock
+    sent_by_api: datetime | None = None  # `sent_at` on the API's clock; None without a clock offset
     unknown_attempt: UnknownAttempt | None = None
-    unstarted_attempt: UnknownAttempt | None = (
-        None  # the doubt about attempts that have started nothing, as readings say, until another may have
-    )
-    may_resend: bool = True  # under its idempotency key, where the target honours it
-    maybe_sent: bool = False  # an attempt was in doubt once, whatever was found out about it
+    # An unknown attempt that readings resolved as not started. Kept until a later attempt may have
+    # started a run.
+    unstarted_attempt: UnknownAttempt | None = None
+    may_resend: bool = True  # under the same idempotency key, where the target honours keys
+    maybe_sent: bool = False  # an attempt was unknown once, reconciled or not
     failures: int = 0
-    faults: int = 0  # of our own, while it was carried
+    faults: int = 0  # internal errors of the scheduler during this delivery
     not_before: float = 0.0
-    due_seen: float | None = None  # when it was first seen to be due; a reading that counts began later
-    is_held_up: bool = False  # something made it wait after it was due
-    is_queued: bool = False  # that was the run before it, under `queue`
-    has_coalesced: bool = False  # an older one, which its row explains
-    recovered_under: TimetableEntry | None = None  # the version that was in force when this process adopted it
-    queued_at: datetime | None = None  # when it came to its lane
-    is_backfill: bool = False  # for by hand: pauses, catching up and concurrency are no matter
-    is_concluded: bool = False  # the ledger has its outcome, or it was withdrawn
+    # When this process first saw the occurrence due, on the boot-time clock. Older readings do not count.
+    due_seen: float | None = None
+    is_held_up: bool = False  # something delayed the occurrence after its due instant
+    is_queued: bool = False  # the run before delayed the occurrence, under `queue`
+    # An older occurrence was coalesced into this occurrence, and the row of this occurrence explains
+    # the older outcome.
+    has_coalesced: bool = False
+    recovered_under: TimetableEntry | None = None  # the definition version in force at the recovery
+    queued_at: datetime | None = None  # when the delivery joined its automation queue
+    is_backfill: bool = False  # ignores pauses, catch-up and concurrency
+    is_concluded: bool = False  # the ledger has the outcome, or the claim was withdrawn
     error: str | None = None
-    steps: list[Step] = field(default_factory=list)  # that are not in the ledger yet
+    steps: list[Step] = field(default_factory=list)  # not in the ledger yet
     wait: _Wait | None = None
-    place: PlaceWait | None = None  # that it waits for
-    noted_wait: Step | None = None  # the wait that is in the ledger without its end
-    noted_at: datetime | None = None  # when that was written
-    waiting_since: float | None = None  # on the clock that counts suspend: due, or the first one that it coalesced was
+    place: PlaceWait | None = None  # the place for the attempt, during a wait
+    noted_wait: Step | None = None  # the wait in the ledger without an end
+    noted_at: datetime | None = None  # when `noted_wait` was recorded
+    # Start of the wait, on the boot-time clock: the due instant of this occurrence, or of the first
+    # coalesced occurrence.
+    waiting_since: float | None = None
 
     @property
     def attempt_count(self) -> int:
-        """How many attempts were written."""
+        """Number of written attempts."""
         return 0 if self.attempt is None else self.attempt.number
 
     @property
     def is_attempted(self) -> bool:
-        """Whether an attempt was made, whatever came of it. One that is only written has not been made."""
+        """Whether an attempt was made, with any result. A written but unsent attempt does not count."""
         return self.attempt_count > (1 if self.state is State.CLAIMED else 0)
 
     @property
     def is_under_way(self) -> bool:
-        """Whether it has been due, or an attempt for it is on its way or in doubt."""
+        """Whether the occurrence was seen due, or has an attempt in flight or unknown."""
         return self.due_seen is not None or self.may_have_started
 
     @property
     def may_have_started(self) -> bool:
-        """Whether an attempt is on its way or in doubt. In doubt it stays while another one is written."""
+        """Whether an attempt is in flight or unknown.
+
+        An unknown attempt stays unknown while another attempt is written.
+        """
         return self.state is State.IN_FLIGHT or self.unknown_attempt is not None
 
     @property
     def is_undecided(self) -> bool:
-        """Whether a run that turns up now may be its."""
+        """Whether a run that appears now may belong to this occurrence."""
         return self.may_have_started or self.unstarted_attempt is not None
 
     def begin_wait(self, cause: Cause | None, clock: DaemonClock, detail: str | None = None) -> None:
-        """It waits for this from now on, or still; None: for nothing that is worth telling."""
+        """Begin a wait for ``cause``, or go on with the same wait. None: only end the current wait."""
         if self.wait is not None and (self.wait.cause, self.wait.detail) == (cause, detail):
             return
         if self.wait is not None and self.wait.cause is cause is Cause.THROTTLED:
-            # However often the end of a throttle moves, the wait stays one step.
+            # The wait stays one step, however often the end of the throttle moves.
             self.wait = replace(self.wait, detail=detail or self.wait.detail)
             return
         wait, now = self.wait, clock.now()
@@ -134,12 +152,12 @@ class Delivery:
         self.wait = None if cause is None else _Wait(cause, detail, now, clock.boottime())
 
     def end_wait(self, clock: DaemonClock) -> None:
-        """It waits no more."""
+        """End the current wait."""
         self.begin_wait(None, clock)
 
     @contextmanager
     def record_wait(self, cause: Cause, clock: DaemonClock, detail: str | None = None) -> Iterator[None]:
-        """Wait for this as long as the block lasts, however it ends."""
+        """Record a wait for ``cause`` during the block, however the block ends."""
         self.begin_wait(cause, clock, detail)
         try:
             yield
@@ -148,7 +166,7 @@ class Delivery:
 
     @contextmanager
     def record_place_wait(self, place: PlaceWait) -> Iterator[None]:
-        """Wait for a place as long as the block lasts, however it ends."""
+        """Record the wait for a place during the block, however the block ends."""
         self.place = place
         try:
             yield
@@ -157,20 +175,25 @@ class Delivery:
             self.steps += place.list_steps()
 
     def list_steps(self, clock: DaemonClock) -> tuple[Step, ...]:
-        """Return the steps that are not in the ledger yet, with what it waits for now, if that has lasted, up to now."""
+        """Return the steps outside the ledger, and the current wait up to now.
+
+        A current wait shorter than `_MIN_WAIT` is left out.
+        """
         wait = self.wait
         if wait is None or clock.boottime() - wait.since < _MIN_WAIT:
             return tuple(self.steps)
         return *self.steps, Step(wait.at, wait.cause, clock.now(), wait.detail)
 
     def forget_steps(self, steps: Sequence[Step]) -> None:
-        """These steps are in the ledger."""
+        """Remove ``steps``, which the ledger has now."""
         self.steps = [step for step in self.steps if step not in steps]
 
     def find_unrecorded_steps(self, lasting: WaitStatus | None, now: datetime) -> Sequence[Step]:
-        """Return the steps to write although nothing else is written of it: its wait lasts, or they have been left for long.
+        """Return the steps to record although nothing else of the occurrence is written.
 
-        ``lasting`` is what it waits for now. Its step has no end and is written once.
+        Steps are due for a record when the current wait lasts, or when the first step is `LASTING_WAIT` old.
+        ``lasting`` is the current wait. Its step has no end and is recorded once.
+        A throttle with a moving end is recorded again, at most once a minute.
         """
         is_new = (
             lasting is not None
@@ -183,7 +206,7 @@ class Delivery:
         return *self.steps, Step(lasting.since, lasting.cause, None, lasting.detail)
 
     def _is_unrecorded(self, lasting: WaitStatus, now: datetime) -> bool:
-        """Return whether the wait is not in the ledger, or, once a minute, whether its throttle ends at another time."""
+        """Return whether the ledger lacks the wait, or, once a minute, whether a throttle has a new end."""
         noted = self.noted_wait
         if noted is None or self.noted_at is None or (noted.at, noted.cause) != (lasting.since, lasting.cause):
             return True
@@ -191,13 +214,13 @@ class Delivery:
         return is_changed and abs(now - self.noted_at) >= _NOTE_INTERVAL
 
     def note_steps_recorded(self, steps: Sequence[Step], now: datetime) -> None:
-        """These steps of `find_unrecorded_steps` are in the ledger."""
+        """Note the record of ``steps``, which `find_unrecorded_steps` returned."""
         self.forget_steps(steps)
         if steps[-1].until is None and steps[-1].cause in WAITS_FOR:
             self.noted_wait, self.noted_at = steps[-1], now
 
     def find_current_wait(self, clock: DaemonClock) -> WaitStatus | None:
-        """Return what it waits for now as the head of its lane; None for nothing that takes time."""
+        """Return the current wait as the head of the automation queue; None: nothing lasting delays it."""
         now = clock.now()
         if self.wait is not None:
             return self._make_wait_status(self.wait.cause, self.wait.at, self.wait.detail)
@@ -210,20 +233,27 @@ class Delivery:
         return self._make_wait_status(Cause.DUE, self.occurrence.scheduled_for) if now < self.due else None
 
     def find_wait_behind(self, head: "Delivery", now: datetime) -> WaitStatus:
-        """Return what it waits for now behind the head of its lane."""
+        """Return the current wait behind the head of the automation queue."""
         if now < self.due and not self.is_backfill:
             return self._make_wait_status(Cause.DUE, self.occurrence.scheduled_for)
         return self._make_wait_status(Cause.TURN, self.turn_since, to_text_seconds(head.occurrence.scheduled_for))
 
     def note_turn_wait(self, head: "Delivery", now: datetime) -> None:
-        """Note that it waited until now behind the head. A wait for its turn that is not on record yet is part of this one."""
+        """Note the wait behind the head until now.
+
+        The new step includes any unrecorded earlier wait for the turn.
+        """
         if now - self.turn_since >= timedelta(seconds=_MIN_WAIT):
             self.steps[:] = [step for step in self.steps if step.cause is not Cause.TURN]
             self.steps.append(Step(self.turn_since, Cause.TURN, now, to_text_seconds(head.occurrence.scheduled_for)))
 
     @property
     def turn_since(self) -> datetime:
-        """Since when it waits for its turn while another one is the head: due, and in its lane."""
+        """Start of the wait for the turn while another occurrence is the head.
+
+        The wait starts when the occurrence is due and in its queue. A backfill waits from the moment it joins
+        the queue.
+        """
         if self.queued_at is None:
             return self.due
         return self.queued_at if self.is_backfill else max(self.due, self.queued_at)
@@ -235,9 +265,9 @@ class Delivery:
         )
 
     def mark_unknown(self, ended: float, settle_time: timedelta) -> None:
-        """Note that the newest attempt ended at ``ended``, on the clock that counts suspend, and that nobody knows what it started.
+        """Mark the newest attempt as unknown, with its end at ``ended`` on the boot-time clock.
 
-        A run that an earlier attempt in doubt started counts too: the API may have shown it too late, or carried it out too late.
+        A run of an earlier unknown attempt counts too: the API may have shown or started that run late.
         """
         earlier = self.unknown_attempt or self.unstarted_attempt
         if earlier is not None:
@@ -247,37 +277,39 @@ class Delivery:
         self.state, self.maybe_sent, self.unstarted_attempt = State.UNKNOWN, True, None
 
     def mark_not_started(self) -> None:
-        """Readings agree that its newest attempt started nothing: it is to be sent again."""
+        """Resolve the unknown attempt as not started, since readings agree. The occurrence waits."""
         self.unstarted_attempt, self.unknown_attempt = self.unknown_attempt, None
         self.state, self.may_resend = State.WAITING, True
 
 
 @dataclass(slots=True)
 class AutomationQueue:
-    """The queue of one automation."""
+    """Open deliveries of one automation, in the order of due."""
 
     alarm: Alarm
     deliveries: deque[Delivery] = field(default_factory=deque)
 
     def add(self, carried: Delivery) -> None:
-        """Queue it behind those that came due before it, and behind a head that is on its way.
+        """Add a delivery behind all deliveries with an earlier due instant, and behind a head under way.
 
-        Before a head that is not: one that was claimed by a clock that was ahead may have hours to wait.
+        A delivery that is due earlier precedes a head that is not under way. Such a head may wait for hours
+        when a clock that was ahead claimed it.
         """
         self.deliveries.insert(self._find_backfill_position() if carried.is_backfill else self._find_position_by_due(carried), carried)
         self.alarm.ring()
 
     def iterate_waits(self, clock: DaemonClock) -> Iterator[tuple[Delivery, WaitStatus | None]]:
-        """Yield each of its occurrences with what it waits for now; None: for nothing that takes time."""
+        """Yield each delivery with its current wait; None: nothing lasting delays the occurrence."""
         if self.deliveries:
             head, now = self.deliveries[0], clock.now()
             yield head, head.find_current_wait(clock)
             yield from ((each, each.find_wait_behind(head, now)) for each in self.deliveries if each is not head)
 
     def end_waits(self, clock: DaemonClock, stopped_at: datetime) -> None:
-        """End every wait now, because the process ends: the waits until now are to be recorded.
+        """End every wait now, because the process ends and records the waits until now.
 
-        A wait that the stop cut off at ``stopped_at`` or later went on until now: an attempt in flight keeps a stop waiting for long.
+        A wait that the stop cut off at ``stopped_at`` or later is extended until now:
+        an attempt in flight may delay a stop for long.
         """
         head, now = self.deliveries[0] if self.deliveries else None, clock.now()
         for carried in self.deliveries:
@@ -288,9 +320,10 @@ class AutomationQueue:
                 carried.steps[-1] = replace(carried.steps[-1], until=now)
 
     def reorder_head(self) -> None:
-        """Put a head that is not on its way behind those that are due before it.
+        """Move a head behind all deliveries with an earlier due instant, unless the head is under way.
 
-        A clock that was ahead may have claimed the head, and older occurrences came while nobody knew what its attempt had started.
+        The head may have been claimed while the clock was ahead. Older occurrences came later, while an
+        attempt of the head was unknown.
         """
         head = self.deliveries[0]
         if head.is_under_way or head.is_backfill or len(self.deliveries) == 1 or self.deliveries[1].due >= head.due:
@@ -305,7 +338,10 @@ class AutomationQueue:
         return at
 
     def _find_backfill_position(self) -> int:
-        """Behind the head, which is to be on time; before one that only waits for the run before it; in the order of the requests."""
+        """Return the position of a backfill: behind the head, and behind earlier requests.
+
+        The head is to be on time. A backfill precedes a head that only waits for the run before.
+        """
         at = (
             0
             if self.deliveries and self.deliveries[0].is_queued and self.deliveries[0].unknown_attempt is None
@@ -314,7 +350,10 @@ class AutomationQueue:
         return next((place for place in range(at, len(self.deliveries)) if not self.deliveries[place].is_backfill), len(self.deliveries))
 
     def coalesce_into_newest(self, coalesced: Sequence[Delivery], now: datetime) -> Delivery | None:
-        """Return the newest occurrence that is due, which coalesces these, the oldest first, and inherits the longest time they waited."""
+        """Coalesce occurrences, the oldest first, into the newest due occurrence, and return the newest.
+
+        The newest occurrence inherits the longest waiting time. Return None when no newer occurrence is due.
+        """
         newer = list(self.iterate_newer_due(coalesced[0], now))
         for each in newer:
             each.has_coalesced = True
@@ -325,18 +364,19 @@ class AutomationQueue:
         return heir
 
     def note_coalescence(self, instant: datetime) -> None:
-        """Note that an occurrence of this instant, which is in no lane, is coalesced into the newest one, due or not."""
+        """Note a coalescence into the newest occurrence, due or not. The older one is in no queue."""
         newest = max(self.deliveries, key=lambda each: each.occurrence.scheduled_for)
         newest.has_coalesced = newest.has_coalesced or newest.occurrence.scheduled_for > instant
 
     def find_next_due(self, now: datetime) -> datetime | None:
-        """Return when the first of the newer occurrences that are not due yet comes due."""
+        """Return the first due instant after ``now``, without backfills."""
         return min((each.due for each in self.deliveries if each.due > now and not each.is_backfill), default=None)
 
     def iterate_newer_due(self, carried: Delivery, now: datetime) -> Iterator[Delivery]:
-        """Yield the newer occurrences than this one that are due, the last first; none that was asked for by hand.
+        """Yield the due occurrences newer than ``carried``, from the end of the queue, without backfills.
 
-        Not whatever waits behind it: what came due before it may have been confirmed only when it was on its way.
+        The position in the queue does not decide: an older occurrence may be behind this one, because the
+        older one was confirmed when this one was already under way.
         """
         than = carried.occurrence.scheduled_for
         return (

@@ -1,8 +1,10 @@
-"""Carries every claimed occurrence to its one outcome.
+"""Dispatcher of a target: takes every claimed occurrence to its one outcome.
 
-Each automation with open occurrences has a lane, and each lane one task, which has the `Deliverer` carry the lane's head: wait until it may
-be sent, make the attempt durable, send it, judge the answer, and find out where the answer does not tell. A lane's next occurrence waits
-for that. The rules are those of `docs/semantics.md`; the decisions are pure and live in `core.policy`, `core.verdict` and `admission`.
+Each automation with open occurrences has an automation queue, and each queue has one task. The task calls the
+`Deliverer` for the head of the queue: wait for admission, make the attempt durable, send, judge the answer,
+and reconcile an unknown attempt. The next occurrence of the queue waits for the outcome of the head. The
+rules are those of `docs/semantics.md`. The decisions are pure and live in `core.policy`, `core.verdict` and
+`admission`.
 """
 
 import asyncio
@@ -27,18 +29,21 @@ from scheduler.daemon.presence import Presence
 from scheduler.daemon.recovery import OccurrenceRecovery
 
 _MOST_FAULTS: Final = 5
-"""After so many faults of our own an occurrence is left open in the ledger for the next start, and those behind it go on."""
+"""Internal errors after which an occurrence stays open in the ledger until the next start.
+
+The queue goes on with the next occurrence.
+"""
 _AT_ONCE: Final = 2_000
-"""Occurrences that one of the last writes is for: some hundredths of a second."""
+"""Occurrences in one write at the stop of the daemon: some hundredths of a second."""
 _FAULT: Final = "an error of the scheduler itself: see occurrence.faulted in the log"
 _GIVEN_UP: Final = "errors of the scheduler itself: see occurrence.faulted in the log; it waits for the next start of the daemon"
 
 _LastWrite = tuple[Occurrence, Sequence[Step] | None]
-"""Steps to record; None: the newest attempt was never sent."""
+"""Occurrence with its steps to record; None: discard the newest attempt, which was never sent."""
 
 
 class Dispatcher:
-    """Sends what is claimed, and sees to its outcome."""
+    """Delivers the claimed occurrences of one target."""
 
     def __init__(self, context: Context, readings: AutomationCache, clearance: Admission, presence: Presence) -> None:
         self._context = context
@@ -46,37 +51,40 @@ class Dispatcher:
         self._recovery = OccurrenceRecovery(context)
         self._queues: dict[str, AutomationQueue] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self.abandoned_deliveries: list[Delivery] = []  # after faults of ours; the next start goes on with them
-        self._stopped_at = context.clock.now()  # since when nothing is sent any more
+        self.abandoned_deliveries: list[Delivery] = []  # after internal errors; the next start recovers them
+        self._stopped_at = context.clock.now()  # nothing is sent after this instant
         self._listeners: list[Callable[[Run], None]] = []
 
-    # ------------------------------------------------------------ what others ask
+    # ------------------------------------------------------------ queries
 
     def find_queue(self, automation_id: str) -> AutomationQueue | None:
-        """The automation's open occurrences, if it has any."""
+        """Return the automation queue; None when the automation has no open occurrence."""
         return self._queues.get(automation_id)
 
     def iterate_waits(self) -> Iterator[tuple[Delivery, WaitStatus | None]]:
-        """Yield each open occurrence with what it waits for now; None: for nothing that takes time. Others may have a turn in between."""
+        """Yield each open delivery with its current wait; None: nothing lasting delays the occurrence.
+
+        The caller may let other tasks run between two deliveries.
+        """
         for lane in self.list_queues():
             yield from list(lane.iterate_waits(self._context.clock))
         yield from [(carried, carried.find_current_wait(self._context.clock)) for carried in self.abandoned_deliveries]
 
     def list_queues(self) -> list[AutomationQueue]:
-        """Return the lanes of all automations with open occurrences."""
+        """Return the automation queues of all automations with open occurrences."""
         return list(self._queues.values())
 
     def is_undecided(self, automation_id: str) -> bool:
-        """Whether an attempt for the automation is on its way or in doubt: a new run may be ours."""
+        """Return whether a new run of the automation may belong to an attempt of the scheduler."""
         lane = self._queues.get(automation_id)
         return lane is not None and any(each.is_undecided for each in lane.deliveries)
 
     def iterate_open(self) -> Iterable[Delivery]:
-        """Every open occurrence."""
+        """Return an iterator over the deliveries in all automation queues."""
         return (each for lane in self._queues.values() for each in lane.deliveries)
 
     def count_states(self) -> Counter[State]:
-        """How many open occurrences there are in each state."""
+        """Return the number of open occurrences in each state."""
         return Counter(each.state for each in self.iterate_open())
 
     @property
@@ -89,35 +97,36 @@ class Dispatcher:
         self._listeners.append(listener)
 
     def wake(self) -> None:
-        """Something changed that lanes may be waiting for."""
+        """Wake all automation queues after a change that may end their waits."""
         for lane in self._queues.values():
             lane.alarm.ring()
         self.places.serve()
 
     @property
     def places(self) -> Places:
-        """The places of its attempts."""
+        """Places of the target's attempts."""
         return self._deliverer.sender.places
 
     @property
     def _in_flight(self) -> set[str]:
         return self._deliverer.sender.in_flight
 
-    # ------------------------------------------------------------ coming and going
+    # ------------------------------------------------------------ start and stop
 
     def recover(self, opened: Iterable[OpenOccurrence]) -> None:
-        """Go on with what another process, or this one before it was killed, left open.
+        """Recover the open occurrences of another process, or of this daemon before a kill.
 
-        What is in doubt first: a run of another would hide its own. By due it may come later when the clock was set back.
+        Occurrences with an unknown attempt come first: the run of another occurrence would hide their own
+        run. After the clock was set back, the order of due may put them later.
         """
         self.take(sorted(map(self._recovery.recover_delivery, opened), key=lambda each: each.unknown_attempt is None))
 
     def take_backfill(self, opened: OpenOccurrence) -> None:
-        """Go on with what somebody asked for: it had its outcome, and has no attempt under way."""
+        """Take a backfill. The occurrence had an outcome, and has no attempt under way."""
         self.take([self._recovery.make_backfill_delivery(opened)])
 
     def take(self, carried: Iterable[Delivery]) -> None:
-        """Carry these to their outcomes."""
+        """Add deliveries to their automation queues, and deliver each to its outcome."""
         for each in carried:
             each.queued_at = self._context.clock.now()
             automation_id = each.occurrence.automation_id
@@ -130,7 +139,10 @@ class Dispatcher:
                 lane.add(each)
 
     async def drain(self, seconds: float) -> int:
-        """Send nothing more; give what is in flight so long. Returns how many attempts are left to be found out at the next start."""
+        """Send nothing more, and wait at most ``seconds`` for the attempts in flight.
+
+        Return the number of attempts still in flight. The next start reconciles these attempts.
+        """
         self._deliverer.is_stopping, stopped_at = True, self._context.clock.now()
         for automation_id, task in self._tasks.items():
             if automation_id not in self._in_flight:
@@ -146,15 +158,18 @@ class Dispatcher:
         return left
 
     async def discard_unsent_attempts(self, seconds: float) -> None:
-        """Take back the attempts that were never sent, and record what each open occurrence waited for until now.
+        """Discard the unsent attempts, and record the waits of each open occurrence until now.
 
-        First the attempts: an occurrence without one simply waits for the next start, which finds out about all others. A part is one
-        transaction, so that a stop takes these seconds and little more, however many occurrences are open. An event tells what is left.
+        The attempts come first: an occurrence without an attempt simply waits for the next start, but the
+        next start must reconcile all others. Each part is one transaction, and the stop takes little more
+        than ``seconds``, however many occurrences are open. An event reports the number of unrecorded
+        attempts and waits.
         """
         clock = self._context.clock
         ends_at = clock.boottime() + seconds
         unsent = [each for each in self.iterate_open() if each.state is not State.IN_FLIGHT and each.unknown_attempt is None]
-        unsent.sort(key=lambda each: each.state is not State.CLAIMED)  # few others have an attempt that was never sent
+        # Few occurrences in another state have an unsent attempt.
+        unsent.sort(key=lambda each: each.state is not State.CLAIMED)
         work: Iterator[_LastWrite] = chain(((each.occurrence, None) for each in unsent), self._iterate_last_steps())
         attempts, waits = len(unsent), sum(len(lane.deliveries) for lane in self._queues.values()) + len(self.abandoned_deliveries)
         while part := list(islice(work, _AT_ONCE)):
@@ -174,7 +189,10 @@ class Dispatcher:
             waits -= len(part) - len(occurrences)
 
     def _iterate_last_steps(self) -> Iterator[_LastWrite]:
-        """Yield each open occurrence with the steps that are not on record. Ends the waits of a lane at a time: many lanes take long."""
+        """Yield each open occurrence with the steps that are not in the ledger.
+
+        The waits end queue by queue: all queues at once would take long.
+        """
         for lane in self._queues.values():
             lane.end_waits(self._context.clock, self._stopped_at)
             yield from self._iterate_steps(lane.deliveries)
@@ -184,20 +202,20 @@ class Dispatcher:
         return ((carried.occurrence, carried.list_steps(self._context.clock)) for carried in some)
 
     def abandon(self) -> None:
-        """Let go of everything, at once."""
+        """Stop all deliveries at once."""
         self._deliverer.is_stopping = True
         self.places.close()
         for task in self._tasks.values():
             task.cancel()
 
-    # ------------------------------------------------------------ one lane
+    # ------------------------------------------------------------ one automation queue
 
     async def _deliver_queue(self, automation_id: str, lane: AutomationQueue) -> None:
         while lane.deliveries and not self._deliverer.is_stopping:
             head = lane.deliveries[0]
             try:
                 await self._deliverer.deliver(lane, head)
-            except Exception as error:  # noqa: BLE001  a fault of ours in one lane must not stop the others
+            except Exception as error:  # noqa: BLE001  an error in one queue must not stop the others
                 await self._handle_fault(head, error)
             finally:
                 self._in_flight.discard(automation_id)
@@ -208,17 +226,17 @@ class Dispatcher:
                     self.abandoned_deliveries.append(head)
                 try:
                     await self._conclude_behind_head(lane, head)
-                except Exception as error:  # noqa: BLE001  they are carried one after the other then
+                except Exception as error:  # noqa: BLE001  the deliveries are then concluded one by one
                     self._context.publish(DeliveryFailed(occurrence=head.occurrence, automation=head.name, error=error))
-            elif lane.deliveries[0] is not head:  # an older one has come before it
+            elif lane.deliveries[0] is not head:  # an older occurrence is the head now
                 lane.deliveries[0].note_turn_wait(head, self._context.clock.now())
         if not lane.deliveries:
             del self._queues[automation_id], self._tasks[automation_id]
 
     async def _conclude_behind_head(self, lane: AutomationQueue, head: Delivery) -> None:
-        """Conclude those behind a head that became too late or were coalesced while it was carried, all at once.
+        """Conclude at once all deliveries behind the head that expired or were coalesced meanwhile.
 
-        One after the other, each with a commit of its own, they would keep the newest of them waiting.
+        Single conclusions, each with its own commit, would delay the newest delivery of the queue.
         """
         if len(lane.deliveries) > 1 and not self._deliverer.is_stopping:
             stopped, now = await self._deliverer.find_unsent_outcomes(lane), self._context.clock.now()
@@ -240,7 +258,7 @@ class Dispatcher:
             await asyncio.sleep(LONGEST_BACK_OFF)
 
     def _note_run_start(self, run: Run) -> None:
-        """The target works, also when it was held or throttled."""
+        """Release a held or throttled target, since a started run shows that the target works."""
         was_half_open = self._context.breaker.is_half_open
         self._context.breaker.release()
         if was_half_open:

@@ -1,12 +1,12 @@
-"""Looks after the others, and tells what is due for longer than its policy allows.
+"""Overdue check: finds occurrences that are due for longer than their policy allows.
 
-It asks neither the planner nor the dispatcher what they have done, but the ledger, for what
-`core.expected_occurrences` derives from the definitions in
-force. So it also tells of what was forgotten, of what the ledger did not take, and of a planner that waits for what will never come: while
-the planner makes no progress, whatever is due and has no row counts as overdue at once.
+The check does not rely on the planner or the dispatcher. The check asks the ledger for the rows of the
+occurrences that `core.expected_occurrences` derives from the definitions in force. Therefore the check also
+finds forgotten occurrences, occurrences that the ledger did not record, and a planner that waits forever.
+While the planner makes no progress, every due occurrence without a row counts as overdue at once.
 
-The number of occurrences looked at is bounded, and so is each question to the ledger. While no answer comes,
-the open occurrences that this process knows of stand for the rows.
+The number of checked occurrences is bounded, and so is each query to the ledger. While the ledger does not
+answer, the open occurrences known to this process replace the rows.
 """
 
 import asyncio
@@ -29,45 +29,49 @@ from scheduler.daemon.delivery import Delivery
 from scheduler.daemon.dispatcher import Dispatcher
 
 CHECK_INTERVAL: Final = 30.0
-"""Seconds between two looks. What both of them find is overdue: one alone may have come between a deadline and its outcome."""
+"""Seconds between two checks. An occurrence is overdue when two checks in a row find it.
+
+A single check may fall between a deadline and the outcome.
+"""
 ANSWER_WITHIN: Final = 5.0
-"""Seconds for one answer of the ledger."""
+"""Maximum number of seconds for one answer of the ledger."""
 AT_ONCE: Final = 1_000
-"""Occurrences that one question names."""
+"""Number of occurrences in one query."""
 UNPLANNED: Final = "not planned"
-"""In place of a state: the occurrence has no row."""
+"""State of an occurrence without a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class OverdueOccurrence:
-    """An overdue occurrence, for people."""
+    """Overdue occurrence, for people."""
 
     name: str
     state: str
 
 
 class OverdueCheck:
-    """The overdue occurrences of one target."""
+    """Overdue occurrences of one target."""
 
     def __init__(self, context: Context, clearance: Admission, dispatcher: Dispatcher, stalled_for: Callable[[], float]) -> None:
         self._context = context
         self._measure_stall = stalled_for
         self._admission = clearance
         self._dispatcher = dispatcher
-        # From here on: whether what came due before is still meant, only a good poll can tell, and it shows that there was none.
+        # Expectations begin now. Only a good poll can confirm occurrences that came due before, and the
+        # status shows when no good poll was made.
         self._expected = ExpectedOccurrences(context.target, context.clock.now())
         self._last_late: Mapping[Occurrence, OverdueOccurrence] = {}
         self.overdue: Mapping[Occurrence, OverdueOccurrence] = {}
-        self.first_lines: Sequence[str] = ()  # of these, for people, in the order of time
+        self.first_lines: Sequence[str] = ()  # overdue occurrences as text for people, in the order of time
 
     async def run(self) -> None:
-        """Look for ever."""
+        """Check forever."""
         while True:
             await asyncio.sleep(CHECK_INTERVAL)
             await self.check()
 
     async def check(self) -> None:
-        """Look once. While the clock is in doubt, nobody can tell what is late."""
+        """Check once. While the clock is in doubt, lateness cannot be determined, and nothing is checked."""
         self._context.watch.check()
         if self._context.watch.is_in_doubt:
             return
@@ -81,11 +85,17 @@ class OverdueCheck:
         return [f"{late.name} {to_text_seconds(each.scheduled_for)} ({late.state})" for each, late in first]
 
     def restart(self) -> None:
-        """The clock was set, or schedules are evaluated otherwise."""
+        """Derive the expected occurrences again.
+
+        The clock was set, or schedules are evaluated by other settings or zone data.
+        """
         self._expected.restart(self._context.clock.now())
 
     def _publish_overdue(self, new: Sequence[Occurrence]) -> None:
-        """In one line, with the first of them: a ledger that is full has thousands overdue at once."""
+        """Publish one event for all new overdue occurrences, with the first occurrence.
+
+        When the ledger's disk is full, thousands of occurrences may become overdue at once.
+        """
         if not new:
             return
         first = min(new, key=lambda each: each.scheduled_for)
@@ -112,7 +122,7 @@ class OverdueCheck:
         return unplanned | {each.occurrence: OverdueOccurrence(each.name, each.state) for each in late if each.occurrence not in rightly}
 
     async def _confirm_rows(self, expected: Sequence[Occurrence]) -> None:
-        """Ask the ledger which of these have a row, a few at a time."""
+        """Ask the ledger which expected occurrences have a row, in parts."""
         context, left = self._context, iter(expected)
         while some := list(islice(left, AT_ONCE)):
             async with asyncio.timeout(ANSWER_WITHIN):
@@ -124,13 +134,19 @@ class OverdueCheck:
             return await self._context.ledger.read_late_occurrences(self._context.target, now)
 
     def _find_known_late(self, now: datetime) -> Sequence[Delivery]:
-        """Return the open occurrences that this process knows of and that may not start any more, in place of the ledger's answer."""
+        """Return the open occurrences known to this process that may not start any more.
+
+        The result replaces the ledger's answer.
+        """
         return [carried for carried in self._dispatcher.iterate_open() if carried.deadline < now]
 
     def _find_unplanned_occurrences(
         self, expected: Mapping[Occurrence, ExpectedOccurrence], now: datetime
     ) -> dict[Occurrence, OverdueOccurrence]:
-        """Those without a row that may not start any more; while the planner makes no progress, all that it should have planned."""
+        """Return the expected occurrences without a row that may not start any more.
+
+        While the planner makes no progress, all occurrences that should have been planned are included.
+        """
         stalled = self._measure_stall() >= STALLED_AFTER
         latest = now - timedelta(seconds=STALLED_AFTER)
         return {
@@ -140,7 +156,10 @@ class OverdueCheck:
         }
 
     def _find_rightly_open(self, now: datetime) -> set[Occurrence]:
-        """What was sent in time and is being found out, or waits for the run before it."""
+        """Return the occurrences that are rightly open after their deadline.
+
+        Such an occurrence was sent in time and is being reconciled, or waits for the run before it.
+        """
         return {
             each.occurrence
             for each in self._dispatcher.iterate_open()

@@ -1,10 +1,12 @@
-"""Places for attempts: each needs one of `max_in_flight` requests under way and one place of the request budget, at the same time.
+"""Places for attempts: one of `max_in_flight` requests together with a part of the request budget.
 
-`FairQueue` decides who is next; here is the counting of places and the waking of those who wait. A place is asked for as a context: it is
-given back at the end of the context unless its request was sent, and its part of `max_in_flight` in any case.
+`FairQueue` chooses the next attempt. This module counts the places and wakes the waiting attempts. A place is
+a context manager. At the end of the context, the budget gets its part back unless the request was sent, and
+`max_in_flight` gets its place back in any case.
 
-A request without an answer after a second *hangs*: it leaves `max_in_flight` and counts against `max_waiting`, so that automations that
-hang keep nobody else waiting. When `max_waiting` is full, the target is saturated: further requests that hang stay in flight.
+A request without an answer after a second *hangs*: the request leaves `max_in_flight` and counts against
+`max_waiting`. Thus hanging automations delay no other automation. When `max_waiting` is full, the target is
+saturated: further hanging requests stay in flight.
 """
 
 import asyncio
@@ -29,16 +31,19 @@ if TYPE_CHECKING:
 HANGS_AFTER: Final = 1.0
 """Seconds without an answer after which a request hangs."""
 QUIET: Final = 180.0
-"""A shortage is over when nothing has waited for so many seconds: one that comes back every minute is one shortage."""
+"""Seconds without a wait after which a shortage is over: a wait every minute is a single shortage."""
 _LOOK_FOR_END: Final = 60.0
-"""Seconds between two looks whether a shortage is over."""
+"""Seconds between two checks for the end of a shortage."""
 MIN_SHORTAGE: Final = 1.0
-"""A shorter wait for the budget is no shortage. Seconds."""
+"""Seconds. A shorter wait for the budget is no shortage."""
 _LOOK_AGAIN: Final = 1.0
-"""The longest wait before the budget is asked again: a suspend stops the event loop's timers, and a poll may give a place back."""
+"""Longest wait in seconds before the budget is asked again.
+
+A suspend stops the timers of the event loop, and a poll may give a place back.
+"""
 _SHORTEST: Final = 0.001
 _HAND_OVER_SECONDS: Final = 2.0
-"""Seconds for which a place waits for an occurrence that has not entered yet."""
+"""Seconds for which a handed-over place waits for its occurrence to enter."""
 
 
 _ERRORS: Final[Mapping[Cause, str]] = {
@@ -46,19 +51,26 @@ _ERRORS: Final[Mapping[Cause, str]] = {
     Cause.THROTTLED: "the API asked to send nothing until it was too late",
     Cause.IN_FLIGHT: "as many requests were under way as max_in_flight allows",
 }
-"""Why an occurrence could not be sent in time, by what was short."""
+"""Errors of occurrences that could not be sent in time, by the cause of the shortage."""
 
 
 @dataclass(frozen=True, slots=True)
 class Urgency:
-    """What decides when an occurrence gets its place: when it is lost, and since when it waits, on the clock that counts suspend."""
+    """Urgency of an occurrence in the queue for places.
+
+    Both times are seconds of the boot-time clock: when the occurrence is lost, and when its wait began.
+    """
 
     lost_at: float
     since: float
 
 
 class AttemptPlace:
-    """The place of one attempt, as a context: waits in the queue until it is ``granted``, and gives back all that was not used."""
+    """Place of one attempt, as a context manager.
+
+    The place waits in the queue until the place is granted. At the end, the place gives back all unused
+    parts.
+    """
 
     def __init__(self, places: "Places", carried: Delivery, urgency: Urgency, ring: Callable[[], None]) -> None:
         self.delivery = carried
@@ -91,19 +103,19 @@ class AttemptPlace:
 
     @property
     def shortage_text(self) -> str:
-        """What is short, in words for what could not be sent for it."""
+        """Present shortage, as the error of an occurrence that could not be sent."""
         return self._places.shortage_text
 
     def find_current_wait(self) -> Step | None:
-        """Return what it waits for now; None when it does not wait."""
+        """Return the current wait; None when the attempt does not wait."""
         return None if self.is_granted or self.wait_start is None else self._places.shortages.find_current_wait(self.wait_start)
 
     def list_steps(self) -> list[Step]:
-        """Return what it has waited for so far."""
+        """Return all waits so far as steps."""
         return [] if self.wait_start is None else self._places.shortages.list_steps(self.wait_start)
 
     def send(self) -> None:
-        """Use the place: the request is sent now."""
+        """Use the place, because the request is sent now."""
         assert self.reservation is not None, "no place was granted"
         self.reservation.use()
         self._places.record_send(self)
@@ -111,7 +123,7 @@ class AttemptPlace:
 
 
 class Places:
-    """The places of one target."""
+    """Places of one target."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -120,52 +132,52 @@ class Places:
         self._waiting: dict[Ticket, AttemptPlace] = {}
         self._handed_over_places: dict[Occurrence, AttemptPlace] = {}
         self._in_flight = 0
-        self._hanging: set[AttemptPlace] = set()  # these count against max_waiting
-        self._stuck: dict[AttemptPlace, None] = {}  # these hang too and stay in flight, since max_waiting is full
+        self._hanging: set[AttemptPlace] = set()  # hanging requests within max_waiting
+        self._stuck: dict[AttemptPlace, None] = {}  # hanging, but still in flight: max_waiting is full
         self._serve_timer: asyncio.Handle | None = None
-        self._short_since: float | None = None  # when the budget began to keep somebody waiting
+        self._short_since: float | None = None  # when the budget began to delay attempts
         self._end_timer: asyncio.Handle | None = None
         self._is_closed = False
         self._exhaustion = Episode(QUIET)
         self._saturation = Episode(QUIET)
 
-    # ------------------------------------------------------------ what others ask
+    # ------------------------------------------------------------ interface of the target
 
     @property
     def shortage_text(self) -> str:
-        """What is short now, in words."""
+        """Present shortage, in words."""
         return _ERRORS[self._find_shortage()]
 
     @property
     def hanging_count(self) -> int:
-        """How many requests hang."""
+        """Number of hanging requests."""
         return len(self._hanging) + len(self._stuck)
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def make_status(self) -> PlacesStatus:
-        """Return how many wait, and what is short."""
+        """Return the number of waiting attempts and of hanging requests, and the start of each shortage."""
         return PlacesStatus(len(self), self.hanging_count, self._exhaustion.since, self._saturation.since)
 
     def note_late_poll(self) -> None:
-        """A poll had to wait for the request budget."""
+        """Note that a poll had to wait for the request budget."""
         self._note_exhaustion()
 
     def close(self) -> None:
-        """Give no more places, and tell nothing more: the daemon ends."""
+        """Grant no more places and publish no more events, since the daemon ends."""
         self._is_closed = True
         self._cancel_timer()
         if self._end_timer is not None:
             self._end_timer.cancel()
 
     def ring(self) -> None:
-        """Have those who wait look again: something else than a place is missing now."""
+        """Wake all waiting attempts for a new decision: something other than a place is missing now."""
         for place in self._waiting.values():
             place.ring()
 
     def serve(self) -> None:
-        """Give places to those who wait, as far as there are any."""
+        """Grant free places to waiting attempts."""
         self._cancel_timer()
         if self._is_closed:
             return
@@ -185,28 +197,29 @@ class Places:
         self.shortages.set_cause(Cause.IN_FLIGHT if self._waiting else None)
         self._short_since = None
 
-    # ------------------------------------------------------------ what a place does
+    # ------------------------------------------------------------ interface of a place
 
     def get_place(self, carried: Delivery, urgency: Urgency, ring: Callable[[], None]) -> AttemptPlace:
-        """Return the place for an attempt of an occurrence: the one that was handed over to it, or a new one."""
+        """Return the place for an attempt of an occurrence: a handed-over place, or a new place."""
         place = self._handed_over_places.get(carried.occurrence)
         return AttemptPlace(self, carried, urgency, ring) if place is None else place
 
     def record_send(self, place: AttemptPlace) -> None:
-        """The request of a place is sent."""
+        """Record that the request of a place is sent."""
         assert place.ticket is not None, "a place has a ticket"
         self._queue.record_send(place.ticket, self._context.clock.boottime())
 
     def record_loss(self, place: AttemptPlace) -> None:
-        """The occurrence of a place got its outcome while it waited."""
+        """Record that the occurrence of a place was lost during the wait."""
         assert place.ticket is not None, "a place has a ticket"
         self._queue.record_loss(place.ticket)
 
     def hand_over(self, place: AttemptPlace) -> None:
-        """Let the place of an occurrence wait from now on, since it has coalesced one that waited here.
+        """Let the place of an occurrence wait from now on, after the occurrence coalesced a waiting one.
 
-        The occurrence enters as soon as the outcome of the coalesced one is durable. Until then, but not for long, its place waits, so that
-        others that come due now do not precede it.
+        The occurrence enters as soon as the outcome of the coalesced occurrence is durable. Until the entry,
+        but at most `_HAND_OVER_SECONDS`, the place waits: other occurrences that come due now must not
+        precede.
         """
         occurrence = place.delivery.occurrence
         if occurrence not in self._handed_over_places:
@@ -215,7 +228,7 @@ class Places:
             asyncio.get_running_loop().call_later(_HAND_OVER_SECONDS, self._withdraw_place, place)
 
     def enter(self, place: AttemptPlace) -> None:
-        """The attempt for which the place is begins to wait."""
+        """Begin the wait of an attempt for its place."""
         if self._handed_over_places.pop(place.delivery.occurrence, None) is None:
             self._join(place)
 
@@ -225,7 +238,7 @@ class Places:
             self.leave(place)
 
     def _join(self, place: AttemptPlace) -> None:
-        """Add a place to the queue. Whoever is due at the same instant joins before anybody is chosen."""
+        """Add a place to the queue. All occurrences of the same due instant join before the first choice."""
         urgency = place.urgency
         place.ticket = self._queue.join(place.automation_id, lost_at=urgency.lost_at, since=urgency.since)
         self._waiting[place.ticket] = place
@@ -234,7 +247,7 @@ class Places:
             self._serve_timer = asyncio.get_running_loop().call_soon(self.serve)
 
     def leave(self, place: AttemptPlace) -> None:
-        """Take back all that a place still holds."""
+        """Take back all parts that a place still holds."""
         if place.ticket is not None and self._waiting.pop(place.ticket, None) is not None:
             self._queue.leave(place.ticket)
             if not self._waiting:
@@ -243,7 +256,7 @@ class Places:
             self._free(place, place.reservation)
 
     def note_hanging(self, place: AttemptPlace) -> None:
-        """The request of a place has no answer yet."""
+        """Note that the request of a place hangs: no answer after `HANGS_AFTER` seconds."""
         place.is_hanging = True
         self._stuck[place] = None
         self._release_hanging()
@@ -274,14 +287,14 @@ class Places:
         self.serve()
 
     def _release_hanging(self) -> None:
-        """Let requests that hang leave ``max_in_flight``, as many as ``max_waiting`` allows."""
+        """Move hanging requests out of ``max_in_flight``, as many as ``max_waiting`` allows."""
         while self._stuck and len(self._hanging) < self._context.settings.max_waiting:
             place = next(iter(self._stuck))
             del self._stuck[place]
             self._hanging.add(place)
             self._in_flight -= 1
 
-    # ------------------------------------------------------------ looking again, and telling
+    # ------------------------------------------------------------ timers and events
 
     def _serve_later(self, seconds: float) -> None:
         self._serve_timer = asyncio.get_running_loop().call_later(max(seconds, _SHORTEST), self.serve)
@@ -292,13 +305,13 @@ class Places:
             self._serve_timer = None
 
     def _find_shortage(self) -> Cause:
-        """Return what those who wait for a place wait for."""
+        """Return the cause of the present waits for a place."""
         if not self._has_room():
             return Cause.IN_FLIGHT
         return Cause.THROTTLED if self._is_blocked() else Cause.BUDGET
 
     def _is_blocked(self) -> bool:
-        """Whether the API asked to send nothing now: the budget is not to blame."""
+        """Return whether the API asked to send nothing now. The budget is not the cause of the waits."""
         return self._context.clock.boottime() < self._context.upstream.blocked_until
 
     def _note_shortage(self) -> None:
@@ -323,7 +336,7 @@ class Places:
             context.publish(TargetSaturated(target=context.target, hanging=self.hanging_count))
 
     def _schedule_end(self) -> None:
-        """See to it that an episode ends when nothing happens any more."""
+        """Schedule a check: an episode must end even when nothing else happens."""
         if not self._is_closed and self._end_timer is None and (self._exhaustion.since or self._saturation.since):
             self._end_timer = asyncio.get_running_loop().call_later(_LOOK_FOR_END, self._end_episodes)
 

@@ -1,4 +1,4 @@
-"""Turns what is due into claims, shortly before it is due, and hands them to the dispatcher."""
+"""Planner: writes claims for due fire times shortly before they are due, and hands them to the dispatcher."""
 
 import asyncio
 import math
@@ -23,32 +23,36 @@ from scheduler.daemon.dispatcher import Dispatcher
 from scheduler.daemon.snapshot_outbox import SnapshotOutbox
 
 AHEAD: Final = timedelta(seconds=1)
-"""Claims are made durable this long before they are due, so that the first byte leaves on time. At most 2 s."""
+"""Time between the durable claim and the due instant, for the first byte to leave on time. At most 2 s."""
 
 AT_ONCE: Final = 2_000
-"""Automations that are planned in one transaction: more of them must keep neither the event loop nor the ledger for long."""
+"""Maximum number of automations planned in one transaction.
+
+A larger transaction would block the event loop and the ledger for too long.
+"""
 
 
 _MOST_HINDRANCES: Final = 20
-"""Hindrances that are kept apart; whatever comes later counts as the last of them."""
+"""Maximum number of hindrances kept separately. Later hindrances count as part of the last one."""
 FIRST_SLICE: Final = 64
 LARGEST_SLICE: Final = 1000
-"""So many stretches of the past are decided at once, the first time and at most."""
+"""Number of backlog intervals decided in one transaction: the first slice and the largest slice."""
 SLICE_SECONDS: Final = 0.1
-"""A slice that took longer to write makes the next one smaller."""
+"""Limit for the write time of a slice. When a slice takes longer, the next slice is smaller."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """One transaction's worth of decisions."""
+    """Decisions for one transaction."""
 
     claims: list[tuple[Claim, TimetableEntry]]
     skips: list[Skip]
-    starts: list[tuple[TimetableEntry, datetime]] = field(default_factory=list)  # what the older occurrences are coalesced into
+    # fire times into which older occurrences are coalesced
+    starts: list[tuple[TimetableEntry, datetime]] = field(default_factory=list)
 
 
 class Planner:
-    """Sleeps until something is due, or is told that what is due has changed."""
+    """Planner of one target: sleeps until a fire time is due, or until the next due time changes."""
 
     def __init__(
         self, context: Context, readings: AutomationCache, clearance: Admission, record: SnapshotOutbox, dispatcher: Dispatcher
@@ -60,33 +64,41 @@ class Planner:
         self._dispatcher = dispatcher
         self.alarm = Alarm(context.clock)
         context.health.listen(self.alarm.ring)
-        self.has_planned = False  # what is due, at least once since this process began
-        self._claimed_at = -math.inf  # when claims were last made
-        self._expected_at = context.clock.boottime()  # progress is expected from here on
+        self.has_planned = False  # whether this process has planned all due fire times at least once
+        self._claimed_at = -math.inf  # time of the newest claims, on the clock that counts suspend
+        self._expected_at = context.clock.boottime()  # instant from which progress is expected
         self.absent_until = context.clock.now()
-        self.known_until: datetime | None = None  # what the ledger knew of when this process began reaches up to here
-        self._rewind_to: datetime | None = None  # the earliest instant that the clock went back to since the timetable was told
+        # newest instant recorded in the ledger before this process began
+        self.known_until: datetime | None = None
+        # earliest instant to which the clock went back since the last rewind of the timetable
+        self._rewind_to: datetime | None = None
         self._stopping = False
         self._slice_size = FIRST_SLICE
-        self._hindrances: list[Step] = []  # what has kept it from planning since it last did, one after the other; the last goes on
+        # hindrances since the planner last planned, in order; the last hindrance continues
+        self._hindrances: list[Step] = []
         self._warm_queue: asyncio.Queue[int] = asyncio.Queue()
         self._listeners: list[Callable[[], None]] = []
 
     def note_clock_step(self, seconds: float) -> None:
-        """Ahead by so many seconds. After a step back, what lies ahead again is to be planned again before anything else is."""
+        """Adjust the planner after the wall clock stepped ahead by ``seconds`` (negative: back).
+
+        After a step back, the times that lie ahead again are planned again before anything else is planned.
+        """
         self.expect_progress()
         self.absent_until += timedelta(seconds=seconds)
         if seconds < 0:
             self._rewind(self._context.clock.now())
 
     def expect_progress(self, after: float = 0.0) -> None:
-        """Count a standstill from now on, or from so many seconds later."""
+        """Measure the standstill from now on, or from ``after`` seconds later."""
         self._expected_at = self._context.clock.boottime() + after
 
     def measure_stall(self) -> float:
-        """Return the seconds without progress while something is due or a pass has not ended; 0 when all is well.
+        """Return the seconds without progress; 0 when all is well.
 
-        The timetable says what is due, so that a planner that sleeps on and one that is never woken are noticed too.
+        Time without progress counts while a fire time is due or a pass has not ended. The due times come from
+        the timetable. Therefore a planner is also noticed when its sleep lasts too long, or when nothing
+        wakes the planner.
         """
         self._context.watch.check()
         quiet = self._context.clock.boottime() - max(self._expected_at, self._admission.fresh_since)
@@ -99,39 +111,46 @@ class Planner:
         return (self._context.clock.now() - wake_at).total_seconds()
 
     def is_due_within(self, seconds: float) -> bool:
-        """Whether something is due by then and not planned."""
+        """Return whether a fire time is due within ``seconds`` and not yet planned."""
         return self._measure_delay() > -seconds
 
     def measure_time_since_claims(self) -> float:
-        """Return the seconds since claims were last made; infinite before the first."""
+        """Return the seconds since the newest claims were made; infinite before the first claims."""
         return self._context.clock.boottime() - self._claimed_at
 
     @property
     def hindrance(self) -> Step | None:
-        """What keeps it from planning now, and since when; None: nothing does."""
+        """Current reason why the planner cannot plan, and since when. None when nothing prevents planning."""
         return self._hindrances[-1] if self._hindrances else None
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` when what is due next has changed."""
+        """Call ``listener`` after each planning pass, when the next due time may have changed."""
         self._listeners.append(listener)
 
     def stop(self) -> None:
-        """Claim nothing more. What is being claimed is claimed to the end: half a claim would have to be found out."""
+        """Stop making claims.
+
+        A claim in progress is completed: a half-written claim would have to be reconciled.
+        """
         self._stopping = True
         self.alarm.ring()
 
     async def run(self) -> None:
-        """Plan until told to stop."""
+        """Plan until `stop` is called."""
         async with asyncio.TaskGroup() as group:
             warming = group.create_task(self._warm_connections())
             await self._plan_forever()
             warming.cancel()
 
     async def _warm_connections(self) -> None:
-        """Open connections for what was claimed. On its own, since a connection that hangs must not keep the next claims waiting."""
+        """Open connections for new claims.
+
+        This runs in its own task, because a connection that hangs must not delay the next claims.
+        """
         while True:
             connections = await self._warm_queue.get()
-            await self._context.upstream.warm(connections)  # the upstream by now: a reload may have replaced it meanwhile
+            # read the upstream only now: a reload may have replaced the upstream meanwhile
+            await self._context.upstream.warm(connections)
 
     async def _plan_forever(self) -> None:
         failures = 0
@@ -143,7 +162,8 @@ class Planner:
                 self._context.health.note_failure("claim", str(error))
                 self._note_hindrance(Cause.LEDGER, str(error))
                 pause = back_off(failures)
-                self.expect_progress(pause)  # a ledger that fails is no standstill: the next try is
+                # a ledger failure is no standstill: progress is expected from the next try on
+                self.expect_progress(pause)
                 await self.alarm.sleep(pause)
                 continue
             failures = 0
@@ -155,16 +175,16 @@ class Planner:
 
     def _find_wake_time(self) -> datetime | None:
         if not self.may_plan():
-            return None  # a poll rings when that changes
+            return None  # a poll or the clock watch rings the alarm when planning is possible again
         wake_at = self._context.timetable.wake_at
         return None if wake_at is None else wake_at - AHEAD
 
     def may_plan(self) -> bool:
-        """Whether the snapshot and the clock are good enough to plan by."""
+        """Return whether the snapshot and the clock are good enough for planning."""
         return not (self._admission.is_stale or self._context.watch.is_in_doubt)
 
     async def _plan(self) -> bool:
-        """Plan what is due, or else a slice of the undecided past. Return whether there is more to decide at once."""
+        """Plan due fire times, or else a slice of the backlog. Return whether more can be planned at once."""
         self._context.watch.check()
         if not self.may_plan():
             self._note_hindrance(Cause.CLOCK if self._context.watch.is_in_doubt else Cause.STALE)
@@ -174,7 +194,7 @@ class Planner:
         await self._sync_with_ledger()
         context.watch.check()
         if not self.may_plan() or self._rewind_to is not None:
-            return False  # the clock was set meanwhile, and has rung the alarm
+            return False  # the clock was set meanwhile, and the clock watch has rung the alarm
         dues = context.timetable.collect_due(context.clock.now() + AHEAD, absent_until=self.absent_until)
         if dues:
             await self._plan_due(dues[:AT_ONCE])
@@ -211,7 +231,10 @@ class Planner:
         )
 
     async def _plan_late_slice(self) -> None:
-        """Decide a slice of the past that is too late to be started. It is durable before the next slice is looked at."""
+        """Decide a slice of the backlog that is too late to start.
+
+        The slice is durable before the next slice begins.
+        """
         context, timetable = self._context, self._context.timetable
         overdue = timetable.find_late(self._slice_size)
         if not overdue:
@@ -228,14 +251,17 @@ class Planner:
         )
 
     def _adapt_slice(self, took: float) -> None:
-        """Keep slices short: what falls due waits for the slice that is being written, and a slice may meet many rows that are there."""
+        """Adapt the slice size to the write time, so that slices stay short.
+
+        New due fire times wait for the slice in progress, and a slice may meet many existing rows.
+        """
         if took > SLICE_SECONDS:
             self._slice_size = max(self._slice_size // 2, 1)
         elif took < SLICE_SECONDS / 2:
             self._slice_size = min(self._slice_size * 2, LARGEST_SLICE)
 
     def _make_spans(self, overdue: LateInterval, now: datetime) -> Iterator[SkippedSpan]:
-        """One row for each fate in a stretch: no instant of it is listed."""
+        """Yield one span for each outcome within a backlog interval, without listing the instants."""
         entry, stretch, automation = overdue.entry, overdue.interval, overdue.entry.automation
         paused = self._admission.is_paused(automation.id)
         for passed in decide_late(stretch, entry.policies, paused=paused, claimed=entry.claimed):
@@ -260,21 +286,24 @@ class Planner:
         self._outbox.add_rewind(now)
 
     async def _sync_with_ledger(self) -> None:
-        """Have on record what plans rest on. After the clock went back, the timetable goes on from what the ledger has left."""
+        """Make durable the state on which plans rest.
+
+        After the clock went back, the timetable continues from the state that the ledger has kept.
+        """
         context, settings, now = self._context, self._context.settings, self._context.clock.now()
         if self.known_until is not None and now < self.known_until:
-            self._rewind(now)  # it did so while nobody ran
+            self._rewind(now)  # the clock went back while no daemon ran
         self.known_until = None
         await self._outbox.write_prerequisites()
         while self._rewind_to is not None:
             recorded = await context.ledger.bind(settings.name, settings.url, settings.project_id)
-            if self._outbox.is_behind:  # there was news meanwhile, of which this does not know
+            if self._outbox.is_behind:  # changes that arrived meanwhile are not in ``recorded``
                 await self._outbox.write_prerequisites()
                 continue
             context.timetable.rewind(self._rewind_to, watermark=recorded.watermark or self._rewind_to, ended=recorded.ended)
             self._rewind_to = None
 
-    # ------------------------------------------------------------ deciding
+    # ------------------------------------------------------------ decisions
 
     def _decide_due(self, dues: Sequence[DueFireTimes]) -> _Plan:
         now, plan = self._context.clock.now(), _Plan([], [])
@@ -295,11 +324,13 @@ class Planner:
             plan.skips.append(self._make_skip(entry, decision.fire_times, decision.reason, now))
             return
         plan.starts.append((entry, decision.fire_time.scheduled_for))
-        if entry.end_reason is not None:  # the version that implied it was in force then, and nobody wants it any more
+        # the version was in force at the fire time, but nobody wants the run after the end of the version
+        if entry.end_reason is not None:
             error = f"the automation was {entry.end_reason} before it could be sent"
             plan.skips.append(self._make_skip(entry, [decision.fire_time], Reason.DELETED, now, error))
         else:
-            first = not plan.claims or plan.claims[-1][1] is not entry  # the others wait behind it
+            # the other claims of the automation wait behind the first claim
+            first = not plan.claims or plan.claims[-1][1] is not entry
             plan.claims.append((self._make_claim(entry, decision, now, first=first), entry))
 
     def _make_skip(
@@ -318,7 +349,10 @@ class Planner:
         return Claim(occurrence, automation.name, moment.due, moment.deadline, now, attempt)
 
     def _may_send_at_once(self, entry: TimetableEntry) -> bool:
-        """Whether nothing is known that will make it wait, so that its first attempt can ride in the claim's transaction."""
+        """Return whether no known reason makes the automation wait.
+
+        The first attempt of such an automation is written in the transaction of the claim.
+        """
         return (
             entry.policies.concurrency is Concurrency.ALLOW
             and not self._context.timetable.needs_reading(entry.automation.id)
@@ -327,7 +361,7 @@ class Planner:
             and self._dispatcher.find_queue(entry.automation.id) is None
         )
 
-    # ------------------------------------------------------------ handing over
+    # ------------------------------------------------------------ hand-over
 
     def _hand_over(self, plan: _Plan, won: Mapping[Occurrence, int], written: float) -> None:
         ours = [(claim, entry) for claim, entry in plan.claims if claim.occurrence in won]
@@ -337,13 +371,16 @@ class Planner:
         self._note_coalescences(plan)
 
     def _note_coalescences(self, plan: _Plan) -> None:
-        """What is on its way and coalesces an older occurrence of the plan keeps its row, also when it is not due yet."""
+        """Mark open deliveries into which the plan coalesces older occurrences.
+
+        Such a delivery keeps its row, even when the delivery is not due yet.
+        """
         for skip in plan.skips:
             if skip.reason is Reason.COALESCED and (lane := self._dispatcher.find_queue(skip.occurrence.automation_id)) is not None:
                 lane.note_coalescence(skip.instants[-1])
 
     def _explain_late_claim(self, claim: Claim) -> list[Step]:
-        """Return the steps that explain why the claim was made late; none when it was made in time."""
+        """Return the steps that explain why the claim was made late. The list is empty for a timely claim."""
         if claim.claimed_at - claim.due < AHEAD:
             return []
         steps, since = list[Step](), claim.due
@@ -374,7 +411,10 @@ def _make_delivery(claim: Claim, entry: TimetableEntry, written: float, steps: l
 
 
 def _iterate_skip_rows(skip: Skip, won: Mapping[Occurrence, int]) -> Iterator[tuple[Occurrence, int]]:
-    """The rows that were made for it, and how many each holds. Fewer than it names, when some of it had a row already."""
+    """Yield the rows made for a skip, with the number of occurrences in each row.
+
+    The rows hold fewer occurrences than the skip names when some occurrences already had a row.
+    """
     for instant in skip.instants:
         occurrence = replace(skip.occurrence, scheduled_for=instant)
         if (count := won.get(occurrence)) is not None:
@@ -382,7 +422,7 @@ def _iterate_skip_rows(skip: Skip, won: Mapping[Occurrence, int]) -> Iterator[tu
 
 
 def _iterate_span_rows(spans: Sequence[SkippedSpan], won: Mapping[Occurrence, int]) -> Iterator[tuple[Occurrence, SkippedSpan, int]]:
-    """The rows that were made for spans, with the span of each and how many occurrences it holds."""
+    """Yield the rows made for spans, with the span of each row and the number of occurrences in the row."""
     of_each: dict[str, list[SkippedSpan]] = {}
     for span in spans:
         of_each.setdefault(span.occurrence.automation_id, []).append(span)

@@ -1,4 +1,7 @@
-"""Reads the target's automations: every so often, shortly before something is due, and when somebody needs to know."""
+"""Poller: reads the target's list of automations.
+
+The list is read at every poll interval, shortly before a fire time is due, and on request.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -30,13 +33,13 @@ from scheduler.daemon.presence import SnapshotWatch
 from scheduler.daemon.snapshot_outbox import SnapshotOutbox
 
 _LEAD: Final = timedelta(seconds=2)
-"""A poll before something is due begins at least this long before it, so that it ends before the claims are made."""
+"""Minimum time between the start of a poll and the next due time, so that the poll ends before the claims."""
 _CHANGES_AT_ONCE: Final = 1_000
-"""Automations that are taken up before others have a turn: some thirty milliseconds when all of them were edited."""
+"""Number of automations updated before other tasks have a turn: about 30 ms when all of them were edited."""
 
 
 class Poller:
-    """One target's snapshots."""
+    """Poller of one target."""
 
     def __init__(
         self, context: Context, background_need: BackgroundNeed, readings: AutomationCache, clearance: Admission, record: SnapshotOutbox
@@ -57,41 +60,45 @@ class Poller:
         self._poll_duration = timedelta(0)
         self._poll_begun = float("-inf")
         self.error: str | None = None
-        self.has_tried = False  # to read the list, since this process began
+        self.has_tried = False  # whether this process has tried to read the list
 
     def listen(self, listener: Callable[[Snapshot, SnapshotChanges], None]) -> None:
-        """Call ``listener`` with every snapshot, after the timetable has taken it up."""
+        """Call ``listener`` with every snapshot, after the timetable was updated."""
         self._listeners.append(listener)
 
     def on_end(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` after every poll, good or not."""
+        """Call ``listener`` after every poll, successful or not."""
         self._end_listeners.append(listener)
 
     def on_budget_wait(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` after every poll that had to wait for the request budget."""
+        """Call ``listener`` after every poll that waited for the request budget."""
         self._wait_listeners.append(listener)
 
     async def run(self) -> None:
-        """Poll for ever."""
+        """Poll forever."""
         while True:
             self._is_requested = False
             await self._poll()
-            # While it fails, whoever needs a snapshot waits for the next try as well: an API in trouble is asked no more for that.
+            # While polls fail, a requested poll waits for the next try: no extra requests to an API in
+            # trouble.
             while (self._failures or not self._is_requested) and (pause := self._find_pause()) > 0:
                 await self._alarm.sleep(pause)
 
     def nudge(self) -> None:
-        """Poll now, or once more when a poll is under way; while polls fail, at the next try."""
+        """Poll now, or once more when a poll is under way.
+
+        While polls fail, the request waits for the next try.
+        """
         self._is_requested = True
         self._alarm.ring()
 
     def forget_failures(self) -> None:
-        """The settings or the key are others: what failed before says nothing any more."""
+        """Forget earlier failures, because the settings or the key have changed, and poll now."""
         self._failures = 0
         self.nudge()
 
     def replan(self) -> None:
-        """What is due next has changed, and with it when the next poll is wanted."""
+        """Compute the time of the next poll again, because the next due time has changed."""
         self._alarm.ring()
 
     async def _poll(self) -> None:
@@ -101,7 +108,8 @@ class Poller:
         try:
             snapshot = await upstream.read_snapshot()
         except UpstreamError as error:
-            if upstream is context.upstream:  # otherwise it was asked with a key that is no more, and is asked anew at once
+            # after a reload, the poll had used an outdated key; a new poll follows at once
+            if upstream is context.upstream:
                 self._handle_failure(error, context.clock.boottime() - begun)
         else:
             self._poll_duration = timedelta(seconds=snapshot.ended - snapshot.begun)
@@ -109,7 +117,7 @@ class Poller:
                 self._report_budget_wait()
             context.watch.check()
             if context.watch.has_stepped_since(snapshot.begun):
-                self._is_requested = True  # its instants do not fit together
+                self._is_requested = True  # the instants in the snapshot do not fit together
             else:
                 await self._take_snapshot(snapshot)
         self.has_tried = True
@@ -141,10 +149,11 @@ class Poller:
         interval = context.settings.poll_interval.total_seconds()
         in_parts = await self._take_in_parts(snapshot)
         if in_parts is None:
-            self._is_requested = True  # the clock was set meanwhile: the rest does not fit
+            self._is_requested = True  # the clock was set meanwhile: the rest of the snapshot does not fit
             return
         changes = context.timetable.update(snapshot, previous_poll=self._admission.snapshot_at, confirm_after=interval)
-        self._outbox.add(snapshot, changes)  # before anybody else has a turn: nothing may be planned by what is not on its way
+        # before other tasks have a turn: plans may use only versions in the outbox
+        self._outbox.add(snapshot, changes)
         changes = merge_changes([*in_parts, changes])
         self._admission.note_good_poll(snapshot.begun_at)
         self._cache.apply_snapshot(snapshot)
@@ -152,15 +161,17 @@ class Poller:
             listener(snapshot, changes)
         self.watch.check(snapshot)
         if context.timetable.absent:
-            self._poll_begun = snapshot.begun  # the snapshot that confirms an absence begins an interval later, and no less
-        await self._write_outbox()  # before all is told: of a hundred thousand changes that takes longer
+            # the confirming snapshot begins a full interval later, not earlier
+            self._poll_begun = snapshot.begun
+        await self._write_outbox()  # before the events: 100,000 change events take longer than the write
         await context.publish_all(_make_events(context.target, snapshot, changes))
 
     async def _take_in_parts(self, snapshot: Snapshot) -> list[SnapshotChanges] | None:
-        """Take up most of many changes, some at a time, so that what is due does not wait; None when the clock was set meanwhile.
+        """Apply many changes in parts, so that due occurrences do not wait.
 
-        Each part is on its way into the ledger before anybody else has a turn. Nothing is done before the first snapshot has said what is
-        still meant of the past: that holds for all of it or for nothing.
+        Return the changes of the parts, or None when the clock was set meanwhile. Each part is in the outbox
+        before other tasks have a turn. Fewer changes than one part are left to the caller. Nothing is applied
+        before the first snapshot has confirmed the past fire times: confirmation needs the whole snapshot.
         """
         context, taken = self._context, list[SnapshotChanges]()
         if not context.timetable.is_confirmed:
@@ -179,16 +190,24 @@ class Poller:
         return taken
 
     def remove(self, automation_id: str, at: datetime) -> None:
-        """The automation itself was not there at ``at``, and neither is it in the newest snapshot: it is gone."""
+        """Remove an automation whose own GET answered 404 at ``at``.
+
+        The newest snapshot lacks the automation too.
+        """
         context = self._context
         version = context.timetable.remove(automation_id, at, context.clock.now())
         if version is None:
             return
         context.publish(_make_removed_event(context.target, version))
-        self._outbox.remove(version, self._admission.snapshot_at)  # to be written by whoever writes next: the planner before it plans
+        # the next write includes the removal: at the latest, the planner writes before planning
+        self._outbox.remove(version, self._admission.snapshot_at)
 
     async def _write_outbox(self) -> None:
-        """Record what was seen. What the ledger does not take now waits for the next poll, and the next poll not for it."""
+        """Record the outbox in the ledger.
+
+        When the ledger fails, the rest of the outbox waits for the next poll. The next poll does not wait for
+        the ledger.
+        """
         try:
             await self._outbox.write()
         except LedgerUnavailable as error:
@@ -197,7 +216,11 @@ class Poller:
             self._context.health.note_success()
 
     def _find_pause(self) -> float:
-        """Seconds until the next poll: the interval, or less when something is due before and the snapshot would be stale then."""
+        """Return the seconds until the next poll.
+
+        The pause is the poll interval, or shorter when a fire time is due earlier and the snapshot would be
+        too old. After a failed poll, the pause is a back-off, or longer when the API asked for a longer wait.
+        """
         settings, clock = self._context.settings, self._context.clock
         age = timedelta(seconds=clock.boottime() - self._poll_begun)
         if self._failures:
@@ -251,7 +274,7 @@ def _make_changed_event(target: str, version: DefinitionVersion) -> Event:
 
 
 def make_quarantined_event(target: str, version: DefinitionVersion) -> Event:
-    """What is told of a version that cannot be evaluated."""
+    """Return the event for a definition version that cannot be evaluated."""
     return AutomationQuarantined(
         target=target, automation_id=version.automation_id, automation=version.name, reason=version.invalid or "no usable definition"
     )

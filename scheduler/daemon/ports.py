@@ -1,4 +1,7 @@
-"""What the daemon needs from the world, as protocols of few methods. Their makers live in `upstream`, `ledger` and `daemon.clock`."""
+"""Ports of the daemon: small protocols for the clock, the API, the ledger and events.
+
+The implementations live in `upstream`, `ledger` and `daemon.clock`.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -30,78 +33,91 @@ from scheduler.core.verdict import AttemptResponse, NoResponse, NotSent
 
 
 class DaemonClock(Protocol):
-    """Three clocks: one that people read and set, and two that only ever go forward."""
+    """Three clocks: a wall clock that people read and set, and two clocks that only go forward."""
 
     def now(self) -> datetime:
-        """The wall clock: aware, UTC."""
+        """Return the wall clock: aware, UTC."""
 
     def boottime(self) -> float:
-        """Seconds since some fixed point, also those the machine was suspended for."""
+        """Return the seconds since a fixed point, including the time in suspend."""
 
     def monotonic(self) -> float:
-        """Seconds since some fixed point, without those."""
+        """Return the seconds since a fixed point, without the time in suspend."""
 
 
 class AttemptReservation(Protocol):
-    """A place in the request budget, for one attempt."""
+    """Reserved place in the request budget, for one attempt."""
 
     def use(self) -> None:
-        """Send the request now."""
+        """Use the place for a request that is sent now."""
 
     def give_back(self) -> None:
-        """Give the place back, unless it was used or given back before."""
+        """Return the place to the budget, unless the place was used or returned before."""
 
 
 class Upstream(Protocol):
-    """One target's API. Nothing here raises what a caller could not foresee: `UpstreamError` is all."""
+    """API of one target. Methods raise only `UpstreamError` and, where stated, `InvalidAutomation`."""
 
     async def read_snapshot(self) -> Snapshot:
-        """A verified reading of all automations. Raises `UpstreamError`."""
+        """Return a verified reading of all automations. Raises `UpstreamError`."""
 
     async def retrieve(self, automation_id: str) -> Automation | None:
-        """One automation; None when the API says 404. Raises `UpstreamError` or `InvalidAutomation`."""
+        """Return one automation, or None when the API answers 404.
+
+        Raises `UpstreamError` or `InvalidAutomation`.
+        """
 
     @property
     def clock_offset(self) -> tuple[float, float] | None:
-        """How many seconds the API's clock is ahead of ours, and how far off that may be; None while it has shown no Date."""
+        """Clock offset (API clock minus local clock) and its uncertainty, in seconds.
+
+        None until an answer of the API has shown a Date.
+        """
 
     def note_clock_step(self) -> None:
-        """Ours was: how far ahead the API's is now, its next answer says."""
+        """Forget the clock offset after a step of the local clock. The next answer gives the new offset."""
 
     def reserve(self) -> "AttemptReservation | None":
-        """Reserve a place in the request budget for one attempt; None when there is none now."""
+        """Reserve a place in the request budget for one attempt. Return None when no place is free now."""
 
     def estimate_wait(self) -> float:
-        """Return the seconds until `reserve` may give a place; 0 when it gives one now."""
+        """Return the seconds until `reserve` may give a place; 0 when a place is free now."""
 
     @property
     def blocked_until(self) -> float:
-        """Until when the API asked to send nothing, on the clock that counts suspend; -inf: it never did."""
+        """End of the wait requested by the API, on the clock that counts suspend. -inf: no request so far."""
 
     def resume_wait(self, seconds: float) -> None:
-        """Send nothing for so many seconds from now on, in place of every wait of before.
+        """Send nothing for ``seconds`` from now on. This wait replaces every earlier wait.
 
-        The API asked an earlier process for that.
+        The API asked an earlier process for this wait.
         """
 
     def expect(self, *, poll_interval: float, polls: float, readings: float, at_once: int) -> None:
-        """Keep a reserve in the budget for so many polls and readings a second; ``at_once`` automations are read at the same time."""
+        """Keep a reserve in the request budget for ``polls`` and ``readings`` per second.
+
+        ``at_once`` automations are read in parallel.
+        """
 
     async def run(self, automation_id: str, idempotency_key: str) -> AttemptResponse | NotSent | NoResponse:
-        """One attempt. Never raises for what the network or the API do."""
+        """Make one attempt. Never raises because of the network or the API."""
 
     async def warm(self, connections: int) -> None:
-        """Have this many connections open and ready, as far as they can be had. Sends no request."""
+        """Have ``connections`` connections open and ready, as far as possible. Sends no request."""
 
 
 class Ledger(Protocol):
-    """The durable record. Every method that writes returns when its write is durable, and raises `LedgerUnavailable` when it is not.
+    """Durable record. A writing method returns when its write is durable.
 
-    ``steps`` are what became of an occurrence before, for people to read; they ride in a write that is made anyway.
+    Otherwise the method raises `LedgerUnavailable`. ``steps`` are the earlier waits and events of an
+    occurrence, for people. A write that is made anyway includes the steps.
     """
 
     async def bind(self, target: str, url: str, project_id: str) -> RecordedTargetState:
-        """Bind the name to its URL and project, or check that it is. Raises `TargetMismatch`. Returns what is recorded of it."""
+        """Bind the target's name to its URL and project, or check an existing binding.
+
+        Return the recorded state of the target. Raises `TargetMismatch`.
+        """
 
     async def record_snapshot(
         self,
@@ -114,14 +130,16 @@ class Ledger(Protocol):
         unseen: Mapping[str, datetime | None] = MappingProxyType({}),
         whole: bool = True,
     ) -> None:
-        """Record what a snapshot changed. The watermark goes back to the earliest ``effective_from``: nothing it implies is missed.
+        """Record the changes of a snapshot.
 
-        ``unseen``: since when automations are not shown any more; None for those that are shown again.
-        ``whole`` is False while more of the snapshot follows: the snapshot counts as taken with its last part.
+        The watermark goes back to the earliest ``effective_from``, so that no implied occurrence is missed.
+        ``unseen`` maps automations to the instant since which the list does not show them; None when shown
+        again. ``whole`` is False while more of the snapshot follows: the snapshot counts as taken with its
+        last part.
         """
 
     async def record_throttle(self, target: str, span: ThrottleSpan | None) -> None:
-        """Record the wait that the API of the target asked for; None: there is none any more."""
+        """Record the wait that the API of the target asked for. None: the wait is over."""
 
     async def claim(
         self,
@@ -133,65 +151,83 @@ class Ledger(Protocol):
         spans: Sequence[SkippedSpan] = (),
         gaps: Sequence[Gap] = (),
     ) -> Mapping[Occurrence, int]:
-        """Make the rows that are not there yet, move the watermark, and replace the target's gaps by ``gaps``, in one transaction.
+        """Make missing rows, move the watermark, and replace the gaps of the target, in one transaction.
 
-        Returns the rows that it made, by their first occurrence, with how many each of them holds: of what is passed over some may have
-        a row already, and what these divide becomes a row each.
+        Return the new rows by their first occurrence, with the number of occurrences in each row. Some
+        skipped occurrences may have a row already. Such rows divide the others, and each part gets its own
+        row.
         """
 
     async def write_attempt(self, occurrence: Occurrence, attempt: Attempt, steps: Sequence[Step] = ()) -> None:
-        """Write an attempt before its first byte; the same number again moves its instant and baseline."""
+        """Write an attempt before its first byte leaves.
+
+        The same attempt number again replaces the instant and the baseline.
+        """
 
     async def end_attempt(self, occurrence: Occurrence, end: AttemptEnd, state: State, steps: Sequence[Step] = ()) -> None:
-        """An attempt ended without an outcome for its occurrence, which goes on in ``state``."""
+        """Record the end of an attempt without an outcome. The occurrence continues in ``state``."""
 
     async def resolve_not_started(self, occurrence: Occurrence, steps: Sequence[Step] = ()) -> None:
-        """Its newest attempt, whose outcome was unknown, turned out to have started nothing: it waits."""
+        """Resolve the unknown attempt as "not started". The occurrence waits for the next attempt."""
 
     async def conclude(
         self, occurrence: Occurrence, conclusion: Conclusion, end: AttemptEnd | None = None, steps: Sequence[Step] = ()
     ) -> bool:
-        """Give the occurrence its outcome. False, and nothing written, when the run belongs to another occurrence already."""
+        """Give the occurrence its outcome. Return False when the run belongs to another occurrence already.
+
+        Nothing is written in this case.
+        """
 
     async def withdraw(self, occurrences: Sequence[Occurrence]) -> None:
-        """Take back claims that were never sent, as if they had not been made. An error when an attempt of one came to an end."""
+        """Withdraw claims that were never sent: their rows are removed.
+
+        Raises an error when an occurrence has an outcome, or an attempt with a result.
+        """
 
     async def discard_attempts(self, occurrences: Sequence[Occurrence], steps: Sequence[tuple[Occurrence, Sequence[Step]]] = ()) -> None:
-        """Remove the newest attempt of each occurrence: the attempt was written and is never sent. The occurrences wait on.
+        """Remove the newest attempt of each occurrence: the attempt was written and is never sent.
 
-        ``steps`` are written as in `record_steps`.
+        The occurrences continue to wait. ``steps`` are written as in `record_steps`.
         """
 
     async def record_steps(self, steps: Sequence[tuple[Occurrence, Sequence[Step]]]) -> None:
-        """Write steps of occurrences although nothing else is written of them. A step without an end that has one already keeps it."""
+        """Write steps of occurrences without another change of the occurrences.
+
+        A recorded end of a step stays when the step is written again without an end.
+        """
 
     async def rewind(self, target: str, now: datetime) -> None:
-        """The clock went back to ``now``: withdraw the watermark and the outcomes without an attempt that lie ahead of it.
+        """Rewind the record, because the clock went back to ``now``.
 
-        Versions that would come into force ahead of it are in force from ``now`` on, and the newest snapshot is no newer. The watermark may
-        come to lie earlier than ``now``: what was scheduled since is to be derived anew.
+        The watermark and the outcomes without an attempt that lie ahead of ``now`` are withdrawn. Versions
+        that would come into force later than ``now`` are in force from ``now`` on, and the newest snapshot is
+        no newer than ``now``. The watermark may become earlier than ``now``: the fire times since the
+        watermark are to be derived again.
         """
 
     async def read_open_occurrences(self, target: str) -> list[OpenOccurrence]:
-        """Every claim without an outcome, in the order of due."""
+        """Return every claim without an outcome, in the order of due."""
 
     async def find_missing(self, target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
-        """Those of them that have no row, neither of their own nor in a span, and lie in no gap."""
+        """Return the expected occurrences without a row: no own row, no span, and no gap contains them."""
 
     async def read_late_occurrences(self, target: str, now: datetime) -> list[OpenOccurrence]:
-        """Every claim without an outcome whose deadline is before ``now``, in the order of due."""
+        """Return every claim without an outcome whose deadline is before ``now``, in the order of due."""
 
     async def read_fire_requests(self, target: str) -> list[FireRequest]:
-        """What people ask to be made up for, the oldest first."""
+        """Return the backfill requests of operators, oldest first."""
 
     async def reopen(self, request: FireRequest, reopening: Reopening) -> OpenOccurrence | str:
-        """Open an occurrence again, or make it, and be done with the request, in one transaction. A text: why it may not be, noted."""
+        """Open an occurrence again, or make it, and remove the request, in one transaction.
+
+        Return a text when the occurrence may not be opened: the reason, which is recorded with the request.
+        """
 
     async def refuse(self, request: FireRequest, why: str) -> None:
-        """It is not to be made up for."""
+        """Refuse a backfill request, and record the reason."""
 
     async def read_pauses(self, target: str) -> frozenset[str]:
-        """The ids of paused automations; ``*`` means all of them."""
+        """Return the ids of paused automations. ``*`` stands for all automations."""
 
     async def record_runs(
         self,
@@ -203,25 +239,29 @@ class Ledger(Protocol):
         attributed: Collection[str] = (),
         unattributed: Sequence[Run] = (),
     ) -> RecordedRuns:
-        """Record what became of runs, or runs not known before, as seen at ``at``. Return what the ledger knows of them.
+        """Record new states of runs, and new runs, as seen at ``at``.
 
-        Note the ``unattributed`` runs, which were shown while nobody could tell whether an attempt had started them, and remove the notes
-        of the ``attributed`` ones, given by their ids. ``clock_offset`` is how many seconds the API's clock is ahead now, for attempts of
-        which that is not on record.
+        Return the ledger's knowledge of the runs. Notes are written for the ``unattributed`` runs: when they
+        were shown, an attempt may have started them. The notes of the ``attributed`` runs, given by their
+        ids, are removed. ``clock_offset`` is the current clock offset in seconds, for attempts without a
+        recorded clock offset.
         """
 
     async def read_newest_runs(self, target: str) -> list[Run]:
-        """The newest run of every automation that has one."""
+        """Return the newest run of every automation with a run."""
 
     async def read_unattributed_runs(self, target: str) -> list[Run]:
-        """Return the runs that are noted as unattributed, in the order of their ids."""
+        """Return the runs noted as unattributed, in the order of their ids."""
 
     async def find_run_origin(self, target: str, run_id: str, automation_id: str, started_at: datetime | None) -> RunOrigin | None:
-        """Who started this run, as far as the ledger knows; a manual run that was begun around ``started_at`` counts as known."""
+        """Return the recorded origin of a run, or None when the ledger does not know the run.
+
+        A manual run counts as known when it was requested around ``started_at``.
+        """
 
 
 class Publish(Protocol):
-    """Where events go."""
+    """Publisher of events."""
 
     def __call__(self, event: Event, /) -> None:
-        """Tell whoever subscribed."""
+        """Deliver an event to all subscribers."""

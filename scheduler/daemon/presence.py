@@ -1,8 +1,9 @@
-"""Automations that are absent from the list: asked for one by one when something of theirs is due, and told of when they are many.
+"""Absent automations: read alone when one of their occurrences is due, and reported when many disappear.
 
-A list may be empty for a moment, or filtered by mistake, so an absence removes nothing at once. Until it is confirmed, occurrences of the
-automation wait; the automation itself, read alone, decides at once. An automation whose run answered 404 although the list shows it is
-read without an occurrence too, so that the doubt ends with its cause, and not with the next occurrence.
+A list may be empty for a moment, or filtered by mistake. Therefore an absence alone removes nothing. Until
+the absence is confirmed, occurrences of the automation wait. A reading of the automation alone decides at
+once. The list may also show an automation whose run answered 404. Such an automation is read without a due
+occurrence too: the doubt ends when its cause ends, and not only with the next occurrence.
 """
 
 import asyncio
@@ -21,13 +22,13 @@ from scheduler.daemon.automation_cache import AutomationCache
 from scheduler.daemon.context import Context
 
 READINGS_PER_POLL: Final = 20
-"""Absent automations that are read alone between two polls; what else is due waits for the next poll."""
+"""Number of absent automations read alone between two polls. Other due occurrences wait for the next poll."""
 DISAPPEARANCE_SHOWN_FOR: Final = timedelta(hours=24)
-"""How long a disappearance is shown."""
+"""Time for which a disappearance is shown."""
 
 
 class Presence:
-    """One target's absent automations. ``remove`` is called with the id of one that is gone, and since when."""
+    """Absent automations of one target. Listeners of `on_removal` learn of each removed automation."""
 
     def __init__(self, context: Context, readings: AutomationCache) -> None:
         self._context = context
@@ -40,7 +41,10 @@ class Presence:
         self._last_read_id = ""  # id of the automation that `run` read last
 
     async def run(self) -> None:
-        """Read one doubtful automation after each good poll, in turn, for ever. One that was read for an occurrence is not read again."""
+        """Read one doubtful automation after each good poll, in turn, forever.
+
+        An automation already read for an occurrence is not read again before the next poll.
+        """
         while True:
             await self._poll_event.wait()
             self._poll_event.clear()
@@ -51,35 +55,42 @@ class Presence:
                 await self.read(following[0])
 
     def on_removal(self, remove: Callable[[str, datetime], None]) -> None:
-        """Call ``remove`` with the id of an automation that is gone, and the instant since which that is known."""
+        """Call ``remove`` with the id of a removed automation and the instant of the removal.
+
+        The instant of the removal is the start of the reading that was answered with 404.
+        """
         self._removal_listeners.append(remove)
 
     def on_presence(self, confirm: Callable[[str], None]) -> None:
-        """Call ``confirm`` with the id of an automation that was in doubt and is there."""
+        """Call ``confirm`` with the id of an automation that was in doubt and still exists."""
         self._presence_listeners.append(confirm)
 
     def note_snapshot(self) -> None:
-        """The poll that ends next has read the list."""
+        """Note that the poll in progress has read the list. `note_poll_end` follows."""
         self._is_list_read = True
 
     def note_poll_end(self) -> None:
-        """Another poll: as many may be asked for again."""
+        """Note the end of a poll: the number of single readings starts again at zero."""
         self._read_ids.clear()
         if self._is_list_read:
             self._poll_event.set()
         self._is_list_read = False
 
     def reserve_reading(self, automation_id: str) -> bool:
-        """Take one of the readings between two polls for this automation; False when there is none left, or it had its own."""
+        """Reserve a single reading of this automation until the next poll.
+
+        Return False when no reading is left, or when the automation was read since the last poll.
+        """
         if automation_id in self._read_ids or len(self._read_ids) >= READINGS_PER_POLL:
             return False
         self._read_ids.add(automation_id)
         return True
 
     async def read(self, automation_id: str) -> None:
-        """Read an automation alone that is absent, or whose run answered 404. The answer decides whether it is there.
+        """Read an automation alone that is absent, or whose run answered 404.
 
-        It does not when there was no answer, or when the definition is another one: since when that counts, the list will show.
+        The answer decides whether the automation exists. Two answers decide nothing: an error, and a changed
+        definition. The next list shows since when a changed definition counts.
         """
         context = self._context
         at, begun = context.clock.now(), context.clock.boottime()
@@ -90,7 +101,7 @@ class Presence:
             context.note_refused_reading(error)
             return
         if not context.timetable.needs_reading(automation_id):
-            return  # the list has shown it meanwhile
+            return  # the list has shown the automation meanwhile
         if automation is None:
             self._take_not_found(automation_id, at, begun)
             return
@@ -104,7 +115,10 @@ class Presence:
             confirm(automation_id)
 
     def _take_not_found(self, automation_id: str, at: datetime, begun: float) -> None:
-        """Take a 404. An automation that the list does not have is gone. Else the next snapshot removes it, if that lacks it too."""
+        """Handle the answer 404: remove an automation that the list does not show.
+
+        When the list shows the automation, the next snapshot without the automation removes it.
+        """
         if not self._context.timetable.is_absent(automation_id):
             self._context.timetable.confirm_denial(automation_id, begun)
             return
@@ -113,35 +127,42 @@ class Presence:
 
 
 class SnapshotWatch:
-    """What a snapshot shows that is neither an automation nor the change of one, told once for each change."""
+    """Watch for unidentified objects, inconsistent lists and disappearances. Each is reported once."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._unidentified: tuple[int, tuple[str, ...]] = (0, ())
-        self._last_unidentified = (0, 0)  # number and fingerprint of the unidentified objects that were told of last
+        # number and fingerprint of the unidentified objects in the last event
+        self._last_unidentified = (0, 0)
         self._disappearances = DisappearanceWatch()
-        self._suspicion: Inconsistency | None = None  # as the newest snapshots show it
+        self._suspicion: Inconsistency | None = None  # according to the newest snapshots
         self.inconsistency: Inconsistency | None = None
-        """Why the list cannot be trusted; None as long as nothing says so."""
+        """Reason why the list cannot be trusted, and since when. None when the list is trusted."""
 
     def recall(self, recorded: RecordedTargetState) -> None:
-        """Go on from the ledger, so that a disappearance of the day before the newest good poll is shown after a restart too."""
+        """Load the removals from the ledger.
+
+        After a restart, a disappearance within a day before the newest good poll is still shown.
+        """
         self._disappearances = DisappearanceWatch()
         self._disappearances.recall(len(recorded.automations), recorded.removals)
 
     @property
     def unidentified_objects(self) -> tuple[int, tuple[str, ...]]:
-        """How many objects of the newest snapshot have no readable id, and what is known of the first of them."""
+        """Number of unidentified objects in the newest snapshot, and descriptions of the first objects."""
         return self._unidentified
 
     @property
     def disappearance(self) -> Disappearance | None:
-        """The newest disappearance of more than half of the automations within an hour: for a day, or until half are there again."""
+        """Newest disappearance of more than half of the automations within an hour.
+
+        A disappearance is shown for a day, or until half of the automations are there again.
+        """
         newest = self._disappearances.newest
         return None if newest is None or self._context.clock.now() - newest.at > DISAPPEARANCE_SHOWN_FOR else newest
 
     def check(self, snapshot: Snapshot) -> None:
-        """Look at a snapshot. One that is not complete says nothing of what is not there."""
+        """Check a snapshot. An incomplete snapshot cannot show a disappearance."""
         self._check_unidentified_objects(snapshot)
         self._check_consistency(snapshot)
         shown = len(snapshot.automations) + len(snapshot.broken)
@@ -156,14 +177,15 @@ class SnapshotWatch:
             self._context.publish(AutomationsUnidentified(target=self._context.target, count=count, objects="; ".join(objects) or None))
 
     def _check_consistency(self, snapshot: Snapshot) -> None:
-        """Distrust a list whose pages disagree in two snapshots in a row, or that shows denied automations.
+        """Distrust a list with denied automations, or with disagreeing pages in two snapshots in a row.
 
         Pages disagree once when somebody creates or renames automations during the reading.
         """
         denied = sorted(
             each
             for each in self._context.timetable.denied
-            if (shown := snapshot.automations.get(each)) is not None and shown.definition.enabled  # a disabled one is not read again
+            # a disabled automation is not read again
+            if (shown := snapshot.automations.get(each)) is not None and shown.definition.enabled
         )
         reason = _describe_denials(snapshot, denied) if denied else snapshot.disagreement
         before = self._suspicion

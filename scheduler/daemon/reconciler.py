@@ -1,4 +1,4 @@
-"""Finding out what became of an attempt whose outcome is unknown, by reading the automation. Never by sending again."""
+"""Reconciler: find the outcome of an unknown attempt by reading the automation, never by sending again."""
 
 import asyncio
 from dataclasses import dataclass, replace
@@ -12,16 +12,16 @@ from scheduler.daemon.context import Context
 from scheduler.daemon.delivery import Delivery
 
 GIVE_UP_AFTER: Final = 24 * 3600.0
-"""Seconds in which somebody could have read."""
+"""Seconds without a result after which an attempt is unresolved. Only the time of this process counts."""
 LOOK_EVERY: Final = 5.0
-"""Seconds between two readings while the attempt may still be carried out."""
+"""Seconds between two readings while the attempt may still start a run."""
 DEFAULT_MARGIN: Final = 2.0
-"""How far off the clock difference may be when the API shows no Date. Seconds."""
+"""Largest error of the clock offset, in seconds, when the API shows no ``Date``."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReconciledOutcome:
-    """The outcome that an inquiry came to. ``run_id`` and ``run_at`` are set when the run was found."""
+    """Outcome found by a reconciliation. ``run_id`` and ``run_at`` are set when the run was found."""
 
     outcome: Outcome
     reason: Reason
@@ -32,7 +32,10 @@ class ReconciledOutcome:
 
 @dataclass(frozen=True, slots=True)
 class NotStartedProof:
-    """Two readings that agree that nothing was started, and how far off their instants may be."""
+    """Two readings in agreement that nothing was started.
+
+    ``margin`` is the largest error of their instants, in seconds.
+    """
 
     earlier: RunReading
     newest: RunReading
@@ -40,7 +43,7 @@ class NotStartedProof:
 
 
 class Reconciler:
-    """One target's way of finding out."""
+    """Reconciles the unknown attempts of one target."""
 
     def __init__(self, context: Context, readings: AutomationCache) -> None:
         self._context = context
@@ -48,9 +51,10 @@ class Reconciler:
         self._since = context.clock.boottime()
 
     async def reconcile(self, automation_id: str, doubt: UnknownAttempt, *, not_before: float = 0.0) -> ReconciledOutcome | NotStartedProof:
-        """Read until it is clear, or until it has been unclear for 24 h in which this process ran.
+        """Read the automation until the attempt is resolved.
 
-        Asks nothing before ``not_before``.
+        After 24 h of this process without a result, the outcome is unresolved.
+        No reading begins before ``not_before``, on the boot-time clock.
         """
         remaining = max(doubt.ended, self._since) + GIVE_UP_AFTER - self._context.clock.boottime()
         try:
@@ -92,31 +96,41 @@ class Reconciler:
             since = self._find_next_look(doubt)
 
     def is_not_started(self, doubt: UnknownAttempt, by: NotStartedProof) -> bool:
-        """Whether the readings that cleared one attempt of an automation clear another attempt of it too."""
+        """Return whether the readings that resolved one attempt as not started do so for another attempt too.
+
+        Both attempts belong to the same automation.
+        """
         doubt = self._adjust_to_clock(doubt)
         finding = reconcile(doubt, by.newest, by.earlier, margin=by.margin, taken=self._cache.is_taken)
         return doubt.ended <= by.earlier.begun and isinstance(finding, NothingStarted)
 
     def find_late_run(self, carried: Delivery) -> ReconciledOutcome | None:
-        """The run of an attempt that was taken for not started, when the newest reading shows one before it is sent again."""
+        """Return the outcome of an attempt with a late run, after the attempt was resolved as not started.
+
+        Return None when the newest reading shows no late run.
+        """
         seen = None if carried.unstarted_attempt is None else self._cache.find_newest(carried.occurrence.automation_id)
         if carried.unstarted_attempt is None or seen is None or self._has_clock_stepped_since(seen):
             return None
         reading, margin = self._make_reading(seen)
         doubt = self._adjust_to_clock(carried.unstarted_attempt)
-        if doubt.sent == float("-inf"):  # nobody can tell what began since
+        # Without a known send instant, no run can be compared with the attempt.
+        if doubt.sent == float("-inf"):
             return None
         if not has_appeared_late(doubt, reading, margin=margin, taken=self._cache.is_taken):
             return None
         return ReconciledOutcome(Outcome.ACCEPTED, Reason.FOUND, None, reading.run_id, reading.run_at)
 
     def _has_clock_stepped_since(self, seen: AutomationReading) -> bool:
-        """Whether the instants of a reading do not fit to those of now."""
+        """Return whether the wall clock was set since the reading: its instants do not fit the clock now."""
         self._context.watch.check()
         return self._context.watch.has_stepped_since(seen.begun)
 
     def _make_reading(self, seen: AutomationReading) -> tuple[RunReading, float]:
-        """What was read, with the API's instant on our clock that nobody sets, and how far off that may be."""
+        """Return the reading with the run's start on the boot-time clock, and the margin of this start.
+
+        The margin is the largest error, in seconds.
+        """
         clock, automation = self._context.clock, seen.automation
         offset, margin = self._context.upstream.clock_offset or (0.0, DEFAULT_MARGIN)
         if automation.run_at is None:
@@ -125,10 +139,11 @@ class Reconciler:
         return RunReading(seen.begun, automation.run_id, clock.boottime() - age, automation.run_at), margin
 
     def _adjust_to_clock(self, doubt: UnknownAttempt) -> UnknownAttempt:
-        """What another process left stands on the wall clock, which may have been set since.
+        """Return the unknown attempt with instants corrected by the API's clock.
 
-        When the API's clock says that it is older or younger, it is taken to have ended when this process began. When nobody
-        knew that clock as it was sent, it may have been at any time before.
+        The instants of an attempt from another process come from the wall clock, which may have been set
+        since. When the API's clock shows another age, the attempt counts as ended at the start of this
+        process. Without a clock offset at the send, the attempt may have been sent at any earlier time.
         """
         offset, clock = self._context.upstream.clock_offset, self._context.clock
         if doubt.ended >= self._since or offset is None:

@@ -1,4 +1,4 @@
-"""Takes up at once what a command on the same machine has changed, instead of at the next poll."""
+"""Refresh: applies changes by a command on the same machine at once, instead of at the next poll."""
 
 import asyncio
 from contextlib import suppress
@@ -10,13 +10,16 @@ from scheduler.daemon.context import Context
 from scheduler.daemon.presence import READINGS_PER_POLL, Presence
 
 REFRESH_INTERVAL: Final = 1.0
-"""Seconds between two refreshes at least: commands can cause no more than one additional poll a second."""
+"""Minimum number of seconds between two refreshes. Commands cause at most one additional poll per second."""
 READ_WITHIN: Final = 10.0
-"""Seconds for the readings of a refresh, which may wait for the request budget for long: the next refresh must not wait for them."""
+"""Maximum number of seconds for the readings of a refresh.
+
+The readings may wait for the request budget for long, and the next refresh must not wait for them.
+"""
 
 
 class Refresh:
-    """One target's refresh. Requests that come while a refresh is under way lead to one more refresh, however many there are."""
+    """Refresh of one target. All requests during a refresh lead together to one more refresh."""
 
     def __init__(self, context: Context, readings: AutomationCache, clearance: Admission, presence: Presence) -> None:
         self._context = context
@@ -26,12 +29,15 @@ class Refresh:
         self._request_event = asyncio.Event()
 
     async def request(self) -> None:
-        """Read the pauses now, and ask for a poll. Raises `LedgerUnavailable`."""
+        """Read the pauses now, and request a poll. Raises `LedgerUnavailable`."""
         self._request_event.set()
         self._admission.paused_ids = await self._context.ledger.read_pauses(self._context.target)
 
     async def run(self) -> None:
-        """Poll on request, for ever. The poll waits for the request budget, and while polls fail for the next try."""
+        """Poll on request, forever.
+
+        The poll waits for the request budget. While polls fail, the poll waits for the next try.
+        """
         while True:
             await self._request_event.wait()
             self._request_event.clear()
@@ -42,9 +48,10 @@ class Refresh:
             await asyncio.sleep(REFRESH_INTERVAL)
 
     async def _read_absent(self) -> None:
-        """Read the automations alone that the list does not show: a deleted one is gone at once, and not only with a later poll.
+        """Read the absent automations alone, so that a deleted automation is removed at once.
 
-        When many are absent, the list is more likely wrong than each of them deleted: the next poll decides.
+        When many automations are absent, an error of the list is more likely than many deletions: the next
+        poll decides.
         """
         absent = sorted(self._context.timetable.absent)
         if len(absent) > READINGS_PER_POLL:

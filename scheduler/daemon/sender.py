@@ -1,4 +1,4 @@
-"""One attempt: written down before its first byte, sent, judged, and its end written down."""
+"""Sender of attempts: record an attempt before its first byte, send, judge the answer, record the end."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -38,7 +38,7 @@ _MOMENT: Final = timedelta(milliseconds=1)
 
 
 class Sender:
-    """Makes the attempts of one target, each in a place of its own."""
+    """Makes the attempts of one target, each in a separate place."""
 
     def __init__(
         self, context: Context, readings: AutomationCache, clearance: Admission, waiting: AdmissionWait, inquiry: Reconciler
@@ -49,10 +49,10 @@ class Sender:
         self._admission_wait = waiting
         self._reconciler = inquiry
         self.places = Places(context)
-        self.in_flight: set[str] = set()  # automations with an attempt that was sent and not followed up
+        self.in_flight: set[str] = set()  # automations with a sent attempt and no handled answer
 
     async def make_attempt(self, lane: AutomationQueue, carried: Delivery) -> DeliveryOutcome | None:
-        """Make the next attempt; the outcome, or None when it is to be carried on."""
+        """Make the next attempt. Return the outcome, or None when the delivery goes on."""
         with self._make_place(lane, carried) as place:
             came = await self._wait_and_send(lane, carried, place)
         return None if came is None else await self._handle_verdict(carried, *came)
@@ -60,7 +60,7 @@ class Sender:
     async def _wait_and_send(
         self, lane: AutomationQueue, carried: Delivery, place: AttemptPlace
     ) -> tuple[AttemptVerdict, AttemptEnd] | None:
-        """Wait for the place, and send; None when it was not sent."""
+        """Wait for the place, and send. Return the verdict and the attempt's end; None: nothing was sent."""
         try:
             if not await self._wait_for_place(lane, carried, place) or not await self._prepare_attempt(lane, carried):
                 return None
@@ -72,11 +72,15 @@ class Sender:
         if isinstance(verdict, AttemptAccepted):
             carried.unstarted_attempt = None
         elif not isinstance(verdict, MaybeStarted):
-            carried.sent_at, carried.sent_boottime, carried.sent_by_api = before  # of the attempt whose run may still turn up
+            # The run of the attempt before may still appear.
+            carried.sent_at, carried.sent_boottime, carried.sent_by_api = before
         return verdict, end
 
     def _make_place(self, lane: AutomationQueue, carried: Delivery) -> AttemptPlace:
-        """The place that the attempt needs; the occurrence is lost at its deadline, or when a newer one coalesces it."""
+        """Return the place for the attempt.
+
+        The occurrence is lost at the deadline, or when a newer occurrence comes due and coalesces the older.
+        """
         now, seconds = self._context.clock.now(), self._context.clock.boottime()
         if carried.waiting_since is None:
             carried.waiting_since = seconds - max(0.0, (now - carried.due).total_seconds())
@@ -85,7 +89,7 @@ class Sender:
         return self.places.get_place(carried, Urgency(lost_at, carried.waiting_since), lane.alarm.ring)
 
     def _iterate_next_instants(self, lane: AutomationQueue, carried: Delivery, now: datetime) -> Iterator[datetime]:
-        """When newer occurrences of the automation come due that would coalesce this one, as far as is known."""
+        """Yield the known due instants of newer occurrences that would coalesce this occurrence."""
         entry = self._context.timetable.entries.get(carried.occurrence.automation_id)
         if carried.is_backfill or carried.maybe_sent or entry is None or entry.policies.catch_up is CatchUp.ALL:
             return
@@ -96,9 +100,12 @@ class Sender:
             yield following + (carried.due - carried.occurrence.scheduled_for)
 
     async def _wait_for_place(self, lane: AutomationQueue, carried: Delivery, place: AttemptPlace) -> bool:
-        """Wait for the place. False when the occurrence ends, is overtaken or has to wait for something else before."""
+        """Wait for the place. Return whether the attempt may be sent.
+
+        Return False when the occurrence ends, is no longer the head, or must first wait for something else.
+        """
         answer = None
-        await asyncio.sleep(0)  # the queue chooses when everybody who is due has joined it
+        await asyncio.sleep(0)  # all due occurrences join the queue before the queue chooses
         with carried.record_place_wait(place):
             while True:
                 if not place.is_granted:
@@ -113,9 +120,11 @@ class Sender:
         return place.is_granted and lane.deliveries[0] is carried and isinstance(answer, MaySend)
 
     def _note_unsent_end(self, lane: AutomationQueue, carried: Delivery, place: AttemptPlace, ending: EndUnsent) -> None:
-        """The occurrence ended while it waited. One that coalesces it waits in its stead, before the place goes to anybody else.
+        """Note that the occurrence ended while it waited for a place.
 
-        One that was sent before is not lost for want of a place: an automation whose attempts all fail must not precede the others.
+        After a coalescence, the newer occurrence takes over the wait before the place goes to another
+        automation. An occurrence with an earlier send is not counted as lost for want of a place: an
+        automation with nothing but failing attempts must not precede the others.
         """
         if not carried.maybe_sent and (ending.outcome is Outcome.EXPIRED or ending.reason is Reason.COALESCED):
             self.places.record_loss(place)
@@ -125,15 +134,15 @@ class Sender:
             self.places.hand_over(self._make_place(lane, heir))
 
     def _measure_sleep(self, lane: AutomationQueue, carried: Delivery) -> float:
-        """Seconds until time alone ends the wait: at the deadline, or when a newer occurrence comes due."""
+        """Return the seconds until time alone ends the wait: at the deadline, or when a newer fire is due."""
         now = self._context.clock.now()
         deadline, newer = self._admission.find_deadline(carried) + _MOMENT, lane.find_next_due(now)
         return max(0.0, ((deadline if newer is None else min(deadline, newer)) - now).total_seconds())
 
     async def _prepare_attempt(self, lane: AutomationQueue, carried: Delivery) -> bool:
-        """Have the attempt durable, and look whether it may still be sent.
+        """Make the attempt durable. Return whether the attempt may still be sent.
 
-        An edit may have come to be known while the attempt was written.
+        The daemon may have read an edit while the attempt was written.
         """
         gate = self._context.breaker
         if not gate.admit(carried):
@@ -148,16 +157,19 @@ class Sender:
         return True
 
     def _may_send(self, answer: object) -> bool:
-        """Whether nothing holds it up, or only the target: the gate says whether this attempt is the probe."""
+        """Return whether nothing delays the attempt, or only the target: the breaker chooses the probe."""
         by_target = isinstance(answer, MustWait) and answer.cause in {Cause.HELD, Cause.THROTTLED}
         return by_target or isinstance(answer, MaySend)
 
     def _is_too_late(self, carried: Delivery) -> bool:
-        """Whether the ledger took too long for the attempt: longer than it stands for, or beyond the deadline."""
+        """Return whether the write of the attempt took too long: beyond `SEND_WITHIN` or the deadline."""
         return not self._admission_wait.is_attempt_fresh(carried) or self._context.clock.now() > self._admission.find_deadline(carried)
 
     def _is_outdated(self, carried: Delivery) -> bool:
-        """Whether a run was seen to begin since the attempt was written: it is none of ours, and the attempt must know it."""
+        """Return whether the newest known run changed since the attempt was written.
+
+        The new run is not the attempt's, and must become the baseline of the attempt.
+        """
         assert carried.attempt is not None
         return carried.unknown_attempt is None and carried.attempt.baseline != self._cache.find_baseline(carried.occurrence.automation_id)
 
@@ -194,7 +206,7 @@ class Sender:
         end = AttemptEnd(
             number=attempt.number,
             result=verdict.result,
-            ended_at=carried.sent_at + timedelta(seconds=took),  # by the clock of then, which may have been set meanwhile
+            ended_at=carried.sent_at + timedelta(seconds=took),  # the clock may have been set since
             sent_at=None if isinstance(verdict, NotStarted) else carried.sent_at,
             http_status=came_back.status if isinstance(came_back, AttemptResponse) else None,
             error=None if isinstance(verdict, AttemptAccepted) else verdict.error,
@@ -212,9 +224,10 @@ class Sender:
         return verdict, end
 
     async def _handle_verdict(self, carried: Delivery, verdict: AttemptVerdict, end: AttemptEnd) -> DeliveryOutcome | None:
-        """Do what the verdict asks for; its outcome, or None to go on."""
+        """Handle the verdict on an attempt. Return the outcome, or None when the delivery goes on."""
         carried.error = end.error
-        if not isinstance(verdict, AttemptAccepted | Throttled):  # what was accepted is told when it is durable
+        # After an accepted attempt, the throttle ends when the outcome is durable.
+        if not isinstance(verdict, AttemptAccepted | Throttled):
             self._context.throttle.end_if_over()
         match verdict:
             case AttemptAccepted(automation=automation):
@@ -224,13 +237,14 @@ class Sender:
                 return DeliveryOutcome(Outcome.REJECTED, Reason.REFUSED, error, None, end)
             case MaybeStarted(retry_after=retry_after):
                 carried.failures += 1
-                again = 0.0 if carried.unknown_attempt is None else back_off(carried.failures)  # sent again at once, but once
+                # The first resend is immediate. Later ones back off.
+                again = 0.0 if carried.unknown_attempt is None else back_off(carried.failures)
                 carried.mark_unknown(self._context.clock.boottime(), self._context.settings.settle_time)
                 carried.not_before = self._context.clock.boottime() + max(retry_after or 0.0, again)
                 await self.record_attempt_end(carried, end, State.UNKNOWN)
             case Throttled(retry_after=retry_after):
                 self._context.breaker.throttle(retry_after)
-                self.places.ring()  # those who wait there do so for the API from now on, not for the budget
+                self.places.ring()  # waiting attempts now wait for the API, not for the budget
                 await self.record_attempt_end(carried, end, State.WAITING)
             case Held(error=error):
                 self._context.breaker.hold(error)
@@ -245,13 +259,13 @@ class Sender:
         return None
 
     async def record_attempt_end(self, carried: Delivery, end: AttemptEnd, state: State) -> None:
-        """Record the end of an attempt that gave no outcome."""
+        """Record the end of an attempt without an outcome."""
         if carried.unknown_attempt is not None:
-            state = State.UNKNOWN  # an earlier attempt still is
+            state = State.UNKNOWN  # an earlier attempt is still unknown
         await persist(
             self._context, "ended", carried, lambda steps: self._context.ledger.end_attempt(carried.occurrence, end, state, steps)
         )
-        carried.state = state  # not before: a stop in between would take the attempt for one that was only written
+        carried.state = state  # only now: earlier, a stop would take the attempt for unsent
 
     def _back_off(self, carried: Delivery) -> None:
         carried.failures += 1
@@ -270,16 +284,16 @@ class Sender:
 
 
 async def persist(context: Context, operation: str, carried: Delivery, write: Callable[[Sequence[Step]], Awaitable[_T]]) -> _T:
-    """Make durable what happened to it, and with it the steps that are not on record yet.
+    """Write a change of the delivery and its unrecorded steps, with retries until the write is durable.
 
-    The wait for a ledger that does not take the write at once is one of them.
+    A wait for an unavailable ledger is among the steps.
     """
     with carried.record_wait(Cause.LEDGER, context.clock):
         return await context.retry_write(operation, lambda: persist_once(context, carried, write))
 
 
 async def persist_once(context: Context, carried: Delivery, write: Callable[[Sequence[Step]], Awaitable[_T]]) -> _T:
-    """Do the same, and raise `LedgerUnavailable` when the ledger does not take it."""
+    """Write a change like `persist`, but try once. Raise `LedgerUnavailable` when the write fails."""
     steps = carried.list_steps(context.clock)
     done = await write(steps)
     if done is not False:

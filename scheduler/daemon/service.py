@@ -1,4 +1,4 @@
-"""The daemon as a whole: its targets side by side, the watch over the clock, and how all of it stops."""
+"""Daemon service: runs all targets side by side with the clock watch, and stops them."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from scheduler.daemon.target_worker import TargetWorker
 
 
 class Service:
-    """Serves every target until it is told to stop."""
+    """Service of all targets until `stop` is called."""
 
     def __init__(self, *, node: str, version: str, clock: DaemonClock, watch: ClockWatch, health: LedgerHealth, publish: Publish) -> None:
         self._node = node
@@ -27,7 +27,10 @@ class Service:
         self.lock_holder: str | None = None
 
     async def run(self, targets: Sequence[TargetWorker], drain_timeout: Callable[[], float]) -> None:
-        """Serve these targets, which are open, until `stop`; then give what is in flight its time."""
+        """Serve the targets, which must be open, until `stop` is called.
+
+        After `stop`, deliveries in flight get ``drain_timeout()`` seconds to end.
+        """
         self.targets = targets
         async with asyncio.TaskGroup() as group:
             background = [group.create_task(self._watch.run())]
@@ -38,35 +41,38 @@ class Service:
         self._publish(DaemonStopped(in_flight=sum(task.result() for task in serving)))
 
     def stop(self, reason: str) -> None:
-        """Claim nothing more, and come to an end."""
+        """Make no more claims, and end the service."""
         if not self._stop_event.is_set():
             self._publish(DaemonStopping(reason=reason))
         self._stop_event.set()
 
     @property
     def is_stopping(self) -> bool:
-        """Whether it has been told to stop."""
+        """Whether `stop` was called."""
         return self._stop_event.is_set()
 
     async def wait_for_stop(self) -> None:
-        """Wait until it is told to stop."""
+        """Wait until `stop` is called."""
         await self._stop_event.wait()
 
     @property
     def is_up(self) -> bool:
-        """Whether every target is being served, and its list has been asked for once."""
+        """Whether every target is being served, and its list has been requested once."""
         return bool(self.targets) and all(target.is_up for target in self.targets)
 
     def is_busy(self) -> bool:
-        """Whether something is fired or about to be, so that whoever only looks should wait."""
+        """Return whether a target sends occurrences now or soon. Work that only reads should wait."""
         return any(target.is_busy() for target in self.targets)
 
     def measure_stall(self) -> float:
-        """Seconds for which some target has planned nothing although it was time to look; 0 when all is well, or when it stops."""
+        """Return the longest time for which a target has not planned although planning was necessary.
+
+        The time is in seconds. The result is 0 when all is well, or when the service stops.
+        """
         return 0.0 if self.is_stopping else max((target.measure_stall() for target in self.targets), default=0.0)
 
     def make_status(self) -> DaemonStatus:
-        """The state of everything at this instant."""
+        """Return the current state of the daemon and all targets."""
         return DaemonStatus(
             node=self._node,
             version=self._version,

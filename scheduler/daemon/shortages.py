@@ -1,7 +1,8 @@
-"""What kept attempts waiting for a place, so that each of them can tell in a few steps what it waited for, however often that changed.
+"""Shortages: the causes of the waits for a place.
 
-All that wait for a place of one target wait for the same at any moment. So the causes are kept once, and not for each that waits: a change
-costs the same whether one or ten thousand wait.
+Each attempt can report its wait in a few steps, however often the cause changed.
+At any moment, all waiting attempts of one target have the same cause. The causes are kept once, not for each
+attempt: a change costs the same for a single waiting attempt and for ten thousand.
 """
 
 from collections.abc import Mapping
@@ -13,14 +14,17 @@ from scheduler.core.occurrence_log import Cause, Step
 from scheduler.daemon.ports import DaemonClock
 
 MIN_WAIT: Final = 1.0
-"""A cause that kept an attempt waiting for fewer seconds is not told."""
+"""Seconds. A cause of a shorter wait is not reported."""
 _MAX_PAUSE: Final = 180.0
-"""Seconds: a cause that comes back within them goes on, as one that comes back every minute does."""
+"""Seconds. A cause goes on when the cause comes back within this pause, for example every minute."""
 
 
 @dataclass(slots=True)
 class _Streak:
-    """A cause that held from ``begin`` on, with pauses of at most `_MAX_PAUSE`; ``end`` and ``ended`` are of its last stretch."""
+    """Time of one cause from ``begin`` on, with pauses of at most `_MAX_PAUSE`.
+
+    ``end`` (wall clock) and ``ended`` (boot-time clock) belong to the last stretch.
+    """
 
     begin: datetime
     end: datetime
@@ -30,15 +34,15 @@ class _Streak:
 
 @dataclass(frozen=True, slots=True)
 class WaitStart:
-    """When an attempt began to wait for a place, and for how many seconds each cause had held by then."""
+    """Start of an attempt's wait for a place, and the total seconds of each cause until the start."""
 
     at: datetime
     totals: Mapping[Cause, float]
-    begins: dict[Cause, datetime] = field(default_factory=dict)  # as told first, so that a step keeps its beginning
+    begins: dict[Cause, datetime] = field(default_factory=dict)  # as first reported: a step keeps its start
 
 
 class Shortages:
-    """The causes of one target."""
+    """Causes of the waits for a place of one target."""
 
     def __init__(self, clock: DaemonClock) -> None:
         self._clock = clock
@@ -49,7 +53,10 @@ class Shortages:
         self._streaks: dict[Cause, _Streak] = {}
 
     def set_cause(self, cause: Cause | None, detail: str | None = None) -> None:
-        """From now on, or still, attempts wait for this; None: none waits. The newest ``detail`` is for all of a streak."""
+        """Set the cause of all waits from now on; None: no attempt waits.
+
+        The newest ``detail`` holds for the whole streak of the cause.
+        """
         self._end_stretch()
         if cause is not self._cause:
             self._stretch_begin = self._clock.now()
@@ -62,12 +69,12 @@ class Shortages:
             streak.detail = detail or streak.detail
 
     def join(self) -> WaitStart:
-        """An attempt begins to wait now."""
+        """Begin the wait of an attempt now, and return the start of the wait."""
         self._end_stretch()
         return WaitStart(self._clock.now(), dict(self._totals))
 
     def list_steps(self, joined: WaitStart) -> list[Step]:
-        """Return what an attempt waited for since it joined: one step for each cause that held for a second or more in all."""
+        """Return the wait of an attempt: one step for each cause that held for `MIN_WAIT` or more in all."""
         self._end_stretch()
         return [
             Step(self._find_begin(cause, joined), cause, max(streak.end, self._find_begin(cause, joined)), streak.detail)
@@ -76,9 +83,9 @@ class Shortages:
         ]
 
     def find_current_wait(self, joined: WaitStart) -> Step | None:
-        """Return what an attempt waits for now, without an end; None before anything is known to be short.
+        """Return the current wait of an attempt, without an end; None before a shortage is known.
 
-        A cause that `list_steps` does not tell yet begins with its last stretch.
+        A cause that `list_steps` does not report yet begins with its last stretch.
         """
         self._end_stretch()
         if self._cause is None:
@@ -94,7 +101,7 @@ class Shortages:
         return joined.begins.setdefault(cause, max(joined.at, self._streaks[cause].begin))
 
     def _end_stretch(self) -> None:
-        """Count what has passed since the last look."""
+        """Add the time since the last call to the total of the current cause."""
         seconds = self._clock.boottime()
         if self._cause is not None:
             self._totals[self._cause] = self._totals.get(self._cause, 0.0) + seconds - self._since

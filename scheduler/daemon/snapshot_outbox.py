@@ -1,7 +1,8 @@
-"""What was seen, on its way into the ledger: what snapshots showed, what a reload made of it, and that the clock went back, in this order.
+"""Outbox: changes on their way into the ledger, in their order.
 
-Apart from the poller because it must not wait for the ledger, and because the planner must wait for this: nothing may be planned by a
-version of a definition that is not on record, or nobody could say afterwards why it was.
+The changes come from snapshots, from reloads, and from clock steps back. The outbox is separate from the
+poller for two reasons. The poller must not wait for the ledger, and the planner must wait for the outbox. A
+plan may use only recorded definition versions. Otherwise nobody could explain the plan later.
 """
 
 import asyncio
@@ -17,12 +18,15 @@ from scheduler.core.timetable import SnapshotChanges
 from scheduler.daemon.context import Context
 
 _MOST_AT_ONCE: Final = 5_000
-"""Automations in one transaction: a tenth of a second or two, which a claim that is due may have to wait."""
+"""Number of automations in one transaction: 0.1 to 0.2 s, for which a due claim may have to wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class _SnapshotUpdate:
-    """What the ledger is to know of one snapshot, or of what other rules make of it. Not ``whole``: more of the snapshot follows."""
+    """Update for the ledger, from a snapshot or from a reload of the snapshot's automations.
+
+    ``whole`` is False when more of the snapshot follows.
+    """
 
     at: datetime
     versions: Sequence[DefinitionVersion]
@@ -32,9 +36,10 @@ class _SnapshotUpdate:
     whole: bool = True
 
     def divide(self) -> "Iterator[_SnapshotUpdate]":
-        """Yield parts of at most `_MOST_AT_ONCE` automations, each with everything of its automations; only the last part is whole.
+        """Yield parts of at most `_MOST_AT_ONCE` automations. Only the last part is whole.
 
-        The parts go by automation id: neighbours in a part are neighbours in the tables, so that a part writes few pages.
+        Each part contains all changes of its automations. The parts are in the order of automation ids:
+        neighbours in a part are neighbours in the tables, so that a part writes few pages.
         """
         told_of = chain((each.automation_id for each in self.versions), (each.id for each in self.changed), self.unseen)
         automation_ids = sorted(set(told_of))
@@ -59,13 +64,16 @@ class _SnapshotUpdate:
 
 @dataclass(frozen=True, slots=True)
 class _ClockReturn:
-    """The clock went back to ``now``. What was seen before this, and lies ahead of it, was seen under a clock that was ahead."""
+    """Clock step back to ``now``.
+
+    Earlier items with instants after ``now`` come from a clock that was ahead.
+    """
 
     now: datetime
 
 
 class SnapshotOutbox:
-    """One target's news that are not durable yet, in their order."""
+    """Changes of one target that are not durable yet, in their order."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -74,39 +82,50 @@ class SnapshotOutbox:
 
     @property
     def is_behind(self) -> bool:
-        """Whether something is not durable yet that plans rest on: a version of a definition, or a return of the clock."""
+        """Whether a prerequisite of plans is not durable yet: a definition version or a clock step back."""
         return any(isinstance(each, _ClockReturn) or each.versions for each in self._items)
 
     def add(self, snapshot: Snapshot, changes: SnapshotChanges, *, whole: bool = True) -> None:
-        """Take a snapshot down. One that tells of no change stands for those before it that told of none, except the one being written.
+        """Add the changes of a snapshot. ``whole`` is False when the rest of the snapshot is added later.
 
-        Not ``whole``: the rest of it is added later.
+        Updates without a change are coalesced: the new update replaces them, except the update that is being
+        written.
         """
         while len(self._items) > 1 and _is_empty(self._items[-1]):
             self._items.pop()
         self._items.extend(_make_update(snapshot, changes, whole=whole).divide())
 
     def revise(self, versions: Sequence[DefinitionVersion], snapshot_at: datetime | None) -> None:
-        """Other rules or zone data made these versions out of what the snapshot of ``snapshot_at`` had shown; None: there was none."""
+        """Add versions that follow from other settings or zone data.
+
+        ``snapshot_at`` is the instant of the snapshot with the automations. None: no snapshot exists, and
+        nothing is added.
+        """
         if versions and snapshot_at is not None:
             self._items.extend(_SnapshotUpdate(snapshot_at, versions, [], []).divide())
 
     def remove(self, version: DefinitionVersion, snapshot_at: datetime | None) -> None:
-        """The automation itself was not there any more; the newest snapshot is still that of ``snapshot_at``."""
+        """Add the removal of an automation whose GET answered 404.
+
+        The newest snapshot is still the snapshot of ``snapshot_at``.
+        """
         if snapshot_at is not None:
             self._items.append(_SnapshotUpdate(snapshot_at, [version], [], [version.automation_id]))
 
     def add_rewind(self, now: datetime) -> None:
-        """The clock went back to ``now``."""
+        """Add a clock step back to ``now``."""
         self._items.append(_ClockReturn(now))
 
     async def write_prerequisites(self) -> None:
-        """Make durable whatever plans rest on. Raises `LedgerUnavailable`."""
+        """Make durable all prerequisites of plans. Raises `LedgerUnavailable`."""
         while self.is_behind:
             await self.write()
 
     async def write(self) -> None:
-        """Make durable what waits, as far as the ledger takes it. Raises `LedgerUnavailable`."""
+        """Make the waiting items durable, in their order.
+
+        Raises `LedgerUnavailable`; the items that are not durable stay in the outbox.
+        """
         async with self._write_lock:
             while self._items:
                 await self._write_item(self._items[0])

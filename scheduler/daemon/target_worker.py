@@ -1,4 +1,4 @@
-"""One target, served: its parts put together, started in order, and stopped."""
+"""Worker of one target: builds the parts that serve the target, starts them in order, and stops them."""
 
 import asyncio
 from collections import Counter
@@ -35,17 +35,20 @@ from scheduler.daemon.waits import Waits
 Parse = Callable[[str, str], Schedule]
 
 BUSY_BEFORE: Final = 1.5
-"""Seconds before something is due in which whoever only looks waits; claims are made a second before it."""
+"""Seconds before a due time during which the target is busy. Claims are made 1 s before the due time."""
 BUSY_AFTER: Final = 2.0
-"""Seconds after claims were made in which that goes on."""
+"""Seconds after new claims during which the target is busy."""
 BUSY_LONGEST: Final = 10.0
-"""Seconds after claims were made in which it goes on while attempts are in flight."""
+"""Seconds after new claims during which the target is busy while attempts are in flight."""
 _LAST_WRITES: Final = 5.0
-"""Seconds for what is left to be written when nothing is in flight any more."""
+"""Seconds for the last writes after nothing is in flight any more."""
 
 
 class TargetWorker:
-    """One API and everything that is done with it. Targets share nothing but the ledger."""
+    """One API and all work for this API.
+
+    Targets share only the ledger and the services of the process, such as the clock watch.
+    """
 
     def __init__(
         self,
@@ -59,7 +62,8 @@ class TargetWorker:
         publish: Publish,
         parse: Parse,
     ) -> None:
-        watch.check()  # it may have been waiting for the ledger's lock: what the clock did before is no news to a target that begins now
+        # the process may have waited for the ledger's lock; earlier clock steps do not concern a new target
+        watch.check()
         self._parse, self._begun_at = parse, clock.now()
         self._reloads = 0
         self.context = Context(settings, upstream, ledger, clock, watch, health, publish, self._make_timetable(settings.name))
@@ -91,7 +95,10 @@ class TargetWorker:
         watch.on_confirmation(self._handle_clock_confirmation)
 
     async def open(self) -> None:
-        """Go on from what the ledger knows. Raises `TargetMismatch`, and `LedgerUnavailable`, after which it can be tried again."""
+        """Load the target's state from the ledger and recover its open occurrences.
+
+        Raises `TargetMismatch`. Raises `LedgerUnavailable`; the caller can try again.
+        """
         context, settings = self.context, self.context.settings
         recorded = await context.ledger.bind(settings.name, settings.url, settings.project_id)
         runs = await context.ledger.read_newest_runs(settings.name)
@@ -120,16 +127,18 @@ class TargetWorker:
         await self.record_changes()
 
     def _resume_wait(self, recorded: RecordedTargetState) -> None:
-        """Go on with the wait that the API asked an earlier process for."""
+        """Continue the wait that the API requested from an earlier process."""
         throttle = self.context.throttle
         if recorded.throttled is not None:
             throttle.recall(recorded.throttled)
             self.context.upstream.resume_wait(throttle.seconds_left)
 
     async def _load_timetable(self, recorded: RecordedTargetState) -> Sequence[DefinitionVersion]:
-        """Fill the timetable, slice by slice: other targets send what they have adopted meanwhile, and signals and the watchdog are served.
+        """Fill the timetable in slices. Return the changed definition versions.
 
-        Nobody sees the timetable before it is whole. After a reload in between, which had another one reconsidered, it is filled anew.
+        Between slices, other targets send their recovered occurrences, and signals and the watchdog are
+        served. Other parts see the timetable only when it is complete. After a reload between two slices,
+        which affects only the previous timetable, the new timetable is filled again from the beginning.
         """
         while True:
             reloads, timetable, versions = self._reloads, self._make_timetable(self.context.target), list[DefinitionVersion]()
@@ -145,7 +154,10 @@ class TargetWorker:
         return Timetable(target, now=self._begun_at, policies=self._find_policies, schedule=self._parse)
 
     async def run(self, stopping: asyncio.Event, drain: Callable[[], float]) -> int:
-        """Serve until ``stopping`` is set, then give what is in flight ``drain()`` seconds. Returns how much is left in flight."""
+        """Serve until ``stopping`` is set. Return the number of deliveries left in flight.
+
+        After ``stopping``, deliveries in flight get ``drain()`` seconds to end.
+        """
         try:
             async with asyncio.TaskGroup() as group:
                 parts = (self._poller, self._planner, self._tracker)
@@ -185,35 +197,46 @@ class TargetWorker:
         await self.context.ledger.record_throttle(self.context.target, span)
 
     async def backfill(self) -> None:
-        """Take up what people ask for by hand. Raises `LedgerUnavailable`."""
+        """Process the backfill requests of operators. Raises `LedgerUnavailable`."""
         await self._backfill.process_requests()
 
     async def refresh(self) -> None:
-        """Take up at once what a command changed: pauses in the ledger, and automations in the API. Raises `LedgerUnavailable`."""
+        """Read changes made by a command at once: pauses from the ledger, automations from the API.
+
+        Raises `LedgerUnavailable`.
+        """
         await self._refresh.request()
 
     def _note_known_past(self, recorded: RecordedTargetState) -> None:
-        """What the ledger knows of was in the past once. If it is in the future, the clock went back while nobody ran, or is wrong now."""
+        """Check the clock against the newest instant recorded in the ledger.
+
+        The recorded instant was in the past when it was written. When it lies in the future, the clock went
+        back while no daemon ran, or the clock is wrong now.
+        """
         known = self._planner.known_until = max((each for each in (recorded.snapshot_at, recorded.watermark) if each), default=None)
         if known is not None:
             self.context.watch.check_known_instant(known)
 
     def evaluate(self, until: datetime) -> None:
-        """Find out what is scheduled up to ``until``, before other settings or zone data count: those may lack the zone it is in."""
+        """Evaluate schedules up to ``until`` before other settings or zone data apply.
+
+        The new zone data may lack a zone that is in use.
+        """
         self.context.timetable.collect_due(until)
 
     def reconfigure(self, settings: TargetSettings, upstream: Upstream, ledger: Ledger, parse: Parse, *, since: datetime) -> None:
-        """Go on at once under other settings, another key or newer zone data, which count from ``since`` on: `evaluate` up to it first.
+        """Apply other settings, another key or newer zone data, in force from ``since``.
 
-        The old upstream is the caller's to close. Nothing is written here, so that no target waits for
-        another's write: `record_changes` does that.
+        Call `evaluate` up to ``since`` before this method. The caller closes the old upstream. This method
+        writes nothing, so that no target waits for the write of another target: `record_changes` writes the
+        changes.
         """
         context = self.context
         context.settings, context.upstream, context.ledger = settings, upstream, ledger
         self._parse = parse
         self._reloads += 1
         versions = context.timetable.reconsider(parse, since)
-        self._outbox.revise(versions, self._admission.snapshot_at)  # before whatever is seen next
+        self._outbox.revise(versions, self._admission.snapshot_at)  # before the changes of the next snapshot
         self._overdue_check.restart()
         self._publish_quarantines(versions)
         self._poller.forget_failures()
@@ -225,37 +248,41 @@ class TargetWorker:
                 self.context.publish(make_quarantined_event(self.context.target, version))
 
     async def record_changes(self) -> None:
-        """Make durable what `reconfigure`, or a start with newer zone data, changed."""
+        """Make durable the changes of `reconfigure`, or of a start with newer zone data."""
         if self._outbox.is_behind:
             await self.context.retry_write("observe", self._outbox.write_prerequisites)
 
     def wake(self) -> None:
-        """Something changed that somebody may be waiting for."""
+        """Wake the planner and the deliveries, because the state they wait for may have changed."""
         self._planner.alarm.ring()
         self._dispatcher.wake()
 
-    # ------------------------------------------------------------ what it is like now
+    # ------------------------------------------------------------ status
 
     @property
     def is_up(self) -> bool:
-        """Whether its list has been asked for, with or without success, and what is due has been planned if possible.
+        """Whether the target has started: its list was requested, and due fire times are planned if possible.
 
-        A list that may not be asked for yet keeps nobody waiting: systemd ends a start that takes long.
+        The request for the list counts with or without success. A throttled target counts as up before its
+        first request: systemd aborts a start that takes long.
         """
         is_asked = self._poller.has_tried or self.context.throttle.seconds_left > 0
         return is_asked and (self._planner.has_planned or not self._planner.may_plan())
 
     def is_busy(self) -> bool:
-        """Whether something is fired, or is due within a moment. An attempt that hangs does not count for long."""
+        """Return whether occurrences are being sent or are due very soon.
+
+        A hanging attempt counts only for a short time.
+        """
         claimed = self._planner.measure_time_since_claims()
         return self._planner.is_due_within(BUSY_BEFORE) or claimed < BUSY_AFTER or (claimed < BUSY_LONGEST and self._dispatcher.is_sending)
 
     def measure_stall(self) -> float:
-        """Seconds for which nothing has been planned although something is due; see `Planner.measure_stall`."""
+        """Return the seconds without planning although a fire time is due; see `Planner.measure_stall`."""
         return self._planner.measure_stall()
 
     def make_status(self) -> TargetStatus:
-        """The state of the target at this instant. Costs as much for a thousand automations as for one."""
+        """Return the current state of the target. The cost does not depend on the number of automations."""
         context = self.context
         states = self._dispatcher.count_states()
         offset = context.upstream.clock_offset
@@ -289,15 +316,16 @@ class TargetWorker:
         )
 
     def _make_backlog_status(self) -> BacklogStatus | None:
-        """What is left to recover of a downtime; None when everything up to the watermark is decided."""
+        """Return the backlog left by a downtime. None when everything up to the watermark is decided."""
         gaps = self.context.timetable.find_gaps()
         if not gaps:
             return None
         return BacklogStatus(self.context.timetable.backlog_count, min(gap.since for gap in gaps), max(gap.until for gap in gaps))
 
     def iterate_automations(self) -> Iterator[AutomationStatus]:
-        """Every automation, with its next scheduled instant."""
-        for entry in list(self.context.timetable.entries.values()):  # some may come or go while this is gone through
+        """Yield every automation with its next scheduled instant."""
+        # a copy: automations may be added or removed during the iteration
+        for entry in list(self.context.timetable.entries.values()):
             definition = entry.automation.definition
             yield AutomationStatus(
                 entry.automation.id,
@@ -308,19 +336,22 @@ class TargetWorker:
             )
 
     def may_fire(self, automation_id: str) -> bool:
-        """Whether the automation is there, enabled and not paused."""
+        """Return whether the automation exists, is enabled and is not paused."""
         entry = self.context.timetable.entries.get(automation_id)
         return entry is not None and self._find_state(entry) == "enabled"
 
     def iterate_upcoming(
         self, span: timedelta, only: Callable[[Automation], bool] | None = None
     ) -> Iterator[tuple[datetime, TimetableEntry]]:
-        """What is scheduled in the time to come, in order; see `Timetable.iterate_upcoming`."""
+        """Yield the scheduled instants in ``span`` from now, in order. See `Timetable.iterate_upcoming`."""
         now = self.context.clock.now()
         return self.context.timetable.iterate_upcoming(now, now + span, only)
 
     def iterate_by_schedule(self, span: timedelta) -> Iterator[tuple[datetime, Sequence[AutomationDetails]]]:
-        """The same, of all automations: those that share a schedule at once. To be gone through soon: a removal meanwhile does not show."""
+        """Yield the scheduled instants of all automations within ``span`` from now, grouped by schedule.
+
+        Consume the iterator soon: later removals of automations do not show.
+        """
         now = self.context.clock.now()
         return self._add_details(self.context.timetable.iterate_by_schedule(now, now + span))
 
@@ -334,12 +365,12 @@ class TargetWorker:
             yield instant, found[schedule]
 
     def iterate_details(self) -> Iterator[AutomationDetails]:
-        """Of every automation there is now; may be gone through in another thread."""
+        """Return the details of all current automations. The iterator may be used in another thread."""
         present = list(self.context.timetable.entries)
         return (details for each in present if (details := self.find_details(each)) is not None)
 
     def find_details(self, automation_id: str) -> AutomationDetails | None:
-        """All that is known of one automation; None when there is none of this id."""
+        """Return all details of one automation. None when no automation has this id."""
         entry = self.context.timetable.entries.get(automation_id)
         if entry is None:
             return None
@@ -357,7 +388,7 @@ class TargetWorker:
         )
 
     def _count_states(self) -> Mapping[str, int]:
-        """The number of automations by `_find_state`."""
+        """Return the number of automations in each state of `_find_state`."""
         entries, states = self.context.timetable.entries, self.context.timetable.states
         if self._admission.is_paused(EVERYTHING):
             paused = states["enabled"]
@@ -369,7 +400,7 @@ class TargetWorker:
         paused = entry.state == "enabled" and self._admission.is_paused(entry.automation.id)
         return "paused" if paused else entry.state
 
-    # ------------------------------------------------------------ what happens to it
+    # ------------------------------------------------------------ event handlers
 
     def _request_poll(self) -> None:
         self._poller.nudge()

@@ -1,9 +1,9 @@
-"""The throttle of one target: the wait that the API asked for with a 429 and a ``Retry-After``.
+"""Throttle of one target: the wait that the API asked for with a 429 and a ``Retry-After``.
 
-Within a process, the wait is a time on the clock that counts suspend.
-A clock step makes such a wait neither longer nor shorter.
-The ledger holds the wait as a span of the wall clock, so that a restart does not end the wait.
-How much is left of a recalled wait, only the wall clock tells: never more than the API asked for.
+Within a process, the wait is a time on the boot-time clock.
+A clock step makes the wait neither longer nor shorter.
+The ledger holds the wait as a span of the wall clock, because a restart must not end the wait.
+Only the wall clock tells the rest of a recalled wait. The rest is never more than the API asked for.
 """
 
 import asyncio
@@ -18,39 +18,39 @@ from scheduler.daemon.ports import DaemonClock, Publish
 LONG_WAIT: Final = 60.0
 """Seconds. A longer wait is logged, recorded, and ended by a probe."""
 _MIN_EXTENSION: Final = 1.0
-"""Seconds. An answer that lengthens the wait by less changes nothing: requests under way are refused in a row."""
+"""Seconds. An answer with a smaller extension changes nothing: requests under way are refused in a row."""
 
 
 class TargetThrottle:
-    """The newest wait of a target."""
+    """Newest wait of a target."""
 
     def __init__(self, target: str, clock: DaemonClock, publish: Publish) -> None:
         self._target = target
         self._clock = clock
         self._publish = publish
         self._span: ThrottleSpan | None = None
-        self._is_recalled = False  # the span is of an earlier process
+        self._is_recalled = False  # the span comes from an earlier process
         self._logged_end = float("-inf")
         self._span_to_record: ThrottleSpan | None = None
         self._recorded_span: ThrottleSpan | None = None
         self._record_event = asyncio.Event()
         self.end = float("-inf")
-        """The end of the wait on the clock that counts suspend."""
+        """End of the wait on the boot-time clock."""
         self.needs_probe = False
-        """Whether one request has to go first: the wait was long, and the API has answered nothing since."""
+        """Whether a probe must go first: the wait was long, and the API has not answered since."""
 
     @property
     def seconds_left(self) -> float:
-        """Seconds until the end of the wait; 0 when there is none."""
+        """Seconds until the end of the wait; 0 without a wait."""
         return max(0.0, self.end - self._clock.boottime())
 
     @property
     def until(self) -> datetime | None:
-        """The end of the wait on the wall clock; None when there is none."""
+        """End of the wait on the wall clock; None without a wait."""
         return None if self._span is None or not self.seconds_left else self._span.until
 
     def begin(self, seconds: float) -> None:
-        """Wait for so many seconds from now on, unless the target waits longer already."""
+        """Wait for ``seconds`` from now on, unless this moves the end by less than `_MIN_EXTENSION`."""
         now, end = self._clock.now(), self._clock.boottime() + seconds
         if end < self.end + _MIN_EXTENSION:
             return
@@ -63,7 +63,7 @@ class TargetThrottle:
             self._set_record(self._span)
 
     def recall(self, span: ThrottleSpan) -> None:
-        """Go on with the wait that an earlier process recorded, as far as the wait is not over."""
+        """Go on with the rest of the wait that an earlier process recorded."""
         self._recorded_span = self._span_to_record = span
         self._resume(span)
         if self.seconds_left:
@@ -71,7 +71,7 @@ class TargetThrottle:
             self._log()
 
     def note_clock_step(self, seconds: float) -> bool:
-        """Note that the wall clock was set ahead by so many seconds. Return whether the rest of the wait changed."""
+        """Note a clock step of ``seconds`` (positive: ahead). Return whether the rest of the wait changed."""
         if self._span is None:
             return False
         if self._is_recalled and self._span_to_record is not None:
@@ -101,12 +101,15 @@ class TargetThrottle:
             self._recorded_span = span
 
     async def wait_for_news(self) -> None:
-        """Wait until there is something to record."""
+        """Wait until the recorded wait must change."""
         await self._record_event.wait()
         self._record_event.clear()
 
     def _resume(self, span: ThrottleSpan) -> None:
-        """Compute how much is left of a recorded wait. With a clock that is behind, the whole wait is left, and no more."""
+        """Compute the rest of a recorded wait.
+
+        With a clock that is behind, the rest is the whole wait, and no more.
+        """
         now = self._clock.now()
         left = min(max(span.until - now, timedelta(0)), max(span.until - span.since, timedelta(0)))
         self._span, self._is_recalled = ThrottleSpan(span.since, now + left), True

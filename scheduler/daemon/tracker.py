@@ -1,6 +1,6 @@
-"""Follows runs to their end by the readings, and notices the runs that nobody here started.
+"""Tracker: follows runs to their end by readings, and finds foreign runs.
 
-A reading shows only the newest run of an automation, so a run is followed until a newer one covers it.
+A reading shows only the newest run of an automation. Therefore a run is followed until a newer run covers it.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from scheduler.daemon.context import Context
 from scheduler.daemon.dispatcher import Dispatcher
 
 _AUTOMATIONS_AT_ONCE: Final = 1_000
-"""Automations that are looked at before others have a turn."""
+"""Number of automations examined before other tasks have a turn."""
 _RUNS_AT_ONCE: Final = 5_000
-"""Runs in one transaction: a tenth of a second or two, which a claim that is due may have to wait."""
+"""Number of runs in one transaction: 0.1 to 0.2 s, for which a due claim may have to wait."""
 _MAX_UNSEEN: Final = 600.0
-"""Seconds for which nobody may have looked before the end of a run was seen, so that its duration still says something."""
+"""Maximum number of seconds between two readings for which the duration of a run is still meaningful."""
 DOUBLE_SCHEDULE_WINDOW: Final = timedelta(minutes=1)
-"""A foreign run that began this close to a scheduled instant looks like the work of a second scheduler."""
+"""Window around a scheduled instant. A foreign run within the window suggests a second scheduler."""
 _DELETED: Final = "the automation was deleted while this run was in progress, so nobody can see how the run ended"
 _LATE_DOUBLE: Final = (
     "the API carried out a request after it had been given up: if that happens again, raise settle_time and request_timeout"
@@ -42,13 +42,20 @@ class _EventKeys(TypedDict):
 
 @dataclass(slots=True)
 class _FollowedRun:
-    """The newest run known of an automation, and when we learned of it on the clock that counts suspend."""
+    """Newest known run of an automation.
+
+    ``since`` is when this process learned of the run, on the clock that counts suspend.
+    """
 
     run: Run
     since: float
 
     def is_older_than(self, run: Run, seen: float) -> bool:
-        """Whether ``run``, in a reading begun at ``seen``, is a newer one. Both runs' instants are the API's own."""
+        """Return whether ``run`` is newer than this run.
+
+        ``seen`` is the start of the reading that showed ``run``. The start instants of both runs are the
+        API's own.
+        """
         if run.started_at is None or self.run.started_at is None or run.started_at == self.run.started_at:
             return seen > self.since
         return run.started_at > self.run.started_at
@@ -56,19 +63,24 @@ class _FollowedRun:
 
 @dataclass(slots=True)
 class _Findings:
-    """What one batch of readings taught: rows to record, and events to tell once they are durable."""
+    """Results of one batch of readings: rows to record, and events to publish after the rows are durable."""
 
     records: list[tuple[Run, RunOrigin]] = field(default_factory=list)
     foreign: list[tuple[Run, str]] = field(default_factory=list)  # with the automation's name
     finished: list[tuple[Run, str]] = field(default_factory=list)  # with the automation's name
-    earlier: list[tuple[Run, str]] = field(default_factory=list)  # the same, of those that had ended before
-    unattributed: list[Run] = field(default_factory=list)  # set aside now
-    attributed: list[str] = field(default_factory=list)  # ids of runs that were set aside, and are looked at again
+    # with the automation's name; runs that had ended before this process saw them
+    earlier: list[tuple[Run, str]] = field(default_factory=list)
+    unattributed: list[Run] = field(default_factory=list)  # runs set aside by this batch
+    # ids of runs that were set aside and are examined again
+    attributed: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Automations read at ``begun``, to be looked at together. ``added``: those seen for the first time. ``whole``: it is a snapshot."""
+    """Automations read at ``begun``, to be examined together.
+
+    ``added``: automations that appear for the first time. ``whole``: the batch is a snapshot.
+    """
 
     automations: Collection[Automation]
     begun: float
@@ -77,7 +89,7 @@ class _Batch:
 
 
 class Tracker:
-    """One target's runs."""
+    """Tracker of the runs of one target."""
 
     def __init__(self, context: Context, dispatcher: Dispatcher) -> None:
         self._context = context
@@ -85,16 +97,23 @@ class Tracker:
         self._newest: dict[str, _FollowedRun] = {}
         self._unattributed_readings: dict[
             str, dict[str, AutomationReading]
-        ] = {}  # by automation and run: seen while an attempt of ours was under way or in doubt
-        self._loaded_findings = _Findings()  # what the tables of the process before imply, and is not noted yet
-        self._noted_run_ids: frozenset[str] = frozenset()  # ids of the runs that the process before had set aside
+            # by automation id and run id: runs first seen while an attempt of this daemon was under way or
+            # unknown
+        ] = {}
+        # runs implied by the tables of the earlier process, and not noted in the ledger yet
+        self._loaded_findings = _Findings()
+        # ids of the runs that the earlier process had set aside
+        self._noted_run_ids: frozenset[str] = frozenset()
         self._covered_runs: list[Run] = []
         self._is_first = True
         self._snapshot_at: datetime | None = None
         self._restored_at: datetime | None = None
-        self._unrecorded_count = 0  # runs between the backup of the ledger and its restoration that were seen, and not told of
-        self._recorded_run_ids: Mapping[str, str | None] = {}  # by automation: its newest run as the process before recorded it
-        self._read_at = float("-inf")  # when the newest snapshot that was looked at began, on the clock that counts suspend
+        # number of runs seen from the time between the backup and its restoration, and not reported yet
+        self._unrecorded_count = 0
+        # by automation id: the newest run recorded by the earlier process
+        self._recorded_run_ids: Mapping[str, str | None] = {}
+        # start of the newest examined snapshot, on the clock that counts suspend
+        self._read_at = float("-inf")
         self._queue: asyncio.Queue[_Batch] = asyncio.Queue()
 
     def load(
@@ -107,12 +126,13 @@ class Tracker:
         unattributed: Iterable[Run],
         restored_at: datetime | None = None,
     ) -> None:
-        """Go on following the newest runs that the ledger knows.
+        """Continue to follow the newest runs known to the ledger.
 
-        ``snapshot_at`` is when the newest recorded snapshot was begun, ``shown`` each automation as recorded, with its newest run. Of the
-        ``undecided`` ones, which have open occurrences, that run may be on no record yet, and no snapshot may ever show it again. Nor may
-        one show the ``unattributed`` runs, which the process before had set aside. What began before ``restored_at`` may be our own work
-        that the ledger, restored from a backup, knows nothing of.
+        ``snapshot_at`` is the start of the newest recorded snapshot. ``shown`` are the recorded automations
+        by id, each with its newest run. ``undecided`` are the ids of automations with open occurrences: their
+        newest run may have no record yet, and later snapshots may not show the run again. Later snapshots may
+        also lack the ``unattributed`` runs, which the earlier process had set aside. Runs that began before
+        ``restored_at`` may be the daemon's own work, lost from a ledger that was restored from a backup.
         """
         self._restored_at = restored_at
         self._recorded_run_ids = {automation_id: automation.run_id for automation_id, automation in shown.items()}
@@ -126,20 +146,25 @@ class Tracker:
                 self._set_aside(AutomationReading(automation, float("-inf")), self._loaded_findings)
         on_record = {run.id for run in runs}
         self._loaded_findings.unattributed = [run for run in self._loaded_findings.unattributed if run.id not in on_record]
-        if snapshot_at is not None and snapshot_at <= self._context.clock.now():  # else it stands on a clock that was ahead
+        # a later instant was recorded under a clock that was ahead
+        if snapshot_at is not None and snapshot_at <= self._context.clock.now():
             self._snapshot_at = snapshot_at
             self._read_at = self._context.clock.boottime() - (self._context.clock.now() - snapshot_at).total_seconds()
         self._newest = {run.automation_id: _FollowedRun(run, float("-inf")) for run in runs}
 
     def note_own_run(self, run: Run) -> None:
-        """One of our attempts started this run."""
+        """Follow a run that an attempt of this daemon started."""
         self._follow(run)
 
     def queue_snapshot(self, snapshot: Snapshot, changes: SnapshotChanges) -> None:
-        """Look at what a snapshot changed, and again at what could not be told before."""
+        """Queue the changes of a snapshot for examination.
+
+        Readings that could not be decided before are examined again with the snapshot.
+        """
         added = frozenset(each.automation_id for each in changes.added)
         wanted: Collection[Automation]
-        if self._is_first:  # the process before may have been killed between its record of a snapshot and that of the runs in it
+        # the earlier process may have been killed between the record of a snapshot and the record of its runs
+        if self._is_first:
             wanted = snapshot.automations.values()
             self._is_first = False
         else:
@@ -147,17 +172,18 @@ class Tracker:
         self._queue.put_nowait(_Batch(wanted, snapshot.begun, added, whole=True))
 
     def queue_reading(self, seen: AutomationReading) -> None:
-        """Look at a single reading."""
+        """Queue a single reading for examination."""
         self._queue.put_nowait(_Batch([seen.automation], seen.begun))
 
     async def run(self) -> None:
-        """Follow for ever."""
+        """Follow runs forever."""
         await self._record_findings(self._loaded_findings)
         while True:
             batch = await self._queue.get()
             findings = _Findings()
             for seen in list(self._take_decided_readings(batch, findings)):
-                await self._track_reading(seen, findings, first=False)  # even if its automation was gone since, and is back with this batch
+                # also when the automation was removed since and is added again by this batch
+                await self._track_reading(seen, findings, first=False)
             for number, automation in enumerate(batch.automations, 1):
                 await self._track_reading(AutomationReading(automation, batch.begun), findings, first=automation.id in batch.added)
                 if number % _AUTOMATIONS_AT_ONCE == 0:
@@ -193,7 +219,8 @@ class Tracker:
 
         def find_name(run: Run, name: str) -> str:
             is_there = run.automation_id in context.timetable.entries
-            return name if is_there else names.get(run.automation_id, name)  # only the ledger knows the names of removed automations
+            # only the ledger knows the names of removed automations
+            return name if is_there else names.get(run.automation_id, name)
 
         rest = max(0, len(findings.records) - 1) // _RUNS_AT_ONCE * _RUNS_AT_ONCE
         for first in range(0, rest, _RUNS_AT_ONCE):
@@ -206,7 +233,10 @@ class Tracker:
         await context.publish_all(chain(foreign, finished, were_there))
 
     def _take_decided_readings(self, batch: _Batch, findings: _Findings) -> Iterator[AutomationReading]:
-        """What was seen before its automation's attempt came to its outcome: of all automations with a snapshot, else of those read."""
+        """Yield the set-aside readings of automations without an undecided attempt.
+
+        With a snapshot, all automations are considered; otherwise only the automations of the batch.
+        """
         readings = (
             self._unattributed_readings if batch.whole else {each.id for each in batch.automations} & self._unattributed_readings.keys()
         )
@@ -216,9 +246,9 @@ class Tracker:
             yield from runs.values()
 
     def _set_aside(self, seen: AutomationReading, findings: _Findings) -> None:
-        """Keep a run that an attempt may have started, until the attempt has its outcome.
+        """Set aside a run that an attempt may have started, until the attempt has its outcome.
 
-        The ledger keeps a note of the run: a restart may come first.
+        The ledger keeps a note of the run, because a restart may come earlier than the outcome.
         """
         run = _to_newest_run(seen.automation)
         runs = self._unattributed_readings.setdefault(run.automation_id, {})
@@ -240,9 +270,10 @@ class Tracker:
             await self._track_new_run(seen, known, findings, first=first)
 
     def _may_be_ours(self, automation: Automation, *, first: bool) -> bool:
-        """Whether an attempt may have started the newest run.
+        """Return whether an attempt may have started the newest run.
 
-        None has when the automation is seen for the first time, unless that is the second first time, and the run was set aside before.
+        No attempt has started the run of an automation that appears for the first time. Exception: the
+        automation appears again, and its run was set aside before.
         """
         is_new = first and automation.run_id not in self._unattributed_readings.get(automation.id, ())
         return not is_new and self._dispatcher.is_undecided(automation.id)
@@ -255,7 +286,10 @@ class Tracker:
         self._add_finished_run(known.run, automation.name, findings)
 
     async def _track_new_run(self, seen: AutomationReading, known: _FollowedRun | None, findings: _Findings, *, first: bool) -> None:
-        """A run that is not the newest one that we know of: a newer one, or one that a newer one has covered by now."""
+        """Handle a run other than the newest known run.
+
+        The run is either newer than the newest known run, or covered by a newer run by now.
+        """
         automation = seen.automation
         run = _to_newest_run(automation)
         origin = RunOrigin.BEFORE if first else await self._find_origin(run)
@@ -267,7 +301,7 @@ class Tracker:
         if known is None or known.is_older_than(run, seen.begun):
             self._follow(run, since=seen.begun)
         elif origin is not None:
-            return  # an old acquaintance, in a reading that lags behind
+            return  # a run that is already known, in a delayed reading
         elif run.status is RunStatus.RUNNING:
             run = replace(run, status=RunStatus.SUPERSEDED)
         if origin is None:
@@ -277,10 +311,11 @@ class Tracker:
             (findings.earlier if origin is RunOrigin.BEFORE else findings.finished).append((run, automation.name))
 
     def _is_from_earlier_process(self, run: Run) -> bool:
-        """Whether a process saw the run, as the first one of its automation, that was killed before it recorded the runs of its snapshot.
+        """Return whether an earlier process saw the run, as the first run of its automation.
 
-        Of a snapshot that was recorded in part, each automation tells for itself. A run that was noted was not the first one: an attempt
-        was under way when it was seen.
+        The earlier process was killed before the runs of its snapshot were recorded. When a snapshot was
+        recorded only in part, each automation is judged separately. Runs noted as unattributed do not count:
+        an attempt was under way when they were seen.
         """
         if run.id in self._noted_run_ids:
             return False
@@ -308,7 +343,10 @@ class Tracker:
         return RunForeign(**of, run_id=run.id, started_at=run.started_at, scheduled_for=beside, hint=hint)
 
     def _find_near_instant(self, run: Run) -> datetime | None:
-        """The scheduled instant of the automation that is so close to the run's beginning that it may be the reason for it."""
+        """Return the automation's scheduled instant nearest to the start of the run.
+
+        Return None when no scheduled instant lies within `DOUBLE_SCHEDULE_WINDOW` of the start.
+        """
         entry = self._context.timetable.entries.get(run.automation_id)
         began = self._find_run_begin(run)
         if entry is None or entry.schedule is None or began is None:
@@ -317,7 +355,7 @@ class Tracker:
         return min(instants, key=lambda instant: abs(instant - began), default=None)
 
     def _find_run_begin(self, run: Run) -> datetime | None:
-        """When a run began, on our clock."""
+        """Return the start of a run on the local clock. None when the API gives no start instant."""
         return None if run.started_at is None else run.started_at - timedelta(seconds=self._context.clock_offset or 0.0)
 
     def _follow(self, run: Run, *, since: float | None = None) -> None:
@@ -332,7 +370,10 @@ class Tracker:
             self._add_finished_run(replace(run, status=RunStatus.SUPERSEDED), self._find_name(run), findings)
 
     def _end_runs_of_deleted_automations(self, findings: _Findings) -> None:
-        """Give a final status to the runs of automations that are gone, also those that another process followed: no reading shows them."""
+        """Give a final status to the runs of removed automations, because no reading will show their end.
+
+        Runs that an earlier process followed are included.
+        """
         entries = self._context.timetable.entries
         for automation_id in [each for each in self._newest if each not in entries]:
             run = self._newest.pop(automation_id).run
@@ -368,9 +409,10 @@ class Tracker:
         return EarlierRunSeen(target=self._context.target, automation_id=run.automation_id, automation=name, status=run.status)
 
     def _measure_duration(self, run: Run, at: datetime) -> float | None:
-        """Return the seconds from the begin of a run to ``at``, when its end was seen; None when the end may be much earlier.
+        """Return the seconds from the start of a run to ``at``, when its end was seen.
 
-        The run ended after the reading before, which showed it running.
+        The run ended after the reading before, which showed the run in progress. Return None when the end may
+        be much earlier than ``at``.
         """
         began = self._find_run_begin(run)
         if began is None or run.status not in {RunStatus.SUCCESS, RunStatus.FAILED}:
@@ -385,12 +427,16 @@ class Tracker:
 
 
 def _to_newest_run(automation: Automation) -> Run:
-    """Return the run that a reading of the automation shows."""
+    """Return the run in a reading of the automation."""
     return Run(automation.run_id or "", automation.id, automation.run_at, _parse_status(automation.run_status), automation.run_error)
 
 
 def _make_automation(run: Run, automation: Automation | None) -> Automation:
-    """Return the automation as it was when it showed this run. None: it is gone, and nobody knows its name any more."""
+    """Return the automation in the state in which it showed this run.
+
+    ``automation`` is None when the automation was removed: its name is not known any more, and the id stands
+    for it.
+    """
     if automation is None:
         automation = Automation(run.automation_id, run.automation_id, NO_DEFINITION)
     return replace(automation, run_id=run.id, run_at=run.started_at, run_status=run.status, run_error=run.error)

@@ -1,7 +1,7 @@
-"""Writes down the waits that last, so that readers of the ledger see them and a killed process does not take them along.
+"""Recorder of lasting waits: readers of the ledger see lasting waits, and a kill loses no such wait.
 
-A wait is usually written with the next change of its occurrence and costs no transaction. One that has lasted is written once by itself,
-without its end, many in one transaction; its end comes with the next change.
+A wait is usually written with the next change of its occurrence and costs no transaction. A lasting
+wait is written once before its end, many waits in one transaction. The end comes with the next change.
 """
 
 import asyncio
@@ -15,30 +15,36 @@ from scheduler.daemon.delivery import Delivery
 from scheduler.daemon.dispatcher import Dispatcher
 
 RECORD_INTERVAL: Final = 5.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 AT_ONCE: Final = 500
-"""Occurrences that a look goes through at once, and that one transaction writes: some milliseconds."""
+"""Occurrences that a check handles at once, and that one transaction writes: some milliseconds."""
 MAX_POSTPONEMENT: Final = 30.0
-"""Seconds. A look ends when something is due soon, unless the last whole look is so long ago: with many automations something always is."""
+"""Seconds since the last complete check after which a check goes on although something is due soon.
+
+With many automations, something is always due soon.
+"""
 
 
 class WaitRecorder:
-    """The lasting waits of one target. ``is_due_soon``: whether something is fired within a moment, so that nothing else may be written."""
+    """Records the lasting waits of one target.
+
+    ``is_due_soon`` returns whether an occurrence is fired within a moment: no other write may delay the fire.
+    """
 
     def __init__(self, context: Context, dispatcher: Dispatcher, is_due_soon: Callable[[], bool]) -> None:
         self._context = context
         self._dispatcher = dispatcher
         self._is_due_soon = is_due_soon
-        self._looked_at = context.clock.boottime()  # when the last look that was not put off ended
+        self._looked_at = context.clock.boottime()  # when the last complete check ended
 
     async def run(self) -> None:
-        """Look for ever."""
+        """Check for ever, every `RECORD_INTERVAL` seconds."""
         while True:
             await asyncio.sleep(RECORD_INTERVAL)
             await self.record_waits()
 
     async def record_waits(self) -> None:
-        """Look once. What the ledger does not take now is tried again at the next look."""
+        """Check once, and record the lasting waits. After a failed write, the next check tries again."""
         clock, some = self._context.clock, list[tuple[Delivery, WaitStatus | None]]()
         for lane in self._dispatcher.list_queues():
             some += ((carried, wait) for carried, wait in lane.iterate_waits(clock) if not carried.is_concluded)
@@ -56,7 +62,7 @@ class WaitRecorder:
         return self._is_due_soon() and self._context.clock.boottime() - self._looked_at < MAX_POSTPONEMENT
 
     async def _record_steps(self, waits: Sequence[tuple[Delivery, WaitStatus | None]]) -> bool:
-        """Write what of these has to be written. Return whether the ledger took it."""
+        """Record the unrecorded steps of these deliveries. Return whether the ledger took all steps."""
         now = self._context.clock.now()
         noted = [(carried, steps) for carried, wait in waits if (steps := carried.find_unrecorded_steps(wait, now))]
         for some in (noted[place : place + AT_ONCE] for place in range(0, len(noted), AT_ONCE)):

@@ -1,6 +1,7 @@
-"""What the occurrences of one target wait for now: the open ones, the due ones without a row, and the ones before their due time.
+"""Current waits of one target: open occurrences, due fire times without a row, and not yet due fires.
 
-Apart from the parts that wait, because nothing here decides anything: it is for people.
+The module is separate from the waiting parts, because nothing here decides anything: the waits are shown to
+users.
 """
 
 import asyncio
@@ -21,13 +22,13 @@ from scheduler.daemon.dispatcher import Dispatcher
 from scheduler.daemon.planner import Planner
 
 MOST_LISTED: Final = 1_000
-"""Occurrences before their due time that a list of occurrences has."""
+"""Most occurrences before their due instant in one list."""
 _AT_ONCE: Final = 1_000
-"""Waits that are gone through before others have a turn: some milliseconds."""
+"""Waits handled before other tasks run: some milliseconds."""
 
 
 class Waits:
-    """The waits of one target."""
+    """Waits of one target."""
 
     def __init__(self, context: Context, planner: Planner, dispatcher: Dispatcher) -> None:
         self._context = context
@@ -35,7 +36,10 @@ class Waits:
         self._dispatcher = dispatcher
 
     async def make_status(self) -> WaitsStatus:
-        """Return all waits: counted, and the first of them by due time. Costs as much as there are open occurrences, a part at a time."""
+        """Return the number of waits by cause, and the first waits by due instant.
+
+        The cost is linear in the open occurrences. Other tasks run after each part.
+        """
         timetable = self._context.timetable
         claimed, first = await _count_waits(wait for _, wait in self._dispatcher.iterate_waits() if wait is not None)
         unplanned, more = await _count_waits(self._iterate_unplanned_fires())
@@ -45,16 +49,21 @@ class Waits:
         return WaitsStatus(causes, first, unplanned.total() + timetable.delayed_count)
 
     def list_for_automation(self, automation_id: str) -> list[WaitStatus]:
-        """Return the waits of one automation, by due time, at most `MOST_NAMED`. Costs nothing for other automations."""
+        """Return the waits of one automation by due instant, at most `MOST_NAMED`.
+
+        Other automations cost nothing.
+        """
         lane = self._dispatcher.find_queue(automation_id)
         claimed = () if lane is None else (wait for _, wait in lane.iterate_waits(self._context.clock) if wait is not None)
         later = (_make_due_wait(*each) for each in self._context.timetable.iterate_delayed_fires(automation_id))
         return nsmallest(MOST_NAMED, chain(claimed, self._iterate_unplanned_fires(automation_id), later), key=_to_sort_key)
 
     async def list_not_due(self, automation_id: str | None = None, *, only: Callable[[Automation], bool] | None = None) -> list[WaitStatus]:
-        """Return the occurrences between their instant and their due time, which have no row: the first `MOST_LISTED` by due time.
+        """Return the waits of occurrences between scheduled instant and due instant.
 
-        They are of all automations, of the one with this id, or of the ones for which ``only`` holds: a part of those is looked at a time.
+        The waits are in the order of due, at most `MOST_LISTED`. Occurrences before the due instant have no
+        row. The waits are those of all automations, of the automation with this id, or of the automations for
+        which ``only`` is true. With a filter, other tasks run after each part.
         """
         timetable = self._context.timetable
         if automation_id is None and only is None:
@@ -67,7 +76,7 @@ class Waits:
         return [_make_due_wait(*each) for each in first]
 
     def _iterate_unplanned_fires(self, automation_id: str | None = None) -> Iterator[WaitStatus]:
-        """Yield the fire times that are due and have no row yet, of all automations or of one."""
+        """Yield the waits of fire times without a row, of all automations or of one automation."""
         now, hindrance = self._context.clock.now(), self._planner.hindrance
         cause, since, detail = (Cause.LEDGER, now, None) if hindrance is None else (hindrance.cause, hindrance.at, hindrance.detail)
         for entry, moment in self._context.timetable.iterate_unplanned_fires(automation_id):
@@ -78,7 +87,7 @@ class Waits:
 
 
 async def _count_waits(waits: Iterator[WaitStatus]) -> tuple[Counter[Cause], list[WaitStatus]]:
-    """Return the number of waits by cause, and the first of them by due time."""
+    """Return the number of waits by cause, and the first waits by due instant."""
     causes, first = Counter[Cause](), list[WaitStatus]()
     while some := list(islice(waits, _AT_ONCE)):
         causes.update(wait.cause for wait in some)

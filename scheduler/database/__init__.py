@@ -1,9 +1,11 @@
-"""SQLite for a daemon: durable writes in groups, reads beside them, and a file that is taken for ours only when it is.
+"""SQLite for a daemon: group commits, reads in parallel, and checks before a file is used.
 
-The one place that opens databases; what is in them is the business of the ledger and of the embedded API.
+This package is the only place that opens databases. The contents belong to the ledger and to the embedded
+API.
 
-- `Database`: a writer thread that makes one transaction of whatever is waiting, a reader, and one for people; none waits for another.
-- `open_for_reading`: a plain connection for a command that looks and changes nothing.
+- `Database`: a writer thread with one transaction for all waiting writes, a reader, a background reader, and
+  a browser for people. None of these threads waits for another.
+- `open_for_reading`: a plain connection for a command that only reads.
 - `Migration`: one step of a schema.
 """
 

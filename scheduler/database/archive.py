@@ -1,7 +1,8 @@
-"""An archive: several databases in one tar file, written by `scheduler backup`, and read with suspicion.
+"""Archive: several databases in one tar file, written by `scheduler backup` and checked strictly when read.
 
-The reader takes the 512-byte headers one by one and knows no extension of the format: no link, no sparse file, no long name, no header that
-makes it read more than a block. So an archive from elsewhere cannot make a restore write anywhere else, or read without bound.
+The reader takes the 512-byte headers one by one and supports no extension of the format: no link, no sparse
+file, no long name, no header that requires more than a block. Therefore a foreign archive cannot make a
+restore write to another place, or read without limit.
 """
 
 import os
@@ -16,13 +17,13 @@ from scheduler.core.errors import ConfigurationError
 from scheduler.core.plural import pluralize
 
 SQLITE_HEADER: Final = b"SQLite format 3\0"
-"""The first bytes of each SQLite database (https://www.sqlite.org/fileformat.html)."""
+"""First bytes of each SQLite database (https://www.sqlite.org/fileformat.html)."""
 _CHUNK: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A database in an archive: where its content begins, and how many bytes the content has."""
+    """Database in an archive: the position of its content, and the size of the content in bytes."""
 
     name: str
     offset: int
@@ -30,7 +31,7 @@ class Member:
 
 
 def pack(part: Path, members: Sequence[tuple[str, Path]], at: datetime) -> None:
-    """Write an archive of these files, in this order, each under its name. Raises OSError."""
+    """Write an archive of the files, in this order, each under its name. Raises OSError."""
     with part.open("wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for name, path in members:
             header = tarfile.TarInfo(name)
@@ -40,7 +41,7 @@ def pack(part: Path, members: Sequence[tuple[str, Path]], at: datetime) -> None:
 
 
 def read_members(file: BinaryIO, path: Path, allowed: Collection[str]) -> Mapping[str, Member]:
-    """Return the members of an archive by name, nothing but databases with ``allowed`` names, each once.
+    """Return the members of an archive by name: only databases with ``allowed`` names, each name once.
 
     Raises `ConfigurationError`, naming ``path``, for any other content.
     """
@@ -66,7 +67,10 @@ def read_members(file: BinaryIO, path: Path, allowed: Collection[str]) -> Mappin
 
 
 def unpack(file: BinaryIO, member: Member, into: Path) -> None:
-    """Write a member to a new file, for its owner alone, and make it durable. Raises OSError, also when something is there already."""
+    """Write a member to a new file, for its owner alone, and make the file durable.
+
+    Raises OSError, also when the file exists already.
+    """
     descriptor = os.open(into, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as content:
         file.seek(member.offset)
@@ -82,7 +86,7 @@ def unpack(file: BinaryIO, member: Member, into: Path) -> None:
 
 
 def _read_header(file: BinaryIO, path: Path, position: int) -> tarfile.TarInfo | None:
-    """Read one header; None at the end of the archive."""
+    """Read one header. Return None at the end of the archive."""
     file.seek(position)
     block = file.read(tarfile.BLOCKSIZE)
     if block == bytes(tarfile.BLOCKSIZE):

@@ -1,7 +1,9 @@
-"""Copies of databases that are whole or not there, and a copy that is put in a database's place: also as root, for the database's user.
+"""Backup: complete copies of databases, and the replacement of a database by a copy.
 
-Apart, because a copy belongs to whoever wants it and a database to its server's user: either file is opened before the other is touched as
-somebody else, and SQLite needs no other file beside a copy.
+A copy either exists completely or not at all. Both operations also work as root on behalf of the database's
+user. The module is separate because a copy belongs to the user who wants the copy, and a database to the user
+of its server. Each file is opened before the process changes its user for the other file. SQLite needs no
+other file beside a copy.
 """
 
 import os
@@ -19,12 +21,12 @@ from scheduler.core.errors import ConfigurationError, DatabaseRefused, LedgerUna
 from scheduler.database.errors import describe_damage, make_unavailable_error, translate_errors
 from scheduler.database.files import SIDE_FILE_SUFFIXES, Migration, connect_for_reading, open_without_trace, require_kind
 
-_PAGES: Final = 4096  # of a copy that are made before a signal is heard
+_PAGES: Final = 4096  # pages of a copy made between two checks for signals
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseKind:
-    """A kind of database. ``name`` is for people, ``member`` is the name of its copy in an archive."""
+    """Kind of database. ``name`` is for people. ``member`` is the name of the copy in an archive."""
 
     name: str
     member: str
@@ -37,10 +39,11 @@ class DatabaseKind:
 
 @contextmanager
 def make_file(file: Path) -> Iterator[Path]:
-    """Make a file of another name beside ``file``, for its owner alone; it becomes ``file`` when the block ends, and is on the disk then.
+    """Make a temporary file beside ``file``, for its owner alone.
 
-    Raises `ConfigurationError` when ``file`` is there already or cannot be made. A block that fails leaves nothing behind, and a block that
-    is killed leaves a file whose name begins with a dot and ends in ``.part``.
+    When the block ends, the temporary file becomes ``file`` and is on the disk. Raises `ConfigurationError`
+    when ``file`` exists already or cannot be made. A failed block leaves nothing behind. A killed block
+    leaves a file whose name begins with a dot and ends in ``.part``.
     """
     _require_absent(file)
     with make_temporary_file(file) as part:
@@ -50,9 +53,9 @@ def make_file(file: Path) -> Iterator[Path]:
 
 @contextmanager
 def make_temporary_file(file: Path) -> Iterator[Path]:
-    """Make a file beside ``file`` that belongs to nobody else, and remove it in the end with all that SQLite puts beside it.
+    """Make a private file beside ``file``. In the end, remove the file and SQLite's files beside it.
 
-    mkstemp gives it mode 0600 and follows no link. Raises `ConfigurationError`.
+    mkstemp makes the file with mode 0600 and follows no link. Raises `ConfigurationError`.
     """
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".part", dir=file.parent)
@@ -69,18 +72,23 @@ def make_temporary_file(file: Path) -> Iterator[Path]:
 
 @contextmanager
 def fill_copy(part: Path, kind: DatabaseKind, file: Path) -> Iterator[sqlite3.Connection]:
-    """Open an empty file to be copied into, and check its content when the block ends. ``file`` is the name for messages."""
+    """Open an empty file for a copy, and check the content when the block ends.
+
+    ``file`` is the name for messages.
+    """
     with translate_errors(file), closing(sqlite3.connect(part, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = MEMORY")
-        connection.execute("PRAGMA user_version")  # it has the file open now, whoever this process is from here on
+        # opens the file now: a later change of the process's user does not matter
+        connection.execute("PRAGMA user_version")
         yield connection
         require_whole(file, connection, kind)
 
 
 def copy_database(source: sqlite3.Connection, into: sqlite3.Connection) -> None:
-    """Copy a whole database as it is at this instant, whoever writes to it meanwhile."""
+    """Copy a whole database in its present state, even while other processes write."""
     source.execute("BEGIN")
-    source.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # the instant
+    # the copy shows the state of this instant
+    source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     source.backup(into, pages=_PAGES)
     source.execute("COMMIT")
 
@@ -94,9 +102,10 @@ def open_source(path: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def open_copy(path: Path, file: Path) -> Iterator[sqlite3.Connection]:
-    """Open a copy, also a copy with a write-ahead log of its own beside it; open whoever this process is from here on.
+    """Open a copy, also a copy with its own write-ahead log.
 
-    ``file`` is the name for messages.
+    The file is opened at once: a later change of the process's user does not matter. ``file`` is the name for
+    messages.
     """
     with translate_errors(file), closing(open_without_trace(path)) as connection:
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -104,7 +113,10 @@ def open_copy(path: Path, file: Path) -> Iterator[sqlite3.Connection]:
 
 
 def require_whole(file: Path, connection: sqlite3.Connection, kind: DatabaseKind) -> None:
-    """Raise `DatabaseRefused` for what is damaged, of another kind, without tables, or of a newer version."""
+    """Raise `DatabaseRefused` for an unusable copy.
+
+    Such a copy is damaged, of another kind, without tables, or of a newer version.
+    """
     if connection.execute("PRAGMA application_id").fetchone()[0] != kind.application_id:
         raise DatabaseRefused(f"what was copied into {file} is no {kind.name}")
     require_kind(file, connection, application_id=kind.application_id, migrations=kind.migrations)
@@ -113,16 +125,22 @@ def require_whole(file: Path, connection: sqlite3.Connection, kind: DatabaseKind
         raise DatabaseRefused(describe_damage(file, found))
 
 
-# ---------------------------------------------------------------- putting a copy in place
+# ---------------------------------------------------------------- replacing a database by a copy
 
 
 def make_staged_path(path: Path) -> Path:
-    """Return the file beside a database that is to become the database. While the file is there, no server opens the database."""
+    """Return the path of the staged copy beside a database.
+
+    While the staged copy exists, no server opens the database.
+    """
     return path.with_name(f".{path.name}.restored")
 
 
 def refuse_interrupted_restore(path: Path) -> None:
-    """Raise `DatabaseRefused` after a restore that was killed: one of two databases may be old, or nothing may be in its place."""
+    """Raise `DatabaseRefused` after a killed restore.
+
+    After such a restore, one of two databases may be old, or no database may be in place.
+    """
     staged = make_staged_path(path)
     if staged.exists():
         raise DatabaseRefused(
@@ -132,9 +150,10 @@ def refuse_interrupted_restore(path: Path) -> None:
 
 
 def move_into_place(staged: Path, path: Path, at: datetime) -> Path | None:
-    """Have ``staged`` be the database, which nobody may have open; return the folder that now holds what was there, None for nothing.
+    """Make ``staged`` the database. No process may have the database open.
 
-    Until the last moment ``staged`` marks a restore that is not done. Raises `LedgerUnavailable`.
+    Return the folder with the earlier database and its files, or None when there was no database. Until the
+    last step, ``staged`` marks the restore as incomplete. Raises `LedgerUnavailable`.
     """
     try:
         aside = _set_aside(path, at)
@@ -150,10 +169,10 @@ def _set_aside(path: Path, at: datetime) -> Path | None:
     if not there:
         return None
     aside = path.with_name(f"{path.name}.before-{at:%Y%m%dT%H%M%SZ}")
-    while aside.exists():  # a restore that is repeated within a second
+    while aside.exists():  # the name is taken when a restore is repeated within a second
         aside = aside.with_name(f"{aside.name}-again")
     aside.mkdir(mode=0o700)
-    for each in there:  # the database first: a write-ahead log without its database is of no effect
+    for each in there:  # the database first: without its database, a write-ahead log has no effect
         each.rename(aside / each.name)
     return aside
 
@@ -167,7 +186,7 @@ def _require_absent(file: Path) -> None:
 
 
 def _link_into_place(part: Path, file: Path) -> None:
-    """Give the file its name, unless somebody else has been quicker."""
+    """Give the copy its final name, unless another process has made a file of this name meanwhile."""
     try:
         sync(part)
         os.link(part, file)
@@ -182,7 +201,7 @@ def sync(path: Path) -> None:
     """Make a file or a folder durable."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
-    except PermissionError:  # a folder that may be written and not read
+    except PermissionError:  # a folder that may be written but not read
         return
     try:
         os.fsync(descriptor)

@@ -1,13 +1,15 @@
-"""`Database`: what waits to be written becomes one transaction, on one thread; reads have a thread and a connection of their own.
+"""`Database`: group commits on a writer thread, and reads on threads with their own connections.
 
-So do people who browse, and background work such as maintenance: what the daemon reads before it fires must not wait behind somebody who
-goes through years of history.
+Browsing by people has its own thread, and background work such as maintenance has another thread. Before
+sending, the daemon reads the ledger. This read must not wait behind a query over years of history.
 
-An fsync costs milliseconds and a row microseconds, so that a thousand writes that wait together must share one. Each of them runs in a
-savepoint: its own mistake is its caller's alone. A fault of the disk is everybody's: then nothing of the group is in the file.
+An fsync costs milliseconds, and a row costs microseconds. Therefore all waiting writes share one fsync. Each
+write runs in a savepoint: an error of one write concerns only its caller. A fault of the disk concerns all
+callers: nothing of the group is in the file.
 
-Statements are dear in another way. After each of them this thread needs Python's global lock again, and beside a busy event loop it waits
-up to five milliseconds for it: a thousand small statements take seconds then. `Database.write_together` makes few of many.
+Statements are expensive for another reason. After each statement, the thread needs Python's global lock
+again. Beside a busy event loop, the thread waits up to five milliseconds for the lock: a thousand small
+statements take seconds. `Database.write_together` combines many small statements into few large statements.
 """
 
 import sqlite3
@@ -32,27 +34,32 @@ Item = TypeVar("Item")
 OnFault = Callable[[LedgerUnavailable], None]
 
 _IDLE_SECONDS: Final = 1.0
-"""After so long without a write the writer moves its log into the file, so that no commit has to wait for that."""
+"""Seconds without a write after which the writer copies the write-ahead log into the database file.
+
+The copy is made in idle time, so that no commit has to wait for the copy.
+"""
 
 BROWSING_SECONDS: Final = 2.0
-"""How long one look of somebody who browses may take."""
+"""Maximum number of seconds for one query of `Database.browse`."""
 
-_STEPS_BETWEEN_CHECKS: Final = 50_000  # of SQLite's machine, some milliseconds: each look at the time needs Python's global lock
+# steps of SQLite's virtual machine, some milliseconds: each check of the time needs Python's global lock
+_STEPS_BETWEEN_CHECKS: Final = 50_000
 
 _CHECKPOINT_ROWS: Final = 2_000
-"""Fewer changed rows than these are left in the log."""
+"""Minimum number of changed rows for a checkpoint in idle time. Fewer rows stay in the write-ahead log."""
 
 
 class _Worker:
-    """A thread that serves requests from a queue until it is closed; what was queued before that is still served."""
+    """Thread for the requests in a queue. Requests queued before `close` are still served."""
 
     def __init__(self, name: str, path: Path, connection: sqlite3.Connection | None = None) -> None:
         self._path = path
         self._connection = connection
         self._queue: SimpleQueue[PendingOperation[object, object] | None] = SimpleQueue()
-        self._lock = Lock()  # nothing may enter the queue behind the None that ends it
+        self._lock = Lock()  # no request may enter the queue behind the None that ends the queue
         self._is_closed = False
-        # A daemon thread: what was acknowledged is durable, so that nothing is lost when the interpreter ends without close().
+        # A daemon thread: acknowledged writes are durable, so an interpreter exit without close() loses
+        # nothing.
         self._thread = Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
@@ -75,7 +82,7 @@ class _Worker:
     def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(sqlite3.Error):  # what is open is rolled back with the connection
+            with suppress(sqlite3.Error):  # closing the connection rolls back an open transaction
                 connection.close()
 
     def _make_error(self, error: BaseException) -> LedgerUnavailable:
@@ -83,7 +90,7 @@ class _Worker:
 
 
 class _Reader(_Worker):
-    """One query after the other, each on one consistent state of the database."""
+    """Reader: one query after the other, each on one consistent state of the database."""
 
     def __init__(self, name: str, path: Path, on_fault: OnFault | None) -> None:
         self._on_fault = on_fault
@@ -96,7 +103,10 @@ class _Reader(_Worker):
         self._drop_connection()
 
     def _execute_query(self, request: PendingOperation[object, object]) -> LedgerUnavailable | None:
-        """Carry out the request, and return the fault of the file or the machine that prevented the query."""
+        """Carry out the request.
+
+        Return the fault of the file or the machine when a fault prevented the query, else None.
+        """
         try:
             connection = self._get_connection()
             connection.execute("BEGIN")
@@ -116,7 +126,7 @@ class _Reader(_Worker):
 
 
 class _Browser(_Reader):
-    """A reader that gives up what takes too long."""
+    """Reader with a time limit: a query is stopped after `BROWSING_SECONDS`."""
 
     _time_limit = 0.0
 
@@ -136,7 +146,10 @@ class _Browser(_Reader):
 
 
 class _Writer(_Worker):
-    """Group commit. After a fault the connection is dropped, and opened again for the next group."""
+    """Writer with group commits.
+
+    After a fault, the connection is dropped. The next group opens a new connection.
+    """
 
     def __init__(self, path: Path, schema: Schema, on_commit: Callable[[float], None] | None, on_fault: OnFault | None) -> None:
         self._schema = schema
@@ -156,7 +169,7 @@ class _Writer(_Worker):
         self._drop_connection()
 
     def _take_group(self) -> tuple[PendingOperations, bool]:
-        """Everything that waits, at least one; and whether more may come."""
+        """Return all waiting requests, at least one unless the queue ends, and whether more may come."""
         group: list[PendingOperation[object, object]] = []
         request = self._wait()
         while request is not None:
@@ -178,7 +191,8 @@ class _Writer(_Worker):
 
     def _checkpoint(self, connection: sqlite3.Connection) -> None:
         self._checkpoint_changes = connection.total_changes
-        with suppress(sqlite3.Error):  # the log is as durable as the file; the next write will tell whoever waits for it
+        # the log is as durable as the file, and the next write reports the error to its callers
+        with suppress(sqlite3.Error):
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _write(self, group: PendingOperations) -> None:
@@ -186,14 +200,18 @@ class _Writer(_Worker):
             seconds = self._transact(group)
         except BaseException as error:  # noqa: BLE001 -- the thread outlives whatever happens, and each caller is told
             self._drop_connection()
-            for request in group:  # each gets its own: an exception that is raised in several places collects the tracebacks of all
+            # one exception object per request: a shared object would collect the tracebacks of all callers
+            for request in group:
                 request.result = self._make_error(error)
             complete_all(group, _make_report(self._on_fault, self._make_error(error)))
         else:
             complete_all(group, partial(self._on_commit, seconds) if self._on_commit is not None else None)
 
     def _transact(self, group: PendingOperations) -> float:
-        """One transaction. Returns the seconds that its commit took; raises when nothing of it is in the file."""
+        """Carry out the group in one transaction. Return the seconds that the commit took.
+
+        Raises when nothing of the group is in the file.
+        """
         connection = self._get_connection()
         connection.execute("BEGIN IMMEDIATE")
         together: defaultdict[object, list[PendingOperation[object, object]]] = defaultdict(list)
@@ -206,7 +224,10 @@ class _Writer(_Worker):
         return time.perf_counter() - began
 
     def _get_connection(self) -> sqlite3.Connection:
-        """The connection, to the file under our name. One that was moved away or replaced would take writes that nobody ever finds."""
+        """Return the connection to the file under the configured name.
+
+        A moved or replaced file is refused, because nobody would ever find the writes to the moved file.
+        """
         if _read_identity(self._path) != self._file:
             raise LedgerUnavailable(
                 f"another file has taken the place of {self._path}: put the first one back; or stop the daemon, remove the files "
@@ -219,7 +240,7 @@ class _Writer(_Worker):
 
 
 def _make_report(on_fault: OnFault | None, fault: LedgerUnavailable | None) -> Callable[[], None] | None:
-    """Make the call that reports a fault on the loop; None when nobody wants to know, or there is no fault."""
+    """Return a call for the report of a fault on the loop. None without a fault or without a listener."""
     return None if on_fault is None or fault is None else partial(on_fault, fault)
 
 
@@ -229,7 +250,10 @@ def _read_identity(path: Path) -> tuple[int, int]:
 
 
 def _execute_in_savepoint(connection: sqlite3.Connection, requests: PendingOperations) -> None:
-    """Carry them out, or undo them alone. Raises a fault, and what destroyed the whole transaction."""
+    """Carry out requests of one operation in a savepoint. An error undoes only these requests.
+
+    Raises faults, and errors that have ended the whole transaction.
+    """
     connection.execute("SAVEPOINT operation")
     try:
         carry_out(connection, requests)
@@ -243,7 +267,7 @@ def _execute_in_savepoint(connection: sqlite3.Connection, requests: PendingOpera
 
 
 class Database:
-    """An SQLite file of ours, open for as long as the process needs it. Usable from any event loop."""
+    """SQLite file of this project, open while the process needs the file. Usable from any event loop."""
 
     def __init__(self, writer: _Writer, reader: _Reader, background: _Reader, browser: _Browser) -> None:
         self._writer = writer
@@ -254,7 +278,10 @@ class Database:
 
     @property
     def pending(self) -> int:
-        """How many callers wait for an answer. An event loop with a virtual clock lets real time pass while there are any."""
+        """Number of callers that wait for an answer.
+
+        An event loop with a virtual clock lets real time pass while callers wait.
+        """
         return len(self._pending_operations)
 
     @classmethod
@@ -269,52 +296,63 @@ class Database:
     ) -> "Database":
         """Open, make or migrate the file; blocks.
 
-        ``on_commit`` is called on the loop with the seconds that each commit took. ``on_fault`` is called on the loop with the error of
-        each transaction and each query that the file or the machine prevented.
+        ``on_commit`` is called on the loop with the seconds that each commit took. ``on_fault`` is called on
+        the loop with the error of each transaction and each query that the file or the machine prevented.
 
-        Raises `DatabaseRefused`, the file left as it is, for one that is damaged, not ours or of a newer version, and
-        `LedgerUnavailable` when it cannot be opened now.
+        Raises `DatabaseRefused` for a file that is damaged, of another application or of a newer version. The
+        refused file stays unchanged. Raises `LedgerUnavailable` when the file cannot be opened now.
         """
         writer = _Writer(path, Schema(application_id, migrations), on_commit, on_fault)
         reader, background = _Reader("database-reader", path, on_fault), _Reader("database-background", path, on_fault)
         return cls(writer, reader, background, _Browser("database-browser", path, on_fault))
 
     async def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        """Carry out ``operation`` on the writer's thread, in the order of the calls; returns its result when it is durable.
+        """Carry out ``operation`` on the writer's thread, in the order of the calls.
 
-        What it raises undoes it alone and is raised here. `LedgerUnavailable`: nothing of it is in the file; it recovers by itself when
-        the cause is gone. A caller that is cancelled stops waiting, but the operation is carried out all the same.
+        Return the result of the operation when the result is durable. An exception of the operation undoes
+        only this operation, and is raised here. `LedgerUnavailable` means: nothing of the operation is in the
+        file. The database recovers by itself when the cause is gone. A cancelled caller stops waiting, but
+        the operation is carried out all the same.
         """
         return await self._ask(self._writer, PendingOperation(SingleOperation(operation), None))
 
     async def write_together(self, operation: Operation[Item, T], item: Item) -> T:
-        """Like `write`, but all items that wait for the same ``operation`` are carried out in one call of it, where the first one stands.
+        """Carry out ``operation`` like `write`, in one call for all items that wait for the same operation.
 
-        So what depends on the order has to await the one before. An exception that it raises, rather than gives for an item, is raised
-        for all of these items and undoes them.
+        The call takes the place of the first item. A write that depends on the order therefore has to await
+        the write before. An exception raised by the operation is raised for all items and undoes all of them.
+        An exception returned for one item is raised only for the caller of this item.
         """
         return await self._ask(self._writer, PendingOperation(operation, item))
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Carry out ``query`` on the reader's thread, on one state of the database that holds everything `write` has returned for.
+        """Carry out ``query`` on the reader's thread.
 
-        Rows are `sqlite3.Row`; nothing can be changed there. Raises `LedgerUnavailable`.
+        The query sees one state of the database, with every write whose call of `write` has returned. Rows
+        are `sqlite3.Row`. Changes are not possible. Raises `LedgerUnavailable`.
         """
         return await self._ask(self._reader, PendingOperation(SingleOperation(query), None))
 
     async def read_in_background(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Like `read`, for maintenance and checks, on a thread and a connection that nothing due waits for.
+        """Carry out ``query`` like `read`, for maintenance and checks, on a background thread.
 
-        A query should be one bounded slice of the work: the next one of somebody else waits for it.
+        Nothing due waits for this thread and its connection. A query should be one bounded slice of the work,
+        because queries of other callers wait for its end.
         """
         return await self._ask(self._background, PendingOperation(SingleOperation(query), None))
 
     async def browse(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Like `read`, for people: on a thread that nothing else waits for; what takes too long is given up, as `LedgerUnavailable`."""
+        """Carry out ``query`` like `read`, for people, on a thread of its own.
+
+        A query that takes more than `BROWSING_SECONDS` is stopped and raises `LedgerUnavailable`.
+        """
         return await self._ask(self._browser, PendingOperation(SingleOperation(query), None))
 
     def close(self) -> None:
-        """Wait for what is queued, then close the file. Blocks; what is asked for afterwards raises `LedgerUnavailable`."""
+        """Wait for the queued requests and close the file; blocks.
+
+        Later requests raise `LedgerUnavailable`.
+        """
         self._browser.close()
         self._background.close()
         self._reader.close()

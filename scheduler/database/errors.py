@@ -1,6 +1,6 @@
-"""What an error of SQLite means to whoever called: try again later, never with this file, or a mistake in the statement.
+"""Meaning of SQLite errors: try again later, the file is unusable, or the statement is wrong.
 
-Apart because the opening of a file and the work on it have to agree on it.
+The opening of a file and the work on an open file share this module, so that both treat errors alike.
 """
 
 import sqlite3
@@ -26,21 +26,27 @@ _WHAT_TO_DO: Final[Mapping[int, str]] = {
     sqlite3.SQLITE_CORRUPT: "stop the daemon and restore a backup, or save what can be saved with `sqlite3 FILE .recover`",
     sqlite3.SQLITE_NOTADB: "something has overwritten it: stop the daemon and restore a backup",
 }
-"""By primary result code (https://www.sqlite.org/rescode.html): the faults of the file or the machine, none of the statement."""
+"""Advice by primary result code (https://www.sqlite.org/rescode.html).
+
+The codes are the faults of the file or the machine. Errors of a statement are not included.
+"""
 
 
 def get_primary_code(error: sqlite3.Error) -> int:
-    """SQLite's primary result code; 0 for an error that Python's module raised by itself."""
+    """Return SQLite's primary result code; 0 for an error that Python's module raised by itself."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def is_fault(error: BaseException) -> bool:
-    """Whether the file or the machine is at fault, so that no other operation in the same transaction can be trusted either."""
+    """Return whether the file or the machine is at fault.
+
+    After a fault, no other operation in the same transaction can be trusted either.
+    """
     return isinstance(error, sqlite3.Error) and get_primary_code(error) in _WHAT_TO_DO
 
 
 def make_unavailable_error(path: Path, error: sqlite3.Error | OSError) -> LedgerUnavailable:
-    """The error for a caller who may try again later."""
+    """Return the error for a caller who may try again later."""
     if isinstance(error, OSError):
         return LedgerUnavailable(f"{path}: {error.strerror or error}; {_WHAT_TO_DO[sqlite3.SQLITE_CANTOPEN]}")
     what_to_do = _WHAT_TO_DO.get(get_primary_code(error), "see the log for what came before")
@@ -49,7 +55,10 @@ def make_unavailable_error(path: Path, error: sqlite3.Error | OSError) -> Ledger
 
 @contextmanager
 def translate_errors(path: Path) -> Iterator[None]:
-    """For the opening of a file: damage becomes `DatabaseRefused`, any other fault `LedgerUnavailable`."""
+    """Translate errors while a file is opened.
+
+    Damage becomes `DatabaseRefused`, any other fault becomes `LedgerUnavailable`.
+    """
     try:
         yield
     except sqlite3.Error as error:
@@ -61,7 +70,7 @@ def translate_errors(path: Path) -> Iterator[None]:
 
 
 def describe_damage(path: Path, what: str) -> str:
-    """The message for a file that is no database, or a broken one."""
+    """Return the message for a damaged file, or for a file without a database."""
     return (
         f"{path} is damaged or no SQLite database ({what}). It was left as it is: restore a backup, name another file, "
         f"or move it away and save what can be saved with `sqlite3 {path.name} .recover`"

@@ -1,6 +1,7 @@
-"""Whose file is it: a database is looked at without a change to it, and only then opened, made or migrated.
+"""Files: a database is checked without any change, and only then opened, made or migrated.
 
-The application id in SQLite's header says what kind of database it is, ``user_version`` how many of its migrations it has.
+The application id in SQLite's header shows the kind of the database, and ``user_version`` the number of its
+migrations.
 """
 
 import os
@@ -19,52 +20,64 @@ from scheduler.core.plural import pluralize
 from scheduler.database.errors import describe_damage, get_primary_code, translate_errors
 
 Tables = sqlite_utils.Database
-"""What a migration works on."""
+"""Database object for migrations."""
 
 SIDE_FILE_SUFFIXES: Final = ("-wal", "-shm")
-"""What SQLite adds to the name of a database for the files beside it."""
+"""Suffixes that SQLite adds to the name of a database for side files."""
 
 BUSY_SECONDS: Final = 1.0
-"""How long a statement waits for another process, such as a command that writes a pause."""
+"""Seconds for which a statement waits for another process, such as a command that writes a pause."""
 
 _HEADER_SIZE: Final = 100
-"""Bytes that every database begins with (https://www.sqlite.org/fileformat.html). They are read by SQLite and never by us: closing a
-file takes away the locks that SQLite has on it (https://www.sqlite.org/howtocorrupt.html, 2.2)."""
+"""Size of the header of every database, in bytes (https://www.sqlite.org/fileformat.html).
+
+Only SQLite reads the header, never this package: closing a file removes the locks that SQLite has on the file
+(https://www.sqlite.org/howtocorrupt.html, 2.2).
+"""
 
 _TRIES: Final = 20
-"""So often in `BUSY_SECONDS` a lock is asked for that SQLite does not wait for."""
+"""Number of tries within `BUSY_SECONDS` for the journal lock: SQLite does not wait for this lock."""
 
 _FULL_CHECK_LIMIT: Final = 128 * 2**20
-"""Bytes up to which the whole file is checked at the opening; it takes less than a second. Damage in a bigger one shows in use."""
+"""Maximum size in bytes for a check of the whole file at the opening, which takes less than a second.
+
+Damage in a larger file shows in use.
+"""
 
 _PRAGMAS: Final = (
     "PRAGMA synchronous = FULL",  # a commit is on the disk when it returns
     "PRAGMA foreign_keys = ON",
-    "PRAGMA wal_autocheckpoint = 8000",  # pages; a backstop, since the writer checkpoints when it is idle
-    "PRAGMA journal_size_limit = 67108864",  # bytes that the write-ahead log keeps after a burst
+    "PRAGMA wal_autocheckpoint = 8000",  # pages; a fallback, because the writer makes checkpoints when idle
+    "PRAGMA journal_size_limit = 67108864",  # bytes kept by the write-ahead log after a burst
     "PRAGMA cache_size = -8000",  # KiB
 )
 
 
 class Migration(Protocol):
-    """One step of a schema. Its name is recorded in the file: once released, neither name nor content nor place in the row changes."""
+    """One step of a schema. The file records the name of the step.
+
+    After a release, the name, the content and the position of a step never change.
+    """
 
     __name__: str
 
     def __call__(self, tables: Tables, /) -> None:
-        """Take the step, inside the transaction of all steps that are pending."""
+        """Take the step, inside the transaction of all pending steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """A kind of database: its mark in the file's header, and all its steps in order."""
+    """Schema of a kind of database: the application id in the file's header, and all steps in order."""
 
     application_id: int
     migrations: Sequence[Migration]
 
 
 def open_for_writing(path: Path, schema: Schema) -> sqlite3.Connection:
-    """The file, made or migrated where need be. Raises `DatabaseRefused`, the file unchanged, or `LedgerUnavailable`."""
+    """Open the file for writing. Make or migrate the file if necessary.
+
+    Raises `DatabaseRefused`, with the file unchanged, or `LedgerUnavailable`.
+    """
     with translate_errors(path):
         _read_version(path, schema)
         if path.exists():
@@ -81,7 +94,10 @@ def open_for_writing(path: Path, schema: Schema) -> sqlite3.Connection:
 
 
 def reopen_for_writing(path: Path, schema: Schema) -> sqlite3.Connection:
-    """The same file again after a fault: never made, never migrated, so that a file that went missing is not replaced by an empty one."""
+    """Open the same file again after a fault, without making or migrating the file.
+
+    Therefore no empty file replaces a missing file.
+    """
     with translate_errors(path):
         _require_writable(path)
         connection = _connect(path, "rw")
@@ -95,10 +111,10 @@ def reopen_for_writing(path: Path, schema: Schema) -> sqlite3.Connection:
 
 
 def open_for_reading(path: Path, *, application_id: int, migrations: Sequence[Migration]) -> sqlite3.Connection:
-    """A connection that can change nothing, with rows by name. For commands, also while a daemon writes.
+    """Open a read-only connection with rows by name, for commands, also while a daemon writes.
 
-    Raises `DatabaseRefused` for a file that is not ours, damaged, or of another version, and `LedgerUnavailable` when there is none
-    or it cannot be read now.
+    Raises `DatabaseRefused` for a file of another application, a damaged file, or another version. Raises
+    `LedgerUnavailable` when the file does not exist or cannot be read now.
     """
     if not path.exists():
         raise LedgerUnavailable(f"{path} does not exist: nothing has been recorded there. Start the daemon once, or name another file")
@@ -113,21 +129,25 @@ def open_for_reading(path: Path, *, application_id: int, migrations: Sequence[Mi
 
 
 def connect_for_reading(path: Path) -> sqlite3.Connection:
-    """A read-only connection to a file that is known to be ours."""
+    """Open a read-only connection to a file of this project, which was checked before."""
     connection = _connect(path, "ro")
     connection.row_factory = sqlite3.Row
     return connection
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    # Autocommit: every BEGIN is written out. The threads that share a connection see to it that they take turns.
+    # Autocommit: every BEGIN is written out. The threads that share a connection take turns by themselves.
     return sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
 
 
 def _require_writable(path: Path) -> None:
-    """SQLite would open it for reading instead, and give the files beside it the same rights, which then outlast the mistake."""
+    """Raise `LedgerUnavailable` for a file without write permission.
+
+    SQLite would open such a file for reading instead, and would create the files beside it with the same
+    rights. These rights would remain after the mistake is corrected.
+    """
     if not os.access(path, os.W_OK, effective_ids=True):
         raise LedgerUnavailable(f"{path} is read-only; give the daemon's user the right to write to it, or mount its disk for writing")
 
@@ -138,7 +158,11 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 
 def _enable_write_ahead_log(path: Path, connection: sqlite3.Connection) -> None:
-    """Of several processes that make the same file, SQLite lets none wait for the lock that this takes; so they try again."""
+    """Switch the database to a write-ahead log.
+
+    When several processes make the same file, SQLite does not wait for the lock of this switch. Therefore the
+    switch is tried again, `_TRIES` times within `BUSY_SECONDS`.
+    """
     connection.execute("PRAGMA busy_timeout = 0")
     for _ in range(_TRIES):
         if (mode := _switch_journal_mode(connection)) is not None:
@@ -152,7 +176,10 @@ def _enable_write_ahead_log(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def _switch_journal_mode(connection: sqlite3.Connection) -> str | None:
-    """The mode that the journal is in now; None when somebody else holds the lock."""
+    """Switch to the write-ahead log. Return the current journal mode.
+
+    Return None when another process holds the lock.
+    """
     try:
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     except sqlite3.OperationalError as error:
@@ -162,17 +189,20 @@ def _switch_journal_mode(connection: sqlite3.Connection) -> str | None:
     return str(mode)
 
 
-# ---------------------------------------------------------------- looking
+# ---------------------------------------------------------------- checks
 
 
 def _read_version(path: Path, schema: Schema) -> int:
-    """How many migrations the file has, 0 when it has no content. Raises `DatabaseRefused` for what we must not touch."""
+    """Return the number of migrations in the file; 0 for a file without content.
+
+    Raises `DatabaseRefused` for a folder, a file of another application, a damaged file, or a newer version.
+    """
     if path.is_dir():
         raise DatabaseRefused(f"{path} is a folder; name a file in it")
     size = path.stat().st_size if path.exists() else 0
     if size == 0:
         return 0
-    if size < _HEADER_SIZE:  # SQLite takes a file of one byte for an empty one, and would write over it
+    if size < _HEADER_SIZE:  # SQLite treats a file of one byte as empty, and would overwrite the file
         raise DatabaseRefused(describe_damage(path, f"it has {pluralize(size, 'byte')}"))
     with closing(open_without_trace(path)) as connection:
         version = _check_schema(path, connection, schema)
@@ -182,13 +212,19 @@ def _read_version(path: Path, schema: Schema) -> int:
 
 
 def open_without_trace(path: Path) -> sqlite3.Connection:
-    """A connection that leaves no trace, not even a file beside the database, when nobody has it open."""
+    """Open a read-only connection that leaves no trace.
+
+    When no process has the database open, no file is made beside the database.
+    """
     logged = any(path.with_name(path.name + suffix).exists() for suffix in ("-wal", "-journal"))
     return _connect(path, "ro" if logged else "ro&immutable=1")
 
 
 def require_kind(path: Path, connection: sqlite3.Connection, *, application_id: int, migrations: Sequence[Migration]) -> int:
-    """Return how many migrations an open database has. Raises `DatabaseRefused` for another kind of database, and for a newer version."""
+    """Return the number of migrations in an open database.
+
+    Raises `DatabaseRefused` for another kind of database, and for a newer version.
+    """
     return _check_schema(path, connection, Schema(application_id, migrations))
 
 
@@ -227,11 +263,14 @@ def _require_current(path: Path, connection: sqlite3.Connection, schema: Schema)
         )
 
 
-# ---------------------------------------------------------------- migrating
+# ---------------------------------------------------------------- migrations
 
 
 def _migrate(connection: sqlite3.Connection, schema: Schema) -> None:
-    """Take all pending steps in one transaction. Of two processes that try, the second one finds nothing to do."""
+    """Take all pending steps in one transaction.
+
+    When two processes try, the second process finds no pending step.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
         _take_steps(connection, schema)

@@ -1,4 +1,4 @@
-"""Operations that wait to be carried out on another thread, and how their callers on the event loops get to know what came of them."""
+"""Operations for another thread, and the return of their results to the callers on the event loops."""
 
 import asyncio
 import sqlite3
@@ -11,11 +11,14 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 
 Operation = Callable[[sqlite3.Connection, Sequence[Item]], Sequence[T | Exception]]
-"""Carries out all items at once. Gives a result for each, in order; an exception as a result is raised for that item's caller."""
+"""Function that carries out all items at once and returns one result for each item, in order.
+
+An exception as a result is raised for the caller of this item.
+"""
 
 
 class PendingOperation(Generic[Item, T]):
-    """An item for an operation, and the future on which somebody waits for what comes of it."""
+    """Item for an operation, with the future on which the caller waits for the result."""
 
     __slots__ = ("_future", "item", "loop", "operation", "result")
 
@@ -27,7 +30,7 @@ class PendingOperation(Generic[Item, T]):
         self._future: asyncio.Future[T] = self.loop.create_future()
 
     def complete(self) -> None:
-        """On the loop: wake whoever waits, unless it has been cancelled."""
+        """Wake the caller with the result, unless the caller was cancelled. Called on the loop."""
         if self._future.done():
             return
         if isinstance(self.result, StopIteration):
@@ -38,7 +41,7 @@ class PendingOperation(Generic[Item, T]):
             self._future.set_result(cast("T", self.result))
 
     async def wait_for_result(self) -> T:
-        """What came of it."""
+        """Return the result of the operation, or raise its exception."""
         return await self._future
 
 
@@ -46,32 +49,38 @@ PendingOperations = Sequence[PendingOperation[object, object]]
 
 
 class SingleOperation(Generic[T]):
-    """A function as an operation that is never carried out together with another."""
+    """Operation that calls a function for a single item, never together with other items."""
 
     def __init__(self, function: Callable[[sqlite3.Connection], T]) -> None:
         self._function = function
 
     def __call__(self, connection: sqlite3.Connection, items: Sequence[None], /) -> Sequence[T | Exception]:
-        """What the function returns, for the one item that there is."""
+        """Return the result of the function, for the single item."""
         return [self._function(connection) for _ in items]
 
 
 def carry_out(connection: sqlite3.Connection, requests: PendingOperations) -> None:
-    """Carry out requests for the same operation, and keep what comes of each. Raises what the operation raises."""
+    """Carry out requests for the same operation, and store the result of each request.
+
+    Raises the exceptions of the operation.
+    """
     outcomes = requests[0].operation(connection, [request.item for request in requests])
     for request, outcome in zip(requests, outcomes, strict=True):
         request.result = outcome
 
 
 def complete_all(requests: PendingOperations, afterwards: Callable[[], None] | None = None) -> None:
-    """Wake each loop once, however many of its requests were done; ``afterwards`` is called on the loop of the first one."""
+    """Wake each loop once, for all of its completed requests.
+
+    ``afterwards`` is called on the loop of the first request.
+    """
     by_loop: defaultdict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = defaultdict(list)
     for request in requests:
         by_loop[request.loop].append(request.complete)
     if afterwards is not None:
         by_loop[requests[0].loop].append(afterwards)
     for loop, calls in by_loop.items():
-        with suppress(RuntimeError):  # that loop was closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop was closed: no caller waits any more
             loop.call_soon_threadsafe(_call_all, calls)
 
 

@@ -1,7 +1,10 @@
-"""Attempts: written before their first byte, ended by what came back, removed when they never left.
+"""Attempts: written before their first byte, ended by a result, removed when never sent.
 
-An attempt is *open* while it has no result. One whose end nobody saw, because its process died, gets the result ``unknown`` and no
-``ended_at``. All of these are for `Database.write_together`, by way of `halving`: a thousand are as few statements as one.
+An attempt is *open* while it has no result. When the process died, nobody saw the end: the attempt gets the
+result ``unknown`` and no ``ended_at``.
+
+The functions for many items are for `Database.write_together`, by way of `halve_on_contradiction`: a thousand
+items take as few statements as a single item.
 """
 
 import sqlite3
@@ -90,7 +93,7 @@ _COUNT_AGAIN: Final = make_statement(
 
 @dataclass(frozen=True, slots=True)
 class AttemptWrite:
-    """An attempt that is about to be made, and what came before it."""
+    """An attempt about to be made, and the steps before the attempt."""
 
     occurrence: Occurrence
     attempt: Attempt
@@ -99,7 +102,10 @@ class AttemptWrite:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEndWrite:
-    """An attempt that came to its end, and the state in which its occurrence goes on; None: it does not."""
+    """The end of an attempt, and the next state of the occurrence.
+
+    ``state`` None: the attempt led to the outcome of the occurrence.
+    """
 
     occurrence: Occurrence
     end: AttemptEnd
@@ -109,14 +115,17 @@ class AttemptEndWrite:
 
 @dataclass(frozen=True, slots=True)
 class NotStartedWrite:
-    """An occurrence whose newest attempt, of unknown outcome, turned out to have started nothing."""
+    """An occurrence with an unknown attempt that started nothing, as a reading showed later."""
 
     occurrence: Occurrence
     steps: Sequence[Step] = ()
 
 
 def write(connection: sqlite3.Connection, items: Sequence[AttemptWrite]) -> Sequence[None]:
-    """Write attempts, each the newest one of its occurrence again or the one after it. One before it that is open was never seen to end."""
+    """Write attempts: for each occurrence the newest attempt again, or the next attempt.
+
+    An earlier attempt still open gets the result ``unknown``: nobody saw the end.
+    """
     rows = pack_rows([_make_attempt_row(each) for each in items])
     if connection.execute(_BEGIN, (rows,)).rowcount != len(items):
         raise Contradiction(f"an attempt for what is not open, or out of its turn: {items[0]}")
@@ -134,7 +143,7 @@ def _make_attempt_row(written: AttemptWrite) -> tuple[Value, ...]:
 
 
 def end(connection: sqlite3.Connection, items: Sequence[AttemptEndWrite]) -> Sequence[None]:
-    """End attempts, each once, and say how their occurrences go on."""
+    """End attempts, each once, and write the next state of the occurrences."""
     rows = pack_rows([make_end_row(each) for each in items])
     end_rows(connection, rows, items)
     if connection.execute(_GO_ON, (rows,)).rowcount != len(items):
@@ -144,20 +153,23 @@ def end(connection: sqlite3.Connection, items: Sequence[AttemptEndWrite]) -> Seq
 
 
 def end_rows(connection: sqlite3.Connection, rows: str, items: Sequence[AttemptEndWrite]) -> None:
-    """End the attempts alone; ``rows`` are the packed rows of the ``items``."""
+    """End the attempts only; ``rows`` are the packed rows of the ``items``."""
     if connection.execute(_END, (rows,)).rowcount != len(items):
         raise Contradiction(f"an attempt ended that was not open: {items[0]}")
 
 
 def make_end_row(ended: AttemptEndWrite) -> tuple[Value, ...]:
-    """As it is packed for `end_rows`."""
+    """Make the row of an attempt's end for `end_rows`."""
     end = ended.end
     sent_at = None if end.sent_at is None else to_text(end.sent_at)
     return (*to_identity(ended.occurrence), ended.state, end.number, end.result, to_text(end.ended_at), sent_at, end.http_status, end.error)
 
 
 def resolve_not_started(connection: sqlite3.Connection, items: Sequence[NotStartedWrite]) -> Sequence[None]:
-    """Their newest attempt started nothing, as it turned out: they wait. It stays ``unknown``: that is what it was when it ended."""
+    """Resolve the newest, unknown attempts as "not started": their occurrences wait.
+
+    An attempt keeps the result ``unknown``, because the result was unknown when the attempt ended.
+    """
     rows = pack_rows([to_identity(each.occurrence) for each in items])
     close_open(connection, rows)
     if connection.execute(_WAIT, (rows,)).rowcount != len(items):
@@ -167,7 +179,10 @@ def resolve_not_started(connection: sqlite3.Connection, items: Sequence[NotStart
 
 
 def discard(connection: sqlite3.Connection, items: Sequence[Occurrence]) -> Sequence[None]:
-    """Remove their newest attempt, which was never sent; they wait. Done already is done."""
+    """Remove the newest attempts, never sent: the occurrences wait.
+
+    A repetition changes nothing.
+    """
     rows = pack_rows([to_identity(each) for each in items])
     remove_open(connection, rows)
     connection.execute(_WAIT, (rows,))
@@ -175,11 +190,11 @@ def discard(connection: sqlite3.Connection, items: Sequence[Occurrence]) -> Sequ
 
 
 def close_open(connection: sqlite3.Connection, rows: str) -> None:
-    """Attempts whose end nobody saw are unknown."""
+    """Give open attempts the result ``unknown``: nobody saw the end."""
     connection.execute(_CLOSE, (rows,))
 
 
 def remove_open(connection: sqlite3.Connection, rows: str) -> None:
-    """Attempts that were never sent have not been made."""
+    """Remove attempts never sent, and count the remaining attempts."""
     if connection.execute(_REMOVE_OPEN, (rows,)).rowcount:
         connection.execute(_COUNT_AGAIN, (rows,))

@@ -1,4 +1,7 @@
-"""Making rows for occurrences: ours, and those that are passed over. The insert under an occurrence's identity decides, nothing else."""
+"""Make rows for occurrences: for claims, and for skipped occurrences.
+
+Only the insert under the identity of an occurrence decides who has the occurrence.
+"""
 
 import json
 import sqlite3
@@ -16,7 +19,8 @@ from scheduler.core.model import Attempt, Claim, Gap, Occurrence, Skip, SkippedS
 from scheduler.ledger.spans import SpanPart, SpanRow, divide_span, divide_spans, encode_intervals, make_part, read_spans_around
 from scheduler.ledger.sql_batch import Contradiction, Value, make_statement, pack_rows, to_identity, to_text, to_text_seconds
 
-# Spans of an automation never overlap, so the first one that ends at an instant or later is the only one that can hold the instant.
+# Spans of an automation never overlap. So only the first span that ends at an instant or later can hold the
+# instant.
 _OUTSIDE_SPANS: Final = """
     given.scheduled_for < coalesce((
         SELECT span.scheduled_for FROM occurrence AS span
@@ -24,7 +28,8 @@ _OUTSIDE_SPANS: Final = """
         ORDER BY span.last LIMIT 1
     ), '~')
 """
-# Each value that goes in costs as much as half a comparison, so what is the same for all is a parameter of its own.
+# Each packed value costs as much as half a comparison. So a value that all rows share is a separate
+# parameter.
 _INSERT_CLAIMS: Final = make_statement(
     "automation_id, scheduled_for, name, due, deadline, claimed_at, attempts",
     f"""
@@ -80,8 +85,9 @@ _SELECT_BETWEEN: Final = f"""
         UNION {_SPANS_BETWEEN}
     )
 """  # noqa: S608 -- literals of this module
-# The same, from one instant to the next, and of each only the automations from ?5 to ?6: where other targets have many rows, a slice of a
-# recovery costs its share of them, and not all of them once more.
+# The same rows as _SELECT_BETWEEN, read instant by instant, and at each instant only the automations from ?5
+# to ?6. Where other targets have many rows, a slice of a recovery costs a share of these rows, and not all
+# rows again.
 _SELECT_AMONG_MANY: Final = f"""
     WITH RECURSIVE at (instant) AS (
         SELECT min(scheduled_for) FROM occurrence WHERE scheduled_for >= ?3
@@ -107,16 +113,16 @@ _SELECT_AT: Final = make_statement(
 )
 _ARE_MANY: Final = "SELECT 1 FROM occurrence WHERE scheduled_for BETWEEN ? AND ? LIMIT 1 OFFSET ?"
 _MANY_ROWS: Final = 20_000
-"""Fewer rows than these are gone through in some milliseconds."""
+"""Fewer rows than these are read in some milliseconds."""
 _ROWS_FOR_A_CHANGE: Final = 200
-"""To go through so many rows costs as much as to make one."""
+"""Reading this number of rows costs as much as making one row."""
 
 _JUST_BEFORE: Final = timedelta(microseconds=1)
 _MINUTE: Final = timedelta(minutes=1)
-"""From one occurrence of an automation to the next at least."""
+"""The shortest time between two occurrences of an automation."""
 
 _Interval = tuple[str, str]
-"""Last and first scheduled instant of a row; in this order, since rows are looked for by where they end."""
+"""Last and first scheduled instant of a row, in this order: rows are searched by the last instant."""
 
 
 _SELECT_MISSING: Final = make_statement(
@@ -136,7 +142,10 @@ _SELECT_MISSING: Final = make_statement(
 
 @dataclass(frozen=True, slots=True)
 class ClaimPlan:
-    """What becomes of everything that is due up to ``watermark``, except what lies in the ``gaps``, which is decided later."""
+    """The decision for all occurrences due up to ``watermark``.
+
+    Occurrences in the ``gaps`` are decided later.
+    """
 
     claims: Sequence[Claim]
     skips: Sequence[Skip]
@@ -146,7 +155,10 @@ class ClaimPlan:
 
 
 def claim(connection: sqlite3.Connection, target: str, plan: ClaimPlan, node: str) -> dict[Occurrence, int]:
-    """Make the rows that are not there yet and set the watermark; returns them by their first occurrence, with how many each holds."""
+    """Insert the missing rows of the plan, and set the watermark.
+
+    Return the inserted rows by their first occurrence, with the number of occurrences in each row.
+    """
     made = dict.fromkeys(_claim_occurrences(connection, target, plan.claims, node), 1) if plan.claims else {}
     if plan.skips:
         made |= _insert_skips(connection, target, plan.skips, node)
@@ -206,13 +218,13 @@ def _make_attempt_row(occurrence: Occurrence, attempt: Attempt) -> tuple[Value, 
 
 
 def find_missing(connection: sqlite3.Connection, target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
-    """Those of the target's occurrences that have no row, neither of their own nor in a span, and lie in no gap."""
+    """Find the target's occurrences that have no row, neither their own nor a span, and lie in no gap."""
     by_identity = {to_identity(each)[1:]: each for each in expected}
     (without,) = connection.execute(_SELECT_MISSING, (pack_rows(list(by_identity)), target)).fetchone()
     return {by_identity[automation_id, scheduled_for] for automation_id, scheduled_for in json.loads(without)}
 
 
-# ---------------------------------------------------------------- passing over
+# ---------------------------------------------------------------- skips
 
 
 def _insert_skips(connection: sqlite3.Connection, target: str, skips: Sequence[Skip], node: str) -> dict[Occurrence, int]:
@@ -238,7 +250,10 @@ def _find_bounds(skips: Sequence[Skip | SkippedSpan]) -> tuple[str, str]:
 
 
 def _has_many_rows(connection: sqlite3.Connection, skips: Sequence[Skip | SkippedSpan], changes: int) -> bool:
-    """Whether too many rows, of whomever, lie between the first and the last instant of all the skips to go through them."""
+    """Return whether the skips cover more rows, of all targets, than a query should read.
+
+    The rows between the first and the last instant of all the skips are counted.
+    """
     most = max(_MANY_ROWS, _ROWS_FOR_A_CHANGE * changes)
     return connection.execute(_ARE_MANY, (*_find_bounds(skips), most)).fetchone() is not None
 
@@ -246,7 +261,7 @@ def _has_many_rows(connection: sqlite3.Connection, skips: Sequence[Skip | Skippe
 def _read_rows_between(
     connection: sqlite3.Connection, target: str, skips: Sequence[Skip | SkippedSpan]
 ) -> defaultdict[str, list[_Interval]]:
-    """The rows that there are between the first and the last instant of all the skips, by automation and in order."""
+    """Read the rows between the first and the last instant of all the skips, by automation and in order."""
     automations = {skip.occurrence.automation_id for skip in skips}
     wanted: tuple[str, ...] = (json.dumps(list(automations)), target, *_find_bounds(skips))
     if not _has_many_rows(connection, skips, 0):
@@ -257,9 +272,10 @@ def _read_rows_between(
 
 
 def _read_rows_at(connection: sqlite3.Connection, target: str, skips: Sequence[Skip]) -> defaultdict[str, list[_Interval]]:
-    """The rows at the instants of the skips, and the spans over them, by automation and in order; not what else lies in between.
+    """Read the rows at the instants of the skips, and the covering spans, by automation and in order.
 
-    So it costs as much as is skipped, however many rows others have in the same time.
+    Other rows in between are not read. The cost depends on the number of skips, however many rows other
+    automations have in the same time.
     """
     automations = list({skip.occurrence.automation_id for skip in skips})
     at = pack_rows([(skip.occurrence.automation_id, to_text_seconds(instant)) for skip in skips for instant in skip.instants])
@@ -274,11 +290,11 @@ def _sort_intervals(found: str) -> defaultdict[str, list[_Interval]]:
 
 
 def _find_free(instants: Sequence[datetime], taken: Sequence[_Interval]) -> Iterator[Sequence[datetime]]:
-    """The instants that no row has, in groups that no row divides."""
+    """Yield the instants without a row, in groups that no row divides."""
     free = []
     for instant in instants:
         text = to_text_seconds(instant)
-        behind = bisect_left(taken, (text,))  # so many rows end before this instant
+        behind = bisect_left(taken, (text,))  # the number of rows ending before this instant
         if behind == len(taken) or taken[behind][1] > text:
             free.append((behind, instant))
     for _, group in groupby(free, key=itemgetter(0)):
@@ -286,7 +302,10 @@ def _find_free(instants: Sequence[datetime], taken: Sequence[_Interval]) -> Iter
 
 
 def _group_adjacent(instants: Sequence[datetime]) -> Iterator[Sequence[datetime]]:
-    """The instants in groups that nothing can lie within: each is a minute after the one before it."""
+    """Yield the instants in groups. Within a group, each instant is one minute after the instant before.
+
+    No other instant can lie within such a group.
+    """
     begin = 0
     for at, (one, following) in enumerate(pairwise(instants), 1):
         if following - one > _MINUTE:
@@ -314,14 +333,17 @@ def _make_skip_row(skip: Skip, instants: Sequence[datetime], node: str) -> tuple
     )
 
 
-# ---------------------------------------------------------------- passing over by bounds
+# ---------------------------------------------------------------- skipped spans, known by their bounds
 
 _NEAR: Final = timedelta(hours=1)
-"""Between rows that are no farther apart than this, instants are listed, which is faster than measuring what is between each two."""
+"""Between rows at most this far apart, instants are listed.
+
+Listing is faster than measuring the extent between each two rows.
+"""
 
 
 def _insert_spans(connection: sqlite3.Connection, target: str, spans: Sequence[SkippedSpan], node: str) -> dict[Occurrence, int]:
-    """Write spans by their bounds, around the rows that there are."""
+    """Write spans by their bounds, around existing rows."""
     _divide_others(connection, target, spans)
     taken = _read_rows_between(connection, target, spans)
     rows: list[tuple[Value, ...]] = []
@@ -337,7 +359,10 @@ def _insert_spans(connection: sqlite3.Connection, target: str, spans: Sequence[S
 
 
 def _divide_others(connection: sqlite3.Connection, target: str, spans: Sequence[SkippedSpan]) -> None:
-    """Divide the spans there are of other schedules around what these imply in between. Usually there is none."""
+    """Divide existing spans of other schedules around the instants of the new spans.
+
+    Usually none exists.
+    """
     ours: defaultdict[str, list[SkippedSpan]] = defaultdict(list)
     for span in spans:
         ours[span.occurrence.automation_id].append(span)
@@ -348,13 +373,16 @@ def _divide_others(connection: sqlite3.Connection, target: str, spans: Sequence[
 
 
 def _find_instants_within(span: SkippedSpan, there: SpanRow) -> Iterator[datetime]:
-    """The instants of a span within the bounds of one that is there; none when both are of the same schedule."""
+    """Yield the instants of a new span within the bounds of an existing span.
+
+    None are yielded when both spans have the same schedule.
+    """
     since, until = max(there.first, span.occurrence.scheduled_for - _JUST_BEFORE), min(there.last, span.last)
     return iter(()) if span.schedule == there.schedule or since >= until else span.schedule.iterate_between(since, until)
 
 
 def _find_free_parts(span: SkippedSpan, taken: Sequence[_Interval]) -> Iterator[SpanPart]:
-    """What of a span no row has, in parts that no row divides."""
+    """Yield the parts of a span that have no row. No row divides a part."""
     first, last = span.occurrence.scheduled_for, span.last
     in_the_way = taken[bisect_left(taken, (to_text_seconds(first),)) :]
     in_the_way = [each for each in in_the_way if each[1] <= to_text_seconds(last)]
@@ -373,7 +401,10 @@ def _find_free_parts(span: SkippedSpan, taken: Sequence[_Interval]) -> Iterator[
 
 
 def _group_near(rows: Sequence[_Interval]) -> Iterator[Sequence[_Interval]]:
-    """Groups of rows of which each ends `_NEAR` the one before at most. So a long row begins a group."""
+    """Yield groups of rows. Within a group, each row ends at most `_NEAR` after the row before.
+
+    Thus a long row begins a group.
+    """
     group: list[_Interval] = []
     for row in rows:
         if group and from_text(row[0]) - from_text(group[-1][0]) > _NEAR:
@@ -385,7 +416,7 @@ def _group_near(rows: Sequence[_Interval]) -> Iterator[Sequence[_Interval]]:
 
 
 def _make_span_row(span: SkippedSpan, part: SpanPart) -> tuple[Value, ...]:
-    """One row; a single occurrence needs no definition to say which it is."""
+    """Make one row. A row of a single occurrence names no definition: the instant is enough."""
     first, last, count, _ = part.extent
     schedule = span.schedule
     by = (span.definition.cron_expression, span.definition.timezone, schedule.dst_gap, schedule.dst_repeat, schedule.rules_version)

@@ -1,7 +1,8 @@
-"""The newest finished run of each automation: the automations that fail, and the last result of some.
+"""The newest finished run of each automation: failing automations, and last results.
 
-Triggers of the schema keep the id of that run, when it ended and the number of failures in a row in the automation's row. So no query
-goes through the history. A newer run that is not finished does not hide the result; a superseded run has none.
+Triggers of the schema keep the id of this run, the end and the number of failures in a row in the
+automation's row. So no query reads the history. A newer, unfinished run does not hide the result; a
+superseded run has no result.
 """
 
 import json
@@ -16,7 +17,7 @@ from scheduler.core.status import FailingAutomations, FinishedRun
 from scheduler.ledger.sql_batch import pack_rows
 
 MOST_NAMED: Final = 20
-"""Failing automations that are named; of the others only the number is told."""
+"""The number of failing automations that are named; the others are only counted."""
 
 _COLUMNS: Final = """
     automation.target, automation.automation_id, automation.name, run.run_id, run.status, automation.finished_at, automation.failures,
@@ -56,9 +57,10 @@ _COUNT_ENDED: Final = """
 
 
 def read_failing(connection: sqlite3.Connection, targets: Sequence[str], most: int = MOST_NAMED) -> FailingAutomations:
-    """Count the failing automations of these targets, and read the newest ``most`` of their newest finished runs.
+    """Count the failing automations of these targets, and read the newest ``most`` of their last results.
 
-    Automations that are gone or disabled do not count: they start no further runs, and an old failure needs nobody.
+    Removed and disabled automations do not count: such automations start no further runs, and nobody has to
+    act on an old failure.
     """
     wanted = json.dumps(list(targets))
     counts = dict(connection.execute(_COUNT_FAILING, (wanted,)).fetchall())
@@ -66,18 +68,21 @@ def read_failing(connection: sqlite3.Connection, targets: Sequence[str], most: i
 
 
 def read_failing_ids(connection: sqlite3.Connection, target: str) -> list[str]:
-    """Return the ids of the target's automations whose newest finished run failed or was lost."""
+    """Return the ids of the target's automations with a failed or lost newest finished run."""
     return [automation_id for (automation_id,) in connection.execute(_SELECT_FAILING_IDS, (target,))]
 
 
 def read_finished_runs(connection: sqlite3.Connection, automations: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], FinishedRun]:
-    """Read the newest finished run of each of these automations, which are given by target and id, as far as there is one."""
+    """Read the newest finished runs of these automations, by target and id.
+
+    An automation without a finished run has no entry.
+    """
     runs = map(_read_run, connection.execute(_SELECT_SOME, (pack_rows(list(automations)),)))
     return {(run.target, run.automation_id): run for run in runs}
 
 
 def count_failed_runs(connection: sqlite3.Connection, since: datetime, most: int) -> Mapping[RunStatus, int]:
-    """Count the runs that were seen to fail, or to be lost, since then: at most ``most`` of them."""
+    """Count the runs seen to fail or to be lost since an instant, at most ``most`` of them."""
     return {RunStatus(status): number for status, number in connection.execute(_COUNT_ENDED, (to_text(since), most))}
 
 
@@ -87,6 +92,6 @@ def _read_run(row: sqlite3.Row) -> FinishedRun:
 
 
 def read_last_line(text: str | None) -> str | None:
-    """Return the last line of a text that is not blank; None when there is none."""
+    """Return the last non-blank line of a text; None for a blank text."""
     lines = (line.strip() for line in reversed((text or "").splitlines()))
     return next((line for line in lines if line), None)

@@ -1,6 +1,7 @@
-"""Occurrences that are asked for by hand: `scheduler fire` writes a request, and the daemon opens the occurrence again.
+"""Requests for a backfill: `scheduler fire` writes a request, and the daemon opens the occurrence again.
 
-The request goes in the transaction that opens the occurrence, so that whoever is killed in between has lost nothing and does nothing twice.
+One transaction opens the occurrence and removes the request. So when a process is killed in between, no
+request is lost and none is carried out twice.
 """
 
 import sqlite3
@@ -21,7 +22,7 @@ _CHANGED: Final = "what is on record of it has changed meanwhile; ask again"
 
 
 def request_fire(connection: sqlite3.Connection, request: FireRequest) -> bool:
-    """Ask for it. False when somebody has asked already, and the daemon has not looked yet."""
+    """Write the request. Return False when a request waits for the daemon already."""
     span = (to_text_seconds(request.instants[0]), encode_intervals(request.instants)) if request.instants else (None, None)
     row = (*to_identity(request.occurrence), to_text(request.at), request.by, *span)
     return connection.execute(_ASK, row).rowcount == 1
@@ -37,18 +38,18 @@ _ASK: Final = """
 
 
 def withdraw_request(connection: sqlite3.Connection, occurrence: Occurrence) -> bool:
-    """Ask no more. False when the daemon has taken it up, or has refused."""
+    """Withdraw the request. Return False when the daemon has carried out or refused the request."""
     return connection.execute(f"DELETE {_OF} AND refused IS NULL", to_identity(occurrence)).rowcount == 1
 
 
 def read_refusal(connection: sqlite3.Connection, occurrence: Occurrence) -> str | None:
-    """Why the daemon would not; None when it has not looked, or has taken it up."""
+    """Return why the daemon refused the request; None when the request waits or was carried out."""
     found = connection.execute(f"SELECT refused {_OF}", to_identity(occurrence)).fetchone()
     return None if found is None else found[0]
 
 
 def is_requested(connection: sqlite3.Connection, occurrence: Occurrence) -> bool:
-    """Whether a request waits for the daemon."""
+    """Return whether a request waits for the daemon."""
     return connection.execute(f"SELECT 1 {_OF} AND refused IS NULL", to_identity(occurrence)).fetchone() is not None
 
 
@@ -58,7 +59,7 @@ _OF: Final = "FROM fire_request WHERE target = ? AND automation_id = ? AND sched
 
 
 def has_request(connection: sqlite3.Connection) -> bool:
-    """Whether there is anything to take up."""
+    """Return whether any request of any target waits for the daemon."""
     return connection.execute(_ANY_REQUEST).fetchone() is not None
 
 
@@ -66,7 +67,7 @@ _ANY_REQUEST: Final = "SELECT 1 FROM fire_request INDEXED BY fire_request_waitin
 
 
 def read_requests(connection: sqlite3.Connection, target: str) -> list[FireRequest]:
-    """What is asked for of a target, the oldest first."""
+    """Read the waiting requests of a target, the oldest first."""
     return [_parse_request(row) for row in connection.execute(_REQUESTS, (target,))]
 
 
@@ -82,7 +83,7 @@ def _parse_request(row: sqlite3.Row) -> FireRequest:
 
 
 def refuse(connection: sqlite3.Connection, request: FireRequest, why: str) -> None:
-    """Leave the request, for the command to see why."""
+    """Refuse the request. The request stays in the ledger, where the command reads the reason."""
     connection.execute(_REFUSE, (*to_identity(request.occurrence), why))
 
 
@@ -90,7 +91,10 @@ _REFUSE: Final = "UPDATE fire_request SET refused = ?4 WHERE target = ?1 AND aut
 
 
 def reopen(connection: sqlite3.Connection, request: FireRequest, reopening: Reopening, node: str) -> str | None:
-    """Open the occurrence again, its old outcome kept as a step, and remove the request. Why it may not be comes back, and is noted."""
+    """Open the occurrence again, keep the old outcome as a step, and remove the request.
+
+    Otherwise refuse the request, and return the reason.
+    """
     take_out(connection, request.occurrence, request.instants)
     why = _reopen_row(connection, request, reopening, node)
     if why is not None:
@@ -118,7 +122,10 @@ def _reopen_row(connection: sqlite3.Connection, request: FireRequest, reopening:
 
 
 def _insert_row(connection: sqlite3.Connection, request: FireRequest, reopening: Reopening, node: str) -> str | None:
-    """A row for what has none. One that lies in a span that does not know it is something else by now."""
+    """Insert a row for an occurrence without a row.
+
+    An occurrence within the bounds of a remaining span is refused: the record has changed since the request.
+    """
     values = (reopening.name, to_text(reopening.due), to_text(reopening.deadline), to_text(reopening.at), to_text(request.at), node)
     if connection.execute(_MAKE, (*to_identity(request.occurrence), *values)).rowcount != 1:
         return _CHANGED
@@ -127,7 +134,7 @@ def _insert_row(connection: sqlite3.Connection, request: FireRequest, reopening:
 
 
 def _find_late_run(connection: sqlite3.Connection, occurrence: Occurrence) -> str | None:
-    """The run that was started for it after all, if there is one."""
+    """Return the id of the run started for the occurrence after all, or None."""
     found = connection.execute(_DOUBLE, to_identity(occurrence)).fetchone()
     return None if found is None else found[0]
 

@@ -1,8 +1,9 @@
-"""What people read: occurrences as lines with the keys of ``scheduler history --json``, and what is known of targets and automations.
+"""The history for people: lines of occurrences, targets and automations.
 
-Plain functions of a connection, for commands (`schema.open_for_reading`) and for the daemon's pages (`Database.browse`). There is no
-index by automation, which would cost each claim a page of its own: the newest lines of one are found by walking back in time. Outcomes
-and statuses of runs have an index, so that few are found in a long history.
+Lines have the keys of ``scheduler history --json``. The functions take a connection, for commands
+(`schema.open_for_reading`) and for the daemon's pages (`Database.browse`). No index is by automation, because
+this index would cost each claim another page: the newest lines of an automation are found by walking back in
+time. Outcomes and statuses of runs have an index, to find rare values in a long history.
 """
 
 import sqlite3
@@ -23,10 +24,11 @@ Line = Mapping[str, str | int | float | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which occurrences. ``automation`` is an id, a name or a pattern for the name (``nightly-*``), as it is now or was then.
+    """The selected occurrences.
 
-    ``since`` is inclusive and ``until`` exclusive; both are instants for which something was scheduled. ``run_status`` is the status of
-    the run that an occurrence started.
+    ``automation`` is an id, a name or a pattern for a name (``nightly-*``): the name now or at that time.
+    ``since`` is inclusive and ``until`` exclusive; both are compared with scheduled instants. ``run_status``
+    is the status of the occurrence's run.
     """
 
     target: str | None = None
@@ -42,7 +44,10 @@ class Selection:
 
 
 def read_occurrences(connection: sqlite3.Connection, selection: Selection) -> list[Line]:
-    """A line for each occurrence or span; the newest first, unless asked otherwise. Open ones have a ``state`` too."""
+    """Return a line for each occurrence or span, the newest first by default.
+
+    Lines of open occurrences also have a ``state``.
+    """
     if not _may_match(selection):
         return []
     conditions, values = _make_conditions(selection)
@@ -65,7 +70,7 @@ def _may_match(selection: Selection) -> bool:
 
 
 def _choose_tables(selection: Selection) -> tuple[str, str]:
-    """Return the tables of a selection and the first of them, which is gone through in the order of time."""
+    """Return the tables of a selection and the first of them, read in the order of time."""
     if selection.run_status is not None:
         return "run INDEXED BY run_by_status CROSS JOIN occurrence ON occurrence.id = run.occurrence_id", "run"
     index = "occurrence_open" if selection.only_open else None if selection.outcome is None else "occurrence_by_outcome"
@@ -87,13 +92,13 @@ _OF_AUTOMATION: Final = """
         SELECT target, automation_id FROM automation WHERE name = :automation OR name GLOB :pattern))
 """
 
-# By an id alone, the index that orders them also tells which they are.
+# For an id, the ordering index also selects the rows.
 _OF_ID: Final = "occurrence.automation_id = :automation_id"
 
 _OF_STATUS: Final = "run.status = :run_status AND run.occurrence_id IS NOT NULL"
 
-# A span counts when any of it is in time, so the walk begins at the first span that reaches beyond `since`. Left to itself, SQLite looks
-# for that one from the oldest row on, through all that there are.
+# A span counts when any part of the span is in the time. So the walk begins at the first span that ends after
+# `since`. Without the named index, SQLite searches this span from the oldest row on, through all rows.
 _SINCE: Final = """
     occurrence.last >= :since AND occurrence.scheduled_for >= min(:since, coalesce(
         (SELECT min(span.scheduled_for) FROM occurrence AS span INDEXED BY occurrence_span_ends
@@ -128,7 +133,7 @@ def _make_conditions(selection: Selection) -> tuple[str, dict[str, str | int | N
 
 
 def round_up_to_second(instant: datetime | None) -> str | None:
-    """The first whole second that is not before it: what is scheduled has no fraction."""
+    """Return the first whole second that is not before the instant: scheduled instants have no fraction."""
     return None if instant is None else to_text_seconds(instant + _ALMOST_A_SECOND)
 
 
@@ -143,7 +148,7 @@ def _to_canonical_id(automation: str | None) -> str | None:
 
 
 def read_timezones(connection: sqlite3.Connection, lines: Iterable[Line]) -> Mapping[tuple[str, str], str | None]:
-    """Return the zone that the newest definition of each automation names, by target and id, for the automations of these lines."""
+    """Return the zone in the newest definition of each automation in these lines, by target and id."""
     select = "SELECT timezone FROM automation WHERE target = ? AND automation_id = ?"
     keys = {(str(line["target"]), str(line["automation_id"])) for line in lines}
     rows = {key: connection.execute(select, key).fetchone() for key in keys}
@@ -157,16 +162,18 @@ def _make_line(row: sqlite3.Row) -> Line:
     return line
 
 
-# ---------------------------------------------------------------- what was of late
+# ---------------------------------------------------------------- recent activity
 
 _MOST: Final = 20_000
 _MOST_FOREIGN: Final = 20
 
 
 def read_recent(connection: sqlite3.Connection, since: datetime) -> RecentActivity:
-    """Outcomes of what was scheduled since then, by target and reason, runs of others that ended since or go on, and the pauses in force.
+    """Read the outcomes, foreign runs and failed runs since an instant, and the pauses in force.
 
-    Failed runs are counted, too. Of the outcomes and of these runs no more than 20,000 rows each are gone through.
+    Outcomes of occurrences scheduled since the instant are counted by target and reason. Foreign runs count
+    when they are running or ended since the instant. At most 20,000 rows of outcomes and at most 20,000
+    failed runs are read.
     """
     rows = connection.execute(_TALLY, {"since": round_up_to_second(since), "most": _MOST}).fetchall()
     failed_runs = count_failed_runs(connection, since, _MOST)
@@ -210,12 +217,12 @@ _PAUSES: Final = """
 """
 
 
-# ---------------------------------------------------------------- what is known
+# ---------------------------------------------------------------- targets and automations
 
 
 @dataclass(frozen=True, slots=True)
 class KnownTarget:
-    """A target that the ledger has a history of."""
+    """A target with a history in the ledger."""
 
     name: str
     url: str
@@ -225,7 +232,7 @@ class KnownTarget:
 
 
 def read_targets(connection: sqlite3.Connection) -> list[KnownTarget]:
-    """By name."""
+    """Read the targets, ordered by name."""
     return [
         KnownTarget(name, url, project_id, snapshot_at and from_text(snapshot_at), watermark and from_text(watermark))
         for name, url, project_id, snapshot_at, watermark in connection.execute(
@@ -236,14 +243,17 @@ def read_targets(connection: sqlite3.Connection) -> list[KnownTarget]:
 
 @dataclass(frozen=True, slots=True)
 class LastTimes:
-    """When an automation's newest accepted occurrence was sent, and when its newest run that succeeded was seen to have."""
+    """When an automation's newest accepted occurrence was sent, and when a success was last seen."""
 
     accepted_at: datetime | None
     succeeded_at: datetime | None
 
 
 def read_last_times(connection: sqlite3.Connection, target: str) -> Mapping[str, LastTimes]:
-    """Return them by automation; one row is read for each automation, however long the history is."""
+    """Return the last times by automation.
+
+    A single row is read for each automation, however long the history is.
+    """
     return {
         automation_id: LastTimes(_parse_instant(accepted_at), _parse_instant(succeeded_at))
         for automation_id, accepted_at, succeeded_at in connection.execute(_LAST_TIMES, (target,))

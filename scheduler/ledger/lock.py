@@ -1,7 +1,7 @@
-"""The lock file beside the ledger: of several daemons on one file, the one that holds it fires, and the others wait.
+"""The lock file beside the ledger: of several daemons, the holder of the lock fires, and others wait.
 
-The lock is the kernel's (flock), so that it is free the moment its holder is gone, however it went. The file stays; what stands in it is
-for people, and says who holds the lock or held it last.
+The lock is the kernel's (flock), so that the lock is free the moment its holder has ended, however the holder
+ended. The file stays. The text is for people, and names the current or the last holder of the lock.
 """
 
 import fcntl
@@ -14,11 +14,14 @@ from scheduler.core.errors import LedgerUnavailable
 from scheduler.core.instants import to_text
 
 _LOCKS: Final = Path("/proc/locks")  # proc_locks(5)
-_MOST: Final = 4096  # bytes of a holder's text that anybody reads
+_MOST: Final = 4096  # the largest number of bytes read from a holder's text
 
 
 class LedgerLock:
-    """The right to fire and to resolve what is in a ledger, for as long as this process lives or until it is released."""
+    """The right to fire and to resolve the occurrences in a ledger.
+
+    The right lasts as long as this process lives, or until the lock is released.
+    """
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
@@ -26,15 +29,16 @@ class LedgerLock:
 
     @classmethod
     def try_acquire(cls, ledger: Path, *, node: str, since: datetime) -> "LedgerLock | None":
-        """Take ``NAME.lock`` beside the ledger; None when another process has it, see `read_holder`. Does not wait.
+        """Lock ``NAME.lock`` beside the ledger; None when another process has the lock, see `read_holder`.
 
-        Raises `LedgerUnavailable` when the lock file cannot be opened or written.
+        Does not wait. Raises `LedgerUnavailable` when the lock file cannot be opened or written.
         """
         path = locate_lock_file(ledger)
         descriptor = _open_lock_file(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not _is_at(path, descriptor):  # removed between the two; whoever comes next locks another file
+            # removed between open and flock; the next process locks another file
+            if not _is_at(path, descriptor):
                 os.close(descriptor)
                 return cls.try_acquire(ledger, node=node, since=since)
             _sign(descriptor, f"node {node}, process {os.getpid()}, since {to_text(since)}\n")
@@ -47,17 +51,20 @@ class LedgerLock:
         return cls(path, descriptor)
 
     def is_held(self) -> bool:
-        """Whether it keeps others out: the file that is locked still lies in its place. Nobody can take the lock of one that does."""
+        """Return whether the lock keeps other processes out: the locked file is still in place.
+
+        While the file is in place, no other process can take the lock.
+        """
         return _is_at(self._path, self._descriptor)
 
     def release(self) -> None:
-        """Let another process have it. Once."""
+        """Release the lock for other processes. May be called once."""
         os.ftruncate(self._descriptor, 0)
         os.close(self._descriptor)
 
 
 def read_holder(ledger: Path) -> str:
-    """Who holds the lock, as it signed; for messages."""
+    """Return the text written by the holder of the lock, for messages."""
     try:
         text = locate_lock_file(ledger).read_bytes()[:_MOST].decode(errors="replace").strip()
     except OSError:
@@ -66,7 +73,10 @@ def read_holder(ledger: Path) -> str:
 
 
 def is_locked(ledger: Path) -> bool:
-    """Whether some process holds the lock now. Leaves the file as it is. Raises `LedgerUnavailable` when nobody can tell."""
+    """Return whether some process holds the lock now. The file stays unchanged.
+
+    Raises `LedgerUnavailable` when the lock file cannot be opened.
+    """
     path = locate_lock_file(ledger)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -84,24 +94,26 @@ def is_locked(ledger: Path) -> bool:
 
 
 def find_holding_process(ledger: Path) -> int | None:
-    """The process that holds the lock, from the kernel's list, without touching the lock; None when none does, or it cannot be told.
+    """Find the id of the process with the lock, in the kernel's list, without touching the lock.
 
-    0 or less: one that this process cannot see, as in another container. Of an entry only the inode counts: its device is not always
-    the one that the file's own status shows (overlayfs, btrfs).
+    None when no process holds the lock, or when the list cannot be read. 0 or less: a process that this
+    process cannot see, for example in another container. Only the inode of an entry is compared, because the
+    device of an entry is not always the device in the file's own status (overlayfs, btrfs).
     """
     try:
         inode = locate_lock_file(ledger).stat().st_ino
         lines = _LOCKS.read_text().splitlines()
     except OSError:
         return None
-    for _, kind, _, access, process, place, *_ in (line.split() for line in lines if "->" not in line):  # an arrow: it only waits
+    # an arrow: this process only waits
+    for _, kind, _, access, process, place, *_ in (line.split() for line in lines if "->" not in line):
         if (kind, access, place.rpartition(":")[2]) == ("FLOCK", "WRITE", str(inode)):
             return int(process)
     return None
 
 
 def locate_lock_file(ledger: Path) -> Path:
-    """Where the lock of this ledger lies."""
+    """Return the path of this ledger's lock file."""
     return ledger.with_name(ledger.name + ".lock")
 
 
@@ -113,7 +125,7 @@ def _open_lock_file(path: Path) -> int:
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
-    """Whether this open file is the one of that name. A folder that cannot be looked into says nothing against it."""
+    """Return whether this open file is the file at the path. An unreadable folder counts as yes."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:

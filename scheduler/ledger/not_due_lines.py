@@ -1,6 +1,7 @@
-"""Occurrences between their instant and their due time, as lines of the history: they have no row, so their lines are derived.
+"""Occurrences between their instant and their due time, as lines of the history.
 
-A daemon has them in its timetable, a command derives them from the record. Here they get their places among the recorded lines.
+These occurrences have no row, and the lines are derived: a daemon derives lines from the timetable, a command
+from the record. This module sorts the derived lines into the recorded lines.
 """
 
 import sqlite3
@@ -15,7 +16,7 @@ from scheduler.ledger.history import Line, Selection, read_occurrences, round_up
 
 
 def make_line(target: str, wait: WaitStatus) -> Line:
-    """Return the line of an occurrence that waits for its due time, with the keys of ``scheduler history --json``."""
+    """Return the line of an occurrence before the due time, with the keys of ``scheduler history --json``."""
     return {
         "target": target,
         "automation_id": wait.automation_id,
@@ -39,10 +40,10 @@ def make_line(target: str, wait: WaitStatus) -> Line:
 
 
 def select_with_derived(connection: sqlite3.Connection, selection: Selection, derived: Sequence[Line]) -> list[Line]:
-    """Return the lines of a selection, the newest first, with the derived lines among them.
+    """Return the lines of a selection, the newest first, together with the derived lines.
 
-    ``derived`` are of the automations that the selection names. The ledger is asked for as many lines more as there are derived ones,
-    and for none that come before the page whatever lies between.
+    ``derived`` belong to the automations of the selection. For each derived line, one more recorded line is
+    read. Recorded lines that come before the page whatever lies between are not read.
     """
     chosen = sorted((line for line in derived if _is_selected(line, selection)), key=_to_sort_key, reverse=True)
     first = max(selection.offset - len(chosen), 0)

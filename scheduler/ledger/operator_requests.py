@@ -1,7 +1,7 @@
-"""What people ask for at the command line and the daemon honours: pauses, runs by hand, and a target's new name.
+"""Requests of operators that the daemon honours: pauses, manual runs, and new names of targets.
 
-Plain functions of a connection, so that a command can hand them to `Database.write` beside a running daemon, which sees them at its next
-look. Instants are aware.
+The functions take a connection. Commands pass the functions to `Database.write` beside a running daemon, and
+the daemon finds the changes when it next reads the ledger. Instants are aware.
 """
 
 import sqlite3
@@ -15,17 +15,21 @@ from scheduler.core.instants import from_text, to_text
 from scheduler.core.model import Run, RunStatus
 
 EVERYTHING: Final = "*"
-"""In place of an automation's id: all of the target."""
+"""Stands in place of an automation's id, and means all automations of the target."""
 
 MANUAL_RUN_WINDOW: Final = timedelta(minutes=2)
-"""How far from a request by hand its run may have begun: two clocks that differ, and a slow answer."""
+"""How far from the request a manual run may have begun: clocks may differ, and the answer may be slow.
+"""
 
 # ---------------------------------------------------------------- pauses
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """An automation, or `EVERYTHING`, of which occurrences are recorded but not fired. ``by``: whoever asked for it."""
+    """A pause of an automation, or of `EVERYTHING`: occurrences are recorded but not fired.
+
+    ``by`` names the person who asked for the pause.
+    """
 
     target: str
     automation_id: str
@@ -34,7 +38,10 @@ class Pause:
 
 
 def pause(connection: sqlite3.Connection, wanted: Pause) -> bool:
-    """Pause from now on. False when it was paused already: the older pause stays. Raises `ConfigurationError` for an unknown target."""
+    """Pause from now on. Return False for an existing pause: the older pause stays.
+
+    Raises `ConfigurationError` for an unknown target.
+    """
     _require_target(connection, wanted.target)
     row = (wanted.target, wanted.automation_id, to_text(wanted.since), wanted.by)
     made = connection.execute('INSERT INTO pause (target, automation_id, since, "by") VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING', row)
@@ -42,14 +49,18 @@ def pause(connection: sqlite3.Connection, wanted: Pause) -> bool:
 
 
 def note_restoration(connection: sqlite3.Connection, at: datetime) -> None:
-    """Note that the ledger was restored from a backup, for all targets: they may have had runs since that are on no record."""
+    """Note for all targets that the ledger was restored from a backup.
+
+    Since the backup, the targets may have had runs without a record in the ledger.
+    """
     connection.execute("UPDATE target SET restored_at = ?", (to_text(at),))
 
 
 def resume(connection: sqlite3.Connection, target: str, automation_id: str, *, at: datetime, by: str, keep_single: bool = False) -> bool:
-    """End a pause; with `EVERYTHING`, all pauses of the target, or ``keep_single`` those of single automations.
+    """End a pause.
 
-    False when there was none to be ended. It stays on record that there was one.
+    With `EVERYTHING`, end all pauses of the target; ``keep_single`` keeps the pauses of single automations.
+    Return False when no pause was ended. Ended pauses stay on record.
     """
     for_all = None if keep_single else EVERYTHING
     connection.execute(_REMEMBER_PAUSES, (target, automation_id, for_all, to_text(at), by))
@@ -64,7 +75,7 @@ _END_PAUSES: Final = "DELETE FROM pause WHERE target = ?1 AND (automation_id = ?
 
 
 def read_pauses(connection: sqlite3.Connection, target: str | None = None) -> list[Pause]:
-    """Of one target or of all, the oldest first."""
+    """Read the pauses of one target or of all targets, the oldest first."""
     rows = connection.execute(
         'SELECT target, automation_id, since, "by" FROM pause WHERE ?1 IS NULL OR target = ?1 ORDER BY since, target, automation_id',
         (target,),
@@ -72,11 +83,14 @@ def read_pauses(connection: sqlite3.Connection, target: str | None = None) -> li
     return [Pause(target, automation_id, from_text(since), by) for target, automation_id, since, by in rows]
 
 
-# ---------------------------------------------------------------- runs by hand
+# ---------------------------------------------------------------- manual runs
 
 
 def announce_run(connection: sqlite3.Connection, target: str, automation_id: str, at: datetime) -> int:
-    """Announce a run by hand, before its request is sent, so that nobody takes it for foreign. Returns the intent's id."""
+    """Announce a manual run before its request is sent, so that the run does not count as foreign.
+
+    Return the intent's id.
+    """
     _require_target(connection, target)
     row = (target, automation_id, to_text(at))
     made = connection.execute("INSERT INTO manual_run (target, automation_id, requested_at) VALUES (?, ?, ?)", row)
@@ -85,7 +99,7 @@ def announce_run(connection: sqlite3.Connection, target: str, automation_id: str
 
 
 def record_started_run(connection: sqlite3.Connection, intent: int, run: Run, at: datetime) -> None:
-    """The request was answered with this run: it is known, and whose it is."""
+    """Record the run from the answer to the request, with the origin "manual"."""
     connection.execute("UPDATE manual_run SET answered_at = ?, run_id = ? WHERE id = ?", (to_text(at), run.id, intent))
     started_at = None if run.started_at is None else to_text(run.started_at)
     finished_at = None if run.status is RunStatus.RUNNING else to_text(at)
@@ -100,7 +114,11 @@ def record_started_run(connection: sqlite3.Connection, intent: int, run: Run, at
 
 
 def record_failed_run(connection: sqlite3.Connection, intent: int, error: str, *, refused_at: datetime | None) -> None:
-    """No run is known of. ``refused_at``: nothing was started, surely; None: it may have been, and a run that shows up is taken for it."""
+    """Record the error of an intent without a known run.
+
+    ``refused_at``: the request certainly started nothing. None: the request may have started a run, and a run
+    that shows up later is taken for the intent's run.
+    """
     answered_at = None if refused_at is None else to_text(refused_at)
     connection.execute("UPDATE manual_run SET answered_at = ?, error = ? WHERE id = ?", (answered_at, error, intent))
 
@@ -108,7 +126,10 @@ def record_failed_run(connection: sqlite3.Connection, intent: int, error: str, *
 def find_manual_run(
     connection: sqlite3.Connection, target: str, automation_id: str, run_id: str, started_at: datetime | None
 ) -> int | None:
-    """The intent that this run belongs to: the one that was answered with it, or the nearest that nobody has answered."""
+    """Find the intent of this run, by the answer that named the run.
+
+    Without such an answer, find the oldest unanswered intent near the beginning of the run.
+    """
     known = connection.execute("SELECT id FROM manual_run WHERE target = ? AND run_id = ?", (target, run_id)).fetchone()
     if known is None and started_at is not None:
         known = connection.execute(
@@ -125,7 +146,7 @@ _NEAREST: Final = """
 
 
 def attribute_manual_runs(connection: sqlite3.Connection, target: str, runs: Sequence[Run]) -> None:
-    """These runs were started by hand: give each to its intent, so that the next one needs an intent of its own."""
+    """Assign each of these manual runs to an intent, and no later run to the same intent."""
     for run in runs:
         intent = find_manual_run(connection, target, run.automation_id, run.id, run.started_at)
         connection.execute("UPDATE manual_run SET run_id = ? WHERE id = ? AND run_id IS NULL", (run.id, intent))
@@ -135,7 +156,10 @@ def attribute_manual_runs(connection: sqlite3.Connection, target: str, runs: Seq
 
 
 def rename_target(connection: sqlite3.Connection, old: str, new: str) -> None:
-    """Give a target's history another name. No daemon may be using it meanwhile. Raises `ConfigurationError`."""
+    """Give a target's history another name. No daemon may use the ledger meanwhile.
+
+    Raises `ConfigurationError`.
+    """
     _require_target(connection, old)
     if old != new and connection.execute("SELECT 1 FROM target WHERE name = ?", (new,)).fetchone():
         raise ConfigurationError(f"the ledger has a target {new!r} already; rename that one first")
@@ -143,9 +167,9 @@ def rename_target(connection: sqlite3.Connection, old: str, new: str) -> None:
 
 
 def unthrottle_target(connection: sqlite3.Connection, target: str) -> datetime | None:
-    """Forget the wait that the API of a target asked for. Return its end, None without a wait.
+    """Delete the wait that the API of a target asked for. Return the end of the wait, None without a wait.
 
-    Raises `ConfigurationError` for a target that is not there.
+    Raises `ConfigurationError` for a target that is not in the ledger.
     """
     _require_target(connection, target)
     (until,) = connection.execute("SELECT throttled_until FROM target WHERE name = ?", (target,)).fetchone()

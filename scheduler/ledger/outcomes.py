@@ -1,4 +1,4 @@
-"""The one outcome of an occurrence, the run that belongs to it, and what may be taken back."""
+"""The single outcome of an occurrence, the run, and the removal of claims and outcomes."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -82,12 +82,12 @@ _JUST_BEFORE: Final = timedelta(microseconds=1)
 
 
 class RunTaken(Contradiction):
-    """The run is another occurrence's, or somebody else's."""
+    """The run is recorded already: for another occurrence, or with another origin."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConclusionWrite:
-    """An outcome for an open occurrence, with the end of the attempt that led to it."""
+    """An outcome for an open occurrence, with the end of the deciding attempt."""
 
     occurrence: Occurrence
     conclusion: Conclusion
@@ -96,10 +96,12 @@ class ConclusionWrite:
 
 
 def conclude(connection: sqlite3.Connection, items: Sequence[ConclusionWrite]) -> Sequence[None]:
-    """Give each its outcome. A second one is a `Contradiction`: the first one stays. `RunTaken`: its run is somebody else's.
+    """Give each occurrence the outcome.
 
-    A run that is recorded as foreign becomes an occurrence's when it was ``found`` to be: a reading says more than who was seen first.
-    An answer that names it does not make it ours; that is for finding out.
+    Raises `Contradiction` for a second outcome: the first outcome stays. Raises `RunTaken` when the run is
+    somebody else's. A run recorded as foreign becomes the run of an occurrence when ``found`` by a reading: a
+    reading proves more than the order of discovery. An answer naming a foreign run does not assign the run:
+    reconciling decides.
     """
     rows = pack_rows([_make_conclusion_row(each) for each in items])
     if connection.execute(_CONCLUDE, (rows,)).rowcount != len(items):
@@ -125,7 +127,11 @@ def _make_conclusion_row(concluded: ConclusionWrite) -> tuple[Value, ...]:
 
 
 def _end_attempts(connection: sqlite3.Connection, items: Sequence[ConclusionWrite]) -> None:
-    """What has no end by now was never sent where nothing can have been started, and was never seen to end otherwise."""
+    """End the attempts of the outcomes.
+
+    An open attempt without an end is removed when the occurrence started nothing: the attempt was never sent.
+    Otherwise nobody saw the end, and the result is ``unknown``.
+    """
     ends = [AttemptEndWrite(each.occurrence, each.end, None) for each in items if each.end is not None]
     if ends:
         end_rows(connection, pack_rows([make_end_row(each) for each in ends]), ends)
@@ -149,7 +155,11 @@ def _record_runs(connection: sqlite3.Connection, items: Sequence[ConclusionWrite
 
 
 def _is_found_run(concluded: ConclusionWrite) -> bool:
-    """Whether its run was found by reading: of what was made up for by hand the reason does not tell, but an answer ends an attempt."""
+    """Return whether the run was found by reading the automation.
+
+    The reason of a backfill does not show how the run was found, but an answer comes with the end of an
+    attempt.
+    """
     return concluded.conclusion.reason is Reason.FOUND or (concluded.conclusion.reason is Reason.MANUAL and concluded.end is None)
 
 
@@ -163,14 +173,15 @@ def _make_run_row(concluded: ConclusionWrite, run: Run) -> tuple[Value, ...]:
     return (*to_identity(concluded.occurrence), run.id, run.status, started_at, finished_at, run.error)
 
 
-# ---------------------------------------------------------------- taking back
+# ---------------------------------------------------------------- withdraw and rewind
 
 
 def withdraw(connection: sqlite3.Connection, occurrences: Sequence[Occurrence]) -> None:
-    """Remove open occurrences of which no attempt was made. What is not there is not missed.
+    """Remove open occurrences without an ended attempt. Occurrences without a row are ignored.
 
-    Raises `Contradiction` for one that has an outcome or an attempt with a result, even when that started nothing: what was sent once keeps
-    its row. The watermark goes back behind them.
+    Raises `Contradiction` for an occurrence that has an outcome, or an attempt with a result, even when the
+    attempt started nothing: an occurrence keeps its row once a request was sent. The watermark goes back
+    behind the occurrences.
     """
     rows = pack_rows([to_identity(each) for each in occurrences])
     connection.execute(_WITHDRAW, (rows,))
@@ -185,14 +196,17 @@ def withdraw(connection: sqlite3.Connection, occurrences: Sequence[Occurrence]) 
 
 
 def rewind(connection: sqlite3.Connection, target: str, now: datetime) -> None:
-    """Take back the outcomes that lie ahead of ``now`` and rest on no attempt. The watermark goes back to ``now`` or before.
+    """Remove the outcomes that lie ahead of ``now`` and rest on no attempt.
 
-    A span that began before and reaches beyond is taken back whole, since nobody here can tell how many of it lie ahead, and the
-    watermark goes back behind it. Not what was skipped as deleted and whose automation is gone: nothing would imply it again. An edit that
-    took an occurrence back may be undone before its instant comes again.
+    The watermark goes back to ``now`` or before. A span that began before ``now`` and ends after ``now`` is
+    removed whole, because here nobody can tell how many of its occurrences are ahead. The watermark then goes
+    back behind the span. A span that was skipped as deleted stays. A row ahead of ``now`` that was skipped as
+    deleted stays when its automation is gone: nothing would imply the occurrence again. While the automation
+    exists, the row is removed: an edit took the occurrence back, and the edit may be undone before the
+    instant comes again.
 
-    Versions of definitions that would come into force ahead of ``now`` were seen under the clock that was ahead: they are in force now, and
-    so was the snapshot.
+    Definition versions with effect ahead of ``now`` were seen while the clock was ahead: they are in force
+    from ``now`` on. For the same reason, the snapshot counts as read at ``now``.
     """
     for statement in (_DEFINITIONS_IN_FORCE, _AUTOMATIONS_IN_FORCE):
         connection.execute(statement, (target, to_text(now)))

@@ -1,11 +1,12 @@
-"""Removes old rows in small slices, so that nothing that is due waits for more than one of them.
+"""Removal of old rows in small slices. Due occurrences wait for one slice at most.
 
-What stays whatever its age: open occurrences; an automation's newest run and newest finished run; its newest definition, and
-the definitions that explain the occurrences that stay; runs that have not ended. The file does not shrink, but what is free in
-it is used again.
+Some rows stay at any age: open occurrences; the newest run, the newest finished run and the newest definition
+of an automation; the definitions of remaining occurrences; runs without an end. The file does not shrink, but
+free space is used again.
 
-Each table is walked through once, in the order of an index: a slice is read on the connection for background work, and what is old in it is
-removed in one transaction of the writer. So the whole costs as much as there are rows to look at, and no slice depends on their number.
+Each table is read once, in the order of an index. A slice is read on the connection for background work, and
+its old rows are removed in one transaction of the writer. The cost depends on the number of rows to read, and
+no slice depends on this number.
 """
 
 import json
@@ -20,15 +21,18 @@ from scheduler.core.instants import to_text, to_text_seconds
 from scheduler.database import Database
 
 _SLICE: Final = 500
-"""Rows that are looked at together, and at most so many are removed in one transaction: a few milliseconds."""
+"""The number of rows that are read together.
+
+At most as many are removed in one transaction: a few milliseconds.
+"""
 
 _Row = Sequence[Any]
-"""Its place in the walk, its key as the removal takes it, and a fact that tells whether it is old."""
+"""The row's position in the order, its key for the removal, and a fact that shows whether the row is old."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """How to walk through one table, from behind the place ``begin`` on, and how to remove rows by their keys."""
+    """How to read one table from behind the position ``begin`` on, and how to remove rows by key."""
 
     begin: Sequence[str | int]
     select: str
@@ -57,7 +61,7 @@ _RUNS: Final = _Table(
     """,
     "DELETE FROM run WHERE (target, run_id) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))",
 )
-# The fact: until when the definition was fired, as the next one of the automation tells; NULL when there is no next one.
+# The fact: until when the definition was fired, as the next definition shows; NULL without a next definition.
 _DEFINITIONS: Final = _Table(
     (0,),
     """
@@ -106,10 +110,11 @@ _OTHERS: Final = (
 
 
 async def prune(database: Database, before: datetime) -> int:
-    """Remove what is older than ``before``, as far as nothing needs it; returns how many rows. Raises `LedgerUnavailable`.
+    """Remove unneeded rows older than ``before``; return their number. Raises `LedgerUnavailable`.
 
-    That there may be none of what was scheduled before is on record with the first row that goes: nobody is to miss them. In this order: a
-    run may go when its occurrence is gone, and a definition when nothing that it explains is left.
+    With the first removed row, the ledger records the age up to which rows may be missing: no audit reports
+    these rows as missing. The order matters: a run may go after its occurrence, and a definition may go when
+    all occurrences of the definition are gone.
     """
     stays = _ExplainedDefinitions()
     removed = await _prune_table(database, _OCCURRENCES, before, stays.is_old_occurrence)
@@ -121,7 +126,10 @@ async def prune(database: Database, before: datetime) -> int:
 
 
 class _ExplainedDefinitions:
-    """The oldest occurrence of each automation that stays although it was scheduled before: it needs the definition that implied it."""
+    """The oldest remaining occurrence of each automation from before the limit.
+
+    The definition of this occurrence has to stay.
+    """
 
     def __init__(self) -> None:
         self._oldest: dict[tuple[str, str], str] = {}
@@ -148,7 +156,7 @@ def _round_down_to_second(instant: str) -> str:
 
 
 async def _prune_table(database: Database, table: _Table, before: datetime, is_old: Callable[[_Row], bool]) -> int:
-    """Remove the table's old rows; returns how many."""
+    """Remove the table's old rows; return their number."""
     removed, place, more = 0, table.begin, True
     while more:
         rows = await database.read_in_background(partial(_read_slice, table.select, before, place))

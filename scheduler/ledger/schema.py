@@ -1,7 +1,7 @@
-"""The ledger's tables, for a person with the sqlite3 shell as much as for the code: `.schema` shows the comments too.
+"""The ledger's tables, for people with the sqlite3 shell and for the code: `.schema` also shows the comments.
 
-Instants are text in UTC that sorts as time does. A released migration never changes; what comes later is a migration of its own.
-`docs/ledger.md` explains every column.
+Instants are text in UTC that sorts by time. A released migration never changes; each later change is a new
+migration. `docs/ledger.md` explains every column.
 """
 
 import sqlite3
@@ -13,7 +13,7 @@ from scheduler import database
 from scheduler.database import Database, Migration, Tables
 
 APPLICATION_ID: Final = int.from_bytes(b"TASL")
-"""In the header of the file, where `file` shows it: a task automation scheduler's ledger."""
+"""Stands in the header of the file, where `file` shows it: a task automation scheduler's ledger."""
 
 _FIRST: Final = (
     """
@@ -170,13 +170,14 @@ _FIRST: Final = (
 
 
 def create_tables(tables: Tables) -> None:
-    """Targets, automations and their definitions, occurrences, attempts, runs, and what operators ask for."""
+    """Create the tables of targets, automations, definitions, occurrences, attempts, runs and requests."""
     for statement in _FIRST:
         tables.execute(statement)
 
 
 _SECOND: Final = (
-    "ALTER TABLE attempt ADD COLUMN clock_offset REAL",  # a comment would swallow what SQLite writes behind it
+    # a comment in the statement would hide the text that SQLite appends
+    "ALTER TABLE attempt ADD COLUMN clock_offset REAL",
     "ALTER TABLE occurrence ADD COLUMN intervals TEXT",
     """
     CREATE TABLE policy (            -- what [schedule] and [[override]] said, from when on
@@ -229,9 +230,10 @@ _SECOND: Final = (
         before TEXT NOT NULL
     ) STRICT
     """,
-    "ALTER TABLE occurrence ADD COLUMN asked_at TEXT",  # by hand: it is made up for
+    "ALTER TABLE occurrence ADD COLUMN asked_at TEXT",  # the time of the request for a backfill
     "CREATE INDEX run_doubles ON run (target, doubles) WHERE doubles IS NOT NULL",
-    # What the version before removed because of its age, it did not note: nothing older than its oldest row may be missed.
+    # The version before did not note which old rows it removed: occurrences before the oldest row must not
+    # count as missing.
     """
     INSERT INTO pruned (id, before)
     SELECT 1, substr(min(scheduled_for), 1, 19) || '.000000Z' FROM occurrence HAVING min(scheduled_for) IS NOT NULL
@@ -240,18 +242,20 @@ _SECOND: Final = (
 
 
 def add_explanations(tables: Tables) -> None:
-    """What `scheduler why` and `audit` tell from: settings, past pauses, steps; and what `scheduler fire` asks for."""
+    """Add tables for `scheduler why`, `audit` and `fire`: settings, past pauses, steps, requests."""
     for statement in _SECOND:
         tables.execute(statement)
 
 
 _RULES: Final = (
-    # By which version of the scheduler's own rules expressions were read: until now by the first one.
+    # The version of the scheduler's own rules by which expressions were read: until now always the first
+    # version.
     "ALTER TABLE evaluation ADD COLUMN rules_version INTEGER NOT NULL DEFAULT 1",
 )
-# Indexes for each look-up that went through all rows of a target.
+# Indexes for the look-ups that read all rows of a target.
 _LOOK_UPS: Final = (
-    "ALTER TABLE attempt ADD COLUMN automation_id TEXT",  # only where the result is 'unknown': what the index below looks for
+    # only where the result is 'unknown', for the index below
+    "ALTER TABLE attempt ADD COLUMN automation_id TEXT",
     """
     UPDATE attempt SET automation_id = (SELECT occurrence.automation_id FROM occurrence WHERE occurrence.id = attempt.occurrence_id)
     WHERE result = 'unknown'
@@ -271,8 +275,9 @@ _LOOK_UPS: Final = (
 
 
 _GAPS: Final = (
-    "ALTER TABLE occurrence ADD COLUMN definition_id INTEGER",  # of a span without intervals: the version that implied it
-    "ALTER TABLE occurrence ADD COLUMN evaluation_id INTEGER",  # how that was evaluated
+    # of a span without intervals: the definition version of the span
+    "ALTER TABLE occurrence ADD COLUMN definition_id INTEGER",
+    "ALTER TABLE occurrence ADD COLUMN evaluation_id INTEGER",  # how the definition version was evaluated
     """
     CREATE TABLE gap (               -- below the watermark, and not decided yet
         target TEXT NOT NULL REFERENCES target (name) ON UPDATE CASCADE,
@@ -285,7 +290,7 @@ _GAPS: Final = (
     """,
 )
 
-# SQLite cannot change a CHECK, so the table is made anew with one more cause: `in_flight`.
+# SQLite cannot change a CHECK. So the table is created again with one more cause: `in_flight`.
 _CAUSES: Final = (
     "ALTER TABLE step RENAME TO step_before",
     """
@@ -305,8 +310,9 @@ _CAUSES: Final = (
 )
 
 
-# What a start wants to know of each automation must not cost a walk through the history. Triggers, since outcomes and runs are written in
-# several places, and a statement of its own for each group would need Python's global lock once more.
+# A start reads these values for each automation, and must not read the whole history. Triggers keep the
+# values, because outcomes and runs are written in several places, and an additional statement for each group
+# would need Python's global lock once more.
 _LAST_TIMES: Final = (
     "ALTER TABLE automation ADD COLUMN accepted_at TEXT",
     "ALTER TABLE automation ADD COLUMN succeeded_at TEXT",
@@ -344,17 +350,18 @@ _LAST_TIMES: Final = (
 
 
 def add_gaps_and_indexes(tables: Tables) -> None:
-    """Rules of reading expressions, and what keeps statements short in a large installation."""
+    """Add the version of the expression rules, gaps, last times, and indexes for large installations."""
     for statement in (*_RULES, *_LOOK_UPS, *_GAPS, *_CAUSES, *_LAST_TIMES):
         tables.execute(statement)
 
 
 def add_unseen_since(tables: Tables) -> None:
-    """Since when automations are not shown: an edit of one that a damaged list left out counts from then, also after a restart.
+    """Add the time since when an automation is not shown, and an index for the definition version of a span.
 
-    And an index for the version that implied a span, which may be an old one of many.
+    When a damaged list left an automation out, an edit of the automation counts from this time, also after a
+    restart. The definition version of a span may be an old version among many.
     """
-    tables.execute("ALTER TABLE automation ADD COLUMN unseen_since TEXT")  # NULL: the newest snapshot showed it
+    tables.execute("ALTER TABLE automation ADD COLUMN unseen_since TEXT")  # NULL: in the newest snapshot
     tables.execute("CREATE INDEX definition_by_schedule ON definition (target, automation_id, cron_expression, timezone)")
 
 
@@ -372,12 +379,16 @@ _UNATTRIBUTED_RUN: Final = """
 
 
 def add_unattributed_runs(tables: Tables) -> None:
-    """Runs of which is not known yet who started them, so that a restart does not forget a run that a newer one hides by then."""
+    """Add the runs of unknown origin.
+
+    A restart does not forget these runs, although newer runs may hide them by then.
+    """
     tables.execute(_UNATTRIBUTED_RUN)
 
 
-# The newest finished run of an automation is the run that began last among the runs whose end is known. The end of a superseded run
-# is not known. A run that was there before the daemon ended at some time between its beginning and the first snapshot.
+# The newest finished run of an automation is the last to begin among the runs with a known end. The end of a
+# superseded run is not known. A run from before the daemon ended between its beginning and the first
+# snapshot.
 _KEEP_FINISHED_RUN: Final = """
     UPDATE automation SET
         failures = CASE WHEN new.status = 'success' THEN 0 WHEN finished_run_id IS new.run_id THEN max(failures, 1) ELSE failures + 1 END,
@@ -423,31 +434,34 @@ _FINISHED_RUNS: Final = (
 
 
 def add_finished_runs(tables: Tables) -> None:
-    """The newest finished run of each automation, and how many runs failed in a row up to that run."""
+    """Add the newest finished run of each automation, and how many runs failed in a row up to that run."""
     for statement in _FINISHED_RUNS:
         tables.execute(statement)
 
 
 _THROTTLE: Final = (
-    "ALTER TABLE target ADD COLUMN throttled_at TEXT",  # when the API asked to send nothing; NULL: no wait is known
-    "ALTER TABLE target ADD COLUMN throttled_until TEXT",  # until when
+    # when the API asked to send nothing; NULL: no wait is known
+    "ALTER TABLE target ADD COLUMN throttled_at TEXT",
+    "ALTER TABLE target ADD COLUMN throttled_until TEXT",  # the end of the wait
 )
 
 
 def add_throttle(tables: Tables) -> None:
-    """The wait that the API of a target asked for, so that a restart does not end the wait."""
+    """Add the wait asked for by the API of a target: a restart does not end the wait."""
     for statement in _THROTTLE:
         tables.execute(statement)
 
 
 def add_restored_at(tables: Tables) -> None:
-    """When the ledger was restored from a backup, so that the runs since the backup are not taken for foreign."""
-    tables.execute("ALTER TABLE target ADD COLUMN restored_at TEXT")  # NULL: never, or nothing was fired since the backup
+    """Add when the ledger was restored from a backup: runs since the backup do not count as foreign."""
+    # NULL: never, or nothing was fired since the backup
+    tables.execute("ALTER TABLE target ADD COLUMN restored_at TEXT")
 
 
-# Most runs succeed: the index holds the others, and stays small.
+# Most runs succeed: the index holds only the other runs, and stays small.
 _RUNS_BY_STATUS: Final = (
-    "ALTER TABLE run ADD COLUMN scheduled_for TEXT",  # of its occurrence, also when that is gone
+    # of the run's occurrence, also when the occurrence was removed
+    "ALTER TABLE run ADD COLUMN scheduled_for TEXT",
     """
     UPDATE run SET scheduled_for = (SELECT occurrence.scheduled_for FROM occurrence WHERE occurrence.id = run.occurrence_id)
     WHERE occurrence_id IS NOT NULL
@@ -460,13 +474,13 @@ _RUNS_BY_STATUS: Final = (
 
 
 def add_run_status_index(tables: Tables) -> None:
-    """What finds the newest occurrences whose runs failed, however many occurrences lie between."""
+    """Add an index to find the newest occurrences with failed runs, however rare."""
     for statement in _RUNS_BY_STATUS:
         tables.execute(statement)
 
 
-# Any outcome and any status may be rare: all runs fail, or all occurrences are paused. Instants increase, so that new entries of an
-# index share the last pages of their outcome.
+# Any outcome and any status may be rare: all runs may fail, or all occurrences may be paused. Instants
+# increase, so new entries of an index share the last pages of their outcome.
 _HISTORY_BY_OUTCOME: Final = (
     "CREATE INDEX occurrence_by_outcome ON occurrence (outcome, scheduled_for, automation_id) WHERE outcome IS NOT NULL",
     "DROP INDEX run_not_successful",
@@ -475,7 +489,7 @@ _HISTORY_BY_OUTCOME: Final = (
 
 
 def add_outcome_index(tables: Tables) -> None:
-    """What finds the newest occurrences with an outcome, or whose runs have a status, however many others lie between."""
+    """Add indexes to find the newest occurrences with an outcome or a run status, however rare."""
     for statement in _HISTORY_BY_OUTCOME:
         tables.execute(statement)
 
@@ -495,10 +509,10 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
 
 
 def open_ledger(path: Path, *, on_commit: Callable[[float], None] | None = None) -> Database:
-    """The ledger's file, made or migrated where need be; see `Database.open`."""
+    """Open the ledger's file; create or migrate the file where needed. See `Database.open`."""
     return Database.open(path, application_id=APPLICATION_ID, migrations=MIGRATIONS, on_commit=on_commit)
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
-    """For commands that look and change nothing; see `scheduler.database.open_for_reading`."""
+    """Open the ledger for commands that change nothing; see `scheduler.database.open_for_reading`."""
     return database.open_for_reading(path, application_id=APPLICATION_ID, migrations=MIGRATIONS)

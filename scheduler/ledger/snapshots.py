@@ -1,4 +1,4 @@
-"""What the API showed: targets, automations and their definitions, and runs that somebody started."""
+"""The state that the API shows: targets, automations with their definitions, and runs of any origin."""
 
 import json
 import sqlite3
@@ -17,21 +17,21 @@ from scheduler.ledger.operator_requests import attribute_manual_runs, find_manua
 from scheduler.ledger.sql_batch import Contradiction, Value, make_statement, pack_rows, to_text
 
 _DOUBLES_WITHIN: Final = timedelta(hours=24)
-"""A request that hung is carried out late by minutes, hardly by days."""
+"""A request that hung is carried out minutes later, hardly days later."""
 _DOUBLES_SLACK: Final = timedelta(seconds=5)
-"""How far the API's clock may be behind where we take it to be."""
+"""How far the API's clock may be behind the time that we assume for it."""
 _CLOCKS_WITHIN: Final = timedelta(hours=1)
-"""How much further apart than now the two clocks may have been for that."""
+"""How much further apart than now the two clocks may have been when the attempt was written."""
 _MOST_OFFSET: Final = timedelta(days=1)
-"""How far apart they may be now: the attempts of that time are gone through."""
+"""How far apart the clocks may be now: the attempts of this time are read."""
 _REMOVAL_RECALL: Final = timedelta(days=1)
-"""How long before the newest good poll removals are recalled."""
+"""How long before the newest good poll removals are still reported."""
 
 # ---------------------------------------------------------------- targets
 
 
 def bind(connection: sqlite3.Connection, target: str, url: str, project_id: str) -> None:
-    """Bind the name to its URL and project, or check that it is. Raises `TargetMismatch`."""
+    """Bind the name to its URL and project, or check the binding. Raises `TargetMismatch`."""
     url = normalize_url(url)
     connection.execute("INSERT INTO target (name, url, project_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (target, url, project_id))
     known = connection.execute("SELECT url, project_id FROM target WHERE name = ?", (target,)).fetchone()
@@ -42,10 +42,10 @@ def bind(connection: sqlite3.Connection, target: str, url: str, project_id: str)
 
 
 def move_target(connection: sqlite3.Connection, target: str, url: str, project_id: str) -> str | None:
-    """Bind a target whose API has another URL now to that URL; return the old one, None when there is nothing to do.
+    """Bind a target to the new URL of the API. Return the old URL, None when there is nothing to do.
 
-    No daemon may be running. Raises `ConfigurationError` for another project, for a target that the ledger does not know, and when the
-    URL is that of another target.
+    No daemon may be running. Raises `ConfigurationError` for another project, for a target missing in the
+    ledger, and when the URL belongs to another target.
     """
     url = normalize_url(url)
     known = connection.execute("SELECT url, project_id FROM target WHERE name = ?", (target,)).fetchone()
@@ -63,7 +63,7 @@ def move_target(connection: sqlite3.Connection, target: str, url: str, project_i
 
 
 def _describe_mismatch(target: str, url: str, project_id: str, known: tuple[str, str] | None, other: str | None) -> str:
-    """What is wrong, and the command that renames where one does."""
+    """Describe the mismatch, and name the command to rename or move the target where a command helps."""
     wanted = f"project {project_id} at {url}"
     if known is None:
         return (
@@ -82,7 +82,10 @@ def _describe_mismatch(target: str, url: str, project_id: str, known: tuple[str,
 
 
 def normalize_url(url: str) -> str:
-    """The URL in the one form in which two of them are compared: lower-case scheme and host, no default port, no trailing slash."""
+    """Return the URL in the form for comparisons.
+
+    Scheme and host are in lower case, without a default port and without a trailing slash.
+    """
     parts = urlsplit(url.strip())
     host = (parts.hostname or "").lower()
     host = f"[{host}]" if ":" in host else host
@@ -91,7 +94,7 @@ def normalize_url(url: str) -> str:
 
 
 def read_target(connection: sqlite3.Connection, target: str) -> RecordedTargetState:
-    """The target as last recorded, without what was removed."""
+    """Read the target as last recorded, without its removed automations."""
     known = connection.execute(_SELECT_TARGET, (target,)).fetchone()
     gaps = tuple(Gap(from_text(since), from_text(until), first) for since, until, first in connection.execute(_SELECT_GAPS, (target,)))
     automations = {row["automation_id"]: _parse_automation(row) for row in connection.execute(_SELECT_AUTOMATIONS, (target,))}
@@ -106,7 +109,7 @@ def read_target(connection: sqlite3.Connection, target: str) -> RecordedTargetSt
 
 
 def record_throttle(connection: sqlite3.Connection, target: str, span: ThrottleSpan | None) -> None:
-    """Record the wait that the API of the target asked for; None: there is none any more."""
+    """Record the wait asked for by the API of the target; None: no wait is left."""
     since, until = (None, None) if span is None else (to_text(span.since), to_text(span.until))
     if connection.execute(_THROTTLE, (since, until, target)).rowcount != 1:
         raise Contradiction(f"the target {target!r} was never bound")
@@ -199,7 +202,8 @@ _TAKE_VERSIONS: Final = make_statement(
     """,
 )
 
-# The target is a column here, not a parameter: with a constant, SQLite goes through all automations of the target for each change.
+# The target is a column, not a parameter: with a constant, SQLite reads all automations of the target for
+# each change.
 _TAKE_CHANGES: Final = make_statement(
     "target, automation_id, name, cron_expression, timezone, enabled, updated_at, run_id, run_at, run_status, run_error",
     """
@@ -229,10 +233,10 @@ _SEE: Final = """
 
 @dataclass(frozen=True, slots=True)
 class SnapshotUpdate:
-    """What a snapshot changed: new versions of definitions, automations of which anything differs, and the ids of those that are gone.
+    """The changes of a snapshot: definition versions, changed automations, and ids of removed automations.
 
-    ``unseen``: since when automations are not shown any more; None for those that are shown again.
-    ``whole`` is False for a part that others follow. Each part holds all that the snapshot changed of its automations.
+    ``unseen``: since when automations are not shown; None for automations that are shown again. ``whole`` is
+    False for a part that other parts follow. Each part holds all changes of its automations.
     """
 
     target: str
@@ -245,11 +249,12 @@ class SnapshotUpdate:
 
 
 def record_snapshot(connection: sqlite3.Connection, seen: SnapshotUpdate, evaluated_by: tuple[str, str]) -> None:
-    """Record what a snapshot changed; nothing but the target's row when that is nothing.
+    """Record the changes of a snapshot. Without changes, only the target's row is written.
 
-    The watermark goes back to the earliest ``effective_from``, never forward; the first snapshot sets it. A snapshot of which only a
-    part is recorded is not the newest good poll: what the other parts tell would otherwise count from it at the earliest. ``evaluated_by``:
-    the versions of croniter and of the zone data.
+    The watermark goes back to the earliest ``effective_from``, never forward; the first snapshot sets the
+    watermark. When only a part of a snapshot is recorded, the snapshot is not the newest good poll: otherwise
+    the changes of the other parts would count from this poll at the earliest. ``evaluated_by``: the versions
+    of croniter and of the zone data.
     """
     earliest = min((version.effective_from for version in seen.versions), default=seen.at)
     if connection.execute(_SEE, (to_text(seen.at), to_text(earliest), seen.target, seen.whole)).rowcount != 1:
@@ -300,11 +305,14 @@ def _make_automation_row(target: str, automation: Automation) -> tuple[Value, ..
 # ---------------------------------------------------------------- runs
 
 _WRITTEN_BY_API: Final = "strftime('%Y-%m-%dT%H:%M:%f', attempt.written_at, printf('%+.3f seconds', coalesce(attempt.clock_offset, ?3)))"
-"""When an attempt was written by the API's clock, which a run's beginning stands on; in thousandths, which compare as text all the same.
+"""When an attempt was written, by the API's clock, which also dates the beginning of runs.
 
-What was not known of that clock then is taken for what is known now."""
+The text has thousandths of a second, and still compares correctly with microseconds.
 
-# Of each run's automation the newest attempt that fits is looked for, and no other automation's.
+Where the clock offset of an attempt is not known, the offset of now is used.
+"""
+
+# For each run, the newest fitting attempt of the same automation is searched.
 _NEW_FOREIGN: Final = make_statement(
     "run_id, automation_id, earliest, latest, first, last",
     f"""
@@ -357,9 +365,10 @@ _NAMES: Final = make_statement(
 def record_runs(
     connection: sqlite3.Connection, target: str, runs: Sequence[tuple[Run, RunOrigin]], at: datetime, clock_offset: float | None
 ) -> RecordedRuns:
-    """Record runs and how they ended. Return the occurrences of new late doubles and of the ended runs, and names.
+    """Record runs and how they ended.
 
-    Who started a run stays as it was first recorded, and no reading makes one that has ended run again.
+    Return the occurrences of new late doubles and of the ended runs, and names. The recorded origin of a run
+    never changes here, and no reading makes an ended run running again.
     """
     foreign = [run for run, origin in runs if origin is RunOrigin.FOREIGN and run.started_at is not None]
     windows = pack_rows([_make_window_row(run, timedelta(seconds=clock_offset or 0.0)) for run in foreign])
@@ -378,7 +387,10 @@ def _read_instants(texts: Mapping[str, str]) -> Mapping[str, datetime]:
 
 
 def _make_window_row(run: Run, clock_offset: timedelta) -> tuple[Value, ...]:
-    """When the run's attempt was sent by the API's clock, and when that was by ours, which may have been right or as far off as now."""
+    """Return the bounds for the time of the run's attempt, by the API's clock and by the local clock.
+
+    The local clock may have been right at this time, or as far off as now.
+    """
     assert run.started_at is not None
     earliest, latest = run.started_at - _DOUBLES_WITHIN, run.started_at + _DOUBLES_SLACK
     ahead = max(min(clock_offset, _MOST_OFFSET), -_MOST_OFFSET)
@@ -395,7 +407,7 @@ def _make_run_row(run: Run, origin: RunOrigin, at: datetime) -> tuple[Value, ...
 def find_run_origin(
     connection: sqlite3.Connection, target: str, run_id: str, automation_id: str, started_at: datetime | None
 ) -> RunOrigin | None:
-    """Who started this run, as far as is recorded: a run that is known, or one that fits a request by hand."""
+    """Return the recorded origin of a run, or manual when the run fits a manual run; None when unknown."""
     known = connection.execute("SELECT origin FROM run WHERE target = ? AND run_id = ?", (target, run_id)).fetchone()
     if known is not None:
         return RunOrigin(known["origin"])
@@ -410,11 +422,11 @@ _SELECT_NEWEST_RUNS: Final = """
         WHERE automation.target = ?1 AND automation.removed_at IS NULL
     ) GROUP BY automation_id
 """
-"""A run that is neither the one in the newest snapshot nor still running cannot be the newest."""
+"""A run that neither stands in the newest snapshot nor is still running cannot be the newest run."""
 
 
 def read_newest_runs(connection: sqlite3.Connection, target: str) -> list[Run]:
-    """The newest run of every automation that has one on record."""
+    """Return the newest run of every automation with a recorded run."""
     return [
         Run(row["run_id"], row["automation_id"], _parse_instant(row["started_at"] or None), RunStatus(row["status"]), row["error"])
         for row in connection.execute(_SELECT_NEWEST_RUNS, (target,))

@@ -1,9 +1,10 @@
-"""Spans: rows that stand for several consecutive occurrences of one automation with the same fate.
+"""Spans: rows for several consecutive occurrences of one automation with the same outcome.
 
-A span knows exactly which instants it stands for, in one of two ways. A span of few instants lists the seconds between one and the next:
-``[[60, 2879]]`` is every minute of two days. A span of many refers to the definition version that implied it and to the evaluation in
-force: it stands for all instants of that schedule from its first to its last. An edit that is seen late can imply instants that lie in
-between; then the span is divided there, so that they can have rows of their own.
+A span knows its instants exactly, by one of two methods. A span of few instants lists the seconds from each
+instant to the next: ``[[60, 2879]]`` is every minute of two days. A span of many instants refers to the
+definition version that implied the span and to the evaluation in force: the span covers all instants of this
+schedule between the bounds. An edit seen late can imply other instants in between. Then the span is divided
+there, and these instants can have their own rows.
 """
 
 import json
@@ -54,7 +55,10 @@ _JUST_BEFORE: Final = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class SpanPart:
-    """Consecutive instants of a span; ``listed`` None: all that the span's schedule has between the bounds, both included."""
+    """Consecutive instants of a span.
+
+    ``instants`` None: all instants of the span's schedule between the bounds, inclusive.
+    """
 
     first: datetime
     last: datetime
@@ -63,18 +67,22 @@ class SpanPart:
 
     @property
     def extent(self) -> tuple[str, str, int, str | None]:
-        """First and last instant, count and intervals, as they stand in the table."""
+        """First and last instant, count and intervals, in the form of the table."""
         return to_text_seconds(self.first), to_text_seconds(self.last), self.count, encode_intervals(self.instants or ())
 
     @property
     def is_by_schedule(self) -> bool:
-        """Whether its row has to name the definition."""
+        """Whether the row of this part has to name the definition."""
         return self.instants is None and self.count > 1
 
 
 @dataclass(frozen=True, slots=True)
 class SpanRow:
-    """A row for several occurrences. It knows its instants by its ``schedule``, or by ``listed``, or (of the first version) not at all."""
+    """A row for several occurrences.
+
+    The row knows the instants by ``schedule`` or by ``instants``. A row of the ledger's first version may
+    know neither.
+    """
 
     id: int
     automation_id: str
@@ -87,7 +95,10 @@ class SpanRow:
 
     @classmethod
     def from_row(cls, row: Sequence[str | int | None], known: Sequence[datetime] | None = None) -> "SpanRow":
-        """The span in a row of `SPAN_COLUMNS`. ``known``: the instants of a span that does not know its own."""
+        """Make the span from a row of `SPAN_COLUMNS`.
+
+        ``known``: the instants of a span without known instants.
+        """
         row_id, automation_id, scheduled_for, last, count, due, text, *by = row
         first = from_text(str(scheduled_for))
         listed = known if text is None else list(decode_intervals(first, str(text)))
@@ -96,11 +107,11 @@ class SpanRow:
 
     @property
     def has_instants(self) -> bool:
-        """Whether it knows which instants it stands for."""
+        """Whether the span's instants are known."""
         return self.schedule is not None or self.instants is not None
 
     def select_own_instants(self, instants: Sequence[datetime]) -> set[datetime]:
-        """Those of the instants that it stands for."""
+        """Return the given instants covered by the span."""
         if self.instants is not None:
             return set(self.instants) & set(instants)
         within = [instant for instant in instants if self.first <= instant <= self.last]
@@ -111,7 +122,10 @@ class SpanRow:
         return {instant for instant in within if self.schedule.is_fire_time(instant)}
 
     def divide_around(self, strangers: Sequence[datetime]) -> list[SpanPart]:
-        """What is left of it when it is divided at ``strangers``: instants within its bounds, in order, that it does not stand for."""
+        """Divide the span at ``strangers``, and return the parts.
+
+        Strangers are instants within the bounds of the span, in order, not covered by the span.
+        """
         if self.instants is not None:
             return _make_parts(self.instants, strangers)
         assert self.schedule is not None
@@ -121,7 +135,7 @@ class SpanRow:
         return [*([] if head is None else [head]), *between, *([] if tail is None else [tail])]
 
     def split_at(self, instant: datetime) -> list[SpanPart]:
-        """What is before one of its instants, the instant itself, and what is after it."""
+        """Return the part before one of the span's instants, the instant itself, and the part after."""
         own = SpanPart(instant, instant, 1)
         if self.instants is not None:
             at = self.instants.index(instant)
@@ -133,11 +147,14 @@ class SpanRow:
 
 
 _FEW: Final = 8
-"""So many instants are asked for one by one."""
+"""Up to this number, instants are checked one by one."""
 
 
 def _parse_schedule(*by: str | int | None) -> Schedule | None:
-    """The schedule of a definition and its evaluation; None when there is none, or the zone data lack its zone by now."""
+    """Parse the schedule of a definition and an evaluation.
+
+    None when the row names no definition, or when the zone data lack the zone by now.
+    """
     expression, timezone, gap, repeat, rules_version = by
     if expression is None:
         return None
@@ -151,7 +168,10 @@ def _parse_schedule(*by: str | int | None) -> Schedule | None:
 
 
 def make_part(schedule: Schedule, begin: datetime, end: datetime) -> SpanPart | None:
-    """The instants of a schedule after ``begin`` and up to ``end``; None when there are none."""
+    """Make the part with a schedule's instants after ``begin`` and up to ``end``.
+
+    Return None when the schedule has no such instants.
+    """
     extent = measure_extent(schedule, begin, end) if begin < end else None
     return None if extent is None else SpanPart(extent.first, extent.last, extent.count)
 
@@ -162,14 +182,17 @@ def _make_parts(instants: Sequence[datetime], strangers: Sequence[datetime]) -> 
 
 
 def encode_intervals(instants: Sequence[datetime]) -> str | None:
-    """How the instants of a row follow each other, for its column: runs of ``[seconds, times]``. None for a single one."""
+    """Encode the distances between a row's instants, for the column: groups of ``[seconds, times]``.
+
+    None for a single instant.
+    """
     steps = (int((later - earlier).total_seconds()) for earlier, later in pairwise(instants))
     runs = [[seconds, len(list(run))] for seconds, run in groupby(steps)]
     return json.dumps(runs, separators=(",", ":")) if runs else None
 
 
 def decode_intervals(first: datetime, text: str) -> Iterator[datetime]:
-    """The instants of a span that begins with ``first``."""
+    """Yield the instants of a span beginning with ``first``."""
     yield first
     for seconds, times in json.loads(text):
         for _ in range(times):
@@ -180,7 +203,7 @@ def decode_intervals(first: datetime, text: str) -> Iterator[datetime]:
 def read_spans_around(
     connection: sqlite3.Connection, target: str, automations: Collection[str], begin: datetime, end: datetime
 ) -> list[SpanRow]:
-    """The spans of these automations that reach into the time between two instants."""
+    """Read the spans of these automations that reach into the time between two instants."""
     bounds = to_text_seconds(begin), to_text_seconds(end)
     return [
         SpanRow.from_row(row) for row in connection.execute(_SELECT_AROUND, (target, json.dumps(list(automations)), *bounds)).fetchall()
@@ -188,7 +211,11 @@ def read_spans_around(
 
 
 def divide_spans(connection: sqlite3.Connection, target: str, wanted: Mapping[str, Sequence[datetime]]) -> bool:
-    """Divide the target's spans around the ``wanted`` instants, by automation, that lie within and are none of theirs; whether any was."""
+    """Divide the target's spans around the ``wanted`` instants, by automation.
+
+    A span is divided only by instants within the bounds, not covered by the span. Return whether any span was
+    divided.
+    """
     if not wanted:
         return False
     begin, end = min(map(min, wanted.values())), max(map(max, wanted.values()))
@@ -199,15 +226,19 @@ def divide_spans(connection: sqlite3.Connection, target: str, wanted: Mapping[st
 
 
 def find_span_id(connection: sqlite3.Connection, occurrence: Occurrence) -> int | None:
-    """The id of the span that stands for the occurrence; None when there is none. A span that does not know may stand for it."""
+    """Find the id of the span over the occurrence, or None.
+
+    A span without known instants may cover the occurrence, and counts.
+    """
     spans = (SpanRow.from_row(row) for row in connection.execute(_SELECT_OVER, to_identity(occurrence)))
     return next((span.id for span in spans if span.select_own_instants([occurrence.scheduled_for])), None)
 
 
 def take_out(connection: sqlite3.Connection, occurrence: Occurrence, instants: Sequence[datetime] = ()) -> bool:
-    """Give an occurrence that lies in a span a row of its own, with the same fate; what is before and after it stays together.
+    """Give an occurrence in a span a separate row, with the same outcome.
 
-    ``instants`` are those of a span that does not know its own, as one of the ledger's first version. False when there is no such span.
+    The parts before and after stay together. ``instants`` are the instants of a span without known instants,
+    for example a span of the ledger's first version. Return False when no span covers the occurrence.
     """
     found = connection.execute(_SELECT_OVER, to_identity(occurrence)).fetchone()
     span = None if found is None else _add_instants(SpanRow.from_row(found), instants)
@@ -218,14 +249,17 @@ def take_out(connection: sqlite3.Connection, occurrence: Occurrence, instants: S
 
 
 def _add_instants(span: SpanRow, instants: Sequence[datetime]) -> SpanRow:
-    """The span, which knows these instants if they can be its own and it knows none itself."""
+    """Add these instants to a span without known instants, when bounds and count agree."""
     if span.has_instants or not instants or (instants[0], instants[-1], len(instants)) != (span.first, span.last, span.count):
         return span
     return SpanRow(span.id, span.automation_id, span.first, span.last, span.count, span.jitter, None, instants)
 
 
 def divide_span(connection: sqlite3.Connection, span: SpanRow, wanted: Sequence[datetime]) -> bool:
-    """Divide one span around those of the ``wanted`` instants that lie within and are none of its own; whether there was any."""
+    """Divide one span around the ``wanted`` instants within the bounds that the span does not cover.
+
+    Return whether the span was divided.
+    """
     if not span.has_instants:
         return False
     within = sorted(each for each in wanted if span.first < each < span.last)
@@ -237,7 +271,7 @@ def divide_span(connection: sqlite3.Connection, span: SpanRow, wanted: Sequence[
 
 
 def _write_parts(connection: sqlite3.Connection, span: SpanRow, parts: Sequence[SpanPart]) -> None:
-    """A row for each part; the span's own for the first."""
+    """Write a row for each part. The first part keeps the row of the span."""
     for part in parts[1:]:
         connection.execute(_REPEAT, (span.id, *part.extent, to_text(part.first + span.jitter), part.is_by_schedule))
     _, *extent = parts[0].extent

@@ -1,7 +1,8 @@
-"""Many rows in one statement: the values go in as one JSON text, which SQLite unpacks.
+"""Many rows in one statement: the values are passed as a single JSON text, and SQLite unpacks the text.
 
-A statement for each row would need Python's global lock back after each, up to five milliseconds beside a busy event loop. One statement
-for a thousand rows needs it once, and SQLite works on another core meanwhile.
+A statement for each row would need Python's global lock again after each row, up to five milliseconds beside
+a busy event loop. One statement for a thousand rows needs the lock once, and SQLite works on another core
+meanwhile.
 """
 
 import json
@@ -21,15 +22,17 @@ Apply = Callable[[sqlite3.Connection, Sequence[Item]], Sequence[T]]
 
 
 class Contradiction(RuntimeError):
-    """What was asked does not follow from what is recorded: a mistake in the daemon. Nothing was written."""
+    """The request contradicts the recorded state: a mistake in the daemon. Nothing was written."""
 
 
 def make_statement(columns: str, statement: str) -> str:
-    """The ``statement``, in which ``{given}`` is a table of these columns, filled from the first parameter; see `pack_rows`.
+    """Make the statement, in which ``{given}`` is a table of these columns, filled from the first parameter.
 
-    Where the columns name an occurrence, ``{same}`` says that the row is that one.
+    See `pack_rows`. Where the columns name an occurrence, ``{same}`` is the condition that the row is this
+    occurrence.
     """
-    # No WITH before the statement: Python's module would not know it for one that changes rows, and count none.
+    # No WITH before the statement: Python's module would not recognize a statement that changes rows, and
+    # would not count them.
     unpacked = ", ".join(f"value ->> {index} AS {column.strip()}" for index, column in enumerate(columns.split(",")))
     table = f"(SELECT {unpacked} FROM json_each(?1)) AS given"  # noqa: S608 -- literals of this package
     return statement.replace("{given}", table).replace("{same}", _SAME)
@@ -39,12 +42,14 @@ _SAME: Final = " AND ".join(f"occurrence.{column} = given.{column}" for column i
 
 
 def pack_rows(rows: Sequence[Sequence[Value]]) -> str:
-    """The rows for a statement made by `make_statement`. Halves of surrogate pairs, which no database takes, become question marks.
+    """Pack the rows for a statement made by `make_statement`.
 
-    NUL, at which SQLite's JSON functions cut a text off, becomes U+FFFD. Both are refused where they come in, in what decides anything.
+    Halves of surrogate pairs, which no database accepts, become question marks. NUL, at which SQLite's JSON
+    functions cut a text off, becomes U+FFFD. In texts that decide anything, both are refused where the text
+    comes in.
     """
     text = _encode(rows)
-    if _ENCODED_NUL in text:  # or a backslash before "u0000", which is left as it is
+    if _ENCODED_NUL in text:  # or a backslash before "u0000", which stays unchanged
         text = _encode([[_replace_nul(value) for value in row] for row in rows])
     return text.encode(errors="replace").decode()
 
@@ -58,21 +63,24 @@ _ENCODED_NUL: Final = r"\u0000"
 
 _encode: Final = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 
-# What is due together shares its instants, and a datetime remembers its hash: looking the text up costs a thirtieth of making it.
+# Occurrences due together share their instants, and a datetime keeps its hash: a look-up costs a thirtieth of
+# the formatting.
 to_text: Final = lru_cache(maxsize=4096)(instants.to_text)
 to_text_seconds: Final = lru_cache(maxsize=4096)(instants.to_text_seconds)
 
 
 def to_identity(occurrence: Occurrence) -> tuple[str, str, str]:
-    """Target, automation and scheduled instant, as they stand in the table."""
+    """Return target, automation and scheduled instant in the form of the table."""
     return occurrence.target, occurrence.automation_id, to_text_seconds(occurrence.scheduled_for)
 
 
 def halve_on_contradiction(apply: Apply[Item, T]) -> Callable[[sqlite3.Connection, Sequence[Item]], Sequence[T | Exception]]:
-    """An operation for `Database.write_together` out of one that writes all its items or raises `Contradiction`.
+    """Make an operation for `Database.write_together` from a function that writes all items or none.
 
-    The usual case, in which nothing is wrong with any of a thousand, takes a few statements. Otherwise they are halved until what is
-    wrong is alone.
+    The function raises `Contradiction` when it writes none.
+
+    In the usual case no item of a thousand is wrong, and all items take a few statements. Otherwise the items
+    are halved until each wrong item is alone.
     """
 
     def apply_in_halves(connection: sqlite3.Connection, items: Sequence[Item]) -> Sequence[T | Exception]:
@@ -95,5 +103,5 @@ def _try_apply(connection: sqlite3.Connection, apply: Apply[Item, T], items: Seq
         connection.execute("ROLLBACK TO items")
         return contradiction
     finally:
-        if connection.in_transaction:  # a fault may have ended it
+        if connection.in_transaction:  # an error may have ended the transaction
             connection.execute("RELEASE items")

@@ -1,4 +1,7 @@
-"""`SqliteLedger`: the daemon's verbs on a `Database`. What each does stands in the module that it comes from."""
+"""`SqliteLedger`: the operations of the daemon on a `Database`.
+
+The other modules of this package describe the operations.
+"""
 
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
@@ -45,11 +48,12 @@ _CONCLUDE: Final = halve_on_contradiction(outcomes.conclude)
 
 @dataclass(frozen=True, slots=True)
 class SqliteLedger:
-    """The ledger in a database of ours. ``node`` signs what it writes; ``croniter`` and ``tzdata`` are the versions that evaluate.
+    """The ledger in a database of this project.
 
-    ``rules_version`` is the version of the rules that read expressions, see `scheduler.core.ranges`.
-    Every method raises `LedgerUnavailable` when it cannot be done now, and those that write return when their write is durable.
-    `Contradiction` is a mistake of the caller's, of which nothing was written.
+    ``node`` is written to the rows; ``croniter`` and ``tzdata`` are the versions for evaluating schedules.
+    ``rules_version`` is the version of the rules for reading expressions, see `scheduler.core.ranges`. Every
+    method raises `LedgerUnavailable` when the operation is not possible now. Methods that write return when
+    their write is durable. `Contradiction` is a mistake of the caller, and nothing was written.
     """
 
     database: Database
@@ -58,7 +62,7 @@ class SqliteLedger:
     tzdata: str
     rules_version: int = RULES_VERSION
 
-    # ------------------------------------------------------------ targets and what they show
+    # ------------------------------------------------------------ targets and their snapshots
 
     async def bind(self, target: str, url: str, project_id: str) -> RecordedTargetState:
         """See `snapshots.bind` and `snapshots.read_target`."""
@@ -85,12 +89,12 @@ class SqliteLedger:
         await self.database.write(lambda connection: snapshots.record_throttle(connection, target, span))
 
     async def record_evaluation(self, since: datetime, *, dst_gap: str, dst_repeat: str) -> None:
-        """From ``since`` on schedules are evaluated like this: a row when anything of it is new."""
+        """Record how schedules are evaluated from ``since`` on: a row when any value is new."""
         row = (to_text(since), self.croniter, self.tzdata, dst_gap, dst_repeat, self.rules_version)
         await self.database.write(lambda connection: connection.execute(_INSERT_EVALUATION, row).rowcount)
 
     async def record_policies(self, since: datetime, *, schedule: str, overrides: str) -> None:
-        """From ``since`` on these settings decide, both as JSON: a row when they are not those of the newest one."""
+        """Record the policies in force from ``since`` on, as JSON: a row when any value is new."""
         row = (to_text(since), schedule, overrides)
         await self.database.write(lambda connection: connection.execute(_INSERT_POLICY, row).rowcount)
 
@@ -125,7 +129,7 @@ class SqliteLedger:
     async def conclude(
         self, occurrence: Occurrence, conclusion: Conclusion, end: AttemptEnd | None = None, steps: Sequence[Step] = ()
     ) -> bool:
-        """See `outcomes.conclude`; False is its `RunTaken`."""
+        """See `outcomes.conclude`. Return False on `RunTaken`."""
         try:
             await self.database.write_together(_CONCLUDE, outcomes.ConclusionWrite(occurrence, conclusion, end, steps))
         except outcomes.RunTaken:
@@ -154,11 +158,11 @@ class SqliteLedger:
         await self.database.write(lambda connection: outcomes.rewind(connection, target, now))
 
     async def read_open_occurrences(self, target: str) -> list[OpenOccurrence]:
-        """Every claim without an outcome, whichever node made it, in the order of due."""
+        """Read every claim without an outcome, of any node, in the order of due."""
         return await self.database.read(partial(_read_open, target=target, before=None))
 
     async def read_late_occurrences(self, target: str, now: datetime) -> list[OpenOccurrence]:
-        """Those of them whose deadline is before ``now``."""
+        """Read the open occurrences with a deadline before ``now``."""
         return await self.database.read_in_background(partial(_read_open, target=target, before=to_text(now)))
 
     async def find_missing(self, target: str, expected: Sequence[Occurrence]) -> set[Occurrence]:
@@ -166,12 +170,12 @@ class SqliteLedger:
         return await self.database.read_in_background(lambda connection: find_missing(connection, target, expected))
 
     async def read_pauses(self, target: str) -> frozenset[str]:
-        """The ids of paused automations; ``*`` means all of them."""
+        """Read the ids of paused automations; ``*`` means all automations."""
         return await self.database.read(
             lambda connection: frozenset(each.automation_id for each in operator_requests.read_pauses(connection, target))
         )
 
-    # ------------------------------------------------------------ what is asked for by hand
+    # ------------------------------------------------------------ requests for a backfill
 
     async def read_fire_requests(self, target: str) -> list[FireRequest]:
         """See `fire_requests.read_requests`."""
@@ -257,7 +261,7 @@ def _read_open(connection: sqlite3.Connection, target: str, before: str | None) 
 
 def _read_open_one(connection: sqlite3.Connection, occurrence: Occurrence) -> OpenOccurrence:
     cursor = connection.cursor()
-    cursor.row_factory = sqlite3.Row  # the writer's connection gives plain tuples
+    cursor.row_factory = sqlite3.Row  # the writer's connection returns plain tuples
     return _parse_open(cursor.execute(_SELECT_OPEN_ONE, to_identity(occurrence)).fetchone())
 
 
@@ -286,7 +290,8 @@ def _parse_end(row: sqlite3.Row) -> AttemptEnd:
     return AttemptEnd(
         number=row["number"],
         result=AttemptResult(row["result"]),
-        ended_at=from_text(row["ended_at"] or row["written_at"]),  # nobody saw the end of the attempts of a process that died
+        # nobody saw the end of the attempts of a dead process
+        ended_at=from_text(row["ended_at"] or row["written_at"]),
         sent_at=None if sent_at is None else from_text(sent_at),
         http_status=row["http_status"],
         error=row["attempt_error"],

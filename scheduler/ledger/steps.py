@@ -1,4 +1,7 @@
-"""Steps of occurrences, written with whatever else is written of them. A wait that lasts is written once by itself, without its end."""
+"""Steps of occurrences, written together with other changes of the occurrence.
+
+A lasting wait is written once by itself, without the end.
+"""
 
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -19,7 +22,7 @@ _INSERT: Final = make_statement(
 
 
 def record(connection: sqlite3.Connection, taken: Iterable[tuple[Occurrence, Sequence[Step]]]) -> None:
-    """Write the steps of these occurrences, of which most have none."""
+    """Write the steps of occurrences; most occurrences have none."""
     rows = [_make_row(occurrence, step) for occurrence, steps in taken for step in steps]
     if rows:
         connection.execute(_INSERT, (pack_rows(rows),))

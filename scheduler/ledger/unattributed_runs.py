@@ -1,7 +1,7 @@
-"""Runs that a reading showed while nobody could tell whether an attempt of ours had started them.
+"""Runs shown by a reading while the origin was unknown: perhaps an attempt of this scheduler.
 
-Each run stands in `unattributed_run` until the attempt has its outcome. So a restart does not forget the run, although a newer
-run may hide it by then, and no reading shows it again.
+Each run stands in `unattributed_run` until the attempt has an outcome. The run survives a restart, although a
+newer run may hide this run by then, and no reading shows the run again.
 """
 
 import json
@@ -28,14 +28,14 @@ _SELECT: Final = "SELECT run_id, automation_id, status, started_at, error FROM u
 
 
 def note(connection: sqlite3.Connection, target: str, runs: Sequence[Run]) -> None:
-    """Note runs as last shown."""
+    """Note runs with their state in the newest reading."""
     rows = [(run.id, run.automation_id, run.status, None if run.started_at is None else to_text(run.started_at), run.error) for run in runs]
     if rows:
         connection.execute(_NOTE, (pack_rows(rows), target))
 
 
 def remove(connection: sqlite3.Connection, target: str, run_ids: Collection[str]) -> None:
-    """Remove the notes of runs whose origin is known by now. A run without a note is passed over."""
+    """Remove the notes of runs with a known origin. Runs without a note are ignored."""
     if run_ids:
         connection.execute(_REMOVE, (json.dumps(list(run_ids)), target))
 

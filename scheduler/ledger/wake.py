@@ -1,8 +1,8 @@
-"""The wake socket beside the ledger: a command tells the daemon on the same machine that something has changed.
+"""The wake socket beside the ledger: a command wakes the daemon on the same machine after a change.
 
-The daemon that holds the lock listens at ``NAME.wake``, and a command sends an empty datagram. A datagram says only "look again": the
-daemon reads nothing from its content, and a lost datagram costs no more than the time until the next poll. So a command never waits for
-the daemon, and never fails because of it.
+The daemon that holds the lock listens at ``NAME.wake``, and a command sends an empty datagram. The daemon
+polls when a datagram comes, and never reads the content. A lost datagram costs no more than the time until
+the next poll. A command never waits for the daemon, and never fails because of the daemon.
 """
 
 import asyncio
@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Final, Self
 
 _AT_ONCE: Final = 1_000
-"""Datagrams that are removed from the queue at once. The kernel queues fewer (net.unix.max_dgram_qlen), unless a sender is as quick."""
+"""The number of datagrams that are removed from the queue at once.
+
+The kernel queues fewer datagrams (net.unix.max_dgram_qlen), unless a sender is as fast as this loop.
+"""
 
 
 def locate_wake_file(ledger: Path) -> Path:
@@ -26,7 +29,10 @@ def locate_wake_file(ledger: Path) -> Path:
 
 
 def wake(ledger: Path) -> None:
-    """Wake the daemon of this ledger. Does nothing when there is none, when it may not be reached, or when its queue is full."""
+    """Wake the daemon of this ledger.
+
+    Nothing happens when no daemon listens, when the socket may not be used, or when the queue is full.
+    """
     with contextlib.suppress(OSError), _make_socket() as sender, _open_address(ledger) as address:
         sender.sendto(b"", address)
 
@@ -41,9 +47,10 @@ class WakeSocket:
 
     @classmethod
     def open(cls, ledger: Path) -> Self:
-        """Listen at ``NAME.wake``, with the ledger's mode and owner, in place of the socket that a killed daemon left.
+        """Listen at ``NAME.wake`` with the ledger's mode and owner.
 
-        Raises OSError when this is not possible; another file under that name is left alone.
+        Replace the socket of a killed daemon. Raises OSError when this is not possible. Another kind of file
+        under this name is not touched.
         """
         path, receiver = locate_wake_file(ledger), _make_socket()
         try:
@@ -57,14 +64,15 @@ class WakeSocket:
             raise
 
     async def wait(self) -> None:
-        """Wait for a datagram, and remove it and all others that have come from the queue. Raises OSError."""
-        await asyncio.get_running_loop().sock_recv(self._receiver, 1)  # the kernel drops the rest of a longer datagram
+        """Wait for a datagram, and remove all datagrams from the queue. Raises OSError."""
+        # The kernel drops the rest of a longer datagram.
+        await asyncio.get_running_loop().sock_recv(self._receiver, 1)
         with contextlib.suppress(BlockingIOError):
             for _ in range(_AT_ONCE):
                 self._receiver.recv(1)
 
     def close(self) -> None:
-        """Listen no more, and remove the socket file, unless another daemon has replaced it."""
+        """Stop listening, and remove the socket file, unless another daemon has replaced the file."""
         self._receiver.close()
         with contextlib.suppress(OSError):
             if os.path.samestat(self._path.lstat(), self._made):
@@ -79,7 +87,10 @@ def _make_socket() -> socket.socket:
 
 @contextmanager
 def _open_address(ledger: Path) -> Iterator[str]:
-    """The address of the wake socket: by its folder's descriptor, because an address has 107 bytes (unix(7)), and a path may have more."""
+    """Yield the address of the wake socket, by the descriptor of the folder.
+
+    An address has at most 107 bytes (unix(7)), and a path may have more.
+    """
     folder = os.open(ledger.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{folder}/{locate_wake_file(ledger).name}"
@@ -98,7 +109,11 @@ def _remove_old(path: Path) -> None:
 
 
 def _copy_owner_and_mode(path: Path, ledger: os.stat_result) -> None:
-    """Give the socket file the ledger's owner and mode: whoever may write to the ledger may wake its daemon, and nobody else."""
-    with contextlib.suppress(PermissionError):  # only root gives files away; a member of a group may give it to the group
+    """Give the socket file the ledger's owner and mode.
+
+    Only users with the right to write to the ledger may wake the daemon.
+    """
+    # only root gives files to other users; a group's member may give a file to the group
+    with contextlib.suppress(PermissionError):
         os.chown(path, ledger.st_uid, ledger.st_gid, follow_symlinks=False)
     path.chmod(stat.S_IMODE(ledger.st_mode) & 0o777)

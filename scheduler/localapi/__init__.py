@@ -1,4 +1,4 @@
-"""The embedded API: the task automations contract over SQLite, and the runner that carries out the runs it accepts.
+"""The embedded API: the task automations contract over SQLite, and the runner for the accepted runs.
 
-It stands alone: it knows nothing of the daemon, its ledger or its settings, so that it can be served by itself.
+The package is independent of the daemon, the ledger and the settings, and can be served alone.
 """

@@ -1,6 +1,7 @@
-"""The ASGI application: which path leads where.
+"""The ASGI application: the routes and their endpoints.
 
-No middleware and no framework's error pages: every answer of the API, also to a path that there is not, is the contract's own.
+No middleware and no framework's error pages: every answer of the API, also for an unknown path, follows the
+contract.
 """
 
 import re
@@ -25,14 +26,15 @@ from scheduler.localapi.views import Views
 
 COLLECTION: Final = "/api/projects/:project_id/task_automations/"
 RUN_OUTPUT: Final = "/api/projects/:project_id/task_runs/:id/output/"
-"""The one route that the hosted resource does not have."""
+"""The only route that the hosted resource does not have."""
 OPENAPI: Final = Path(__file__).with_name("openapi.yaml")
-"""The contract, for programs; served to whoever asks, as a whole: ranges of a file would be one more thing to parse."""
+"""The contract, for programs, served to everybody and as a whole: no ranges have to be parsed.
+"""
 _YAML: Final = "application/yaml"  # RFC 9512
 
 
 class _Segment(StringConvertor):
-    """A part of a path as the framework's router takes it: no id has a dot."""
+    """A path segment as in the framework's router: no id has a dot."""
 
     regex = "[^/.]+"
 
@@ -41,7 +43,10 @@ register_url_convertor("segment", _Segment())
 
 
 class _ExactRoute(Route):
-    """A route that takes its path and nothing more. Starlette's own also takes a line break at the end, which ``$`` passes over."""
+    """A route for exactly the path.
+
+    Starlette's own route also accepts a line break at the end, because of ``$``.
+    """
 
     def __init__(self, path: str, endpoint: ASGIApp) -> None:
         super().__init__(path, endpoint)
@@ -58,12 +63,15 @@ def build_app(
     healthy: Callable[[], Awaitable[Mapping[str, bool]]],
     sizes: Callable[[], Awaitable[Mapping[str, int]]],
 ) -> ASGIApp:
-    """Build the application. ``healthy`` says of each part whether it works, ``sizes`` how many bytes it takes."""
+    """Build the application.
+
+    ``healthy`` returns whether each part works, ``sizes`` the bytes of each part.
+    """
 
     def make_routes(route: str, actions: dict[str, Action]) -> list[BaseRoute]:
         path = route.replace(":project_id", "{project:segment}").replace(":id", "{id:segment}")
         app = Endpoint(route, actions, keys, throttle, metrics, long_work=long_work)
-        return [_ExactRoute(path, app), _ExactRoute(path.rstrip("/"), app)]  # with its slash and without
+        return [_ExactRoute(path, app), _ExactRoute(path.rstrip("/"), app)]  # with the slash and without
 
     contract = OPENAPI.read_bytes()
 

@@ -1,6 +1,6 @@
-"""Request bodies: bytes and a Content-Type become plain data, as Django REST framework's three parsers do it.
+"""Request bodies: bytes and a Content-Type become plain data, as in Django REST framework's three parsers.
 
-Apart from `contract`, which judges the data and need not know how it travelled.
+The module `contract` judges the data, and does not know the format of the body.
 """
 
 import asyncio
@@ -23,17 +23,21 @@ MULTIPART: Final = "multipart/form-data"
 PARSED_TYPES: Final = (JSON, URLENCODED, MULTIPART)
 
 MAX_BODY: Final = 10 * 2**20
-"""Bytes of a body: room for any prompt, and nothing that fills the memory."""
+"""Bytes of a body: enough for any prompt, and too little to fill the memory."""
 MAX_FORM: Final = 2_621_440
-"""Bytes of a form, as Django's DATA_UPLOAD_MAX_MEMORY_SIZE: each escape costs a step, so that a form takes longer than JSON."""
+"""Bytes of a form, as Django's DATA_UPLOAD_MAX_MEMORY_SIZE.
+
+Each escape costs a step: a form takes longer than JSON.
+"""
 BODY_TIMEOUT: Final = 30.0
-"""Seconds for the whole body: who is slower holds a place that others wait for."""
+"""Seconds for the whole body: a slower client blocks a place for other clients."""
 
 
 async def read_body(request: Request) -> bytes:
-    """The whole body of a request. Raises `ApiError`: 413 for one over `MAX_BODY`, 408 for one that takes longer than `BODY_TIMEOUT`.
+    """Read the whole body of a request.
 
-    One that says beforehand that it is too large is not read at all.
+    Raises `ApiError`: 413 for a body over `MAX_BODY`, 408 for a body that takes longer than `BODY_TIMEOUT`. A
+    body with a too large Content-Length is not read at all.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > MAX_BODY:
@@ -51,11 +55,11 @@ async def read_body(request: Request) -> bytes:
 
 
 def parse_body(raw: bytes, content_type: str) -> object:
-    """What a body says: a `Form` for a form, otherwise whatever its JSON is. An empty body says nothing, whatever its type.
+    """Parse a body into a `Form` or a value of JSON. An empty body is empty data, for any type.
 
-    Sizes are checked before anything is parsed. Raises `ApiError`: 415 for a type that is none of
-    `PARSED_TYPES` or longer than a type may be,
-    and for a charset that is not taken; 413 for a form over `MAX_FORM`; 400 for a body that is not what its type says.
+    Sizes are checked before the parsing. Raises `ApiError`: 415 for a type outside `PARSED_TYPES`, for a type
+    longer than `MAX_MEDIA_TYPE` and for an unsupported charset; 413 for a form over `MAX_FORM`; 400 for a
+    body that contradicts the type.
     """
     if len(content_type) > MAX_MEDIA_TYPE:
         if not raw:
@@ -74,7 +78,7 @@ def parse_body(raw: bytes, content_type: str) -> object:
 
 
 def _choose_codec(media: MediaType) -> str:
-    """Return the codec for the charset that the type names, UTF-8 without one."""
+    """Return the codec for the charset of the type, UTF-8 without a charset."""
     charset = media.parameters.get("charset", "utf-8")
     codec = find_codec(charset)
     if codec is None:

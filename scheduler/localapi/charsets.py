@@ -1,7 +1,7 @@
-"""The charsets that a body may be in.
+"""The charsets for bodies.
 
-A list, because Python has codecs that take quadratic time (punycode), that are none for text (zip), and that it looks for in the file
-system whenever a client invents a name.
+The list is closed, because some of Python's codecs take quadratic time (punycode) or are not for text (zip),
+and Python searches the file system for every name that a client invents.
 """
 
 from typing import Final
@@ -22,9 +22,9 @@ _CODECS: Final = {
     "utf-16be": "utf-16-be",
 }
 CHARSETS: Final = tuple(dict.fromkeys(_CODECS.values()))
-"""The name of each, for errors."""
+"""The names of the charsets, for errors."""
 
 
 def find_codec(charset: str) -> str | None:
-    """Return the name of the codec for a charset, None for a charset that is not taken."""
+    """Return the name of the codec for a charset, None for an unsupported charset."""
     return _CODECS.get(charset.lower().replace("_", "-"))

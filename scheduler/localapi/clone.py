@@ -1,7 +1,7 @@
-"""How a repository is cloned into a run's working directory: git's argv and environment.
+"""The clone of a repository into a run's working directory: git's argv and environment.
 
-Credentials are git's own business: a credential helper or an SSH key, as it is configured for the user that serves. So none is in an
-argv, in a URL or in a log, and git never asks a person for one.
+Credentials are left to git: a credential helper or an SSH key, configured for the server's user. No
+credential is in an argv, in a URL or in a log, and git never asks a person for a credential.
 """
 
 import re
@@ -10,15 +10,18 @@ from typing import Final
 PROGRAM: Final = "git"
 _NAME: Final = re.compile(r"(?!\.{1,2}/)[a-z0-9_.][a-z0-9_.-]*/(?!\.{1,2}$)[a-z0-9_.][a-z0-9_.-]*")
 _NEVER_ASK: Final = {"GIT_TERMINAL_PROMPT": "0", "SSH_ASKPASS_REQUIRE": "never"}
-"""There is no terminal either, so that ssh cannot ask on one. ``GIT_SSH_COMMAND`` is left alone: it goes before ``core.sshCommand``, with
-which people say what key to use."""
+"""Without a terminal, ssh cannot ask on the terminal either.
+
+``GIT_SSH_COMMAND`` is not set: the variable has priority over ``core.sshCommand``, where people configure
+their key.
+"""
 
 
 def make_clone_argv(url: str, repository: str) -> tuple[str, ...] | None:
-    """Clone the repository into the current folder; ``url`` has ``{repository}`` in it.
+    """Make the argv to clone the repository into the current folder; ``url`` contains ``{repository}``.
 
-    None for a repository whose name could lead elsewhere in the URL (``../other``, ``a?b``): that is not for those to choose who may
-    write automations.
+    None for a repository with a name that could lead elsewhere in the URL (``../other``, ``a?b``): writers of
+    automations may not choose this.
     """
     if not _NAME.fullmatch(repository):
         return None
@@ -26,5 +29,8 @@ def make_clone_argv(url: str, repository: str) -> tuple[str, ...] | None:
 
 
 def make_clone_environment(allowed: dict[str, str]) -> dict[str, str]:
-    """What git may see: what a command may, and that it must not ask. What the configuration passes on goes before."""
+    """Make the environment of git: the environment of a command, and a ban on questions.
+
+    The configuration's variables have priority.
+    """
     return _NEVER_ASK | allowed

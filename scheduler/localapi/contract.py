@@ -1,6 +1,6 @@
-"""The contract: which fields an automation has, in which order, and what makes a new or a changed one valid.
+"""The contract: the fields of an automation, their order, and the rules for new and changed automations.
 
-Pure. The order of the fields is the contract's own: it decides which of several mistakes is named.
+Pure. The contract sets the order of the fields, and the order decides which of several errors is named.
 """
 
 from collections.abc import Collection, Mapping
@@ -31,13 +31,13 @@ FIELDS: Final = (
     "created_at",
     "updated_at",
 )
-"""Every field of an answer, in its order."""
+"""Every field of an answer, in the order of the answer."""
 
 _CRON_FIELDS: Final = 5
 
 
 class Contract:
-    """The rules for what a client may write. ``github_integrations`` are the ids that an automation may name."""
+    """The rules for values from clients. ``github_integrations`` are the ids that an automation may name."""
 
     def __init__(self, github_integrations: Collection[int] = ()) -> None:
         self.fields: tuple[Field, ...] = (
@@ -52,12 +52,15 @@ class Contract:
         )
 
     def parse_new(self, data: object) -> dict[str, Value]:
-        """Every writable field of a new automation. Raises `ApiError` for the first field that is wrong; unknown ones are ignored."""
+        """Return every writable field of a new automation. Raises `ApiError` for the first wrong field.
+
+        Unknown fields are ignored.
+        """
         read = _require_mapping(data)
         return {field.name: _read_field(field, read) for field in self.fields}
 
     def parse_changes(self, data: object) -> dict[str, Value]:
-        """Only the fields that ``data`` names, for an automation that is there already. Raises as `parse_new` does."""
+        """Return only the fields in ``data``, for an existing automation. Raises as `parse_new` does."""
         read = _require_mapping(data)
         return {field.name: field.read(value) for field in self.fields if (value := field.get_value(read)) is not ABSENT}
 
@@ -88,7 +91,10 @@ def _parse_repository(text: str) -> str:
 
 
 def _check_cron_expression(text: str) -> str:
-    """Accept what this scheduler can evaluate: a schedule that the daemon would quarantine is better refused here."""
+    """Accept schedules that this scheduler can evaluate.
+
+    Schedules that the daemon would quarantine are refused here.
+    """
     if len(text.split()) != _CRON_FIELDS:
         detail = "Only standard 5-field cron expressions are supported (minute hour day month weekday). Example: '0 9 * * 1-5'."
         raise make_validation_error("invalid", detail, attr="cron_expression")
@@ -108,5 +114,5 @@ def _check_timezone(text: str) -> str:
 
 @cache
 def _list_timezones() -> frozenset[str]:
-    # Listing them walks the zone data's folders, tens of milliseconds each time.
+    # Listing time zones reads the folders of the zone data, tens of milliseconds each time.
     return frozenset(available_timezones()) - PLACEHOLDERS

@@ -1,7 +1,8 @@
-"""Runs that end while they wait: cancelled runs, runs of deleted automations, and runs that waited too long.
+"""Runs that end while they wait: cancelled runs, runs of deleted automations, and runs after a too long wait.
 
-A cancellation of many runs is one row of `cancellations`, whatever the length of the queue. The server ends the runs behind it slice by
-slice, so that no transaction is long. No run begins while a row is left: a run that a row covers never begins, also after a restart.
+A cancellation of many runs is a single row of `cancellations`, for any length of the queue. The server ends
+the runs slice by slice, to keep transactions short. No run begins while a row is left: a run covered by a row
+never begins, also after a restart.
 """
 
 import json
@@ -12,27 +13,27 @@ from enum import StrEnum
 from typing import Final
 
 SLICE: Final = 500
-"""Runs that end in one transaction: some ten milliseconds."""
+"""The number of runs that end in a transaction: some ten milliseconds."""
 
 
 class EarlyCause(StrEnum):
-    """Why a run ends before it began."""
+    """Why a run ends before the beginning."""
 
     CANCELLED = "cancelled"
-    DELETED = "deleted"  # its automation was
-    EXPIRED = "expired"  # it waited longer than `queue_timeout`
+    DELETED = "deleted"  # the automation was deleted
+    EXPIRED = "expired"  # the run waited longer than `queue_timeout`
 
 
 @dataclass(frozen=True, slots=True)
 class EarlyEnds:
-    """How many runs ended in one transaction, all of them for one cause."""
+    """The number of runs that ended in a transaction, all for the same cause."""
 
     cause: EarlyCause
     count: int
 
 
-# Each index holds only the runs that a statement looks for, so that none goes through the runs that have ended. Left to itself, SQLite
-# prefers the table, which is in the order of the queue, too.
+# Each index holds only the runs for a statement: no statement reads the ended runs. Without the named index,
+# SQLite prefers the table, which is in the order of the queue, too.
 WAITING: Final = "FROM runs INDEXED BY runs_waiting WHERE status = 'queued' AND cancelled_at IS NULL"
 CANCELLED: Final = "FROM runs INDEXED BY runs_cancelled_early WHERE status = 'queued' AND cancelled_at IS NOT NULL"
 _WAITING_OF_AUTOMATION: Final = """
@@ -62,9 +63,9 @@ _FIRST_REQUEST: Final = "SELECT id, automation_id, up_to, cause FROM cancellatio
 
 
 def request_end(connection: sqlite3.Connection, automation_id: str | None, cause: EarlyCause, now: str) -> int:
-    """Take note that all runs that wait now are to end: those of one automation, or with None all runs.
+    """Request the end of all runs waiting now: of an automation, or with None of all automations.
 
-    Return the sequence of the last of these runs, 0 when none waits.
+    Return the sequence of the last of these runs, 0 when no run waits.
     """
     statement = _REQUEST_ALL if automation_id is None else _REQUEST_OF_AUTOMATION
     rows = connection.execute(statement, {"automation_id": automation_id, "cause": cause, "now": now}).fetchall()
@@ -72,7 +73,10 @@ def request_end(connection: sqlite3.Connection, automation_id: str | None, cause
 
 
 def has_any(connection: sqlite3.Connection, oldest: str) -> bool:
-    """Return whether a run that waits is to end: cancelled, covered by a request, or accepted at ``oldest`` or before."""
+    """Return whether a waiting run is to end.
+
+    Cancelled runs, runs covered by a request, and runs accepted at ``oldest`` or before are to end.
+    """
     statements = (f"SELECT 1 {CANCELLED} LIMIT 1", "SELECT 1 FROM cancellations LIMIT 1")
     if any(connection.execute(statement).fetchone() for statement in statements):
         return True
@@ -81,9 +85,10 @@ def has_any(connection: sqlite3.Connection, oldest: str) -> bool:
 
 
 def find_slice(connection: sqlite3.Connection, oldest: str) -> tuple[EarlyCause, Sequence[tuple[str, str]]] | None:
-    """Find the next runs that are to end for one cause, by id and automation; None when there are none.
+    """Find the next runs to end for the same cause, by id and automation; None without such runs.
 
-    A request whose last runs are found is removed in the same transaction; there may be none of its runs any more.
+    A request is removed in the transaction that finds the last runs of the request. A request may have no
+    runs left.
     """
     if cancelled := connection.execute(_SLICE_OF_CANCELLED).fetchall():
         return EarlyCause.CANCELLED, cancelled
@@ -99,7 +104,10 @@ def find_slice(connection: sqlite3.Connection, oldest: str) -> tuple[EarlyCause,
 
 
 def end_runs(connection: sqlite3.Connection, runs: Sequence[tuple[str, str]], error: str, now: str) -> None:
-    """Have these runs failed with ``error``, in two statements: beside a busy event loop each statement waits for Python's global lock."""
+    """Fail these runs with ``error``, in two statements.
+
+    Beside a busy event loop, each statement waits for Python's global lock.
+    """
     rows = json.dumps(runs)
     connection.execute(
         """

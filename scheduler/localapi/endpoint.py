@@ -1,7 +1,8 @@
-"""One route: the checks that come before any work, in the contract's order, and the answer as bytes.
+"""A route: the checks before any work, in the contract's order, and the answer as bytes.
 
-The order is the contract's: Accept header (406), key (401), scope (403), rate (429), method (405); then the view: body (415, 400),
-existence (404). Whatever is raised ends here as an answer, so that one bad request, or a fault of ours, is never more than that.
+The order of the contract: Accept header (406), key (401), scope (403), rate (429), method (405); then the
+view: body (415, 400), existence (404). Every exception becomes an answer here: a bad request, or an error of
+the server, has no further effect.
 """
 
 import asyncio
@@ -39,7 +40,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request whose key is good and has the scope."""
+    """A request with a valid key and the scope."""
 
     request: Request
     key: ApiKey
@@ -47,7 +48,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class EndpointResponse:
-    """What is answered: a status, and the JSON value of the body, None for no body; ``size`` is about how many characters that has."""
+    """The answer: a status and the JSON value of the body, None for no body.
+
+    ``size`` is the approximate number of characters in the body.
+    """
 
     status: int
     body: dict[str, Any] | None = None
@@ -57,14 +61,14 @@ class EndpointResponse:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What a method does, and the scope that it needs."""
+    """The action of a method, and the required scope."""
 
     scope: Scope
     perform: Callable[[Call], Awaitable[EndpointResponse]]
 
 
 class Endpoint:
-    """The ASGI application of one route: ``actions`` by method, in the order in which ``Allow`` names them."""
+    """The ASGI application of a route: ``actions`` by method, in the order of ``Allow``."""
 
     def __init__(
         self,
@@ -85,7 +89,7 @@ class Endpoint:
         self._metrics = metrics
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer a request."""
         clock = asyncio.get_running_loop().time
         began = clock()
         request = Request(scope, receive)
@@ -123,7 +127,10 @@ class Endpoint:
 
 
 def make_error_response(error: Exception) -> EndpointResponse:
-    """Turn an error into its answer. One that nobody foresaw is logged, and answered without a word of what it was."""
+    """Turn an error into an answer.
+
+    An unforeseen error is logged, and the answer does not describe the error.
+    """
     known = _to_api_error(error)
     if known is None:
         _log.error("request.failed", exc_info=error)
@@ -144,7 +151,7 @@ def _to_api_error(error: Exception) -> ApiError | None:
 
 
 def render(answer: EndpointResponse, indent: int | None, headers: Mapping[str, str]) -> Response:
-    """Make an answer into a response: JSON in UTF-8, compact unless an indent was asked for."""
+    """Make a response from an answer: JSON in UTF-8, compact unless an indent was requested."""
     headers = {**headers, **(answer.headers or {})}
     if answer.body is None:
         return Response(status_code=answer.status, headers=headers)
@@ -152,8 +159,8 @@ def render(answer: EndpointResponse, indent: int | None, headers: Mapping[str, s
 
 
 def _negotiate(request: Request) -> int | None:
-    # ``?format=`` names a renderer, and JSON is the only one.
+    # ``?format=`` names a renderer, and JSON is the only renderer.
     if request.query_params.get("format", "json") not in {"json", ""}:
         raise make_not_found_error()
-    ranges = request.headers.getlist("accept")  # RFC 9110, 5.3: several lines are one list
+    ranges = request.headers.getlist("accept")  # RFC 9110, 5.3: several lines are a single list
     return negotiate_indent(", ".join(ranges) if ranges else None)

@@ -1,6 +1,7 @@
-"""One run, from its folder to how it ended: the clone if one is configured, then the command.
+"""A single run, from the folder to the result: the clone, if configured, and the command.
 
-Apart from `runner`, which says when; here is what a run is given, and in which order.
+The module `runner` decides when a run starts. This module decides the inputs of a run, and the order of the
+steps.
 """
 
 import asyncio
@@ -29,14 +30,17 @@ from scheduler.localapi.start_failure import explain_line_end, explain_start_fai
 from scheduler.localapi.workspace import Workspace
 
 FORBIDDEN_VARIABLES: Final = frozenset({"POSTHOG_PERSONAL_API_KEY"})
-"""The daemon's own key: no command sees it, whatever the configuration lists."""
+"""The daemon's own key: no command sees the key, whatever the configuration lists."""
 
 Interruption = asyncio.Future[EndCause]
-"""Done when a run must end before its time, with who wants it so."""
+"""Done when a run must end early, with the cause."""
 
 
 async def execute(run: QueuedRun, config: RunnerConfig, interruption: Interruption) -> RunResult:
-    """Carry out a run, to its end or to the interruption, and say how it ended. Nothing of it goes on."""
+    """Carry out a run to the end or to the interruption, and return the result.
+
+    No part of the run continues.
+    """
     if not config.command:
         return NO_COMMAND
     workspace = Workspace.locate(config.folder, run.id)
@@ -57,7 +61,8 @@ class _Execution:
         self._interruption = interruption
         self._workspace = workspace
         self._output = output
-        # Read when the run starts. Nothing else of our own environment passes.
+        # The variables are read when the run starts. No other variable of the server's environment is passed
+        # on.
         self._environment = {
             name: os.environ[name] for name in config.environment if name in os.environ and name not in FORBIDDEN_VARIABLES
         }
@@ -68,11 +73,15 @@ class _Execution:
             "TASK_ID": run.task_id,
             "TASK_RUN_ID": run.id,
         }
-        self._run_variables = {name: text.encode() for name, text in facts.items()}  # in UTF-8, whatever the locale's encoding is
+        # in UTF-8, whatever the locale's encoding is
+        self._run_variables = {name: text.encode() for name, text in facts.items()}
         self._run_variables |= {"PROMPT_FILE": os.fsencode(workspace.prompt), orphans.RUN_VARIABLE: os.fsencode(workspace.output)}
 
     async def clone(self) -> RunResult | None:
-        """Clone the repository if that is configured; how the run ended if there is no clone then, though there should be one."""
+        """Clone the repository, if configured.
+
+        Return the result of the run when the clone failed, otherwise None.
+        """
         if not self._config.clone_url:
             return None
         argv = make_clone_argv(self._config.clone_url, self._run.repository)

@@ -1,7 +1,8 @@
-"""What a value may be and what it becomes: the coercions of Django REST framework's fields, without the framework.
+"""Values of fields and their coercion: Django REST framework's fields, without the framework.
 
-Apart from `contract`, which says which fields an automation has: here is only how one value is read. Every message is the
-framework's own wording (rest_framework.fields, rest_framework.relations, django.core.validators), since clients show it.
+The module `contract` lists the fields of an automation; this module reads a single value. Every message has
+the framework's wording (rest_framework.fields, rest_framework.relations, django.core.validators), because
+clients show the messages.
 """
 
 from abc import ABC, abstractmethod
@@ -16,7 +17,7 @@ Value = str | int | bool | None
 
 
 class AbsentValue(Enum):
-    """The field is not in the data at all, which is not the same as null."""
+    """A field without a value in the data, in contrast to null."""
 
     ABSENT = "absent"
 
@@ -25,12 +26,15 @@ ABSENT: Final = AbsentValue.ABSENT
 
 
 class Form(dict[str, object]):
-    """The fields of an HTML form. A form cannot say null or nothing, so a blank there may mean either."""
+    """The fields of an HTML form. A form cannot express null or absence: a blank may mean either."""
 
 
 @dataclass(frozen=True, slots=True)
 class InMemoryUploadedFile:
-    """A file in a form, which no field takes. Errors show its type's name; it is the framework's. As a text it is its name."""
+    """A file in a form, accepted by no field. Errors show the type's name, taken from the framework.
+
+    As a text, the file is the file name.
+    """
 
     name: str
 
@@ -44,22 +48,25 @@ _FALSE: Final = frozenset({"f", "n", "no", "false", "off", "0", 0})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field(ABC):
-    """One writable field. ``default`` stands in when it is left out of a new object; without one the field is required."""
+    """A writable field.
+
+    ``default`` is for a new object without the field; without a default the field is required.
+    """
 
     name: str
     default: Value | Literal[AbsentValue.ABSENT] = ABSENT
     nullable: bool = False
     blank: bool = False
     is_box: ClassVar = False
-    """Whether a form shows it as a box, of which it says nothing when it is not ticked."""
+    """Whether a form shows the field as a box: a form says nothing about a box that is not ticked."""
 
     @property
     def is_required(self) -> bool:
-        """Whether a new object must name it."""
+        """Whether a new object must have the field."""
         return self.default is ABSENT
 
     def get_value(self, data: Mapping[str, object]) -> object:
-        """What ``data`` says of this field, `ABSENT` if nothing."""
+        """Return the value of this field in ``data``, `ABSENT` without a value."""
         value = data.get(self.name, ABSENT)
         return self._read_form_value(value) if isinstance(data, Form) else value
 
@@ -71,12 +78,12 @@ class Field(ABC):
         return value if self.is_required else ABSENT
 
     def get_default(self, data: Mapping[str, object]) -> Value | Literal[AbsentValue.ABSENT]:
-        """What a new object has whose ``data`` say nothing of this field, `ABSENT` when that is a mistake."""
+        """Return the value for a new object without this field in ``data``, `ABSENT` for a required field."""
         is_unticked = self.is_box and isinstance(data, Form) and self.name not in data
         return False if is_unticked else self.default
 
     def read(self, value: object) -> Value:
-        """What ``value`` becomes. Raises `ApiError` naming this field."""
+        """Convert ``value``. Raises `ApiError` naming this field."""
         if value is not None:
             return self._coerce(value)
         if not self.nullable:
@@ -84,7 +91,7 @@ class Field(ABC):
         return None
 
     def make_required_error(self) -> Exception:
-        """The error for a new object without this field."""
+        """Make the error for a new object without this field."""
         return self._make_error("required", "This field is required.")
 
     def _make_error(self, code: str, detail: str) -> Exception:
@@ -96,13 +103,16 @@ class Field(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text(Field):
-    """A string, trimmed. Numbers become their text; truth values do not. ``check`` has the last word, on a well-formed value."""
+    """A string, trimmed. Numbers become text; truth values do not.
+
+    ``check`` judges a well-formed value last.
+    """
 
     max_length: int | None = None
     check: Callable[[str], str] = field(default=str, repr=False)
 
     def read(self, value: object) -> Value:
-        """A blank is judged before its type is, as the framework does."""
+        """Convert ``value``. A blank is judged before the type, as in the framework."""
         if str(value).strip():
             return Field.read(self, value)  # super() does not find its class in a slotted dataclass
         if not self.blank:
@@ -123,14 +133,14 @@ class Text(Field):
             raise self._make_error("null_characters_not_allowed", "Null characters are not allowed.")
         try:
             text.encode()
-        except UnicodeEncodeError as error:  # UTF-8 has no surrogates, and everything else
+        except UnicodeEncodeError as error:  # UTF-8 encodes everything but surrogates
             lone = ord(text[error.start])
             raise self._make_error("surrogate_characters_not_allowed", f"Surrogate characters are not allowed: U+{lone:X}.") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flag(Field):
-    """A boolean in any of its usual spellings."""
+    """A boolean in any of the usual spellings."""
 
     is_box: ClassVar = True
 
@@ -146,12 +156,12 @@ class Flag(Field):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference(Field):
-    """The integer id of something that exists elsewhere: one of ``known``."""
+    """The integer id of an object elsewhere: a member of ``known``."""
 
     known: Collection[int]
 
     def read(self, value: object) -> Value:
-        """A blank is null, also in JSON."""
+        """Convert ``value``. A blank is null, also in JSON."""
         return Field.read(self, None if value == "" else value)
 
     def _coerce(self, value: object) -> int:
@@ -164,7 +174,10 @@ class Reference(Field):
 
 
 def _to_integer(value: object) -> int | None:
-    """``int(value)`` as the framework's database layer would, so "07" and 7.9 are 7; None where that fails, and for booleans."""
+    """Return ``int(value)`` as in the framework's database layer: "07" and 7.9 are 7.
+
+    None when the conversion fails, and for booleans.
+    """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:

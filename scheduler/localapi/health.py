@@ -1,7 +1,8 @@
-"""Whether the embedded API's database works: what the last writes and reads came to, for `/healthz`, the metric and the log.
+"""The health of the embedded API's database, for `/healthz`, the metric and the log.
 
-A server to which nobody writes has to notice that the disk has room again. So a probe writes while the database has failed, and only the
-probe ends the failure: a small write may succeed on a disk on which the next larger write fails.
+The last writes and reads decide. A server without writers has to notice new room on the disk. A probe writes
+while the database is failing, and only the probe ends the failure: a small write may succeed on a disk where
+the next larger write fails.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from scheduler.core.errors import LedgerUnavailable, Unreachable
 from scheduler.database import Database
 
 ROOM: Final = 2**20
-"""Bytes that the probe needs on the disk: more than a usual write takes, with its share of the write-ahead log."""
+"""Bytes for the probe on the disk: more than a usual write and a share of the write-ahead log."""
 _PROBE_NOT_BEFORE: Final = 0.1  # seconds
 _PROBE_EVERY: Final = 1.0  # seconds
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
@@ -29,22 +30,25 @@ _log = structlog.get_logger(__name__)
 
 
 class DatabaseHealth:
-    """Whether the database of this path works. The log has a line for each cause of one failure, and a line when the failure is over."""
+    """The health of the database at this path.
+
+    The log has a line for each cause of a failure, and a line for the end of the failure.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._causes: list[str] = []  # of the present failure, as logged
-        self._faults = 0  # so far, so that a probe notices a fault beside it
+        self._faults = 0  # so far; shows a probe the errors beside the probe
         self._failed = asyncio.Event()
         self._written = asyncio.Event()  # since the last probe
 
     @property
     def is_working(self) -> bool:
-        """Whether no write or read has failed since the database worked last."""
+        """Whether no write or read has failed since the database last worked."""
         return not self._failed.is_set()
 
     def note_fault(self, error: LedgerUnavailable) -> None:
-        """Note that a write or a read failed. Several causes may take turns, so each one is logged once."""
+        """Note a failed write or read. Several causes may alternate: each cause is logged once."""
         cause = str(error)
         if cause not in self._causes and len(self._causes) < _MOST_CAUSES:
             self._causes.append(cause)
@@ -53,16 +57,17 @@ class DatabaseHealth:
         self._failed.set()
 
     def note_commit(self, _seconds: float) -> None:
-        """Note that a write succeeded: a good moment for the probe."""
+        """Note a successful write: a good moment for the probe."""
         self._written.set()
 
     async def probe_while_failed(self, database: Database) -> None:
-        """Probe every second while the database fails, or soon after a write that succeeded; for ever."""
+        """Probe every second while the database is failing, or soon after a successful write; for ever."""
         while True:
             await self._failed.wait()
             await asyncio.sleep(_PROBE_NOT_BEFORE)
             with suppress(TimeoutError):
-                async with asyncio.timeout(_PROBE_EVERY):  # wait_for of Python 3.11 may swallow the cancellation that ends this task
+                # wait_for of Python 3.11 may swallow the cancellation of this task
+                async with asyncio.timeout(_PROBE_EVERY):
                     await self._written.wait()
             faults = self._faults
             if await self._probe(database) and faults == self._faults:
@@ -82,7 +87,7 @@ class DatabaseHealth:
 
 
 def _require_room(folder: Path) -> None:
-    """Raise OSError when the disk has no room. A folder in which no file can be made says nothing: the write decides then."""
+    """Raise OSError for a disk without room. When the folder accepts no file, the write decides."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             os.posix_fallocate(file.fileno(), 0, ROOM)
@@ -92,7 +97,7 @@ def _require_room(folder: Path) -> None:
 
 
 def _write(connection: sqlite3.Connection) -> None:
-    """Write a page of the database, with what it holds already."""
+    """Write a page of the database, without a change of the content."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     connection.execute(f"PRAGMA user_version = {version:d}")
 

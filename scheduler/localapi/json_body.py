@@ -1,7 +1,8 @@
-"""JSON of a request: Python's own decoder, with a bound on how many values it makes and how deep they lie.
+"""JSON of a request: Python's own decoder, with bounds on the number and the depth of values.
 
-Ten megabytes of ``[],`` are three million lists. Python's scanner in C makes them in one call, during which no other thread runs. Its twin
-in Python has the same rules and messages, and passes each value by here, where it is counted. Texts are scanned in C all the same.
+Ten megabytes of ``[],`` are three million lists. Python's scanner in C makes all lists in a single call, and
+no other thread runs meanwhile. Python's scanner in Python has the same rules and messages, and calls this
+module for each value, to count the values. Texts are still scanned in C.
 """
 
 import json
@@ -11,21 +12,21 @@ from json.scanner import py_make_scanner  # type: ignore[attr-defined]  # the sc
 from typing import Any, Final, NoReturn
 
 MAX_VALUES: Final = 10_000
-"""Values in a body: an automation has sixteen."""
+"""The largest number of values in a body: an automation has sixteen."""
 MAX_DEPTH: Final = 100
-"""Arrays and objects within each other: an automation is one object of plain values."""
+"""The largest depth of arrays and objects: an automation is a single object of plain values."""
 
 _Scan = Callable[[str, int], tuple[Any, int]]
 
 
 def parse_json(text: str) -> object:
-    """Return the value that a text stands for. Raises ValueError for a text that is no JSON, or goes beyond a bound."""
+    """Return the value of a text. Raises ValueError for a text that is not JSON or exceeds a bound."""
     parsed: object = json.loads(text, cls=_BoundedDecoder)
     return parsed
 
 
 class _BoundedDecoder(json.JSONDecoder):
-    """A decoder for one text."""
+    """A decoder for a single text."""
 
     def __init__(self) -> None:
         super().__init__(parse_constant=_refuse_constant)

@@ -1,6 +1,7 @@
 """The body of an answer as JSON in UTF-8.
 
-A page is encoded automation by automation: the encoder in C makes the whole of a value in one call, during which no other thread runs.
+A page is encoded automation by automation: the encoder in C makes a whole value in a single call, and no
+other thread runs meanwhile.
 """
 
 import json
@@ -12,8 +13,8 @@ _INDENT_SEPARATORS: Final = (",", ": ")
 
 
 def encode(body: dict[str, Any], indent: int | None) -> bytes:
-    """Return the JSON of a body, compact unless ``indent`` says by how many blanks it is to be indented."""
-    if indent is not None:  # Python's encoder in Python: slow, and it lets others run
+    """Return the JSON of a body, compact unless ``indent`` sets the number of blanks to indent by."""
+    if indent is not None:  # Python's encoder in Python: slow, but other threads can run
         return _escape(json.dumps(body, ensure_ascii=False, allow_nan=False, indent=indent, separators=_INDENT_SEPARATORS))
     return b"{" + b",".join(_encode_field(name, value) for name, value in body.items()) + b"}"
 
@@ -33,5 +34,5 @@ def _encode(value: Any) -> bytes:
 
 
 def _escape(text: str) -> bytes:
-    """Return a text in UTF-8, with the two characters escaped that are legal in JSON but end a line in JavaScript."""
+    """Return a text in UTF-8. Two characters are escaped: legal in JSON, but line ends in JavaScript."""
     return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode()

@@ -1,8 +1,9 @@
 """API keys: made once, shown once, kept as a hash.
 
-A key is ``phx_``, its public id, and 256 random bits. The id finds its row; the whole key is then compared by its SHA-256 in
-constant time, so that neither the file nor the time of an answer gives a key away. A slow hash (argon2, scrypt) is for secrets
-that can be guessed; nobody guesses 256 random bits, and each request would pay for it.
+A key is ``phx_``, the public id, and 256 random bits. The id finds the row; the whole key is compared by its
+SHA-256 in constant time: neither the file nor the time of an answer reveals a key. A slow hash (argon2,
+scrypt) is for secrets that can be guessed; nobody guesses 256 random bits, and each request would pay for the
+slow hash.
 """
 
 import hashlib
@@ -29,7 +30,7 @@ _USE_INTERVAL: Final = timedelta(minutes=1)
 
 
 class Scope(StrEnum):
-    """What a key may do. Writing includes reading."""
+    """The rights of a key. Writing includes reading."""
 
     READ = "task:read"
     WRITE = "task:write"
@@ -37,7 +38,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key without its secret."""
+    """A key without the secret."""
 
     id: str
     project_id: int
@@ -47,28 +48,29 @@ class ApiKey:
     revoked_at: str | None = None
 
     def may(self, scope: Scope) -> bool:
-        """Whether this key may do what needs ``scope``."""
+        """Return whether this key has the right ``scope``."""
         return scope in self.scopes or Scope.WRITE in self.scopes
 
 
 @dataclass(frozen=True, slots=True)
 class NewApiKey:
-    """A key just made: the only time that its text exists."""
+    """A new key, with the key's text. The text exists only now."""
 
     key: ApiKey
     text: str = field(repr=False)
 
 
 class ApiKeys:
-    """The keys of one database. ``now`` is the clock."""
+    """The keys of a database. ``now`` is the clock."""
 
     def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
         self._database = database
         self._now = now
-        self._used: dict[str, datetime] = {}  # when each key's use was last written down, or tried to be
+        # when the last use of each key was written, or a write was tried
+        self._used: dict[str, datetime] = {}
 
     async def create(self, scopes: Iterable[str], project_id: int = 1) -> NewApiKey:
-        """Make a key. Raises `ConfigurationError` for no scope, or one that there is not."""
+        """Make a key. Raises `ConfigurationError` without a scope, or for an unknown scope."""
         key_id = secrets.token_hex(_ID_BYTES)
         text = _PREFIX + key_id + secrets.token_urlsafe(_SECRET_BYTES)
         key = ApiKey(key_id, project_id, parse_scopes(scopes), to_text(self._now()))
@@ -76,19 +78,19 @@ class ApiKeys:
         return NewApiKey(key, text)
 
     async def list_all(self) -> list[ApiKey]:
-        """All keys, the oldest first, the revoked ones too."""
+        """List all keys, the oldest first, with the revoked keys."""
         return await self._database.read(
             lambda connection: [_to_key(row) for row in connection.execute("SELECT * FROM keys ORDER BY created_at, id")]
         )
 
     async def revoke(self, key_id: str) -> bool:
-        """End a key, for the very next request. False when there is none of this id, or it was ended before."""
+        """Revoke a key, from the next request on. Return False for an unknown or revoked key."""
         at = to_text(self._now())
         statement = "UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL"
         return await self._database.write(lambda connection: connection.execute(statement, (at, key_id)).rowcount == 1)
 
     async def check(self, text: str) -> ApiKey | None:
-        """The key that this text is, None when it is none, or a revoked one."""
+        """Return the key for this text, None for an unknown or revoked key."""
         row = await self._database.read(
             lambda connection: connection.execute("SELECT * FROM keys WHERE id = ?", (text[len(_PREFIX) : _ID_END],)).fetchone()
         )
@@ -100,7 +102,7 @@ class ApiKeys:
         return _to_key(row)
 
     async def _note_use(self, key_id: str) -> None:
-        """Write down that a key is in use, at most once a minute; never at the cost of the request."""
+        """Record the use of a key, at most once a minute; a failed write does not fail the request."""
         now = self._now()
         if abs(now - self._used.get(key_id, _NEVER)) < _USE_INTERVAL:
             return
@@ -111,7 +113,7 @@ class ApiKeys:
 
 
 def parse_scopes(scopes: Iterable[str]) -> frozenset[Scope]:
-    """The scopes of these names. Raises `ConfigurationError` naming those that there are not."""
+    """Return the scopes with these names. Raises `ConfigurationError` naming the unknown scopes."""
     names = frozenset(scopes)
     unknown = sorted(names - set(Scope))
     if unknown or not names:

@@ -1,7 +1,7 @@
-"""One server for one database: a lock file beside it, held for life.
+"""A single server for each database: a lock file beside the database, held while the server lives.
 
-A second server would take the runs of the first for left behind, and fail them. The lock is the kernel's (flock), so it is free
-again the moment its holder is gone, however it went.
+A second server would take the first server's runs for interrupted runs, and fail the runs. The lock is the
+kernel's (flock), and free the moment the holder has ended, however the holder ended.
 """
 
 import fcntl
@@ -19,7 +19,11 @@ class ServerLock:
 
     @classmethod
     def acquire(cls, database: Path) -> "ServerLock":
-        """Take ``NAME.lock`` beside the database. Raises `ConfigurationError` naming the holder, `LedgerUnavailable` without a folder."""
+        """Lock ``NAME.lock`` beside the database.
+
+        Raises `ConfigurationError` naming the holder, `LedgerUnavailable` when the lock file cannot be
+        opened.
+        """
         path = database.with_name(database.name + ".lock")
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -38,5 +42,5 @@ class ServerLock:
         return cls(descriptor)
 
     def release(self) -> None:
-        """Let another server have it."""
+        """Release the lock for another server."""
         os.close(self._descriptor)

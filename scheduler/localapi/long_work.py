@@ -1,6 +1,6 @@
-"""What takes long, outside the event loop: a large body is parsed and a large page is encoded on a thread of its own.
+"""Long work outside the event loop: large bodies are parsed and large pages are encoded on a separate thread.
 
-One such work at a time: two at once take no less time, and leave the loop less of it.
+Only one work runs at a time: two simultaneous works take no less time, and leave the loop less time.
 """
 
 import asyncio
@@ -11,7 +11,10 @@ from typing import Final, TypeVar
 _T = TypeVar("_T")
 
 SMALL: Final = 16 * 1024
-"""Bytes or characters: less is done within the loop in about a millisecond, which is what a change of threads may take."""
+"""Bytes or characters.
+
+Smaller work takes about a millisecond in the loop, as long as a change of threads may take.
+"""
 
 
 class LongWork:
@@ -21,11 +24,14 @@ class LongWork:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="long-work")
 
     async def carry_out(self, function: Callable[[], _T], *, size: int) -> _T:
-        """Return what the function returns, or raise what it raises. ``size`` is how much it goes through, in bytes or characters."""
+        """Call the function, and return or raise the function's result. ``size`` is the size of the work.
+
+        The unit of ``size`` is bytes or characters.
+        """
         if size <= SMALL:
             return function()
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)
 
     def close(self) -> None:
-        """Begin nothing more. What is under way comes to its end, and nobody waits for it."""
+        """Begin no further work. Work in progress comes to an end, and nobody waits for the end."""
         self._thread.shutdown(wait=False, cancel_futures=True)

@@ -1,6 +1,6 @@
-"""The answer to OPTIONS: a description of a view, as Django REST framework's SimpleMetadata gives it.
+"""The answer to OPTIONS: a description of a view, as in Django REST framework's SimpleMetadata.
 
-Derived from the contract's own fields, so that it cannot say anything else than they do.
+The description is derived from the contract's fields, and cannot contradict the fields.
 """
 
 from typing import Any, Final
@@ -16,7 +16,7 @@ _READ_ONLY_TYPES: Final = {"last_run_at": "datetime", "created_at": "datetime", 
 
 
 def describe(name: str, fields: tuple[Field, ...] | None) -> dict[str, Any]:
-    """Describe a view. ``fields`` are what a POST takes, None where the key may not POST or the view has none."""
+    """Describe a view. ``fields`` are the fields of a POST, None for a key or a view without POST."""
     described: dict[str, Any] = {"name": name, "description": _DESCRIPTION, "renders": [JSON], "parses": list(PARSED_TYPES)}
     if fields is not None:
         writable = {field.name: field for field in fields}

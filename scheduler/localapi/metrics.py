@@ -1,4 +1,4 @@
-"""The embedded API's own metrics, in a registry of their own, so that it can be served beside the daemon or without it.
+"""The embedded API's metrics, in a separate registry. The API can be served beside the daemon or alone.
 
 Every series that can be known beforehand exists from the start, with 0.
 """
@@ -17,7 +17,7 @@ from prometheus_client import (  # noqa: TID251 - this is the room for metrics
 from prometheus_client.exposition import choose_encoder  # noqa: TID251 - this is the room for metrics
 
 METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
-"""Any other method is counted as ``other``: a client must not be able to make series."""
+"""Any other method is counted as ``other``: clients must not be able to create series."""
 
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -25,7 +25,7 @@ _RUN_BUCKETS: Final = (1, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 1
 
 
 class ApiMetrics:
-    """What is counted of requests and runs."""
+    """The metrics of requests and runs."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # as the daemon's: series that nobody asks for
@@ -62,17 +62,17 @@ class ApiMetrics:
         self._healthy = Gauge("scheduler_api_healthy", "Whether a part of the embedded API works", ("part",), registry=self.registry)
 
     def set_health(self, parts: Mapping[str, bool]) -> None:
-        """Show which parts work, as a check has just found."""
+        """Show which parts work, by the result of a check."""
         for part, works in parts.items():
             self._healthy.labels(part).set(works)
 
     def set_sizes(self, sizes: Mapping[str, int]) -> None:
-        """Show how many bytes each part takes, as far as is known now."""
+        """Show how many bytes each part takes, as far as known now."""
         for part, size in sizes.items():
             self._sizes.labels(part).set(size)
 
     def watch_runner(self, queued: Callable[[], int], in_progress: Callable[[], int]) -> None:
-        """Show how many runs wait, and how many are being carried out, as these say when they are asked."""
+        """Show the number of waiting runs and of running runs, read from these functions at each request."""
         for name, text, value in (
             ("scheduler_api_runs_queued", "Runs that wait for their turn", queued),
             ("scheduler_api_runs_in_progress", "Runs that are being carried out", in_progress),
@@ -80,17 +80,23 @@ class ApiMetrics:
             Gauge(name, text, registry=self.registry).set_function(value)
 
     def count_request(self, route: str, method: str, code: int, seconds: float) -> None:
-        """Count one request, answered in so many seconds."""
+        """Count a request and the seconds to the answer."""
         self._requests.labels(route, method if method in METHODS else "other", str(code)).inc()
         self._durations.labels(route).observe(seconds)
 
     def count_run(self, status: str, seconds: float | None) -> None:
-        """Count one run that ended as ``success``, ``failed`` or ``cancelled``, so many seconds after it began. None: it never began."""
+        """Count a run that ended as ``success``, ``failed`` or ``cancelled``.
+
+        ``seconds`` is the time since the beginning, None for a run that never began.
+        """
         self._runs.labels(status).inc()
         if seconds is not None:
             self._run_durations.labels(status).observe(seconds)
 
     def format_metrics(self, accept: str) -> tuple[bytes, str]:
-        """All of it as text for Prometheus, OpenMetrics when ``accept`` asks for it, with its Content-Type."""
+        """Return all metrics as text for Prometheus, with the Content-Type.
+
+        The text is in OpenMetrics when ``accept`` asks for OpenMetrics.
+        """
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type

@@ -1,7 +1,8 @@
-"""Multipart forms, taken apart as the framework does (django.http.multipartparser), on bytes that are all there.
+"""Multipart forms, parsed as in the framework (django.http.multipartparser), from complete bytes.
 
-Not by a library: each refuses something that the framework takes, or takes what it refuses, and clients were written for the framework. It
-looks for the boundary anywhere, takes what is there of a body that was cut off, and passes over parts that say nothing of a field.
+No library is used: each library refuses something that the framework accepts, or accepts something that the
+framework refuses, and clients were written for the framework. The framework finds the boundary anywhere, uses
+the available part of a truncated body, and ignores parts without a field.
 """
 
 import base64
@@ -21,12 +22,12 @@ _BOUNDARY: Final = re.compile("[ -~]{0,200}[!-~]")  # RFC 2046, 5.1.1, with the 
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _MAX_HEAD: Final = 1024
 _MAX_PARTS: Final = 1002
-"""A thousand fields, and what stands before the first boundary and behind the last one."""
+"""A thousand fields, and the text before the first boundary and after the last boundary."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One field of the form; ``filename`` is "" for one that is no file."""
+    """A field of the form; ``filename`` is "" for a field without a file."""
 
     name: str
     content: bytes
@@ -34,7 +35,10 @@ class _Part:
 
 
 def parse_multipart(raw: bytes, content_type: str, charset: str) -> Form:
-    """The fields of a form; of several with one name the last one, a file before a text. Raises `ApiError` (400)."""
+    """Parse the fields of a form. For a repeated name the last field counts, and a file before a text.
+
+    Raises `ApiError` (400).
+    """
     separator = b"--" + _parse_boundary(content_type).encode()
     pieces = raw.split(separator, _MAX_PARTS)
     if len(pieces) > _MAX_PARTS:
@@ -43,7 +47,8 @@ def parse_multipart(raw: bytes, content_type: str, charset: str) -> Form:
     if whole and not cut_off:  # nothing follows the last boundary
         cut_off = whole.pop()
     parts = [part for piece in whole for part in _parse_part(piece, charset)]
-    parts += (part for part in _parse_part(cut_off, charset) if not part.filename)  # a text is taken as far as it goes, a file is not
+    # a truncated text counts, a truncated file does not
+    parts += (part for part in _parse_part(cut_off, charset) if not part.filename)
     texts = [(part.name, _decode_text(part.content, charset)) for part in parts if not part.filename]
     return Form([*texts, *((part.name, InMemoryUploadedFile(part.filename)) for part in parts if part.filename)])
 
@@ -58,12 +63,12 @@ def _parse_boundary(content_type: str) -> str:
 
 
 def _strip_line_end(piece: bytes) -> bytes:
-    """What stands before a boundary: the line end between them is the boundary's."""
+    """Return the content before a boundary: the line end in between belongs to the boundary."""
     return piece.removesuffix(b"\n").removesuffix(b"\r")
 
 
 def _parse_part(piece: bytes, charset: str) -> Iterator[_Part]:
-    """The field that a piece between two boundaries is, if it is one."""
+    """Parse the field in a piece between two boundaries; nothing for a piece without a field."""
     end = piece.find(_END_OF_HEAD, 0, _MAX_HEAD)
     if end < 0 and len(piece) >= _MAX_HEAD:
         raise _make_error("Request max total header size exceeded.")
@@ -82,7 +87,7 @@ def _parse_part(piece: bytes, charset: str) -> Iterator[_Part]:
 
 
 def _parse_head(lines: bytes) -> Iterator[tuple[str, tuple[str, dict[str, str]]]]:
-    """Each header that can be read, in lower case: its name, its value and the parameters of that."""
+    """Yield each readable header in lower case: the name, the value and the value's parameters."""
     for line in lines.split(b"\r\n"):
         try:
             main, parameters = parse_header(line.decode())
@@ -94,14 +99,17 @@ def _parse_head(lines: bytes) -> Iterator[tuple[str, tuple[str, dict[str, str]]]
 
 
 def _sanitize_filename(filename: str) -> str:
-    """What the framework leaves of a file's name, in which it looks for no folder; "" when nothing is left."""
+    """Return a file's name as cleaned by the framework, without folders; "" when nothing is left."""
     last = html.unescape(filename).rpartition("/")[2].rpartition("\\")[2]
     name = "".join(filter(str.isprintable, last))
     return "" if name in {".", ".."} else name
 
 
 def _decode_content(content: bytes, *, is_file: bool) -> bytes:
-    """What base64 stands for. A text that cannot be decoded stands for itself; a file must be decoded, and have been padded."""
+    """Decode base64.
+
+    An undecodable text stays unchanged; a file must be decodable, and must have been padded.
+    """
     with suppress(binascii.Error):
         if not is_file or len(b"".join(content.split())) % 4 == 0:
             return base64.b64decode(content)
@@ -113,7 +121,7 @@ def _decode_content(content: bytes, *, is_file: bool) -> bytes:
 def _decode_text(content: bytes, charset: str) -> str:
     try:
         return content.decode(charset, errors="replace")
-    except UnicodeError as error:  # a codec that replaces nothing
+    except UnicodeError as error:  # a codec without replacement
         raise _make_error(str(error)) from None
 
 

@@ -1,7 +1,8 @@
-"""Media types: what a client accepts, and what its body is.
+"""Media types: the types that a client accepts, and the type of a body.
 
-Apart from `bodies`, since the Accept header is judged before anything else is known of a request. The rules are those of
-Django REST framework's default negotiation (rest_framework.negotiation), for a server that speaks only JSON.
+The module `bodies` is separate, because the Accept header is judged before anything else in a request. The
+rules are the rules of Django REST framework's default negotiation (rest_framework.negotiation), for a server
+that speaks only JSON.
 """
 
 from dataclasses import dataclass
@@ -17,16 +18,16 @@ _MAX_INDENT: Final = 8
 _MAX_HEADER: Final = 8192
 _MAX_TYPES: Final = 64
 MAX_MEDIA_TYPE: Final = 256
-"""Characters of a media type with its parameters; one that is longer is none."""
+"""Characters of a media type with parameters; a longer media type is invalid."""
 _MAX_PARAMETERS: Final = 16
-"""Parameters of a header's value: the library takes quadratic time for them."""
+"""Parameters of a header's value: the library takes quadratic time for parameters."""
 
 
 def parse_header(text: str) -> tuple[str, dict[str, str]]:
-    """The main value of a header such as Content-Type, in lower case, and its parameters (RFC 2045, 5.1; RFC 2231).
+    """Parse a header such as Content-Type: the main value in lower case, and the parameters.
 
-    Raises ValueError for parameters that contradict each other, are too many, or are in a charset that is not taken. The caller sees to
-    it that the text has a bounded length.
+    The rules are in RFC 2045, 5.1, and RFC 2231. Raises ValueError for contradictory parameters, for too many
+    parameters, and for an unsupported charset. The caller has to bound the length of the text.
     """
     if ";" not in text:
         return text.strip().lower(), {}
@@ -51,27 +52,30 @@ def _collapse_parameter(value: str | tuple[str | None, str | None, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MediaType:
-    """A media type or range with its parameters, such as ``text/*; q=0.5``."""
+    """A media type or range with parameters, such as ``text/*; q=0.5``."""
 
     kind: str
     parameters: dict[str, str]
 
     @classmethod
     def parse(cls, text: str) -> "MediaType":
-        """Read a Content-Type, or one range of an Accept header. Anything can be read; nonsense matches nothing."""
+        """Parse a Content-Type, or a range of an Accept header.
+
+        Any text can be parsed; nonsense matches nothing.
+        """
         try:
             return cls(*parse_header(text))
         except ValueError:
             return cls("", {})
 
     def covers(self, other: str) -> bool:
-        """Whether ``other``, a plain ``type/subtype``, is within this range."""
+        """Return whether ``other``, a plain ``type/subtype``, is within this range."""
         mine, theirs = self.kind.partition("/"), other.partition("/")
         return mine[0] in {"*", theirs[0]} and mine[2] in {"*", theirs[2]}
 
     @property
     def precedence(self) -> int:
-        """How particular the range is: 0 for ``*/*``, 3 for a type with parameters other than its quality."""
+        """The precision of the range: 0 for ``*/*``, 3 for a type with parameters other than the quality."""
         main, _, sub = self.kind.partition("/")
         if main == "*":
             return 0
@@ -81,9 +85,10 @@ class MediaType:
 
 
 def negotiate_indent(accept: str | None) -> int | None:
-    """By how many blanks the JSON of the answer is to be indented: ``application/json; indent=4`` asks for it. None: compact.
+    """Return the number of blanks to indent the JSON of the answer by; None for compact JSON.
 
-    Raises `ApiError` (406) when the client accepts no JSON. No header accepts everything.
+    ``application/json; indent=4`` asks for an indent. Raises `ApiError` (406) when the client accepts no
+    JSON. A missing header accepts everything.
     """
     if accept is None or accept in {"*/*", JSON}:
         return None
@@ -95,7 +100,7 @@ def negotiate_indent(accept: str | None) -> int | None:
 
 
 def _split_ranges(accept: str) -> list[str]:
-    if len(accept) > _MAX_HEADER:  # cut where a range ends, so that half of one is not taken for another
+    if len(accept) > _MAX_HEADER:  # cut at the end of a range, to mistake no half range for another range
         accept = accept[: accept.rfind(",", 0, _MAX_HEADER) + 1]
     return [text for text in (part.strip() for part in accept.split(",")) if 0 < len(text) <= MAX_MEDIA_TYPE][:_MAX_TYPES]
 

@@ -1,8 +1,9 @@
-"""Processes of a run, wherever they have moved: what left the command's process group, and what a server left that was killed.
+"""Processes of a run, also outside the command's process group or after the server was killed.
 
-They are known by the run's output file in the environment that the command was given and its children inherit (proc(5), environ), and by
-being children of such a process. That file is in the folder of one server; the id alone would also be that of a run in a copied database.
-One that empties its environment and outlives its parent is out of sight; only a control group would hold it.
+The processes have the run's output file in the environment, which the command receives and children inherit
+(proc(5), environ), or are children of such a process. The output file is in the folder of a single server;
+the id alone could also belong to a run in a copied database. A process that empties the environment and
+outlives the parent is invisible; only a control group would hold this process.
 """
 
 import asyncio
@@ -15,23 +16,23 @@ from pathlib import Path
 from typing import Final
 
 RUN_VARIABLE: Final = "OUTPUT_FILE"
-"""The variable that names the run's output, and so the run."""
+"""The variable that names the run's output, and thereby the run."""
 
 _PROC: Final = Path("/proc")
 _POLL_INTERVAL: Final = 0.05
 _KILL_TIMEOUT: Final = 5.0
-"""Seconds until a process that was killed is gone: longer only when it hangs in the kernel."""
+"""Seconds until a killed process is gone: longer only for a process that hangs in the kernel."""
 
 
 def find_processes(output: Path) -> set[int]:
-    """The numbers of its processes. Reads all of ``/proc``: milliseconds, on a thread."""
+    """Find the process ids of a run. Reads all of ``/proc``: milliseconds, on a thread."""
     mark = os.fsencode(f"{RUN_VARIABLE}={output}")
     found = {process for process in _list_processes() if mark in _read_environment(process)}
     return found | _find_descendants(found) if found else found
 
 
 async def end_processes(output: Path, grace: float) -> None:
-    """End whatever is left of a run: SIGTERM, and SIGKILL for what is there after ``grace`` seconds."""
+    """End the remaining processes of a run: SIGTERM, and SIGKILL after ``grace`` seconds."""
     clock = asyncio.get_running_loop().time
     for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, _KILL_TIMEOUT)):
         left, deadline = await asyncio.to_thread(_send_signal, output, number), clock() + seconds
@@ -43,17 +44,20 @@ async def end_processes(output: Path, grace: float) -> None:
 
 
 def _send_signal(output: Path, number: signal.Signals) -> set[int]:
-    """Send a signal to all processes of a run, and to none that comes to one of their numbers meanwhile; those that there were."""
+    """Send a signal to all processes of a run. Return the processes found.
+
+    A process that receives a reused process id meanwhile gets no signal.
+    """
     with ExitStack() as closing:
         held = dict(_open_descriptors(find_processes(output), closing))
         for process in held.keys() & find_processes(output):
-            with suppress(OSError):  # it is gone, or not ours
+            with suppress(OSError):  # the process is gone, or belongs to another user
                 signal.pidfd_send_signal(held[process], number)
         return set(held)
 
 
 def _open_descriptors(processes: set[int], closing: ExitStack) -> Iterator[tuple[int, int]]:
-    """Each process with a descriptor that stays its own (pidfd_open(2)), as long as there is one."""
+    """Yield each existing process with a descriptor that always means this process (pidfd_open(2))."""
     for process in processes:
         with suppress(OSError):
             descriptor = os.pidfd_open(process)
@@ -66,7 +70,7 @@ def _list_processes() -> Iterator[int]:
 
 
 def _read_environment(process: int) -> list[bytes]:
-    """What it was started with; nothing of one that is gone, or another user's."""
+    """Read the initial environment of a process; nothing for an ended process or another user's process."""
     try:
         return (_PROC / str(process) / "environ").read_bytes().split(b"\0")
     except OSError:
@@ -88,7 +92,10 @@ def _find_descendants(roots: set[int]) -> set[int]:
 
 
 def _read_parent(process: int) -> int:
-    """Of a process that is gone: 0. The name before it may hold blanks and parentheses, so that only what follows the last one counts."""
+    """Return the parent of a process, 0 for an ended process.
+
+    The name in the file may contain blanks and parentheses: only the text after the last parenthesis counts.
+    """
     try:
         status = (_PROC / str(process) / "stat").read_text(errors="replace")
     except OSError:

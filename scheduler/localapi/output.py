@@ -1,7 +1,7 @@
-"""What a command prints, as a file that cannot fill the disk: its beginning as it comes, and of what is too much the end.
+"""The output of a command, as a file of limited size: the beginning and the end of a long output.
 
-The beginning is in the file at once, for who looks while it grows. The end is kept in memory, and stands in the file when the command has
-ended, behind a line that says how much was left out between them.
+The beginning is in the file at once, for people who look while the file grows. The end is kept in memory, and
+is written to the file when the command has ended, after a line with the number of bytes left out in between.
 """
 
 from contextlib import suppress
@@ -13,9 +13,10 @@ _TAIL_SIZE: Final = 16 * 1024
 
 
 class Output:
-    """The output of one run; a context manager. ``limit`` is how many bytes of it are kept, and then a few for its end.
+    """The output of a run; a context manager.
 
-    Raises OSError when the file cannot be opened. What cannot be written later is left out, and nobody is the worse for it.
+    ``limit`` is the number of bytes to keep, apart from a short end. Raises OSError when the file cannot be
+    opened. Later write errors only lose output.
     """
 
     def __init__(self, path: Path, limit: int) -> None:
@@ -33,7 +34,7 @@ class Output:
         self.close()
 
     def write(self, printed: bytes) -> None:
-        """Take what was printed."""
+        """Add printed bytes."""
         self._printed += len(printed)
         self._last = (self._last + printed[-_TAIL_SIZE:])[-_TAIL_SIZE:]
         if self._room > 0:
@@ -41,16 +42,19 @@ class Output:
 
     @property
     def tail(self) -> bytes:
-        """The end of what was printed so far: some thousand bytes."""
+        """The end of the output so far: some thousand bytes."""
         return self._last
 
     def add_note(self, text: str) -> None:
-        """Have a line of ours at the end of the file, in brackets. It counts neither for the limit nor as the command's last words."""
+        """Add a line of the runner to the end of the file, in brackets.
+
+        The line counts neither for the limit nor as the command's last output.
+        """
         line_end = "" if self._last[-1:] in {b"", b"\n"} or self._note else "\n"
         self._note += f"{line_end}[{text}]\n"
 
     def close(self) -> None:
-        """Put the end into the file if it is not there yet, and the notes behind it."""
+        """Write the end to the file, unless written already, and the notes after the end."""
         with self._file:
             if missing := self._printed - self._written:
                 tail = self._last[-missing:]
@@ -63,7 +67,7 @@ class Output:
     def _append(self, part: bytes) -> None:
         try:
             written = self._file.write(part)
-        except OSError:  # a full disk: the command goes on, it has cost its money
+        except OSError:  # a full disk: the command goes on, because the run has cost money
             written = 0
         self._written += written
         self._room = self._room - written if written == len(part) else 0

@@ -1,18 +1,19 @@
-"""Where in the order of a project's automations some rows were found lately, so that a page far behind is found without counting up to it.
+"""Bookmarks in the order of a project's automations: a late page is found without counting from the start.
 
-SQLite skips an offset row by row. A row whose place is known is looked up in the index instead, and only what lies between is skipped.
-A place is known for one version of the order: whatever comes, goes or is renamed makes another one.
+SQLite skips an offset row by row. With a bookmark, the index finds the bookmarked row, and only the rows in
+between are skipped. A bookmark holds for a single version of the order: each insert, delete or rename makes a
+new version.
 """
 
 from bisect import bisect_right
 from typing import Final, NamedTuple
 
 SPACING: Final = 1000
-"""Rows between two anchors: skipping so many is quicker than all else that a page needs."""
+"""Rows between two bookmarks: skipping this number is faster than the rest of a page's work."""
 
 
 class PageBookmark(NamedTuple):
-    """A row's place in the order, and what it is ordered by."""
+    """A row's position in the order, and the columns of the order."""
 
     offset: int
     name: str
@@ -21,19 +22,23 @@ class PageBookmark(NamedTuple):
 
 
 class PageBookmarks:
-    """Those of all projects, each for the newest version of its order that was seen. For one thread."""
+    """The bookmarks of all projects, each for the newest known version of the order.
+
+    For use in a single thread.
+    """
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[int, list[PageBookmark]]] = {}  # by project: the version, and its anchors in order
+        # by project: the version, and the bookmarks in order
+        self._known: dict[int, tuple[int, list[PageBookmark]]] = {}
 
     def find_before(self, project_id: int, version: int, offset: int) -> PageBookmark | None:
-        """The last known row at an offset or before it."""
+        """Find the last bookmark at an offset or before."""
         known = self._get_bookmarks(project_id, version)
         place = bisect_right(known, offset, key=lambda anchor: anchor.offset)
         return known[place - 1] if place else None
 
     def keep(self, project_id: int, version: int, anchor: PageBookmark) -> None:
-        """Remember a row, unless there is one that is as good."""
+        """Keep a bookmark, unless an existing bookmark is near enough."""
         known = self._get_bookmarks(project_id, version)
         place = bisect_right(known, anchor.offset, key=lambda each: each.offset)
         last = known[place - 1].offset if place else 0

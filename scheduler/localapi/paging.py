@@ -1,6 +1,6 @@
-"""Limit/offset paging: what a query asks for, and the links to the pages beside it.
+"""Limit/offset paging: the page in a query, and the links to the neighbour pages.
 
-Pure; the rules, down to how odd numbers are taken, are those of Django REST framework's LimitOffsetPagination.
+Pure; the rules, also for odd numbers, are the rules of Django REST framework's LimitOffsetPagination.
 """
 
 from collections.abc import Mapping
@@ -10,29 +10,35 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 DEFAULT_LIMIT: Final = 100
 LARGEST_LIMIT: Final = 10_000
-"""What `[api] max_page` is when nobody sets it: ten times what the daemon and the commands ask for."""
+"""The default of `[api] max_page`: ten times the limit that the daemon and the commands use."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """Which rows are asked for: at most ``limit`` of them, after the first ``offset``."""
+    """The requested rows: at most ``limit`` rows, after the first ``offset`` rows."""
 
     limit: int = DEFAULT_LIMIT
     offset: int = 0
 
     @classmethod
     def parse(cls, query: Mapping[str, str], most: int = LARGEST_LIMIT) -> "PageRequest":
-        """The page that a query names. What is no number, or is too small, counts as not said; a limit over ``most`` counts as that."""
+        """Parse the page of a query. Texts without a number and too small numbers are ignored.
+
+        A limit over ``most`` counts as ``most``.
+        """
         limit = _parse_number(query.get("limit"), least=1, otherwise=DEFAULT_LIMIT)
         return cls(min(limit, most), offset=_parse_number(query.get("offset"), least=0, otherwise=0))
 
     def make_next_link(self, url: str, count: int, shown: int) -> str | None:
-        """The absolute URL of the page after this one, which shows so many rows; None when ``count`` rows end here."""
+        """Make the absolute URL of the next page; None when the ``count`` rows end here.
+
+        ``shown`` is the number of rows on this page.
+        """
         after = self.offset + shown
         return None if after >= count else _replace_paging(url, limit=self.limit, offset=after)
 
     def make_previous_link(self, url: str) -> str | None:
-        """The absolute URL of the page before this one, None for the first."""
+        """Make the absolute URL of the previous page, None for the first page."""
         if self.offset <= 0:
             return None
         before = self.offset - self.limit
@@ -48,7 +54,10 @@ def _parse_number(text: str | None, *, least: int, otherwise: int) -> int:
 
 
 def _replace_paging(url: str, *, limit: int, offset: int | None) -> str:
-    """``url`` with these two in its query, the others kept, all sorted by name; None takes the offset out."""
+    """Replace both values in the query of ``url``, keep other values, and sort by name.
+
+    None removes the offset.
+    """
     parts = urlsplit(url)
     query = parse_qs(parts.query, keep_blank_values=True) | {"limit": [str(limit)], "offset": [str(offset)]}
     if offset is None:

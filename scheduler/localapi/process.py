@@ -1,7 +1,7 @@
-"""One command with all that it starts: begun, listened to, given time, ended.
+"""A single command with all processes started by the command: start, output, time limit, end.
 
-Apart from `runner`, which knows runs; here are only processes. Between us and the command stands `subreaper`, which lets nothing of it get
-away, and ends it also when we are killed.
+The module `runner` knows runs; this module knows only processes. `subreaper` stands between the server and
+the command: no process of the command escapes, and the processes end also when the server is killed.
 """
 
 import asyncio
@@ -19,14 +19,17 @@ from typing import Any, BinaryIO, Final
 
 _SUBREAPER: Final = Path(__file__).with_name("subreaper.py")
 _END_TIMEOUT: Final = 15.0
-"""Seconds that the subreaper has, beyond the command's grace, to kill what is left and to say so."""
+"""Seconds for the subreaper, beyond the command's grace, to kill the remaining processes and to report."""
 _POLL_INTERVAL: Final = 0.005  # seconds
 _OUTPUT_TIMEOUT: Final = 1.0
-"""Seconds in which the output of processes that are gone has been read; longer only when one that could not be ended holds it open."""
+"""Seconds to read the output after the end of the processes.
+
+Reading takes longer only when a process that could not be ended holds the pipe open.
+"""
 
 
 class EndCause(StrEnum):
-    """Who ended a command."""
+    """The cause of a command's end."""
 
     ITSELF = "itself"
     TIMEOUT = "timeout"
@@ -36,7 +39,7 @@ class EndCause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """What is to be started: an argv, never a shell's line, with its whole environment."""
+    """A command to start: an argv, never a line for a shell, with the complete environment."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str | bytes]
@@ -47,7 +50,7 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a command may take, and how long it may take to end when it is told to; in seconds."""
+    """The time limit of a command, and the time to end after SIGTERM; in seconds."""
 
     timeout: float
     grace: float
@@ -55,11 +58,13 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """How a command ended. ``exit_status`` is negative for the signal that killed it, None when nobody is left who knows it.
+    """How a command ended.
 
-    ``is_clean``: nothing that it started is left. Otherwise somebody has ended or stopped the subreaper, and it has to be looked for.
-    ``orphan_count``: how many processes were running when a command had ended by itself, and were ended then; ``orphan_names`` are those of
-    the first hundred.
+    ``exit_status`` is negative for the number of the killing signal, None when nobody knows the status any
+    more. ``is_clean``: none of the started processes is left. Otherwise the subreaper was ended or stopped,
+    and the processes have to be searched. ``orphan_count``: the number of processes that were running after
+    the command had ended by itself, and were ended afterwards; ``orphan_names`` are the names of the first
+    hundred.
     """
 
     cause: EndCause
@@ -72,9 +77,10 @@ class CommandResult:
 async def carry_out(
     command: Invocation, limits: Limits, interruption: "asyncio.Future[EndCause]", printed: Callable[[bytes], None]
 ) -> CommandResult:
-    """Run a command to its end, which comes at the latest with ``limits``, or when somebody interrupts, and then end what it has started.
+    """Run a command to the end, and end all processes started by the command.
 
-    ``printed`` is given what it prints, on standard output and standard error. Raises OSError when it cannot be started.
+    The command ends at the latest with ``limits`` or with an interruption. ``printed`` receives standard
+    output and standard error. Raises OSError when the command cannot be started.
     """
     subreaper = await _Subreaper.start(command, limits.grace, printed)
     try:
@@ -91,9 +97,9 @@ async def carry_out(
 
 
 class _Subreaper:
-    """The process that stands between us and a command, at our end of its socket and of the command's output.
+    """The process between the server and a command, with the server's ends of the socket and of the output.
 
-    ``command_end`` is what it says when the command has ended; nothing if it was killed.
+    ``command_end`` is the report on the command's end; empty when the subreaper was killed.
     """
 
     def __init__(self, process: "subprocess.Popen[bytes]", reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -105,16 +111,17 @@ class _Subreaper:
 
     @classmethod
     async def start(cls, command: Invocation, grace: float, printed: Callable[[bytes], None]) -> "_Subreaper":
-        """Start it, and with it the command. Raises OSError."""
+        """Start the subreaper, and with the subreaper the command. Raises OSError."""
         process, ours, heard = _start_subreaper(command, grace)
         subreaper = cls(process, *await asyncio.open_unix_connection(sock=ours))
         _, subreaper._listener = await asyncio.get_running_loop().connect_read_pipe(lambda: _Listener(printed), heard)
         return subreaper
 
     async def finish(self, seconds: float) -> dict[str, Any]:
-        """Have it end the command, if that has not ended, and all that is left of it. Return what it says of that.
+        """Let the subreaper end the command, unless it has ended, and all remaining processes.
 
-        Nothing when it has not done so in time, or was killed. In any case it has ended then.
+        Return the report. The report is empty when the subreaper was too late or was killed. In any case the
+        subreaper has ended after this call.
         """
         said: dict[str, Any] = {}
         with suppress(ConnectionError):
@@ -127,7 +134,7 @@ class _Subreaper:
         return said
 
     async def close(self) -> None:
-        """Take the last of the output, and leave nothing behind."""
+        """Read the rest of the output, and release all resources."""
         self._writer.close()
         if self._listener is not None:
             with suppress(TimeoutError):
@@ -147,9 +154,10 @@ class _Subreaper:
 
 
 def _start_subreaper(command: Invocation, grace: float) -> "tuple[subprocess.Popen[bytes], socket.socket, BinaryIO]":
-    """Start the subreaper of a command; our ends of its socket and of its output come with it.
+    """Start the subreaper of a command. Return the server's ends of the socket and of the output too.
 
-    Not by the event loop, whose makers differ: libuv hands a file that is no program to a shell.
+    The event loop does not start the process, because implementations differ: libuv gives a file that is no
+    program to a shell.
     """
     with ExitStack() as closing, ExitStack() as closing_on_error:
         ours, theirs = socket.socketpair()
@@ -175,7 +183,7 @@ def _start_subreaper(command: Invocation, grace: float) -> "tuple[subprocess.Pop
 
 
 class _Listener(asyncio.Protocol):
-    """Hands on what comes out of a pipe."""
+    """Passes the content of a pipe on."""
 
     def __init__(self, printed: Callable[[bytes], None]) -> None:
         self._on_output = printed
@@ -192,6 +200,6 @@ class _Listener(asyncio.Protocol):
         self.closed.set()
 
     def close(self) -> None:
-        """Listen no longer."""
+        """Stop listening."""
         if self._transport is not None:
             self._transport.close()

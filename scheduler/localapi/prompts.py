@@ -1,6 +1,7 @@
-"""Prompts as runs and stored answers share them: each text is in the database once, however many runs it had.
+"""Prompts shared by runs and stored answers: each text is in the database once, for any number of runs.
 
-An automation has its own text, which people edit. A run refers to the text with which it was accepted. Functions of one transaction.
+An automation has a separate text, which people edit. A run refers to the text at the time of acceptance. The
+functions work in a transaction of the caller.
 """
 
 import hashlib
@@ -10,16 +11,18 @@ from collections.abc import Iterable
 from typing import Final
 
 RUN_PROMPT: Final = "coalesce((SELECT text FROM prompts WHERE prompts.id = runs.prompt_id), runs.prompt)"
-"""The prompt of a run, in SQL. A run that an older version accepted may still have the text
-itself, until `move_run_prompts` has moved it."""
+"""The prompt of a run, in SQL. A run accepted by an older version may still hold the text in the row.
+
+`move_run_prompts` moves such texts.
+"""
 
 _MAX_ROWS: Final = 200
 _MAX_CHARACTERS: Final = 4 * 2**20
-"""What one transaction moves at most: some ten milliseconds."""
+"""The most that a transaction moves: some ten milliseconds."""
 
 
 def keep(connection: sqlite3.Connection, text: str) -> int:
-    """Have this text in the database, and return its number."""
+    """Store this text in the database, and return the number of the text."""
     digest = hashlib.sha256(text.encode()).digest()
     connection.execute("INSERT INTO prompts (sha256, text) VALUES (?, ?) ON CONFLICT DO NOTHING", (digest, text))
     (number,) = connection.execute("SELECT id FROM prompts WHERE sha256 = ?", (digest,)).fetchone()
@@ -33,7 +36,7 @@ def read(connection: sqlite3.Connection, number: int) -> str:
 
 
 def remove_unused(connection: sqlite3.Connection, numbers: Iterable[int | None]) -> None:
-    """Remove those of these texts that no run and no answer refers to."""
+    """Remove the texts among these without a run and without an answer."""
     wanted = sorted({number for number in numbers if number is not None})
     if wanted:
         connection.execute(
@@ -47,7 +50,10 @@ def remove_unused(connection: sqlite3.Connection, numbers: Iterable[int | None])
 
 
 def move_run_prompts(connection: sqlite3.Connection) -> int:
-    """Have the first runs of an older version refer to their prompts, and return how many; 0 when there are no such runs any more."""
+    """Move the prompts of the first runs of an older version.
+
+    Return the number of moved prompts, 0 at the end.
+    """
     moved: list[tuple[int, int]] = []
     characters = 0
     rows = connection.execute(

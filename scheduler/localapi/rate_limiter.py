@@ -1,4 +1,4 @@
-"""How many requests a key may make: so many in any minute, as the framework's rate throttle counts them."""
+"""The limit on the requests of a key: a number in any minute, as counted by the framework's rate throttle."""
 
 import math
 from collections import defaultdict, deque
@@ -11,7 +11,7 @@ _MINUTE: Final = 60.0
 
 
 class KeyRateLimiter:
-    """One limit for each key. ``per_minute`` 0: there is none. ``now`` is a clock of seconds that only goes forward."""
+    """A limit for each key. ``per_minute`` 0 means no limit. ``now`` is a monotonic clock in seconds."""
 
     def __init__(self, per_minute: int, now: Callable[[], float]) -> None:
         self._per_minute = per_minute
@@ -19,7 +19,10 @@ class KeyRateLimiter:
         self._requests: defaultdict[str, deque[float]] = defaultdict(deque)  # by key, the oldest first
 
     def count_request(self, key_id: str) -> None:
-        """Count a request. Raises `ApiError` (429) for one too many, which is not counted."""
+        """Count a request.
+
+        Raises `ApiError` (429) for a request over the limit; this request is not counted.
+        """
         if not self._per_minute:
             return
         now, admitted = self._now(), self._requests[key_id]

@@ -1,8 +1,8 @@
-"""Removes what is older than it is kept: working directories, outputs, rows of runs, stored answers; and measures what stays.
+"""Removal of old working directories, outputs, rows of runs and stored answers; and the size of the rest.
 
-Everything is done in slices, beside the runs: a slice of rows is one short transaction, and the disk is worked on by processes and threads.
-In this order: a run has its row for as long as it has its folder. Only a database that was restored from a backup lacks the rows of later
-runs; their folders go by their own age.
+All work is done in slices, beside the runs: a slice of rows is a short transaction, and processes and threads
+work on the disk. The order matters: a run has a row as long as a folder exists. Only a database restored from
+a backup lacks the rows of later runs; these folders are removed by their own age.
 """
 
 import asyncio
@@ -33,19 +33,19 @@ from scheduler.localapi.workspace import Workspace
 
 _INTERVAL: Final = 3600.0  # seconds
 _SLICE: Final = 500
-"""Rows that are looked at together."""
+"""The number of rows that are read together."""
 _SLICE_PAUSE: Final = 0.05
-"""Seconds between two slices of rows, in which others may write."""
+"""Seconds between two slices of rows, in which other writers may write."""
 
 _MEASURE_TIMEOUT: Final = 60.0
-"""Seconds that the folders of runs may take to be measured at a time."""
+"""Seconds to measure the folders of runs at a time."""
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _EndedRun:
-    """A run that ended and has a folder."""
+    """An ended run with a folder."""
 
     id: str
     is_success: bool
@@ -54,7 +54,7 @@ class _EndedRun:
 
 @dataclass(frozen=True, slots=True)
 class _RunRow:
-    """A row of `runs`, as far as its age and its removal go."""
+    """A row of `runs`, with the columns for age and removal."""
 
     sequence: int
     id: str
@@ -64,26 +64,26 @@ class _RunRow:
 
 
 class Retention:
-    """What is kept of the runs of one database, and for how long. ``now`` is the clock."""
+    """The retention of the runs of a database. ``now`` is the clock."""
 
     def __init__(self, config: RunnerConfig, database: Database, now: Callable[[], datetime]) -> None:
         self._config = config
         self._database = database
         self._now = now
-        self._ended_runs: deque[tuple[str, bool]] = deque()  # runs that ended lately, and whether they succeeded
+        self._ended_runs: deque[tuple[str, bool]] = deque()  # recently ended runs, and whether they succeeded
         self._wake_up = asyncio.Event()
         self._removing = asyncio.Lock()
-        self._sizes: dict[str, RunSize] = {}  # of the runs that ended and have a folder, as far as they were measured
+        self._sizes: dict[str, RunSize] = {}  # of the ended runs with a folder, as far as measured
         self.size = RunSize()
-        """What the folders of the runs that ended take."""
+        """The size of the folders of the ended runs."""
 
     def note_end(self, run_id: str, *, succeeded: bool) -> None:
-        """Remove the clone of this run soon if successful runs do not keep theirs, and measure what stays."""
+        """Note an ended run, to remove the clone soon (unless clones are kept) and to measure the folder."""
         self._ended_runs.append((run_id, succeeded))
         self._wake_up.set()
 
     async def run(self) -> None:
-        """Remove what is old, now and every hour, and look after each run that ends, until this is cancelled."""
+        """Remove old data, now and every hour, and handle each run that ends, until the task is cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._run_hourly(), name="retention-hourly")
             group.create_task(self._handle_ends(), name="retention-ends")
@@ -103,7 +103,7 @@ class Retention:
         try:
             await work()
         except Unreachable:
-            pass  # `DatabaseHealth` logs the cause, once; the next time it may go well
+            pass  # `DatabaseHealth` logs the cause, once; the next try may succeed
         except OSError as error:
             _log.warning("workspaces.unread", error=str(error))
         except Exception:  # noqa: BLE001 - the edge of the loop: the next time it may go well
@@ -118,13 +118,13 @@ class Retention:
         await self._measure([run_id for run_id, _ in ended])
 
     async def _remove_clones(self, run_ids: Sequence[str]) -> None:
-        async with self._removing:  # else two would remove the same clone
+        async with self._removing:  # otherwise two tasks would remove the same clone
             for run_id in await asyncio.to_thread(_find_work_folders, self._config.folder, run_ids):
                 if await self._remove(run_id, Workspace.locate(self._config.folder, run_id).remove_work):
                     self._note_size(run_id, None)
 
     async def _measure(self, run_ids: Sequence[str]) -> None:
-        """Measure the folders of these runs; those for which the time does not suffice have their turn an hour later."""
+        """Measure the folders of these runs. Folders beyond the time limit are measured an hour later."""
         there = await asyncio.to_thread(_find_folders, self._config.folder, run_ids)
         for run_id, size in (await measure(self._config.folder, there, _MEASURE_TIMEOUT)).items() if there else ():
             self._note_size(run_id, size)
@@ -136,7 +136,8 @@ class Retention:
             self.size += size
 
     async def _remove_old(self) -> None:
-        measured = set(self._sizes)  # a run that ends from here on may be measured, and is not among the names
+        # runs that end from here on may be measured, and are missing among the names
+        measured = set(self._sizes)
         names = await asyncio.to_thread(Workspace.list_names, self._config.folder)
         left = set(names)
         unmeasured: list[str] = []
@@ -152,9 +153,9 @@ class Retention:
         await self._repeat_until_done(prompts.move_run_prompts)
 
     async def _remove_folders(self, names: Sequence[str]) -> tuple[list[str], set[str]]:
-        """Remove the old ones of these folders, and the old clones in the others.
+        """Remove the old folders among these, and the old clones in the other folders.
 
-        Return which of the folders are those of runs that ended, and which are gone.
+        Return the names of ended runs and the names of removed folders.
         """
         folder = self._config.folder
         of_all = self._compute_cutoff(min(self._config.retention, self._config.row_retention))
@@ -168,7 +169,7 @@ class Retention:
         return [run.id for run in ended], gone
 
     async def _find_old_without_row(self, names: Sequence[str]) -> list[str]:
-        """Find the folders of runs that are on no record, and that nobody has touched for as long as outputs are kept."""
+        """Find the folders of runs without a row, unchanged for as long as outputs are kept."""
         on_record = await self._database.read_in_background(partial(_find_recorded_ids, names=names))
         unknown = [name for name in names if name not in on_record and _is_run_id(name)]
         before = self._now() - timedelta(seconds=min(self._config.retention, self._config.row_retention))
@@ -177,7 +178,7 @@ class Retention:
     async def _remove(self, run_id: str, remove: Callable[[], Awaitable[None]]) -> bool:
         try:
             await remove()
-        except OSError as error:  # the others are removed all the same
+        except OSError as error:  # the other folders are still removed
             _log.warning("workspace.kept", task_run_id=run_id, error=str(error))
             return False
         return True
@@ -194,7 +195,7 @@ class Retention:
             place = rows[-1].sequence if rows else place
 
     async def _repeat_until_done(self, operation: Callable[[sqlite3.Connection], int]) -> None:
-        """Repeat a short transaction until it finds nothing more to do."""
+        """Repeat a short transaction until nothing is left to do."""
         more = True
         while more:
             more = bool(await self._database.write(operation))
@@ -243,7 +244,7 @@ def _find_folders(folder: Path, run_ids: Sequence[str]) -> list[str]:
 
 
 def _read_rows(connection: sqlite3.Connection, *, place: int) -> list[_RunRow]:
-    """Read a slice in the order in which the runs were accepted, so that the walk ends at the first run that is not old."""
+    """Read a slice in the order of acceptance. The walk ends at the first run that is not old."""
     rows = connection.execute(
         "SELECT sequence, id, created_at, finished_at, prompt_id FROM runs WHERE sequence > ? ORDER BY sequence LIMIT ?", (place, _SLICE)
     )

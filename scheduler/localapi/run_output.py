@@ -1,7 +1,7 @@
-"""The end of what a run printed, for clients that show it: one read of the database, and one of the file on a thread.
+"""The end of a run's output, for clients: a read of the database, and a read of the file on a thread.
 
-The command may do what it likes with its own output, so nothing but an ordinary file is read, no link is followed, and no more than
-the end. What the command can put there, it can print.
+The command may do anything with the output file: only an ordinary file is read, no link is followed, and only
+the end is read. Anything that the command can put there could also be printed.
 """
 
 import asyncio
@@ -17,12 +17,15 @@ from scheduler.database import Database
 from scheduler.localapi.workspace import Workspace
 
 MAX_TAIL: Final = 16 * 1024
-"""Bytes of an output that are given away at most."""
+"""The largest number of bytes of an output in an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutputFileTail:
-    """The status of a run, the size of its output in bytes, and the end of that output; None for both when there is no output."""
+    """The status of a run, the output's size in bytes, and the end of the output.
+
+    Without an output, size and text are None.
+    """
 
     status: str
     size: int | None
@@ -30,7 +33,7 @@ class OutputFileTail:
 
 
 class RunOutputFiles:
-    """The outputs of the runs in one database; ``folder`` holds the folders of the runs."""
+    """The outputs of the runs in a database; ``folder`` holds the folders of the runs."""
 
     def __init__(self, database: Database, folder: Path) -> None:
         self._database = database
@@ -46,7 +49,10 @@ class RunOutputFiles:
 
 
 def read_end(path: Path, most: int = MAX_TAIL) -> tuple[int, bytes] | None:
-    """Return the size of a file and its last bytes, from the begin of a line on where there is one; None when it cannot be read."""
+    """Return the size of a file and the last bytes, if possible from the beginning of a line on.
+
+    None when the file cannot be read.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
         with os.fdopen(descriptor, "rb") as file:
@@ -61,7 +67,7 @@ def read_end(path: Path, most: int = MAX_TAIL) -> tuple[int, bytes] | None:
 
 
 def _begin_with_line(end: bytes) -> bytes:
-    """Leave out what stands before the first line that begins here, or one byte, when there is no such line with anything on it."""
+    """Drop the text before the first line that begins here; drop a single byte without a non-blank line."""
     rest = end.partition(b"\n")[2]
     return rest if rest.strip() else end[1:]
 

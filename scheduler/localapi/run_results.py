@@ -1,6 +1,6 @@
-"""What is written down of a run that ended: success, or a sentence that says what failed.
+"""The result of an ended run: success, or a sentence on the failure.
 
-Pure, so that every sentence a person may read in ``last_error`` stands here, and can be tested without a process.
+Pure: every sentence for ``last_error`` is here, and can be tested without a process.
 """
 
 import signal
@@ -24,7 +24,7 @@ RESTORED_ERROR: Final = (
 _MAX_LENGTH: Final = 200
 NOT_EXECUTABLE_STATUS: Final = 126
 NOT_FOUND_STATUS: Final = 127
-_SIGNAL_STATUS_BASE: Final = 128  # and more: the status of a command that a signal ended, as a shell gives it
+_SIGNAL_STATUS_BASE: Final = 128  # added to the number of the signal that ended a command, as a shell does
 _SIGNALS: Final = frozenset(int(each) for each in signal.Signals)
 _SIGNAL_CAUSES: Final[Mapping[int, str]] = {
     signal.SIGKILL: "often for want of memory",
@@ -35,14 +35,15 @@ _MAX_NAMES: Final = 5
 
 
 def describe_expiry(queue_timeout: float) -> str:
-    """Say why a run that waited too long did not begin."""
+    """Explain why a run did not begin after a too long wait."""
     return f"The run waited for its turn for {describe_duration(queue_timeout)}, the limit of `queue_timeout`, and did not begin."
 
 
 def judge_command(ended: CommandResult, timeout: float, tail: bytes, hint: str | None = None) -> RunResult:
-    """Judge a command by its exit status. ``tail`` is the end of its output, whose last line often says what was wrong.
+    """Judge a command by the exit status.
 
-    ``hint`` is a sentence on the program's file.
+    ``tail`` is the end of the output; the last line often names the error. ``hint`` is a sentence on the
+    program's file.
     """
     if _is_success(ended):
         return RunResult("success", 0)
@@ -52,7 +53,10 @@ def judge_command(ended: CommandResult, timeout: float, tail: bytes, hint: str |
 
 
 def judge_clone(ended: CommandResult, timeout: float, tail: bytes) -> RunResult | None:
-    """Judge ``git clone``: None when there is a clone to work in. git explains itself in several lines, of which none is always the one."""
+    """Judge ``git clone``: None for a clone to work in.
+
+    git explains errors in several lines, and the important line has no fixed position.
+    """
     if _is_success(ended):
         return None
     said = _cut(" ".join(_split_lines(tail)))
@@ -60,24 +64,27 @@ def judge_clone(ended: CommandResult, timeout: float, tail: bytes) -> RunResult 
 
 
 def make_repository_failure(repository: str) -> RunResult:
-    """Judge a run whose repository has a name that cannot stand in a URL."""
+    """Make the result of a run with a repository name that cannot be part of a URL."""
     return RunResult(
         "failed", error=f"The repository {repository!r} cannot be cloned: its name may have letters, digits, '.', '_' and '-' only."
     )
 
 
 def make_workspace_failure(folder: Path, error: OSError) -> RunResult:
-    """Judge a run whose folder could not be made."""
+    """Make the result of a run without a folder, because the folder could not be made."""
     return RunResult("failed", error=f"The run's folder {folder} could not be prepared: {error.strerror}.")
 
 
 def make_unexpected_failure(error: Exception) -> RunResult:
-    """Judge a run that could not be carried out for a reason that nobody foresaw."""
+    """Make the result of a run that could not be carried out for an unforeseen reason."""
     return RunResult("failed", error=f"The run could not be carried out: {_cut(str(error) or type(error).__name__)}")
 
 
 def make_start_failure(program: str, error: OSError, hint: str | None = None) -> RunResult:
-    """Judge a command that could not be started: missing, not executable, no program at all. ``hint`` is a sentence on its file."""
+    """Make the result of a command that could not be started: missing, not executable, or no program.
+
+    ``hint`` is a sentence on the file of the program.
+    """
     return RunResult("failed", error=_join(f"The command {program!r} could not be started: {error.strerror}.", hint))
 
 
@@ -87,7 +94,10 @@ def may_be_line_end(ended: CommandResult) -> bool:
 
 
 def describe_orphans(subject: str, ended: CommandResult) -> str | None:
-    """Name the processes that a command left running when it ended by itself, and that were ended then; None when it left none."""
+    """Name the processes still running after the command had ended by itself, and ended afterwards.
+
+    None without such processes.
+    """
     if ended.cause is not EndCause.ITSELF or not ended.orphan_count:
         return None
     many = "a process" if ended.orphan_count == 1 else f"{ended.orphan_count:,} processes"
@@ -103,7 +113,7 @@ def _is_success(ended: CommandResult) -> bool:
 
 
 def _split_lines(tail: bytes) -> list[str]:
-    """The lines with anything on them, in printable characters and without colours, whatever the bytes are."""
+    """Return the lines that are not blank, in printable characters and without colours, for any bytes."""
     lines = (line.strip() for line in strip_terminal_codes(tail.decode(errors="replace")).splitlines())
     return ["".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line) for line in lines if line]
 
@@ -132,7 +142,7 @@ def _describe_end(subject: str, ended: CommandResult, timeout: float) -> str:
 
 
 def _explain(status: int | None) -> str:
-    """Say what an exit status means by the custom of shells (POSIX, Shell Command Language, 2.8.2); nothing for others."""
+    """Explain an exit status by the custom of shells (POSIX, Shell Command Language, 2.8.2), or return ""."""
     if status == NOT_EXECUTABLE_STATUS:
         return ": a program was found, and could not be started"
     if status == NOT_FOUND_STATUS:

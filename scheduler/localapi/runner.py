@@ -1,4 +1,4 @@
-"""The runner: carries out accepted runs by starting the configured command for each, so many at once and in order."""
+"""The runner: starts the configured command for each accepted run, in order, some runs in parallel."""
 
 import asyncio
 import os
@@ -29,13 +29,13 @@ _log = structlog.get_logger(__name__)
 
 
 class _FaultLog:
-    """The log of one loop's faults. A fault that follows itself is logged once, however often the loop tries again."""
+    """The log of a loop's errors. A repeated error is logged once, however often the loop tries again."""
 
     def __init__(self) -> None:
         self._last: str | None = None
 
     def note(self, error: Exception) -> None:
-        """Log a fault with its traceback, unless the try before failed likewise."""
+        """Log an error with the traceback, unless the try before failed with the same error."""
         fault = repr(error)
         if fault != self._last:
             _log.error("runner.failed", exc_info=error)
@@ -47,9 +47,10 @@ class _FaultLog:
 
 
 class Runner:
-    """So many workers, each taking the run that has waited longest. ``on_end`` hears of each run that ended its status and its seconds.
+    """A number of workers. Each worker takes the run with the longest wait.
 
-    The seconds are None for a run that never began.
+    ``on_end`` receives the status and the seconds of each ended run. The seconds are None for a run that
+    never began.
     """
 
     def __init__(self, config: RunnerConfig, queue: RunQueue, retention: Retention, on_end: Callable[[str, float | None], None]) -> None:
@@ -63,7 +64,7 @@ class Runner:
         self._workers: list[asyncio.Task[None]] = []
         self._cancellation_task: asyncio.Task[None] | None = None
         self._retention_task: asyncio.Task[None] | None = None
-        self._interruptions: dict[str, Interruption] = {}  # by run, of those in progress
+        self._interruptions: dict[str, Interruption] = {}  # by run, for the runs in progress
         self._early_errors = {
             EarlyCause.CANCELLED: CANCELLED_ERROR,
             EarlyCause.DELETED: DELETED_ERROR,
@@ -73,11 +74,14 @@ class Runner:
 
     @property
     def in_progress(self) -> int:
-        """How many runs are being carried out."""
+        """The number of runs in progress."""
         return len(self._interruptions)
 
     async def start(self) -> None:
-        """End and fail what a dead process left running, and go on with what is queued. Raises `Unreachable`."""
+        """End and fail the runs that a dead process left running, and continue with the queue.
+
+        Raises `Unreachable`.
+        """
         if self._config.command:
             _report_unset(self._config.environment)
         await self._report_command()
@@ -93,7 +97,7 @@ class Runner:
         self._workers = [asyncio.create_task(self._work(), name=f"runner-{number}") for number in range(self._config.max_parallel)]
 
     async def _report_command(self) -> None:
-        """Log why every run will fail, where that is known before the first one."""
+        """Log why every run will fail, where the reason is known before the first run."""
         config = self._config
         environment = {name: os.environ[name] for name in config.environment if name in os.environ}
         fault = await asyncio.to_thread(find_fault, config.command, environment, clones=bool(config.clone_url))
@@ -101,26 +105,26 @@ class Runner:
             _log.warning("command.missing", error=fault, advice="correct [api.runner] command; until then every run fails")
 
     def wake(self) -> None:
-        """Take note that one more run waits."""
+        """Note that another run waits."""
         self.queued += 1
         self._wake_up.set()
 
     def hurry_cancellations(self) -> None:
-        """Take note that runs are to end, sooner than the next look would show."""
+        """Note that runs are to end, before the next regular check."""
         self._cancel_signal.set()
 
     def is_alive(self) -> bool:
-        """Whether all workers and attendants are at work."""
+        """Return whether all workers and background tasks are running."""
         return bool(self._workers) and not any(task.done() for task in self._list_tasks())
 
     async def close(self) -> None:
-        """End what is going on: those runs fail and say why. What waits goes on waiting, for the next start."""
+        """End the runs in progress: the runs fail, with the reason. Waiting runs wait for the next start."""
         self._stop.set()
         self._wake_up.set()
         self._cancel_signal.set()
         self._interrupt(self._interruptions, EndCause.STOP)
         if self._retention_task is not None:
-            self._retention_task.cancel()  # what it leaves is removed the next time
+            self._retention_task.cancel()  # the next start removes the rest
         if tasks := self._list_tasks():
             await asyncio.wait(tasks)
 
@@ -130,20 +134,20 @@ class Runner:
     async def _work(self) -> None:
         faults = _FaultLog()
         while not self._stop.is_set():
-            self._wake_up.clear()  # before looking, so that a run which comes meanwhile is looked for again
+            self._wake_up.clear()  # before looking, to find a run that arrives meanwhile
             try:
                 is_taken = await self._run_next()
                 faults.clear()
                 if not is_taken:
                     await self._wake_up.wait()
-            except Unreachable:  # stopped while the database is away: the next start finds the run
+            except Unreachable:  # stopped while the database is unreachable: the next start finds the run
                 continue
             except Exception as error:  # noqa: BLE001 - the edge of the loop: what becomes of one run must not end the worker
                 faults.note(error)
                 await self._pause(_RETRY_AFTER)
 
     async def _run_next(self) -> bool:
-        """Carry out the run that waits longest; False when none waits."""
+        """Carry out the run with the longest wait. Return False when no run waits."""
         run = await self._retry_write(lambda: self._queue.take(self._config.command))
         if run is None:
             return False
@@ -155,7 +159,7 @@ class Runner:
         try:
             end = await self._execute(run, interruption)
             seconds = asyncio.get_running_loop().time() - began
-            ended_at = self._queue.now()  # not when the end can be written, which may be hours later
+            ended_at = self._queue.now()  # not the time of the write, perhaps hours later
             await self._retry_write(lambda: self._queue.finish(run, end, ended_at))
         finally:
             del self._interruptions[run.id]
@@ -179,7 +183,7 @@ class Runner:
                 interruption.set_result(by)
 
     async def _watch_cancellations(self) -> None:
-        """End the runs that are not to begin or not to go on, whichever process said so."""
+        """End the runs that may not begin or continue, for requests of any process."""
         faults = _FaultLog()
         while not self._stop.is_set():
             try:
@@ -187,9 +191,9 @@ class Runner:
                     await self._cancel()
                     faults.clear()
                 if self.queued and self.in_progress < self._config.max_parallel:
-                    self._wake_up.set()  # a clock that was ahead for a moment may have made a run look too old to be taken
+                    self._wake_up.set()  # after a clock step, a run may have looked too old for a take
             except Unreachable:
-                pass  # `DatabaseHealth` logs the cause, once; the next look is soon
+                pass  # `DatabaseHealth` logs the cause, once; the next check is soon
             except Exception as error:  # noqa: BLE001 - the edge of the loop: runs can still be cancelled afterwards
                 faults.note(error)
             with suppress(TimeoutError):
@@ -197,7 +201,7 @@ class Runner:
             self._cancel_signal.clear()
 
     async def _cancel(self) -> None:
-        """Interrupt the runs that are to be cancelled, first those that cost something; then end the waiting ones, a few at a time."""
+        """Interrupt the cancelled running runs first, to save costs; then end waiting runs in slices."""
         ended = Counter[EarlyCause]()
         try:
             more = True
@@ -214,7 +218,7 @@ class Runner:
                 self._wake_up.set()  # no run began before
 
     async def _end_early(self, ended: Counter[EarlyCause]) -> bool:
-        """End a few runs that are not to begin, and count them; False when there are none."""
+        """End a few waiting runs that may not begin, and count the runs. Return False without such runs."""
         ends = await self._queue.end_early(self._early_errors)
         if ends is None:
             return False
@@ -225,9 +229,9 @@ class Runner:
         return True
 
     async def _retry_write(self, write: Callable[[], Awaitable[_T]]) -> _T:
-        """Write until it is written: a full disk must lose neither a run's turn nor its end. Raises `Unreachable` when stopped.
+        """Repeat a write until success: a full disk must lose neither a run's turn nor a run's end.
 
-        `DatabaseHealth` logs why the database cannot be written.
+        Raises `Unreachable` when stopped. `DatabaseHealth` logs why the database cannot be written.
         """
         while True:
             try:
@@ -238,7 +242,7 @@ class Runner:
             await self._pause(_RETRY_AFTER)
 
     async def _pause(self, seconds: float) -> None:
-        """Wait so long, or until all ends."""
+        """Wait for these seconds, or until the runner stops."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stop.wait(), seconds)
 
@@ -259,7 +263,10 @@ def _log_end(run: QueuedRun | InterruptedRun, end: RunResult, seconds: float | N
 
 
 def _report_unset(names: Sequence[str]) -> None:
-    """Log the variables that commands may see and that this process lacks. Its environment does not change while it runs."""
+    """Log the variables that commands may see and this process lacks.
+
+    The environment never changes at run time.
+    """
     unset = [name for name in names if name not in os.environ]
     if not unset:
         return

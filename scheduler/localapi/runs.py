@@ -1,7 +1,8 @@
-"""The runs in the database: which waits, which is being carried out, and how each ended.
+"""The runs in the database: waiting runs, running runs, and the ends of runs.
 
-The database is the queue. A run is taken by the write that marks it as running, so the order survives a restart and no run is
-taken twice; and its end is written together with what the automation shows of it.
+The database is the queue. A worker takes a run by the write that marks the run as running: the order survives
+a restart, and no run is taken twice. The end of a run is written together with the automation that shows the
+end.
 """
 
 import json
@@ -24,7 +25,7 @@ INTERRUPTED_ERROR: Final = "The server ended while this run was going on, so how
 
 @dataclass(frozen=True, slots=True)
 class QueuedRun:
-    """A run to be carried out, with what was asked for when it was accepted."""
+    """A run to be carried out, with the values at the time of acceptance."""
 
     id: str
     automation_id: str
@@ -36,7 +37,10 @@ class QueuedRun:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a run ended. ``exit_status`` is None when nothing was started, negative for a signal; ``error`` says why it failed."""
+    """How a run ended. ``exit_status`` is None when nothing was started, negative for a signal.
+
+    ``error`` is the reason of a failure.
+    """
 
     status: Literal["success", "failed"]
     exit_status: int | None = None
@@ -45,7 +49,7 @@ class RunResult:
 
 @dataclass(frozen=True, slots=True)
 class CancelledRuns:
-    """The runs that are to be cancelled: how many wait, which are in progress, and the sequence of the last of those that wait."""
+    """The runs to be cancelled: number of waiting runs, running runs, and the last waiting sequence."""
 
     waiting: int
     running: tuple[str, ...]
@@ -66,14 +70,17 @@ class InterruptedRun(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class InterruptedRuns:
-    """The runs that a dead process left running, which have failed now, and the number of runs that wait."""
+    """The runs that a dead process left running, failed now, and the number of unfinished runs."""
 
     runs: Sequence[InterruptedRun]
     unfinished_count: int
 
 
 class RunQueue:
-    """The runs of one database. ``now`` is the clock; a run that waited for ``queue_timeout`` seconds does not begin any more."""
+    """The runs of a database. ``now`` is the clock.
+
+    A run does not begin any more after waiting for ``queue_timeout`` seconds.
+    """
 
     def __init__(self, database: Database, now: Callable[[], datetime], queue_timeout: float = QUEUE_TIMEOUT) -> None:
         self._database = database
@@ -81,46 +88,58 @@ class RunQueue:
         self._queue_timeout = queue_timeout
 
     async def list_running(self) -> list[str]:
-        """The runs that are marked as running: before any was taken, those that a dead process left."""
+        """List the runs marked as running. Before the first take, a dead process left these runs."""
         return await self._database.read(lambda connection: [row["id"] for row in connection.execute(f"SELECT id {_RUNNING}")])
 
     async def fail_interrupted_runs(self) -> "InterruptedRuns":
-        """Fail what a dead process left running; only then, and only by the one process that runs, may runs be taken."""
+        """Fail the runs that a dead process left running.
+
+        Runs may be taken only after this call, and only by the process that made the call.
+        """
         return await self._database.write(partial(_fail_interrupted_runs, now=self._format_now()))
 
     async def cancel(self, run_id: str) -> bool:
-        """Take note that a run is to be cancelled; whoever carries out the runs ends it soon. False when it has no end to be brought to."""
+        """Note the cancellation of a run, which the runner ends soon.
+
+        Return False for a run that has ended.
+        """
         statement = "UPDATE runs SET cancelled_at = coalesce(cancelled_at, ?) WHERE id = ? AND status IN ('queued', 'running')"
         return await self._database.write(lambda connection: connection.execute(statement, (self._format_now(), run_id)).rowcount == 1)
 
     async def cancel_all(self, automation_id: str | None) -> CancelledRuns:
-        """Take note that all runs that have not ended are to be cancelled: those of one automation, or with None all runs."""
+        """Note the cancellation of all unfinished runs: of an automation, or with None of all automations."""
         return await self._database.write(partial(_cancel_all, automation_id=automation_id, now=self._format_now()))
 
     async def count_unfinished(self) -> int:
-        """Count all runs that have not ended."""
+        """Count all unfinished runs."""
         return await self._database.read(_count_unfinished)
 
     async def count_unfinished_among(self, run_ids: Sequence[str]) -> int:
-        """Count those of these runs that have not ended."""
+        """Count the unfinished runs among these runs."""
         statement = "SELECT count(*) FROM runs WHERE id IN (SELECT value FROM json_each(?)) AND status IN ('queued', 'running')"
         return await self._database.read(lambda connection: int(connection.execute(statement, (json.dumps(run_ids),)).fetchone()[0]))
 
     async def count_waiting(self, automation_id: str | None, up_to: int) -> int:
-        """Count the runs that wait and were accepted up to the sequence ``up_to``: of one automation, or with None all runs."""
+        """Count the waiting runs up to the sequence ``up_to``, of an automation or (None) of all."""
         return await self._database.read(partial(_count_waiting, automation_id=automation_id, up_to=up_to))
 
     async def find_automations(self, text: str) -> list[dict[str, Any]]:
-        """Find the automations with this id or name, also deleted ones that have runs which have not ended: ``id`` and ``name``."""
+        """Find the automations with this id or name: ``id`` and ``name``.
+
+        Deleted automations with unfinished runs are found too.
+        """
         return await self._database.browse(partial(_find_automations, text=text))
 
     async def list_runs_between(self, begin: str, end: str, limit: int) -> list[dict[str, Any]]:
-        """Return the runs whose ids lie between ``begin`` and ``end``: ``id``, ``name``, ``status`` and ``created_at``."""
+        """Return the runs with ids between ``begin`` and ``end``.
+
+        The columns are ``id``, ``name``, ``status`` and ``created_at``.
+        """
         values = {"begin": begin, "end": end, "limit": limit}
         return await self._database.browse(lambda connection: [dict(row) for row in connection.execute(_RUNS_BETWEEN, values)])
 
     async def list_automations_between(self, begin: str, end: str, limit: int) -> list[dict[str, Any]]:
-        """Return the automations whose ids lie between ``begin`` and ``end``: ``id`` and ``name``."""
+        """Return the automations with ids between ``begin`` and ``end``: ``id`` and ``name``."""
         values = {"begin": begin, "end": end, "limit": limit}
         return await self._database.browse(lambda connection: [dict(row) for row in connection.execute(_AUTOMATIONS_BETWEEN, values)])
 
@@ -129,13 +148,14 @@ class RunQueue:
         return await self._database.browse(_list_automation_names)
 
     async def list_cancellations(self) -> list[str]:
-        """Return the ids of the runs that are being carried out and are to be cancelled."""
+        """Return the ids of the running runs with a cancellation."""
         return await self._database.read(_list_cancellations)
 
     async def end_early(self, errors: Mapping[EarlyCause, str]) -> EarlyEnds | None:
-        """End the first runs that wait and are not to begin, each with the error of its cause; None when there are no such runs.
+        """End the first waiting runs that may not begin, each with the error of the cause.
 
-        One call ends a few hundred runs at most, so that no other write has to wait for long: call again until the result is None.
+        None without such runs. A call ends a few hundred runs at most, to delay no other write for long. Call
+        again until the result is None.
         """
         oldest = self._compute_expiry_limit()
         if not await self._database.read(partial(early_ends.has_any, oldest=oldest)):
@@ -143,35 +163,39 @@ class RunQueue:
         return await self._database.write(partial(_end_early, errors=errors, oldest=oldest, now=self._format_now()))
 
     async def take(self, command: Sequence[str]) -> QueuedRun | None:
-        """Mark the run that waits longest as running, with the command that will carry it out; None when none waits.
+        """Mark the longest waiting run as running, with the command for the run; None when no run waits.
 
-        None also while runs that wait are to end: call again after `end_early`.
+        None also while waiting runs are to end: call again after `end_early`.
         """
         return await self._database.write(
             partial(_take, command=json.dumps(command), oldest=self._compute_expiry_limit(), now=self._format_now())
         )
 
     async def finish(self, run: QueuedRun, end: RunResult, ended_at: datetime) -> None:
-        """Write down how and when a run ended. The automation shows the end as long as this is its newest run."""
+        """Record how and when a run ended. The automation shows the end while this is the newest run."""
         await self._database.write(partial(_finish, run_id=run.id, automation_id=run.automation_id, end=end, ended_at=to_text(ended_at)))
 
     async def end_unfinished(self, error: str) -> int:
-        """Have all runs that have not ended failed with ``error``, and return how many. Only while no process carries out runs."""
+        """Fail all unfinished runs with ``error``, and return the number.
+
+        Only while no process carries out runs.
+        """
         return await self._database.write(partial(_end_unfinished, error=error, now=self._format_now()))
 
     async def list_runs(self, *, automation: str | None = None, status: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
         """Return the newest runs, newest first: every column but the prompt.
 
-        ``automation`` is an id, a name or a pattern for the name (``nightly-*``), as it is now or was when the run was accepted.
+        ``automation`` is an id, a name or a pattern for a name (``nightly-*``), now or at the time of
+        acceptance.
         """
         return await self._database.read(partial(_list_runs, automation=automation, status=status, limit=limit))
 
     async def get_run(self, run_id: str) -> dict[str, Any] | None:
-        """Everything about one run, None if there is none."""
+        """Return all values of a run, None for an unknown run."""
         return await self._database.read(partial(_get_run, run_id=run_id))
 
     def _compute_expiry_limit(self) -> str:
-        """Return when the runs were accepted that have waited too long by now, or before."""
+        """Return the latest acceptance time of the runs that have waited too long by now."""
         return to_text(self.now() - timedelta(seconds=self._queue_timeout))
 
     def _format_now(self) -> str:
@@ -305,7 +329,7 @@ def _list_runs(connection: sqlite3.Connection, *, automation: str | None, status
 
 
 def _read_id(text: str | None) -> str | None:
-    """Return the text in the usual form of an id; None when it is no id."""
+    """Return the text in the usual form of an id; None for another text."""
     try:
         return None if text is None else str(uuid.UUID(text))
     except ValueError:

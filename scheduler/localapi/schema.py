@@ -1,7 +1,8 @@
-"""The tables of the embedded API's database, as the migrations that make them.
+"""The tables of the embedded API's database, as migrations.
 
-Times are ISO 8601 text in UTC with microseconds, as everywhere. A run keeps the name, repository and prompt with which it was
-accepted: an edit or a deletion afterwards does not change what was asked for. That is also why no foreign key binds it.
+Times are ISO 8601 text in UTC with microseconds, as everywhere. A run keeps the name, repository and prompt
+from the time of acceptance: a later edit or deletion does not change the run. For the same reason, no foreign
+key binds a run.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Final
 from scheduler.core.errors import LedgerUnavailable
 from scheduler.database import Database, Migration, Tables
 
-APPLICATION_ID: Final = 0x74736B61  # "tska", in the header of the file: what `file` and we know it by
+APPLICATION_ID: Final = 0x74736B61  # "tska", in the header of the file, for `file` and for this program
 
 _FIRST_TABLES: Final = (
     """
@@ -48,7 +49,8 @@ _FIRST_TABLES: Final = (
     """
     CREATE INDEX automations_in_order ON automations (project_id, name, created_at DESC, id)
     """,
-    # Every page names the count of all, and counting a hundred thousand takes longer than the page.
+    # Every page shows the count of all automations, and counting a hundred thousand takes longer than the
+    # page.
     """
     CREATE TABLE project_sizes (
         project_id INTEGER PRIMARY KEY,
@@ -110,9 +112,9 @@ _FIRST_TABLES: Final = (
 def open_database(
     path: Path, *, on_commit: Callable[[float], None] | None = None, on_fault: Callable[[LedgerUnavailable], None] | None = None
 ) -> Database:
-    """Open the embedded API's database, and make or bring up to date its tables. Blocks; raises `DatabaseRefused`.
+    """Open the embedded API's database, and create or update the tables. Blocks; raises `DatabaseRefused`.
 
-    ``on_commit`` and ``on_fault`` are those of `Database.open`.
+    ``on_commit`` and ``on_fault`` are passed to `Database.open`.
     """
     return Database.open(
         path,
@@ -124,20 +126,20 @@ def open_database(
 
 
 def m001_first_tables(tables: Tables) -> None:
-    """Make all tables."""
+    """Create all tables."""
     for statement in _FIRST_TABLES:
         tables.execute(statement)
 
 
 def m002_cancelling_and_use(tables: Tables) -> None:
-    """Runs can be cancelled, by whatever process has the file open; keys know when they were last used."""
+    """Add cancellations of runs, by any process with the file open, and the last use of keys."""
     tables.execute("ALTER TABLE runs ADD COLUMN cancelled_at TEXT")
     tables.execute("CREATE INDEX runs_cancelled ON runs (cancelled_at) WHERE cancelled_at IS NOT NULL AND status IN ('queued', 'running')")
     tables.execute("ALTER TABLE keys ADD COLUMN last_used_at TEXT")
 
 
 def m003_version_of_the_order(tables: Tables) -> None:
-    """Each project's order of automations has a number that changes with it: what comes, goes or is renamed."""
+    """Add a version to the order of each project's automations, changed by insert, delete and rename."""
     for statement in (
         "ALTER TABLE project_sizes ADD COLUMN version INTEGER NOT NULL DEFAULT 0",
         "DROP TRIGGER automation_created",
@@ -163,10 +165,11 @@ def m003_version_of_the_order(tables: Tables) -> None:
 
 
 def m004_answers_by_project(tables: Tables) -> None:
-    """Store answers by project instead of by key, so that a client which repeats a request after a rotation gets the first answer.
+    """Store answers by project instead of by key.
 
-    Several keys of one project may have left an answer to one request. The earliest stays, of those that can still be given: an
-    answer is given for seven days.
+    A client that repeats a request after a rotation gets the first answer. Several keys of a project may have
+    left an answer to the same request. The earliest answer stays, among the answers that can still be given:
+    an answer is given for seven days.
     """
     for statement in (
         """
@@ -199,7 +202,7 @@ def m004_answers_by_project(tables: Tables) -> None:
 
 
 def m005_runs_that_wait(tables: Tables) -> None:
-    """Each look at the queue has an index of the runs that it looks for, however many have ended."""
+    """Add an index for each query of the queue, to read no ended runs."""
     for statement in (
         "DROP INDEX runs_unfinished",
         "DROP INDEX runs_cancelled",
@@ -211,7 +214,7 @@ def m005_runs_that_wait(tables: Tables) -> None:
 
 
 def m006_cancellations_of_many(tables: Tables) -> None:
-    """Keep a request to end many runs that wait as one row, and find the runs of one automation that wait."""
+    """Keep a request to end many waiting runs as a single row, and find the waiting runs of an automation."""
     for statement in (
         """
         CREATE TABLE cancellations (
@@ -231,11 +234,11 @@ def m006_cancellations_of_many(tables: Tables) -> None:
 
 
 def m007_prompts_once(tables: Tables) -> None:
-    """Keep each prompt once, for all runs and answers that have it.
+    """Keep each prompt once, for all runs and answers with this prompt.
 
-    The runs that are there keep theirs for now: to move gigabytes takes long. `prompts.move_run_prompts` does
-    so slice by slice, once the server
-    serves. The answers that are there keep theirs: a week later they are gone.
+    Existing runs keep the text for now: moving gigabytes takes long. `prompts.move_run_prompts` moves the
+    texts slice by slice, while the server serves. Existing answers keep the text: the answers are gone a week
+    later.
     """
     for statement in (
         """

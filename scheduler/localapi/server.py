@@ -1,7 +1,7 @@
-"""The embedded API as one thing that is started and closed: database, keys, runner and application, put together.
+"""The embedded API as a whole, to start and to close: database, keys, runner and application.
 
-Apart, because this is the only place where all rooms meet. It reads no settings and no clock of its own: `scheduler serve` and
-`scheduler up` hand in plain values, and run ``app`` under uvicorn in their own loop.
+Only this module combines all parts. The module reads no settings and no clock: `scheduler serve` and
+`scheduler up` pass plain values, and run ``app`` under uvicorn in their event loop.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from scheduler.localapi.views import Views
 
 
 class LocalApi:
-    """The embedded API, running. ``app`` is its ASGI application, ``keys`` its keys, ``runs`` its runs."""
+    """The running embedded API, with the ASGI application ``app``, the ``keys`` and the ``runs``."""
 
     def __init__(
         self, config: ApiConfig, lock: ServerLock, database: Database, health: DatabaseHealth, now: Callable[[], datetime]
@@ -69,10 +69,11 @@ class LocalApi:
 
     @classmethod
     async def start(cls, config: ApiConfig, *, now: Callable[[], datetime]) -> "LocalApi":
-        """Open the database, whose folder must be there, and begin to carry out what waits in it. ``now`` is the clock, in UTC.
+        """Open the database, and begin to carry out waiting runs. ``now`` is the clock, in UTC.
 
-        Raises `ConfigurationError` when another process serves this database, `DatabaseRefused` for a file that is no database of
-        ours, and `Unreachable` for one that cannot be written.
+        The folder of the database must exist. Raises `ConfigurationError` when another process serves this
+        database, `DatabaseRefused` for a file that is not a database of this program, and `Unreachable` for
+        an unwritable database.
         """
         lock = ServerLock.acquire(config.database)
         health = DatabaseHealth(config.database)
@@ -92,7 +93,10 @@ class LocalApi:
         return api
 
     async def close(self) -> None:
-        """End the runs that are going on, which then count as failed, and close the database. What waits, waits for the next start."""
+        """End the runs in progress, which count as failed, and close the database.
+
+        Waiting runs wait for the next start.
+        """
         self._long_work.close()
         await self._runner.close()
         self._prober.cancel()
@@ -101,11 +105,11 @@ class LocalApi:
         self._lock.release()
 
     def is_alive(self) -> bool:
-        """Whether all that carries out runs is at work."""
+        """Return whether all tasks that carry out runs are working."""
         return self._runner.is_alive()
 
     def describe_state(self) -> str:
-        """What it is at, in a line."""
+        """Describe the current work in a line."""
         runs = f"runs: {self._runner.in_progress} in progress, {self._runner.queued} waiting"
         return runs if self._database_health.is_working else f"the database does not work, see the log; {runs}"
 
@@ -113,7 +117,7 @@ class LocalApi:
         return {"database": await self._is_database_working(), "runner": self._runner.is_alive()}
 
     async def _measure_sizes(self) -> Mapping[str, int]:
-        """Return how many bytes each part takes; without the database's size when the database cannot be read."""
+        """Return how many bytes each part takes; without the database's size for an unreadable database."""
         sizes = {"outputs": self._retention.size.outputs, "clones": self._retention.size.clones}
         with suppress(Unreachable, OSError):
             sizes["database"] = await self._database.read_in_background(lambda _: _measure_database(self._path))
@@ -129,7 +133,7 @@ class LocalApi:
 
 
 def _measure_database(database: Path) -> int:
-    """Return the size of a database with what SQLite keeps beside the file."""
+    """Return the size of a database with the files that SQLite keeps beside the database."""
     files = [database.with_name(database.name + suffix) for suffix in ("", *SIDE_FILE_SUFFIXES)]
     return sum(file.stat().st_size for file in files if file.exists())
 

@@ -1,7 +1,7 @@
-"""How much of the disk the runs take: their outputs, and their working directories.
+"""The disk usage of the runs: outputs and working directories.
 
-`du` measures, in processes of its own that give way to all others: a clone can have a hundred thousand files. What cannot be measured
-within the time that the caller allows is left out.
+`du` measures, in separate processes with the lowest priority: a clone can have a hundred thousand files.
+Folders beyond the caller's time limit are left out.
 """
 
 import asyncio
@@ -16,13 +16,13 @@ from scheduler.localapi.child_process import kill_child
 
 _COMMAND: Final = ("nice", "-n", "19", "du", "-x", "-s", "-B1", "--files0-from=-")
 _SLICE: Final = 500
-"""Runs that one process measures."""
+"""The number of runs measured by a process."""
 _WORK_SUFFIX: Final = b"/work"
 
 
 @dataclass(frozen=True, slots=True)
 class RunSize:
-    """What one or several runs take, in bytes: prompts and outputs, and working directories."""
+    """The disk usage of some runs, in bytes: prompts and outputs, and working directories."""
 
     outputs: int = 0
     clones: int = 0
@@ -35,7 +35,10 @@ class RunSize:
 
 
 async def measure(root: Path, run_ids: Sequence[str], seconds: float) -> dict[str, RunSize]:
-    """Measure the folders of these runs below ``root``, as many as the time suffices for. Raises OSError when nothing can measure."""
+    """Measure the folders of these runs below ``root``, as many as possible in the given seconds.
+
+    Raises OSError when no measurement is possible.
+    """
     found: dict[str, RunSize] = {}
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
@@ -63,7 +66,10 @@ async def _measure_slice(root: Path, run_ids: Sequence[str], found: dict[str, Ru
 
 
 def _list_folders(run_ids: Sequence[str]) -> bytes:
-    """List the working directory of each run before its folder: `du` counts nothing twice, so that the folder is what is left."""
+    """List the working directory of each run before the folder of the run.
+
+    `du` counts nothing twice: the size of the folder is without the working directory.
+    """
     return "".join(f"{run_id}/work\0{run_id}\0" for run_id in run_ids).encode()
 
 

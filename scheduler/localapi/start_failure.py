@@ -1,6 +1,7 @@
-"""Why a program cannot be started: its file says more than the system's own words, which name neither an interpreter nor a line end.
+"""Reasons why a program cannot be started, from the program's file.
 
-Apart from `run_results`, which is pure: here a file is read, so the runner asks on a thread.
+The system's messages name neither an interpreter nor a line end. The module `run_results` is pure; this
+module reads a file, and the runner calls the functions on a thread.
 """
 
 import os
@@ -10,15 +11,16 @@ from pathlib import Path
 from typing import Final
 
 _MAX_LINE: Final = 256
-"""Bytes of a first line that Linux looks at (execve(2))."""
+"""The bytes of a first line that Linux reads (execve(2))."""
 _DEFAULT_PATH: Final = "/bin:/usr/bin"
-"""Where a program is looked for without ``PATH`` (posix_spawn(3))."""
+"""The search path for programs without ``PATH`` (posix_spawn(3))."""
 
 
 def find_fault(command: Sequence[str], environment: Mapping[str, str], *, clones: bool) -> str | None:
-    """Return why every run will fail, as far as that is known before the first one; None when nothing is known.
+    """Return why every run will fail, as far as known before the first run; None without a known reason.
 
-    ``environment`` is what a run sees. ``clones``: runs begin in a clone, which git makes and which may hold the program.
+    ``environment`` is the environment of a run. ``clones``: runs begin in a clone, made by git, and the clone
+    may hold the program.
     """
     if not command:
         return "there is no command: set it to your agent."
@@ -42,7 +44,10 @@ def _find_program_fault(program: str, environment: Mapping[str, str]) -> str | N
 
 
 def explain_start_failure(program: str, environment: Mapping[str, str | bytes], folder: Path) -> str | None:
-    """Return a sentence on the file of a program that could not be started in ``folder``; None when the file explains nothing."""
+    """Explain why a program could not be started in ``folder``, by the program's file.
+
+    None when the file explains nothing.
+    """
     path = _find_program(program, environment, folder)
     if path is None:
         return None
@@ -60,9 +65,9 @@ def explain_start_failure(program: str, environment: Mapping[str, str | bytes], 
 
 
 def explain_line_end(program: str, environment: Mapping[str, str | bytes], folder: Path) -> str | None:
-    """Return a sentence when the program is a script whose first line ends with CR LF; None otherwise.
+    """Return a sentence for a script with CR LF at the end of the first line; None otherwise.
 
-    ``#!/usr/bin/env NAME`` starts, and it is env that does not find the NAME.
+    ``#!/usr/bin/env NAME`` starts, and env does not find the NAME.
     """
     path = _find_program(program, environment, folder)
     try:
@@ -85,7 +90,7 @@ def _is_executable(path: Path) -> bool:
 
 def _read_first_line(path: Path) -> bytes | None:
     """Read the first line of an ordinary file, without LF; None for a program in ELF. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # whatever the file has become meanwhile
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # no wait, whatever the file has become meanwhile
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None

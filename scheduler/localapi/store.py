@@ -1,7 +1,8 @@
-"""The automations in the database, and the one write that accepts a run.
+"""The automations in the database, and the single write that accepts a run.
 
-Apart from `runs`, which carries the accepted runs to their end. Every method is one read or one write: what must happen
-together is in one transaction, and the database, not the code around it, decides between two who come at once.
+The module `runs` takes accepted runs to their end. Every method here is a single read or a single write.
+Changes that belong together are in one transaction, and the database decides between two simultaneous
+requests, not the code around the database.
 """
 
 import json
@@ -24,18 +25,22 @@ from scheduler.localapi.page_bookmarks import PageBookmark, PageBookmarks
 from scheduler.localapi.paging import PageRequest
 
 AutomationJson = dict[str, Any]
-"""An automation as an answer shows it: every field of the contract, in its order."""
+"""An automation in the form of an answer: every field of the contract, in the contract's order."""
 
 PAGE_CHARACTERS: Final = 4 * 2**20
-"""A page ends when it holds so many characters, however many automations were asked for: prompts may be long."""
+"""A page ends at this number of characters, however many automations were asked for: prompts may be long."""
 _ROW_CHARACTERS: Final = 1024
-"""Characters that an automation has at most beside its prompt and its last error; nearly always far fewer."""
+"""The largest number of characters besides prompt and last error; nearly always far fewer.
+"""
 _USUAL_LIMIT: Final = 1000
-"""Automations of a page for which no single look-up has to wait noticeably. Larger pages are read on a thread of their own."""
+"""The largest number of automations on a page that delays no other look-up noticeably.
+
+Larger pages are read on a separate thread.
+"""
 
 ANSWER_RETENTION: Final = timedelta(days=7)
 _MAX_PURGED: Final = 10
-_MAX_OFFSET: Final = 2**62  # what is more does not fit into SQLite's integers, and is as good as this
+_MAX_OFFSET: Final = 2**62  # larger numbers do not fit into SQLite's integers, and mean the same
 
 _COLUMNS: Final = ", ".join(FIELDS)
 _ORDER: Final = "name, created_at DESC, id"
@@ -45,19 +50,19 @@ _WHERE_AUTOMATION: Final = "WHERE id = :id AND project_id = :project_id"
 
 @dataclass(frozen=True, slots=True)
 class AutomationRef:
-    """Where an automation is looked for: ids of two projects never meet."""
+    """The project and the id of an automation. An id is searched only within the project."""
 
     project_id: int
     automation_id: str
 
     def to_parameters(self) -> dict[str, Value]:
-        """For SQL's ``:id`` and ``:project_id``."""
+        """Return the values for SQL's ``:id`` and ``:project_id``."""
         return {"id": self.automation_id, "project_id": self.project_id}
 
 
 @dataclass(frozen=True, slots=True)
 class PageRows:
-    """The automations of one page, how many the project has, and about how many characters the page holds."""
+    """The automations of a page, the number in the project, and about how many characters the page has."""
 
     count: int
     automations: list[AutomationJson]
@@ -66,7 +71,7 @@ class PageRows:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedRun:
-    """What is answered to `run`. ``is_new`` is False when this answer was given before, and nothing was started now."""
+    """The answer to `run`. ``is_new`` is False for a repeated answer: nothing was started now."""
 
     status: int
     automation: AutomationJson
@@ -74,27 +79,27 @@ class AcceptedRun:
 
 
 class Store:
-    """The automations of one database. ``now`` is the clock."""
+    """The automations of a database. ``now`` is the clock."""
 
     def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
         self._database = database
         self._now = now
-        self._bookmarks = PageBookmarks()  # used by the thread that reads
-        self._large_page_bookmarks = PageBookmarks()  # used by the thread that browses
+        self._bookmarks = PageBookmarks()  # used by the reading thread
+        self._large_page_bookmarks = PageBookmarks()  # used by the browsing thread
 
     async def read_page(self, project_id: int, page: PageRequest) -> PageRows:
-        """Read one page of a project's automations: by name, then the newest first."""
+        """Read a page of a project's automations, ordered by name; equal names the newest first."""
         if page.limit <= _USUAL_LIMIT:
             return await self._database.read(partial(_read_page, project_id=project_id, page=page, anchors=self._bookmarks))
         return await self._database.browse(partial(_read_page, project_id=project_id, page=page, anchors=self._large_page_bookmarks))
 
     async def get(self, place: AutomationRef) -> AutomationJson | None:
-        """One automation, None if there is none."""
+        """Read an automation, None for an unknown automation."""
         statement = f"SELECT {_COLUMNS} FROM automations {_WHERE_AUTOMATION}"  # noqa: S608 - the names are constants
         return await self._database.read(lambda connection: _fetch_one(connection, statement, place.to_parameters()))
 
     async def create(self, project_id: int, values: Mapping[str, Value]) -> AutomationJson:
-        """Keep a new automation with these valid values."""
+        """Insert a new automation with these valid values."""
         at = to_text(self._now())
         made: dict[str, Value] = {
             "id": str(uuid.uuid4()),
@@ -110,22 +115,29 @@ class Store:
         return created
 
     async def update(self, place: AutomationRef, changes: Mapping[str, Value]) -> AutomationJson | None:
-        """Change an automation, None if there is none. ``updated_at`` moves even when nothing else does."""
+        """Change an automation, None for an unknown automation.
+
+        ``updated_at`` moves even without another change.
+        """
         changed = {**changes, "updated_at": to_text(self._now())}
         assignments = ", ".join(f"{name} = :{name}" for name in changed)
         statement = f"UPDATE automations SET {assignments} {_WHERE_AUTOMATION} RETURNING {_COLUMNS}"  # noqa: S608 - the names are constants
         return await self._database.write(lambda connection: _fetch_one(connection, statement, place.to_parameters() | changed))
 
     async def delete(self, place: AutomationRef) -> bool:
-        """Delete an automation, and have its runs that wait ended. Its runs stay on record. False if there is no such automation."""
+        """Delete an automation, and request the end of waiting runs. Return False for an unknown automation.
+
+        The runs of the automation stay on record.
+        """
         return await self._database.write(partial(_delete, place=place, now=to_text(self._now())))
 
     async def start_run(self, place: AutomationRef, idempotency_key: str | None) -> AcceptedRun | None:
-        """Accept a run, None if there is no such automation. ``idempotency_key`` is the client's name for its request.
+        """Accept a run, None for an unknown automation.
 
-        The run, the automation that shows the run and the answer to a named request are one transaction, and writes come one after
-        the other. So a repeated request, however close behind the first, finds its answer, also after a restart, and whichever key of
-        the project the client has by then.
+        ``idempotency_key`` is the client's name for the request. The run, the automation with the run and the
+        answer to a named request are in one transaction, and writes are sequential. A repeated request finds
+        the first answer, however soon the repetition follows, also after a restart and with another key of
+        the project.
         """
         return await self._database.write(partial(_start_run, place=place, idempotency_key=idempotency_key, now=self._now()))
 
@@ -153,7 +165,10 @@ def _read_page(connection: sqlite3.Connection, *, project_id: int, page: PageReq
 
 
 def _find_rows(connection: sqlite3.Connection, project_id: int, page: PageRequest, offset: int, anchor: PageBookmark | None) -> list[int]:
-    """Return the rowids of a page in their order, out of the index alone: what is skipped is skipped there, and nothing is sorted."""
+    """Return the rowids of a page in order, from the index alone.
+
+    Rows are skipped in the index, and nothing is sorted.
+    """
     found = connection.execute(
         f"""
         SELECT rowid FROM automations WHERE project_id = :project_id {"AND " + _FROM_BOOKMARK if anchor else ""}
@@ -170,7 +185,10 @@ def _find_rows(connection: sqlite3.Connection, project_id: int, page: PageReques
 
 
 def _read_rows(connection: sqlite3.Connection, rowids: Sequence[int]) -> tuple[list[AutomationJson], int]:
-    """Return these automations, at least one and no more once they hold `PAGE_CHARACTERS`, and how many characters they hold."""
+    """Read these automations, at least the first, until `PAGE_CHARACTERS` are reached.
+
+    Return their number of characters too.
+    """
     rows: list[AutomationJson] = []
     characters = 0
     statement = f"SELECT {_COLUMNS} FROM automations WHERE rowid = ?"  # noqa: S608 - the names are constants
@@ -230,7 +248,10 @@ def _find_answer(connection: sqlite3.Connection, place: AutomationRef, idempoten
 
 
 def _keep_answer(connection: sqlite3.Connection, names: tuple[int, str, str], accepted: AcceptedRun, prompt_id: int, now: datetime) -> None:
-    """Keep an answer, its prompt apart, and drop a few answers that are old: more than come in, so that no one write is long."""
+    """Keep an answer, with the prompt apart, and remove a few old answers.
+
+    More answers are removed than added, in small numbers. No write is long.
+    """
     replaced = connection.execute(
         "DELETE FROM idempotent_answers WHERE project_id = ? AND automation_id = ? AND idempotency_key = ? RETURNING prompt_id", names
     ).fetchall()
@@ -247,7 +268,7 @@ def _keep_answer(connection: sqlite3.Connection, names: tuple[int, str, str], ac
 
 
 def remove_old_answers(connection: sqlite3.Connection, before: str, most: int) -> int:
-    """Remove the oldest answers that were given at ``before`` or earlier, so many at most; return how many."""
+    """Remove the oldest answers from ``before`` or earlier, at most ``most``. Return the number."""
     removed = connection.execute(
         """
         DELETE FROM idempotent_answers WHERE rowid IN
@@ -262,7 +283,7 @@ def remove_old_answers(connection: sqlite3.Connection, before: str, most: int) -
 
 def _fetch_one(connection: sqlite3.Connection, statement: str, parameters: Mapping[str, Value]) -> AutomationJson | None:
     cursor = connection.cursor()
-    cursor.row_factory = sqlite3.Row  # the writer's connection gives plain tuples
+    cursor.row_factory = sqlite3.Row  # the writer's connection returns plain tuples
     rows = cursor.execute(statement, parameters).fetchall()
     return _to_automation_json(rows[0]) if rows else None
 

@@ -1,17 +1,20 @@
-"""The parent of one command: a small process between the server and the command, from which nothing of the command gets away.
+"""The parent of a command: a small process between the server and the command.
 
-``python subreaper.py SERVER OUTPUT GRACE COMMAND…``, started by `process`. It is a child subreaper (prctl(2)): whatever the command starts
-becomes a child of this process when its own parent ends, however often it forks and whatever it makes of its session and environment.
+No process of the command escapes. ``python subreaper.py SERVER OUTPUT GRACE COMMAND…``, started by `process`.
+The subreaper is a child subreaper (prctl(2)): every descendant of the command becomes a child of this process
+when the descendant's parent ends, however often the command forks and whatever happens to session and
+environment.
 
-``SERVER`` is a socket to the server, on which it says two lines of JSON: ``{"exit_status": …}`` when the command has ended, negative for a
-signal, or ``{"errno": …}`` when it could not be started; and ``{"left": 0, "ended": …, "names": […]}`` when nothing that it started is
-there any more. What the command leaves behind is ended: so many processes, and the names of the first in hexadecimal. When the server
-closes its side, or is killed, everything is: SIGTERM, and SIGKILL after ``GRACE`` seconds.
-``OUTPUT`` is the pipe that the command prints to; when the server is killed it is read from here, since a command whose words nobody takes
-is ended by the first one, with whatever it still had to tidy up.
+``SERVER`` is a socket to the server, for two lines of JSON. The first line is ``{"exit_status": …}`` when the
+command has ended, negative for a signal, or ``{"errno": …}`` when the command could not be started. The
+second line is ``{"left": 0, "ended": …, "names": […]}`` when no started process is left. Processes left
+behind by the command are ended: the line has their number, and the names of the first in hexadecimal. When
+the server closes the socket, or is killed, all processes are ended: SIGTERM, and SIGKILL after ``GRACE``
+seconds. ``OUTPUT`` is the pipe for the command's output. When the server is killed, this process reads the
+pipe: without a reader, the next output would end the command before any clean-up.
 
-A script that imports only what it cannot do without (socket, json and contextlib take as long as Python itself does to start): it is
-started for each run, and its start is time in which the command does not run yet.
+The script imports only the necessary modules (socket, json and contextlib take as long as Python itself does
+to start): the script is started for each run, and the command does not run before the start is complete.
 """
 
 import ctypes
@@ -24,13 +27,20 @@ import time
 PR_SET_CHILD_SUBREAPER = 36
 POLL_INTERVAL = 0.05  # seconds
 REAP_INTERVAL = 1.0
-"""Seconds: what has lost its parent and ended takes a process number until then."""
+"""Seconds. An ended process without a parent keeps a process id until then."""
 KILL_TIMEOUT = 5.0
-"""Seconds until what was killed is gone: longer only when it hangs in the kernel, or is another user's and was not killed at all."""
+"""Seconds until a killed process is gone.
+
+Longer only for a process that hangs in the kernel, or that belongs to another user and was not killed at all.
+"""
 MAX_PASSES = 50
-"""So often is looked for what was started meanwhile; without an end only where it is another user's, and cannot be stopped."""
+"""The largest number of searches for processes started meanwhile.
+
+The search would not end only for another user's processes, which cannot be stopped.
+"""
 MAX_EXAMINED = 1000
-"""Processes that are looked at when the command has ended: they may start others faster than they are found."""
+"""Processes examined after the command's end, which may start others faster than the search.
+"""
 MAX_NAMES = 100
 HANGUP_EVENTS = select.POLLHUP | select.POLLERR
 
@@ -41,9 +51,10 @@ def main(server_descriptor: str, output_descriptor: str, grace: str, *command: s
     for descriptor in (server, output):
         os.set_inheritable(descriptor, False)  # noqa: FBT003 - it takes no names
     os.set_blocking(output, False)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # the server alone decides; unlike SIG_IGN, this is not inherited
+    # only the server decides; unlike SIG_IGN, not inherited
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whoever ignores it is told of no exit status
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # when SIGCHLD is ignored, no exit status is reported
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
     try:
@@ -59,12 +70,15 @@ def main(server_descriptor: str, output_descriptor: str, grace: str, *command: s
     ended, left = end_descendants(leader, float(grace), server, output, left_behind)
     if status is None:
         send_report(server, exit_status=ended)
-        left_behind.clear()  # all of it was to be ended
+        left_behind.clear()  # all processes were to be ended
     send_report(server, left=left, ended=len(left_behind), names=list(left_behind.values())[:MAX_NAMES])
 
 
 def send_report(server: int, **values: int | list[str]) -> None:
-    """Tell the server, if it is there. Texts are hexadecimal, so that Python writes the values as JSON does."""
+    """Send a report to the server, if still there.
+
+    Texts are hexadecimal: Python's format of the values is JSON.
+    """
     try:
         os.write(server, f"{values}\n".replace("'", '"').encode())
     except OSError:
@@ -72,9 +86,10 @@ def send_report(server: int, **values: int | list[str]) -> None:
 
 
 def wait_for_end(leader: int, server: int) -> int | None:
-    """Wait until the command ends: its exit status; or until the server wants it ended, or is gone: None.
+    """Wait for the command's end, and return the exit status.
 
-    The command is not reaped, so that its number stays its own. All others are.
+    Return None when the server asks for the end, or is gone. The command is not reaped, and keeps the process
+    id. All other processes are reaped.
     """
     exited = os.pidfd_open(leader)
     poll = select.poll()
@@ -92,9 +107,9 @@ def wait_for_end(leader: int, server: int) -> int | None:
 
 
 def list_descendants(leader: int) -> dict[int, str]:
-    """The processes below this one, without the command itself, that are still running; with their names in hexadecimal."""
+    """List the running processes below this process, except the command, with names in hexadecimal."""
     found = list_children(os.getpid())
-    for process in found:  # which grows meanwhile
+    for process in found:  # the list grows meanwhile
         if len(found) < MAX_EXAMINED:
             found += list_children(process)
     names = {process: read_name(process) for process in found if process != leader}
@@ -102,7 +117,7 @@ def list_descendants(leader: int) -> dict[int, str]:
 
 
 def read_name(process: int) -> str:
-    """The name of a process in hexadecimal, at most 15 bytes of it (proc(5), comm); empty when it has ended."""
+    """Return the name of a process in hexadecimal, at most 15 bytes (proc(5), comm); "" after the end."""
     try:
         with open(f"/proc/{process}/stat", "rb") as file:
             name, _, rest = file.read().partition(b"(")[2].rpartition(b")")
@@ -112,9 +127,10 @@ def read_name(process: int) -> str:
 
 
 def end_descendants(leader: int, grace: float, server: int, output: int, left_behind: dict[int, str]) -> tuple[int, int]:
-    """End whatever there is below this process: the command's exit status, and how many are left because nothing ends them.
+    """End all processes below this process.
 
-    ``left_behind`` gets the processes that are found meanwhile, as `list_descendants` gives them.
+    Return the command's exit status and the number of remaining processes. Processes that nothing ends
+    remain. ``left_behind`` receives the processes found meanwhile, in the form of `list_descendants`.
     """
     statuses = dict[int, int]()
     asked = set[int]()
@@ -139,7 +155,7 @@ def end_descendants(leader: int, grace: float, server: int, output: int, left_be
 
 
 def reap(statuses: dict[int, int]) -> bool:
-    """Take the exit statuses of the children that have ended. False when there is no child any more."""
+    """Reap the ended children into ``statuses``. Return False when no child is left."""
     while True:
         try:
             process, status = os.waitpid(-1, os.WNOHANG)
@@ -151,9 +167,10 @@ def reap(statuses: dict[int, int]) -> bool:
 
 
 def stop_descendants() -> set[int]:
-    """All that descend from this process, stopped: so that none starts another while they are killed one after the other.
+    """Stop and return all descendants of this process.
 
-    Parents first. The children of one that is stopped are not reaped by it, so their numbers stay theirs.
+    While they are killed, no descendant can start another process. Parents are stopped first. A stopped
+    parent does not reap children, and the children keep their process ids.
     """
     found = set[int]()
     for _ in range(MAX_PASSES):
@@ -165,16 +182,19 @@ def stop_descendants() -> set[int]:
 
 
 def stop_descendants_once() -> set[int]:
-    """All that descend from this process, each stopped before its own children are looked for; not what is started meanwhile."""
+    """Stop all descendants of this process, each before the search for children.
+
+    New processes are not included.
+    """
     found = list_children(os.getpid())
-    for process in found:  # which grows meanwhile
+    for process in found:  # the list grows meanwhile
         send_signal(process, signal.SIGSTOP)
         found += list_children(process)
     return set(found)
 
 
 def list_children(process: int) -> list[int]:
-    """The children of all threads of a process; none of one that is gone."""
+    """List the children of all threads of a process; none for an ended process."""
     found = list[int]()
     try:
         for thread in os.listdir(f"/proc/{process}/task"):
@@ -186,7 +206,7 @@ def list_children(process: int) -> list[int]:
 
 
 def send_signal(process: int, number: signal.Signals) -> None:
-    """Send a signal to a process, unless it is gone or another user's."""
+    """Send a signal to a process, unless the process is gone or belongs to another user."""
     try:
         os.kill(process, number)
     except (ProcessLookupError, PermissionError):
@@ -194,14 +214,14 @@ def send_signal(process: int, number: signal.Signals) -> None:
 
 
 def is_server_gone(server: int) -> bool:
-    """Whether the server has closed both directions, as one does that was killed."""
+    """Return whether the server has closed both directions, as after a kill."""
     poll = select.poll()
     poll.register(server, 0)
     return any(events & HANGUP_EVENTS for _, events in poll.poll(0))
 
 
 def drain(output: int) -> None:
-    """Throw away what was printed; reading does not wait, since the server has made the pipe so."""
+    """Discard the output. Reading does not wait, because the pipe is non-blocking."""
     try:
         while os.read(output, 2**16):
             pass

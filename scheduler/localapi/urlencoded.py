@@ -1,7 +1,7 @@
-"""HTML forms in a query's notation (``a=1&b=x+y%C3%A9``), as `urllib.parse.parse_qsl` reads them, in pieces of a bounded size.
+"""HTML forms in the notation of a query (``a=1&b=x+y%C3%A9``), decoded in bounded pieces.
 
-The library's own function splits a whole value at each ``%``: ten times the memory of the body, in one call during which no other thread
-runs.
+The rules are those of `urllib.parse.parse_qsl`. The library's function splits a whole value at each ``%``:
+ten times the memory of the body, in a single call, and no other thread runs meanwhile.
 """
 
 import re
@@ -18,7 +18,10 @@ _ESCAPE: Final = 3  # characters
 
 
 def parse_form(text: str, charset: str) -> Form:
-    """Return the fields of a form; of several with one name the last one. Raises ValueError for more than `MAX_FIELDS`."""
+    """Return the fields of a form. For a repeated name the last field counts.
+
+    Raises ValueError for more than `MAX_FIELDS`.
+    """
     if text.count("&") >= MAX_FIELDS:
         raise ValueError("Max number of fields exceeded")
     form = Form()
@@ -30,7 +33,10 @@ def parse_form(text: str, charset: str) -> Form:
 
 
 def _unquote(text: str, charset: str) -> str:
-    """Return a text with its escapes resolved. Each run of ASCII is decoded by itself: what is not ASCII was decoded with the body."""
+    """Return a text with resolved escapes.
+
+    Each sequence of ASCII is decoded separately: other characters were decoded with the body.
+    """
     if "%" not in text:
         return text
     return "".join(_decode(run[0], charset) if run[0].isascii() else run[0] for run in _SAME_KIND.finditer(text))
@@ -41,7 +47,7 @@ def _decode(run: str, charset: str) -> str:
 
 
 def _cut(run: str) -> Iterator[str]:
-    """Cut a text into pieces of a bounded size, and no escape in two."""
+    """Cut a text into pieces of a bounded size, without cutting an escape."""
     start = 0
     while start < len(run):
         end = _find_piece_end(run, start)
@@ -50,7 +56,7 @@ def _cut(run: str) -> Iterator[str]:
 
 
 def _find_piece_end(run: str, start: int) -> int:
-    """Return where a piece ends: not within an escape."""
+    """Return the end of a piece: never within an escape."""
     end = start + _PIECE
     if end >= len(run):
         return len(run)

@@ -1,6 +1,6 @@
-"""What each route does once a request has passed the checks of `endpoint`: read the body, then look for what it is about.
+"""The actions of each route after the checks of `endpoint`: read the body, and find the object.
 
-A body is judged before anybody looks whether its automation exists, so a wrong body is a 400 also there.
+A body is judged before the search for the automation: a wrong body is a 400 also for an unknown automation.
 """
 
 import uuid
@@ -31,10 +31,10 @@ _MAX_IDEMPOTENCY_KEY: Final = 255
 
 
 class Views:
-    """The six calls over one store.
+    """The calls of the API over a store.
 
-    ``on_run`` is told that a run was accepted, ``on_delete`` that an automation was deleted. ``public_url`` is what links begin with, ""
-    for what the request names. ``max_page`` is how many automations a page may have.
+    ``on_run`` is called for an accepted run, ``on_delete`` for a deleted automation. ``public_url`` is the
+    beginning of links, "" to use the request's. ``max_page`` is the largest number of automations on a page.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Views:
         self._max_page = max_page
 
     def make_collection_actions(self) -> dict[str, Action]:
-        """What can be done with all automations of a project."""
+        """Make the actions for all automations of a project."""
         show = Action(Scope.READ, self._list)
         return {
             "GET": show,
@@ -69,7 +69,7 @@ class Views:
         }
 
     def make_item_actions(self) -> dict[str, Action]:
-        """What can be done with one automation."""
+        """Make the actions for a single automation."""
         show = Action(Scope.READ, self._retrieve)
         return {
             "GET": show,
@@ -80,14 +80,14 @@ class Views:
         }
 
     def make_run_actions(self) -> dict[str, Action]:
-        """How a run of an automation is started."""
+        """Make the actions to start a run of an automation."""
         return {
             "POST": Action(Scope.WRITE, self._start_run),
             "OPTIONS": Action(Scope.READ, self._make_description("Run", self._contract.fields)),
         }
 
     def make_output_actions(self) -> dict[str, Action]:
-        """How the output of a run is read."""
+        """Make the actions to read the output of a run."""
         show = Action(Scope.READ, self._read_output)
         return {"GET": show, "HEAD": show, "OPTIONS": Action(Scope.READ, self._make_description("Run Output", None))}
 
@@ -139,13 +139,13 @@ class Views:
         return EndpointResponse(HTTPStatus.OK, body, size=len(output.text or ""))
 
     async def _read_values(self, request: Request, judge: Callable[[object], dict[str, Value]]) -> dict[str, Value]:
-        """Read a request's body and judge what it says."""
+        """Read a request's body, and judge the data."""
         raw = await read_body(request)
         content_type = request.headers.get("content-type", "")
         return await self._long_work.carry_out(lambda: judge(parse_body(raw, content_type)), size=len(raw))
 
     def _make_absolute_url(self, request: Request) -> str:
-        # A query may hold any bytes, and a link only those that a URL may have.
+        # A query may contain any bytes, and a link only the bytes allowed in a URL.
         query = quote(request.scope["query_string"], safe=punctuation)
         if self._public_url:
             return f"{self._public_url}{request.url.path}?{query}"
@@ -170,7 +170,7 @@ def _count_characters(automation: AutomationJson) -> int:
 
 
 def _read_idempotency_key(request: Request) -> str | None:
-    """Return the client's name for its request, None for a request without one."""
+    """Return the client's name for the request, None for a request without a name."""
     name = request.headers.get("idempotency-key", "")
     if len(name) > _MAX_IDEMPOTENCY_KEY:
         raise make_idempotency_key_error(_MAX_IDEMPOTENCY_KEY)
@@ -178,7 +178,10 @@ def _read_idempotency_key(request: Request) -> str | None:
 
 
 def _require_project(call: Call) -> int:
-    """Find the project that the path names: the key's own, or there is none. What other projects there are, a key cannot learn."""
+    """Return the project in the path, which must be the key's own project.
+
+    A key cannot learn about other projects.
+    """
     named = call.request.path_params["project"]
     if named not in {_CURRENT, str(call.key.project_id)}:
         raise make_not_found_error()

@@ -1,6 +1,7 @@
-"""The folder of a run: its prompt, its output and its working directory.
+"""The folder of a run: prompt, output and working directory.
 
-Everything that touches the disk for a run is here. What blocks, the runner calls on a thread; what may take long is done by a process.
+All disk access for a run is in this module. The runner calls blocking functions on a thread; processes do
+long work.
 """
 
 import asyncio
@@ -15,18 +16,18 @@ from scheduler.localapi.child_process import kill_child
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Where one run keeps what it is given and what it makes; only its owner may look."""
+    """The folder for the inputs and the results of a run; only the owner has access."""
 
     folder: Path
 
     @classmethod
     def locate(cls, root: Path, run_id: str) -> "Workspace":
-        """Name the workspace of a run; nothing is made yet."""
+        """Return the workspace of a run; nothing is created."""
         return cls(root / run_id)
 
     @staticmethod
     def list_names(root: Path) -> list[str]:
-        """The names of whatever lies where the workspaces do. Raises OSError."""
+        """List the names of all entries in the folder of the workspaces. Raises OSError."""
         return [each.name for each in root.iterdir()] if root.exists() else []
 
     @property
@@ -36,7 +37,7 @@ class Workspace:
 
     @property
     def output(self) -> Path:
-        """What the command printed, on standard output and standard error."""
+        """The output of the command, from standard output and standard error."""
         return self.folder / "output"
 
     @property
@@ -45,9 +46,10 @@ class Workspace:
         return self.folder / "work"
 
     def prepare(self, prompt: str) -> None:
-        """Make the folder and write the prompt. Raises OSError.
+        """Create the folder and write the prompt. Raises OSError.
 
-        The file ends with a newline, as a text file does (POSIX, 3.206 Line): else ``while read`` in a shell loses the last line.
+        The file ends with a newline, as text files do (POSIX, 3.206 Line): otherwise ``while read`` in a
+        shell loses the last line.
         """
         self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in (self.folder, self.work):
@@ -57,15 +59,16 @@ class Workspace:
                 file.write(content)
 
     async def remove(self) -> None:
-        """Remove the folder with all that is in it, however deep and also what is unreadable, and nothing that links lead to.
+        """Remove the folder with all content, however deep, also unreadable content, but no targets of links.
 
-        Raises OSError when something of it cannot be removed, or something is mounted there. Ends at once when it is cancelled.
+        Raises OSError when content cannot be removed, or a file system is mounted there. A cancellation ends
+        the removal at once.
         """
         await self._remove(self.folder)
 
     async def remove_work(self) -> None:
         """Remove the working directory as `remove` does the whole folder. Prompt and output stay."""
-        if not self.folder.is_symlink():  # a command may have moved the folder away and put a link in its place
+        if not self.folder.is_symlink():  # a command may have replaced the folder by a link
             await self._remove(self.work)
 
     async def _remove(self, folder: Path) -> None:
@@ -80,14 +83,14 @@ def _end_line(text: str) -> str:
 
 
 def _find_mount(folder: Path) -> str | None:
-    """A file system that is mounted in the folder, if there is one (proc(5), mountinfo)."""
+    """Find a file system mounted in the folder, if any (proc(5), mountinfo)."""
     inside = f"{folder}/"
     points = (line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines())
     return next((point for point in points if f"{point}/".startswith(inside)), None)
 
 
 async def _execute_command(*command: str) -> None:
-    """Carry out a command of the system's. Raises OSError with what it says when it fails."""
+    """Execute a system command. Raises OSError with the error output when the command fails."""
     process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         _, said = await process.communicate()

@@ -1,4 +1,4 @@
-"""Settings: what can be set, where it is read from, and what is wrong with it."""
+"""The settings: models, sources and errors."""
 
 from scheduler.settings.keys import UnusableKey, load_key
 from scheduler.settings.load import Configuration, EffectiveSetting, load

@@ -1,7 +1,7 @@
-"""Settings that say where something is: the API's URL, an address to listen on, a database.
+"""Settings for addresses: the API's URL, an address to listen on, a database.
 
-Each reader checks and normalises, and raises `InvalidSetting` without repeating the value: a URL may hold a
-password that was put there by mistake.
+Each parser checks and normalises a value. `InvalidSetting` never repeats the value: a URL may contain a
+password by mistake.
 """
 
 import ipaddress
@@ -27,7 +27,10 @@ _HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})
 
 
 def parse_api_url(value: object) -> str:
-    """An API's base URL in its one normal form: lower-case host, no default port, no slash at its end; a path may stay."""
+    """Parse an API's base URL into the normal form: lower-case host, no default port, no slash at the end.
+
+    A path may stay.
+    """
     if not isinstance(value, str):
         raise InvalidSetting(f"should be a URL, not {format_value(value)}", _URL_REMEDY)
     if not value:
@@ -54,7 +57,10 @@ def _parse_url(value: str, remedy: str = _URL_REMEDY) -> Url:
 
 
 def parse_proxy(value: object) -> Proxy | None:
-    """Return the proxy that a URL names, None for the empty text. User name and password may stand in the URL, percent-encoded."""
+    """Parse the URL of a proxy; None for the empty text.
+
+    User name and password may be in the URL, percent-encoded.
+    """
     if not isinstance(value, str):
         raise InvalidSetting("should be the URL of a proxy, as text", _PROXY_REMEDY)
     if not value:
@@ -76,7 +82,7 @@ def parse_proxy(value: object) -> Proxy | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host's name or address is this machine's own, and no other can be behind it."""
+    """Return whether a host's name or address always means this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -85,7 +91,7 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class SocketAddress:
-    """An address to listen on. Port 0 lets the system choose one."""
+    """An address to listen on. Port 0 lets the system choose a port."""
 
     host: str
     port: int
@@ -95,13 +101,13 @@ class SocketAddress:
 
     @property
     def local_address(self) -> "SocketAddress":
-        """The address at which this machine itself asks who listens here."""
+        """The address for requests from this machine."""
         return SocketAddress(_EVERY_ADDRESS.get(self.host, self.host), self.port)
 
     def is_reached_by(self, url: str) -> bool:
-        """Whether requests to a URL come here, as far as the address says. One that stands for all addresses is reached by any host.
+        """Return whether requests to a URL come here, as far as the address shows.
 
-        ``url`` is one of `parse_api_url`.
+        A wildcard address is reached by any host. ``url`` is a result of `parse_api_url`.
         """
         parts = urlsplit(url)
         if parts.scheme != "http" or parts.path or (parts.port or _HTTP_PORT) != self.port:
@@ -112,7 +118,7 @@ class SocketAddress:
 
 
 def parse_listen(value: object) -> SocketAddress | None:
-    """``host:port`` or ``[IPv6]:port``; None for the empty text."""
+    """Parse ``host:port`` or ``[IPv6]:port``; None for the empty text."""
     if value == "":
         return None
     if not isinstance(value, str):
@@ -140,13 +146,16 @@ def _parse_host(host: str, value: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseUrl:
-    """A database in SQLAlchemy's form of URL. ``path`` is its file; a relative one counts from the working directory."""
+    """A database in SQLAlchemy's form of URL.
+
+    ``path`` is the file, relative to the working directory if relative.
+    """
 
     url: str
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The file of the database."""
         return Path(self.url.removeprefix("sqlite:///"))
 
     def __str__(self) -> str:
@@ -154,7 +163,7 @@ class DatabaseUrl:
 
 
 def parse_database_url(value: object) -> DatabaseUrl:
-    """``sqlite:////absolute`` or ``sqlite:///relative``, a file and nothing else."""
+    """Parse ``sqlite:////absolute`` or ``sqlite:///relative``. Only a file is accepted."""
     if not isinstance(value, str):
         raise InvalidSetting(f"should be the URL of a database, not {format_value(value)}", _DATABASE_REMEDY)
     if re.match(r"postgres(ql)?(\+\w+)?:", value, re.IGNORECASE):

@@ -1,7 +1,7 @@
-"""Mistakes that no single value shows: two targets that are one, two databases in one file.
+"""Mistakes in the combination of values: two targets with the same API, two databases in the same file.
 
-Looks at the values as they were written and leaves out those that are faulty by themselves, so that both kinds of mistake are
-reported at once.
+The module reads the values as written and skips values with a mistake of their own: both kinds of mistakes
+are reported together.
 """
 
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
@@ -13,13 +13,13 @@ from scheduler.settings.models import ApiSettings, LedgerSettings, TargetSection
 from scheduler.settings.registry import SettingPath, format_path
 
 Conflict = tuple[SettingPath, str, str]
-"""Where it is, what is wrong, and what to do."""
+"""The place, the mistake, and the remedy."""
 
 _Value = TypeVar("_Value", bound=Hashable)
 
 
 def find_conflicts(tree: Mapping[str, object], faulty: Collection[SettingPath]) -> list[Conflict]:
-    """What the values contradict each other in. ``faulty`` are the places that are wrong already."""
+    """Find the contradictions between values. ``faulty`` are the places already known to be wrong."""
     listed = tree.get("target")
     tables = enumerate(listed) if isinstance(listed, list) else ()
     targets = {number: table for number, table in tables if isinstance(table, dict)}
@@ -46,7 +46,7 @@ def _find_duplicate_targets(targets: Mapping[int, Mapping[str, object]], faulty:
 
 
 def _find_repeats(values: Iterable[tuple[int, _Value]]) -> Iterator[tuple[int, int, _Value]]:
-    """Each value that came before, with the numbers of where it was first and where it is again."""
+    """Yield each repeated value, with the number of the first table and of the repeating table."""
     seen: dict[_Value, int] = {}
     for number, value in values:
         first = seen.setdefault(value, number)

@@ -1,4 +1,4 @@
-"""Durations as people write them (``30s``, ``1h30m``), to `timedelta` and back."""
+"""Durations in the notation for people (``30s``, ``1h30m``), to `timedelta` and back."""
 
 import re
 from datetime import timedelta
@@ -14,14 +14,18 @@ _UNITS: Final = {
     "s": timedelta(seconds=1),
     "ms": timedelta(milliseconds=1),
 }
-# Bounded digits: no text can cost more than its length or overflow a timedelta. Each unit once, the largest first.
+# Digits are bounded: no text can cost more than its length or overflow a timedelta. Each unit appears once,
+# the largest first.
 _DURATION: Final = re.compile("".join(rf"(?:(?P<{unit}>[0-9]{{1,12}}(?:\.[0-9]{{1,6}})?){unit})?" for unit in _UNITS))
 _REMEDY: Final = 'write a number with its unit (ms, s, m, h, d, w), as "30s", "5m" or "1h30m"'
 _LONGEST: Final = timedelta(days=36_500)
 
 
 def parse_duration(value: object) -> timedelta:
-    """The duration that a text names; zero or more, at most 100 years. Raises `InvalidSetting`, also for numbers, which have no unit."""
+    """Parse a duration, zero or more, at most 100 years.
+
+    Raises `InvalidSetting`, also for numbers, which have no unit.
+    """
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if not match or not value:
         raise InvalidSetting(f"should be a duration, not {format_value(value)}", _REMEDY)
@@ -35,7 +39,7 @@ def parse_duration(value: object) -> timedelta:
 
 
 def parse_positive_duration(value: object) -> timedelta:
-    """As `parse_duration`, but more than nothing."""
+    """Parse a duration as `parse_duration` does, but refuse zero."""
     duration = parse_duration(value)
     if not duration:
         raise InvalidSetting(f"should be more than nothing, not {format_value(value)}", 'write a longer duration, as "1s"')
@@ -43,7 +47,10 @@ def parse_positive_duration(value: object) -> timedelta:
 
 
 def format_duration(duration: timedelta) -> str:
-    """The shortest usual way to write a duration that is not negative; `parse_duration` reads it back to the same."""
+    """Format a duration that is not negative, in the shortest usual notation.
+
+    `parse_duration` restores the value.
+    """
     minutes, seconds = divmod(duration.seconds, 60)
     hours, minutes = divmod(minutes, 60)
     parts = [f"{number}{unit}" for number, unit in ((duration.days, "d"), (hours, "h"), (minutes, "m")) if number]

@@ -1,4 +1,7 @@
-"""Pydantic's findings in our own words: where, what, and what to do. Pydantic's own texts are for programmers."""
+"""Error messages for pydantic's findings: place, mistake and remedy.
+
+Pydantic's own texts are for programmers.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
@@ -10,7 +13,7 @@ from scheduler.settings.registry import LISTS, SETTINGS, TABLES, SettingPath, fo
 from scheduler.settings.sources import Assignment, Origin
 
 MessageParts = tuple[str, str]
-"""What is wrong, and what to do."""
+"""The mistake, and the remedy."""
 
 _EXAMPLES: Final[Mapping[tuple[str, ...], str]] = {
     ("target", "url"): 'url = "https://us.posthog.com"',
@@ -20,18 +23,18 @@ _EXAMPLES: Final[Mapping[tuple[str, ...], str]] = {
 
 
 def make_problems(faults: Iterable[ErrorDetails], assigned: Mapping[SettingPath, Assignment]) -> list[Problem]:
-    """One problem for each finding."""
+    """Make a problem for each finding."""
     return [Problem(describe_place(fault["loc"], assigned), *_describe_fault(fault)) for fault in faults]
 
 
 def describe_place(path: SettingPath, assigned: Mapping[SettingPath, Assignment]) -> str:
-    """The place of a value for people: who wrote it, and which setting it is."""
+    """Describe the place of a value for people: the origin of the value and the setting."""
     origin = _find_origin(path, assigned)
     return f"{origin}: {format_path(path)}" if origin else format_path(path)
 
 
 def _find_origin(path: SettingPath, assigned: Mapping[SettingPath, Assignment]) -> Origin | None:
-    """Who wrote the value at a place, inside it, or as near to it as there is anything."""
+    """Find the origin of the value at a place, of a value inside, or of the nearest value."""
     for length in range(len(path), 0, -1):
         for candidate, assignment in assigned.items():
             if candidate[:length] == path[:length]:
@@ -47,7 +50,7 @@ def _describe_fault(fault: ErrorDetails) -> MessageParts:
 
 
 def _describe_refusal(fault: ErrorDetails) -> MessageParts:
-    """What one of our own readers said."""
+    """Return the message of a parser of this package."""
     error = fault["ctx"]["error"]
     return (error.what, error.remedy) if isinstance(error, InvalidSetting) else (str(error), "see docs/configuration.md")
 
@@ -57,7 +60,11 @@ def _describe_unknown(fault: ErrorDetails) -> MessageParts:
 
 
 def _suggest_name(path: tuple[str, ...]) -> str:
-    """The nearest known name: beside the unknown one, else anywhere by its last word, else whatever is most like it."""
+    """Suggest the nearest known name.
+
+    Names in the same table come first, then names elsewhere with a similar last word, and last the most
+    similar name.
+    """
     beside = {known[len(path) - 1] for known in (*SETTINGS, *TABLES) if len(known) >= len(path) and known[: len(path) - 1] == path[:-1]}
     if match := find_nearest(path[-1], beside):
         return f"did you mean {match}?"

@@ -1,4 +1,7 @@
-"""Where a target's key is found: its file, else a credential from systemd, else the environment. Read anew on every reload."""
+"""The place of a target's key: the key file, a systemd credential, or the environment.
+
+Read again on every reload.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,12 +21,12 @@ _LONGEST: Final = 4096  # bytes; a key has some 50
 
 
 class UnusableKey(ConfigurationError):
-    """A target's key is nowhere, cannot be read, or is none. The text says where it was looked for, and never what it is."""
+    """The key of a target is missing, unreadable or invalid. The text names the place, and never the key."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyPlace:
-    """Where a target's key is, whether it is any good or not; ``file`` is None for the environment."""
+    """The place of a target's key, with a usable key or not; ``file`` is None for the environment."""
 
     kind: Literal["key_file", "credential", "environment"]
     file: Path | None = None
@@ -33,7 +36,10 @@ class KeyPlace:
 
 
 def find_key_place(target: TargetSection, environ: Mapping[str, str]) -> KeyPlace | None:
-    """The one place that the target's key is read from: a ``key_file`` that is set, else the first that there is; None: there is none."""
+    """Find the place of the target's key: a configured ``key_file``, or the first existing place.
+
+    None without a place.
+    """
     if target.key_file is not None:
         return KeyPlace("key_file", target.key_file)
     credential = _find_credential(target, environ)
@@ -43,7 +49,7 @@ def find_key_place(target: TargetSection, environ: Mapping[str, str]) -> KeyPlac
 
 
 def load_key(target: TargetSection, environ: Mapping[str, str]) -> SecretKey:
-    """The target's key, from its `find_key_place`. Raises `UnusableKey`."""
+    """Load the target's key from the place of `find_key_place`. Raises `UnusableKey`."""
     place = find_key_place(target, environ)
     if place is None:
         raise _make_missing_error(target, _find_credential(target, environ))
@@ -53,7 +59,7 @@ def load_key(target: TargetSection, environ: Mapping[str, str]) -> SecretKey:
 
 
 def _find_credential(target: TargetSection, environ: Mapping[str, str]) -> Path | None:
-    """The file of systemd's credential, whether it exists or not; None where systemd gave us no folder for them."""
+    """Return the file of systemd's credential, existing or not; None without a folder from systemd."""
     folder = environ.get(CREDENTIALS_VARIABLE)
     return Path(folder) / _make_credential_name(target) if folder else None
 

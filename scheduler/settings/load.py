@@ -1,4 +1,7 @@
-"""From layers to settings: defaults, then the file, the environment and the command line; every mistake reported at once."""
+"""From sources to settings: defaults, the file, the environment and the command line.
+
+All mistakes are reported together.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +22,7 @@ _DEFAULT = Origin("default")
 
 @dataclass(frozen=True, slots=True)
 class EffectiveSetting:
-    """One setting as it holds: its place, its value in JSON's types, and who set it."""
+    """A setting in force: the place, the value in JSON's types, and the origin."""
 
     path: SettingPath
     value: object
@@ -28,14 +31,17 @@ class EffectiveSetting:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """Checked settings, the file that was read, and who set what."""
+    """Checked settings, the file, and the origin of each setting."""
 
     settings: Settings
     file: Path | None
     origins: Mapping[SettingPath, Origin]
 
     def list_effective(self) -> Iterator[EffectiveSetting]:
-        """Every setting, in the order of the file; of an override only what it sets. No key is among them."""
+        """Yield every setting, in the order of the file; of an override only the configured settings.
+
+        No key is included.
+        """
         shown = self.settings.model_dump(mode="json", by_alias=True)
         shown["override"] = [override.model_dump(mode="json", exclude_unset=True) for override in self.settings.overrides]
         for path, value in _flatten((), shown):
@@ -49,7 +55,7 @@ def load(
     *,
     default_file: Path = DEFAULT_FILE,
 ) -> Configuration:
-    """Read and check all layers. ``file`` is what ``--config`` names, if anything.
+    """Read and check all sources. ``file`` is the file of ``--config``, if any.
 
     Raises `SettingsError` with all mistakes, or `SettingsUnreadable` when the file cannot be read.
     """
@@ -65,12 +71,15 @@ def load(
 
 
 def _count_targets(assignments: Iterable[Assignment]) -> int:
-    """How many ``[[target]]`` tables there are."""
+    """Count the ``[[target]]`` tables."""
     return len({one.path[1] for one in assignments if one.path[0] == "target" and len(one.path) > 1})
 
 
 def _check_settings(assigned: Mapping[SettingPath, Assignment], *, partial: bool) -> tuple[Settings | None, list[Problem]]:
-    """The settings, or all that is wrong with them. With ``partial`` the file is unread: that something is missing means nothing."""
+    """Return the settings, or all problems.
+
+    With ``partial`` the file is unread: missing settings are no problems.
+    """
     tree = _build_tree(assigned.values())
     settings, faults = _validate(tree)
     found = find_conflicts(tree, {fault["loc"] for fault in faults})
@@ -88,7 +97,10 @@ def _validate(tree: Mapping[str, object]) -> tuple[Settings | None, list[ErrorDe
 
 
 def _build_tree(assignments: Iterable[Assignment]) -> dict[str, object]:
-    """The assignments as nested tables. What lies below a value that is no table is left out: that value is the mistake."""
+    """Build nested tables from the assignments.
+
+    Values below a value that is no table are left out: the value above is the mistake.
+    """
     root: dict[str | int, object] = {}
     for one in sorted(assignments, key=lambda one: len(one.path)):
         table: object = root
@@ -100,7 +112,7 @@ def _build_tree(assignments: Iterable[Assignment]) -> dict[str, object]:
 
 
 def _convert_numbered_tables(value: object) -> object:
-    """Numbered tables as the list that they are."""
+    """Convert numbered tables to a list."""
     if not isinstance(value, dict):
         return value
     inner = {name: _convert_numbered_tables(below) for name, below in value.items()}
@@ -108,7 +120,7 @@ def _convert_numbered_tables(value: object) -> object:
 
 
 def _flatten(path: SettingPath, value: object) -> Iterator[tuple[SettingPath, object]]:
-    """Every setting below a place, tables taken apart; a list that is a setting's value stays whole."""
+    """Yield every setting below a place, from all tables; a list as a setting's value stays whole."""
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from _flatten((*path, name), inner)

@@ -1,7 +1,7 @@
-"""Every setting with its type, its limits and its default, in the shape of the configuration file.
+"""Every setting with type, limits and default, in the structure of the configuration file.
 
-The only place that knows what settings there are: the reader of the environment, `config show` and the check of `docs/configuration.md`
-all walk these models. Immutable; made by `scheduler.settings.load`.
+Only this module lists the settings: the reader of the environment, `config show` and the check of
+`docs/configuration.md` read these models. Immutable; made by `scheduler.settings.load`.
 """
 
 import re
@@ -28,7 +28,7 @@ _LARGEST_COUNT: Final = 1_000_000
 _LARGEST_ID: Final = 2**63 - 1
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 _CREDENTIALS: Final = re.compile(r"(?<!ssh)://[^/]*@|://[^/@]*:[^/]*@", re.IGNORECASE)
-"""In a URL, where it would be seen in the list of processes; a user's name alone is needed for SSH."""
+"""Credentials in a URL, which the list of processes would show. SSH needs a user name, without a password."""
 _OWN_BITS: Final = 0o700
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
@@ -42,7 +42,10 @@ def _parse_name(value: object) -> str:
 
 
 def parse_project(value: object) -> str:
-    """The number of a project, as text without leading zeros: the ledger binds a target to it, so it has one form."""
+    """Return the number of a project, as text without leading zeros.
+
+    The ledger binds a target to the project, and needs a unique form.
+    """
     if value == "@current":
         raise InvalidSetting("@current follows the key, but a history belongs to one project", "write the project's number")
     number = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value) else value
@@ -52,7 +55,10 @@ def parse_project(value: object) -> str:
 
 
 def _parse_file(value: object) -> Path | None:
-    """A path, or None for the empty text. A personal API key in its place is refused without being shown."""
+    """Return a path, or None for the empty text.
+
+    A personal API key in place of a path is refused without being shown.
+    """
     if not isinstance(value, str):
         raise InvalidSetting(f"should be the path of a file, not {format_value(value)}", 'write it as "/run/keys/posthog"')
     if KEY_PREFIX in value:
@@ -99,7 +105,10 @@ def _parse_argument(value: object) -> str:
 
 
 def _parse_variable(value: object) -> str:
-    """The name of an environment variable that a command may have: any but the one that holds the daemon's own key."""
+    """Return the name of an environment variable for a command.
+
+    The variable with the daemon's own key is refused.
+    """
     if value == KEY_VARIABLE:
         raise InvalidSetting(
             f"{KEY_VARIABLE} would hand the daemon's own key to the command", "give the command a key of its own, under another name"
@@ -124,7 +133,10 @@ def _parse_clone_url(value: object) -> str:
 
 
 def _parse_umask(value: object) -> int:
-    """Return the bits that a umask takes away. The owner's own bits may not be among them: a run could not read its own files."""
+    """Return the bits that a umask removes.
+
+    The owner's bits are refused: a run could not read the run's own files.
+    """
     if isinstance(value, str) and re.fullmatch(r"0?[0-7]{3}", value, re.ASCII):
         if int(value, 8) & _OWN_BITS:
             raise InvalidSetting(
@@ -177,7 +189,8 @@ AutoCount = Annotated[int | None, PlainValidator(_parse_auto_count), PlainSerial
 Size = Annotated[int, PlainValidator(parse_size), PlainSerializer(format_size, return_type=str)]
 Umask = Annotated[int, PlainValidator(_parse_umask), PlainSerializer(_format_umask, return_type=str)]
 OptionalFile = Annotated[Path | None, PlainValidator(_parse_file), _OptionalText]
-OptionalProxy = Annotated[Proxy | None, PlainValidator(parse_proxy), _OptionalText]  # credentials are not in the text
+# credentials are not in the text
+OptionalProxy = Annotated[Proxy | None, PlainValidator(parse_proxy), _OptionalText]
 ListenAddress = Annotated[SocketAddress | None, PlainValidator(parse_listen), _OptionalText]
 DatabaseSetting = Annotated[DatabaseUrl, PlainValidator(parse_database_url), _OptionalText]
 
@@ -189,7 +202,7 @@ class Section(BaseModel):
 
 
 class TargetSection(Section):
-    """``[[target]]``: one API."""
+    """``[[target]]``: an API."""
 
     name: Annotated[str, PlainValidator(_parse_name)] = "default"
     url: Annotated[str, PlainValidator(parse_api_url)]
@@ -207,12 +220,15 @@ class TargetSection(Section):
 
     @property
     def waiting_limit(self) -> int:
-        """How many requests may hang before they hold places of ``max_in_flight``. Auto: four times ``max_in_flight``."""
+        """The number of requests that may hang before they hold places of ``max_in_flight``.
+
+        Auto: four times ``max_in_flight``.
+        """
         return _WAITING_SHARE * self.max_in_flight if self.max_waiting is None else self.max_waiting
 
 
 class PolicySettings(Section):
-    """The five settings that can differ from one automation to another. ``start_within`` None is ``auto``."""
+    """The five settings that can differ between automations. ``start_within`` None is ``auto``."""
 
     start_within: StartWithin = None
     catch_up: CatchUp = CatchUp.LATEST
@@ -221,12 +237,12 @@ class PolicySettings(Section):
     paused: StrictBool = False
 
     def to_policies(self) -> Policies:
-        """These settings as the policies that the core decides by."""
+        """Return these settings as policies for the core."""
         return Policies(self.start_within, self.catch_up, self.concurrency, self.jitter, self.paused)
 
 
 class ScheduleSettings(PolicySettings):
-    """``[schedule]``: how automations are read and fired where no override says otherwise."""
+    """``[schedule]``: how automations are read and fired without an override."""
 
     poll_interval: PositiveDuration = timedelta(seconds=30)
     fresh_for: Duration = timedelta(seconds=10)
@@ -238,13 +254,13 @@ class ScheduleSettings(PolicySettings):
 
 
 class Override(PolicySettings):
-    """``[[override]]``: policies for the automations that it matches. Only the fields that were set count."""
+    """``[[override]]``: policies for the matching automations. Only the configured fields count."""
 
     automation: Annotated[str, PlainValidator(_parse_pattern)]
 
     @property
     def changes(self) -> frozenset[str]:
-        """The names of the policies that this override sets."""
+        """The names of the policies in this override."""
         return frozenset(self.model_fields_set - {"automation"})
 
     @model_validator(mode="after")
@@ -254,7 +270,7 @@ class Override(PolicySettings):
         return self
 
     def apply_to(self, policies: PolicySettings) -> PolicySettings:
-        """The given settings with this override's own in their place."""
+        """Return the given settings with the changes of this override."""
         return policies.model_copy(update={field: getattr(self, field) for field in self.changes})
 
 
@@ -274,7 +290,7 @@ class ServerSettings(Section):
 
 
 class LogSettings(Section):
-    """``[log]``: what is logged, and how it looks."""
+    """``[log]``: the format and the level of the log."""
 
     format: Literal["auto", "console", "json"] = "auto"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -317,9 +333,10 @@ class ApiSettings(Section):
 
     @property
     def runs_folder(self) -> Path:
-        """Where the runs keep their outputs and working directories: beside the database, each run in a folder of its own.
+        """The folder for the outputs and working directories of the runs, with a folder for each run.
 
-        Absolute, since commands that work somewhere else are told of it.
+        The folder is beside the database. The path is absolute, because commands in other working directories
+        receive the path.
         """
         return self.database.path.with_name(self.database.path.name + ".runs").absolute()
 
@@ -337,21 +354,21 @@ class Settings(Section):
     api: ApiSettings = ApiSettings()
 
     def find_policies(self, automation_id: str, name: str) -> Policies:
-        """The policies of one automation: the first override that matches, what it leaves open from ``[schedule]``."""
+        """Find the policies of an automation: the first matching override, then ``[schedule]``."""
         place = self.patterns.find_first(automation_id, name)
         return self._all_policies[-1 if place is None else place]
 
     @cached_property
     def patterns(self) -> PatternIndex:
-        """The patterns of the overrides, in their order."""
+        """The patterns of the overrides, in order."""
         return PatternIndex([override.automation for override in self.overrides])
 
     @property
     def all_policies(self) -> tuple[Policies, ...]:
-        """The policies that automations may have: those of each override, and those of ``[schedule]``."""
+        """The policies that automations may have: the policies of each override, and of ``[schedule]``."""
         return self._all_policies
 
     @cached_property
     def _all_policies(self) -> tuple[Policies, ...]:
-        """The policies of each override, and last those where no override matches."""
+        """The policies of each override, and last the policies without a matching override."""
         return tuple(each.to_policies() for each in (*(override.apply_to(self.schedule) for override in self.overrides), self.schedule))

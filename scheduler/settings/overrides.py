@@ -1,7 +1,8 @@
-"""Which override is an automation's, found without asking each override about each automation.
+"""The override of an automation, found without testing each override against each automation.
 
-With hundreds of overrides and ten thousand automations, all pairs take seconds at a start and at each reload. Names are looked up as they
-are, and patterns by the literal text that they begin or end with; only a pattern without either is tried on every name.
+With hundreds of overrides and ten thousand automations, all pairs take seconds at a start and at each reload.
+Exact names are looked up, and patterns are found by the literal text at the beginning or the end. Only a
+pattern without such text is tested against every name.
 """
 
 import fnmatch
@@ -14,7 +15,7 @@ _WILDCARDS: Final = re.compile(r"[*?\[\]]")
 
 
 class PatternIndex:
-    """Patterns (``*``, ``?``, ``[…]``; case counts) by their place in a list."""
+    """Patterns (``*``, ``?``, ``[…]``; case counts) by position in a list."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
         self._exact: defaultdict[str, list[int]] = defaultdict(list)
@@ -35,20 +36,23 @@ class PatternIndex:
             self._by_suffix[len(suffix)][suffix].append(place)
 
     def find_first(self, automation_id: str, name: str) -> int | None:
-        """Return the place of the first pattern that is the automation's id or name, or that fits its name; None when there is none."""
+        """Return the position of the first pattern for the automation; None without a match.
+
+        A pattern matches when equal to the id or the name, or when the name fits the pattern.
+        """
         exact = [self._exact[text][0] for text in (automation_id, name) if text in self._exact]
         fitting = (self._find_first_match(places, name) for places in self._find_candidates(name))
         return min([*exact, *(place for place in fitting if place is not None)], default=None)
 
     def find_all(self, automation_id: str, name: str) -> Iterator[int]:
-        """Yield the places of all patterns that are the automation's id or name, or that fit its name, in no particular order."""
+        """Yield the positions of all patterns for the automation, in no particular order."""
         for text in {automation_id, name}:
             yield from self._exact.get(text, ())
         for places in self._find_candidates(name):
             yield from (place for place in places if self._compiled[place].match(name))
 
     def _find_candidates(self, name: str) -> Iterator[Sequence[int]]:
-        """Yield the places of patterns with a literal part that the name has, each list in order."""
+        """Yield the positions of patterns with a literal part of the name, each list in order."""
         for length, by_prefix in self._by_prefix.items():
             if (places := by_prefix.get(name[:length])) is not None:
                 yield places

@@ -1,6 +1,6 @@
-"""What can be wrong with a configuration, as values: all mistakes are collected first and reported together.
+"""Problems of a configuration, as values: all mistakes are collected first and reported together.
 
-Apart from the models, so that whoever only catches a `SettingsError` need not know how settings are read.
+The module is separate from the models: code that only catches a `SettingsError` does not import the models.
 """
 
 import difflib
@@ -14,12 +14,12 @@ from scheduler.core.errors import ConfigurationError
 
 KEY_PREFIX: Final = "phx_"  # of a personal API key, which people paste into the wrong place
 _CREDENTIALS: Final = re.compile(r"://[^/\s]*@")  # in a URL
-_MAX_SHOWN: Final = 60  # characters of a faulty value that an error repeats
+_MAX_SHOWN: Final = 60  # characters of a faulty value in an error
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake: where it is, what is wrong, and what to do about it. Never holds a key."""
+    """A mistake: the place, the mistake and the remedy. Never contains a key."""
 
     where: str
     what: str
@@ -30,7 +30,7 @@ class Problem:
 
 
 class SettingsError(ConfigurationError):
-    """The configuration has mistakes; `problems` are all of them."""
+    """The configuration has mistakes; `problems` are all mistakes."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         many = "a mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
@@ -39,11 +39,11 @@ class SettingsError(ConfigurationError):
 
 
 class SettingsUnreadable(SettingsError):
-    """The configuration file that was asked for is not there or cannot be read, so nothing can be said about it."""
+    """The requested configuration file is missing or cannot be read; the content is unknown."""
 
 
 class InvalidSetting(ValueError):
-    """A value that a setting cannot have, without the place, which only its reader knows."""
+    """An invalid value of a setting, without the place: only the caller of the parser knows the place."""
 
     def __init__(self, what: str, remedy: str) -> None:
         super().__init__(f"{what}; {remedy}")
@@ -52,10 +52,11 @@ class InvalidSetting(ValueError):
 
 
 def format_value(value: object) -> str:
-    """A value as an error repeats it: as JSON, on one line and cut short; never what may be a key or a password."""
+    """Format a value for an error: as JSON, on a single line, cut short; never a possible key or password."""
     try:
         text = json.dumps(value, ensure_ascii=True, default=str)
-    except (ValueError, RecursionError):  # an integer of more digits than Python writes, or a list nested very deep
+    # an integer of more digits than Python writes, or a list nested very deep
+    except (ValueError, RecursionError):
         return f"this {type(value).__name__}"
     if KEY_PREFIX in text:
         return "what looks like a key"
@@ -65,7 +66,7 @@ def format_value(value: object) -> str:
 
 
 def find_nearest(unknown: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """The known name that is most like an unknown one, whatever its case; None when none is."""
+    """Find the known name most similar to an unknown name, ignoring case; None without a similar name."""
     folded = {name.lower(): name for name in known}
     matches = difflib.get_close_matches(unknown.lower(), folded, n=1, cutoff=cutoff)
     return folded[matches[0]] if matches else None

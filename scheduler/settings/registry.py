@@ -1,4 +1,4 @@
-"""Which settings there are: the models' leaves with their place in the file and their environment variable."""
+"""The list of settings: the models' leaves with their place in the file and their environment variable."""
 
 import typing
 from collections.abc import Iterator, Mapping
@@ -11,14 +11,17 @@ from pydantic.fields import FieldInfo
 from scheduler.settings.models import Settings
 
 SettingPath = tuple[str | int, ...]
-"""The place of a setting in the file: ``("server", "listen")``; the number of a table counts from 0: ``("target", 0, "url")``."""
+"""The place of a setting in the file: ``("server", "listen")``.
+
+Tables count from 0: ``("target", 0, "url")``.
+"""
 
 VARIABLE_PREFIX: Final = "SCHEDULER_"
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting. In a list of tables its path has no number: ``("target", "url")``."""
+    """A setting. In a list of tables the path has no number: ``("target", "url")``."""
 
     path: tuple[str, ...]
     field: FieldInfo
@@ -26,22 +29,22 @@ class Setting:
 
     @property
     def variable(self) -> str:
-        """The environment variable that sets it, where one can."""
+        """The environment variable for the setting, where a variable is possible."""
         return make_variable_name(self.path)
 
 
 def make_variable_name(path: tuple[str, ...]) -> str:
-    """The environment variable of a place in the file."""
+    """Return the environment variable for a place in the file."""
     return VARIABLE_PREFIX + "__".join(path).upper()
 
 
 def format_path(path: SettingPath) -> str:
-    """A place in the file as people write it: ``server.listen``, ``target[0].url``."""
+    """Format a place in the file for people: ``server.listen``, ``target[0].url``."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
 def find_table_model(field: FieldInfo) -> type[BaseModel] | None:
-    """The model of a field that is a table or a list of tables; None for a plain setting."""
+    """Return the model of a field with a table or a list of tables; None for a plain setting."""
     inner = typing.get_args(field.annotation) or (field.annotation,)
     return inner[0] if isinstance(inner[0], type) and issubclass(inner[0], BaseModel) else None
 

@@ -1,4 +1,4 @@
-"""Sizes as people write them (``10MiB``), to bytes and back."""
+"""Sizes in the notation for people (``10MiB``), to bytes and back."""
 
 import re
 from typing import Final
@@ -10,7 +10,10 @@ _SIZE: Final = re.compile(rf"([1-9][0-9]{{0,5}})({'|'.join(_UNITS)})")
 
 
 def parse_size(value: object) -> int:
-    """The bytes that a text names: more than nothing. Raises `InvalidSetting`, also for numbers, which have no unit."""
+    """Parse a size in bytes, more than zero.
+
+    Raises `InvalidSetting`, also for numbers, which have no unit.
+    """
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if not match:
         raise InvalidSetting(
@@ -21,5 +24,5 @@ def parse_size(value: object) -> int:
 
 
 def format_size(size: int) -> str:
-    """The shortest way to write a size that `parse_size` gave; it is read back to the same."""
+    """Format a size from `parse_size` in the shortest notation. `parse_size` restores the value."""
     return next(f"{size // scale}{unit}" for unit, scale in _UNITS.items() if size % scale == 0)

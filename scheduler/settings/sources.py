@@ -1,6 +1,6 @@
-"""Where settings come from: a file, the environment, the command line. Each gives assignments, of which the later ones count.
+"""The sources of settings: a file, the environment, the command line. Later assignments replace earlier ones.
 
-Nothing is checked here but the form; the models judge the values, whatever layer they came from.
+Only the form is checked here; the models judge the values, whatever the source.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ DEFAULT_FILE: Final = Path("/etc/scheduler/scheduler.toml")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who set a value: a file by its path, a variable or an option by its name, or nobody."""
+    """The origin of a value: a file by path, a variable or an option by name, or the default."""
 
     kind: Literal["default", "file", "environment", "command line"]
     name: str = ""
@@ -32,7 +32,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One value for one setting, as it was written."""
+    """A value for a setting, as written."""
 
     path: SettingPath
     value: object
@@ -41,19 +41,19 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class SettingsSource:
-    """What one source says, and what is wrong with its form."""
+    """The assignments of a source, and the problems of the source's form."""
 
     assignments: tuple[Assignment, ...] = ()
     problems: tuple[Problem, ...] = ()
 
 
 def make_option_assignment(path: str, value: object, name: str) -> Assignment:
-    """A setting that a command's option gives: ``option("server.listen", "127.0.0.1:0", "--listen")``."""
+    """Make the assignment of an option, for example ``("server.listen", "127.0.0.1:0", "--listen")``."""
     return Assignment(tuple(path.split(".")), value, Origin("command line", name))
 
 
 def find_file(given: Path | None, environ: Mapping[str, str], default: Path = DEFAULT_FILE) -> Path | None:
-    """The file to read: the one given, else ``$SCHEDULER_CONFIG``, else the default one where it exists."""
+    """Find the file to read: the given file, else ``$SCHEDULER_CONFIG``, else an existing default file."""
     if given is not None:
         return given
     if named := environ.get(FILE_VARIABLE):
@@ -62,7 +62,7 @@ def find_file(given: Path | None, environ: Mapping[str, str], default: Path = DE
 
 
 def read_file(path: Path) -> SettingsSource:
-    """The assignments of a TOML file. Raises `SettingsUnreadable` when there is none to read."""
+    """Read the assignments of a TOML file. Raises `SettingsUnreadable` without a readable file."""
     origin = Origin("file", str(path))
     try:
         content = path.read_bytes()
@@ -78,12 +78,15 @@ def read_file(path: Path) -> SettingsSource:
 
 
 def _describe_parse_error(error: ValueError) -> str:
-    """What the parser says. A UnicodeDecodeError says too much: it repeats bytes of the file."""
+    """Describe the parser's error. A UnicodeDecodeError is replaced: the text repeats bytes of the file."""
     return "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
 
 
 def _walk_leaves(path: SettingPath, value: object) -> Iterator[tuple[SettingPath, object]]:
-    """Every value that is no table, with its place; an empty table counts as a value, so that ``[[override]]`` alone is seen."""
+    """Yield every value that is no table, with the place.
+
+    An empty table counts as a value, to detect an empty ``[[override]]``.
+    """
     if isinstance(value, dict) and (value or not path):
         for name, inner in value.items():
             yield from _walk_leaves((*path, name), inner)
@@ -95,7 +98,11 @@ def _walk_leaves(path: SettingPath, value: object) -> Iterator[tuple[SettingPath
 
 
 def read_environment(environ: Mapping[str, str], targets: int) -> SettingsSource:
-    """The assignments of the variables ``SCHEDULER_SECTION__KEY``. ``targets``: how many the file has; a variable can set the only one."""
+    """Read the assignments of the variables ``SCHEDULER_SECTION__KEY``.
+
+    ``targets`` is the number of targets in the file. A variable can set a target only when the target is the
+    only one.
+    """
     assignments: list[Assignment] = []
     problems: list[Problem] = []
     for name in sorted(environ):
@@ -128,7 +135,7 @@ def _suggest_variable(name: str) -> str:
 
 
 def _find_path(path: tuple[str, ...], targets: int, origin: Origin) -> SettingPath:
-    """The place that a variable sets. Of the lists of tables, only a single target has one."""
+    """Find the place for a variable. Among the lists of tables, only a single target has a place."""
     if path[0] == "override":
         raise SettingsError([Problem(str(origin), "overrides cannot be set in the environment", "write an [[override]] table in the file")])
     if path[0] != "target":
@@ -140,7 +147,10 @@ def _find_path(path: tuple[str, ...], targets: int, origin: Origin) -> SettingPa
 
 
 def _parse_value(path: tuple[str, ...], text: str) -> object:
-    """Text for settings that are texts; JSON for all else. What is no JSON stays text, for the models to refuse."""
+    """Parse a variable: text for settings with a text, JSON for all others.
+
+    Invalid JSON stays text, and the models refuse it.
+    """
     if path in SETTINGS and not _is_json_type(SETTINGS[path].field.annotation):
         return text
     with contextlib.suppress(ValueError, RecursionError):
@@ -149,5 +159,5 @@ def _parse_value(path: tuple[str, ...], text: str) -> object:
 
 
 def _is_json_type(annotation: object) -> bool:
-    """Whether a setting's type has values that are no text: numbers, switches and lists."""
+    """Return whether a setting's type has values other than text: numbers, switches and lists."""
     return annotation in {bool, int} or typing.get_origin(annotation) is tuple or any(map(_is_json_type, typing.get_args(annotation)))

@@ -1,4 +1,7 @@
-"""One target's API: its six calls, its automations as one verified snapshot, a budget of requests. All that sends HTTP to it is here."""
+"""The API of one target: six calls, the automations as one verified snapshot, and the request budget.
+
+This package contains all code that sends HTTP to a target.
+"""
 
 from scheduler.upstream.client import ApiClient, Document
 from scheduler.upstream.fields import AutomationEdit, NewAutomation

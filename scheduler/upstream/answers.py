@@ -1,8 +1,10 @@
 """The meaning of an answer.
 
-An attempt has an `AttemptResponse`, `NotSent` or `NoResponse`; every other answer that is no success is an `UpstreamError`.
+The result of an attempt is an `AttemptResponse`, `NotSent` or `NoResponse`. Any other request without success
+is an `UpstreamError`.
 
-What the other side wrote is never passed on as it is: it is shortened, and control characters and our own key are taken out.
+Text from the API is never passed on unchanged. It is shortened, and control characters and our own key are
+removed.
 """
 
 import re
@@ -23,17 +25,17 @@ from scheduler.upstream.documents import Undecodable, decode_whole, read_automat
 from scheduler.upstream.exchange import Failure, Reply
 
 Clean = Callable[[str], str]
-"""Makes a text of the other side fit to be shown."""
+"""Makes a text from the API fit for display."""
 
 LONGEST_WAIT: Final = 3600.0
-"""A ``Retry-After`` counts as no longer than this. Seconds."""
+"""Longest ``Retry-After`` in seconds; a longer value counts as this."""
 LONGEST_THROTTLE: Final = 24 * 3600.0
-"""Seconds. The ``Retry-After`` of a 429 counts as no longer: limits by the day exist, a longer wait may be a mistake."""
+"""Longest ``Retry-After`` of a 429 in seconds. Daily limits exist, and a longer wait may be a mistake."""
 _MOST_DIGITS: Final = 18
-"""A number with more digits is beyond every limit."""
+"""Largest number of digits; more digits exceed every limit."""
 _LONGEST_TEXT: Final = 300
 _LONGEST_ERROR: Final = 2**16
-"""Bytes of an error's body that are read as JSON; of a longer one the beginning is shown."""
+"""Largest error body, in bytes, to be read as JSON. Only the beginning of a larger body is shown."""
 _UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
@@ -41,7 +43,7 @@ _UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 async def to_attempt_response(came: Reply | Failure, *, now: datetime, clean: Clean) -> AttemptResponse | NotSent | NoResponse:
-    """What came back of a ``POST …/run/``."""
+    """Return the result of a ``POST …/run/``."""
     if isinstance(came, Failure):
         return NoResponse(clean(came.error)) if came.sent else NotSent(clean(came.error))
     automation, error = await _parse_automation(came, clean)
@@ -70,7 +72,10 @@ async def _parse_automation(reply: Reply, clean: Clean) -> tuple[Automation | No
 
 
 def to_error(came: Reply | Failure, *, request: str, target: str, on_list: bool, now: datetime, clean: Clean) -> UpstreamError:
-    """Why ``request`` failed and what to do about it. ``on_list``: a 404 says that the target is wrong, not that something is gone."""
+    """Return an error with the cause of the failed ``request`` and the remedy.
+
+    ``on_list``: a 404 means a wrong target, and not a missing automation.
+    """
     if isinstance(came, Failure):
         return UpstreamError(f"{request} {_describe_failure(came, request)}: {clean(came.error)}")
     remedy = _find_remedy(came, target, on_list=on_list, clean=clean)
@@ -86,7 +91,7 @@ def _describe_failure(failure: Failure, request: str) -> str:
 
 
 def _find_remedy(reply: Reply, target: str, *, on_list: bool, clean: Clean) -> str | None:
-    """What somebody has to mend before anything works on this target; None when nobody has to."""
+    """Return the remedy for a fault of the whole target, or None when no person has to act."""
     if reply.status == HTTPStatus.UNAUTHORIZED:
         return f"check the key of target {target}"
     if reply.status == HTTPStatus.FORBIDDEN and _is_missing_scope(reply):
@@ -102,12 +107,15 @@ def _find_remedy(reply: Reply, target: str, *, on_list: bool, clean: Clean) -> s
 
 
 def is_success(reply: Reply) -> bool:
-    """Whether its status is a 2xx."""
+    """Return whether the status is a 2xx."""
     return HTTPStatus.OK <= reply.status < HTTPStatus.MULTIPLE_CHOICES
 
 
 def read_error_text(reply: Reply, clean: Clean) -> str | None:
-    """The words of an error's body, ``attr: detail``; of a body that is no such error, its beginning. None when there are none."""
+    """Return the text of an error's body as ``attr: detail``, or None for an empty body.
+
+    Return the beginning of the body when the body is not in this form.
+    """
     value: object = None
     with suppress(Undecodable):
         value = decode_whole(reply) if len(reply.body or b"") <= _LONGEST_ERROR else None
@@ -119,9 +127,10 @@ def read_error_text(reply: Reply, clean: Clean) -> str | None:
 
 
 def read_retry_after(reply: Reply, now: datetime) -> float | None:
-    """Return the seconds that ``Retry-After`` asks to wait, None for garbage. RFC 9110, section 10.2.3, has its two forms.
+    """Return the seconds of ``Retry-After``, or None for garbage.
 
-    At most a day for a 429, which stops the whole target, and an hour for any other answer.
+    RFC 9110, section 10.2.3, has its two forms. The result is at most a day for a 429, which stops the whole
+    target, and an hour for any other answer.
     """
     longest = LONGEST_THROTTLE if reply.status == HTTPStatus.TOO_MANY_REQUESTS else LONGEST_WAIT
     text = reply.headers.get("retry-after", "").strip()
@@ -134,13 +143,13 @@ def read_retry_after(reply: Reply, now: datetime) -> float | None:
 
 
 def read_date(reply: Reply) -> datetime | None:
-    """The server's clock, from ``Date``: whole seconds, UTC. None when there is none to read."""
+    """Return the server's clock from ``Date`` (whole seconds, UTC), or None without a readable date."""
     return parse_http_date(reply.headers.get("date", ""))
 
 
 @lru_cache(maxsize=64)
 def parse_http_date(text: str) -> datetime | None:
-    """A date as HTTP writes it, in UTC; None for anything else."""
+    """Return an HTTP date in UTC, or None for any other text."""
     try:
         instant = parsedate_to_datetime(text)
         return (instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant).astimezone(UTC)
@@ -149,12 +158,12 @@ def parse_http_date(text: str) -> datetime | None:
 
 
 def _is_missing_scope(reply: Reply) -> bool:
-    """Whether a 403 is about a scope of the key, and not about this one automation."""
+    """Return whether a 403 is about a scope of the key, and not about this automation alone."""
     return reply.status == HTTPStatus.FORBIDDEN and "scope" in (read_error_text(reply, str) or "").lower()
 
 
 def _read_location(reply: Reply, clean: Clean) -> str | None:
-    """Where a redirect leads, without what might be secret in it."""
+    """Return the destination of a redirect without the parts that may be secret."""
     location = reply.headers.get("location")
     if location is None:
         return None
@@ -170,7 +179,7 @@ def _read_location(reply: Reply, clean: Clean) -> str | None:
 
 
 def clean_text(text: str, *, secret: str) -> str:
-    """One short printable line of ``text``, in which ``secret`` does not occur."""
+    """Return one short printable line of ``text``, with ``secret`` replaced."""
     printable = "".join(" " if unicodedata.category(character) in _UNPRINTABLE else character for character in text[: 8 * _LONGEST_TEXT])
     line = " ".join(printable.split()).replace(secret, "[key]")
     return line if len(line) <= _LONGEST_TEXT else line[: _LONGEST_TEXT - 1] + "…"

@@ -1,7 +1,8 @@
-"""The request budget of a target at work: places for fires, and the waiting of polls and readings.
+"""The request budget of a target in operation: places for fires, and the waiting of polls and readings.
 
-`RequestBudget` does the sums and knows no clock. A fire never waits here: `Budget.reserve` gives a place or none, and the daemon decides
-who waits. Polls and readings wait in two queues, polls first: a poll is also a reading of every automation.
+`RequestBudget` does the arithmetic and has no clock. Fires never wait here: `Budget.reserve` returns a place
+or None, and the daemon chooses the next fire. Polls and readings wait in two queues, polls first, because a
+poll is also a reading of every automation.
 """
 
 import asyncio
@@ -15,12 +16,18 @@ from scheduler.core.request_budget import Need, Purpose, RequestBudget
 from scheduler.upstream.target import ClientClock
 
 _LONGEST_SLEEP: Final = 30.0
-"""The longest sleep before the sums are done again: a suspend stops the event loop's timers, but not `ClientClock.boottime`."""
+"""Longest sleep before the next calculation.
+
+A suspend stops the event loop's timers, but not `ClientClock.boottime`.
+"""
 _SHORTEST_SLEEP: Final = 0.001
 
 
 class BudgetReservation:
-    """One place in the budget. It counts until it is given back; its request leaves when it is used."""
+    """One place in the budget.
+
+    The place counts until it is given back. `use` marks the moment of its request.
+    """
 
     def __init__(self, sums: RequestBudget, clock: ClientClock, purpose: Purpose, requests: int = 1) -> None:
         self._sums = sums
@@ -45,14 +52,20 @@ class BudgetReservation:
 
 @dataclass(slots=True)
 class _Waiter:
-    """A request of the background, of a series of so many that should follow each other without a wait."""
+    """A waiting request of the background.
+
+    The request is the first of a series of ``requests``, which should follow each other without a wait.
+    """
 
     future: asyncio.Future[BudgetReservation]
     requests: int
 
 
 class Budget:
-    """Gives places to fires at once or not at all, and lets the background wait. A wait can be cancelled at any moment."""
+    """The budget of one target.
+
+    Fires get a place at once or no place. Polls and readings wait, and a wait can be cancelled at any moment.
+    """
 
     def __init__(self, *, per_minute: int, per_hour: int, clock: ClientClock) -> None:
         self._sums = RequestBudget(per_minute=per_minute, per_hour=per_hour)
@@ -62,24 +75,24 @@ class Budget:
         self._timer: asyncio.TimerHandle | None = None
 
     def reserve(self) -> BudgetReservation | None:
-        """Reserve a place for one fire; None when there is none now."""
-        self._admit_all()  # a poll or reading that the reserve admits precedes the fire
+        """Reserve a place for one fire, or return None when no place is free now."""
+        self._admit_all()  # the reserve's polls and readings precede the fire
         return None if self.estimate_wait() > 0 else BudgetReservation(self._sums, self._clock, Purpose.FIRE)
 
     def estimate_wait(self) -> float:
-        """Return the seconds until `reserve` may give a place; 0 when it gives one now."""
+        """Return the seconds until `reserve` may give a place; 0 when a place is free now."""
         now = self._clock.boottime()
         return max(0.0, self._sums.find_earliest_fire(now) - now)
 
     @asynccontextmanager
     async def wait_for_poll(self, requests: int = 1) -> AsyncIterator[BudgetReservation]:
-        """Wait for the place of a list request, the first of so many. The place is given back unless it is used."""
+        """Wait for the place of a list request, the first of ``requests``. An unused place is given back."""
         async with self._wait_for_place(self._polls, requests) as place:
             yield place
 
     @asynccontextmanager
     async def wait_for_reading(self) -> AsyncIterator[BudgetReservation]:
-        """Wait for the place of any other request that is no fire. The place is given back unless it is used."""
+        """Wait for the place of any other request except fires. An unused place is given back."""
         async with self._wait_for_place(self._readings, 1) as place:
             yield place
 
@@ -90,20 +103,20 @@ class Budget:
 
     @property
     def blocked_until(self) -> float:
-        """The instant before which nothing is let through, on the clock that counts suspend."""
+        """The instant before which no request is sent, on the clock that counts suspend."""
         return self._sums.blocked_until
 
     def block(self, seconds: float) -> None:
-        """Let nothing through for so many seconds."""
+        """Send no request for ``seconds`` seconds."""
         self._sums.block(self._clock.boottime() + seconds)
 
     def resume_wait(self, seconds: float) -> None:
-        """Let nothing through for so many seconds from now on, in place of every wait of before."""
+        """Send no request for ``seconds`` seconds from now on, in place of every earlier wait."""
         self._sums.blocked_until = self._clock.boottime() + seconds
         self._admit_all()
 
     def set_limits(self, *, per_minute: int, per_hour: int) -> None:
-        """Use other limits from now on, also for requests that wait."""
+        """Use other limits from now on, also for waiting requests."""
         self._sums.set_limits(per_minute=per_minute, per_hour=per_hour, now=self._clock.boottime())
         self._admit_all()
 
@@ -121,7 +134,7 @@ class Budget:
             self._admit_all()
 
     def _admit_all(self) -> None:
-        """Admit the polls and readings that may go now, and set the timer for the next one."""
+        """Admit the polls and readings whose places are free now, and set the timer for the next request."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -131,7 +144,10 @@ class Budget:
             self._timer = asyncio.get_running_loop().call_later(min(max(min(waits), _SHORTEST_SLEEP), _LONGEST_SLEEP), self._admit_all)
 
     def _admit(self, queue: deque[_Waiter], purpose: Purpose) -> float | None:
-        """Return the seconds until the first waiter that had to stay may go; None when the queue is empty."""
+        """Admit waiting requests.
+
+        Return the seconds until the next request may be sent, or None for an empty queue.
+        """
         while queue:
             if queue[0].future.done():  # cancelled
                 queue.popleft()

@@ -1,8 +1,9 @@
-"""`ApiClient`: the six calls of one target, and what the daemon makes of them.
+"""`ApiClient`: the six calls of one target, with results for the daemon.
 
-A request goes from here to the transport directly: httpx's client layer (cookies, redirects, hooks, merged defaults) would cost more than
-the transport does, and nothing here needs it. Every request but `run` waits in the budget before it is built; `run` sends at once, so that
-an attempt that was written down leaves when it said it would: its place comes from `reserve`.
+A request goes from here directly to the transport. httpx's client layer (cookies, redirects, hooks, merged
+defaults) would cost more than the transport, and this client needs none of its features. Every request except
+`run` waits in the budget before the request is built. `run` sends at once, so an attempt in the ledger leaves
+at its recorded instant. The place of a `run` comes from `reserve`.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Final, Self
 
-import httpx  # noqa: TID251  this is the room that talks to the API
+import httpx  # noqa: TID251  this package talks to the API
 
 from scheduler import __version__
 from scheduler.core.clock_offset import ClockOffset, sample_offset
@@ -49,18 +50,19 @@ async def _read_whole(reply: Reply) -> object:
 
 USER_AGENT: Final = f"task-automation-scheduler/{__version__}"
 AT_ONCE: Final = 8
-"""Requests that are under way at the same time, besides fires and the one list request of a poll."""
+"""Largest number of requests at the same time, besides fires and the one list request of a poll."""
 _RECHECK_INTERVAL: Final = 1.0
-"""Seconds after which `ApiClient.admit` asks the budget again at the latest."""
+"""Longest wait, in seconds, before `ApiClient.admit` asks the budget again."""
 UNSTATED_WAIT: Final = 10.0
-"""How long a 429 that names no ``Retry-After`` stops the target. Seconds."""
+"""Seconds for which a 429 without ``Retry-After`` stops the target."""
 
 
 class ApiClient:
-    """One target. Made outside or inside of an event loop, used in one, and closed there: ``async with ApiClient(…) as api``.
+    """The client of one target.
 
-    Raises `ConfigurationError` for a ``ca_file`` that cannot be used. ``observe`` hears of every request that got to its end.
-    ``transport`` is for one that is not a connection of this machine; it is closed with the client.
+    A client is made outside or inside of an event loop, used in one loop, and closed there: ``async with
+    ApiClient(…) as api``. An unusable ``ca_file`` raises `ConfigurationError`. ``observe`` receives every
+    request that ended. ``transport`` replaces the connections of this machine, and is closed with the client.
     """
 
     def __init__(
@@ -95,16 +97,17 @@ class ApiClient:
         await self._transport.aclose()
 
     async def retire(self) -> None:
-        """Close all connections as soon as nothing that was begun is under way, or at once when this is cancelled."""
+        """Close all connections when no request is under way, or at once on cancellation."""
         try:
             await self._idle.wait()
         finally:
             await self.aclose()
 
     def continue_from(self, predecessor: "ApiClient") -> None:
-        """Go on, under limits of its own, where another client of the same project is: what was sent counts, a wait is waited out.
+        """Continue the budget of another client of the same project, under this client's limits.
 
-        Who waits to send by the predecessor waits in the same budget. Before the first request.
+        Requests already sent count, and a wait goes on. Requests that wait at the predecessor wait in the
+        same budget. Call this method before the first request.
         """
         self._budget = predecessor._budget  # noqa: SLF001  its own kind
         self._turns = predecessor._turns  # noqa: SLF001  the same
@@ -118,42 +121,51 @@ class ApiClient:
 
     @property
     def clock_offset(self) -> tuple[float, float] | None:
-        """How many seconds the API's clock is ahead of ours, and how far off that may be; None while it has shown no ``Date``."""
+        """The clock offset in seconds and its largest error, or None before the first ``Date``."""
         return (self._offset.seconds, self._offset.margin) if self._offset else None
 
     def note_clock_step(self) -> None:
-        """Ours was: how far ahead the API's is now, its next answer says."""
+        """Forget the clock offset after a clock step of this machine.
+
+        The next answer gives the new offset.
+        """
         self._offset = None
 
     # ---------------------------------------------------------------- firing
 
     def reserve(self) -> BudgetReservation | None:
-        """Reserve a place in the budget for one attempt; None when there is none now."""
+        """Reserve a place in the budget for one attempt, or return None when no place is free now."""
         return self._budget.reserve()
 
     def estimate_wait(self) -> float:
-        """Return the seconds until `reserve` may give a place; 0 when it gives one now."""
+        """Return the seconds until `reserve` may give a place; 0 when a place is free now."""
         return self._budget.estimate_wait()
 
     @property
     def blocked_until(self) -> float:
-        """Until when the API asked to send nothing, on the clock that counts suspend; -inf: it never did."""
+        """The end of the wait asked for by the API, on the clock that counts suspend; -inf without a wait."""
         return self._budget.blocked_until
 
     def resume_wait(self, seconds: float) -> None:
-        """Send nothing for so many seconds from now on, in place of every wait of before.
+        """Send no request for ``seconds`` seconds from now on, in place of every earlier wait.
 
-        The API asked an earlier process for that.
+        The API asked an earlier process for this wait.
         """
         self._budget.resume_wait(seconds)
 
     def expect(self, *, poll_interval: float, polls: float, readings: float, at_once: int) -> None:
-        """Keep a reserve in the budget for so many polls and readings a second; ``at_once`` automations are read at the same time."""
+        """Keep a reserve in the budget for these polls and readings per second.
+
+        ``at_once`` automations are read at the same time.
+        """
         pages = self._snapshots.pages
         self._budget.expect(compute_need(poll_interval=poll_interval, polls=polls, pages=pages, readings=readings, at_once=at_once))
 
     async def admit(self) -> None:
-        """Wait until the budget allows an attempt, and use its place: `run` is to follow at once. Can be cancelled."""
+        """Wait for a place in the budget and use the place.
+
+        `run` must follow at once. The wait can be cancelled.
+        """
         while True:
             place = self.reserve()
             if place is not None:
@@ -162,27 +174,34 @@ class ApiClient:
             await asyncio.sleep(min(max(self.estimate_wait(), 0.001), _RECHECK_INTERVAL))
 
     async def run(self, automation_id: str, idempotency_key: str) -> AttemptResponse | NotSent | NoResponse:
-        """One attempt, sent now. Never raises for what the network or the API do; `InvalidAutomation` for no id."""
+        """Send one attempt now.
+
+        Failures of the network or the API are results and are not raised. Raise `InvalidAutomation` for a
+        text that is no id.
+        """
         request = self._make_request("POST", f"{self._config.locate_automation(automation_id)}run/", {"Idempotency-Key": idempotency_key})
         with self._count_use():
             came = await self._exchange("run", request)
         return await answers.to_attempt_response(came, now=self._clock.now(), clean=self._clean)
 
     async def warm(self, connections: int) -> None:
-        """Have this many connections open and ready, as far as they can be had and ``max_in_flight`` allows. Sends no request."""
+        """Open up to ``connections`` connections, as far as possible within ``max_in_flight``.
+
+        Send no request.
+        """
         with self._count_use():
             await self._transport.warm(self._config.collection, min(connections, self._config.max_in_flight))
 
     # ---------------------------------------------------------------- reading
 
     async def read_snapshot(self) -> Snapshot:
-        """A verified reading of all automations. Raises `UpstreamError`."""
+        """Return a verified reading of all automations. Raise `UpstreamError`."""
         with self._count_use():
             snapshot = await self._snapshots.read()
         return replace(snapshot, clock_offset=self._offset.seconds if self._offset else None)
 
     async def list_documents(self) -> list[Document]:
-        """All automations with all their fields, see `list_documents`. Raises `UpstreamError`."""
+        """Return all automations with all their fields, see `list_documents`. Raise `UpstreamError`."""
 
         async def read_page(*, offset: int, limit: int) -> ListPage:
             return await self._read_page(offset=offset, limit=limit, read=read_whole_page)
@@ -190,7 +209,11 @@ class ApiClient:
         return await list_documents(read_page)
 
     async def retrieve(self, automation_id: str) -> Automation | None:
-        """One automation; None when the API says 404. Raises `UpstreamError`, or `InvalidAutomation` for an object that is none."""
+        """Return one automation, or None for a 404.
+
+        Raise `UpstreamError`, and `InvalidAutomation` for a text that is no id and for an object that is no
+        automation.
+        """
         request, came = await self._request_automation(automation_id)
         if came is None:
             return None
@@ -200,20 +223,24 @@ class ApiClient:
         return automation
 
     async def read_document(self, automation_id: str) -> Document | None:
-        """One automation with all its fields; None when the API says 404. Raises `UpstreamError`, and `InvalidAutomation` for no id."""
+        """Return one automation with all its fields, or None for a 404.
+
+        Raise `UpstreamError`, and `InvalidAutomation` for a text that is no id.
+        """
         request, came = await self._request_automation(automation_id)
         return None if came is None else await self._decode_document(came, request)
 
     async def _request_automation(self, automation_id: str) -> tuple[httpx.Request, Reply | Failure | None]:
-        """The request for one automation, and what came of it; None for a 404."""
+        """Return the request for one automation and its result, with None for a 404."""
         request = self._make_request("GET", self._config.locate_automation(automation_id))
         came = await self._send_in_turn("retrieve", request)
         return request, None if isinstance(came, Reply) and came.status == HTTPStatus.NOT_FOUND else came
 
     async def read_run_output(self, run_id: str) -> RunOutputTail | None:
-        """Read the end of what a run has printed, of the embedded API alone; None when the API says 404.
+        """Return the end of a run's output, or None for a 404.
 
-        Raises `UpstreamError`, and `InvalidAutomation` for no id.
+        Only the embedded API has the output of runs. Raise `UpstreamError`, and `InvalidAutomation` for a
+        text that is no id.
         """
         request = self._make_request("GET", self._config.locate_run_output(run_id))
         came = await self._send_in_turn("retrieve", request)
@@ -226,17 +253,24 @@ class ApiClient:
     # ---------------------------------------------------------------- writing
 
     async def create(self, fields: NewAutomation) -> Document:
-        """Make an automation; the API's view of it. Raises `UpstreamError`."""
+        """Create an automation and return the API's view. Raise `UpstreamError`."""
         request = self._make_request("POST", self._config.collection, body=fields)
         return await self._decode_document(await self._send_in_turn("create", request), request)
 
     async def update(self, automation_id: str, fields: AutomationEdit) -> Document:
-        """Change an automation; the API's view of it. Raises `UpstreamError`, and `InvalidAutomation` for no id."""
+        """Change an automation and return the API's view.
+
+        Raise `UpstreamError`, and `InvalidAutomation` for a text that is no id.
+        """
         request = self._make_request("PATCH", self._config.locate_automation(automation_id), body=fields)
         return await self._decode_document(await self._send_in_turn("update", request), request)
 
     async def delete(self, automation_id: str) -> None:
-        """Remove an automation. Raises `UpstreamError`, with status 404 when there is none, and `InvalidAutomation` for no id."""
+        """Remove an automation.
+
+        Raise `UpstreamError`, with status 404 for a missing automation, and `InvalidAutomation` for a text
+        that is no id.
+        """
         request = self._make_request("DELETE", self._config.locate_automation(automation_id))
         came = await self._send_in_turn("delete", request)
         if isinstance(came, Failure) or not answers.is_success(came):
@@ -251,7 +285,7 @@ class ApiClient:
             "Authorization": f"Bearer {self._key.reveal()}",
             "User-Agent": USER_AGENT,
             "Accept": "application/json",
-            "Accept-Encoding": "identity",  # a body that nobody has to unpack is as large as what was sent
+            "Accept-Encoding": "identity",  # the size of an unpacked body is the size of the answer
         }
         if body is None:
             return httpx.Request(method, _parse_url(url), headers={**always, **(headers or {})})
@@ -261,7 +295,10 @@ class ApiClient:
 
     @asynccontextmanager
     async def _wait_turn(self) -> AsyncIterator[None]:
-        """The wait of a request that can wait. Its place in the budget comes last, so that it is used at once."""
+        """Wait for the turn of a request that can wait.
+
+        The place in the budget comes last and is used at once.
+        """
         with self._count_use():
             async with self._turns, self._budget.wait_for_reading() as place:
                 place.use()
@@ -269,7 +306,10 @@ class ApiClient:
 
     @asynccontextmanager
     async def _wait_list_turn(self, requests: int) -> AsyncIterator[None]:
-        """The wait of a list request, the first of so many. Readings that hang must not keep a poll waiting, so it needs no turn."""
+        """Wait for the place of a list request, the first of ``requests``.
+
+        A list request needs no turn: readings that hang must not delay a poll.
+        """
         with self._count_use():
             async with self._budget.wait_for_poll(requests) as place:
                 place.use()
@@ -277,7 +317,7 @@ class ApiClient:
 
     @contextmanager
     def _count_use(self) -> Iterator[None]:
-        """Something is under way."""
+        """Count a use of the client during the block."""
         self._under_way += 1
         self._idle.clear()
         try:
@@ -292,7 +332,7 @@ class ApiClient:
             return await self._exchange(endpoint, request)
 
     async def _exchange(self, endpoint: str, request: httpx.Request) -> Reply | Failure:
-        """Send, and learn what every answer tells beside its own content: the time there, and whether to wait."""
+        """Send a request. Learn from its answer the clock offset, and the wait after a 429."""
         sent, began = self._clock.now(), self._clock.boottime()
         came = await exchange(self._transport, request, seconds=self._config.request_timeout)
         now = self._clock.now()
@@ -310,7 +350,7 @@ class ApiClient:
         if sample:
             self._offset = self._offset.narrow(sample) if self._offset else sample
 
-    # ---------------------------------------------------------------- what came
+    # ---------------------------------------------------------------- answers
 
     async def _read_page(self, *, offset: int, limit: int, read: ReadBody = read_page) -> ListPage:
         async with self._wait_list_turn(1 if offset else self._snapshots.pages):
@@ -330,7 +370,7 @@ class ApiClient:
         return value
 
     async def _decode(self, came: Reply | Failure, request: httpx.Request, read: ReadBody, *, on_list: bool = False) -> object:
-        """What a success says, by ``read``. Raises `UpstreamError` for anything else."""
+        """Return the content of a success, read by ``read``. Raise `UpstreamError` for any other answer."""
         if isinstance(came, Failure) or not answers.is_success(came):
             raise self._make_error(came, request, on_list=on_list)
         try:
@@ -349,17 +389,20 @@ class ApiClient:
 
 
 def _make_transport(config: TargetConfig) -> Transport:
-    # Shorter than the whole, so that a connection that is never made is told from an answer that never comes.
+    # Shorter than the whole request, to tell a connection that is never made from an answer that never comes.
     connect_timeout = min(config.connect_timeout, 0.9 * config.request_timeout)
     return PooledTransport(tls=make_tls_context(config.ca_file), connect_timeout=connect_timeout, proxy=config.proxy)
 
 
 @lru_cache(maxsize=10_000)
 def _parse_url(url: str) -> httpx.URL:
-    """An address as httpx wants it. It takes as long to parse as all the rest of a request, and automations fire again."""
+    """Return an address as an httpx URL, from a cache.
+
+    Parsing takes as long as the rest of a request, and automations fire again.
+    """
     return httpx.URL(url)
 
 
 def _format_request(request: httpx.Request) -> str:
-    """A request as an error names it."""
+    """Return a request in the form that errors use."""
     return f"{request.method} {request.url.copy_with(query=None)}"

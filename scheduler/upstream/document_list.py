@@ -8,9 +8,10 @@ from scheduler.upstream.snapshot import PageSizes, PageTooLarge, ReadPage
 
 
 async def list_documents(read_page: ReadPage) -> list[dict[str, object]]:
-    """Return all automations as the API shows them; an automation too large for any answer has the fields that could be read.
+    """Return all automations as the API shows them. Raise `UpstreamError`.
 
-    The list may shift while it is read: what is shown twice counts once. Raises `UpstreamError`.
+    An automation too large for any answer has only its readable fields. The list may shift during the
+    reading: an automation shown twice counts once.
     """
     sizes = PageSizes()
     documents: dict[object, dict[str, object]] = {}

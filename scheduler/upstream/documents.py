@@ -1,7 +1,8 @@
-"""The JSON of an answer: an automation or a page of them as far as the daemon needs it, or whole documents, for people.
+"""The JSON of an answer: an automation or a page in the daemon's form, or whole documents for people.
 
-The daemon takes from an object what `parse_automation` reads; whatever else is in it, a prompt above all, is passed over, so that nothing
-in it can be too large or too strange. Whole documents are for commands: they are bounded, and an object beyond the bound shows what it can.
+The daemon takes from an object the fields of `parse_automation`, and skips all other content, above all the
+prompt. No other content can therefore be too large or too strange. Whole documents are for commands. They are
+bounded, and an object beyond the bound has only its readable fields.
 """
 
 import json
@@ -16,21 +17,23 @@ from scheduler.upstream.exchange import Reply
 from scheduler.upstream.partial_json import Malformed, ReadItems, Steps, make_keys, read_value, run_in_pieces, skip_value
 
 MAX_VALUES: Final = 200_000
-"""JSON values of a whole document, by its commas and brackets outside of texts. Eight megabytes of ``[],[],`` would become two hundred
-megabytes of lists."""
+"""Largest number of JSON values in a whole document, by its commas and brackets outside of texts.
+
+Eight megabytes of ``[],[],`` would become two hundred megabytes of lists.
+"""
 _AUTOMATION: Final = make_keys(AUTOMATION_FIELDS)
 _PAGE: Final = make_keys(("count", "results"))
 _LONGEST_INTEGER: Final = 1000
-"""Digits. Making a number of them takes quadratic time."""
+"""Largest number of digits of an integer. The conversion takes quadratic time."""
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*"', re.DOTALL)
 
 
 class Undecodable(ValueError):
-    """An answer whose body is missing, or is no JSON that we take."""
+    """The body of an answer is missing, or is no acceptable JSON."""
 
 
 async def read_automation(reply: Reply) -> object:
-    """What `parse_automation` takes. Raises `Undecodable`."""
+    """Return the input of `parse_automation`. Raise `Undecodable`."""
     try:
         return await run_in_pieces(read_value(_require_body(reply), _AUTOMATION))
     except Malformed as error:
@@ -38,21 +41,30 @@ async def read_automation(reply: Reply) -> object:
 
 
 async def read_page(reply: Reply) -> object:
-    """An object with ``count`` and ``results``, of which each is what `parse_automation` takes. Raises `Undecodable`."""
+    """Return an object with ``count`` and ``results``. Raise `Undecodable`.
+
+    Each item of ``results`` is an input of `parse_automation`.
+    """
     return await _read_page(reply, ReadItems(_AUTOMATION))
 
 
 async def read_whole_page(reply: Reply) -> object:
-    """The same with whole documents. One that is no JSON, or too much, has the fields that could be read. Raises `Undecodable`."""
+    """Return a page as `read_page` does, with whole documents. Raise `Undecodable`.
+
+    A document without valid JSON, or beyond the bound, has only its readable fields.
+    """
     return await _read_page(reply, _ReadWholeItems(_AUTOMATION))
 
 
 async def read_first_row(reply: Reply) -> object:
-    """The first object of a page of which only the beginning was taken, as far as it can be read; None when it does not even begin."""
+    """Return the readable fields of the first object of an incomplete page.
+
+    Return None when the body does not reach the beginning of an object.
+    """
     items = ReadItems(_AUTOMATION)
     with suppress(Malformed):
         await run_in_pieces(read_value(reply.body or b"", _PAGE, {"results": items}))
-    items.spoil(f"the object is too large: {reply.problem}")  # also where its end happened to come along
+    items.spoil(f"the object is too large: {reply.problem}")  # also when the end of the object arrived
     return items.rows[0] if items.rows else None
 
 
@@ -64,7 +76,10 @@ async def _read_page(reply: Reply, items: ReadItems) -> object:
 
 
 def decode_whole(reply: Reply) -> object:
-    """The whole body. Raises `Undecodable`, also for what is nested too deeply. Not for the event loop of a daemon."""
+    """Return the whole body as JSON. Raise `Undecodable`, also for too deep nesting.
+
+    The function is not for the event loop of a daemon.
+    """
     body = _require_body(reply)
     try:
         return _decode(body)
@@ -87,11 +102,11 @@ def _make_undecodable(reply: Reply, why: str) -> Undecodable:
 
 
 class _TooManyValues(ValueError):
-    """A document holds more values than are taken."""
+    """A document holds more values than `MAX_VALUES`."""
 
 
 class _ReadWholeItems(ReadItems):
-    """Reads the items of a list as they are."""
+    """Reads the items of a list as whole documents."""
 
     def read(self, body: bytes, at: int) -> Steps[int]:
         """See `ReadItems`."""

@@ -1,7 +1,8 @@
-"""One request and what came of it, bounded in time and in size, as a value: nothing that a network or a server does is raised.
+"""One request and its result as a value, bounded in time and in size.
 
-A `Failure` says the one thing that matters about a request without an answer: whether it may have been carried out. The errors of the
-libraries end here; they carry the request, and with it the key. What the other side wrote is in no ``repr``, for it may be anything.
+No failure of a network or a server is raised. A `Failure` gives the important fact about a request without an
+answer: whether the API may have carried out the request. The errors of the libraries end here, because they
+hold the request and with it the key. Text from the API is in no ``repr``, because this text may be anything.
 """
 
 import asyncio
@@ -10,14 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-import httpx  # noqa: TID251  this is the room that talks to the API
+import httpx  # noqa: TID251  this package talks to the API
 
 MAX_BODY: Final = 8 * 2**20
-"""Bytes of an answer that are taken."""
+"""Largest part of an answer's body, in bytes."""
 _PIECE: Final = 2**18
-"""Bytes that are unpacked before anybody else may run."""
+"""Bytes unpacked before other tasks may run."""
 _WINDOWS: Final[Mapping[str, int]] = {"gzip": 31, "x-gzip": 31, "deflate": 47}
-"""The content codings that are unpacked (RFC 9110, section 8.4.1), with the format for zlib; 47 takes zlib's own and gzip."""
+"""The accepted content codings (RFC 9110, section 8.4.1), with the format for zlib.
+
+47 accepts zlib's own format and gzip.
+"""
 
 UNREACHABLE: Final = "unreachable"
 TIMEOUT: Final = "timeout"
@@ -26,23 +30,26 @@ BROKEN: Final = "broken"
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer. ``problem`` says why ``body`` is not all that came: None when it could not be unpacked, else its beginning."""
+    """A whole answer. ``problem`` is the reason for an incomplete ``body``.
+
+    ``body`` is None when unpacking failed. An incomplete body is otherwise the beginning.
+    """
 
     status: int
-    headers: Mapping[str, str] = field(repr=False)  # by their names in lower case; of several with one name, the last
+    headers: Mapping[str, str] = field(repr=False)  # by names in lower case; the last header of each name
     body: bytes | None = field(repr=False)
     problem: str | None = field(default=None, repr=False)
     too_large: bool = False
 
     @property
     def code(self) -> str:
-        """Its status, as the request's code in the metrics."""
+        """The status, as the request's code in the metrics."""
         return str(self.status)
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """No answer, or half of one. ``sent``: the request may have been carried out."""
+    """The absence of a whole answer. ``sent``: the API may have carried out the request."""
 
     sent: bool
     code: str
@@ -50,7 +57,10 @@ class Failure:
 
 
 async def exchange(transport: httpx.AsyncBaseTransport, request: httpx.Request, *, seconds: float) -> Reply | Failure:
-    """Send ``request`` and take the whole answer within so many seconds. Only its cancellation is raised."""
+    """Send ``request`` and read the whole answer within ``seconds`` seconds.
+
+    Only a cancellation is raised.
+    """
     try:
         async with asyncio.timeout(seconds):
             return await _read_answer(transport, request)
@@ -73,7 +83,7 @@ async def _read_answer(transport: httpx.AsyncBaseTransport, request: httpx.Reque
 
 
 async def _read_reply(response: httpx.Response) -> Reply:
-    """The answer with its body, as far as it is taken: its status alone may be all that is needed."""
+    """Return the answer with its body. A bad body becomes a problem, since the status alone may be enough."""
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
     coding = _find_coding(headers)
     if coding is not None and coding not in _WINDOWS:
@@ -84,18 +94,25 @@ async def _read_reply(response: httpx.Response) -> Reply:
     except zlib.error:
         return Reply(response.status_code, headers, None, f"its body is said to be {coding} and is not")
     problem = f"its body is larger than {MAX_BODY // 2**20} MiB" if len(body) > MAX_BODY else None
-    taken = bytes(body[:MAX_BODY])  # how much came beyond the limit depends on the network, and nothing may depend on that
+    # The number of bytes beyond the limit depends on the network, and no result may depend on the network.
+    taken = bytes(body[:MAX_BODY])
     return Reply(response.status_code, headers, taken, problem, too_large=problem is not None)
 
 
 def _find_coding(headers: Mapping[str, str]) -> str | None:
-    """How the body is packed, though that was not asked for; None when it is not. An empty header says that it is not."""
+    """Return the coding of the body, although this client asks for none. Return None for an unpacked body.
+
+    An empty header means no coding.
+    """
     named = [each.strip().lower() for each in headers.get("content-encoding", "").split(",")]
     return ", ".join(each for each in named if each not in {"", "identity"}) or None
 
 
 async def _read_body(response: httpx.Response, body: bytearray, coding: str | None) -> None:
-    """Append to ``body`` until its end, or until it is too large. Raises `zlib.error` for what is not packed as it says."""
+    """Append the answer to ``body`` until its end, or until it is too large.
+
+    Raise `zlib.error` when the body does not match its content coding.
+    """
     assert isinstance(response.stream, httpx.AsyncByteStream)
     unpacked = None if coding is None else _Unpacker(_WINDOWS[coding])
     async for chunk in response.stream:
@@ -110,7 +127,10 @@ async def _read_body(response: httpx.Response, body: bytearray, coding: str | No
 
 
 class _Unpacker:
-    """A packed body on its way into another one, which never becomes much larger than `MAX_BODY`, however much is packed into a byte."""
+    """A packed body, unpacked into another body.
+
+    The other body never becomes much larger than `MAX_BODY`, even with extreme compression.
+    """
 
     def __init__(self, window: int) -> None:
         self._window = window
@@ -119,11 +139,11 @@ class _Unpacker:
 
     @property
     def is_whole(self) -> bool:
-        """Whether what came is complete; nothing at all is."""
+        """Whether the received body is complete. An empty body is complete."""
         return self._stream.eof or not self._begun
 
     async def take(self, chunk: bytes, body: bytearray) -> None:
-        """Unpack ``chunk``, in pieces between which others may run. Raises `zlib.error`."""
+        """Unpack ``chunk`` in pieces, and let other tasks run between the pieces. Raise `zlib.error`."""
         while chunk and len(body) <= MAX_BODY:
             if self._stream.eof:  # gzip allows several members, one behind the other (RFC 1952, section 2.2)
                 self._stream = zlib.decompressobj(self._window)

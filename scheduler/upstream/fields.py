@@ -11,7 +11,7 @@ class _OptionalFields(TypedDict, total=False):
 
 
 class NewAutomation(_OptionalFields):
-    """A new automation. Where they are absent, the API sets ``timezone`` to UTC and ``enabled`` to true."""
+    """A new automation. When absent, ``timezone`` becomes UTC and ``enabled`` becomes true in the API."""
 
     name: str
     prompt: str
@@ -20,7 +20,7 @@ class NewAutomation(_OptionalFields):
 
 
 class AutomationEdit(_OptionalFields, total=False):
-    """What an edit changes; a field that is absent stays as it is."""
+    """The changes of an edit. An absent field stays unchanged."""
 
     name: str
     prompt: str

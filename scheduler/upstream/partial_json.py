@@ -1,11 +1,14 @@
-"""Read the wanted fields of JSON objects out of the bytes of an answer, and pass over everything else.
+"""A reader of the wanted fields of JSON objects in the bytes of an answer. All other content is skipped.
 
-Apart from `json`, which builds every value of a document and refuses the whole of it for one bad value. A page of automations holds prompts
-of any size, and nobody here needs them: they are passed over as bytes, so that a prompt costs neither memory nor an automation. A bad
-object costs that object: its brackets tell where the next one begins. Only small objects are given to `json`, one by one, for its speed.
+`json` builds every value of a document, and refuses the whole document for one bad value. This module is
+different. A page of automations holds prompts of any size, and the daemon needs no prompt. Prompts are
+skipped as bytes, so a prompt costs neither memory nor an automation. A bad object costs only this object: its
+brackets give the beginning of the next object. Only small objects are given to `json`, one by one, for its
+speed.
 
-All readers are generators that yield after each small piece of work, so that a hostile answer of megabytes never holds up the event loop:
-run them with `run_in_pieces`. Their return value is their result. The grammar is that of RFC 8259; what is passed over is not judged.
+All readers are generators. They yield after each small piece of work, so a hostile answer of megabytes never
+delays the event loop. Run the readers with `run_in_pieces`. The return value of a reader is its result. The
+grammar is the grammar of RFC 8259. Skipped content is not checked.
 """
 
 import asyncio
@@ -20,31 +23,35 @@ from scheduler.core.model import Unreadable
 
 T = TypeVar("T")
 Steps = Generator[None, None, T]
-"""A reader: it yields between its pieces of work, and returns its result."""
+"""A reader: a generator with a yield between pieces of work, and with a result."""
 Fields = dict[str, object]
 
 PIECE: Final = 2**16
-"""Bytes that are passed over between two yields."""
+"""Bytes skipped between two yields."""
 LONGEST_VALUE: Final = 2**20
-"""Bytes of a wanted value that is read. A longer one is `Unreadable`."""
+"""Largest wanted value, in bytes. A longer value is `Unreadable`."""
 SMALL: Final = 2**14
-"""Bytes of an object that `json` may read: what that makes of them holds nothing up, whatever they are."""
+"""Largest object, in bytes, for `json`. Any content of this size is read without a noticeable delay."""
 _WINDOWS: Final = (2**9, 2**12, SMALL)
-"""Bytes that `json` is given of a small object, one after the other while the object goes on behind them."""
+"""Numbers of bytes of a small object for `json`, tried in turn while the object goes on behind them."""
 _LONGEST_ESCAPE: Final = len("\\u0000")
 _STEPS: Final = 200
 """Members, brackets or rows between two yields: less than a millisecond."""
 _LONGEST_NUMBER: Final = 32
 MOST_ITEMS: Final = 100_000
-"""Objects of a list. An answer of 8 MiB holds fewer automations than that, but millions of empty objects."""
+"""Largest number of objects in a list.
+
+An answer of 8 MiB holds fewer automations than this, but millions of empty objects.
+"""
 
 _SPACE: Final = re.compile(rb"[ \t\n\r]*+")
-# Possessive are repeats of single characters only: up to Python 3.11.4, those of groups lose their place when they fail (CPython #106052).
+# Only repeats of single characters are possessive. Up to Python 3.11.4, possessive repeats of groups lose
+# their place when they fail (CPython #106052).
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*"'
 _SCALAR: Final = rb'[^"\[\]{},: \t\n\r]++'
 _S: Final = _SPACE.pattern
 _MEMBER: Final = re.compile(b"(%b)%b:%b(%b|%b)%b([,}])%b" % (_STRING, _S, _S, _STRING, _SCALAR, _S, _S), re.DOTALL)
-"""A member of an object whose value is a text, a number or a word, as most are, with what follows it."""
+"""A member of an object with a text, a number or a word as its value, and the mark behind the member."""
 _KEY: Final = re.compile(b"(%b)%b:%b" % (_STRING, _S, _S), re.DOTALL)
 _MARK: Final = re.compile(b"%b([,}])%b" % (_S, _S))
 _IN_STRING: Final = re.compile(rb'(?:[^"\\]++|\\.)*', re.DOTALL)
@@ -55,11 +62,11 @@ _KINDS: Final[Mapping[bytes, type]] = {b"[": list, b"{": dict}
 
 
 class Malformed(ValueError):
-    """What is there is no JSON."""
+    """The bytes at this place are no JSON."""
 
 
 def make_keys(names: Iterable[str]) -> Mapping[bytes, str]:
-    """These fields, as `read_value` takes them."""
+    """Return field names in the form that `read_value` uses."""
     return {f'"{name}"'.encode(): name for name in names}
 
 
@@ -67,9 +74,10 @@ _turns: "Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]]" = We
 
 
 async def run_in_pieces(steps: Steps[T]) -> T:
-    """Return the result of ``steps``, and let others run between its pieces. Raises what it raises.
+    """Return the result of ``steps``, and let other tasks run between the pieces.
 
-    However many large answers are read at the same time, the loop does one piece in each of its rounds: what is due waits for no more.
+    Raise the errors of ``steps``. The event loop does one piece in each of its rounds, even with many large
+    answers at the same time. A due occurrence waits for one piece at most.
     """
     turn = _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
     try:
@@ -84,10 +92,10 @@ async def run_in_pieces(steps: Steps[T]) -> T:
 
 
 def read_value(body: bytes, wanted: Mapping[bytes, str], items: Mapping[str, "ReadItems"] | None = None) -> Steps[object]:
-    """Return the wanted fields of the object that ``body`` is; of any other value no more than its type counts.
+    """Return the wanted fields of the object in ``body``. For any other value only the type counts.
 
-    ``wanted``: made by `make_keys`. ``items``: for fields that are lists, how to read their items. Of several
-    members with one key the last counts. Raises `Malformed`.
+    ``wanted`` is made by `make_keys`. ``items`` gives the readers of list items, by field. The last of
+    several members with one key counts. Raise `Malformed`.
     """
     at = _skip_space(body, 3 if body.startswith(b"\xef\xbb\xbf") else 0)
     value, end = yield from _read(body, at, wanted, items or {})
@@ -99,10 +107,12 @@ def read_value(body: bytes, wanted: Mapping[bytes, str], items: Mapping[str, "Re
 
 
 class ReadItems:
-    """Reads the items of a list into ``rows``: objects as their wanted fields, anything else as a value of its type.
+    """A reader of list items, with the results in ``rows``.
 
-    An object that is no JSON has what could be read of its id and name, and `Unreadable` as its other fields. After `Malformed`, ``rows``
-    still has what came before it, and in the end the beginning of the object at which the body ended.
+    An object becomes its wanted fields, and any other item a value of its type. An object without valid JSON
+    has the readable part of its id and name, and `Unreadable` as its other fields. After `Malformed`,
+    ``rows`` still has the items before the error. The last row may be the beginning of the object at the end
+    of the body.
     """
 
     def __init__(self, wanted: Mapping[bytes, str]) -> None:
@@ -110,7 +120,10 @@ class ReadItems:
         self._wanted = wanted
 
     def read(self, body: bytes, at: int) -> Steps[int]:
-        """Append the item that begins at ``at``; return where it ends. Raises `Malformed` when that cannot be told."""
+        """Append the item at ``at`` and return the index of its end.
+
+        Raise `Malformed` when the end is unknown.
+        """
         if body[at : at + 1] != b"{":
             value, end = yield from _read(body, at, {}, {})
             self.rows.append(value)
@@ -127,12 +140,15 @@ class ReadItems:
             return (yield from skip_value(body, at))
 
     def _pick(self, row: Fields) -> Fields:
-        """Keep the wanted fields alone: a page of small objects may hold a million lists. Of a list or an object its type counts."""
+        """Return only the wanted fields, since a page of small objects may hold a million lists.
+
+        A list or an object becomes an empty value of its type.
+        """
         wanted = {name: row[name] for name in self._wanted.values() if name in row}
         return {name: type(value)() if isinstance(value, list | dict) else value for name, value in wanted.items()}
 
     def spoil(self, why: str) -> None:
-        """Make the newest object unreadable but for its id and its name."""
+        """Make the fields of the newest object unreadable, except its id and its name."""
         if self.rows and isinstance(fields := self.rows[-1], dict):
             unreadable = _make_unreadable(why)
             fields |= {name: unreadable for name in self._wanted.values() if name not in {"id", "name"}}
@@ -140,7 +156,10 @@ class ReadItems:
 
 @lru_cache(maxsize=8)
 def _make_unreadable(why: str) -> Unreadable:
-    """The same object for each of thousands of bad rows: Python's garbage collector stops the loop to look at every one that there is."""
+    """Return one shared object for thousands of bad rows.
+
+    Python's garbage collector stops the event loop to visit every object.
+    """
     return Unreadable(f"unreadable, since {why}")
 
 
@@ -156,7 +175,10 @@ def _read(body: bytes, at: int, wanted: Mapping[bytes, str], items: Mapping[str,
 
 
 def _read_members(body: bytes, at: int, wanted: Mapping[bytes, str], items: Mapping[str, ReadItems], fields: Fields) -> Steps[int]:
-    """Read the members from behind the opening bracket on into ``fields``; return the index behind the closing one."""
+    """Read the members behind the opening bracket into ``fields``.
+
+    Return the index behind the closing bracket.
+    """
     at = _skip_space(body, at)
     if body[at : at + 1] == b"}":
         return at + 1
@@ -168,7 +190,7 @@ def _read_members(body: bytes, at: int, wanted: Mapping[bytes, str], items: Mapp
             paused_at = at
         member = _MEMBER.match(body, at, at + PIECE)
         if member is not None and member[3] == b"," and member.end() == at + PIECE:
-            member = None  # the space behind it may go on
+            member = None  # the space behind the member may go on
         if member is not None:
             name = _find_name(member[1], wanted)
             if name is not None:
@@ -183,7 +205,7 @@ def _read_members(body: bytes, at: int, wanted: Mapping[bytes, str], items: Mapp
 def _read_long_member(
     body: bytes, at: int, wanted: Mapping[bytes, str], items: Mapping[str, ReadItems], fields: Fields
 ) -> Steps[tuple[bytes, int]]:
-    """Read a member that is nested or long; return the mark that follows it, and the index behind that."""
+    """Read a nested or long member. Return the mark behind the member, and the index behind the mark."""
     key = _KEY.match(body, at, at + PIECE)
     if key is None:
         _fail(body, at)
@@ -223,7 +245,7 @@ def _read_items(body: bytes, at: int, items: ReadItems) -> Steps[int]:
 
 
 def _find_name(key: bytes, wanted: Mapping[bytes, str]) -> str | None:
-    """The name of the field with this key; a key may spell its characters as escapes."""
+    """Return the name of the field with this key, or None. The key may contain escapes."""
     if b"\\" in key and isinstance(text := _decode_text(key), str):
         key = b'"%b"' % text.encode(errors="replace")
     return wanted.get(key)
@@ -233,10 +255,11 @@ def _find_name(key: bytes, wanted: Mapping[bytes, str]) -> str | None:
 
 
 def _read_small(body: bytes, at: int) -> tuple[Fields, int] | None:
-    """Read the object that begins here with `json`, which is several times as fast, and return where it ends.
+    """Read a small object with `json`, which is several times as fast, and return the object and its end.
 
-    None for one that is not small, or that `json` refuses. What `json` is given usually ends with the object; only when the object goes
-    on behind that, `json` is given more, so that thousands of bad objects cost no more than their bytes.
+    Return None for an object that is not small, or that `json` refuses. The text for `json` usually ends with
+    the object. `json` gets more text only when the object goes on behind the text, so thousands of bad
+    objects cost no more than their bytes.
     """
     for end in (body.find(b"}", at, at + SMALL) + 1, *(at + size for size in _WINDOWS)):
         text = body[at:end].decode(errors="surrogateescape")
@@ -263,7 +286,7 @@ _JSON: Final = json.JSONDecoder(parse_int=_parse_integer)
 
 
 def skip_value(body: bytes, at: int) -> Steps[int]:
-    """Return the index behind the value that begins at ``at``."""
+    """Return the index behind the value at ``at``."""
     first = body[at : at + 1]
     if first == b'"':
         return (yield from _skip_string(body, at))
@@ -282,7 +305,7 @@ def _skip_string(body: bytes, at: int) -> Steps[int]:
     at += 1
     while True:
         piece = _IN_STRING.match(body, at, at + PIECE)
-        assert piece is not None  # it matches nothing, too
+        assert piece is not None  # the pattern also matches an empty text
         if body[piece.end() : piece.end() + 1] == b'"':
             return piece.end() + 1
         if piece.end() == at:
@@ -292,14 +315,17 @@ def _skip_string(body: bytes, at: int) -> Steps[int]:
 
 
 def _skip_brackets(body: bytes, at: int) -> Steps[int]:
-    """Count brackets, without regard to their kinds: where something else is wrong, that still tells where it ends."""
+    """Skip a value in brackets by the depth of its brackets, without regard to their kinds.
+
+    The depth gives the end of the value even when other parts of the value are wrong.
+    """
     depth = count = 0
     while True:
         count += 1
         if count % _STEPS == 0:
             yield
         piece = _TO_BRACKET.match(body, at, at + PIECE)
-        assert piece is not None  # it matches nothing, too
+        assert piece is not None  # the pattern also matches an empty text
         if piece.end() - at > PIECE // 2:
             yield
         at = piece.end()
@@ -318,7 +344,7 @@ def _skip_brackets(body: bytes, at: int) -> Steps[int]:
 
 def _skip_space(body: bytes, at: int) -> int:
     space = _SPACE.match(body, at)
-    assert space is not None  # it matches nothing, too
+    assert space is not None  # the pattern also matches an empty text
     return space.end()
 
 
@@ -330,7 +356,10 @@ def _fail(body: bytes, at: int) -> NoReturn:
 
 
 def _decode(body: bytes, begin: int, end: int) -> object:
-    """The value in this place; of a list or an object an empty one, since no field is one."""
+    """Return the value between two indexes.
+
+    A list or an object becomes empty, since no field is a list or an object.
+    """
     if end - begin > LONGEST_VALUE:
         return Unreadable(f"{end - begin} bytes long")
     value = body[begin:end]
@@ -343,7 +372,10 @@ def _decode(body: bytes, begin: int, end: int) -> object:
 
 
 def _decode_text(value: bytes) -> object:
-    """The text; bytes that are no UTF-8 become halves of surrogate pairs, which nobody takes for text that decides."""
+    """Return the text.
+
+    Bytes that are no UTF-8 become halves of surrogate pairs, which a text that decides may not contain.
+    """
     try:
         text: object = _JSON.decode(value.decode(errors="surrogateescape"))
     except ValueError:

@@ -1,8 +1,9 @@
-"""Which connections may be used: aiohttp's pool, made stricter about what it hands out again.
+"""The connection pool: aiohttp's pool with stricter rules for the reuse of connections.
 
-Two kinds of kept-alive connection make the outcome of a POST unknown or, worse, wrong. One has been idle for so long that the server closes
-it just as we send. The other has received something unasked: aiohttp takes what arrives on an idle connection for the answer to the next
-request on it, so that a proxy's late "408" would be read as the answer to a POST that was in fact carried out.
+Two kinds of kept-alive connection make the outcome of a POST unknown or, worse, wrong. The first kind has
+been idle for so long that the server closes the connection just as the request leaves. The second kind has
+received unexpected bytes. aiohttp takes bytes on an idle connection for the answer to the next request. A
+proxy's late "408" would therefore be read as the answer to a POST, although the POST was carried out.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
-import aiohttp  # noqa: TID251  this is the room that talks to the API
+import aiohttp  # noqa: TID251  this package talks to the API
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler  # noqa: TID251  the same
@@ -21,33 +22,40 @@ if TYPE_CHECKING:
     from aiohttp.tracing import Trace  # noqa: TID251  the same
 
 KEPT_ALIVE: Final = 4.0
-"""A connection that has been idle for longer is not used again. Seconds."""
+"""Longest idle time, in seconds, of a reusable connection."""
 
 
 class NeverConnected(aiohttp.ClientConnectionError):
-    """There was no connection for a request, so nothing of the request was sent; the cause says why."""
+    """No connection was made for a request, so no part of the request was sent. The cause has the reason."""
 
 
 class Pool(aiohttp.TCPConnector):
-    """Connections without a limit: whoever sends limits requests, so that none of them ever waits for another's connection."""
+    """A pool without a limit.
+
+    The sender limits requests, so no request waits for another request's connection.
+    """
 
     def __init__(self, tls: ssl.SSLContext) -> None:
         super().__init__(ssl=tls, limit=0, keepalive_timeout=KEPT_ALIVE)
-        self._opened: WeakKeyDictionary[ResponseHandler, float] = WeakKeyDictionary()  # when, on the loop's clock
+        # instant of opening, on the loop's clock
+        self._opened: WeakKeyDictionary[ResponseHandler, float] = WeakKeyDictionary()
 
     async def connect(self, req: aiohttp.ClientRequest, traces: list["Trace"], timeout: aiohttp.ClientTimeout) -> "Connection":  # noqa: ASYNC109  aiohttp's signature
-        """A connection that is new, or that has been idle for a short time and silent since its last answer.
+        """Return a new connection, or an idle connection without unexpected bytes since its last answer.
 
-        Raises `NeverConnected`, or TimeoutError.
+        A reused connection has been idle for at most `KEPT_ALIVE` seconds. Raise `NeverConnected` or
+        TimeoutError.
         """
         headers = req.proxy_headers
         while True:
             try:
-                req.proxy_headers = headers.copy() if headers else None  # aiohttp adds a Host, and finds kept connections by them
+                # aiohttp adds a Host, and finds kept connections by these headers
+                req.proxy_headers = headers.copy() if headers else None
                 connection = await super().connect(req, traces, timeout)
             except TimeoutError:
                 raise
-            except Exception as error:  # with a proxy before the API this can be whatever an answer can be wrong with
+            # with a proxy before the API, this error can be any error of an answer
+            except Exception as error:
                 raise NeverConnected from error
             finally:
                 req.proxy_headers = headers
@@ -66,7 +74,10 @@ class Pool(aiohttp.TCPConnector):
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  as above
         count: int,
     ) -> None:
-        """Have ``count`` connections open and idle, as far as they can be had: over TLS a burst then takes a quarter of the time."""
+        """Open up to ``count`` connections and keep them idle, as far as possible.
+
+        Over TLS, a burst then takes a quarter of the time.
+        """
         held: list[Connection] = []
 
         async def hold() -> None:
@@ -80,7 +91,11 @@ class Pool(aiohttp.TCPConnector):
                 connection.release()
 
     async def _connect_recent(self, request: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout) -> "Connection":  # noqa: ASYNC109  as above
-        """A connection opened within the last seconds. Handing it back counts as use, so an older one would be kept alive by that alone."""
+        """Return a connection opened within the last seconds.
+
+        The return of a connection to the pool counts as use. An older connection would stay alive by this
+        alone.
+        """
         while True:
             connection = await self.connect(request, [], timeout)
             protocol = connection.protocol
@@ -91,7 +106,10 @@ class Pool(aiohttp.TCPConnector):
 
 
 def _is_silent(connection: "Connection") -> bool:
-    """Whether nothing has come that the event loop has yet to read: in a burst it does not look for a while, and the server may hang up."""
+    """Return whether no unread bytes have arrived.
+
+    In a burst the event loop does not read for some time, and the server may close the connection meanwhile.
+    """
     transport = connection.transport
     if transport is None:
         return False

@@ -1,9 +1,10 @@
 """Pages into one verified reading of all automations.
 
-The list has no cursor: a row that is added, renamed or deleted while a client pages shifts the rest, so that one pass can show a row
-twice or miss one. A pass counts when its pages agree: the same count throughout, no id twice, none missing. After three passes that do
-not, what they saw is taken together, and an absence says nothing. One change can still hide another (a row deleted before the page, one
-added behind it), so an absence from a good pass is to be confirmed before anything is removed for it.
+The list has no cursor. A row added, renamed or deleted during the reading shifts the other rows, so one pass
+can show a row twice or miss a row. A pass counts when its pages agree: the same count in all pages, no id
+twice, no row missing. After three passes with disagreement, the passes are merged, and an absence proves
+nothing. One change can still hide another change (a row deleted before the page, a row added behind the
+page). An absence in a good pass must therefore be confirmed before any removal.
 """
 
 import asyncio
@@ -18,23 +19,29 @@ from scheduler.core.model import Automation, InvalidAutomation, Snapshot, parse_
 PASSES: Final = 3
 LARGEST_PAGE: Final = 1000
 MOST_AUTOMATIONS: Final = 1_000_000
-"""A list that claims to be longer is not believed."""
+"""Largest believable count of a list."""
 _PAGE_BYTES: Final = 2 * 2**20
-"""What a page should hold, so that parsing it takes some ten or twenty milliseconds."""
+"""Wanted size of a page in bytes. Parsing then takes some ten or twenty milliseconds."""
 _AT_A_TIME: Final = 200
-"""Rows that are taken before anybody else may run: some two milliseconds."""
+"""Rows added before other tasks may run: some two milliseconds."""
 _FORGET_AFTER: Final = 100
-"""Passes after which the sizes of pages that had to shrink are found out anew."""
+"""Passes after which the page sizes are learned anew."""
 _MOST_TOO_LARGE: Final = 1000
-"""Rows of a pass that may be too large for any page before the list is given up: each costs requests of its own."""
+"""Largest number of rows in a pass that are too large for any page.
+
+Each such row costs requests of its own.
+"""
 _FINGERPRINTS: Final = 2**64
 _MOST_NAMED: Final = 10
-"""Objects without a readable id of which a snapshot says more than that they are there."""
+"""Largest number of objects without a readable id that a snapshot describes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListPage:
-    """One page of ``size`` bytes. ``count`` is how long the whole list is; ``begun_at`` and ``begun``, when its request left."""
+    """One page of ``size`` bytes. ``count`` is the length of the whole list.
+
+    ``begun_at`` and ``begun`` are the instant at which the request left, on two clocks.
+    """
 
     count: int
     rows: list[object]
@@ -44,7 +51,10 @@ class ListPage:
 
 
 class PageTooLarge(Exception):
-    """The page holds more bytes than are taken; a shorter one may do. ``row`` is the only one of the shortest, as far as it was read."""
+    """The page holds too many bytes; a shorter page may be small enough.
+
+    ``row`` is the readable part of the only row, when the page has a single row.
+    """
 
     def __init__(self, row: object = None) -> None:
         super().__init__()
@@ -52,7 +62,7 @@ class PageTooLarge(Exception):
 
 
 def to_page(value: object, *, size: int, begun_at: datetime, begun: float) -> ListPage:
-    """The body of a list's answer. Raises `UpstreamError` when it is no page."""
+    """Return the body of a list's answer as a page. Raise `UpstreamError` when the body is no page."""
     if not isinstance(value, dict):
         raise UpstreamError(f"the list of automations is no page but {type(value).__name__}; check the target's url")
     count, rows = value.get("count"), value.get("results")
@@ -64,26 +74,30 @@ def to_page(value: object, *, size: int, begun_at: datetime, begun: float) -> Li
 
 
 class ReadPage(Protocol):
-    """What reads a page."""
+    """The function that reads a page."""
 
     async def __call__(self, *, offset: int, limit: int) -> ListPage:
-        """The rows from ``offset``, at most ``limit`` of them. Raises `UpstreamError` or `PageTooLarge`."""
+        """Return at most ``limit`` rows from ``offset``. Raise `UpstreamError` or `PageTooLarge`."""
 
 
 @dataclass(slots=True)
 class _Pass:
-    """One way through the list. What is as it was in ``known`` is taken from there: a snapshot then costs the memory of its changes."""
+    """One pass through the list.
+
+    Automations equal to an automation in ``known`` are taken from ``known``, so a snapshot costs only the
+    memory of its changes.
+    """
 
     known: Mapping[str, Automation]
     first: ListPage | None = None
     count: int = 0
     rows: int = 0
-    disagreement: str | None = None  # how the pages contradict each other
+    disagreement: str | None = None  # the contradiction between the pages
     too_large: int = 0
     automations: dict[str, Automation] = field(default_factory=dict)
     broken: dict[str, InvalidAutomation] = field(default_factory=dict)
     unidentified: int = 0
-    anonymous: list[str] = field(default_factory=list)  # what is known of the first of these
+    anonymous: list[str] = field(default_factory=list)  # descriptions of the first unidentified objects
     fingerprint: int = 0  # a sum: rows that move change nothing
 
     @property
@@ -92,7 +106,7 @@ class _Pass:
         return self.disagreement is None
 
     def add_head(self, page: ListPage) -> None:
-        """Take a page's head, before its rows."""
+        """Add the head of a page, before its rows."""
         if self.first is None:
             self.first = page
         elif page.count != self.count:
@@ -100,7 +114,7 @@ class _Pass:
         self.count = page.count
 
     def check_count(self) -> None:
-        """Compare the number of rows with the count, when the last page was read."""
+        """Compare the number of rows with the count, after the last page."""
         if self.rows != self.count:
             self._disagree(f"its count is {self.count:,}, but its pages hold {self.rows:,}")
 
@@ -108,7 +122,7 @@ class _Pass:
         self.disagreement = self.disagreement or how
 
     def add(self, row: object) -> None:
-        """Take one row: an automation, a broken one, or one that does not even say which."""
+        """Add one row: an automation, a broken automation, or an unidentified object."""
         self.rows += 1
         try:
             automation = parse_automation(row)
@@ -120,7 +134,10 @@ class _Pass:
             self.automations[automation.id] = known if known == automation else automation
 
     def add_beginning(self, row: object) -> None:
-        """Take a row that is too large for any page, as far as it was read. Raises `UpstreamError` when there are very many."""
+        """Add the readable part of a row that is too large for any page.
+
+        Raise `UpstreamError` for too many such rows.
+        """
         self.too_large += 1
         if row is None or self.too_large > _MOST_TOO_LARGE:
             raise UpstreamError(
@@ -138,7 +155,7 @@ class _Pass:
                 self.anonymous.append(f"{error.name or f'object {self.rows} of the list'}: {error.reason}")
             return
         self._check_twice(error.automation_id)
-        # Made anew: the one that was raised keeps the row alive through its traceback.
+        # A new object: the raised error keeps the row alive through its traceback.
         self.broken[error.automation_id] = InvalidAutomation(error.reason, automation_id=error.automation_id, name=error.name)
 
     def _check_twice(self, automation_id: str) -> None:
@@ -147,17 +164,17 @@ class _Pass:
 
 
 class PageSizes:
-    """How many rows to ask for at each place of the list.
+    """The number of rows to request at each place of the list.
 
-    A page that had to shrink keeps its size in the passes that follow, so that a list needs one request for each page. From time to time
-    the sizes are forgotten: the rows may have become smaller.
+    A page that had to shrink keeps its size in the next passes, so a list needs one request for each page.
+    From time to time the sizes are forgotten, because the rows may have become smaller.
     """
 
     def __init__(self) -> None:
         self._usual = LARGEST_PAGE
-        self._shrunk: dict[int, int] = {}  # by where the page begins, in this pass and the one before
+        self._shrunk: dict[int, int] = {}  # by the offset of the page, until the sizes are forgotten
         self._tried = LARGEST_PAGE
-        self._fitted = LARGEST_PAGE  # of the page before
+        self._fitted = LARGEST_PAGE  # size of the previous page
         self._passes = 0
 
     def begin(self) -> None:
@@ -167,12 +184,15 @@ class PageSizes:
             self._shrunk, self._usual, self._fitted = {}, LARGEST_PAGE, LARGEST_PAGE
 
     def choose_limit(self, offset: int) -> int:
-        """Return how many rows to ask for from ``offset`` on."""
+        """Return the number of rows to request from ``offset`` on."""
         self._tried = self._shrunk.get(offset, self._usual)
         return self._tried
 
     def shrink(self, offset: int) -> bool:
-        """Ask for fewer rows from ``offset`` on, since the page was too large. False when it was a single row."""
+        """Request fewer rows from ``offset`` on, since the page was too large.
+
+        Return False for a page of one row.
+        """
         if self._tried == 1:
             return False
         fewer = self._fitted if self._fitted < self._tried else max(1, self._tried // 8)
@@ -180,33 +200,40 @@ class PageSizes:
         return True
 
     def skip(self, offset: int) -> None:
-        """The single row at ``offset`` is too large for any page: rows behind it need not be as large."""
+        """Record that the single row at ``offset`` is too large for any page.
+
+        Rows behind it may be smaller.
+        """
         self._shrunk[offset] = 1
         self._usual = LARGEST_PAGE
 
     def fit(self, offset: int, page: ListPage) -> None:
-        """A page came: the next one may hold as many bytes as are good, but at most twice the rows; after a shrunk page, as many."""
+        """Choose the size of the next page after a good page.
+
+        The next page may hold the wanted number of bytes, but at most twice the rows of this page. After a
+        shrunk page, the next page has at most the same number of rows.
+        """
         self._fitted = self._tried
         self._usual = min(_compute_page_rows(page), self._tried if offset in self._shrunk else 2 * self._tried)
 
 
 class SnapshotReader:
-    """Reads snapshots, and remembers the last one and how many rows of this target make a page of a good size."""
+    """A reader of snapshots, with a memory of the last snapshot and of good page sizes for this target."""
 
     def __init__(self, read_page: ReadPage, *, seconds: Callable[[], float]) -> None:
         self._read_page = read_page
         self._seconds = seconds
         self._sizes = PageSizes()
         self._requests = 0
-        self.pages = 1  # requests that the newest complete reading took
+        self.pages = 1  # requests of the newest complete reading
         self._known: Mapping[str, Automation] = {}
 
     def continue_from(self, predecessor: "SnapshotReader") -> None:
-        """Go on with the page sizes of another reader of the same list."""
+        """Continue with the page sizes of another reader of the same list."""
         self._sizes, self.pages = predecessor._sizes, predecessor.pages  # noqa: SLF001  its own kind
 
     async def read(self) -> Snapshot:
-        """One snapshot, without a clock offset. Raises `UpstreamError` when the list cannot be read."""
+        """Return one snapshot, without a clock offset. Raise `UpstreamError` when the list cannot be read."""
         passes: list[_Pass] = []
         self._requests = 0
         while len(passes) < PASSES:
@@ -216,7 +243,7 @@ class SnapshotReader:
         return self._make_snapshot(passes)
 
     async def _read_pass(self, *, to_the_end: bool) -> _Pass:
-        """Read the list once. A pass that is known not to agree is given up, unless it shall go ``to_the_end``."""
+        """Read the list once. A pass with a disagreement ends early, except with ``to_the_end``."""
         current = _Pass(self._known)
         self._sizes.begin()
         while current.is_consistent or to_the_end:
@@ -233,9 +260,9 @@ class SnapshotReader:
         return current
 
     async def _read_next_page(self, current: _Pass) -> ListPage:
-        """The next page. Where it begins is counted by what came, never taken from ``next``.
+        """Return the next page. Its offset is the number of received rows, never the value of ``next``.
 
-        Raises `PageTooLarge` when its first row alone is too large.
+        Raise `PageTooLarge` when the first row alone is too large.
         """
         while True:
             self._requests += 1
@@ -250,7 +277,7 @@ class SnapshotReader:
                 return page
 
     def _make_snapshot(self, passes: list[_Pass]) -> Snapshot:
-        """What the passes saw, taken together; of what they saw differently, the later counts."""
+        """Merge the passes into a snapshot. When passes differ, the later pass counts."""
         automations: dict[str, Automation] = {}
         broken: dict[str, InvalidAutomation] = {}
         for each in passes:
@@ -277,7 +304,7 @@ class SnapshotReader:
 
 
 async def _add_rows(current: _Pass, rows: list[object]) -> None:
-    """Take the rows of a page, some at a time: a long list must not hold up what is due."""
+    """Add the rows of a page, some at a time: a long list must not delay due occurrences."""
     for start in range(0, len(rows), _AT_A_TIME):
         for row in rows[start : start + _AT_A_TIME]:
             current.add(row)
@@ -285,7 +312,7 @@ async def _add_rows(current: _Pass, rows: list[object]) -> None:
 
 
 def _compute_page_rows(page: ListPage) -> int:
-    """How many rows like these make a page of the size that we want."""
+    """Return the number of similar rows in a page of the wanted size."""
     if not page.rows:
         return LARGEST_PAGE
     return max(1, min(LARGEST_PAGE, _PAGE_BYTES * len(page.rows) // max(1, page.size)))

@@ -1,4 +1,7 @@
-"""What a client has to know about its target, and what it needs from a clock. Plain values: it does not matter where they were set."""
+"""The settings of a target for a client, and the clocks that a client needs.
+
+The settings are plain values from any source.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,18 +15,21 @@ from scheduler.core.secret import SecretKey
 
 
 class ClientClock(Protocol):
-    """Two clocks: one that people read, and one that only ever goes forward."""
+    """Two clocks: the wall clock for people, and a clock that only goes forward."""
 
     def now(self) -> datetime:
-        """The wall clock: aware, UTC."""
+        """Return the wall clock: aware, UTC."""
 
     def boottime(self) -> float:
-        """Seconds since some fixed point, also those the machine was suspended for."""
+        """Return the seconds since some fixed point, including suspend."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetConfig:
-    """One target. Times are in seconds; ``request_timeout`` bounds a whole request, from its connection to the last byte of its answer."""
+    """The settings of one target, with times in seconds.
+
+    ``request_timeout`` bounds a whole request, from its connection to the last byte of its answer.
+    """
 
     name: str
     url: str
@@ -43,11 +49,17 @@ class TargetConfig:
         return f"{self._project}/task_automations/"
 
     def locate_automation(self, automation_id: str) -> str:
-        """The address of one automation. Raises `InvalidAutomation` for what is no id, so that no id can lead elsewhere."""
+        """Return the address of one automation.
+
+        Raise `InvalidAutomation` for a text that is no id, so no id can lead to another address.
+        """
         return f"{self.collection}{to_canonical_id(automation_id)}/"
 
     def locate_run_output(self, run_id: str) -> str:
-        """Return the address of a run's output, which the embedded API alone has. Raises `InvalidAutomation` for what is no id."""
+        """Return the address of a run's output, in the embedded API alone.
+
+        Raise `InvalidAutomation` for a wrong id.
+        """
         return f"{self._project}/task_runs/{to_canonical_id(run_id)}/output/"
 
     @property

@@ -1,16 +1,20 @@
 """httpx on aiohttp's connections.
 
-httpx's own pool scans all of its connections at both ends of every request, so its throughput falls as they grow; ``bench.transport``
-measures it beside the alternatives. The package httpx-aiohttp is not used, for a reason that weighs more than speed: it reports a server
-that hangs up after it has read a POST as a *connect* time-out, and here everything hangs on telling "never sent" from "maybe carried out".
-So this module translates aiohttp's errors itself, by one rule: only what aiohttp raises before it has a connection becomes a
-``ConnectError`` or a ``ConnectTimeout``; everything later is another ``TransportError``.
+httpx's own pool scans all its connections at both ends of every request. Its throughput therefore falls with
+the number of connections; ``bench.transport`` measures the throughput beside the alternatives. The package
+httpx-aiohttp is not used, for a reason more important than speed. It reports a *connect* time-out when a
+server hangs up after reading a POST, but the scheduler must distinguish "never sent" from "maybe carried
+out". This module therefore translates aiohttp's errors itself, by one rule. Only an error of aiohttp before
+the connection exists becomes a ``ConnectError`` or a ``ConnectTimeout``. Every later error is another
+``TransportError``.
 
-Through a proxy, TLS to the API begins after CONNECT, so all that the proxy answers comes before there is a connection. A request without
-TLS goes to the proxy as it is; of what the proxy answers in place of the API, only 407 can be told from the API's answers.
+Through a proxy, TLS to the API begins after CONNECT, so every answer of the proxy comes before a connection
+exists. A request without TLS goes to the proxy unchanged. Among the proxy's own answers to such a request,
+only 407 differs from the answers of the API.
 
-Nothing is taken from the environment: no proxy, no netrc, no cookies. Redirects are not followed. aiohttp sends an idempotent request
-a second time when a kept-alive connection turns out to be dead, and POST and PATCH never.
+No setting comes from the environment: no proxy, no netrc, no cookies. Redirects are not followed. aiohttp
+sends an idempotent request a second time when a kept-alive connection turns out to be dead, but never a POST
+or PATCH.
 """
 
 import asyncio
@@ -22,7 +26,7 @@ from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Final, Self
 
-import aiohttp  # noqa: TID251  this is the room that talks to the API
+import aiohttp  # noqa: TID251  this package talks to the API
 import httpx  # noqa: TID251  the same
 from yarl import URL
 
@@ -30,20 +34,29 @@ from scheduler.core.proxy import Proxy
 from scheduler.upstream.pool import NeverConnected, Pool
 
 LONGEST_HEADER: Final = 2**16
-"""Bytes of a header, or of the status line, that are taken. aiohttp's own limit of 8,190 is less than some policies for browsers take."""
+"""Largest header or status line, in bytes.
+
+aiohttp's own limit of 8,190 is less than some policies for browsers need.
+"""
 MOST_HEADERS: Final = 256
 
 
 class Transport(httpx.AsyncBaseTransport, ABC):
-    """How requests leave and answers come. One that is not this module's may stand in: a network that is simulated, for one."""
+    """The interface for sending requests and receiving answers.
+
+    A simulated network, for example, may implement it.
+    """
 
     @abstractmethod
     async def warm(self, url: str, connections: int) -> None:
-        """Have so many connections to the host of ``url`` open and idle, as far as they can be had. Sends no request."""
+        """Open up to ``connections`` idle connections to the host of ``url``, as far as possible.
+
+        Send no request.
+        """
 
 
 class PooledTransport(Transport):
-    """Sends requests whose body is in memory."""
+    """A transport for requests with a body in memory."""
 
     def __init__(self, *, tls: ssl.SSLContext, connect_timeout: float, proxy: Proxy | None = None) -> None:
         self._tls = tls
@@ -54,10 +67,13 @@ class PooledTransport(Transport):
         self._opened: tuple[aiohttp.ClientSession, Pool] | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """The head of the answer; its body is still to be read, and in any case to be closed. Raises ``httpx.TransportError``."""
+        """Return the head of the answer. Raise ``httpx.TransportError``.
+
+        The caller may read the body, and must close the body in any case.
+        """
         session, _ = self._open_session()
         headers = _to_aiohttp_headers(request.headers)
-        if request.url.scheme == "http":  # with TLS they are for CONNECT alone
+        if request.url.scheme == "http":  # with TLS, these headers are for CONNECT alone
             headers += self._proxy_headers.items()
         try:
             answer = await session.request(
@@ -82,7 +98,7 @@ class PooledTransport(Transport):
         await pool.warm(lambda: self._make_unsent_request(url, session), self._timeout, connections)
 
     def _make_unsent_request(self, url: str, session: aiohttp.ClientSession) -> aiohttp.ClientRequest:
-        """Make a request that is never sent: a connection is looked for by its request."""
+        """Make a request that is never sent: aiohttp finds a connection by a request."""
         return aiohttp.ClientRequest(
             "GET",
             URL(url, encoded=True),
@@ -99,7 +115,10 @@ class PooledTransport(Transport):
             self._opened = None
 
     def _open_session(self) -> tuple[aiohttp.ClientSession, Pool]:
-        """The session and its connections, begun on first use: only then is there an event loop to bind them to."""
+        """Return the session and its connections, made on first use.
+
+        Before the first use, no event loop exists for them.
+        """
         if self._opened is None:
             pool = Pool(self._tls)
             session = aiohttp.ClientSession(
@@ -117,7 +136,10 @@ class PooledTransport(Transport):
 
 
 class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
-    """An answer's body as it comes. Closing it early closes its connection; one that was read to its end is kept."""
+    """The body of an answer as a stream.
+
+    An early close closes the connection. After the end of the body, the connection is kept.
+    """
 
     def __init__(self, answer: aiohttp.ClientResponse) -> None:
         self._answer = answer
@@ -139,7 +161,7 @@ class _Body(httpx.AsyncByteStream, AsyncIterator[bytes]):
 
 
 class _HiddenText(str):
-    """A header's value that no ``repr`` shows: aiohttp's errors carry the headers of their request."""
+    """A header's value that no ``repr`` shows: aiohttp's errors hold the headers of their request."""
 
     __slots__ = ()
 
@@ -172,7 +194,7 @@ def _explain_no_connection(cause: BaseException | None, proxy: Proxy | None) -> 
             return through + _explain_os_error(cause.os_error)
         case aiohttp.ClientConnectorError():
             return (f"no connection to the proxy {proxy}: " if proxy else "") + _explain_os_error(cause.os_error)
-        case aiohttp.InvalidURL():  # the pool's word on the host
+        case aiohttp.InvalidURL():  # the pool's judgement of the host
             return f"{through}its address is of no use: {cause.description}"
         case _ if proxy:
             return _explain_proxy_failure(proxy, cause)
