@@ -51,7 +51,7 @@ def _judge(target: str, wrong: InconsistentRow) -> tuple[FindingKind, str, str]:
 
 def make_double_finding(target: str, doubled: LateDouble, name: str) -> AuditFinding:
     """A late double that the daemon has noticed."""
-    text = f"a second run, {doubled.run_id}, begun {doubled.started_at or 'nobody has_instants when'}, is most likely a late attempt for it"
+    text = f"a second run, {doubled.run_id}, begun {doubled.started_at or 'nobody knows when'}, is most likely a late attempt for it"
     advice = "stop one of the two runs; if that happens again, raise settle_time and request_timeout"
     return AuditFinding(target, doubled.automation_id, name, doubled.scheduled_for, FindingKind.DOUBLE, text, advice)
 

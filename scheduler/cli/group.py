@@ -103,6 +103,11 @@ class SchedulerCommand(click.Command):
         self.examples = tuple(examples)
         self.section = section
 
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:
+        """Return the same names for every context: click keeps the option that the first call makes."""
+        del ctx
+        return HELP_OPTIONS
+
     def invoke(self, ctx: click.Context) -> Any:
         """Carry out the command, with its `Source` as the context's object."""
         ctx.obj = make_source(ctx.params.pop("config"), ctx.params.pop("state_dir"))
@@ -133,6 +138,11 @@ class SchedulerGroup(click.Group):
     def __init__(self, *arguments: Any, section: str = "", **attributes: Any) -> None:
         super().__init__(*arguments, context_settings={"help_option_names": HELP_OPTIONS}, **attributes)
         self.section = section
+
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:
+        """Return the same names for every context: click keeps the option that the first call makes."""
+        del ctx
+        return HELP_OPTIONS
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that the first argument names; an unknown one is an error that names the nearest known one."""

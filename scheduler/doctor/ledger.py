@@ -152,7 +152,7 @@ def _estimate_growth(record: LedgerRecord | None, file: FileFacts | None, retent
 def _check_lock(subject: str, ledger: LedgerFacts) -> Iterator[CheckFinding]:
     if ledger.holder is not None:
         yield LEDGER.ok(
-            subject, f"held by {ledger.lock_text or 'a process that has_instant not signed'} (the kernel: process {ledger.holder})"
+            subject, f"held by {ledger.lock_text or 'a process that has not signed'} (the kernel: process {ledger.holder})"
         )
     elif ledger.lock_text:
         yield LEDGER.notice(

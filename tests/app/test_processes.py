@@ -83,7 +83,7 @@ REFUSED: list[tuple[str, Callable[[Place], object], str]] = [
     ("run", lambda here: here.write("[lgo]"), "is no known setting"),
     ("run", lambda here: here.file.unlink(), "scheduler.toml"),
     ("run", _no_target, "no target is configured"),
-    ("run", lambda here: (here.folder / "key").unlink(), "key cannot be read"),
+    ("run", lambda here: (here.folder / "key").unlink(), "key is not there"),
     ("run", lambda here: (here.folder / "key").write_text(f"{KEY} {KEY}"), "key there and nothing else"),
     ("run", _newer_ledger, "was written by a newer version of the scheduler"),
     ("run", _overwritten_ledger, "is damaged or no SQLite database"),
@@ -227,7 +227,7 @@ def test_sighup_takes_up_a_good_configuration_and_refuses_a_bad_one(here: Place)
     assert reload(3) == "a reload cannot change [log] format; restart the daemon for that"
     (here.folder / "key").unlink()
     here.write()
-    assert "key cannot be read" in (reload(4) or "")
+    assert "key is not there" in (reload(4) or "")
     assert "\nscheduler_config_last_reload_successful 0.0\n" in here.metrics()
     (here.folder / "key").write_text(KEY)
     here.write('[log]\nlevel = "warning"')

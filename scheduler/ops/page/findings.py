@@ -170,7 +170,7 @@ def _check_target(target: TargetStatus) -> Iterator[PageFinding]:
         if target.error is not None:
             yield PageFinding(BAD, f"Target {target.name} has never been read", target.error, _MEND_CONNECTION, is_missing=True)
     elif target.stale:
-        detail = f"The newest snapshot is from {to_text_seconds(target.snapshot_at)}: {target.error or 'no poll has_instant ended since'}"
+        detail = f"The newest snapshot is from {to_text_seconds(target.snapshot_at)}: {target.error or 'no poll has ended since'}"
         title = f"Target {target.name}: what is known of it is too old to go on from"
         yield PageFinding(BAD, title, detail, _MEND_CONNECTION, is_missing=True)
     elif target.error is not None and target.throttled_until is None:
